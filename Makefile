@@ -19,7 +19,7 @@ LIBFUZZER := $(if $(CLANG),libclang-rt-$(CLANG)-dev,libclang-rt-dev):$(FUZZER)
 # Debian packages, and the command or file that tells whether each is there.
 APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) libbpf-dev:/usr/include/bpf/bpf_helpers.h libssl-dev:/usr/include/openssl/evp.h iproute2:ip iptables:iptables-restore \
 	nftables:nft redis-tools:redis-cli conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
-	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
+	dbus:dbus-daemon libglib2.0-bin:gdbus dnsmasq-base:dnsmasq python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
 # Most tests wait for packets on their way, each in namespaces of its own: three at a time fit on two processors.
 WORKERS ?= -n 3 --dist loadfile

@@ -22,7 +22,7 @@ LAYERS: Final = (
     "joining tools lab",
     "hub lispd",
     "convert",
-    "lispctl",
+    "lispctl desktop",
 )
 """From the ground up. A package imports what stands before it here, and nothing after it."""
 

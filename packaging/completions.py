@@ -14,6 +14,7 @@ from typing import Final
 
 import shtab
 
+from lispmob.desktop import main as lispmob_indicator
 from lispmob.flow import cli as lispflow
 from lispmob.hub.cli import parser as lisphub
 from lispmob.lispctl import main as lispctl
@@ -26,6 +27,7 @@ PARSERS: Final = {
     "lispflow": lispflow.build_parser,
     "lig": lig.build_parser,
     "lisp-echo": lisp_echo.build_parser,
+    "lispmob-indicator": lispmob_indicator.build_parser,
 }
 
 
@@ -43,6 +45,14 @@ def know_words(parser: argparse.ArgumentParser) -> None:
             action.complete = shtab.cmd(f"lispctl words {kind} 2>/dev/null")  # type: ignore[attr-defined]
 
 
+def fresh(text: str) -> str:
+    """For zsh: ask at each completion what there is, and not once when the file is loaded."""
+    for kind in sorted(set(WORDS.values())):
+        command = f"lispctl words {kind} 2>/dev/null"
+        text = text.replace(f"($({command}))", f"{{compadd -- \\$({command})}}")
+    return text
+
+
 def main(directory: Path) -> None:
     """Write all of them."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -50,7 +60,8 @@ def main(directory: Path) -> None:
         parser = build_parser()
         know_words(parser)
         for shell, name in (("bash", f"{program}.bash"), ("zsh", f"_{program}"), ("fish", f"{program}.fish")):
-            (directory / name).write_text(shtab.complete(parser, shell), "utf-8")
+            text = shtab.complete(parser, shell)
+            (directory / name).write_text(fresh(text) if shell == "zsh" else text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """Write the manual pages from the programs' own help and the commented configurations: they cannot disagree.
 
 man_pages.py DIRECTORY
-    (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lig.1, lisp-echo.1, lispd.conf.5, hub.conf.5)
+    (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lig.1, lisp-echo.1, lispmob-indicator.1, lispd.conf.5,
+    hub.conf.5)
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+WIDTH: Final = 73  # of what man indents by seven columns on a screen of eighty
+LEAST: Final = 25  # of what stands behind a key
 DATE: Final = "2026-11"  # of the texts below; not of the build, which is to be reproducible
 
 
@@ -118,6 +123,18 @@ PROGRAMS: Final = (
         "lig(1), lispctl(1), lispd(8)",
         has_subcommands=True,
     ),
+    Program(
+        "lispmob-indicator",
+        1,
+        "lispmob.desktop.main",
+        "show in a desktop's panel how lispd is",
+        "An icon and a menu: whether this machine is in the overlay, by which uplink, whom it talks to, the last move "
+        "and what it cost, and what is wrong, with the remedy. It leaves the overlay and comes back as \\fBlispctl "
+        "down\\fR and \\fBlispctl up\\fR do. Notifications of moves and problems can be switched off in the menu.\n"
+        ".SH EXIT STATUS\n0 quit; 2 wrong usage; 69 there is no session bus.\n"
+        ".SH FILES\n.I ~/.config/lispmob/indicator.json\n.br\n.I ~/.config/autostart/lispmob\\-indicator.desktop",
+        "lispctl(1), lispd(8)",
+    ),
 )
 
 CONFIGURATIONS: Final = (
@@ -132,6 +149,31 @@ def escape(text: str) -> str:
     return "\n".join(f"\\&{line}" if line.startswith(".") else line for line in text.splitlines())
 
 
+def folded(text: str) -> str:
+    """A commented configuration in lines that fit; what stands behind a key stays behind it."""
+    return "\n".join(line for long in text.splitlines() for line in _folded(long))
+
+
+def _folded(line: str) -> list[str]:
+    if len(line) <= WIDTH:
+        return [line]
+    if line.endswith("-----"):
+        title = line.rstrip("-").rstrip()
+        return [line[:WIDTH]] if len(title) <= WIDTH else _folded(title)
+    at = line.find(" # ", 1) + 1
+    if at and at < WIDTH - LEAST:
+        margin = ("#" if line.startswith("#") else " ") + " " * (at - 1) + "# "
+        first, *rest = textwrap.wrap(line[at + 2 :], WIDTH - at - 2, break_on_hyphens=False)
+        return [f"{line[:at]}# {first}", *(margin + more for more in rest)]
+    if at:
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        return [*_folded(f"{indent}# {line[at + 2 :]}"), line[:at].rstrip()]
+    head = re.match(r" *#? *(?:- )?", line)
+    assert head is not None, "it matches nothing, too"
+    margin = re.sub("-", " ", head[0])
+    return textwrap.wrap(line, WIDTH, subsequent_indent=margin, break_on_hyphens=False, break_long_words=False)
+
+
 def verbatim(text: str) -> str:
     """Lines as they are."""
     return f".nf\n{escape(text.rstrip())}\n.fi\n"
@@ -139,10 +181,18 @@ def verbatim(text: str) -> str:
 
 def help_of(module: str, *words: str) -> str:
     """What `--help` of the installed program prints; from /, so that no source tree is taken for it."""
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": str(WIDTH + 2), "NO_COLOR": "1"}
     command = [sys.executable, "-m", module, *words, "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd="/")
-    return done.stdout
+    return "\n".join(part for line in done.stdout.splitlines() for part in _fitting(line)) + "\n"
+
+
+def _fitting(line: str) -> list[str]:
+    """argparse never breaks a usage that a program wrote, nor a list of choices."""
+    if len(line) <= WIDTH:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 4)
+    return textwrap.wrap(line.replace(",", ", ") if " " not in line.strip() else line, WIDTH, subsequent_indent=indent)
 
 
 def subcommands_of(help_text: str) -> list[str]:
@@ -189,7 +239,7 @@ def configuration_page(name: str, summary: str, see: str) -> str:
     text = (ROOT / "conf" / name).read_text("utf-8")
     return (
         f'.TH {name.upper()} 5 "{DATE}" "lispmob"\n.SH NAME\n{name} \\- {summary}\n'
-        f".SH DESCRIPTION\nThe file as it is shipped, every key with its default.\n.PP\n{verbatim(text)}"
+        f".SH DESCRIPTION\nThe file as it is shipped, every key with its default.\n.PP\n{verbatim(folded(text))}"
         f".SH SEE ALSO\n{see}\n"
     )
 

@@ -3,6 +3,16 @@
 deb: ## build the Debian package into dist/
 	@packaging/build_deb.sh dist
 
+SUITES ?= bookworm trixie
+ARCHES ?= amd64
+.PHONY: debs repository
+debs: ## one .deb for each of SUITES (clean roots by debootstrap) and ARCHES into dist/SUITE/; needs root
+	@packaging/build_debs.sh dist $(ARCHES) -- $(SUITES)
+
+# KEY: whose signature, as gpg names it; without one a key is made in dist/keys, and used again.
+repository: ## sign what is in dist/SUITE/ as a repository for apt in dist/repository/; KEY=, SUITES=
+	@packaging/repository.sh dist dist/repository $(SUITES)
+
 dist: ## build the source distribution and the wheel (abi3) into dist/
 	@PYTHON=$(PY) packaging/build_dist.sh dist
 

@@ -207,7 +207,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
     """The record of one move. A gap is the silence in one direction, None while it is not known.
 
-    `moved_after_ms` is from the event to the datapath's sending by the uplinks that are left.
+    `moved_after_ms` is from the event to the datapath's sending by the uplinks that are left. `left` and `took`: the
+    uplinks in use before and after, as "wifi wlan0". `lost`: packets of this host that could not be sent meanwhile.
     """
 
     id: int
@@ -217,6 +218,9 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     moved_after_ms: float | None = None
     gap_out_ms: float | None = None
     gap_in_ms: float | None = None
+    left: list[str] = []
+    took: list[str] = []
+    lost: int = 0
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

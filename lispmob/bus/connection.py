@@ -32,6 +32,7 @@ _MAX_CALLS: Final = 256  # ours: calls from others that wait for us at a time; a
 _MAX_CALLS_OF_ONE: Final = 8  # ours: a call may wait for a password, and one user must not keep out the others
 _INTERACTIVE: Final = 0x4  # D-Bus specification, ALLOW_INTERACTIVE_AUTHORIZATION
 _NO_REPLY: Final = 0x1
+_NO_AUTO_START: Final = 0x2
 _OWNER_REPLACED_OR_MINE: Final = (1, 4)  # D-Bus specification, RequestName: PRIMARY_OWNER, ALREADY_OWNER
 _DO_NOT_QUEUE: Final = 0x4
 
@@ -157,8 +158,13 @@ class Connection:
         signature: str = "",
         *body: Any,
         timeout_s: float = _CALL_S,
+        may_ask: bool = False,
+        starts_service: bool = True,
     ) -> tuple[Any, ...]:
-        """Call a method; its results without variants. Raises BusError."""
+        """Call a method; its results without variants. Raises BusError.
+
+        `may_ask`: a password may be asked for. `starts_service`: the bus starts the service when it does not run.
+        """
         message = self._library.Message(
             destination=destination,
             path=path,
@@ -166,6 +172,9 @@ class Connection:
             member=member,
             signature=signature,
             body=list(body),
+            flags=self._library.MessageFlag(
+                (_INTERACTIVE if may_ask else 0) | (0 if starts_service else _NO_AUTO_START)
+            ),
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -298,10 +307,10 @@ class Connection:
 
 
 def unwrap(value: Any) -> Any:
-    """A received value without the variants in it."""
+    """A received value without the variants in it; structs are lists, whatever the library has for them."""
     if hasattr(value, "signature") and hasattr(value, "value"):
         return unwrap(value.value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [unwrap(item) for item in value]
     if isinstance(value, dict):
         return {key: unwrap(each) for key, each in value.items()}

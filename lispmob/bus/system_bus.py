@@ -22,6 +22,11 @@ _RETRY_LAST_S: Final = 60.0  # ours: a machine without a bus is asked once a min
 log = logging.getLogger(__name__)
 
 
+def system_bus_address() -> str:
+    """Where the system bus is."""
+    return os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or DEFAULT_ADDRESS
+
+
 class SystemBus:
     """Keeps a connection for those that listen and the one that serves; a missing bus is no error."""
 
@@ -35,7 +40,7 @@ class SystemBus:
     ) -> None:
         self._clients = (*clients, server) if server is not None else tuple(clients)
         self._server = server
-        self._address = address or os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or DEFAULT_ADDRESS
+        self._address = address or system_bus_address()
         self._library = library or next(iter(libraries()), "")
         self._task: asyncio.Task[None] | None = None
         self._has_complained = False

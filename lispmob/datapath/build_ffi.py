@@ -38,8 +38,8 @@ ENUMS = """
 
 # In the order in which they hold each other.
 STRUCTS = """
-    lm_addr lm_prefix lm_key lm_locator_spec lm_uplink_spec lm_punt lm_mtu lm_sent_to lm_config lm_seal_wish lm_install
-    lm_heard lm_near_spec lm_lane lm_copying lm_question lm_answer lm_steer lm_session_spec lm_session_use
+    lm_addr lm_prefix lm_key lm_locator_spec lm_uplink_spec lm_punt lm_mtu lm_traffic_with lm_config lm_seal_wish
+    lm_install lm_heard lm_near_spec lm_lane lm_copying lm_question lm_answer lm_steer lm_session_spec lm_session_use
     lm_inner lm_data lm_contender
 """
 
@@ -63,7 +63,7 @@ ENGINE = """
     lm_engine_set_eids lm_engine_set_guard lm_engine_install_sealed lm_engine_install_many lm_engine_remove
     lm_engine_drop_pending lm_engine_wake_fd lm_engine_drain lm_engine_counters lm_engine_used
     lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_tell_large lm_path_mtu_set
-    lm_engine_mtus lm_engine_sent lm_counters_name lm_silence_set_patience lm_status_bits_use
+    lm_engine_mtus lm_engine_traffic lm_counters_name lm_silence_set_patience lm_status_bits_use
     lm_echo_nonce_use lm_echo_nonce_ask lm_lane_set_all lm_explain lm_mark_steering_load
     lm_mark_steering_attach lm_bpf_object_load lm_bpf_object_uses_tcx lm_reflect_reason lm_reflect_start
     lm_reflect_stop lm_reflect_state lm_reflect_settle lm_engine_rest

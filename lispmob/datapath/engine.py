@@ -14,6 +14,7 @@ from lispmob.datapath.device.lanes import CopyingLane, Lane, Lanes, MarksWay, op
 from lispmob.datapath.device.tun import Tun, open_tun
 from lispmob.datapath.model import (
     LOSSES,
+    NO_TRAFFIC,
     ControlPacket,
     DataPortName,
     Disposition,
@@ -31,6 +32,7 @@ from lispmob.datapath.model import (
     SourceCheck,
     Stalled,
     Stranger,
+    Traffic,
     TrafficResumed,
     Traversal,
     Uplink,
@@ -67,7 +69,8 @@ assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
 _BATCH = 64
 _KEPT_MAX = 1024
-_SENT_MAX = 1 << 16  # remotes: far more than anybody sends to
+_TRAFFIC_USUAL = 1 << 10  # remotes
+_TRAFFIC_MAX = 1 << 16  # far more than anybody sends to
 
 
 class Engine:
@@ -395,6 +398,10 @@ class Engine:
         """Packets lost here, whatever the reason."""
         return sum(value for name, value in self.counters().items() if name in LOSSES)
 
+    def unsent(self) -> int:
+        """Packets of this host that were lost here, whatever the reason."""
+        return sum(value for name, value in self.counters().items() if name in LOSSES and name.startswith("out_"))
+
     def used(self) -> list[EidPrefix]:
         """Prefixes that packets were forwarded by since the last call."""
         cursor = ffi.new("uint32_t *")
@@ -425,14 +432,18 @@ class Engine:
         local, remote = marshal.one_address(path.local), marshal.one_address(path.locator)
         lib.lm_path_mtu_set(self._engine, local, remote, path.port, path.mtu_bytes)
 
-    def sent(self) -> dict[IpAddress, int]:
-        """Inner packets that have left for each locator, or RTR, since a mapping names it."""
-        found = ffi.new("struct lm_sent_to[]", _SENT_MAX)
-        packets: dict[IpAddress, int] = {}
-        for figure in (found[i] for i in range(lib.lm_engine_sent(self._engine, found, _SENT_MAX))):
-            locator = marshal.address(figure.address)
-            packets[locator] = packets.get(locator, 0) + int(figure.packets)
-        return packets
+    def traffic(self) -> dict[IpAddress, Traffic]:
+        """What has left for each locator, or RTR, and what came from it, since a mapping names it."""
+        for most in (_TRAFFIC_USUAL, _TRAFFIC_MAX):
+            found = ffi.new("struct lm_traffic_with[]", most)
+            count = lib.lm_engine_traffic(self._engine, found, most)
+            if count < most:
+                break
+        counted: dict[IpAddress, Traffic] = {}
+        for i in range(count):
+            locator = marshal.address(found[i].address)
+            counted[locator] = counted.get(locator, NO_TRAFFIC) + marshal.traffic(found[i])
+        return counted
 
     def path_mtus(self) -> dict[IpAddress, int]:
         """Outer path MTUs (octets) that are known, by locator: the smallest of our paths there."""

@@ -37,6 +37,7 @@ from lispmob.datapath.model import (
     Stalled,
     StatusBits,
     Stranger,
+    Traffic,
     TrafficResumed,
     Traversal,
 )
@@ -105,6 +106,11 @@ def one_address(address: IpAddress | None) -> Any:
     if address is not None:
         put_address(made, address)
     return made
+
+
+def traffic(one: Any) -> Traffic:
+    """A struct lm_traffic_with."""
+    return Traffic(int(one.sent), int(one.sent_octets), int(one.received), int(one.received_octets))
 
 
 def smallest_mtus(found: Any, count: int) -> dict[IpAddress, int]:

@@ -252,6 +252,27 @@ class PathMtu(msgspec.Struct, frozen=True):
     mtu_bytes: int
 
 
+class Traffic(msgspec.Struct, frozen=True):
+    """Inner packets and their octets, out and in, since a mapping names the locator."""
+
+    sent: int = 0
+    sent_octets: int = 0
+    received: int = 0
+    received_octets: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        """Of two ports of one locator."""
+        return Traffic(
+            self.sent + other.sent,
+            self.sent_octets + other.sent_octets,
+            self.received + other.received,
+            self.received_octets + other.received_octets,
+        )
+
+
+NO_TRAFFIC: Final = Traffic()
+
+
 class TrafficResumed(msgspec.Struct, frozen=True):
     """The first packet in one direction after a move; seconds of CLOCK_MONOTONIC, None: there was none before."""
 

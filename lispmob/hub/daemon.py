@@ -68,7 +68,19 @@ JOIN_TYPE: Final = TYPE.to_bytes(2)  # what a message begins with that redeems a
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset(
-    {"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay", "joined", "invited", "revoked"}
+    {
+        "registered",
+        "moved",
+        "withdrawn",
+        "expired",
+        "auth-failed",
+        "refused",
+        "relay",
+        "joined",
+        "invited",
+        "renumbered",
+        "revoked",
+    }
 )
 _FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_REFERRAL})  # which process, nobody knows
 _WARNED: Final = frozenset({"duplicate"})

@@ -24,7 +24,7 @@ _PROBLEMS: Final = {"duplicate": "duplicate-eid", "auth-failed": "wrong-key", "r
 _ENOUGH: Final = {"refused": 2}  # a message that was late, or lost its way, is the weather
 _UNPROVED: Final = frozenset({"auth-failed", "refused"})  # of whoever sent it, unless a site is named
 _SHOWN: Final = frozenset(
-    {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "revoked", *_PROBLEMS}
+    {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "renumbered", "revoked", *_PROBLEMS}
 )
 
 

@@ -66,6 +66,7 @@ class Operator:
             "events": self._events,
             "counters": self._counters,
             "invite": hub.desk.invite,
+            "renumber": hub.desk.renumber,
             "revoke": hub.desk.revoke,
         }
 

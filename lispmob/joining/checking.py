@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lispmob.config.node import load_node
+from lispmob.names.host_resolver import Wanted
+from lispmob.names.zone import reverse_zones, served_prefixes
 from lispmob.wire.address import IpAddress
 
 
@@ -18,6 +20,15 @@ def hub_of(path: Path) -> tuple[tuple[IpAddress, ...], bytes]:
         return (), b""
     key = servers[0].to_key().secret
     return tuple(server.address for server in servers if server.to_key().secret == key), key
+
+
+def wanted_names(path: Path) -> Wanted | None:
+    """What the resolver of this host is to ask lispd for; None where lispd answers no DNS. Raises ConfigError."""
+    node = load_node(path)
+    if not node.names.domain:
+        return None
+    reverse = reverse_zones(served_prefixes(node.routing.overlay_prefixes, node.eids))
+    return Wanted(node.names.domain, reverse, node.names.port)
 
 
 def check_node(path: Path) -> None:

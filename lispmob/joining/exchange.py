@@ -5,6 +5,10 @@
 3. Both derive the key of the site from the X25519 secret and the invitation. It is never sent.
 4. The hub answers with its public half and the settings of the node, sealed, with a MAC by the secret.
 
+A line that names the hub's lasting public key (version 2) adds the X25519 secret of the node's key and that one to the
+secret of the invitation, for all that the hub says and for the key of the site. So nobody but the hub can answer, not
+even who has read the line. A node that has such a line takes no answer of version 1.
+
 Later the node asks for its settings again by the same messages: its ID follows from the key of the site, and that key
 takes the place of the secret.
 
@@ -37,11 +41,12 @@ from typing import Final, Protocol
 import msgspec
 
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.joining.invitation import ID_OCTETS, Invitation
+from lispmob.joining.invitation import ID_OCTETS, BadInvitation, Invitation
 from lispmob.wire.lisp_sec_auth import hkdf
 
 TYPE: Final = 0xFF02
 VERSION: Final = 1
+PINNED_VERSION: Final = 2  # the line named the hub's public key
 KEY_OCTETS: Final = 32
 MAC_OCTETS: Final = 16
 QUESTION_OCTETS: Final = 1024
@@ -125,6 +130,7 @@ class Message(msgspec.Struct, frozen=True):
     public_key: bytes
     body: bytes
     raw: bytes
+    version: int = VERSION
 
     @classmethod
     def decode(cls, raw: bytes) -> Message:
@@ -132,18 +138,26 @@ class Message(msgspec.Struct, frozen=True):
         if len(raw) < _HEAD.size + MAC_OCTETS:
             raise MalformedMessage("rx_short", f"a join message of {len(raw)} octets")
         kind, version, verdict, identifier, public_key = _HEAD.unpack_from(raw)
-        if kind != TYPE or version != VERSION or verdict not in Verdict.__members__.values():
+        is_known = version in (VERSION, PINNED_VERSION) and verdict in Verdict.__members__.values()
+        if kind != TYPE or not is_known:
             raise MalformedMessage("rx_type", "no join message of this version")
-        return cls(Verdict(verdict), identifier, public_key, raw[_HEAD.size : -MAC_OCTETS], raw)
+        return cls(Verdict(verdict), identifier, public_key, raw[_HEAD.size : -MAC_OCTETS], raw, version)
 
     def is_by(self, secret: bytes) -> bool:
         """True when the MAC was made with the secret of the invitation."""
         return hmac.compare_digest(self.raw[-MAC_OCTETS:], _mac(secret, self.raw[:-MAC_OCTETS]))
 
 
-def encode(verdict: Verdict, identifier: bytes, public_key: bytes, body: bytes, secret: bytes | None) -> bytes:
+def encode(
+    verdict: Verdict,
+    identifier: bytes,
+    public_key: bytes,
+    body: bytes,
+    secret: bytes | None,
+    version: int = VERSION,
+) -> bytes:
     """The octets of a message. Without a secret the MAC is zeros."""
-    octets = _HEAD.pack(TYPE, VERSION, verdict, identifier, public_key) + body
+    octets = _HEAD.pack(TYPE, version, verdict, identifier, public_key) + body
     return octets + (bytes(MAC_OCTETS) if secret is None else _mac(secret, octets))
 
 
@@ -156,13 +170,27 @@ class Exchange:
     unknown = _REFUSALS[Verdict.UNKNOWN]
 
     def __init__(
-        self, verdict: Verdict, identifier: bytes, secret: bytes, private_key: bytes, ciphers: Ciphers
+        self,
+        verdict: Verdict,
+        identifier: bytes,
+        secret: bytes,
+        private_key: bytes,
+        ciphers: Ciphers,
+        hub_key: bytes | None = None,
     ) -> None:
-        self._identifier, self._secret = identifier, secret
+        """`hub_key`: the hub's lasting public key, which it has to prove. Raises BadInvitation for one that is none."""
+        self._identifier = identifier
         self._private_key = private_key
         self._ciphers = ciphers
+        self._version = VERSION if hub_key is None else PINNED_VERSION
+        self._secret = secret
+        if hub_key is not None:
+            proof = ciphers.shared_secret(private_key, hub_key)
+            if proof is None:
+                raise BadInvitation("the invitation names a public key that is none: have the hub print a new one")
+            self._secret = secret + proof
         body = bytes(QUESTION_OCTETS - _HEAD.size - MAC_OCTETS)
-        self.question = encode(verdict, identifier, ciphers.public_key(private_key), body, secret)
+        self.question = encode(verdict, identifier, ciphers.public_key(private_key), body, secret, self._version)
 
     def on_answer(self, raw: bytes) -> Joined:
         """What the hub says. Raises MalformedMessage for what proves nothing, and JoinRefused.
@@ -174,6 +202,8 @@ class Exchange:
             raise MalformedMessage("rx_nonce", "an answer to another question")
         if answer.verdict is Verdict.UNKNOWN:
             raise JoinRefused(Verdict.UNKNOWN, self.unknown)
+        if answer.version != self._version:
+            raise MalformedMessage("rx_auth", "an answer of somebody who does not prove to be the hub")
         if not answer.is_by(self._secret):
             raise MalformedMessage("rx_auth", "an answer without the secret of the invitation")
         if answer.verdict is not Verdict.ACCEPTED:
@@ -196,7 +226,14 @@ class Redemption(Exchange):
     """Redeems an invitation."""
 
     def __init__(self, invitation: Invitation, private_key: bytes, ciphers: Ciphers) -> None:
-        super().__init__(Verdict.QUESTION, invitation.identifier, invitation.secret, private_key, ciphers)
+        super().__init__(
+            Verdict.QUESTION,
+            invitation.identifier,
+            invitation.secret,
+            private_key,
+            ciphers,
+            invitation.public_key,
+        )
 
 
 class SettingsQuestion(Exchange):
@@ -213,12 +250,23 @@ def identifier_of(key: bytes) -> bytes:
     return hkdf(key, 32, salt=_ID_LABEL)[:ID_OCTETS]
 
 
+def proved_secret(question: Message, secret: bytes, hub_private_key: bytes | None, ciphers: Ciphers) -> bytes | None:
+    """What the hub's answers to a question are made with: for one of version 2 also with its lasting private key.
+
+    None for a question that nobody can be given an answer to: its public key gives no secret, or the hub has no key.
+    """
+    if question.version == VERSION:
+        return secret
+    proof = None if hub_private_key is None else ciphers.shared_secret(hub_private_key, question.public_key)
+    return None if proof is None else secret + proof
+
+
 def accept(
     question: Message, settings: Settings, secret: bytes, private_key: bytes, ciphers: Ciphers
 ) -> tuple[bytes, bytes] | None:
     """The hub's side: the answer, and the key of the site; None for a public key that gives no secret.
 
-    ValueError for settings that are too long.
+    `secret`: what `proved_secret` gives. ValueError for settings that are too long.
     """
     shared = ciphers.shared_secret(private_key, question.public_key)
     if shared is None:
@@ -227,12 +275,13 @@ def accept(
     keys = _Keys(shared, secret, question.public_key + public_key)
     plain = encoded(settings)
     sealed = ciphers.seal(keys.seal, 0, question.identifier, plain)
-    return encode(Verdict.ACCEPTED, question.identifier, public_key, sealed, secret), keys.site
+    answer = encode(Verdict.ACCEPTED, question.identifier, public_key, sealed, secret, question.version)
+    return answer, keys.site
 
 
 def refuse(question: Message, verdict: Verdict, secret: bytes | None) -> bytes:
     """The hub's answer when it does not take the invitation."""
-    return encode(verdict, question.identifier, bytes(KEY_OCTETS), b"", secret)
+    return encode(verdict, question.identifier, bytes(KEY_OCTETS), b"", secret, question.version)
 
 
 def encoded(settings: Settings) -> bytes:

@@ -13,6 +13,9 @@ from lispmob.joining.invitation import Address
 MARK: Final = re.compile(r"\A# lispd\.conf of .*, written by `lispctl join` on ")
 _EIDS: Final = re.compile(r"^eids: \[.*\]$", re.MULTILINE)
 _PREFIXES: Final = re.compile(r"^  overlay-prefixes: \[.*\]$", re.MULTILINE)
+_DOMAIN: Final = re.compile(r"^names: \{domain: \"[^\"\n]*\"\}\n", re.MULTILINE)
+_LISP_SEC: Final = re.compile(r"^security: \{lisp-sec: require\}\n", re.MULTILINE)
+_SECTION: Final = "^{}:"  # of the user's own, which stays
 EXAMPLE_KEY: Final = re.compile(r"^[^#\n]*key: *CHANGE-ME\s*(#.*)?$", re.MULTILINE)
 
 
@@ -28,9 +31,8 @@ def node_text(joined: Joined, addresses: Sequence[Address], day: str, socket: Pa
         f"{_eids_line(settings)}\n"
         f"map-servers:\n{servers}"
         f"routing:\n{_prefixes_line(settings)}\n"
+        f"{_domain_line(settings)}{_lisp_sec_line(settings)}"
     )
-    if settings.lisp_sec == "require":
-        text += "security: {lisp-sec: require}\n"
     if socket is not None:
         text += f"control: {{socket: {_quoted(str(socket))}}}\n"
     return text
@@ -41,7 +43,26 @@ def with_settings(text: str, settings: Settings) -> str | None:
     if MARK.match(text) is None or len(_EIDS.findall(text)) != 1 or len(_PREFIXES.findall(text)) != 1:
         return None
     text = _EIDS.sub(lambda _: _eids_line(settings), text)
-    return _PREFIXES.sub(lambda _: _prefixes_line(settings), text)
+    text = _PREFIXES.sub(lambda _: _prefixes_line(settings), text)
+    text = _with_line(text, "names", _DOMAIN, _domain_line(settings))
+    return _with_line(text, "security", _LISP_SEC, _lisp_sec_line(settings))
+
+
+def _with_line(text: str, section: str, ours: re.Pattern[str], line: str) -> str:
+    """The text with a line of ours as it is now; a section that the user has written himself stays instead."""
+    if ours.search(text) is not None:
+        return ours.sub(lambda _: line, text, count=1)
+    if re.search(_SECTION.format(section), text, re.MULTILINE) is not None:
+        return text
+    return _PREFIXES.sub(lambda prefixes: f"{prefixes[0]}\n{line}".rstrip("\n"), text, count=1)
+
+
+def _domain_line(settings: Settings) -> str:
+    return f"names: {{domain: {_quoted(settings.domain)}}}\n" if settings.domain else ""
+
+
+def _lisp_sec_line(settings: Settings) -> str:
+    return "security: {lisp-sec: require}\n" if settings.lisp_sec == "require" else ""
 
 
 def _eids_line(settings: Settings) -> str:

@@ -48,6 +48,8 @@ PLACES: Final[dict[str, tuple[str, str]]] = {
     "reload": ("upkeep.reload", "COMMAND"),
     "join": ("upkeep.join", "COMMAND"),
     "refresh": ("upkeep.refresh", "COMMAND"),
+    "up": ("upkeep.switch", "UP"),
+    "down": ("upkeep.switch", "DOWN"),
     "config": ("upkeep.config", "COMMAND"),
     "words": ("upkeep.words", "COMMAND"),
     "version": ("show.version", "COMMAND"),

@@ -61,6 +61,7 @@ from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask
 from lispmob.lispd.tasks.measuring import Measuring
 from lispmob.lispd.tasks.naming import Naming
+from lispmob.lispd.tasks.refreshing import Refreshing
 from lispmob.lispd.tasks.runs import Runs
 from lispmob.lispd.tasks.steering import Steering
 from lispmob.lispd.views.believing import Believing
@@ -158,7 +159,9 @@ class Daemon:
         self.local_mappings = LocalMappings()
         server = self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._mapping_feed = MappingFeed(self, server.publish_mapping, lambda: server.has_mapping_readers)
-        self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
+        refreshing = Refreshing(file.control.socket.parent, self._loop.time)
+        faces = (self.server.publish, self.desktop.publish, refreshing.on_event)
+        self._publisher = Publisher(self.journal, self.problems, faces)
         self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
@@ -291,7 +294,9 @@ class Daemon:
             case handover.Tell(text):
                 self._publisher.say(text)
             case handover.BeginMove(reasons):
-                self.journal.on_change(list(reasons), since, time.time())
+                self.journal.on_change(
+                    list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.unsent()
+                )
                 self.engine.mark_move()
             case handover.UseUplinks(uplinks):
                 self.uplinks = uplinks
@@ -300,7 +305,7 @@ class Daemon:
                 self._use_uplinks()
                 self.problems.touch()
             case handover.EndMove():
-                self.journal.on_moved(self.now())
+                self.journal.on_moved(self.now(), handover.ways(self.uplinks))
             case handover.TellCore():
                 self._report_traffic()
                 self._tell_locators()
@@ -410,6 +415,7 @@ class Daemon:
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+                    self.journal.on_unsent(self.engine.unsent(), now)
             if not self.problems.on_punt(punt):
                 self._perform(hand_over(punt, self.node, now))
 

@@ -6,6 +6,7 @@ turn of the event loop, before marks and before the kernel's tables: only new co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -60,6 +61,12 @@ class KeepKernel(msgspec.Struct, frozen=True):
 
 class TellDesktop(msgspec.Struct, frozen=True):
     """D-Bus, and host names of servers, which may have other addresses in another network."""
+
+
+def ways(uplinks: Sequence[Uplink]) -> tuple[str, ...]:
+    """The uplinks that packets leave by, those of the best priority: "wifi wlan0", type and name."""
+    best = min((uplink.priority for uplink in uplinks), default=0)
+    return tuple(f"{uplink.type} {uplink.name}" for uplink in uplinks if uplink.priority == best)
 
 
 Step: TypeAlias = (

@@ -58,6 +58,18 @@ class NameServer:
             where = f"{address} port {port}"
             raise KernelRefused(f"cannot answer DNS at {where} ({error.strerror})") from None
 
+    async def listen_also(self, address: IpAddress, port: int) -> None:
+        """Answer there, too. Raises KernelRefused, and listens where it did."""
+        before = len(self._sockets)
+        try:
+            await self._listen(address, port)
+        except OSError as error:
+            for one in self._sockets[before:]:
+                asyncio.get_running_loop().remove_reader(one)
+                one.close()
+            del self._sockets[before:]
+            raise KernelRefused(f"cannot answer DNS at {address} port {port} ({error.strerror})") from None
+
     def close(self) -> None:
         """Listen no more. Idempotent."""
         loop = asyncio.get_running_loop()

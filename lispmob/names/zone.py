@@ -8,7 +8,7 @@ server. A name whose existence nobody can tell is a failure and not "no such nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lispmob.protocol.effect import NameResolved
-from lispmob.wire.address import IpAddress, IpNetwork
+from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
 TTL_S: Final = 60  # ours: what resolvers may keep; we ourselves hear at once when something changes
 FLOW_SERVICE: Final = ("_lispflow", "_udp")  # docs/flows.md
@@ -64,6 +64,17 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 REFUSED: Final = Answer(RCode.REFUSED)
+
+
+def served_prefixes(overlay: Sequence[IpNetwork], own: Iterable[EidPrefix]) -> tuple[IpNetwork, ...]:
+    """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
+    networks = (eid.network for eid in own if not eid.instance_id)
+    outside = (one for one in networks if not any(_is_inside(one, prefix) for prefix in overlay))
+    return tuple(dict.fromkeys((*overlay, *outside)))
+
+
+def _is_inside(one: IpNetwork, other: IpNetwork) -> bool:
+    return one.version == other.version and one.prefixlen >= other.prefixlen and one.network_address in other
 
 
 class Zone:

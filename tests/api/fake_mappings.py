@@ -14,6 +14,7 @@ from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSys
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
 from lispmob.control.node_config import NodeConfig
+from lispmob.datapath.model import Traffic
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd.assembly import local_locators, node_config
 from lispmob.lispd.local_mappings import LocalMappings
@@ -43,8 +44,8 @@ LTE = Uplink(
 class FakeEngine:
     """A datapath that has sent 7 packets to 192.0.2.9, and knows the path there."""
 
-    def sent(self) -> dict[IpAddress, int]:
-        return {ip_address("192.0.2.9"): 7}
+    def traffic(self) -> dict[IpAddress, Traffic]:
+        return {ip_address("192.0.2.9"): Traffic(sent=7)}
 
     def path_mtus(self) -> dict[IpAddress, int]:
         return {ip_address("192.0.2.9"): 1400}

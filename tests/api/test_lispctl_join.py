@@ -80,7 +80,7 @@ def test_joining_writes_the_file_starts_the_service_and_waits(
 
     code = main(["join", INVITATION.line(), "--socket", str(socket), "--config", str(config), "--timeout", "5"])
 
-    assert (code, started) == (0, ["lispd.service", "lispmob-refresh.timer"])
+    assert (code, started) == (0, ["lispd.service", "lispmob-refresh.timer", "lispmob-refresh.path"])
     assert "laptop: 10.99.0.1/32, written to" in " ".join(capsys.readouterr().out.split())
     assert 'key: "kkkkkkkkkkkkkkkk"' in config.read_text()
 

@@ -48,6 +48,9 @@ def test_a_name_that_is_asked_for_just_now_is_waited_for_once(
 def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     lines = run(daemon, capsys, "peers", "nas")
 
+    assert "sent         1234 packets, 1.2 MB, to 203.0.113.5" in lines
+    assert "received     99 packets, 9.9 kB, from there" in lines
+    assert "way back     wwan0, from 203.0.113.7 to 198.51.100.40, heard 0.4s ago" in lines
     assert "round trip   12.3 ms, 1.5% of the probes lost" in lines
     assert "MTU          1500 outside, 1464 inside" in lines
     assert "packets are  in clear: its key is not known" in lines
@@ -141,7 +144,8 @@ def test_ping_shows_inside_and_outside_side_by_side(
         "  2  inside   11.0 ms  outside    9.0 ms  wlan0, direct",
         "nas: inside 2 packets, 0 lost, 10.0 / 10.5 / 11.0 ms (least, mean, most)",
         "203.0.113.5: outside 2 packets, 0 lost, 9.0 / 9.0 / 9.0 ms (least, mean, most)",
-        "RLOC-probes: 12.3 ms; data heard 0.4s ago",
+        "RLOC-probes: 12.3 ms, 1.5% lost",
+        "way back: wwan0, from 203.0.113.7 to 198.51.100.40, heard 0.4s ago",
     ]
 
 
@@ -159,7 +163,8 @@ def test_trace_shows_the_hops_outside_and_ends_when_nobody_answers(
         "outside  from 198.51.100.23 to 203.0.113.5: wlan0, direct",
         "      1  198.51.100.1  1.0 ms",
         "      2  *",
-        "back     data heard 0.4s ago",
+        "back     wwan0, from 203.0.113.7 to 198.51.100.40, heard 0.4s ago",
+        "loss     1.5% of the probes, there and back",
         "MTU      1500 outside, 1464 inside",
     ]
 

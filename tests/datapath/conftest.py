@@ -22,6 +22,7 @@ IN_EACH_TIER = (
     "silence",
     "source",
     "status",
+    "traffic",
 )
 
 

@@ -213,8 +213,12 @@ class Host:
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
 
-    def sent(self) -> dict[str, int]:
-        return {str(address): packets for address, packets in self._engine.sent().items()}
+    def traffic(self) -> dict[str, tuple[int, int, int, int]]:
+        """Of each locator the packets and octets out, then those in."""
+        return {
+            str(address): (one.sent, one.sent_octets, one.received, one.received_octets)
+            for address, one in self._engine.traffic().items()
+        }
 
     def path_mtu(self, *, local: str, locator: str, mtu_bytes: int) -> None:
         self._engine.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))

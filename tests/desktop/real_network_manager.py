@@ -16,7 +16,7 @@ UPLINKS = ("w0", "w1")
 _CONFIG = """[main]
 plugins=keyfile
 dhcp=internal
-dns=none
+dns={dns}
 rc-manager=unmanaged
 auth-polkit=false
 no-auto-default=*
@@ -30,6 +30,7 @@ managed=1
 _START = """mount -o remount,bind,ro /sys
 mount -t tmpfs none /run/NetworkManager
 mount -t tmpfs none /etc/NetworkManager/system-connections
+{mounts}
 exec NetworkManager --debug --config={config} --config-dir={nowhere} --system-config-dir={nowhere} \
   --intern-config={intern} --state-file={state} --pid-file={pid}
 """
@@ -48,16 +49,20 @@ def why_no_network_manager() -> str | None:
 class RealNetworkManager:
     """It, its bus, and the namespace it rules."""
 
-    def __init__(self, bus: PrivateBus, namespace: Namespace, more: str = "") -> None:
+    def __init__(
+        self, bus: PrivateBus, namespace: Namespace, more: str = "", *, dns: str = "none", mounts: str = ""
+    ) -> None:
+        """`mounts`: shell lines, run in its mount namespace before it starts."""
         self.bus = bus
         self.namespace = namespace
+        self._mounts = mounts
         self._service: subprocess.Popen[bytes] | None = None
         nowhere = bus.directory / "nowhere"
         nowhere.mkdir(exist_ok=True)
         for directory in ("/run/NetworkManager", "/etc/NetworkManager/system-connections"):
             Path(directory).mkdir(parents=True, exist_ok=True)
         self._config = bus.directory / "NM.conf"
-        self._config.write_text(_CONFIG.format(more=more), encoding="ascii")
+        self._config.write_text(_CONFIG.format(more=more, dns=dns), encoding="ascii")
 
     def start(self) -> None:
         """Come back when it answers."""
@@ -68,6 +73,7 @@ class RealNetworkManager:
             intern=directory / "intern.conf",
             state=directory / "state",
             pid=directory / "nm.pid",
+            mounts=self._mounts,
         )
         self._service = self.bus.run(
             self.namespace.argv("unshare", "-m", "sh", "-ec", script), log="network-manager.log"
@@ -79,6 +85,12 @@ class RealNetworkManager:
         if self._service is not None:
             end(self._service)
             self._service = None
+
+    @property
+    def pid(self) -> int:
+        """Its process, whose mount namespace is its own."""
+        assert self._service is not None
+        return self._service.pid
 
     def nmcli(self, *arguments: str, must: bool = True) -> str:
         """The output of its command line tool."""
@@ -106,7 +118,9 @@ class RealNetworkManager:
 
 
 @contextlib.contextmanager
-def real_network_manager(directory: Path, more: str = "") -> Iterator[RealNetworkManager]:
+def real_network_manager(
+    directory: Path, more: str = "", *, dns: str = "none", mounts: str = ""
+) -> Iterator[RealNetworkManager]:
     """One that runs."""
     with NamespaceSet() as namespaces, private_bus(directory) as bus:
         namespace = namespaces.make("desktop")
@@ -114,7 +128,7 @@ def real_network_manager(directory: Path, more: str = "") -> Iterator[RealNetwor
             far = name.replace("w", "far")
             namespace.run("ip", "link", "add", name, "type", "veth", "peer", "name", far)
             namespace.run("ip", "link", "set", far, "up")
-        manager = RealNetworkManager(bus, namespace, more)
+        manager = RealNetworkManager(bus, namespace, more, dns=dns, mounts=mounts)
         manager.start()
         try:
             yield manager

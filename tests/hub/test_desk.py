@@ -81,6 +81,23 @@ def test_who_was_invited_and_who_joined_is_known_after_a_restart(tmp_path: Path)
     run(main())
 
 
+def test_a_line_of_before_a_restart_is_redeemed_by_the_key_that_it_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Desk(tmp_path / "sites.sqlite")
+        line = (await first.desk.invite({"name": "laptop"}))["line"]
+        other = (await first.desk.invite({"name": "phone"}))["line"]
+        await first.desk.close()
+        second = Desk(tmp_path / "sites.sqlite")
+
+        (answer,) = await second.ask(redemption(line))
+
+        assert read_invitation(line).public_key == read_invitation(other).public_key is not None
+        assert redemption(line).on_answer(answer).settings.name == "laptop"
+        await second.desk.close()
+
+    run(main())
+
+
 def test_a_site_is_one_of_the_hub_before_anybody_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         desk = Desk(tmp_path / "sites.sqlite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import count
@@ -17,9 +18,20 @@ from lispmob.hub.inviting.invitations import Answered, InvitationRefused, Invita
 from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.pool import PoolUsedUp, next_eids
 from lispmob.hub.inviting.site_store import SiteStore
-from lispmob.joining.exchange import Exchange, JoinRefused, Redemption, SettingsQuestion, Verdict
+from lispmob.joining.exchange import (
+    Exchange,
+    JoinRefused,
+    Message,
+    Redemption,
+    Settings,
+    SettingsQuestion,
+    Verdict,
+    accept,
+    proved_secret,
+    refuse,
+)
 from lispmob.joining.invitation import ID_OCTETS as ID
-from lispmob.joining.invitation import Invitation
+from lispmob.joining.invitation import BadInvitation, Invitation
 from tests.hub.exchange import eid, site
 
 CIPHERS = NoiseCiphers()
@@ -40,9 +52,9 @@ def octets() -> Iterator[bytes]:
 class Hub:
     """The machine, and a clock for each question."""
 
-    def __init__(self, offer: Offer = OFFER) -> None:
+    def __init__(self, offer: Offer = OFFER, private_key: bytes | None = b"h" * 32) -> None:
         numbers = octets()
-        self.invitations = Invitations(offer, CIPHERS, lambda size: next(numbers)[-size:])
+        self.invitations = Invitations(offer, CIPHERS, lambda size: next(numbers)[-size:], private_key)
         self._now = count(0.0, 10.0)
 
     def invite(self, name: str, wall: float = 0.0, **more: bool) -> tuple[InvitedSite, Invitation]:
@@ -110,12 +122,13 @@ def test_a_second_node_is_told_that_the_invitation_was_used() -> None:
     assert verdict_of(other, hub.ask(other.question)) is Verdict.USED
 
 
-def test_who_has_the_line_and_a_recording_does_not_have_the_key() -> None:
-    hub = Hub()
+@pytest.mark.parametrize(("private_key", "why"), [(b"h" * 32, "without the secret"), (None, "did not seal")])
+def test_who_has_the_line_and_a_recording_does_not_have_the_key(private_key: bytes | None, why: str) -> None:
+    hub = Hub(private_key=private_key)
     _, invitation = hub.invite("laptop")
     recorded = hub.ask(node(invitation).question).payload
 
-    with pytest.raises(MalformedMessage, match="did not seal"):
+    with pytest.raises(MalformedMessage, match=why):
         node(invitation, b"thief" + bytes(27)).on_answer(recorded)
 
 
@@ -246,6 +259,24 @@ def test_a_node_that_has_joined_is_told_what_the_hub_says_now() -> None:
     assert [made.keys[0].secret for made in hub.invitations.sites()] == [key]
 
 
+def test_a_site_that_was_renumbered_has_eids_that_nobody_had_and_its_node_is_told_them() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    first = node(invitation)
+    key = first.on_answer(hub.ask(first.question).payload).key
+    hub.invite("phone")
+    hub.invitations.on_configured(replace(OFFER, pools=(eid("10.98.0.0/24"),), overlay_prefixes=()), ())
+
+    hub.invitations.keep(hub.invitations.renumber("Laptop"))
+
+    later = SettingsQuestion(key, b"l" * 32, CIPHERS)
+    told = later.on_answer(hub.ask(later.question).payload).settings
+    assert (told.eids, told.overlay_prefixes) == (("10.98.0.1/32",), ("10.98.0.0/24",))
+    assert list(map(str, next(iter(hub.invitations.sites())).eids)) == ["10.98.0.1/32"]
+    with pytest.raises(InvitationRefused, match="nobody was invited"):
+        hub.invitations.renumber("printer")
+
+
 def test_who_was_shut_out_or_replaced_is_told_no_settings() -> None:
     hub = Hub()
     _, invitation = hub.invite("laptop")
@@ -258,6 +289,48 @@ def test_who_was_shut_out_or_replaced_is_told_no_settings() -> None:
     assert verdict_of(later, hub.ask(later.question)) is Verdict.UNKNOWN
     stranger = SettingsQuestion(b"a key of nobody", b"l" * 32, CIPHERS)
     assert verdict_of(stranger, hub.ask(stranger.question)) is Verdict.UNKNOWN
+
+
+def test_who_has_read_the_line_cannot_answer_in_the_hubs_place() -> None:
+    _, invitation = Hub().invite("laptop")
+    redemption = node(invitation)
+    question = Message.decode(redemption.question)
+    own = proved_secret(question, invitation.secret, b"t" * 32, CIPHERS)
+    assert own is not None
+
+    for secret in (invitation.secret, own):
+        made = accept(question, Settings(name="mine", eids=("10.0.0.1/32",)), secret, b"x" * 32, CIPHERS)
+        assert made is not None
+        for answer in (made[0], refuse(question, Verdict.USED, secret), refuse(question, Verdict.NOT_NOW, secret)):
+            with pytest.raises(MalformedMessage, match="without the secret"):
+                redemption.on_answer(answer)
+
+
+def test_a_node_whose_line_names_the_hubs_key_takes_no_answer_without_it() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    unpinned = node(dataclasses.replace(invitation, public_key=None))
+    answered = hub.ask(unpinned.question)
+
+    assert unpinned.on_answer(answered.payload).settings.name == "laptop"
+    with pytest.raises(MalformedMessage, match="prove"):
+        node(invitation).on_answer(answered.payload)
+
+
+def test_a_hub_without_its_key_gives_lines_without_one_and_answers_no_question_that_needs_it() -> None:
+    hub = Hub(private_key=None)
+    _, invitation = hub.invite("laptop")
+
+    assert invitation.public_key is None
+    with pytest.raises(MalformedMessage, match="public key"):
+        hub.ask(node(dataclasses.replace(invitation, public_key=CIPHERS.public_key(b"h" * 32))).question)
+
+
+def test_a_line_whose_key_is_none_is_no_invitation() -> None:
+    _, invitation = Hub().invite("laptop")
+
+    with pytest.raises(BadInvitation, match="print a new one"):
+        node(dataclasses.replace(invitation, public_key=bytes(32)))
 
 
 def test_an_invitation_is_not_redeemed_by_a_question_for_settings() -> None:
@@ -345,6 +418,21 @@ def test_the_file_gives_back_what_was_written_and_is_for_its_owner_alone(tmp_pat
     assert third.open() == [joined]
     third.close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_hubs_key_is_drawn_once_and_is_there_after_a_restart_also_in_a_file_of_before(tmp_path: Path) -> None:
+    path = tmp_path / "sites.sqlite"
+    before = SiteStore(path)
+    before.open()
+    before.put(Hub().invite("phone")[0])
+    assert before.known_hub_key() is None
+    assert before.hub_key(b"k" * 32) == before.hub_key(b"o" * 32) == b"k" * 32
+    before.close()
+
+    after = SiteStore(path)
+    after.open()
+    assert after.known_hub_key() == b"k" * 32
+    after.close()
 
 
 def test_a_file_that_is_something_else_is_left_alone_and_told(tmp_path: Path) -> None:

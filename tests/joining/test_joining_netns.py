@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from lispmob.joining.invitation import Invitation
 from lispmob.lab.process import Daemon, module
 from lispmob.lab.real.world import HUB_V4, HUB_V6, World
 from lispmob.lispctl.main import main as lispctl
+from tests.lab.capture import Capture
 
 pytestmark = pytest.mark.netns
 LISPHUB, LISPCTL = "lispmob.hub.cli.main", "lispmob.lispctl.main"
@@ -223,11 +225,40 @@ def test_what_the_hub_changes_later_a_node_takes_over_without_joining_again(hous
     assert "10.77.0.0/16" in status["routing"]["overlay_prefixes"]
 
 
+def letter_of(packet: bytes) -> str:
+    """What a packet at a's cable is here: data to b, an SMR of the hub, a's question, the hub's answer."""
+    if packet[0] >> 4 != 4 or packet[9] != 17:
+        return ""
+    source, target, payload = packet[12:16], packet[16:20], packet[28:]
+    port = int.from_bytes(packet[22:24])
+    if port == 4341:
+        return "d" if target == bytes((192, 0, 2, 130)) else ""
+    if source == HUB_V4.packed and payload[0] & 0xF1 == 0x11:
+        return "s"
+    if source == HUB_V4.packed and payload[0] >> 4 == 2:
+        return "r"
+    return "q" if target == HUB_V4.packed and payload[0] >> 4 in (1, 8) else ""
+
+
 def test_whom_the_hub_shuts_out_is_reached_no_more_and_peers_know_at_once(household: Household) -> None:
-    household.world["a"].run("ping", "-c", "1", "-W", "5", "10.99.0.2")
+    here = household.world["a"]
+    here.run("ping", "-c", "1", "-W", "5", "10.99.0.2")
 
-    done = household.lisphub("revoke", "b")
+    with Capture(here, "eth0") as capture:
+        pinging = subprocess.Popen(
+            here.argv("ping", "-q", "-i", "0.05", "-c", "40", "10.99.0.2"), stdout=subprocess.DEVNULL
+        )
+        time.sleep(0.5)
+        done = household.lisphub("revoke", "b")
+        pinging.wait(20)
 
+    seen = "".join(letter for packet in capture.packets if (letter := letter_of(packet)))
+    order = re.fullmatch("[^s]*(s).*?(q).*?(r)(.*)", seen)
+    assert order is not None, seen
+    told, asked, answered, after = order.groups()
+    assert "d" in seen[:10], "data went to b before"
+    assert after.count("d") <= 1, f"one round trip after it was told, a sends b nothing more: {seen}"
+    assert told + asked + answered == "sqr"
     assert (done.returncode, done.stdout.split(";")[0]) == (0, "b is shut out")
     household.wait(
         lambda: "192.0.2.130" not in household.lispctl("a", "map-cache").stdout, "a has no locator of b any more"

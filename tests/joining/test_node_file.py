@@ -51,10 +51,22 @@ def test_lispd_takes_it_with_every_address_of_the_hub(tmp_path: Path) -> None:
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=40), min_size=1, max_size=3))
 def test_what_a_hub_says_adds_no_line_and_no_key(name: str, eids: list[str]) -> None:
-    text = node_text(joined(name=name, eids=tuple(eids), overlay_prefixes=tuple(eids)), HUB, "2026-11-28")
+    told = joined(name=name, eids=tuple(eids), overlay_prefixes=tuple(eids), domain=f"x{name}", lisp_sec=name)
+    text = node_text(told, HUB, "2026-11-28")
 
     begins = [line.split(":")[0].strip(" -#") for line in text.split("\n")]
-    assert begins[2:] == ["eids", "map-servers", "address", "key", "address", "key", "routing", "overlay-prefixes", ""]
+    assert begins[2:] == [
+        "eids",
+        "map-servers",
+        "address",
+        "key",
+        "address",
+        "key",
+        "routing",
+        "overlay-prefixes",
+        "names",
+        "",
+    ]
     assert text.isascii()
 
 
@@ -72,6 +84,37 @@ def test_other_settings_change_two_lines_of_a_file_that_join_wrote_and_nothing_e
     assert with_settings(changed, now) == changed
     assert with_settings(SHIPPED.read_text(), now) is None
     assert with_settings(text.replace("eids: [", "eids:   ["), now) is None
+
+
+def test_the_domain_and_lisp_sec_of_the_hub_come_change_and_go(tmp_path: Path) -> None:
+    text = node_text(joined(domain="lisp.home.arpa"), HUB, "2026-11-28")
+
+    other = with_settings(text, joined(domain="home.example", lisp_sec="require").settings)
+    none = with_settings(other or "", joined().settings)
+
+    (tmp_path / "first").write_text(text)
+    (tmp_path / "other").write_text(other or "")
+    first, second = load_node(tmp_path / "first"), load_node(tmp_path / "other")
+    assert (first.names.domain, first.security.lisp_sec) == ("lisp.home.arpa", "prefer")
+    assert (second.names.domain, second.security.lisp_sec) == ("home.example", "require")
+    assert none == node_text(joined(), HUB, "2026-11-28")
+    assert with_settings(none or "", joined(domain="lisp.home.arpa").settings) == text
+
+
+@pytest.mark.parametrize("own", ["names: {domain: mine.example}\n", "names:\n  port: 53\n", "names: {port: 53}\n"])
+def test_a_section_that_the_user_has_written_stays_as_it_is(own: str) -> None:
+    text = node_text(joined(), HUB, "2026-11-28") + own
+
+    assert with_settings(text, joined(domain="lisp.home.arpa").settings) == text
+
+
+def test_a_file_without_a_last_line_end_stays_yaml_with_a_domain(tmp_path: Path) -> None:
+    text = node_text(joined(), HUB, "2026-11-28").rstrip("\n")
+
+    changed = with_settings(text, joined(domain="lisp.home.arpa").settings)
+
+    (tmp_path / "lispd.conf").write_text(changed or "")
+    assert load_node(tmp_path / "lispd.conf").names.domain == "lisp.home.arpa"
 
 
 def test_a_configuration_that_lispd_would_not_take_is_not_put_there(tmp_path: Path) -> None:

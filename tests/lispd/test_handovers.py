@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.lispd.handover import ways
 from lispmob.lispd.report.handovers import KEPT_MOVES, KEPT_STEPS, Direction, HandoverJournal
 
 
@@ -68,3 +70,26 @@ def test_the_journal_is_bounded_in_moves_and_in_steps() -> None:
     assert len(journal.moves) == KEPT_MOVES
     assert journal.moves[-1].number == KEPT_MOVES + 5
     assert len(journal.moves[-1].steps) == KEPT_STEPS
+
+
+def test_a_move_says_from_where_to_where_and_what_was_lost_meanwhile_and_no_later() -> None:
+    journal = HandoverJournal()
+    journal.on_unsent(7, now=1.0)
+    journal.on_change(["wlan0: link down"], now=10.0, wall=1e9, left=("wifi wlan0",), unsent=7)
+    journal.on_moved(now=10.01, took=("wwan wwan0",))
+
+    journal.on_unsent(9, now=10.2)
+    journal.on_unsent(50, now=60.0)
+
+    (move,) = journal.moves
+    assert (move.left, move.took, move.lost) == (("wifi wlan0",), ("wwan wwan0",), 2)
+
+
+def test_the_ways_of_a_move_are_the_uplinks_of_the_best_priority() -> None:
+    uplinks = [
+        Uplink(name, 1, (), 100, 1500, priority, 1, kind)
+        for name, priority, kind in (("wlan0", 1, "wifi"), ("wwan0", 2, "wwan"), ("wlan1", 1, "wifi"))
+    ]
+
+    assert ways(uplinks) == ("wifi wlan0", "wifi wlan1")
+    assert ways(()) == ()

@@ -12,6 +12,7 @@ from lispmob.api.peers.schema import Peer
 from lispmob.control.names import KnownName
 from lispmob.control.node_config import NodeConfig
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.datapath.model import Traffic
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd.views.in_order import ENTRIES_AT_ONCE
 from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, PeerViews
@@ -34,8 +35,8 @@ class Engine:
         self.asked.append(question)
         return self.answer
 
-    def sent(self) -> dict[Any, int]:
-        return {REMOTE: 12, RTR: 99}
+    def traffic(self) -> dict[Any, Traffic]:
+        return {REMOTE: Traffic(12, 1200, 5, 500), RTR: Traffic(99, 9900, 7, 700)}
 
 
 class Shown(Daemon):
@@ -83,6 +84,8 @@ def test_the_way_of_a_peer_is_that_which_the_datapath_takes(
     (peer,) = daemon.peers()
 
     assert (peer.way, peer.rtr, peer.packets_out) == (way, rtr, packets)
+    octets = {None: (None, None, None), 12: (1200, 5, 500), 99: (9900, 7, 700)}[packets]
+    assert (peer.octets_out, peer.packets_in, peer.octets_in) == octets
     assert peer.uplink == ("wlan0" if way != "none" else None)
     assert peer.why == ("there is no uplink" if way == "none" else None)
 

@@ -19,7 +19,8 @@ from lispmob.config.node import NodeFile, load_node
 from lispmob.control.names import KnownName
 from lispmob.errors import ConfigError
 from lispmob.lispd.flows.name_asking import NameAsking
-from lispmob.lispd.tasks.naming import LOOPBACK, Naming, load_names, reverse_prefixes, save_names
+from lispmob.lispd.tasks.naming import LOOPBACK, Naming, load_names, save_names
+from lispmob.names.zone import served_prefixes
 from lispmob.node.node import Node
 
 NAS = KnownName((ip_address("10.1.0.2"), ip_address("2001:db8:e::2")), "registered", 9.0)
@@ -186,8 +187,11 @@ def test_reverse_names_are_those_of_the_overlay_and_of_our_own_eids(tmp_path: Pa
 
     inside = configured(tmp_path, "routing: {overlay-prefixes: [10.9.0.0/16]}\n")
 
-    assert [str(reverse_prefix) for reverse_prefix in reverse_prefixes(file)] == ["10.1.0.0/16", "192.0.2.7/32"]
-    assert [str(reverse_prefix) for reverse_prefix in reverse_prefixes(inside)] == ["10.9.0.0/16"]
+    assert [str(one) for one in served_prefixes(file.routing.overlay_prefixes, file.eids)] == [
+        "10.1.0.0/16",
+        "192.0.2.7/32",
+    ]
+    assert [str(one) for one in served_prefixes(inside.routing.overlay_prefixes, inside.eids)] == ["10.9.0.0/16"]
 
 
 @pytest.mark.parametrize("domain", ["-a.b", "a..b", "a b", "n\u00e4s.arpa", "x" * 64, "a." * 100 + "b"])

@@ -30,6 +30,9 @@ PACKAGES: Final = {
     # What the package depends on, so that it installs without a network.
     "bookworm": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin",
     "desktop": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin",
+    # What is on a machine that somebody reaches by ssh; what the package depends on is there, as above.
+    "household-bookworm": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
+    "household-trixie": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
 }
 MORE: Final = {
     # Everything that has an opinion about networks. apt installs it afterwards: debootstrap gets the order wrong.
@@ -78,7 +81,8 @@ def bootstrap(kind: str) -> Path:
     if not (base / "complete").exists():
         shutil.rmtree(base, ignore_errors=True)
         base.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}", "bookworm", str(base)]
+        suite = "trixie" if kind.endswith("trixie") else "bookworm"
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}", suite, str(base)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stdout[-2000:]
         if more := MORE.get(kind):
@@ -99,7 +103,7 @@ class Machine:
 
     def __init__(self, namespace: Namespace, directory: Path, kind: str) -> None:
         self.namespace = namespace
-        self._cgroup = CGROUPS / f"lispmob-test-{os.getpid()}"
+        self._cgroup = CGROUPS / f"lispmob-test-{os.getpid()}-{namespace.name}"
         self._log = directory / "boot.log"
         work = directory / "machine"
         work.mkdir()
@@ -156,6 +160,21 @@ class Machine:
         )
         assert not must or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    @contextlib.contextmanager
+    def started(self, script: str) -> Iterator[subprocess.Popen[str]]:
+        """A shell script that goes on, with pipes to and from it; ended at the latest with the block."""
+        init = self._init()
+        inside = ["nsenter", "--all", f"--target={init}", f"--root=/proc/{init}/root", "--wdns=/", "/bin/sh", "-ec"]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            [*inside, script], env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True
+        ) as running:
+            try:
+                yield running
+            finally:
+                running.kill()
 
     def put(self, path: str, text: str | bytes) -> None:
         """Write a file in it; its owner and mode stay when it is there already."""

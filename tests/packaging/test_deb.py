@@ -23,8 +23,8 @@ pytestmark = [
 
 EID = "10.1.0.1"
 KEY = "a key between the two of them"
-CAPABILITIES = {"lispd": 1 << 12 | 1 << 38 | 1 << 39, "lisphub": 1 << 12 | 1 << 38 | 1 << 39}
-"""CAP_NET_ADMIN, CAP_BPF, and for the programs of the ebpf tier CAP_PERFMON."""
+CAPABILITIES = {"lispd": 1 << 10 | 1 << 12 | 1 << 38 | 1 << 39, "lisphub": 1 << 12 | 1 << 38 | 1 << 39}
+"""CAP_NET_ADMIN, CAP_BPF; CAP_PERFMON for the programs of the ebpf tier, CAP_NET_BIND_SERVICE for port 53 of names."""
 
 NODE = f"""eids: [{EID}/32]
 map-servers:

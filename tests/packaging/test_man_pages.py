@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -73,6 +77,32 @@ def test_every_program_has_a_page_and_a_script_in_the_packages_that_runs_the_sam
     assert f"from {module} import {function}\n" in script.read_text()
     assert script.stat().st_mode & 0o111 == 0o111
     assert "/usr/bin debian/bin/*\n" in (ROOT / "packaging" / "debian" / "rules").read_text()
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="man is missing: install the Debian packages man-db and groff")
+def test_every_page_fits_eighty_columns(pages: Path) -> None:
+    wide = []
+    for page in sorted(pages.iterdir()):
+        shown = subprocess.run(
+            ["man", "-P", "cat", "-l", str(page)],
+            env={**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "GROFF_NO_SGR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        plain = re.sub(".\b", "", shown)
+        wide += [f"{page.name}: {line}" for line in plain.splitlines() if len(line) > 80]
+    assert wide == []
+
+
+def test_folding_a_configuration_loses_no_word(pages: Path) -> None:
+    for name in ("lispd.conf", "hub.conf"):
+        text = (pages / f"{name}.5").read_text().replace("\\-", "-").replace("\\(aq", "'").replace("\\e", "\\")
+        kept = [word for word in text.split() if set(word) - set("#-")]
+        shipped = [word for word in (ROOT / "conf" / name).read_text().split() if set(word) - set("#-")]
+        assert sorted(word for word in kept if word in shipped) != []
+        assert not Counter(shipped) - Counter(kept)
 
 
 def test_every_command_of_users_is_completed_by_each_shell(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_exposure_of_a_unit_is_2_at_most(unit: str) -> None:
 
 
 CAPABILITIES = {
-    "lispd.service": "CAP_NET_ADMIN CAP_BPF CAP_PERFMON",
+    "lispd.service": "CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_NET_BIND_SERVICE",
     "lisphub.service": "CAP_NET_ADMIN CAP_BPF CAP_PERFMON",
 }
 

@@ -21,9 +21,10 @@ class PeersParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """Whom packets go to. Times are seconds before now; what is not known is null.
 
-    `uplink`, `local`, `remote`, `rtr`: where a packet without a rule of its own leaves now, and for where.
-    `packets_out` counts inner packets to `remote`, or to the RTR, which peers share. `rtt_ms` and `loss` are what
-    probes of this pair of locators found.
+    `uplink`, `local`, `remote`, `rtr`: where a packet without a rule of its own leaves now, and for where. `back_...`:
+    from where and by which uplink data came last, `heard_s` ago; the peer chooses that, so it may be another way.
+    `packets_out`, `octets_out`: inner packets to `remote`, or to the RTR; `packets_in`, `octets_in`: those from there.
+    Peers behind one RTR share them. `rtt_ms` and `loss` are what probes of this pair of locators found.
     """
 
     eid: str
@@ -38,8 +39,14 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
     loss: float | None = None
     heard_s: float | None = None
+    back_uplink: str | None = None
+    back_local: str | None = None
+    back_remote: str | None = None
     used_s: float | None = None
     packets_out: int | None = None
+    octets_out: int | None = None
+    packets_in: int | None = None
+    octets_in: int | None = None
     mtu_bytes: int | None = None
     is_genuine: bool = False
     seal: Seal | None = None  # how packets to it leave; None: none leave for it
@@ -75,7 +82,8 @@ class KnownName(msgspec.Struct, frozen=True, kw_only=True):
 class Names(msgspec.Struct, frozen=True, kw_only=True):
     """The domain, where it is served, and which program of this host asks there.
 
-    `resolver`: "systemd-resolved", or null when nobody was told; `advice`: what to do about that, or about `problem`.
+    `resolver`: "systemd-resolved", "NetworkManager's dnsmasq", "dnsmasq", "/etc/resolv.conf", or null when nobody was
+    told; `advice`: what to do about that, or about `problem`.
     """
 
     domain: str

@@ -255,7 +255,13 @@ int lm_decap(struct __sk_buff *skb)
         return FALL_THROUGH;
     skb->queue_mapping = queue + 1; /* as the TUN does with what is written to a queue */
     s->traffic[1].last = now;
+    __u64 octets = length + (segments - 1) * repeated;
+    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
+    if (remote) {
+        __sync_fetch_and_add(&remote->received, segments);
+        __sync_fetch_and_add(&remote->received_octets, octets);
+    }
     count->data_packets += segments;
-    count->data_octets += length + (segments - 1) * repeated;
+    count->data_octets += octets;
     return (int)bpf_redirect(s->device, BPF_F_INGRESS);
 }

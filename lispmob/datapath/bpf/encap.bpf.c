@@ -159,10 +159,13 @@ int lm_encap(struct __sk_buff *skb)
     }
     skb->mark = s->mark;
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
-    if (remote)
+    __u64 octets = length + (segments - 1) * repeated;
+    if (remote) {
         __sync_fetch_and_add(&remote->sent, segments);
+        __sync_fetch_and_add(&remote->sent_octets, octets);
+    }
     count->out_packets += segments;
-    count->out_octets += length + (segments - 1) * repeated;
+    count->out_octets += octets;
     s->traffic[0].last = now;
     return (int)bpf_redirect_neigh(ifindex, NULL, 0, 0);
 }

@@ -194,8 +194,10 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
     }
     skb->mark = s->mark;
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->out.remote);
-    if (remote)
+    if (remote) {
         __sync_fetch_and_add(&remote->sent, a->segments);
+        __sync_fetch_and_add(&remote->sent_octets, octets);
+    }
     count->out_packets += a->segments;
     count->out_octets += octets;
     s->traffic[0].last = now;

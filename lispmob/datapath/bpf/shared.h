@@ -189,7 +189,8 @@ struct lm_remote_state {
     struct lm_silence silence;       /* of the locator itself */
     struct lm_silence company; /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;
-    LM_SHARED(uint64_t) sent;        /* inner packets that left for it */
+    LM_SHARED(uint64_t) sent, sent_octets;         /* inner packets that left for it, and their octets */
+    LM_SHARED(uint64_t) received, received_octets; /* inner packets from it that were delivered here */
     LM_SHARED(uint64_t) unsummed_at; /* when data without a UDP checksum last came from it; nanoseconds; 0: never */
 };
 

@@ -161,6 +161,15 @@ def _revoke(arguments: argparse.Namespace) -> int:
     return _show(answer, arguments, lines)
 
 
+def _renumber(arguments: argparse.Namespace) -> int:
+    answer = asked(arguments, "renumber", name=arguments.name)
+
+    def lines(answer: Json) -> list[str]:
+        return [f"{answer['name']} has {', '.join(answer['eids'])} now; its node takes that over within a minute"]
+
+    return _show(answer, arguments, lines)
+
+
 def _setup(arguments: argparse.Namespace) -> int:
     from lispmob.hub.cli import setup  # late: the others do not need it
 
@@ -204,6 +213,7 @@ def _complain(error: object, code: int) -> int:
 _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "setup": _setup,
     "invite": _invite,
+    "renumber": _renumber,
     "revoke": _revoke,
     "status": _status,
     "sites": _sites,

@@ -12,6 +12,7 @@ from lispmob.options import HelpfulParser, ShowVersion
 COMMANDS: Final = {
     "setup": "write hub.conf for a new hub, and start it",
     "invite": "make an invitation: one line, with which one machine joins",
+    "renumber": "give a site other EIDs, of the pools as they are now",
     "revoke": "shut out a site that was invited, or take back its invitation",
     "status": "show how the hub is: who serves, what is wrong, who moved",
     "sites": "list who may register, and who does",
@@ -54,7 +55,8 @@ def build_parser() -> HelpfulParser:
         "--valid", metavar="TIME", help="how long it counts, such as 30m, 12h or 7d (default: as hub.conf says, 24h)"
     )
     made["invite"].add_argument("--no-qr", action="store_true", help="print no QR code")
-    made["revoke"].add_argument("name", metavar="NAME", help="of the site")
+    for command in ("renumber", "revoke"):
+        made[command].add_argument("name", metavar="NAME", help="of the site")
     made["events"].add_argument("-n", "--count", type=_count, default=50, metavar="N", help="the last N (default: 50)")
     made["events"].add_argument("-f", "--follow", action="store_true", help="go on with what happens from now on")
     made["counters"].add_argument("-a", "--all", action="store_true", help=argparse.SUPPRESS)

@@ -22,6 +22,7 @@ from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile, private
 from lispmob.wire.address import IpAddress, IpNetwork
 
 UNIT: Final = "lisphub.service"
+DOMAIN: Final = "lisp.home.arpa"  # RFC 8375: for names that are nobody else's
 STARTED_S: Final = 15.0
 _SOMEBODY: Final = {4: "192.0.2.1", 6: "2001:db8::1"}  # nothing is sent there: the kernel only chooses a source
 Asker = Callable[[str, str], str]
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace, asker: Asker | None = None) -> int:
     pools = _pools(arguments.pool, asker)
     domain = arguments.domain
     if domain is None and asker is not None:
-        domain = asker("Domain of the names, such as home.example", "none")
+        domain = asker("Domain of the names, or none", DOMAIN)
+    domain = DOMAIN if domain is None else domain
     text = hub_text(addresses, pools, domain, own, is_rtr=not arguments.no_rtr, day=time.strftime("%Y-%m-%d"))
     try:
         with PrivateFile(path) as file:
@@ -128,7 +130,7 @@ def drawn_pools(draw: Callable[[int], int]) -> tuple[IPv4Network, IPv6Network]:
 def hub_text(
     addresses: Iterable[IpAddress],
     pools: Iterable[IpNetwork],
-    domain: str | None,
+    domain: str,
     own: Iterable[IpAddress],
     *,
     is_rtr: bool,
@@ -143,7 +145,7 @@ def hub_text(
         "invitations:\n"
         f"  addresses: [{_list(listed)}]\n"
         f"  pools: [{_list(pools)}]\n"
-        f'  domain: "{domain or "none"}"\n'
+        f'  domain: "{domain}"\n'
     )
     text += f"public-address: [{_list(outside)}]\n" if outside else ""
     return text + ("rtr: {enabled: yes}\n" if is_rtr else "")

@@ -17,7 +17,7 @@ from typing import Any, Final
 from lispmob.crypto.key_wrap import KeyWrapMissingError
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.hub.inviting.invitations import Answered, InvitationRefused, Invitations, Offer
+from lispmob.hub.inviting.invitations import KEY_OCTETS, Answered, InvitationRefused, Invitations, Offer
 from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.site_store import SiteStore
 from lispmob.hub.map_server.site import Site
@@ -50,6 +50,7 @@ class InvitationDesk:
         self._invitations = Invitations(offer, self._ciphers, secrets.token_bytes)
         self._on_sites = on_sites
         self._tell = tell
+        self._has_key = False
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
@@ -63,6 +64,9 @@ class InvitationDesk:
         try:
             for site in self._store.open():
                 self._invitations.keep(site)
+            if (key := self._store.known_hub_key()) is not None:
+                self._invitations.use_key(key)
+                self._has_key = True
         except LispError as error:
             self.problem = str(error)
             log.error("those who were invited are not known: %s", error)
@@ -143,7 +147,7 @@ class InvitationDesk:
         if valid_s is not None and not (isinstance(valid_s, int | float) and VALID_S[0] <= valid_s <= VALID_S[1]):
             raise InvitationRefused("an invitation counts for a minute at least, and for a year at most")
         async with self._changing:
-            self._need_store()
+            await self._need_hub_key()
             site, invitation = self._invitations.invite(
                 name, time.time(), is_again=asked.get("is_again") is True, valid_s=valid_s
             )
@@ -156,6 +160,14 @@ class InvitationDesk:
             "expires_at": invitation.expires_at,
             "line": invitation.line(),
         }
+
+    async def renumber(self, asked: Reply) -> Reply:
+        """For the control socket: other EIDs for a site, which its node takes over by itself. Raises LispError."""
+        async with self._changing:
+            site = self._invitations.renumber(str(asked.get("name")))
+            await self._keep(site)
+        self._tell("renumbered", {"site": site.name, "eids": list(map(str, site.eids))})
+        return {"name": site.name, "eids": list(map(str, site.eids))}
 
     async def revoke(self, asked: Reply) -> Reply:
         """For the control socket: the site is gone, and those who asked for it are told. Raises LispError."""
@@ -185,6 +197,13 @@ class InvitationDesk:
         await asyncio.to_thread(store.put, site)
         self._invitations.keep(site)
         await self._on_sites()
+
+    async def _need_hub_key(self) -> None:
+        """The key that lines name: drawn for the first invitation, and on the disk before it is in a line."""
+        store = self._need_store()
+        if not self._has_key:
+            self._invitations.use_key(await asyncio.to_thread(store.hub_key, secrets.token_bytes(KEY_OCTETS)))
+            self._has_key = True
 
     def _need_store(self) -> SiteStore:
         if self._store is None or self.problem is not None:

@@ -28,6 +28,7 @@ from lispmob.joining.exchange import (
     accept,
     encoded,
     identifier_of,
+    proved_secret,
     refuse,
 )
 from lispmob.joining.invitation import ID_OCTETS, MAX_ADDRESSES, SECRET_OCTETS, Invitation
@@ -56,7 +57,6 @@ class Offer(msgspec.Struct, frozen=True):
     domain: str | None = None
     valid_s: float = 86400.0
     lisp_sec: str = "prefer"
-    public_key: bytes | None = None
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -70,8 +70,12 @@ class Answered(msgspec.Struct, frozen=True):
 class Invitations:
     """All invited sites. `draw` gives so many random octets."""
 
-    def __init__(self, offer: Offer, ciphers: Ciphers | None, draw: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, offer: Offer, ciphers: Ciphers | None, draw: Callable[[int], bytes], private_key: bytes | None = None
+    ) -> None:
+        """`private_key`: the hub's lasting X25519 key; without one, lines name no public key."""
         self.offer = offer
+        self._private_key = private_key
         self._ciphers = ciphers
         self._draw = draw
         self._sites: dict[str, InvitedSite] = {}
@@ -86,6 +90,10 @@ class Invitations:
     def __iter__(self) -> Iterator[InvitedSite]:
         """Every invited site, the oldest first."""
         return iter(self._sites.values())
+
+    def use_key(self, private_key: bytes) -> None:
+        """The hub's lasting key is known now."""
+        self._private_key = private_key
 
     def on_configured(self, offer: Offer, sites: Iterable[Site]) -> None:
         """The configuration was read; its sites come before those that were invited."""
@@ -158,7 +166,13 @@ class Invitations:
         except ValueError as error:
             raise InvitationRefused(f"{error}: list fewer overlay-prefixes in hub.conf") from None
         addresses = offer.addresses[:MAX_ADDRESSES]
-        return made, Invitation(addresses, made.identifier, expires_min, made.secret, offer.public_key)
+        public_key = None if self._private_key is None else self._ciphers.public_key(self._private_key)
+        return made, Invitation(addresses, made.identifier, expires_min, made.secret, public_key)
+
+    def renumber(self, name: str) -> InvitedSite:
+        """A site to keep, with EIDs that nobody had. Raises InvitationRefused, PoolUsedUp."""
+        site = self.revoke(name)
+        return dataclasses.replace(site, eids=next_eids(self.offer.pools, self._taken()))
 
     def revoke(self, name: str) -> InvitedSite:
         """The site to forget. Raises InvitationRefused."""
@@ -209,18 +223,21 @@ class Invitations:
             return Answered(refuse(question, Verdict.UNKNOWN, None))
         if question.verdict is Verdict.SETTINGS:
             return self._on_settings_question(question, site)
+        secret = proved_secret(question, site.secret, self._private_key, self._ciphers)
+        if secret is None:
+            raise MalformedMessage("rx_auth", f"the invitation of {site.name} with a public key that gives no secret")
         digest = hashlib.sha256(question.raw).digest()
         if site.question is not None:
             is_same = digest == site.question and site.answer is not None
-            return Answered(site.answer if is_same and site.answer else refuse(question, Verdict.USED, site.secret))
+            return Answered(site.answer if is_same and site.answer else refuse(question, Verdict.USED, secret))
         if wall >= site.expires_at:
-            return Answered(refuse(question, Verdict.EXPIRED, site.secret))
-        accepted = accept(question, self._settings(site), site.secret, self._draw(KEY_OCTETS), self._ciphers)
+            return Answered(refuse(question, Verdict.EXPIRED, secret))
+        accepted = accept(question, self._settings(site), secret, self._draw(KEY_OCTETS), self._ciphers)
         if accepted is None:
             raise MalformedMessage("rx_auth", "a public key that gives no secret")
         answer, key = accepted
         kept = dataclasses.replace(site, key=key, joined_at=wall, question=digest, answer=answer)
-        return Answered(answer, kept, refuse(question, Verdict.NOT_NOW, site.secret))
+        return Answered(answer, kept, refuse(question, Verdict.NOT_NOW, secret))
 
     def _on_settings_question(self, question: Message, site: InvitedSite) -> Answered:
         """A node that has joined asks what its settings are now. Raises MalformedMessage."""

@@ -13,12 +13,17 @@ from typing import Any, Final
 
 from lispmob.errors import LispError
 from lispmob.hub.inviting.invited import InvitedSite
+from lispmob.joining.exchange import KEY_OCTETS
 from lispmob.wire.address import EidPrefix
 
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x4C495349  # ours: "LISI"
 BUSY_TIMEOUT_S: Final = 5.0
 
+HUB_KEY: Final = "private key"
+
+_SETTINGS: Final = "CREATE TABLE IF NOT EXISTS hub (name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+_HUB_KEY: Final = "SELECT value FROM hub WHERE name = ?"
 _SCHEMA: Final = f"""
 CREATE TABLE sites (
     name TEXT NOT NULL PRIMARY KEY, eids TEXT NOT NULL, identifier BLOB NOT NULL, secret BLOB NOT NULL,
@@ -74,6 +79,34 @@ class SiteStore:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def known_hub_key(self) -> bytes | None:
+        """The hub's lasting private key; None where nobody was invited yet, or by a version that had none."""
+        if self._database is None:
+            return None
+        try:
+            has_table = self._database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'hub'").fetchone()[0]
+            row = self._database.execute(_HUB_KEY, (HUB_KEY,)).fetchone() if has_table else None
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+        return None if row is None else self._checked(row[0])
+
+    def hub_key(self, fresh: bytes) -> bytes:
+        """The hub's lasting private key; where there is none yet, `fresh` is written, and is it from now on."""
+        database = self._database = self._database or self._connect()
+        try:
+            with database:
+                database.execute(_SETTINGS)  # files of before have no such table
+                database.execute("INSERT OR IGNORE INTO hub VALUES (?, ?)", (HUB_KEY, fresh))
+            (key,) = database.execute(_HUB_KEY, (HUB_KEY,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+        return self._checked(key)
+
+    def _checked(self, key: object) -> bytes:
+        if not isinstance(key, bytes) or len(key) != KEY_OCTETS:
+            raise self._error(ValueError("the hub's private key in it is damaged"))
+        return key
 
     def put(self, site: InvitedSite) -> None:
         """Write a site, in place of one of the same name."""

@@ -8,11 +8,12 @@ from typing import Any, Final
 from lispmob.api.client import Client
 from lispmob.errors import LispError
 from lispmob.lispctl.command import Command, show
-from lispmob.lispctl.show.peers import bare, inner_mtu
-from lispmob.terminal.text import clean, duration, fold, milliseconds, paint, plural
+from lispmob.lispctl.show.peers import bare, inner_mtu, way_back
+from lispmob.terminal.text import clean, fold, milliseconds, paint, plural
 
 COUNT_MAX: Final = 1000
 HOPS_MAX: Final = 30
+_WAY: Final = ("way", "uplink", "local", "remote", "rtr", "back_uplink", "back_local", "back_remote")
 SILENT_MAX: Final = 4  # ours: so many hops without an answer end a trace
 
 
@@ -64,7 +65,7 @@ def run_ping(client: Client, arguments: Namespace) -> int:
             {
                 "inside_ms": inside.rtt_ms,
                 "outside_ms": None if outside is None else outside.rtt_ms,
-                **{key: peer[key] for key in ("way", "uplink", "local", "remote", "rtr")},
+                **{key: peer[key] for key in _WAY},
             }
         )
         if not arguments.json:
@@ -96,14 +97,12 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
     if outer is not None:
         lines.append(f"{clean(outer)}: outside {_figures(one['outside_ms'] for one in rounds)}")
         probes = "not measured" if peer["rtt_ms"] is None else milliseconds(peer["rtt_ms"])
-        lines.append(f"RLOC-probes: {probes}; data heard {_ago(peer['heard_s'])}")
+        lost = "" if peer["loss"] is None else f", {peer['loss'] * 100:.1f}% lost"
+        lines.append(f"RLOC-probes: {probes}{lost}")
+        lines.append(f"way back: {way_back(peer)}")
     if all(one["outside_ms"] is None for one in rounds) and outer is not None:
         lines += fold("outside nobody answers to ping: a firewall there may not let it in", first="  ")
     return [line for text in lines for line in fold(text, rest="  ")]
-
-
-def _ago(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{duration(seconds)} ago"
 
 
 def _figures(values: Any) -> str:
@@ -145,7 +144,9 @@ def trace_lines(found: dict[str, Any]) -> list[str]:
     while len(hops) > 1 and hops[-1]["address"] is None and hops[-2]["address"] is None:
         hops = hops[:-1]
     lines += [f"{at:>7}  {clean(one['address'] or '*')}  {_ms(one)}".rstrip() for at, one in enumerate(hops, 1)]
-    lines.append(f"back     data heard {_ago(peer['heard_s'])}")
+    lines += fold(f"back     {way_back(peer)}", rest="         ")
+    if peer["loss"] is not None:
+        lines.append(f"loss     {peer['loss'] * 100:.1f}% of the probes, there and back")
     if peer["mtu_bytes"] is not None:
         lines.append(f"MTU      {peer['mtu_bytes']} outside, {inner_mtu(peer)} inside")
     return lines

@@ -10,14 +10,56 @@ from lispmob.errors import LispError
 from lispmob.lispctl.command import Command, show
 from lispmob.terminal.text import clean, duration, fold, paint, table
 
+DEFAULT_CONFIG = "/etc/lispmob/lispd.conf"
+
 
 class NameNotFound(LispError):
     """There is no such name, or nobody could say."""
 
 
+def add_names_arguments(parser: ArgumentParser) -> None:
+    """Options of this command."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--tell",
+        action="store_const",
+        dest="alone",
+        const=tell,
+        help="have the resolver of this host ask lispd for our domain; as root",
+    )
+    which.add_argument(
+        "--untell", action="store_const", dest="alone", const=untell, help="take back what was told; as root"
+    )
+    parser.add_argument("-c", "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}")
+
+
 def run_names(client: Client, arguments: Namespace) -> int:
     """Print what is known."""
     return show(client.call("names"), arguments, names_lines)
+
+
+def tell(arguments: Namespace) -> int:
+    """Have the resolver ask lispd, whether that runs or not. Raises LispError."""
+    from pathlib import Path
+
+    from lispmob.joining.checking import wanted_names
+    from lispmob.names.host_resolver import HostResolver
+
+    wanted = wanted_names(Path(arguments.config))
+    if wanted is None:
+        raise LispError(f"{arguments.config} names no domain: `names: {{domain: lisp.home.arpa}}`")
+    told = HostResolver().tell(wanted)
+    print("\n".join(fold(clean(told.text or f"{told.keeper.value}: asks lispd for {wanted.domain} already"))))
+    return 0 if told.is_told else 1
+
+
+def untell(_arguments: Namespace) -> int:
+    """Take back what was told. Raises LispError."""
+    from lispmob.names.host_resolver import HostResolver
+
+    changed = HostResolver().untell()
+    print(f"as before: {', '.join(changed)}" if changed else "nothing was told")
+    return 0
 
 
 def names_lines(names: dict[str, Any]) -> list[str]:
@@ -57,5 +99,10 @@ def _leads_to(one: dict[str, Any]) -> str:
     return ", ".join([*one["eids"], *one["names"]]) or "nobody"
 
 
-NAMES = Command("names", "the domain of the overlay, who is asked for it, and the names that are known", run_names)
+NAMES = Command(
+    "names",
+    "the domain of the overlay, who is asked for it, and the names that are known",
+    run_names,
+    add_names_arguments,
+)
 NAME = Command("name", "show where a name leads, or which names an EID has", run_name, add_arguments)

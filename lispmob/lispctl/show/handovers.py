@@ -57,6 +57,9 @@ def handover_lines(moves: list[dict[str, Any]]) -> list[str]:
             f"  forwarding moved after {milliseconds(move.get('moved_after_ms'))}; "
             f"gap out {milliseconds(move['gap_out_ms'])}, in {milliseconds(move['gap_in_ms'])}"
         )
+        if move.get("left") or move.get("took"):
+            left, took = (", ".join(map(clean, move[key])) or "nothing" for key in ("left", "took"))
+            lines.append(f"  from {left} to {took}; {plural(move['lost'], 'packet')} lost here")
     return lines
 
 

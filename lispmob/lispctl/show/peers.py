@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lispmob.api.client import Client
 from lispmob.lispctl.command import Command, show
-from lispmob.terminal.text import clean, duration, facts, fold, milliseconds, paint, plural, table
+from lispmob.terminal.text import clean, duration, facts, fold, milliseconds, octets, paint, plural, table
 
 NAMES_S: Final = 0.03  # ours: a name that has just been asked for is there after a round trip
 _SEALED: Final = {"sealed": "sealed", "clear": "in clear", "waiting": "kept until they can be sealed"}
@@ -38,10 +38,21 @@ def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
         return ["no peers: nothing has been sent into the overlay yet"]
     peers = sorted(peers, key=_order)
     has_seal = any(_seal(peer) == "sealed" for peer in peers)
-    headers = ["NAME", "EID", "WAY", "UPLINK", "RTT", "LOSS", "HEARD", "PACKETS", *(["SEAL"] if has_seal else [])]
+    headers = [
+        "NAME",
+        "EID",
+        "WAY",
+        "UPLINK",
+        "RTT",
+        "LOSS",
+        "HEARD",
+        "SENT",
+        "RECEIVED",
+        *(["SEAL"] if has_seal else []),
+    ]
     rows = [[*_row(peer), *([_seal(peer)] if has_seal else [])] for peer in peers]
     silent = [peer for peer in peers if not peer["is_reachable"]]
-    lines = table(headers, rows, right=("RTT", "LOSS", "HEARD", "PACKETS"))
+    lines = table(headers, rows, right=("RTT", "LOSS", "HEARD", "SENT", "RECEIVED"))
     told = ", ".join(_called(peer) for peer in silent[:5]) + (", ..." if len(silent) > 5 else "")
     return lines + ([paint(line, "bad") for line in fold(f"no answer from {told}")] if silent else [])
 
@@ -57,16 +68,30 @@ def peer_lines(peer: dict[str, Any]) -> list[str]:
         lost = "" if peer["loss"] is None else f", {peer['loss'] * 100:.1f}% of the probes lost"
         pairs.append(("round trip", f"{milliseconds(peer['rtt_ms'])}{lost}"))
         pairs.append(("answers", "yes" if peer["is_reachable"] else paint("no", "bad")))
-    pairs.append(("heard", "never" if peer["heard_s"] is None else f"{duration(peer['heard_s'])} ago"))
+    pairs.append(("way back", way_back(peer)))
     pairs.append(("used", "never" if peer["used_s"] is None else f"{duration(peer['used_s'])} ago"))
     if peer.get("packets_out") is not None:
-        pairs.append(("sent", f"{plural(peer['packets_out'], 'packet')} to {clean(peer['rtr'] or peer['remote'])}"))
+        where = clean(peer["rtr"] or peer["remote"])
+        pairs.append(("sent", f"{plural(peer['packets_out'], 'packet')}, {octets(peer['octets_out'])}, to {where}"))
+        pairs.append(("received", f"{plural(peer['packets_in'], 'packet')}, {octets(peer['octets_in'])}, from there"))
     if peer.get("mtu_bytes") is not None:
         pairs.append(("MTU", f"{peer['mtu_bytes']} outside, {inner_mtu(peer)} inside"))
     pairs.append(("mapping", "genuine by LISP-SEC" if peer["is_genuine"] else "not proved by LISP-SEC"))
     if (seal := peer.get("seal")) is not None:
         pairs.append(("packets are", f"{_SEALED.get(seal['state'], clean(seal['state']))}: {clean(seal['why'])}"))
     return facts(pairs)
+
+
+def way_back(peer: dict[str, Any]) -> str:
+    """From where data came last, and when: the peer chooses, so it may be another way than ours."""
+    if peer.get("heard_s") is None:
+        return "never heard"
+    ago = f"heard {duration(peer['heard_s'])} ago"
+    if peer.get("back_remote") is None:
+        return ago
+    uplink = f"{clean(peer['back_uplink'])}, " if peer.get("back_uplink") is not None else ""
+    by = " (the RTR)" if peer["back_remote"] == peer["rtr"] else ""
+    return f"{uplink}from {clean(peer['back_remote'])}{by} to {clean(peer['back_local'])}, {ago}"
 
 
 def inner_mtu(peer: dict[str, Any]) -> int:
@@ -92,9 +117,9 @@ def bare(eid: str) -> str:
 def _row(peer: dict[str, Any]) -> list[Any]:
     loss = "-" if peer["loss"] is None else f"{peer['loss'] * 100:.0f}%"
     way = _WAYS.get(peer["way"], peer["way"])
-    uplink, packets = peer["uplink"], peer["packets_out"]
-    rtt = milliseconds(peer["rtt_ms"])
-    return [peer["name"], bare(peer["eid"]), way, uplink, rtt, loss, duration(peer["heard_s"]), packets]
+    amounts = ["-" if (count := peer.get(key)) is None else octets(count) for key in ("octets_out", "octets_in")]
+    rtt, heard = milliseconds(peer["rtt_ms"]), duration(peer["heard_s"])
+    return [peer["name"], bare(peer["eid"]), way, peer["uplink"], rtt, loss, heard, *amounts]
 
 
 def _seal(peer: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from lispmob.api.client import Client
@@ -23,11 +23,55 @@ _WITHOUT_LISP = {
 EXIT_CODES = {"working": 0, "degraded": 4, "not-working": 5}  # as in problems/problem.py; a test keeps the two equal
 
 
+WATCH_S = 2.0
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of this command."""
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_interval,
+        const=WATCH_S,
+        metavar="S",
+        help="show it again every S seconds (default: 2) until Ctrl-C; with --json each is a line",
+    )
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 3600:
+        raise ArgumentTypeError(f"{text!r} is not 0.1 to 3600 seconds")
+    return value
+
+
 def run(client: Client, arguments: Namespace) -> int:
     """Print the status. The exit code says the verdict, too, but for programs: they find it in what they read."""
+    if arguments.watch is not None:
+        _watch(client, arguments)
     status = client.call("status")
     show(status, arguments, status_lines)
     return 0 if arguments.json else EXIT_CODES.get(status.get("verdict", "working"), 0)
+
+
+def _watch(client: Client, arguments: Namespace) -> None:
+    """Until interrupted, or lispd ends, which the client says."""
+    import json
+    import sys
+    import time
+
+    while True:
+        status = client.call("status")
+        if arguments.json:
+            print(json.dumps(status), flush=True)
+        else:
+            clear = _CLEAR if sys.stdout.isatty() else ""
+            print(clear + "\n".join(status_lines(status)), flush=True)
+        time.sleep(arguments.watch)
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
@@ -134,4 +178,4 @@ def _last_move(move: dict[str, Any] | None) -> str:
     )
 
 
-COMMAND = Command("status", "show registration, uplinks, routing and traffic at a glance", run)
+COMMAND = Command("status", "show registration, uplinks, routing and traffic at a glance", run, add_arguments)

@@ -74,7 +74,32 @@ def run(arguments: Namespace) -> int:
     print(f"{paint(clean(settings.name), 'bold')}: {', '.join(map(clean, settings.eids))}, written to {path}")
     if kept is not None:
         print(f"the file that was there is {kept} now")
-    return _start(arguments)
+    code = _start(arguments)
+    if not arguments.no_service:
+        tell_names(path)
+    return code
+
+
+def tell_names(path: Path) -> None:
+    """Have the resolver of this host ask lispd for the hub's domain; what does not work is said, and breaks nothing.
+
+    Only for the configuration of the service: another one may be that of a lispd elsewhere, in a namespace.
+    """
+    if str(path) != DEFAULT_CONFIG:
+        return
+    from lispmob.joining.checking import wanted_names
+    from lispmob.names.host_resolver import HostResolver
+
+    try:
+        wanted, resolver = wanted_names(path), HostResolver()
+        if wanted is None:
+            resolver.untell()
+            return
+        text = resolver.tell(wanted).text
+    except LispError as error:
+        text = f"names: {error}"
+    if text:
+        print("\n".join(fold(clean(text))))
 
 
 def _refuse_to_replace(path: Path, *, is_forced: bool) -> None:
@@ -117,6 +142,7 @@ def exchanged(
     from lispmob.crypto.key_wrap import KeyWrapMissingError
     from lispmob.crypto.noise_ciphers import KEY_OCTETS, NoiseCiphers
     from lispmob.joining.exchange import JoinRefused
+    from lispmob.joining.invitation import BadInvitation
     from lispmob.joining.redeeming import PATIENCE_S, HubSilent, redeem
 
     try:
@@ -125,6 +151,8 @@ def exchanged(
         raise LispError("this build cannot ask: libcrypto's headers (libssl-dev) were missing") from None
     try:
         return redeem(made(secrets.token_bytes(KEY_OCTETS), ciphers), tuple(addresses))
+    except BadInvitation as bad:
+        raise NotJoined(str(bad), EXIT_NO_INVITATION) from None
     except JoinRefused as refused:
         raise NotJoined(str(refused), EXIT_REFUSED) from None
     except HubSilent as silent:
@@ -170,7 +198,8 @@ def _start(arguments: Namespace) -> int:
     except units.NotStarted as failed:
         raise NotJoined(str(failed), EXIT_NOT_RUNNING) from None
     try:
-        units.start("lispmob-refresh.timer")
+        for unit in ("lispmob-refresh.timer", "lispmob-refresh.path"):
+            units.start(unit)
     except units.NotStarted as failed:  # the node works without
         print("\n".join(fold(f"later changes of the hub need `lispctl refresh`: {failed}")))
     return wait_until_working(getattr(arguments, "socket", DEFAULT_SOCKET), arguments.timeout)

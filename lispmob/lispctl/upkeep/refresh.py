@@ -7,16 +7,24 @@ from argparse import ArgumentParser, Namespace
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import ConfigError, LispError, NotRunning
 from lispmob.lispctl.command import Command, no_run
-from lispmob.lispctl.upkeep.join import DEFAULT_CONFIG, EXIT_CONFIG, NotJoined, check, exchanged, read_config
+from lispmob.lispctl.upkeep.join import (
+    DEFAULT_CONFIG,
+    EXIT_CONFIG,
+    NotJoined,
+    check,
+    exchanged,
+    read_config,
+    tell_names,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument("-c", "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}")
     parser.epilog = (
-        "EIDs and overlay prefixes; all else in the file stays as it is. Exit codes: 0 nothing changed, or changed and "
-        "taken over; 1 the file is not one that lispctl join wrote; 9 the hub does not know this node; 10 the hub does "
-        "not answer; 77 not permitted; 78 what the hub says makes no configuration."
+        "EIDs, overlay prefixes, domain and lisp-sec; all else in the file stays as it is. Exit codes: 0 nothing "
+        "changed, or changed and taken over; 1 the file is not one that lispctl join wrote; 9 the hub does not "
+        "know this node; 10 the hub does not answer; 77 not permitted; 78 what the hub says makes no configuration."
     )
 
 
@@ -44,9 +52,12 @@ def run(arguments: Namespace) -> int:
             raise LispError(f"{path} is not one that lispctl join wrote, so it is left as it is")
         if changed == text:
             print("the hub says what it said before")
+            tell_names(path)  # whoever writes the files of this host may have written them again
             return 0
         file.put(changed, check, ".before-refresh")
-    return _have_it_read(getattr(arguments, "socket", DEFAULT_SOCKET), str(path))
+    code = _have_it_read(getattr(arguments, "socket", DEFAULT_SOCKET), str(path))
+    tell_names(path)
+    return code
 
 
 def _have_it_read(socket: str, path: str) -> int:

@@ -18,6 +18,7 @@ import msgspec
 
 KEPT_MOVES: Final = 64  # ours: a day of travelling; each is under 2 KiB
 KEPT_STEPS: Final = 64  # ours: a move with more has a peer set too large to read anyway
+SETTLED_S: Final = 5.0  # ours: what is lost later is not the move's
 FLOWING_S: Final = 1.0  # ours: a stream slower than one packet a second has no gap that one could feel
 
 
@@ -37,7 +38,10 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Handover(msgspec.Struct):
-    """One move. `began` is monotonic seconds, `began_wall` the same moment as seconds since 1970."""
+    """One move. `began` is monotonic seconds, `began_wall` the same moment as seconds since 1970.
+
+    `left` and `took`: the uplinks in use before and after. `lost`: packets that the datapath could not send meanwhile.
+    """
 
     number: int
     began: float
@@ -47,6 +51,10 @@ class Handover(msgspec.Struct):
     moved_after_ms: float | None = None
     gap_out_ms: float | None = None
     gap_in_ms: float | None = None
+    left: tuple[str, ...] = ()
+    took: tuple[str, ...] = ()
+    unsent_before: int = 0
+    lost: int = 0
 
 
 class HandoverJournal:
@@ -61,19 +69,27 @@ class HandoverJournal:
         """All moves that are kept, oldest first."""
         return self._moves
 
-    def on_change(self, reasons: Sequence[str], now: float, wall: float) -> Handover:
-        """The uplinks changed: a new move begins."""
+    def on_change(
+        self, reasons: Sequence[str], now: float, wall: float, left: Sequence[str] = (), unsent: int = 0
+    ) -> Handover:
+        """The uplinks changed: a new move begins. `unsent`: packets that the datapath has not sent so far, in all."""
         self._number += 1
-        move = Handover(self._number, now, wall, tuple(reasons))
+        move = Handover(self._number, now, wall, tuple(reasons), left=tuple(left), unsent_before=unsent)
         self._moves.append(move)
         for reason in reasons:
             self._note(move, "uplink", reason, now)
         return move
 
-    def on_moved(self, now: float) -> None:
+    def on_moved(self, now: float, took: Sequence[str] = ()) -> None:
         """The datapath sends by the uplinks that the newest move has left."""
         if self._moves:
             self._moves[-1].moved_after_ms = self._after_ms(self._moves[-1], now)
+            self._moves[-1].took = tuple(took)
+
+    def on_unsent(self, unsent: int, now: float) -> None:
+        """So many packets the datapath has not sent so far, in all; what comes long after a move is none of its own."""
+        if self._moves and now - self._moves[-1].began <= SETTLED_S:
+            self._moves[-1].lost = max(0, unsent - self._moves[-1].unsent_before)
 
     def on_step(self, what: str, detail: str, now: float) -> None:
         """Something followed from the newest move; before the first move it is no part of one."""

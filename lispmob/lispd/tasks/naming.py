@@ -25,13 +25,14 @@ from lispmob.names.resolved import LinkNames, Resolved
 from lispmob.node.node import Node
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.protocol.effect import NameResolved
-from lispmob.wire.address import IpAddress, IpNetwork
+from lispmob.wire.address import IpAddress
 from lispmob.wire.name_eid import may_be_name
 
 if TYPE_CHECKING:
     from lispmob.names.server import NameServer
 
 LOOPBACK: Final = IPv4Address("127.0.99.53")  # ours: 127.0.0.53 and .54 are resolved's
+PLAIN_PORT: Final = 53
 FILE: Final = "names.json"
 FILE_OCTETS: Final = 1 << 20
 KEEP_S: Final = 30.0  # ours: how long after an answer it is written, so that many are written at once
@@ -50,6 +51,7 @@ class Naming:
         self._keep_timer: asyncio.TimerHandle | None = None
         self.resolved = Resolved()
         self.refusal: str | None = None
+        self.is_plain = False
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:
@@ -115,11 +117,11 @@ class Naming:
             return
         try:
             from lispmob.names.server import NameServer
-            from lispmob.names.zone import Zone
+            from lispmob.names.zone import Zone, served_prefixes
         except ImportError as error:
             self._refuse(f"{error}: install dnspython (the extra 'names', or the package python3-dnspython)")
             return
-        prefixes = reverse_prefixes(file)
+        prefixes = served_prefixes(file.routing.overlay_prefixes, file.eids)
         own = frozenset(eids)
         zone = Zone(file.names.domain, prefixes)
         server = NameServer(zone, self._asking.resolve, lambda asker: asker in own or asker.is_loopback)
@@ -129,10 +131,21 @@ class Naming:
             self._refuse(str(error))
             return
         self._server = server
+        await self._serve_plain(server, file)
         log.info("names: DNS for domain=%s at %s and %s port %d", file.names.domain, eids[0], LOOPBACK, file.names.port)
         reverse = tuple(b".".join(labels).decode("ascii") for labels in zone.reverse)
         index = socket.if_nametoindex(file.tun.name)
         self.resolved.use(LinkNames(index, eids[0], file.names.port, file.names.domain, reverse))
+
+    async def _serve_plain(self, server: NameServer, file: NodeFile) -> None:
+        """Answer at port 53 of the loopback address, too: /etc/resolv.conf can name no other port."""
+        self.is_plain = file.names.port == PLAIN_PORT
+        if not self.is_plain:
+            try:
+                await server.listen_also(LOOPBACK, PLAIN_PORT)
+                self.is_plain = True
+            except LispError as error:  # not permitted, or a resolver that listens at every address
+                log.debug("names: %s", error)
 
     def _refuse(self, why: str) -> None:
         self.refusal = why
@@ -148,18 +161,6 @@ class Naming:
         self._keep_timer = None
         assert self._file is not None
         save_names(self._file.state_dir / FILE, self._node.names.known)
-
-
-def reverse_prefixes(file: NodeFile) -> tuple[IpNetwork, ...]:
-    """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
-    overlay = file.routing.overlay_prefixes
-    own = (eid.network for eid in file.eids if not eid.instance_id)
-    outside = (network for network in own if not any(_is_inside(network, prefix) for prefix in overlay))
-    return tuple(dict.fromkeys((*overlay, *outside)))
-
-
-def _is_inside(one: IpNetwork, other: IpNetwork) -> bool:
-    return one.version == other.version and one.prefixlen >= other.prefixlen and one.network_address in other
 
 
 def _about(file: NodeFile) -> object:

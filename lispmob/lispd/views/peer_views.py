@@ -26,6 +26,7 @@ from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.path_view import in_ms
 from lispmob.lispd.views.seal_views import seal_of
 from lispmob.lispd.views.shown import Shown
+from lispmob.names.host_resolver import HostResolver, Keeper
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -64,7 +65,9 @@ class PeerViews:
         """The domain, and the names that are known."""
         parts, naming = self._parts, self._parts.naming
         now, domain = parts.now(), parts.file.names.domain
-        resolver = "systemd-resolved" if naming.resolved.is_told else None
+        asked_by = HostResolver().asked_by() if domain else None
+        told = None if asked_by is None or (asked_by is Keeper.NOBODY and not naming.is_plain) else asked_by.value
+        resolver = "systemd-resolved" if naming.resolved.is_told else told
         problem = naming.refusal or naming.resolved.refusal
         return schema.Names(
             domain=domain,
@@ -119,11 +122,12 @@ class _Known:
         self._names: Mapping[bytes, KnownName] = parts.node.names.known
         self._name_of = {eid: name for name, one in self._names.items() for eid in one.eids}
         self._paths: dict[tuple[IpAddress, IpAddress], Path] = {(*path.pair,): path for path in parts.node.paths}
-        self._heard: dict[IpAddress, float] = {}
-        for one in parts.node.paths:
-            if one.last_heard is not None:
-                self._heard[one.pair.remote] = max(one.last_heard, self._heard.get(one.pair.remote, one.last_heard))
-        self._sent = parts.engine.sent()
+        self._heard: dict[IpAddress, tuple[float, IpAddress]] = {}
+        for path in parts.node.paths:
+            if path.last_heard is not None:
+                heard = (path.last_heard, path.pair.local)
+                self._heard[path.pair.remote] = max(heard, self._heard.get(path.pair.remote, heard), key=_first)
+        self._traffic = parts.engine.traffic()
         self._shortcuts = {way.eid: way for way in parts.node.traversal.shortcuts.open_ways}
         self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
         self._locators = {locator.address: locator for locator in parts.node.locators.locators}
@@ -168,13 +172,20 @@ class _Known:
         self, prefix: EidPrefix, entry: MapCacheEntry, answer: Answer, local: IpAddress, remote: IpAddress
     ) -> schema.Peer:
         path = self._paths.get((local, remote))
-        heard = self._heard.get(remote)
         shortcut = self._shortcuts.get(prefix) if answer.relayed_to is None else None
         rtr = answer.relayed_to or next(
             (remote for locator in entry.locators if is_rtr(locator) and remote in locator.ips), None
         )
         rtt_s = path.quality.rtt_s if path is not None else None
         own = self._locators.get(local)
+        came_from = {remote, answer.relayed_to, *(address for locator in entry.locators for address in locator.ips)}
+        heard = max(
+            ((*self._heard[address], address) for address in came_from if address in self._heard),
+            key=_first,
+            default=None,
+        )
+        way_back = None if heard is None else self._locators.get(heard[1])
+        traffic = self._traffic.get(answer.relayed_to or remote)
         mtu = self._parts.node.path_mtus[Way(local, answer.relayed_to or remote, answer.port or DATA_PORT)]
         return schema.Peer(
             eid=str(prefix),
@@ -187,9 +198,15 @@ class _Known:
             is_reachable=answer.fate is Fate.SENT and self._parts.node.is_reachable(remote),
             rtt_ms=in_ms(shortcut.rtt_s if shortcut is not None else rtt_s),
             loss=None if path is None or path.quality.loss is None else round(path.quality.loss, 4),
-            heard_s=None if heard is None else round(self._now - heard, 3),
+            heard_s=None if heard is None else round(self._now - heard[0], 3),
+            back_uplink=None if way_back is None else way_back.interface,
+            back_local=None if heard is None else str(heard[1]),
+            back_remote=None if heard is None else str(heard[2]),
             used_s=self._used(entry),
-            packets_out=self._sent.get(answer.relayed_to or remote),
+            packets_out=None if traffic is None else traffic.sent,
+            octets_out=None if traffic is None else traffic.sent_octets,
+            packets_in=None if traffic is None else traffic.received,
+            octets_in=None if traffic is None else traffic.received_octets,
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
             is_genuine=entry.is_genuine,
             seal=seal_of(self._parts, entry.prefix, self._sessions),
@@ -197,6 +214,10 @@ class _Known:
 
     def _used(self, entry: MapCacheEntry) -> float | None:
         return None if entry.last_used == float("-inf") else round(max(0.0, self._now - entry.last_used), 3)
+
+
+def _first(values: tuple[float, *tuple[IpAddress, ...]]) -> float:
+    return values[0]
 
 
 def reverse_of(prefix: EidPrefix) -> bytes | None:
@@ -245,13 +266,13 @@ def _resolved_view(resolved: NameResolved) -> schema.KnownName:
 
 
 def _advice(parts: Parts) -> str | None:
-    """Which line has other programs ask lispd, where nobody could be told."""
+    """What has other programs ask lispd, where nobody was told."""
     domain, port = parts.file.names.domain, parts.file.names.port
     if not domain:
         return "put `names: {domain: lisp.home.arpa}` into lispd.conf"
     if not parts.naming.addresses:
         return None
-    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{LOOPBACK}#{port}`"
-    if port != 53:
-        return f"{dnsmasq}; any other resolver: forward {domain} to {LOOPBACK} port {port}"
-    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {LOOPBACK}` before the others, and `search {domain}`"
+    return (
+        "run `sudo lispctl names --tell`, which finds out who looks after names here; or have any resolver forward "
+        f"{domain} to {LOOPBACK} port {port}"
+    )

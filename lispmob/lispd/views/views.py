@@ -56,6 +56,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
     def status(self) -> schema.Status:
         """Everything at a glance."""
         parts = self._parts
+        parts.journal.on_unsent(parts.engine.unsent(), parts.now())
         moves = parts.journal.moves
         problems = parts.problems.look()
         eids = [
@@ -285,4 +286,7 @@ def _handover(move: Handover) -> schema.Handover:
         moved_after_ms=move.moved_after_ms,
         gap_out_ms=move.gap_out_ms,
         gap_in_ms=move.gap_in_ms,
+        left=list(move.left),
+        took=list(move.took),
+        lost=move.lost,
     )

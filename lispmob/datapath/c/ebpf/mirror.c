@@ -197,6 +197,9 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->echo.copies, atomic_load(&from->echo.copies));
     atomic_store(&into->echo.asked, atomic_load(&from->echo.asked));
     atomic_store(&into->sent, atomic_load(&from->sent));
+    atomic_store(&into->sent_octets, atomic_load(&from->sent_octets));
+    atomic_store(&into->received, atomic_load(&from->received));
+    atomic_store(&into->received_octets, atomic_load(&from->received_octets));
     atomic_store(&into->unsummed_at, atomic_load(&from->unsummed_at));
     atomic_store(&into->summed, atomic_load(&from->summed));
 }

@@ -326,14 +326,25 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into)
     return count;
 }
 
-size_t lm_engine_sent(struct lm_engine *e, struct lm_sent_to *into, size_t most)
+static uint64_t read_count(_Atomic uint64_t *count)
+{
+    return atomic_load_explicit(count, memory_order_relaxed);
+}
+
+size_t lm_engine_traffic(struct lm_engine *e, struct lm_traffic_with *into, size_t most)
 {
     size_t count = 0, bucket = 0;
     pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; what they count is atomic */
     for (struct lm_remote *r = NULL; count < most && (r = lm_locator_next_remote(e->locators, &bucket, r));) {
-        uint64_t packets = atomic_load_explicit(&r->state->sent, memory_order_relaxed);
-        if (packets)
-            into[count++] = (struct lm_sent_to){r->address, r->port, packets};
+        struct lm_remote_state *s = r->state;
+        struct lm_traffic_with with = {.address = r->address,
+                                       .port = r->port,
+                                       .sent = read_count(&s->sent),
+                                       .sent_octets = read_count(&s->sent_octets),
+                                       .received = read_count(&s->received),
+                                       .received_octets = read_count(&s->received_octets)};
+        if (with.sent || with.received)
+            into[count++] = with;
     }
     pthread_mutex_unlock(&e->writer);
     return count;

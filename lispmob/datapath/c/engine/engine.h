@@ -132,6 +132,7 @@ struct lm_outer {
     uint64_t now;
     bool is_ephemeral;                    /* it came to the data port that only one path has */
     bool has_delivered;                   /* a packet of it went to the device */
+    size_t delivered, delivered_octets;   /* how many did, and the octets of these inner packets */
     bool has_relayed;                     /* or on to another node */
     bool has_opened;                      /* a sealed packet of it was opened */
     struct lm_session *opened_by;         /* the session that sealed the packet of the moment; NULL: it came in clear */
@@ -432,12 +433,15 @@ struct lm_mtu {
     uint32_t mtu;
 };
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
-/* Inner packets that have left for each remote since a mapping names it; those without any are left out. */
-struct lm_sent_to {
+/*
+ * Inner packets, and their octets, that have left for each remote, and that came from it and were delivered, since a mapping
+ * names it. Remotes without any are left out.
+ */
+struct lm_traffic_with {
     struct lm_addr address;
     uint16_t port;
-    uint64_t packets;
+    uint64_t sent, sent_octets, received, received_octets;
 };
-size_t lm_engine_sent(struct lm_engine *e, struct lm_sent_to *into, size_t most);
+size_t lm_engine_traffic(struct lm_engine *e, struct lm_traffic_with *into, size_t most);
 
 #endif

@@ -261,6 +261,8 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     if (verdict == LM_STRIP_ODD)
         lm_count(&e->counters, LM_data_ecn_odd);
     outer->has_delivered = true;
+    outer->delivered++;
+    outer->delivered_octets += inner->length;
     int into = lm_lane_into(e, outer->ifindex);
     if (e->has_vnet && e->merge.count && e->merge_into == into && lm_coalesce_join(&e->merge, packet, inner))
         return;
@@ -353,6 +355,16 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         accept_inner(e, packet, &data, outer);
 }
 
+/* Counts what was delivered of a message for the locator, or the RTR, that it came from. */
+static void count_received(struct lm_engine *e, const struct lm_outer *outer)
+{
+    struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
+    if (!remote)
+        return;
+    atomic_fetch_add_explicit(&remote->state->received, outer->delivered, memory_order_relaxed);
+    atomic_fetch_add_explicit(&remote->state->received_octets, outer->delivered_octets, memory_order_relaxed);
+}
+
 /* The datagrams that one message holds. */
 static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, struct lm_outer *outer)
 {
@@ -368,8 +380,10 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
     }
     if (outer->has_delivered || outer->has_relayed || outer->has_opened)
         note_heard(e, outer);
-    if (outer->has_delivered)
+    if (outer->has_delivered) {
         lm_traffic_gap_note(e, LM_INBOUND, outer->now);
+        count_received(e, outer);
+    }
     if (outer->has_delivered || outer->has_opened)
         lm_silence_on_heard(e, outer);
 }

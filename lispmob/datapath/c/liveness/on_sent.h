@@ -18,6 +18,7 @@ static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, siz
     if (!job->is_own) {
         lm_traffic_gap_note(e, LM_OUTBOUND, job->now);
         atomic_fetch_add_explicit(&remote->sent, packets, memory_order_relaxed);
+        atomic_fetch_add_explicit(&remote->sent_octets, octets, memory_order_relaxed);
         lm_count_many(&e->counters, LM_out_packets, packets);
         lm_count_many(&e->counters, LM_out_octets, octets);
         if (atomic_load_explicit(&remote->silence.quick, memory_order_relaxed))

@@ -1,0 +1,260 @@
+"""Has the resolver of this host ask lispd for our names, where that is not systemd-resolved (adapter).
+
+systemd-resolved is told by lispd itself (`resolved.py`). For the others a file has to be written, by root: `lispctl
+join` and `lispctl refresh` do that, and `lispctl names --tell`. Who looks after names is found out first:
+
+1. systemd-resolved: /etc/resolv.conf leads into its directory. Nothing is written.
+2. The dnsmasq that NetworkManager runs, or one of the host's own: a file in its directory, and it is started again.
+3. Nobody: /etc/resolv.conf is a plain file without anybody's mark, and has room for one more server. Ours comes first
+   in it, between two marks, and lispd answers at port 53 of a loopback address.
+4. Somebody else (resolvconf, NetworkManager without dnsmasq, a VPN): nothing is written, and the user is told.
+
+In all of them other names never come to lispd, or are refused at once, and so does the kernel when lispd has ended:
+resolvers go on to their next server. `untell` takes back what `tell` wrote, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from lispmob.errors import LispError
+
+SERVER: Final = "127.0.99.53"
+RESOLV_CONF: Final = "etc/resolv.conf"
+FILE: Final = "lispmob.conf"
+SERVERS_MAX: Final = 3  # resolv.h: MAXNS; what comes behind is not asked
+PATIENCE_S: Final = 20.0
+BEGIN: Final = "# lispmob: from here"
+END: Final = "# lispmob: to here; `lispctl names --untell` takes it away"
+_BLOCK: Final = re.compile(rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
+_OWNER: Final = re.compile(
+    r"^[#;].*\b(generated|managed|written|created|maintained|auto-?generated)\b", re.MULTILINE | re.IGNORECASE
+)
+_WORDS: Final = re.compile(r"^[ \t]*(nameserver|search|domain)[ \t]+(.*?)[ \t]*$", re.MULTILINE)
+
+
+class Keeper(enum.Enum):
+    """Who looks after the names of other hosts."""
+
+    RESOLVED = "systemd-resolved"
+    NETWORK_MANAGER = "NetworkManager's dnsmasq"
+    DNSMASQ = "dnsmasq"
+    NOBODY = "/etc/resolv.conf"
+    SOMEBODY = "somebody else"
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What lispd answers: the domain, reverse zones, and the port at SERVER beside 53."""
+
+    domain: str
+    reverse: tuple[str, ...]
+    port: int
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What came of it. `is_told`: programs find our names from now on. `text`: for the user; "" when nothing is new."""
+
+    keeper: Keeper
+    is_told: bool
+    text: str = ""
+
+
+class NotTold(LispError):
+    """A file could not be written, or a resolver did not take it; the text says which."""
+
+
+Run = Callable[[Sequence[str]], bool]
+
+
+class HostResolver:
+    """The names of this host. `root`: where its files are; `run`: runs a command, True when it did what it should."""
+
+    def __init__(self, root: Path = Path("/"), run: Run | None = None) -> None:
+        self._root = root
+        self._run = run or _run
+
+    def keeper(self) -> Keeper:
+        """Who looks after names here."""
+        path = self._root / RESOLV_CONF
+        target = os.path.realpath(path) if path.is_symlink() else ""
+        if "/systemd/resolve/" in target:
+            return Keeper.RESOLVED
+        text = self._text(path)
+        servers = [value for word, value in _WORDS.findall(_BLOCK.sub("", text)) if word == "nameserver"]
+        is_local = bool(servers) and servers[0].startswith(("127.", "::1"))
+        if is_local and self._is_running("run/NetworkManager/dnsmasq.pid"):
+            return Keeper.NETWORK_MANAGER
+        if is_local and any(map(self._is_running, ("run/dnsmasq/dnsmasq.pid", "run/dnsmasq.pid"))):
+            return Keeper.DNSMASQ
+        is_plain = path.is_file() and not path.is_symlink() and _OWNER.search(_BLOCK.sub("", text)) is None
+        return Keeper.NOBODY if is_plain and servers else Keeper.SOMEBODY
+
+    def tell(self, wanted: Wanted) -> Told:
+        """Have this host's resolver ask lispd, and take away what an earlier one was told. Raises NotTold."""
+        keeper = self.keeper()
+        for other in (Keeper.NETWORK_MANAGER, Keeper.DNSMASQ):
+            if other is not keeper:
+                self._remove(other)
+        if keeper is not Keeper.NOBODY:
+            self._write_resolv_conf(None)
+        match keeper:
+            case Keeper.RESOLVED:
+                return Told(keeper, is_told=True)
+            case Keeper.NETWORK_MANAGER | Keeper.DNSMASQ:
+                return self._tell_dnsmasq(keeper, wanted)
+            case Keeper.NOBODY:
+                return self._tell_resolv_conf(wanted)
+            case Keeper.SOMEBODY:
+                return Told(keeper, is_told=False, text=advice(wanted))
+
+    def untell(self) -> list[str]:
+        """Take back what `tell` wrote; the files that are others now. Raises NotTold."""
+        changed = [str(path) for keeper in _DIRECTORIES if (path := self._remove(keeper)) is not None]
+        if self._write_resolv_conf(None):
+            changed.append(f"/{RESOLV_CONF}")
+        return changed
+
+    def asked_by(self) -> Keeper | None:
+        """Whose file says that lispd is asked; None: nobody's."""
+        for keeper, directory in _DIRECTORIES.items():
+            if (self._root / directory / FILE).exists():
+                return keeper
+        return Keeper.NOBODY if _BLOCK.search(self._text(self._root / RESOLV_CONF)) is not None else None
+
+    # --- dnsmasq
+
+    def _tell_dnsmasq(self, keeper: Keeper, wanted: Wanted) -> Told:
+        path = self._root / _DIRECTORIES[keeper] / FILE
+        zones = (wanted.domain, *wanted.reverse)
+        text = "# Written by lispctl; `lispctl names --untell` takes it away.\n" + "".join(
+            f"server=/{zone}/{SERVER}#{wanted.port}\n" for zone in zones
+        )
+        # Their answers are addresses of ours, which are private ones as a rule.
+        text += f"rebind-domain-ok=/{wanted.domain}/\n"
+        if self._text(path) == text:
+            return Told(keeper, is_told=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "ascii")
+            path.chmod(0o644)
+        except OSError as error:
+            raise NotTold(f"{path}: {error.strerror}") from None
+        self._restart(keeper)
+        return Told(keeper, is_told=True, text=f"{keeper.value} asks lispd for {wanted.domain}: {path}")
+
+    def _remove(self, keeper: Keeper) -> Path | None:
+        path = self._root / _DIRECTORIES[keeper] / FILE
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise NotTold(f"{path}: {error.strerror}") from None
+        with contextlib.suppress(NotTold):  # it is not there any more, perhaps
+            self._restart(keeper)
+        return path
+
+    def _restart(self, keeper: Keeper) -> None:
+        """A dnsmasq reads its files when it starts."""
+        command = (
+            ("nmcli", "general", "reload", "dns-full")
+            if keeper is Keeper.NETWORK_MANAGER
+            else ("systemctl", "--no-ask-password", "try-restart", "dnsmasq.service")
+        )
+        if not self._run(command):
+            raise NotTold(f"{keeper.value} was not started again: {' '.join(command)}")
+
+    # --- /etc/resolv.conf
+
+    def _tell_resolv_conf(self, wanted: Wanted) -> Told:
+        text = _BLOCK.sub("", self._text(self._root / RESOLV_CONF))
+        found = _WORDS.findall(text)
+        if sum(word == "nameserver" for word, _ in found) >= SERVERS_MAX:
+            self._write_resolv_conf(None)
+            return Told(
+                Keeper.NOBODY, is_told=False, text=f"/etc/resolv.conf has {SERVERS_MAX} servers, and no room for lispd"
+            )
+        changed = self._write_resolv_conf(wanted.domain)
+        said = f"/etc/resolv.conf names lispd first: it answers for {wanted.domain}, and refuses everything else"
+        return Told(Keeper.NOBODY, is_told=True, text=said if changed else "")
+
+    def _write_resolv_conf(self, domain: str | None) -> bool:
+        """With our lines, or without; True when the file is another now.
+
+        It is written in place, for it may be mounted by itself, and in one go, so that no reader sees half of it.
+        """
+        path = self._root / RESOLV_CONF
+        before = self._text(path)
+        text = _BLOCK.sub("", before)
+        if domain is not None:
+            text = _with_server(text, domain)
+        if text == before or path.is_symlink():
+            return False
+        octets = text.encode("utf-8", "surrogateescape")
+        try:
+            with open(path, "r+b", buffering=0) as file:
+                length = os.fstat(file.fileno()).st_size
+                file.write(octets.ljust(length, b"\n"))
+                file.truncate(len(octets))
+        except OSError as error:
+            raise NotTold(f"{path}: {error.strerror}") from None
+        return True
+
+    def _text(self, path: Path) -> str:
+        try:
+            return path.read_text("utf-8", errors="surrogateescape")
+        except OSError:
+            return ""
+
+    def _is_running(self, pid_file: str) -> bool:
+        try:
+            number = int((self._root / pid_file).read_text("ascii"))
+            return (self._root / "proc" / str(number) / "comm").read_text().strip() == "dnsmasq"
+        except (OSError, ValueError):
+            return False
+
+
+def advice(wanted: Wanted) -> str:
+    """What a user can do where somebody else writes /etc/resolv.conf."""
+    return (
+        "somebody else writes /etc/resolv.conf, so it is left alone. For our names install systemd-resolved. "
+        f"Or have a dnsmasq with `server=/{wanted.domain}/{SERVER}#{wanted.port}`: NetworkManager runs one with "
+        "`dns=dnsmasq` in [main], and `lispctl names --tell` tells it"
+    )
+
+
+def _with_server(text: str, domain: str) -> str:
+    """Our server before the others, and our domain behind those that are searched already.
+
+    Without a list of its own the C library searches the domain of the host's name: that goes on to be so.
+    """
+    listed = [value for word, value in _WORDS.findall(text) if word in ("search", "domain")]
+    searched = listed[-1].split() if listed else [part for part in (socket.gethostname().partition(".")[2],) if part]
+    block = f"{BEGIN}\nnameserver {SERVER}\n{END}\n"
+    # The last list counts (resolv.conf(5)), so that of ours stands at the end.
+    last = f"{BEGIN}\nsearch {' '.join(dict.fromkeys((*searched, domain)))}\n{END}\n"
+    between = text if text.endswith("\n") or not text else f"{text}\n"
+    return block + between + last
+
+
+def _run(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+_DIRECTORIES: Final = {
+    Keeper.NETWORK_MANAGER: "etc/NetworkManager/dnsmasq.d",
+    Keeper.DNSMASQ: "etc/dnsmasq.d",
+}
