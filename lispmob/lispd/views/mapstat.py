@@ -21,7 +21,7 @@ _SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
 
 def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
     """Every mapping, family by family, our own first and then in the order of the prefixes."""
-    sent, mtus = parts.engine.sent(), parts.engine.path_mtus()  # of one moment, and asked for once
+    sent, mtus = parts.engine.liveness.sent(), parts.engine.liveness.path_mtus()  # of one moment, and asked for once
     asked = Counter(
         entry.prefix for lookup in parts.node.lookups for entry in parts.node.map_cache.covering(lookup.asked)
     )

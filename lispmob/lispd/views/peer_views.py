@@ -123,14 +123,14 @@ class _Known:
         for one in parts.node.paths:
             if one.last_heard is not None:
                 self._heard[one.pair.remote] = max(one.last_heard, self._heard.get(one.pair.remote, one.last_heard))
-        self._sent = parts.engine.sent()
+        self._sent = parts.engine.liveness.sent()
         self._shortcuts = {way.eid: way for way in parts.node.traversal.shortcuts.open_ways}
         self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
         self._locators = {locator.address: locator for locator in parts.node.locators.locators}
 
     @cached_property
     def _sessions(self) -> Sequence[SessionUse]:
-        return self._parts.engine.sessions() if isinstance(self._parts.node, SealedNode) else ()
+        return self._parts.engine.sessions.all() if isinstance(self._parts.node, SealedNode) else ()
 
     def unasked(self, prefix: EidPrefix) -> bytes | None:
         """The reverse name of an EID of which nobody has said yet what name it has."""
