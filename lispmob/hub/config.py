@@ -34,8 +34,9 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.crypto import rsa_signatures
 from lispmob.crypto.key_wrap import why_no_key_wrap
-from lispmob.errors import ConfigError
+from lispmob.errors import ConfigError, LispError
 from lispmob.hub.ddt.section import DdtSection
 from lispmob.hub.inviting.invitations import Offer
 from lispmob.hub.inviting.invite_config import InvitationsSection
@@ -382,6 +383,13 @@ def load_hub(path: Path) -> HubFile:
     hub = with_more_sites(read_yaml(path, HubFile), path.parent / SITES_DIRECTORY)
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
+    if hub.ddt.uses_signatures:
+        if not rsa_signatures.is_available():
+            raise ConfigError(f"{path}: ddt: {rsa_signatures.MISSING}")
+        try:
+            hub.ddt.to_policy()
+        except LispError as error:
+            raise ConfigError(f"{path}: ddt: {error}") from None
     if hub.registry.is_shared and find_spec("hiredis") is None:
         raise ConfigError(f"{path}: registry: needs the package hiredis (python3-hiredis, or the extra 'cluster')")
     try:

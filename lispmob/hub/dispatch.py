@@ -114,6 +114,11 @@ class ControlPlane:
         """A shared registry says what is registered (`MapServer.adopt`)."""
         return self._spread(self.map_server.adopt(prefix, parts, is_told=is_told), now)
 
+    def on_shared_names(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """Another hub has taken in a Map-Register of names, and has answered it: we take it in as well."""
+        self.map_server.adopt_names(arrival, now)
+        return [*self._tell_names(now)]
+
     def on_sites(
         self,
         sites: Iterable[Site],

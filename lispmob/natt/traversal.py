@@ -333,8 +333,11 @@ class Traversal:
         return self.shortcuts.on_probed(request, arrival, self.plan, now)
 
     def _on_deaf(self, one: UplinkMachine, now: float) -> list[UplinkEffect]:
-        """Another RTR may do better; with this one alone the uplink is registered there by another name."""
+        """Another RTR may do better; with this one alone, or while it is not sure, the uplink takes another name."""
         rtr, has_others = one.choice.current, len(one.choice.offered) > 1
+        if not one.deafness.is_sure:
+            one.rename()
+            return []
         text = f"RTR {rtr} confirms our registers and passes nothing on: it may not take our new place behind the NAT"
         fields: dict[str, EventValue] = {"rloc": str(one.locator.address), "rtr": str(rtr), "text": text}
         if not has_others:

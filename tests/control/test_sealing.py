@@ -133,12 +133,14 @@ def test_the_responder_leaves_it_to_the_initiator_to_replace_a_key_until_165_sec
     assert only(other.machine.on_seal_wanted(theirs.peer, 165.0), SendControl)
 
 
-def test_keys_are_forgotten_after_540_seconds_whatever_woke_the_node() -> None:
+@pytest.mark.parametrize("begun_at", [0.0, 400.0, 10_000.0])
+def test_keys_are_forgotten_after_540_seconds_whatever_woke_the_node(begun_at: float) -> None:
     one, other = a_pair()
-    ours, _ = shake_hands(one, other, 0.0)
+    ours, _ = shake_hands(one, other, begun_at)
 
-    assert not only(one.machine.on_timer(539.0), ForgetSession)
-    assert only(one.machine.on_timer(540.0), ForgetSession) == [ForgetSession(ours.local_index)]
+    assert not only(one.machine.on_timer(begun_at + 100.0), ForgetSession)
+    assert not only(one.machine.on_timer(begun_at + 539.0), ForgetSession)
+    assert only(one.machine.on_timer(begun_at + 540.0), ForgetSession) == [ForgetSession(ours.local_index)]
 
 
 def test_a_peer_that_begins_again_and_again_has_no_more_than_four_sessions() -> None:

@@ -222,6 +222,8 @@ class MapResolver:
         if not self._map_server.is_complete:
             self._map_server.read(_first(asked), now)
         record = node.refer(asked)
+        if record is None:
+            return self._drop("tx_rate"), False
         payload = MapReferral(request.nonce, (record,)).encode()
         if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate"), False
@@ -430,10 +432,11 @@ class MapResolver:
     def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
         """The ITR that is answered hears when the answer is no longer true."""
         itr = self._itr_rloc(request, arrival)
+        is_registered = itr is not None and self._map_server.is_at(itr)
         if self._answered is not None and itr is not None:
-            self._answered.on_answered(records, itr, arrival.destination, now)
+            self._answered.on_answered(records, itr, arrival.destination, now, is_registered=is_registered)
         if self._answered_names is not None and itr is not None:
-            self._answered_names.on_answered(records, itr, arrival.destination)
+            self._answered_names.on_answered(records, itr, arrival.destination, is_registered=is_registered)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.

@@ -36,11 +36,13 @@ class ServerRefused(LispError):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """How to be let in. `tls`: None for none."""
+    """How to be let in, and how long to wait. `tls`: None for none."""
 
     user: str | None = None
     password: bytes | None = None
     tls: ssl.SSLContext | None = None
+    patience_s: float = SILENT_S
+    """How long a server may be silent."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -66,8 +68,9 @@ class Connection(asyncio.Protocol):
         *,
         on_told: Callable[[Sequence[Any]], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
+        patience_s: float = SILENT_S,
     ) -> None:
-        self.server = server
+        self.server, self._patience_s = server, patience_s
         self._on_told, self._on_lost = on_told, on_lost
         self._reader = hiredis.Reader(replyError=_Refusal)
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
@@ -88,7 +91,7 @@ class Connection(asyncio.Protocol):
     ) -> Connection:
         """Connect and log in. Raises ServerAway with a sentence."""
         loop = asyncio.get_running_loop()
-        one = cls(server, on_told=on_told, on_lost=None)
+        one = cls(server, on_told=on_told, on_lost=None, patience_s=credentials.patience_s)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(lambda: one, server.host, server.port, ssl=credentials.tls)
@@ -142,8 +145,8 @@ class Connection(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        if self._loop.time() - self._waiting[0][0] > SILENT_S:
-            self._end(f"it answered nothing for {SILENT_S:.0f} s")
+        if self._loop.time() - self._waiting[0][0] > self._patience_s:
+            self._end(f"it answered nothing for {self._patience_s:.0f} s")
             return
         self._watch = self._loop.call_later(_WATCH_S, self._on_watch)
 

@@ -44,7 +44,12 @@ def slot_of(bucket: int) -> int:
 
 def bucket_of(prefix: EidPrefix) -> int:
     """The bucket of an EID-Prefix."""
-    return crc_hqx(stored_rows.key_of(prefix), 0) % BUCKETS
+    return bucket_named(stored_rows.key_of(prefix))
+
+
+def bucket_named(name: bytes) -> int:
+    """The same by its octets."""
+    return crc_hqx(name, 0) % BUCKETS
 
 
 def key(kind: bytes, bucket: int, name: bytes = b"") -> bytes:

@@ -33,6 +33,7 @@ from lispmob.hub.valkey.connection import Credentials, Server, ServerAway
 from lispmob.hub.valkey.housekeeping import Housekeeping
 from lispmob.hub.valkey.lengths import Lengths
 from lispmob.hub.valkey.servers import Script, Servers
+from lispmob.hub.valkey.shared_names import MARK, SharedNames
 from lispmob.hub.valkey.writing import Writer
 from lispmob.wire.address import EidPrefix
 
@@ -77,11 +78,12 @@ class SharedRegistry:
             on_told=self._on_told,
             on_live=self._on_live,
             on_deaf=self._on_deaf,
-            on_lengths=self._on_lengths,
+            on_length=self._on_length,
         )
         self._lengths = Lengths(self._servers)
         self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
         self._writer = Writer(self._servers, hub, self._lengths, lambda: self._housekeeping.problem)
+        self._names = SharedNames(self._servers, hub, self._on_names)
         self._current: set[int] = set()  # buckets of which every change is heard, and none was missed
         self._in_flight: Counter[EidPrefix] = Counter()
         self._later: dict[EidPrefix, list[keys.Told]] = {}
@@ -91,6 +93,7 @@ class SharedRegistry:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: str | None = None
         self._refusal: str | None = None
+        self._looking: dict[EidPrefix, asyncio.Task[keys.Answer]] = {}
 
     @property
     def problem(self) -> str | None:
@@ -131,9 +134,10 @@ class SharedRegistry:
         """Close all connections. Leases run out by themselves."""
         await self._housekeeping.stop()
         await self._channels.stop()
-        for task in list(self._tasks):
+        tasks = [*self._tasks, *self._looking.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._servers.stop()
 
     async def settle(self) -> None:
@@ -165,6 +169,8 @@ class SharedRegistry:
         """See to what ran out in memory. Last nonces are the servers' to remember."""
         if self._server.has_new_nonces:
             self._server.take_new_nonces()
+        for arrival in self._server.take_named():
+            self._begin(self._names.share(arrival))
         lapsed = self._server.take_lapsed()
         for prefix in lapsed:
             self._cache.drop(prefix)
@@ -275,9 +281,13 @@ class SharedRegistry:
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
+    def looked_up_for(self, host: EidPrefix) -> list[EidPrefix]:
+        """What an answer about a host may rest on, the longest first."""
+        return self._lengths.prefixes_of(host, self._server.sites)
+
     def _missing(self, hosts: Iterable[EidPrefix]) -> list[EidPrefix]:
         """What has to be read for an answer about these hosts."""
-        wanted = {prefix: None for host in hosts for prefix in self._lengths.prefixes_of(host, self._server.sites)}
+        wanted = {prefix: None for host in hosts for prefix in self.looked_up_for(host)}
         return [
             prefix
             for prefix in wanted
@@ -303,6 +313,14 @@ class SharedRegistry:
         deliver()
 
     async def _look(self, prefix: EidPrefix) -> keys.Answer:
+        """What the servers have; many questions at once for the same are one."""
+        task = self._looking.get(prefix)
+        if task is None:
+            task = self._looking[prefix] = self._loop.create_task(self._look_now(prefix))
+            task.add_done_callback(lambda _: self._looking.pop(prefix, None))
+        return await asyncio.shield(task)
+
+    async def _look_now(self, prefix: EidPrefix) -> keys.Answer:
         self._counters["looked_up"] += 1
         return keys.read_answer(await self._servers.run(keys.bucket_of(prefix), LOOK, keys.look_arguments(prefix)))
 
@@ -324,6 +342,9 @@ class SharedRegistry:
 
     def _on_told(self, bucket: int, octets: bytes) -> None:
         try:
+            if octets.startswith(MARK):
+                self._names.on_told(octets)
+                return
             told = keys.read_told(octets)
         except ValueError:
             self._counters["unread"] += 1
@@ -356,7 +377,13 @@ class SharedRegistry:
         if known or self._server.is_watched:
             self._know(told.prefix, told.count)
 
+    def _on_names(self, arrival: Arrival, age_s: float) -> None:
+        """Names that another hub was told of."""
+        self._counters["names_heard"] += 1
+        self._feed(self._plane.on_shared_names(arrival, self._loop.time() - age_s))
+
     def _on_live(self, bucket: int) -> None:
+        self._begin(self._names.read(bucket))
         if self._server.is_watched or self._cache.last(bucket) >= 0:
             self._begin(self._catch_up(bucket, self._cache.last(bucket)))
         else:
@@ -419,8 +446,8 @@ class SharedRegistry:
                 await self._writer.put(put)
                 self._counters["put_again"] += 1
 
-    def _on_lengths(self) -> None:
-        self._begin(self._lengths.read())
+    def _on_length(self, member: bytes) -> None:
+        self._lengths.learn(member)
 
     def _on_second(self) -> None:
         """Once a second: forget what was accepted long ago, and bring home what an island has taken in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ CLAIMS: Final = (
     "cluster.island.brought-home",
 )
 _PATIENCE_S: Final = 60.0
+_TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Scene:
@@ -72,8 +74,8 @@ class Scene:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def visible(self, count: int = 200) -> None:
-        """A move registered at one hub is in the answers of another."""
+    def visible(self, count: int = 200) -> list[float]:
+        """A move registered at one hub is in the answers of another: after how many milliseconds, in order."""
         fleet, node = self.fleet, self.fleet.nodes[0]
         times_ms: list[float] = []
         for turn in range(count):
@@ -90,6 +92,31 @@ class Scene:
         times_ms.sort()
         self._report.check(figure("cluster.visible-p50", times_ms[count // 2], "ms", VISIBLE_MS))
         self._report.check(figure("cluster.visible-p99", times_ms[count * 99 // 100], "ms", 10 * VISIBLE_MS))
+        return times_ms
+
+    def rate(self, count: int, window: int = 64) -> float:
+        """Acknowledgements a second, of refreshes and moves in turn, with so many outstanding."""
+        fleet, began_at, done = self.fleet, time.monotonic(), 0
+        fleet.acknowledgements.clear()
+        while len(fleet.acknowledgements) < count:
+            for node in fleet.nodes:
+                outstanding = done - len(fleet.acknowledgements)
+                if outstanding >= window:
+                    break
+                if node.waiting_since is None:
+                    fleet.register(node, move=done % 10 == 0)
+                    done += 1
+            fleet.step(0.001)
+            if time.monotonic() > began_at + _PATIENCE_S:
+                raise ProcessFailed(f"{len(fleet.acknowledgements)} of {count} registers were acknowledged")
+        took_s = time.monotonic() - began_at
+        fleet.settle(5.0)
+        return count / took_s
+
+    def processors_s(self) -> tuple[float, float]:
+        """Processor seconds of the hubs and of the servers until now."""
+        hubs = sum(busy_s(daemon.pid) for daemon in self._hubs.values())
+        return hubs, sum(busy_s(server.pid) for server in self.cluster.servers)
 
     def replay(self) -> None:
         """A recorded register is refused at a hub that never heard of the node."""
@@ -253,3 +280,9 @@ registry: {{valkey: [{servers}], name: {address}}}
 control-socket: {directory}/hub-{address}.sock
 log: {{level: info}}
 """
+
+
+def busy_s(pid: int) -> float:
+    """Processor seconds of all threads of a process (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_S
