@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from lispmob.datapath import _lispdp
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.face.addresses import Addresses
 from lispmob.datapath.face.data_port import DataPort
@@ -15,6 +18,7 @@ from lispmob.datapath.face.sessions import Sessions
 from lispmob.datapath.face.table import Table
 from lispmob.datapath.face.tiers import Tiers
 
+ROOT: Final = Path(__file__).parents[2]
 MOST: Final = 12
 PARTS: Final = (Table, Addresses, Sessions, Liveness, DataPort, Tiers)
 
@@ -33,3 +37,14 @@ def test_every_method_says_what_it_does(kind: type) -> None:
     silent = [name for name in public_methods(kind) if not inspect.getdoc(getattr(kind, name))]
 
     assert silent == []
+
+
+def test_every_name_of_the_c_side_that_python_uses_is_in_the_extension() -> None:
+    """Such a name is looked up when its line runs, and types end at the extension."""
+    used = {
+        name
+        for path in (ROOT / "lispmob" / "datapath").rglob("*.py")
+        for name in re.findall(r"\blib\.(lm_\w+|LM_\w+|IFNAMSIZ)", path.read_text())
+    }
+
+    assert [name for name in sorted(used) if not hasattr(_lispdp.lib, name)] == []

@@ -40,4 +40,4 @@ class Addresses:
 
     def check_sources(self, check: SourceCheck) -> None:
         """Judge inner sources so from the next packet on."""
-        lib.lm_source_setcheck(self._handle.c, marshal.SOURCE_CHECKS[check])
+        lib.lm_source_set_check(self._handle.c, marshal.SOURCE_CHECKS[check])

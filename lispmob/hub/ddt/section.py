@@ -14,7 +14,7 @@ from lispmob.crypto import rsa_signatures
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
 from lispmob.hub.ddt.signatures import Signer
 
-VALID_S: Final = 7 * 86400  # ours: of a signature; it is made anew after half of that
+VALID_S: Final = 7 * 86400  # ours: of a signature; it is made again after half of that
 
 
 class DelegationSection(Section, frozen=True, kw_only=True):
