@@ -197,9 +197,10 @@ class ProxySection(Section, frozen=True, kw_only=True):
 
 
 class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303)."""
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: between nodes and the proxy."""
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
+    seal: Annotated[str, one_of("off", "prefer")] = "prefer"
 
 
 class LogSection(Section, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 from msgspec.structs import replace
 
 from lispmob.api import sd_notify
+from lispmob.config.static_key import answering_tools
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control_port.port import ANY, ControlPort, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
@@ -42,12 +43,13 @@ from lispmob.hub.registry import Registry
 from lispmob.hub.rtr.rtr_effect import InData, Stranger
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.hub.rtr.way_doubts import AskWay
+from lispmob.hub.sealing import HubSealing
 from lispmob.hub.show import show
 from lispmob.hub.store.embedded import EmbeddedRegistry
 from lispmob.hub.workers import Worker, Workers
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
-from lispmob.protocol.effect import Event, EventValue, SendControl
+from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
 from lispmob.protocol.servers import LispSecMode
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
@@ -97,6 +99,7 @@ class Hub:
             security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
             tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
             ddt=self._ddt,
+            sealing=_sealing(file),
         )
         self._public = PublicAddresses(file.public_address)
         self.plane.on_addresses(self._public.on_addresses(file.listen))
@@ -151,6 +154,7 @@ class Hub:
                     on_doubt=self._on_doubt,
                     public=self._public,
                     own_eids=self.file.own_eids,
+                    peer_of=lambda prefix: 0 if self.plane.sealing is None else self.plane.sealing.peer_of(prefix),
                 )
                 await self._forwarding.start()
             self._hold_own_eids()
@@ -169,7 +173,9 @@ class Hub:
             if self._worker is None and self.file.workers > 1:
                 self._workers = Workers(self._path, self.file.workers, self._keep_event)
                 self._workers.start()
-            log.info("ready sites=%d", len(self.file.sites))
+            sealing = self.plane.sealing
+            key = "" if sealing is None else f" public-key={sealing.public_key.hex()}"
+            log.info("ready sites=%d%s", len(self.file.sites), key)
             if self._worker is None:
                 sd_notify.ready(f"{len(self.file.sites)} sites")
             if self._worker is None and (every_s := sd_notify.watchdog_interval_s()) is not None:
@@ -286,6 +292,9 @@ class Hub:
                 self._tell(effect)
             elif isinstance(effect, RegistrationChanged):
                 self._on_changed(effect)
+            elif isinstance(effect, InstallSession | ForgetSession):
+                if self._forwarding is not None:
+                    self._forwarding.on_session(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
         if self.registry is not None:
@@ -399,6 +408,14 @@ class Hub:
             )
         log.info("reloaded sites=%d", len(file.sites))
         return None
+
+
+def _sealing(file: HubFile) -> HubSealing | None:
+    """For data of nodes to the proxy; None where there is none, or libcrypto is missing, or nobody wants it."""
+    if file.security.seal == "off" or not (file.proxy.enabled or file.rtr.enabled):
+        return None
+    tools = answering_tools(None if file.state_file is None else file.state_file.parent)
+    return None if tools is None else HubSealing(tools)
 
 
 def worker_file(file: HubFile) -> HubFile:

@@ -35,13 +35,15 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_source_doubted(source, instance_id, now)
         case model.Refuted(source, instance_id):
             return node.on_heard_from(source, instance_id, now)
+        case model.ClearHeard(peer) if isinstance(node, SealedNode):
+            return node.on_clear_heard(peer, now)
         case model.SealWanted(peer) if isinstance(node, SealedNode):
             return node.on_seal_wanted(peer, now)
         case model.SealConfirmed(peer, local_index) if isinstance(node, SealedNode):
             return node.on_seal_confirmed(peer, local_index, now)
         case model.SealedFrom(_, outer_source, _, local) if isinstance(node, SealedNode):
             return node.on_sealed_from(outer_source, local, now)
-        case model.SealWanted() | model.SealConfirmed() | model.SealedFrom():
+        case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom():
             return []  # of a session that nobody has made
         case model.TrafficResumed() | model.Stranger():
             return []

@@ -76,6 +76,13 @@ class Traversal:
         """One per place, most preferred first, for display."""
         return tuple(sorted(self._machines.values(), key=lambda one: (one.locator.priority, -one.locator.weight)))
 
+    @property
+    def outside(self) -> tuple[LocalLocator, Seen] | None:
+        """The best uplink that an RTR serves, with what the NAT makes of our control port; None: there is none."""
+        working = (machine for machine in self.machines if machine.state is State.RELAYED)
+        known = ((machine.locator, machine.seen) for machine in working)
+        return next(((own, seen) for own, seen in known if seen is not None and seen.address is not None), None)
+
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
         times = [self.shortcuts.wake_at(), *(machine.wake_at() for machine in self._machines.values())]

@@ -43,3 +43,19 @@ def test_programs_get_json(ctl: Ctl) -> None:
 def test_where_nothing_can_be_sealed_it_says_why(ctl: Ctl, daemon: Served) -> None:
     daemon.backend.shown_keys = Keys(mode="off", why_not="this build has no libcrypto")
     assert ctl("key").strip() == "nothing is sealed here: this build has no libcrypto"
+
+
+def test_another_own_key_is_drawn_by_one_command_and_said(ctl: Ctl) -> None:
+    shown = " ".join(ctl("key --replace").split())
+    assert "has the key 9999-8888-7777-6666-5555 now" in shown
+    assert "public-key: 8520f009" in shown
+
+
+def test_new_keys_are_made_for_all_sessions_by_one_command(ctl: Ctl) -> None:
+    assert ctl("key --rekey").strip() == "2 peers: new keys now"
+
+
+def test_a_key_is_forgotten_by_one_command_and_only_one_that_is_kept(ctl: Ctl, daemon: Served) -> None:
+    assert "may leave in clear" in ctl("key --forget 192.0.2.65/32")
+    assert [str(prefix) for prefix in daemon.backend.forgotten] == ["192.0.2.65/32"]
+    assert "no key of 192.0.2.99/32 is kept" in ctl("key --forget 192.0.2.99/32", code=1)

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first, take_second
+from lispmob.control.sealing.sealed_peer import PARTING_S
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
@@ -104,10 +105,11 @@ def test_a_key_that_the_hub_swaps_does_not_open_the_sessions_of_the_old_one() ->
     settle(one)
     told = one.machine.on_vouched(BOB_EID, KeyRecord((alice().public[::-1],)), 1.0)
 
-    assert ForgetPeer(ours.peer) in told
     (entry,) = only(told, InstallMapping)
     assert entry.must_seal
-    assert entry.peer != ours.peer
+    assert entry.peer != ours.peer, "nothing is sealed with the old keys any more"
+    assert ForgetPeer(ours.peer) not in told, "what is on its way still opens"
+    assert ForgetPeer(ours.peer) in one.machine.on_timer(1.0 + PARTING_S)
 
 
 def test_a_swapped_key_does_not_matter_where_one_is_pinned() -> None:

@@ -189,13 +189,25 @@ def numbered(number: int, *, is_confirmed: bool, peer: int = 1, sources: tuple[E
     )
 
 
-def test_a_confirmed_session_sends_at_once_and_the_one_before_it_receives() -> None:
+def test_a_confirmed_session_sends_at_once_and_the_two_before_it_receive() -> None:
     peers = Peers()
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         assert peers.install(numbered(number, is_confirmed=True)) == 0
 
-    assert peers.sends_with(1, 3)
-    assert [peers.knows(number) for number in (1, 2, 3)] == [False, True, True]
+    assert peers.sends_with(1, 4)
+    assert [peers.knows(number) for number in (1, 2, 3, 4)] == [False, True, True, True]
+
+
+def test_whichever_of_two_sessions_the_peer_sends_with_it_is_received_while_a_third_one_begins() -> None:
+    """Both asked at once, and each settled on another one; then we ask again, and the peer hears of it late."""
+    ours = Peers()
+    ours.install(numbered(1, is_confirmed=True))
+    ours.install(numbered(2, is_confirmed=False))
+    ours.confirm(2)
+
+    ours.install(numbered(3, is_confirmed=True))
+
+    assert [ours.knows(number) for number in (1, 2, 3)] == [True, True, True]
 
 
 def test_an_unconfirmed_session_sends_after_its_first_packet() -> None:

@@ -158,8 +158,8 @@ def test_a_home_router_that_starts_again_with_another_address_is_followed(tmp_pa
         def restart() -> None:
             world.ip(
                 "n1",
-                "addr add 198.51.100.3/24 dev wan",
                 "addr del 198.51.100.2/24 dev wan",
+                "addr add 198.51.100.3/24 dev wan",
                 "route replace default via 198.51.100.1 dev wan metric 100",
             )
             world["n1"].run("conntrack", "-F")

@@ -41,6 +41,11 @@ class Sessions:
         if error:
             raise MemoryError("datapath")
 
+    def set_sources(self, local_index: int, sources: Iterable[EidPrefix]) -> bool:
+        """The peer of a session may send these inner sources from now on; False: there is no such session."""
+        prefixes, count = marshal.prefixes(sources)
+        return bool(lib.lm_engine_set_sources(self._handle.c, local_index, prefixes, count))
+
     def forget(self, local_index: int) -> bool:
         """Overwrite the keys of a session and use it no more; False when there was none."""
         return bool(lib.lm_engine_forget_session(self._handle.c, local_index))

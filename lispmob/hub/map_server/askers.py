@@ -119,6 +119,10 @@ class Askers:
                     self._due.set(key, now)
         return self._drain(now)
 
+    def care_for(self, prefix: EidPrefix) -> bool:
+        """True when somebody was answered about a prefix, about one around it, or about one inside it."""
+        return bool(self._of.covering(prefix) or self._of.covered(prefix, 1))
+
     @property
     def has_changes(self) -> bool:
         """True when there is something for `take_changes`."""

@@ -78,7 +78,7 @@ class SharedRegistry:
             on_told=self._on_told,
             on_live=self._on_live,
             on_deaf=self._on_deaf,
-            on_length=self._on_length,
+            on_length=lambda member: self._lengths.learn(member),
         )
         self._lengths = Lengths(self._servers)
         self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
@@ -98,7 +98,15 @@ class SharedRegistry:
     @property
     def problem(self) -> str | None:
         """What is wrong with the servers, in a sentence."""
-        return self._housekeeping.problem or self._servers.problem or self._refusal
+        return self._housekeeping.problem or self._servers.problem or self._refusal or self._why_differing()
+
+    def _why_differing(self) -> str | None:
+        names = ", ".join(sorted(self._housekeeping.differing))
+        if not names:
+            return None
+        return (
+            f"other sites than here has {names}: a node may be let in there and refused here; compare 'sites' of both"
+        )
 
     @property
     def counters(self) -> dict[str, int]:
@@ -107,11 +115,6 @@ class SharedRegistry:
             f"registry_{name}": count for name, count in (*self._counters.items(), *self._housekeeping.counters.items())
         }
         return {**found, "registry_island": len(self._island)}
-
-    @property
-    def last_refusal(self) -> str | None:
-        """Why the last datagram that the servers would not serve was left, in a sentence; None since one was served."""
-        return self._refusal
 
     @property
     def differing(self) -> frozenset[str]:
@@ -169,6 +172,8 @@ class SharedRegistry:
         """See to what ran out in memory. Last nonces are the servers' to remember."""
         if self._server.has_new_nonces:
             self._server.take_new_nonces()
+        if self._plane.askers.has_changes:
+            self._plane.askers.take_changes()
         for arrival in self._server.take_named():
             self._begin(self._names.share(arrival))
         lapsed = self._server.take_lapsed()
@@ -189,7 +194,7 @@ class SharedRegistry:
         for bucket in range(keys.BUCKETS):
             try:
                 names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-                answers = await asyncio.gather(*(self._look(_prefix_of(name)) for name in names))
+                answers = await asyncio.gather(*(self._look(stored_rows.prefix_of(name)) for name in names))
             except ServerAway:
                 for some in self._server.registrations.slices(count):
                     alive = [one for one in some if keys.bucket_of(one.prefix) == bucket]
@@ -198,7 +203,7 @@ class SharedRegistry:
                 continue
             now = self._loop.time()
             for name, answer in zip(names, answers, strict=True):
-                registration = Registration(_prefix_of(name))
+                registration = Registration(stored_rows.prefix_of(name))
                 registration.restore(self._writer.parts(answer))
                 registration.expire(now)
                 if not registration.is_empty:
@@ -331,6 +336,11 @@ class SharedRegistry:
         self._feed(self._plane.adopt(prefix, self._writer.parts(answer), self._loop.time()))
         self._know(prefix, answer.count)
 
+    def forget(self, prefix: EidPrefix) -> None:
+        """Have it in memory no more: it is read again when somebody asks."""
+        self._cache.drop(prefix)
+        self._server.forget(prefix)
+
     def _know(self, prefix: EidPrefix, count: int) -> None:
         if keys.bucket_of(prefix) not in self._current:
             return
@@ -364,7 +374,8 @@ class SharedRegistry:
         if known and not self._cache.is_newer(told.prefix, told.count):
             return
         is_here = self._server.registrations.get(told.prefix) is not None
-        if not (known or is_here or self._server.is_watched):
+        is_wanted = known or self._plane.cares_for(told.prefix)
+        if not (is_here or is_wanted):
             return
         self._counters["heard"] += 1
         now = self._loop.time()
@@ -374,7 +385,7 @@ class SharedRegistry:
             self._counters["damaged"] += 1
             return
         self._feed(self._plane.adopt(told.prefix, parts, now, is_told=told.kind == "m"))
-        if known or self._server.is_watched:
+        if is_wanted:
             self._know(told.prefix, told.count)
 
     def _on_names(self, arrival: Arrival, age_s: float) -> None:
@@ -401,7 +412,7 @@ class SharedRegistry:
                 first = b"%d-0" % (last + 1)
                 log_ = await self._servers.command(bucket, b"XRANGE", keys.key(b"l", bucket), first, b"+")
                 if last == count or (log_ and log_[0][0] == b"%d-1" % (last + 1)):
-                    missed = {_prefix_of(fields[1]) for _, fields in log_}
+                    missed = {stored_rows.prefix_of(fields[1]) for _, fields in log_}
             if missed is None:
                 self._cache.drop_bucket(bucket)
             for prefix in missed or ():
@@ -416,7 +427,7 @@ class SharedRegistry:
         wanted = only
         if wanted is None:
             names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-            wanted = set(map(_prefix_of, names))
+            wanted = set(map(stored_rows.prefix_of, names))
             for some in self._server.registrations.slices(READ_AT_ONCE):
                 wanted |= {one.prefix for one in some if keys.bucket_of(one.prefix) == bucket}
         await self._read_again(list(wanted))
@@ -446,9 +457,6 @@ class SharedRegistry:
                 await self._writer.put(put)
                 self._counters["put_again"] += 1
 
-    def _on_length(self, member: bytes) -> None:
-        self._lengths.learn(member)
-
     def _on_second(self) -> None:
         """Once a second: forget what was accepted long ago, and bring home what an island has taken in."""
         now = self._loop.time()
@@ -463,7 +471,7 @@ class SharedRegistry:
         """Commit what was taken in while the servers were away. Where they have newer, that counts."""
         for put in puts:
             try:
-                _, answer = await self._writer.put(put)
+                await self._writer.put(put)
             except ServerAway:
                 return
             if self._island.get((put.prefix, put.part.xtr)) is put:
@@ -471,7 +479,6 @@ class SharedRegistry:
             self._counters["brought_home"] += 1
             self._cache.drop(put.prefix)
             await self._read_again([put.prefix])
-            del answer
 
     def _tell_problem(self) -> None:
         """Say once what is wrong, and once that it is well again."""
@@ -488,7 +495,3 @@ class SharedRegistry:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _prefix_of(name: bytes) -> EidPrefix:
-    return stored_rows.prefix_of(name)

@@ -162,7 +162,7 @@ class Wire(Closing):
 
     def _add_plain(self) -> None:
         program = self._directory / "plain"
-        source = Path(__file__).parent / "c" / "plain.c"
+        source = Path(__file__).with_name("plain.c")
         command = ["gcc", "-O2", "-pthread", "-o", str(program), str(source)]
         built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if built.returncode:

@@ -11,6 +11,7 @@ from typing import Final
 
 from lispmob.lab import link
 from lispmob.lab.cluster.fleet import KEY, Fleet, Node
+from lispmob.lab.demo_service import AS_A_SERVICE
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.process import Daemon, ProcessFailed, module
 from lispmob.lab.report import Report, fact, figure
@@ -24,6 +25,7 @@ VISIBLE_MS: Final = 5.0
 WITHOUT_S: Final = 4.0
 HEALED_S: Final = 10.0
 CUT_S: Final = 6.0
+MOVING_S: Final = 1.0
 ISLAND_S: Final = 9.0
 CLAIMS: Final = (
     "cluster.started",
@@ -171,7 +173,9 @@ class Scene:
         self.fleet.run(1.0, PER_S)
         self._event("primary cut off", server=str(victim))
         with self._cut(victim):
-            self.fleet.run(CUT_S, PER_S)
+            # Then nobody moves: what the old primary still accepted is not said again by its node
+            self.fleet.run(MOVING_S, PER_S)
+            self.fleet.run(CUT_S - MOVING_S, 0.0)
         self._event("healed")
         healed_at = time.monotonic()
         self.fleet.settle(HEALED_S)
@@ -249,7 +253,8 @@ class Scene:
         config.write_text(_configuration(self._directory, address))
         log = self._directory / f"hub-{address}.log"
         log.unlink(missing_ok=True)
-        with Daemon(address, self._space, module("lispmob.hub.daemon", "-c", str(config)), log) as daemon:
+        command = [*AS_A_SERVICE, *module("lispmob.hub.daemon", "-c", str(config))]
+        with Daemon(address, self._space, command, log) as daemon:
             yield daemon
 
     def _wait_until_ready(self, daemon: Daemon) -> None:

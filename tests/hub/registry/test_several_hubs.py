@@ -8,6 +8,7 @@ import time
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.store import stored_rows
+from lispmob.hub.store.embedded import EmbeddedRegistry
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.registry import SharedRegistry
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
@@ -427,5 +428,40 @@ def test_a_name_that_one_hub_is_told_of_is_known_to_all(cluster: ValkeyCluster) 
             assert eids_of(hub, b"store") == ["10.99.0.3"]
         assert other.plane.counters["rx_replay"] == 1, "at every hub"
         await stop(one, other, late)
+
+    run(scene())
+
+
+def test_whoever_asked_hears_of_a_node_that_is_not_in_this_hubs_memory_any_more(cluster: ValkeyCluster) -> None:
+    async def scene() -> None:
+        one, other = await hubs(cluster)
+        await one.register(laptop().register(LAPTOP))
+        assert await other.places(LAPTOP) == ["203.0.113.5"]
+        assert isinstance(other.registry, SharedRegistry)
+        other.registry.forget(eid(LAPTOP))
+        first = len(other.sent)
+
+        await one.register(laptop().withdraw(LAPTOP))
+        await one.register(laptop("203.0.113.8").register(LAPTOP))
+        await until(lambda: any(_is_smr(message) for message in other.sent[first:]))
+
+        assert await other.places(LAPTOP) == ["203.0.113.8"]
+        await stop(one, other)
+
+    run(scene())
+
+
+def test_a_hub_without_a_file_keeps_nothing_to_be_written() -> None:
+    async def scene() -> None:
+        hub = TestHub()
+        hub.registry = EmbeddedRegistry(hub.plane, hub.feed, None)
+        await hub.registry.start()
+        for number in range(50):
+            await hub.register(laptop(name=bytes((number,)) * 16).register(f"10.1.2.{number}/32"))
+            await hub.places(f"10.1.2.{number}/32")
+
+        assert not hub.plane.map_server.has_new_nonces
+        assert not hub.plane.askers.has_changes
+        await hub.stop()
 
     run(scene())

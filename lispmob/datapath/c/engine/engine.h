@@ -60,6 +60,13 @@ struct lm_frames {
     struct lm_frame frame[LM_BATCH];
 };
 
+/* Where a packet leaves: by which path, and to which remote. */
+struct lm_way {
+    const struct lm_path *path; /* NULL: nowhere */
+    struct lm_remote *remote;
+    bool is_nested; /* sealed, and on its way by a relay that reads EIDs */
+};
+
 /* One inner packet, or super-packet, on its way out. */
 struct lm_job {
     uint8_t *packet;
@@ -74,10 +81,18 @@ struct lm_job {
     const struct lm_path *path;
     struct lm_session *seal; /* NULL: it leaves in clear */
     bool is_nested;          /* sealed, and on its way by a relay that reads EIDs */
+    struct lm_way copy;      /* and the other way that the same sealed octets take */
     bool is_relayed;         /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry;           /* waited before: failing again is not reported again */
     bool is_own; /* a message of ours: it is no packet of anybody's that is counted or waits for an answer */
 };
+
+static inline void lm_way_take(struct lm_job *job, const struct lm_way *way)
+{
+    job->path = way->path;
+    job->remote = way->remote;
+    job->is_nested = way->is_nested;
+}
 
 /* True when the receiver is known to cope with open checksums and undivided runs (liveness/peer_check.h). */
 static inline bool lm_job_copes(const struct lm_job *job)
@@ -149,6 +164,8 @@ struct lm_engine {
     struct lm_addr icmp_source[2];      /* v4, v6: an EID of ours; family 0: none */
     struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
     size_t lane_count;
+    struct lm_copying copying[LM_COPYING_MAX];
+    size_t copying_count;
     bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_peers *peers;               /* and their sessions */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
@@ -185,6 +202,8 @@ struct lm_engine {
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
+    uint64_t moved_before; /* packets at the last lm_engine_rest(); control side */
+    bool is_resting;
     struct lm_coalesce merge;    /* inbound thread: what is gathered for the TUN device within a batch */
     int merge_into;              /* and the descriptor that it will be written to */
     uint8_t *scratch;            /* one frame: packets that waited, and fragments; same rule as `pending` */
@@ -365,8 +384,9 @@ struct lm_install {
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
-/* The lanes are these now; the caller closes what is gone afterwards. */
-int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+/* The lanes are these now, and the marks whose packets leave twice; the caller closes what is gone afterwards. */
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, const struct lm_copying *copying,
+                    size_t copying_count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
@@ -380,6 +400,10 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 /* engine/sealing.c */
 /* As lm_peers_install(); a confirmed session sends what waited for it. */
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+/* Gives the memory of packet buffers back to the kernel when hardly a packet has moved since the last call. */
+void lm_engine_rest(struct lm_engine *e);
+/* What inner sources the session's peer may send from now on; false: there is no such session, or no memory. */
+bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 /* Clear packets with these inner sources are dropped from now on; 0 or -ENOMEM. */

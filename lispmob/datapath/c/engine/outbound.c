@@ -115,8 +115,11 @@ void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
 static bool choose(struct lm_engine *e, struct lm_job *job)
 {
-    if (lm_lane_choose(e, job))
+    if (lm_lane_choose(e, job)) {
+        if (!job->copy.path && lm_lane_copies(e, job->lane))
+            lm_count_many(&e->counters, LM_out_uncopied, job->segments.count ? job->segments.count : 1);
         return true;
+    }
     if (job->lane != LM_LANE_DEFAULT && e->drops_unusable) {
         refuse(e, job, LM_out_mark_drop, LM_ICMP_UNREACHABLE);
         return false;

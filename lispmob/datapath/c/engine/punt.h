@@ -25,7 +25,8 @@ enum lm_punt_kind {
     LM_PUNT_SOURCE = 13, /* source.c: the mapping of an inner source does not name who sent it, or there is none */
     LM_PUNT_SEAL_WANTED = 14,
     LM_PUNT_SEAL_CONFIRMED = 15,
-    LM_PUNT_SEALED_FROM = 16
+    LM_PUNT_SEALED_FROM = 16,
+    LM_PUNT_CLEAR_HEARD = 17
 };
 
 /* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */

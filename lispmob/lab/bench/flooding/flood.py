@@ -59,7 +59,7 @@ class Flood:
     def __init__(self, directory: Path) -> None:
         self._program = directory / "flood"
         directory.mkdir(parents=True, exist_ok=True)
-        source = Path(__file__).parent / "c" / "flood.c"
+        source = Path(__file__).with_name("flood.c")
         command = ["gcc", "-O2", "-o", str(self._program), str(source)]
         built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if built.returncode:

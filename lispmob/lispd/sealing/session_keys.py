@@ -8,9 +8,16 @@ from typing import TypeAlias
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
 from lispmob.errors import LispError
-from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive
+from lispmob.protocol.effect import (
+    ForgetPeer,
+    ForgetSession,
+    InstallSession,
+    RefuseClear,
+    SendKeepalive,
+    SetSessionSources,
+)
 
-SealEffect: TypeAlias = InstallSession | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive
+SealEffect: TypeAlias = InstallSession | SetSessionSources | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive
 
 log = logging.getLogger("lispd")
 
@@ -23,6 +30,8 @@ def perform(engine: Engine, effect: SealEffect) -> None:
                 engine.sessions.install(to_session(effect))
             except (LispError, ValueError) as error:
                 log.warning("a session cannot be used: %s", error)
+        case SetSessionSources(local_index, sources):
+            engine.sessions.set_sources(local_index, sources)
         case ForgetSession(local_index):
             engine.sessions.forget(local_index)
         case ForgetPeer(peer):
