@@ -75,7 +75,7 @@ class ControlPlane:
         self.traversal.on_addresses(own)
         self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
         if self.sealing is not None:
-            self.map_resolver.on_own_keys(self.sealing.records(self._own))
+            self.map_resolver.own_keys = self.sealing.records(self._own)
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:

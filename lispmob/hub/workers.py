@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+import lispmob
 from lispmob.control_port.port import Received
 from lispmob.protocol.effect import Event
 
@@ -31,6 +32,9 @@ AGAIN_S: Final = 1.0
 COUNTED_S: Final = 1.0
 MESSAGE_LIMIT: Final = 1 << 17
 _END_S: Final = 5.0
+# The same program from the same place, which need not be on the path: a Debian package has it in a folder of its own
+_HERE: Final = str(Path(lispmob.__file__).parents[1])
+_PROGRAM: Final = f"import sys; sys.path.insert(0, {_HERE!r}); from lispmob.hub.daemon import main; sys.exit(main())"
 
 
 class Handed(msgspec.Struct, frozen=True, tag="datagram"):
@@ -146,7 +150,7 @@ class Workers:
         while is_wanted:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                command = (sys.executable, "-m", "lispmob.hub.daemon", "-c", str(self._config))
+                command = (sys.executable, "-I", "-c", _PROGRAM, "-c", str(self._config))
                 os.set_inheritable(theirs.fileno(), True)
                 process = await asyncio.create_subprocess_exec(
                     *command, "--worker", f"{number}:{theirs.fileno()}", pass_fds=(theirs.fileno(),)

@@ -15,6 +15,8 @@ ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for
 ANSWER_BURST: Final = 20
 ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 of all strangers, at a quarter of a millisecond each
 ANSWERS_BURST: Final = 100
+KNOWN_ANSWERS_S: Final = 0.0025  # ours: and 400 of all whose locators are in use, in a tenth of the time
+KNOWN_ANSWERS_BURST: Final = 400
 HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
 HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however many EIDs he names
 HELD_S: Final = 2.0  # ours
@@ -36,12 +38,16 @@ class AnswerLimits:
     def __init__(self) -> None:
         self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
         self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
+        # Locators in use can be forged, so there is a limit for all of them, too.
+        self._in_all = {
+            False: TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST),
+            True: TokenBucket(KNOWN_ANSWERS_S, KNOWN_ANSWERS_BURST),
+        }
 
     def take(self, sender: IpAddress, now: float, *, is_known: bool) -> bool:
         """Whether one more of this sender is answered."""
         per_source, source = self._per_known_source if is_known else self._per_source, owner_of(sender)
-        if per_source.available_at(source, now) > now or not (is_known or self._in_all.take(now)):
+        if per_source.available_at(source, now) > now or not self._in_all[is_known].take(now):
             return False
         return per_source.take(source, now)
 

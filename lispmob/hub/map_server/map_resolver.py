@@ -95,7 +95,7 @@ class MapResolver:
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
-        self._own_keys: Mapping[EidPrefix, MappingRecord] = {}
+        self.own_keys: Mapping[EidPrefix, MappingRecord] = {}  # said of our own addresses, under LISP-SEC alone
         self._admitted: dict[Arrival, None] = {}  # within their limits, and on their way to a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
         self._ddt_node: DdtNode | None = None
@@ -132,10 +132,6 @@ class MapResolver:
     def on_relays(self, own: Iterable[IpAddress]) -> None:
         """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
         self._relays = tuple(own)
-
-    def on_own_keys(self, records: Mapping[EidPrefix, MappingRecord]) -> None:
-        """Said to who asks for our own addresses under LISP-SEC: a static key, for what is sealed to us."""
-        self._own_keys = records
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Other Map-Servers elsewhere are configured."""
@@ -265,7 +261,7 @@ class MapResolver:
             if asked is None:
                 self.counters["rx_policy"] += 1
                 continue
-            if question.protection is not None and (own := self._own_keys.get(asked)) is not None:
+            if question.protection is not None and (own := self.own_keys.get(asked)) is not None:
                 said[asked] = own
                 continue
             if not self._map_server.is_complete:

@@ -15,9 +15,9 @@ from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.lab import namespace
-from lispmob.lab.bench.hub_cluster import measure_size
 from lispmob.lab.bench.hub_run import CASES, STARTS, HubRun
 from lispmob.lab.bench.results import Results, lines
+from lispmob.lab.cluster.measure import measure_size
 from lispmob.lab.report import Machine
 
 EXIT_FAILED: Final = 1

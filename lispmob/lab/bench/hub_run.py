@@ -5,7 +5,7 @@
     file      a hub with one
     rtr       a hub that is the RTR of nodes behind NATs, with a state file
     workers-N a hub of so many processes, with a server of its own for what they share
-    hubs, N   what several hubs share (`hub_cluster.py`)
+    hubs, N   what several hubs share (`lab/cluster/measure.py`)
 
 A node is taken to register two EIDs once a minute, to move every ten minutes, and to have four peers, each of whom asks
 for both EIDs every ten minutes and after each move; behind NATs it registers both every 20 s.
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.lab import link
-from lispmob.lab.bench.hub_cluster import measure_hubs, measure_size
 from lispmob.lab.bench.hub_nodes import HUB, KEY, Nodes
 from lispmob.lab.bench.results import Results
+from lispmob.lab.cluster.measure import measure_hubs, measure_size
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, ProcessFailed, module
 from lispmob.lab.valkey import ValkeyServer, program
