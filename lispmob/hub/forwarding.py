@@ -24,7 +24,6 @@ from lispmob.datapath.engine import (
 )
 from lispmob.datapath.engine import Stranger as SeenStranger
 from lispmob.datapath.model import LargeSent, PathMtu
-from lispmob.datapath.switch_tier import use_tier
 from lispmob.errors import LispError
 from lispmob.hub import sealed_sessions
 from lispmob.hub.config import ProxySection
@@ -116,7 +115,7 @@ class Forwarding:
             EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
         )
         engine.open()
-        engine.tell_large(True)
+        engine.liveness.tell_large(True)
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
         self._perform(self._policy.on_start())
@@ -125,7 +124,7 @@ class Forwarding:
         await set_routes(engine.ifindex, self._policy.routes)
         engine.start()
         if self._is_rtr:  # a proxy's packets go through its TUN device: there is nothing for the programs to do
-            self._loading = asyncio.create_task(use_tier(engine, self._tier))
+            self._loading = asyncio.create_task(engine.tiers.switch(self._tier))
         self._watch = asyncio.create_task(self._look_again())
         families = {prefix.family for prefix in self._policy.routes}
         for sysctl in missing_forwarding(families):
@@ -167,7 +166,7 @@ class Forwarding:
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
                 sent = self._public.to_send_in_data(effect)
-                self._engine.send_control(sent.payload, sent.destination, sent.port, sent.source)
+                self._engine.data_port.send_control(sent.payload, sent.destination, sent.port, sent.source)
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
         elif isinstance(effect, WayAlive):
@@ -177,7 +176,7 @@ class Forwarding:
             self._perform(self._policy.on_learned(effect.prefix, effect.record))
         elif isinstance(effect, DropPending):
             if self._engine is not None:
-                self._engine.drop_pending(effect.prefix)
+                self._engine.table.drop_pending(effect.prefix)
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
 
@@ -189,9 +188,9 @@ class Forwarding:
     def _count(self) -> None:
         self._counting = None
         if self._engine is not None:
-            heard = {source for _, source in self._engine.heard()}
+            heard = {source for _, source in self._engine.liveness.heard()}
             now = asyncio.get_running_loop().time()
-            self._perform(self._policy.on_traffic(self._engine.used(), heard, now))
+            self._perform(self._policy.on_traffic(self._engine.table.used(), heard, now))
             self._watch_traffic()
 
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
@@ -227,7 +226,7 @@ class Forwarding:
             if isinstance(effect, SendControl):
                 self._send(effect)
             elif isinstance(effect, UsePathMtu) and self._engine is not None:
-                self._engine.set_path_mtu(PathMtu(effect.local, effect.remote, effect.port, effect.mtu_bytes))
+                self._engine.liveness.set_path_mtu(PathMtu(effect.local, effect.remote, effect.port, effect.mtu_bytes))
         if self._sizes_timer is not None:
             self._sizes_timer.cancel()
             self._sizes_timer = None
@@ -249,11 +248,11 @@ class Forwarding:
                 locators = tuple(self._locator(self._engine, locator) for locator in effect.locators)
                 peer = self._peer_of(effect.prefix)
                 entry = ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators, peer)
-                self._engine.install(entry)
+                self._engine.table.install(entry)
             elif isinstance(effect, AskWay):
                 self._on_doubt(effect)
             else:
-                self._engine.remove(effect.prefix)
+                self._engine.table.remove(effect.prefix)
         self._watch_traffic()
 
     def _locator(self, engine: Engine, locator: UsableLocator) -> ForwardingLocator:
@@ -261,7 +260,7 @@ class Forwarding:
         if locator.source is None:
             return plain
         source, is_control = self._public.own(locator.source), locator.source_port == CONTROL_PORT
-        found = self._socket_for(source) if is_control else engine.data_socket(source.version)
+        found = self._socket_for(source) if is_control else engine.data_port.socket(source.version)
         return replace(plain, source=source, socket=found) if found is not None and found >= 0 else plain
 
     def _drain(self) -> None:
@@ -272,7 +271,7 @@ class Forwarding:
                 if self._is_rtr:
                     self._on_miss(punt)
                 else:
-                    self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+                    self._engine.table.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
             elif isinstance(punt, LargeSent | MtuLearned):
                 self._on_size(punt)
             elif isinstance(punt, ControlPacket) and self.take_answer(punt.payload):
@@ -319,7 +318,7 @@ class Forwarding:
         self._measure(self._sizes.on_links(links))
         self._on_addresses(own)
         known = dict.fromkeys([*own, *map(self._public.known, own)])
-        self._engine.set_guard(known)
+        self._engine.addresses.set_guard(known)
         self._perform(self._policy.on_addresses(known))
         await self._settle_rest()
         log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def perform(engine: Engine, effect: SealEffect) -> None:
     """Do it. A session that cannot be installed is reported: its node begins another handshake."""
     if isinstance(effect, ForgetSession):
-        engine.forget_session(effect.local_index)
+        engine.sessions.forget(effect.local_index)
         return
     session = SealedSession(
         peer=effect.peer,
@@ -30,6 +30,6 @@ def perform(engine: Engine, effect: SealEffect) -> None:
         is_confirmed=effect.is_confirmed,
     )
     try:
-        engine.install_session(session)
+        engine.sessions.install(session)
     except (LispError, ValueError) as error:
         log.warning("a session cannot be used: %s", error)

@@ -26,7 +26,6 @@ from lispmob.control_port.port import ControlPort, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
-from lispmob.datapath.switch_tier import use_tier
 from lispmob.errors import ConfigError
 from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
@@ -220,7 +219,7 @@ class Daemon:
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             warm_up(self._lisp_sec)
-            await use_tier(self.engine, self.file.datapath.tier)
+            await self.engine.tiers.switch(self.file.datapath.tier)
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -239,9 +238,9 @@ class Daemon:
         stack.callback(self.control.close)
         self.engine.open()
         stack.callback(self.engine.close)
-        self.engine.set_guard(assembly.guarded(self.file))
-        self.engine.use_echo_nonce(self.file.probing.echo_nonce)
-        self.engine.tell_large(True)
+        self.engine.addresses.set_guard(assembly.guarded(self.file))
+        self.engine.liveness.use_echo_nonce(self.file.probing.echo_nonce)
+        self.engine.liveness.tell_large(True)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -297,7 +296,7 @@ class Daemon:
                 self.journal.on_change(
                     list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.unsent()
                 )
-                self.engine.mark_move()
+                self.engine.liveness.mark_move()
             case handover.UseUplinks(uplinks):
                 self.uplinks = uplinks
                 self._use_uplinks()
@@ -363,14 +362,14 @@ class Daemon:
     def _use_uplinks(self) -> None:
         """Send by the current uplinks; by one that reaches nobody only when there is no other."""
         if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
-            self.engine.set_near(around)
+            self.engine.addresses.set_near(around)
             self._near = around
         wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
         for known in self.node.path_mtus.in_use:  # other uplinks: the datapath has forgotten
-            self.engine.set_path_mtu(assembly.path_mtu(known))
+            self.engine.liveness.set_path_mtu(assembly.path_mtu(known))
         self._engine_uplinks = wanted if not refused else ()
         for refusal in refused:
             log.warning("%s: cannot send from %s yet (errno %d)", refusal.interface, refusal.address, refusal.errno)
@@ -444,8 +443,8 @@ class Daemon:
     def _report_traffic(self) -> None:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
         now = self._loop.time()
-        self._perform(self.node.on_used(self.engine.used(), now))
-        heard = self.engine.heard()
+        self._perform(self.node.on_used(self.engine.table.used(), now))
+        heard = self.engine.liveness.heard()
         self.problems.on_heard(heard)
         self._perform(self.node.on_heard(heard, now))
 
@@ -458,26 +457,26 @@ class Daemon:
                     self.control.send(effect)
                 case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
                     self.cost.on_sent(effect, self._loop.time())
-                    self.engine.send_control(
+                    self.engine.data_port.send_control(
                         payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
                     )
                 case PlanChanged():
                     self._use_uplinks()
                     self._kernel.touch()
                 case InstallMapping():
-                    self.engine.install(assembly.forwarding_entry(effect))
+                    self.engine.table.install(assembly.forwarding_entry(effect))
                     if self._natives.on_installed(effect):
                         self._kernel.touch()
                 case RemoveMapping(prefix):
-                    self.engine.remove(prefix)
+                    self.engine.table.remove(prefix)
                     if self._natives.on_removed(prefix):
                         self._kernel.touch()
                 case DropPending(prefix):
-                    self.engine.drop_pending(prefix)
+                    self.engine.table.drop_pending(prefix)
                 case WatchForSilence(remote, patience_s, one_sided_s, head):
-                    self.engine.set_patience(remote, patience_s, one_sided_s, head)
+                    self.engine.liveness.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
-                    self.engine.ask_echo(remote, nonce)
+                    self.engine.liveness.ask_echo(remote, nonce)
                 case (
                     InstallSession()
                     | SetSessionSources()
@@ -488,9 +487,9 @@ class Daemon:
                 ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():
-                    self.engine.set_path_mtu(assembly.path_mtu(effect))
+                    self.engine.liveness.set_path_mtu(assembly.path_mtu(effect))
                 case UseStatusBits(heeds, told):
-                    self.engine.use_status_bits(heeds=heeds, told=told)
+                    self.engine.liveness.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case NameResolved():
@@ -525,7 +524,7 @@ class Daemon:
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
-            await use_tier(self.engine, self.file.datapath.tier)
+            await self.engine.tiers.switch(self.file.datapath.tier)
             await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()
@@ -539,11 +538,11 @@ class Daemon:
         self._has_told_key = self._has_told_key or self.file.security.seal != "off"
         self.file = file
         self._gateways.look(self.network, is_wanted=names_gateways(file))
-        self.engine.set_eids(file.eids)
+        self.engine.addresses.set_eids(file.eids)
         self.flows.on_config(file)
-        self.engine.set_guard(assembly.guarded(file))
-        self.engine.check_sources(assembly.source_check(file))
-        self.engine.use_echo_nonce(file.probing.echo_nonce)
+        self.engine.addresses.set_guard(assembly.guarded(file))
+        self.engine.addresses.check_sources(assembly.source_check(file))
+        self.engine.liveness.use_echo_nonce(file.probing.echo_nonce)
         self._perform(self.node.on_config(self._node_config(), self._loop.time()))
         self.steering.on_policy(file.steering.to_policy())
         self._tell_locators()

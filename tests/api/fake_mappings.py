@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from lispmob.api.schema import RemoteLocator
@@ -41,8 +42,8 @@ LTE = Uplink(
 )
 
 
-class FakeEngine:
-    """A datapath that has sent 7 packets to 192.0.2.9, and knows the path there."""
+class FakeLiveness:
+    """7 packets went to 192.0.2.9, and the path there is known."""
 
     def traffic(self) -> dict[IpAddress, Traffic]:
         return {ip_address("192.0.2.9"): Traffic(sent=7)}
@@ -81,7 +82,7 @@ class MappingParts:
         self.node = Node(self._config(), new_nonce=count(1).__next__, jitter=lambda: 0.5)
         self.path = Path("/etc/lispmob/lispd.conf")
         self.local_mappings = LocalMappings()
-        self.engine = FakeEngine()
+        self.engine = SimpleNamespace(liveness=FakeLiveness())
         self.tape: Tape | None = None
         self.believing = FakeBelieving()
         self.uplinks: tuple[Uplink, ...] = (WLAN, LTE)

@@ -49,16 +49,16 @@ class Host:
         self._engine = Engine(EngineConfig(eids=tuple(EidPrefix.parse(eid) for eid in eids), **options))
         self._engine.open()
         self._engine.start()
-        chosen = self._engine.set_tier(tier, allows_tcx=allows_tcx)
+        chosen = self._engine.tiers.use(tier, allows_tcx=allows_tcx)
         assert chosen.name == tier, chosen.why
 
     def tier(self, *, wish: Any) -> list[str]:
         """The tier from now on, and why."""
-        chosen = self._engine.set_tier(wish)
+        chosen = self._engine.tiers.use(wish)
         return [chosen.name, chosen.why]
 
     def tier_now(self) -> list[str]:
-        return [self._engine.tier.name, self._engine.tier.why]
+        return [self._engine.tiers.now.name, self._engine.tiers.now.why]
 
     def uplinks(self, *, uplinks: list[list[Any]]) -> list[str]:
         wanted = [
@@ -78,7 +78,7 @@ class Host:
 
     def _use(self, wanted: list[Uplink]) -> list[str]:
         refused = self._engine.set_uplinks(wanted)
-        self._engine.settle()
+        self._engine.tiers.settle()
         return [str(refusal) for refusal in refused]
 
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
@@ -87,19 +87,19 @@ class Host:
         seal = {key: traits.pop(key) for key in ("peer", "must_seal") if key in traits}
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
-        self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
+        self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
 
     def session(self, *, keys: list[str], sources: list[str], aead: Any = "aes-128-gcm", **more: Any) -> None:
         """One session with peer 1, unless `more` says otherwise; `keys`: to send, to receive."""
         wanted = {"peer": 1, "instance_id": 0, "is_confirmed": True, **more}
         send, receive = (bytes.fromhex(key) for key in keys)
         prefixes = tuple(EidPrefix.parse(source) for source in sources)
-        self._engine.install_session(
+        self._engine.sessions.install(
             SealedSession(send_key=send, receive_key=receive, aead=aead, sources=prefixes, **wanted)
         )
 
     def sources(self, *, local_index: int, sources: list[str]) -> bool:
-        return self._engine.set_sources(local_index, map(EidPrefix.parse, sources))
+        return self._engine.sessions.set_sources(local_index, map(EidPrefix.parse, sources))
 
     def rest(self) -> None:
         self._engine.rest()
@@ -110,21 +110,21 @@ class Host:
 
     def sessions(self) -> dict[str, list[int]]:
         """For each place of peer 1 what was sent and opened."""
-        return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions()}
+        return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions.all()}
 
     def wear(self, *, local_index: int, age_s: float = 0.0, sent: int = 0) -> None:
         """Make a session older, and let it have sent more."""
-        engine = self._engine._engine
+        engine = self._engine._handle.c
         assert _lispdp.lib.lm_engine_wear_session(engine, local_index, int(age_s * 1e9), sent)
 
     def forget_peer(self, *, peer: int = 1) -> None:
-        self._engine.forget_peer(peer)
+        self._engine.sessions.forget_peer(peer)
 
     def keepalive(self, *, peer: int = 1) -> bool:
-        return self._engine.send_keepalive(peer)
+        return self._engine.sessions.send_keepalive(peer)
 
     def refuse_clear(self, *, prefixes: list[str]) -> None:
-        self._engine.set_clear_refused(map(EidPrefix.parse, prefixes))
+        self._engine.sessions.set_clear_refused(map(EidPrefix.parse, prefixes))
 
     def install_bound(self, *, prefix: str, address: str, port: int, source: str, source_port: int) -> None:
         """A place behind a NAT: what is sent there leaves from this port of ours."""
@@ -137,7 +137,7 @@ class Host:
         place = ForwardingLocator(
             ip_address(address), port=port, source=ip_address(source), socket=self._sockets[name].fileno()
         )
-        self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition.ENCAPSULATE, (place,)))
+        self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition.ENCAPSULATE, (place,)))
 
     def install_range(self, *, first: str, count: int, locator: str, ways: int = 1) -> None:
         """Hosts in a row, by one locator; `ways`: by so many sets, which differ in their weights, in turn."""
@@ -148,42 +148,44 @@ class Host:
         ]
         hosts = (EidPrefix.host(start + number) for number in range(count))
         entries = [ForwardingEntry(e, Disposition.ENCAPSULATE, sets[i % ways]) for i, e in enumerate(hosts)]
-        self._engine.install_many(entries)
+        self._engine.table.install_many(entries)
 
     def remove(self, *, prefix: str) -> bool:
-        return self._engine.remove(EidPrefix.parse(prefix))
+        return self._engine.table.remove(EidPrefix.parse(prefix))
 
     def drop_pending(self, *, prefix: str) -> int:
-        return self._engine.drop_pending(EidPrefix.parse(prefix))
+        return self._engine.table.drop_pending(EidPrefix.parse(prefix))
 
     def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0, head: str | None = None) -> None:
-        self._engine.set_patience(ip_address(locator), seconds, one_sided, None if head is None else ip_address(head))
+        self._engine.liveness.set_patience(
+            ip_address(locator), seconds, one_sided, None if head is None else ip_address(head)
+        )
 
     def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
-        self._engine.use_status_bits(heeds=heeds, told=told)
+        self._engine.liveness.use_status_bits(heeds=heeds, told=told)
 
     def near(self, *, own: list[str] = [], links: list[str] = [], proxies: list[str] = []) -> None:  # noqa: B006
         addresses = (frozenset(map(ip_address, these)) for these in (own, proxies))
         mine, theirs = addresses
-        self._engine.set_near(Near(mine, frozenset(map(EidPrefix.parse, links)), theirs))
+        self._engine.addresses.set_near(Near(mine, frozenset(map(EidPrefix.parse, links)), theirs))
 
     def check_sources(self, *, check: Any) -> None:
-        self._engine.check_sources(check)
+        self._engine.addresses.check_sources(check)
 
     def echo_nonce(self, *, echoes: bool) -> None:
-        self._engine.use_echo_nonce(echoes)
+        self._engine.liveness.use_echo_nonce(echoes)
 
     def ask_echo(self, *, locator: str, nonce: int | None) -> bool:
-        return self._engine.ask_echo(ip_address(locator), nonce)
+        return self._engine.liveness.ask_echo(ip_address(locator), nonce)
 
     def mark_move(self) -> None:
-        self._engine.mark_move()
+        self._engine.liveness.mark_move()
 
     def eids(self, *, eids: list[str]) -> None:
-        self._engine.set_eids(EidPrefix.parse(eid) for eid in eids)
+        self._engine.addresses.set_eids(EidPrefix.parse(eid) for eid in eids)
 
     def guard(self, *, addresses: list[str]) -> None:
-        self._engine.set_guard(ip_address(a) for a in addresses)
+        self._engine.addresses.set_guard(ip_address(a) for a in addresses)
 
     def counters(self) -> dict[str, int]:
         """Once they stand still: a packet is counted after it was sent, so that its effect may be seen before."""
@@ -205,26 +207,26 @@ class Host:
         return [str(punt) for punt in self._engine.drain()]
 
     def used(self) -> list[str]:
-        return [str(prefix) for prefix in self._engine.used()]
+        return [str(prefix) for prefix in self._engine.table.used()]
 
     def heard(self) -> list[str]:
-        return [str(source) for _, source in self._engine.heard()]
+        return [str(source) for _, source in self._engine.liveness.heard()]
 
     def path_mtus(self) -> dict[str, int]:
-        return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
+        return {str(address): mtu for address, mtu in self._engine.liveness.path_mtus().items()}
 
     def traffic(self) -> dict[str, tuple[int, int, int, int]]:
         """Of each locator the packets and octets out, then those in."""
         return {
             str(address): (one.sent, one.sent_octets, one.received, one.received_octets)
-            for address, one in self._engine.traffic().items()
+            for address, one in self._engine.liveness.traffic().items()
         }
 
     def path_mtu(self, *, local: str, locator: str, mtu_bytes: int) -> None:
-        self._engine.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))
+        self._engine.liveness.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))
 
     def tell_large(self, *, tells: bool) -> None:
-        self._engine.tell_large(tells)
+        self._engine.liveness.tell_large(tells)
 
     def context_switches(self) -> int:
         """Of the datapath's own threads, that is all that are not Python's: an idle datapath adds none."""

@@ -56,13 +56,13 @@ def test_many_mappings_at_once_are_all_there(engine: Engine) -> None:
     entries = [entry(f"10.{n // 256}.{n % 256}.0/24", *((RLOC4, RLOC6)[: n % 3])) for n in range(1000)]
     entries.append(entry("2001:db8:7::/48", RLOC6))
 
-    engine.install_many(entries)
+    engine.table.install_many(entries)
 
-    assert all(engine.remove(one.prefix) for one in entries)
-    assert not any(engine.remove(one.prefix) for one in entries)
+    assert all(engine.table.remove(one.prefix) for one in entries)
+    assert not any(engine.table.remove(one.prefix) for one in entries)
 
 
 def test_none_at_once_is_no_mistake(engine: Engine) -> None:
-    engine.install_many([])
+    engine.table.install_many([])
 
-    assert engine.used() == []
+    assert engine.table.used() == []

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from lispmob.api.client import Client
-from lispmob.errors import NotRunning
 from lispmob.lab.control_watch import ControlWatch
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.probe import Party
@@ -22,11 +19,11 @@ from lispmob.lab.process import Daemon, module
 from lispmob.lab.tcp_stream import TcpStream
 from lispmob.wire.address import IpAddress
 from tests.desktop.private_bus import PrivateBus
+from tests.testbed import AskedNode
 
 HUB: Final = "198.51.100.1"
 EIDS: Final = {"desk": ip_address("10.1.0.1"), "peer": ip_address("10.1.0.2")}
 UPLINKS: Final = 3
-PATIENCE_S: Final = 20.0
 
 _NODE = """eids: [{eid}/32]
 map-servers: [{{address: {hub}, key: only-for-tests}}]
@@ -43,8 +40,10 @@ control-socket: {directory}/lisphub.sock
 """
 
 
-class Node:
+class Node(AskedNode):
     """One lispd."""
+
+    pause_s = 0.03
 
     def __init__(
         self,
@@ -55,8 +54,8 @@ class Node:
         more: str,
         program: str = "lispmob",
     ) -> None:
+        super().__init__(namespace, directory)
         directory.mkdir(mode=0o700)
-        self.directory = directory
         self.party = Party(namespace, eid)
         path = directory / "lispd.conf"
         path.touch(mode=0o600)
@@ -66,34 +65,12 @@ class Node:
         command = [*environment, *module(program, "-c", str(path))]
         self.daemon = Daemon("lispd", namespace, command, directory / "lispd.log")
 
-    def ask(self, method: str) -> Any:
-        """The answer of the control socket; None while nobody listens."""
-        try:
-            with Client(str(self.directory / "lispd.sock")) as client:
-                return client.call(method)
-        except NotRunning:
-            return None
-
-    def until(self, is_so: Callable[[dict[str, Any]], bool], what: str, patience_s: float = PATIENCE_S) -> Any:
-        """The first status for which `is_so`."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            self.daemon.check()
-            status = self.ask("status")
-            if status is not None and is_so(status):
-                return status
-            assert time.monotonic() < deadline, f"not {what}: {status}\n{self.daemon.log.read_text()[-4000:]}"
-            time.sleep(0.03)  # asking is work for the one who is being measured
-
     def until_on(self, *interfaces: str) -> Any:
         """Wait until it is registered with just these uplinks, the best first."""
-        return self.until(
+        return self.wait_until(
             lambda status: status["state"] == "registered" and used(status) == list(interfaces),
             f"registered on {interfaces}",
         )
-
-    def log(self) -> str:
-        return self.daemon.log.read_text(errors="replace")
 
     def descriptors(self) -> list[str]:
         """What its descriptors point to, without the numbers of sockets."""
@@ -164,7 +141,7 @@ class DesktopWorld:
         """A registered one."""
         peer = Node(self.peer, self.directory / "peer", EIDS["peer"], None, "")
         self.stack.callback(peer.daemon.stop)
-        peer.until(lambda status: status["state"] == "registered", "registered")
+        peer.wait_until(lambda status: status["state"] == "registered", "registered")
         return peer
 
     def stream(self, desk: Node, peer: Node) -> TcpStream:

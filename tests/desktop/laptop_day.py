@@ -62,7 +62,7 @@ class LaptopDay:
 
     def look(self) -> None:
         """What must be true between any two deeds, a moment later."""
-        self._desk.until(
+        self._desk.wait_until(
             lambda status: set(used(status)) == self.expected and status["state"] == "registered",
             f"registered with {self.expected}",
         )

@@ -69,12 +69,12 @@ def test_wg_quick_after_lispd_leaves_the_eid_working(world: DesktopWorld) -> Non
     before = sorted(world.desk.run("ip", "rule").splitlines())
     wg_quick(world)
 
-    desk.until(lambda _: reaches_peer(world), "reached the peer")
+    desk.wait_until(lambda _: reaches_peer(world), "reached the peer")
     desk.until_on("w0", "w1")
 
     for line in ("rule del table main suppress_prefixlength 0", "rule del not fwmark 51820 table 51820"):
         world.desk.run("ip", *line.split())
-    desk.until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
+    desk.wait_until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
 
 
 def wg_quick(world: DesktopWorld) -> None:
@@ -118,7 +118,7 @@ def test_rules_and_routes_that_a_network_service_flushes_are_back_within_a_momen
     for priority, table in (("32766", "main"), ("32767", "default")):
         world.desk.run("ip", "rule", "add", "priority", priority, "table", table)
 
-    desk.until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
+    desk.wait_until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
     assert reaches_peer(world)
 
 
@@ -133,7 +133,7 @@ def test_routes_that_a_network_service_flushes_are_back_within_a_moment(world: D
     said = world.desk.run("ip", "-s", "route", "flush", "table", "all", "proto", "201")
     assert "deleting" in said
 
-    desk.until(lambda _: routes() == before, "as before", patience_s=5.0)
+    desk.wait_until(lambda _: routes() == before, "as before", patience_s=5.0)
     assert reaches_peer(world)
 
 
@@ -143,7 +143,9 @@ def chains(world: DesktopWorld) -> list[str]:
 
 
 def until_both_are_there(world: DesktopWorld, desk: Node) -> list[str]:
-    desk.until(lambda _: all(word in str(chains(world)) for word in ("LISPMOB-NAT", "LISPMOB-CAME-IN")), "all chains")
+    desk.wait_until(
+        lambda _: all(word in str(chains(world)) for word in ("LISPMOB-NAT", "LISPMOB-CAME-IN")), "all chains"
+    )
     return chains(world)
 
 
@@ -163,7 +165,7 @@ def test_chains_that_a_firewall_flushes_are_back_within_a_moment(world: DesktopW
     world.desk.run(*flush)
     assert chains(world) != before
 
-    desk.until(lambda _: chains(world) == before, "as before", patience_s=8.0)
+    desk.wait_until(lambda _: chains(world) == before, "as before", patience_s=8.0)
     assert reaches_peer(world)
 
 
@@ -183,4 +185,4 @@ def test_where_the_kernel_tells_nobody_of_a_flush_a_nudge_repairs_all_chains(
     assert chains(world) == []
     desk.ask("nudge")
 
-    desk.until(lambda _: chains(world) == before, "as before", patience_s=8.0)
+    desk.wait_until(lambda _: chains(world) == before, "as before", patience_s=8.0)

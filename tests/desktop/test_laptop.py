@@ -59,12 +59,12 @@ def test_a_stream_lives_through_roaming_by_nmcli_and_a_restart_of_network_manage
         desktop.disconnect(0)
         desk.until_on("w1")
         desktop.connect(0)
-        desk.until(lambda status: len(used(status)) == 2, "on both")
+        desk.wait_until(lambda status: len(used(status)) == 2, "on both")
         time.sleep(0.2)
     left = moves_because(desk, "w0: deactivating (the user said so)")
 
     desktop.restart()
-    desk.until(lambda _: desk.log().count("NetworkManager is there") == 2, "heard by a restarted NetworkManager")
+    desk.wait_until(lambda _: desk.log().count("NetworkManager is there") == 2, "heard by a restarted NetworkManager")
     result = stream.finish()
 
     with capsys.disabled():
@@ -129,12 +129,14 @@ def test_a_network_without_internet_comes_last_where_the_user_wants_that(desktop
 
     desktop.set_internet(0, is_there=False)
     # NetworkManager also adds 20,000 to the metric of its route, and we may hear of either first.
-    status = desk.until(lambda status: connectivities(status) == {"w1": "full", "w0": "limited"}, "known to be limited")
+    status = desk.wait_until(
+        lambda status: connectivities(status) == {"w1": "full", "w0": "limited"}, "known to be limited"
+    )
     assert [locator["priority"] for locator in status["locators"]] == [2, 1]
     desk.until_on("w1", "w0")
 
     desktop.set_internet(0, is_there=True)
-    status = desk.until(
+    status = desk.wait_until(
         lambda status: connectivities(status) == {"w0": "full", "w1": "full"}, "known to be whole again"
     )
     assert [locator["priority"] for locator in status["locators"]] == [1, 2]
@@ -152,7 +154,7 @@ def test_after_a_resume_it_is_registered_within_a_second_and_a_round_trip_of_the
         time.sleep(3.2 * number)  # so that the second one is another sleep
         desktop.tell_sleep(is_falling_asleep=True)
         desktop.set_carrier(0, is_there=False)
-        desk.until(lambda status: status["state"] == "offline", "offline")
+        desk.wait_until(lambda status: status["state"] == "offline", "offline")
         desktop.tell_sleep(is_falling_asleep=False)
         back = time.monotonic()
         desktop.set_carrier(0, is_there=True)

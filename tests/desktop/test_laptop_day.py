@@ -146,7 +146,7 @@ def settled_state_of(desktop: ManagedDesktop, desk: Node) -> dict[str, object]:
 def settle(desktop: ManagedDesktop, desk: Node, morning: dict[str, object]) -> None:
     """Wait for what lingers for a moment by intent; then everything must be as it was."""
     with contextlib.suppress(AssertionError):  # told better below
-        desk.until(lambda _: state_of(desktop, desk) == morning, "as in the morning", patience_s=6.0)
+        desk.wait_until(lambda _: state_of(desktop, desk) == morning, "as in the morning", patience_s=6.0)
     evening = state_of(desktop, desk)
     for what, was in morning.items():
         assert evening[what] == was, what

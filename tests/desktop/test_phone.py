@@ -113,7 +113,7 @@ def test_a_modem_without_a_gateway_carries_the_phone_and_is_shown_as_what_costs(
     phone.dial()
     desk, _ = phone.world.start(phone.bus)
     desk.until_on("wwan0")
-    status = desk.until(lambda status: uplink(status, "wwan0")["is_metered"], "known to cost by volume")
+    status = desk.wait_until(lambda status: uplink(status, "wwan0")["is_metered"], "known to cost by volume")
 
     assert uplink(status, "wwan0")["addresses"] == [MODEM_ADDRESS]
     assert uplink(status, "wwan0")["mtu_bytes"] == MODEM_MTU
@@ -135,7 +135,7 @@ def test_wifi_comes_before_the_modem_which_takes_over_under_a_stream_and_gives_b
     phone.world.attach(0)
     desk.until_on("w0", "wwan0")
     phone.hang_up()
-    status = desk.until(lambda status: used(status) == ["w0"], "on w0")
+    status = desk.wait_until(lambda status: used(status) == ["w0"], "on w0")
 
     assert uplink(status, "wwan0")["note"] == "is being disconnected (the user said so)"
     assert stream.finish().is_alive

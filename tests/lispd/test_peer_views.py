@@ -30,6 +30,7 @@ class Engine:
     def __init__(self) -> None:
         self.answer = SENT
         self.asked: list[Question] = []
+        self.liveness = self  # its traffic, too
 
     def ask(self, question: Question) -> Answer:
         self.asked.append(question)

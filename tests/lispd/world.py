@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from lispmob.api.client import Client
-from lispmob.errors import NotRunning
 from lispmob.lab.build import Lab
 from lispmob.lab.demo_service import Hub, Identity
 from lispmob.lab.line import Impairment
@@ -23,14 +19,15 @@ from lispmob.lab.namespace import Namespace
 from lispmob.lab.probe import Party
 from lispmob.lab.process import Daemon, module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
-from lispmob.problems.problem import EXIT_CODES
+from tests.testbed import PATIENCE_S as PATIENCE_S
+from tests.testbed import AskedNode
+from tests.testbed import wait_for as wait_for
 
 A: Final = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
 B: Final = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
 SECRET: Final = "only-for-tests"
 OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
 Sites: TypeAlias = Mapping[str, tuple[str, ...]]
-PATIENCE_S: Final = 15.0  # how long a test waits for what takes a fraction of a second on an idle machine
 
 
 def city(*, versions: Iterable[int] = (4, 6), delay_s: float = 0.001, is_wide: bool = False) -> Topology:
@@ -95,18 +92,16 @@ class NodeText:
         return "".join(f"{key}: {text}\n" for key, text in keys.items())
 
 
-class Node:
-    """lispd as a process; `ctl` is lispctl."""
+class Node(AskedNode):
+    """lispd as a process, as its configuration stands."""
 
     def __init__(self, text: NodeText, namespace: Namespace) -> None:
+        super().__init__(namespace, text.directory)
         self.text = text
         self.identity = text.identity
-        self.namespace = namespace
-        self.directory = text.directory
         self.path = self.directory / "lispd.conf"
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.write()
-        self.daemon: Daemon
         self.start()
 
     def write(self) -> None:
@@ -122,60 +117,6 @@ class Node:
             module("lispmob", "-c", str(self.path)),
             self.directory / "lispd.log",
         )
-
-    def log(self) -> str:
-        return self.daemon.log.read_text(errors="replace")
-
-    def command(self, *words: str) -> list[str]:
-        """The command line of lispctl for this node."""
-        return self.namespace.argv(
-            *module("lispmob.lispctl.main", "--socket", str(self.directory / "lispd.sock"), *words)
-        )
-
-    def ctl(self, *words: str) -> Any:
-        """What lispctl answers to these words, as JSON. AssertionError with its complaint when it fails."""
-        done = subprocess.run(self.command(*words, "--json"), capture_output=True, text=True, timeout=10, check=False)
-        assert done.returncode == 0, done.stderr + self.daemon.log_tail()
-        return json.loads(done.stdout)
-
-    def ctl_lines(self, *words: str) -> list[Any]:
-        """What lispctl answers, one JSON value a line."""
-        return [json.loads(line) for line in self.say(*words, "--json").splitlines()]
-
-    def say(self, *words: str) -> str:
-        """What lispctl answers to a person; the status ends with its verdict."""
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=10, check=False)
-        fine = EXIT_CODES.values() if words[:1] == ("status",) else (0,)
-        assert done.returncode in fine, done.stderr + self.daemon.log_tail()
-        return done.stdout
-
-    def status(self) -> dict[str, Any] | None:
-        """The status, asked for without a process of its own; None while nobody listens."""
-        try:
-            with Client(str(self.directory / "lispd.sock")) as client:
-                status: dict[str, Any] = client.call("status")
-                return status
-        except NotRunning:
-            return None
-
-    def counters(self, part: str = "datapath") -> dict[str, int]:
-        counters: dict[str, int] = self.ctl("counters")[part]
-        return counters
-
-    def wait_until(self, is_so: Callable[[dict[str, Any]], bool], what: str, patience_s: float = PATIENCE_S) -> Any:
-        """The first status for which `is_so`. AssertionError names `what` did not happen."""
-        deadline = time.monotonic() + patience_s
-        status: dict[str, Any] | None = None
-        while time.monotonic() < deadline:
-            self.daemon.check()
-            status = self.status()
-            if status is not None and is_so(status):
-                return status
-            time.sleep(0.02)
-        raise AssertionError(f"{self.identity.name}: not {what} after {patience_s} s: {status}\n{self.log()}")
-
-    def wait_until_registered(self) -> Any:
-        return self.wait_until(lambda status: status["state"] == "registered", "registered")
 
     def party(self, version: int = 4) -> Party:
         """The end of a stream at the EID."""
@@ -282,11 +223,3 @@ def settled_listing(namespace: Namespace) -> str:
 def _is_empty_table(line: str) -> bool:
     """What iptables-save prints of a table that somebody once looked at: nothing is in it, and it cannot be removed."""
     return line.startswith(("#", "*")) or line == "COMMIT" or (line.startswith(":") and " ACCEPT " in line)
-
-
-def wait_for(is_so: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Return once `is_so`. AssertionError names `what` did not happen."""
-    deadline = time.monotonic() + patience_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not within {patience_s} s"
-        time.sleep(0.02)

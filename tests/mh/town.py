@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import tempfile
@@ -17,8 +16,8 @@ from typing import Any
 from lispmob.lab.build import Lab
 from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import Namespace
-from lispmob.lab.process import module
 from lispmob.lab.topology import Topology, roaming
+from tests.testbed import AskedNode
 
 A = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
 B = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
@@ -55,18 +54,18 @@ class Town:
         return self.lab["b"]
 
     def ctl(self, *command: str, node: str = "a", code: int = 0) -> Any:
-        """A lispctl command; what it printed as JSON."""
-        socket_path = self.directory / node / "lispd.sock"
-        line = module("lispmob.lispctl.main", "--socket", str(socket_path), *command, "--json")
-        done = subprocess.run(self.lab[node].argv(*line), capture_output=True, text=True, timeout=20, check=False)
-        assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout) if code == 0 and done.stdout else done.stderr
+        """A lispctl command; what it printed as JSON. With another `code`: its complaint."""
+        asked = self._asked(node)
+        return asked.ctl(*command) if code == 0 else asked.complaint(*command, code=code)
 
     def say(self, *command: str, node: str = "a") -> list[str]:
         """What a lispctl command prints for people."""
-        socket_path = self.directory / node / "lispd.sock"
-        line = module("lispmob.lispctl.main", "--socket", str(socket_path), *command)
-        return self.lab[node].run(*line).splitlines()
+        return self._asked(node).say(*command).splitlines()
+
+    def _asked(self, node: str) -> AskedNode:
+        asked = AskedNode(self.lab[node], self.directory / node)
+        asked.daemon = self.nodes[node].daemon
+        return asked
 
     def show_cgroups(self, node: str = "a") -> None:
         """Let lispd see the control groups: `ip netns exec` has put another /sys in front of them."""

@@ -47,13 +47,13 @@ def serve(side: int, aead: AeadName | None, rlocs: Sequence[IPv4Address], eids: 
     engine.set_uplinks([Uplink(socket.if_nametoindex(_CABLE), _CABLE, (rlocs[side],))])
     peer = 0 if aead is None else _PEER
     locators = (ForwardingLocator(rlocs[1 - side]),)
-    engine.install(ForwardingEntry(there, Disposition.ENCAPSULATE, locators, peer=peer, must_seal=peer != 0))
+    engine.table.install(ForwardingEntry(there, Disposition.ENCAPSULATE, locators, peer=peer, must_seal=peer != 0))
     print("ready", flush=True)  # noqa: T201
     number = 0
     while True:
         now = (int(time.monotonic()) + (_LEAD_S if side == 1 else 0)) // _KEY_S
         if aead is not None and now != number:
-            engine.install_session(session(side, number := now, aead, there))
+            engine.sessions.install(session(side, number := now, aead, there))
         engine.drain()
         time.sleep(0.25)
 

@@ -167,7 +167,7 @@ class ProblemWatch:
 
     def _ask_in_data(self, questions: Iterable[Question]) -> None:
         for asked in questions:
-            self._parts.engine.send_control(
+            self._parts.engine.data_port.send_control(
                 asked.payload, asked.remote, DATA_PORT, asked.local, ifindex=asked.ifindex, data_port="fixed"
             )
 

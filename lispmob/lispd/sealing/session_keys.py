@@ -27,19 +27,19 @@ def perform(engine: Engine, effect: SealEffect) -> None:
     match effect:
         case InstallSession():
             try:
-                engine.install_session(to_session(effect))
+                engine.sessions.install(to_session(effect))
             except (LispError, ValueError) as error:
                 log.warning("a session cannot be used: %s", error)
         case SetSessionSources(local_index, sources):
-            engine.set_sources(local_index, sources)
+            engine.sessions.set_sources(local_index, sources)
         case ForgetSession(local_index):
-            engine.forget_session(local_index)
+            engine.sessions.forget(local_index)
         case ForgetPeer(peer):
-            engine.forget_peer(peer)
+            engine.sessions.forget_peer(peer)
         case RefuseClear(prefixes):
-            engine.set_clear_refused(prefixes)
+            engine.sessions.set_clear_refused(prefixes)
         case SendKeepalive(peer):
-            engine.send_keepalive(peer)
+            engine.sessions.send_keepalive(peer)
 
 
 def to_session(effect: InstallSession) -> SealedSession:

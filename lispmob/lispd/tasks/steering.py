@@ -197,7 +197,7 @@ class Steering:
         is_renewal = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
         if compiled.policy.has_kernel_rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
             self._is_in_place = True
-            families = sorted({eid.family for eid in self._engine.eids})
+            families = sorted({eid.family for eid in self._engine.addresses.eids})
             return await self._chain.apply(
                 compiled, self._hooks(compiled), families=families, is_repair=is_repair, is_renewal=is_renewal
             )
@@ -216,7 +216,7 @@ class Steering:
         present = {up.ifindex for up in compiled.uplinks}
         arrivals = tuple(Arrival(lane.ifindex, lane.queue) for lane in self._engine.lanes if lane.ifindex in present)
         sorts_by_route = self._engine.marks_way.name == "devices"
-        sources = tuple(eid.network for eid in self._engine.eids) if sorts_by_route else ()
+        sources = tuple(eid.network for eid in self._engine.addresses.eids) if sorts_by_route else ()
         return Hooks(self._engine.config.tun_name, arrivals, sources)
 
     def _complain(self, problem: str) -> None:

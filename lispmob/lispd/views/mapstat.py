@@ -22,7 +22,8 @@ _SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
 def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
     """Every mapping, family by family, our own first and then in the order of the prefixes."""
     # Of one moment, and asked for once.
-    sent, mtus = {to: with_it.sent for to, with_it in parts.engine.traffic().items()}, parts.engine.path_mtus()
+    liveness = parts.engine.liveness
+    sent, mtus = {to: with_it.sent for to, with_it in liveness.traffic().items()}, liveness.path_mtus()
     asked = Counter(
         entry.prefix for lookup in parts.node.lookups for entry in parts.node.map_cache.covering(lookup.asked)
     )

@@ -127,14 +127,14 @@ class _Known:
             if path.last_heard is not None:
                 heard = (path.last_heard, path.pair.local)
                 self._heard[path.pair.remote] = max(heard, self._heard.get(path.pair.remote, heard), key=_first)
-        self._traffic = parts.engine.traffic()
+        self._traffic = parts.engine.liveness.traffic()
         self._shortcuts = {way.eid: way for way in parts.node.traversal.shortcuts.open_ways}
         self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
         self._locators = {locator.address: locator for locator in parts.node.locators.locators}
 
     @cached_property
     def _sessions(self) -> Sequence[SessionUse]:
-        return self._parts.engine.sessions() if isinstance(self._parts.node, SealedNode) else ()
+        return self._parts.engine.sessions.all() if isinstance(self._parts.node, SealedNode) else ()
 
     def unasked(self, prefix: EidPrefix) -> bytes | None:
         """The reverse name of an EID of which nobody has said yet what name it has."""

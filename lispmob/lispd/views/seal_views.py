@@ -150,7 +150,7 @@ def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | No
     printed = fingerprint(known.key)
     standing = peer.confirmed
     if standing is not None and peer.is_sealed(now):
-        known_sessions = parts.engine.sessions() if sessions is None else sessions
+        known_sessions = parts.engine.sessions.all() if sessions is None else sessions
         used = [session for session in known_sessions if session.peer == peer.number]
         return Seal(
             state="sealed to the hub, clear beyond" if peer.is_hub else "sealed",

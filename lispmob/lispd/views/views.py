@@ -259,7 +259,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
         ]
 
     def _datapath(self) -> schema.Datapath:
-        counts, tier, marks = self._parts.engine.counters(), self._parts.engine.tier, self._parts.engine.marks_way
+        counts, tier, marks = self._parts.engine.counters(), self._parts.engine.tiers.now, self._parts.engine.marks_way
         return schema.Datapath(
             tier=tier.name,
             why=tier.why,

@@ -192,10 +192,7 @@ static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint
         if (tries > 0)
             return error == EMSGSIZE ? TOO_BIG : REFUSED;
     }
-    lm_path_proven(e, job->path);
-    lm_route_check_tell(e, job->path, job->remote);
-    lm_peer_check_on_sent(e, job);
-    lm_data_port_stall_sent(e, job->path, job->now);
+    lm_on_sent_way(e, job, job->inner.length);
     return SENT;
 }
 

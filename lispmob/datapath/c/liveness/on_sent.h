@@ -11,6 +11,18 @@
 #include "engine/engine.h"
 #include "liveness/peer_check.h"
 
+/* By one way of a job that goes by two: about the path and the locator. */
+static inline void lm_on_sent_way(struct lm_engine *e, const struct lm_job *job, size_t octets)
+{
+    lm_path_proven(e, job->path); /* the kernel's programs may send by it */
+    if (e->mirror && job->remote->address.family == 6)
+        lm_route_check_tell(e, job->path, job->remote);
+    if (!job->path->is_whole && job->now >= atomic_load_explicit(&job->remote->state->check_at, memory_order_relaxed))
+        lm_peer_check_on_sent(e, job);
+    if (job->path->relays && octets) /* an empty packet need not be answered */
+        lm_data_port_stall_sent(e, job->path, job->now);
+}
+
 static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets,
                               size_t largest)
 {
@@ -24,13 +36,7 @@ static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, siz
         if (atomic_load_explicit(&remote->silence.quick, memory_order_relaxed))
             lm_silence_on_sent(e, job, octets);
     }
-    lm_path_proven(e, job->path); /* the kernel's programs may send by it */
-    if (e->mirror && job->remote->address.family == 6)
-        lm_route_check_tell(e, job->path, job->remote);
-    if (!job->path->is_whole && job->now >= atomic_load_explicit(&remote->check_at, memory_order_relaxed))
-        lm_peer_check_on_sent(e, job);
-    if (job->path->relays && octets) /* an empty packet need not be answered */
-        lm_data_port_stall_sent(e, job->path, job->now);
+    lm_on_sent_way(e, job, octets);
     if (atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
         lm_path_mtu_note_large(e, job, largest);
 }

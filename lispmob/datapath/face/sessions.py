@@ -1,0 +1,73 @@
+"""Keys of peers: what is sealed with, and what opens."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import Any
+
+from lispmob.datapath import _lispdp, marshal
+from lispmob.datapath.face.handle import Handle, check
+from lispmob.datapath.model import SealedSession, SessionUse
+from lispmob.datapath.sealing import MISSING, SealingMissingError
+from lispmob.wire.address import EidPrefix
+
+ffi: Any = _lispdp.ffi
+lib: Any = _lispdp.lib
+
+_FIRST_ROOM = 64
+
+
+class Sessions:
+    """The sessions of all peers, and who has to seal."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def install(self, session: SealedSession) -> None:
+        """Use this key pair: at once when it is confirmed, else from the first packet on that it opens.
+
+        What was current before stays for receiving, and packets that waited for a key of the peer leave. Raises
+        ValueError when the local index is in use, SealingMissingError in a build without libcrypto.
+        """
+        spec, _sources = marshal.session(session)
+        error = lib.lm_engine_install_session(self._handle.c, spec)
+        octets = ffi.sizeof(spec[0])
+        ffi.memmove(spec, bytes(octets), octets)  # the keys are in the engine alone from now on
+        if error == -errno.EEXIST:
+            raise ValueError(f"local index {session.local_index:#x} is in use")
+        if error == -errno.ENOTSUP:
+            raise SealingMissingError(MISSING)
+        if error:
+            raise MemoryError("datapath")
+
+    def set_sources(self, local_index: int, sources: Iterable[EidPrefix]) -> bool:
+        """The peer of a session may send these inner sources from now on; False: there is no such session."""
+        prefixes, count = marshal.prefixes(sources)
+        return bool(lib.lm_engine_set_sources(self._handle.c, local_index, prefixes, count))
+
+    def forget(self, local_index: int) -> bool:
+        """Overwrite the keys of a session and use it no more; False when there was none."""
+        return bool(lib.lm_engine_forget_session(self._handle.c, local_index))
+
+    def forget_peer(self, peer: int) -> None:
+        """The same for all sessions of a peer."""
+        lib.lm_engine_forget_peer(self._handle.c, peer)
+
+    def set_clear_refused(self, sources: Iterable[EidPrefix]) -> None:
+        """Drop what comes in clear from these inner sources from now on, and from no others."""
+        prefixes, count = marshal.prefixes(sources)
+        check(lib.lm_engine_set_clear_refused(self._handle.c, prefixes, count))
+
+    def all(self) -> list[SessionUse]:
+        """All sessions, and what became of them so far."""
+        room = count = _FIRST_ROOM // 4
+        while count == room:
+            room *= 4
+            found = ffi.new("struct lm_session_use[]", room)
+            count = lib.lm_engine_sessions(self._handle.c, found, room)
+        return [marshal.session_use(found[i]) for i in range(count)]
+
+    def send_keepalive(self, peer: int) -> bool:
+        """Send an empty sealed packet to a peer, by the way that its packets take; False when none could leave."""
+        return bool(lib.lm_engine_send_keepalive(self._handle.c, peer))
