@@ -216,13 +216,9 @@ class Engine:
         lib.lm_engine_counters(self._handle.c, values)
         return dict(zip(self._names, values, strict=True))
 
-    def drops(self) -> int:
-        """Packets lost here, whatever the reason."""
-        return sum(value for name, value in self.counters().items() if name in LOSSES)
-
-    def unsent(self) -> int:
-        """Packets of this host that were lost here, whatever the reason."""
-        return sum(value for name, value in self.counters().items() if name in LOSSES and name.startswith("out_"))
+    def drops(self, prefix: str = "") -> int:
+        """Packets lost here, for every reason whose counter begins so; `out_` are packets of this host."""
+        return sum(value for name, value in self.counters().items() if name in LOSSES and name.startswith(prefix))
 
     def ask(self, question: Question) -> Answer:
         """What would become of a packet of this flow; nothing is sent, counted or kept."""

@@ -294,7 +294,7 @@ class Daemon:
                 self._publisher.say(text)
             case handover.BeginMove(reasons):
                 self.journal.on_change(
-                    list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.unsent()
+                    list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.drops("out_")
                 )
                 self.engine.liveness.mark_move()
             case handover.UseUplinks(uplinks):
@@ -414,7 +414,7 @@ class Daemon:
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
-                    self.journal.on_unsent(self.engine.unsent(), now)
+                    self.journal.on_unsent(self.engine.drops("out_"), now)
             if not self.problems.on_punt(punt):
                 self._perform(hand_over(punt, self.node, now))
 

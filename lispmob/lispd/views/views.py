@@ -56,7 +56,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
     def status(self) -> schema.Status:
         """Everything at a glance."""
         parts = self._parts
-        parts.journal.on_unsent(parts.engine.unsent(), parts.now())
+        parts.journal.on_unsent(parts.engine.drops("out_"), parts.now())
         moves = parts.journal.moves
         problems = parts.problems.look()
         eids = [
