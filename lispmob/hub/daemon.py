@@ -194,7 +194,7 @@ class Hub:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
             return None
-        self._persistence = Persistence(store, self.plane.map_server, self.plane.askers)
+        self._persistence = Persistence(store, self.plane.map_server, self.plane.askers, self.plane.publisher)
         return restoring
 
     def _on_received(self, received: Received) -> bool:
@@ -237,7 +237,7 @@ class Hub:
         self._feed(self.plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
 
     def _on_data_control(self, packet: InData) -> None:
-        self._feed(self.plane.traversal.on_data_control(packet, asyncio.get_running_loop().time()))
+        self._feed(self.plane.on_data_control(packet, asyncio.get_running_loop().time()))
 
     def _on_miss(self, miss: Miss) -> None:
         now = asyncio.get_running_loop().time()
