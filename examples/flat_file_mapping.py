@@ -66,7 +66,7 @@ class FlatFile:
     def find(self, eid: str) -> tuple[Network, tuple[Locator, ...], str] | None:
         """The narrowest line that holds an address or a prefix."""
         wanted = ip_network(eid)
-        fitting = [one for one in self._lines if one.version == wanted.version and _holds(one, wanted)]
+        fitting = [line for line in self._lines if line.version == wanted.version and _holds(line, wanted)]
         best = max(fitting, key=lambda one: one.prefixlen, default=None)
         return None if best is None else (best, *self._lines[best])
 
@@ -91,7 +91,7 @@ def answer(mappings: Mappings, file: FlatFile, eid: str) -> None:
         else:
             prefix, rlocs, action = found
             mappings.put(str(prefix), rlocs, action=action)
-            print(f"{eid}: {prefix} {' '.join(one.address for one in rlocs) or action}", flush=True)
+            print(f"{eid}: {prefix} {' '.join(rloc.address for rloc in rlocs) or action}", flush=True)
     except MappingError as error:  # an RLOC that is none, or somebody's static mapping in its place
         print(f"{eid}: lispd refuses it: {error}", file=sys.stderr, flush=True)
 

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _why_only_ours() -> str | None:
     """Root's home, say, is nobody else's: whom root's tests become cannot run what lies there."""
-    closed = [one for one in (ROOT, *ROOT.parents) if not one.stat().st_mode & 0o001]
+    closed = [parent for parent in (ROOT, *ROOT.parents) if not parent.stat().st_mode & 0o001]
     return f"an ordinary user may not enter {closed[-1]}: keep the project elsewhere" if closed else None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def let_everybody_in(directory: Path) -> None:
     """From the root down to it. It stays open: others of our tests may run at the same time, and need it so."""
-    for each in (directory, *directory.parents):
-        status = each.stat()
+    for parent in (directory, *directory.parents):
+        status = parent.stat()
         if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IXOTH:
-            each.chmod(status.st_mode | 0o011)
+            parent.chmod(status.st_mode | 0o011)

@@ -165,7 +165,7 @@ def test_a_pure_file_imports_no_clock_no_socket_and_no_randomness(path: Path) ->
 
 
 def test_every_place_that_has_to_be_pure_is_there() -> None:
-    missing = [one for one in (*PURE_FOLDERS, *PURE_FILES) if not (PACKAGE / one).exists()]
+    missing = [folder for folder in (*PURE_FOLDERS, *PURE_FILES) if not (PACKAGE / folder).exists()]
 
     assert not missing
 

@@ -122,7 +122,7 @@ def _has_host_inside(file: NodeFile, network: IpNetwork) -> bool:
 def _unreachable_uplink_rules(rules: Sequence[UplinkSection]) -> Iterator[Problem]:
     """The first rule that matches counts: a later one about the same interfaces is never looked at."""
     for place, rule in enumerate(rules):
-        earlier = next((one for one in rules[:place] if _covers_interfaces(one, rule)), None)
+        earlier = next((section for section in rules[:place] if _covers_interfaces(section, rule)), None)
         if earlier is not None:
             yield _never_counts(f"uplinks[{place}]", _told(rule), f"uplinks[{rules.index(earlier)}]", _told(earlier))
 
@@ -178,7 +178,7 @@ def _covers(earlier: Selector, later: Selector) -> bool:
 
 
 def _within(later: tuple[IpNetwork, ...], earlier: tuple[IpNetwork, ...]) -> bool:
-    return not earlier or (bool(later) and all(any(_subnet(one, other) for other in earlier) for one in later))
+    return not earlier or (bool(later) and all(any(_subnet(network, other) for other in earlier) for network in later))
 
 
 def _among(later: tuple[object, ...], earlier: tuple[object, ...]) -> bool:

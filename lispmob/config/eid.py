@@ -48,7 +48,7 @@ class OwnEid(msgspec.Struct, frozen=True):
 
     def rank(self, uplink: str, priority: int, weight: int) -> tuple[int, int]:
         """(priority, weight) of this uplink for the EID, given those that hold everywhere; the first match counts."""
-        rule = next((one for one in self.uplinks if fnmatchcase(uplink, one.name)), None)
+        rule = next((section for section in self.uplinks if fnmatchcase(uplink, section.name)), None)
         if rule is None:
             return priority, weight
         return (

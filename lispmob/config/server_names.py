@@ -56,7 +56,11 @@ def with_addresses(file: NodeFile, written: NodeFile, answers: Answers) -> NodeF
         found: dict[Server, None] = {}
         for place in listed:
             known = answers.get(place, ()) if isinstance(place, HostName) else ()
-            usable = tuple(one for one in known if is_usable(one) and not any(eid.contains(one) for eid in file.eids))
+            usable = tuple(
+                address
+                for address in known
+                if is_usable(address) and not any(eid.contains(address) for eid in file.eids)
+            )
             found |= dict.fromkeys(usable or (place,))
         return tuple(found)
 

@@ -64,7 +64,7 @@ class Beliefs:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return min((one.asked_at + ANSWER_S for one in self._open.values()), default=None)
+        return min((question.asked_at + ANSWER_S for question in self._open.values()), default=None)
 
     def begin(
         self, eids: Iterable[EidPrefix], resolvers: Sequence[IpAddress], locators: LocatorSet, now: float
@@ -166,8 +166,8 @@ def _best(records: Iterable[MappingRecord], eid: EidPrefix) -> MappingRecord | N
 
 def differences(said: Iterable[Locator], truth: Iterable[Locator]) -> list[str]:
     """What is wrong with what is said, a sentence each; the order of locators is of no account."""
-    told = {one.ip: one for one in said if one.ip is not None}
-    ours = {one.ip: one for one in truth if one.ip is not None}
+    told = {locator.ip: locator for locator in said if locator.ip is not None}
+    ours = {locator.ip: locator for locator in truth if locator.ip is not None}
     found = [f"{ip} is missing" for ip in ours if ip not in told]
     found += [f"{ip} is no locator of ours" for ip in told if ip not in ours]
     for ip in (ip for ip in ours if ip in told):

@@ -118,7 +118,7 @@ class Diagnosis:
         """True when a question of ours came back: the Map-Server has us answer for ourselves, so it knows the EID."""
         if not self._open or len(payload) < 12 or payload[0] >> 4 != MessageType.ENCAPSULATED_CONTROL:
             return False
-        if not any(one.nonce.to_bytes(8, "big") in payload for one in self._open.values()):
+        if not any(question.nonce.to_bytes(8, "big") in payload for question in self._open.values()):
             return False  # nobody's message is decoded only to find that out
         try:
             asked = MapRequest.decode(EncapsulatedControl.decode(payload).message)
@@ -178,7 +178,7 @@ class Diagnosis:
 def _said(records: tuple[MappingRecord, ...], eid: EidPrefix) -> Finding:
     """What an answer about our own EID means."""
     about = [record for record in records if (prefix := record.eid_prefix) is not None and _overlap(prefix, eid)]
-    is_unknown = about and all(not one.locators and one.ttl_min >= NO_SITE_TTL_MIN for one in about)
+    is_unknown = about and all(not record.locators and record.ttl_min >= NO_SITE_TTL_MIN for record in about)
     return Finding.NO_SITE if is_unknown else Finding.KNOWS_EID
 
 

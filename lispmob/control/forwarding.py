@@ -59,7 +59,7 @@ class ForwardingPolicy(msgspec.Struct, frozen=True):
         """True when all of a prefix without LISP is for the host's own routes. Instance-ID 0 alone has such a side."""
         if self.fallback == "native":
             return True
-        overlaps = any(each.covers(prefix) or prefix.covers(each) for each in self.overlay)
+        overlaps = any(eid_prefix.covers(prefix) or prefix.covers(eid_prefix) for eid_prefix in self.overlay)
         return self.fallback == "auto" and self.is_full and not overlaps
 
     def narrowed(self, prefix: EidPrefix, asked: EidPrefix) -> EidPrefix:
@@ -69,8 +69,8 @@ class ForwardingPolicy(msgspec.Struct, frozen=True):
         """
         if self.fallback != "auto":
             return prefix
-        within = [each for each in self.overlay if prefix.covers(each)]
-        if around := [each for each in within if each.contains(asked.address)]:
+        within = [eid_prefix for eid_prefix in self.overlay if prefix.covers(eid_prefix)]
+        if around := [eid_prefix for eid_prefix in within if eid_prefix.contains(asked.address)]:
             return max(around, key=lambda each: each.mask_len)
         return widest_hole(asked.address, prefix, within) if within and prefix.contains(asked.address) else prefix
 
@@ -96,9 +96,9 @@ def decide(
 
 def further_sources(locators: Iterable[Locator], used: Iterable[UsableLocator]) -> tuple[IpAddress, ...]:
     """The locators of a mapping that nothing is sent to (dead, priority 255, R=0), and that data may come from."""
-    known = {one.address for one in used}
+    known = {locator.address for locator in used}
     named = (address for locator in locators for address in locator.ips)
-    return tuple(dict.fromkeys(one for one in named if one not in known and may_be_rloc(one)))
+    return tuple(dict.fromkeys(address for address in named if address not in known and may_be_rloc(address)))
 
 
 def _decide(
@@ -110,7 +110,7 @@ def _decide(
 ) -> InstallMapping:
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
-        alive = tuple(one for one in usable if one.address not in unreachable)
+        alive = tuple(locator for locator in usable if locator.address not in unreachable)
         if not usable:
             return _by_proxy(entry.prefix, policy, own)
         if not alive:
@@ -168,8 +168,8 @@ def _usable_in(
 def equals(locators: Iterable[UsableLocator]) -> Group:
     """The locators of the best priority."""
     found = list(locators)
-    best = min((one.priority for one in found), default=NEVER)
-    return frozenset(one.address for one in found if one.priority == best)
+    best = min((locator.priority for locator in found), default=NEVER)
+    return frozenset(locator.address for locator in found if locator.priority == best)
 
 
 def ranked(

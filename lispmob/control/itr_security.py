@@ -230,7 +230,7 @@ class ItrSecurity:
         effects: list[MachineEffect] = []
         for record in records:
             prefix = record.eid_prefix
-            if prefix is not None and any(one.covers(prefix) for one in authorized):
+            if prefix is not None and any(eid_prefix.covers(prefix) for eid_prefix in authorized):
                 kept.append(record)
                 continue
             why = f"it says {prefix or 'an EID that is no IP prefix'}, it may say {', '.join(map(str, authorized))}"
@@ -250,11 +250,13 @@ class ItrSecurity:
 
     def refused(self, now: float) -> tuple[Refused, ...]:
         """What was refused of late, the latest first."""
-        return tuple(one for one in reversed(self._refused.values()) if now - one.at <= FAULT_HOLDS_S)
+        return tuple(refusal for refusal in reversed(self._refused.values()) if now - refusal.at <= FAULT_HOLDS_S)
 
     def why_refused(self, asked: EidPrefix, now: float) -> str | None:
         """Why there is no mapping for this EID, in one clause; None when LISP-SEC is not the reason."""
-        return next((one.text for one in self.refused(now) if not one.is_over and one.asked.covers(asked)), None)
+        return next(
+            (refusal.text for refusal in self.refused(now) if not refusal.is_over and refusal.asked.covers(asked)), None
+        )
 
     def _keep(self) -> None:
         if len(self._shown) > MARKS_KEPT:

@@ -228,8 +228,10 @@ class MapCache:
     def _make_room(self, keep: MapCacheEntry | None) -> list[MapCacheEntry]:
         evicted = []
         while len(self._probation) + len(self._protected) > self.limit:
-            segment = self._probation if any(one is not keep for one in self._probation.values()) else self._protected
-            victim = next(one for one in segment.values() if one is not keep)
+            segment = (
+                self._probation if any(entry is not keep for entry in self._probation.values()) else self._protected
+            )
+            victim = next(entry for entry in segment.values() if entry is not keep)
             self._forget(victim)
             evicted.append(victim)
         return evicted

@@ -73,7 +73,11 @@ class Mappings:
         configured = {prefix: record for record in static if (prefix := record.eid_prefix) is not None}
         wanted = self._defaults | configured
         former, self._configured = self._configured, frozenset(configured)
-        unwanted = (self.cache.get(one) for one in former if one not in wanted and one not in self._added)
+        unwanted = (
+            self.cache.get(eid_prefix)
+            for eid_prefix in former
+            if eid_prefix not in wanted and eid_prefix not in self._added
+        )
         gone = [entry for entry in unwanted if entry is not None and entry.source == "static"]
         for entry in gone:
             self.cache.remove(entry.prefix)
@@ -101,7 +105,9 @@ class Mappings:
         wanted = {prefix: record for record in records if (prefix := record.eid_prefix) is not None}
         if wanted == self._defaults:
             return []
-        stale = [one for one in self.cache if not one.is_local_word and not one.locators] if wanted else []
+        stale = (
+            [mapping for mapping in self.cache if not mapping.is_local_word and not mapping.locators] if wanted else []
+        )
         gone = [one for prefix in self._defaults.keys() - wanted.keys() if (one := self.cache.get(prefix)) is not None]
         for entry in (*stale, *gone):
             self.cache.remove(entry.prefix)
@@ -182,8 +188,8 @@ class Mappings:
 
     def siblings(self, remote: IpAddress) -> set[IpAddress]:
         """The other locators that packets may go to by the mappings that name this one."""
-        named = (one for one in self.cache if any(remote in locator.ips for locator in one.locators))
-        return {address for one in named for locator in one.locators for address in locator.ips} - {remote}
+        named = (entry for entry in self.cache if any(remote in locator.ips for locator in entry.locators))
+        return {address for entry in named for locator in entry.locators for address in locator.ips} - {remote}
 
     def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """The mapping system answered. Less-specific records go in first, so that replacing spares their company."""
@@ -272,8 +278,8 @@ class Mappings:
 
     def in_use(self, now: float) -> list[RefreshNeeded]:
         """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
-        used = (one for one in self.cache if one.source == "reply" and one.locators and one.is_used(now))
-        return [RefreshNeeded(one.prefix) for one in used]
+        used = (entry for entry in self.cache if entry.source == "reply" and entry.locators and entry.is_used(now))
+        return [RefreshNeeded(entry.prefix) for entry in used]
 
     def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
         """The entry with locators, not a static one, that covers an EID: others may have us ask for it again."""
@@ -298,19 +304,23 @@ class Mappings:
         asked, reason = learned.asked, learned.reason
         found = self.cache.narrower(prefix) if prefix.covers(asked) else []
         narrower = [entry for entry in found if not entry.is_local_word and entry.prefix not in company]
-        replaced = [one for one in narrower if _is_superfluous(one, record, asked, now)][:REPLACED_MAX]
-        for one in replaced:
-            self.cache.remove(one.prefix)
+        replaced = [mapping for mapping in narrower if _is_superfluous(mapping, record, asked, now)][:REPLACED_MAX]
+        for mapping in replaced:
+            self.cache.remove(mapping.prefix)
         effects = self._dropped(replaced, "replaced")
         expires_at = now + _lifetime_s(record.ttl_min)
-        kept = [one.expires_at for one in narrower if one.state is not State.GONE and one.expires_at is not None]
+        kept = [
+            mapping.expires_at
+            for mapping in narrower
+            if mapping.state is not State.GONE and mapping.expires_at is not None
+        ]
         entry = MapCacheEntry(
             prefix,
             record.locators[:MAX_LOCATORS],
             record.action,
             created_at=now,
             expires_at=min([expires_at, *kept]),  # RFC 9301, 5.5: so that no hole opens when they go
-            last_used=max([now if reason == "miss" else float("-inf"), *(one.last_used for one in replaced)]),
+            last_used=max([now if reason == "miss" else float("-inf"), *(mapping.last_used for mapping in replaced)]),
             map_version=record.map_version,
             is_genuine=learned.is_genuine,
         )

@@ -292,7 +292,7 @@ class NameLookups:
             for map_resolver in self._config.map_resolvers
             if map_resolver not in _old_servers(self._config)
         ]
-        ways = [(one, uplink) for one in resolvers for uplink in self._locators.for_family(one.version)]
+        ways = [(address, uplink) for address in resolvers for uplink in self._locators.for_family(address.version)]
         if not ways:
             return self._end(lookup, KnownName((), "no uplink to a Map-Resolver", now, is_answered=False), now)
         resolver, uplink = ways[lookup.tries % len(ways)]
@@ -345,14 +345,14 @@ class Names:
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""
-        registering = [effect for one in self.registrations for effect in one.on_timer(now)]
+        registering = [effect for registration in self.registrations for effect in registration.on_timer(now)]
         return [*registering, *self._lookups.on_timer(now)]
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs are these now."""
         self._locators = locators
         self._lookups.on_locators(locators)
-        return [effect for one in self.registrations for effect in one.on_locators(locators, now)]
+        return [effect for registration in self.registrations for effect in registration.on_locators(locators, now)]
 
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
         """A reload."""
@@ -367,11 +367,11 @@ class Names:
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended."""
         self._lookups.doubt(now)
-        return [effect for one in self.registrations for effect in one.restart(now)]
+        return [effect for registration in self.registrations for effect in registration.restart(now)]
 
     def on_shutdown(self) -> list[MachineEffect]:
         """The node stops."""
-        return [effect for one in self.registrations for effect in one.on_shutdown()]
+        return [effect for registration in self.registrations for effect in registration.on_shutdown()]
 
     def resolve(self, name: bytes, now: float) -> list[MachineEffect]:
         """See `NameLookups.resolve`."""

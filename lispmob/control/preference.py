@@ -97,8 +97,8 @@ class Preference:
             self.remotes = {}
             return effects
         # The address that has the weight of its interface; any tells the priority.
-        interfaces = {one.interface: one for one in sorted(own, key=lambda one: one.weight)}
-        addresses = {one.address: one.interface for one in own}
+        interfaces = {locator.interface: locator for locator in sorted(own, key=lambda one: one.weight)}
+        addresses = {locator.address: locator.interface for locator in own}
         candidates = [
             Candidate(name, one.priority, one.weight, cost=one.cost, rtt_ms=figures.rtt_ms, loss=figures.loss)
             for name, one in sorted(interfaces.items())
@@ -107,7 +107,9 @@ class Preference:
         schedule = self._scheduler.on_candidates(candidates, now)
         if schedule.review_at is not None:
             self._wake(schedule.review_at)
-        effects = self._rank({one.key: one.priority for one in schedule.ranked}, schedule.first, schedule.steps)
+        effects = self._rank(
+            {ranked.key: ranked.priority for ranked in schedule.ranked}, schedule.first, schedule.steps
+        )
         self._rank_remotes(groups, [path for path in known if addresses.get(path.pair.local) in schedule.first], now)
         return effects
 
@@ -131,7 +133,7 @@ class Preference:
             schedule = scheduler.on_candidates(candidates, now)
             if schedule.review_at is not None:
                 self._wake(schedule.review_at)
-            by_name = {one.key: one.priority for one in schedule.ranked}
+            by_name = {ranked.key: ranked.priority for ranked in schedule.ranked}
             ranks[group] = {remote: by_name[str(remote)] for remote in group}
         self.remotes = ranks
 
@@ -144,7 +146,7 @@ class Preference:
 
 def figures(own: Iterable[LocalLocator], paths: Iterable[Path]) -> dict[str, Quality]:
     """What is measured of each interface that may send, over the remote locators that all of them reach."""
-    addresses = {one.address: one.interface for one in own if one.priority < NEVER}
+    addresses = {locator.address: locator.interface for locator in own if locator.priority < NEVER}
     known = [path for path in paths if path.state in MEASURED]
     names = set(addresses.values())
     return {name: _of_uplink(name, names, addresses, known) for name in names}
@@ -156,7 +158,7 @@ def _equals(one: LocalLocator, others: Iterable[LocalLocator]) -> set[str]:
 
 def _of_uplink(name: str, equals: set[str], addresses: Mapping[IpAddress, str], paths: list[Path]) -> Quality:
     """Its mean over the remotes that all of its equals reach, or over its own when there is none of these."""
-    reached: dict[str, set[IpAddress]] = {each: set() for each in equals | {name}}
+    reached: dict[str, set[IpAddress]] = {equal: set() for equal in equals | {name}}
     mine: list[Path] = []
     for path in paths:
         interface = addresses.get(path.pair.local)

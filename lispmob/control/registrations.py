@@ -50,7 +50,7 @@ class Registrations:
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs are these now."""
         self._locators = locators
-        return [effect for one in self.machines for effect in one.on_locators(locators, now)]
+        return [effect for machine in self.machines for effect in machine.on_locators(locators, now)]
 
     def on_life_sign_wanted(self, server: IpAddress, now: float) -> list[MachineEffect]:
         """Does this Map-Server still answer? One Map-Register tells."""
@@ -61,19 +61,19 @@ class Registrations:
         """Somebody says that our own mapping is another one now: a Map-Register tells. An SMR proves nothing."""
         if not self._solicited.take(eid, now):
             return [Count("rx_rate")]
-        return [effect for one in self.machines if one.eid == eid for effect in one.on_doubt(now)]
+        return [effect for machine in self.machines if machine.eid == eid for effect in machine.on_doubt(now)]
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""
-        return [effect for one in self.machines for effect in one.on_timer(now)]
+        return [effect for machine in self.machines for effect in machine.on_timer(now)]
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended."""
-        return [effect for one in self.machines for effect in one.on_slept(now)]
+        return [effect for machine in self.machines for effect in machine.on_slept(now)]
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:
         """The node stops."""
-        return [effect for one in self.machines for effect in one.on_shutdown(now)]
+        return [effect for machine in self.machines for effect in machine.on_shutdown(now)]
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
         """A Map-Notify came. Its nonce, unique in the node, says whom it is for; octets the wrong way round do, too.

@@ -136,10 +136,10 @@ class ServerAddresses:
             return False
         # Resolvers give them in another order each time: what stays keeps its place.
         kept = [address for address in known.addresses if address in found]
-        usable = (*kept, *(one for one in found if one not in kept))[:ADDRESSES_MAX]
+        usable = (*kept, *(address for address in found if address not in kept))[:ADDRESSES_MAX]
         is_other = usable != known.addresses
         if is_other and known.is_confirmed_by_registers:
-            gone = (one for one in (*known.addresses, *known.former) if one not in usable)
+            gone = (address for address in (*known.addresses, *known.former) if address not in usable)
             known.former = tuple(dict.fromkeys(gone))[:ADDRESSES_MAX]
         known.addresses, known.failure, known.retry_s = usable, None, FIRST_RETRY_S
         known.due = now + RENEW_S * (1.0 + self._jitter() / 10)

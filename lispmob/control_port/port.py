@@ -149,7 +149,7 @@ class ControlPort:
     def port_for(self, family: int) -> int:
         """The UDP port in use in one family; where 0 was asked for, each has its own."""
         found = (one for address, one in self._sockets if address.version == family)
-        return next((int(one.getsockname()[1]) for one in found), 0)
+        return next((int(sock.getsockname()[1]) for sock in found), 0)
 
     def open(self) -> None:
         """Bind the sockets. LispError, and nothing left open, when a port is taken or an address is not ours.

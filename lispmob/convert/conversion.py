@@ -107,7 +107,7 @@ def convert(
 
 def _nothing(name: str, why: str, report: Report) -> ConfigError:
     """That nothing comes of it, and the lines that may be to blame."""
-    lines = [f"{name}:{one.line}: {one.text}" for one in report.about("mistake", "refused")[:MAX_MISTAKES]]
+    lines = [f"{name}:{remark.line}: {remark.text}" for remark in report.about("mistake", "refused")[:MAX_MISTAKES]]
     return ConfigError("\n".join([*lines, f"{name}: {why}"]))
 
 

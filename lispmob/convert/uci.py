@@ -75,10 +75,12 @@ def _shaped(sections: list[Block], mistakes: list[Mistake]) -> Iterable[Item]:
         if block.name in _TOP:
             yield from block.items
         elif block.name in _ONE_VALUE:
-            yield from (Setting(block.name, one.values, one.line) for one in block.settings(_ONE_VALUE[block.name]))
+            yield from (
+                Setting(block.name, setting.values, setting.line) for setting in block.settings(_ONE_VALUE[block.name])
+            )
         elif block.name in _LISTS:
             found = list(block.settings("address"))
-            values = tuple(value for one in found for value in one.values)
+            values = tuple(value for setting in found for value in setting.values)
             yield Setting(_LISTS[block.name], values, found[0].line if found else block.line)
         elif block.name in _MAPPINGS:
             yield _with_rlocs(block, sets, named, mistakes)

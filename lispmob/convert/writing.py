@@ -48,7 +48,7 @@ class Page:
         return "\n".join([*self._lines, *(["", *lines] if lines else [])]) + "\n"
 
     def _remarks(self, place: str) -> list[str]:
-        return [line for one in self._report.remarks if one.place == place for line in _remark_lines(one)]
+        return [line for remark in self._report.remarks if remark.place == place for line in _remark_lines(remark)]
 
 
 def _comment(lines: Iterable[str]) -> list[str]:

@@ -145,7 +145,7 @@ def near(near: Near) -> tuple[Any, int]:
     """An array of struct lm_near_spec, and how many it holds; what is several things counts as the worst of them."""
     kinds = dict.fromkeys((EidPrefix.host(proxy) for proxy in near.proxies), _NEAR_PROXY)
     kinds.update(dict.fromkeys(near.links, _NEAR_LINK))
-    kinds.update(dict.fromkeys((EidPrefix.host(one) for one in near.own), _NEAR_OWN))
+    kinds.update(dict.fromkeys((EidPrefix.host(source) for source in near.own), _NEAR_OWN))
     made = ffi.new("struct lm_near_spec[]", max(1, len(kinds)))
     for c, (prefix, kind) in zip(made, kinds.items(), strict=False):
         c.prefix.instance_id, c.prefix.length, c.kind = 0, prefix.mask_len, kind

@@ -127,16 +127,16 @@ class DirectConnection:
         self._machine.begin()
         while watched := self._machine.asking:
             came = asyncio.Event()
-            for one in watched:
-                self._loop.add_reader(one.fileno(), came.set)
+            for sock in watched:
+                self._loop.add_reader(sock.fileno(), came.set)
             try:
                 async with asyncio.timeout(self._machine.pause_s):
                     await came.wait()
             except TimeoutError:
                 pass
             finally:
-                for one in watched:
-                    self._loop.remove_reader(one.fileno())
+                for sock in watched:
+                    self._loop.remove_reader(sock.fileno())
             self._machine.turn()
         result = self._machine.result()
         self._loop.add_reader(self._machine.fileno(), self._turn)

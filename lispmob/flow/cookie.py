@@ -28,4 +28,4 @@ class Cookies:
         if cookie is None:
             return False
         wanted = (self.make(way, nonce, now - back) for back in (0.0, COOKIE_EPOCH_S))
-        return any(hmac.compare_digest(one, cookie) for one in wanted)
+        return any(hmac.compare_digest(datagram, cookie) for datagram in wanted)

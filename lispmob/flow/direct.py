@@ -148,8 +148,8 @@ class DirectConnection:
     def _wait(self, watched: list[socket.socket], wait_s: float | None = None) -> bool:
         """Until something comes in or is due; True when something came in."""
         ready, _, _ = select.select(watched, [], [], self.pause_s if wait_s is None else wait_s)
-        for one in ready:
-            self._take(one, Outlet.CONTROL if one is self._control else Outlet.FLOW)
+        for sock in ready:
+            self._take(sock, Outlet.CONTROL if sock is self._control else Outlet.FLOW)
         self._perform(self._call.on_timer(time.monotonic()))
         return bool(ready)
 

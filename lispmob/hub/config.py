@@ -236,7 +236,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             place = f"public-address[{index}]"
             if is_private(address):
                 raise FieldError(place, f"{address} is a private address itself; the one that others send to is needed")
-            if any(address.version == each.version for each in self.public_address[:index]):
+            if any(address.version == source.version for source in self.public_address[:index]):
                 raise FieldError(place, f"{address}: one address of each family is enough")
         self._check_own_eids()
         owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
@@ -367,7 +367,7 @@ def load_hub(path: Path) -> HubFile:
     hub = with_more_sites(read_yaml(path, HubFile), path.parent / SITES_DIRECTORY)
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
-    more = [one for section in hub.sites for one in (*section.more_keys, *section.map_resolver_keys)]
+    more = [key for section in hub.sites for key in (*section.more_keys, *section.map_resolver_keys)]
     keys = [one.key for section in (hub.sites, more, hub.map_servers) for one in section]
     if any(keys) and (problem := advice(path)) is not None:
         log.warning("%s", problem)

@@ -147,7 +147,7 @@ class ControlPlane:
             if is_sendable(part.source, part.source) and any(
                 part.source in locator.ips for locator in part.record.locators
             ):
-                own = next((one for one in self._own if one.version == part.source.version), None)
+                own = next((address for address in self._own if address.version == part.source.version), None)
                 told.append(self.askers.solicit(prefix, part.source, own))
         return told
 
@@ -165,16 +165,16 @@ class ControlPlane:
         """Tell the RTR next door what became of a registration, before anybody else hears of it; at last, who asked."""
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
-        relays = [effect for one in news for effect in self.traversal.on_registration(one, now)]
-        untold = [one for one in news if not one.is_refresh and not one.is_told]
+        relays = [effect for change in news for effect in self.traversal.on_registration(change, now)]
+        fresh = [change for change in news if not change.is_refresh]
+        untold = [change for change in fresh if not change.is_told]
         # Of what is only taken back after a restart, subscribers know; what ran out meanwhile may be back in a moment.
-        changed = [one for one in news if not one.is_refresh and not one.is_stored and (one.record or not one.is_told)]
-        published = [effect for one in changed for effect in self.publisher.on_changed(one.prefix, now)]
+        changed = [change for change in fresh if not change.is_stored and (change.record or not change.is_told)]
         return [
             *relays,
             *told,
-            *published,
-            *(sent for one in untold for sent in self.askers.on_changed(one.prefix, one.record, now)),
+            *(sent for change in changed for sent in self.publisher.on_changed(change.prefix, now)),
+            *(sent for change in untold for sent in self.askers.on_changed(change.prefix, change.record, now)),
             *self._tell_names(now),
         ]
 

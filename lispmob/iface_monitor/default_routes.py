@@ -71,15 +71,15 @@ class Ipv6DefaultRoutes:
 
     def reset(self, listed: Iterable[Candidate]) -> None:
         """Start over from a complete listing."""
-        self._held = {_key(each): each for each in listed}
+        self._held = {_key(candidate): candidate for candidate in listed}
 
     def on_added(self, routes: Iterable[Candidate], is_replacing: bool) -> None:
         """A route was added or replaced; replacing drops the other next hops of the same metric."""
         added = list(routes)
         if is_replacing:
-            slots = {each.slot for each in added}
+            slots = {candidate.slot for candidate in added}
             self._held = {key: each for key, each in self._held.items() if each.slot not in slots}
-        self._held.update({_key(each): each for each in added})
+        self._held.update({_key(candidate): candidate for candidate in added})
 
     def on_removed(self, routes: Iterable[Candidate]) -> None:
         """A route, or one next hop of it, was removed."""

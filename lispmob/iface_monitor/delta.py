@@ -90,8 +90,8 @@ def diff(
         had = [usable_address.address for usable_address in old.usable_addresses(was, before)] if was else []
         has = [usable_address.address for usable_address in new.usable_addresses(now, policy)] if now else []
         for family in (4, 6):
-            gone = [each for each in had if each not in has and each.version == family]
-            come = [each for each in has if each not in had and each.version == family]
+            gone = [address for address in had if address not in has and address.version == family]
+            come = [address for address in has if address not in had and address.version == family]
             reasons += _address_reasons(name, gone, come)
             reasons += _route_reasons(
                 name,

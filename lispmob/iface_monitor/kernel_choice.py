@@ -34,7 +34,7 @@ def choices(state: NetworkState, policy: UplinkPolicy) -> tuple[Choice, ...]:
     """What the kernel would take towards the destinations of the policy, where several would do."""
     found: list[Choice] = []
     for family in (4, 6):
-        destination = next((each for each in policy.destinations if each.version == family), None)
+        destination = next((address for address in policy.destinations if address.version == family), None)
         if destination is None:
             continue
         found += [choice for ifindex in _to_ask(state, policy, family) if (choice := _ask(destination, ifindex))]

@@ -214,7 +214,7 @@ class NetlinkMonitor(Monitor):
         """Let new uplinks wait for their gateways, and those whose gateway has answered no longer."""
         loop = asyncio.get_running_loop()
         unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
-        news = self._trials.on_known([one for one in unproven if _answers(one)], loop.time())
+        news = self._trials.on_known([gateway for gateway in unproven if _answers(gateway)], loop.time())
         self._judged_by = replace(self._policy, held_back=self._policy.held_back | self._trials.waiting)
         self._disarm()
         if (at := self._trials.wake_at()) is not None:

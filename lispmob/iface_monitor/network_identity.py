@@ -77,4 +77,4 @@ class NetworkPattern(msgspec.Struct, frozen=True):
 
 def is_in(networks: tuple[NetworkPattern, ...], network: Network) -> bool:
     """True when one of the patterns matches, or when there is none to match."""
-    return not networks or any(one.matches(network) for one in networks)
+    return not networks or any(network_pattern.matches(network) for network_pattern in networks)

@@ -187,7 +187,9 @@ class Meaning(msgspec.Struct, frozen=True):
         primary = known.get(primary_path or "")
         return cls(
             is_running=True,
-            devices=tuple(sorted((each for each in known.values() if each.interface), key=lambda one: one.interface)),
+            devices=tuple(
+                sorted((device for device in known.values() if device.interface), key=lambda one: one.interface)
+            ),
             primary=primary.interface if primary else None,
             primary_kind=str(manager.get("PrimaryConnectionType") or ""),
             connectivity=_connectivity(manager.get("Connectivity")),
@@ -196,7 +198,7 @@ class Meaning(msgspec.Struct, frozen=True):
 
     def device(self, interface: str) -> Device | None:
         """The device whose IP interface has that name; an active one before one that is not."""
-        found = [each for each in self.devices if each.interface == interface]
+        found = [device for device in self.devices if device.interface == interface]
         return max(found, key=lambda one: one.state is DeviceState.ACTIVATED, default=None)
 
     @property

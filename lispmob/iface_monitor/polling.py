@@ -170,7 +170,9 @@ def _addresses(links: list[Link]) -> tuple[str, list[LocalAddress]]:
         listed = [local for link in links for local in _by_netifaces(link)]
     except (OSError, ValueError):
         return "proc", [*proc_net.ipv4_addresses(links), *flagged.values()]
-    return "netifaces", [flagged.get((each.ifindex, each.address), each) for each in listed]
+    return "netifaces", [
+        flagged.get((local_address.ifindex, local_address.address), local_address) for local_address in listed
+    ]
 
 
 def _by_netifaces(link: Link) -> list[LocalAddress]:

@@ -191,7 +191,7 @@ def dump_table(family: int, table: int) -> list[Raw]:
 def dump_ipv6_default_routes() -> list[Candidate]:
     """IPv6 default routes of every table. The kernel lists them last: this walks all routes, headers only."""
     listed = _whole_if_there(RTM_GETROUTE, _body(socket.AF_INET6))
-    return [each for raw in listed if raw.is_default_route for each in candidates(raw)]
+    return [candidate for raw in listed if raw.is_default_route for candidate in candidates(raw)]
 
 
 def peek_ipv4_default_routes(table: int) -> list[Candidate]:
@@ -202,9 +202,9 @@ def peek_ipv4_default_routes(table: int) -> list[Candidate]:
     split default is found is the upper half looked for, among the routes of that interface alone.
     """
     found = _peek(_table(table), last_octet=0)
-    for ifindex in {each.ifindex for each in found if each.part == LOW_HALF}:
+    for ifindex in {candidate.ifindex for candidate in found if candidate.part == LOW_HALF}:
         through = _peek(_table(table) + struct.pack("=HHI", 8, _RTA_OIF, ifindex), last_octet=128)
-        found += [each for each in through if each.part == HIGH_HALF]
+        found += [candidate for candidate in through if candidate.part == HIGH_HALF]
     return found
 
 

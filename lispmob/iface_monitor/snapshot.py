@@ -220,7 +220,7 @@ class Uplink(msgspec.Struct, frozen=True):
 
     def rank(self, family: int) -> tuple[int, int]:
         """Priority and weight of its addresses of one family."""
-        own = next((one for one in self.families if one.family == family), FamilyRank(family))
+        own = next((family_rank for family_rank in self.families if family_rank.family == family), FamilyRank(family))
         return (
             self.priority if own.priority is None else own.priority,
             self.weight if own.weight is None else own.weight,

@@ -46,15 +46,19 @@ def dump_tables() -> set[TableLookup]:
         _lookups, _lookup_of, [raw for family in VERSIONS for raw in rtnetlink.dump_rules(family)]
     )
     found = [lookup for lookup in listed if lookup is not None]
-    main = {one.family: one.priority for one in reversed(found) if one.table == MAIN_TABLE and one.is_for_all}
+    main = {
+        lookup.family: lookup.priority for lookup in reversed(found) if lookup.table == MAIN_TABLE and lookup.is_for_all
+    }
     return {
         TableLookup(
-            one.family,
-            one.table,
-            one.source,
-            one.priority - main.get(one.family, one.priority) if one.is_for_all and one.source is None else FOR_SOME,
+            lookup.family,
+            lookup.table,
+            lookup.source,
+            lookup.priority - main.get(lookup.family, lookup.priority)
+            if lookup.is_for_all and lookup.source is None
+            else FOR_SOME,
         )
-        for one in found
+        for lookup in found
     }
 
 

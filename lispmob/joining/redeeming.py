@@ -29,8 +29,8 @@ def redeem(
     try:
         return _Asking(exchange, sockets, errors, patience_s).run()
     finally:
-        for one in sockets:
-            one.close()
+        for sock in sockets:
+            sock.close()
 
 
 class _Asking:
@@ -57,8 +57,8 @@ class _Asking:
                 self._send()
             until = min(self._ends_at, began + due[0] if due else self._ends_at)
             readable, _, _ = select.select(list(self._sockets), [], [], max(0.0, until - now))
-            for one in readable:
-                if (joined := self._receive(one)) is not None:
+            for sock in readable:
+                if (joined := self._receive(sock)) is not None:
                     return joined
         if self._refused is not None:
             raise self._refused

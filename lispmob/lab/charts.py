@@ -122,12 +122,12 @@ def _draw_gaps(axes: Axes, picture: Picture) -> None:
 
 def _draw_bytes(axes: Axes, picture: Picture) -> None:
     """Octets of inner packets that left by each uplink, in tenths of a second."""
-    first = min(one.at for one in picture.sent)
-    length = int((max(one.at for one in picture.sent) - first) / _BIN_S) + 1
-    interfaces = sorted({one.interface for one in picture.sent})
+    first = min(sent.at for sent in picture.sent)
+    length = int((max(sent.at for sent in picture.sent) - first) / _BIN_S) + 1
+    interfaces = sorted({sent.interface for sent in picture.sent})
     heights = {interface: [0.0] * length for interface in interfaces}
-    for one in picture.sent:
-        heights[one.interface][int((one.at - first) / _BIN_S)] += one.octets / 1000
+    for sent in picture.sent:
+        heights[sent.interface][int((sent.at - first) / _BIN_S)] += sent.octets / 1000
     times = [first - picture.began_at + number * _BIN_S for number in range(length)]
     axes.stackplot(times, *(heights[name] for name in interfaces), labels=interfaces, colors=_BARS, alpha=0.8)
     axes.set_yscale("symlog", linthresh=1)  # ten thousand flows beside one

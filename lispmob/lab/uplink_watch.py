@@ -67,7 +67,7 @@ class UplinkWatch:
     def since(self, start: float) -> list[Sent]:
         """Everything that left after `start`, CLOCK_MONOTONIC seconds; what is still on its way here is waited for."""
         time.sleep(_ENOUGH_S)
-        return [one for one in self._sent if one.at >= start]
+        return [sent for sent in self._sent if sent.at >= start]
 
     def _run(self) -> None:
         while not self._is_over.is_set():

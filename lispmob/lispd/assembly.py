@@ -229,7 +229,9 @@ def _is_metered(file: NodeFile, uplink: Uplink, meaning: Meaning) -> bool:
 def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
     """What the user wrote about an interface: the first rule that matches, as everywhere."""
     network = meaning.network(uplink.name)
-    return next((each for each in file.uplinks if each.to_rule().matches(uplink, network)), UplinkSection(name="*"))
+    return next(
+        (section for section in file.uplinks if section.to_rule().matches(uplink, network)), UplinkSection(name="*")
+    )
 
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
@@ -285,8 +287,8 @@ def kernel_state(
         mtu_bytes=tun_mtu(file, present),
         # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
         sends_from_data_port=frozenset(
-            one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
-        ).union(one.address for one in gone if is_private(one.address)),
+            uplink.locator.address for uplink in plan.uplinks if uplink.data_port != "pool" or not uplink.is_usable
+        ).union(lost_address.address for lost_address in gone if is_private(lost_address.address)),
         translates_native=leaves_natively(file) or bool(overlay.native) or policy.has_native,
         mark_mask=policy.mask.bits,
         native_mark=policy.mask.native if policy.has_native else 0,
@@ -354,7 +356,7 @@ def local_locators(
         )
         for uplink in uplinks
         for address in uplink.addresses
-        for is_first in (address == next(one for one in uplink.addresses if one.version == address.version),)
+        for is_first in (address == next(source for source in uplink.addresses if source.version == address.version),)
     )
 
 

@@ -349,8 +349,8 @@ class Daemon:
         for known in self.node.path_mtus.in_use:  # other uplinks: the datapath has forgotten
             self.engine.set_path_mtu(assembly.path_mtu(known))
         self._engine_uplinks = wanted if not refused else ()
-        for one in refused:
-            log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
+        for refusal in refused:
+            log.warning("%s: cannot send from %s yet (errno %d)", refusal.interface, refusal.address, refusal.errno)
 
     def _steer(self) -> None:
         """Marks lead to the current uplinks."""

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 def names_gateways(file: NodeFile) -> bool:
     """Whether a rule of the configuration is about the link-layer address of a gateway."""
-    patterns = [one for uplink in file.uplinks for one in uplink.network]
-    patterns += [one for rule in file.steering.rules for one in rule.network]
+    patterns = [network_pattern for uplink in file.uplinks for network_pattern in uplink.network]
+    patterns += [network_pattern for rule in file.steering.rules for network_pattern in rule.network]
     return any(pattern.kind == "gateway" for pattern in patterns)
 
 

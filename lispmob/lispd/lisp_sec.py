@@ -37,8 +37,8 @@ def lisp_sec_tools(state_dir: Path) -> LispSecTools | None:
 def lisp_sec_problems(parts: Parts) -> tuple[Problem, ...]:
     """What was refused of late, one for each kind and Map-Resolver; and what stands in the way of proving anything."""
     found: dict[tuple[object, ...], Problem] = {}
-    for one in parts.node.security.refused(parts.now()):
-        found.setdefault((one.trouble, one.resolver), _problem(one, parts.file.security.lisp_sec))
+    for refusal in parts.node.security.refused(parts.now()):
+        found.setdefault((refusal.trouble, refusal.resolver), _problem(refusal, parts.file.security.lisp_sec))
     return (*found.values(), *_limits(parts))
 
 

@@ -169,7 +169,9 @@ def look_up(name: str) -> tuple[tuple[IpAddress, ...], str]:
     except (OSError, UnicodeError) as error:
         return (), str(error)
     texts = dict.fromkeys(str(entry[4][0]) for entry in found)
-    addresses = tuple(one for one in (ip_address(text.partition("%")[0]) for text in texts) if is_server(one))
+    addresses = tuple(
+        address for address in (ip_address(text.partition("%")[0]) for text in texts) if is_server(address)
+    )
     return addresses, "" if addresses else "its addresses are of kinds that no server has"
 
 

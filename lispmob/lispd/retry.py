@@ -24,7 +24,7 @@ class Retry:
         """These are the problems now. True when they are others than before; a new one is tried again soon."""
         former = self.problems
         self.problems = tuple(problems)
-        fresh = {problem.identity for problem in self.problems} - {one.identity for one in former}
+        fresh = {problem.identity for problem in self.problems} - {problem.identity for problem in former}
         if not self.problems or self._since is None or fresh:
             self._since = now if self.problems else None
         pause_s = 0.0 if self._since is None else min(max((now - self._since) * SHARE, SHORTEST_S), LONGEST_S)

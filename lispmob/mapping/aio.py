@@ -71,11 +71,11 @@ class Mappings:
     async def follow(self, *kinds: str, dump: bool = False, echo: bool = True) -> list[Mapping]:
         """As Mappings.follow."""
         result = await self._call("mapping-events", kinds=list(kinds), dump=dump, echo=echo)
-        return [mapping_of(one) for one in result.get("entries", ())]
+        return [mapping_of(entry) for entry in result.get("entries", ())]
 
     async def dump(self) -> list[Mapping]:
         """As Mappings.dump."""
-        return [mapping_of(one) for one in (await self._call("mapping-dump"))["entries"]]
+        return [mapping_of(entry) for entry in (await self._call("mapping-dump"))["entries"]]
 
     async def get(self, eid: str) -> Mapping | None:
         """As Mappings.get."""

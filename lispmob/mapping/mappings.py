@@ -55,11 +55,11 @@ class Mappings(Closing):
         Nothing that happens after that is missing from the events. `echo` False: not what this connection changes.
         """
         result = self._call("mapping-events", kinds=list(kinds), dump=dump, echo=echo)
-        return [mapping_of(one) for one in result.get("entries", ())]
+        return [mapping_of(entry) for entry in result.get("entries", ())]
 
     def dump(self) -> list[Mapping]:
         """Every mapping, our own first."""
-        return [mapping_of(one) for one in self._call("mapping-dump")["entries"]]
+        return [mapping_of(entry) for entry in self._call("mapping-dump")["entries"]]
 
     def get(self, eid: str) -> Mapping | None:
         """The mapping that holds an address or a prefix; None when there is none."""

@@ -42,7 +42,7 @@ def families(answers: Mapping[str, Json]) -> list[Family]:
             "lispd_locator",
             "1 for each locator in use.",
             ("address", "interface"),
-            {(str(one["address"]), str(one["interface"])): 1 for one in status["locators"]},
+            {(str(locator["address"]), str(locator["interface"])): 1 for locator in status["locators"]},
         ),
         labelled("lispd_problems", "What is wrong, by kind.", ("key", "severity"), problems),
         gauge("lispd_map_cache_entries", "Mappings in the map-cache.", status["map_cache_size"]),

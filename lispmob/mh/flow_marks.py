@@ -88,7 +88,7 @@ class FlowMarks:
         prefer = _PREFERENCES.get(flow_class)
         if prefer is None:
             return None
-        rivals = [one for one in allowed if not one.is_metered] or list(allowed)
+        rivals = [uplink for uplink in allowed if not uplink.is_metered] or list(allowed)
         if prefer is Prefer.LATENCY:
             rivals = [rival for rival in rivals if rival.rtt_ms is not None]
             if len(rivals) < 2:

@@ -190,9 +190,13 @@ def plan(desired: KernelState) -> Plan:
             )
             rules.add(near)
         if overlay:
-            rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=each) for each in sources)
-            inside = [each for each in native if each not in overlay and any(_covers(outer, each) for outer in overlay)]
-            routes.update(Route(OVERLAY_TABLE, "throw", each) for each in inside)
+            rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=network) for network in sources)
+            inside = [
+                network
+                for network in native
+                if network not in overlay and any(_covers(outer, network) for outer in overlay)
+            ]
+            routes.update(Route(OVERLAY_TABLE, "throw", network) for network in inside)
         if desired.native_mark:
             # In the tables of others, a VPN's, it is not looked up: what leaves natively takes the host's main table.
             mark, mask = desired.native_mark, desired.mark_mask
@@ -201,14 +205,14 @@ def plan(desired: KernelState) -> Plan:
             rules |= _guard([eid.network for eid in desired.eids], overlay, native)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
-            routes.update(Route(FULL_TABLE, "throw", each) for each in {*native, *_OF_THE_LINK[family]})
+            routes.update(Route(FULL_TABLE, "throw", network) for network in {*native, *_OF_THE_LINK[family]})
             rules.add(Rule(NEAR_PRIORITY, family, MAIN_TABLE, suppressed_prefix_len=0))
-            rules.update(Rule(FULL_PRIORITY, family, FULL_TABLE, source=each) for each in sources)
+            rules.update(Rule(FULL_PRIORITY, family, FULL_TABLE, source=network) for network in sources)
     addresses = {(desired.tun, host) for host in hosts}
     if desired.marks is not None:
         routes, rules = _sorted_by_mark(routes, rules, desired.marks)
         # IPv6 looks for a source among the addresses of the device first; what the route prefers, rules do not ask.
-        addresses |= {(each, host) for each in desired.devices for host in hosts if host.version == 6}
+        addresses |= {(device, host) for device in desired.devices for host in hosts if host.version == 6}
     masqueraded = {eid.network for eid in desired.eids} if desired.translates_native else set()
     shift = desired.first_table - LINGER_TABLE
     if shift:
@@ -291,7 +295,7 @@ def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iter
     """An overlay prefix that something native lies in, as asked for by hand, has no guard. See guard.py."""
     rules: set[Rule] = set()
     for prefix in overlay:
-        if any(each.overlaps(prefix) for each in native):
+        if any(network.overlaps(prefix) for network in native):
             continue
         own = [eid for eid in eids if eid.version == prefix.version]
         for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:

@@ -113,7 +113,7 @@ class Rule(msgspec.Struct, frozen=True):
             raise ValueError(
                 f"{self.name!r}: a rule's name has 1 to 64 letters (a to z, without accents), digits, spaces and _.:/+-"
             )
-        if any(each.weight for each in self.via) and not all(each.weight for each in self.via):
+        if any(via.weight for via in self.via) and not all(via.weight for via in self.via):
             raise ValueError(f"{self.name}: either every uplink of a rule has a weight, or none")
 
     def _check_native(self) -> None:

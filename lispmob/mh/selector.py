@@ -149,7 +149,10 @@ class Selector(msgspec.Struct, frozen=True):
         return tuple(
             family
             for family in (4, 6)
-            if all(not each or any(one.version == family for one in each) for each in (self.destinations, self.sources))
+            if all(
+                not each or any(network.version == family for network in each)
+                for each in (self.destinations, self.sources)
+            )
             and (not self.protocols or any(number not in ICMP or _icmp(family) == number for number in self.protocols))
         )
 

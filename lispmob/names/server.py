@@ -61,9 +61,9 @@ class NameServer:
     def close(self) -> None:
         """Listen no more. Idempotent."""
         loop = asyncio.get_running_loop()
-        for one in self._sockets:
-            loop.remove_reader(one)
-            one.close()
+        for sock in self._sockets:
+            loop.remove_reader(sock)
+            sock.close()
         for server in self._servers:
             server.close()
         for task in self._tasks:

@@ -92,9 +92,9 @@ class InfoExchange:
     def _servers(self) -> list[MapServerPeer]:
         own = self.locator.address
         return [
-            one
-            for one in self._config.servers_for(own.version)
-            if self._knowledge.dialect_of(one) is not None or is_private(own) or not self._config.is_at_risk(one)
+            server
+            for server in self._config.servers_for(own.version)
+            if self._knowledge.dialect_of(server) is not None or is_private(own) or not self._config.is_at_risk(server)
         ]
 
     @property
@@ -105,7 +105,7 @@ class InfoExchange:
     @property
     def asks_from_data_port(self) -> bool:
         """True while an answer may still come to the ephemeral port that data of such a dialect leaves from."""
-        return self.is_asking and any(TRAITS[one.dialect].info_from_data_port for one in self._outstanding.values())
+        return self.is_asking and any(TRAITS[asked.dialect].info_from_data_port for asked in self._outstanding.values())
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""

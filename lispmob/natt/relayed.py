@@ -70,22 +70,24 @@ class RelayedRegistrations:
     @property
     def is_confirmed(self) -> bool:
         """True when every registration at some Map-Server has been confirmed through the present RTR."""
-        confirmed = {one.server for one in self.ones} - {one.server for one in self.ones if one.confirmed_at is None}
+        confirmed = {relayed.server for relayed in self.ones} - {
+            relayed.server for relayed in self.ones if relayed.confirmed_at is None
+        }
         return bool(confirmed)
 
     def holds(self, eid: EidPrefix, server: IpAddress) -> bool:
         """True when this Map-Server has confirmed this registration through the present RTR."""
-        fitting = (one for one in self.ones if one.eid == eid and one.server.address == server)
-        return self.rtr is not None and any(one.confirmed_at is not None for one in fitting)
+        fitting = (relayed for relayed in self.ones if relayed.eid == eid and relayed.server.address == server)
+        return self.rtr is not None and any(relayed.confirmed_at is not None for relayed in fitting)
 
     def is_exhausted(self, now: float) -> bool:
         """True when a register has had its tries, and its RTR has confirmed no other one meanwhile.
 
         A second Map-Server that is down must not make the RTR look dead.
         """
-        for one in self.ones:
-            if one.tries >= TRIES_PER_RTR and one.retry_at is not None and now >= one.retry_at:
-                since = min(one.outstanding.values(), default=now)
+        for relayed in self.ones:
+            if relayed.tries >= TRIES_PER_RTR and relayed.retry_at is not None and now >= relayed.retry_at:
+                since = min(relayed.outstanding.values(), default=now)
                 if all(other.confirmed_at is None or other.confirmed_at < since for other in self.ones):
                     return True
         return False
@@ -94,7 +96,7 @@ class RelayedRegistrations:
         """When to call on_timer."""
         if self.rtr is None:
             return None
-        times = [one.retry_at for one in self.ones if one.retry_at is not None]
+        times = [relayed.retry_at for relayed in self.ones if relayed.retry_at is not None]
         if (slot := self._slot_at()) is not None:
             times.append(slot)
         return min(times, default=None)
@@ -119,21 +121,21 @@ class RelayedRegistrations:
             if rtt_s is not None:
                 self._round_trips.add(rtt_s)
         effects: list[UplinkEffect] = []
-        for one in self.ones:
-            one.tries = 0
-            one.confirmed_at = None if is_other else one.confirmed_at
-            one.wait_s = self._first_wait_s()
-            one.outstanding.clear()  # they would confirm another RTR, or other locators
-            effects += self._send(one, now)
+        for relayed in self.ones:
+            relayed.tries = 0
+            relayed.confirmed_at = None if is_other else relayed.confirmed_at
+            relayed.wait_s = self._first_wait_s()
+            relayed.outstanding.clear()  # they would confirm another RTR, or other locators
+            effects += self._send(relayed, now)
         return effects
 
     def again(self, now: float) -> list[UplinkEffect]:
         """Something is wrong on the way: ask at once whether we are still registered, and through which binding."""
         effects: list[UplinkEffect] = []
-        for one in self.ones:
-            if not one.tries:
-                one.wait_s = self._first_wait_s()
-                effects += self._send(one, now)
+        for relayed in self.ones:
+            if not relayed.tries:
+                relayed.wait_s = self._first_wait_s()
+                effects += self._send(relayed, now)
         return effects
 
     def repeat(self, now: float) -> list[UplinkEffect]:
@@ -142,17 +144,17 @@ class RelayedRegistrations:
         Nor does it push out the nonces of real tries, by which it is known since when nothing was answered.
         """
         effects: list[UplinkEffect] = []
-        for one in self.ones:
-            if 0 < len(one.outstanding) < MAX_OUTSTANDING - TRIES_PER_RTR:
-                effects += [self._packet(one, self._record(one), now), Count("tx_map_register")]
+        for relayed in self.ones:
+            if 0 < len(relayed.outstanding) < MAX_OUTSTANDING - TRIES_PER_RTR:
+                effects += [self._packet(relayed, self._record(relayed), now), Count("tx_map_register")]
         return effects
 
     def stop(self) -> None:
         """This uplink is not relayed any more."""
         self.rtr = None
-        for one in self.ones:
-            one.tries, one.retry_at, one.confirmed_at = 0, None, None
-            one.outstanding.clear()
+        for relayed in self.ones:
+            relayed.tries, relayed.retry_at, relayed.confirmed_at = 0, None, None
+            relayed.outstanding.clear()
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
         """Retry what is unanswered, and use the slot for the registration that was confirmed longest ago."""
@@ -166,7 +168,7 @@ class RelayedRegistrations:
                 effects += self._send(one, now)
         slot = self._slot_at()
         if slot is not None and now >= slot:
-            idle = [one for one in self.ones if not one.tries]
+            idle = [relayed for relayed in self.ones if not relayed.tries]
             oldest = min(idle, key=lambda one: one.confirmed_at or 0.0)
             oldest.wait_s = self._first_wait_s()
             effects += self._send(oldest, now)
@@ -174,7 +176,7 @@ class RelayedRegistrations:
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect]:
         """A Data-Map-Notify whose addresses are right; `raw` is the message whose MAC counts."""
-        one = next((one for one in self.ones if notify.nonce in one.outstanding), None)
+        one = next((relayed for relayed in self.ones if notify.nonce in relayed.outstanding), None)
         if one is None or self.rtr is None:
             return [Count("rx_nonce")]
         try:
@@ -205,19 +207,19 @@ class RelayedRegistrations:
 
     def expects(self, nonce: int) -> bool:
         """True when a Map-Notify with this nonce would answer a register of ours."""
-        return any(nonce in one.outstanding for one in self.ones)
+        return any(nonce in relayed.outstanding for relayed in self.ones)
 
     def withdraw(self, now: float) -> list[UplinkEffect]:
         """The node goes away: TTL 0 for everything, best effort."""
         if self.rtr is None:
             return []
-        records = [(one, MappingRecord.of(one.eid, ttl_min=0, is_authoritative=True)) for one in self.ones]
+        records = [(relayed, MappingRecord.of(relayed.eid, ttl_min=0, is_authoritative=True)) for relayed in self.ones]
         effects: list[UplinkEffect] = [self._packet(one, record, now) for one, record in records]
         self.stop()
         return effects
 
     def _slot_at(self) -> float | None:
-        if self._sent_at is None or all(one.tries for one in self.ones):
+        if self._sent_at is None or all(relayed.tries for relayed in self.ones):
             return None
         return self._sent_at + min(self._interval_s, REFRESH_S / len(self.ones))
 

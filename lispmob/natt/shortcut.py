@@ -93,7 +93,7 @@ def candidates_of(
     RTRs, which would take our probes but not our data. A private address is one of ours to reach only if ours is, too.
     """
     usable = [locator for locator in locators if locator.priority < NEVER and not is_rtr(locator)]
-    hidden = [one for one in usable if not one.is_reachable]
+    hidden = [locator for locator in usable if not locator.is_reachable]
     found: dict[IpAddress, None] = {}
     for one in sorted(hidden or usable, key=lambda one: one.priority):
         for address in one.ips:

@@ -88,7 +88,7 @@ class Shortcuts:
             self._ground = ground
             return []
         self._ground = ground
-        effects = [effect for one in self.open_ways for effect in self._close(one, "another uplink, NAT or RTR")]
+        effects = [effect for way in self.open_ways for effect in self._close(way, "another uplink, NAT or RTR")]
         self._ways.clear()
         self._rests.clear()
         return effects

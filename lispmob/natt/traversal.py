@@ -162,7 +162,7 @@ class Traversal:
 
     def on_timer(self, now: float) -> list[NattEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
-        effects = [effect for one in self.machines for effect in one.on_timer(now)]
+        effects = [effect for uplink in self.machines for effect in uplink.on_timer(now)]
         for machine in self.machines:
             if machine.deafness.is_due(now) and machine.state is State.RELAYED:
                 effects += self._on_deaf(machine, now)
@@ -198,7 +198,7 @@ class Traversal:
     def on_witness_wanted(self, now: float) -> list[NattEffect]:
         """Uplinks without an RTR are silent: do those that have one still reach it?"""
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
-        return self._route([effect for one in relayed for effect in one.on_witness_wanted(now)], now)
+        return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
 
     def on_evidence(self, now: float) -> list[NattEffect]:
         """What `asks` says has changed."""
@@ -250,7 +250,7 @@ class Traversal:
         relayed = [
             machine for machine in self.machines if machine.state is State.RELAYED and machine.relays.rtr is not None
         ]
-        effects = [effect for one in relayed[:1] for effect in one.relays.withdraw(now)]
+        effects = [effect for uplink in relayed[:1] for effect in uplink.relays.withdraw(now)]
         for machine in self._machines.values():
             machine.on_down()
         self._machines.clear()
@@ -274,14 +274,14 @@ class Traversal:
         """The uplink whose question it answers; by address first, for a host may have a route back of its own."""
         order = [first] if first is not None else []
         order += [machine for machine in self._machines.values() if machine is not first]
-        for one in order:
-            was_known = one.seen is not None
-            effects = one.on_info_reply(reply, raw, source, now)
+        for uplink in order:
+            was_known = uplink.seen is not None
+            effects = uplink.on_info_reply(reply, raw, source, now)
             if effects is None:
                 continue
-            if one.seen is not None and not any(isinstance(effect, Count) for effect in effects):
-                answered = WayAnswered(one.locator.address, one.locator.ifindex, one.seen.rtt_s)
-                effects = [answered, *self._learn(one, one.seen, now, is_first=not was_known), *effects]
+            if uplink.seen is not None and not any(isinstance(effect, Count) for effect in effects):
+                answered = WayAnswered(uplink.locator.address, uplink.locator.ifindex, uplink.seen.rtt_s)
+                effects = [answered, *self._learn(uplink, uplink.seen, now, is_first=not was_known), *effects]
             return effects
         return [Count("rx_nonce")]
 
@@ -314,8 +314,8 @@ class Traversal:
         if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
             return [Count("rx_policy")]
         # Asked by one uplink, it may be another one that the RTR has lost.
-        others = [one for one in self.machines if one is not machine and one.state is State.RELAYED]
-        doubted = [effect for one in others for effect in one.on_witness_wanted(now)] if asked else []
+        others = [uplink for uplink in self.machines if uplink is not machine and uplink.state is State.RELAYED]
+        doubted = [effect for other in others for effect in other.on_witness_wanted(now)] if asked else []
         return [Count("rx_rtr_poke"), *machine.on_poked(now), *doubted]
 
     def _on_probed(
@@ -340,7 +340,7 @@ class Traversal:
         working = [
             machine for machine in self.machines if machine.state is State.RELAYED and machine.locator.priority < NEVER
         ]
-        best = [one for one in working if one.locator.priority == working[0].locator.priority]
+        best = [machine for machine in working if machine.locator.priority == working[0].locator.priority]
         if len(best) != 1 or best[0].dialect is not Dialect.E19:
             return None
         one, seen = best[0], best[0].seen

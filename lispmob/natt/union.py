@@ -38,9 +38,9 @@ def plan(
     """
     working = [machine for machine in machines if machine.state is State.RELAYED or machine.is_direct]
     uplinks = tuple(_uplink(machine, config) for machine in machines)
-    wanted = [one for one in uplinks if one.locator.priority < NEVER]
+    wanted = [uplink for uplink in uplinks if uplink.locator.priority < NEVER]
     defaults = {relay.address: relay for uplink in wanted if uplink.is_usable for relay in uplink.relays}
-    open_ones = [one.locator for one in wanted if one.is_usable and not one.relays]
+    open_ones = [uplink.locator for uplink in wanted if uplink.is_usable and not uplink.relays]
     can_ask = not wanted or any(map(asks, open_ones)) or bool(open_ones and not defaults)
     return NattPlan(
         direct=tuple(machine.locator for machine in machines if machine.is_direct),
@@ -69,7 +69,7 @@ def record_for(
 def _eid_records(
     machines: Sequence[UplinkMachine], config: NattConfig, starting: Sequence[UplinkMachine] = ()
 ) -> EidRecords:
-    ranked = {rank.eid for one in (*machines, *starting) for rank in one.locator.by_eid}
+    ranked = {rank.eid for machine in (*machines, *starting) for rank in machine.locator.by_eid}
     return tuple((eid, record(machines, config, starting, eid)) for eid in config.eids if eid in ranked)
 
 
@@ -82,10 +82,10 @@ def record(
     """The locators of an EID's record, each address once, in the order of the RFC. `starting`: R=0 alone."""
     locators: dict[WireAddress, Locator] = {}
     rtrs: dict[IpAddress, list[UplinkMachine]] = {}
-    for one in starting:
-        if one.rtrs and one.dialect is not Dialect.LISPERS:
-            own = _own(one, config, eid)
-            locators[own.address] = replace(own, priority=NEVER, weight=0) if one.has_failed else own
+    for uplink in starting:
+        if uplink.rtrs and uplink.dialect is not Dialect.LISPERS:
+            own = _own(uplink, config, eid)
+            locators[own.address] = replace(own, priority=NEVER, weight=0) if uplink.has_failed else own
     for machine in machines:
         for rtr in machine.rtrs:
             rtrs.setdefault(rtr, []).append(machine)
@@ -128,11 +128,11 @@ def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locat
 
 def _rtr(rtr: IpAddress, behind: list[UplinkMachine], eid: EidPrefix | None) -> Locator:
     """An RTR stands for the uplinks behind it: their best priority, and what they weigh together at that one."""
-    if all(one.dialect is Dialect.LISPERS for one in behind):
+    if all(machine.dialect is Dialect.LISPERS for machine in behind):
         return Locator(AfiList((rtr, DistinguishedName(RTR_NAME))), RTR_PRIORITY, RTR_WEIGHT)
-    told = [one.locator.told_for(eid) for one in behind]
-    priority = min(one.priority for one in told)
-    weight = sum(one.weight for one in told if one.priority == priority)
+    told = [machine.locator.told_for(eid) for machine in behind]
+    priority = min(locator.priority for locator in told)
+    weight = sum(locator.weight for locator in told if locator.priority == priority)
     return Locator(rtr, priority, min(weight, WEIGHT_MAX))
 
 

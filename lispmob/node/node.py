@@ -150,8 +150,8 @@ class Node(NodeSizes):
         self._attached = tuple(
             locator for locator in locators if not any(eid.contains(locator.address) for eid in eids)
         )
-        self.reachability.presume(one.place for one in self._attached)
-        links = {one.address: one.mtu_bytes for one in self._attached}
+        self.reachability.presume(locator.place for locator in self._attached)
+        links = {locator.address: locator.mtu_bytes for locator in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
@@ -320,14 +320,14 @@ class Node(NodeSizes):
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
         silent = self.reachability.silent
-        found = [one.silenced() if one.place in silent else one for one in self._attached]
+        found = [locator.silenced() if locator.place in silent else locator for locator in self._attached]
         new = LocatorSet.of(self.locators.version + 1, found)
         old = self.locators
         if new.locators == old.locators:
             self.locators = LocatorSet(old.version, new.locators)  # an MTU or a name may have changed
             return self._route([], now)
         self.locators = new
-        rlocs, previous = ([str(one.address) for one in each.locators] for each in (new, old))
+        rlocs, previous = ([str(locator.address) for locator in locator_set.locators] for locator_set in (new, old))
         event = Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})
         # The plan comes first, and with it the registers and the SMRs; what was lost counts until they are out.
         effects = self._route([event, *self.traversal.on_locators(new.locators, now)], now)
@@ -436,7 +436,7 @@ class Node(NodeSizes):
     def _weigh(self, now: float) -> list[NodeEffect]:
         """Which of our RLOCs lead anywhere, by all that was heard: a change is announced, and obeyed."""
         self.reachability.on_peers(self._prober.heard, self._prober.silent)
-        weighed = self.reachability.weigh(one.place for one in self._attached)
+        weighed = self.reachability.weigh(locator.place for locator in self._attached)
         if weighed is None:
             return []
         self._resolver.on_heard(self.reachability.heard)

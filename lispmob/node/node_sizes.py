@@ -42,7 +42,7 @@ class NodeSizes(NodeDisplay):
         """How to ask this remote; None when it has left all mappings, or nobody is to be probed."""
         if self.config.probing is None:
             return None
-        own = next((one for one in self._attached if one.address == local), None)
+        own = next((locator for locator in self._attached if locator.address == local), None)
         if own is None:
             return None
         if remote in self.plan.rtrs:

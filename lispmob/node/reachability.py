@@ -165,8 +165,8 @@ class Reachability:
         self, own: Iterable[LocalLocator], relayed: Iterable[LocalLocator], now: float
     ) -> list[MachineEffect]:
         """These may ask by themselves, and those are behind RTRs, or will be."""
-        wanted = {one.place: one for one in own}
-        self._behind = behind = frozenset(one.place for one in relayed)
+        wanted = {locator.place: locator for locator in own}
+        self._behind = behind = frozenset(locator.place for locator in relayed)
         before = self._ways
         self._ways = {
             place: self._keep(before[place], one) if place in before else Way(one, self._first_evidence(one))

@@ -48,9 +48,9 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
 
 
 def _uplinks(evidence: Evidence) -> Iterator[Problem]:
-    login = [one for one in evidence.unused if one.wants_login]
+    login = [interface for interface in evidence.unused if interface.wants_login]
     if not evidence.families and not login:
-        why = "; ".join(f"{one.name}: {one.note}" for one in evidence.unused)
+        why = "; ".join(f"{interface.name}: {interface.note}" for interface in evidence.unused)
         yield Problem(
             "offline",
             Severity.BROKEN,
@@ -58,14 +58,14 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             why or "no interface has an address and a default route",
             "connect to a network",
         )
-    for one in login:
+    for interface in login:
         yield Problem(
             "portal",
             Severity.NOTICE if evidence.families else Severity.BROKEN,
-            f"{one.name} wants its login page filled in",
-            one.note,
-            f"open a browser and log in; to use {one.name} all the same: network-manager: portal: use",
-            one.name,
+            f"{interface.name} wants its login page filled in",
+            interface.note,
+            f"open a browser and log in; to use {interface.name} all the same: network-manager: portal: use",
+            interface.name,
         )
     nothing_works = not any(_works(one) for one in evidence.addresses)
     for taken in evidence.duplicates:

@@ -56,7 +56,7 @@ class Guard(msgspec.Struct, frozen=True):
 
     def _leaves_overlay(self, prefix: EidPrefix) -> bool:
         plain = EidPrefix.make(prefix.address, prefix.mask_len)
-        return bool(self.overlay) and not any(one.covers(plain) for one in self.overlay)
+        return bool(self.overlay) and not any(eid_prefix.covers(plain) for eid_prefix in self.overlay)
 
 
 def accept_records(

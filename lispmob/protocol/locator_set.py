@@ -69,7 +69,7 @@ class LocalLocator:
 
     def told_for(self, eid: EidPrefix | None) -> LocalLocator:
         """The locator as it stands in the mapping of this EID."""
-        rank = next((one for one in self.by_eid if one.eid == eid), None)
+        rank = next((eid_rank for eid_rank in self.by_eid if eid_rank.eid == eid), None)
         return self if rank is None else dataclasses.replace(self, priority=rank.priority, weight=rank.weight)
 
     def silenced(self) -> LocalLocator:
@@ -100,7 +100,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
         Of several with one address the one on the first interface has its name, and the others get an alias.
         """
         preferred = sorted(locators, key=_preference)
-        unique = list({one.place: one for one in reversed(preferred)}.values())
+        unique = list({locator.place: locator for locator in reversed(preferred)}.values())
         kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
         ordered = tuple(sorted(_named(kept), key=lambda one: (one.address.version, int(one.address), one.ifindex)))
         return cls(version, ordered, record_locators, eid_records)
@@ -160,7 +160,8 @@ class LocatorSet(msgspec.Struct, frozen=True):
         if self.record_locators is not None:
             said = next((locators for one, locators in self.eid_records if one == eid), self.record_locators)
             return tuple(
-                replace(one, is_probed=True) if probed is not None and one.ip == probed else one for one in said
+                replace(locator, is_probed=True) if probed is not None and locator.ip == probed else locator
+                for locator in said
             )
         return tuple(
             Locator(one.address, one.priority, one.weight, is_local=True, is_probed=one.address == probed)

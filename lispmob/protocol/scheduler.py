@@ -78,8 +78,8 @@ class Schedule(Generic[K], msgspec.Struct, frozen=True):
     @property
     def first(self) -> tuple[K, ...]:
         """Those that flows go to now."""
-        best = min((one.priority for one in self.ranked), default=NEVER)
-        return tuple(one.key for one in self.ranked if one.priority == best < NEVER)
+        best = min((ranked.priority for ranked in self.ranked), default=NEVER)
+        return tuple(ranked.key for ranked in self.ranked if ranked.priority == best < NEVER)
 
 
 class Scheduler(Generic[K]):
@@ -95,23 +95,23 @@ class Scheduler(Generic[K]):
     def on_candidates(self, candidates: Iterable[Candidate[K]], now: float) -> Schedule[K]:
         """The candidates are these now, in a stable order. Any change, and the passing of `review_at`, comes here."""
         everyone = list(candidates)
-        known = [one for one in everyone if not one.is_receive_only]
-        living = [one for one in known if one.is_up]
+        known = [candidate for candidate in everyone if not candidate.is_receive_only]
+        living = [candidate for candidate in known if candidate.is_up]
         # When all are silent the probes may be what is lost: go on as if none were.
         usable = living or known
-        steps = [f"{one.key}: down" for one in known if not one.is_up]
+        steps = [f"{candidate.key}: down" for candidate in known if not candidate.is_up]
         if known and not living:
             steps.append("none answers: go on sending as if all did")
-        best = min((one.priority for one in usable), default=NEVER)
-        equals = [one for one in usable if one.priority == best]
+        best = min((candidate.priority for candidate in usable), default=NEVER)
+        equals = [candidate for candidate in usable if candidate.priority == best]
         if self._prefer is Prefer.WEIGHT or len(equals) < 2:
             self._incumbent = equals[0].key if len(equals) == 1 else None
             self._rival = None
             if equals:
                 steps.append(f"priority {best}: " + ", ".join(f"{equal.key} weight {equal.weight}" for equal in equals))
-            return Schedule(tuple(_rank(one, usable, None) for one in everyone), tuple(steps))
+            return Schedule(tuple(_rank(candidate, usable, None) for candidate in everyone), tuple(steps))
         chosen, review_at = self._choose(equals, now, steps)
-        return Schedule(tuple(_rank(one, usable, chosen) for one in everyone), tuple(steps), review_at)
+        return Schedule(tuple(_rank(candidate, usable, chosen) for candidate in everyone), tuple(steps), review_at)
 
     def _choose(self, equals: list[Candidate[K]], now: float, steps: list[str]) -> tuple[Candidate[K], float | None]:
         leader = min(equals, key=self._figure)  # the first of equals, in the order given
@@ -161,9 +161,9 @@ class Scheduler(Generic[K]):
 
 def _rank(one: Candidate[K], usable: list[Candidate[K]], chosen: Candidate[K] | None) -> Ranked[K]:
     """Even priorities for what is preferred, odd ones for what waits behind it: the order of the others stays."""
-    if not any(one is each for each in usable):
+    if not any(one is candidate for candidate in usable):
         return Ranked(one.key, NEVER, one.weight)
-    order = sorted({each.priority for each in usable})
+    order = sorted({candidate.priority for candidate in usable})
     place = min(2 * order.index(one.priority), NEVER - 1 - BEHIND)
     waits = chosen is not None and one is not chosen and one.priority == chosen.priority
     return Ranked(one.key, place + BEHIND if waits else place, one.weight)

@@ -134,8 +134,8 @@ class Sockets(Closing):
 
     def close(self) -> None:
         """Close them all. Idempotent."""
-        for one in self._by_address.values():
-            one.close()
+        for sock in self._by_address.values():
+            sock.close()
         self._by_address = {}
 
     def send(self, lookup: Lookup, datagram: bytes) -> None:

@@ -137,9 +137,9 @@ class EchoServer:
     async def stop(self) -> None:
         """Close everything, connections too."""
         loop = asyncio.get_running_loop()
-        for one in self._udp:
-            loop.remove_reader(one)
-            one.close()
+        for sock in self._udp:
+            loop.remove_reader(sock)
+            sock.close()
         for server in self._tcp:
             server.close()
         for writer in self._open.values():

@@ -88,7 +88,8 @@ def as_json(session: Session) -> dict[str, Any]:
         },
         "gaps": {"there": _gaps(result.gaps_there), "back": _gaps(result.gaps_back)},
         "lost_runs": [{"first": run.first, "count": run.count, "ms": _ms(run.duration_s)} for run in result.runs],
-        "uplinks": [{"uplink": one.uplink, "sent": one.sent, "lost": one.lost} for one in session.uplinks] or None,
+        "uplinks": [{"uplink": uplink.uplink, "sent": uplink.sent, "lost": uplink.lost} for uplink in session.uplinks]
+        or None,
         "uplink_changes": [{"from": number, "uplink": uplink} for number, uplink in session.changes],
         "uplinks_unknown": session.uplinks_unknown or None,
         "problems": list(session.problems),
@@ -164,7 +165,9 @@ def _histogram(result: Result) -> list[str]:
 def _uplinks(session: Session) -> list[str]:
     if session.uplinks_unknown:
         return fold(f"not known: {clean(session.uplinks_unknown)}", first="uplink      ")
-    found = [f"uplink      {clean(one.uplink)}: {one.sent} sent, {one.lost} lost" for one in session.uplinks]
+    found = [
+        f"uplink      {clean(uplink.uplink)}: {uplink.sent} sent, {uplink.lost} lost" for uplink in session.uplinks
+    ]
     if len(session.changes) > 1:
         told: Sequence[str] = [f"{clean(uplink)} from #{number}" for number, uplink in session.changes[:RUNS_SHOWN]]
         found += fold(", ".join(told), first="            ")

@@ -172,7 +172,7 @@ def eids_of(arguments: argparse.Namespace, node: OwnNode) -> Sequence[Asked]:
                 f"{arguments.eid!r} is not an EID such as 192.0.2.7, 2001:db8::/48 or [7]192.0.2.7"
             ) from None
         instance_id = arguments.instance_id or 0
-        return [EidPrefix.host(one, instance_id) for one in read_host(arguments.eid, arguments.family or 0)]
+        return [EidPrefix.host(address, instance_id) for address in read_host(arguments.eid, arguments.family or 0)]
     if prefix.instance_id > MAX_INSTANCE_ID or arguments.instance_id not in (
         None,
         prefix.instance_id or arguments.instance_id,
@@ -269,7 +269,7 @@ def ask(
             for lookup in ask_all(lookups, sockets):
                 over.append(lookup)
                 shown += _show(lookup, arguments, node)
-    shown += [one for each in unasked for one in _show_unasked(each, arguments)]
+    shown += [one for question in unasked for one in _show_unasked(question, arguments)]
     if arguments.json:
         import json
 
@@ -298,7 +298,7 @@ def exit_code(over: list[Lookup], unasked: list[Unasked]) -> int:
     from lispmob.tools.lig_text import has_locators
 
     from_good_to_bad = (0, EXIT_NO_LOCATORS, EXIT_NO_ANSWER)
-    places = {one.asked: 2 for one in unasked}
+    places = {question.asked: 2 for question in unasked}
     for lookup in over:
         place = 2 if lookup.answer is None else 0 if has_locators(lookup.answer) else 1
         places[lookup.asked] = min(places.get(lookup.asked, 2), place)

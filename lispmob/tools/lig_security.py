@@ -69,7 +69,7 @@ class Protection:
         kept = tuple(
             record
             for record in reply.records
-            if (prefix := record.eid_prefix) is not None and any(one.covers(prefix) for one in vouched)
+            if (prefix := record.eid_prefix) is not None and any(eid_prefix.covers(prefix) for eid_prefix in vouched)
         )
         if not kept and reply.records:
             said = ", ".join(str(record.eid_prefix or record.eid) for record in reply.records)

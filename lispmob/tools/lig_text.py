@@ -44,7 +44,7 @@ def who_answered(lookup: Lookup, answer: Answer) -> str:
     """ "map-resolver", "etr" (it is one of the locators), or "other"."""
     if answer.source == lookup.resolver:
         return "map-resolver"
-    said = {ip for record in answer.reply.records for one in record.locators for ip in one.ips}
+    said = {ip for record in answer.reply.records for locator in record.locators for ip in locator.ips}
     return "etr" if answer.source in said else "other"
 
 

@@ -55,9 +55,11 @@ def read_status(status: Json) -> OwnNode:
     with contextlib.suppress(KeyError, TypeError, ValueError):
         for eid in status["eids"]:
             eids.append(EidPrefix.parse(eid["prefix"]))
-            resolvers += [ip_address(one["map_server"]) for one in eid["registrations"]]
-        resolvers = [ip_address(one) for one in status.get("map_resolvers", ())] or resolvers
-        locators += [ip_address(one["address"]) for one in sorted(status["locators"], key=lambda one: one["priority"])]
+            resolvers += [ip_address(registration["map_server"]) for registration in eid["registrations"]]
+        resolvers = [ip_address(resolver) for resolver in status.get("map_resolvers", ())] or resolvers
+        locators += [
+            ip_address(locator["address"]) for locator in sorted(status["locators"], key=lambda one: one["priority"])
+        ]
     return OwnNode(tuple(eids), tuple(locators), tuple(dict.fromkeys(resolvers)), "lispd")
 
 

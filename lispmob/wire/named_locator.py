@@ -24,7 +24,7 @@ NAME_LIMIT: Final = 128  # ours: a host name has 64 octets, an interface 15, the
 
 _PRIVATE: Final = {4: ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"), 6: ("fc00::/7",)}
 _PRIVATE_RANGES: Final = {
-    version: tuple((int(one.network_address), int(one.broadcast_address)) for one in map(ip_network, texts))
+    version: tuple((int(network.network_address), int(network.broadcast_address)) for network in map(ip_network, texts))
     for version, texts in _PRIVATE.items()
 }
 
@@ -68,7 +68,7 @@ def is_rtr(locator: Locator) -> bool:
 def is_named(locators: Iterable[Locator]) -> bool:
     """True for the locators of a node of this dialect that is behind NATs: there are RTRs among them, and names."""
     ones = tuple(locators)
-    return any(isinstance(one.address, AfiList) for one in ones) and any(is_rtr(one) for one in ones)
+    return any(isinstance(locator.address, AfiList) for locator in ones) and any(is_rtr(locator) for locator in ones)
 
 
 def place_of(locator: Locator) -> Place | None:
@@ -94,9 +94,9 @@ def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple
         return locators
     rtrs = tuple(locator for locator in locators if is_rtr(locator))
     own = tuple(locator for locator in locators if not is_rtr(locator))
-    if any(ip in asker for one in rtrs for ip in one.ips):
+    if any(ip in asker for rtr in rtrs for ip in rtr.ips):
         return own
-    return (*rtrs, *(one for one in own if any(ip.version == 6 or is_private(ip) for ip in one.ips)))
+    return (*rtrs, *(locator for locator in own if any(ip.version == 6 or is_private(ip) for ip in locator.ips)))
 
 
 def is_private(address: IpAddress) -> bool:

@@ -271,8 +271,8 @@ def test_the_number_of_clients_is_bounded(daemon: Served) -> None:
         with pytest.raises(ReplyError, match="64 clients are connected already"), Client(str(daemon.path)) as one_more:
             one_more.call("version")
     finally:
-        for one in many:
-            one.close()
+        for sock in many:
+            sock.close()
 
 
 # --- properties -------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def published() -> set[str]:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 named = [keyword.value for keyword in node.keywords if keyword.arg == "kind"]
                 if name in ("Event", "_event"):
-                    found |= {word for each in (*node.args[:1], *named) for word in words(each)}
+                    found |= {word for arg in (*node.args[:1], *named) for word in words(arg)}
             elif isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["kind"]:
                 found |= {word for word in words(node.value) if "-" in word}
     return found

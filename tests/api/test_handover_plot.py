@@ -24,8 +24,8 @@ def drawn(moves: list[dict[str, Any]]) -> ElementTree.Element:
 
 
 def bars(picture: ElementTree.Element) -> list[tuple[float, float]]:
-    found = [one for one in picture.iter(f"{SVG}rect") if "x" in one.attrib]
-    return [(float(one.attrib["x"]), float(one.attrib["width"])) for one in found]
+    found = [element for element in picture.iter(f"{SVG}rect") if "x" in element.attrib]
+    return [(float(element.attrib["x"]), float(element.attrib["width"])) for element in found]
 
 
 def move(**more: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def move(**more: Any) -> dict[str, Any]:
 
 def test_a_move_shows_its_steps_and_a_bar_for_each_silence() -> None:
     picture = drawn([move()])
-    texts = [one.text or "" for one in picture.iter(f"{SVG}text")]
+    texts = [element.text or "" for element in picture.iter(f"{SVG}text")]
 
     assert texts[0].startswith("#4")
     assert [text for text in texts if "smr" in text] == ["+0.9 ms  smr  203.0.113.5"]
@@ -46,7 +46,7 @@ def test_a_move_shows_its_steps_and_a_bar_for_each_silence() -> None:
 def test_a_bar_ends_with_the_first_packet_after_the_silence() -> None:
     picture = drawn([move(gap_out_ms=None)])
     ((begin, width),) = bars(picture)
-    last = max(float(one.attrib["cx"]) for one in picture.iter(f"{SVG}circle"))
+    last = max(float(element.attrib["cx"]) for element in picture.iter(f"{SVG}circle"))
 
     assert begin + width == pytest.approx(last, abs=0.2)
 
@@ -70,7 +70,7 @@ def test_whatever_a_move_was_like_the_picture_is_well_formed_and_within_its_fram
 
     for begin, width in bars(picture):
         assert LEFT - 1 <= begin <= begin + width <= WIDTH - RIGHT + 2
-    ticks = [one for one in picture.iter(f"{SVG}text") if one.attrib["text-anchor"] == "middle"]
+    ticks = [element for element in picture.iter(f"{SVG}text") if element.attrib["text-anchor"] == "middle"]
     assert len(ticks) <= 2 * 12
 
 

@@ -198,8 +198,15 @@ def test_problems_stand_first_each_with_its_cause_and_its_remedy(
     )
     daemon.backend.problems = [
         *(
-            Problem(key=one.key, severity="broken", what=one.what, cause=one.cause, remedy=one.remedy, since_s=65.0)
-            for one in key
+            Problem(
+                key=problem.key,
+                severity="broken",
+                what=problem.what,
+                cause=problem.cause,
+                remedy=problem.remedy,
+                since_s=65.0,
+            )
+            for problem in key
         ),
         Problem(
             key="no-overlay-prefixes", severity="notice", what="nothing but answers goes into the overlay", since_s=7200

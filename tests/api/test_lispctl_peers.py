@@ -190,7 +190,7 @@ def test_only_the_latest_of_very_many_peers_are_on_the_bus() -> None:
 
     found = asyncio.run(latest(many, 256))
 
-    assert [getattr(one, "used_s", None) for one in found] == [float(at) for at in range(1, 257)]
+    assert [getattr(value, "used_s", None) for value in found] == [float(at) for at in range(1, 257)]
 
 
 def test_shells_complete_uplinks_names_and_eids(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:

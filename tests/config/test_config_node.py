@@ -283,7 +283,7 @@ def test_a_rule_about_flows_that_cannot_be_is_refused(rule: str, why: str) -> No
 
 
 def test_the_classes_of_rules_are_those_of_flows() -> None:
-    assert tuple(one.name.lower() for one in FlowClass) == FLOW_CLASSES
+    assert tuple(flow_class.name.lower() for flow_class in FlowClass) == FLOW_CLASSES
 
 
 def test_the_defaults_that_the_shipped_file_shows_are_those_of_the_schema() -> None:

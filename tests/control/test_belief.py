@@ -91,14 +91,14 @@ def test_who_does_not_answer_is_asked_again_and_then_is_silent() -> None:
         sent += len(asked.on_timer(now))
 
     assert (sent, now) == (TRIES, 10.0 + TRIES * ANSWER_S)
-    assert [one.answer for one in asked.found or ()] == ["silent"]
+    assert [belief.answer for belief in asked.found or ()] == ["silent"]
 
 
 def test_without_a_locator_nobody_can_be_asked() -> None:
     asked = beliefs()
 
     assert begun(asked) == []
-    assert [one.answer for one in asked.found or ()] == ["cannot-ask"]
+    assert [belief.answer for belief in asked.found or ()] == ["cannot-ask"]
 
 
 def test_what_answers_nothing_is_left_to_others() -> None:

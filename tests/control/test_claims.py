@@ -49,7 +49,7 @@ def smr(about: IpAddress, source: IpAddress = ATTACKER, nonce: int = 5) -> bytes
 def solicit(machine: Node, about: str, now: float, source: IpAddress = ATTACKER, nonce: int = 5) -> list[MapRequest]:
     """The questions that an SMR leads to."""
     effects = machine.on_datagram(datagram(smr(ip(about), source, nonce), source), now)
-    return [request_in(one) for one in only(effects, SendControl)]
+    return [request_in(effect) for effect in only(effects, SendControl)]
 
 
 def is_asked(machine: Node, eid: str, now: float) -> bool:
@@ -134,9 +134,9 @@ def test_a_host_that_says_all_the_time_that_it_moved_is_asked_about_once_a_secon
     for step in range(200):
         now = 100.0 + step / 5
         effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), now)
-        for one in filter(is_question, [*only(effects, SendControl), *only(machine.on_timer(now), SendControl)]):
-            asked += request_in(one).is_smr_invoked
-            machine.on_datagram(datagram(MapReply(request_in(one).nonce, (old,)).encode()), now)
+        for effect in filter(is_question, [*only(effects, SendControl), *only(machine.on_timer(now), SendControl)]):
+            asked += request_in(effect).is_smr_invoked
+            machine.on_datagram(datagram(MapReply(request_in(effect).nonce, (old,)).encode()), now)
 
     assert asked <= 3 * (3 + 40 // 3)
 
@@ -226,8 +226,8 @@ def test_an_answer_from_before_the_move_that_an_smr_told_of_is_asked_for_again()
 def asked_again(machine: Node, now: float) -> list[str]:
     """The hosts that are asked about by a timer, because of an SMR."""
     sent = only(machine.on_timer(now), SendControl)
-    asked = [request_in(one) for one in sent if is_question(one)]
-    return [str(one.records[0].eid) for one in asked if one.is_smr_invoked]
+    asked = [request_in(effect) for effect in sent if is_question(effect)]
+    return [str(map_request.records[0].eid) for map_request in asked if map_request.is_smr_invoked]
 
 
 def test_an_smr_that_was_quicker_than_the_register_is_believed_twice_more_and_then_no_more() -> None:
@@ -239,7 +239,7 @@ def test_an_smr_that_was_quicker_than_the_register_is_believed_twice_more_and_th
     asked_at = []
     for step in range(1, 100):
         now = 100.0 + step / 20
-        questions = [one for one in only(effects, SendControl) if is_question(one)]
+        questions = [effect for effect in only(effects, SendControl) if is_question(effect)]
         for nonce in [request_in(question).nonce for question in questions if request_in(question).is_smr_invoked]:
             asked_at.append(round(now - 100.05, 2))
             machine.on_datagram(datagram(MapReply(nonce, (old,)).encode()), now)
@@ -259,8 +259,8 @@ def test_questions_that_are_asked_again_take_nothing_from_the_next_move() -> Non
     effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), 100.0)
     for step in range(1, 26):
         now = 100.0 + step / 20
-        for one in filter(is_question, only(effects, SendControl)):
-            machine.on_datagram(datagram(MapReply(request_in(one).nonce, (record,)).encode()), now)
+        for effect in filter(is_question, only(effects, SendControl)):
+            machine.on_datagram(datagram(MapReply(request_in(effect).nonce, (record,)).encode()), now)
         effects = machine.on_timer(now)
 
     assert len(solicit(machine, "10.2.5.7", 101.3, PEER_RLOC)) == 1

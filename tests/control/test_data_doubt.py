@@ -73,8 +73,8 @@ def test_a_few_silences_are_no_doubt() -> None:
 def test_the_questions_go_the_way_of_the_data_and_one_wants_its_answer_there_too() -> None:
     first, second = silent(doubts())
 
-    assert [inner(one)[0] for one in (first, second)] == [4342, 4341]
-    assert {(one.remote, one.local, one.ifindex) for one in (first, second)} == {(PEER, OWN, 3)}
+    assert [inner(question)[0] for question in (first, second)] == [4342, 4341]
+    assert {(question.remote, question.local, question.ifindex) for question in (first, second)} == {(PEER, OWN, 3)}
     assert inner(first)[1].is_probe
 
 

@@ -14,8 +14,8 @@ def test_each_family_and_instance_of_ours_goes_to_the_rtrs() -> None:
     made = default_mappings(NattPlan(defaults=RELAYS, asks_mapping_system=False), EIDS)
 
     wanted = [("192.0.2.1", 1, 80), ("192.0.2.2", 2, 20)]
-    assert [str(one.eid_prefix) for one in made] == ["0.0.0.0/0", "[7]::/0"]
-    assert all([(str(to.ip), to.priority, to.weight) for to in one.locators] == wanted for one in made)
+    assert [str(record.eid_prefix) for record in made] == ["0.0.0.0/0", "[7]::/0"]
+    assert all([(str(to.ip), to.priority, to.weight) for to in record.locators] == wanted for record in made)
 
 
 def test_nothing_is_by_default_while_the_mapping_system_answers_or_there_is_no_rtr() -> None:

@@ -62,7 +62,7 @@ def ecm(authentication: bytes | None) -> bytes:
 
 def answer(machine: Node, payload: bytes) -> list[bytes]:
     effects = machine.on_datagram(Datagram(payload, SERVER, 4342, WIFI.address), 1.0)
-    return [one.payload for one in only(effects, SendControl) if one.payload[0] >> 4 == 2]
+    return [effect.payload for effect in only(effects, SendControl) if effect.payload[0] >> 4 == 2]
 
 
 @pytest.mark.parametrize("has_e_bit", [False, True])
@@ -120,7 +120,7 @@ def test_a_map_register_says_whether_we_sign(has_lisp_sec: bool) -> None:
 
     sent = only(machine.on_locators([WIFI], 0.0), SendControl)
 
-    registers = [one for each in sent if isinstance(one := decode_control(each.payload), MapRegister)]
+    registers = [one for effect in sent if isinstance(one := decode_control(effect.payload), MapRegister)]
     assert [register.has_lisp_sec for register in registers] == [has_lisp_sec]
 
 

@@ -96,7 +96,7 @@ def genuine(
 ) -> bytes:
     """What Map-Server and ETR together answer to this Map-Request."""
     otk = otk_of(sent)
-    eids = tuple(AuthorizedEid(from_prefix(one), one.mask_len) for one in map(prefix, vouched))
+    eids = tuple(AuthorizedEid(from_prefix(eid_prefix), eid_prefix.mask_len) for eid_prefix in map(prefix, vouched))
     eid_ad = lisp_sec_auth.sign_eids(EidAuthentication(2, hmac_id, eids, b"", has_e_bit), otk).encode()
     reply = MapReply(request_in(sent).nonce, tuple(records))
     return lisp_sec_auth.sign_reply(reply, eid_ad, hmac_id, lisp_sec_auth.ms_otk(otk, 2))
@@ -215,7 +215,7 @@ def test_what_an_etr_says_beyond_the_prefix_it_may_speak_for_is_discarded() -> N
 
     assert counted(effects) == ["sec_prefix", "rx_policy"]
     assert learned(effects) == []
-    assert [one.trouble for one in itr.security.refused(0.2)] == [Trouble.OVERCLAIM]
+    assert [refusal.trouble for refusal in itr.security.refused(0.2)] == [Trouble.OVERCLAIM]
     assert itr.security.why_refused(PEER, 0.2) == (
         "its ETR answers for more than the Map-Server lets it: it says 10.2.0.0/16, it may say 10.2.0.0/24"
     )
@@ -229,7 +229,7 @@ def test_of_an_answer_that_overclaims_in_part_the_rest_is_learned() -> None:
     effects = itr.hear(genuine(sent, (RECORD, others)), 0.1)
 
     assert counted(effects) == ["sec_prefix"]
-    assert [one.records for one in only(effects, MappingLearned)] == [(RECORD,)]
+    assert [effect.records for effect in only(effects, MappingLearned)] == [(RECORD,)]
 
 
 def test_required_and_no_etr_can_sign_is_a_mapping_that_drops_with_its_reason() -> None:
@@ -240,8 +240,8 @@ def test_required_and_no_etr_can_sign_is_a_mapping_that_drops_with_its_reason() 
     effects = itr.hear(genuine(sent, (negative,), has_e_bit=True), 0.1)
 
     assert only(effects, SendControl) == []
-    assert [one.records for one in only(effects, MappingLearned)] == [(negative,)]
-    assert [one.trouble for one in itr.security.refused(0.2)] == [Trouble.UNSIGNED]
+    assert [effect.records for effect in only(effects, MappingLearned)] == [(negative,)]
+    assert [refusal.trouble for refusal in itr.security.refused(0.2)] == [Trouble.UNSIGNED]
 
 
 def test_preferred_and_no_etr_can_sign_asks_once_more_without() -> None:
@@ -274,7 +274,7 @@ def test_preferred_asks_both_ways_until_the_map_resolver_has_shown_it_and_never_
     (third,) = itr.ask(1.0, "10.3.0.1/32")
     assert security_of(third) is not None
     assert counted(itr.hear(plain(third), 1.1)) == ["sec_missing"]
-    assert [one.trouble for one in itr.security.refused(1.2)] == [Trouble.MISSING]
+    assert [refusal.trouble for refusal in itr.security.refused(1.2)] == [Trouble.MISSING]
 
 
 def test_preferred_does_not_wait_for_those_who_do_not_know_it_nor_complain_about_them() -> None:
@@ -310,8 +310,8 @@ def test_required_and_unanswered_says_that_lisp_sec_may_be_why() -> None:
 
     happened = [effect for _, effects in run_until(itr.machine, 60.0) for effect in effects]
 
-    assert [one.why for one in only(happened, LookupFailed)] == ["unanswered"]
-    assert [one.trouble for one in itr.security.refused(60.0)] == [Trouble.SILENT]
+    assert [effect.why for effect in only(happened, LookupFailed)] == ["unanswered"]
+    assert [refusal.trouble for refusal in itr.security.refused(60.0)] == [Trouble.SILENT]
 
 
 def test_what_came_instead_of_an_answer_says_more_than_that_none_came() -> None:
@@ -320,7 +320,7 @@ def test_what_came_instead_of_an_answer_says_more_than_that_none_came() -> None:
     itr.hear(plain(sent), 0.1)
     run_until(itr.machine, 60.0)
 
-    assert [one.trouble for one in itr.security.refused(60.0)] == [Trouble.MISSING]
+    assert [refusal.trouble for refusal in itr.security.refused(60.0)] == [Trouble.MISSING]
 
 
 def test_a_fault_is_over_when_a_genuine_answer_comes_and_forgotten_after_some_minutes() -> None:
@@ -331,7 +331,7 @@ def test_a_fault_is_over_when_a_genuine_answer_comes_and_forgotten_after_some_mi
     assert itr.security.why_refused(PEER, 0.2) is not None
     itr.hear(genuine(sent), 0.3)
 
-    assert [one.is_over for one in itr.security.refused(0.4)] == [True]
+    assert [refusal.is_over for refusal in itr.security.refused(0.4)] == [True]
     assert itr.security.why_refused(PEER, 0.4) is None
     assert itr.security.refused(400.0) == ()
 

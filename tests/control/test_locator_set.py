@@ -50,10 +50,10 @@ def test_one_address_on_three_interfaces_is_three_locators_with_names_of_their_o
 
     kept = locators(third, second, WIFI).locators
 
-    assert [one.place for one in kept] == [WIFI.place, second.place, third.place]
-    assert len({one.name for one in kept}) == 3
+    assert [locator.place for locator in kept] == [WIFI.place, second.place, third.place]
+    assert len({locator.name for locator in kept}) == 3
     assert kept[0].name == WIFI.address
-    assert all(one.name.is_link_local for one in kept[1:])
+    assert all(locator.name.is_link_local for locator in kept[1:])
 
 
 def test_an_uplink_keeps_its_name_when_another_one_with_its_address_is_preferred() -> None:
@@ -71,7 +71,7 @@ def test_a_set_never_outgrows_a_record() -> None:
     kept = LocatorSet.of(1, many).locators
 
     assert len(kept) == MAX_LOCATORS
-    assert max(one.priority for one in kept) == MAX_LOCATORS
+    assert max(locator.priority for locator in kept) == MAX_LOCATORS
 
 
 def test_a_new_mtu_makes_no_new_mapping() -> None:

@@ -21,7 +21,7 @@ def test_an_entry_is_gone_when_its_ttl_is_over() -> None:
     cache.insert(entry("10.2.0.0/24", ttl_s=60.0))
 
     assert cache.on_timer(59.9).expired == ()
-    assert [one.prefix for one in cache.on_timer(60.0).expired] == [prefix("10.2.0.0/24")]
+    assert [mapping.prefix for mapping in cache.on_timer(60.0).expired] == [prefix("10.2.0.0/24")]
     assert cache.lookup(ip("10.2.0.1")) is None
 
 
@@ -31,14 +31,14 @@ def test_an_entry_in_use_asks_for_a_refresh_with_a_tenth_of_its_ttl_to_go() -> N
     cache.touch([prefix("10.2.0.0/24")], 530.0)
 
     assert cache.wake_at() == 540.0
-    assert [one.prefix for one in cache.on_timer(540.0).aging] == [prefix("10.2.0.0/24")]
+    assert [mapping.prefix for mapping in cache.on_timer(540.0).aging] == [prefix("10.2.0.0/24")]
 
 
 def test_an_entry_out_of_use_dies_quietly() -> None:
     cache = MapCache()
     cache.insert(entry("10.2.0.0/24", ttl_s=600.0))
 
-    aging = [one for at in range(540, 600) for one in cache.on_timer(float(at)).aging]
+    aging = [mapping for at in range(540, 600) for mapping in cache.on_timer(float(at)).aging]
 
     assert aging == []
 
@@ -57,10 +57,10 @@ def test_a_conversation_outlives_its_ttl_for_ten_seconds_while_a_fresh_answer_is
     cache.insert(entry("10.2.0.0/24", ttl_s=60.0))
     cache.touch([prefix("10.2.0.0/24")], 59.5)
 
-    assert [one.prefix for one in cache.on_timer(60.0).aging] == [prefix("10.2.0.0/24")]
-    assert [one.state for one in cache] == [State.STALE]
+    assert [mapping.prefix for mapping in cache.on_timer(60.0).aging] == [prefix("10.2.0.0/24")]
+    assert [mapping.state for mapping in cache] == [State.STALE]
     cache.touch([prefix("10.2.0.0/24")], 69.5)
-    assert [one.prefix for one in cache.on_timer(70.0).expired] == [prefix("10.2.0.0/24")]
+    assert [mapping.prefix for mapping in cache.on_timer(70.0).expired] == [prefix("10.2.0.0/24")]
 
 
 def test_a_scan_does_not_evict_a_conversation() -> None:
@@ -82,7 +82,7 @@ def test_flushing_the_packet_queue_does_not_make_a_conversation() -> None:
         cache.insert(one)
         cache.touch([one.prefix], number + 0.1)
 
-    assert not any(one.is_proven for one in cache)
+    assert not any(mapping.is_proven for mapping in cache)
     assert cache.get(prefix("10.2.0.1/32")) is None
 
 
@@ -93,7 +93,7 @@ def test_static_entries_neither_expire_nor_leave() -> None:
         cache.insert(entry(f"10.2.0.{number}/32"))
 
     assert cache.on_timer(1e9).expired
-    assert [one.prefix for one in cache] == [prefix("10.3.0.0/16")]
+    assert [mapping.prefix for mapping in cache] == [prefix("10.3.0.0/16")]
 
 
 def test_a_replacement_keeps_what_was_known_about_its_use() -> None:
@@ -131,5 +131,5 @@ def test_the_bound_holds_and_nothing_outlives_its_ttl(steps: list[tuple[str, int
             cache.remove(key)
 
         assert len(cache) <= 5
-        assert all(one.expires_at is not None and one.expires_at > now for one in cache)
+        assert all(mapping.expires_at is not None and mapping.expires_at > now for mapping in cache)
         assert (cache.wake_at() is None) == (len(cache) == 0)

@@ -48,7 +48,7 @@ def locators_of(machine: Node, eid: str) -> tuple[Locator, ...]:
 
 def questions(effects: Iterable[object]) -> list[MapRequest]:
     """The Map-Requests among what leaves."""
-    return [request_in(one) for one in only(effects, SendControl) if one.payload[0] >> 4 == 8]
+    return [request_in(effect) for effect in only(effects, SendControl) if effect.payload[0] >> 4 == 8]
 
 
 IN_USE = prefix("10.2.0.130/32")

@@ -156,8 +156,8 @@ def test_whoever_has_sealed_goes_on_sealing_with_a_new_key() -> None:
 def test_packets_of_a_session_may_come_from_all_prefixes_of_its_key_and_no_others() -> None:
     other, elsewhere = prefix("2001:db8::1/128"), prefix("[7]10.1.0.1/32")
     known = keys()
-    for one in (EID, other, elsewhere):
-        known.on_vouched(one, KeyRecord((ONE,)))
+    for eid_prefix in (EID, other, elsewhere):
+        known.on_vouched(eid_prefix, KeyRecord((ONE,)))
     known.on_vouched(prefix("10.3.0.1/32"), KeyRecord((TWO,)))
     found = known.of(EID)
 

@@ -155,8 +155,8 @@ def test_equal_remote_locators_are_ordered_by_the_pairs_of_the_preferred_uplink(
 
     preference.on_review(OWN, paths, [group], 0.0)
     mapping = (UsableLocator(FAR, 1, 50), UsableLocator(NEAR, 1, 50), UsableLocator(CABLE, 2, 1))
-    order = [one.address for one in ranked(mapping, preference.remotes)]
-    priorities = [one.priority for one in ranked(mapping, preference.remotes)]
+    order = [locator.address for locator in ranked(mapping, preference.remotes)]
+    priorities = [locator.priority for locator in ranked(mapping, preference.remotes)]
 
     assert equals(mapping) == group
     assert order == [NEAR, FAR, CABLE]

@@ -28,15 +28,23 @@ def test_lookups_agree_with_a_search_through_all_prefixes(
     for one in removed:
         assert table.remove(one) == inserted.pop(one, None)
 
-    covering = sorted((one for one in inserted if one.covers(wanted)), key=lambda one: -one.mask_len)
-    holding = [one for one in inserted if one.instance_id == wanted.instance_id and one.contains(wanted.address)]
+    covering = sorted(
+        (eid_prefix for eid_prefix in inserted if eid_prefix.covers(wanted)), key=lambda one: -one.mask_len
+    )
+    holding = [
+        eid_prefix
+        for eid_prefix in inserted
+        if eid_prefix.instance_id == wanted.instance_id and eid_prefix.contains(wanted.address)
+    ]
     found = table.lookup(wanted.address, wanted.instance_id)
 
     assert dict(table) == inserted
     assert len(table) == len(inserted)
     assert table.get(wanted) == inserted.get(wanted)
     assert [one for one, _ in table.covering(wanted)] == covering
-    assert {one for one, _ in table.covered(wanted)} == {one for one in inserted if wanted.covers(one)} - {wanted}
+    assert {one for one, _ in table.covered(wanted)} == {
+        eid_prefix for eid_prefix in inserted if wanted.covers(eid_prefix)
+    } - {wanted}
     assert (found[0] if found else None) == max(holding, key=lambda one: one.mask_len, default=None)
 
 

@@ -84,8 +84,8 @@ def test_a_new_locator_that_was_heard_by_its_register_is_not_asked_from() -> Non
     world = World()
     world.attach(WIFI, LTE)
 
-    for one in (WIFI, LTE):
-        world.machine.on_answered(one.place, RTT_S, FIRST_CHECK_S / 2)
+    for locator in (WIFI, LTE):
+        world.machine.on_answered(locator.place, RTT_S, FIRST_CHECK_S / 2)
     world.run(3600.0)
 
     assert world.asked == []
@@ -108,12 +108,12 @@ def test_a_locator_that_is_dead_from_the_start_is_found_out_while_another_one_is
     own: tuple[LocalLocator, ...], dead: tuple[LocalLocator, ...]
 ) -> None:
     world = World()
-    world.alive = lambda source: source not in {one.address for one in dead}
+    world.alive = lambda source: source not in {locator.address for locator in dead}
 
     world.attach(*own)
     world.run(FIRST_CHECK_S + VERDICT_UNKNOWN_S)
 
-    assert {one for one in own if world.machine.is_silent(one.place)} == set(dead)
+    assert {locator for locator in own if world.machine.is_silent(locator.place)} == set(dead)
 
 
 @pytest.mark.parametrize("dead", [WIFI, LTE, WIFI6], ids=lambda one: str(one.address))
@@ -127,7 +127,7 @@ def test_a_locator_that_dies_is_found_out_one_round_after_the_doubt(dead: LocalL
     world.doubt()
     world.run(VERDICT_S)
 
-    assert [one for one in (WIFI, LTE, WIFI6) if world.machine.is_silent(one.place)] == [dead]
+    assert [locator for locator in (WIFI, LTE, WIFI6) if world.machine.is_silent(locator.place)] == [dead]
 
 
 def test_when_nobody_answers_nobody_is_judged_for_it_may_be_the_hub_that_died() -> None:

@@ -34,7 +34,7 @@ def test_a_map_notify_with_the_nonce_in_little_endian_order_confirms_if_its_mac_
     effects = registrations.on_map_notify(MapNotify.decode(raw), raw, 0.02)
 
     assert bool(only(effects, RegistrationConfirmed)) == confirms
-    assert [one.name for one in only(effects, Count)] == ([] if confirms else ["rx_auth"])
+    assert [effect.name for effect in only(effects, Count)] == ([] if confirms else ["rx_auth"])
 
 
 def test_a_map_notify_with_another_nonce_is_counted() -> None:

@@ -247,7 +247,7 @@ def test_an_answer_to_a_question_from_before_an_smr_counts_no_more() -> None:
     fresh = machine.on_map_reply(reply(after), WIFI.address, GUARD, 10.12)
 
     assert counted(stale) == ["rx_nonce"]
-    assert [one.reason for one in only(fresh, MappingLearned)] == ["smr"]
+    assert [effect.reason for effect in only(fresh, MappingLearned)] == ["smr"]
 
 
 def test_smrs_without_end_leave_the_answer_to_a_refresh_alone() -> None:

@@ -65,7 +65,7 @@ def static(eid: object, rloc: IpAddress) -> MappingRecord:
 
 
 def two_nodes() -> tuple[SealedNode, SealedNode]:
-    alice_key, bob_key = (KeyPair.of(one, ciphers()).public for one in (ALICE_KEY, BOB_KEY))
+    alice_key, bob_key = (KeyPair.of(datagram, ciphers()).public for datagram in (ALICE_KEY, BOB_KEY))
     one = made(
         ALICE_KEY,
         ALICE_EID,

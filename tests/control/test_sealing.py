@@ -56,7 +56,7 @@ pytestmark = needs_libcrypto
 
 
 def counted(effects: list[MachineEffect]) -> list[str]:
-    return [one.name for one in only(effects, Count)]
+    return [effect.name for effect in only(effects, Count)]
 
 
 def request_of(sent: SendControl) -> MapRequest:

@@ -28,7 +28,7 @@ def found(made: ServerAddresses, asked: list[AskName], *addresses: IpAddress, no
 def test_a_new_name_is_asked_for_at_once_and_its_answer_is_news() -> None:
     made, asked = machine()
 
-    assert [one.name for one in asked] == [HUB]
+    assert [effect.name for effect in asked] == [HUB]
     assert found(made, asked, A, A6)
     assert made.answers == {HUB: (A, A6)}
     assert made.failures(0.2) == ()
@@ -157,7 +157,7 @@ def test_a_question_that_hangs_holds_up_no_other_and_its_late_answer_does_not_co
 def test_no_more_than_a_few_questions_hang_at_a_time() -> None:
     made, _ = machine()
 
-    asked = [one for at in range(10, 100, 10) for one in made.on_uplinks(float(at))]
+    asked = [uplink for at in range(10, 100, 10) for uplink in made.on_uplinks(float(at))]
 
     assert len(asked) == OPEN_MAX - 1
 

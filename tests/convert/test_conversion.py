@@ -308,7 +308,7 @@ config 'rtr-ms-node'
 
     assert isinstance(hub, HubFile)
     assert isinstance(rtr, HubFile)
-    assert [str(one.address) for one in hub.rtrs] == ["203.0.113.72", "203.0.113.71"]
+    assert [str(link_section.address) for link_section in hub.rtrs] == ["203.0.113.72", "203.0.113.71"]
     assert "control-iface" in converted(server).text
     assert (rtr.rtr.enabled, rtr.proxy.interfaces) == (True, ("eth1",))
 

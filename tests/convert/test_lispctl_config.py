@@ -161,7 +161,7 @@ def test_every_mistake_of_an_old_file_is_told_for_programs_too(capsys: pytest.Ca
 
     found = json.loads(capsys.readouterr().out)
     assert found["language"] == "confuse"
-    assert [(one["line"], one["kind"]) for one in found["findings"]] == [(2, "mistake"), (10, "mistake")]
+    assert [(finding["line"], finding["kind"]) for finding in found["findings"]] == [(2, "mistake"), (10, "mistake")]
 
 
 def test_the_lines_that_are_to_blame_are_told_when_nothing_is_left(

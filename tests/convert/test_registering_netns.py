@@ -79,7 +79,9 @@ def test_a_mobile_node_of_old_registers_with_a_map_server_of_old(tmp_path: Path)
             hub.daemon.stop()
 
     ranks = {
-        entry["prefix"]: {(one["interface"], one["priority"], one["weight"]) for one in entry["locators"]}
+        entry["prefix"]: {
+            (locator["interface"], locator["priority"], locator["weight"]) for locator in entry["locators"]
+        }
         for entry in database
     }
     assert ranks == {

@@ -69,7 +69,7 @@ class Host:
     def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], **traits: bool) -> list[str]:
         """One uplink, with a NAT on its way."""
         name, addresses, priority, mtu = uplink
-        remotes = tuple(ForwardingLocator(ip_address(one)) for one in relays)
+        remotes = tuple(ForwardingLocator(ip_address(relay)) for relay in relays)
         own = tuple(ip_address(address) for address in addresses)
         traversal = dict.fromkeys(own, Traversal(data_port, remotes, **traits))
         made = Uplink(socket.if_nametoindex(name), name, own, priority, 100, mtu, traversal)
@@ -78,7 +78,7 @@ class Host:
     def _use(self, wanted: list[Uplink]) -> list[str]:
         refused = self._engine.set_uplinks(wanted)
         self._engine.settle()
-        return [str(one) for one in refused]
+        return [str(refusal) for refusal in refused]
 
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
@@ -310,7 +310,7 @@ class Host:
         deadline = time.monotonic() + timeout_s
         while len(self._received[name]) < count and time.monotonic() < deadline:
             time.sleep(0.005)
-        return [[int.from_bytes(one[:4], "big"), len(one)] for one in list(self._received[name])]
+        return [[int.from_bytes(datagram[:4], "big"), len(datagram)] for datagram in list(self._received[name])]
 
     def tcp_serve(self, *, address: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -196,7 +196,9 @@ def test_every_pair_of_ecn_fields_time_to_live_and_dscp_arrives_as_the_oracle_sa
                 for name, packet in corpus.packets(version, MTU)
                 if name.startswith(kinds)
             ]
-            expected = Counter(one for each in payloads for one in delivered_of(each, ttl, tos, copy_dscp=True))
+            expected = Counter(
+                datagram for payload in payloads for datagram in delivered_of(payload, ttl, tos, copy_dscp=True)
+            )
 
             count = expected.total()
             assert deliver(both, outer, payloads, ttl, tos, has_checksum=False, count=count) == expected
@@ -215,7 +217,7 @@ def test_super_packets_of_every_size_leave_as_the_segments_that_they_stand_for(i
     expected: Counter[bytes] = Counter()
     wanted: dict[bytes, str] = {}
     for name, (head, packet) in supers.items():
-        payloads = [oracle.encapsulate(one, 0) for one in segment(head, packet) or []]
+        payloads = [oracle.encapsulate(datagram, 0) for datagram in segment(head, packet) or []]
         assert payloads
         expected.update(payloads)
         wanted |= dict.fromkeys(payloads, name)

@@ -231,8 +231,8 @@ def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
         packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=34)]
 
         header = 20 if outer == 4 else 40
-        checks = [one for one in packets if one[header + 12 : header + 15] == b"\xff\xff\xff"]
-        packets = [one for one in packets if one not in checks]
+        checks = [datagram for datagram in packets if datagram[header + 12 : header + 15] == b"\xff\xff\xff"]
+        packets = [datagram for datagram in packets if datagram not in checks]
         assert len(checks) == 2  # whether b copes with open checksums, and its answer
         ports: dict[bytes, set[int]] = {}
         assert len(packets) == 32

@@ -43,7 +43,7 @@ def test_what_is_no_super_packet_is_refused_not_guessed(packet: bytes, kind: int
 
     assert (made is None) == (expected is None)
     if made is not None and expected is not None:
-        assert [len(one) for one in made] == [len(one) for one in expected]
+        assert [len(datagram) for datagram in made] == [len(datagram) for datagram in expected]
 
 
 @settings(max_examples=300)
@@ -84,7 +84,7 @@ def test_whatever_arrives_is_written_unchanged_and_in_order(arrived: list[bytes]
         parts = [packet] if vnet.gso_type == GSO_NONE else segment(vnet, packet)
         assert parts is not None
         delivered += parts
-    assert [without_id(one) for one in delivered] == [without_id(one) for one in arrived]
+    assert [without_id(datagram) for datagram in delivered] == [without_id(datagram) for datagram in arrived]
 
 
 def test_some_streams_are_joined_and_some_are_not() -> None:

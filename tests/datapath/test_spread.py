@@ -35,7 +35,9 @@ def ten_thousand(seed: int = 1) -> list[int]:
 
 
 def chosen_by(ones: list[Contender], flow: int) -> int | None:
-    table = ffi.new("struct lm_contender[]", [(one.identity, one.priority, one.weight) for one in ones] or 1)
+    table = ffi.new(
+        "struct lm_contender[]", [(contender.identity, contender.priority, contender.weight) for contender in ones] or 1
+    )
     index = int(lib.lm_rendezvous_choose(table, len(ones), flow))
     return None if index < 0 else index
 
@@ -84,7 +86,7 @@ def test_three_locators_share_as_their_weights_say() -> None:
 
 @given(contenders.filter(lambda ones: len(ones) > 1), st.data(), st.lists(flows, min_size=1, max_size=50))
 def test_when_a_locator_dies_only_its_flows_move(ones: list[Contender], data: st.DataObject, some: list[int]) -> None:
-    ones = [Contender(one.identity, 1, one.weight or 1) for one in ones]
+    ones = [Contender(contender.identity, 1, contender.weight or 1) for contender in ones]
     dead = data.draw(st.integers(0, len(ones) - 1))
     left = [one for index, one in enumerate(ones) if index != dead]
 
@@ -109,16 +111,16 @@ def test_only_the_lowest_priority_takes_part_and_weight_nothing_loses(ones: list
     index = spread.choose(ones, flow)
 
     if index is None:
-        assert all(one.priority == 255 for one in ones)
+        assert all(contender.priority == 255 for contender in ones)
         return
-    best = min(one.priority for one in ones)
+    best = min(contender.priority for contender in ones)
     assert ones[index].priority == best
-    assert ones[index].weight or not any(one.weight for one in ones if one.priority == best)
+    assert ones[index].weight or not any(contender.weight for contender in ones if contender.priority == best)
 
 
 @given(contenders, flows, st.randoms())
 def test_the_order_of_the_locators_does_not_matter(ones: list[Contender], flow: int, chance: random.Random) -> None:
-    ones = [Contender(one.identity, one.priority, one.weight or 1) for one in ones]
+    ones = [Contender(contender.identity, contender.priority, contender.weight or 1) for contender in ones]
     shuffled = chance.sample(ones, len(ones))
 
     one, other = spread.choose(ones, flow), spread.choose(shuffled, flow)

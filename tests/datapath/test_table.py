@@ -65,13 +65,13 @@ def test_a_table_that_grows_answers_right_at_any_time_and_stays_small() -> None:
         table.insert(EidPrefix.host(host))
         if number % 7001 == 0:
             known = chance.sample(hosts[:number], 100)
-            assert table.lookup_lengths([(0, one) for one in known]) == [32] * 100
-            assert table.lookup_lengths([(0, one) for one in hosts[number : number + 100]]) == [None] * 100
+            assert table.lookup_lengths([(0, address) for address in known]) == [32] * 100
+            assert table.lookup_lengths([(0, address) for address in hosts[number : number + 100]]) == [None] * 100
 
     while table.settle():
         pass
     assert table.memory() / len(hosts) < 100
-    assert table.lookup_lengths([(0, one) for one in hosts]) == [32] * len(hosts)
+    assert table.lookup_lengths([(0, address) for address in hosts]) == [32] * len(hosts)
 
 
 def test_thousands_of_prefixes_come_and_go_while_every_lookup_stays_right() -> None:

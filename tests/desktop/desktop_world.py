@@ -99,9 +99,9 @@ class Node:
         """What its descriptors point to, without the numbers of sockets."""
         folder = Path(f"/proc/{self.daemon.pid}/fd")
         found = []
-        for each in folder.iterdir():
+        for path in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                found.append(os.readlink(each).partition("[")[0])
+                found.append(os.readlink(path).partition("[")[0])
         return sorted(found)
 
 

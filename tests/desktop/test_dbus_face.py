@@ -120,7 +120,7 @@ def test_introspection_says_what_is_there_and_gdbus_understands_it(bus: PrivateB
 
     tree = ElementTree.fromstring(INTROSPECTION)  # noqa: S314 - a constant of our own
     ours = next(each for each in tree if each.get("name") == NAME)
-    assert {each.get("name"): each.get("type") for each in ours.findall("property")} == SIGNATURES
+    assert {match.get("name"): match.get("type") for match in ours.findall("property")} == SIGNATURES
     for element in ours:
         assert str(element.get("name")) in shown
 

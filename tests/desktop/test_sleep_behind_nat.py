@@ -66,8 +66,8 @@ def test_bindings_that_a_nat_forgot_in_our_sleep_are_replaced_at_once_when_we_wa
             return ping(nats.lab[FAR_NODE], *eids, count=1, timeout_s=0.2).lost == 0
 
         wait_for(is_reached, "reached through its NAT")
-        rtrs = [one["rtr"] for one in (node.lispctl("netcheck") or {})["entries"]]
-        assert [one["rtr"] for one in (node.lispctl("status") or {})["locators"]] == rtrs
+        rtrs = [entry["rtr"] for entry in (node.lispctl("netcheck") or {})["entries"]]
+        assert [locator["rtr"] for locator in (node.lispctl("status") or {})["locators"]] == rtrs
         assert f"'rtr': <'{rtrs[0]}'>" in bus.gdbus(*_LOCATORS)
         time.sleep(QUIET_S)
         tell_sleep(bus, is_falling_asleep=True)

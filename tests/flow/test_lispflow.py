@@ -63,8 +63,8 @@ class Lispd:
 def lispd(tmp_path: Path) -> Iterator[Lispd]:
     made = Lispd(tmp_path)
     yield made
-    for one in made.opened:
-        one.close()
+    for sock in made.opened:
+        sock.close()
 
 
 def test_a_call_prints_all_that_came_before_the_peer_ended_the_flow(lispd: Lispd) -> None:

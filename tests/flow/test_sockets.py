@@ -86,7 +86,7 @@ def test_a_holder_takes_a_port_of_its_range_and_says_when_all_are_in_use(family:
         ports = range(33590, 33592)
         taken = [stack.enter_context(sockets.holder_socket(OWN[family], OWN[family], 9, ports)) for _ in ports]
 
-        assert {one.getsockname()[1] for one in taken} == set(ports)
+        assert {sock.getsockname()[1] for sock in taken} == set(ports)
         with pytest.raises(OSError, match="every port") as caught:
             sockets.holder_socket(OWN[family], OWN[family], 9, ports)
         assert caught.value.errno == errno.EADDRINUSE

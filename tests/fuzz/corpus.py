@@ -40,7 +40,7 @@ def control_payloads() -> list[bytes]:
 def data_payloads() -> list[bytes]:
     """What came to the data port in the captures: LISP headers with packets behind them; each once."""
     found = (parse_ip_udp(packet) for packet in _packets())
-    ports = ((one.payload, (one.source_port, one.destination_port)) for one in found)
+    ports = ((packet.payload, (packet.source_port, packet.destination_port)) for packet in found)
     return list(dict.fromkeys(payload for payload, pair in ports if DATA_PORT in pair))
 
 
@@ -50,14 +50,14 @@ def flow_payloads() -> list[bytes]:
     bare = [Message(kind, *nonces, name="backup.nas", flow_port=40001) for kind in Kind]
     full = [
         replace(
-            one, lifetime_s=600, quality=Quality(FlowClass.VOICE, 1, 50, 100, 64), reason_code=1, reason_text="no",
+            message, lifetime_s=600, quality=Quality(FlowClass.VOICE, 1, 50, 100, 64), reason_code=1, reason_text="no",
             caller="me", cookie=b"\x0f" * 8,
         )
-        for one in bare
+        for message in bare
     ]  # fmt: skip
-    replies = [replace(one, is_reply=True) for one in bare if one.kind in ANSWERED]
+    replies = [replace(message, is_reply=True) for message in bare if message.kind in ANSWERED]
     way = Way(ip_address("10.99.0.1"), 50000, ip_address("10.99.0.2"), 3359)
-    octets = [encode(one) for one in (*bare, *full, *replies)]
+    octets = [encode(reply) for reply in (*bare, *full, *replies)]
     return [*octets, *(sign(octet, way, FlowKey(1, b"correct horse battery")) for octet in octets), b"backup.nas\0"]
 
 

@@ -24,7 +24,7 @@ RUNS = int(os.environ.get("FUZZ_RUNS", "20000"))
 
 def run(command: list[str], directory: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    crashes = [one.read_bytes().hex() for one in directory.glob("crash-*")]
+    crashes = [path.read_bytes().hex() for path in directory.glob("crash-*")]
     assert done.returncode == 0, f"{crashes}\n{done.stderr[-4000:]}"
 
 
@@ -76,5 +76,5 @@ def test_every_decoder_of_the_codec_is_a_target() -> None:
     }
     source = Path(inspect.getfile(try_all)).read_text()
 
-    missing = sorted(one.__name__ for one in classes if f"{one.__name__}.decode" not in source)
+    missing = sorted(class_.__name__ for class_ in classes if f"{class_.__name__}.decode" not in source)
     assert missing == []

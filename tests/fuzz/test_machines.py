@@ -87,7 +87,7 @@ class AnyNode(RuleBasedStateMachine):
 
     @rule(bits=st.integers(1, 32), is_positive=st.booleans(), source=addresses, ttl_min=st.sampled_from([0, 1, 1440]))
     def answer(self, bits: int, is_positive: bool, source: IpAddress, ttl_min: int) -> None:
-        asked = [one for one in self.sent if one.payload and one.payload[0] >> 4 == 8]
+        asked = [effect for effect in self.sent if effect.payload and effect.payload[0] >> 4 == 8]
         if not asked:
             return
         request = request_in(asked[-1])

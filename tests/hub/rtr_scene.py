@@ -84,4 +84,7 @@ class Scene:
 
     def places(self, prefix: EidPrefix = EID) -> list[tuple[str, int, int, int]]:
         found = self.rtr.entries.get(prefix)
-        return [(str(one.address), one.port, one.priority, one.weight) for one in (found.usable() if found else ())]
+        return [
+            (str(binding.address), binding.port, binding.priority, binding.weight)
+            for binding in (found.usable() if found else ())
+        ]

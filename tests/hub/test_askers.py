@@ -21,7 +21,7 @@ NODE = bytes([7]) * 16
 
 def told(effects: object) -> list[tuple[str, EidPrefix | None]]:
     """Who is solicited about what."""
-    messages = [(str(one.destination), decode_control(one.payload)) for one in sent(effects)]  # type: ignore[arg-type]
+    messages = [(str(effect.destination), decode_control(effect.payload)) for effect in sent(effects)]  # type: ignore[arg-type]
     return [(where, solicited(one)) for where, one in messages if isinstance(one, MapRequest) and one.is_smr]
 
 
@@ -118,8 +118,8 @@ def test_an_smr_goes_from_the_address_that_was_asked_and_wants_no_answer() -> No
     hub = hub_with("10.1.0.1/32")
     hub.on_datagram(ask("10.1.0.1/32"), 0.0)
 
-    [smr] = [one for one in sent(hub.on_datagram(xtr("192.0.2.5").register("10.1.0.1/32"), 1.0))
-             if str(one.destination) == PEER]  # fmt: skip
+    [smr] = [effect for effect in sent(hub.on_datagram(xtr("192.0.2.5").register("10.1.0.1/32"), 1.0))
+             if str(effect.destination) == PEER]  # fmt: skip
     message = decode_control(smr.payload)
 
     assert (smr.source, smr.port) == (HUB, 4342)
@@ -137,9 +137,9 @@ def test_one_that_comes_and_goes_all_the_time_is_told_of_at_most_once_in_three_s
     smrs: list[tuple[float, SendControl]] = []
 
     for tenth in range(100):
-        smrs += [(tenth / 10, one) for one in askers.on_changed(eid("10.1.0.1/32"), None, tenth / 10)]
+        smrs += [(tenth / 10, effect) for effect in askers.on_changed(eid("10.1.0.1/32"), None, tenth / 10)]
     while (at := askers.wake_at()) is not None:
-        smrs += [(at, one) for one in askers.on_timer(at)]
+        smrs += [(at, effect) for effect in askers.on_timer(at)]
 
     assert SMR_BURST <= len(smrs) <= SMR_BURST + 4
     assert smrs[-1][0] >= 9.9  # after the last change

@@ -26,7 +26,7 @@ def two() -> tuple[ControlPlane, Xtr, Xtr]:
 def notified(hub: ControlPlane, node: Xtr, what: str, now: float, **flags: bool) -> MappingRecord:
     """Registers; the record of the Map-Notify."""
     arrival = node.register(what, **flags)  # type: ignore[arg-type]
-    [answer] = [one for one in sent(hub.on_datagram(arrival, now)) if one.destination == node.address]
+    [answer] = [effect for effect in sent(hub.on_datagram(arrival, now)) if effect.destination == node.address]
     return MapNotify.decode(answer.payload).records[0]
 
 
@@ -207,9 +207,9 @@ def answers(hub: ControlPlane, node: Xtr, what: str, *times: float) -> list[Shar
     """What the node reads of another one in each Map-Notify; "silent" ones are left out."""
     found = []
     for now in times:
-        for one in sent(hub.on_datagram(node.register(what), now)):
-            if one.destination == node.address:
-                record = MapNotify.decode(one.payload).records[0]
+        for effect in sent(hub.on_datagram(node.register(what), now)):
+            if effect.destination == node.address:
+                record = MapNotify.decode(effect.payload).records[0]
                 found.append(sharing(record, [Locator(node.address)]))
     return found
 
@@ -234,7 +234,7 @@ def test_registers_that_come_late_after_a_move_are_no_second_machine() -> None:
     moved = xtr("192.0.2.9", xtr_id=FIRST, nonces=old.nonces)
     answers(hub, moved, "10.1.0.1/32", 0.0)
 
-    told = [effect for one in late for effect in sent(hub.on_datagram(one, 0.5))]
+    told = [effect for arrival in late for effect in sent(hub.on_datagram(arrival, 0.5))]
 
     assert told == []
 

@@ -95,8 +95,8 @@ class Tree:
     def _sent(self, sender: IpAddress, effects: Iterable[object]) -> list[Arrival]:
         sent = [effect for effect in effects if isinstance(effect, SendControl)]
         if sender == RESOLVER:
-            self.asked += [one.destination for one in sent if one.destination in self.hubs]
-        return [Arrival(one.payload, one.source or sender, 4342, one.destination) for one in sent]
+            self.asked += [effect.destination for effect in sent if effect.destination in self.hubs]
+        return [Arrival(effect.payload, effect.source or sender, 4342, effect.destination) for effect in sent]
 
 
 def tree(*, registers: bool = True, peers: tuple[IpAddress, ...] = ()) -> Tree:
@@ -369,7 +369,7 @@ def test_a_hole_that_does_not_hold_what_was_asked_is_no_answer() -> None:
 
     again = one.on_map_referral(with_nonce(wrong, nonce), ROOT, 0.1)
 
-    assert [type(each) for each in again] == [SendControl]
+    assert [type(effect) for effect in again] == [SendControl]
     assert (one.counters["ddt_prefix"], len(one.cache)) == (1, 0)
 
 

@@ -34,8 +34,8 @@ def test_a_port_that_nobody_listens_on_is_heard_of_and_the_next_datagram_is_not_
         received: asyncio.Queue[Received] = asyncio.Queue()
         sender = ControlPort(lambda _: None, addresses=[ip_address(here)], port=0, on_unreachable=errors.put_nowait)
         other = ControlPort(received.put_nowait, addresses=[ip_address(here)], port=0)
-        for one in (sender, other):
-            one.open()
+        for control_port in (sender, other):
+            control_port.open()
         other.start(asyncio.get_running_loop())
         try:
             port = closed_port(here)

@@ -289,8 +289,8 @@ def test_the_file_gives_back_what_was_written_and_is_for_its_owner_alone(tmp_pat
     _, invitation = hub.invite("laptop", 2.0)
     joined = hub.ask(node(invitation).question, 3.0).kept
     assert joined is not None
-    for one in (pending, joined):
-        store.put(one)
+    for invited_site in (pending, joined):
+        store.put(invited_site)
     store.close()
 
     again = SiteStore(path)

@@ -78,7 +78,7 @@ def genuine(one: SendControl, hmac_id: int = 2, kdf_id: int = 2) -> tuple[MapRep
 
 
 def vouched(eids: EidAuthentication) -> list[str]:
-    return [f"{one.eid}/{one.mask_len}" for one in eids.eids]
+    return [f"{authorized_eid.eid}/{authorized_eid.mask_len}" for authorized_eid in eids.eids]
 
 
 def test_a_proxy_reply_is_vouched_for_and_signed_by_the_map_server() -> None:

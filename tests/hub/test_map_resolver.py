@@ -289,8 +289,8 @@ def test_the_hub_is_no_mirror_towards_one_who_did_not_ask() -> None:
     for number in range(20_000):
         asker = str(ip_address(0x0B000000 + number % 5000))
         octets += sum(
-            len(one.payload)
-            for one in sent(hub.on_datagram(ask("10.9.0.1/32", itr="192.0.2.9", source=asker), number / 2000))
+            len(effect.payload)
+            for effect in sent(hub.on_datagram(ask("10.9.0.1/32", itr="192.0.2.9", source=asker), number / 2000))
         )
 
     assert octets <= (20 + 10 * 5 + 1) * 60
@@ -310,7 +310,7 @@ def test_large_answers_to_small_questions_have_an_end(is_registered: bool) -> No
     for number in range(5000):
         question = ask("10.1.0.0/32", itr=victim)
         asked += len(question.payload)
-        answered += sum(len(one.payload) for one in sent(hub.on_datagram(question, number / 500)))
+        answered += sum(len(effect.payload) for effect in sent(hub.on_datagram(question, number / 500)))
 
     assert answered - asked <= 60_000 + 10 * 10_000 + 4000
 

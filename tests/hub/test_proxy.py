@@ -182,8 +182,8 @@ def test_the_hubs_own_networks_are_denied_as_they_come_and_go() -> None:
 def test_a_change_of_our_addresses_reaches_all_entries_in_slices() -> None:
     proxy = started()
     eids = [EidPrefix.make(ip_address("10.1.0.0") + number, 32) for number in range(2 * SLICE + 1)]
-    for one in eids:
-        proxy.on_registration(RegistrationChanged(one, MappingRecord.of(one, [Locator(WIFI), Locator(LTE)])))
+    for prefix in eids:
+        proxy.on_registration(RegistrationChanged(prefix, MappingRecord.of(prefix, [Locator(WIFI), Locator(LTE)])))
 
     slices = [proxy.on_addresses([HUB, ip_address("2001:db8::1")])]
     while proxy.has_unsettled:

@@ -134,7 +134,10 @@ def test_an_rtr_that_nobody_named_is_in_the_log_and_so_is_the_next_mistake_of_th
     wrong_key = hub.on_datagram(xtr(str(NODE), key=Key(b"another")).register("10.1.0.1/32"), 3.0)
 
     whys = [
-        str(one.fields["why"]) for effects in (*told, unknown, wrong_key) for one in effects if isinstance(one, Event)
+        str(effect.fields["why"])
+        for effects in (*told, unknown, wrong_key)
+        for effect in effects
+        if isinstance(effect, Event)
     ]
     assert len(whys) == 3
     assert "rtrs" in whys[0]

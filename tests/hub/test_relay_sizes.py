@@ -61,9 +61,9 @@ def test_the_way_that_takes_less_is_told_to_the_datapath_and_told_again_when_tha
         if (at := found.wake_at()) is None:
             break
         now = at
-        for one in found.on_timer(now):
-            if isinstance(one, SendControl) and len(one.payload) + 28 <= 1400:
-                answer = MapReply(int.from_bytes(one.payload[4:12]), (), is_probe=True).encode()
+        for effect in found.on_timer(now):
+            if isinstance(effect, SendControl) and len(effect.payload) + 28 <= 1400:
+                answer = MapReply(int.from_bytes(effect.payload[4:12]), (), is_probe=True).encode()
                 assert found.is_answer(answer)
                 found.on_answer(answer, now)
 

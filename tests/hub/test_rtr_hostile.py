@@ -61,7 +61,7 @@ def register(
 
 def places(plane: ControlPlane, prefix: EidPrefix = NODE) -> list[tuple[str, int]]:
     found = plane.traversal.rtr.entries.get(prefix)
-    return [(str(one.address), one.port) for one in (found.usable() if found else ())]
+    return [(str(binding.address), binding.port) for binding in (found.usable() if found else ())]
 
 
 def forged_notify(register: Arrival, server: IpAddress) -> Arrival:
@@ -142,7 +142,7 @@ def test_junk_with_the_address_of_a_nat_keeps_no_node_of_this_hub_out(per_s: int
         for number in range(per_s):
             plane.on_datagram(replace(junk, source_port=number % 60000 + 1), second + number / per_s)
         effects = plane.on_datagram(register(), second + 0.999)
-        assert [one for one in sent(effects) if (one.destination, one.port) == (NAT, 20001)]
+        assert [effect for effect in sent(effects) if (effect.destination, effect.port) == (NAT, 20001)]
 
     assert len(plane.traversal.rtr._pending) == 0
 
@@ -157,7 +157,7 @@ def smr(prefix: str, source: IpAddress = EVIL) -> Arrival:
 
 
 def questions(effects: Iterable[object]) -> int:
-    return sum(one.destination == ELSEWHERE for one in sent(effects))
+    return sum(effect.destination == ELSEWHERE for effect in sent(effects))
 
 
 def relay_elsewhere(learned: str = "10.2.0.0/16") -> ControlPlane:

@@ -81,10 +81,10 @@ def punch(plane: ControlPlane, name: bytes = HOST, port: int = 20001, now: float
 
 def places(effects: list[PlaneEffect]) -> list[tuple[str, int, int]]:
     return [
-        (str(one.address), one.port, one.source_port)
+        (str(binding.address), binding.port, binding.source_port)
         for effect in effects
         if isinstance(effect, InstallRelay)
-        for one in effect.bindings
+        for binding in effect.bindings
     ]
 
 
@@ -266,9 +266,9 @@ def test_an_rtr_asks_a_map_server_elsewhere_and_forwards_by_what_it_is_shown() -
     plane = hub(MapServerLink(FAR_SERVER))
     punch(plane)
     (asked,) = [
-        one
-        for one in plane.traversal.on_miss(ip_address("10.1.0.9"), EID.address, 0, 1.0)
-        if isinstance(one, SendControl)
+        effect
+        for effect in plane.traversal.on_miss(ip_address("10.1.0.9"), EID.address, 0, 1.0)
+        if isinstance(effect, SendControl)
     ]
     question = MapRequest.decode(EncapsulatedControl.decode(asked.payload).message)
     record = MappingRecord.of(EID, (named(NAT, HOST + b"@tp-9"),), ttl_min=10)

@@ -170,7 +170,7 @@ def test_a_node_whose_data_overtakes_its_register_is_asked_about_a_moment_later_
         told = plane.traversal.on_stranger(
             Stranger(ip_address("10.1.0.1"), 0, there, 50000 + number, HUB), 1.0 + number / 1000
         )
-        assert not [one for one in told if isinstance(one, SendControl)]
+        assert not [effect for effect in told if isinstance(effect, SendControl)]
 
     early = plane.on_timer(1.04)
     due = plane.on_timer(1.05)
@@ -201,7 +201,7 @@ def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_an
     effects = plane.on_datagram(unsummed(asked), 0.0)
 
     relayed = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
-    assert [EncapsulatedControl.decode(each.payload).has_checksum for each in relayed] == [True]
+    assert [EncapsulatedControl.decode(effect.payload).has_checksum for effect in relayed] == [True]
     assert plane.counters["rx_ecm_unsummed"] == 1
 
 

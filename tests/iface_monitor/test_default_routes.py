@@ -45,7 +45,7 @@ def test_a_replacing_route_takes_the_place_of_those_with_its_metric() -> None:
 
     held.on_added([SECOND], is_replacing=True)
 
-    assert {(str(each.gateway), each.metric) for each in held} == {("fe80::2", 1024), ("fe80::1", 2048)}
+    assert {(str(candidate.gateway), candidate.metric) for candidate in held} == {("fe80::2", 1024), ("fe80::1", 2048)}
 
 
 def test_one_next_hop_of_several_can_go() -> None:
@@ -63,4 +63,4 @@ def test_an_interface_that_goes_down_takes_its_routes_with_it_without_an_event_f
 
     held.on_link_down(2)
 
-    assert [each.ifindex for each in held] == [3]
+    assert [candidate.ifindex for candidate in held] == [3]

@@ -95,7 +95,7 @@ def test_a_gateway_that_answers_late_is_asked_again_and_changes_the_network_then
         return asked
 
     assert asyncio.run(watch()) == [False]
-    assert [dict(one.networks).get("wlan0", Network()).gateways for one in told] == [
+    assert [dict(meaning.networks).get("wlan0", Network()).gateways for meaning in told] == [
         frozenset({"52:54:00:12:34:56"}),
         frozenset(),
     ]

@@ -159,7 +159,7 @@ def test_default_routes_and_halves_are_read_from_proc_net_route() -> None:
 
     found = proc_net.parse_route(text, {"eth0": 2, "tun0": 3})
 
-    assert [(each.part, each.ifindex, each.gateway, each.metric) for each in found] == [
+    assert [(candidate.part, candidate.ifindex, candidate.gateway, candidate.metric) for candidate in found] == [
         (WHOLE, 2, IPv4Address("192.0.2.1"), 100),
         (LOW_HALF, 3, None, 0),
         (HIGH_HALF, 3, None, 0),
@@ -175,7 +175,9 @@ def test_the_unreachable_default_route_of_ipv6_is_none() -> None:
 
     found = proc_net.parse_ipv6_route(text, {"eth0": 2, "lo": 1})
 
-    assert [(each.ifindex, each.gateway, each.metric) for each in found] == [(2, IPv6Address("2001:db8::1"), 1024)]
+    assert [(candidate.ifindex, candidate.gateway, candidate.metric) for candidate in found] == [
+        (2, IPv6Address("2001:db8::1"), 1024)
+    ]
 
 
 def test_flags_of_ipv6_addresses_are_read_from_proc_net_if_inet6() -> None:

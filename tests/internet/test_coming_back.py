@@ -146,7 +146,7 @@ def test_a_site_that_is_removed_is_refused_by_its_peers_at_once() -> None:
     found = a.table.lookup(b.eid)
     assert found is not None
     assert found[1].disposition == "DROP"
-    assert ip("198.51.100.2") not in {one.address for one in found[1].locators}
+    assert ip("198.51.100.2") not in {usable_locator.address for usable_locator in found[1].locators}
 
 
 def test_a_node_whose_site_was_removed_asks_at_once_and_is_refused() -> None:

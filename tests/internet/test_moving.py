@@ -97,12 +97,12 @@ def test_a_hub_that_was_away_gets_every_registration_back() -> None:
     lab = build(nodes=3)
     lab.hubs[0].is_up = False
     lab.world.run(400.0)
-    assert [one.state for node in lab.nodes for one in node.node.registrations] == [State.LOST] * 3
+    assert [registration.state for node in lab.nodes for registration in node.node.registrations] == [State.LOST] * 3
 
     lab.hubs[0].is_up = True
     lab.world.run(61.0)
 
-    assert all(one.is_confirmed for node in lab.nodes for one in node.node.registrations)
+    assert all(registration.is_confirmed for node in lab.nodes for registration in node.node.registrations)
 
 
 def test_a_second_hub_answers_when_the_first_is_silent() -> None:

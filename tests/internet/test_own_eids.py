@@ -35,7 +35,10 @@ def test_a_peer_sends_to_each_eid_by_the_priorities_of_that_eid(proxied: bool) -
             world.run(1.0)
         found = peer.table.lookup(eid.address)
         assert found is not None
-        return [(one.address, one.priority, one.weight) for one in found[1].locators]
+        return [
+            (usable_locator.address, usable_locator.priority, usable_locator.weight)
+            for usable_locator in found[1].locators
+        ]
 
     assert sends_to(TWO[0]) == [(CABLE, 1, 100), (RADIO, 2, 100)]
     assert sends_to(TWO[1]) == [(RADIO, 2, 100), (CABLE, 7, 30)]

@@ -28,7 +28,7 @@ def taken(peer: NodeHost, mover: NodeHost) -> tuple[IpAddress, ...]:
     """Where the peer takes the mover's data from."""
     found = peer.table.lookup(mover.eid)
     assert found is not None
-    return (*(one.address for one in found[1].locators), *found[1].sources)
+    return (*(usable_locator.address for usable_locator in found[1].locators), *found[1].sources)
 
 
 def smr_of(mover: NodeHost) -> SendControl:
@@ -47,7 +47,7 @@ def test_data_from_where_it_is_now_is_taken_when_its_smr_is_here() -> None:
     found = peer.table.lookup(mover.eid)
     assert found is not None
     assert found[1].sources == (NEW,)
-    assert NEW not in [one.address for one in found[1].locators]  # nothing is sent there yet
+    assert NEW not in [usable_locator.address for usable_locator in found[1].locators]  # nothing is sent there yet
 
 
 def test_once_the_mapping_system_has_told_it_stands_in_the_mapping_alone() -> None:

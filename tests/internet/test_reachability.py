@@ -29,7 +29,7 @@ def talking(seed: int = 0, weather: Weather = FAIR, probing: ProbeConfig = PROBI
 def used(node: NodeHost, peer: NodeHost) -> list[IpAddress]:
     found = node.table.lookup(peer.eid)
     assert found is not None
-    return [one.address for one in found[1].locators]
+    return [usable_locator.address for usable_locator in found[1].locators]
 
 
 def is_probe(effect: SendControl) -> bool:

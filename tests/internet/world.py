@@ -253,8 +253,8 @@ class Lab:
         self.chat(1.0)
         self.world.run(0.5)
         self.world.weather = weather
-        wanted = {(id(one), other.eid) for one in self.nodes for other in self.nodes if one is not other}
-        heard = {(id(one), source) for one in self.nodes for at, source in one.received if at >= start}
+        wanted = {(id(node), other.eid) for node in self.nodes for other in self.nodes if node is not other}
+        heard = {(id(node), source) for node in self.nodes for at, source in node.received if at >= start}
         return heard == wanted
 
 

@@ -133,8 +133,8 @@ dbus: no
         return json.loads(self[host].run(*line))
 
     def check(self) -> None:
-        for one in self.running.values():
-            one.check()
+        for daemon in self.running.values():
+            daemon.check()
 
     def stop(self, name: str) -> None:
         """End one program, as its operator would, or as a crash of somebody else's program."""
@@ -200,7 +200,7 @@ dbus: no
                     return
             except OSError:  # the EID is no address of the host yet
                 time.sleep(0.1)
-        logs = "\n".join(one.log_tail() for one in self.running.values())
+        logs = "\n".join(daemon.log_tail() for daemon in self.running.values())
         raise AssertionError(f"{to} never answered {source} within {patience_s} s\n{logs}")
 
     def stream_through_a_loss(self, kind: str, source: str, to: str) -> StreamResult:

@@ -172,8 +172,8 @@ class ForeignNode:
             if record
             else []
         )
-        places = [one.ip for one in sorted(locators, key=lambda one: one.priority) if one.ip is not None]
-        place = next((one for one in places if one.version == 4), None)
+        places = [locator.ip for locator in sorted(locators, key=lambda one: one.priority) if locator.ip is not None]
+        place = next((address for address in places if address.version == 4), None)
         if place is None:
             self._ask(destination, now)
             return

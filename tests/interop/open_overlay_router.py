@@ -140,12 +140,12 @@ class Meeting:
         self.running.append(Daemon(name, self.lab[host], command(str(path)), self.directory / f"{name}.log"))
 
     def stop(self, name: str) -> None:
-        one = next(each for each in self.running if each.name == name)
+        one = next(daemon for daemon in self.running if daemon.name == name)
         self.running.remove(one)
         one.stop()
 
     def log_of(self, name: str) -> str:
-        return next(each for each in self.running if each.name == name).log_text()
+        return next(daemon for daemon in self.running if daemon.name == name).log_text()
 
     def start_theirs(self, host: str, name: str, configuration: str) -> None:
         self.start(host, name, configuration, lambda path: [OOR, "-f", path])
@@ -163,8 +163,8 @@ class Meeting:
         """True as soon as one ping is answered; the first seconds go into registering."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            for each in self.running:
-                each.check()
+            for daemon in self.running:
+                daemon.check()
             ping = f"ping -n -c 1 -W 1 -I {source} {destination} >/dev/null && echo yes || echo no"
             if self.lab[host].run("sh", "-c", ping).strip() == "yes":
                 return True

@@ -96,7 +96,7 @@ lisp map-cache {{
 
 
 def their_configuration(commands: str, *enabled: str) -> str:
-    switches = "".join(f"    {one} = {'yes' if one in enabled else 'no'}\n" for one in _PARTS)
+    switches = "".join(f"    {part} = {'yes' if part in enabled else 'no'}\n" for part in _PARTS)
     account = "lisp user-account {\n    username = root\n    password = lab\n    super-user = yes\n}\n"
     head = "# lispers.net lisp.config file, last changed: never\n"
     return f"{head}{_RULE}\nlisp enable {{\n{switches}}}\n{account}{commands}{_RULE}#\n"
@@ -157,8 +157,8 @@ class Meeting:
         """True as soon as three pings in a row are answered."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            for each in self.running:
-                each.check()
+            for daemon in self.running:
+                daemon.check()
             with contextlib.suppress(OSError):  # the EID is no address of the host yet
                 if ping(self.lab[host], EIDS[other], EIDS[host], count=3).lost == 0:
                     return True

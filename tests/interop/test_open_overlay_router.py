@@ -48,8 +48,8 @@ state-file: none
 def meeting(build_lab: Callable[[Topology], Lab], tmp_path: Path) -> Iterator[Meeting]:
     made = Meeting(build_lab(TOPOLOGY), tmp_path)
     yield made
-    for each in reversed(made.running):
-        each.stop()
+    for daemon in reversed(made.running):
+        daemon.stop()
 
 
 def test_our_node_with_their_map_server_and_their_node(meeting: Meeting) -> None:

@@ -37,8 +37,8 @@ RTR = TOPOLOGY.address("rtr", "eth0")
 def meeting(build_lab: Callable[[Topology], Lab], tmp_path: Path) -> Iterator[Meeting]:
     made = Meeting(build_lab(TOPOLOGY), tmp_path)
     yield made
-    for each in reversed(made.running):
-        each.stop()
+    for daemon in reversed(made.running):
+        daemon.stop()
 
 
 @pytest.fixture

@@ -46,7 +46,11 @@ def test_the_nonce_is_found_wherever_the_message_is(message: bytes) -> None:
 
 
 def test_registers_and_questions_leave_from_their_own_sockets() -> None:
-    assert [_is_register(one) for one in (register(7, 99), relayed(7, 99), request(7, 99, ITR))] == [True, True, False]
+    assert [_is_register(datagram) for datagram in (register(7, 99), relayed(7, 99), request(7, 99, ITR))] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_an_answer_that_did_not_come_is_the_slowest_of_all() -> None:

@@ -50,7 +50,11 @@ def test_every_address_of_every_uplink_is_a_locator() -> None:
         [uplink("wlan0", str(V4), str(V6)), uplink("lte0", "198.51.100.2", ifindex=3)], FILE
     )
 
-    assert [(str(one.address), one.ifindex) for one in found] == [(str(V4), 2), (str(V6), 2), ("198.51.100.2", 3)]
+    assert [(str(locator.address), locator.ifindex) for locator in found] == [
+        (str(V4), 2),
+        (str(V6), 2),
+        ("198.51.100.2", 3),
+    ]
 
 
 def test_of_several_addresses_of_a_family_the_first_has_the_weight_of_its_uplink_in_every_mapping() -> None:
@@ -60,8 +64,8 @@ def test_of_several_addresses_of_a_family_the_first_has_the_weight_of_its_uplink
 
     found = assembly.local_locators([uplink("wlan0", *own), uplink("lte0", "198.51.100.2", ifindex=3)], file)
 
-    assert [one.weight for one in found] == [100, 0, 100, 0, 100]
-    assert [one.told_for(special).weight for one in found] == [40, 0, 40, 0, 40]
+    assert [locator.weight for locator in found] == [100, 0, 100, 0, 100]
+    assert [locator.told_for(special).weight for locator in found] == [40, 0, 40, 0, 40]
 
 
 def test_a_locator_carries_what_it_counts_for_an_eid_that_wants_it_otherwise() -> None:

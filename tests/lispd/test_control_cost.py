@@ -77,7 +77,9 @@ def test_what_is_older_than_an_hour_does_not_count() -> None:
 def test_the_battery_profile_says_how_much_later_a_dead_path_is_noticed() -> None:
     usual, battery = ProbeConfig(), PROFILES["battery"]
 
-    longest = [longest_unnoticed_s(one) for one in (usual, ProbeConfig(interval_s=battery.probe_interval_s))]
+    longest = [
+        longest_unnoticed_s(probe_config) for probe_config in (usual, ProbeConfig(interval_s=battery.probe_interval_s))
+    ]
 
     assert longest == [39.5, 152.0]
     assert battery.register_interval_s < 180  # RFC 9301, 8.2: what a Map-Server forgets after

@@ -103,11 +103,11 @@ def test_rules_that_must_not_cost_believe_the_user_or_else_network_manager(
     file = file_with(wishes, uplinks)
     found = assembly.steering_uplinks(file, STATE.uplinks(assembly.uplink_policy(file, METERED)), METERED)
 
-    assert {each.name: each.is_metered for each in found} == {"wlan0": False, "wwan0": expected}
+    assert {uplink.name: uplink.is_metered for uplink in found} == {"wlan0": False, "wwan0": expected}
 
 
 def test_the_reasons_of_a_move_are_the_sentences_of_network_manager() -> None:
-    before, now = (assembly.uplink_policy(file_with(), each) for each in (Meaning(), LEAVING))
+    before, now = (assembly.uplink_policy(file_with(), meaning) for meaning in (Meaning(), LEAVING))
 
     delta = diff(STATE, STATE, now, before, ["wwan0: deactivating (the user said so)"])
 

@@ -245,7 +245,7 @@ def test_a_hub_has_the_same_choice_and_secrets_of_its_own(tmp_path: Path) -> Non
     hub = load_hub(path)
 
     assert hub.security.lisp_sec == "require"
-    assert [(one.octets, one.key_id) for one in hub.to_sites()[0].resolver_secrets] == [(b"own", 7)]
+    assert [(secret.octets, secret.key_id) for secret in hub.to_sites()[0].resolver_secrets] == [(b"own", 7)]
     (remote,) = hub.to_remotes()
     assert remote.secret is not None
     assert (remote.secret.octets, remote.secret.key_id) == (b"shared", 3)

@@ -42,7 +42,7 @@ def test_every_view_shows_what_is_so(world: World, pair: tuple[Node, Node]) -> N
     hub, rloc, theirs = world.address("hub"), world.address("a", "wlan0"), world.address("b", "wlan0")
 
     status, cache, database = a.ctl("status"), a.ctl("map-cache"), a.ctl("database")
-    spent = [(one["uplink"], one["purpose"]) for one in a.ctl("energy")["costs"]]
+    spent = [(cost["uplink"], cost["purpose"]) for cost in a.ctl("energy")["costs"]]
     counters, uplinks, version = a.ctl("counters"), a.ctl("uplinks"), a.ctl("version")
     known, own, unknown = (a.ctl("lookup", eid) for eid in ("10.1.0.2", "10.1.0.1", "10.1.0.77"))
 
@@ -64,7 +64,7 @@ def test_every_view_shows_what_is_so(world: World, pair: tuple[Node, Node]) -> N
     assert entry["locators"][0]["address"] == theirs
     assert 0 < entry["expires_in_s"] <= 600
     assert [one["prefix"] for one in database] == list(A.prefixes)
-    assert {one["interface"] for one in database[0]["locators"]} == {"wlan0", "lte0"}
+    assert {locator["interface"] for locator in database[0]["locators"]} == {"wlan0", "lte0"}
     assert set(counters) == {"control", "control-socket", "datapath"}
     assert counters["control"]["tx_map_register"] >= 2
     assert [(uplink["name"], uplink["is_used"]) for uplink in uplinks] == [("wlan0", True), ("lte0", True)]

@@ -36,7 +36,9 @@ def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_i
         status = node.wait_until(lambda status: "no-answer" in keys(status), "a problem")
         shown = node.say("status")
         silent.setblocking(False)
-        arrived = [MapRegister.decode(each) for each in waiting(silent) if each[0] >> 4 == MessageType.MAP_REGISTER]
+        arrived = [
+            MapRegister.decode(datagram) for datagram in waiting(silent) if datagram[0] >> 4 == MessageType.MAP_REGISTER
+        ]
 
     found = status["eids"][0]["registrations"][0]
     assert found["state"] == "registering"
@@ -97,7 +99,7 @@ def test_a_host_without_a_map_server_and_an_address_of_nobody_are_told_apart(wor
 
     status = node.wait_until(lambda status: sorted(keys(status)) == ["nobody-listens", "unreachable"], "both found out")
 
-    assert {one["subject"] for one in status["problems"] if one["severity"] != "notice"} == {host, nobody}
+    assert {problem["subject"] for problem in status["problems"] if problem["severity"] != "notice"} == {host, nobody}
 
 
 def test_a_firewall_of_ones_own_is_named(world: World) -> None:

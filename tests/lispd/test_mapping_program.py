@@ -65,7 +65,7 @@ def test_a_flat_file_is_all_the_mapping_system_that_two_nodes_need(town: Town) -
     ]
 
     assert lost == [0, 0], "not even the first packet"
-    entries = {one["prefix"]: one["source"] for one in town.a.ctl("map-cache")["entries"]}
+    entries = {entry["prefix"]: entry["source"] for entry in town.a.ctl("map-cache")["entries"]}
     assert entries == dict.fromkeys(B.prefixes, "program")
     assert "map-servers" not in town.a.path.read_text()
     status = town.a.status()

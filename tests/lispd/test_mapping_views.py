@@ -45,7 +45,7 @@ class Table(MappingViews):
         return self.mapping_add(prefix, rlocs, params, is_change=change)
 
     def sources(self) -> dict[str, str]:
-        return {one.prefix: one.source for page in self.mapping_dump().pages for one in page}  # type: ignore[attr-defined]
+        return {value.prefix: value.source for page in self.mapping_dump().pages for value in page}  # type: ignore[attr-defined]
 
 
 def errno_of(caught: pytest.ExceptionInfo[ApiError]) -> str | None:
@@ -59,7 +59,7 @@ def test_a_mapping_that_is_added_is_in_use_at_once_and_has_no_end() -> None:
 
     assert done.mapping is not None
     assert (done.mapping.source, done.mapping.expires_in_s) == ("static", None)
-    assert [one.prefix for one in only(table.parts.effects, InstallMapping)] == [PEER]
+    assert [effect.prefix for effect in only(table.parts.effects, InstallMapping)] == [PEER]
     entry = table.node.map_cache.get(PEER)
     assert entry is not None
     assert entry.expires_at is None
@@ -105,7 +105,7 @@ def test_the_word_of_a_program_gives_way_to_others_instead() -> None:
 
     assert len(table.node.map_cache) == 16
     assert table.node.map_cache.get(EidPrefix.parse("10.2.39.0/24")) is not None
-    evicted = [one for one in only(table.parts.effects, MappingChanged) if one.what == "delete"]
+    evicted = [effect for effect in only(table.parts.effects, MappingChanged) if effect.what == "delete"]
     assert len(evicted) == 24
 
 
@@ -270,7 +270,9 @@ def test_without_a_map_resolver_a_program_is_asked_each_second_and_packets_wait_
 
     asked = only(table.parts.effects, MappingWanted)
 
-    assert [(str(one.asked), one.why, one.tries) for one in asked] == [("10.2.0.7/32", "miss", n) for n in (1, 2, 3, 4)]
+    assert [(str(effect.asked), effect.why, effect.tries) for effect in asked] == [
+        ("10.2.0.7/32", "miss", n) for n in (1, 2, 3, 4)
+    ]
     assert only(table.parts.effects, DropPending) == []
 
 
@@ -291,7 +293,7 @@ def test_a_program_that_says_nothing_for_ten_seconds_has_packets_refused_and_may
         table.parts.clock += 1.0
         table.parts.perform(table.node.on_timer(table.parts.clock))
 
-    assert [one.reason for one in only(table.parts.effects, DropPending)] == ["unanswered"]
+    assert [effect.reason for effect in only(table.parts.effects, DropPending)] == ["unanswered"]
     table.add(EidPrefix.parse("10.2.0.7/32"), is_static=False)
     assert table.sources()["10.2.0.7/32"] == "program"
 
@@ -304,7 +306,9 @@ def test_a_mapping_of_a_program_that_is_in_use_is_asked_for_again_before_it_ends
 
     table.parts.perform(table.node.on_timer(table.parts.clock))
 
-    assert [(str(one.asked), one.why) for one in only(table.parts.effects, MappingWanted)] == [(str(PEER), "refresh")]
+    assert [(str(effect.asked), effect.why) for effect in only(table.parts.effects, MappingWanted)] == [
+        (str(PEER), "refresh")
+    ]
 
 
 def test_a_node_that_asks_no_program_fails_at_once_without_a_map_resolver() -> None:
@@ -315,5 +319,5 @@ def test_a_node_that_asks_no_program_fails_at_once_without_a_map_resolver() -> N
 
     table.parts.miss("10.3.0.7")
 
-    assert [one.reason for one in only(table.parts.effects, DropPending)] == ["no-map-resolver"]
+    assert [effect.reason for effect in only(table.parts.effects, DropPending)] == ["no-map-resolver"]
     assert only(table.parts.effects, MappingWanted) == []

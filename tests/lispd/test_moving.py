@@ -24,7 +24,9 @@ def test_an_interface_that_is_deleted_in_the_middle_of_a_stream_costs_a_moment_a
         time.sleep(0.5)
         world["a"].run("ip", "link", "delete", "wlan0")
         deleted_at = time.monotonic()
-        a.wait_until(lambda status: [one["interface"] for one in status["locators"]] == ["lte0", "lte0"], "on lte0")
+        a.wait_until(
+            lambda status: [locator["interface"] for locator in status["locators"]] == ["lte0", "lte0"], "on lte0"
+        )
         time.sleep(1.0)
         out, back = probes.finish()
         result = stream.finish()

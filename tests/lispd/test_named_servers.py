@@ -29,8 +29,8 @@ def answer(question: bytes, addresses: list[str]) -> bytes:
     """What a DNS server says to a question with one name in it (RFC 1035, 4)."""
     end = question.index(b"\0", 12) + 5
     (kind,) = struct.unpack_from("!H", question, end - 4)
-    found = [one.packed for one in map(ip_address, addresses) if one.version == TYPES.get(kind)]
-    records = [struct.pack("!HHHIH", 0xC00C, kind, 1, TTL_S, len(one)) + one for one in found]
+    found = [address.packed for address in map(ip_address, addresses) if address.version == TYPES.get(kind)]
+    records = [struct.pack("!HHHIH", 0xC00C, kind, 1, TTL_S, len(datagram)) + datagram for datagram in found]
     return question[:2] + struct.pack("!5H", 0x8180, 1, len(records), 0, 0) + question[12:end] + b"".join(records)
 
 
@@ -84,7 +84,7 @@ class Resolved(Namespace):
 def servers(node: Node) -> list[str]:
     status = node.status()
     assert status is not None
-    return [one["map_server"] for one in status["eids"][0]["registrations"]]
+    return [registration["map_server"] for registration in status["eids"][0]["registrations"]]
 
 
 @pytest.mark.netns

@@ -52,7 +52,7 @@ class Shown(Daemon):
         self.names_wanted += any(isinstance(effect, NameResolved) for effect in effects)
 
     def peers(self) -> list[Peer]:
-        return [cast(Peer, one) for page in self.views.peers().pages for one in page]
+        return [cast(Peer, value) for page in self.views.peers().pages for value in page]
 
 
 def test_mappings_with_locators_are_peers_and_neither_negative_ones_nor_the_default() -> None:

@@ -88,7 +88,7 @@ def test_a_tcp_stream_goes_on_sealed_over_a_move(pair: tuple[World, Node, Node])
     with Capture(world["b"], "wlan0") as wire, TcpStream(a.party(), b.party()) as stream:
         wait_for(lambda: len(wire.packets) > 20, "a stream")
         world["a"].run("ip", "link", "set", "wlan0", "down")
-        a.wait_until(lambda status: [one["interface"] for one in status["locators"]] == ["lte0"], "on lte0")
+        a.wait_until(lambda status: [locator["interface"] for locator in status["locators"]] == ["lte0"], "on lte0")
         lte = world.lab.topology.address("a", "lte0", 4).packed
         wait_for(lambda: sum(packet[12:16] == lte for packet in wire.packets) > 20, "data by the other uplink")
         result = stream.finish()

@@ -27,7 +27,7 @@ def test_over_ipv6_alone_both_families_of_eids_register_resolve_and_survive_a_mo
     with world_of(city(versions=[6]), tmp_path) as world:
         world.start_hub()
         a, b = world.start_pair()
-        assert {":" in one["address"] for one in a.ctl("status")["locators"]} == {True}
+        assert {":" in locator["address"] for locator in a.ctl("status")["locators"]} == {True}
 
         with ProbeStream(a.party(4), b.party(4)) as old, TcpStream(a.party(6), b.party(6)) as stream:
             time.sleep(1.2)  # within a second of its first question for an EID-Prefix a node does not ask again
@@ -79,7 +79,7 @@ def test_through_an_uplink_of_1400_octets_large_packets_and_tcp_pass(world: Worl
         result = stream.finish()
 
     assert status["routing"]["mtu_bytes"] == 1400 - 56
-    assert next(one for one in status["uplinks"] if one["name"] == "wlan0")["mtu_bytes"] == 1400
+    assert next(uplink for uplink in status["uplinks"] if uplink["name"] == "wlan0")["mtu_bytes"] == 1400
     assert big == [True, True, True]
     assert result.is_alive, result
     assert result.sent > 50_000

@@ -94,7 +94,7 @@ def test_a_program_is_echoed_its_own_changes_unless_it_asks_not_to_be(daemon: Se
         quiet.flush()
 
         heard = [next(quiet).prefix]
-        told = [(one.type, one.prefix) for one in (next(loud) for _ in range(4))]
+        told = [(event.type, event.prefix) for event in (next(loud) for _ in range(4))]
 
         assert heard == ["10.3.0.0/16"]
         assert quiet.next_event(0) is None
@@ -222,7 +222,12 @@ def test_errors_are_exceptions_with_an_errno(daemon: Served) -> None:
             mappings.follow("misss")
 
         assert mappings.get("10.77.0.1") is None
-    assert [one.value.errno for one in (exists, twice, endless, strange)] == ["EEXIST", "EINVAL", "EINVAL", None]
+    assert [exception_info.value.errno for exception_info in (exists, twice, endless, strange)] == [
+        "EEXIST",
+        "EINVAL",
+        "EINVAL",
+        None,
+    ]
     assert "did you mean 'miss'?" in str(strange.value)
 
 

@@ -38,7 +38,7 @@ def marked(
     """The name of the uplink that a flow is marked for; "" for none, "nowhere"."""
     there = [up for up in UPLINKS if up.ifindex not in without]
     compiled = Policy(rules, **policy).compile(there)  # type: ignore[arg-type]
-    present = [one for one in known or figures() if one.ifindex not in without]
+    present = [figure for figure in known or figures() if figure.ifindex not in without]
     mark = FlowMarks().mark(compiled, wish, present, 0.0)
     return "nowhere" if mark == nowhere(compiled) else NAMES[mark] if mark else ""
 

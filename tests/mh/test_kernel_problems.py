@@ -28,4 +28,4 @@ def test_what_packets_do_not_need_is_a_notice() -> None:
 def test_what_all_packets_need_breaks_the_overlay() -> None:
     found = refusals([VITAL, (6, True, "no IPv6")], BOTH)
 
-    assert [one.severity for one in found] == [Severity.BROKEN, Severity.BROKEN]
+    assert [problem.severity for problem in found] == [Severity.BROKEN, Severity.BROKEN]

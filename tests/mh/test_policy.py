@@ -209,7 +209,7 @@ def test_a_rehearsal_says_which_flows_move_break_and_stay() -> None:
 
     told = list(rehearse(policy, ALL, (LTE,), [CALL, flow(uid=34), flow(uid=1)], default))
 
-    assert [(one.fate, one.before, one.after) for one in told] == [
+    assert [(rehearsed.fate, rehearsed.before, rehearsed.after) for rehearsed in told] == [
         (Fate.MOVES, ("cable0",), ("wwan0",)),
         (Fate.BREAKS, ("cable0",), ()),
         (Fate.STAYS, ("wwan0",), ("wwan0",)),

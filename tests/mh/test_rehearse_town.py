@@ -42,7 +42,7 @@ def told(here: Town, *words: str) -> dict[str, Any]:
     """What a rehearsal says of each flow, by its text."""
     answer = here.ctl("rehearse", *words)
     assert (answer["source"], answer["left_out"]) == ("conntrack", 0)
-    return {one["flow"]: one for one in answer["flows"]}
+    return {flow["flow"]: flow for flow in answer["flows"]}
 
 
 def test_a_rehearsal_foretells_for_every_flow_what_then_happens() -> None:

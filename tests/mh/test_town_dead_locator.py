@@ -25,7 +25,7 @@ WATCHED_S = 2 * TIMEOUT_S + 1.5 + QUIET_S
 @contextmanager
 def silent(here: Town, addresses: list[str]) -> Iterator[None]:
     """What goes to these addresses, and what comes from them, is lost at their gateway: no error tells of it."""
-    rules = [("-6" if ":" in one else "-4", way, one) for one in addresses for way in ("to", "from")]
+    rules = [("-6" if ":" in address else "-4", way, address) for address in addresses for way in ("to", "from")]
     for family, way, one in rules:
         here.lab["gw-office"].run("ip", family, "rule", "add", way, one, "blackhole")
     try:
@@ -45,8 +45,8 @@ def test_dead_locators_are_left_for_good_and_packets_take_the_living_one(extra: 
                 began_at = time.monotonic()
                 time.sleep(WATCHED_S)
                 sent = watch.since(began_at)
-        last_at = max(one.at for one in sent if str(one.rloc) in dead)
-        after = [one for one in sent if one.at > last_at]
+        last_at = max(sending.at for sending in sent if str(sending.rloc) in dead)
+        after = [sending for sending in sent if sending.at > last_at]
 
         round_trips = (last_at - began_at) / ROUND_TRIP_S
         sys.stdout.write(f"left after {round_trips:.2f} round trips of {ROUND_TRIP_S * 1000:.0f} ms\n")

@@ -60,7 +60,7 @@ class Place:
     async def tcp(self, *raw: bytes) -> list[bytes]:
         reader, writer = await asyncio.open_connection(str(HERE), self.port)
         try:
-            writer.writelines(len(one).to_bytes(2) + one for one in raw)
+            writer.writelines(len(datagram).to_bytes(2) + datagram for datagram in raw)
             async with asyncio.timeout(5.0):
                 return [await reader.readexactly(int.from_bytes(await reader.readexactly(2))) for _ in raw]
         finally:
@@ -229,8 +229,8 @@ def test_an_answer_that_is_too_long_for_udp_is_marked_so_that_tcp_is_tried() -> 
 
 @given(st.binary(max_size=300))
 def test_any_octets_are_a_question_an_error_or_nothing(raw: bytes) -> None:
-    for one in (raw, query("nas.lisp.home.arpa")[:12] + raw):
-        found = read_question(one)
+    for datagram in (raw, query("nas.lisp.home.arpa")[:12] + raw):
+        found = read_question(datagram)
         if isinstance(found, Question):
             answer = ZONE.question(found.name, found.kind) if found.refusal is None else Answer(found.refusal)
             assert write_answer(found, answer if isinstance(answer, Answer) else Answer(RCode.SERVFAIL))

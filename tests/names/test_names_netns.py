@@ -135,11 +135,11 @@ def test_peers_are_shown_by_name_with_their_way_and_packets(town: NameTown) -> N
     town.program("ping", "-4", "-c", "1", "-W", "5", "b")
 
     def reached() -> bool:
-        (peer,) = [one for one in town.lispctl("peers")["entries"] if one["eid"] == "10.1.0.2/32"]
+        (peer,) = [entry for entry in town.lispctl("peers")["entries"] if entry["eid"] == "10.1.0.2/32"]
         return peer["name"] == "b" and peer["rtt_ms"] is not None
 
     town.world.wait(reached, "the peer has a name and a round trip", 10)
-    (peer,) = [one for one in town.lispctl("peers")["entries"] if one["eid"] == "10.1.0.2/32"]
+    (peer,) = [entry for entry in town.lispctl("peers")["entries"] if entry["eid"] == "10.1.0.2/32"]
     assert (peer["way"], peer["uplink"], peer["remote"], peer["rtr"]) == ("direct", "eth0", "192.0.2.130", None)
     assert peer["packets_out"] >= 1
     assert peer["is_reachable"]

@@ -210,10 +210,10 @@ class RealResolved:
         return done.stdout + done.stderr
 
     def close(self) -> None:
-        for one in (self.server, self.resolved):
-            one.kill()
-            one.wait(10)
-            for pipe in (one.stdin, one.stdout):
+        for process in (self.server, self.resolved):
+            process.kill()
+            process.wait(10)
+            for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
                 pipe.close()
 

@@ -236,7 +236,7 @@ def test_a_probe_that_nobody_could_be_answered_is_counted(wrong: dict[str, objec
     probe = data(good, source=STRANGER, source_port=4341, outer_source=STRANGER, outer_source_port=4341)
 
     assert counted(one.on_data_control(replace(probe, **wrong), 1.0)) == ["rx_policy"]
-    (sent,) = [each for each in one.on_data_control(probe, 1.0) or [] if isinstance(each, SendFromDataPort)]
+    (sent,) = [effect for effect in one.on_data_control(probe, 1.0) or [] if isinstance(effect, SendFromDataPort)]
     assert (sent.destination, sent.port) == (STRANGER, 4341)
 
 
@@ -247,7 +247,7 @@ def test_many_probes_are_answered_in_part_and_without_the_short_way_none_is() ->
         one.on_data_control(data(notify(register)), 0.05)
         probe = data(good, source=STRANGER, source_port=4341, outer_source=STRANGER, outer_source_port=4341)
 
-        effects = [each for n in range(100) for each in one.on_data_control(probe, 1.0 + n / 1000) or []]
+        effects = [effect for n in range(100) for effect in one.on_data_control(probe, 1.0 + n / 1000) or []]
 
         answered = [effect for effect in effects if isinstance(effect, SendFromDataPort)]
         assert 0 < len(answered) < 10 if direct else answered == []

@@ -18,7 +18,7 @@ from tests.natt.world import RTR, RTR2, MapServerHost, NodeHost, RtrHost, locato
 def bare(node: NodeHost, since: float = 0.0) -> list[SendControl]:
     """The probes without a checksum that a node has sent."""
     sent = [one for at, one in node.sent if at >= since and isinstance(one, SendControl)]
-    return [one for one in sent if not one.has_checksum]
+    return [effect for effect in sent if not effect.has_checksum]
 
 
 def test_the_datapath_may_leave_checksums_out_once_the_rtr_has_answered_to_a_probe_without() -> None:
@@ -98,7 +98,7 @@ def test_another_rtr_is_asked_before_it_gets_packets_without_a_checksum() -> Non
 
     assert was_careful
     assert node.passes_zero
-    assert {one.destination for one in bare(node, start)} <= {RTR, RTR2}
+    assert {effect.destination for effect in bare(node, start)} <= {RTR, RTR2}
 
 
 def test_over_ipv6_nothing_is_asked_since_every_packet_has_a_checksum() -> None:

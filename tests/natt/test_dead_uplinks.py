@@ -40,7 +40,7 @@ def chat(world: World, node: NodeHost, peer: NodeHost, seconds: float) -> None:
 def places(rtr: RtrHost) -> list[str]:
     """Where the RTR would send to, best first."""
     found = rtr.rtr.entries.get(EID)
-    return [str(one.address) for one in found.usable()] if found else []
+    return [str(binding.address) for binding in found.usable()] if found else []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_dead_uplink_is_named_as_not_to_be_used_whatever_it_counted(priority: 
 
     record = server.record()
     assert record is not None
-    said = {one.ip: one for one in record.locators if isinstance(one, Locator)}
+    said = {candidate.ip: candidate for candidate in record.locators if isinstance(candidate, Locator)}
     assert said[FIRST.address].priority == NEVER
     assert (said[other.address].priority, said[other.address].weight) == (priority, weight)
 
@@ -95,7 +95,7 @@ def test_two_uplinks_with_one_address_are_two_bindings_with_the_weights_of_each(
     found = rtr.rtr.entries.get(EID)
 
     assert found is not None
-    assert sorted((str(each.address), each.weight) for each in found.usable()) == [
+    assert sorted((str(binding.address), binding.weight) for binding in found.usable()) == [
         ("203.0.113.20", 75),
         ("203.0.113.21", 25),
     ]

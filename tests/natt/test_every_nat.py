@@ -147,7 +147,7 @@ def test_an_rtr_that_dies_is_replaced_and_the_mapping_says_so() -> None:
     assert node.state == "relayed"
     record = server.record()
     assert record is not None
-    assert [one.address for one in record.locators if one.is_reachable] == [RTR2]
+    assert [candidate.address for candidate in record.locators if candidate.is_reachable] == [RTR2]
 
 
 def test_with_no_rtr_in_reach_the_node_says_so_goes_on_trying_and_is_there_when_one_comes_back() -> None:
@@ -224,7 +224,7 @@ def test_two_uplinks_that_register_at_once_do_not_take_each_other_out_of_the_rec
     for _ in range(200):
         world.run(0.001)
         found = rtr.rtr.entries.get(EID)
-        lists.append({str(one.rloc) for one in found.usable()} if found is not None else set())
+        lists.append({str(binding.rloc) for binding in found.usable()} if found is not None else set())
 
     assert all("192.168.1.2" in one for one in lists)
     first = next(place for place, one in enumerate(lists) if "10.9.9.9" in one)
@@ -243,11 +243,13 @@ def test_behind_nats_the_rtr_is_told_what_each_uplink_counts_for_this_eid() -> N
 
     found = rtr.rtr.entries.get(EID)
     assert found is not None
-    told = {str(one.rloc): (one.priority, one.weight) for one in found.usable()}
+    told = {str(binding.rloc): (binding.priority, binding.weight) for binding in found.usable()}
     assert told == {"192.168.1.2": (9, 7), "10.9.9.9": (4, 100)}
     record = server.record()
     assert record is not None
-    assert [(one.priority, one.weight) for one in record.locators if one.ip == RTR] == [(4, 100)]
+    assert [(candidate.priority, candidate.weight) for candidate in record.locators if candidate.ip == RTR] == [
+        (4, 100)
+    ]
 
 
 def test_an_rtr_that_restarts_empty_has_a_sending_node_back_at_once() -> None:
@@ -339,7 +341,7 @@ def test_an_uplink_without_a_nat_registers_itself_and_sends_no_keepalive() -> No
 
     assert node.state == "direct"
     record = server.record()
-    assert record is None or [str(one.address) for one in record.locators] == ["192.0.2.10"]
+    assert record is None or [str(candidate.address) for candidate in record.locators] == ["192.0.2.10"]
     assert node.outbound(0.0) == []
     assert [one for at, one in node.sent if at > start] == []
 
@@ -370,7 +372,7 @@ def test_a_public_and_a_translated_uplink_stand_in_one_record() -> None:
     record = server.record()
 
     assert record is not None
-    said = [(str(one.address), one.is_reachable, one.priority) for one in record.locators]
+    said = [(str(candidate.address), candidate.is_reachable, candidate.priority) for candidate in record.locators]
     assert said == [("192.0.2.10", True, 1), ("192.168.1.2", False, 2), (str(RTR), True, 2)]
     assert node.traversal.plan.asks_mapping_system
 
@@ -385,7 +387,7 @@ def test_a_map_server_without_nat_traversal_gets_an_ordinary_registration() -> N
 
     record = server.record()
     assert record is not None
-    assert [str(one.address) for one in record.locators] == ["192.168.1.2"]
+    assert [str(candidate.address) for candidate in record.locators] == ["192.168.1.2"]
     assert "natt-absent" in node.kinds()
     assert server.asked <= 4
 
@@ -420,4 +422,4 @@ def test_a_firewall_without_nat_is_passed_when_the_rtr_is_preferred() -> None:
 
 def _reachable(server: MapServerHost, prefix: EidPrefix = EID) -> list[str]:
     record = server.record(prefix)
-    return [str(one.address) for one in record.locators if one.is_reachable] if record else []
+    return [str(candidate.address) for candidate in record.locators if candidate.is_reachable] if record else []

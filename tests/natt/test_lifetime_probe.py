@@ -130,7 +130,7 @@ def test_an_answer_that_nobody_asked_for_is_counted() -> None:
     prober = Prober(world, NatBox(world, "203.0.113.200"))
     stray = MapReply(12345, MapReply.decode(_reply()).records).encode()
 
-    assert [str(one) for one in prober.probe.on_spare_datagram(stray, 1.0)] == ["Count(name='rx_nonce')"]
+    assert [str(effect) for effect in prober.probe.on_spare_datagram(stray, 1.0)] == ["Count(name='rx_nonce')"]
 
 
 def test_an_answer_to_another_question_does_not_end_a_trial() -> None:
@@ -141,7 +141,7 @@ def test_an_answer_to_another_question_does_not_end_a_trial() -> None:
         world.run(0.5)
     stray = MapReply(12345, MapReply.decode(_reply()).records).encode()
 
-    said = [str(one) for one in prober.probe.on_spare_datagram(stray, world.now)]
+    said = [str(effect) for effect in prober.probe.on_spare_datagram(stray, world.now)]
 
     assert said == ["Count(name='rx_nonce')"]
     assert prober.probe.phase is Phase.ASKING

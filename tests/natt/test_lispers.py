@@ -46,7 +46,7 @@ def test_an_info_request_in_a_data_packet_goes_to_the_rtr_every_15_seconds() -> 
 
     world.run(60.0)
 
-    punches = [one for one in node.outbound(start) if one.destination == RTR]
+    punches = [port for port in node.outbound(start) if port.destination == RTR]
     assert len(punches) == 4
     payload = punches[0].payload
     assert DataHeader.decode(payload).instance_id == 0xFFFFFF
@@ -86,7 +86,7 @@ def test_a_host_name_from_another_address_does_not_take_the_place() -> None:
     thief.attach((locator("192.168.9.9"), NatBox(world, "203.0.113.66")))
     world.run(0.01)
 
-    assert [binding.port for binding in rtr.cache.bindings(record, world.now)] == [one.port for one in before]
+    assert [binding.port for binding in rtr.cache.bindings(record, world.now)] == [binding.port for binding in before]
 
 
 def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:
@@ -94,8 +94,8 @@ def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:
     record = server.record()
     assert record is not None
 
-    assert [is_rtr(one) for one in partial(record.locators, (RTR,))] == [False]
-    assert [is_rtr(one) for one in partial(record.locators, (ip("192.0.2.99"),))] == [True]
+    assert [is_rtr(candidate) for candidate in partial(record.locators, (RTR,))] == [False]
+    assert [is_rtr(candidate) for candidate in partial(record.locators, (ip("192.0.2.99"),))] == [True]
 
 
 def test_unauthenticated_rtrs_that_nobody_configured_are_not_used_and_the_node_says_why() -> None:

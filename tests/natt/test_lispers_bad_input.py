@@ -140,7 +140,9 @@ def test_a_poke_of_the_rtr_has_the_way_opened_anew_but_not_often() -> None:
 
     sent = [effect for n in range(50) for effect in told(one, poke, RTR, 1.0 + n / 1000)]
 
-    assert 1 <= len([one for one in sent if isinstance(one, SendFromDataPort) and one.destination == RTR]) <= 2
+    assert (
+        1 <= len([effect for effect in sent if isinstance(effect, SendFromDataPort) and effect.destination == RTR]) <= 2
+    )
     assert counted(told(one, poke, STRANGER, 2.0)) == ["data_inner"]
 
 

@@ -156,7 +156,7 @@ def hidden(address: str, priority: int = 1) -> Locator:
 def test_a_peer_is_looked_for_where_it_may_be_met_and_nowhere_else(
     locators: tuple[Locator, ...], own: str, wanted: list[str]
 ) -> None:
-    assert [str(one) for one in candidates_of(locators, ip(own), frozenset({ip("192.0.2.66")}))] == wanted
+    assert [str(candidate) for candidate in candidates_of(locators, ip(own), frozenset({ip("192.0.2.66")}))] == wanted
 
 
 def test_a_stall_has_an_open_way_probed_at_once_and_once() -> None:

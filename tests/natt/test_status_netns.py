@@ -68,7 +68,7 @@ class Home:
         """The first status with this problem, once the start is over."""
 
         def is_told(status: Any) -> bool:
-            keys = [one["key"] for one in status["problems"]]
+            keys = [problem["key"] for problem in status["problems"]]
             return key in keys and "starting" not in keys
 
         return self.until(is_told)

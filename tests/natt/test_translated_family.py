@@ -32,7 +32,7 @@ def seen(own: object, server: object, as_seen: object, arrived_at: object) -> Se
     [question] = [one for one in exchange.start(0.0) if isinstance(one, SendControl)]
     hub = InfoResponder(SiteTable([Site("home", (EID,), (KEY,))]), (RTR,))
     arrival = Arrival(question.payload, as_seen, 4342, arrived_at)  # type: ignore[arg-type]
-    [answer] = [one for one in hub.on_info_request(arrival, 0.0) if isinstance(one, SendControl)]
+    [answer] = [effect for effect in hub.on_info_request(arrival, 0.0) if isinstance(effect, SendControl)]
     found = exchange.on_info_reply(InfoReply.decode(answer.payload), answer.payload, 0.1)
     assert not isinstance(found, Count), found
     return found

@@ -23,7 +23,7 @@ def test_a_public_uplink_does_not_ask_a_server_that_may_die_of_the_question() ->
     record = server.record()
     assert server.asked == 0
     assert record is not None
-    assert [str(one.address) for one in record.locators] == ["192.0.2.10"]
+    assert [str(candidate.address) for candidate in record.locators] == ["192.0.2.10"]
 
 
 @pytest.mark.parametrize("address", PRIVATE)
@@ -37,7 +37,7 @@ def test_a_server_that_may_die_of_the_question_is_registered_with_from_a_private
 
     record = server.record()
     assert record is not None
-    assert [str(one.address) for one in record.locators] == [address]
+    assert [str(candidate.address) for candidate in record.locators] == [address]
     assert node.traversal.plan.asks_mapping_system
 
 

@@ -188,7 +188,7 @@ class RtrHost:
         _, inner = split_data_packet(packet.payload)
         udp = parse_ip_udp(inner)
         found = self.rtr.entries.lookup(udp.source)
-        is_registered = found is not None and any(one.address == packet.source for one in found[1].usable())
+        is_registered = found is not None and any(binding.address == packet.source for binding in found[1].usable())
         last_port = self.data_ports.get((udp.source, packet.source), packet.source_port)
         if udp.source not in self.public and (not is_registered or last_port != packet.source_port):
             stranger = Stranger(
@@ -359,7 +359,7 @@ class NodeHost:
 
     def say(self, to: EidPrefix, what: bytes) -> None:
         """One data packet, by the first uplink that can."""
-        uplink: UplinkPlan | None = next((one for one in self.traversal.plan.uplinks if one.is_usable), None)
+        uplink: UplinkPlan | None = next((plan for plan in self.traversal.plan.uplinks if plan.is_usable), None)
         if uplink is None:
             return
         inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)

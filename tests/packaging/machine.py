@@ -136,7 +136,7 @@ class Machine:
     def sh_outside(self, script: str, *, timeout_s: float = 600.0) -> str:
         """The same with the host's network, for what has to be fetched: its processes are the machine's otherwise."""
         root = Path(f"/proc/{self._init()}/root")
-        for path in ("etc/resolv.conf", *(each.lstrip("/") for each in _CERTIFICATES)):
+        for path in ("etc/resolv.conf", *(certificate.lstrip("/") for certificate in _CERTIFICATES)):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(f"/{path}", root / path)
         return self._run(["--mount", "--pid", "--uts", "--ipc", "--cgroup"], script, must=True, timeout_s=timeout_s)

@@ -77,14 +77,14 @@ def test_the_recipe_names_our_version_and_all_that_we_need() -> None:
     assert told["pkgname"] == project["project"]["name"]
     assert told["pkgver"] == project["project"]["version"]
     assert f"lispmob-{told['pkgver']}.tar.gz" in told["source"].split()
-    needed = {bare(each): each for each in project["project"]["dependencies"]}
+    needed = {bare(dependency): dependency for dependency in project["project"]["dependencies"]}
     has = python_packages(told["depends"])
     assert {bare(each) for each in has} == needed.keys() - {"msgspec"}
     assert {each for each in has if bare(each) == "pyroute2"} == {
         f"pyroute2{version}" for version in needed["pyroute2"].removeprefix("pyroute2").split(",")
     }
     assert told["_msgspec"] == pinned["msgspec"]
-    builds = {bare(each) for each in project["build-system"]["requires"]}
+    builds = {bare(require) for require in project["build-system"]["requires"]}
     assert builds <= {bare(python_package) for python_package in python_packages(told["makedepends"])}
     for script in told["install"].split():
         assert (RECIPE / script).exists()
@@ -236,9 +236,9 @@ def in_deb(package: Path) -> dict[str, int]:
 
 def in_tree(root: Path) -> dict[str, int]:
     return {
-        f"/{each.relative_to(root)}": stat.S_IMODE(each.lstat().st_mode)
-        for each in root.rglob("*")
-        if not each.is_dir() and each.parent.name != "__pycache__"
+        f"/{path.relative_to(root)}": stat.S_IMODE(path.lstat().st_mode)
+        for path in root.rglob("*")
+        if not path.is_dir() and path.parent.name != "__pycache__"
     }
 
 
@@ -258,8 +258,8 @@ def prepare(directory: Path) -> tuple[Path, Path]:
     archive = f"msgspec-{told['_msgspec']}.tar.gz"
     sums = told["sha512sums"].split()
     assert sums[sums.index(archive) - 1] == hashlib.sha512((sources / archive).read_bytes()).hexdigest()
-    for each in sources.glob("*.tar.gz"):
-        subprocess.run(["tar", "-C", str(sources), "-xf", str(each)], check=True, timeout=60)
+    for path in sources.glob("*.tar.gz"):
+        subprocess.run(["tar", "-C", str(sources), "-xf", str(path)], check=True, timeout=60)
     return sources, python
 
 

@@ -51,7 +51,7 @@ def test_network_manager_keeps_off_our_device_and_tells_us_that_it_disconnects(d
     assert states["lmn0"] == "unmanaged"
     assert desktop.reaches_peer()
     desktop.box.sh("nmcli dev disconnect w0")
-    wait_for(lambda: [one["name"] for one in desktop.status()["uplinks"] if one["is_used"]] == ["w1"], "on w1")
+    wait_for(lambda: [uplink["name"] for uplink in desktop.status()["uplinks"] if uplink["is_used"]] == ["w1"], "on w1")
     assert "w0: deactivating (the user said so)" in desktop.box.sh("journalctl -u lispd -o cat")
     assert desktop.reaches_peer()
 
@@ -143,7 +143,7 @@ def test_systemd_networkd_flushes_what_it_did_not_make_and_ours_is_back(desktop:
         desktop.box.put(f"/etc/systemd/network/w{number}.network", _NETWORKD.format(number=number, network=90 + number))
     desktop.box.sh("systemctl start systemd-networkd")
     desktop.start_lispd()
-    wait_for(lambda: len([one for one in desktop.status()["uplinks"] if one["is_used"]]) == 2, "on both")
+    wait_for(lambda: len([uplink for uplink in desktop.status()["uplinks"] if uplink["is_used"]]) == 2, "on both")
     before = desktop.settled()
     desktop.box.sh("systemd-run --unit=listener sh -c 'exec ip monitor rule route >/run/heard'")
 

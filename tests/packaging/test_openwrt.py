@@ -70,7 +70,7 @@ def test_make_reads_the_recipe_and_it_installs_what_is_there(tmp_path: Path) -> 
     assert told["PKG_VERSION"] == project["version"]
     assert told["PKG_SOURCE"] == f"{project['name']}-{project['version']}.tar.gz"
     assert told["CONF"] == "/etc/lispmob/lispd.conf"
-    needed = {re.split(r"[<>=! ;]", each)[0].lower() for each in project["dependencies"]}
+    needed = {re.split(r"[<>=! ;]", dependency)[0].lower() for dependency in project["dependencies"]}
     optional = {"dbus-next", "setuptools"}
     recipe_names = {"pyyaml": "yaml"}
     for name in needed - optional:

@@ -258,7 +258,7 @@ def test_a_start_and_a_stop_are_no_working_state() -> None:
 
 def test_every_headline_fits_a_terminal_of_80_columns_with_ipv4_addresses() -> None:
     worst = [
-        *(of(replace(OPEN, eid="10.199.100.101/32", server="198.151.100.101", finding=one)) for one in Finding),
+        *(of(replace(OPEN, eid="10.199.100.101/32", server="198.151.100.101", finding=finding)) for finding in Finding),
         of(addresses=(AddressEvidence("wlp0s20f3", "192.168.100.100", stranded="x"),)),
     ]
 

@@ -48,6 +48,6 @@ def test_with_lispd_stopped_the_overlay_is_refused_when_that_is_wanted_and_clean
             peers.refusals(world, (B.eid4,), timeout_s=0.5)
             natively = leaked()
 
-    assert all(one.is_refused for one in stopped), stopped
+    assert all(refusal.is_refused for refusal in stopped), stopped
     assert count == 0
     assert natively > 0

@@ -116,10 +116,12 @@ def test_the_core_does_the_same_again_step_by_step(mover: RecordedHost, file: Pa
 
     assert len(steps) > 100
     assert [step.line for step in steps if not step.is_same] == []
-    assert {"on_locators", "on_datagram", "on_timer", "on_miss", "on_config", "on_slept"} <= {one.name for one in steps}
+    assert {"on_locators", "on_datagram", "on_timer", "on_miss", "on_config", "on_slept"} <= {
+        step.name for step in steps
+    }
     assert player.node.counters == mover.node.counters
-    assert {one.prefix for one in player.node.map_cache} == {one.prefix for one in mover.node.map_cache}
-    assert [one.kind for step in steps for one in step.events] == mover.kinds()
+    assert {entry.prefix for entry in player.node.map_cache} == {entry.prefix for entry in mover.node.map_cache}
+    assert [event.kind for step in steps for event in step.events] == mover.kinds()
     assert (player.version, steps[-1].name) == ("0.1.0", "on_shutdown")
 
 

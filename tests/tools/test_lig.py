@@ -176,8 +176,8 @@ def test_json_has_every_field_of_the_answer_and_of_each_locator() -> None:
         10,
         "no-action",
     )
-    assert [one["state"] for one in answer["records"][0]["locators"]] == ["up", "down", "unused"]
-    assert [one["is_ours"] for one in answer["records"][0]["locators"]] == [False, True, False]
+    assert [locator["state"] for locator in answer["records"][0]["locators"]] == ["up", "down", "unused"]
+    assert [locator["is_ours"] for locator in answer["records"][0]["locators"]] == [False, True, False]
     assert json.loads(json.dumps(shown)) == shown
 
 

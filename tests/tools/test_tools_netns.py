@@ -94,7 +94,7 @@ def test_beside_lispd_the_own_eids_are_asked_for_from_an_uplink_and_not_from_the
     assert code == 0
     assert {lookup["eid"] for lookup in lookups} == set(A.prefixes)
     assert {lookup["asked_from"] for lookup in lookups} == {"198.51.100.2"}
-    assert all(locator["is_ours"] for one in lookups for locator in one["answer"]["records"][0]["locators"])
+    assert all(locator["is_ours"] for lookup in lookups for locator in lookup["answer"]["records"][0]["locators"])
 
 
 def test_a_multihomed_host_is_answered_at_the_address_that_it_chooses(world: World) -> None:
@@ -186,11 +186,14 @@ def test_an_echo_over_a_move_tells_what_left_by_which_uplink(world: World) -> No
     world.ip("a", "link set eth0 up", "route replace default via 198.51.100.1 dev eth0 metric 100")
 
     shown = json.loads(said)
-    sent = {one["uplink"]: one["sent"] for one in shown["uplinks"]}
+    sent = {uplink["uplink"]: uplink["sent"] for uplink in shown["uplinks"]}
     assert shown["sent"] == 150 == sum(sent.values())
     assert min(sent["eth0"], sent["eth1"]) > 0, shown
     assert shown["answered"] > 50, shown  # a move right behind another is learned of a second later
-    assert [one["uplink"] for one in shown["uplink_changes"] if one["uplink"].startswith("eth")] == ["eth0", "eth1"]
+    assert [change["uplink"] for change in shown["uplink_changes"] if change["uplink"].startswith("eth")] == [
+        "eth0",
+        "eth1",
+    ]
     assert sum(bucket["count"] for bucket in shown["gaps"]["there"]["histogram"]) == shown["answered"] - 1
 
 

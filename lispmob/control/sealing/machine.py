@@ -102,7 +102,7 @@ class Sealing:
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
         times = [at for peer in self.entries.peers for at in (peer.next_at, peer.settled_at) if at is not None]
-        return min([*times, *(one.until for one in self._held.values())], default=None)
+        return min([*times, *(held.until for held in self._held.values())], default=None)
 
     def on_start(self) -> list[MachineEffect]:
         """What the datapath has to know before any packet comes."""
@@ -317,7 +317,7 @@ class Sealing:
 
     def _new_index(self) -> int:
         """Random, not 0, and not in use."""
-        taken = {one.local_index for peer in self.entries.peers for one in peer.sessions}
+        taken = {session.local_index for peer in self.entries.peers for session in peer.sessions}
         taken.update(asking.handshake.index for asking in self._asking.values())
         while True:
             index = int.from_bytes(self._tools.draw(4))
@@ -396,7 +396,7 @@ class Sealing:
         )
         spare = peer.sessions[:-SESSIONS_MAX]
         del peer.sessions[:-SESSIONS_MAX]
-        return [*(ForgetSession(one.local_index) for one in spare), installed]
+        return [*(ForgetSession(standing.local_index) for standing in spare), installed]
 
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.trouble = ""
@@ -413,4 +413,4 @@ class Sealing:
     def _forget_old(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         old = [session for session in peer.sessions if now - session.at >= FORGET_S]
         peer.sessions = [session for session in peer.sessions if now - session.at < FORGET_S]
-        return [ForgetSession(one.local_index) for one in old]
+        return [ForgetSession(standing.local_index) for standing in old]

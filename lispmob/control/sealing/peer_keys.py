@@ -101,8 +101,8 @@ class PeerKeys:
         """What the configuration says is this now."""
         self._is_strict = is_strict
         self._pinned: PrefixTable[bytes] = PrefixTable()
-        for one in pinned:
-            self._pinned.insert(one.prefix, one.key)
+        for pinned_key in pinned:
+            self._pinned.insert(pinned_key.prefix, pinned_key.key)
 
     @property
     def waiting(self) -> Mapping[EidPrefix, bytes]:
@@ -139,8 +139,8 @@ class PeerKeys:
         """Every EID-Prefix of its Instance-ID that this key is known to belong to."""
         found = [prefix for prefix, key in self._pinned if key == known.key]
         found += [prefix for prefix, kept in self._kept.items() if kept.key == known.key]
-        fitting = (one for one in found if one.instance_id == known.prefix.instance_id)
-        own = (one for one in fitting if (key := self.of(one)) is not None and key.key == known.key)
+        fitting = (prefix for prefix in found if prefix.instance_id == known.prefix.instance_id)
+        own = (prefix for prefix in fitting if (key := self.of(prefix)) is not None and key.key == known.key)
         return tuple(dict.fromkeys((known.prefix, *own)))
 
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None) -> list[MachineEffect]:

@@ -90,9 +90,9 @@ class SealedEntries:
         self._undress(prefix)
         effects: list[InstallMapping | RemoveMapping] = [RemoveMapping(prefix)]
         if not prefix.mask_len:
-            gone = [one for one in self._narrow if one[:2] == prefix[:2]]
-            for one in gone:
-                effects += self.on_removed(one)
+            gone = [eid_prefix for eid_prefix in self._narrow if eid_prefix[:2] == prefix[:2]]
+            for eid_prefix in gone:
+                effects += self.on_removed(eid_prefix)
             return effects
         if (default := self._default_of(prefix)) is not None:
             effects += self._narrowed(default, [prefix])

@@ -154,7 +154,7 @@ class DeviceLanes:
     def readable(self) -> tuple[Lane, ...]:
         """The kernel may put packets without a mark into any queue of the TUN; and packets may be left in a device."""
         first = self._queued.fds[0]
-        leaving = (Lane(one.fds[0], UNUSABLE, one.device, 0, first) for one in self._leaving.values())
+        leaving = (Lane(queue.fds[0], UNUSABLE, queue.device, 0, first) for queue in self._leaving.values())
         return (*self.lanes, *self._default_lanes[1:], *leaving)
 
     @property

@@ -28,11 +28,11 @@ def write(path: Path, number: int) -> None:
     for start in range(0, number, AT_ONCE):
         changed: dict[EidPrefix, tuple[bytes, ...]] = {}
         nonces: dict[NonceKey, bytes] = {}
-        for one in range(start, min(start + AT_ONCE, number)):
-            prefix = EidPrefix.host(IPv4Address(FIRST_EID + one))
-            changed[prefix] = (packed_part.pack(_part(prefix, one, now), 0.0),)
-            count = Count(FIRST_NONCE + one, is_counting=True, at=now).encode()
-            nonces[owner, (one + 1).to_bytes(16)] = nonces[owner, eid_name(prefix, is_named=True)] = count
+        for index in range(start, min(start + AT_ONCE, number)):
+            prefix = EidPrefix.host(IPv4Address(FIRST_EID + index))
+            changed[prefix] = (packed_part.pack(_part(prefix, index, now), 0.0),)
+            count = Count(FIRST_NONCE + index, is_counting=True, at=now).encode()
+            nonces[owner, (index + 1).to_bytes(16)] = nonces[owner, eid_name(prefix, is_named=True)] = count
         store.save(changed, NonceChanges(nonces, frozenset()))
     store.close()
 

@@ -156,7 +156,9 @@ class DdtClient(Generic[Q]):
             self.counters["rx_nonce"] += 1
             return []
         search = self._pending[number]
-        record = next((each for each in referral.records if _holds(each, search.host)), None)
+        record = next(
+            (referral_record for referral_record in referral.records if _holds(referral_record, search.host)), None
+        )
         if record is None:
             self.counters["ddt_prefix"] += 1  # a hole or a delegation that does not hold what was asked for
             return self._next(search, now)
@@ -297,7 +299,7 @@ def _within(record: ReferralRecord, search: _Pending[Q]) -> EidPrefix:
 def _addresses(locators: Iterable[Locator]) -> tuple[IpAddress, ...]:
     """Whom to ask, the best first; places that nothing may be sent to are left out."""
     usable = sorted((locator for locator in locators if locator.priority != NOT_USED), key=lambda each: each.priority)
-    found = dict.fromkeys(ip for each in usable for ip in each.ips if is_host(ip))
+    found = dict.fromkeys(ip for locator in usable for ip in locator.ips if is_host(ip))
     return tuple(found)[:ADDRESSES_MAX]
 
 

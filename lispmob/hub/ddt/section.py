@@ -50,5 +50,5 @@ class DdtSection(Section, frozen=True, kw_only=True):
 
     def to_policy(self) -> DdtPolicy:
         """As the control plane wants it."""
-        delegations = tuple(one for section in self.delegations for one in section.to_delegations())
+        delegations = tuple(delegation for section in self.delegations for delegation in section.to_delegations())
         return DdtPolicy(self.roots, self.authoritative, delegations, self.peers)

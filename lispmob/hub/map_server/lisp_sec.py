@@ -63,7 +63,9 @@ class Protection:
     def reply(self, reply: MapReply, *, has_e_bit: bool = False) -> bytes:
         """A Map-Reply that we answer with ourselves: both HMACs are ours."""
         prefixes = [prefix for record in reply.records if (prefix := record.eid_prefix) is not None]
-        widest = [one for one in prefixes if not any(other.covers(one) and other != one for other in prefixes)]
+        widest = [
+            prefix for prefix in prefixes if not any(other.covers(prefix) and other != prefix for other in prefixes)
+        ]
         eid_ad = self.eids(widest, has_e_bit=has_e_bit).encode()
         return lisp_sec_auth.sign_reply(reply, eid_ad, self.hmac_id, lisp_sec_auth.ms_otk(self.otk, self.kdf_id))
 

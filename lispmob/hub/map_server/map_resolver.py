@@ -140,7 +140,7 @@ class MapResolver:
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Other Map-Servers elsewhere are configured."""
         remotes = tuple(remotes)
-        self._security.on_hubs({one.address: one.secret for one in remotes if one.secret is not None})
+        self._security.on_hubs({server.address: server.secret for server in remotes if server.secret is not None})
         self._remotes = PrefixTable()
         for remote in remotes:
             for eid in remote.eids:
@@ -343,7 +343,7 @@ class MapResolver:
             return record
         if record.eid_prefix is None:
             return record  # a name leads to EIDs, and nobody encapsulates to those
-        usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
+        usable = {address.version for locator in record.locators if is_usable(locator) for address in locator.ips}
         has = set(families)
         if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
             return record
@@ -420,10 +420,10 @@ class MapResolver:
         """What goes to an ETR or a Map-Server: only so much, and of strangers no more than of those registered."""
         is_known = self._map_server.is_at(arrival.source)
         return [
-            one
-            for one in sent
-            if not isinstance(one, SendControl)
-            or self._onward.take((network_of(one.destination), is_known), now)
+            effect
+            for effect in sent
+            if not isinstance(effect, SendControl)
+            or self._onward.take((network_of(effect.destination), is_known), now)
             or self._drop("tx_rate")
         ]
 

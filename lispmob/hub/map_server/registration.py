@@ -57,7 +57,7 @@ class Registration:
     def octets_of(self, part: XtrRegistration) -> int:
         """What the records take that this part would replace."""
         if not part.wants_merge:
-            return sum(packed_part.record_octets(one) for one in self._parts)
+            return sum(packed_part.record_octets(datagram) for datagram in self._parts)
         former = self.part_of(part.xtr)
         return packed_part.record_octets(former) if former is not None else 0
 
@@ -107,7 +107,11 @@ class Registration:
                 self._parts = (packed,)
                 return False
             return self._becomes((packed,))
-        others = (one for one in self._parts if packed_part.wants_merge(one) and packed_part.xtr_of(one) != part.xtr)
+        others = (
+            datagram
+            for datagram in self._parts
+            if packed_part.wants_merge(datagram) and packed_part.xtr_of(datagram) != part.xtr
+        )
         return self._becomes((*others, packed))
 
     def withdraw(self, xtr: bytes, *, wants_merge: bool) -> bool:

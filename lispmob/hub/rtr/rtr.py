@@ -170,10 +170,12 @@ class Rtr:
         if locator.source is not None:
             entry, eid = self.entries.get(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
             return [
-                SendControl(self._poke(one.rtr, one.rloc, eid), one.address, one.port, source=one.rtr)
-                for one in (entry.usable() if entry is not None else ())
+                SendControl(
+                    self._poke(binding.rtr, binding.rloc, eid), binding.address, binding.port, source=binding.rtr
+                )
+                for binding in (entry.usable() if entry is not None else ())
             ]
-        own = next((one for one in self._own if one.version == locator.address.version), None)
+        own = next((address for address in self._own if address.version == locator.address.version), None)
         if own is None:
             return [WayAlive(prefix, locator.address, locator.port)]  # nobody can ask, so nobody can say that it is not
         nonce = self._new_nonce()
@@ -420,7 +422,7 @@ class Rtr:
         if not entry.bindings:
             self.entries.remove(prefix)
         self._keep(entry)
-        places = [f"{one.address}:{one.port}" for one in usable]
+        places = [f"{binding.address}:{binding.port}" for binding in usable]
         event = Event("relay", {"eid": str(prefix), "places": places})
         return [InstallRelay(prefix, usable) if usable else RemoveRelay(prefix), event]
 
@@ -441,7 +443,7 @@ class Rtr:
 
 def _places(entry: NatEntry) -> tuple[Binding, ...]:
     """The bindings without their lifetime."""
-    return tuple(replace(one, expires_at=0.0) for one in entry.usable())
+    return tuple(replace(binding, expires_at=0.0) for binding in entry.usable())
 
 
 def _same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:

@@ -84,10 +84,12 @@ class NamedNodes:
         record = self._records.get(prefix)
         # How long a binding holds is no reason to install it again: every Info-Request prolongs it.
         found = self.cache.bindings(record, now) if record is not None else ()
-        found = tuple(replace(one, expires_at=0.0) for one in found)
+        found = tuple(replace(binding, expires_at=0.0) for binding in found)
         if found == self._installed.get(prefix, ()):
             return []
-        event = Event("relay", {"eid": str(prefix), "places": [f"{one.address}:{one.port}" for one in found]})
+        event = Event(
+            "relay", {"eid": str(prefix), "places": [f"{binding.address}:{binding.port}" for binding in found]}
+        )
         if found:
             self._installed[prefix] = found
             return [InstallRelay(prefix, found), event]

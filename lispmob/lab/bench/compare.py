@@ -48,7 +48,7 @@ def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str]
     line = [sys.executable, "-m", "lispmob.lab.bench", "--rounds", "1", "--seconds", str(seconds)]
     _run([*line, *words, "--output", str(output)], _ROUND_S, tree)
     told = json.loads((output / "report.json").read_text(encoding="utf-8"))
-    return {(one["case"], one["path"]): one["median"] for one in told["results"]}
+    return {(result["case"], result["path"]): result["median"] for result in told["results"]}
 
 
 def table(name: str, before: Sequence[Round], now: Sequence[Round]) -> Table:

@@ -88,7 +88,7 @@ class Nodes:
     def __init__(self, space: Namespace) -> None:
         self._nonce = time.time_ns()
         self._open = contextlib.ExitStack()
-        self._sockets = {port: [self._bind(space, one, port) for one in SOURCES] for port in (4342, _ASKING_PORT)}
+        self._sockets = {port: [self._bind(space, source, port) for source in SOURCES] for port in (4342, _ASKING_PORT)}
 
     def close(self) -> None:
         """Send no more."""
@@ -146,10 +146,10 @@ class Nodes:
             readable, _, _ = select.select(sockets, [], [], _ANSWER_S if is_full else wait_s)
             if is_full and not readable:
                 unanswered.clear()  # lost
-            for one in readable:
+            for sock in readable:
                 with contextlib.suppress(BlockingIOError):
                     while True:
-                        sent_at = unanswered.pop(_nonce_in(one.recv(2048)), None)
+                        sent_at = unanswered.pop(_nonce_in(sock.recv(2048)), None)
                         if sent_at is not None:
                             phase.answered += 1
                             phase.round_trips_ms.append(1000 * (time.monotonic() - sent_at))

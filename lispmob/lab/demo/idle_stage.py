@@ -79,7 +79,10 @@ class IdleStage(Closing):
             hub = Hub(self.lab["hub"], text, directory / "hub")
             self._open.callback(hub.daemon.stop)
             hub.wait_until_listening(timeout_s=_PATIENCE_S)
-            self.nodes = {one.name: self._start(one, address, directory / one.name) for one in (_SLEEPER, _OPEN)}
+            self.nodes = {
+                identity.name: self._start(identity, address, directory / identity.name)
+                for identity in (_SLEEPER, _OPEN)
+            }
             self._wait_until_registered()
         except BaseException:
             self.close()
@@ -146,11 +149,15 @@ class IdleStage(Closing):
     def _measured_at(self) -> float:
         """Since when the sleeper has done nothing but keep its binding."""
         sent = self.watch.messages(self.began_at, time.monotonic())
-        return max(one.at for one in sent if one.host == "sleeper" and one.kind != _KEEPALIVE and one.is_out)
+        return max(
+            message.at
+            for message in sent
+            if message.host == "sleeper" and message.kind != _KEEPALIVE and message.is_out
+        )
 
     def _sent(self, host: str, since: float, until: float, kind: str) -> list[float]:
         sent = self.watch.messages(since, until)
-        return [one.at for one in sent if (one.host, one.kind, one.is_out) == (host, kind, True)]
+        return [message.at for message in sent if (message.host, message.kind, message.is_out) == (host, kind, True)]
 
     def _start(self, identity: Identity, map_server: IpAddress, directory: Path) -> Node:
         text = node_configuration(identity, map_server, _OVERLAY, directory)

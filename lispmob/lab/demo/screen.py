@@ -179,7 +179,12 @@ def node_tables(view: View) -> Iterable[Table]:
 
 
 def _locators(entry: Json) -> str:
-    return ", ".join(f"{one['address']} {one['priority']}/{one['weight']}" for one in entry.get("locators", ())) or "-"
+    return (
+        ", ".join(
+            f"{locator['address']} {locator['priority']}/{locator['weight']}" for locator in entry.get("locators", ())
+        )
+        or "-"
+    )
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

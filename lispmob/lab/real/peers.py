@@ -93,7 +93,7 @@ def nothing_leaks(check: str, world: World) -> Check:
         world.nodes["a"].daemon.stop()
         refused += refusals(world, (*_NOBODY, *_eids(B)))
         count = leaked()
-    slow = [str(one) for one in refused if not one.is_refused]
+    slow = [str(refusal) for refusal in refused if not refusal.is_refused]
     return fact(
         check,
         ok=bool(refused) and not slow and count == 0,
@@ -143,7 +143,7 @@ def until_refused(world: World, destinations: Sequence[IpAddress]) -> list[Refus
     deadline = time.monotonic() + DEAD_S
     while True:
         found = refusals(world, destinations)
-        if all(one.is_refused for one in found) or time.monotonic() > deadline:
+        if all(refusal.is_refused for refusal in found) or time.monotonic() > deadline:
             return found
 
 
@@ -157,7 +157,7 @@ def leaks(world: World, overlay: Sequence[str] = OVERLAY) -> Iterator[Callable[[
 
     def count() -> int:
         listed = json.loads(world["inet"].run("nft", "-j", "list", "table", "inet", "leak"))
-        counters = [one for each in listed["nftables"] for one in each.get("rule", {}).get("expr", ())]
+        counters = [one for item in listed["nftables"] for one in item.get("rule", {}).get("expr", ())]
         return sum(counter["counter"]["packets"] for counter in counters if "counter" in counter)
 
     yield count

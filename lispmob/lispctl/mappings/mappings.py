@@ -154,7 +154,9 @@ def mapping_lines(mapping: dict[str, Any], name: Callable[[str], str]) -> list[s
     lasts = "" if end is None else f", for {duration(end)}"
     action = "" if mapping["locators"] else f": {clean(mapping['action'])}"
     lines = [f"{prefix_name(mapping['prefix'], name)}  {table}, {clean(mapping['source'])}{lasts}{action}"]
-    return lines + [f"  {rloc(one, name)}{' (ours)' if one.get('is_local') else ''}" for one in mapping["locators"]]
+    return lines + [
+        f"  {rloc(locator, name)}{' (ours)' if locator.get('is_local') else ''}" for locator in mapping["locators"]
+    ]
 
 
 def rloc(locator: dict[str, Any], name: Callable[[str], str]) -> str:

@@ -38,7 +38,7 @@ def run(client: Client, arguments: Namespace) -> int:
         return show(stat_of(client.call("counters")), arguments, stat_lines)
     name: Callable[[str], str] = str if arguments.is_numeric else Names()
     found = client.call("mapstat")
-    found["entries"] = [one for one in found["entries"] if _is_wanted(one["prefix"], arguments.family)]
+    found["entries"] = [entry for entry in found["entries"] if _is_wanted(entry["prefix"], arguments.family)]
     return show(found, arguments, lambda all_: mapstat_lines(all_["entries"], name))
 
 

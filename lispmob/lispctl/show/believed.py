@@ -22,7 +22,7 @@ def run(client: Client, arguments: Namespace) -> int:
     found = client.call("believed")
     show(found, arguments, believed_lines)
     is_wrong = any(one["differences"] or one["answer"] == "silent" for one in found["mapping_system"])
-    is_late = any(one["verdict"] == "late" for one in found["correspondents"])
+    is_late = any(correspondent["verdict"] == "late" for correspondent in found["correspondents"])
     return WRONG if is_wrong or is_late else 0
 
 
@@ -31,7 +31,9 @@ def believed_lines(found: dict[str, Any]) -> list[str]:
     lines = [paint("The mapping system", "bold")]
     lines += [line for one in found["mapping_system"] for line in _asked(one)] or ["  there is no Map-Resolver to ask"]
     lines += ["", paint("Correspondents, by where their data comes in", "bold")]
-    lines += [line for one in found["correspondents"] for line in _seen(one)] or ["  no locator of others is in use"]
+    lines += [line for correspondent in found["correspondents"] for line in _seen(correspondent)] or [
+        "  no locator of others is in use"
+    ]
     return lines
 
 

@@ -28,14 +28,14 @@ def energy_lines(energy: dict[str, Any], width: int = WIDTH) -> list[str]:
     """The costs for people, per hour."""
     rows = [
         (
-            one["uplink"],
-            _PURPOSES.get(one["purpose"], one["purpose"]),
-            f"{one['sent_per_hour']:.0f}",
-            f"{one['received_per_hour']:.0f}",
-            f"{one['octets_per_hour'] / 1000:.1f}",
-            f"{one['wake_ups_per_hour']:.0f}",
+            cost["uplink"],
+            _PURPOSES.get(cost["purpose"], cost["purpose"]),
+            f"{cost['sent_per_hour']:.0f}",
+            f"{cost['received_per_hour']:.0f}",
+            f"{cost['octets_per_hour'] / 1000:.1f}",
+            f"{cost['wake_ups_per_hour']:.0f}",
         )
-        for one in energy["costs"]
+        for cost in energy["costs"]
     ]
     headers = ("UPLINK", "FOR", "SENT/H", "RECEIVED/H", "KB/H", "WAKE-UPS/H")
     lines = table(headers, rows, right=headers[2:], folded="FOR", width=width) if rows else ["nothing was sent yet"]

@@ -19,7 +19,7 @@ def netcheck_lines(uplinks: list[dict[str, Any]]) -> list[str]:
     """The findings for people."""
     if not uplinks:
         return ["no uplink has an address"]
-    return [line for one in uplinks for line in _uplink(one)]
+    return [line for uplink in uplinks for line in _uplink(uplink)]
 
 
 def _uplink(one: dict[str, Any]) -> list[str]:

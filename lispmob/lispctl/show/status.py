@@ -40,7 +40,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         "",
     ]
     if problems := status.get("problems"):
-        lines += [paint("Problems", "bold"), *(line for each in problems for line in problem_lines(each)), ""]
+        lines += [paint("Problems", "bold"), *(line for problem in problems for line in problem_lines(problem)), ""]
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
         told = [_registration(entry, is_told_above=bool(problems)) for entry in eid["registrations"]]

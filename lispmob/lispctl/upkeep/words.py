@@ -29,7 +29,7 @@ def run(client: Client, arguments: Namespace) -> int:
     if arguments.kind == "uplinks":
         found = [uplink["name"] for uplink in client.call("uplinks")]
     else:
-        names = [one["name"] for one in client.call("names")["entries"] if one["eids"]]
+        names = [entry["name"] for entry in client.call("names")["entries"] if entry["eids"]]
         peers = client.call("peers")["entries"]
         found = [*names, *(peer["name"] for peer in peers), *(bare(peer["eid"]) for peer in peers)]
     return show(safe(found), arguments, lambda words: words)

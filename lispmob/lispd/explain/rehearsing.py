@@ -62,14 +62,14 @@ async def rehearse_now(parts: Parts, lose: Sequence[str], gain: Sequence[str]) -
     )
     shown: list[Rehearsed] = []
     until = parts.now() + JUDGED_S
-    for one in judged:
+    for rehearsed in judged:
         shown.append(
             Rehearsed(
-                flow=flow_text(one.flow),
-                fate=one.fate.value,
-                before=list(one.before),
-                after=list(one.after),
-                steps=list(one.steps),
+                flow=flow_text(rehearsed.flow),
+                fate=rehearsed.fate.value,
+                before=list(rehearsed.before),
+                after=list(rehearsed.after),
+                steps=list(rehearsed.steps),
             )
         )
         if parts.now() >= until:
@@ -150,8 +150,8 @@ def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
     having = {up.addresses[0].version for up in world.sending if _may_send(up)}
     if installed is not None and installed.disposition in ("ENCAPSULATE", "DOUBT"):
         fitting = [locator for locator in installed.locators if locator.address.version in having]
-        best = min((one.priority for one in fitting), default=NEVER)
-        having = {one.address.version for one in fitting if one.priority == best < NEVER}
+        best = min((locator.priority for locator in fitting), default=NEVER)
+        having = {locator.address.version for locator in fitting if locator.priority == best < NEVER}
     usable = [up for up in world.sending if _may_send(up) and up.addresses[0].version in having]
     contenders = [Contender(uplink_identity(up.ifindex), up.priority, up.weight) for up in usable]
     chosen = choose(contenders, answer.flow)

@@ -200,10 +200,10 @@ class _Explanation:
         for lane, weight in lanes.items():
             found = self._ask(flow, lane)
             answers += found
-            for one in found:
-                if one.fate in (Fate.SENT, Fate.DOUBT):
-                    relay = None if one.relayed_to is None else str(one.relayed_to)
-                    places[one.ifindex, str(one.local), str(one.remote), relay] += weight * len(found)
+            for answer in found:
+                if answer.fate in (Fate.SENT, Fate.DOUBT):
+                    relay = None if answer.relayed_to is None else str(answer.relayed_to)
+                    places[answer.ifindex, str(answer.local), str(answer.remote), relay] += weight * len(found)
         first = answers[0]
         self._tell_mapping(first)
         if first.fate not in (Fate.SENT, Fate.DOUBT):
@@ -268,8 +268,8 @@ class _Explanation:
         genuine = ", genuine by LISP-SEC" if entry is not None and entry.is_genuine else ""
         source = "" if entry is None else f" ({entry.source}{genuine})"
         used = () if known is None else known.locators
-        told = ", ".join(f"{one.address} priority {one.priority} weight {one.weight}" for one in used)
-        dead = [] if entry is None else [ip for each in entry.locators for ip in each.ips]
+        told = ", ".join(f"{locator.address} priority {locator.priority} weight {locator.weight}" for locator in used)
+        dead = [] if entry is None else [ip for locator in entry.locators for ip in locator.ips]
         silent = [str(ip) for ip in dead if not self._parts.node.is_reachable(ip)]
         missing = f"; no answer from {', '.join(silent)}" if silent else ""
         self._say("mapping", f"{answer.entry}{source}: {told or 'no locator'}{missing}")

@@ -85,7 +85,7 @@ class FlowSteering:
         if now - self._measured[0] > MEASURED_S:  # once for all flows that are looked at together
             self._measured = now, figures(own, self._node.paths)
         measured = self._measured[1]
-        costs = {one.interface: one.cost for one in own}
+        costs = {locator.interface: locator.cost for locator in own}
         return [
             UplinkFigures(up.name, up.ifindex, up.is_metered, costs.get(up.name, 0), *measured.get(up.name, _UNKNOWN))
             for up in self._steering.compiled.uplinks

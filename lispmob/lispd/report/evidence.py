@@ -129,7 +129,9 @@ def _registration(
 ) -> RegistrationEvidence:
     eid, server = str(one.eid), str(one.server.address)
     is_open = one.state in (State.REGISTERING, State.REFRESHING, State.LOST)
-    sources = [each.address for each in parts.node.plan.direct if each.address.version == one.server.address.version]
+    sources = [
+        locator.address for locator in parts.node.plan.direct if locator.address.version == one.server.address.version
+    ]
     return RegistrationEvidence(
         eid=eid,
         server=server,
@@ -164,7 +166,11 @@ def _address(
 
 def translated_to(seen: Seen | None, uplinks: Iterable[Uplink]) -> str | None:
     """The IPv4 address of a translator on the way to the Map-Server, where no uplink has IPv4 itself."""
-    if seen is None or seen.as_other_family is None or any(one.version == 4 for up in uplinks for one in up.addresses):
+    if (
+        seen is None
+        or seen.as_other_family is None
+        or any(address.version == 4 for up in uplinks for address in up.addresses)
+    ):
         return None
     return str(seen.as_other_family)
 
@@ -193,8 +199,8 @@ def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[Insid
     ours = tuple(eids)
     for own in ours:
         if own.mask_len < own.network.max_prefixlen:
-            others = (one for one in map_cache.narrower(own) if one.prefix not in ours and one.locators)
-            yield from (InsideEvidence(str(one.prefix), str(own)) for one in islice(others, INSIDE_MAX))
+            others = (entry for entry in map_cache.narrower(own) if entry.prefix not in ours and entry.locators)
+            yield from (InsideEvidence(str(entry.prefix), str(own)) for entry in islice(others, INSIDE_MAX))
 
 
 def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:

@@ -70,7 +70,7 @@ class Measuring:
 
     def look(self, now: float) -> None:
         """Something about the uplinks has changed: begin what is needed, end what no longer is."""
-        machines = {one.locator.place: one for one in self._traversal.machines}
+        machines = {uplink.locator.place: uplink for uplink in self._traversal.machines}
         for place, running in list(self._running.items()):
             machine = machines.get(place)
             if machine is None or not _is_needed(machine, running.probe):
@@ -183,7 +183,9 @@ class Measuring:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        times = [at for one in self._running.values() if (at := one.start_at or one.probe.wake_at()) is not None]
+        times = [
+            at for running in self._running.values() if (at := running.start_at or running.probe.wake_at()) is not None
+        ]
         if times:
             self._timer = asyncio.get_running_loop().call_at(min(times), self._on_timer)
 

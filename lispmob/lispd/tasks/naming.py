@@ -154,7 +154,7 @@ def reverse_prefixes(file: NodeFile) -> tuple[IpNetwork, ...]:
     """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
     overlay = file.routing.overlay_prefixes
     own = (eid.network for eid in file.eids if not eid.instance_id)
-    outside = (one for one in own if not any(_is_inside(one, prefix) for prefix in overlay))
+    outside = (network for network in own if not any(_is_inside(network, prefix) for prefix in overlay))
     return tuple(dict.fromkeys((*overlay, *outside)))
 
 
@@ -193,7 +193,7 @@ def load_names(path: Path, now: float) -> dict[bytes, KnownName]:
 def save_names(path: Path, known: Mapping[bytes, KnownName]) -> None:
     """Keep what was found, for the next start. What cannot be written costs that start some questions."""
     kept = {
-        name.decode("ascii"): {"eids": list(map(str, one.eids)), "names": [each.decode("ascii") for each in one.names]}
+        name.decode("ascii"): {"eids": list(map(str, one.eids)), "names": [name.decode("ascii") for name in one.names]}
         for name, one in known.items()
         if one.is_found
     }

@@ -65,7 +65,7 @@ class Steering:
     @property
     def problem(self) -> str | None:
         """Why the rules are not in the kernel, in a sentence; None when they are, but perhaps for a detail."""
-        absent = (one.sentence for one in self.problems if one.key == "no-chain")
+        absent = (problem.sentence for problem in self.problems if problem.key == "no-chain")
         return self.refusal or next(absent, None)
 
     @property

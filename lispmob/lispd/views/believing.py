@@ -50,7 +50,7 @@ class Believing:
                 self._round = loop.create_task(self._ask(parts))
             found = await asyncio.shield(self._round)
         return Believed(
-            mapping_system=[_of_mapping_system(one, parts) for one in found],
+            mapping_system=[_of_mapping_system(belief, parts) for belief in found],
             correspondents=_correspondents(parts),
         )
 
@@ -141,6 +141,6 @@ def _correspondent(path: Path, parts: Parts) -> Correspondent:
 def _best_of(parts: Parts, eid: EidPrefix | None, family: int) -> set[IpAddress]:
     """Of this family, the locators that whoever believes us sends to."""
     told = [locator.told_for(eid) for locator in parts.node.locators.locators if locator.address.version == family]
-    usable = [one for one in told if one.priority != NEVER]
-    best = min((one.priority for one in usable), default=NEVER)
-    return {one.address for one in usable if one.priority == best}
+    usable = [locator for locator in told if locator.priority != NEVER]
+    best = min((locator.priority for locator in usable), default=NEVER)
+    return {locator.address for locator in usable if locator.priority == best}

@@ -80,7 +80,7 @@ class MappingViews:
     def mapping_get(self, eid: EidPrefix) -> Mapping:
         """The most specific mapping that holds all of it."""
         parts = self._parts
-        own = [one for one in parts.file.eids if one.covers(eid)]
+        own = [prefix for prefix in parts.file.eids if prefix.covers(eid)]
         entry = parts.node.map_cache.lookup(eid.address, eid.instance_id)
         while entry is not None and not entry.prefix.covers(eid):
             entry = _wider(parts.node, entry.prefix)
@@ -103,7 +103,9 @@ class MappingViews:
             return MappingDone(count=count)
         is_all, node = params.table == "all", parts.node
         gone = [
-            one.prefix for one in node.map_cache if one.source != "static" or (is_all and node.is_static(one.prefix))
+            entry.prefix
+            for entry in node.map_cache
+            if entry.source != "static" or (is_all and node.is_static(entry.prefix))
         ]
         for place, prefix in enumerate(gone):
             if place % DELETED_AT_ONCE == DELETED_AT_ONCE - 1:
@@ -179,7 +181,7 @@ def _pages(parts: Parts) -> Iterator[list[Mapping]]:
     for bucket in parts.node.map_cache.buckets():
         for start in range(0, len(bucket), SHOWN_AT_ONCE):
             some = bucket[start : start + SHOWN_AT_ONCE]
-            yield [cached_mapping(parts, one) for one in some if one.state is not State.GONE]
+            yield [cached_mapping(parts, entry) for entry in some if entry.state is not State.GONE]
 
 
 def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
@@ -192,13 +194,13 @@ def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
         action="encapsulate",
         locators=[
             MappingLocator(
-                address=str(one.address),
-                priority=one.priority,
-                weight=one.weight,
-                is_reachable=not parts.node.is_silent(one.address),
+                address=str(locator.address),
+                priority=locator.priority,
+                weight=locator.weight,
+                is_reachable=not parts.node.is_silent(locator.address),
                 is_local=True,
             )
-            for one in told
+            for locator in told
         ],
     )
 

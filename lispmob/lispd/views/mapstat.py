@@ -24,13 +24,13 @@ def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
     for bucket in parts.node.map_cache.buckets():
         for start in range(0, len(bucket), SHOWN_AT_ONCE):
             some = bucket[start : start + SHOWN_AT_ONCE]
-            yield [_cached(parts, one, sent, mtus) for one in some if one.state is not State.GONE]
+            yield [_cached(parts, entry, sent, mtus) for entry in some if entry.state is not State.GONE]
 
 
 def _own(parts: Parts, eid: EidPrefix) -> MapstatEntry:
     node = parts.node
     told = [locator.told_for(eid) for locator in node.locators.locators]
-    usable = [one for one in told if one.priority != NEVER and not node.is_silent(one.address)]
+    usable = [locator for locator in told if locator.priority != NEVER and not node.is_silent(locator.address)]
     held = [
         registration
         for registration in node.registrations
@@ -43,13 +43,13 @@ def _own(parts: Parts, eid: EidPrefix) -> MapstatEntry:
         refs=len(held),
         locators=[
             MapstatLocator(
-                address=str(one.address),
-                priority=one.priority,
-                weight=one.weight,
-                flags=("" if node.is_silent(one.address) else "R") + "i",
-                mtu_bytes=one.mtu_bytes,
+                address=str(locator.address),
+                priority=locator.priority,
+                weight=locator.weight,
+                flags=("" if node.is_silent(locator.address) else "R") + "i",
+                mtu_bytes=locator.mtu_bytes,
             )
-            for one in told
+            for locator in told
         ],
     )
 

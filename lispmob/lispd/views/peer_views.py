@@ -231,7 +231,7 @@ def _known_view(name: bytes, one: KnownName, now: float) -> schema.KnownName:
     return schema.KnownName(
         name=name.decode("ascii"),
         eids=list(map(str, one.eids)),
-        names=[each.decode("ascii") for each in one.names],
+        names=[datagram.decode("ascii") for datagram in one.names],
         why=one.why,
         is_answered=one.is_answered,
         ttl_s=round(one.until - now, 1) if one.until > now else None,

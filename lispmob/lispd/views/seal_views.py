@@ -124,8 +124,8 @@ def _of_peer(parts: Parts, peer: SealedPeer) -> Seal:
             grade=known.grade,
             fingerprint=printed,
             age_s=round(now - standing.at, 3),
-            packets_out=sum(one.sent_packets for one in used),
-            packets_in=sum(one.opened_packets for one in used),
+            packets_out=sum(use.sent_packets for use in used),
+            packets_in=sum(use.opened_packets for use in used),
         )
     must_seal = known.has_been_sealed or parts.node.config.seal == "require"
     what = peer.trouble or ("a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet")

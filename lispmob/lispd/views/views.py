@@ -60,7 +60,9 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
         moves = parts.journal.moves
         problems = parts.problems.look()
         eids = [
-            schema.EidStatus(prefix=str(eid), registrations=[self._registration(each) for each in self._of(eid)])
+            schema.EidStatus(
+                prefix=str(eid), registrations=[self._registration(registration) for registration in self._of(eid)]
+            )
             for eid in parts.file.eids
         ]
         return schema.Status(
@@ -121,7 +123,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
         """Every pair of a locator of ours and a remote one in use, by our interface."""
         found = path_views(self._parts.node, self._parts.now())
         sealed = seals_by_locator(self._parts)
-        shown = (structs.replace(one, seal=sealed.get(one.remote, one.seal)) for one in found)
+        shown = (structs.replace(path, seal=sealed.get(path.remote, path.seal)) for path in found)
         return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
 
     def handovers(self) -> Sequence[schema.Handover]:

@@ -96,7 +96,7 @@ class MarkChain:
         """Remove every chain and jump of ours, whoever left it and by whichever program. Raises KernelRefused."""
         async with self._lock:
             refusals: list[str] = []
-            others = [one for one in OTHERS if one.name not in {known.name for known in self._programs}]
+            others = [other for other in OTHERS if other.name not in {known.name for known in self._programs}]
             keepers = [ChainKeeper(TABLE, [other]) for other in others]
             for keeper in (*self._keepers.values(), *keepers):
                 try:

@@ -60,7 +60,7 @@ def forget_unanswered(sources: Collection[IpNetwork], destinations: Collection[I
                     if not flow.has_reply
                     and flow.replies_to == flow.source
                     and any(flow.source in eid for eid in eids)
-                    and any(flow.destination in each for each in outside)
+                    and any(flow.destination in network for network in outside)
                 ]
                 forgotten += sum(_forget(kernel, family, flow) for flow in wanted)
         except OSError as error:

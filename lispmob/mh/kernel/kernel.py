@@ -198,7 +198,7 @@ class KernelRouter:
     def _hold(self, stale: set[Form], first_table: int) -> set[Form]:
         """The copies among them that stay for a moment."""
         now = asyncio.get_running_loop().time()
-        copies = {one for one in stale if not _is_own(rule_message.table_of(one), first_table)}
+        copies = {form for form in stale if not _is_own(rule_message.table_of(form), first_table)}
         self._held = {copy: self._held.get(copy, now) for copy in copies if now - self._held.get(copy, now) < HOLD_S}
         return set(self._held)
 

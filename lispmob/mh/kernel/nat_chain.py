@@ -27,7 +27,8 @@ class NatChain:
     def __init__(self, programs: Iterable[PacketFilter] = PROGRAMS) -> None:
         given = tuple(programs)
         self._keepers = {
-            family: ChainKeeper(TABLE, [one for one in given if one.family == family]) for family in FAMILIES
+            family: ChainKeeper(TABLE, [packet_filter for packet_filter in given if packet_filter.family == family])
+            for family in FAMILIES
         }
         self._in_place: set[int] = set()
 

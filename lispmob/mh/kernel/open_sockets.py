@@ -57,7 +57,7 @@ def open_sockets() -> dict[Key, OpenSocket]:
                 with open_netlink(_NETLINK_SOCK_DIAG) as kernel:
                     wanted = _REQUEST.pack(family, protocol, 0, _ALL_STATES, bytes(48))
                     for message in ask(kernel, _BY_FAMILY, REQUEST | DUMP, wanted):
-                        found |= {one.key: one for one in _read(message, protocol, groups)}
+                        found |= {open_socket.key: open_socket for open_socket in _read(message, protocol, groups)}
             except OSError:
                 continue
     return found

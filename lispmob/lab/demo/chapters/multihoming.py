@@ -97,10 +97,10 @@ def _split(stage: Stage, watch: UplinkWatch) -> None:
         for mouth in mouths:
             mouth.close()
     places: defaultdict[int, set[str]] = defaultdict(set)
-    for one in watch.since(began_at):
-        if one.port >= _FIRST_PORT + _FLOWS:
+    for sent in watch.since(began_at):
+        if sent.port >= _FIRST_PORT + _FLOWS:
             continue
-        places[one.port].add(one.interface)
+        places[sent.port].add(sent.interface)
     on_two = sum(len(seen) > 1 for seen in places.values())
     share = sum(seen == {UPLINKS[0]} for seen in places.values()) / max(1, len(places))
     error = None if len(places) < _FLOWS else abs(share - _SHARE) * 100 + 100 * on_two / len(places)
@@ -121,7 +121,7 @@ def _mark(stage: Stage, watch: UplinkWatch) -> None:
             wanted.append(interface)
             time.sleep(0.002)
         port = mouth.getsockname()[1]
-    seen = [one.interface for one in watch.since(began_at) if one.port == port]
+    seen = [sent.interface for sent in watch.since(began_at) if sent.port == port]
     by_place = {name: seen.count(name) for name in UPLINKS}
     strays = sum(abs(wanted.count(name) - by_place[name]) for name in UPLINKS)
     stage.report.check(fact(CLAIMS[1], ok=strays == 0, value=strays, unit="packets astray", goal=0))
@@ -139,7 +139,7 @@ def _rule(stage: Stage, watch: UplinkWatch) -> None:
         for _ in range(50):
             with flow_socket(stage) as mouth:
                 mouth.sendto(b"hello", (str(B.eid4), PORT))
-        seen = [one.interface for one in watch.since(began_at)]
+        seen = [sent.interface for sent in watch.since(began_at)]
     finally:
         host.run("iptables", "-t", "mangle", "-D", *rule)
     right = seen.count("lte0")

@@ -108,7 +108,9 @@ def _unmoved(stage: Stage, watch: UplinkWatch, sink: _Sink, say: Say) -> None:
     finally:
         for mouth in mouths:
             mouth.close()
-    unmoved = [port for port in ports if all(one.interface == UPLINKS[0] for one in sent if one.port == port)]
+    unmoved = [
+        port for port in ports if all(sending.interface == UPLINKS[0] for sending in sent if sending.port == port)
+    ]
     lost = sum(last + 1 - len(sink.got[port]) for port in unmoved)
     stage.report.event("uplink-lost", began_at, flows=_STREAMS, unmoved=len(unmoved), lost=lost)
     stage.report.check(fact(CLAIMS[0], ok=lost == 0 < len(unmoved), value=lost, unit="packets", goal=0))
@@ -162,8 +164,8 @@ def _blackhole(stage: Stage, addresses: Sequence[str], verb: str) -> None:
 
 def _left_after(sent: Sequence[Sent], dead: Sequence[str], began_at: float) -> float | None:
     """When the last packet went to the dead locator; None when there is no other that was used afterwards."""
-    last = max((one.at for one in sent if str(one.rloc) in dead), default=began_at)
-    return last - began_at if any(one.at > last and str(one.rloc) not in dead for one in sent) else None
+    last = max((sending.at for sending in sent if str(sending.rloc) in dead), default=began_at)
+    return last - began_at if any(sending.at > last and str(sending.rloc) not in dead for sending in sent) else None
 
 
 def _holdings(stage: Stage) -> dict[str, int]:
