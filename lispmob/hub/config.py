@@ -194,9 +194,10 @@ class ProxySection(Section, frozen=True, kw_only=True):
 
 
 class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303)."""
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `publish`: changes, to those who can."""
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
+    publish: YesNo = True
 
 
 class LogSection(Section, frozen=True, kw_only=True):

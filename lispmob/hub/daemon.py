@@ -86,6 +86,7 @@ class Hub:
             tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
             ddt=file.ddt.to_policy(),
         )
+        self.plane.publisher.is_on = file.security.publish
         self._public = PublicAddresses(file.public_address)
         self.plane.on_addresses(self._public.on_addresses(file.listen))
         carries_data = file.proxy.enabled or file.rtr.enabled
@@ -334,6 +335,7 @@ class Hub:
         old, self.file, self._configured = self.file, file, sites
         configure(file.log.level)
         self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
+        self.plane.publisher.is_on = file.security.publish
         self.desk.on_configured(file.to_offer(), sites)
         await self._take_sites()
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:

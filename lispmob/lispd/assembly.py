@@ -115,6 +115,8 @@ def node_config(
         pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
         strict_keys=file.security.strict_keys,
         key_record=KeyRecord((static_key,)) if static_key is not None and seal != "off" else None,
+        publications=file.security.publications != "off",
+        announcements=seal != "off" and file.security.announcements != "off",
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,

@@ -15,6 +15,7 @@ from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrTarget
+from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.node.reachability import Reachability
@@ -32,6 +33,7 @@ class NodeDisplay:
     locators: LocatorSet
     traversal: Traversal
     _registrations: Registrations
+    _subscriptions: Subscriptions
     _resolver: Resolver
     _mappings: Mappings
     _prober: Prober
@@ -41,6 +43,11 @@ class NodeDisplay:
     _direct: LocatorSet
     _sending: LocatorSet
     _lost_all_at: float | None
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What the Map-Server publishes to us (RFC 9437), and what it was asked to."""
+        return self._subscriptions.subscriptions
 
     @property
     def registrations(self) -> tuple[Registration, ...]:

@@ -53,6 +53,8 @@ class UsableLocator:
     source_port: int = 0
     is_relay: bool = dataclasses.field(default=False, compare=False)
     """An RTR, with the peer behind it: what is sealed for the peer goes from EID to EID in what the RTR reads."""
+    is_on_trial: bool = False
+    """The peer alone says that it is there: some packets go there, and no more until it has answered."""
 
 
 class InstallMapping(msgspec.Struct, frozen=True):
