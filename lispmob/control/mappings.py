@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -213,11 +213,11 @@ class Mappings:
             effects.append(DropPending(learned.asked, "mapping withdrawn"))
         return effects
 
-    def on_announced(self, record: MappingRecord, proven: Container[IpAddress], now: float) -> list[MachineEffect]:
+    def on_announced(self, record: MappingRecord, now: float) -> list[MachineEffect]:
         """A peer says by its session where it is now; that it is the peer, the session has shown.
 
-        It counts until the mapping system's next answer. Locators that neither its mapping named before nor any of
-        `proven` is are on trial: they may be somebody else's, who has asked for nothing.
+        It counts until the mapping system's next answer. Locators that its mapping did not name before are on trial:
+        they may be somebody else's, who has asked for nothing.
         """
         prefix = record.eid_prefix
         present = self.cache.get(prefix) if prefix is not None else None
@@ -225,7 +225,7 @@ class Mappings:
             return [Count("rx_announcement_unknown")]
         if present.locators == record.locators:
             return []
-        self.told.put_on_trial(prefix, record.locators, present.locators, proven)
+        self.told.put_on_trial(prefix, record.locators, present.locators)
         self.told.on_moved(prefix, present.locators, record.locators, now)
         entry = MapCacheEntry(
             prefix,
@@ -240,10 +240,9 @@ class Mappings:
         rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
         return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
 
-    def on_answered(self, remote: IpAddress, now: float) -> list[MachineEffect]:
-        """A locator has answered a probe: it is on trial no more."""
-        prefix = self.told.pass_trial(remote)
-        if prefix is None:
+    def on_answered(self, remote: IpAddress, prefix: EidPrefix, now: float) -> list[MachineEffect]:
+        """A locator has answered for this EID-Prefix: it is on trial no more."""
+        if not self.told.pass_trial(remote, prefix):
             return []
         self._doubt(self.cache.get(prefix), now)
         return self._reconsider(now)

@@ -7,7 +7,7 @@ How it works.
    Map-Reply says that nothing is published here: the peer's SMRs have to do, and it is tried again much later.
 3. A publication is a Map-Notify with a good MAC and a nonce that is greater than the last one. It is taken in like a
    genuine answer, and acknowledged. What is repeated is acknowledged again; what is older is counted and dropped.
-4. When our RLOCs change, all of it is subscribed to anew, after the Map-Registers: publications go where we are.
+4. When our RLOCs change, all of it is subscribed to again, after the Map-Registers: publications go where we are.
 5. When the mapping leaves the map-cache, the subscription ends.
 
 Nothing here wakes an idle node but a renewal each half day. Pure.
@@ -153,11 +153,11 @@ class Subscriptions:
         is_same, self._own = own.locators == self._own.locators, own
         if is_same or not own:
             return []
-        return self._subscribe_anew(now)
+        return self._subscribe_again(now)
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended: what was published meanwhile was not heard, and nobody acknowledged it."""
-        return self._subscribe_anew(now)
+        return self._subscribe_again(now)
 
     def on_used(self, entries: Iterable[MapCacheEntry], now: float) -> list[MachineEffect]:
         """These mappings carry traffic, and we are registered: who is not subscribed to is, as far as there is room."""
@@ -312,7 +312,7 @@ class Subscriptions:
         self._agenda.set(subscription.prefix, now + wait_s)
         return [Count("subscription_refused")]
 
-    def _subscribe_anew(self, now: float) -> list[MachineEffect]:
+    def _subscribe_again(self, now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []
         for subscription in self._of.values():
             if subscription.state is not State.REFUSED:

@@ -8,7 +8,7 @@ seconds. Pure.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from lispmob.protocol.effect import UsableLocator
@@ -30,9 +30,9 @@ class ToldMoves:
         self._on_trial: dict[IpAddress, EidPrefix] = {}
 
     @property
-    def on_trial(self) -> frozenset[IpAddress]:
-        """The locators that a peer alone has told, and that have not answered."""
-        return frozenset(self._on_trial)
+    def on_trial(self) -> Mapping[IpAddress, EidPrefix]:
+        """The locators that a peer alone has told, and that have not answered; and whose they are said to be."""
+        return self._on_trial
 
     def on_moved(self, prefix: EidPrefix, former: Locators, present: Locators, now: float) -> None:
         """It is elsewhere now."""
@@ -54,24 +54,23 @@ class ToldMoves:
         """Whether an answer with these locators is from before the move."""
         return self._former.get(prefix, {}).get(locators, now) > now
 
-    def put_on_trial(
-        self, prefix: EidPrefix, told: Locators, before: Locators, proven: Container[IpAddress]
-    ) -> frozenset[IpAddress]:
-        """Of what a peer tells, those that its mapping did not name before, and that have not answered either."""
+    def put_on_trial(self, prefix: EidPrefix, told: Locators, before: Locators) -> None:
+        """Of what a peer tells, those that its mapping did not name before, or that had not answered by now."""
         named = _addresses(before) - self._on_trial.keys()
         self.end_trials(prefix)
-        tried = {address for address in _addresses(told) if address not in named and address not in proven}
-        self._on_trial.update((address, prefix) for address in tried)
-        return frozenset(tried)
+        self._on_trial.update((address, prefix) for address in _addresses(told) if address not in named)
 
     def end_trials(self, prefix: EidPrefix) -> None:
         """The mapping system says where it is, or nobody does."""
         for remote in [remote for remote, told in self._on_trial.items() if told == prefix]:
             del self._on_trial[remote]
 
-    def pass_trial(self, remote: IpAddress) -> EidPrefix | None:
-        """It has answered a probe: whose locator it is, if it was on trial."""
-        return self._on_trial.pop(remote, None)
+    def pass_trial(self, remote: IpAddress, prefix: EidPrefix) -> bool:
+        """It has answered for this EID-Prefix; False: it was not on trial for it."""
+        is_tried = self._on_trial.get(remote) == prefix
+        if is_tried:
+            del self._on_trial[remote]
+        return is_tried
 
     def mark(self, prefix: EidPrefix, locators: tuple[UsableLocator, ...]) -> tuple[UsableLocator, ...]:
         """The locators of a forwarding entry, those on trial marked so."""

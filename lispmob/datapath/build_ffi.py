@@ -29,7 +29,8 @@ VALUES = """
 struct lm_addr { uint8_t family; uint8_t octets[16]; };
 struct lm_prefix { uint32_t instance_id; uint8_t length; struct lm_addr address; ...; };
 struct lm_locator_spec {
-    struct lm_addr address; uint16_t port; uint8_t priority, weight; struct lm_addr source; int fd; bool is_relay; ...;
+    struct lm_addr address; uint16_t port; uint8_t priority, weight; struct lm_addr source; int fd;
+    bool is_relay, is_on_trial; ...;
 };
 struct lm_uplink_spec {
     int ifindex; char interface[16]; struct lm_addr address; uint8_t priority, weight; bool is_sender; uint32_t mtu;
@@ -142,6 +143,7 @@ bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
+bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length);
 size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size_t most);
 bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t age_ns, uint64_t sent);
 bool lm_aead_is_built(void);

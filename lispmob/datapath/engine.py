@@ -318,6 +318,10 @@ class Engine:
         """All sessions, and what became of them so far."""
         return sealing.sessions(self._engine)
 
+    def say(self, peer: int, payload: bytes) -> bool:
+        """Send a control message to a peer, sealed, by the way that its packets take; False when it could not leave."""
+        return sealing.say(self._engine, peer, payload)
+
     def send_keepalive(self, peer: int) -> bool:
         """Send an empty sealed packet to a peer, by the way that its packets take; False when none could leave."""
         return sealing.send_keepalive(self._engine, peer)

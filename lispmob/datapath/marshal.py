@@ -10,6 +10,7 @@ from typing import Any, Final
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     AeadName,
+    Announced,
     ControlPacket,
     Echoed,
     EngineConfig,
@@ -46,7 +47,7 @@ PRIORITY_NEVER = 255
 _MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
     1, 12
 )  # enum lm_punt_kind
-_LARGE, _SOURCE, _SEAL_WANTED, _SEAL_CONFIRMED, _SEALED_FROM = range(12, 17)
+_LARGE, _SOURCE, _SEAL_WANTED, _SEAL_CONFIRMED, _SEALED_FROM, _ANNOUNCED = range(12, 18)
 AEADS: Final[dict[AeadName, int]] = {"aes-128-gcm": 1, "chacha20-poly1305": 2}  # enum lm_aead
 _SLOTS: tuple[SessionSlot, ...] = ("previous", "current", "next")  # enum lm_session_slot
 _NEVER_NS: Final = (1 << 64) - 1
@@ -100,7 +101,7 @@ def put_locator(into: Any, locator: ForwardingLocator) -> None:
     """Set a struct lm_locator_spec."""
     put_address(into.address, locator.address)
     into.port, into.priority, into.weight = locator.port, locator.priority, locator.weight
-    into.is_relay = locator.is_relay
+    into.is_relay, into.is_on_trial = locator.is_relay, locator.is_on_trial
     if locator.source is not None:
         put_address(into.source, locator.source)
         into.fd = locator.socket
@@ -211,6 +212,8 @@ def punt(c: Any) -> Punt:
         return SealWanted(c.peer)
     if c.kind == _SEAL_CONFIRMED:
         return SealConfirmed(c.peer, c.local_index)
+    if c.kind == _ANNOUNCED:
+        return Announced(c.peer, address(c.source), c.instance_id, bytes(ffi.buffer(c.payload, c.length)))
     if c.kind == _SEALED_FROM:
         return SealedFrom(c.peer, address(c.outer_source), c.outer_source_port, address(c.outer_destination))
     if c.kind == _STRANGER:

@@ -73,6 +73,11 @@ def sessions(engine: Any) -> list[SessionUse]:
     return [marshal.session_use(found[i]) for i in range(count)]
 
 
+def say(engine: Any, peer: int, payload: bytes) -> bool:
+    """A control message for a peer, sealed, from EID to EID. False: no key, no way, or the uplinks refuse."""
+    return bool(lib.lm_engine_say(engine, peer, payload, len(payload)))
+
+
 def send_keepalive(engine: Any, peer: int) -> bool:
     """False: there is no key, no way, or the uplinks refuse."""
     return bool(lib.lm_engine_send_keepalive(engine, peer))

@@ -240,7 +240,13 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
     used = (
         ForwardingLocator(
-            locator.address, locator.priority, locator.weight, locator.port, locator.source, is_relay=locator.is_relay
+            locator.address,
+            locator.priority,
+            locator.weight,
+            locator.port,
+            locator.source,
+            is_relay=locator.is_relay,
+            is_on_trial=locator.is_on_trial,
         )
         for locator in mapping.locators
     )

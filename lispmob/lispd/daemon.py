@@ -86,6 +86,7 @@ from lispmob.protocol.effect import (
     RemoveMapping,
     SendControl,
     SendKeepalive,
+    SendSealed,
     UplinkChanged,
     UplinksRanked,
     UsePathMtu,
@@ -451,7 +452,7 @@ class Daemon:
                     self.engine.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.ask_echo(remote, nonce)
-                case InstallSession() | ForgetSession() | ForgetPeer() | RefuseClear() | SendKeepalive():
+                case InstallSession() | ForgetSession() | ForgetPeer() | RefuseClear() | SendKeepalive() | SendSealed():
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():
                     self.engine.set_path_mtu(assembly.path_mtu(effect))

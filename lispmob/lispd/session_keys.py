@@ -8,9 +8,9 @@ from typing import TypeAlias
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
 from lispmob.errors import LispError
-from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive
+from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive, SendSealed
 
-SealEffect: TypeAlias = InstallSession | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive
+SealEffect: TypeAlias = InstallSession | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive | SendSealed
 
 log = logging.getLogger("lispd")
 
@@ -31,6 +31,8 @@ def perform(engine: Engine, effect: SealEffect) -> None:
             engine.set_clear_refused(prefixes)
         case SendKeepalive(peer):
             engine.send_keepalive(peer)
+        case SendSealed(peer, payload):
+            engine.say(peer, payload)
 
 
 def to_session(effect: InstallSession) -> SealedSession:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.registrations import Growing, NewNonce
+from lispmob.control.sealing.announcing import Announcer, is_acceptable
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.seal_config import SealTools
@@ -25,6 +26,7 @@ from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage
+from lispmob.wire.record import MappingRecord
 
 
 class SealedNode(Node):
@@ -43,12 +45,13 @@ class SealedNode(Node):
         self._is_routing = False
         super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
         self.sealing = Sealing(config.sealing, seal, self._asked)
+        self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self._answerer.on_key_record(config.key_record)
         self._unsaid += self.sealing.on_start()
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        times = (super().wake_at(), self.sealing.wake_at())
+        times = (super().wake_at(), self.sealing.wake_at(), self._announcer.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
@@ -66,7 +69,9 @@ class SealedNode(Node):
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
-        return [*super().on_timer(now), *self._route(self.sealing.on_timer(now), now)]
+        tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
+        sealing = [*self.sealing.on_timer(now), *tried, *self._announcer.on_timer(self._direct, now)]
+        return [*super().on_timer(now), *self._route(sealing, now)]
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload."""
@@ -102,6 +107,22 @@ class SealedNode(Node):
         """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
         return self._route(self._prober.on_probed(remote, local, now), now)
 
+    def on_sealed_word(self, number: int, instance_id: int, payload: bytes, now: float) -> list[NodeEffect]:
+        """A peer has sealed a control message for us: it says where it is now, or that it has heard where we are."""
+        peer = self.sealing.entries.by_number(number)
+        if peer is None or not self.config.announcements:
+            return self._route([Count("rx_policy")], now)
+        sources = self.sealing.keys.sources(peer.known)
+
+        def covers(prefix: EidPrefix) -> bool:
+            return prefix.instance_id == instance_id and any(source.covers(prefix) for source in sources)
+
+        heard = self._announcer.on_word(peer, covers, payload, now)
+        effects: list[MachineEffect] = []
+        for record in heard.records:
+            effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
+        return self._route([*effects, *heard.effects], now)  # the answer goes where the peer is now
+
     def on_key_accepted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody says yes to the new key of an EID-Prefix. ValueError when none waits."""
         return self._route(self.sealing.accept_key(prefix), now)
@@ -109,6 +130,27 @@ class SealedNode(Node):
     def _on_plan(self, now: float) -> list[_Inner]:
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
+        return [*effects, *self._announce(now)]
+
+    def _announce(self, now: float) -> list[MachineEffect]:
+        """Peers with a session hear from us where we are, after the Map-Server."""
+        if not self.config.announcements:
+            return []
+        eids, ttl_min = self.config.eids, self.config.record_ttl_min
+        own = self._direct or self._sending
+        records = [own.to_record(eid, ttl_min) for eid in eids]
+        return self._announcer.on_mappings(records, self.sealing.entries.peers, now)
+
+    def _believe(self, record: MappingRecord, now: float) -> list[MachineEffect]:
+        """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked."""
+        prefix = record.eid_prefix
+        assert prefix is not None, record
+        effects = self._mappings.on_announced(record, now)
+        effects += self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
+        own, host = self.config.source_for(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
+        if own is not None and self.plan.asks_mapping_system:
+            effects += self._resolver.on_smr(host, prefix, own, now)
+        self._targets.on_traffic(now)
         return effects
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
@@ -141,6 +183,9 @@ class SealedNode(Node):
             case MapRequest(is_probe=True) if (first := take_first(message)) is not None:
                 effects = self.sealing.on_first(first, datagram, message.nonce, now)
                 return [*effects, *self._ask_for_keys(now)]
+            case MapReply(is_probe=True) if self._announcer.expects(message.nonce):
+                passed = self._announcer.on_probe_answer(message, now)
+                return [Count("rx_policy")] if passed is None else self._mappings.on_answered(*passed, now)
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
         return None

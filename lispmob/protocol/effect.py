@@ -223,6 +223,13 @@ class SendKeepalive(msgspec.Struct, frozen=True):
     peer: int
 
 
+class SendSealed(msgspec.Struct, frozen=True):
+    """Send a control message to this peer in a sealed packet, from EID to EID; nothing while there is no session."""
+
+    peer: int
+    payload: bytes
+
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -243,6 +250,7 @@ Effect: TypeAlias = (
     | ForgetPeer
     | RefuseClear
     | SendKeepalive
+    | SendSealed
 )
 """What a node hands to the daemon."""
 

@@ -25,7 +25,8 @@ enum lm_punt_kind {
     LM_PUNT_SOURCE = 13, /* source.c: the mapping of an inner source does not name who sent it, or there is none */
     LM_PUNT_SEAL_WANTED = 14,
     LM_PUNT_SEAL_CONFIRMED = 15,
-    LM_PUNT_SEALED_FROM = 16
+    LM_PUNT_SEALED_FROM = 16,
+    LM_PUNT_ANNOUNCED = 17
 };
 
 /* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
@@ -53,7 +54,7 @@ struct lm_punt {
     uint32_t peer, local_index; /* sessions */
     uint64_t at_ns, before_ns;  /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
     uint32_t length;
-    uint8_t payload[LM_PUNT_PAYLOAD]; /* control */
+    uint8_t payload[LM_PUNT_PAYLOAD]; /* control, announced */
 };
 
 struct lm_punt_ring {
