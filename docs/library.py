@@ -108,7 +108,7 @@ def _parameters(inside: str) -> list[str]:
             found.append("")
         else:
             found[-1] += letter
-    return [one.strip() for one in found]
+    return [part.strip() for part in found]
 
 
 def _text(described: Any) -> str:

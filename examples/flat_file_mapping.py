@@ -98,14 +98,14 @@ def answer(mappings: Mappings, file: FlatFile, eid: str) -> None:
 
 def agree(mappings: Mappings, file: FlatFile, known: list[Mapping]) -> None:
     """Have what lispd has of us say what the file says now."""
-    for one in known:
-        if one.source != "program":
+    for held in known:
+        if held.source != "program":
             continue
-        found = file.find(one.prefix)
-        if found is None or str(found[0]) != one.prefix:
-            mappings.delete(one.prefix)  # packets ask again
-        elif (found[1], found[2] if not found[1] else "encapsulate") != (one.locators, one.action):
-            answer(mappings, file, one.prefix)
+        found = file.find(held.prefix)
+        if found is None or str(found[0]) != held.prefix:
+            mappings.delete(held.prefix)  # packets ask again
+        elif (found[1], found[2] if not found[1] else "encapsulate") != (held.locators, held.action):
+            answer(mappings, file, held.prefix)
 
 
 def take(mappings: Mappings, file: FlatFile, event: Event) -> None:

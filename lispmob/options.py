@@ -25,7 +25,7 @@ def all_meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = 
         return [also[word.lower()]]
     from difflib import get_close_matches  # late: 5 ms, and only who mistypes needs it
 
-    begun = [one for one in known if len(word) > 1 and one.startswith(word.lower())]
+    begun = [option for option in known if len(word) > 1 and option.startswith(word.lower())]
     if begun:
         return begun[:SUGGESTIONS_MAX]
     return get_close_matches(word.lower(), known, SUGGESTIONS_MAX, 0.6)

@@ -69,7 +69,7 @@ def marshal(signature: str, value: Any, variant: ToVariant) -> Any:
     if signature == "a{sv}":
         return {key: variant(*typed(each, variant)) for key, each in value.items()}
     if signature == "aa{sv}":
-        return [marshal("a{sv}", each, variant) for each in value]
+        return [marshal("a{sv}", item, variant) for item in value]
     return value
 
 
@@ -87,8 +87,8 @@ def typed(value: Any, variant: ToVariant) -> tuple[str, Any]:
         case str():
             return "s", value
         case Sequence():
-            if value and all(isinstance(each, Mapping) for each in value):
+            if value and all(isinstance(item, Mapping) for item in value):
                 return "aa{sv}", marshal("aa{sv}", value, variant)
-            return "as", [str(each) for each in value]
+            return "as", [str(item) for item in value]
         case _:
             return "s", "" if value is None else str(value)

@@ -120,7 +120,9 @@ class ControlServer:
     def publish_mapping(self, event: MappingEvent) -> None:
         """Hand an event to everyone who follows the mappings. Never blocks."""
         author = self.signature.author
-        readers = [one for one in self._clients if one.reader is not None and one.reader.wants(event, author)]
+        readers = [
+            reading for reading in self._clients if reading.reader is not None and reading.reader.wants(event, author)
+        ]
         if readers:
             line = line_of(self.signature.put(event))
             for client in readers:

@@ -302,7 +302,7 @@ def unwrap(value: Any) -> Any:
     if hasattr(value, "signature") and hasattr(value, "value"):
         return unwrap(value.value)
     if isinstance(value, list):
-        return [unwrap(each) for each in value]
+        return [unwrap(item) for item in value]
     if isinstance(value, dict):
         return {key: unwrap(each) for key, each in value.items()}
     return value

@@ -189,7 +189,7 @@ def _inside(later: tuple[Span, ...], earlier: tuple[Span, ...]) -> bool:
     if not earlier:
         return True
     return bool(later) and all(
-        any(span.first <= one.first and one.last <= span.last for span in earlier) for one in later
+        any(span.first <= inner.first and inner.last <= span.last for span in earlier) for inner in later
     )
 
 

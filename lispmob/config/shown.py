@@ -58,7 +58,7 @@ def _shown(value: Any, name: str) -> Any:
     if isinstance(value, MarkMask):
         return hex(value.bits)
     if isinstance(value, tuple | list):
-        return [_shown(one, name) for one in value]
+        return [_shown(item, name) for item in value]
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

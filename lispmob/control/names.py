@@ -101,7 +101,7 @@ class NameRegistration:
             verify_mac(raw, self.server.key)
         except AuthenticationFailed:
             return [Count("rx_auth")]
-        record = next((one for one in notify.records if name_of(one.eid) == folded(self._config.name)), None)
+        record = next((answer for answer in notify.records if name_of(answer.eid) == folded(self._config.name)), None)
         if record is None:
             return [Count("rx_policy")]
         self._outstanding.clear()
@@ -255,7 +255,7 @@ class NameLookups:
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Ask again where no answer came, and give up soon."""
         effects: list[MachineEffect] = []
-        for lookup in [one for one in self._lookups.values() if one.wake_at <= now]:
+        for lookup in [due for due in self._lookups.values() if due.wake_at <= now]:
             if lookup.tries < TRIES:
                 effects += self._ask(lookup, now)
             else:

@@ -95,7 +95,7 @@ class FloodWatch:
         self._release({**rates, **{(sender, ANY_TYPE): per_s for sender, per_s in totals.items()}}, now)
         worst = self._noisy(rates) if self._was_emptied else self._flooding(totals) + self._noisy(rates)
         known = dict.fromkeys((*self.sampled, *worst))
-        self.sampled = tuple(one for one in known if one[1] == ANY_TYPE or (one[0], ANY_TYPE) not in known)[
+        self.sampled = tuple(kind for kind in known if kind[1] == ANY_TYPE or (kind[0], ANY_TYPE) not in known)[
             :SAMPLED_MAX
         ]
         self._heard.clear()
@@ -156,4 +156,4 @@ def program(sampled: Iterable[Part]) -> list[tuple[int, int, int, int]]:
 
 def assembled(code: Iterable[tuple[int, int, int, int]]) -> bytes:
     """The program as the kernel reads it."""
-    return b"".join(_INSTRUCTION.pack(*each) for each in code)
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)

@@ -155,7 +155,7 @@ def _resolver(given: dict[str, IpAddress]) -> Resolve:
             found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError):
             return []
-        return [ip_address(str(one[4][0]).partition("%")[0]) for one in found]
+        return [ip_address(str(answer[4][0]).partition("%")[0]) for answer in found]
 
     return resolve
 
@@ -168,5 +168,5 @@ def interface_of(address: IpAddress) -> str | None:
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     wanted = str(address)
-    having = (link for link in links if any(one.get("local") == wanted for one in link.get("addr_info", ())))
+    having = (link for link in links if any(entry.get("local") == wanted for entry in link.get("addr_info", ())))
     return next((link["ifname"] for link in having), None)

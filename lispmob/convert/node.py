@@ -231,7 +231,7 @@ class NodeReading:
             remotes = []
             if (address := reader.address("rloc", "address", resolve=self._resolve)) is not None:
                 remotes.append(_remote(address, _rank(reader)))
-            for inner in (BlockReader(one, self._report, "map-cache") for one in reader.blocks("rloc-address")):
+            for inner in (BlockReader(entry, self._report, "map-cache") for entry in reader.blocks("rloc-address")):
                 found, rank = inner.address("address", resolve=self._resolve), _rank(inner)
                 inner.leave(NO_COUNTERPART)
                 if found is not None:
@@ -266,7 +266,7 @@ class NodeReading:
             found += [reader.boolean("nat-aware"), reader.boolean("nat-traversal-support")]
             self._ids(reader)
             reader.leave(NO_COUNTERPART)
-        said = [one for one in found if one is not None]
+        said = [locator for locator in found if locator is not None]
         if said:
             # What it meant by NAT traversal is the dialect that we call e19. off: no Info-Request is ever sent, of
             # which an Open Overlay Router Map-Server without RTRs dies.

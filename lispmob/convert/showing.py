@@ -37,12 +37,12 @@ def _yaml(tree: dict[str, Any], depth: int) -> Iterator[str]:
         elif isinstance(value, dict) and value:
             yield f"{indent}{name}:"
             yield from _yaml(value, depth + 1)
-        elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
             yield f"{indent}{name}:"
-            for one in value:
-                yield from _item(one, depth + 1)
+            for item in value:
+                yield from _item(item, depth + 1)
         elif isinstance(value, list):
-            yield f"{indent}{name}: [{', '.join(_plain(one) for one in value)}]"
+            yield f"{indent}{name}: [{', '.join(_plain(item) for item in value)}]"
         else:
             yield f"{indent}{name}: {_plain(value)}"
 

@@ -424,9 +424,9 @@ class Engine:
         """Inner packets that have left for each locator, or RTR, since a mapping names it."""
         found = ffi.new("struct lm_sent_to[]", _SENT_MAX)
         packets: dict[IpAddress, int] = {}
-        for one in (found[i] for i in range(lib.lm_engine_sent(self._engine, found, _SENT_MAX))):
-            locator = marshal.address(one.address)
-            packets[locator] = packets.get(locator, 0) + int(one.packets)
+        for figure in (found[i] for i in range(lib.lm_engine_sent(self._engine, found, _SENT_MAX))):
+            locator = marshal.address(figure.address)
+            packets[locator] = packets.get(locator, 0) + int(figure.packets)
         return packets
 
     def path_mtus(self) -> dict[IpAddress, int]:

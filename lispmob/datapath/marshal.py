@@ -91,9 +91,9 @@ def one_address(address: IpAddress | None) -> Any:
 def smallest_mtus(found: Any, count: int) -> dict[IpAddress, int]:
     """Of an array of struct lm_mtu the smallest for each locator, in octets."""
     smallest: dict[IpAddress, int] = {}
-    for one in (found[i] for i in range(count)):
-        locator = address(one.address)
-        smallest[locator] = min(int(one.mtu), smallest.get(locator, int(one.mtu)))
+    for figure in (found[i] for i in range(count)):
+        locator = address(figure.address)
+        smallest[locator] = min(int(figure.mtu), smallest.get(locator, int(figure.mtu)))
     return smallest
 
 

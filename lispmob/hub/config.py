@@ -369,7 +369,7 @@ def load_hub(path: Path) -> HubFile:
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
     more = [key for section in hub.sites for key in (*section.more_keys, *section.map_resolver_keys)]
-    keys = [one.key for section in (hub.sites, more, hub.map_servers) for one in section]
+    keys = [entry.key for section in (hub.sites, more, hub.map_servers) for entry in section]
     if any(keys) and (problem := advice(path)) is not None:
         log.warning("%s", problem)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):

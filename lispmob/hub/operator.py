@@ -142,7 +142,7 @@ class Operator:
             "pools": pools_of(offer.pools, (eid for site in sites for eid in site.eids)),
             "sites": len(sites),
             "invitations": {
-                state: sum(one["state"] == state for one in states.values())
+                state: sum(invitation["state"] == state for invitation in states.values())
                 for state in ("joined", "invited", "expired")
             },
             "registered": sum(map(len, by_site.values())),

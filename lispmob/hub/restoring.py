@@ -84,7 +84,7 @@ class Restoring:
         """The count of a name under a key."""
         try:
             names = (owner, *self._old_owners.get(owner, ()))
-            return next((found for one in names if (found := self._store.nonce(one, name)) is not None), None)
+            return next((found for known_as in names if (found := self._store.nonce(known_as, name)) is not None), None)
         except LispError as error:
             self._tell(error)
             return None

@@ -70,6 +70,6 @@ def _kept(file: HubFile) -> list[XtrRegistration]:
 
 
 def _print(listed: Iterable[Answer]) -> None:
-    for one in listed:
-        where = harmless(" ".join(one["rlocs"])) or "no locator"
-        sys.stdout.write(f"{one['eid']}  {where}  {one['left_s']} s left\n")
+    for row in listed:
+        where = harmless(" ".join(row["rlocs"])) or "no locator"
+        sys.stdout.write(f"{row['eid']}  {where}  {row['left_s']} s left\n")

@@ -112,7 +112,7 @@ def merge(candidates: Iterable[Candidate], tables: Collection[TableLookup]) -> l
             pair[candidate.part] = candidate
     for pair in halves.values():
         if len(pair) == 2:
-            found += _routes(pair[LOW_HALF], max(each.metric for each in pair.values()), lookups)
+            found += _routes(pair[LOW_HALF], max(route.metric for route in pair.values()), lookups)
     return found
 
 

@@ -205,7 +205,7 @@ class Meaning(msgspec.Struct, frozen=True):
     def networks(self) -> tuple[tuple[str, Network], ...]:
         """By interface, the network that it is in."""
         gateways = dict(self.gateways)
-        names = {each.interface for each in self.devices} | gateways.keys()
+        names = {known.interface for known in self.devices} | gateways.keys()
         found = {}
         for name in sorted(names):
             device = self.device(name)

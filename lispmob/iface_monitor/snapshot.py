@@ -258,7 +258,9 @@ class NetworkState(msgspec.Struct, frozen=True):
         preferred = {route.preferred_source for route in routes}
         gateways = [route.gateway for route in routes if route.gateway is not None]
         chosen = self._chosen_by(link.ifindex)
-        watched = {each.ifindex for each in self.links if each.is_loopback or policy.is_watched(each)}
+        watched = {
+            each_link.ifindex for each_link in self.links if each_link.is_loopback or policy.is_watched(each_link)
+        }
         usable = [
             local
             for local in self.addresses

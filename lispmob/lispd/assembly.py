@@ -397,8 +397,10 @@ def engine_uplinks(
     present = tuple(uplinks)
     by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
     ranking = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
-    traversal = {one.locator.place: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
-    known = {one.locator.place for one in plan.uplinks}
+    traversal = {
+        planned.locator.place: _traversal(planned) for planned in plan.uplinks if planned != UplinkPlan(planned.locator)
+    }
+    known = {planned.locator.place for planned in plan.uplinks}
     places = [(own, uplink.ifindex) for uplink in present for own in uplink.addresses]
     hidden = {place for place in places if known and place not in known and is_private(place[0])}
     traversal |= dict.fromkeys(hidden, EngineTraversal(is_usable=False))

@@ -64,6 +64,7 @@ from lispmob.lispd.tasks.steering import Steering
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
+from lispmob.lispd.warm_up import warm_up
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
@@ -200,6 +201,7 @@ class Daemon:
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
+            warm_up(self._lisp_sec)
             await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()
             self.is_stopping = True

@@ -184,7 +184,7 @@ def nameservers(files: Iterable[Path] = RESOLVER_FILES) -> tuple[IpAddress, ...]
             continue
         words = (line.split() for line in lines[:100])
         named = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
-        remote = [one for one in map(_address, named) if one is not None and not one.is_loopback]
+        remote = [server for server in map(_address, named) if server is not None and not server.is_loopback]
         if remote:
             return tuple(dict.fromkeys(remote))[:RESOLVERS_MAX]
     return ()

@@ -139,14 +139,14 @@ def chain_text(
         writer.begin(chain)
         if keeps_replies:
             writer.replies(chain, [compiled.policy.mask.mark(up.ifindex) for up in compiled.uplinks])
-        for one in applying:
-            if family in one.rule.selector.families() and _is_for(one.rule.selector, chain == MARK):
-                if missing and (why := _impossible(one.rule.selector, missing)):
-                    lost.append(f"rule '{one.rule.name}' ({why})")
+        for compiled_rule in applying:
+            if family in compiled_rule.rule.selector.families() and _is_for(compiled_rule.rule.selector, chain == MARK):
+                if missing and (why := _impossible(compiled_rule.rule.selector, missing)):
+                    lost.append(f"rule '{compiled_rule.rule.name}' ({why})")
                 else:
-                    writer.rule(chain, one)
-                    if missing & _FOR_SPREADING and one.verdict is Verdict.SPREAD:
-                        lost.append(f"the weights of rule '{one.rule.name}'")
+                    writer.rule(chain, compiled_rule)
+                    if missing & _FOR_SPREADING and compiled_rule.verdict is Verdict.SPREAD:
+                        lost.append(f"the weights of rule '{compiled_rule.rule.name}'")
     return ChainText(
         tuple(writer.chains),
         tuple(writer.rules),

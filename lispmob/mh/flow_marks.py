@@ -111,7 +111,7 @@ def nowhere(compiled: Compiled) -> int:
 
 def _of_decision(compiled: Compiled, decision: Decision, wish: FlowWish) -> int:
     """A rule has decided. What it drops is dropped by the chains, unless only we know that the rule is about it."""
-    rule = next(one for one in compiled.rules if one.rule.name == decision.rule)
+    rule = next(candidate for candidate in compiled.rules if candidate.rule.name == decision.rule)
     match decision.outcome:
         case Outcome.UPLINK if decision.mark:
             return decision.mark

@@ -264,7 +264,7 @@ class _Back:
         for rule in behind:
             copy = _copy(rule, length)
             is_met = copy is not None and not (
-                copy.action in _ENDS and any(one <= set(rule.selectors) for one in served)
+                copy.action in _ENDS and any(selectors <= set(rule.selectors) for selectors in served)
             )
             if copy is not None and is_met:
                 found.append((rule, copy))

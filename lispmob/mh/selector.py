@@ -150,8 +150,8 @@ class Selector(msgspec.Struct, frozen=True):
             family
             for family in (4, 6)
             if all(
-                not each or any(network.version == family for network in each)
-                for each in (self.destinations, self.sources)
+                not networks or any(network.version == family for network in networks)
+                for networks in (self.destinations, self.sources)
             )
             and (not self.protocols or any(number not in ICMP or _icmp(family) == number for number in self.protocols))
         )

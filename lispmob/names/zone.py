@@ -124,7 +124,7 @@ class Zone:
         return Wanted(b".".join(name), zone)
 
     def _apex(self, zone: Labels, kind: str) -> Answer:
-        kinds = [one for one in ("SOA", "NS") if kind in (one, "ANY")]
+        kinds = [name for name in ("SOA", "NS") if kind in (name, "ANY")]
         return Answer(RCode.NOERROR, tuple(map(Record, kinds)), zone)
 
 

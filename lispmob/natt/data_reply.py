@@ -24,7 +24,7 @@ _HEADER = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 
 def in_data(effects: Iterable[E], arrival: DataControl, plan: NattPlan) -> list[E | SendFromDataPort]:
     """What to do about a control message of the data plane, with the answers to its sender in the data plane too."""
-    uplink = next((one for one in plan.uplinks if one.locator.address == arrival.outer_destination), None)
+    uplink = next((planned for planned in plan.uplinks if planned.locator.address == arrival.outer_destination), None)
     if uplink is None or not uplink.relays:
         return list(effects)
     port = DataPort(uplink.data_port)

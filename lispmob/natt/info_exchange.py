@@ -221,7 +221,7 @@ class InfoExchange:
         self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(self._soonest(now), now))
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
         dialects = (dialect, Dialect.LISPERS) if self._asks_both(server, dialect) else (dialect,)
-        return [effect for one in dialects for effect in (self._send(server, one, now), Count("tx_info_request"))]
+        return [effect for spoken in dialects for effect in (self._send(server, spoken, now), Count("tx_info_request"))]
 
     def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
         """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""

@@ -123,11 +123,11 @@ class Reachability:
             return False
         if way.evidence is Evidence.NOBODY:
             return bool(self._behind) or any(
-                one.evidence in (Evidence.UNKNOWN, Evidence.HEARD) for one in self._ways.values()
+                other.evidence in (Evidence.UNKNOWN, Evidence.HEARD) for other in self._ways.values()
             )
         if way.evidence is Evidence.UNKNOWN and is_private(place[0]):
-            heard = (one for one in self._ways.values() if one.evidence is Evidence.HEARD)
-            return bool(self._elsewhere) or any(not is_private(one.locator.address) for one in heard)
+            heard = (other for other in self._ways.values() if other.evidence is Evidence.HEARD)
+            return bool(self._elsewhere) or any(not is_private(heard_way.locator.address) for heard_way in heard)
         return way.evidence is Evidence.SILENT
 
     def weigh(self, places: Iterable[Place]) -> list[UplinkChanged] | None:
@@ -307,7 +307,9 @@ class Reachability:
 
     def _has_witness(self, way: Way, since: float = float("-inf")) -> bool:
         """True when another locator was heard, at `since` or later."""
-        others = [one.heard_at for one in self._ways.values() if one is not way and one.evidence is Evidence.HEARD]
+        others = [
+            other.heard_at for other in self._ways.values() if other is not way and other.evidence is Evidence.HEARD
+        ]
         return any(at is not None and at >= since for at in (*others, *self._elsewhere.values()))
 
     def _has_server(self, address: IpAddress) -> bool:

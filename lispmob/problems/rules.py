@@ -67,7 +67,7 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             f"open a browser and log in; to use {interface.name} all the same: network-manager: portal: use",
             interface.name,
         )
-    nothing_works = not any(_works(one) for one in evidence.addresses)
+    nothing_works = not any(_works(known) for known in evidence.addresses)
     for taken in evidence.duplicates:
         yield Problem(
             "duplicate-address",
@@ -78,7 +78,7 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             f"{taken.interface} {taken.address}",
         )
     for address in evidence.addresses:
-        is_spared = any(_works(one) for one in evidence.addresses if one.interface == address.interface)
+        is_spared = any(_works(known) for known in evidence.addresses if known.interface == address.interface)
         yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
 
 
@@ -176,9 +176,9 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             inside.eid,
         )
     unheard = {remote for address in evidence.addresses for remote in address.unheard_by}
-    for one in evidence.filtered:
-        if not one.is_out or one.locator not in unheard:
-            yield _filtered(one)
+    for blocked in evidence.filtered:
+        if not blocked.is_out or blocked.locator not in unheard:
+            yield _filtered(blocked)
 
 
 def _filtered(one: FilteredEvidence) -> Problem:

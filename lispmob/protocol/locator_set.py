@@ -164,8 +164,14 @@ class LocatorSet(msgspec.Struct, frozen=True):
                 for locator in said
             )
         return tuple(
-            Locator(one.address, one.priority, one.weight, is_local=True, is_probed=one.address == probed)
-            for one in (locator.told_for(eid) for locator in self.locators)
+            Locator(
+                announced.address,
+                announced.priority,
+                announced.weight,
+                is_local=True,
+                is_probed=announced.address == probed,
+            )
+            for announced in (locator.told_for(eid) for locator in self.locators)
         )
 
     def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:

@@ -128,7 +128,7 @@ class PrefixTable(Generic[T]):
         number = prefix.number
         fitting = [length for length in space.lengths if length <= prefix.mask_len]
         found = (space.by_length[length].get(number >> (space.width - length)) for length in fitting)
-        return [one for one in found if one is not None]
+        return [entry for entry in found if entry is not None]
 
     def covered(self, prefix: EidPrefix) -> list[tuple[EidPrefix, T]]:
         """Every prefix strictly more specific than `prefix`. Costs a search for each length, and a step each."""

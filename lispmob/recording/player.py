@@ -88,7 +88,7 @@ class Player:
 
     def _fed(self, number: int, name: str, given: tuple[Any, ...], named: dict[str, Any], did: Any) -> Step:
         owner: Any = self.node.traversal if name.startswith("traversal.") else self.node
-        floats = [one for one in given if isinstance(one, float)]
+        floats = [argument for argument in given if isinstance(argument, float)]
         at = floats[-1] if floats else None
         try:
             effects = tuple(getattr(owner, name.rpartition(".")[2])(*given, **named))

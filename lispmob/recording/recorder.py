@@ -100,7 +100,7 @@ class RecordedNode(Node):
         def recorded(*given: Any, **named: Any) -> Any:
             if self._is_inside or self._tape.is_full:
                 return call(*given, **named)
-            given = tuple(list(one) if isinstance(one, Iterator) else one for one in given)
+            given = tuple(list(argument) if isinstance(argument, Iterator) else argument for argument in given)
             if name == "on_config":
                 self._keys = (*self._keys, *(key for key in keys_of(given[0]) if key not in self._keys))
             self._is_inside = True
@@ -117,7 +117,7 @@ class RecordedNode(Node):
         return recorded
 
     def _note(self, name: str, given: tuple[Any, ...], named: dict[str, Any], effects: Any) -> None:
-        line: dict[str, Any] = {"do": name, "with": [to_json(self._neutral(one)) for one in given]}
+        line: dict[str, Any] = {"do": name, "with": [to_json(self._neutral(argument)) for argument in given]}
         if named:
             line["named"] = {key: to_json(one) for key, one in named.items()}
         if drew := self._drawn():

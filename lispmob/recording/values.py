@@ -42,9 +42,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, EidPrefix):
         return {"prefix": str(value)}
     if isinstance(value, list | tuple):
-        return [to_json(one) for one in value]
+        return [to_json(item) for item in value]
     if isinstance(value, set | frozenset):
-        return {"set": sorted((to_json(one) for one in value), key=repr)}
+        return {"set": sorted((to_json(item) for item in value), key=repr)}
     if isinstance(value, Mapping):
         return {"map": [[to_json(key), to_json(one)] for key, one in value.items()]}
     if isinstance(value, msgspec.Struct):
@@ -63,7 +63,7 @@ def from_json(raw: Any, depth: int = 0) -> Any:
     if raw is None or isinstance(raw, bool | int | float | str):
         return raw
     if isinstance(raw, list):
-        return tuple(from_json(one, depth + 1) for one in raw)
+        return tuple(from_json(item, depth + 1) for item in raw)
     try:
         return _made(raw, depth)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -83,7 +83,7 @@ def _made(raw: dict[str, Any], depth: int) -> Any:
         case {"enum": [str(name), str(member)]}:
             return _class_of(name, Enum)[member]
         case {"set": list(some)}:
-            return frozenset(from_json(one, depth + 1) for one in some)
+            return frozenset(from_json(item, depth + 1) for item in some)
         case {"map": list(pairs)}:
             return {from_json(key, depth + 1): from_json(one, depth + 1) for key, one in pairs}
         case {"of": str(name), "fields": dict(fields)}:

@@ -147,14 +147,16 @@ class Tally:
             self.duplicates,
             self.out_of_order,
             self.strangers,
-            _round_trips([self._answered_at[one] - self._sent_at[one] for one in self._order]),
+            _round_trips([self._answered_at[number] - self._sent_at[number] for number in self._order]),
             self._gaps_there(),
-            _gaps([(self._answered_at[one], one) for one in self._order]),
+            _gaps([(self._answered_at[number], number) for number in self._order]),
             tuple(self._runs()),
         )
 
     def _gaps_there(self) -> Gaps:
-        return _gaps(sorted((self._server_ns[one] / 1e9, one) for one in self._order if self._server_ns[one]))
+        return _gaps(
+            sorted((self._server_ns[number] / 1e9, number) for number in self._order if self._server_ns[number])
+        )
 
     def _runs(self) -> list[LostRun]:
         runs: list[LostRun] = []

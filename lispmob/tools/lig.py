@@ -237,7 +237,7 @@ def read_host(text: str, family: int) -> list[IpAddress]:
         found = socket.getaddrinfo(text, None, wanted, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise LispError(f"{text!r} is neither an address nor a name that DNS knows: {error}") from None
-    return list(dict.fromkeys(ip_address(str(one[4][0]).partition("%")[0]) for one in found))
+    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in found))
 
 
 def ask(

@@ -80,7 +80,7 @@ class PathMtus:
 
     def on_slept(self) -> list[MtuEffect]:
         """The host was suspended, and may be anywhere: everything is found out again."""
-        effects: list[MtuEffect] = [UsePathMtu(*one[0], 0) for one in self._ways.items() if one[1].mtu.is_reduced]
+        effects: list[MtuEffect] = [UsePathMtu(*item[0], 0) for item in self._ways.items() if item[1].mtu.is_reduced]
         for way in list(self._ways):
             self._forget(way)
         self._asked.clear()

@@ -273,7 +273,7 @@ class Prober:
         """When data came in from any locator of the mapping, if that is worth anything."""
         if not (self._config.echoes and path.can_echo):
             return None
-        company = (one.last_heard for one in self._paths.values() if one.eid == path.eid)
+        company = (sibling.last_heard for sibling in self._paths.values() if sibling.eid == path.eid)
         return max((at for at in company if at is not None), default=None)
 
     def _end_echoes(self) -> list[ProbeEffect]:
@@ -383,7 +383,7 @@ class Prober:
     def _tell_patience(self, remote: IpAddress) -> list[ProbeEffect]:
         """The datapath watches per locator: the slowest living pair sets the time."""
         known = [path.quality.rtt_s for path in self._of(remote) if path.state in (State.UP, State.VERIFYING)]
-        rtt_s = max((one for one in known if one is not None), default=None)
+        rtt_s = max((known_rtt_s for known_rtt_s in known if known_rtt_s is not None), default=None)
         if rtt_s is None:
             return []
         if remote not in self._patience:

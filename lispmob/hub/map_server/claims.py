@@ -149,7 +149,7 @@ def is_overtaken(
         return False
     for record in register.records:
         registration = registrations.get(record.eid_prefix) if record.eid_prefix else None
-        part = next((one for one in registration or () if one.xtr == xtr), None)
+        part = next((claim for claim in registration or () if claim.xtr == xtr), None)
         if part is None or part.record != record or register.nonce >= part.nonce:
             return False
         if (

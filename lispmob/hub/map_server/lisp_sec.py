@@ -153,7 +153,7 @@ class HubSecurity:
         if not keys:
             return None
         key = keys[part.key_index if part.key_index is not None and part.key_index < len(keys) else 0]
-        has_e_bit = not all(one.has_lisp_sec for one in registration)
+        has_e_bit = not all(claim.has_lisp_sec for claim in registration)
         eids = protection.eids((registration.prefix,), has_e_bit=has_e_bit)
         otk = lisp_sec_auth.ms_otk(protection.otk, protection.kdf_id)
         return self._ecm_ad(protection.hmac_id, ResolverSecret(key.secret, key.key_id), nonce, otk, eids)

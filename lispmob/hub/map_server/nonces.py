@@ -200,11 +200,11 @@ class Nonces:
         if self.unread is not None:
             self.read(owners, {*own, *other_kind, *told})
         if must_grow is not False:
-            for one in owners:
-                if any(self._is_old(one, name, nonce, must_grow=must_grow) for name in own):
+            for holder in owners:
+                if any(self._is_old(holder, name, nonce, must_grow=must_grow) for name in own):
                     return False
-                overtaken = [name for name in other_kind if self._is_old(one, name, nonce, must_grow=must_grow)]
-                if any(now - self._owners[one].heard_at(name) >= OVERTAKING_S for name in overtaken):
+                overtaken = [name for name in other_kind if self._is_old(holder, name, nonce, must_grow=must_grow)]
+                if any(now - self._owners[holder].heard_at(name) >= OVERTAKING_S for name in overtaken):
                     return False
         mine = self._owners.get(owner)
         if mine is None:

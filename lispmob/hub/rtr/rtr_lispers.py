@@ -109,7 +109,7 @@ class NatCache:
     def bindings(self, record: MappingRecord, now: float) -> tuple[Binding, ...]:
         """The uplinks of a node by its record, best first: each at the port that was heard last."""
         found = (self._binding(locator, now) for locator in record.locators)
-        return tuple(sorted((one for one in found if one is not None), key=lambda one: one.priority))
+        return tuple(sorted((binding for binding in found if binding is not None), key=lambda one: one.priority))
 
     def _binding(self, locator: Locator, now: float) -> Binding | None:
         place = place_of(locator)

@@ -54,7 +54,7 @@ def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str]
 def table(name: str, before: Sequence[Round], now: Sequence[Round]) -> Table:
     """Ratios of now to before by case and path: of the medians, and the extremes of the rounds."""
     rows = []
-    for key in dict.fromkeys(key for one in (*before, *now) for key in one):
+    for key in dict.fromkeys(key for medians in (*before, *now) for key in medians):
         pairs = [(b[key], n[key]) for b, n in zip(before, now, strict=True) if b.get(key) and key in n]
         if not pairs:
             continue

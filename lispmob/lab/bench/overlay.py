@@ -11,6 +11,7 @@ from typing import Final
 from lispmob.closing import Closing
 from lispmob.lab import move as moves
 from lispmob.lab.bench import tiers
+from lispmob.lab.bench.first_packet import FirstPacket, first_packet
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.build import Lab
 from lispmob.lab.control_watch import ControlWatch
@@ -19,7 +20,6 @@ from lispmob.lab.demo_service import Hub, Node, hub_configuration, node_configur
 from lispmob.lab.handover import Handover
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.namespace import Namespace
-from lispmob.lab.ping import ping
 from lispmob.lab.probe import Party, ProbeStream
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.topology import roaming
@@ -65,14 +65,15 @@ class Overlay(Closing):
             registered_s = self._notified_s(node)
             _wait(node)
             tiers.require(node, self._tier)
-            first_s = self._first_packet(node)
+            first = self._first_packet(node)
             handover = self._move()
         if not (handover.has_baseline() and handover.has_reopened):
             raise ProcessFailed(f"no packets after a move\n{node.daemon.log_tail()}")
         out, back = (way.gap_s or 0.0 for way in handover.ways())
         return {
             "start-to-registered": (registered_s * 1e3, "ms"),
-            "first-packet": (first_s * 1e3, "ms"),
+            "first-packet": (first.answered_s * 1e3, "ms"),
+            "first-packet-node": (first.node_s * 1e3, "ms"),
             "handover-gap-out": (out * 1e3, "ms"),
             "handover-gap-in": (back * 1e3, "ms"),
         }
@@ -106,17 +107,18 @@ class Overlay(Closing):
             raise ProcessFailed("no packets after a move")
         return handover
 
-    def _first_packet(self, node: Node) -> float:
-        """Seconds until the first packet, whose mapping nobody knows yet, is answered."""
+    def _first_packet(self, node: Node) -> FirstPacket:
+        """A packet to the other node, whose mapping nobody knows yet. Raises ProcessFailed when none comes back."""
+        here, there = Party(self._lab["a"], A.eid4), Party(self._lab["b"], B.eid4)
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                answer = ping(self._lab["a"], B.eid4, A.eid4, count=1, timeout_s=3.0)
+                first = first_packet(self._watch, "a", here, there, timeout_s=3.0)
             except OSError:  # registered, and its device has no address yet
                 time.sleep(0.005)
                 continue
-            if answer.median_s is not None:
-                return answer.median_s
+            if first is not None:
+                return first
         raise ProcessFailed(f"the first packet did not come back\n{node.daemon.log_tail()}")
 
     def _move(self) -> Handover:

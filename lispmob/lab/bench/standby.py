@@ -40,8 +40,8 @@ def samples(directory: Path, tier: str, seconds: float, windows: int) -> Iterato
         for case, figures in idle.idle(daemons, seconds, windows):
             woken, unit = figures["wakeups-per-minute"]
             told = (nodes[case].lispctl("energy") or {"costs": []})["costs"]
-            messages = sum(one["sent_per_hour"] + one["received_per_hour"] for one in told)
-            octets = sum(one["octets_per_hour"] for one in told)
+            messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in told)
+            octets = sum(cost["octets_per_hour"] for cost in told)
             yield (
                 case,
                 {

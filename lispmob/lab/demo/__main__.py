@@ -105,13 +105,13 @@ def play(stage: Stage, chapters: Sequence[Chapter]) -> None:
     for chapter in chapters:
         if chapter.begin is not None:
             _attempt(stage, chapter, chapter.begin)
-    for chapter in [one for one in chapters if not one.is_last]:
+    for chapter in [part for part in chapters if not part.is_last]:
         _open(stage, chapter)
     for chapter in chapters:
         if chapter.end is not None:
             stage.screen.say(f"{chapter.title}, what went on beside the others")
             _attempt(stage, chapter, chapter.end)
-    for chapter in [one for one in chapters if one.is_last]:
+    for chapter in [part for part in chapters if part.is_last]:
         _open(stage, chapter)
 
 

@@ -157,7 +157,7 @@ def leaks(world: World, overlay: Sequence[str] = OVERLAY) -> Iterator[Callable[[
 
     def count() -> int:
         listed = json.loads(world["inet"].run("nft", "-j", "list", "table", "inet", "leak"))
-        counters = [one for item in listed["nftables"] for one in item.get("rule", {}).get("expr", ())]
+        counters = [expression for item in listed["nftables"] for expression in item.get("rule", {}).get("expr", ())]
         return sum(counter["counter"]["packets"] for counter in counters if "counter" in counter)
 
     yield count

@@ -108,7 +108,7 @@ def _ago(seconds: float | None) -> str:
 
 def _figures(values: Any) -> str:
     every = list(values)
-    known = [one for one in every if one is not None]
+    known = [value for value in every if value is not None]
     lost = f"{plural(len(every), 'packet')}, {len(every) - len(known)} lost"
     if not known:
         return lost

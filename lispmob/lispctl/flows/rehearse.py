@@ -36,7 +36,7 @@ def rehearsal_lines(result: dict[str, Any], *, shows_all: bool) -> list[str]:
     shown = [flow for flow in flows if shows_all or flow["fate"] != "stays"]
     if not shown:
         return [head]
-    rows = [(one["flow"], one["fate"], _places(one["before"]), _places(one["after"]), _why(one)) for one in shown]
+    rows = [(flow["flow"], flow["fate"], _places(flow["before"]), _places(flow["after"]), _why(flow)) for flow in shown]
     header, blocks = table_blocks(("FLOW", "FATE", "NOW", "THEN", "WHY"), rows, folded="WHY")
     coloured = [_coloured(line, one["fate"]) for block, one in zip(blocks, shown, strict=True) for line in block]
     return [*fold(head), *header, *coloured]

@@ -141,7 +141,7 @@ def done_lines(arguments: Namespace, done: dict[str, Any], name: Callable[[str],
     lines = [
         f"{arguments.action} {prefix_name(arguments.meant.eid, name)}{where}{tail}{' (not done: -d)' if is_dry else ''}"
     ]
-    lines += [f"  {clean(one)} is no address of ours: it is left out" for one in done.get("left_out", ())]
+    lines += [f"  {clean(address)} is no address of ours: it is left out" for address in done.get("left_out", ())]
     if getattr(arguments, "is_verbose", False) and done.get("mapping") is not None:
         lines += [f"  {line}" for line in mapping_lines(done["mapping"], name)]
     return lines

@@ -21,7 +21,7 @@ def run(client: Client, arguments: Namespace) -> int:
     """Print what is believed; 8 when that is wrong."""
     found = client.call("believed")
     show(found, arguments, believed_lines)
-    is_wrong = any(one["differences"] or one["answer"] == "silent" for one in found["mapping_system"])
+    is_wrong = any(resolver["differences"] or resolver["answer"] == "silent" for resolver in found["mapping_system"])
     is_late = any(correspondent["verdict"] == "late" for correspondent in found["correspondents"])
     return WRONG if is_wrong or is_late else 0
 
@@ -29,7 +29,9 @@ def run(client: Client, arguments: Namespace) -> int:
 def believed_lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     lines = [paint("The mapping system", "bold")]
-    lines += [line for one in found["mapping_system"] for line in _asked(one)] or ["  there is no Map-Resolver to ask"]
+    lines += [line for resolver in found["mapping_system"] for line in _asked(resolver)] or [
+        "  there is no Map-Resolver to ask"
+    ]
     lines += ["", paint("Correspondents, by where their data comes in", "bold")]
     lines += [line for correspondent in found["correspondents"] for line in _seen(correspondent)] or [
         "  no locator of others is in use"

@@ -44,7 +44,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
         told = [_registration(entry, is_told_above=bool(problems)) for entry in eid["registrations"]]
-        lines += [line for one in told for line in one] or ["  no Map-Server"]
+        lines += [line for block in told for line in block] or ["  no Map-Server"]
     lines += ["", paint("Uplinks", "bold")]
     lines += [f"  {line}" for line in uplink_lines(status["uplinks"], WIDTH - 2)]
     lines += ["", *facts(_facts(status))]

@@ -72,7 +72,7 @@ def run_alone(arguments: Namespace) -> int:
 
 def _show(step: Step, arguments: Namespace) -> None:
     if arguments.json:
-        events = [{"kind": one.kind, "fields": dict(one.fields)} for one in step.events]
+        events = [{"kind": happened.kind, "fields": dict(happened.fields)} for happened in step.events]
         error = None if step.error is None else repr(step.error)
         if events or arguments.all or not step.is_same:
             same = {"line": step.line, "at": step.at, "input": step.name, "is_same": step.is_same}

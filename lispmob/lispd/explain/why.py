@@ -126,7 +126,11 @@ class _Explanation:
     async def _of_socket(self, params: FlowParams, flow: Flow) -> Flow:
         """With the user, mark and control group of the socket that the flow has, unless they were said."""
         said = (params.user, params.group, params.cgroup, params.mark, params.from_interface)
-        if any(one is not None for one in said) or flow.source_port is None or flow.destination_port is None:
+        if (
+            any(condition is not None for condition in said)
+            or flow.source_port is None
+            or flow.destination_port is None
+        ):
             return flow
         ports = (flow.source_port, flow.destination_port)
         sockets = await asyncio.to_thread(open_sockets)
@@ -215,7 +219,7 @@ class _Explanation:
             if choice.rtr is not None:
                 known = f"to {choice.remote}" if choice.rtr != choice.remote else "to wherever its mapping says"
                 self._say("rtr", f"behind a NAT: the RTR {choice.rtr} passes it on {known}")
-        silent = [one for one in {choice.remote: None for choice in choices} if self._is_silent(one)]
+        silent = [remote for remote in {choice.remote: None for choice in choices} if self._is_silent(remote)]
         is_unanswered = len(silent) == len({choice.remote for choice in choices})
         return self._done(flow, "overlay", decision.rule, mark, choices, silent if is_unanswered else [])
 
@@ -230,7 +234,7 @@ class _Explanation:
                 self._doubt("mark", f"marks have no effect here: {engine.marks_way.why}")
             return {DEFAULT: 1}
         if len(decision.uplinks) > 1 and not ours:
-            rule = next(one for one in compiled.rules if one.rule.name == decision.rule)
+            rule = next(candidate for candidate in compiled.rules if candidate.rule.name == decision.rule)
             return {compiled.policy.mask.ifindex(share.mark): share.weight for share in rule.shares}
         if not ours:
             return {DEFAULT: 1}

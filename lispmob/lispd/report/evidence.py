@@ -251,7 +251,9 @@ def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
 
 def route_to(parts: Parts, remote: IpAddress) -> Route | None:
     """How to ask a locator in data: by a path whose probes are answered, from an uplink without an RTR."""
-    path = next((one for one in parts.node.paths if one.pair.remote == remote and not one.is_down), None)
+    path = next(
+        (candidate for candidate in parts.node.paths if candidate.pair.remote == remote and not candidate.is_down), None
+    )
     local = None if path is None else next((o for o in parts.node.plan.direct if o.address == path.pair.local), None)
     return None if path is None or local is None else Route(path.eid, local.address, local.ifindex)
 

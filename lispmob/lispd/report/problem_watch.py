@@ -154,11 +154,11 @@ class ProblemWatch:
             for registration in self._parts.node.registrations
             if (str(registration.eid), str(registration.server.address)) == (eid, map_server)
         ]
-        for one in told:
+        for failed in told:
             if kind == "register-timeout":
-                self._ask(one)
+                self._ask(failed)
             else:
-                self._diagnosis.on_confirmed(one.eid, one.server.address)
+                self._diagnosis.on_confirmed(failed.eid, failed.server.address)
         self._arm()
 
     def _arm(self) -> None:

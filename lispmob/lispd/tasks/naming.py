@@ -130,7 +130,7 @@ class Naming:
             return
         self._server = server
         log.info("names: DNS for domain=%s at %s and %s port %d", file.names.domain, eids[0], LOOPBACK, file.names.port)
-        reverse = tuple(b".".join(one).decode("ascii") for one in zone.reverse)
+        reverse = tuple(b".".join(labels).decode("ascii") for labels in zone.reverse)
         index = socket.if_nametoindex(file.tun.name)
         self.resolved.use(LinkNames(index, eids[0], file.names.port, file.names.domain, reverse))
 

@@ -102,7 +102,7 @@ class Runs:
     async def _look(self) -> None:
         while self._leases:
             await asyncio.sleep(LOOK_S)
-            for lease in [one for one in self._leases if not cgroups.is_populated(one.cgroup)]:
+            for lease in [ended for ended in self._leases if not cgroups.is_populated(ended.cgroup)]:
                 log.info("run: %s has ended", lease.rule.name)
                 self._end(lease)
         self._watch = None

@@ -254,13 +254,13 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
         relays = {uplink.locator.place: uplink.relays for uplink in self._parts.node.plan.uplinks}
         return [
             schema.LocalLocator(
-                address=str(one.address),
-                interface=one.interface,
-                priority=one.priority,
-                weight=one.weight,
-                rtr=next((str(relay.address) for relay in relays.get(one.place, ())), None),
+                address=str(announced.address),
+                interface=announced.interface,
+                priority=announced.priority,
+                weight=announced.weight,
+                rtr=next((str(relay.address) for relay in relays.get(announced.place, ())), None),
             )
-            for one in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
+            for announced in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
         ]
 
     def _datapath(self) -> schema.Datapath:

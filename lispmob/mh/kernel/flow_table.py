@@ -63,9 +63,9 @@ def find(source: IpAddress, destination: IpAddress, protocol: int, ports: tuple[
         with open_netlink(NETLINK_NETFILTER) as kernel:
             header = FAMILY.pack(_FAMILIES[version], 0, 0)
             for message in ask(kernel, GET, REQUEST, header, put(TUPLE_ORIG | NESTED, wanted)):
-                for one in _tracked(message):
-                    began_outside = one.source != source
-                    return Tracked(source, destination, protocol, ports, one.mark, began_outside)
+                for flow in _tracked(message):
+                    began_outside = flow.source != source
+                    return Tracked(source, destination, protocol, ports, flow.mark, began_outside)
     except OSError as error:
         if error.errno not in NO_TRACKING:
             raise _refused(error) from error

@@ -120,7 +120,7 @@ class CommonMarks:
         """(family, priority) of the rules that everybody's packets meet by their mark."""
         marked = tuple(rule for rule in rules if rule.selector(MARK) or rule.selector(MARK_MASK))
         if marked != self._rules:
-            self._met = frozenset([one for family in (4, 6) for one in await self._of(family, marked)])
+            self._met = frozenset([rule for family in (4, 6) for rule in await self._of(family, marked)])
             self._rules = marked
         return self._met
 

@@ -19,8 +19,8 @@ _SYSCTLS: Final = Path("/proc/sys/net/ipv6/conf")
 def refusals(found: Iterable[Refusal], desired: KernelState) -> tuple[Problem, ...]:
     """One problem for each family that something was refused of."""
     by_family: dict[int, list[Refusal]] = {}
-    for one in found:
-        by_family.setdefault(one[0], []).append(one)
+    for refusal in found:
+        by_family.setdefault(refusal[0], []).append(refusal)
     spoken = {eid.family for eid in desired.eids}
     lost = {family for family, refused in by_family.items() if any(is_vital for _, is_vital, _ in refused)}
     is_all = bool(lost) and (0 in lost or lost >= spoken)

@@ -30,7 +30,7 @@ def play(stage: Stage) -> None:
         registered += _wait_until_registered(stage, identity.name)
     stage.report.check(fact("registered", ok=registered == 2, value=registered, unit="nodes", goal=2))
     taken = [_to_notify_ms(stage, identity.name) for identity in (A, B)]
-    worst = None if None in taken else max(one for one in taken if one is not None)
+    worst = None if None in taken else max(taken_ms for taken_ms in taken if taken_ms is not None)
     stage.report.check(figure("start-to-registered", worst, "ms", _START_GOAL_MS + round_trip * 1000))
     if registered < 2:
         raise ProcessFailed("a node did not register\n" + "\n".join(n.daemon.log_tail() for n in stage.nodes.values()))

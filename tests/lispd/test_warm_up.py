@@ -1,0 +1,71 @@
+"""What lispd runs once before anybody waits for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from lispmob.control.itr_security import LispSecTools
+from lispmob.lispd import warm_up as rehearsal
+from lispmob.lispd.warm_up import LOOKUPS, warm_up
+from lispmob.node.node import Node, NodeEffect
+from lispmob.protocol.effect import InstallMapping
+from tests.crypto.support import KEY_WRAP, needs_libcrypto
+
+
+class Counting:
+    """Key wrap, and how often it was used which way."""
+
+    def __init__(self) -> None:
+        self.used: Counter[str] = Counter()
+
+    def wrap(self, key: bytes, secret: bytes) -> bytes:
+        self.used["wrap"] += 1
+        return KEY_WRAP.wrap(key, secret)
+
+    def unwrap(self, key: bytes, wrapped: bytes) -> bytes | None:
+        self.used["unwrap"] += 1
+        return KEY_WRAP.unwrap(key, wrapped)
+
+
+class Memory:
+    """A memory that nothing may be put into."""
+
+    def load(self) -> frozenset[str]:
+        return frozenset()
+
+    def save(self, marks: Iterable[str]) -> None:
+        raise AssertionError(marks)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> list[NodeEffect]:
+    """The forwarding entries that the lookups lead to."""
+    effects: list[NodeEffect] = []
+
+    class Watched(Node):
+        def on_datagram(self, *arguments: object, **named: object) -> list[NodeEffect]:
+            out = super().on_datagram(*arguments, **named)  # type: ignore[arg-type]
+            effects.extend(effect for effect in out if isinstance(effect, InstallMapping))
+            return out
+
+    monkeypatch.setattr(rehearsal, "Node", Watched)
+    return effects
+
+
+@needs_libcrypto
+def test_a_rehearsed_lookup_goes_all_the_way_with_lisp_sec_and_leaves_no_trace(installed: list[NodeEffect]) -> None:
+    wrap = Counting()
+
+    warm_up(LispSecTools(wrap, lambda: bytes(16), Memory()))
+
+    assert wrap.used == {"wrap": LOOKUPS, "unwrap": LOOKUPS}
+    assert len(installed) >= LOOKUPS
+
+
+def test_a_build_without_libcrypto_rehearses_without_lisp_sec(installed: list[NodeEffect]) -> None:
+    warm_up(None)
+
+    assert len(installed) >= LOOKUPS
