@@ -15,6 +15,7 @@ from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrTarget
+from lispmob.control.subscriptions import State as Standing
 from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
@@ -48,6 +49,11 @@ class NodeDisplay:
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What the Map-Server publishes to us (RFC 9437), and what it was asked to."""
         return self._subscriptions.subscriptions
+
+    def is_subscribed(self, prefix: EidPrefix) -> bool:
+        """Whether the Map-Server publishes what changes about this mapping."""
+        subscription = self._subscriptions.of(prefix)
+        return subscription is not None and subscription.state is Standing.SUBSCRIBED
 
     @property
     def registrations(self) -> tuple[Registration, ...]:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.protocol.effect import SendControl
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -128,6 +128,21 @@ def test_a_peer_speaks_for_its_own_eids_and_for_nobody_elses() -> None:
 
     assert way(peer, third) == before
     assert peer.node.counters["rx_policy"] == 1
+
+
+def test_of_several_eids_those_count_that_its_key_is_known_for() -> None:
+    lab = sealed(nodes=3)
+    mover, peer = pair(lab)
+    third = lab.nodes[2]
+    before = way(peer, third)
+    eids = (third.config.eids[0], mover.config.eids[0], EidPrefix.parse("2001:db8:e::1/128"))
+    payload = MapNotify(next(CLOCK), tuple(MappingRecord.of(eid, (Locator(NEW),)) for eid in eids)).encode()
+
+    lab.world.send(Packet(ip("198.51.100.1"), ip("198.51.100.2"), payload, data=(mover.eid, peer.eid)))
+    lab.world.run(1.1 * ONE_WAY_S)
+
+    assert (way(peer, third), way(peer, mover)) == (before, [(NEW, True)])
+    assert peer.node.counters["rx_announcement_unknown"] == 2
 
 
 @pytest.mark.parametrize("place", ["198.51.100.2", "10.1.0.2", "10.1.0.1", "127.0.0.1"])

@@ -134,14 +134,17 @@ class Announcer:
             return Heard((), (acknowledgement,))
         if message.nonce < latest:
             return _counted("rx_replay")
-        records = tuple(_plain(record) for record in message.records[:RECORDS_MAX])
-        if not all((prefix := record.eid_prefix) is not None and covers(prefix) for record in records):
+        said = message.records[:RECORDS_MAX]
+        own = [record for record in said if (prefix := record.eid_prefix) is not None and covers(prefix)]
+        if not own:
             return _counted("rx_policy")
         self._heard[key] = message.nonce
         self._heard.move_to_end(key)
         if len(self._heard) > NONCES_MAX:
             self._heard.popitem(last=False)
-        return Heard(records, (acknowledgement, Count("rx_announcement")))
+        # An EID of the other family may be its own, too, and its key is not known for that.
+        others = [Count("rx_announcement_unknown")] * (len(message.records) - len(own))
+        return Heard(tuple(map(_plain, own)), (acknowledgement, Count("rx_announcement"), *others))
 
     def on_trials(
         self, tried: Iterable[tuple[IpAddress, EidPrefix]], own: LocatorSet, now: float
