@@ -196,10 +196,18 @@ static struct lm_session *put(struct lm_peer *peer, enum lm_session_slot slot, s
     return atomic_exchange(&peer->slots[slot], session);
 }
 
+static uint64_t opened_at(const struct lm_session *session)
+{
+    return session ? atomic_load_explicit(&session->opened_at, memory_order_relaxed) : 0;
+}
+
+/* Of the two before it, the one that the peer used last stays: where both began at once, it is not the one that we used. */
 static void make_current(struct lm_peers *peers, struct lm_peer *peer, struct lm_session *session)
 {
     struct lm_session *before = put(peer, LM_SLOT_CURRENT, session);
-    if (before)
+    if (before && opened_at(before) < opened_at(session_at(peer, LM_SLOT_PREVIOUS)))
+        retire(peers, before);
+    else if (before)
         retire(peers, put(peer, LM_SLOT_PREVIOUS, before));
 }
 
