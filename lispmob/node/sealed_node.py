@@ -7,6 +7,7 @@ records in mappings, are taken out on their way in. So nothing else of a node kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from lispmob.control.sealing.announcing import Announcer, is_acceptable
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -27,6 +29,8 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage
 from lispmob.wire.record import MappingRecord
+
+FIRST_TOLD: Final = 16  # ours: announcements, and their counts, that leave before the Map-Registers of a move
 
 
 class SealedNode(Node):
@@ -130,16 +134,23 @@ class SealedNode(Node):
     def _on_plan(self, now: float) -> list[_Inner]:
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
-        return [*effects, *self._announce(now)]
+        said = self._announce(now)
+        # A peer that sends to us waits for nothing else; the others can wait for the registers.
+        return [*said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
 
     def _announce(self, now: float) -> list[MachineEffect]:
-        """Peers with a session hear from us where we are, after the Map-Server."""
+        """Peers with a session hear from us where we are: those that we talk to before all others."""
         if not self.config.announcements:
             return []
         eids, ttl_min = self.config.eids, self.config.record_ttl_min
         own = self._direct or self._sending
         records = [own.to_record(eid, ttl_min) for eid in eids]
-        return self._announcer.on_mappings(records, self.sealing.entries.peers, now)
+        peers = sorted(self.sealing.entries.peers, key=self._last_used, reverse=True)
+        return self._announcer.on_mappings(records, peers, now)
+
+    def _last_used(self, peer: SealedPeer) -> float:
+        entry = self.map_cache.get(peer.known.prefix)
+        return float("-inf") if entry is None else entry.last_used
 
     def _believe(self, record: MappingRecord, now: float) -> list[MachineEffect]:
         """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked."""
