@@ -6,8 +6,8 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
-C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/build_ffi.py \
-	lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
+C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/bpf/lib/*.h \
+	lispmob/datapath/build_ffi.py lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
 
 DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
@@ -18,7 +18,7 @@ FUZZER := $(shell clang -print-runtime-dir 2>/dev/null)/libclang_rt.fuzzer-$(she
 LIBFUZZER := $(if $(CLANG),libclang-rt-$(CLANG)-dev,libclang-rt-dev):$(FUZZER)
 # Debian packages, and the command or file that tells whether each is there.
 APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) libbpf-dev:/usr/include/bpf/bpf_helpers.h libssl-dev:/usr/include/openssl/evp.h iproute2:ip iptables:iptables-restore \
-	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
+	nftables:nft redis-tools:redis-cli conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
 # Most tests wait for packets on their way, each in namespaces of its own: three at a time fit on two processors.
@@ -104,20 +104,38 @@ fuzz: $(ENGINE)  ## every decoder, the C parsers and the way in, and both machin
 	$(PY) -m tests.fuzz.wire build/fuzz/corpus/control -runs=$(RUNS) -max_len=1600 -artifact_prefix=build/fuzz/found/
 	FUZZ_RUNS=$(RUNS) $(PY) -m pytest -q --timeout=0 tests/fuzz/test_machines.py
 
+.PHONY: fuzz-night
+fuzz-night: $(ENGINE)  ## 100 million inputs to the C side and 10 million to the decoders, side by side; MINUTES=600 at most
+	@$(PY) -m tests.fuzz.night build/fuzz/night --minutes $(or $(MINUTES),0)
+
 bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; needs root
 	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench
+
+.PHONY: flood-bench
+flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, and at a hub with 10,000 EIDs: six minutes; needs root
+	@test "$$(id -u)" = 0 || { echo 'make flood-bench makes network namespaces and needs root: sudo make flood-bench' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --minutes 17 --output build/bench-flood
 
 .PHONY: hub-bench
 hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root
 	@test "$$(id -u)" = 0 || { echo 'make hub-bench makes network namespaces and needs root: sudo make hub-bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench.hub
 
+.PHONY: cluster-demo
+cluster-demo: $(ENGINE)  ## six servers and three hubs: what nodes notice when one of them dies or is cut off; needs root
+	@test "$$(id -u)" = 0 || { echo 'make cluster-demo makes network namespaces and needs root: sudo make cluster-demo' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.cluster
+
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.architecture > docs/architecture.md
 	@$(PY) -m docs.machines > docs/machines.md
 	@$(PY) -m docs.library > docs/library.md
+
+.PHONY: changelog
+changelog: $(ENGINE)  ## what the next version's part of CHANGELOG.md will be; VERSION=0.2.0 writes it
+	@$(VENV)/bin/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next)
 
 include packaging/package.mk
 

@@ -36,7 +36,8 @@ def build_bpf(into: Path) -> str | None:
     if probe.returncode:
         return "libbpf's headers are not installed, or clang cannot compile for BPF"
     into.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([clang, *FLAGS, headers, f"-I{C}", "-c", str(BPF / "lisp.bpf.c"), "-o", str(into)], check=True)
+    folders = [f"-I{C}", f"-I{BPF}"]
+    subprocess.run([clang, *FLAGS, headers, *folders, "-c", str(BPF / "lisp.bpf.c"), "-o", str(into)], check=True)
     strip = shutil.which("llvm-strip") or next(map(str, sorted(Path("/usr/bin").glob("llvm-strip-*"))), None)
     if strip is not None:  # debugging information, ten times the rest; what libbpf needs (.BTF) stays
         subprocess.run([strip, "-g", str(into)], check=True)

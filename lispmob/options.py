@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from lispmob.package_version import package_version
 
 SUGGESTIONS_MAX: Final = 2  # ours: more are no help
 FEW_CHOICES: Final = 8  # ours: what fits a line
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """argparse's own, made once for each option. Told the width, it does not import shutil for it (3 ms)."""
+    return argparse.HelpFormatter(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """How wide the terminal is, as shutil.get_terminal_size() has it."""
+    with suppress(ValueError):
+        if (told := int(os.environ.get("COLUMNS", ""))) > 0:
+            return told
+    with suppress(OSError, AttributeError, ValueError):
+        if (seen := os.get_terminal_size(sys.__stdout__.fileno()).columns) > 0:  # type: ignore[union-attr]
+            return seen
+    return 80
 
 
 def meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = None) -> str | None:
@@ -35,6 +53,10 @@ class HelpfulParser(argparse.ArgumentParser):
     """argparse's own, which says what was meant. `synonyms`: other words for its choices."""
 
     synonyms: Mapping[str, str] = {}
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _formatter)
+        super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and complaint, and end with 2."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -93,11 +94,12 @@ IMPURE_MODULES = {
 
 ONE_HOME = {
     "yaml": {"config/yaml_tree.py"},
-    "pyroute2": {"iface_monitor/rtnetlink.py", "mh/kernel/iproute.py", "hub/routes.py"},
+    "pyroute2": {"netlink/decoders.py", "netlink/iproute.py"},
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"bus/connection.py"},
     "dbus_fast": {"bus/connection.py"},
     "sqlite3": {"hub/store/store.py", "hub/inviting/site_store.py"},
+    "hiredis": {"hub/valkey/connection.py"},
     "dns": {"flow/resolve.py", "names/dns_message.py"},
     "prometheus_client": {"metrics/exposition.py"},
     "aiohttp": {"hub/web/server.py"},
@@ -149,6 +151,15 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module
 
 
+def speaks_netlink(path: Path) -> bool:
+    """True where a socket of netlink is opened, or a message header is taken apart."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr == "AF_NETLINK")
+        or (isinstance(node, ast.Constant) and node.value == "=IHHII")
+        for node in ast.walk(tree_of(path))
+    )
+
+
 def calls_itself_pure(path: Path) -> bool:
     first = (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
     return first.rstrip(".").lower().endswith(("pure", "frozen values"))
@@ -184,6 +195,23 @@ def test_a_library_that_is_imported_by_its_name_in_a_text_is_named_in_its_home_a
     found = {place(path) for path in sources() if f'"{library}"' in path.read_text()}
 
     assert found == ONE_HOME[library] | {"logs.py"}
+
+
+def test_netlink_is_spoken_in_one_room() -> None:
+    speakers = {place(path) for path in sources() if speaks_netlink(path)}
+
+    assert speakers == {"netlink/connection.py", "netlink/message.py"}
+
+
+def test_the_room_says_of_each_user_why_pyroute2_does_not_serve() -> None:
+    users = {
+        place(path)
+        for path in sources()
+        if not place(path).startswith("netlink/") and "lispmob.netlink.connection" in set(imports(path))
+    }
+    named = set(re.findall(r"`(\w[\w/]*/\w+\.py)`", (PACKAGE / "netlink" / "__init__.py").read_text()))
+
+    assert users == named
 
 
 @pytest.mark.parametrize(("folder", "banned", "why"), MAY_NOT)

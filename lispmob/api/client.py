@@ -16,6 +16,7 @@ from lispmob.errors import LispError, NotRunning
 API_VERSION: Final = 1  # as in schema.py, which costs 20 ms to import; a test keeps the two equal
 DEFAULT_SOCKET: Final = "/run/lispmob/lispd.sock"
 TIMEOUT_S: Final = 10.0  # ours: the daemon answers in milliseconds, and a reload may take seconds
+PATIENT_S: Final = 120.0  # ours: to flush a million mappings, beside the daemon's other work
 _ENTRIES: Final = b'"result":{"entries":['
 _CHUNK: Final = 1 << 16
 Json: TypeAlias = Any  # whatever json.loads gives: the schema is in schema.py
@@ -69,6 +70,10 @@ class Client(Closing):
         """Close the connection. May be called twice."""
         self._reader.close()
         self._socket.close()
+
+    def be_patient(self) -> None:
+        """Wait longer for answers from now on: what is asked for next may be about very many mappings."""
+        self._socket.settimeout(PATIENT_S)
 
     def call(self, method: str, **params: object) -> Json:
         """The result of one method. Raises ReplyError."""

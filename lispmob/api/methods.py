@@ -102,6 +102,8 @@ def call(
 
 
 def _who_may(group: str | None) -> str:
+    if group == "root":
+        return "only root may do this (control.group is root: name a group whose members may, too)"
     if group is None:
         return "only root may do this (there is no group whose members may, too: control.group)"
     return f"only root and the members of the group {group} may do this; join it: sudo usermod -aG {group} $USER"

@@ -202,7 +202,7 @@ class Connection:
         """Own a well-known name as long as this connection lives. Raises BusError when somebody else does."""
         (code,) = await self.call(BUS_NAME, BUS_PATH, BUS_NAME, "RequestName", "su", name, _DO_NOT_QUEUE)
         if code not in _OWNER_REPLACED_OR_MINE:
-            raise BusError("net.lispmob.NameTaken", f"somebody else owns {name}")
+            raise BusError("net.lispmob.NameTaken", f"another process owns {name}")
 
     def emit(self, path: str, interface: str, member: str, signature: str, *body: Any) -> None:
         """Send a signal to whoever subscribed; lost with the connection."""

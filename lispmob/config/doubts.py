@@ -68,6 +68,7 @@ def _overlay(file: NodeFile) -> Iterator[Problem]:
             "routing: overlay-prefixes is empty, so packets to other EIDs leave without LISP",
             f"name the prefix that all EIDs lie in, such as: overlay-prefixes: [{_guess(file)}]",
         )
+    yield from _own_eids_outside(file)
     servers = [("Map-Server", server.address) for server in file.map_servers]
     resolvers = [("Map-Resolver", resolver.address) for resolver in file.map_resolvers]
     for role, address in dict.fromkeys([*servers, *resolvers]):
@@ -79,6 +80,24 @@ def _overlay(file: NodeFile) -> Iterator[Problem]:
                 "lispd reaches it all the same; packets of other programs to it are dropped",
                 "choose overlay-prefixes that hold EIDs alone",
                 str(address),
+            )
+
+
+def _own_eids_outside(file: NodeFile) -> Iterator[Problem]:
+    """EIDs of peers are mostly given out of the prefix that ours is in: then packets to them would go past LISP."""
+    if file.routing.mode != "split":
+        return
+    for family in (4, 6):
+        overlay = [prefix for prefix in file.routing.overlay_prefixes if prefix.version == family]
+        own = [eid for eid in file.eids if eid.family == family]
+        if overlay and own and not any(_subnet(eid.network, prefix) for eid in own for prefix in overlay):
+            yield Problem(
+                "eid-outside-overlay",
+                Severity.NOTICE,
+                f"our EID {own[0]} lies in none of overlay-prefixes",
+                "where others have EIDs near it, packets to them leave without LISP",
+                f"if they do, add the prefix to overlay-prefixes: {', '.join(map(str, overlay))}",
+                str(own[0]),
             )
 
 

@@ -169,7 +169,7 @@ def differences(said: Iterable[Locator], truth: Iterable[Locator]) -> list[str]:
     told = {locator.ip: locator for locator in said if locator.ip is not None}
     ours = {locator.ip: locator for locator in truth if locator.ip is not None}
     found = [f"{ip} is missing" for ip in ours if ip not in told]
-    found += [f"{ip} is no locator of ours" for ip in told if ip not in ours]
+    found += [f"{ip} is not one of our locators" for ip in told if ip not in ours]
     for ip in (ip for ip in ours if ip in told):
         is_so, is_told = ours[ip], told[ip]
         if (is_so.priority, is_so.weight) != (is_told.priority, is_told.weight):

@@ -6,7 +6,7 @@ and to nobody else, within a share of what may be asked (`resolver.py`); of a ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from lispmob.control.mappings import Mappings
 from lispmob.control.resolver import Resolver
@@ -17,13 +17,19 @@ from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.map_request import MapRequest
 
 
+class Proven(Protocol):
+    """Which locator was sent a nonce in a probe (`probing.py`)."""
+
+    def __call__(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None: ...
+
+
 def on_smr(
     request: MapRequest,
     sender: IpAddress,
     own: IpAddress | None,
     mappings: Mappings,
     resolver: Resolver,
-    proven: Callable[[int, IpAddress], IpAddress | None],
+    proven: Proven,
     now: float,
     *,
     is_from_mapping_system: bool = False,
@@ -31,7 +37,8 @@ def on_smr(
     """Somebody says that an EID has moved. `own`: the EID of ours that would talk to it.
 
     `proven`: the locator that was sent a nonce in a probe, and nobody else was. A peer that repeats it has read what
-    was sent there, as the owner of the mapping does. So its data is taken from where it is now before the answer comes.
+    was sent there, as the owner of the mapping does. So its data is taken from where it is now before the answer comes,
+    and goes there at once where that is a locator of its mapping already.
 
     Only a Map-Server may say that somebody is there whom we refuse packets to: it knows whom it has answered so.
     """
@@ -42,10 +49,10 @@ def on_smr(
     if eid is None or entry is None:
         return [Count("rx_policy")]
     is_named = any(sender in locator.ips for locator in entry.locators)
-    former = None if is_named else proven(request.nonce, sender)
+    former = proven(request.nonce, sender, now, is_named=is_named)
     is_mover = former is not None and any(former in locator.ips for locator in entry.locators)
     vouched = mappings.on_mover(entry, sender, now) if is_mover and may_be_rloc(sender) else []
-    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named else sender)
+    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named or is_mover else sender)
     if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
         effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
     return [*vouched, *effects]

@@ -187,6 +187,19 @@ def ranked(
     return tuple(sorted(moved, key=lambda one: one.priority))
 
 
+def preferring(rloc: IpAddress, locators: tuple[UsableLocator, ...]) -> tuple[UsableLocator, ...]:
+    """With the locators of a better priority than `rloc` has behind all others; unchanged when it is none of them."""
+    chosen = next((locator.priority for locator in locators if locator.address == rloc), 0)
+    behind = max((locator.priority for locator in locators), default=0) + 1
+    moved = [
+        dataclasses.replace(locator, priority=min(locator.priority + behind, NEVER - 1))
+        if locator.priority < chosen
+        else locator
+        for locator in locators
+    ]
+    return tuple(sorted(moved, key=lambda locator: locator.priority))
+
+
 def _by_proxy(prefix: EidPrefix, policy: ForwardingPolicy, own: LocatorSet) -> InstallMapping:
     if policy.fallback != "proxy":
         return InstallMapping(prefix, "DROP")

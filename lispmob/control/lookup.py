@@ -58,6 +58,7 @@ class Lookup(msgspec.Struct, eq=False):
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
     is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
     repeats: bool = True  # False: what caused it costs its sender nothing, and is worth one question
+    is_named: bool = False  # a locator of the mapping itself has caused it
     times_again: int = 0  # how often it was asked again because the answer may have been so
 
     @property

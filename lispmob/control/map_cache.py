@@ -7,8 +7,6 @@ other out and not the mapping of the ssh session. Static entries are never evict
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import chain
@@ -16,7 +14,9 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from lispmob.control.entry_checks import EntryChecks
 from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.protocol.recency import Recency
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
@@ -79,6 +79,11 @@ class MapCacheEntry(msgspec.Struct, eq=False):
         """True for what was said on this host: no answer from elsewhere replaces it."""
         return self.source in ("static", "program")
 
+    @property
+    def is_gone(self) -> bool:
+        """True when it is out of the map-cache."""
+        return self.state is State.GONE
+
     def is_used(self, now: float) -> bool:
         """True when traffic met this entry within the last minute."""
         return now - self.last_used <= LATELY_S
@@ -105,10 +110,9 @@ class MapCache:
         assert limit >= 1, limit
         self.limit = limit
         self._table: PrefixTable[MapCacheEntry] = PrefixTable()
-        self._probation: OrderedDict[EidPrefix, MapCacheEntry] = OrderedDict()  # least recently used first
-        self._protected: OrderedDict[EidPrefix, MapCacheEntry] = OrderedDict()
-        self._checks: list[tuple[float, int, MapCacheEntry]] = []  # heap of (when to look, sequence, entry)
-        self._sequence = 0
+        self._probation: Recency[EidPrefix, MapCacheEntry] = Recency()
+        self._protected: Recency[EidPrefix, MapCacheEntry] = Recency()
+        self._checks: EntryChecks[MapCacheEntry] = EntryChecks()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -120,6 +124,10 @@ class MapCache:
         """All entries in no particular order, some thousand at a time; the map-cache may change between two lists."""
         return self._table.buckets()
 
+    def following(self, last: EidPrefix | None, limit: int) -> list[MapCacheEntry]:
+        """At most `limit` entries behind `last`, in the order of their prefixes; None: the first ones."""
+        return [entry for _, entry in self._table.following(last, limit)]
+
     def get(self, prefix: EidPrefix) -> MapCacheEntry | None:
         """The entry of exactly this prefix."""
         return self._table.get(prefix)
@@ -128,6 +136,10 @@ class MapCache:
         """The entry with the longest prefix that holds the address."""
         found = self._table.lookup(address, instance_id)
         return found[1] if found else None
+
+    def covering(self, prefix: EidPrefix) -> list[MapCacheEntry]:
+        """The entries that hold all of a prefix, its own included, the longest first."""
+        return [entry for _, entry in self._table.covering(prefix)]
 
     def narrower(self, prefix: EidPrefix) -> list[MapCacheEntry]:
         """The entries strictly more specific than `prefix`."""
@@ -143,7 +155,7 @@ class MapCache:
         self._table.insert(entry.prefix, entry)
         if entry.source == "static":
             return []
-        (self._protected if entry.is_proven else self._probation)[entry.prefix] = entry
+        (self._protected if entry.is_proven else self._probation).use(entry.prefix, entry)
         self._schedule(entry, entry.created_at)
         return self._make_room(keep=entry)
 
@@ -165,12 +177,13 @@ class MapCache:
                 continue
             if not entry.is_proven and now - entry.created_at >= PROVEN_AFTER_S:
                 entry.is_proven = True
-                self._protected[prefix] = self._probation.pop(prefix)
-            (self._protected if entry.is_proven else self._probation).move_to_end(prefix)
+                self._probation.pop(prefix)
+            (self._protected if entry.is_proven else self._probation).use(prefix, entry)
         while len(self._protected) > max(1, int(self.limit * PROTECTED_SHARE)):
-            prefix, entry = self._protected.popitem(last=False)
+            prefix, entry = next(self._protected.oldest())
+            self._protected.pop(prefix)
             entry.is_proven = False
-            self._probation[prefix] = entry
+            self._probation.use(prefix, entry)
 
     def shorten(self, entry: MapCacheEntry, expires_at: float, now: float) -> None:
         """Let an entry expire earlier than it would."""
@@ -186,23 +199,20 @@ class MapCache:
 
     def wake_at(self) -> float | None:
         """When the next entry wants a look."""
-        while self._checks and self._checks[0][2].state is State.GONE:
-            heapq.heappop(self._checks)
-        return self._checks[0][0] if self._checks else None
+        return self._checks.first()
 
     def on_timer(self, now: float) -> Due:
         """Expire what is due, and find what is in use and close to its end."""
         expired: list[MapCacheEntry] = []
         aging: dict[EidPrefix, MapCacheEntry] = {}
-        while (at := self.wake_at()) is not None and at <= now:
-            entry = heapq.heappop(self._checks)[2]
+        while (entry := self._checks.pop_due(now)) is not None:
             assert entry.expires_at is not None, entry
             if entry.expires_at <= now and entry.state is State.ACTIVE and now - entry.last_used <= GRACE_S:
                 # Somebody is talking and the mapping system is slow: a hole in the traffic helps nobody.
                 entry.to(State.STALE)
                 entry.expires_at = now + GRACE_S
                 aging[entry.prefix] = entry
-                self._push(entry.expires_at, entry)
+                self._checks.add(entry.expires_at, entry)
                 continue
             if entry.expires_at <= now:
                 self._forget(entry)
@@ -212,36 +222,26 @@ class MapCache:
                 aging[entry.prefix] = entry
             # Not in use now, but perhaps in a moment: look again halfway to the end.
             remaining = entry.expires_at - now
-            self._push(now + remaining / 2 if remaining > 2 * LAST_CHECK_S else entry.expires_at, entry)
+            self._checks.add(now + remaining / 2 if remaining > 2 * LAST_CHECK_S else entry.expires_at, entry)
         return Due(tuple(expired), tuple(aging.values()))
 
     def _schedule(self, entry: MapCacheEntry, now: float) -> None:
         if entry.expires_at is None:
             return
         remaining = max(0.0, entry.expires_at - now)
-        self._push(now + REFRESH_AT_SHARE * remaining if remaining > LAST_CHECK_S else entry.expires_at, entry)
-
-    def _push(self, at: float, entry: MapCacheEntry) -> None:
-        self._sequence += 1
-        heapq.heappush(self._checks, (at, self._sequence, entry))
-        if len(self._checks) > 2 * len(self._table) + 64:
-            latest = {id(check[2]): check for check in sorted(self._checks, reverse=True)}  # the soonest one wins
-            self._checks = [check for check in latest.values() if check[2].state is not State.GONE]
-            heapq.heapify(self._checks)
+        self._checks.add(now + REFRESH_AT_SHARE * remaining if remaining > LAST_CHECK_S else entry.expires_at, entry)
 
     def _make_room(self, keep: MapCacheEntry | None) -> list[MapCacheEntry]:
         evicted = []
         while len(self._probation) + len(self._protected) > self.limit:
-            segment = (
-                self._probation if any(entry is not keep for entry in self._probation.values()) else self._protected
-            )
-            victim = next(entry for entry in segment.values() if entry is not keep)
+            oldest = chain(self._probation.oldest(), self._protected.oldest())
+            victim = next(entry for _, entry in oldest if entry is not keep)
             self._forget(victim)
             evicted.append(victim)
         return evicted
 
     def _forget(self, entry: MapCacheEntry) -> None:
         self._table.remove(entry.prefix)
-        self._probation.pop(entry.prefix, None)
-        self._protected.pop(entry.prefix, None)
+        self._probation.pop(entry.prefix)
+        self._protected.pop(entry.prefix)
         entry.to(State.GONE)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 
+import msgspec
 from msgspec.structs import replace
 
-from lispmob.control.forwarding import ForwardingPolicy, decide, equals, usable_locators
+from lispmob.control.forwarding import ForwardingPolicy, decide, equals, preferring, usable_locators
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
 from lispmob.control.preference import Group
 from lispmob.control.told_moves import ToldMoves
@@ -24,6 +25,7 @@ from lispmob.protocol.effect import (
     RemoveMapping,
 )
 from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.split_dict import AnyDict, grown
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
@@ -38,6 +40,14 @@ STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still c
 HOPELESS_S = 30.0  # ours: how long packets are refused on the word of one answer, while somebody goes on sending them
 
 
+class Mover(msgspec.Struct, frozen=True):
+    """A peer that says that it has moved: where from it says so, how long that counts, and its mapping until then."""
+
+    rloc: IpAddress
+    until: float
+    former: tuple[Locator, ...]
+
+
 class Mappings:
     """Keeps the map-cache, and the forwarding table in step with it."""
 
@@ -46,20 +56,20 @@ class Mappings:
         self._policy = policy
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
-        self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._installed: AnyDict[EidPrefix, InstallMapping] = {}
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._configured: frozenset[EidPrefix] = frozenset()
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
-        self._movers: OrderedDict[EidPrefix, tuple[IpAddress, float]] = OrderedDict()  # peers that moved; until when
+        self._movers: OrderedDict[EidPrefix, Mover] = OrderedDict()
         self.told = ToldMoves()
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        times = [self.cache.wake_at(), *(until for _, until in self._movers.values())]
+        times = [self.cache.wake_at(), *(mover.until for mover in self._movers.values())]
         times += [self._in_doubt_since] if self._in_doubt else []
         return min((at for at in times if at is not None), default=None)
 
@@ -261,7 +271,7 @@ class Mappings:
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Expire entries, and ask for those again that are in use and close to their end."""
-        over = [prefix for prefix, (_, until) in self._movers.items() if until <= now]
+        over = [prefix for prefix, mover in self._movers.items() if mover.until <= now]
         for prefix in over:
             del self._movers[prefix]
             self._doubt(self.cache.get(prefix), now)
@@ -299,11 +309,15 @@ class Mappings:
         return self._reconsider(now)
 
     def on_mover(self, entry: MapCacheEntry, rloc: IpAddress, now: float) -> list[MachineEffect]:
-        """A peer has proven that it was at a locator of its mapping, and says that it is at `rloc` now.
+        """A peer has proven that it was at a locator of its mapping, and says from `rloc` that it has moved.
 
-        Its data is taken from there for as long as the mapping system takes to say so too. Nothing is sent there.
+        For as long as the mapping system takes to say so too, its data is taken from there. Where the mapping names
+        `rloc`, data is sent there rather than to better locators, which it has just left; elsewhere nothing is sent.
         """
-        self._movers[entry.prefix] = rloc, now + MOVER_S
+        known = self._movers.get(entry.prefix)
+        if known is not None and known.rloc == rloc and known.former == entry.locators and now < known.until:
+            return []  # that it is said again makes it no truer
+        self._movers[entry.prefix] = Mover(rloc, now + MOVER_S, entry.locators)
         self._movers.move_to_end(entry.prefix)
         if len(self._movers) > MOVERS_MAX:
             self._doubt(self.cache.get(self._movers.popitem(last=False)[0]), now)
@@ -391,6 +405,7 @@ class Mappings:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
         decision = self._installed[entry.prefix] = self._decide(entry)
+        self._installed = grown(self._installed)
         if self._is_hopeless(entry, decision):
             self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
         return [*evicted, decision, *told]
@@ -402,8 +417,10 @@ class Mappings:
         is_translated = any(not locator.is_reachable for locator in entry.locators)
         past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
         mover = self._movers.get(entry.prefix)
-        if mover is not None and not any(mover[0] in locator.ips for locator in entry.locators):
-            past.append(mover[0])
+        if mover is not None and not any(mover.rloc in locator.ips for locator in entry.locators):
+            past.append(mover.rloc)
+        elif mover is not None and mover.former == entry.locators:
+            made = replace(made, locators=preferring(mover.rloc, made.locators))
         return replace(made, sources=(*made.sources, *past)) if past else made
 
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:

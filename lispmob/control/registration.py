@@ -194,8 +194,8 @@ class Registration:
             return [Count("rx_policy"), self._event("register-refused", text=why)]
         sent_at, uplink, is_keyed = sent
         confirmed = self._confirm(sent_at, shared, now)
-        if self._trial.on_answer(now, is_keyed=is_keyed, tries=self.tries):
-            confirmed += self._refresh(now)  # the Map-Server is there: now with our key
+        if self._trial.on_answer(now, is_keyed=is_keyed, is_offered=notify.keeps_keys, tries=self.tries):
+            confirmed += self._refresh(now)  # the Map-Server is there: now with our key, or without
         return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *confirmed]
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:

@@ -54,7 +54,8 @@ GLOBAL_BURST = 20
 SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s per EID-Prefix
 SMR_BURST = 3  # ours: somebody who moves twice in a row is still found at once
 MAX_CLAIMS = 64  # ours: lookups that others cause, at a time; misses and refreshes have the rest of the table
-CLAIM_INTERVAL_S = 0.1  # ours: and 10 Map-Requests per second for them
+MAX_STRANGE = 48  # ours: of those for data, and for SMRs of whom no mapping names; peers have the rest for theirs
+CLAIM_INTERVAL_S = 0.1  # ours: and 10 Map-Requests per second for them, as many for those of peers
 CLAIM_BURST = 20
 STRANGE_INTERVAL_S = 3.0  # ours: SMRs from one whom the mapping does not name; a mover is one, too
 STRANGE_BURST = 4
@@ -105,6 +106,7 @@ class Resolver:
         self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
         self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
         self._for_claims = TokenBucket(CLAIM_INTERVAL_S, CLAIM_BURST)
+        self._for_peers = TokenBucket(CLAIM_INTERVAL_S, CLAIM_BURST)
         self._strange: KeyedBuckets[int] = KeyedBuckets(STRANGE_INTERVAL_S, STRANGE_BURST)
         self._limited_events = TokenBucket(LIMITED_EVENT_S)
 
@@ -198,15 +200,18 @@ class Resolver:
             return self._ask_anew(known, cached, now) if strange is None else []
         if known is not None or cached in self._claims:
             return []
-        if len(self._claims) >= MAX_CLAIMS or (strange is not None and not self._strange.take(owner_of(strange), now)):
+        is_named = strange is None
+        if not self._has_room(is_named=is_named):
             return [Count("rx_rate")]
-        return self._claim(Lookup(eid, Reason.SMR, source, now, cached, repeats=repeats), now)
+        if strange is not None and not self._strange.take(owner_of(strange), now):
+            return [Count("rx_rate")]
+        return self._claim(Lookup(eid, Reason.SMR, source, now, cached, repeats=repeats, is_named=is_named), now)
 
     def on_doubt(self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
         """Data came from a host whose mapping, the cached prefix, does not name the sender, or that has none."""
         if eid in self._lookups or cached in self._claims:
             return []
-        if len(self._claims) >= MAX_CLAIMS:
+        if not self._has_room(is_named=False):
             return [Count("rx_rate")]
         return self._claim(Lookup(eid, Reason.DOUBT, source, now, cached), now)
 
@@ -218,7 +223,8 @@ class Resolver:
         """
         if is_same and learned.may_be_stale and learned.asked not in self._lookups and cached not in self._claims:
             wait_s = AGAIN_S[min(learned.times_again, len(AGAIN_S) - 1)]
-            again = Lookup(learned.asked, Reason.SMR, None, now, cached, times_again=learned.times_again + 1)
+            times = learned.times_again + 1
+            again = Lookup(learned.asked, Reason.SMR, None, now, cached, times_again=times, is_named=learned.is_named)
             self._lookups[again.asked] = self._claims[cached] = again
             self._wait(again, now + wait_s)
         if not is_same and Reason(learned.reason).is_claim:
@@ -300,7 +306,16 @@ class Resolver:
         why = lookup.reason.value
         return [
             answered,
-            MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.may_be_stale, lookup.times_again),
+            MappingLearned(
+                lookup.asked,
+                records,
+                why,
+                rtt_ms,
+                is_genuine,
+                lookup.may_be_stale,
+                lookup.times_again,
+                lookup.is_named,
+            ),
         ]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
@@ -343,7 +358,7 @@ class Resolver:
 
     def _total(self, lookup: Lookup) -> TokenBucket:
         if lookup.reason.is_claim:
-            return self._for_claims
+            return self._for_peers if lookup.is_named else self._for_claims
         return self._for_misses if lookup.reason is Reason.MISS else self._for_known
 
     def _ask_anew(self, refresh: Lookup, cached: EidPrefix, now: float) -> list[MachineEffect]:
@@ -442,6 +457,11 @@ class Resolver:
     @property
     def _is_full(self) -> bool:
         return len(self._lookups) - len(self._claims) >= MAX_LOOKUPS
+
+    def _has_room(self, *, is_named: bool) -> bool:
+        """Whether others may cause one more lookup. What strangers cause leaves room for what peers say."""
+        strange = 0 if is_named else sum(not claim.is_named for claim in self._claims.values())
+        return len(self._claims) < MAX_CLAIMS and strange < MAX_STRANGE
 
     def _claim(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         self._claims[lookup.limited_as] = lookup

@@ -5,7 +5,8 @@ a lookup (`resolver.py`) that `solicited()` decides about.
 
 The nonce of an SMR answers nothing (RFC 9301, 6.1), so it is free to prove something: where the receiver has probed us,
 it is that of the last probe, which went to a locator of ours and was read there. A receiver of our kind takes data from
-the address that the SMR comes from until the mapping system has told (`claims.py`).
+the address that the SMR comes from until the mapping system has told, and sends there if its mapping names it
+(`claims.py`).
 
 A move is told three times, for an SMR can get lost, and can leave before the Map-Server knows. The second and third
 time the targets are looked up afresh: a peer that moved at the same moment is told at its new RLOC. The first SMR about

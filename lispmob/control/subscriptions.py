@@ -100,6 +100,11 @@ class Subscription(msgspec.Struct, eq=False):
     is_gone: bool = False
     """The Map-Server has said that nobody is there; it will say when somebody is."""
 
+    @property
+    def is_standing(self) -> bool:
+        """Whether changes are published to us."""
+        return self.state is State.SUBSCRIBED
+
     def to(self, new: State) -> None:
         """Change the state."""
         if new is self.state:

@@ -48,17 +48,35 @@ def run_convert(arguments: Namespace) -> int:
         key_stem=None if output is None else output.stem,
         key_files=given,
     )
+    if output is not None:
+        _write(done, output, may_replace=arguments.force)
+    if arguments.json:
+        print(json.dumps(_as_json(done, arguments), indent=2))
+        return _verify(done, output) if done.is_complete else EXIT_LEFT_TO_DO
     if output is None:
         print(done.text, end="")
-    else:
-        _write(done, output, may_replace=arguments.force)
     for remark in done.remarks:
         if remark.kind != "note":
             print(f"{source}:{remark.line}: {remark.text}", file=sys.stderr)
     notes = sum(remark.kind == "note" for remark in done.remarks)
     if notes:
-        print(f"{source}: what has no counterpart is told in the result: {plural(notes, 'comment')}", file=sys.stderr)
+        print(f"{source}: what has no counterpart is listed in the result: {plural(notes, 'comment')}", file=sys.stderr)
     return _verify(done, output) if done.is_complete else EXIT_LEFT_TO_DO
+
+
+def _as_json(done: Converted, arguments: Namespace) -> dict[str, object]:
+    """What came of it, for programs. Keys are in no text."""
+    remarks = [{"line": remark.line, "kind": remark.kind, "text": remark.text} for remark in done.remarks]
+    return {
+        "v": 1,
+        "file": arguments.file,
+        "output": arguments.output,
+        "is_for": done.kind,
+        "is_complete": done.is_complete,
+        "text": done.text,
+        "key_files": [str(key_file.path) for key_file in done.key_files],
+        "remarks": remarks,
+    }
 
 
 def _verify(done: Converted, output: Path | None) -> int:

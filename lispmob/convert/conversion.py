@@ -53,7 +53,7 @@ def parse_old(raw: bytes, name: str) -> OldFile:
         raise ConfigError(f"{name}: this is no text")
     if is_ours(raw):
         raise ConfigError(
-            f"{name}: this is a file of ours already; `lispctl config check {name}` says what is wrong with it"
+            f"{name}: this is a lispmob file already; `lispctl config check {name}` says what is wrong with it"
         )
     if _LISPERS.search(text):
         return parse_lispers(text)

@@ -29,7 +29,7 @@ class Remark(msgspec.Struct, frozen=True):
     place: str = ""
 
 
-_AND_MORE: Final = Remark("note", 0, f"beyond {NOTE_LIMIT} remarks, what has no counterpart is told no more")
+_AND_MORE: Final = Remark("note", 0, f"beyond {NOTE_LIMIT} remarks, what has no counterpart is no longer listed")
 
 
 class Report:

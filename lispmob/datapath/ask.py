@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -14,27 +14,33 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 
-class Fate(IntEnum):
-    """What becomes of the packet; the numbers are those of enum lm_fate."""
+class Fate(Enum):
+    """What becomes of the packet; the values are the names that C has for it (enum lm_fate)."""
 
-    SENT = 0
-    NOT_LISP = 1  # its destination is multicast, link-local or our own
-    GUARDED = 2  # it would be a tunnel in the tunnel
-    SOURCE = 3  # its source is not our EID
-    MISS = 4  # it waits for the mapping
-    DROP = 5
-    PROHIBIT = 6
-    NATIVE = 7  # the mapping says native, and it came to our device all the same
-    NO_LOCATOR = 8  # none of a family that an uplink has
-    NO_UPLINK = 9  # it waits for an uplink
-    MARK = 10  # its mark names no usable uplink, and such packets are dropped
-    DOUBT = 11  # sent all the same, though no locator answers: its sender gets an ICMP error
-    NO_KEY = 12  # it may not leave in clear, and there is no key yet
+    SENT = "LM_FATE_SENT"
+    NOT_LISP = "LM_FATE_NOT_LISP"  # its destination is multicast, link-local or our own
+    GUARDED = "LM_FATE_GUARDED"  # it would be a tunnel in the tunnel
+    SOURCE = "LM_FATE_SOURCE"  # its source is not our EID
+    MISS = "LM_FATE_MISS"  # it waits for the mapping
+    DROP = "LM_FATE_DROP"
+    PROHIBIT = "LM_FATE_PROHIBIT"
+    NATIVE = "LM_FATE_NATIVE"  # the mapping says native, and it came to our device all the same
+    NO_LOCATOR = "LM_FATE_NO_LOCATOR"  # none of a family that an uplink has
+    NO_UPLINK = "LM_FATE_NO_UPLINK"  # it waits for an uplink
+    MARK = "LM_FATE_MARK"  # its mark names no usable uplink, and such packets are dropped
+    DOUBT = "LM_FATE_DOUBT"  # sent all the same, though no locator answers: its sender gets an ICMP error
+    NO_KEY = "LM_FATE_NO_KEY"  # it may not leave in clear, and there is no key yet
 
 
 SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed"]
 """In clear; sealed; with NO_KEY: it waits for a key of its peer, or is lost, since it has no peer."""
-_SEALS: Final[tuple[SealAnswer, ...]] = ("clear", "sealed", "waiting", "unsealed")  # enum lm_answer_seal
+_SEALS: Final[dict[int, SealAnswer]] = {
+    lib.LM_ANSWER_CLEAR: "clear",
+    lib.LM_ANSWER_SEALED: "sealed",
+    lib.LM_ANSWER_WAITS: "waiting",
+    lib.LM_ANSWER_UNSEALED: "unsealed",
+}
+_FATES: Final = {int(getattr(lib, fate.value)): fate for fate in Fate}
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -80,7 +86,7 @@ def ask(engine: Any, question: Question) -> Answer:
         asked.source_port, asked.destination_port = question.ports
     lib.lm_explain(engine, asked, said)
     entry = marshal.prefix(said.entry) if said.has_entry else None
-    fate = Fate(said.fate)
+    fate = _FATES[said.fate]
     if fate not in (Fate.SENT, Fate.DOUBT):
         return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
     return Answer(

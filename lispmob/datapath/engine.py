@@ -68,7 +68,6 @@ assert _INSTALL.size == ffi.sizeof("struct lm_install")
 _BATCH = 64
 _KEPT_MAX = 1024
 _SENT_MAX = 1 << 16  # remotes: far more than anybody sends to
-_INTERFACE_NAME_MAX = 15
 
 
 class Engine:
@@ -90,7 +89,6 @@ class Engine:
             raise MemoryError("datapath")
         self._punts = ffi.new("struct lm_punt[]", _BATCH)
         self._names = _counter_names()
-        self._has_uplinks = False
         self.set_eids(config.eids)
 
     def open(self) -> None:
@@ -201,11 +199,6 @@ class Engine:
             raise ValueError("the datapath has been stopped")
         return self._handle
 
-    @property
-    def has_uplinks(self) -> bool:
-        """True when the last set_uplinks left something to send from."""
-        return self._has_uplinks
-
     def mark_move(self) -> None:
         """The next set_uplinks is a move: TrafficResumed tells of the first packet of each direction after it."""
         lib.lm_engine_mark_move(self._engine)
@@ -220,14 +213,12 @@ class Engine:
         specs = ffi.new("struct lm_uplink_spec[]", max(1, len(wanted)))
         for spec, (uplink, address) in zip(specs, wanted, strict=False):
             spec.ifindex = uplink.ifindex
-            spec.interface = uplink.interface.encode()[:_INTERFACE_NAME_MAX]
+            spec.interface = uplink.interface.encode()[: lib.IFNAMSIZ - 1]
             marshal.put_address(spec.address, address)
             spec.priority, spec.weight, spec.mtu = uplink.priority, uplink.weight, uplink.mtu_bytes
             spec.is_sender = address == next(a for a in uplink.addresses if a.version == address.version)
             marshal.put_traversal(spec, uplink.traversal.get(address, marshal.NO_NAT))
         _check(lib.lm_engine_set_uplinks(self._engine, specs, len(wanted)))
-        used = [spec for spec, _ in zip(specs, wanted, strict=False) if spec.is_sender and not spec.error]
-        self._has_uplinks = any(spec.priority < marshal.PRIORITY_NEVER for spec in used)
         return tuple(
             UplinkRefused(uplink.interface, address, -spec.error)
             for spec, (uplink, address) in zip(specs, wanted, strict=False)
@@ -259,8 +250,8 @@ class Engine:
         prefix, _ = marshal.prefixes([entry.prefix])
         used = entry.locators[: lib.LM_LOCATORS_MAX]
         wish = ffi.new("struct lm_seal_wish *", (entry.peer, entry.must_seal))[0]
-        locators = marshal.locators(used)
-        _check(lib.lm_engine_install_sealed(self._engine, prefix, int(entry.disposition), locators, len(used), wish))
+        locators, kind = marshal.locators(used), marshal.DISPOSITIONS[entry.disposition]
+        _check(lib.lm_engine_install_sealed(self._engine, prefix, kind, locators, len(used), wish))
 
     def install_many(self, entries: Sequence[ForwardingEntry]) -> None:
         """The same as install() for each of them, much quicker; packets move in between."""
@@ -275,7 +266,8 @@ class Engine:
             prefix = entry.prefix
             address = prefix.address
             head = prefix.instance_id, prefix.mask_len, address.version, address.packed
-            packed += _INSTALL.pack(*head, first, len(used), entry.disposition, entry.must_seal, entry.peer)
+            kind = marshal.DISPOSITIONS[entry.disposition]
+            packed += _INSTALL.pack(*head, first, len(used), kind, entry.must_seal, entry.peer)
         items = ffi.from_buffer("struct lm_install[]", packed)
         _check(lib.lm_engine_install_many(self._engine, items, len(entries), marshal.locators(wanted)))
 

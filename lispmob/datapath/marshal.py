@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from lispmob.datapath.model import (
     AeadName,
     Announced,
     ControlPacket,
+    DataPortName,
+    Disposition,
     Echoed,
     EngineConfig,
     ForwardingLocator,
@@ -43,18 +45,34 @@ from lispmob.wire.address import EidPrefix, IpAddress
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
-PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
-    1, 12
-)  # enum lm_punt_kind
-_LARGE, _SOURCE, _SEAL_WANTED, _SEAL_CONFIRMED, _SEALED_FROM, _ANNOUNCED = range(12, 18)
-AEADS: Final[dict[AeadName, int]] = {"aes-128-gcm": 1, "chacha20-poly1305": 2}  # enum lm_aead
-_SLOTS: tuple[SessionSlot, ...] = ("previous", "current", "next")  # enum lm_session_slot
+# The numbers are C's: the compiler tells them.
+PRIORITY_NEVER: Final[int] = lib.LM_PRIORITY_NEVER
+DISPOSITIONS: Final = {disposition: int(getattr(lib, disposition.value)) for disposition in Disposition}
+AEADS: Final[dict[AeadName, int]] = {
+    "aes-128-gcm": lib.LM_AEAD_AES_128_GCM,
+    "chacha20-poly1305": lib.LM_AEAD_CHACHA20_POLY1305,
+}
+SOURCE_CHECKS: Final[dict[SourceCheck, int]] = {
+    "off": lib.LM_CHECK_OFF,
+    "loose": lib.LM_CHECK_LOOSE,
+    "strict": lib.LM_CHECK_STRICT,
+}
+DATA_PORTS: Final[dict[DataPortName, int]] = {
+    "pool": lib.LM_PORT_POOL,
+    "fixed": lib.LM_PORT_FIXED,
+    "ephemeral": lib.LM_PORT_EPHEMERAL,
+}
+_SLOTS: Final[dict[int, SessionSlot]] = {
+    lib.LM_SLOT_PREVIOUS: "previous",
+    lib.LM_SLOT_CURRENT: "current",
+    lib.LM_SLOT_NEXT: "next",
+}
+_MTU_SOURCES: Final[dict[int, MtuSourceName]] = {
+    lib.LM_MTU_ICMP: "icmp",
+    lib.LM_MTU_UNPROVEN: "unproven",
+    lib.LM_MTU_INTERFACE: "interface",
+}
 _NEVER_NS: Final = (1 << 64) - 1
-_MTU_SOURCES: tuple[MtuSourceName, ...] = ("icmp", "unproven", "interface")  # enum lm_mtu_source
-SOURCE_CHECKS: Final[dict[SourceCheck, int]] = {"off": 1, "loose": 2, "strict": 3}  # enum lm_source_check
-_NEAR_OWN, _NEAR_LINK, _NEAR_PROXY = 1, 2, 3  # enum lm_near
-DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
 
 
@@ -144,9 +162,9 @@ def prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:
 
 def near(near: Near) -> tuple[Any, int]:
     """An array of struct lm_near_spec, and how many it holds; what is several things counts as the worst of them."""
-    kinds = dict.fromkeys((EidPrefix.host(proxy) for proxy in near.proxies), _NEAR_PROXY)
-    kinds.update(dict.fromkeys(near.links, _NEAR_LINK))
-    kinds.update(dict.fromkeys((EidPrefix.host(source) for source in near.own), _NEAR_OWN))
+    kinds = dict.fromkeys((EidPrefix.host(proxy) for proxy in near.proxies), lib.LM_NEAR_PROXY)
+    kinds.update(dict.fromkeys(near.links, lib.LM_NEAR_LINK))
+    kinds.update(dict.fromkeys((EidPrefix.host(address) for address in near.own), lib.LM_NEAR_OWN))
     made = ffi.new("struct lm_near_spec[]", max(1, len(kinds)))
     for c, (prefix, kind) in zip(made, kinds.items(), strict=False):
         c.prefix.instance_id, c.prefix.length, c.kind = 0, prefix.mask_len, kind
@@ -185,48 +203,10 @@ def prefix(c: Any) -> EidPrefix:
 
 def punt(c: Any) -> Punt:
     """What a struct lm_punt tells."""
-    if c.kind == _MISS:
-        return Miss(address(c.source), address(c.destination), c.instance_id)
-    if c.kind == _MTU:
-        source = _MTU_SOURCES[c.mtu_source]
-        return MtuLearned(address(c.destination), c.mtu, address(c.source), c.destination_port, source)
-    if c.kind == _LARGE:
-        return LargeSent(address(c.destination), address(c.source), c.destination_port)
-    if c.kind == _SILENT:
-        return Silent(address(c.destination), c.is_flowing, c.is_alone)
-    if c.kind == _HEARD:
-        return HeardAgain(address(c.source), address(c.destination))
-    if c.kind == _RESUMED:
-        return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
-    if c.kind == _ECHOED:
-        return Echoed(address(c.destination), address(c.source))
-    if c.kind == _STATUS:
-        return StatusBits(address(c.source), c.instance_id, address(c.outer_source), c.status, c.status_width)
-    if c.kind == _SOURCE:
-        return SourceDoubted(address(c.source), c.instance_id, address(c.outer_source))
-    if c.kind == _REFUTED:
-        return Refuted(address(c.source), c.instance_id)
-    if c.kind == _STALLED:
-        return Stalled(address(c.source), c.ifindex)
-    if c.kind == _SEAL_WANTED:
-        return SealWanted(c.peer)
-    if c.kind == _SEAL_CONFIRMED:
-        return SealConfirmed(c.peer, c.local_index)
-    if c.kind == _ANNOUNCED:
-        return Announced(c.peer, address(c.source), c.instance_id, bytes(ffi.buffer(c.payload, c.length)))
-    if c.kind == _SEALED_FROM:
-        return SealedFrom(c.peer, address(c.outer_source), c.outer_source_port, address(c.outer_destination))
-    if c.kind == _STRANGER:
-        return Stranger(
-            address(c.source),
-            address(c.destination),
-            c.instance_id,
-            address(c.outer_source),
-            c.outer_source_port,
-            address(c.outer_destination),
-            c.is_registered,
-        )
-    assert c.kind == _CONTROL, c.kind
+    return PUNTS[c.kind](c)
+
+
+def _control(c: Any) -> Punt:
     return ControlPacket(
         payload=bytes(ffi.buffer(c.payload, c.length)),
         source=address(c.source),
@@ -238,3 +218,58 @@ def punt(c: Any) -> Punt:
         outer_destination=address(c.outer_destination),
         ifindex=c.ifindex,
     )
+
+
+def _mtu(c: Any) -> Punt:
+    source = _MTU_SOURCES[c.mtu_source]
+    return MtuLearned(address(c.destination), c.mtu, address(c.source), c.destination_port, source)
+
+
+def _resumed(c: Any) -> Punt:
+    return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
+
+
+def _stranger(c: Any) -> Punt:
+    return Stranger(
+        address(c.source),
+        address(c.destination),
+        c.instance_id,
+        address(c.outer_source),
+        c.outer_source_port,
+        address(c.outer_destination),
+        c.is_registered,
+    )
+
+
+def _status(c: Any) -> Punt:
+    return StatusBits(address(c.source), c.instance_id, address(c.outer_source), c.status, c.status_width)
+
+
+def _sealed_from(c: Any) -> Punt:
+    return SealedFrom(c.peer, address(c.outer_source), c.outer_source_port, address(c.outer_destination))
+
+
+# Every kind of enum lm_punt_kind; the comments there say which members each one sets.
+def _announced(c: Any) -> Punt:
+    return Announced(c.peer, address(c.source), c.instance_id, bytes(ffi.buffer(c.payload, c.length)))
+
+
+PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
+    lib.LM_PUNT_MISS: lambda c: Miss(address(c.source), address(c.destination), c.instance_id),
+    lib.LM_PUNT_CONTROL: _control,
+    lib.LM_PUNT_MTU: _mtu,
+    lib.LM_PUNT_RESUMED: _resumed,
+    lib.LM_PUNT_SILENT: lambda c: Silent(address(c.destination), c.is_flowing, c.is_alone),
+    lib.LM_PUNT_STALLED: lambda c: Stalled(address(c.source), c.ifindex),
+    lib.LM_PUNT_STRANGER: _stranger,
+    lib.LM_PUNT_HEARD: lambda c: HeardAgain(address(c.source), address(c.destination)),
+    lib.LM_PUNT_STATUS: _status,
+    lib.LM_PUNT_ECHOED: lambda c: Echoed(address(c.destination), address(c.source)),
+    lib.LM_PUNT_REFUTED: lambda c: Refuted(address(c.source), c.instance_id),
+    lib.LM_PUNT_LARGE: lambda c: LargeSent(address(c.destination), address(c.source), c.destination_port),
+    lib.LM_PUNT_SOURCE: lambda c: SourceDoubted(address(c.source), c.instance_id, address(c.outer_source)),
+    lib.LM_PUNT_SEAL_WANTED: lambda c: SealWanted(c.peer),
+    lib.LM_PUNT_SEAL_CONFIRMED: lambda c: SealConfirmed(c.peer, c.local_index),
+    lib.LM_PUNT_SEALED_FROM: _sealed_from,
+    lib.LM_PUNT_ANNOUNCED: _announced,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -16,16 +16,18 @@ DATA_PORT = 4341  # RFC 9300 section 4.1
 DEFAULT_TUN_MTU_BYTES = 1440  # 1500 less IPv6, UDP and LISP headers, with room for one more option
 
 
-class Disposition(IntEnum):
-    """What happens to packets of an entry; the numbers are those of enum lm_disposition."""
+class Disposition(Enum):
+    """What happens to packets of an entry; the values are the names that C has for it (enum lm_disposition)."""
 
-    ENCAPSULATE = 0
-    DROP = 1  # ICMP host unreachable tells the source
-    NATIVE = 2  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
-    MISS = 3  # ask the control plane, as if there were no entry
-    PROHIBIT = 4  # ICMP administratively prohibited tells the source
-    TELL = 5  # as ENCAPSULATE, and a Miss says where the packets go
-    DOUBT = 6  # as ENCAPSULATE, and ICMP host unreachable tells the source all the same: no locator answers
+    ENCAPSULATE = "LM_ENCAPSULATE"
+    DROP = "LM_DROP"  # ICMP host unreachable tells the source
+    NATIVE = (
+        "LM_NATIVE"  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
+    )
+    MISS = "LM_MISS"  # ask the control plane, as if there were no entry
+    PROHIBIT = "LM_PROHIBIT"  # ICMP administratively prohibited tells the source
+    TELL = "LM_TELL"  # as ENCAPSULATE, and a Miss says where the packets go
+    DOUBT = "LM_DOUBT"  # as ENCAPSULATE, and ICMP host unreachable tells the source all the same: no locator answers
 
 
 class ForwardingLocator(msgspec.Struct, frozen=True):

@@ -21,7 +21,11 @@ TierWish: TypeAlias = Literal["auto", "tun", "ebpf"]
 OBJECT: Final = Path(__file__).with_name("bpf") / "lisp.bpf.o"
 _WHY_SIZE: Final = 512
 _TOO_MANY: Final = (errno.ENOSPC, errno.E2BIG)
-_SLOW: Final = {1: "no Ethernet", 2: "a link-local address", 3: "UDP checksums are needed"}  # enum lm_slow_reason
+_SLOW: Final = {
+    lib.LM_SLOW_NO_ETHERNET: "no Ethernet",
+    lib.LM_SLOW_LINK_LOCAL: "a link-local address",
+    lib.LM_SLOW_CHECKSUM: "UDP checksums are needed",
+}
 _CHOSEN: Final = {
     "tun": "the configuration says so",
     "ebpf": "the configuration says so",
@@ -70,7 +74,7 @@ def look(engine: Any, chosen: Tier) -> Tier:
 
 def _by_threads(engine: Any) -> list[str]:
     """The uplinks that the kernel's programs cannot send by, each with the reason: both tiers are in use then."""
-    name, family = ffi.new("char[16]"), ffi.new("uint8_t *")
+    name, family = ffi.new("char[]", lib.IFNAMSIZ), ffi.new("uint8_t *")
     found: list[str] = []
     for place in count():
         if (reason := lib.lm_reflect_reason(engine, place, name, family)) < 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import typing
+from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, cast
@@ -46,6 +47,7 @@ from lispmob.hub.places import DEFAULT_SOCKET
 from lispmob.hub.public_address import is_private
 from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
 from lispmob.hub.rtr.traversal import TraversalPolicy
+from lispmob.hub.valkey.section import RegistrySection
 from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
@@ -223,6 +225,10 @@ class HubFile(Section, frozen=True, kw_only=True):
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
+    registry: RegistrySection = RegistrySection()
+    """Servers that keep the registrations of several hubs, or of several processes of one."""
+    workers: Annotated[int, whole(1, 64)] = 1
+    """Processes that serve; the first one carries the data."""
     invitations: InvitationsSection = InvitationsSection()
     sites_file: Annotated[Path | None, or_word("auto", typing.get_args(FilePath)[1])] = None
     """Where the sites are kept that were invited; None: beside the state file."""
@@ -240,6 +246,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             if any(address.version == source.version for source in self.public_address[:index]):
                 raise FieldError(place, f"{address}: one address of each family is enough")
         self._check_own_eids()
+        self._check_workers()
         owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
         names: set[str] = set()
         for number, section in enumerate(self.sites):
@@ -271,6 +278,14 @@ class HubFile(Section, frozen=True, kw_only=True):
                 raise FieldError(place, f"{eid}: one address in Instance-ID 0 is needed, for the device of the proxy")
             if not self.proxy.enabled and not self.rtr.enabled:
                 raise FieldError(place, f"{eid}: needs 'proxy: {{enabled: yes}}' or 'rtr: {{enabled: yes}}'")
+
+    def _check_workers(self) -> None:
+        if self.workers > 1 and not self.registry.is_shared:
+            raise FieldError("workers", "several processes share a registry: give 'registry: {valkey: ...}'")
+        if self.own_eids and self.registry.is_shared:
+            raise FieldError(
+                "own-eids", "this hub alone would know them; with 'registry: {valkey: ...}' there are none"
+            )
 
     def _check_names(self) -> None:
         listed = [
@@ -368,6 +383,12 @@ def load_hub(path: Path) -> HubFile:
     hub = with_more_sites(read_yaml(path, HubFile), path.parent / SITES_DIRECTORY)
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
+    if hub.registry.is_shared and find_spec("hiredis") is None:
+        raise ConfigError(f"{path}: registry: needs the package hiredis (python3-hiredis, or the extra 'cluster')")
+    try:
+        hub.registry.to_tls()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"{path}: registry.tls-ca: {hub.registry.tls_ca}: {error}") from None
     more = [key for section in hub.sites for key in (*section.more_keys, *section.map_resolver_keys)]
     keys = [entry.key for section in (hub.sites, more, hub.map_servers) for entry in section]
     if any(keys) and (problem := advice(path)) is not None:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import secrets
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -30,16 +31,16 @@ from lispmob.hub.inviting.site_directory import SiteDirectory
 from lispmob.hub.ledger import Ledger
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_server.lisp_sec import HubSecurity
+from lispmob.hub.map_server.registration import Registration
 from lispmob.hub.map_server.site import Site, SiteTable
 from lispmob.hub.operator import Operator
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
-from lispmob.hub.restoring import Restoring
+from lispmob.hub.registry import Registry
 from lispmob.hub.rtr.rtr_effect import InData, Stranger
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.hub.rtr.way_doubts import AskWay
 from lispmob.hub.show import show
-from lispmob.hub.store.persistence import Persistence
-from lispmob.hub.store.store import Clock, Store
+from lispmob.hub.store.embedded import EmbeddedRegistry
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
 from lispmob.protocol.effect import Event, EventValue, SendControl
@@ -95,7 +96,7 @@ class Hub:
             addresses=file.listen or ANY,
             carries_data=carries_data,
         )
-        self._persistence: Persistence | None = None
+        self.registry: Registry | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
@@ -105,7 +106,6 @@ class Hub:
         self._site_directory = SiteDirectory(path.parent / SITES_DIRECTORY, self._on_hangup)
         self._control = HubSocket(file.control_socket, Operator(self).answer)
         self._beat: asyncio.Task[None] | None = None
-        self._restoring: asyncio.Task[None] | None = None
         self._garbage = GarbageRules()
 
     async def run(self) -> None:
@@ -117,7 +117,9 @@ class Hub:
             self.plane.map_server.is_watched = self.file.proxy.enabled or self.file.rtr.enabled
             self.desk.open(self._configured)
             await self._take_sites()  # before the registrations of invited sites are taken back
-            restoring = self._open_store(loop)
+            self.registry = self._made_registry()
+            await self.registry.start()
+            self.registry.on_sites()
             if self.file.proxy.enabled or self.file.rtr.enabled:
                 # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
                 from lispmob.hub.forwarding import Forwarding
@@ -146,8 +148,6 @@ class Hub:
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
             loop.add_signal_handler(signal.SIGUSR1, self._log_counters)
             self._socket.start(loop)
-            if restoring is not None:
-                self._restoring = loop.create_task(restoring.run())
             self._garbage.start()
             self._site_directory.start()
             log.info("ready sites=%d", len(self.file.sites))
@@ -167,9 +167,6 @@ class Hub:
             self._beat.cancel()
         self._garbage.stop()
         self._site_directory.stop()
-        if self._restoring is not None:
-            self._restoring.cancel()
-            await asyncio.gather(self._restoring, return_exceptions=True)
         await self._control.stop()
         await self.desk.close()
         if self._reloading is not None:
@@ -178,25 +175,28 @@ class Hub:
         if self._forwarding is not None:
             await self._forwarding.stop()
         self._socket.close()  # after the datapath, which sends from it too
-        if self._persistence is not None:
-            await self._persistence.stop()
+        if self.registry is not None:
+            await self.registry.stop()
 
-    def _open_store(self, loop: asyncio.AbstractEventLoop) -> Restoring | None:
-        """Open the state file, to be read while the hub serves; without a usable one the hub works all the same."""
-        if self.file.state_file is None:
-            return None
-        store = Store(self.file.state_file, Clock(loop.time, time.time))
-        restoring = Restoring(store, self.plane, self._feed)
-        try:
-            if (why := store.open()) is not None:
-                log.warning("%s", why)
-            restoring.begin()
-        except LispError as error:
-            store.close()
-            log.warning("registrations will not survive a restart: %s", error)
-            return None
-        self._persistence = Persistence(store, self.plane.map_server, self.plane.askers, self.plane.publisher)
-        return restoring
+    def _made_registry(self) -> Registry:
+        """Where the registrations are kept."""
+        section = self.file.registry
+        if not section.is_shared:
+            return EmbeddedRegistry(self.plane, self._feed, self.file.state_file, self.file.own_eids)
+        from lispmob.hub.valkey.connection import Credentials, Server
+        from lispmob.hub.valkey.registry import SharedRegistry
+
+        password = section.password_file
+        return SharedRegistry(
+            self.plane,
+            self._feed,
+            hub=secrets.randbits(63),
+            name=section.name or socket.gethostname(),
+            seeds=tuple(Server(host, port) for host, port in section.places),
+            credentials=Credentials(section.user, password.octets if password else None, section.to_tls()),
+            is_island_allowed=section.island,
+            cache_limit=section.cache,
+        )
 
     def _on_received(self, received: Received) -> bool:
         """A datagram came; True when it was a register of a node that has the key."""
@@ -209,9 +209,16 @@ class Hub:
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
         )
-        effects = self.plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time())
-        self._feed([*effects, *self.plane.traversal.take_complaints()])
-        return any(isinstance(effect, RegistrationChanged) for effect in effects)
+        arrival, is_proved = self._public.arrived(arrival), False
+
+        def deliver() -> None:
+            nonlocal is_proved
+            effects = self.plane.on_datagram(arrival, asyncio.get_running_loop().time())
+            is_proved = any(isinstance(effect, RegistrationChanged) for effect in effects)
+            self._feed([*effects, *self.plane.traversal.take_complaints()])
+
+        assert self.registry is not None
+        return self.registry.before(arrival, deliver) or is_proved
 
     def _answer_joining(self, asked: Received, payload: bytes) -> None:
         self._socket.send(SendControl(payload, asked.source, asked.source_port, source=asked.destination))
@@ -255,8 +262,8 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-        if self._persistence is not None:
-            self._persistence.on_datagram()
+        if self.registry is not None:
+            self.registry.on_turn()
         at = self.plane.wake_at()
         if self._timer is not None and at != self._timer.when():
             self._timer.cancel()
@@ -265,8 +272,8 @@ class Hub:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
-        if self._persistence is not None and not change.is_stored and change.prefix not in self.file.own_eids:
-            self._persistence.on_changed(change.prefix)
+        if self.registry is not None:
+            self.registry.on_changed(change)
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
 
@@ -284,6 +291,7 @@ class Hub:
         """Every counter that is not zero, of all parts."""
         forwarding = self._forwarding.counters() if self._forwarding is not None else {}
         found = {**self.plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
+        found |= self.registry.counters if self.registry is not None else {}
         found |= {f"join_{name}": count for name, count in self.desk.counters.items()}
         return {name: count for name, count in sorted(found.items()) if count}
 
@@ -303,15 +311,18 @@ class Hub:
 
     async def settle(self) -> None:
         """Wait until what was known before a restart is there, and what is waiting is written."""
-        if self._restoring is not None:
-            await asyncio.wait([self._restoring])
-        if self._persistence is not None:
-            await self._persistence.flush()
+        if self.registry is not None:
+            await self.registry.settle()
+
+    def slices(self, count: int) -> AsyncIterator[list[Registration]]:
+        """All that is registered, so many at a time; the hub serves meanwhile."""
+        assert self.registry is not None
+        return self.registry.slices(count)
 
     @property
     def store_problem(self) -> str | None:
         """Why registrations are not saved."""
-        return self._persistence.problem if self._persistence is not None else None
+        return self.registry.problem if self.registry is not None else None
 
     async def _take_sites(self) -> None:
         """The sites are those of the files and the invited ones, as they are now."""
@@ -322,6 +333,8 @@ class Hub:
             self._feed(
                 self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now)
             )
+            if self.registry is not None:
+                self.registry.on_sites()
 
     async def _reload(self) -> str | None:
         """Read the configuration again; with errors in it the old one stays, and they are returned."""
@@ -345,8 +358,8 @@ class Hub:
                 log.error("the proxy's routes are not as configured: %s", error)
         if _set_at_start(old) != _set_at_start(file):
             log.warning(
-                "changes of listen, public-address, own-eids, state-file, sites-file, proxy, rtr.enabled and "
-                "rtr.tier need a restart"
+                "changes of listen, public-address, own-eids, state-file, registry, workers, sites-file, proxy, "
+                "rtr.enabled and rtr.tier need a restart"
             )
         log.info("reloaded sites=%d", len(file.sites))
         return None
@@ -364,6 +377,8 @@ def _set_at_start(file: HubFile) -> tuple[object, ...]:
         file.public_address,
         file.own_eids,
         file.state_file,
+        file.registry,
+        file.workers,
         file.sites_path,
         file.proxy,
         file.rtr.enabled,
@@ -380,6 +395,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         file = load_hub(arguments.config)
         if arguments.check:
+            if not file.sites:
+                text = "note: there is no site, so nobody can register; lisphub invite NAME makes one"
+                sys.stdout.write(f"{arguments.config}: {text}\n")
             sys.stdout.write(f"{arguments.config}: good\n")
             return 0
         if arguments.show:

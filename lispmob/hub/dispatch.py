@@ -10,6 +10,7 @@ from typing import Final
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
 from lispmob.hub.map_server.askers import Askers
+from lispmob.hub.map_server.commit import Prepared
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_server.host_address import is_sendable
 from lispmob.hub.map_server.lisp_sec import HubSecurity
@@ -114,6 +115,12 @@ class ControlPlane:
         """Take back some of what was registered before a restart."""
         return self._spread(self.map_server.restore(rows, now), now)
 
+    def adopt(
+        self, prefix: EidPrefix, parts: tuple[bytes, ...], now: float, *, is_told: bool = True
+    ) -> list[PlaneEffect]:
+        """A shared registry says what is registered (`MapServer.adopt`)."""
+        return self._spread(self.map_server.adopt(prefix, parts, is_told=is_told), now)
+
     def on_sites(
         self,
         sites: Iterable[Site],
@@ -150,6 +157,23 @@ class ControlPlane:
                 own = next((address for address in self._own if address.version == part.source.version), None)
                 told.append(self.askers.solicit(prefix, part.source, own))
         return told
+
+    def prepare(self, arrival: Arrival, now: float) -> Prepared | tuple[EidPrefix, ...]:
+        """What a registry that several hubs share has to do before `on_datagram` is given this one.
+
+        A verified Map-Register is committed; the hosts that a Map-Request is about are looked up. Nothing: neither.
+        """
+        raw = arrival.payload
+        if len(raw) < _SHORTEST or (arrival.is_from_wire and self.traversal.is_from_us(arrival.source)):
+            return ()
+        kind = raw[0] >> 4
+        if kind == MessageType.ENCAPSULATED_CONTROL:
+            register = self.traversal.register_in(arrival)
+            if register is None:
+                return self.map_resolver.hosts_in(arrival, now)
+        else:
+            register = arrival if kind == MessageType.MAP_REGISTER else None
+        return (self.map_server.prepare(register, now) if register is not None else None) or ()
 
     def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """A datagram came to the control port."""

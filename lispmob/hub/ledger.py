@@ -1,5 +1,7 @@
 """What has happened at this hub lately: events, moves, and what went wrong. Pure, and of bounded size.
 
+What somebody caused who has proved nothing is kept apart: it pushes out its like, and nothing of those who have a key.
+
 It is memory alone: a hub that starts again knows who is registered, and not since when.
 """
 
@@ -7,18 +9,20 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from lispmob.protocol.effect import Event
 
 EVENTS_KEPT: Final = 1000
+UNPROVED_KEPT: Final = 256  # ours: of events, and of problems, that strangers caused
 EIDS_KEPT: Final = 65536  # ours: those who moved or came longest ago go first
 PROBLEMS_KEPT: Final = 256
 PROBLEM_S: Final = 900.0  # ours: the same complaint comes again after a minute, or ten for a pair of nodes
 _PROBLEMS: Final = {"duplicate": "duplicate-eid", "auth-failed": "wrong-key", "refused": "refused"}
 _ENOUGH: Final = {"refused": 2}  # a message that was late, or lost its way, is the weather
+_UNPROVED: Final = frozenset({"auth-failed", "refused"})  # of whoever sent it, unless a site is named
 _SHOWN: Final = frozenset(
     {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "revoked", *_PROBLEMS}
 )
@@ -43,30 +47,38 @@ class Complaint(msgspec.Struct):
     count: int = 1
 
 
+_Complaints: TypeAlias = OrderedDict[tuple[str, str, str], Complaint]
+
+
 class Ledger:
     """Takes events and answers questions about them."""
 
     def __init__(self) -> None:
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._unproved: deque[dict[str, Any]] = deque(maxlen=UNPROVED_KEPT)
         self._number = 0
         self._presences: OrderedDict[str, Presence] = OrderedDict()
-        self._complaints: OrderedDict[tuple[str, str, str], Complaint] = OrderedDict()
+        self._complaints: _Complaints = OrderedDict()
+        self._unproved_complaints: _Complaints = OrderedDict()
 
     def on_event(self, event: Event, wall: float) -> None:
         """Something happened."""
         if event.kind not in _SHOWN:
             return
         self._number += 1
-        self._events.append({"number": self._number, "at": wall, "type": event.kind, **event.fields})
+        is_proved = event.kind not in _UNPROVED or "site" in event.fields
+        events = self._events if is_proved else self._unproved
+        events.append({"number": self._number, "at": wall, "type": event.kind, **event.fields})
         eid = event.fields.get("eid")
         if isinstance(eid, str):
             self._on_presence(event.kind, eid, wall)
         if event.kind in _PROBLEMS:
-            self._on_problem(_PROBLEMS[event.kind], event.fields, wall)
+            self._on_problem(_PROBLEMS[event.kind], event.fields, wall, is_proved=is_proved)
 
     def events(self, count: int, after: int = 0) -> list[dict[str, Any]]:
         """The last ones whose number is larger than `after`, the oldest first."""
-        return [event for event in list(self._events)[-count:] if event["number"] > after]
+        known = sorted((*self._events, *self._unproved), key=lambda event: int(event["number"]))
+        return [event for event in known[-count:] if event["number"] > after]
 
     def presence(self, eid: str) -> Presence | None:
         """Since when an EID-Prefix is registered; None: since before this hub started, or too many came after it."""
@@ -78,11 +90,15 @@ class Ledger:
 
     def complaints(self, wall: float) -> list[Complaint]:
         """What is wrong now, the newest first."""
-        return [
-            complaint
-            for complaint in reversed(self._complaints.values())
-            if wall - complaint.last < PROBLEM_S and complaint.count >= _ENOUGH.get(complaint.key, 1)
-        ]
+        known = (*reversed(self._complaints.values()), *reversed(self._unproved_complaints.values()))
+        return sorted(
+            (
+                complaint
+                for complaint in known
+                if wall - complaint.last < PROBLEM_S and complaint.count >= _ENOUGH.get(complaint.key, 1)
+            ),
+            key=lambda complaint: -complaint.last,
+        )
 
     def _on_presence(self, kind: str, eid: str, wall: float) -> None:
         if kind in ("withdrawn", "expired"):
@@ -97,15 +113,16 @@ class Ledger:
         while len(self._presences) > EIDS_KEPT:
             self._presences.popitem(last=False)
 
-    def _on_problem(self, key: str, fields: Mapping[str, Any], wall: float) -> None:
+    def _on_problem(self, key: str, fields: Mapping[str, Any], wall: float, *, is_proved: bool) -> None:
         subject = str(fields.get("eid") or fields.get("source") or "")
         text = str(fields.get("text") or fields.get("why") or "")
         identity = key, subject, text
-        known = self._complaints.pop(identity, None)
+        complaints = self._complaints if is_proved else self._unproved_complaints
+        known = complaints.pop(identity, None)
         if known is None or wall - known.last >= PROBLEM_S:
             known = Complaint(key, subject, text, wall, wall, 0)
         known.last = wall
         known.count += 1
-        self._complaints[identity] = known
-        while len(self._complaints) > PROBLEMS_KEPT:
-            self._complaints.popitem(last=False)
+        complaints[identity] = known
+        while len(complaints) > (PROBLEMS_KEPT if is_proved else UNPROVED_KEPT):
+            complaints.popitem(last=False)

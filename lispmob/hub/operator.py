@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from lispmob.errors import LispError
@@ -14,6 +14,7 @@ from lispmob.hub.config import HubFile
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.inviting.desk import InvitationDesk
 from lispmob.hub.ledger import Ledger
+from lispmob.hub.map_server.registration import Registration
 from lispmob.hub.public_address import unreachable_as_rtr
 from lispmob.hub.show import entries
 from lispmob.hub.views import SCHEMA_VERSION, node_of, pools_of, problems_of, site_of
@@ -42,6 +43,9 @@ class HubFace(Protocol):
 
     async def settle(self) -> None:
         """Wait until what was known before a restart is there, and what is waiting is written."""
+
+    def slices(self, count: int) -> AsyncIterator[list[Registration]]:
+        """All that is registered, so many at a time; the hub serves meanwhile."""
 
     @property
     def store_problem(self) -> str | None:
@@ -84,10 +88,9 @@ class Operator:
         hub = self._hub
         await hub.settle()
         pieces: list[str] = []
-        for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+        async for some in hub.slices(SHOWN_AT_ONCE):
             shown = entries((part for registration in some for part in registration), _now())
             pieces.append(json.dumps(shown)[1:-1])
-            await asyncio.sleep(0)
         names = entries(hub.plane.map_server.names, _now())
         pieces += [json.dumps(names)[1:-1]] if names else []
         return f'{{"registrations": [{", ".join(pieces)}], "problem": {json.dumps(hub.store_problem)}}}'.encode()
@@ -95,14 +98,13 @@ class Operator:
     async def _nodes(self, _: Answer) -> bytes:
         hub = self._hub
         rtrs, pieces = self._rtrs(), list[str]()
-        for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+        async for some in hub.slices(SHOWN_AT_ONCE):
             nodes = [
                 node_of(part, self._site_name(registration.prefix), hub.ledger, rtrs, _now())
                 for registration in some
                 for part in registration
             ]
             pieces += [json.dumps(nodes)[1:-1]] if nodes else []
-            await asyncio.sleep(0)
         return f'{{"v": {SCHEMA_VERSION}, "nodes": [{", ".join(pieces)}]}}'.encode()
 
     async def _sites(self, _: Answer) -> Answer:
@@ -119,10 +121,12 @@ class Operator:
 
     async def _status(self, _: Answer) -> Answer:
         hub, wall = self._hub, time.time()
-        by_site, relayed = await self._registered(), 0
+        by_site, relayed = dict[str, list[EidPrefix]](), 0
         rtrs = self._rtrs()
+        # What is in memory: of a registry that several hubs share, what was heard of here.
         for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
             for registration in some:
+                by_site.setdefault(self._site_name(registration.prefix) or "", []).append(registration.prefix)
                 record = registration.record
                 locators = record.locators if record is not None else ()
                 relayed += any(ip in rtrs for locator in locators if locator.is_reachable for ip in locator.ips)
@@ -154,7 +158,7 @@ class Operator:
                 hub.ledger,
                 wall,
                 {
-                    "not-saved": hub.store_problem,
+                    "not-saved" if not hub.file.registry.is_shared else "registry": hub.store_problem,
                     "no-invitations": hub.desk.problem if offer.pools else None,
                     "unreachable-as-rtr": unreachable_as_rtr(known) if hub.file.rtr.enabled else None,
                 },
@@ -172,10 +176,9 @@ class Operator:
     async def _registered(self) -> dict[str, list[EidPrefix]]:
         """What is registered, by the name of its site."""
         found: dict[str, list[EidPrefix]] = {}
-        for some in self._hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+        async for some in self._hub.slices(SHOWN_AT_ONCE):
             for registration in some:
                 found.setdefault(self._site_name(registration.prefix) or "", []).append(registration.prefix)
-            await asyncio.sleep(0)
         return found
 
     def _site_name(self, prefix: EidPrefix) -> str | None:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from pyroute2.iproute.linux import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from lispmob.errors import KernelRefused
+from lispmob.netlink.iproute import AsyncIPRoute, NetlinkError
+from lispmob.netlink.message import FAMILIES
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists what lisphub put there
-_FAMILIES: Final = {4: 2, 6: 10}  # AF_INET, AF_INET6
 _SCOPE_UNIVERSE: Final = 0
 _UNUSABLE_FLAGS: Final = 0x40 | 0x20 | 0x08  # tentative, deprecated, duplicate (IFA_F_*)
 _IFA_F_NODAD: Final = 0x02
@@ -47,7 +46,7 @@ async def set_routes(index: int, eids: Iterable[EidPrefix]) -> None:
     try:
         async with AsyncIPRoute() as opened:
             netlink: Any = opened
-            for version, family in _FAMILIES.items():
+            for version, family in FAMILIES.items():
                 present = {
                     f"{route.get_attr('RTA_DST') or ('0.0.0.0' if version == 4 else '::')}/{route['dst_len']}"
                     async for route in await netlink.get_routes(family=family, oif=index, proto=ROUTE_PROTOCOL)
@@ -69,7 +68,7 @@ async def add_addresses(index: int, addresses: Iterable[IpAddress]) -> None:
             netlink: Any = opened
             for address in addresses:
                 fields = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
-                length, family = address.max_prefixlen, _FAMILIES[address.version]
+                length, family = address.max_prefixlen, FAMILIES[address.version]
                 await netlink.addr(
                     "replace", index=index, address=str(address), prefixlen=length, family=family, **fields
                 )
@@ -90,7 +89,7 @@ async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]
             if message["scope"] == _SCOPE_UNIVERSE and not flags & _UNUSABLE_FLAGS and text:
                 addresses.setdefault(message["index"], []).append(ip_address(text))
         defaults: set[int] = set()
-        for family in _FAMILIES.values():
+        for family in FAMILIES.values():
             async for route in await netlink.get_default_routes(family=family):
                 defaults.add(route.get_attr("RTA_OIF"))
     usable = [

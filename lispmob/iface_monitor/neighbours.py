@@ -5,26 +5,19 @@ Two requests of fixed shape; pyroute2's asynchronous ones would take turns of th
 
 from __future__ import annotations
 
-import socket
 import struct
 from typing import Final
 
 from lispmob.iface_monitor.gateway_trials import Gateway
-from lispmob.iface_monitor.rtnetlink import messages
+from lispmob.netlink.connection import ask, open_netlink, tell
+from lispmob.netlink.message import CREATE, FAMILIES, RTM_GETNEIGH, RTM_NEWNEIGH, attributes, put
 
-# linux/rtnetlink.h, linux/neighbour.h
-_RTM_NEWNEIGH: Final = 28
-_RTM_GETNEIGH: Final = 30
-_NLM_F_REQUEST: Final = 0x1
-_NLM_F_ACK: Final = 0x4
-_NLM_F_CREATE: Final = 0x400
+# linux/neighbour.h
 _NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
 _NTF_USE: Final = 0x1
 _KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT
-_HEADER: Final = struct.Struct("=IHHII")
 _NDMSG: Final = struct.Struct("=BBHiHBB")
-_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def is_known(gateway: Gateway) -> bool:
@@ -34,7 +27,8 @@ def is_known(gateway: Gateway) -> bool:
     """
     if _is_valid(gateway):
         return True
-    _request(_RTM_NEWNEIGH, _NLM_F_ACK | _NLM_F_CREATE, gateway, flags=_NTF_USE)
+    with open_netlink() as kernel:
+        tell(kernel, RTM_NEWNEIGH, CREATE, _about(gateway, _NTF_USE))
     return _is_valid(gateway)
 
 
@@ -45,34 +39,25 @@ def link_address(gateway: Gateway) -> str | None:
     """
     if not is_known(gateway):
         return None
-    answer = _request(_RTM_GETNEIGH, 0, gateway)
-    octets = None if answer is None else _attribute(answer, 16 + _NDMSG.size, _NDA_LLADDR)
+    entry = _entry_of(gateway)
+    octets = None if entry is None else dict(attributes(entry[_NDMSG.size :])).get(_NDA_LLADDR)
     return octets.hex(":") if octets else None
 
 
-def _attribute(data: bytes, at: int, wanted: int) -> bytes | None:
-    """The value of one attribute of a message, whose attributes begin at octet `at`."""
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4 or at + length > len(data):
-            return None
-        if kind == wanted:
-            return data[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return None
-
-
 def _is_valid(gateway: Gateway) -> bool:
-    answer = _request(_RTM_GETNEIGH, 0, gateway)
-    return answer is not None and bool(_NDMSG.unpack_from(answer, 16)[4] & _KNOWN)
+    entry = _entry_of(gateway)
+    return entry is not None and bool(_NDMSG.unpack_from(entry)[4] & _KNOWN)
 
 
-def _request(kind: int, how: int, gateway: Gateway, *, flags: int = 0) -> bytes | None:
-    """The kernel's answer; None when it is an error or an acknowledgement."""
-    octets = gateway.address.packed
-    body = _NDMSG.pack(_FAMILIES[gateway.address.version], 0, 0, gateway.ifindex, 0, flags, 0)
-    body += struct.pack("=HH", 4 + len(octets), _NDA_DST) + octets
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as sock:
-        sock.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | how, 1, 0) + body)
-        # The kernel answers while it takes the request: there is nothing to wait for.
-        return next((message.data for message in messages(sock.recv(1 << 13)) if message.type == _RTM_NEWNEIGH), None)
+def _entry_of(gateway: Gateway) -> bytes | None:
+    """The kernel's entry, as struct ndmsg and attributes; None: it has none."""
+    with open_netlink() as kernel:
+        try:
+            return next(ask(kernel, RTM_GETNEIGH, 0, _about(gateway, 0)))
+        except OSError:
+            return None
+
+
+def _about(gateway: Gateway, flags: int) -> bytes:
+    address = gateway.address
+    return _NDMSG.pack(FAMILIES[address.version], 0, 0, gateway.ifindex, 0, flags, 0) + put(_NDA_DST, address.packed)

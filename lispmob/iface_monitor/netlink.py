@@ -6,7 +6,6 @@ One turn of the loop reads all events that are there, takes one snapshot, and pu
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import logging
 import socket
@@ -23,7 +22,12 @@ from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
-from lispmob.iface_monitor.rtnetlink import (
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.iface_monitor.table_lookups import dump_tables
+from lispmob.netlink.connection import events, subscribe
+from lispmob.netlink.message import (
+    NETLINK_ROUTE,
+    REPLACE,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
@@ -32,17 +36,14 @@ from lispmob.iface_monitor.rtnetlink import (
     RTM_NEWLINK,
     RTM_NEWROUTE,
     RTM_NEWRULE,
+    Raw,
 )
-from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
-from lispmob.iface_monitor.table_lookups import dump_tables
 
 log = logging.getLogger(__name__)
 
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE; not NEIGH, which
 # never rests.
-_GROUPS: Final = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
-_SO_ATTACH_FILTER: Final = 26
-_SO_RCVBUFFORCE: Final = 33
+GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
@@ -101,18 +102,8 @@ class NetlinkMonitor(Monitor):
         self._resync(asyncio.get_running_loop().time())
 
     def _open(self) -> None:
-        flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        sock = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
-        self._socket = sock
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        program = ctypes.create_string_buffer(_FILTER)
-        count = len(_FILTER) // 8
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", count, ctypes.addressof(program)))
-        sock.bind((0, _GROUPS))
-        asyncio.get_running_loop().add_reader(sock.fileno(), self._on_readable)
+        self._socket = subscribe(NETLINK_ROUTE, GROUPS, receive_octets=_RECEIVE_BUFFER_BYTES, program=_FILTER)
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_readable)
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -138,16 +129,12 @@ class NetlinkMonitor(Monitor):
         """Take what is readable now. Raises OSError: ENOBUFS when the kernel had to drop events."""
         assert self._socket is not None
         for _ in range(_EVENTS_PER_TURN):
-            try:
-                data, sender = self._socket.recvfrom(1 << 16)
-            except BlockingIOError:
+            if (told := events(self._socket)) is None:
                 return
-            if sender[0]:  # netlink carries datagrams of processes too; the kernel's port is 0
-                continue
-            for message in rtnetlink.messages(data):
+            for message in told:
                 self._on_event(message)
 
-    def _on_event(self, message: rtnetlink.Raw) -> None:
+    def _on_event(self, message: Raw) -> None:
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
             self._has_lost_routes = True
             return
@@ -161,7 +148,7 @@ class NetlinkMonitor(Monitor):
         elif message.type in (RTM_NEWRULE, RTM_DELRULE):
             self._has_new_rules = True
         elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
-            is_replacing = bool(message.flags & rtnetlink.NLM_F_REPLACE)
+            is_replacing = bool(message.flags & REPLACE)
             self._ipv6_routes.on_added(rtnetlink.candidates(message), is_replacing)
         elif message.family == socket.AF_INET6 and message.type == RTM_DELROUTE:
             self._ipv6_routes.on_removed(rtnetlink.candidates(message))

@@ -72,7 +72,7 @@ REASONS: Final[Mapping[int, str]] = {
     53: "Wi-Fi network not found",
     60: "replaced by another connection",
     62: "networking switched off",
-    67: "address in use by somebody else",
+    67: "address in use by another host",
 }
 
 _METERED: Final = {1: True, 2: False, 3: True, 4: False}  # NMMetered: YES, NO, GUESS_YES, GUESS_NO; 0 UNKNOWN

@@ -21,7 +21,6 @@ import contextlib
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final
@@ -35,8 +34,11 @@ from lispmob.iface_monitor import proc_net, rtnetlink
 from lispmob.iface_monitor.default_routes import TableLookup, merge
 from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.netlink import GROUPS
 from lispmob.iface_monitor.snapshot import MAIN_TABLE, Link, LocalAddress, NetworkState, UplinkPolicy
 from lispmob.iface_monitor.table_lookups import dump_tables
+from lispmob.netlink.connection import DumpInterrupted, subscribe_unbound
+from lispmob.netlink.message import IFINFOMSG, RTM_GETLINK, request
 
 LIVELY_S: Final = 1.0
 CALM_S: Final = 5.0
@@ -45,9 +47,6 @@ CALM_AFTER_S: Final = 10.0
 SHORTEST_S: Final = 0.05
 """Between two looks, however many changes the kernel tells of."""
 
-_SOL_NETLINK: Final = 270
-_ADD_MEMBERSHIP: Final = 1
-_GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)  # as in netlink.py: links, addresses, routes, rules
 _BYTES_PER_TURN: Final = 1 << 20
 _MAIN_TABLES: Final = {TableLookup(4, MAIN_TABLE), TableLookup(6, MAIN_TABLE)}
 
@@ -139,7 +138,7 @@ class PollingMonitor(Monitor):
 
 def look() -> tuple[str, NetworkState]:
     """The host's attachment, and the way that it was found. Raises OSError when there is none."""
-    with contextlib.suppress(OSError, rtnetlink.DumpInterrupted):
+    with contextlib.suppress(OSError, DumpInterrupted):
         return "netlink", _by_netlink()
     found = proc_net.links(proc_net.interface_names())
     source, addresses = _addresses(found)
@@ -205,17 +204,7 @@ def _prefix_len(netmask: str) -> int:
 
 def _open_nudges() -> socket.socket | None:
     """A socket that becomes readable when something changes; None where that is not to be had."""
-    flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     try:
-        sock = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+        return subscribe_unbound(GROUPS, request(RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, 1, 0, 0)))
     except OSError:
         return None
-    try:
-        # One small request: the kernel binds the socket by itself to send the answer, which nobody waits for.
-        sock.send(struct.pack("=IHHIIBxHiII", 32, rtnetlink.RTM_GETLINK, 1, 1, 0, 0, 0, 1, 0, 0))
-        for group in _GROUPS:
-            sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
-    except OSError:
-        sock.close()
-        return None
-    return sock

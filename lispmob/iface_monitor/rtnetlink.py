@@ -1,4 +1,4 @@
-"""How pyroute2 reads messages, and rtnetlink dumps that read no more than they need.
+"""What rtnetlink says of links, addresses, rules and routes, by dumps that read no more than they need.
 
 A dump is produced by the kernel while it is read, so reading it never waits: it is done in one go, without tasks. Only
 the messages that matter are decoded (by pyroute2); a route that is not a default route costs a look at its header.
@@ -6,71 +6,35 @@ the messages that matter are decoded (by pyroute2); a route that is not a defaul
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import importlib.util
 import socket
-import struct
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from lispmob.iface_monitor import sysfs
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, ROUTE_PROTOCOL, WHOLE, Candidate
 from lispmob.iface_monitor.link_type import ARPHRD_PPP, SILENT, link_type
 from lispmob.iface_monitor.snapshot import Link, LocalAddress
+from lispmob.netlink.connection import DumpInterrupted, dump, whole
+from lispmob.netlink.decoders import decode
+from lispmob.netlink.message import (
+    IFINFOMSG,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    RTMSG,
+    VERSIONS,
+    Raw,
+    attributes,
+    put_u32,
+)
 from lispmob.wire.address import IpAddress
 
-
-@contextlib.contextmanager
-def only_submodules_of(package: str) -> Iterator[None]:
-    """Let submodules be imported without the package's own `__init__`.
-
-    That of pyroute2 loads every protocol it knows: 88 ms and 13 MB, where the four kinds of message that we read take
-    15 ms. Nothing is left behind: a later `import pyroute2` runs it as usual.
-    """
-    spec = None if package in sys.modules else importlib.util.find_spec(package)
-    if spec is None:
-        yield
-        return
-    stand_in = importlib.util.module_from_spec(spec)
-    sys.modules[package] = stand_in
-    try:
-        yield
-    finally:
-        if sys.modules.get(package) is stand_in:
-            del sys.modules[package]
-
-
-with only_submodules_of("pyroute2"):
-    from pyroute2.netlink import nlmsg
-    from pyroute2.netlink.rtnl.fibmsg import fibmsg
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if.h, linux/if_addr.h
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
-RTM_NEWLINK: Final = 16
-RTM_DELLINK: Final = 17
-RTM_GETLINK: Final = 18
-RTM_NEWADDR: Final = 20
-RTM_DELADDR: Final = 21
-RTM_GETADDR: Final = 22
-RTM_NEWROUTE: Final = 24
-RTM_DELROUTE: Final = 25
-RTM_GETROUTE: Final = 26
-RTM_NEWRULE: Final = 32
-RTM_DELRULE: Final = 33
-RTM_GETRULE: Final = 34
-NLM_F_REPLACE: Final = 0x100
+# linux/rtnetlink.h, linux/if_link.h, linux/if.h, linux/if_addr.h
 IFF_UP: Final = 0x1
-_NLM_F_DUMP_INTR: Final = 0x10
-_NLM_F_REQUEST_DUMP: Final = 0x301
-_SOL_NETLINK: Final = 270
-_NETLINK_GET_STRICT_CHK: Final = 12
+_RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_TABLE: Final = 15
 _RTN_UNICAST: Final = 1
@@ -86,84 +50,23 @@ _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 _IFA_F_PERMANENT: Final = 0x80
 
-_DUMP_TRIES: Final = 4  # ours: a dump that changes under the reader this often is taken as it is; an event follows
+_PEEK_TRIES: Final = 4  # ours: a listing that changes under the reader this often is taken as it is; an event follows
 # A rule names a table that nobody has filled; the family is switched off.
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
-_HEADER: Final = struct.Struct("=IHHII")
-
-_MESSAGES: Final[dict[int, type[nlmsg]]] = {
-    RTM_NEWLINK: ifinfmsg,
-    RTM_NEWADDR: ifaddrmsg,
-    RTM_NEWROUTE: rtmsg,
-    RTM_DELROUTE: rtmsg,
-    RTM_NEWRULE: fibmsg,
-}
 _links: dict[bytes, Link] = {}
 _addresses: dict[bytes, LocalAddress] = {}
 T = TypeVar("T")
 
 
-class Raw(NamedTuple):
-    """One netlink message, still encoded."""
-
-    type: int
-    flags: int
-    data: bytes
-
-    @property
-    def family(self) -> int:
-        """First octet of every rtnetlink body: AF_INET, AF_INET6 or 0."""
-        return self.data[16]
-
-    @property
-    def is_default_route(self) -> bool:
-        """True for a whole default route and for half of one."""
-        return self.data[17] <= 1
-
-
-class DumpInterrupted(Exception):
-    """The kernel changed what it was listing: the listing may lack something."""
-
-
-def messages(data: bytes) -> Iterator[Raw]:
-    """Split one datagram into messages; a truncated tail is left out."""
-    at = 0
-    while at + 16 <= len(data):
-        length, kind, flags, _, _ = _HEADER.unpack_from(data, at)
-        if not 16 <= length <= len(data) - at:
-            return
-        yield Raw(kind, flags, data[at : at + length])
-        at += (length + 3) & ~3
-
-
-def dump(kind: int, body: bytes) -> Iterator[Raw]:
-    """List kernel objects; leaving the iteration early spares the kernel the rest. Raises OSError, DumpInterrupted."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as sock:
-        sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        sock.send(_HEADER.pack(16 + len(body), kind, _NLM_F_REQUEST_DUMP, 1, 0) + body)
-        was_interrupted = False
-        while True:
-            for message in messages(sock.recv(1 << 16)):
-                was_interrupted |= bool(message.flags & _NLM_F_DUMP_INTR)
-                if message.type == NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", message.data, 16)[0]
-                    raise OSError(code, f"netlink dump {kind}: {errno.errorcode.get(code, code)}")
-                if message.type == NLMSG_DONE:
-                    if was_interrupted:
-                        raise DumpInterrupted
-                    return
-                yield message
-
-
 def dump_links() -> list[Link]:
     """All interfaces."""
-    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
-    return remembering(_links, _link, _whole(RTM_GETLINK, body))
+    body = IFINFOMSG.pack(0, 0, 0, 0, 0) + put_u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    return remembering(_links, _link, whole(RTM_GETLINK, body))
 
 
 def dump_addresses() -> list[LocalAddress]:
     """All addresses of both families."""
-    listed = [message for message in _whole(RTM_GETADDR, bytes(8)) if message.family in VERSIONS]
+    listed = [message for message in whole(RTM_GETADDR, bytes(8)) if message.family in VERSIONS]
     return remembering(_addresses, _address, listed)
 
 
@@ -171,7 +74,7 @@ def remembering(known: dict[bytes, T], read: Callable[[Raw], T], listed: list[Ra
     """Decode only what was not there the last time: a move changes one line of many, and has to be told at once."""
     found: dict[bytes, T] = {}
     for message in listed:
-        body = message.data[16:]  # the header names the socket that asked, which is another one each time
+        body = message.body  # the header names the socket that asked, which is another one each time
         found[body] = known[body] if body in known else read(message)
     known.clear()
     known.update(found)
@@ -203,7 +106,7 @@ def peek_ipv4_default_routes(table: int) -> list[Candidate]:
     """
     found = _peek(_table(table), last_octet=0)
     for ifindex in {candidate.ifindex for candidate in found if candidate.part == LOW_HALF}:
-        through = _peek(_table(table) + struct.pack("=HHI", 8, _RTA_OIF, ifindex), last_octet=128)
+        through = _peek(_table(table) + put_u32(_RTA_OIF, ifindex), last_octet=128)
         found += [candidate for candidate in through if candidate.part == HIGH_HALF]
     return found
 
@@ -211,7 +114,7 @@ def peek_ipv4_default_routes(table: int) -> list[Candidate]:
 def _peek(filters: bytes, last_octet: int) -> list[Candidate]:
     """Default routes and halves at networks whose first octet is at most `last_octet`."""
     found: list[Candidate] = []
-    for _ in range(_DUMP_TRIES):
+    for _ in range(_PEEK_TRIES):
         found = []
         try:
             for raw in dump(RTM_GETROUTE, _body(socket.AF_INET) + filters):
@@ -261,61 +164,34 @@ def candidates(raw: Raw) -> list[Candidate]:
     ]
 
 
-VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 _ANY: Final = {4: "0.0.0.0", 6: "::"}
 
 
 def _body(family: int) -> bytes:
     """An rtmsg, or a fib_rule_hdr, which has the same shape, that asks for everything of a family."""
-    return struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
+    return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _table(table: int) -> bytes:
-    return struct.pack("=HHI", 8, _RTA_TABLE, table)
-
-
-def _whole(kind: int, body: bytes) -> list[Raw]:
-    """A complete listing; asked again when the kernel changed it under us."""
-    found: list[Raw] = []
-    for _ in range(_DUMP_TRIES):
-        found = []
-        try:
-            found.extend(dump(kind, body))
-        except DumpInterrupted:
-            continue
-        break
-    return found
+    return put_u32(_RTA_TABLE, table)
 
 
 def _whole_if_there(kind: int, body: bytes) -> list[Raw]:
     """A complete listing, empty when the kernel has no such table, or has the address family switched off."""
     try:
-        return _whole(kind, body)
+        return whole(kind, body)
     except OSError as error:
         if error.errno in _NOT_THERE:
             return []
         raise
 
 
-def decode(raw: Raw) -> nlmsg:
-    """The message with all its attributes, by pyroute2."""
-    message = _MESSAGES[raw.type](raw.data)
-    message.decode()
-    return message
-
-
 def _first_octet(raw: Raw) -> int:
     """Of an IPv4 route's destination, without decoding: RTA_DST, when present, is the first or second attribute."""
-    at = 28
-    while at + 4 <= len(raw.data):
-        length, kind = struct.unpack_from("=HH", raw.data, at)
-        if kind == 1:
-            return raw.data[at + 4]
-        at += max((length + 3) & ~3, 4)
-    return 0
+    return next((value[0] for kind, value in attributes(raw.body[RTMSG.size :]) if kind == _RTA_DST), 0)
 
 
-def _gateway(hop: nlmsg) -> IpAddress | None:
+def _gateway(hop: Any) -> IpAddress | None:
     via = hop.get("gateway") or (hop.get("via") or {}).get("addr")
     return ip_address(via) if via else None
 

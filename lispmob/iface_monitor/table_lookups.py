@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import FOR_SOME, ROUTE_PROTOCOL, TableLookup
-from lispmob.iface_monitor.rtnetlink import VERSIONS, Raw
 from lispmob.iface_monitor.snapshot import MAIN_TABLE
+from lispmob.netlink.decoders import decode
+from lispmob.netlink.message import VERSIONS, Raw
 from lispmob.wire.address import IpNetwork
 
 _RT_TABLE_UNSPEC: Final = 0
@@ -63,7 +64,7 @@ def dump_tables() -> set[TableLookup]:
 
 
 def _lookup_of(rule: Raw) -> _Lookup | None:
-    message = rtnetlink.decode(rule)
+    message = decode(rule)
     table = int(message.get("table") or 0)
     is_limited = int(message.get("suppress_prefixlength", _NOT_SUPPRESSED)) != _NOT_SUPPRESSED
     if message.get("protocol") == ROUTE_PROTOCOL or table == _RT_TABLE_UNSPEC or is_limited:

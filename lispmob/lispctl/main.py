@@ -17,84 +17,23 @@ from typing import Final
 
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
-from lispmob.lispctl.command import Command, common_options
-from lispmob.lispctl.flows import ping, rehearse, run, why
-from lispmob.lispctl.mappings import database, lookup, map_cache, mappings, mapstat, site_names
-from lispmob.lispctl.show import (
-    believed,
-    counters,
-    energy,
-    events,
-    handovers,
-    key,
-    metrics,
-    netcheck,
-    paths,
-    peers,
-    stat,
-    status,
-    uplinks,
-    version,
-    wait,
-    watch,
-)
-from lispmob.lispctl.upkeep import bugreport, config, join, log_level, nudge, record, refresh, reload, replay, words
+from lispmob.lispctl.command import common_options
+from lispmob.lispctl.commands import PLACES, command_in, load
 from lispmob.options import HelpfulParser, ShowVersion
 
-COMMANDS: Final[tuple[Command, ...]] = (
-    status.COMMAND,
-    uplinks.COMMAND,
-    peers.COMMAND,
-    ping.PING,
-    ping.TRACE,
-    site_names.NAMES,
-    site_names.NAME,
-    paths.COMMAND,
-    why.COMMAND,
-    rehearse.COMMAND,
-    run.COMMAND,
-    netcheck.COMMAND,
-    handovers.COMMAND,
-    key.COMMAND,
-    believed.COMMAND,
-    map_cache.COMMAND,
-    mappings.COMMAND,
-    mapstat.COMMAND,
-    database.COMMAND,
-    lookup.COMMAND,
-    events.COMMAND,
-    counters.COMMAND,
-    energy.COMMAND,
-    stat.COMMAND,
-    metrics.COMMAND,
-    watch.COMMAND,
-    wait.COMMAND,
-    bugreport.COMMAND,
-    record.COMMAND,
-    replay.COMMAND,
-    log_level.COMMAND,
-    nudge.COMMAND,
-    reload.COMMAND,
-    join.COMMAND,
-    refresh.COMMAND,
-    config.COMMAND,
-    words.COMMAND,
-    version.COMMAND,
-)
-
-
-LINKED: Final = (mappings.COMMAND.name, mapstat.COMMAND.name)
+LINKED: Final = ("map", "mapstat")
 _SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "routes": "map-cache", "log": "events"}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser; completion files and man pages are made from it too. `only`: it knows no command but this one."""
     common = common_options()
     parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
     parser.add_argument("--version", action=ShowVersion)
     parser.synonyms = _SYNONYMS
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for command in COMMANDS:
+    for name in PLACES if only is None else (only,):
+        command = load(name)
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
         command.add_arguments(sub)
         sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
@@ -106,8 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        parser = build_parser()
-        arguments = parser.parse_args(_by_name(sys.argv) if argv is None else argv)
+        line = _by_name(sys.argv) if argv is None else argv
+        parser = build_parser(command_in(line))
+        arguments = parser.parse_args(line)
         if arguments.command == "help":
             parser.parse_args([*arguments.about, "--help"])
     except SystemExit as done:  # argparse printed its help or its complaint

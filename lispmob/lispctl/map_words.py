@@ -36,6 +36,7 @@ class MapWords(NamedTuple):  # no dataclass: importing that module costs a fifth
     """What was typed. `eid` is an EID-Prefix, or None when none was given."""
 
     eid: str | None = None
+    typed: str = ""  # as it stood on the line
     locators: Sequence[dict[str, Any]] = ()
     table: str = "cache"
     is_static: bool = True
@@ -87,7 +88,7 @@ class _Reader:
     def _address(self, family: int, text: str) -> None:
         """In map's grammar: what follows the family, and the numbers behind it."""
         if self._made.eid is None:
-            self._made = self._made._replace(eid=_network(text, family))
+            self._made = self._made._replace(eid=_network(text, family), typed=text)
             return
         numbers: list[int] = []
         while self._words and len(numbers) < 3 and self._words[0].isdecimal():
@@ -99,7 +100,7 @@ class _Reader:
 
     def _plain(self, word: str) -> None:
         if self._made.eid is None:
-            self._made = self._made._replace(eid=_network(word, None))
+            self._made = self._made._replace(eid=_network(word, None), typed=word)
             return
         if word.isdecimal():
             raise WrongWords(f"map: {word}: there are three numbers behind an RLOC: priority, weight, reachability")

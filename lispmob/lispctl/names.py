@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeVar
 
 PATIENCE_S: Final = 1.0  # ours: a resolver that is not there costs no more, however many names are asked for
@@ -33,7 +34,13 @@ def network_of(name: str, path: str = NETWORKS) -> ipaddress.IPv4Network | None:
 
 def name_of_network(network: ipaddress.IPv4Network | ipaddress.IPv6Network, path: str = NETWORKS) -> str | None:
     """The name of a network (networks(5))."""
-    return next((names[0] for known, names in _networks(path) if known == network), None)
+    return _network_names(path).get(network)
+
+
+@lru_cache(1)
+def _network_names(path: str) -> dict[ipaddress.IPv4Network | ipaddress.IPv6Network, str]:
+    """The first name of each, the first line of each: read once, for a table may ask for a hundred thousand."""
+    return {network: names[0] for network, names in reversed(_networks(path))}
 
 
 def _networks(path: str) -> list[tuple[ipaddress.IPv4Network, list[str]]]:

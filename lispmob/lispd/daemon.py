@@ -303,7 +303,7 @@ class Daemon:
         """NetworkManager says something else: judge the uplinks again, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
-            self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",), since)
+            self.monitor.set_policy(self.policy, reasons or ("NetworkManager sees the uplinks differently",), since)
         else:
             for reason in reasons:
                 self._publisher.say(reason)

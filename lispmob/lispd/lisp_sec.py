@@ -16,9 +16,9 @@ from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 _CHECK_HUB: Final = "'security: {lisp-sec: prefer}' in its hub.conf, and the same key here and there"
 _REMEDIES: Final = {
     Trouble.MISSING: f"have its operator turn LISP-SEC on ({_CHECK_HUB}); {{way_out}}",
-    Trouble.FORGED: "nothing was believed; another network, or a VPN to the Map-Resolver, keeps them out of the way",
+    Trouble.FORGED: "nothing was accepted; another network, or a VPN to the Map-Resolver, keeps them out of the way",
     Trouble.ALGORITHM: "have its operator update the Map-Resolver",
-    Trouble.OVERCLAIM: "nothing of it was believed; tell the operator of the Map-Server",
+    Trouble.OVERCLAIM: "nothing of it was accepted; tell the operator of the Map-Server",
     Trouble.UNSIGNED: "have that node updated, or its Map-Server answer for it (proxy-reply); {way_out}",
     Trouble.SILENT: f"have its operator see whether it knows LISP-SEC ({_CHECK_HUB}); {{way_out}}",
 }

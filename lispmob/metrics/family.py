@@ -22,6 +22,13 @@ class Family(msgspec.Struct, frozen=True):
     samples: tuple[Sample, ...]
     labels: tuple[str, ...] = ()
 
+    def as_json(self) -> Json:
+        """The same for programs."""
+        samples = [
+            {"labels": dict(zip(self.labels, names, strict=True)), "value": value} for names, value in self.samples
+        ]
+        return {"name": self.name, "help": self.help, "kind": self.kind, "samples": samples}
+
 
 def gauge(name: str, text: str, value: float) -> Family:
     """A single figure that goes up and down."""

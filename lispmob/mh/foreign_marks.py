@@ -25,7 +25,7 @@ _MODULES: Final = frozenset({"tcp", "udp", "comment", "mark", "owner", "sctp"})
 
 
 class Met(msgspec.Struct, frozen=True):
-    """A rule of somebody else's that the packet meets. `mark` is what it has then; None: that cannot be told."""
+    """Another program's rule that the packet meets. `mark` is what it has then; None: that cannot be told."""
 
     line: str
     mark: int | None

@@ -8,6 +8,7 @@ iptables.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,6 +51,11 @@ def script(table: str, family: int, text: ChainText) -> str:
     chains = dict.fromkeys((*text.chains, *rules))
     body = [f"  chain {chain} {{\n{_hook(table, chain)}{_lines(rules[chain])}  }}\n" for chain in chains]
     return f"add table {name}\ndelete table {name}\ntable {name} {{\n{''.join(body)}}}\n"
+
+
+def with_groups_below(script: str, place: str) -> str:
+    """The same, where the control groups of the unified hierarchy stand below this place in what nft looks up."""
+    return re.sub(r'(socket cgroupv2 level \d+ (?:!= )?")', rf"\1{place}/", script)
 
 
 def removal(table: str, family: int) -> str:

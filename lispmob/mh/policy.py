@@ -249,7 +249,7 @@ class Compiled(msgspec.Struct, frozen=True):
             return Decision(Outcome.NATIVE, mask.native, (), None, ("the packet has the mark of what leaves natively",))
         if ours := flow.mark & mask.bits:
             return self._by_mark(ours, None, (f"the packet has the mark {ours:#x} already: rules leave it alone",))
-        steps = ["the packet has no mark of ours"]
+        steps = ["the packet has none of our marks"]
         if flow.came_in_by and self.policy.keeps_replies:
             if up := self._named(mask.mark(flow.came_in_by)):
                 step = f"it answers a flow that came in by {up.name}: replies stay on their path"

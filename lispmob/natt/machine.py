@@ -28,7 +28,7 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
 from lispmob.protocol.effect import Count, Event
-from lispmob.protocol.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.locator_set import EidRecords, LocalLocator, further_name
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
@@ -76,6 +76,12 @@ class UplinkMachine:
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
+        self._names = 0  # that it has had towards RTRs, beside its own
+
+    @property
+    def name(self) -> IpAddress:
+        """What RTRs know the uplink by."""
+        return self.relays.name
 
     @property
     def dialect(self) -> Dialect | None:
@@ -365,6 +371,14 @@ class UplinkMachine:
             self.is_unserved = self.seen is None and self.state is State.PROBING
             self._ask_at = now + ASK_AGAIN_S
         return effects
+
+    def rename(self) -> None:
+        """The RTR in use holds on to a place outside that we have lost: as another uplink it gets the present one.
+
+        Open Overlay Router's RTR finds that place by xTR-ID and private address, and never changes it.
+        """
+        self._names += 1
+        self.relays.name = further_name(self.locator, self._names)
 
     def fail_over(self, now: float) -> list[UplinkEffect]:
         """The RTR in use is no good: the next one."""

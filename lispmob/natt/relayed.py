@@ -56,6 +56,7 @@ class RelayedRegistrations:
 
     def __init__(self, locator: LocalLocator, config: NattConfig, *, next_nonce: Callable[[], int]) -> None:
         self.locator = locator
+        self.name = locator.name  # by which RTRs know the uplink
         self.rtr: IpAddress | None = None
         self._config = config
         self._next_nonce = next_nonce
@@ -262,7 +263,7 @@ class RelayedRegistrations:
         # The RTR knows the uplink by the inner source, which no NAT touches.
         source, server = self.locator.address, one.server
         ecm = EncapsulatedControl(
-            self.locator.name, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
+            self.name, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
         )
         return SendFromDataPort(
             ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=DataPort.FIXED

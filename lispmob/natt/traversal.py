@@ -146,13 +146,19 @@ class Traversal:
         if isinstance(message, InfoReply):
             source = arrival.outer_source
             return self._route(self._on_info_reply(message, arrival.payload, machine, source, now), now)
-        if isinstance(message, MapRequest) and message.is_probe and arrival.source_port == DATA_PORT:
-            return self._route(self._on_probed(machine, message, arrival, now), now)
+        is_from_rtr = machine is not None and arrival.outer_source in machine.rtrs
+        if (
+            isinstance(message, MapRequest)
+            and message.is_probe
+            and arrival.source_port == DATA_PORT
+            and not is_from_rtr
+        ):
+            return self._route(self._on_probed(machine, message, arrival, now), now)  # an RTR may use this port, too
         if isinstance(message, MapReply) and message.is_probe:
             found = self.shortcuts.on_probe_reply(message, arrival, now)
             if found is not None:
                 return self._route(found, now)
-        if machine is None or arrival.outer_source not in machine.rtrs:
+        if machine is None or not is_from_rtr:
             return self._route(self._refuse(arrival, now), now)
         if isinstance(message, MapNotify):
             return self._route(self._on_data_map_notify(machine, message, arrival, now), now)
@@ -304,7 +310,7 @@ class Traversal:
             and arrival.outer_source_port == CONTROL_PORT
             and (arrival.source_port, arrival.destination_port) == (CONTROL_PORT, CONTROL_PORT)
             and arrival.source in servers
-            and arrival.destination == machine.locator.name
+            and arrival.destination == machine.name
         )
         return machine.on_map_notify(notify, arrival.payload, now) if is_right else self._refuse(arrival, now)
 
@@ -327,10 +333,12 @@ class Traversal:
         return self.shortcuts.on_probed(request, arrival, self.plan, now)
 
     def _on_deaf(self, one: UplinkMachine, now: float) -> list[UplinkEffect]:
-        """Another RTR may do better; with this one alone it can only be said."""
+        """Another RTR may do better; with this one alone the uplink is registered there by another name."""
         rtr, has_others = one.choice.current, len(one.choice.offered) > 1
         text = f"RTR {rtr} confirms our registers and passes nothing on: it may not take our new place behind the NAT"
         fields: dict[str, EventValue] = {"rloc": str(one.locator.address), "rtr": str(rtr), "text": text}
+        if not has_others:
+            one.rename()  # that changes the record, which is registered at once
         return [Event("rtr-deaf", fields), *(one.fail_over(now) if has_others else ())]
 
     def _ground(self) -> Ground | None:
@@ -350,7 +358,7 @@ class Traversal:
         effects: list[UplinkEffect] = [Count("data_inner")]
         if self._refused_events.take(now):
             where = f"{arrival.outer_source}:{arrival.outer_source_port}"
-            text = f"a control message in the data plane from {where}, which is no RTR of ours"
+            text = f"a control message in the data plane from {where}, which is not one of our RTRs"
             effects.append(Event("natt-refused", {"rloc": str(arrival.outer_destination), "text": text}))
         return effects
 

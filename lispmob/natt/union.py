@@ -115,7 +115,7 @@ def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locat
     if not one.rtrs:
         return Locator(own.name, own.priority, own.weight, is_local=True)
     if one.dialect is not Dialect.LISPERS:
-        return Locator(own.name, own.priority, own.weight, is_local=True, is_reachable=False)
+        return Locator(one.name, own.priority, own.weight, is_local=True, is_reachable=False)
     seen = one.seen
     assert seen is not None
     told = (seen.address, seen.port) if seen.address is not None else one.punches.place

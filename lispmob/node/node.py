@@ -16,7 +16,7 @@ accepted, `InstallMapping` releases the packets that wait.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from lispmob.control import claims
@@ -25,30 +25,36 @@ from lispmob.control.etr_security import EtrSecurity
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
-from lispmob.control.map_cache import Source
+from lispmob.control.lookup import Lookup
+from lispmob.control.map_cache import MapCache, Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
 from lispmob.control.node_config import NodeConfig
-from lispmob.control.path_mtu.paths import PathMtus
+from lispmob.control.path_mtu.paths import MtuEffect, PathMtus
+from lispmob.control.path_mtu.search import Way
+from lispmob.control.path_mtu.size_probe import ControlProbe
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
-from lispmob.control.probing.probing import ProbeConfig, Prober
+from lispmob.control.probing.probing import Path, ProbeConfig, Prober
 from lispmob.control.received import unwrap
+from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
-from lispmob.control.smr import SmrSender, solicited
+from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
-from lispmob.control.subscriptions import Subscriptions
+from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
 from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.node.default_mappings import default_mappings
-from lispmob.node.node_sizes import NodeSizes
 from lispmob.node.reachability import Reachability
+from lispmob.node.size_targets import size_target
+from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     Count,
@@ -56,6 +62,7 @@ from lispmob.protocol.effect import (
     Effect,
     Event,
     FollowUpDue,
+    InstallMapping,
     LookupFailed,
     MachineEffect,
     MappingChanged,
@@ -88,7 +95,7 @@ NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
 
 
-class Node(NodeSizes):
+class Node:
     """One mobile node. `new_nonce` is unpredictable, `next_nonce` (for Map-Registers) grows, `jitter` is in [0, 1)."""
 
     def __init__(
@@ -192,7 +199,7 @@ class Node(NodeSizes):
         """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
-            return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
+            return self._route([Count("miss_source"), DropPending(asked, "source is not one of our EIDs")], now)
         if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
@@ -247,10 +254,25 @@ class Node(NodeSizes):
     def on_source_doubted(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """Data came in whose inner source has no mapping here, or one that does not name its sender: who is right?"""
         eid = EidPrefix.host(source, instance_id)
-        own, is_ours = self._source_for(eid), self.config.owner_of(source, instance_id) is not None
+        own, is_ours = self.config.source_for(eid), self.config.owner_of(source, instance_id) is not None
         if own is None or is_ours or self._is_infrastructure(source, instance_id) or not self.plan.asks_mapping_system:
             return self._route([Count("rx_source")], now)
         return self._route(claims.on_doubt(eid, own, self._mappings, self._resolver, now), now)
+
+    def on_large(self, local: IpAddress, remote: IpAddress, port: int, now: float) -> list[MtuEffect]:
+        """Large packets leave for this locator, or RTR."""
+        probe = self._size_target(local, remote)
+        return [] if probe is None else self.path_mtus.on_large(Way(local, remote, port), probe, now)
+
+    def on_too_big(
+        self, local: IpAddress, remote: IpAddress, port: int, mtu_bytes: int, source: str, now: float
+    ) -> list[MtuEffect]:
+        """They are too big: says "icmp" about a packet of ours, "unproven" ICMP, or the "interface" that refused."""
+        probe, way = self._size_target(local, remote), Way(local, remote, port)
+        reported = [] if probe is None else self.path_mtus.on_report(way, probe, mtu_bytes, source, now)
+        if source == "unproven":
+            return reported
+        return [Event("mtu-learned", {"rloc": str(remote), "mtu_bytes": mtu_bytes, "source": source}), *reported]
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -321,6 +343,91 @@ class Node(NodeSizes):
     def on_name_wanted(self, name: bytes, now: float) -> list[NodeEffect]:
         """Somebody wants the EIDs of the host of this name: a NameResolved follows, now or soon."""
         return self._route(self.names.resolve(name, now), now)
+
+    # --- what it shows, by which nothing changes
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What the Map-Server publishes to us (RFC 9437), and what it was asked to."""
+        return self._subscriptions.subscriptions
+
+    def is_subscribed(self, prefix: EidPrefix) -> bool:
+        """Whether the Map-Server publishes what changes about this mapping."""
+        subscription = self._subscriptions.of(prefix)
+        return subscription is not None and subscription.is_standing
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """One per EID-Prefix and Map-Server."""
+        return self._registrations.machines
+
+    @property
+    def map_cache(self) -> MapCache:
+        """The map-cache."""
+        return self._mappings.cache
+
+    @property
+    def added_mappings(self) -> int:
+        """How many static mappings were added by hand."""
+        return self._mappings.added
+
+    def is_static(self, prefix: EidPrefix) -> bool:
+        """True for a static mapping that was added by hand."""
+        return self._mappings.is_added(prefix)
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """The questions that are open."""
+        return self._resolver.lookups
+
+    @property
+    def plan(self) -> NattPlan:
+        """How each uplink sends."""
+        return self.traversal.plan
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every pair of a locator of ours and a remote one in use."""
+        return self._prober.paths
+
+    @property
+    def uplink_ranks(self) -> Mapping[str, int]:
+        """The priorities of uplinks by name, where a quality is preferred; empty: as configured."""
+        return self._preference.uplinks
+
+    @property
+    def preference_steps(self) -> tuple[str, ...]:
+        """How it came to these."""
+        return self._preference.steps
+
+    def is_preferred(self, interface: str) -> bool:
+        """False for an uplink that waits behind an equal one that is better."""
+        ranks = self._preference.uplinks
+        return ranks.get(interface, 0) % 2 == 0
+
+    def is_silent(self, local: IpAddress) -> bool:
+        """True when this RLOC of ours is heard by nobody, while another one is: on every interface that has it."""
+        places = [locator.place for locator in self.locators.locators if locator.address == local]
+        return bool(places) and all(place in self.reachability.silent for place in places)
+
+    def is_reachable(self, remote: IpAddress) -> bool:
+        """False when a remote locator answers none of ours."""
+        return self._prober.is_reachable(remote)
+
+    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
+        """What the forwarding table was told about a prefix."""
+        return self._mappings.disposition(prefix)
+
+    @property
+    def asking_from(self) -> LocatorSet:
+        """The locators that questions may leave from without an RTR."""
+        return self._direct
+
+    def told_of(self, eid: EidPrefix) -> tuple[Locator, ...]:
+        """Where an EID of ours is, as we have it registered and answer."""
+        return (self._direct or self._sending).to_locators(eid=eid)
+
+    # --- how it does it
 
     def _subscribe(self, used: Iterable[EidPrefix], now: float) -> list[MachineEffect]:
         """Hear from the Map-Server when these move. It has to know us first, and nobody asks from behind an RTR."""
@@ -416,11 +523,40 @@ class Node(NodeSizes):
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
 
+    def _guard(self) -> Guard:
+        c = self.config
+        return Guard(c.eids, self.locators.addresses, c.mapping_system, c.overlay)
+
+    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
+        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
+
+    def _is_ours(self, address: IpAddress) -> bool:
+        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)
+
+    def _is_known(self, address: IpAddress) -> bool:
+        """The mapping system, proxies, and whom we exchange packets with; whoever forges them is not told apart."""
+        is_configured = address in self.config.mapping_system or address in self.config.proxy_itrs
+        return is_configured or address in self.plan.rtrs or self._prober.is_target(address)
+
+    def _smr_targets(self, now: float) -> list[SmrTarget]:
+        # After a time without any uplink the last minute that counts is the one before it.
+        lately = now if self._lost_all_at is None else self._lost_all_at
+        targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
+        # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
+        return [target for target in targets if target.rloc not in self.plan.rtrs]
+
+    def _size_target(self, local: IpAddress, remote: IpAddress) -> ControlProbe | None:
+        """How to ask this remote; None when it has left all mappings, or nobody is to be probed."""
+        if self.config.probing is None:
+            return None
+        path = self._prober.path(local, remote)
+        return size_target(local, remote, self._attached, self.plan.rtrs, path, self.map_cache)
+
     def _on_smr(self, request: MapRequest, sender: IpAddress, now: float) -> list[MachineEffect]:
         eid, is_known = solicited(request), sender in self.config.mapping_system
         if eid is not None and (own := self.config.owner_of(eid.address, eid.instance_id)) is not None:
             return self._registrations.on_solicited(own, now)  # the Map-Server says that it holds us no more
-        source = self._source_for(eid) if eid is not None else None
+        source = self.config.source_for(eid) if eid is not None else None
         ours = self._mappings, self._resolver, self._prober.proven
         return claims.on_smr(request, sender, source, *ours, now, is_from_mapping_system=is_known)
 

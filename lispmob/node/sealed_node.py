@@ -192,7 +192,10 @@ class SealedNode(Node):
         """What a handshake of ours or of others leads to; None for anything else. Raises MalformedMessage."""
         match message:
             case MapRequest(is_probe=True) if (first := take_first(message)) is not None:
-                effects = self.sealing.on_first(first, datagram, message.nonce, now)
+                # As data goes it comes from an EID: the datapath has checked that its mapping names the sender.
+                eid_space = first.initiator.instance_id
+                is_known = self._is_known(datagram.source) or bool(self._mappings.known(datagram.source, eid_space))
+                effects = self.sealing.on_first(first, datagram, message.nonce, now, is_known=is_known)
                 return [*effects, *self._ask_for_keys(now)]
             case MapReply(is_probe=True) if self._announcer.expects(message.nonce):
                 passed = self._announcer.on_probe_answer(message, now)

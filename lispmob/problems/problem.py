@@ -38,8 +38,8 @@ KEYS: Final[dict[str, str]] = {
     "no-chain": "steering rules are not in the kernel: neither iptables nor nft could be used",
     "chain-incomplete": "steering rules do without an extension that the kernel or the tool lacks",
     "no-translation": "what leaves natively from an EID is not translated",
-    "foreign-rule": "a routing rule of somebody else takes our packets",
-    "mark-in-use": "routing rules of somebody else use bits of the mark that are ours",
+    "foreign-rule": "a routing rule of another program takes our packets",
+    "mark-in-use": "routing rules of another program use bits of the mark that are ours",
     "unusable-mark": "packets were dropped because their mark names no usable uplink",
     "disk-full": "the state directory cannot be written",
     # the uplinks
@@ -69,6 +69,7 @@ KEYS: Final[dict[str, str]] = {
     "key-example": "the key is still the one of the example",
     "key-comment": "the rest of a line after a key was taken for a comment",
     "no-overlay-prefixes": "nothing but answers goes into the overlay",
+    "eid-outside-overlay": "our EID lies in none of overlay-prefixes",
     "map-server-in-overlay": "a Map-Server's address lies inside overlay-prefixes",
     "overlapping-prefix": "an overlay prefix or EID covers the network of an uplink",
     "own-prefix": "a peer's EID lies inside our own EID-Prefix",

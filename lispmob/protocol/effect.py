@@ -282,6 +282,8 @@ class MappingLearned(msgspec.Struct, frozen=True):
     may_be_stale: bool = False
     """Somebody says that the EID has moved, and this may be from before that."""
     times_again: int = 0
+    is_named: bool = False
+    """A locator of the mapping itself has had us ask."""
 
 
 class LookupFailed(msgspec.Struct, frozen=True):

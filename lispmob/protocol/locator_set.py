@@ -19,6 +19,7 @@ MAX_LOCATORS = 32
 
 _LINK_LOCAL_4: Final = int(IPv4Address("169.254.0.0"))
 _LINK_LOCAL_6: Final = int(IPv6Address("fe80::"))
+_FURTHER_4: Final = 0x8000  # the upper half of it: names that an uplink takes later
 
 NEVER = 255
 """The priority of a locator that must not be used for unicast (RFC 9301, 5.4)."""
@@ -195,6 +196,14 @@ def _alias(locator: LocalLocator) -> IpAddress:
     if locator.address.version == 4:
         return IPv4Address(_LINK_LOCAL_4 + locator.ifindex % 0xFDFF + 0x100)
     return IPv6Address(_LINK_LOCAL_6 + locator.ifindex)
+
+
+def further_name(locator: LocalLocator, number: int) -> IpAddress:
+    """The `number`th name beside its own, from 1: for an RTR that holds on to what it knows of that one."""
+    if locator.address.version == 4:
+        upper = locator.ifindex % 0x7F << 8
+        return IPv4Address(_LINK_LOCAL_4 + _FURTHER_4 + upper + number % 0x100)
+    return IPv6Address(_LINK_LOCAL_6 + (number << 32) + locator.ifindex)
 
 
 def _preference(locator: LocalLocator) -> tuple[int, int, int, int, int]:

@@ -6,8 +6,10 @@ different lengths (rarely more than five), whatever the number of prefixes.
 
 from __future__ import annotations
 
+import heapq
 from bisect import insort
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from operator import itemgetter
 from typing import Generic, TypeVar
 
@@ -29,6 +31,18 @@ class _Space(Generic[T]):
         self.by_length: dict[int, AnyDict[int, tuple[EidPrefix, T]]] = {}
         self.lengths: list[int] = []  # in use, longest first
         self.sorted: dict[int, SortedNumbers] = {}  # by length, the prefixes as numbers
+
+    def following(self, last: tuple[int, int] | None, limit: int) -> Iterator[tuple[int, int]]:
+        """(Number of the address, mask length) in order, behind `last`; of each length no more than `limit`."""
+        return heapq.merge(*(self._of_length(mask_len, last, limit) for mask_len in self.lengths))
+
+    def _of_length(self, mask_len: int, last: tuple[int, int] | None, limit: int) -> Iterator[tuple[int, int]]:
+        shift, first = self.width - mask_len, 0
+        if last is not None:
+            number, length = last
+            # One of the same address comes behind it when it is narrower, and was there already when it is wider.
+            first = -(-number >> shift) if mask_len > length else (number >> shift) + 1
+        return ((number << shift, mask_len) for number in self.sorted[mask_len].between(first, 1 << self.width, limit))
 
 
 class PrefixTable(Generic[T]):
@@ -142,6 +156,23 @@ class PrefixTable(Generic[T]):
                 break
             bucket, wider = space.by_length[length], length - prefix.mask_len
             found += [bucket[number] for number in space.sorted[length].between(head << wider, head + 1 << wider)]
+        return found
+
+    def following(self, last: EidPrefix | None, limit: int) -> list[tuple[EidPrefix, T]]:
+        """At most `limit` prefixes behind `last` with their values; None: the first ones. The table may change between.
+
+        In order: by family, Instance-ID, address, and the wider one first. Costs a search for each mask length, and a
+        step for each that is found.
+        """
+        start = (0, 0) if last is None else (last.family, last.instance_id)
+        found: list[tuple[EidPrefix, T]] = []
+        for family, instance_id in sorted((family, instance_id) for instance_id, family in self._spaces):
+            if (family, instance_id) < start or len(found) >= limit:
+                continue
+            space = self._spaces[instance_id, family]
+            behind = (last.number, last.mask_len) if last is not None and (family, instance_id) == start else None
+            for number, mask_len in islice(space.following(behind, limit), limit - len(found)):
+                found.append(space.by_length[mask_len][number >> (space.width - mask_len)])
         return found
 
 

@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-LARGE: Final = 32768  # ours: entries that are moved into parts in some milliseconds
+LARGE: Final = 4096  # ours: entries that are moved into parts in a millisecond; several tables may grow at once
 PARTS: Final = 64  # ours, a power of two: a million entries are parts of 16,384
 
 

@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     client.add_argument(
         "-w", "--wait", type=_wait, default=2.0, metavar="S", help="for the last answers (default %(default)s)"
     )
-    client.add_argument("--source", type=_address, metavar="ADDRESS", help="the address of ours to send from")
+    client.add_argument("--source", type=_address, metavar="ADDRESS", help="our address to send from")
     client.add_argument(
         "-v", "--verbose", action="store_true", help="a line for every answer; with --json on standard error"
     )

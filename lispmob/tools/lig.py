@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="how long to wait each time (default %(default)s)",
     )
-    parser.add_argument("-s", "--source", metavar="ADDRESS", help="the address of ours to ask from")
+    parser.add_argument("-s", "--source", metavar="ADDRESS", help="our address to ask from")
     parser.add_argument(
         "-n",
         "--name",
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--lisp-sec", action="store_true",
-        help="believe only what LISP-SEC proves (RFC 9303); the keys come from lispd.conf, or from a file",
+        help="accept only what LISP-SEC proves (RFC 9303); the keys come from lispd.conf, or from a file",
     )  # fmt: skip
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument(

@@ -22,6 +22,7 @@ from lispmob.wire.record import MappingRecord, take_records
 
 _HAS_SITE: Final = 4
 _HAS_RTR_AUTHENTICATION: Final = 5
+_KEEPS_KEYS: Final = 18  # ours, of the reserved bits that RFC 9301, 5.7, has receivers ignore
 
 
 # |    Key ID     | Algorithm ID  |  Authentication Data Length   |
@@ -50,7 +51,8 @@ class _Notification(msgspec.Struct, frozen=True):
     """The body that Map-Notify and Map-Notify-Ack share: that of the Map-Register, under a MAC of its own.
 
     RFC 9301 has no flags here. Deployed Map-Servers copy the xTR-ID trailer and say so with the NAT drafts' I bit;
-    `is_site_flagged` is False for a trailer that came without it.
+    `is_site_flagged` is False for a trailer that came without it. `keeps_keys` (K, ours): this Map-Server keeps key
+    records (`key_record.py`) and shows them to nobody who could not tell whose they are. It is under the MAC.
     """
 
     kind: ClassVar[MessageType]
@@ -64,12 +66,14 @@ class _Notification(msgspec.Struct, frozen=True):
     site_id: bytes | None = None
     rtr_authentication: RtrAuthentication | None = None
     is_site_flagged: bool = True
+    keeps_keys: bool = False
 
     def encode(self) -> bytes:
         """The message's octets."""
         word = self.kind << 28 | len(self.records)
         word |= (self.xtr_id is not None and self.is_site_flagged) << 31 - _HAS_SITE
         word |= (self.rtr_authentication is not None) << 31 - _HAS_RTR_AUTHENTICATION
+        word |= self.keeps_keys << 31 - _KEEPS_KEYS
         return b"".join(
             (
                 word.to_bytes(4),
@@ -84,7 +88,7 @@ class _Notification(msgspec.Struct, frozen=True):
     #  0                   1                   2                   3
     #  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
     # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-    # |Type   |I|R|          Reserved                 | Record Count  |
+    # |Type   |I|R|       Reserved        |K| Reserved| Record Count  |
     # |                            Nonce (64)                         |
     # |    Key ID     | Algorithm ID  |  Authentication Data Length   |
     # ~                     Authentication Data                       ~
@@ -114,6 +118,7 @@ class _Notification(msgspec.Struct, frozen=True):
             site_id,
             rtr_authentication,
             is_flagged or not is_site,
+            has_bit(word, _KEEPS_KEYS),
         )
 
 

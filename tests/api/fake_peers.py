@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lispmob.api.backend import ApiError
 from lispmob.api.peers.schema import KnownName, Names, Peer
+from lispmob.api.sealing.schema import Seal
 from lispmob.api.turns import Pages
 
 NAS = Peer(
@@ -20,6 +21,7 @@ NAS = Peer(
     packets_out=1234,
     mtu_bytes=1500,
     is_genuine=True,
+    seal=Seal(state="clear", why="its key is not known"),
 )
 PHONE = Peer(
     eid="10.99.0.3/32",

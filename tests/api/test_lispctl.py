@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 from lispmob.api.client import Client
 from lispmob.api.schema import Event, Problem
 from lispmob.control.diagnosis import Finding
-from lispmob.lispctl.main import COMMANDS, main
+from lispmob.lispctl.commands import PLACES, command_in, load
+from lispmob.lispctl.main import build_parser, main
 from lispmob.lispctl.mappings import database
 from lispmob.lispctl.show import netcheck, paths, status, uplinks
 from lispmob.problems import registering
@@ -282,7 +284,7 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.alone is None])
+@pytest.mark.parametrize("command", [name for name in PLACES if load(name).alone is None])
 def test_without_a_daemon_every_command_says_so_in_one_sentence(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,7 +315,7 @@ def test_wrong_usage_ends_with_2(ctl: Ctl, command: str) -> None:
 def test_help_ends_with_0_and_names_every_command(ctl: Ctl) -> None:
     printed = ctl("--help")
 
-    assert all(command.name in printed for command in COMMANDS)
+    assert all(name in printed for name in PLACES)
 
 
 def test_a_refusal_ends_with_1_and_the_daemons_words(ctl: Ctl) -> None:
@@ -379,10 +381,45 @@ def test_the_command_line_imports_nothing_heavy(daemon: Served) -> None:
     )
     loaded = set(done.stdout.splitlines()[-1].split())
 
-    assert loaded.isdisjoint({"msgspec", "asyncio", "yaml", "rich", "dataclasses", "logging", "ipaddress"})
+    assert loaded.isdisjoint({"msgspec", "asyncio", "yaml", "rich", "dataclasses", "logging", "ipaddress", "shutil"})
+    others = {f"lispmob.lispctl.{file}" for file, _ in PLACES.values()} - {"lispmob.lispctl.show.status"}
+    assert loaded & others == {"lispmob.lispctl.show.uplinks"}, "status shows the uplinks as `uplinks` does"
 
 
-def test_status_is_printed_well_within_a_tenth_of_a_second_of_processor_time(daemon: Served) -> None:
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (["status"], "status"),
+        (["--json", "map-cache", "add"], "map-cache"),
+        (["--socket", "status", "peers"], "peers"),  # a socket may have any name
+        (["--socket=peers", "--json", "why", "status"], "why"),
+        (["--version"], None),
+        (["--help", "status"], None),
+        (["help", "status"], None),
+        (["stauts"], None),
+        (["--socket"], None),
+        ([], None),
+    ],
+)
+def test_the_command_is_found_in_the_line_before_any_command_is_imported(line: list[str], command: str | None) -> None:
+    assert command_in(line) == command
+
+
+def test_each_command_is_found_under_its_own_name() -> None:
+    assert [load(name).name for name in PLACES] == list(PLACES)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_command_has_the_same_help_whether_or_not_the_others_are_there(name: str) -> None:
+    alone, among_all = (
+        next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices[name]
+        for parser in (build_parser(name), build_parser())
+    )
+
+    assert alone.format_help() == among_all.format_help()
+
+
+def test_status_is_printed_within_60_milliseconds_of_processor_time(daemon: Served) -> None:
     def cost() -> float:
         before = os.times()
         with lispctl(daemon, "status") as process:
@@ -390,10 +427,10 @@ def test_status_is_printed_well_within_a_tenth_of_a_second_of_processor_time(dae
         after = os.times()
         return after.children_user - before.children_user + after.children_system - before.children_system
 
-    best = min(cost() for _ in range(5))
+    best = min(cost() for _ in range(12))
     sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # shown by pytest -s
 
-    assert best < 0.1
+    assert best < 0.06
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -483,3 +520,19 @@ def test_every_screen_fits_80_columns_with_the_longest_addresses_and_names(
     too_long = [line for line in lines(answer) if text.cells(line) > text.WIDTH and len(line.split()) > 3]
 
     assert too_long == []
+
+
+@pytest.mark.parametrize("mode", ["split", "full"])
+@pytest.mark.parametrize("fallback", ["auto", "native", "proxy", "drop"])
+def test_status_says_in_a_sentence_what_becomes_of_packets_without_a_mapping(
+    mode: str, fallback: str, daemon: Served
+) -> None:
+    with Client(str(daemon.path)) as client:
+        shown = client.call("status")
+    shown["routing"] |= {"mode": mode, "fallback": fallback}
+
+    (line,) = [line for line in status.status_lines(shown) if line.startswith("Routing")]
+    told = " ".join(status.status_lines(shown)[status.status_lines(shown).index(line) :]).split("Datapath")[0]
+
+    assert "what has no mapping " in " ".join(told.split())
+    assert ("elsewhere" in told) == (mode == "full" and fallback == "auto")

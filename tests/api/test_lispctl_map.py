@@ -50,7 +50,7 @@ def test_what_is_added_is_printed_as_it_was_typed(ctl: Ctl) -> None:
 def test_a_local_mapping_says_which_rlocs_it_leaves_out(ctl: Ctl) -> None:
     assert ctl(f"{LOCAL} -n").splitlines() == [
         "add 1.1.0.0/16 (local): 198.51.100.10 1 100 1, 2001::1 2 100 1",
-        "  2001::1 is no address of ours: it is left out",
+        "  2001::1 is not one of our addresses: it is left out",
     ]
     assert "198.51.100.10 1 100 1 (ours)" in ctl("map -n get -inet 1.1.1.1")
 
@@ -161,3 +161,25 @@ def test_monitor_tells_each_event_as_it_happens_until_it_is_interrupted(daemon: 
 
     assert (event["type"], event["mapping"]["prefix"], event["pid"]) == ("add", "10.2.0.0/16", os.getpid())
     assert code == 130
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant", "is_said"),
+    [
+        ("-inet 10.99.1.1/24", "10.99.1.0/24", True),
+        ("[7]10.99.1.1/24", "[7]10.99.1.0/24", True),
+        ("2001:db8:9::1/48", "2001:db8:9::/48", True),
+        ("10.99.1.0/24", "10.99.1.0/24", False),
+        ("10.99.1.1", "10.99.1.1/32", False),
+        ("10.99/16", "10.99.0.0/16", False),
+    ],
+)
+def test_bits_beyond_the_prefix_length_are_not_cut_in_silence(ctl: Ctl, typed: str, meant: str, is_said: bool) -> None:
+    told = ctl(f"map -n add {typed} 192.0.2.9")
+
+    assert told.startswith(f"add {meant}: 192.0.2.9")
+    assert ("has bits beyond the prefix length" in told) == is_said
+    assert (
+        told.splitlines()[1:]
+        == [f"  {typed.split()[-1]} has bits beyond the prefix length: {meant} is meant"] * is_said
+    )

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import asdict
+from msgspec import to_builtins
 from msgspec.structs import replace as changed
 
 from lispmob.api.dbus import latest
 from lispmob.api.peers.schema import Peer
+from lispmob.api.sealing.schema import Seal
 from lispmob.api.turns import Pages
 from lispmob.lispctl.echoing import Hop, echo, hop
 from lispmob.lispctl.flows import ping
@@ -57,7 +58,7 @@ def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys:
 
     assert "round trip   12.3 ms, 1.5% of the probes lost" in lines
     assert "MTU          1500 outside, 1464 inside" in lines
-    assert "packets are  in clear" in lines
+    assert "packets are  in clear: its key is not known" in lines
 
 
 def test_a_peer_that_nobody_knows_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,28 +75,32 @@ def test_without_peers_a_sentence_says_so() -> None:
 
 
 def test_who_seals_packets_is_told_where_anybody_does() -> None:
-    sealed = {**asdict(NAS), "seal": {"since_s": 3.0}}
+    sealed = to_builtins(changed(NAS, seal=Seal(state="sealed", why="the Map-Server vouches for its key")))
+    clear = to_builtins(changed(PHONE, seal=Seal(state="clear", why="its key is not known")))
+    waiting = to_builtins(changed(PHONE, seal=Seal(state="waiting", why="a handshake is under way")))
 
-    lines = peers_lines([sealed, asdict(PHONE)])
+    lines = peers_lines([sealed, clear])
 
     assert "sealed" in lines[0] + lines[1] + lines[2]
     assert "clear" in "\n".join(lines)
-    assert "packets are  sealed" in peer_lines(sealed)
-    assert "SEAL" not in "\n".join(peers_lines([asdict(NAS)]))
+    assert "packets are  sealed: the Map-Server vouches for its key" in peer_lines(sealed)
+    assert "packets are  in clear: its key is not known" in peer_lines(clear)
+    assert "packets are  kept until they can be sealed: a handshake is under way" in peer_lines(waiting)
+    assert "SEAL" not in "\n".join(peers_lines([clear]))
 
 
 @pytest.mark.parametrize("name", ["n" * 63, "\u5e02\u5834" * 12])
 def test_peers_fit_the_screen_however_long_their_names_are(name: str) -> None:
     many = [
-        asdict(changed(NAS, name=name, eid="2001:db8:1111:2222:3333:4444:5555:6666/128", way="past-rtr")),
-        asdict(PHONE),
+        to_builtins(changed(NAS, name=name, eid="2001:db8:1111:2222:3333:4444:5555:6666/128", way="past-rtr")),
+        to_builtins(PHONE),
     ]
 
     assert max(map(cells, peers_lines(many))) <= 80
 
 
 def test_escapes_in_what_the_daemon_says_reach_no_terminal() -> None:
-    odd = asdict(changed(NAS, name="\x1b[2Jnas", uplink="wl\x07an"))
+    odd = to_builtins(changed(NAS, name="\x1b[2Jnas", uplink="wl\x07an"))
 
     assert not any(sign in line for line in (*peers_lines([odd]), *peer_lines(odd)) for sign in "\x1b\x07")
 
@@ -180,9 +185,9 @@ def test_who_listens_and_says_nothing_is_silence() -> None:
 
 
 def test_the_way_of_a_peer_behind_an_rtr_names_it() -> None:
-    one = asdict(changed(PHONE, rtr="198.18.0.10"))
+    one = to_builtins(changed(PHONE, rtr="198.18.0.10"))
     assert ping._way(one) == "wwan0, by the RTR 198.18.0.10"
-    assert ping._way(asdict(Peer(eid="10.99.0.9/32", way="none", why="miss"))) == "no way"
+    assert ping._way(to_builtins(Peer(eid="10.99.0.9/32", way="none", why="miss"))) == "no way"
 
 
 def test_only_the_latest_of_very_many_peers_are_on_the_bus() -> None:

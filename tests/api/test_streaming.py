@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.api.client import Client, Entries, ReplyError
-from lispmob.lispctl.mappings import map_cache
+from lispmob.lispctl import streamed
 from tests.api.fake_backend import served
 
 ENTRY = {
@@ -90,7 +90,7 @@ def test_a_refusal_is_the_one_of_an_ordinary_call(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_what_is_printed_for_programs_is_one_json_value(count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    map_cache.print_json(Entries(iter([ENTRY] * count), {"limit": 10}))
+    streamed.print_json(Entries(iter([ENTRY] * count), {"limit": 10}))
 
     assert json.loads(capsys.readouterr().out) == {"entries": [ENTRY] * count, "limit": 10}
 
@@ -99,14 +99,14 @@ def test_the_first_entries_are_printed_before_the_last_have_come(capsys: pytest.
     printed: list[str] = []
 
     def entries() -> Iterator[dict[str, object]]:
-        for number in range(map_cache.FIRST_ENTRIES + 2):
-            if number == map_cache.FIRST_ENTRIES:
+        for number in range(streamed.FIRST_ENTRIES + 2):
+            if number == streamed.FIRST_ENTRIES:
                 printed.append(capsys.readouterr().out)
             yield {**ENTRY, "prefix": f"10.0.{number}.0/24"}
 
-    map_cache.print_table(entries())
+    streamed.print_table(["PREFIX", "ACTION"], entries(), lambda entry: (entry["prefix"], entry["action"]))
     rest = capsys.readouterr().out.splitlines()
 
-    assert printed[0].count("\n") == map_cache.FIRST_ENTRIES + 1
+    assert printed[0].count("\n") == streamed.FIRST_ENTRIES + 1
     assert [line.split()[0] for line in rest] == ["10.0.50.0/24", "10.0.51.0/24"]
     assert len({line.index("drop") for line in [*printed[0].splitlines()[1:], *rest]}) == 1

@@ -231,9 +231,9 @@ def test_what_is_believed_is_shown_and_0_when_it_is_so(ctl: Ctl) -> None:
     ("asked", "seen", "said"),
     [
         (
-            {"answer": "record", "differences": ["192.0.2.9 is no locator of ours"]},
+            {"answer": "record", "differences": ["192.0.2.9 is not one of our locators"]},
             None,
-            "wrong: 192.0.2.9 is no locator",
+            "wrong: 192.0.2.9 is not one of our locators",
         ),
         ({"answer": "silent"}, None, "no answer"),
         (
@@ -273,6 +273,6 @@ def test_what_needs_no_doubt_is_no_reason_to_fail(ctl: Ctl, daemon: Served) -> N
     text = " ".join(ctl("believed").split())
 
     assert "it has us answer ourselves, at 192.0.2.9" in text
-    assert "does without an RTR" in text
+    assert "works without an RTR" in text
     assert "nothing within the last minute" in text
     assert len(json.loads(ctl("believed --json"))["mapping_system"]) == 3

@@ -186,3 +186,28 @@ def test_a_network_inside_overlay_prefixes_is_told_and_one_that_holds_our_eid_is
     assert keys((*inside, *worse)) == ["overlapping-prefix"] * 2
     assert inside[0].severity < worse[0].severity
     assert doubts_on(file, set(), {ip_network("192.168.1.0/24"): "wlan0", ip_network("fd00::/64"): "wlan0"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("eids", "overlay", "told"),
+    [
+        ("10.99.0.1/32", "10.98.0.0/24", ["10.99.0.1/32"]),
+        ("10.99.0.1/32, 2001:db8:e::1/128", "10.99.0.0/24, '2001:db8:f::/48'", ["2001:db8:e::1/128"]),
+        ("10.99.0.0/23", "10.99.0.0/24", ["10.99.0.0/23"]),
+        ("10.99.0.1/32", "'2001:db8:f::/48'", []),
+        ("10.99.0.1/32, 10.7.0.1/32", "10.7.0.0/16", []),
+        ("10.99.0.1/32", "0.0.0.0/0", []),
+    ],
+)
+def test_an_own_eid_outside_of_the_overlay_prefixes_is_told(eids: str, overlay: str, told: list[str]) -> None:
+    text = BASE.replace("[10.99.0.1/32]", f"[{eids}]").replace("[10.99.0.0/24]", f"[{overlay}]")
+
+    found = [problem for problem in doubts(read(text)) if problem.key == "eid-outside-overlay"]
+
+    assert [problem.subject for problem in found] == told
+
+
+def test_in_full_mode_no_own_eid_is_outside() -> None:
+    text = BASE.replace("{overlay-prefixes: [10.99.0.0/24]}", "{mode: full, overlay-prefixes: [10.98.0.0/24]}")
+
+    assert "eid-outside-overlay" not in keys(doubts(read(text)))

@@ -5,7 +5,6 @@ Data flows on demand, and what the datapath would tell of its silence is told (`
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from tests.datapath.oracle.silence import SilenceWatch, Word
+from tests.internet.clock import Clock
 
 WIFI = LocalLocator(ip_address("198.51.100.10"), 2, "wlan0", priority=1)
 LTE = LocalLocator(ip_address("203.0.113.20"), 3, "wwan0", priority=2)
@@ -41,14 +41,13 @@ class World:
         self.swallowing: set[IpAddress] = set()  # what we send there is lost, what comes from there arrives
         self.swallows_nonces = False
         self.echoes = False  # the others can send nonces back
-        self.now = 0.0
+        self.clock = Clock()
+        self.clock.hosts += [_SilenceTimer(self), _ProberTimer(self)]
         self.sent: list[tuple[float, Pair]] = []
         self.echoed_at: list[float] = []
         self.told: list[tuple[float, ProbeEffect]] = []
         self.alarms: list[tuple[float, Word]] = []
         self.watch = SilenceWatch()
-        self._order = count()
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
 
     def begin(self, *own: LocalLocator, targets: Iterable[IpAddress] = (PEER,)) -> None:
         self.take(self.prober.on_locators(LocatorSet.of(1, own or (WIFI,)), self.now))
@@ -65,25 +64,15 @@ class World:
             elif isinstance(effect, WatchForSilence) and effect.remote == PEER:
                 self.watch.watch(_ns(effect.patience_s or 0.0), _ns(effect.one_sided_s))
 
+    @property
+    def now(self) -> float:
+        return self.clock.now
+
     def run(self, until: float) -> None:
-        for _ in range(3_000_000):
-            wake_at = self.prober.wake_at()
-            due_at = None if (due := self.watch.due()) is None else due / 1e9
-            agenda_at = self._agenda[0][0] if self._agenda else None
-            at = min((each for each in (wake_at, due_at, agenda_at) if each is not None), default=until + 1)
-            if at > until:
-                break
-            self.now = max(self.now, at)
-            if agenda_at is not None and agenda_at <= self.now:
-                heapq.heappop(self._agenda)[2]()
-            elif due_at is not None and due_at <= self.now:
-                self._hear_of(self.watch.tick(_ns(self.now)))
-            else:
-                self.take(self.prober.on_timer(self.now))
-        self.now = until
+        self.clock.run_to(until)
 
     def at(self, moment: float, what: Callable[[], None]) -> None:
-        heapq.heappush(self._agenda, (moment, next(self._order), what))
+        self.clock.at(moment, what)
 
     def flow(
         self, until: float, pause_s: float, *, octets: int = 200, answers: bool = True, think_s: float = 0.0
@@ -91,7 +80,7 @@ class World:
         """Packets to PEER from now on, one each `pause_s`, each of them answered after `think_s` unless lost."""
 
         def send() -> None:
-            self._hear_of(self.watch.sent(_ns(self.now), octets))
+            self.hear_of(self.watch.sent(_ns(self.now), octets))
             if answers and self._arrives() and not {WIFI.address, PEER} & self.dead:
                 self.at(self.now + self.rtt_s + think_s, self._answer)
             if self.now + pause_s <= until:
@@ -120,7 +109,7 @@ class World:
         if self.watch.arrived(_ns(self.now)):
             self.take(self.prober.on_heard([(WIFI.address, PEER)], self.now))
 
-    def _hear_of(self, word: Word) -> None:
+    def hear_of(self, word: Word) -> None:
         if word is not Word.NONE:
             self.alarms.append((self.now, word))
             self.take(self.prober.on_unanswered(PEER, word is Word.FLOWING, self.now))
@@ -151,6 +140,31 @@ class World:
         if not {pair.local, pair.remote} & self.dead:  # what was on the wire is lost with it
             reply = MapReply(nonce, (), is_probe=True, has_echo_nonce=self.echoes)
             self.take(self.prober.on_map_reply(reply, pair.local, self.now) or [])
+
+
+class _SilenceTimer:
+    """What the datapath notices by its own clock."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def wake_at(self) -> float | None:
+        due = self._world.watch.due()
+        return None if due is None else due / 1e9
+
+    def on_timer(self, now: float) -> None:
+        self._world.hear_of(self._world.watch.tick(_ns(now)))
+
+
+class _ProberTimer:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def wake_at(self) -> float | None:
+        return self._world.prober.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self._world.take(self._world.prober.on_timer(now))
 
 
 def _ns(seconds: float) -> int:

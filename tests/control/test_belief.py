@@ -130,7 +130,7 @@ def test_any_octets_are_an_answer_or_none(octets: bytes) -> None:
         ((HERE,), []),
         ((Locator(WIFI.address, 1, 100, is_local=True, is_probed=True),), []),
         ((), ["198.51.100.10 is missing"]),
-        ((HERE, Locator(ip("203.0.113.9"))), ["203.0.113.9 is no locator of ours"]),
+        ((HERE, Locator(ip("203.0.113.9"))), ["203.0.113.9 is not one of our locators"]),
         ((Locator(WIFI.address, 2, 50),), ["198.51.100.10 has priority and weight 2/50, not 1/100"]),
         ((Locator(WIFI.address, 1, 100, is_reachable=False),), ["198.51.100.10 is said to be unreachable"]),
     ],

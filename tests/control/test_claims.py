@@ -273,3 +273,49 @@ def test_an_smr_has_a_question_that_waits_to_be_asked_again_asked_now() -> None:
     answer(machine, machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), 100.0), old, 100.01)
 
     assert len(solicit(machine, "10.2.5.7", 100.05, PEER_RLOC)) == 1
+
+
+def flood(machine: Node, kind: str, now: float) -> None:
+    """Strangers have us ask about as much as they can: by data, or by SMRs about the first 100 peers."""
+    for number in range(200):
+        if kind == "data":
+            machine.on_source_doubted(ip("10.64.0.0") + number, 0, now)
+        else:
+            solicit(machine, f"10.2.{number % 100}.9", now, ip("66.0.0.0") + number)
+
+
+@pytest.mark.parametrize("kind", ["data", "smrs"])
+@pytest.mark.parametrize("later_s", [0.0, 1.0, 2.5])
+def test_a_peer_that_says_from_its_locator_that_it_moved_is_asked_about_at_once_in_any_flood(
+    kind: str, later_s: float
+) -> None:
+    machine = with_peers(120)
+    flood(machine, kind, 100.0)
+    for step in range(int(later_s * 10)):
+        machine.on_timer(100.0 + step / 10)
+        flood(machine, kind, 100.0 + step / 10)
+
+    (asked,) = solicit(machine, "10.2.110.7", 100.0 + later_s, PEER_RLOC)
+
+    assert asked.is_smr_invoked
+    assert len(machine.lookups) <= MAX_CLAIMS
+
+
+def test_what_peers_have_us_ask_is_limited_as_well() -> None:
+    machine = with_peers(200)
+    for number in range(200):
+        solicit(machine, f"10.2.{number}.7", 100.0, PEER_RLOC)
+
+    assert len(machine.lookups) == MAX_CLAIMS
+
+
+def test_a_peer_that_moved_in_a_flood_is_asked_about_again_when_the_answer_was_from_before() -> None:
+    machine = with_peers(120)
+    effects = machine.on_datagram(datagram(smr(ip("10.2.110.7"), PEER_RLOC), PEER_RLOC), 100.0)
+    same = MappingRecord.of(prefix("10.2.110.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+    answer(machine, effects, same, 100.01)
+    flood(machine, "data", 100.02)
+
+    told = [effect for effect in only(machine.on_timer(100.2), SendControl) if is_question(effect)]
+
+    assert any(request_in(sent).records[0].eid_prefix == prefix("10.2.110.7/32") for sent in told)

@@ -193,3 +193,14 @@ def test_a_router_that_looked_for_the_host_first_is_heard_late_and_silence_does_
     diagnosis.on_timer(76.0)
     diagnosis.on_timer(77.0)
     assert diagnosis.finding(EID, SERVER) is Finding.SILENT
+
+
+def test_at_most_64_questions_are_open_and_one_that_ends_makes_room() -> None:
+    diagnosis = Diagnosis(count(7).__next__)
+    eids = [EidPrefix.host(EID.address + number) for number in range(70)]
+    asked = [len(diagnosis.on_unconfirmed(eid, SERVER, WIFI, 3, now=0.0)) for eid in eids]
+    diagnosis.on_confirmed(eids[0], SERVER)
+
+    assert asked == [1] * 64 + [0] * 6
+    assert len(diagnosis.on_unconfirmed(eids[69], SERVER, WIFI, 3, now=0.0)) == 1
+    assert diagnosis.on_unconfirmed(eids[68], SERVER, WIFI, 3, now=0.0) == []

@@ -175,27 +175,57 @@ def test_our_own_key_in_a_map_notify_is_nobody_who_shares_our_eid() -> None:
     assert sharing(MappingRecord.of(EID, (place, KeyRecord((ONE,)).to_locator())), (place,)) is None
 
 
-def test_a_map_server_is_asked_with_the_key_once_it_has_answered_without() -> None:
+def answered(trial: KeyTrial, now: float, tries: int = 1, *, is_keyed: bool, is_offered: bool = True) -> bool:
+    return trial.on_answer(now, is_keyed=is_keyed, is_offered=is_offered, tries=tries)
+
+
+def test_a_map_server_gets_the_key_once_it_has_said_that_it_keeps_keys() -> None:
     trial = KeyTrial(is_wanted=True)
     assert not trial.says_key(1)
-    assert trial.on_answer(0.0, is_keyed=False, tries=1)
+    assert answered(trial, 0.0, is_keyed=False)
     assert trial.says_key(1)
-    assert not trial.on_answer(0.1, is_keyed=True, tries=1)
+    assert not answered(trial, 0.1, is_keyed=True)
     assert trial.is_taken
     assert trial.says_key(1)
 
 
-def test_a_map_server_that_refuses_keys_is_left_alone_for_an_hour() -> None:
+def test_a_map_server_that_says_nothing_of_keys_never_gets_one() -> None:
     trial = KeyTrial(is_wanted=True)
-    trial.on_answer(0.0, is_keyed=False, tries=1)
-    assert [trial.says_key(tries) for tries in (1, 2, 3)] == [True, True, False]
-    assert not trial.on_answer(3.0, is_keyed=False, tries=3)
+    for minute in range(200):
+        assert not trial.says_key(1)
+        assert not answered(trial, 60.0 * minute, is_keyed=False, is_offered=False)
+
+
+def test_the_key_is_left_out_at_once_when_another_program_has_become_the_map_server() -> None:
+    trial = KeyTrial(is_wanted=True)
+    answered(trial, 0.0, is_keyed=False)
+    answered(trial, 0.1, is_keyed=True)
+
+    assert answered(trial, 60.0, is_keyed=True, is_offered=False)  # it took the key, and may show it to anybody
+    assert not trial.is_taken
     assert not trial.says_key(1)
-    assert not trial.on_answer(60.0, is_keyed=False, tries=1)
-    assert trial.on_answer(3700.0, is_keyed=False, tries=1)
+    assert not answered(trial, 60.1, is_keyed=False, is_offered=False)
+    assert not trial.says_key(1)
+
+
+def test_a_map_server_that_has_become_one_of_ours_gets_the_key_with_the_next_register() -> None:
+    trial = KeyTrial(is_wanted=True)
+    answered(trial, 0.0, is_keyed=False, is_offered=False)
+    assert answered(trial, 60.0, is_keyed=False)
+    assert trial.says_key(1)
+
+
+def test_a_map_server_without_room_for_the_key_is_left_alone_for_an_hour() -> None:
+    trial = KeyTrial(is_wanted=True)
+    answered(trial, 0.0, is_keyed=False)
+    assert [trial.says_key(tries) for tries in (1, 2, 3)] == [True, True, False]
+    assert not answered(trial, 3.0, 3, is_keyed=False)
+    assert not trial.says_key(1)
+    assert not answered(trial, 60.0, is_keyed=False)
+    assert answered(trial, 3700.0, is_keyed=False)
 
 
 def test_without_a_key_of_ours_nothing_is_tried() -> None:
     trial = KeyTrial(is_wanted=False)
-    assert not trial.on_answer(0.0, is_keyed=False, tries=1)
+    assert not answered(trial, 0.0, is_keyed=False)
     assert not trial.says_key(1)

@@ -192,3 +192,30 @@ def test_whatever_is_measured_all_flows_move_at_most_once_per_time_to_hold(
 def test_probes_go_on_while_data_proves_the_path_where_a_measure_is_preferred(prefer: Prefer) -> None:
     assert PreferenceConfig(prefer).is_measured
     assert not PreferenceConfig(Prefer.COST).is_measured
+
+
+def test_a_review_is_due_at_the_time_that_it_asks_for_and_not_before() -> None:
+    preference = preferring(Prefer.LATENCY)
+    preference.touch(5.0)
+    at = preference.wake_at()
+    assert at is not None
+
+    assert not preference.due(at - 0.001)
+    assert preference.due(at)
+
+
+def test_a_peer_with_one_locator_has_no_order_among_locators() -> None:
+    preference = preferring(Prefer.LATENCY)
+    preference.on_review(OWN, by_rtt(10, 100), [frozenset({NEAR}), frozenset({NEAR, FAR})], 0.0)
+
+    assert set(preference.remotes) == {frozenset({NEAR, FAR})}
+
+
+def test_it_looks_at_most_once_a_second_however_much_is_measured() -> None:
+    preference = preferring(Prefer.LATENCY)
+    preference.touch(5.0)
+    assert preference.wake_at() == 5.0
+    preference.on_review(OWN, by_rtt(10, 100), [], 5.0)
+    preference.touch(5.2)
+
+    assert preference.wake_at() == 6.0

@@ -62,6 +62,26 @@ def test_silence_brings_a_locator_down_within_two_timeouts_of_a_probe() -> None:
     assert not world.prober.is_reachable(PEER)
 
 
+@pytest.mark.parametrize(("interval_s", "first_s"), [(30.0, 2.0), (1.0, 1.0)])
+def test_a_locator_that_has_just_died_is_asked_again_soon_and_then_after_twice_as_long_each_time(
+    interval_s: float, first_s: float
+) -> None:
+    world = World(ProbeConfig(interval_s=interval_s, backoff_max_s=64.0, timeout_s=0.5))
+    world.begin()
+    world.run(50.0)
+    world.dead.add(PEER)
+    world.run(400.0)
+    died_at = next(
+        at for at, change in world.of(ReachabilityChanged) if change == ReachabilityChanged(PEER, is_up=False)
+    )
+    asked = [died_at, *(at for at, _ in world.sent if at > died_at)]
+
+    pauses = [later - sooner for sooner, later in pairwise(asked)][:5]
+
+    wanted = [first_s * factor for factor in (1, 1, 2, 4, 8)]
+    assert all(0.7 * pause <= got <= 1.3 * pause for got, pause in zip(pauses, wanted, strict=True)), pauses
+
+
 def test_a_dead_locator_is_asked_ever_less_often_and_comes_back_with_the_first_answer() -> None:
     world = World(ProbeConfig(interval_s=30, backoff_max_s=60))
     world.begin()

@@ -158,17 +158,29 @@ def _registers(effects: Sequence[object]) -> list[MapRegister]:
     return [message for message in messages if isinstance(message, MapRegister)]
 
 
-def _notified(one: SealedNode, register: MapRegister, now: float) -> list[object]:
-    payload = sign(MapNotify(nonce=register.nonce, records=register.records), KEY)
+def _notified(one: SealedNode, register: MapRegister, now: float, *, keeps_keys: bool = True) -> list[object]:
+    payload = sign(MapNotify(nonce=register.nonce, records=register.records, keeps_keys=keeps_keys), KEY)
     return list(one.on_datagram(Datagram(payload, SERVER, 4342, ALICE_RLOC, 2), now))
 
 
-def test_the_key_is_registered_once_the_map_server_has_answered_without_it() -> None:
+def test_the_key_is_registered_once_the_map_server_has_said_that_it_keeps_keys() -> None:
     one, (keyed,) = registering()
 
     assert take_key_record(keyed.records[0])[1] == one.config.key_record
     _notified(one, keyed, 0.2)
     assert [registration.takes_key for registration in one._registrations.machines] == [True]
+
+
+def test_a_map_server_of_another_make_is_never_sent_a_key() -> None:
+    one = made(ALICE_KEY, ALICE_EID, ALICE_RLOC, map_servers=(MapServerPeer(SERVER, KEY),))
+    sent = _registers(one.on_slept(0.0))
+    _notified(one, sent[-1], 0.1, keeps_keys=False)
+    for at in (70.0, 140.0, 4000.0):
+        sent += _registers(one.on_timer(at))
+        sent += _registers(_notified(one, sent[-1], at + 0.1, keeps_keys=False))
+
+    assert len(sent) == 4
+    assert all(take_key_record(register.records[0])[1] is None for register in sent)
 
 
 def test_a_map_server_that_does_not_answer_keys_is_registered_with_without() -> None:

@@ -356,7 +356,7 @@ def test_lispers_net_counts_between_its_dotted_lines_alone(tmp_path: Path) -> No
         (b"operating-mode = DDT\n", "delegation tree"),
         (b"debug = 1\n", "no EID can be found"),
         (b"database-mapping { eid-prefix = 192.0.2.1/32 }\n", "no Map-Server can be found"),
-        (b"eids: [192.0.2.1/32]\n", "a file of ours already"),
+        (b"eids: [192.0.2.1/32]\n", "a lispmob file already"),
         (b"debug = 1\0", "this is no text"),
         (b"#" * (1 << 20) + b"#", "more than 1048576 octets"),
     ],

@@ -103,7 +103,7 @@ def test_a_key_of_ones_own_and_an_address_for_a_name_complete_a_conversion(
         (["convert", str(OLD / "12-android-app.conf"), "--address", "x"], "--address x: NAME=VALUE is expected"),
         (["convert", str(OLD / "12-android-app.conf"), "--address", "x=y"], "y is no address"),
         (["convert", str(OLD / "12-android-app.conf"), "-o", "/nowhere/x.conf"], "cannot write /nowhere/"),
-        (["convert", str(ROOT / "conf" / "lispd.conf")], "a file of ours already"),
+        (["convert", str(ROOT / "conf" / "lispd.conf")], "a lispmob file already"),
         (["show", str(OLD / "12-android-app.conf")], "where 'key: value' lines are expected"),
     ],
 )
@@ -224,3 +224,23 @@ def test_the_hub_is_shown_too_and_for_programs(tmp_path: Path, capsys: pytest.Ca
 def test_the_interface_that_has_an_address_is_found_on_this_host() -> None:
     assert interface_of(parse_ip("127.0.0.1")) in ("lo", None)  # None where the tool ip is missing
     assert interface_of(parse_ip("192.0.2.254")) is None
+
+
+def test_programs_get_a_conversion_as_json_without_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = config("convert", "--json", str(OLD / "12-android-app.conf"), "-o", str(tmp_path / "lispd.conf"))
+    printed = capsys.readouterr().out
+    told = json.loads(printed)
+
+    assert (code, told["is_for"], told["is_complete"]) == (0, "lispd.conf", True)
+    assert told["text"] == (tmp_path / "lispd.conf").read_text()
+    assert told["key_files"] == ["lispd-map-server-1.key"]
+    assert {remark["kind"] for remark in told["remarks"]} <= {"note"}
+    assert "secret-12" not in printed
+
+
+def test_a_conversion_that_leaves_something_to_do_says_so_to_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
+    code = config("convert", "--json", str(OLD / "04-mobile-node.conf"))
+    told = json.loads(capsys.readouterr().out)
+
+    assert (code, told["is_complete"]) == (4, False)
+    assert any(remark["kind"] != "note" and remark["line"] for remark in told["remarks"])

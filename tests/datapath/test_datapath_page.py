@@ -39,7 +39,7 @@ def test_a_rule_is_where_the_page_says(rule: list[str]) -> None:
 
 
 def test_every_function_that_the_page_names_is_one_of_the_c_sources() -> None:
-    sources = "".join(path.read_text() for path in [*DATAPATH.glob("c/*/*.c"), *DATAPATH.glob("bpf/*.[ch]")])
+    sources = "".join(path.read_text() for path in [*DATAPATH.glob("c/*/*.c"), *DATAPATH.glob("bpf/**/*.[ch]")])
 
     assert [name for name in re.findall(r"`(lm_\w+)`", PAGE) if f"{name}(" not in sources] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -210,3 +211,58 @@ def test_a_node_that_sends_checksums_gets_them_again_though_somebody_has_sent_wi
 
     assert without - before == 2
     assert after - summed == 0
+
+
+STRANGER = {4: "10.9.9.9", 6: "2001:db8:9::9"}
+
+
+def inner_of(both: Lab) -> list[bytes]:
+    """The inner packets that the RTR has sent on since the last call."""
+    seen = [one for packet in both.b("heard_on", name="wire") if (one := outer(packet))]
+    return [payload[8:] for _, payload in seen]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("wish", ["tun", "ebpf"])
+def test_the_first_packets_of_a_stranger_to_a_node_go_on_once_the_mapping_names_the_place_they_came_from(
+    family: int, wish: str
+) -> None:
+    payloads = [PLAIN + udp(STRANGER[family], THERE[family], source_port=port) for port in (1001, 1002, 1003)]
+    width = 32 if family == 4 else 128
+    with an_rtr(family, is_bound=True) as both:
+        passed_on_by(both, wish, family, [])
+        place = both.links[0].rloc("b", family)
+        before = both.a("counters").get("data_source", 0)
+        from_node(both, family, payloads)
+        both.a("wait_for_counter", name="data_source", value=before + 3)
+        early = inner_of(both)
+        both.a("install", prefix=f"{STRANGER[family]}/{width}", locators=[place])
+        late = inner_of(both)
+        moved = both.a("counters").get("data_moved", 0)
+
+    assert early == []
+    assert [packet[-8:] for packet in late] == [bytes.fromhex(payload)[-8:] for payload in payloads]
+    assert [packet[8 if family == 4 else 7] for packet in late] == [63] * 3
+    assert moved == 3
+
+
+@pytest.mark.parametrize("why", ["from elsewhere", "too late", "to nobody", "the sender has left its place"])
+def test_what_waits_at_an_rtr_goes_on_only_soon_and_from_where_the_mapping_says(why: str) -> None:
+    with an_rtr(4, is_bound=True) as both:
+        passed_on_by(both, "tun", 4, [])
+        link = both.links[0]
+        source = EID_B4 if why == "the sender has left its place" else STRANGER[4]
+        if why == "the sender has left its place":
+            both.a("install", prefix=f"{EID_B4}/32", locators=["192.0.2.77"])
+        before = both.a("counters").get("data_source", 0)
+        to = "10.77.0.1" if why == "to nobody" else THERE[4]
+        from_node(both, 4, [PLAIN + udp(source, to)])
+        both.a("wait_for_counter", name="data_source", value=before + 1)
+        if why == "too late":
+            time.sleep(1.2)
+        inner_of(both)
+        place = "192.0.2.77" if why == "from elsewhere" else link.rloc("b", 4)
+        both.a("install", prefix=f"{source}/32", locators=[place])
+        seen = inner_of(both)
+
+    assert len(seen) == (why == "the sender has left its place")

@@ -17,7 +17,7 @@ KEY = FlowKey(7, b"sixteen octets at least")
 
 def with_two_eids() -> tuple[Network, Host, Host]:
     network, a, b = pair()
-    network.hosts[SECOND] = b
+    network.places[SECOND] = b
     return network, a, b
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lispmob.flow.effect import Failure
 from lispmob.flow.message import Kind, Reason, decode
+from tests.internet.network import Weather
 
 from .world import A, B, Network, from_the_holder, kinds, nothing, pair
 
 
 @pytest.mark.parametrize("closer", ["caller", "holder"])
 def test_whoever_closes_the_other_side_hears_of_it_once(closer: str) -> None:
-    network, a, b = pair(Network(duplicates=0.5, loss=0.2))
+    network, a, b = pair(Network(weather=Weather(duplication=0.5, loss=0.2)))
     a.call(B, "backup")
     network.run(5.0)
 
@@ -45,7 +48,7 @@ def test_a_holder_that_is_not_answered_says_close_three_times_and_forgets() -> N
     network, a, b = pair()
     a.call(B, "backup", lifetime_s=0)
     network.run(5.0)
-    network.loss = 1.0
+    network.weather = replace(network.weather, loss=1.0)
     network.sent.clear()
 
     b.close(b.opened[0].flow)
@@ -60,7 +63,7 @@ def test_a_peer_that_is_gone_is_noticed_within_the_lifetime_by_both() -> None:
     a.call(B, "backup", lifetime_s=30)
     network.run(5.0)
 
-    network.loss = 1.0
+    network.weather = replace(network.weather, loss=1.0)
     network.run(60.0)
 
     assert [ended.reason_code for ended in a.ended] == [Reason.NO_ANSWER]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.message import HEADER, Kind, Message, Reason, decode, encode
 from lispmob.flow.quality import FlowClass, Quality
+from tests.internet.network import Weather
 
 from .world import A, B, Host, Network, from_the_holder, pair
 
@@ -88,10 +90,10 @@ def test_who_does_not_know_both_nonces_changes_nothing(kind: Kind) -> None:
 
 
 def test_an_accept_from_somebody_else_is_not_believed() -> None:
-    network, a, _b = pair(Network(loss=1.0))
+    network, a, _b = pair(Network(weather=Weather(loss=1.0)))
     flow = a.call(B, "backup")
     nonce = decode(network.sent[0][1]).caller_nonce
-    network.loss = 0.0
+    network.weather = replace(network.weather, loss=0.0)
 
     accept = encode(Message(Kind.ACCEPT, nonce, b"12345678", flow_port=666))
     network.carry(accept, Way(STRANGER, 3359, A, 50000))

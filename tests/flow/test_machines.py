@@ -16,6 +16,7 @@ from lispmob.flow.holder import Legacy, NameTaken
 from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, Message, Reason, decode, encode, is_version_1
 from lispmob.flow.quality import FlowClass, Quality
+from tests.internet.network import FAIR, Weather
 
 from .world import A, B, Host, Network, from_the_holder, kinds, nothing, pair
 
@@ -200,7 +201,7 @@ def test_what_is_asked_of_a_dead_host_fails_in_time_and_holds_nobody_up() -> Non
 def test_a_request_is_repeated_after_three_round_trips_where_they_are_known(
     rtt_s: float | None, pauses: list[float]
 ) -> None:
-    network, a, _b = pair(Network(loss=1.0))
+    network, a, _b = pair(Network(weather=Weather(loss=1.0)))
 
     a.call(B, "backup", timeout_s=60, rtt_s=rtt_s)
     network.run(sum(pauses) * 1.1 + 0.01)
@@ -211,7 +212,7 @@ def test_a_request_is_repeated_after_three_round_trips_where_they_are_known(
 
 
 def test_one_port_unreachable_may_be_forged_and_two_end_the_call() -> None:
-    network, a, _b = pair(Network(loss=1.0))
+    network, a, _b = pair(Network(weather=Weather(loss=1.0)))
     flow = a.call(B, "backup")
 
     a.perform(a.endpoint.on_unreachable(flow, network.now))
@@ -233,7 +234,7 @@ def test_with_loss_and_duplicates_every_flow_opens_once(seed: int) -> None:
         flows=4096, flows_per_name=4096, flows_per_peer=4096, pending=4096, pending_per_peer=4096,
         requests_per_peer_s=1e5, requests_per_peer_burst=10_000, requests_s=1e5,
     )  # fmt: skip
-    network, a, b = pair(Network(seed, (0.01, 0.06), loss=0.1, duplicates=0.1), limits=limits)
+    network, a, b = pair(Network(seed, Weather(0.1, 0.1, (0.01, 0.06))), limits=limits)
     calls = {}
     for _ in range(2000):
         calls[a.call(B, "backup", timeout_s=60, lifetime_s=0)] = network.now
@@ -249,12 +250,12 @@ def test_with_loss_and_duplicates_every_flow_opens_once(seed: int) -> None:
 
 @given(st.integers(0, 10_000), st.floats(0.0, 0.4), st.floats(0.0, 0.5))
 def test_both_ends_agree_on_what_is_open_once_the_network_is_well(seed: int, loss: float, duplicates: float) -> None:
-    network, a, b = pair(Network(seed, (0.0, 0.2), loss=loss, duplicates=duplicates))
+    network, a, b = pair(Network(seed, Weather(loss, duplicates, (0.0, 0.2))))
     flows = [a.call(B, "backup", timeout_s=20, lifetime_s=60) for _ in range(5)]
     network.run(10.0)
     a.close(flows[0])
     network.run(50.0)
-    network.loss = network.duplicates = 0.0
+    network.weather = FAIR
     network.run(120.0)
 
     live_a = {a.ports[opened.flow] for opened in a.opened if opened.flow in a.ports}

@@ -5,9 +5,7 @@ A flow's socket is a port number here; each end has a program that notes what it
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 from random import Random
@@ -31,10 +29,11 @@ from lispmob.flow.endpoint import FlowEndpoint
 from lispmob.flow.holder import HeldName, Legacy
 from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, decode, is_version_1
+from tests.internet.clock import Clock
+from tests.internet.network import FAIR, Weather, carry
 
 Address = IPv4Address | IPv6Address
 A, B = ip_address("10.99.0.1"), ip_address("10.99.0.2")
-MAX_STEPS = 400_000
 
 
 def nothing(_octets: bytes, _way: Way) -> bool:
@@ -52,49 +51,23 @@ def anybody(_caller: Address) -> bool:
     return True
 
 
-@dataclass
-class Network:
-    """The wire. `lose` may name datagrams that never arrive."""
+class Network(Clock):
+    """The wire, and the time. `lose` may name datagrams that never arrive."""
 
-    seed: int = 1
-    delay_s: tuple[float, float] = (0.01, 0.01)
-    loss: float = 0.0
-    duplicates: float = 0.0
-    lose: Callable[[bytes, Way], bool] = nothing
-    now: float = 1000.0
-    hosts: dict[Address, Host] = field(default_factory=dict)
-    sent: list[tuple[float, bytes, Way]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.random = Random(self.seed)
-        self._order = count()
-        self._due: list[tuple[float, int, bytes, Way]] = []
+    def __init__(self, seed: int = 1, weather: Weather = FAIR, *, lose: Callable[[bytes, Way], bool] = nothing) -> None:
+        super().__init__(seed, now=1000.0)
+        self.seed, self.weather, self.lose = seed, weather, lose
+        self.places: dict[Address, Host] = {}
+        self.sent: list[tuple[float, bytes, Way]] = []
 
     def carry(self, octets: bytes, way: Way) -> None:
         self.sent.append((self.now, octets, way))
-        copies = 2 if self.random.random() < self.duplicates else 1
-        for _ in range(copies):
-            if self.random.random() >= self.loss and not self.lose(octets, way):
-                at = self.now + self.random.uniform(*self.delay_s)
-                heapq.heappush(self._due, (at, next(self._order), octets, way))
+        if not self.lose(octets, way):
+            carry(self, self.weather, lambda: self._deliver(octets, way))
 
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        for _ in range(MAX_STEPS):
-            timers = [(at, host) for host in self.hosts.values() if (at := host.endpoint.wake_at()) is not None]
-            at, host = min(timers, key=lambda timer: timer[0], default=(float("inf"), None))
-            due = self._due[0][0] if self._due else float("inf")
-            if min(at, due) > end:
-                self.now = end
-                return
-            self.now = max(self.now, min(at, due))
-            if due <= at:
-                _, _, octets, way = heapq.heappop(self._due)
-                if (receiver := self.hosts.get(way.destination)) is not None:
-                    receiver.receive(octets, way)
-            elif host is not None:
-                host.perform(host.endpoint.on_timer(self.now))
-        raise AssertionError("the network never comes to rest")
+    def _deliver(self, octets: bytes, way: Way) -> None:
+        if (receiver := self.places.get(way.destination)) is not None:
+            receiver.receive(octets, way)
 
 
 class Host:
@@ -128,7 +101,16 @@ class Host:
         self.connected: dict[FlowId, tuple[Address, int]] = {}
         self.firewall: set[tuple[int, Address, int]] | None = None  # with one: what may come in
         self._free = count(40000 if name == "b" else 50000)
-        network.hosts[address] = self
+        if (former := network.places.get(address)) is not None:  # a host that starts again
+            network.hosts.remove(former)
+        network.places[address] = self
+        network.hosts.append(self)
+
+    def wake_at(self) -> float | None:
+        return self.endpoint.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self.perform(self.endpoint.on_timer(now))
 
     def hold(self, name: str, **wishes: object) -> None:
         self.endpoint.holder.hold(HeldName(name, "tester", **{"may_call": anybody, **wishes}))  # type: ignore[arg-type]

@@ -7,19 +7,33 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+from dns.message import make_query
 from msgspec.structs import replace
 
+from lispmob.control.sealing.handshake_carriage import First, put_first, put_second
 from lispmob.errors import MalformedMessage
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.message import ANSWERED, Kind, Message, encode
 from lispmob.flow.quality import FlowClass, Quality
+from lispmob.joining.exchange import Message as JoinMessage
+from lispmob.joining.exchange import Redemption, Verdict, refuse
+from lispmob.joining.invitation import Invitation
+from lispmob.tools.echo_message import question
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ip_udp import parse_ip_udp
-from tests.fuzz.targets import TARGETS
+from lispmob.wire.key_record import KeyRecord
+from lispmob.wire.map_referral import MapReferral, Referral, ReferralRecord
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.sealed_handshake import Offer
+from tests.control.support import prefix
+from tests.fuzz.targets import CIPHERS, TARGETS
 from tests.wire.pcap import read_pcap
+from tests.wire.vectors import ADDRESSES, CONTROL, DATA, LISP_SEC, MALFORMED, PACKETS, load
 
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
 DATA_PORT = 4341
+MAC_OCTETS = 16  # of a handshake's mac1, which the target makes itself
 
 
 def control_payloads() -> list[bytes]:
@@ -61,6 +75,46 @@ def flow_payloads() -> list[bytes]:
     return [*octets, *(sign(octet, way, FlowKey(1, b"correct horse battery")) for octet in octets), b"backup.nas\0"]
 
 
+def sealing_payloads() -> list[bytes]:
+    """Handshakes for sealed data, alone and as they travel; what LISP-SEC and DDT add, and a key record."""
+    first, second = (bytes.fromhex(load("sealed")[which]) for which in ("first", "second"))
+    eids = prefix("10.1.0.1/32"), prefix("10.2.0.7/32")
+    rloc = ip_address("192.0.2.1")
+    keys = KeyRecord((first[8:40],)).to_locator()
+    record = MappingRecord.of(eids[1], (Locator(rloc), keys))
+    referral = ReferralRecord(rloc, 32, Referral.MS_ACK, (Locator(rloc),), 5)
+    return [
+        first[:-MAC_OCTETS],
+        second[:-MAC_OCTETS],
+        Offer(1_700_000_000_000_000_000, 3).encode(),
+        put_first(1, First(first, *eids), rloc),
+        put_second(1, second, eids[1], rloc),
+        MapReply(1, (record,)).encode(),
+        MapReferral(1, (referral,)).encode(),
+        MapReply.decode(LISP_SEC["Map-Reply"]).security or b"",
+    ]
+
+
+def joining_payloads() -> list[bytes]:
+    """An invitation, the question that redeems it, and what a hub may answer; a datagram of lisp-echo."""
+    rlocs = ip_address("198.51.100.1"), ip_address("2001:db8::1")
+    invitation = Invitation(rlocs, bytes(8), 30_000_000, bytes(16), bytes(range(32)))
+    found = [invitation.line().encode(), question(7, 1, 64)]
+    if CIPHERS is None:
+        return found
+    asked = Redemption(invitation, bytes(range(32)), CIPHERS).question
+    return [*found, asked, *(refuse(JoinMessage.decode(asked), verdict, bytes(16)) for verdict in Verdict)]
+
+
+def dns_payloads() -> list[bytes]:
+    """Questions for a name, a service and an address, with and without EDNS."""
+    names = ("nas.lisp.home.arpa", "_lispflow._udp.nas.lisp.home.arpa", "7.0.2.10.in-addr.arpa", "lisp.home.arpa")
+    kinds = ("A", "AAAA", "SRV", "PTR", "SOA", "ANY")
+    return [
+        make_query(name, kind, use_edns=edns, id=7).to_wire() for name in names for kind in kinds for edns in (-1, 0)
+    ]
+
+
 def _packets() -> Iterator[bytes]:
     for path in sorted(CAPTURES.glob("*.pcap")):
         for packet in read_pcap(path):
@@ -73,17 +127,29 @@ def _packets() -> Iterator[bytes]:
 
 def write(directory: Path) -> None:
     """Lay the corpus out as libFuzzer and Atheris want it: a file for each input."""
-    flows = [bytes([place]) + payload for place in _flow_targets() for payload in flow_payloads()]
-    for kind, payloads in (("control", [*control_payloads(), *flows]), ("data", data_payloads())):
+    for kind, payloads in (("control", control_inputs()), ("data", data_payloads())):
         place = directory / kind
         place.mkdir(parents=True, exist_ok=True)
         for number, payload in enumerate(payloads):
             (place / f"{number:04}").write_bytes(payload)
 
 
-def _flow_targets() -> list[int]:
-    """What the first octet has to be, so that the rest goes to a decoder of flows."""
-    return [place for place, name in enumerate(TARGETS) if name.startswith("flow-")]
+def control_inputs() -> list[bytes]:
+    """Each message behind the octet of every decoder that reads it; what none reads, behind that of all messages."""
+    vectors = (*CONTROL.values(), *DATA.values(), *ADDRESSES.values(), *LISP_SEC.values(), *PACKETS.values())
+    malformed = (entry.octets for entry in MALFORMED.values())
+    ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads())
+    messages = (*control_payloads(), *data_payloads(), *ours, *vectors, *malformed)
+    places = {payload: [place for place in range(len(TARGETS)) if _is_read(place, payload)] for payload in messages}
+    return [bytes([place]) + payload for payload, found in places.items() for place in found or [0]]
+
+
+def _is_read(place: int, payload: bytes) -> bool:
+    try:
+        list(TARGETS.values())[place](payload)
+    except MalformedMessage:
+        return False
+    return True
 
 
 if __name__ == "__main__":

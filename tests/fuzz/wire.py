@@ -6,7 +6,17 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["lispmob.wire", "lispmob.flow.message"]):
+READERS = (
+    "lispmob.wire",
+    "lispmob.flow.message",
+    "lispmob.control.sealing",
+    "lispmob.joining",
+    "lispmob.hub.inviting",
+    "lispmob.names",
+    "lispmob.tools.echo_message",
+)
+
+with atheris.instrument_imports(include=list(READERS)):
     from tests.fuzz.targets import try_all
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
+from lispmob.hub.daemon import main
 from lispmob.hub.inviting.invite_config import InvitationsSection
 from lispmob.hub.map_server.site import ProxyReply
 from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
+from lispmob.hub.valkey.section import RegistrySection
 from lispmob.wire.auth import Algorithm
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "conf" / "hub.conf"
@@ -28,7 +30,9 @@ def test_the_shipped_file_loads() -> None:
     assert [section.name for section in load_hub(SHIPPED).sites] == ["laptop"]
 
 
-@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection, InvitationsSection])
+@pytest.mark.parametrize(
+    "section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection, InvitationsSection, RegistrySection]
+)
 def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
     text = SHIPPED.read_text()
 
@@ -46,6 +50,8 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
         "#   addresses: []", "#   pools: []", "#   overlay-prefixes: []", "#   domain: none", "#   valid: 24h",
         "# sites-file: auto",
+        "#   valkey: []", "#   user: none", "#   password-file: none", "#   tls: no", "#   tls-ca: none",
+        "#   island: yes", "#   cache: 100000", "#   name: none", "# workers: 1",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:
@@ -56,6 +62,7 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         r"|proxy|log|rtrs|rtr"
         r"|nat-dialects|  map-servers"
         r"|invitations|  addresses|  pools|  overlay-prefixes|  domain|  valid|sites-file"
+        r"|registry|  valkey|  user|  password-file|  tls|  tls-ca|  island|  cache|workers"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  deny|  allow|  level):",
         r"\1\2:",
         text,
@@ -177,3 +184,20 @@ def test_a_hub_with_pools_needs_no_sites_and_carries_data_for_them(tmp_path: Pat
 
     assert list(map(str, hub.proxied_eids)) == ["10.99.0.0/24"]
     assert (list(map(str, hub.to_offer().addresses)), hub.to_offer().domain) == (["198.51.100.1"], "home.example")
+
+
+@pytest.mark.parametrize(
+    ("sites", "is_told"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
+)
+def test_a_hub_without_a_site_is_good_and_says_that_nobody_can_register(
+    sites: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hub.conf"
+    path.write_text(f"listen: [198.51.100.1]\nsites: {sites}\n")
+    path.chmod(0o600)
+
+    code = main(["--check", "-c", str(path)])
+    *notes, good = capsys.readouterr().out.splitlines()
+
+    assert (code, good) == (0, f"{path}: good")
+    assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_told

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from lispmob.hub.ddt.client import SENDS_MAX, WAIT_S, DdtClient, NoMapping
 from lispmob.hub.ddt.node import DdtNode
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
+from lispmob.hub.ddt.referral_cache import CachedReferral, ReferralCache
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.map_server import MapServer
@@ -501,3 +502,65 @@ def test_a_ddt_node_sees_neither_the_nonce_of_the_itr_nor_its_lisp_sec() -> None
     ecm = EncapsulatedControl.decode(raw)
     assert (ecm.is_ddt, ecm.authentication) == (True, None)
     assert MapRequest.decode(ecm.message).nonce != 0xDEADBEEF
+
+
+# --- what others may push out of the cache
+
+
+def referral(prefix: str, *addresses: IpAddress) -> CachedReferral:
+    return CachedReferral(eid(prefix), addresses, is_map_server=False, expires_at=1000.0)
+
+
+def test_holes_that_somebody_asks_for_push_out_no_delegation() -> None:
+    cache = ReferralCache(limit=50)
+    cache.put(referral("240.1.0.0/16", CHILD))
+    for number in range(500):
+        cache.put(referral(f"240.9.{number // 250}.{number % 250}/32"))
+
+    found = cache.find(eid("240.1.0.9/32"), 0.0)
+    assert found is not None
+    assert found.addresses == (CHILD,)
+    assert len(cache) == 51
+
+
+def test_a_node_that_delegates_without_end_pushes_out_the_oldest_delegations_and_no_own_one() -> None:
+    own = referral("240.1.0.0/16", CHILD)
+    cache = ReferralCache([own], limit=50)
+    for number in range(500):
+        cache.put(referral(f"240.9.{number // 250}.{number % 250}/32", SERVER))
+
+    assert cache.find(eid("240.1.0.9/32"), 0.0) == own
+    assert cache.find(eid("240.9.0.0/32"), 0.0) is None
+    assert len(cache) == 51
+
+
+def test_what_changes_from_a_hole_to_a_delegation_counts_once() -> None:
+    cache = ReferralCache(limit=50)
+    for number in range(200):
+        cache.put(referral("240.1.0.0/16", *([CHILD] if number % 2 else [])))
+
+    assert len(cache) == 1
+    cache.forget(eid("240.1.0.0/16"))
+    assert len(cache) == 0
+
+
+def test_what_others_say_replaces_no_delegation_of_ours() -> None:
+    own = referral("240.1.0.0/16", CHILD)
+    cache = ReferralCache([own])
+    cache.put(referral("240.1.0.0/16", ROOT))
+
+    assert cache.find(eid("240.1.0.9/32"), 0.0) == own
+
+
+def test_a_node_that_says_it_is_not_in_charge_does_not_end_our_delegation_to_it() -> None:
+    asking: Client = DdtClient(count(100).__next__)
+    asking.on_policy(DdtPolicy(roots=(ROOT,), delegations=(delegation("240.1.0.0/16", CHILD),)))
+    (sent,) = asking.ask(Asked(), eid("240.1.0.9/32"), 0.0)
+    assert isinstance(sent, SendControl)
+    refused = with_nonce(node_says("240.1.0.9/32", Referral.NOT_AUTHORITATIVE), int(sent.payload.split()[1]))
+    asking.on_map_referral(refused, CHILD, 0.1)
+
+    (again,) = asking.ask(Asked(), eid("240.1.0.10/32"), 1.0)
+
+    assert isinstance(again, SendControl)
+    assert again.destination == CHILD

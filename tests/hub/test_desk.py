@@ -16,8 +16,8 @@ from lispmob.errors import LispError
 from lispmob.hub.inviting.desk import InvitationDesk
 from lispmob.hub.inviting.invitations import Offer
 from lispmob.hub.inviting.site_directory import SiteDirectory
-from lispmob.joining.exchange import JoinRefused, Redemption, Verdict
-from lispmob.joining.invitation import read_invitation
+from lispmob.joining.exchange import Exchange, JoinRefused, Message, Redemption, Verdict
+from lispmob.joining.invitation import ID_OCTETS, read_invitation
 from tests.hub.exchange import eid
 
 NODE = ip_address("192.0.2.5")
@@ -50,6 +50,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def redemption(line: str) -> Redemption:
     return Redemption(read_invitation(line), b"n" * 32, NoiseCiphers())
+
+
+class Guess(Exchange):
+    """A question about an invitation that there is not."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(Verdict.QUESTION, number.to_bytes(ID_OCTETS), b"guessed", b"n" * 32, NoiseCiphers())
 
 
 def test_who_was_invited_and_who_joined_is_known_after_a_restart(tmp_path: Path) -> None:
@@ -152,6 +159,24 @@ def test_what_is_no_question_is_counted_and_not_answered(tmp_path: Path) -> None
 
         assert answers == []
         assert dict(desk.desk.counters) == {"rx_short": 1, "rx_type": 2}
+        await desk.desk.close()
+
+    run(main())
+
+
+def test_junk_that_comes_while_the_disk_is_slow_takes_no_place_of_those_who_join(tmp_path: Path) -> None:
+    async def main() -> None:
+        desk = Desk(tmp_path / "sites.sqlite")
+        first, second = [(await desk.desk.invite({"name": name}))["line"] for name in ("laptop", "desktop")]
+        answers: list[bytes] = []
+        desk.desk.on_question(redemption(first).question, NODE, answers.append)
+        await asyncio.sleep(0)  # it is being written now
+        for number in range(1000):
+            desk.desk.on_question(Guess(number).question, NODE + number, lambda _: None)
+        desk.desk.on_question(redemption(second).question, NODE, answers.append)
+        await asyncio.gather(*desk.desk._tasks)
+
+        assert [Message.decode(raw).verdict for raw in answers] == [Verdict.ACCEPTED] * 2
         await desk.desk.close()
 
     run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import count
@@ -17,6 +18,7 @@ from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.pool import PoolUsedUp, next_eids
 from lispmob.hub.inviting.site_store import SiteStore
 from lispmob.joining.exchange import Exchange, JoinRefused, Redemption, SettingsQuestion, Verdict
+from lispmob.joining.invitation import ID_OCTETS as ID
 from lispmob.joining.invitation import Invitation
 from tests.hub.exchange import eid, site
 
@@ -186,6 +188,47 @@ def test_one_sender_is_answered_a_few_times_and_then_no_more() -> None:
         hub.invitations.on_question(question, NODE, 0.0, 0.0)
     with pytest.raises(MalformedMessage, match="too many"):
         hub.invitations.on_question(question, NODE, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("secret", [b"guessed" * 4, bytes(32)], ids=["guessed", "zeros"])
+def test_strangers_who_guess_leave_the_limit_of_those_who_join_alone(secret: bytes) -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    for number in range(2000):
+        guess = Exchange(Verdict.QUESTION, number.to_bytes(ID), secret, b"n" * 32, CIPHERS)
+        with contextlib.suppress(MalformedMessage):
+            hub.invitations.on_question(guess.question, NODE + number, 0.0, 0.0)
+
+    assert hub.invitations.on_question(node(invitation).question, NODE, 0.0, 0.0).kept is not None
+
+
+def test_who_knows_the_id_of_one_invitation_uses_up_nothing_of_another() -> None:
+    hub = Hub()
+    _, seen = hub.invite("laptop")
+    _, other = hub.invite("desktop")
+    for number in range(2000):
+        guess = Exchange(Verdict.QUESTION, seen.identifier, b"guessed" * 4, b"n" * 32, CIPHERS)
+        with pytest.raises(MalformedMessage):
+            hub.invitations.on_question(guess.question, NODE + number, 0.0, 0.0)
+
+    assert hub.invitations.on_question(node(other).question, NODE, 0.0, 0.0).kept is not None
+
+
+def test_a_question_that_was_recorded_and_comes_again_without_end_keeps_nobody_else_from_joining() -> None:
+    hub = Hub()
+    _, first = hub.invite("laptop")
+    joined = node(first)
+    key = joined.on_answer(hub.ask(joined.question).payload).key
+    _, other = hub.invite("desktop")
+    recorded = SettingsQuestion(key, b"l" * 32, CIPHERS).question
+    answered = 0
+    for number in range(500):
+        with contextlib.suppress(MalformedMessage):
+            hub.invitations.on_question(recorded, NODE + number, 100.0, 100.0)
+            answered += 1
+
+    assert answered == 10
+    assert hub.invitations.on_question(node(other).question, NODE, 100.0, 100.0).kept is not None
 
 
 def test_a_node_that_has_joined_is_told_what_the_hub_says_now() -> None:

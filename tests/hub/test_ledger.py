@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lispmob.hub.ledger import EVENTS_KEPT, PROBLEM_S, PROBLEMS_KEPT, Ledger
+import pytest
+
+from lispmob.hub.ledger import EVENTS_KEPT, PROBLEM_S, PROBLEMS_KEPT, UNPROVED_KEPT, Ledger
 from lispmob.protocol.effect import Event
 
 EID = "10.1.0.1/32"
@@ -64,3 +66,45 @@ def test_strangers_do_not_fill_the_memory() -> None:
         ledger.on_event(event("auth-failed", source=str(number), why="x"), float(number))
 
     assert len(ledger.complaints(0.0)) == PROBLEMS_KEPT
+
+
+def strangers(ledger: Ledger, kind: str, count: int) -> None:
+    """Senders without a key, each from an address of its own, for some minutes."""
+    for number in range(count):
+        ledger.on_event(event(kind, source=f"203.0.113.{number % 250}", why=f"no site has {number}"), 100.0 + number)
+
+
+@pytest.mark.parametrize("kind", ["auth-failed", "refused"])
+def test_strangers_push_no_event_of_a_node_out_of_what_is_kept(kind: str) -> None:
+    ledger = Ledger()
+    ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.1"]), 50.0)
+    strangers(ledger, kind, 3 * EVENTS_KEPT)
+
+    assert [told["type"] for told in ledger.events(2000) if told["type"] != kind] == ["moved"]
+    assert [told["rlocs"] for told in ledger.moves(5)] == [["192.0.2.1"]]
+    assert len(ledger.events(10_000)) == UNPROVED_KEPT + 1
+
+
+@pytest.mark.parametrize("kind", ["auth-failed", "refused"])
+def test_strangers_hide_no_problem_of_a_site(kind: str) -> None:
+    ledger = Ledger()
+    ledger.on_event(event("duplicate", eid=EID, text="two nodes register it"), 50.0)
+    for at in (50.0, 51.0):
+        ledger.on_event(event("refused", source="192.0.2.9", site="laptop", why="the nonce did not grow"), at)
+    strangers(ledger, kind, 600)
+
+    found = [problem.key for problem in ledger.complaints(800.0)]
+
+    assert found.count("duplicate-eid") == 1
+    assert "the nonce did not grow" in [problem.text for problem in ledger.complaints(800.0)]
+    assert len(found) <= UNPROVED_KEPT + 2
+
+
+def test_problems_come_the_newest_first_whoever_caused_them() -> None:
+    ledger = Ledger()
+    ledger.on_event(event("auth-failed", source="203.0.113.5", why="another digest"), 1.0)
+    ledger.on_event(event("duplicate", eid=EID, text="two nodes register it"), 2.0)
+    ledger.on_event(event("auth-failed", source="203.0.113.6", why="another digest"), 3.0)
+
+    assert [problem.subject for problem in ledger.complaints(4.0)] == ["203.0.113.6", EID, "203.0.113.5"]
+    assert [told["number"] for told in ledger.events(10)] == [1, 2, 3]

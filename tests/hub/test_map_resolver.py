@@ -139,6 +139,24 @@ def test_a_wide_mapping_with_many_more_specific_ones_is_narrowed_instead() -> No
     assert (str(record.eid_prefix), rlocs_of(record)) == ("10.128.0.0/9", ["203.0.113.5"])
 
 
+@pytest.mark.parametrize(("inside", "records"), [(7, 8), (8, 9), (9, 1), (20, 1)])
+@pytest.mark.parametrize("are_registered", [True, False])
+def test_a_wide_mapping_comes_with_at_most_eight_others_whether_they_are_registered_or_not(
+    inside: int, records: int, are_registered: bool
+) -> None:
+    names = [f"10.{number}.0.0/16" for number in range(inside)]
+    hub = plane(site("10.0.0.0/8"), *(site(name, name=name) for name in names))
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8"), now=0.0)
+    for name in names if are_registered else ():
+        hub.on_datagram(xtr("203.0.113.6").register(name), now=0.0)
+
+    found = reply_in(hub.on_datagram(ask("10.128.0.1/32"), now=0.0)).records
+
+    assert len(found) == records
+    assert rlocs_of(found[0]) == ["203.0.113.5"]
+    assert str(found[0].eid_prefix) == ("10.0.0.0/8" if records > 1 else "10.128.0.0/9")
+
+
 def test_requests_for_other_map_servers_go_on_marked_and_never_circle() -> None:
     elsewhere = RemoteMapServer(ip_address("203.0.113.99"), (eid("10.2.0.0/16"),))
     hub = ControlPlane([site("10.1.0.0/16")], [elsewhere])

@@ -49,6 +49,15 @@ def test_the_acknowledgement_uses_the_algorithm_and_length_of_the_register(
     assert (notify.algorithm_id, len(notify.authentication)) == (algorithm, key.mac_octets)
 
 
+@pytest.mark.parametrize("has_lisp_sec", [True, False])
+def test_that_keys_are_kept_is_said_to_those_who_know_lisp_sec(has_lisp_sec: bool) -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    effects = hub.on_datagram(xtr("203.0.113.5").register("10.1.2.3/32", has_lisp_sec=has_lisp_sec), 0.0)
+
+    assert notify_in(effects).keeps_keys is has_lisp_sec
+
+
 def test_the_xtr_id_trailer_comes_back() -> None:
     hub = plane(site("10.1.0.0/16"))
 

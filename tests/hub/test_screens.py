@@ -124,3 +124,14 @@ def test_nothing_to_show_is_a_sentence() -> None:
     assert screens.node_lines({"nodes": []}) == ["nobody is registered"]
     assert screens.site_lines({"sites": [], "displaced": []}) == ["no sites; make one with: lisphub invite NAME"]
     assert screens.counter_lines({"counters": {}}) == ["every counter stands at 0"]
+
+
+def test_a_node_that_was_there_before_the_hub_started_has_not_moved_since() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5", xtr_id=b"n" * 16).register("10.1.0.1/32", rlocs=["203.0.113.5"]), 0.0)
+    (registration,) = next(iter(hub.map_server.registrations.slices(8)))
+    (part,) = registration
+    shown = node_of(part, "home", Ledger(), (), 5.0)
+
+    assert (shown["since"], shown["moves"], shown["moved_at"]) == (None, 0, None)
+    assert (shown["heard_s"], shown["left_s"], shown["way"]) == (5.0, 175.0, "open")

@@ -87,6 +87,15 @@ def test_the_token_in_the_address_becomes_a_cookie_that_no_other_page_sends(serv
     assert (shown.status, "<title>lisphub</title>" in shown.text) == (200, True)
 
 
+@pytest.mark.parametrize(
+    "path", ["//elsewhere.example/", "/%0d%0aSet-Cookie:%20x=1", "/%2f/elsewhere.example", "/x\\y"]
+)
+def test_the_token_leads_to_no_other_host_and_into_no_other_header(served: Served, path: str) -> None:
+    moved = served.ask(f"{path}?token=a+token+of+this+test")
+
+    assert (moved.status, moved.headers["Location"]) == (303, "/")
+
+
 @pytest.mark.parametrize("path", [*FILES, "/hub.json", "/nothing"])
 @pytest.mark.parametrize("headers", [{}, {"Cookie": f"{COOKIE}=guessed"}, {"Cookie": "x" * 500}])
 def test_without_the_token_there_is_nothing_to_see(served: Served, path: str, headers: dict[str, str]) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from lispmob.iface_monitor import netlink as netlink_module
-from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import UplinkPolicy, UplinkRule
-from lispmob.mh.kernel.iproute import AsyncIPRoute
+from lispmob.netlink import connection
+from lispmob.netlink.iproute import AsyncIPRoute
+from lispmob.netlink.message import Raw, messages
 from tests.iface_monitor.watch import Watch, attach, ip, run, watching
 
 pytestmark = pytest.mark.netns
@@ -256,10 +257,8 @@ def fill(family: str, count: int) -> None:
     ip(*lines, family=family)
 
 
-def counting(
-    read: Callable[[bytes], Iterator[rtnetlink.Raw]], seen: list[int]
-) -> Callable[[bytes], Iterator[rtnetlink.Raw]]:
-    def counted(data: bytes) -> Iterator[rtnetlink.Raw]:
+def counting(read: Callable[[bytes], Iterator[Raw]], seen: list[int]) -> Callable[[bytes], Iterator[Raw]]:
+    def counted(data: bytes) -> Iterator[Raw]:
         found = list(read(data))
         seen.append(len(found))
         return iter(found)
@@ -274,7 +273,7 @@ def test_20000_foreign_routes_pass_unseen_and_cost_nothing_when_a_default_route_
 
     async def body(watch: Watch) -> None:
         seen: list[int] = []
-        monkeypatch.setattr(rtnetlink, "messages", counting(rtnetlink.messages, seen))
+        monkeypatch.setattr(connection, "messages", counting(messages, seen))
 
         await asyncio.to_thread(fill, "-4", 20000)
         await asyncio.sleep(0)
@@ -302,7 +301,7 @@ def test_the_halves_of_a_vpn_are_found_among_20000_foreign_routes_without_readin
 
     async def body(watch: Watch) -> None:
         seen: list[int] = []
-        monkeypatch.setattr(rtnetlink, "messages", counting(rtnetlink.messages, seen))
+        monkeypatch.setattr(connection, "messages", counting(messages, seen))
 
         ip("route add 0.0.0.0/1 via 172.16.0.1 dev vpn0", "route add 128.0.0.0/1 via 172.16.0.1 dev vpn0")
         await watch.until(lambda: "vpn0" in watch.uplinks())

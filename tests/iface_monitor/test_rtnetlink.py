@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
 from pathlib import Path
-
-from hypothesis import given
-from hypothesis import strategies as st
-
-from lispmob.iface_monitor import rtnetlink
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,22 +17,11 @@ def test_only_the_part_of_pyroute2_that_is_used_gets_loaded() -> None:
     in_a_fresh_interpreter(
         "import sys, lispmob.iface_monitor.rtnetlink; "
         "assert 'pyroute2.iproute' not in sys.modules; "
-        "import lispmob.mh.kernel.iproute; "
+        "import lispmob.netlink.iproute; "
         "assert not {'pyroute2', 'pyroute2.ndb.main', 'pyroute2.ethtool', 'sqlite3'} & set(sys.modules)"
     )
 
 
 def test_all_of_pyroute2_can_still_be_imported_before_or_after() -> None:
-    in_a_fresh_interpreter("import lispmob.mh.kernel.iproute, pyroute2; assert pyroute2.NDB")
-    in_a_fresh_interpreter("import pyroute2, lispmob.mh.kernel.iproute as r; assert r.AsyncIPRoute")
-
-
-def test_a_datagram_of_several_messages_is_taken_apart() -> None:
-    one = struct.pack("=IHHII", 20, 24, 0, 1, 0) + b"abcd"
-
-    assert [message.data for message in rtnetlink.messages(one + one)] == [one, one]
-
-
-@given(st.binary(max_size=200))
-def test_any_octets_are_taken_apart_to_an_end(data: bytes) -> None:
-    assert sum(len(message.data) for message in rtnetlink.messages(data)) <= len(data)
+    in_a_fresh_interpreter("import lispmob.netlink.iproute, pyroute2; assert pyroute2.NDB")
+    in_a_fresh_interpreter("import pyroute2, lispmob.netlink.iproute as r; assert r.AsyncIPRoute")

@@ -55,9 +55,10 @@ class SealedHost(NodeHost):
             self.perform(self.node.on_seal_wanted(found[1].peer, self.world.now))
         super().talk_to(other)
 
-    def on_packet(self, packet: Packet, now: float) -> None:
+    def on_packet(self, packet: Packet) -> None:
+        now = self.world.now
         if packet.data is None or not packet.payload:
-            super().on_packet(packet, now)
+            super().on_packet(packet)
         elif packet.data[1] == self.eid:
             self.words.append((now, packet))
             number = self.number_of(packet.data[0])
@@ -90,7 +91,7 @@ class SealedHost(NodeHost):
                 uplink = self.node.locators.best(entry.locators[0].address.version)
                 if uplink is not None:
                     data = self.eid, entry.prefix.address
-                    self.world.send(Packet(uplink.address, entry.locators[0].address, payload, data=data))
+                    self.world.internet.send(Packet(uplink.address, entry.locators[0].address, payload, data=data))
                 return
 
 
@@ -108,7 +109,7 @@ def sealed(weather: Weather | None = None, seed: int = 0, nodes: int = 2, **opti
     for number, node in enumerate(made, start=1):
         node.attach(locator(f"198.51.100.{number}"))
     lab.world.run(1.0)
-    lab.world.weather = weather or Weather()
+    lab.world.internet.weather = weather or Weather()
     done = Lab(lab.world, lab.hubs, tuple(made))
     done.chat(6.0)
     return done

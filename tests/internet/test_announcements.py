@@ -45,7 +45,7 @@ def announced(peer: SealedHost, mover: SealedHost, place: IpAddress, nonce: int 
 
 def alone(lab: Lab) -> None:
     """The hub hears and says nothing from now on, and SMRs are lost: sessions are all that there is."""
-    lab.world.dead.add(ip(HUB))
+    lab.world.internet.dead.add(ip(HUB))
 
 
 def test_the_peer_sends_to_the_new_place_after_half_a_round_trip() -> None:
@@ -92,7 +92,7 @@ def test_an_announcement_that_the_mapping_system_does_not_confirm_is_over_with_i
     before = way(peer, mover)
     lab.world.run(1.0)
 
-    lab.world.send(announced(peer, mover, VICTIM))
+    lab.world.internet.send(announced(peer, mover, VICTIM))
     lab.world.run(1.1 * ONE_WAY_S)
     during = way(peer, mover)
     lab.world.run(10.0)
@@ -108,7 +108,7 @@ def test_a_victim_that_another_peer_is_at_answers_for_itself_and_stays_on_trial(
     other = lab.nodes[2].node.locators.locators[0].address
     lab.chat(8.0)
 
-    lab.world.send(announced(peer, mover, other))
+    lab.world.internet.send(announced(peer, mover, other))
     lab.world.run(5.0)
 
     assert way(peer, mover) == [(other, True)]
@@ -123,7 +123,7 @@ def test_a_peer_speaks_for_its_own_eids_and_for_nobody_elses() -> None:
     record = MappingRecord.of(third.config.eids[0], (Locator(VICTIM),))
     payload = MapNotify(next(CLOCK), (record,)).encode()
 
-    lab.world.send(Packet(ip("198.51.100.1"), ip("198.51.100.2"), payload, data=(mover.eid, peer.eid)))
+    lab.world.internet.send(Packet(ip("198.51.100.1"), ip("198.51.100.2"), payload, data=(mover.eid, peer.eid)))
     lab.world.run(0.1)
 
     assert way(peer, third) == before
@@ -138,7 +138,7 @@ def test_of_several_eids_those_count_that_its_key_is_known_for() -> None:
     eids = (third.config.eids[0], mover.config.eids[0], EidPrefix.parse("2001:db8:e::1/128"))
     payload = MapNotify(next(CLOCK), tuple(MappingRecord.of(eid, (Locator(NEW),)) for eid in eids)).encode()
 
-    lab.world.send(Packet(ip("198.51.100.1"), ip("198.51.100.2"), payload, data=(mover.eid, peer.eid)))
+    lab.world.internet.send(Packet(ip("198.51.100.1"), ip("198.51.100.2"), payload, data=(mover.eid, peer.eid)))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert (way(peer, third), way(peer, mover)) == (before, [(NEW, True)])
@@ -150,7 +150,7 @@ def test_a_peer_does_not_point_us_at_ourselves_or_into_the_overlay(place: str) -
     lab = sealed()
     mover, peer = pair(lab)
 
-    lab.world.send(announced(peer, mover, ip(place)))
+    lab.world.internet.send(announced(peer, mover, ip(place)))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert ip(place) not in [address for address, _ in way(peer, mover)]
@@ -164,7 +164,7 @@ def test_an_older_announcement_is_not_believed_after_a_newer_one() -> None:
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(0.1)
 
-    lab.world.send(old)
+    lab.world.internet.send(old)
     lab.world.run(0.1)
 
     assert way(peer, mover) == [(NEW, False)]
@@ -179,7 +179,7 @@ def test_the_same_announcement_is_acknowledged_again_and_does_nothing_more() -> 
     lab.world.run(0.1)
     same = announced(peer, mover, NEW)
     for _ in range(2):
-        lab.world.send(same)
+        lab.world.internet.send(same)
         lab.world.run(0.1)
 
     acks = [packet.payload for _, packet in mover.words if packet.payload[0] >> 4 == 5]
@@ -192,12 +192,12 @@ def test_an_announcement_that_is_lost_is_repeated_until_it_is_acknowledged() -> 
     mover, peer = pair(lab)
     alone(lab)
     lost = frozenset((NEW, ip("198.51.100.2")))
-    lab.world.cut.add(lost)
+    lab.world.internet.cut.add(lost)
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(0.1)
     before = way(peer, mover)
 
-    lab.world.cut.discard(lost)
+    lab.world.internet.cut.discard(lost)
     lab.world.run(0.4)
     sent = mover.node.counters["tx_announcement"]
     lab.world.run(10.0)
@@ -224,7 +224,7 @@ def test_a_flood_of_announcements_is_bounded_and_counted() -> None:
     mover, peer = pair(lab)
     alone(lab)
     for number in range(50):
-        lab.world.send(announced(peer, mover, ip(f"203.0.113.{number + 1}")))
+        lab.world.internet.send(announced(peer, mover, ip(f"203.0.113.{number + 1}")))
 
     lab.world.run(0.5)
 
@@ -247,7 +247,7 @@ def test_a_second_and_a_third_move_are_announced_as_the_first_was() -> None:
 def test_the_old_answer_of_the_mapping_system_does_not_lead_back() -> None:
     lab = sealed()
     mover, peer = pair(lab)
-    lab.world.cut.add(frozenset((NEW, ip(HUB))))  # the Map-Register is lost
+    lab.world.internet.cut.add(frozenset((NEW, ip(HUB))))  # the Map-Register is lost
 
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(0.5)
@@ -261,7 +261,7 @@ def test_without_a_session_nobody_is_told_and_nothing_is_believed() -> None:
     peer.sessions.clear()
     before = way(peer, mover)
 
-    lab.world.send(announced(peer, mover, VICTIM))
+    lab.world.internet.send(announced(peer, mover, VICTIM))
     lab.world.run(0.1)
 
     assert way(peer, mover) == before
@@ -275,7 +275,7 @@ def test_where_announcements_are_off_nothing_is_told_and_nothing_is_believed() -
     alone(lab)
     before = way(peer, mover)
 
-    lab.world.send(announced(peer, mover, VICTIM))
+    lab.world.internet.send(announced(peer, mover, VICTIM))
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(0.1)
 
@@ -301,7 +301,7 @@ def test_an_acknowledgement_of_something_else_stops_no_repetition() -> None:
     lab = sealed()
     mover, peer = pair(lab)
     alone(lab)
-    lab.world.cut.add(frozenset((NEW, ip("198.51.100.2"))))
+    lab.world.internet.cut.add(frozenset((NEW, ip("198.51.100.2"))))
     mover.attach(locator(str(NEW), ifindex=3))
     record = MappingRecord.of(mover.config.eids[0], (Locator(NEW),))
     ack = MapNotifyAck(12345, (record,)).encode()
@@ -316,11 +316,11 @@ def test_an_acknowledgement_of_something_else_stops_no_repetition() -> None:
 def test_in_bad_weather_the_peer_ends_up_knowing(seed: int) -> None:
     lab = sealed(Weather(), seed=seed)
     mover, peer = pair(lab)
-    lab.world.weather = Weather(loss=0.3, duplication=0.2, delay_s=(0.005, 0.2))
+    lab.world.internet.weather = Weather(loss=0.3, duplication=0.2, delay_s=(0.005, 0.2))
     for number in range(1, 4):
         mover.attach(locator(f"203.0.113.{number}", ifindex=3))
         lab.chat(10.0)
-    lab.world.weather = Weather()
+    lab.world.internet.weather = Weather()
     lab.chat(5.0)
 
     assert way(peer, mover) == [(ip("203.0.113.3"), False)]
@@ -330,14 +330,14 @@ def test_the_probe_of_a_trial_asks_for_the_peers_eid_and_an_rtrs_answer_is_none(
     lab = sealed()
     mover, peer = pair(lab)
     alone(lab)
-    lab.world.send(announced(peer, mover, VICTIM))
+    lab.world.internet.send(announced(peer, mover, VICTIM))
     lab.world.run(1.1 * ONE_WAY_S)
     probes = [one for _, one in peer.sent if isinstance(one, SendControl) and one.destination == VICTIM]
 
     request = MapRequest.decode(probes[0].payload)
     record = MappingRecord.of(mover.config.eids[0], (Locator(VICTIM, is_local=True, is_probed=True),), ttl_min=1)
     answer = MapReply(request.nonce, (record,), is_probe=True).encode()
-    lab.world.send(Packet(VICTIM, ip("198.51.100.2"), answer))
+    lab.world.internet.send(Packet(VICTIM, ip("198.51.100.2"), answer))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert request.records[0].eid_prefix == mover.config.eids[0]

@@ -107,7 +107,7 @@ def test_a_sign_of_life_ends_a_negative_answer_where_no_hub_tells(sign: str) -> 
         a.perform(a.node.on_heard_from(b.eid, 0, lab.world.now))
     else:
         asks = MapRequest(9, from_prefix(b.config.eids[0]), (ip("203.0.113.40"),), (EidRecord.of(a.config.eids[0]),))
-        lab.world.send(Packet(ip("203.0.113.40"), ip("198.51.100.1"), asks.encode()))
+        lab.world.internet.send(Packet(ip("203.0.113.40"), ip("198.51.100.1"), asks.encode()))
     lab.world.run(SOON_S)
 
     again = a.table.lookup(b.eid)
@@ -170,7 +170,7 @@ def test_forged_words_about_our_own_mapping_cost_a_register_in_three_seconds_at_
                         is_smr=True, dont_map_reply=True)  # fmt: skip
 
     for _ in range(600):
-        lab.world.send(Packet(ip("203.0.113.40"), ip("198.51.100.1"), forged.encode()))
+        lab.world.internet.send(Packet(ip("203.0.113.40"), ip("198.51.100.1"), forged.encode()))
         lab.world.run(0.01)
 
     registers = [effect for _, effect in a.sent[start:] if effect.payload[0] >> 4 == 3]

@@ -28,7 +28,7 @@ def lab(*own: LocalLocator, dead: LocalLocator | None, hubs: tuple[str, ...] = (
     node, peer = made.nodes
     peer.attach(PEER4, PEER6)
     made.world.run(1.0)
-    made.world.dead |= {dead.address} if dead is not None else set()
+    made.world.internet.dead |= {dead.address} if dead is not None else set()
     node.attach(*own)
     return made, node
 
@@ -78,7 +78,7 @@ def test_a_locator_that_dies_later_is_left_within_seconds(own: tuple[LocalLocato
     made.chat(8.0)
     assert made.is_connected()
 
-    made.world.dead.add(dead.address)
+    made.world.internet.dead.add(dead.address)
     node.perform(node.node.on_unanswered(PEER6.address, False, made.world.now))  # the datapath says so
     node.perform(node.node.on_unanswered(PEER4.address, False, made.world.now))
     made.chat(WITHIN_S)
@@ -94,7 +94,7 @@ def test_a_locator_that_leads_somewhere_again_is_announced_again(
     made, node = lab(*own, dead=dead)
     made.chat(WITHIN_S)
 
-    made.world.dead.clear()
+    made.world.internet.dead.clear()
     made.chat(60.0)
 
     assert NEVER not in announced(node).values()
@@ -117,7 +117,7 @@ def test_a_question_names_the_locator_that_it_leaves_from_first(dead: LocalLocat
 def test_a_hub_of_which_one_address_is_dead_leaves_the_node_connected() -> None:
     made, node = lab(V4, V6, dead=None)
 
-    made.world.dead.add(ip(HUB6))
+    made.world.internet.dead.add(ip(HUB6))
     made.chat(70.0)
 
     assert made.is_connected()
@@ -129,7 +129,7 @@ def test_a_peer_that_probes_a_sibling_makes_the_node_ask_by_what_it_sends_from()
     made.chat(8.0)
     peer = made.nodes[1]
 
-    made.world.cut |= {frozenset((OLD6.address, PEER6.address))}
+    made.world.internet.cut |= {frozenset((OLD6.address, PEER6.address))}
     peer.perform(peer.node.on_unanswered(OLD6.address, False, made.world.now))
     made.world.run(WITHIN_S)
 
@@ -140,7 +140,7 @@ def test_when_the_hub_is_gone_no_locator_is_given_up() -> None:
     made, node = lab(V4, V6, dead=None)
     made.chat(2.0)
 
-    made.world.dead |= {ip(HUB), ip(HUB6)}
+    made.world.internet.dead |= {ip(HUB), ip(HUB6)}
     made.chat(200.0)
 
     assert NEVER not in announced(node).values()

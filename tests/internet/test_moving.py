@@ -139,7 +139,7 @@ def test_a_forged_smr_costs_one_lookup_and_changes_nothing() -> None:
     forged = MapRequest(0, peer.eid, (attacker,), asked, is_smr=True, dont_map_reply=True)
 
     for _ in range(100):
-        lab.world.send(Packet(attacker, ip("198.51.100.1"), forged.encode()))
+        lab.world.internet.send(Packet(attacker, ip("198.51.100.1"), forged.encode()))
     start = len(node.sent)
     lab.world.run(2.0)
 
@@ -174,7 +174,7 @@ def test_whatever_the_moves_and_the_weather_all_are_connected_when_it_clears(
     for number, node in enumerate(lab.nodes, start=1):
         node.attach(locator(f"198.51.100.{100 + number}"))
     lab.chat(12.0)
-    lab.world.weather = Weather()
+    lab.world.internet.weather = Weather()
     lab.chat(20.0)  # a register that was lost again and again is tried after 1, 3, 7, 15, 31 s
 
     assert lab.is_connected()

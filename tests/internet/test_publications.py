@@ -43,7 +43,7 @@ def states(node: NodeHost) -> list[State]:
 
 def without_smrs(mover: NodeHost) -> None:
     """What the mover sends to its peer's RLOC is lost, so that the Map-Server alone can have told it."""
-    mover.world.cut.add(frozenset((NEW, ip("198.51.100.2"))))
+    mover.world.internet.cut.add(frozenset((NEW, ip("198.51.100.2"))))
 
 
 def test_nodes_that_talk_subscribe_to_each_other_and_each_is_acknowledged() -> None:
@@ -83,12 +83,12 @@ def test_a_publication_that_got_lost_is_repeated(seed: int) -> None:
     lab = talking(seed=seed)
     mover, peer = lab.nodes
     without_smrs(mover)
-    lab.world.cut.add(frozenset((ip(HUB), ip("198.51.100.2"))))
+    lab.world.internet.cut.add(frozenset((ip(HUB), ip("198.51.100.2"))))
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(1.0)
     before = way(peer, mover)
 
-    lab.world.cut.discard(frozenset((ip(HUB), ip("198.51.100.2"))))
+    lab.world.internet.cut.discard(frozenset((ip(HUB), ip("198.51.100.2"))))
     lab.world.run(3.0)
 
     assert (before, way(peer, mover)) == (["198.51.100.1"], [str(NEW)])
@@ -101,7 +101,7 @@ def test_in_bad_weather_the_peer_ends_up_knowing(seed: int) -> None:
     for number in range(1, 4):
         mover.attach(locator(f"203.0.113.{number}", ifindex=3))
         lab.chat(10.0)
-    lab.world.weather = Weather()
+    lab.world.internet.weather = Weather()
     lab.chat(20.0)
 
     assert way(peer, mover) == ["203.0.113.3"]
@@ -113,7 +113,7 @@ def test_whoever_subscribes_hears_at_its_new_place_after_a_move_of_its_own() -> 
     mover, peer = lab.nodes
     peer.attach(locator("203.0.113.99", ifindex=4))
     lab.chat(2.0)
-    lab.world.cut.add(frozenset((NEW, ip("203.0.113.99"))))
+    lab.world.internet.cut.add(frozenset((NEW, ip("203.0.113.99"))))
 
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(2.1 * ONE_WAY_S)
@@ -145,7 +145,7 @@ def test_a_publication_that_the_map_server_has_not_signed_is_counted_and_nothing
     mover, peer = lab.nodes
     sent = len(peer.sent)
 
-    lab.world.send(forged(peer, mover, key))
+    lab.world.internet.send(forged(peer, mover, key))
     lab.world.run(0.1)
 
     assert way(peer, mover) == ["198.51.100.1"]
@@ -156,15 +156,15 @@ def test_a_publication_that_the_map_server_has_not_signed_is_counted_and_nothing
 def published(lab: Lab) -> list[Packet]:
     """The publications of a move, as they arrived."""
     seen: list[Packet] = []
-    peer = lab.nodes[1]
-    take = peer.on_packet
+    address = ip("198.51.100.2")
+    take = lab.nodes[1].on_packet
 
-    def on_packet(packet: Packet, now: float) -> None:
+    def on_packet(packet: Packet) -> None:
         if packet.payload and packet.payload[0] >> 4 == 4 and packet.source == ip(HUB):
             seen.append(packet)
-        take(packet, now)
+        take(packet)
 
-    peer.on_packet = on_packet  # type: ignore[method-assign]
+    lab.world.internet.plug(address, on_packet)
     return seen
 
 
@@ -177,7 +177,7 @@ def test_an_older_publication_that_is_played_again_is_dropped_and_not_acknowledg
         lab.world.run(0.5)
     sent = len(peer.sent)
 
-    lab.world.send(seen[0])
+    lab.world.internet.send(seen[0])
     lab.world.run(0.05)
 
     assert way(peer, mover) == ["203.0.113.2"]
@@ -192,7 +192,7 @@ def test_the_last_publication_is_acknowledged_as_often_as_it_comes() -> None:
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(0.5)
 
-    lab.world.send(seen[-1])
+    lab.world.internet.send(seen[-1])
     lab.world.run(0.05)
 
     assert peer.node.counters["rx_publication_again"] == 1
@@ -208,7 +208,7 @@ def test_a_signed_publication_about_something_else_changes_nothing() -> None:
     others = MappingRecord.of(type(mover.config.eids[0]).parse("10.9.0.0/16"), (Locator(ELSEWHERE),))
     for number, one in enumerate((record, others), start=1):
         payload = sign(MapNotify(subscription.nonce + number, (one,)), Key(subscription.secret))
-        lab.world.send(Packet(ip(HUB), ip("198.51.100.2"), payload))
+        lab.world.internet.send(Packet(ip(HUB), ip("198.51.100.2"), payload))
 
     lab.world.run(0.1)
 
@@ -259,7 +259,7 @@ def test_a_subscriber_that_vanished_is_forgotten_by_the_hub() -> None:
     lab = talking()
     mover, peer = lab.nodes
     lab.world.hosts.remove(peer)
-    lab.world.dead.add(ip("198.51.100.2"))
+    lab.world.internet.dead.add(ip("198.51.100.2"))
 
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(120.0)
@@ -271,10 +271,10 @@ def test_a_subscriber_that_vanished_is_forgotten_by_the_hub() -> None:
 def test_a_node_that_was_taken_for_dead_subscribes_again_when_it_is_back() -> None:
     lab = talking()
     mover, peer = lab.nodes
-    lab.world.cut.add(frozenset((ip(HUB), ip("198.51.100.2"))))
+    lab.world.internet.cut.add(frozenset((ip(HUB), ip("198.51.100.2"))))
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(60.0)
-    lab.world.cut.clear()
+    lab.world.internet.cut.clear()
     peer.perform(peer.node.on_slept(lab.world.now))
 
     lab.chat(5.0)

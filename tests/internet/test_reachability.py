@@ -45,7 +45,7 @@ def test_a_dead_locator_is_left_within_two_timeouts_of_the_probe_that_found_it_d
     assert used(node, peer) == [FIRST, SECOND]
     died_at = lab.world.now
 
-    lab.world.dead.add(FIRST)
+    lab.world.internet.dead.add(FIRST)
     lab.chat(10.0, pause_s=0.05)
 
     asked = next(at for at, sent in node.sent if at >= died_at and sent.destination == FIRST and is_probe(sent))
@@ -56,14 +56,14 @@ def test_a_dead_locator_is_left_within_two_timeouts_of_the_probe_that_found_it_d
 
 def test_traffic_goes_on_by_the_other_locator_and_returns_to_the_preferred_one() -> None:
     lab, node = talking()
-    lab.world.dead.add(FIRST)
+    lab.world.internet.dead.add(FIRST)
     lab.chat(10.0)
     peer = lab.nodes[1]
     before = len(peer.received)
 
     lab.chat(5.0)
     went_on = len(peer.received) - before
-    lab.world.dead.clear()
+    lab.world.internet.dead.clear()
     lab.chat(20.0)
 
     assert went_on == 10
@@ -73,7 +73,7 @@ def test_traffic_goes_on_by_the_other_locator_and_returns_to_the_preferred_one()
 def test_when_every_locator_is_silent_packets_are_sent_all_the_same() -> None:
     lab, node = talking()
 
-    lab.world.dead |= {FIRST, SECOND}
+    lab.world.internet.dead |= {FIRST, SECOND}
     lab.chat(20.0)
 
     assert used(node, lab.nodes[1]) == [FIRST, SECOND]
@@ -94,10 +94,10 @@ def test_an_uplink_that_reaches_nobody_is_announced_as_not_to_be_used_until_it_d
     node.attach(locator("198.51.100.1"), locator("198.51.100.77", priority=2, ifindex=3))
     lab.chat(12.0)
 
-    lab.world.dead.add(ip("198.51.100.1"))
+    lab.world.internet.dead.add(ip("198.51.100.1"))
     lab.chat(15.0)
     without = {one.address: one.priority for one in node.node.locators.locators}
-    lab.world.dead.clear()
+    lab.world.internet.dead.clear()
     lab.chat(25.0)
     after = {one.address: one.priority for one in node.node.locators.locators}
 

@@ -1,14 +1,9 @@
-"""Hosts, a network that loses, delays, reorders and duplicates, and virtual time. Seeded: a run can be repeated."""
+"""Hubs and nodes on the Internet in memory, with a forwarding table in place of the datapath."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from itertools import count
-from random import Random
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -21,7 +16,6 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.node.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.protocol.effect import (
-    CONTROL_PORT,
     DropPending,
     Event,
     InstallMapping,
@@ -33,89 +27,13 @@ from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.lisp_sec_auth import KeyWrap
+from tests.internet.network import FAIR, Packet, Weather, World, ip
 
-MAX_STEPS = 200_000  # a test that needs more goes round in circles
-
-
-def ip(text: str) -> IpAddress:
-    return ip_address(text)
+__all__ = ["HUB", "KEY", "HubHost", "Lab", "NodeHost", "Packet", "Weather", "World", "build", "ip", "locator"]
 
 
 def locator(text: str, priority: int = 1, ifindex: int = 2) -> LocalLocator:
     return LocalLocator(ip(text), ifindex, f"eth{ifindex}", priority)
-
-
-@dataclass(frozen=True)
-class Weather:
-    """What the network does to a datagram. Delays are drawn again for each one, so they reorder."""
-
-    loss: float = 0.0
-    duplication: float = 0.0
-    delay_s: tuple[float, float] = (0.01, 0.01)
-
-
-@dataclass(frozen=True)
-class Packet:
-    """A datagram under way: control, or data for an EID."""
-
-    source: IpAddress
-    destination: IpAddress
-    payload: bytes = b""
-    source_port: int = CONTROL_PORT
-    data: tuple[IpAddress, IpAddress] | None = None  # inner source and destination
-
-
-class Host(Protocol):
-    """What the network and the clock need of a host."""
-
-    def wake_at(self) -> float | None: ...
-    def on_timer(self, now: float) -> None: ...
-    def on_packet(self, packet: Packet, now: float) -> None: ...
-
-
-class World:
-    """The network and the clock."""
-
-    def __init__(self, seed: int = 0, weather: Weather = Weather()) -> None:
-        self.now = 0.0
-        self.random = Random(seed)
-        self.weather = weather
-        self.hosts: list[Host] = []
-        self.where: dict[IpAddress, Host] = {}
-        self.dead: set[IpAddress] = set()  # nothing reaches these addresses, and nothing comes from them
-        self.cut: set[frozenset[IpAddress]] = set()  # between these two nothing gets through
-        self._under_way: list[tuple[float, int, Packet]] = []
-        self._order = count()
-
-    def send(self, packet: Packet) -> None:
-        ends = frozenset((packet.source, packet.destination))
-        if ends & self.dead or ends in self.cut:
-            return
-        copies = 1 + (self.random.random() < self.weather.duplication)
-        for _ in range(copies):
-            if self.random.random() >= self.weather.loss:
-                at = self.now + self.random.uniform(*self.weather.delay_s)
-                heapq.heappush(self._under_way, (at, next(self._order), packet))
-
-    def run(self, seconds: float) -> None:
-        """Let time pass."""
-        end = self.now + seconds
-        for _ in range(MAX_STEPS):
-            timers = [(at, host) for host in self.hosts if (at := host.wake_at()) is not None]
-            at, host = min(timers, key=lambda timer: timer[0], default=(float("inf"), None))
-            arrival = self._under_way[0][0] if self._under_way else float("inf")
-            if min(at, arrival) > end:
-                self.now = end
-                return
-            self.now = max(self.now, min(at, arrival))
-            if arrival <= at:
-                packet = heapq.heappop(self._under_way)[2]
-                target = self.where.get(packet.destination)
-                if target is not None:
-                    target.on_packet(packet, self.now)
-            elif host is not None:
-                host.on_timer(self.now)
-        raise AssertionError(f"more than {MAX_STEPS} steps in {seconds} s")
 
 
 class HubHost:
@@ -134,7 +52,7 @@ class HubHost:
         self.plane: ControlPlane = ControlPlane(sites, security=security) if other is None else other.plane
         self.is_up = True
         world.hosts.append(self)
-        world.where[self.address] = self
+        world.internet.plug(self.address, self.on_packet)
 
     def wake_at(self) -> float | None:
         return self.plane.wake_at()
@@ -142,10 +60,10 @@ class HubHost:
     def on_timer(self, now: float) -> None:
         self._perform(self.plane.on_timer(now))
 
-    def on_packet(self, packet: Packet, now: float) -> None:
+    def on_packet(self, packet: Packet) -> None:
         if self.is_up:
             arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
-            self._perform(self.plane.on_datagram(arrival, now))
+            self._perform(self.plane.on_datagram(arrival, self.world.now))
 
     def on_sites(self, sites: Iterable[Site]) -> None:
         """The configuration was read again."""
@@ -154,7 +72,7 @@ class HubHost:
     def _perform(self, effects: Iterable[PlaneEffect]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
-                self.world.send(Packet(effect.source or self.address, effect.destination, effect.payload))
+                self.world.internet.send(Packet(effect.source or self.address, effect.destination, effect.payload))
 
 
 @dataclass
@@ -168,6 +86,7 @@ class NodeHost:
     events: list[tuple[float, Event]] = field(default_factory=list)
     sent: list[tuple[float, SendControl]] = field(default_factory=list)
     received: list[tuple[float, IpAddress]] = field(default_factory=list)
+    addresses: frozenset[IpAddress] = frozenset()
     is_asleep: bool = False
     lisp_sec: LispSecTools | None = None
 
@@ -193,15 +112,17 @@ class NodeHost:
 
     def attach(self, *locators: LocalLocator) -> None:
         """These are the uplinks now; what was sent to the old addresses goes nowhere."""
-        for address in [address for address, host in self.world.where.items() if host is self]:
-            del self.world.where[address]
-        for locator in locators:
-            self.world.where[locator.address] = self
+        for address in self.addresses:
+            self.world.internet.unplug(address)
+        self.addresses = frozenset(locator.address for locator in locators)
+        for address in self.addresses:
+            self.world.internet.plug(address, self.on_packet)
         self.perform(self.node.on_locators(locators, self.world.now))
 
-    def on_packet(self, packet: Packet, now: float) -> None:
+    def on_packet(self, packet: Packet) -> None:
         if self.is_asleep:
             return
+        now = self.world.now
         if packet.data is None:
             datagram = Datagram(packet.payload, packet.source, packet.source_port, packet.destination, 2)
             self.perform(self.node.on_datagram(datagram, now))
@@ -220,7 +141,7 @@ class NodeHost:
         own = self.node.locators
         for target in found[1].locators:
             if (uplink := own.best(target.address.version)) is not None:
-                self.world.send(Packet(uplink.address, target.address, data=(self.eid, other.eid)))
+                self.world.internet.send(Packet(uplink.address, target.address, data=(self.eid, other.eid)))
                 return
 
     def perform(self, effects: Sequence[NodeEffect]) -> None:
@@ -228,8 +149,8 @@ class NodeHost:
             match effect:
                 case SendControl():
                     self.sent.append((self.world.now, effect))
-                    if effect.source is not None and self.world.where.get(effect.source) is self:
-                        self.world.send(Packet(effect.source, effect.destination, effect.payload))
+                    if effect.source in self.addresses:
+                        self.world.internet.send(Packet(effect.source, effect.destination, effect.payload))
                 case InstallMapping():
                     self.table.insert(effect.prefix, effect)
                 case RemoveMapping():
@@ -263,11 +184,12 @@ class Lab:
 
     def is_connected(self) -> bool:
         """True when, in fair weather, each one hears every other one."""
-        weather, self.world.weather = self.world.weather, Weather()
+        internet = self.world.internet
+        weather, internet.weather = internet.weather, FAIR
         start = self.world.now
         self.chat(1.0)
         self.world.run(0.5)
-        self.world.weather = weather
+        internet.weather = weather
         wanted = {(id(node), other.eid) for node in self.nodes for other in self.nodes if node is not other}
         heard = {(id(node), source) for node in self.nodes for at, source in node.received if at >= start}
         return heard == wanted
@@ -276,7 +198,7 @@ class Lab:
 def build(
     nodes: int = 2,
     seed: int = 0,
-    weather: Weather = Weather(),
+    weather: Weather = FAIR,
     hubs: Sequence[str] = (HUB,),
     probing: ProbeConfig | None = None,
     *,
@@ -314,5 +236,5 @@ def build(
         built.append(NodeHost(world, config, lisp_sec=tools))
         built[-1].attach(locator(f"198.51.100.{number}"))
     world.run(1.0)
-    world.weather = weather
+    world.internet.weather = weather
     return Lab(world, hosts, tuple(built))

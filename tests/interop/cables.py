@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from lispmob.lab import link
 from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.ping import ping
 from lispmob.lab.probe import Party
 from lispmob.lab.process import Daemon, module
 from lispmob.lab.tcp_stream import StreamResult, TcpStream
+from tests.interop import traffic
+from tests.interop.traffic import QUESTIONS
 
 PLACES: Final = {  # host, interface -> address; the router has .1 of each network
     ("hub", "eth0"): IPv4Address("198.51.100.10"),
@@ -29,8 +29,6 @@ PLACES: Final = {  # host, interface -> address; the router has .1 of each netwo
 }
 HUB, RTR, OURS, OURS_2, OTHER, THEIRS = PLACES.values()
 KEY: Final = "interop-key"
-QUESTIONS: Final = 20
-_FREEBIND: Final = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, linux/in6.h
 
 
 class Cables:
@@ -75,6 +73,10 @@ class Cables:
         metric = 100 if interface == "eth0" else 200
         lines = [f"link set {interface} up", link.address(interface, IPv4Interface(f"{own}/24"))]
         link.apply(self[host], [*lines, link.default_route(interface, gateway, metric)])
+
+    def gateway(self, host: str) -> IPv4Address:
+        """The router's address on the first cable of this host."""
+        return _gateway(self.places[host, "eth0"])
 
     def start(self, host: str, name: str, command: list[str]) -> Daemon:
         self.running[name] = made = Daemon(name, self[host], command, self.directory / f"{name}.log")
@@ -142,45 +144,21 @@ dbus: no
 
     # --- traffic ---
 
-    @contextmanager
-    def answering(self, host: str, address: str) -> Iterator[None]:
+    def answering(self, host: str, address: str) -> AbstractContextManager[None]:
         """Every UDP datagram to port 7 of this address comes back."""
-        ear = self[host].socket(_family(address), socket.SOCK_DGRAM)
-        ear.setsockopt(*_FREEBIND[ip_address(address).version], 1)  # the EID may come later
-        ear.bind((address, 7))
-        ear.settimeout(0.1)
-        is_over = threading.Event()
+        return traffic.answering(self[host], address)
 
-        def run() -> None:
-            while not is_over.is_set():
-                try:
-                    octets, sender = ear.recvfrom(2048)
-                    ear.sendto(octets, sender)
-                except OSError:
-                    continue
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
-            ear.close()
-
-    def answered(self, host: str, source: str, to: str, count: int = QUESTIONS, octets: int = 600) -> int:
+    def answered(self, host: str, source: str, to: str, count: int = QUESTIONS) -> int:
         """How many of so many questions come back, each asked once."""
-        with self[host].socket(_family(source), socket.SOCK_DGRAM) as mouth:
-            mouth.bind((source, 0))
-            mouth.settimeout(0.5)
-            found = 0
-            for number in range(count):
-                mouth.sendto(number.to_bytes(2) * (octets // 2), (to, 7))
-                try:
-                    found += mouth.recv(2048)[:2] == number.to_bytes(2)
-                except TimeoutError:
-                    continue
-            return found
+        return traffic.answered(self[host], source, to, count)
+
+    def pings(self, host: str, source: str, to: str, count: int) -> int:
+        """How many of so many echo requests are answered."""
+        return count - ping(self[host], ip_address(to), ip_address(source), count=count).lost
+
+    def sealed_peers(self, host: str) -> int:
+        """With how many peers our node seals."""
+        return sum(peer["state"] == "sealed" for peer in self.lispctl(host, "key")["peers"])
 
     def wait_until_registered(self, *eids: str, patience_s: float = 15.0) -> None:
         """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""
@@ -203,7 +181,7 @@ dbus: no
         logs = "\n".join(daemon.log_tail() for daemon in self.running.values())
         raise AssertionError(f"{to} never answered {source} within {patience_s} s\n{logs}")
 
-    def stream_through_a_loss(self, kind: str, source: str, to: str) -> StreamResult:
+    def stream_through_a_loss(self, kind: str, source: str, to: str, pace_s: float = 0.005) -> StreamResult:
         """A TCP stream from our node, whose first uplink is lost in this way and comes back."""
         own = self.places["ours", "eth0"]
         lines = {
@@ -212,7 +190,7 @@ dbus: no
             "link": "link set eth0 down",
         }
         ends = Party(self["ours"], ip_address(source)), Party(self["theirs"], ip_address(to))
-        with TcpStream(*ends, pace_s=0.005) as stream:
+        with TcpStream(*ends, pace_s=pace_s) as stream:
             time.sleep(0.4)
             link.apply(self["ours"], [lines[kind]])
             time.sleep(0.8)
@@ -222,17 +200,7 @@ dbus: no
 
     def mbit_s(self, client: str, server: str, to: str, source: str, seconds: float = 1.0) -> float:
         """What one TCP stream carries from client to server, by what the server got."""
-        listener = subprocess.Popen(
-            self[server].argv("iperf3", "-s", "-1", "-B", to), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            time.sleep(0.3)
-            line = ("iperf3", "-c", to, "-B", source, "-t", str(seconds), "-J", "--connect-timeout", "3000")
-            report = json.loads(self[client].run(*line, timeout_s=seconds + 20))
-        finally:
-            listener.kill()
-            listener.wait()
-        return float(report["end"]["sum_received"]["bits_per_second"]) / 1e6
+        return traffic.mbit_s(self[client], self[server], to, source, seconds)
 
 
 @contextmanager
@@ -247,7 +215,3 @@ def _gateway(address: IPv4Address) -> IPv4Address:
 
 def _private(address: IPv4Address) -> IPv4Address:
     return IPv4Address(int(address) & 0xFFFFFF | 10 << 24)
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET

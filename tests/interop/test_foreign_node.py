@@ -15,8 +15,9 @@ import pytest
 from lispmob.datapath import tier as tiers
 from lispmob.lab import link
 from lispmob.lab.process import Daemon, module
-from tests.interop.cables import HUB, OURS, QUESTIONS, THEIRS, Cables, cables
+from tests.interop.cables import HUB, OURS, THEIRS, Cables, cables
 from tests.interop.foreign_node import Plan
+from tests.interop.traffic import QUESTIONS
 
 pytestmark = pytest.mark.netns
 

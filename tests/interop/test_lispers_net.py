@@ -8,13 +8,11 @@ is said where our code deals with it.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
 import pytest
@@ -24,18 +22,12 @@ from lispmob.lab.nat import Mapping, Nat, NatGateway
 from lispmob.lab.ping import ping
 from lispmob.lab.process import Daemon, module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
+from tests.interop import lispers_net, traffic
+from tests.interop.lispers_net import BEARABLE_MBIT_S, KEY, NEEDS_IT, OVERLAY
 
-INSTALLED = Path(os.environ.get("LISPERS_NET", "/nonexistent"))
-PYTHON = os.environ.get("LISPERS_NET_PYTHON", "python3")
-SUFFIX = next((one for one in (".py", ".pyc", ".pyo") if (INSTALLED / f"lisp-core{one}").exists()), "")
-KEY = "interop-key"
+pytestmark = NEEDS_IT
+
 EIDS = {"ours": ip_address("10.1.0.1"), "other": ip_address("10.1.0.2")}
-
-pytestmark = [
-    pytest.mark.netns,
-    pytest.mark.skipif(not SUFFIX, reason="lispers.net is not installed: put its directory in LISPERS_NET"),
-]
-
 TOPOLOGY = Topology(
     networks=(
         AccessNetwork("rack", IPv4Network("198.51.100.0/24")),
@@ -51,55 +43,9 @@ TOPOLOGY = Topology(
 )
 SERVER, RTR = (TOPOLOGY.address(name, "eth0") for name in ("server", "rtr"))
 NATS = {  # public addresses that are public for it, too
-    "home": Nat(ip_address("203.0.113.31")),  # type: ignore[arg-type]
-    "office": Nat(ip_address("203.0.113.32"), Mapping.ADDRESS_AND_PORT_DEPENDENT),  # type: ignore[arg-type]
+    "home": Nat(IPv4Address("203.0.113.31")),
+    "office": Nat(IPv4Address("203.0.113.32"), Mapping.ADDRESS_AND_PORT_DEPENDENT),
 }
-
-_RULE = "#" + 77 * "-"
-_PARTS = ("itr", "etr", "rtr", "map-resolver", "map-server", "ddt-node")
-MAP_SERVER = f"""
-lisp rtr-list {{
-    address = {RTR}
-}}
-lisp site {{
-    site-name = both
-    authentication-key = {KEY}
-    allowed-prefix {{
-        instance-id = 0
-        eid-prefix = 10.1.0.0/16
-        accept-more-specifics = yes
-        force-proxy-reply = yes
-        force-nat-proxy-reply = yes
-    }}
-}}
-"""
-RE_ENCAPSULATOR = f"""
-lisp xtr-parameters {{
-    rloc-probing = yes
-    nat-traversal = no
-    nonce-echoing = no
-    data-plane-security = no
-    data-plane-logging = no
-    flow-logging = no
-}}
-lisp map-resolver {{
-    address = {SERVER}
-}}
-lisp map-cache {{
-    prefix {{
-        instance-id = 0
-        eid-prefix = 10.1.0.0/16
-        send-map-request = yes
-    }}
-}}
-"""
-
-
-def their_configuration(commands: str, *enabled: str) -> str:
-    switches = "".join(f"    {part} = {'yes' if part in enabled else 'no'}\n" for part in _PARTS)
-    account = "lisp user-account {\n    username = root\n    password = lab\n    super-user = yes\n}\n"
-    head = "# lispers.net lisp.config file, last changed: never\n"
-    return f"{head}{_RULE}\nlisp enable {{\n{switches}}}\n{account}{commands}{_RULE}#\n"
 
 
 def our_node(eid: object, mode: str, directory: Path) -> str:
@@ -108,7 +54,7 @@ eids: [{eid}/32]
 map-servers:
   - {{address: {SERVER}, key: {KEY}, algorithm: hmac-sha-256-128}}
 natt: {{mode: {mode}, rtrs: [{RTR}], host-name: {directory.name}}}
-routing: {{overlay-prefixes: [10.1.0.0/16], fallback: drop}}
+routing: {{overlay-prefixes: [{OVERLAY}], fallback: drop}}
 control: {{socket: {directory}/lispd.sock, group: root}}
 state-dir: {directory}
 dbus: no
@@ -120,30 +66,23 @@ class Meeting:
 
     def __init__(self, directory: Path, opened: ExitStack) -> None:
         self.directory = directory
-        self.opened = opened
-        self.running: list[Daemon] = []
+        self.running: dict[str, Daemon] = {}
         self.lab = opened.enter_context(Lab(TOPOLOGY))
-        for network, nat in NATS.items():
-            NatGateway(self.lab, network, nat)
-        self.start_theirs(
-            "server",
-            their_configuration(MAP_SERVER, "map-server", "map-resolver"),
-            ("lisp-core", "lisp-ms", "lisp-mr"),
-        )
-        self.start_theirs("rtr", their_configuration(RE_ENCAPSULATOR, "rtr"), ("lisp-core", "lisp-rtr"))
-        time.sleep(3)  # it hands its configuration out once a second
+        self.nats = {network: NatGateway(self.lab, network, nat) for network, nat in NATS.items()}
+        opened.callback(self.close)
+        lispers_net.install(directory / "server", lispers_net.map_server(IPv4Address(str(RTR))))
+        lispers_net.install(directory / "rtr", lispers_net.re_encapsulator(IPv4Address(str(SERVER))))
+        self.start_theirs("server", "lisp-ms", "lisp-mr")
+        self.start_theirs("rtr", "lisp-rtr")
 
-    def start_theirs(self, host: str, configuration: str, programs: tuple[str, ...]) -> None:
-        """Each in a copy of its own: it writes into the directory that it runs in."""
-        home = self.directory / host
-        shutil.copytree(INSTALLED, home)
-        (home / "logs").mkdir(exist_ok=True)
-        (home / "lisp.config").write_text(configuration)
-        environment = ("LISP_ADDR_SELECT=eth0", "LISP_NO_IPTABLES=1", "LISP_PCAP_THREADS=1", "LISP_WORKER_THREADS=0")
-        for program in programs:
-            command = ["env", "-C", str(home), *environment, PYTHON, "-O", program + SUFFIX]
-            self._start(f"their-{program}-{host}", host, [*command, "-8080"] if program == "lisp-core" else command)
-            time.sleep(1)
+    def start_theirs(self, host: str, *programs: str) -> None:
+        lispers_net.start(
+            lambda program, line: self._start(f"{program}-{host}", host, line), self.directory / host, *programs
+        )
+
+    def stop_theirs(self, host: str) -> None:
+        for name in [name for name in self.running if name.startswith("lisp-") and name.endswith(host)][::-1]:
+            self.running.pop(name).stop()
 
     def start_ours(self, host: str, mode: str) -> None:
         directory = self.directory / host
@@ -157,13 +96,15 @@ class Meeting:
         """True as soon as three pings in a row are answered."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            for daemon in self.running:
-                daemon.check()
+            self.check()
             with contextlib.suppress(OSError):  # the EID is no address of the host yet
                 if ping(self.lab[host], EIDS[other], EIDS[host], count=3).lost == 0:
                     return True
             time.sleep(0.3)
         return False
+
+    def reach_each_other(self, patience_s: float = 60.0) -> bool:
+        return self.reaches("ours", "other", patience_s) and self.reaches("other", "ours", patience_s)
 
     def speaks_lispers(self, host: str, patience_s: float = 40.0) -> bool:
         """True as soon as it is registered in this dialect: the RTR remembers for minutes who was not there."""
@@ -177,25 +118,54 @@ class Meeting:
             time.sleep(0.3)
         return False
 
+    def check(self) -> None:
+        for program in self.running.values():
+            program.check()
+
+    def close(self) -> None:
+        for program in reversed(self.running.values()):
+            program.stop()
+
     def _start(self, name: str, host: str, command: list[str]) -> None:
-        self.running.append(Daemon(name, self.lab[host], command, self.directory / f"{name}.log"))
-        self.opened.callback(self.running[-1].stop)
+        self.running[name] = Daemon(name, self.lab[host], command, self.directory / f"{name}.log")
 
 
 @pytest.fixture
 def meeting(tmp_path: Path) -> Iterator[Meeting]:
     with ExitStack() as opened:
-        yield Meeting(tmp_path, opened)
+        made = Meeting(tmp_path, opened)
+        made.start_ours("ours", "lispers-net")
+        made.start_ours("other", "auto")
+        assert made.speaks_lispers("ours")
+        assert made.speaks_lispers("other")
+        assert made.reach_each_other()
+        yield made
 
 
-def test_two_nodes_behind_nats_reach_each_other_through_their_rtr(meeting: Meeting) -> None:
-    meeting.start_ours("ours", "lispers-net")
-    meeting.start_ours("other", "auto")
-    assert meeting.speaks_lispers("ours")
-    assert meeting.speaks_lispers("other")
-
-    assert meeting.reaches("ours", "other")
-    assert meeting.reaches("other", "ours")
+def test_two_nodes_behind_nats_talk_through_their_rtr_and_stay_reachable(meeting: Meeting) -> None:
+    ours, other = meeting.lab["ours"], meeting.lab["other"]
+    own, theirs = (str(EIDS[host]) for host in ("ours", "other"))
+    with traffic.answering(ours, own), traffic.answering(other, theirs):
+        assert traffic.answered(ours, own, theirs) == traffic.QUESTIONS
+        assert traffic.answered(other, theirs, own) == traffic.QUESTIONS
+    assert traffic.mbit_s(ours, other, theirs, own, 2) > BEARABLE_MBIT_S
+    assert traffic.mbit_s(other, ours, own, theirs, 2) > BEARABLE_MBIT_S
 
     time.sleep(25)  # two rounds of its RLOC-probes: it gives up who does not answer them in the data plane
     assert meeting.reaches("ours", "other", patience_s=10.0)
+
+
+def test_two_nodes_behind_nats_reach_each_other_after_what_happens_to_nats_and_servers(meeting: Meeting) -> None:
+    meeting.nats["home"].reboot()
+    assert meeting.reach_each_other()
+
+    meeting.nats["home"].renumber(IPv4Address("203.0.113.41"))
+    assert meeting.reach_each_other()
+
+    meeting.stop_theirs("server")
+    meeting.start_theirs("server", "lisp-ms", "lisp-mr")
+    assert meeting.reach_each_other()
+
+    meeting.stop_theirs("rtr")
+    meeting.start_theirs("rtr", "lisp-rtr")
+    assert meeting.reach_each_other(90.0)

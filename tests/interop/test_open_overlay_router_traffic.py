@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.cables import QUESTIONS, Cables, cables
+from tests.interop.cables import Cables, cables
 from tests.interop.open_overlay_router import NEEDS_IT, OOR, THEIR_MAP_SERVER, their_node
+from tests.interop.traffic import QUESTIONS
 
 pytestmark = NEEDS_IT
 

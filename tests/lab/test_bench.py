@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath import sealing, static_pair
+from lispmob.datapath import sealing
+from lispmob.datapath.bench import static_pair
 from lispmob.lab.bench import charts, sanity
 from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import GOALS, LIMITS, Results, lines

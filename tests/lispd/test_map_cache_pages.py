@@ -7,7 +7,8 @@ from itertools import count
 from typing import Any, cast
 
 from lispmob.control.node_config import NodeConfig
-from lispmob.lispd.views.map_cache_pages import SHOWN_AT_ONCE, pages
+from lispmob.lispd.views.in_order import ENTRIES_AT_ONCE, LOCATORS_AT_ONCE
+from lispmob.lispd.views.map_cache_pages import pages
 from lispmob.node.node import Node
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, Locator
@@ -49,19 +50,45 @@ def test_a_large_map_cache_is_shown_once_and_in_small_pages() -> None:
     found = all_of(daemon)
 
     assert sum(map(len, found)) == len(daemon.node.map_cache)
-    assert max(map(len, found)) <= SHOWN_AT_ONCE
+    assert max(map(len, found)) <= ENTRIES_AT_ONCE
 
 
 def test_what_is_removed_meanwhile_is_not_shown() -> None:
     daemon = Daemon()
-    daemon.add("10.1.0.0/16", "10.2.0.0/16")
+    prefixes = [f"10.{number}.0.0/16" for number in range(2 * ENTRIES_AT_ONCE)]
+    daemon.add(*prefixes)
     making = pages(cast(Any, daemon))
     next(making)
 
-    daemon.node.on_mapping_deleted(EidPrefix.parse("10.2.0.0/16"), 1.0)
+    daemon.node.on_mapping_deleted(EidPrefix.parse(prefixes[-2]), 1.0)
+    rest = [entry.prefix for page in making for entry in page]
 
-    assert [entry.prefix for page in making for entry in page] == ["10.1.0.0/16"]
+    assert rest == [*prefixes[ENTRIES_AT_ONCE:-2], prefixes[-1]]
 
 
 def test_an_empty_map_cache_has_no_entries() -> None:
     assert [entry for page in all_of(Daemon()) for entry in page] == []
+
+
+def test_mappings_with_many_locators_come_few_at_a_time() -> None:
+    daemon = Daemon()
+    rlocs = tuple(Locator(ip_address("192.0.2.0") + number, 1, 100) for number in range(1, 33))
+    for number in range(200):
+        daemon.node.on_mapping_added(EidPrefix.parse(f"10.0.{number}.0/24"), rlocs, Action.DROP, 0.0)
+
+    found = all_of(daemon)
+
+    assert sum(map(len, found)) == 200
+    assert max(sum(len(entry.locators) for entry in page) for page in found) < LOCATORS_AT_ONCE + 32
+
+
+def test_what_is_replaced_while_it_is_shown_is_shown_once() -> None:
+    daemon = Daemon()
+    prefixes = [f"10.{number}.0.0/16" for number in range(2 * ENTRIES_AT_ONCE)]
+    daemon.add(*prefixes)
+    shown = []
+    for page in pages(cast(Any, daemon)):
+        shown += [entry.prefix for entry in page]
+        daemon.add(*prefixes)  # each is another entry now
+
+    assert shown == prefixes

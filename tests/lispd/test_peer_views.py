@@ -13,7 +13,8 @@ from lispmob.control.names import KnownName
 from lispmob.control.node_config import NodeConfig
 from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.iface_monitor.snapshot import Uplink
-from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, SHOWN_AT_ONCE, PeerViews
+from lispmob.lispd.views.in_order import ENTRIES_AT_ONCE
+from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, PeerViews
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import EidPrefix
 from tests.lispd.test_map_cache_pages import Daemon
@@ -44,6 +45,7 @@ class Shown(Daemon):
         super().__init__()
         self.engine = Engine()
         self.uplinks = (cast(Uplink, SimpleNamespace(ifindex=3, name="wlan0")),)
+        self.file = SimpleNamespace(log=SimpleNamespace(record=False))
         self.names_wanted = 0
         self.views = PeerViews()
         self.views._parts = cast(Any, self)
@@ -110,7 +112,7 @@ def test_very_many_peers_come_in_small_pages_and_few_of_their_names_are_asked_fo
     pages = list(found.pages)
 
     assert sum(map(len, pages)) == 3000
-    assert max(map(len, pages)) <= SHOWN_AT_ONCE
+    assert max(map(len, pages)) <= ENTRIES_AT_ONCE
     assert found.rest == {"names_asked": NAMES_AT_ONCE}
 
 

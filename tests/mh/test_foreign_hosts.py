@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.mh.kernel.kernel import KernelRouter, KernelState
 from lispmob.mh.plan import FULL_PRIORITY, ROOM
-from lispmob.netlink.request import REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.connection import ask, open_netlink
+from lispmob.netlink.message import RTM_GETROUTE, attributes, put
 from lispmob.problems.problem import Problem
 from lispmob.wire.address import EidPrefix
 from tests.mh.test_kernel_router import make_tun, run
@@ -58,7 +59,7 @@ HOSTS: Final = {
 
 @dataclass(frozen=True)
 class Theirs:
-    """A rule of somebody else's: what `ip rule add` takes, and the same for our own reckoning."""
+    """Another program's rule: what `ip rule add` takes, and the same for our own reckoning."""
 
     priority: int
     selector: str = ""
@@ -100,7 +101,7 @@ def answer(packet: Packet, family: int) -> Found:
         header = struct.pack("=BBBBBBBBI", number, length, length if packet.source else 0, 0, 0, 0, 0, 0, flags)
         try:
             with open_netlink(0) as kernel:
-                found.append(next(ask(kernel, 26, REQUEST, header, wanted)))
+                found.append(next(ask(kernel, RTM_GETROUTE, 0, header, wanted)))
         except OSError:
             return Found(0, None, 0)
     kind = found[0][7]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -14,6 +16,7 @@ import pytest
 
 from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.mh.chain_text import TRIALS, ChainText, chain_text
+from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain import MarkChain
 from lispmob.mh.kernel.nat_chain import NatChain
 from lispmob.mh.kernel.packet_filter import Nftables
@@ -21,7 +24,7 @@ from lispmob.mh.nft_text import LACKS, rule, script
 from lispmob.mh.policy import Policy, Rule, Via
 from lispmob.mh.selector import Span
 from tests.mh.lane_host import PEER, LaneHost
-from tests.mh.steered import ALL, CABLE, WIFI, Steered, send_as, via
+from tests.mh.steered import ALL, CABLE, WIFI, Steered, send_as, sender, via
 from tests.mh.test_chain_text import QUEUES
 
 CALLS = via("calls", "cable0", protocols=(17,), destination_ports=(Span(5000, 5999), Span(80, 80)))
@@ -108,6 +111,42 @@ def test_nft_steers_by_port_user_and_dscp_and_says_that_replies_are_left_out(by_
     assert "nft does not take the extension bpf" in by_nft.problems[0].cause
     if family == 4:
         assert send_as(by_nft.host, 34, 0) == 3
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(cgroups.root() is None, reason="no unified control group hierarchy")
+@pytest.mark.parametrize("family", [4, 6])
+def test_nft_steers_by_the_program_that_sends(by_nft: Steered, family: int) -> None:
+    base = cgroups.root()
+    assert base is not None
+    app, other = (
+        f"user.slice/app-{name}-{os.getpid()}.scope" for name in ("gnome-org.mozilla.lmfirefox", "org.example.lmother")
+    )
+    rules = (via("browser", "wwan0", app="lmfirefox"), via("rest", "cable0"))
+    groups = [base / path for path in (app, other)]
+    try:
+        for group in groups:
+            group.mkdir(parents=True)
+        by_nft.apply(*rules)
+
+        lanes = {path: lane_from_group(by_nft.host, base / path, PEER[family]) for path in (app, other)}
+    finally:
+        for group in groups:
+            group.rmdir()
+        with contextlib.suppress(OSError):
+            groups[0].parent.rmdir()
+
+    assert lanes == {app: 4, other: 2}
+    assert "cgroup" not in " ".join(problem.cause for problem in by_nft.problems)
+
+
+def lane_from_group(host: LaneHost, group: Path, peer: str) -> int | None:
+    """The lane of a packet that a process in this control group sends."""
+    token = os.urandom(8).hex()
+    into = f'echo $$ > {group}/cgroup.procs; exec "$@"'
+    inside = ["nsenter", f"--net=/run/netns/{host.namespace.name}"]
+    subprocess.run([*inside, "sh", "-ec", into, "sh", *sender(peer, token)], check=True, timeout=10)
+    return host.find(token.encode())
 
 
 @pytest.mark.netns

@@ -125,7 +125,7 @@ def test_every_step_of_a_decision_is_told() -> None:
     decision = Policy((BACKUP, VIDEO)).compile(ALL).evaluate(CALL)
 
     assert decision.steps == (
-        "the packet has no mark of ours",
+        "the packet has none of our marks",
         "rule 'backup' does not match: the flow is of user None",
         "rule 'video' matches",
         "mark 0x2 names cable0 (ifindex 2)",

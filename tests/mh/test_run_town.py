@@ -175,7 +175,7 @@ def test_an_ordinary_user_needs_the_group_and_no_more(here: Town) -> None:
 
     assert member["lte0"] >= COUNT > COUNT / 2 > member["wlan0"]
     assert refused.returncode == 1
-    assert "only root and the members of the group root may do this" in refused.stderr
+    assert "only root may do this (control.group is root" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from lispmob.wire.lcaf_types import NatTraversal
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_request import EidRecord, MapRequest
-from tests.natt.nat_box import ip
+from tests.internet.network import ip
 from tests.natt.world import EID, KEY, MAP_SERVER, RTR, XTR_ID
 
 INSIDE, OUTSIDE, STRANGER = ip("192.168.1.2"), ip("203.0.113.200"), ip("203.0.113.66")

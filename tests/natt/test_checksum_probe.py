@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lispmob.natt.checksum_probe import ANSWER_S, TRIES, ChecksumProbe
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.map_reply import MapReply
-from tests.natt.nat_box import NatBox, World, ip
+from tests.internet.nat import NatBox
+from tests.internet.network import World, ip
 from tests.natt.test_every_nat import behind
 from tests.natt.world import RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 

@@ -8,7 +8,8 @@ import pytest
 
 from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.wire.record import Locator
-from tests.natt.nat_box import NatBox, World
+from tests.internet.nat import NatBox
+from tests.internet.network import World
 from tests.natt.test_every_nat import second_node, talks
 from tests.natt.world import EID, MapServerHost, NodeHost, RtrHost, locator
 

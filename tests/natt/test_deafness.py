@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.natt.nat_box import NatBox, World
+from dataclasses import replace
+
+import pytest
+
+from lispmob.protocol.locator_set import further_name
+from tests.internet.nat import NatBox
+from tests.internet.network import World
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 
@@ -87,3 +93,28 @@ def test_a_dead_rtr_is_left_as_before() -> None:
     assert "rtr-failed" in node.kinds()
     assert "rtr-deaf" not in node.kinds()
     assert node.traversal.machines[0].rtrs == (RTR2,)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_an_rtr_that_keeps_to_the_former_place_gets_the_present_one_by_another_name(times: int) -> None:
+    world, hosts, node, peer = talking((RTR,))
+    hosts[RTR].is_stubborn = True
+
+    for number in range(times):
+        node.attach((locator(), NatBox(world, f"203.0.113.{210 + number}")))
+        talk(world, node, peer, 12.0)
+        heard = len(node.received)
+        talk(world, node, peer, 60.0)  # between two verdicts, and past the end of old news
+
+        assert len(node.received) > heard + 500
+    assert node.kinds().count("rtr-deaf") == times
+    assert node.kinds().count("rtr-heard") == times
+
+
+def test_the_names_of_an_uplink_are_all_different_and_nobodys_address() -> None:
+    uplinks = [locator(), replace(locator(), ifindex=3), replace(locator("2001:db8::2"), ifindex=3)]
+    names = [further_name(uplink, number) for uplink in uplinks for number in range(1, 200)]
+
+    assert len(set(names)) == len(names)
+    assert all(name.is_link_local for name in names)
+    assert not {uplink.address for uplink in uplinks} & set(names)

@@ -11,7 +11,8 @@ from lispmob.hub.rtr.relayed import RtrPeer
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.protocol.locator_set import EidRank
 from lispmob.wire.address import EidPrefix
-from tests.natt.nat_box import Kind, NatBox, World, ip
+from tests.internet.nat import Kind, NatBox
+from tests.internet.network import Weather, World, ip
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 ROUND_TRIP_S = 0.02  # between any two hosts on the Internet
@@ -22,7 +23,7 @@ OTHER_XTR = bytes(reversed(range(16)))
 def behind(
     seed: int = 0, loss: float = 0.0, delay_s: tuple[float, float] = (0.01, 0.01), **options: object
 ) -> tuple[World, MapServerHost, RtrHost, NatBox, NodeHost]:
-    world = World(seed, delay_s, loss)
+    world = World(seed, Weather(loss=loss, delay_s=delay_s))
     server, rtr = MapServerHost(world), RtrHost(world)
     nat = NatBox(world, "203.0.113.200", **options)  # type: ignore[arg-type]
     node = NodeHost(world)
@@ -197,10 +198,10 @@ def test_an_rtr_that_answers_late_once_and_dies_then_is_replaced_within_three_se
     node = NodeHost(world)
     node.attach((locator(), NatBox(world, "203.0.113.200")))
     world.run(1.0)
-    usual, world.delay_s = world.delay_s, (late_s / 4, late_s / 4)
+    usual, world.internet.weather = world.internet.weather, Weather(delay_s=(late_s / 4, late_s / 4))
     node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
     world.run(1.0)
-    world.delay_s = usual
+    world.internet.weather = usual
     world.run(5.0)
     assert node.traversal.machines[0].rtrs == (RTR,)
 
@@ -311,7 +312,7 @@ def test_loss_and_reordering_delay_a_node_but_do_not_strand_it(seed: int) -> Non
     world, _, _, _, node = behind(seed, loss=0.3, delay_s=(0.005, 0.2), timeout_s=30.0)
 
     world.run(60.0)
-    world.loss = 0.0
+    world.internet.weather = Weather(delay_s=world.internet.weather.delay_s)
     world.run(60.0)
 
     assert node.state == "relayed"

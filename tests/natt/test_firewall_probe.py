@@ -10,7 +10,8 @@ from lispmob.natt.firewall_probe import FirewallProbe, Way, WayFound
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
-from tests.natt.nat_box import NatBox, Packet, Segment, World
+from tests.internet.nat import NatBox
+from tests.internet.network import Packet, Segment, Weather, World
 from tests.natt.test_lifetime_probe import SPARE_PORT, Server
 from tests.natt.world import EID, MAP_SERVER, RTR, MapServerHost, NodeHost, RtrHost, locator
 
@@ -42,12 +43,12 @@ class Prober:
         for effect in effects:
             if isinstance(effect, SendControl):
                 self.segment.send(
-                    Packet(self.here.address, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                    Packet(self.here.address, effect.destination, effect.payload, CONTROL_PORT, effect.port)
                 )
 
 
 def verdict(*, firewall: bool, resolves: bool = True, loss: float = 0.0, seed: int = 0) -> Way:
-    world = World(seed, loss=loss)
+    world = World(seed, Weather(loss=loss))
     Server(world, resolves=resolves)
     segment: Segment = NatBox(world, "192.0.2.1", translates=False) if firewall else world.internet
     prober = Prober(world, segment)

@@ -14,14 +14,15 @@ from lispmob.hub.map_server.site import Site
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import SHORTEST_S, Lifetime
-from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe, Phase, ProbeEffect
+from lispmob.natt.lifetime_probe import LOST_LIMIT, LifetimeMeasured, LifetimeProbe, Phase, ProbeEffect
 from lispmob.natt.question import SendFromSparePort
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import MappingRecord
-from tests.natt.nat_box import Kind, NatBox, Packet, World, ip
+from tests.internet.nat import Kind, NatBox
+from tests.internet.network import Packet, World, ip
 from tests.natt.world import EID, KEY, MAP_SERVER, locator
 
 SPARE_PORT = 50321
@@ -45,7 +46,7 @@ class Server:
         for effect in effects:
             if isinstance(effect, SendControl):
                 self.world.internet.send(
-                    Packet(MAP_SERVER, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                    Packet(MAP_SERVER, effect.destination, effect.payload, CONTROL_PORT, effect.port)
                 )
 
 
@@ -80,7 +81,7 @@ class Prober:
             self.trials += isinstance(effect, LifetimeMeasured)
             if isinstance(effect, SendControl | SendFromSparePort):
                 port = SPARE_PORT if isinstance(effect, SendFromSparePort) else CONTROL_PORT
-                self.nat.send(Packet(self.here.address, port, effect.destination, effect.port, effect.payload))
+                self.nat.send(Packet(self.here.address, effect.destination, effect.payload, port, effect.port))
 
 
 def measured(timeout_s: float, **options: object) -> Lifetime:
@@ -162,3 +163,17 @@ def test_the_place_outside_has_to_be_the_one_that_the_uplink_is_seen_at() -> Non
     world.run(4.0)
 
     assert prober.probe.phase.value == "resting"
+
+
+def test_a_server_that_answers_nothing_is_asked_in_five_trials_and_no_more() -> None:
+    world = World()
+    Server(world, resolves=False)
+    prober = Prober(world, NatBox(world, "203.0.113.200"))
+    trials, before = 0, prober.probe.phase
+    for _ in range(3600):
+        world.run(0.5)
+        trials += before is not Phase.RESTING and prober.probe.phase is Phase.RESTING
+        before = prober.probe.phase
+
+    assert trials == LOST_LIMIT
+    assert prober.probe.wake_at() is None

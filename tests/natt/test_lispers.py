@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from lispmob.natt.arrival import DataControl
 from lispmob.natt.dialect import Dialect
-from lispmob.natt.effect import SendFromDataPort
-from lispmob.wire.address import DistinguishedName
+from lispmob.natt.effect import NattEffect, SendFromDataPort
+from lispmob.protocol.effect import Count
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import DATA_HEADER_OCTETS, DataHeader
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.info import InfoRequest
 from lispmob.wire.lcaf_types import AfiList
+from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.named_locator import is_rtr, partial
-from tests.natt.nat_box import Kind, NatBox, World, ip
+from tests.internet.nat import Kind, NatBox
+from tests.internet.network import World, ip
 from tests.natt.world import RTR, MapServerHost, NodeHost, RtrHost, locator
 
 NAT = "203.0.113.200"
@@ -161,3 +166,28 @@ def test_without_a_named_rtr_the_dialect_that_proves_nothing_is_not_asked_for_fi
 
     assert server.asked <= 1
     assert not any(isinstance(one, SendFromDataPort) for _, one in node.sent)
+
+
+def probe_in_data(node: NodeHost, outer_source: IpAddress, inner_port: int) -> list[NattEffect] | None:
+    own = locator().address
+    probe = MapRequest(9, None, (outer_source,), (EidRecord.of(node.eid),), is_probe=True).encode()
+    return node.traversal.on_data_control(
+        DataControl(probe, outer_source, inner_port, ip(NAT), CONTROL_PORT, outer_source, DATA_PORT, own, 2), 2.0
+    )
+
+
+@pytest.mark.parametrize("inner_port", [DATA_PORT, CONTROL_PORT, 61_000])
+def test_a_probe_of_the_rtr_is_left_to_the_node_whatever_port_it_names_inside(inner_port: int) -> None:
+    *_, node = lispers_world()
+
+    assert probe_in_data(node, RTR, inner_port) is None
+
+
+@pytest.mark.parametrize("inner_port", [DATA_PORT, CONTROL_PORT, 61_000])
+def test_a_probe_in_data_from_a_stranger_is_refused_whatever_port_it_names_inside(inner_port: int) -> None:
+    *_, node = lispers_world()
+
+    effects = probe_in_data(node, ip("203.0.113.77"), inner_port)
+
+    assert effects is not None
+    assert Count("data_inner") in effects

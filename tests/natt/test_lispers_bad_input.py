@@ -23,7 +23,7 @@ from lispmob.wire.data_header import DATA_HEADER_OCTETS
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.lcaf_types import AfiList, NatTraversal
 from lispmob.wire.map_request import EidRecord, MapRequest
-from tests.natt.nat_box import ip
+from tests.internet.network import ip
 from tests.natt.world import EID, KEY, MAP_SERVER, RTR, RTR2
 
 INSIDE, OUTSIDE, STRANGER = ip("192.168.1.2"), ip("203.0.113.200"), ip("203.0.113.66")

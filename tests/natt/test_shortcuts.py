@@ -13,7 +13,8 @@ from lispmob.wire.address import EidPrefix
 from lispmob.wire.ip_udp import build_ip_udp, parse_ip_udp
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
-from tests.natt.nat_box import Kind, NatBox, Packet, World, ip
+from tests.internet.nat import Kind, NatBox
+from tests.internet.network import Packet, Weather, World, ip
 from tests.natt.world import EID, PEER, RTR, MapServerHost, NodeHost, RtrHost, locator
 
 OTHER_XTR = bytes(reversed(range(16)))
@@ -207,7 +208,7 @@ def test_a_peer_that_takes_probes_and_no_data_is_talked_to_through_the_rtr() -> 
 
 
 def test_answers_that_take_their_time_are_no_reason_to_give_up() -> None:
-    world = World(delay_s=(0.08, 0.08))
+    world = World(weather=Weather(delay_s=(0.08, 0.08)))
     MapServerHost(world)
     rtr, nat = RtrHost(world), NatBox(world, str(NAT))
     node = NodeHost(world, direct=True)
@@ -267,7 +268,7 @@ def test_an_answer_from_elsewhere_or_for_somebody_else_proves_nothing() -> None:
 
         reply = build_ip_udp(IN_THE_OPEN, 4342, own, 4341, _reply(nonce, EID if spoil == "eid" else PEER))
         source = STRANGER if spoil == "source" else IN_THE_OPEN
-        answer = Packet(source, 4000 if spoil == "port" else 4341, INSIDE, 4341, probe.payload[:8] + reply)
+        answer = Packet(source, INSIDE, probe.payload[:8] + reply, 4000 if spoil == "port" else 4341, 4341)
         node.on_packet(0, answer)
 
         assert node.ways == {}, spoil

@@ -16,7 +16,7 @@ from lispmob.protocol.effect import Count, SendControl
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.info import InfoReply
-from tests.natt.nat_box import ip
+from tests.internet.network import ip
 from tests.natt.world import EID, KEY, MAP_SERVER, RTR
 
 OWN4, OWN6, TRANSLATED = ip("192.0.2.7"), ip("2001:db8:a::7"), ip("203.0.113.64")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lispmob.wire.ip_udp import build_ip_udp
-from tests.natt.nat_box import NatBox, World, ip
+from tests.internet.nat import NatBox
+from tests.internet.network import World, ip
 from tests.natt.world import EID, PEER, RTR, MapServerHost, NodeHost, RtrHost, locator
 from tests.wire.pcap import write_pcap
 

@@ -6,7 +6,8 @@ import pytest
 
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.info import InfoRequest
-from tests.natt.nat_box import NatBox, World
+from tests.internet.nat import NatBox
+from tests.internet.network import World
 from tests.natt.world import OOR_KEY, RTR, FragileMapServerHost, MapServerHost, NodeHost, RtrHost, locator
 
 PRIVATE = ["10.0.1.2", "172.16.4.1", "192.168.1.2", "100.64.0.9"]

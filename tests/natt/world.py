@@ -47,7 +47,7 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import MappingRecord
-from tests.natt.nat_box import Packet, Segment, World, ip
+from tests.internet.network import Packet, Segment, World, ip
 
 KEY = Key(b"a secret", algorithm=Algorithm.HMAC_SHA_256_128)
 OOR_KEY = Key(b"a secret", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)  # the only kind that it knows
@@ -100,7 +100,7 @@ class MapServerHost:
             if isinstance(effect, SendControl):
                 # Where it came from: 4342, but for nodes behind NATs.
                 port = packet.source_port if kind == MessageType.MAP_REGISTER else effect.port
-                self.world.internet.send(Packet(MAP_SERVER, CONTROL_PORT, effect.destination, port, effect.payload))
+                self.world.internet.send(Packet(MAP_SERVER, effect.destination, effect.payload, CONTROL_PORT, port))
 
     def record(self, prefix: EidPrefix = EID) -> MappingRecord | None:
         found = self.map_server.registrations.get(prefix)
@@ -149,6 +149,8 @@ class RtrHost:
         self.world, self.address, self.key = world, address, key
         self.is_up = True
         self.is_deaf = False  # it goes on registering nodes, and passes no data on
+        self.is_stubborn = False  # as Open Overlay Router's: what it knows by a private address keeps its place outside
+        self.places: dict[IpAddress, tuple[IpAddress, int]] = {}  # the first place of each private address
         self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
         self.restart()
         world.hosts.append(self)
@@ -174,6 +176,7 @@ class RtrHost:
         arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
         message = decode_control(packet.payload)
         if isinstance(message, EncapsulatedControl) and message.to_rtr:
+            self.places.setdefault(message.source, (packet.source, packet.source_port))
             self._perform(self.rtr.on_encapsulated_control(arrival, message, self.world.now))
         elif isinstance(message, MapRequest):
             self._perform(self.rtr.on_probe(arrival, self.world.now))
@@ -203,17 +206,18 @@ class RtrHost:
         target = self.rtr.entries.lookup(udp.destination)
         if target is not None and (usable := target[1].usable()):
             one = usable[0]
-            self.world.internet.send(Packet(one.rtr, one.source_port, one.address, one.port, packet.payload))
+            address, port = self.places[one.rloc] if self.is_stubborn else (one.address, one.port)
+            self.world.internet.send(Packet(one.rtr, address, packet.payload, one.source_port, port))
         elif (public := self.public.get(udp.destination)) is not None:
-            self.world.internet.send(Packet(self.address, 40000, public, DATA_PORT, packet.payload))
+            self.world.internet.send(Packet(self.address, public, packet.payload, 40000, DATA_PORT))
 
     def _perform(self, effects: Iterable[RtrPlaneEffect]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
-                packet = Packet(self.address, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                packet = Packet(self.address, effect.destination, effect.payload, CONTROL_PORT, effect.port)
                 self.world.internet.send(packet)
             elif isinstance(effect, SendFromRelayPort):
-                packet = Packet(effect.source, DATA_PORT, effect.destination, effect.port, effect.payload)
+                packet = Packet(effect.source, effect.destination, effect.payload, DATA_PORT, effect.port)
                 self.world.internet.send(packet)
 
 
@@ -394,7 +398,7 @@ class NodeHost:
         places = [place for place in self.where if place[0] == source and ifindex in (0, place[1])]
         if source is not None and places and places[0] not in self.dead:
             segment = self.where[places[0]]
-            segment.send(Packet(source, port, destination, dport, payload, has_checksum))
+            segment.send(Packet(source, destination, payload, port, dport, has_checksum))
 
     @property
     def passes_zero(self) -> bool:

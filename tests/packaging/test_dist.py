@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_the_wheel_serves_every_python_from_3_11_on(built: Path) -> None:
     (wheel,) = built.glob("lispmob-*.whl")
 
     assert "-cp311-abi3-linux" in wheel.name
+
+
+def test_the_wheel_holds_no_laboratory_and_the_source_distribution_does(built: Path) -> None:
+    (wheel,), (source,) = built.glob("lispmob-*.whl"), built.glob("lispmob-*.tar.gz")
+
+    installed = zipfile.ZipFile(wheel).namelist()
+
+    assert [name for name in installed if name.startswith("lispmob/lab/") or "/bench/" in name] == []
+    assert "/lispmob/lab/demo/__main__.py" in run("tar", "-tf", str(source))
 
 
 @pytest.mark.parametrize("pattern", ["lispmob-*.whl", "lispmob-*.tar.gz"])

@@ -73,13 +73,13 @@ def eventful() -> RecordedHost:
     """A node that has met with everything: moves, loss, a dead peer, sleep, a reload, mappings by hand."""
     lab, mover = town()
     lab.chat(3.0)
-    lab.world.weather = FOUL
+    lab.world.internet.weather = FOUL
     mover.attach(locator("203.0.113.7", ifindex=3), locator("2001:db8::7", ifindex=3))
     lab.chat(10.0)
     mover.perform(
         mover.node.on_mapping_added(EidPrefix.parse("10.9.0.0/16"), (Locator(ip("192.0.2.9")),), 0, lab.world.now)
     )
-    lab.world.dead.add(ip("198.51.100.2"))
+    lab.world.internet.dead.add(ip("198.51.100.2"))
     mover.perform(mover.node.on_unanswered(ip("198.51.100.2"), True, lab.world.now))
     lab.chat(10.0)
     mover.perform(mover.node.on_config(mover.config, lab.world.now))

@@ -290,7 +290,7 @@ def test_it_imports_nothing_that_makes_it_late() -> None:
     code = "import sys, lispmob.tools.lig; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
 
-    heavy = {"asyncio", "yaml", "logging", "subprocess", "lispmob.config.node", "lispmob.api.schema"}
+    heavy = {"asyncio", "yaml", "logging", "subprocess", "inspect", "ast", "lispmob.config.node", "lispmob.api.schema"}
     assert heavy & set(done.stdout.split()) == set()
 
 

@@ -213,6 +213,7 @@ notifications: st.SearchStrategy[MapNotify | MapNotifyAck] = st.builds(
     nonce=nonces,
     records=record_sets,
     rtr_authentication=st.none() | rtr_authentications,
+    keeps_keys=flags,
 )
 signatures = st.builds(Signature, uint(32), uint(32), uint(32), uint(16), uint(8), digests)
 referral_records = st.builds(

@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from lispmob.api.sealing.schema import Seal
+
 Way: TypeAlias = Literal["direct", "rtr", "past-rtr", "none"]
 """How packets go: to the peer's locator; through an RTR, ours or the peer's; past our RTR; nowhere at the moment."""
 
@@ -40,6 +42,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     packets_out: int | None = None
     mtu_bytes: int | None = None
     is_genuine: bool = False
+    seal: Seal | None = None  # how packets to it leave; None: none leave for it
 
 
 class Peers(msgspec.Struct, frozen=True, kw_only=True):

@@ -122,6 +122,15 @@ class PathMtus:
             known.mtu.on_refused(mtu_bytes)
             self._settle(way)
 
+    def on_report(self, way: Way, probe: SizeProbe, mtu_bytes: int, source: str, now: float) -> list[MtuEffect]:
+        """Packets are too big: says "icmp" about a packet of ours, "unproven" ICMP, or the "interface" that refused."""
+        if source == "unproven":
+            return self.on_claim(way, probe, now)
+        if source == "icmp":
+            return self.on_too_big(way, probe, mtu_bytes, now)
+        self.on_refused(way, probe, mtu_bytes)
+        return []
+
     def is_answer(self, payload: bytes) -> bool:
         """True for a Map-Reply with a nonce of ours, which is all that has to be looked at."""
         return len(payload) >= 12 and payload[0] >> 4 == MessageType.MAP_REPLY and _nonce(payload) in self._asked

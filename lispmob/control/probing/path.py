@@ -107,7 +107,8 @@ class Path:
         self.why = "new"
         self.answered_at: float | None = None
         self.proof: int | None = None  # the nonce of the last probe that was answered: few but the peer know it
-        self.proven_by: IpAddress | None = None  # who has repeated it since
+        self.proven_by: IpAddress | None = None  # which stranger has repeated it since
+        self.proven_at: dict[IpAddress, float] = {}  # when each sender first repeated it
         self.wake_at = first_at
         self.last_heard: float | None = None
         self.can_echo = False

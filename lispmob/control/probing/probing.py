@@ -37,6 +37,7 @@ PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long 
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
 ASK_BACK_S: Final = 2.0  # ours: how often a peer's probes make us ask by a pair out of turn
+PROVEN_S: Final = 3.0  # ours: as long as data is taken from whoever repeats the nonce of a probe (mappings.py)
 NONCE_MASK: Final = 0xFFFFFF  # RFC 9300, 5.3: 24 bits in data
 PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
 
@@ -59,6 +60,7 @@ class Prober:
         self._own = LocatorSet()
         self._targets: dict[IpAddress, EidPrefix] = {}
         self._paths: dict[Pair, Path] = {}
+        self._proofs: dict[int | None, Path] = {}  # by the nonce of the last probe that was answered
         self._agenda: Agenda[Path] = Agenda()
         self._calm: Agenda[IpAddress] = Agenda()
         self._asked = Outstanding()
@@ -140,17 +142,25 @@ class Prober:
             return []
         was_down = path.is_down
         path.can_echo = reply.has_echo_nonce
+        self._proofs.pop(path.proof, None)
         path.proof, path.proven_by = reply.nonce, None
+        path.proven_at.clear()
+        self._proofs[reply.nonce] = path
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
         return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
 
-    def proven(self, nonce: int, sender: IpAddress) -> IpAddress | None:
-        """The locator that was sent this nonce in the last probe that it answered. It counts for the first sender."""
-        path = next((path for path in self._paths.values() if path.proof == nonce), None)
-        if path is None or path.proven_by not in (None, sender):
+    def proven(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None:
+        """The locator that was sent this nonce in the last probe that it answered.
+
+        It counts for some seconds from when a sender says it first: whoever overheard it once has gained no more.
+        Of the senders that the mapping does not name (`is_named`), it counts for the first.
+        """
+        path = self._proofs.get(nonce)
+        if path is None or (not is_named and path.proven_by not in (None, sender)):
             return None
-        path.proven_by = sender
-        return path.pair.remote
+        if not is_named:
+            path.proven_by = sender
+        return path.pair.remote if now < path.proven_at.setdefault(sender, now) + PROVEN_S else None
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[ProbeEffect]:
         """Data came in over these pairs, of an RLOC of ours and an outer source."""
@@ -287,7 +297,9 @@ class Prober:
         wanted = self._wanted()
         effects: list[ProbeEffect] = []
         for pair in [pair for pair in self._paths if pair not in wanted]:
-            self._agenda.set(self._paths.pop(pair), None)
+            path = self._paths.pop(pair)
+            self._agenda.set(path, None)
+            self._proofs.pop(path.proof, None)
         for pair, eid in wanted.items():
             if pair not in self._paths:
                 self._paths[pair] = Path(pair, eid, now + self._jitter() * FIRST_WITHIN_S, self._agenda)

@@ -1,7 +1,10 @@
-"""Whether a Map-Server takes our static key: some refuse every message with a key in it (Open Overlay Router). Pure.
+"""Whether a Map-Server gets our static key: only one that says that it keeps keys. Pure.
 
-The first Map-Register has none, so that nobody is reached later for its sake; the one after it has. Two with the key
-that stay unanswered, where one without it is answered, mean no: it is left out, and tried again after an hour.
+No other Map-Server is sent a key: Open Overlay Router drops every message with one, lispers.net works on it and shows
+it to everybody, and what the next one does nobody knows. So the first Map-Register has none. The Map-Notify says, under
+its MAC, whether keys are kept (`wire/map_notify.py`), and the Map-Register after it has the key. When the Map-Server no
+longer says so, because another program runs there now, the key is left out again at once. Two with the key that stay
+unanswered, where one without it is answered, mean that there is no room for it: it is tried again after an hour.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 KEYED_TRIES: Final = 2  # unanswered Map-Registers with the key, before one goes without
-AGAIN_S: Final = 3600.0  # ours: the Map-Server may be another one by then
+AGAIN_S: Final = 3600.0  # ours: the Map-Server may have room by then
 
 
 class KeyTrial:
@@ -25,12 +28,18 @@ class KeyTrial:
         """Whether the Map-Register that is the `tries`th since the last answer has the key."""
         return self._is_wanted and self._is_tried and tries <= KEYED_TRIES
 
-    def on_answer(self, now: float, *, is_keyed: bool, tries: int) -> bool:
-        """A Map-Register was answered, with the key or without: whether one with it is to leave at once."""
+    def on_answer(self, now: float, *, is_keyed: bool, is_offered: bool, tries: int) -> bool:
+        """A Map-Register was answered; `is_keyed`: it had the key, `is_offered`: the answer says that keys are kept.
+
+        Returns whether the next one is to leave at once.
+        """
         if not self._is_wanted:
             return False
+        if not is_offered:
+            self.is_taken = self._is_tried = False
+            return is_keyed
         if is_keyed:
-            self.is_taken = True
+            self.is_taken = self._is_tried = True
             return False
         if self._is_tried:
             if tries > KEYED_TRIES:

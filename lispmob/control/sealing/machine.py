@@ -36,6 +36,7 @@ from lispmob.control.sealing.sealed_peer import (
     Standing,
 )
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     AeadName,
@@ -57,12 +58,14 @@ from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessa
 
 ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
 ANSWER_BURST: Final = 20
-ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 in all, at a quarter of a millisecond each
+ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 of all strangers, at a quarter of a millisecond each
 ANSWERS_BURST: Final = 100
 HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
+HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however many EIDs he names
 HELD_S: Final = 2.0  # ours
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: as late as an answer may come
+SWEEP_S: Final = 1.0  # ours: between looks at all peers for what is old
 SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
 
 
@@ -71,6 +74,8 @@ class _Held(msgspec.Struct, frozen=True):
     datagram: Datagram
     nonce: int
     until: float
+    is_known: bool
+    """It came from a locator of a mapping that we use."""
 
 
 class Sealing:
@@ -84,9 +89,12 @@ class Sealing:
         self.entries = SealedEntries(config, self.keys)
         self._own = LocatorSet()
         self._asking: dict[int, Asking] = {}
-        self._held: dict[EidPrefix, _Held] = {}
+        self._held: dict[tuple[EidPrefix, int], _Held] = {}  # by the EID that is named, and the sender
         self._questions: list[EidPrefix] = []
+        self._agenda: Agenda[int] = Agenda()  # of peers, by their numbers
+        self._swept_at = float("-inf")
         self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
+        self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
         self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
 
     @property
@@ -101,15 +109,18 @@ class Sealing:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
-        times = [at for peer in self.entries.peers for at in (peer.next_at, peer.settled_at) if at is not None]
-        return min([*times, *(held.until for held in self._held.values())], default=None)
+        held = next(iter(self._held.values()), None)  # all wait for the same time: the first came first
+        times = (self._agenda.first(), held.until if held is not None else None)
+        return min((at for at in times if at is not None), default=None)
 
     def on_start(self) -> list[MachineEffect]:
         """What the datapath has to know before any packet comes."""
         return self.entries.say_refused()
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload."""
+        """A reload. One that says nothing new costs nothing: there may be 100,000 mappings to look at again."""
+        if config == self._config:
+            return []
         self._config = config
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         return self.entries.on_config(config)
@@ -127,9 +138,9 @@ class Sealing:
         before = self.keys.version
         effects = self.keys.on_vouched(prefix, record)
         effects += self.entries.reconsider(prefix) if self.keys.version != before else []
-        for source, held in [*self._held.items()]:
-            if prefix.covers(source) and self.keys.of(source) is not None:
-                del self._held[source]
+        for place, held in [*self._held.items()]:
+            if prefix.covers(place[0]) and self.keys.of(place[0]) is not None:
+                del self._held[place]
                 effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
         return effects
 
@@ -165,15 +176,25 @@ class Sealing:
         taken, self._questions = self._questions, []
         return taken
 
-    def on_first(self, first: First, datagram: Datagram, nonce: int, now: float) -> list[MachineEffect]:
-        """Somebody begins a handshake. Junk costs a hash."""
+    def on_first(
+        self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool = False
+    ) -> list[MachineEffect]:
+        """Somebody begins a handshake. Junk costs a hash, and is charged to nobody.
+
+        `is_known`: it comes from a locator of a mapping that we use. Such senders have limits of their own.
+        """
         if self._config.mode == "off" or self._config.owner_of(first.responder) is None:
             return [Count("rx_policy")]
+        try:
+            FirstMessage.decode(first.message, self._tools.static.public)
+        except MalformedMessage as malformed:
+            return [Count(malformed.counter)]
+        per_source = self._per_known_source if is_known else self._per_source
         source = owner_of(datagram.source)
-        if self._in_all.available_at(now) > now or not self._per_source.take(source, now):
+        if per_source.available_at(source, now) > now or not (is_known or self._in_all.take(now)):
             return [Count("rx_rate")]
-        self._in_all.take(now)
-        return self._answer(first, datagram, nonce, now)
+        per_source.take(source, now)
+        return self._answer(first, datagram, nonce, now, is_known=is_known)
 
     def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
         """A Map-Reply to a probe came; None when it answers no handshake of ours."""
@@ -221,28 +242,48 @@ class Sealing:
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
         effects: list[MachineEffect] = []
-        for source, held in [*self._held.items()]:
+        for place, held in [*self._held.items()]:
             if now >= held.until:
-                del self._held[source]
+                del self._held[place]
                 effects.append(Count("rx_auth"))
+        if now >= self._swept_at + SWEEP_S:
+            self._swept_at = now
+            effects += self._sweep(now)
+        for number in self._agenda.due(now):
+            if (peer := self.entries.by_number(number)) is not None:
+                effects += self._on_due(peer, now)
+                self._note(peer)
+        return effects
+
+    def _on_due(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
+        effects: list[MachineEffect] = []
+        if peer.settled_at is not None and now >= peer.settled_at:
+            peer.settled_at = None
+            effects += self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
+        if peer.next_at is None or now < peer.next_at:
+            return effects
+        if now - peer.begun_at >= GIVE_UP_S and peer.wanted_at < peer.last_try_at:
+            peer.trouble = peer.trouble or "no answer to the handshake"
+            peer.rest()
+            return effects
+        return [*effects, *self._try(peer, now)]
+
+    def _sweep(self, now: float) -> list[MachineEffect]:
+        """Forget what is old, of all peers."""
         for nonce, asking in [*self._asking.items()]:
             if now - asking.sent_at > ASKING_S:
                 del self._asking[nonce]
+        effects: list[MachineEffect] = []
         for peer in self.entries.peers:
             effects += self._forget_old(peer, now)
-            if peer.settled_at is not None and now >= peer.settled_at:
-                peer.settled_at = None
-                effects += self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
             if not peer.entries and not peer.sessions:
                 self.entries.drop(peer)
-            if peer.next_at is None or now < peer.next_at:
-                continue
-            if now - peer.begun_at >= GIVE_UP_S and peer.wanted_at < peer.last_try_at:
-                peer.trouble = peer.trouble or "no answer to the handshake"
-                peer.rest()
-            else:
-                effects += self._try(peer, now)
         return effects
+
+    def _note(self, peer: SealedPeer) -> None:
+        """When something is due for this peer: to be called after each change of it."""
+        times = (at for at in (peer.next_at, peer.settled_at) if at is not None)
+        self._agenda.set(peer.number, min(times, default=None))
 
     def on_slept(self) -> list[MachineEffect]:
         """The host was suspended, perhaps copied: no key of before is used again."""
@@ -251,6 +292,7 @@ class Sealing:
             effects += [ForgetPeer(peer.number)] if peer.sessions else []
             peer.sessions.clear()
             peer.rest()
+            self._note(peer)
         self._asking.clear()
         self._held.clear()
         return effects
@@ -271,6 +313,7 @@ class Sealing:
         own = None if eid is None else self._config.own_eid(eid)
         peer.tries += 1
         peer.wait(now)
+        self._note(peer)
         if eid is None or own is None:
             peer.trouble = "no mapping to begin a handshake with"
             return []
@@ -327,15 +370,18 @@ class Sealing:
     # --- a handshake of theirs
 
     def _answer(
-        self, first: First, datagram: Datagram, nonce: int, now: float, *, is_last: bool = False
+        self,
+        first: First,
+        datagram: Datagram,
+        nonce: int,
+        now: float,
+        *,
+        is_last: bool = False,
+        is_known: bool = False,
     ) -> list[MachineEffect]:
         known = self.keys.of(first.initiator)
         if known is None:
-            try:
-                FirstMessage.decode(first.message, self._tools.static.public)
-            except MalformedMessage as malformed:
-                return [Count(malformed.counter)]
-            return [Count("rx_auth")] if is_last else self._hold(first, datagram, nonce, now)
+            return [Count("rx_auth")] if is_last else self._hold(first, datagram, nonce, now, is_known=is_known)
         try:
             told = self._open(first)
         except MalformedMessage as malformed:
@@ -343,7 +389,8 @@ class Sealing:
         if told.session.peer != known.key:
             # Its owner may have another one by now: nobody's word but the mapping system's counts.
             is_hopeless = is_last or known.grade == "pinned"
-            return [Count("rx_auth")] if is_hopeless else self._hold(first, datagram, nonce, now)
+            hold = self._hold
+            return [Count("rx_auth")] if is_hopeless else hold(first, datagram, nonce, now, is_known=is_known)
         self.keys.on_time(told.session.peer, told.timestamp_ns)
         peer = self.entries.peer(known)
         is_nested = self._config.owner_of(EidPrefix.host(datagram.destination, known.prefix.instance_id)) is not None
@@ -368,15 +415,24 @@ class Sealing:
             aeads=tools.aeads,
         )
 
-    def _hold(self, first: First, datagram: Datagram, nonce: int, now: float) -> list[MachineEffect]:
-        source = first.initiator
-        if self._config.owner_of(source) is not None:
+    def _hold(self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool) -> list[MachineEffect]:
+        """Keep it until its key is known. Who comes from a known locator takes the place of the oldest stranger."""
+        eid, sender = place = first.initiator, owner_of(datagram.source)
+        if self._config.owner_of(eid) is not None:
             return [Count("rx_policy")]
-        if source in self._held or len(self._held) >= HELD_MAX:
+        if place in self._held or sum(key[1] == sender for key in self._held) >= HELD_EACH:
             return [Count("rx_rate")]
-        self._held[source] = _Held(first, datagram, nonce, now + HELD_S)
-        self._questions.append(source)
-        return []
+        effects: list[MachineEffect] = []
+        if len(self._held) >= HELD_MAX:
+            stranger = next((key for key, held in self._held.items() if not held.is_known), None)
+            effects.append(Count("rx_rate"))
+            if not is_known or stranger is None:
+                return effects
+            del self._held[stranger]
+        if not any(key[0] == eid for key in self._held):
+            self._questions.append(eid)
+        self._held[place] = _Held(first, datagram, nonce, now + HELD_S, is_known)
+        return effects
 
     # --- sessions
 
@@ -403,6 +459,7 @@ class Sealing:
         effects: list[MachineEffect] = []
         if not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
+        self._note(peer)
         if not peer.is_told:
             peer.is_told = True
             known = peer.known

@@ -27,7 +27,7 @@ from lispmob.wire.key_record import KeyRecord
 
 V = TypeVar("V")
 KeyGrade: TypeAlias = Literal["pinned", "vouched", "remembered"]
-REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the one vouched for longest ago goes first
+REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the oldest goes first, those that have sealed last
 TIMES_MAX: Final = 4096  # ours: static keys
 _LABEL: Final = b"lispmob fingerprint"
 
@@ -216,10 +216,16 @@ class PeerKeys:
         self._kept.move_to_end(prefix)
         self._table.insert(prefix, kept)
         while len(self._kept) > REMEMBERED_MAX:
-            oldest, _ = self._kept.popitem(last=False)
+            oldest = self._oldest()
+            del self._kept[oldest]
             self._vouched.discard(oldest)
             self._table.remove(oldest)
         self._save()
+
+    def _oldest(self) -> EidPrefix:
+        """Whom to forget. Whoever has sealed goes last: without its key it would be spoken to in clear again."""
+        unsealed = (prefix for prefix, kept in self._kept.items() if not kept.has_been_sealed)
+        return next(unsealed, next(iter(self._kept)))
 
     def _save(self) -> None:
         self.version += 1

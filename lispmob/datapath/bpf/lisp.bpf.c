@@ -1,4 +1,7 @@
-/* The ebpf tier: LISP's data plane in the kernel. One object, since the programs share all maps. */
-#include "relay.bpf.h"
+/* The ebpf tier: LISP's data plane in the kernel. One object of three programs, since they share all maps. */
+#include "encap.bpf.c"
+
+#include "decap.bpf.c"
+#include "relay.bpf.c"
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -55,9 +55,6 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
-#define LM_KIND_MISS 3 /* of enum lm_disposition */
-#define LM_KIND_TELL 5
-
 #define LM_STATUS_TOLD (1ull << 32)
 
 /* What table/rendezvous.h wants to know of whoever may be chosen. */
@@ -155,8 +152,6 @@ struct lm_silence {
     LM_SHARED(uint32_t) is_told;
     LM_SHARED(uint64_t) asked_at; /* when the programs last left a packet to the tun tier for a report */
 };
-#define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
-#define LM_SILENCE_OCTETS 1000u         /* more than bare acknowledgements: a sender waits for an answer to that */
 
 /* What data to a locator says of nonces (liveness/echo_nonce.c); while there is anything, the tun tier sends it. */
 struct lm_echo {

@@ -12,6 +12,8 @@ import struct
 import msgspec
 
 from lispmob.errors import KernelRefused
+from lispmob.netlink.connection import open_netlink, tell
+from lispmob.netlink.message import IFINFOMSG, RTM_NEWLINK, RTM_SETLINK, put, put_u32
 
 DEVICE = "/dev/net/tun"
 NAME_MAX = 15  # IFNAMSIZ less the final NUL
@@ -26,13 +28,10 @@ SIOCSIFFLAGS = 0x8914
 SIOCSIFMTU = 0x8922
 IFF_UP = 0x1
 TUNSETOFFLOAD = 0x400454D0
-RTM_NEWLINK, NLM_F_REQUEST, IFLA_GSO_MAX_SIZE = 16, 1, 41  # <linux/rtnetlink.h>, <linux/netlink.h>, <linux/if_link.h>
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
-# <linux/rtnetlink.h>, <linux/if_link.h>, <linux/netlink.h>
-RTM_SETLINK = 19
-NLM_F_REQUEST = 1
-NLM_F_ACK = 4
+# <linux/if_link.h>
 IFLA_AF_SPEC = 26
+IFLA_GSO_MAX_SIZE = 41
 IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 
@@ -113,14 +112,12 @@ def turn_on_offloads(fd: int) -> int:
 def _limit_super_packets(ifindex: int, mtu_bytes: int) -> None:
     """No super-packet larger than what fits one outer datagram run: 64 KiB, with 64 octets more for each segment."""
     most = 65_000 * (mtu_bytes - 2 * _SEGMENT_OVERHEAD) // mtu_bytes
-    attribute = struct.pack("=HHI", 8, IFLA_GSO_MAX_SIZE, most)
-    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, ifindex, 0, 0) + attribute
-    head = struct.pack("=IHHII", 16 + len(body), RTM_NEWLINK, NLM_F_REQUEST, 1, 0)
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + put_u32(IFLA_GSO_MAX_SIZE, most)
     with (
-        contextlib.suppress(OSError),  # only a matter of speed: a longer one leaves in two runs
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as control,
-    ):
-        control.send(head + body)
+        contextlib.suppress(OSError),
+        open_netlink() as kernel,
+    ):  # only a matter of speed: a longer one leaves in two runs
+        tell(kernel, RTM_NEWLINK, 0, body)
 
 
 def silence(name: str) -> None:
@@ -128,20 +125,12 @@ def silence(name: str) -> None:
 
     Over netlink, since /proc/sys is read-only in a hardened service.
     """
-    mode = _attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
-    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
-    body += _attribute(IFLA_AF_SPEC, _attribute(socket.AF_INET6, mode))
-    request = struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body
-    with (
-        contextlib.suppress(OSError),  # netlink is refused: a few packets a minute, counted as out_notlisp
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel,
-    ):
-        kernel.send(request)
-        kernel.recv(4096)  # done, or refused where there is no IPv6: the device comes up after it in either case
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    mode = put(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
+    body += put(IFLA_AF_SPEC, put(socket.AF_INET6, mode))
+    # Refused: there is no IPv6, or netlink is not allowed, which costs a few packets a minute, counted as out_notlisp.
+    with contextlib.suppress(OSError), open_netlink() as kernel:
+        tell(kernel, RTM_SETLINK, 0, body)
 
 
 def bring_up(name: str) -> None:

@@ -115,11 +115,13 @@ class DdtClient(Generic[Q]):
         """Our place in the tree is this now. What others said holds no more; our own delegations do."""
         if policy == self._policy:
             return
-        self._policy, self.cache = policy, ReferralCache()
-        for delegation in policy.delegations:
-            self.cache.put(
+        self._policy = policy
+        self.cache = ReferralCache(
+            [
                 CachedReferral(delegation.prefix, delegation.addresses, delegation.is_map_server, float("inf"))
-            )
+                for delegation in policy.delegations
+            ]
+        )
 
     def on_families(self, families: Iterable[int]) -> None:
         """These are the families that we can send to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
-ENTRIES_MAX: Final = 10_000  # ours: a tree has few delegations; holes are as many as somebody asks for
+ENTRIES_MAX: Final = 10_000  # ours, of each kind: a tree has few delegations; holes are as many as somebody asks for
 TTL_MAX_S: Final = 86400.0  # ours: what was delegated elsewhere is found again within a day
 
 
@@ -29,12 +30,20 @@ class CachedReferral(msgspec.Struct, frozen=True):
 
 
 class ReferralCache:
-    """Referrals by EID-Prefix; the longest one that is still valid counts."""
+    """Referrals by EID-Prefix; the longest one that is still valid counts. `own`: what we have delegated ourselves.
 
-    def __init__(self, limit: int = ENTRIES_MAX) -> None:
+    What others say neither replaces nor pushes out an own delegation. Holes push out holes alone, for anybody who asks
+    for enough EIDs makes as many.
+    """
+
+    def __init__(self, own: Iterable[CachedReferral] = (), limit: int = ENTRIES_MAX) -> None:
         self._limit = limit
         self._table: OrderedPrefixTable[CachedReferral] = OrderedPrefixTable()
-        self._by_age: OrderedDict[EidPrefix, None] = OrderedDict()
+        self._holes: OrderedDict[EidPrefix, None] = OrderedDict()  # the oldest first, as the next one
+        self._delegations: OrderedDict[EidPrefix, None] = OrderedDict()
+        self._own = frozenset(referral.prefix for referral in own)
+        for referral in own:
+            self._table.insert(referral.prefix, referral)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -48,17 +57,23 @@ class ReferralCache:
         return None
 
     def put(self, referral: CachedReferral) -> None:
-        """Keep it; the oldest goes when there is no room."""
+        """Keep it; the oldest of its kind goes when there is no room."""
+        if referral.prefix in self._own:
+            return
+        self.forget(referral.prefix)
+        by_age = self._holes if referral.is_hole else self._delegations
         self._table.insert(referral.prefix, referral)
-        self._by_age[referral.prefix] = None
-        self._by_age.move_to_end(referral.prefix)
-        if len(self._by_age) > self._limit:
-            self.forget(next(iter(self._by_age)))
+        by_age[referral.prefix] = None
+        if len(by_age) > self._limit:
+            self.forget(next(iter(by_age)))
 
     def forget(self, prefix: EidPrefix) -> None:
         """It turned out to be wrong, or is too old."""
+        if prefix in self._own:
+            return
         self._table.remove(prefix)
-        self._by_age.pop(prefix, None)
+        self._holes.pop(prefix, None)
+        self._delegations.pop(prefix, None)
 
     def overlaps_delegation(self, prefix: EidPrefix, now: float) -> bool:
         """True when something inside the prefix is known to be delegated, so that it can be no hole."""

@@ -35,9 +35,11 @@ from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import EidPrefix, IpAddress
 
 KEY_OCTETS: Final = 32
-QUESTION_S: Final = 0.5  # ours: between two questions of one sender, in the long run
+QUESTION_S: Final = 0.5  # ours: between two questions with one secret, or of one sender who has none, in the long run
 QUESTION_BURST: Final = 10
-IN_ALL_S: Final = 0.02  # ours: between two questions of all senders; each costs a MAC, and few of them X25519
+TRIAL_S: Final = 0.02  # ours: between two MACs that are tried for one invitation; only who is on the way knows its ID
+TRIAL_BURST: Final = 100
+IN_ALL_S: Final = 0.02  # ours: between two questions with the right MAC, for each costs X25519; the same for strangers
 IN_ALL_BURST: Final = 100
 
 
@@ -75,8 +77,11 @@ class Invitations:
         self._sites: dict[str, InvitedSite] = {}
         self._configured: tuple[Site, ...] = ()
         self._by_id: dict[bytes, str] = {}
-        self._each: KeyedBuckets[int] = KeyedBuckets(QUESTION_S, QUESTION_BURST)
-        self._in_all = TokenBucket(IN_ALL_S, IN_ALL_BURST)
+        self._strangers: KeyedBuckets[int] = KeyedBuckets(QUESTION_S, QUESTION_BURST)
+        self._all_strangers = TokenBucket(IN_ALL_S, IN_ALL_BURST)
+        self._trials: KeyedBuckets[bytes] = KeyedBuckets(TRIAL_S, TRIAL_BURST)
+        self._proved: KeyedBuckets[bytes] = KeyedBuckets(QUESTION_S, QUESTION_BURST)
+        self._all_proved = TokenBucket(IN_ALL_S, IN_ALL_BURST)
 
     def __iter__(self) -> Iterator[InvitedSite]:
         """Every invited site, the oldest first."""
@@ -166,20 +171,45 @@ class Invitations:
 
     def on_question(self, raw: bytes, source: IpAddress, wall: float, now: float) -> Answered:
         """What a node that redeems an invitation is answered. Raises MalformedMessage."""
+        checked = self.check(raw, source, now)
+        return checked if isinstance(checked, Answered) else self.answer(checked, wall)
+
+    def check(self, raw: bytes, source: IpAddress, now: float) -> Message | Answered:
+        """A question with the right MAC, or what is answered to one that names nobody. Raises MalformedMessage.
+
+        Only what is proved counts for the limit of those who join: whoever has no invitation uses up nothing of it.
+        """
         question = Message.decode(raw)
         if question.verdict not in QUESTIONS or len(raw) < QUESTION_OCTETS or self._ciphers is None:
             raise MalformedMessage("rx_type", "a join message that asks nothing")
-        if not self._each.take(owner_of(source), now) or not self._in_all.take(now):
-            raise MalformedMessage("rx_limit", "too many who join")
-        name = self._by_id.get(question.identifier)
-        if name is None:
+        place = question.identifier
+        site = self._sites.get(self._by_id.get(place, ""))
+        if site is None:
+            sender = owner_of(source)
+            if self._strangers.available_at(sender, now) > now or not self._all_strangers.take(now):
+                raise MalformedMessage("rx_limit", "too many who name no invitation of ours")
+            self._strangers.take(sender, now)
             return Answered(refuse(question, Verdict.UNKNOWN, None))
-        site = self._sites[name]
+        if not self._trials.take(place, now):
+            raise MalformedMessage("rx_limit", f"too many who try the invitation of {site.name}")
+        if question.verdict is Verdict.SETTINGS:
+            if site.key is None or not question.is_by(site.key):
+                raise MalformedMessage("rx_auth", f"settings of {site.name} are asked for with another key")
+        elif not question.is_by(site.secret):
+            raise MalformedMessage("rx_auth", f"the invitation of {site.name} with another secret")
+        if self._proved.available_at(place, now) > now or not self._all_proved.take(now):
+            raise MalformedMessage("rx_limit", "too many who join")
+        self._proved.take(place, now)
+        return question
+
+    def answer(self, question: Message, wall: float) -> Answered:
+        """What a node is answered whose question `check` let pass. Raises MalformedMessage."""
+        site = self._sites.get(self._by_id.get(question.identifier, ""))
+        if site is None or self._ciphers is None:
+            return Answered(refuse(question, Verdict.UNKNOWN, None))
         if question.verdict is Verdict.SETTINGS:
             return self._on_settings_question(question, site)
-        if not question.is_by(site.secret):
-            raise MalformedMessage("rx_auth", f"the invitation of {name} with another secret")
-        digest = hashlib.sha256(raw).digest()
+        digest = hashlib.sha256(question.raw).digest()
         if site.question is not None:
             is_same = digest == site.question and site.answer is not None
             return Answered(site.answer if is_same and site.answer else refuse(question, Verdict.USED, site.secret))

@@ -17,8 +17,8 @@ are in it with priority 255, not to be used. The refused one's carries the actio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -43,6 +43,10 @@ COPIES: Final = 3  # ours: old nonces of a second machine; one or two are datagr
 COPY_S: Final = 5.0  # ours: and no datagram is as late
 
 
+SeenAt: TypeAlias = Callable[[EidPrefix, bytes, IpAddress], IpAddress | None]
+"""Where an RTR sees the uplink of this node, by its address behind the NAT; None: it does not know it."""
+
+
 class _Copy(msgspec.Struct, frozen=True):
     """Old nonces that seem to come from a second machine: the last one, how many in a row, the first and last times."""
 
@@ -52,11 +56,18 @@ class _Copy(msgspec.Struct, frozen=True):
     at: float
 
 
+class _Rival(msgspec.Struct, frozen=True):
+    """Who was refused; `nat`: where the RTR in this process saw it, as far as it came by that."""
+
+    part: XtrRegistration
+    nat: IpAddress | None
+
+
 class Claims:
     """Judges who may have an EID-Prefix."""
 
     def __init__(self) -> None:
-        self._rivals: dict[EidPrefix, XtrRegistration] = {}  # the last one that was refused
+        self._rivals: dict[EidPrefix, _Rival] = {}  # the last one that was refused
         self._copies: dict[tuple[EidPrefix, bytes], _Copy] = {}
         self._tellings: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(TOLD_AGAIN_S, limit=RIVALS_LIMIT)
 
@@ -65,14 +76,19 @@ class Claims:
         return holder_of(registration, part, now)
 
     def original(
-        self, registered: Iterable[XtrRegistration], part: XtrRegistration, now: float
+        self, registered: Iterable[XtrRegistration], part: XtrRegistration, now: float, *, is_elsewhere: bool = False
     ) -> XtrRegistration | None:
-        """The node whose xTR-ID a second machine has, which sent `part` with an older nonce; None while in doubt."""
+        """The node whose xTR-ID a second machine has, which sent `part` with an older nonce; None while in doubt.
+
+        `is_elsewhere`: our RTR knows the node with the same address behind another NAT. Homes have the same addresses.
+        """
         held = next(iter(registered), None)
         prefix = part.record.eid_prefix
         if held is None or prefix is None or not _is_named(part) or held.xtr != part.xtr:
             return None
-        if held.wants_merge or part.wants_merge or part.nonce >= held.nonce or _places(part) & _places(held):
+        if held.wants_merge or part.wants_merge or part.nonce >= held.nonce:
+            return None
+        if _places(part) & _places(held) and not is_elsewhere:
             return None
         key = prefix, part.xtr
         seen = self._copies.pop(key, None)
@@ -83,13 +99,18 @@ class Claims:
             del self._copies[next(iter(self._copies))]
         return held if copy.count >= COPIES and now - copy.since >= COPY_S else None
 
-    def refuse(self, part: XtrRegistration, holder: XtrRegistration, now: float) -> list[Event]:
-        """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then."""
+    def refuse(
+        self, part: XtrRegistration, holder: XtrRegistration, now: float, nat: IpAddress | None = None
+    ) -> list[Event]:
+        """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then.
+
+        `nat`: where the RTR in this process saw it.
+        """
         prefix = part.record.eid_prefix
         assert prefix is not None
         if part.record.ttl_min:
             self._rivals.pop(prefix, None)
-            self._rivals[prefix] = part
+            self._rivals[prefix] = _Rival(part, nat)
             while len(self._rivals) > RIVALS_LIMIT:
                 del self._rivals[next(iter(self._rivals))]
         else:
@@ -102,7 +123,7 @@ class Claims:
                 "duplicate",
                 {
                     "eid": str(prefix),
-                    "text": f"two nodes register it: {_who(holder)} keeps it, {_who(part)} is refused",
+                    "text": f"two nodes register it: {_who(holder)} keeps it, {_who(part, nat)} is refused",
                 },
             )
         ]
@@ -112,16 +133,24 @@ class Claims:
         shown = (*holder.record.locators, *_unused(record.locators))[:LOCATORS_PER_RECORD_LIMIT]
         return replace(record, locators=shown, action=Action.DROP_POLICY_DENIED)
 
-    def with_rival(self, record: MappingRecord, part: XtrRegistration, now: float) -> MappingRecord:
-        """What the holder is answered: its own locators, and those of somebody who was refused lately."""
+    def with_rival(
+        self, record: MappingRecord, part: XtrRegistration, now: float, nat: IpAddress | None = None
+    ) -> MappingRecord:
+        """What the holder is answered: its own locators, and those of somebody who was refused lately.
+
+        Of a rival behind a NAT the NAT is among them: its own address is one that many have.
+        """
         prefix = record.eid_prefix
         rival = self._rivals.get(prefix) if prefix is not None else None
         if prefix is None or rival is None or not record.ttl_min:
             return record
-        if (rival.xtr == part.xtr and _places(rival) & _places(part)) or now - rival.registered_at >= RIVAL_S:
+        other, is_same_nat = rival.part, rival.nat == nat
+        is_itself = other.xtr == part.xtr and is_same_nat and bool(_places(other) & _places(part))
+        if is_itself or now - other.registered_at >= RIVAL_S:
             del self._rivals[prefix]
             return record
-        shown = (*record.locators, *_unused(rival.record.locators))[:LOCATORS_PER_RECORD_LIMIT]
+        seen = () if rival.nat is None else (Locator(rival.nat),)
+        shown = (*record.locators, *_unused((*seen, *other.record.locators)))[:LOCATORS_PER_RECORD_LIMIT]
         return replace(record, locators=shown)
 
 
@@ -165,7 +194,10 @@ def _is_named(part: XtrRegistration) -> bool:
 
 
 def _places(part: XtrRegistration) -> set[IpAddress]:
-    return {part.source, *(address for locator in part.record.locators for address in locator.ips)}
+    """Where it is. One behind a NAT names its RTRs as well, which are not where it is, and others have them, too."""
+    locators = without_key_record(part.record).locators
+    private = [locator for locator in locators if not locator.is_reachable]
+    return {part.source, *(address for locator in private or locators for address in locator.ips)}
 
 
 def _unused(locators: tuple[Locator, ...]) -> tuple[Locator, ...]:
@@ -176,9 +208,10 @@ def _unused(locators: tuple[Locator, ...]) -> tuple[Locator, ...]:
     )
 
 
-def _who(part: XtrRegistration) -> str:
+def _who(part: XtrRegistration, nat: IpAddress | None = None) -> str:
     places = (
         ", ".join(str(locator.ip or locator.address) for locator in without_key_record(part.record).locators)
         or "nowhere"
     )
-    return f"xTR-ID {part.xtr.hex()} at {places} (from {part.source})"
+    behind = "" if nat is None else f" behind {nat}"
+    return f"xTR-ID {part.xtr.hex()} at {places} (from {part.source}{behind})"

@@ -15,6 +15,7 @@ class Arrival(msgspec.Struct, frozen=True):
     """One datagram from the control port. `destination` is the address of ours that it was sent to.
 
     `is_from_wire`: it came by a network; False where the kernel has seen that this machine itself sent it.
+    `relayed_from`: where the RTR in this process saw the sender, whose `source` is an address behind a NAT then.
     """
 
     payload: bytes
@@ -22,6 +23,7 @@ class Arrival(msgspec.Struct, frozen=True):
     source_port: int
     destination: IpAddress
     is_from_wire: bool = True
+    relayed_from: IpAddress | None = None
 
 
 class RegistrationChanged(msgspec.Struct, frozen=True):

@@ -55,6 +55,7 @@ ONWARD_S: Final = 100  # questions passed on to one ETR or Map-Server
 ONWARD_BURST: Final = 200
 OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
 
+ADMITTED_LIMIT: Final = 8192  # ours: questions that wait for a shared registry
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
 BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
 BRIDGE_WEIGHT: Final = 100
@@ -96,6 +97,7 @@ class MapResolver:
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
+        self._admitted: dict[Arrival, None] = {}  # within their limits, and on their way to a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
         self._ddt_node: DdtNode | None = None
         self._publisher: Publisher | None = None
@@ -153,7 +155,7 @@ class MapResolver:
             return self._drop("rx_policy")
         if len(arrival.payload) > OCTETS_LIMIT:
             return self._drop("rx_limit")
-        if not self._askers.take(arrival.source, now, is_registered=self._map_server.is_at(arrival.source)):
+        if not self._is_admitted(arrival, now):
             return self._drop("rx_rate")
         try:
             ecm = EncapsulatedControl.decode(arrival.payload)
@@ -186,6 +188,37 @@ class MapResolver:
         if protection is None and self._security.is_required:
             return self._refuse_unprotected(question, now)
         return [*referred, *self._find(question, now)]
+
+    def hosts_in(self, arrival: Arrival, now: float) -> tuple[EidPrefix, ...]:
+        """The hosts in sites of ours that an ECM asks about, where not all that is registered is in memory.
+
+        None of one that `on_encapsulated_control` will not answer anyway.
+        """
+        if len(arrival.payload) > OCTETS_LIMIT or not self._may_ask(arrival, now):
+            return ()
+        self._admitted[arrival] = None
+        while len(self._admitted) > ADMITTED_LIMIT:
+            del self._admitted[next(iter(self._admitted))]
+        try:
+            request = MapRequest.decode(EncapsulatedControl.decode(arrival.payload).message)
+        except MalformedMessage:
+            return ()
+        asked = (record.eid_prefix for record in request.records[:RECORDS_PER_REQUEST])
+        hosts = (_first(prefix) for prefix in asked if prefix is not None)
+        return tuple(host for host in hosts if self._map_server.sites.of(host) is not None)
+
+    def _is_admitted(self, arrival: Arrival, now: float) -> bool:
+        """Whether it may be answered. Where the registry is shared, only what was looked up before (`hosts_in`) may."""
+        if not self._map_server.is_shared:
+            return self._may_ask(arrival, now)
+        if arrival not in self._admitted:
+            return False
+        del self._admitted[arrival]
+        return True
+
+    def _may_ask(self, arrival: Arrival, now: float) -> bool:
+        is_registered = self._map_server.is_at(arrival.source)
+        return self._askers.take(arrival.source, now, is_registered=is_registered)
 
     def _refer(self, request: MapRequest, arrival: Arrival, node: DdtNode, now: float) -> tuple[list[HubEffect], bool]:
         """The Map-Referral for a DDT Map-Request, and whether the Map-Request itself is for us, too."""
@@ -325,8 +358,8 @@ class MapResolver:
         return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
 
     def _answer(self, asked: EidPrefix) -> Answer:
-        """What the Map-Server says; while the state file is being read, of one host alone: more may be below."""
-        if self._map_server.is_complete:
+        """What the Map-Server says; of one host alone where not all is in memory, for more may be below."""
+        if self._map_server.knows_all:
             return answer(self._map_server.sites, self._map_server.registrations, asked)
         host = _first(asked)
         found = answer(self._map_server.sites, self._map_server.registrations, host)

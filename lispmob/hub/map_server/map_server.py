@@ -25,7 +25,8 @@ from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.map_server import packed_part
-from lispmob.hub.map_server.claims import Claims, is_overtaken
+from lispmob.hub.map_server.claims import Claims, SeenAt, is_overtaken
+from lispmob.hub.map_server.commit import Committed, Prepared, Put
 from lispmob.hub.map_server.deadlines import Deadlines
 from lispmob.hub.map_server.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.map_server.names import Names
@@ -79,12 +80,24 @@ class MapServer:
         self._unread: Unread | None = None
         self._met: set[EidPrefix] = set()  # what was looked up before its turn came
         self.is_watched = True  # somebody forwards by the registrations, and hears of those that are restored
+        self.is_shared = (
+            False  # several hubs share the registry: what is in memory is a part of it, and decides nothing
+        )
+        self._lapsed: list[
+            EidPrefix
+        ] = []  # of a shared registry: what ran out here, and was perhaps refreshed elsewhere
+        self._committed: Committed | None = None
         self._revoked: list[tuple[EidPrefix, tuple[XtrRegistration, ...]]] = []
         self._nonces = Nonces()
         self._claims = Claims()
+        self._seen_at: SeenAt = lambda _prefix, _xtr_id, _rloc: None
         self._complaints: KeyedBuckets[tuple[IpAddress, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
         self._complaints_in_all = TokenBucket(1 / COMPLAINTS_S, COMPLAINT_BURST)
         self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
+
+    def on_rtr(self, seen_at: SeenAt) -> None:
+        """The RTR in this process knows where the NATs are that nodes register from behind."""
+        self._seen_at = seen_at
 
     def wake_at(self) -> float | None:
         """When the next registration may run out, at once while there is work left over; None without any."""
@@ -102,6 +115,9 @@ class MapServer:
             assert registration.due == number, prefix
             registration.due = None
             before = registration.parts
+            if self.is_shared and registration.expires_at <= now:
+                self._lapsed.append(prefix)
+                continue
             effects += self._report(registration, registration.expire(now), "expired")
             self._keep(registration, before)
         return effects
@@ -183,6 +199,71 @@ class MapServer:
         """False while more may be registered than is in memory."""
         return self._unread is None
 
+    @property
+    def knows_all(self) -> bool:
+        """True when what is not in memory is not registered, so that an answer may speak for more than one host."""
+        return self._unread is None and not self.is_shared
+
+    def take_lapsed(self) -> list[EidPrefix]:
+        """What ran out in memory since the previous call, where the registry is shared: it may be alive elsewhere."""
+        taken, self._lapsed = self._lapsed, []
+        return taken
+
+    def forget(self, prefix: EidPrefix) -> None:
+        """Have it in memory no more. Nobody hears of it: the shared registry still has it."""
+        registration = self.registrations.get(prefix)
+        if registration is None or registration.expires_at == float("inf"):
+            return
+        before = registration.parts
+        registration.clear()
+        self.registrations.remove(prefix)
+        self._keep(registration, before)
+
+    def adopt(self, prefix: EidPrefix, parts: tuple[bytes, ...], *, is_told: bool = True) -> list[HubEffect]:
+        """The shared registry says that these are the parts, in monotonic seconds; none: it is not registered.
+
+        `is_told`: whoever asked for it has no need to hear of it from us, as of `RegistrationChanged`.
+        """
+        registration = self.registrations.get(prefix)
+        if registration is None:
+            found = self.sites.of(prefix)
+            if not parts or found is None or not found[1].accepts(prefix):
+                return []
+            registration = Registration(prefix)
+        before, record = registration.parts, registration.record
+        if any(packed_part.expires_at(part) == float("inf") for part in before):
+            return []  # an EID of this machine itself
+        registration.restore(parts)
+        if not parts:
+            self.registrations.remove(prefix)
+        elif not before:
+            self.registrations.insert(prefix, registration)
+        self._keep(registration, before)
+        if registration.record == record and is_told:
+            return []
+        return [RegistrationChanged(prefix, registration.record, is_told=is_told, is_stored=True)]
+
+    def prepare(self, arrival: Arrival, now: float) -> Prepared | None:
+        """What a Map-Register asks of a shared registry; None for one that will be refused, or that has names."""
+        try:
+            site = self._site_of(arrival.payload)
+            key = site.authenticate(arrival.payload)
+            register = MapRegister.decode(arrival.payload)
+            if any(isinstance(record.eid, DistinguishedName) for record in register.records):
+                return None
+            self._check(register, site, key)
+            parts = self._parts(register, arrival, site, key, now)
+        except (AuthenticationFailed, MalformedMessage):
+            return None
+        owners = tuple(dict.fromkeys(map(owner_of, (key, *site.keys))))
+        must_grow = self._must_grow(register, site)
+        puts = tuple(Put(registration.prefix, part, owners, must_grow) for registration, part in parts)
+        return Prepared(arrival.payload, register, site, key, puts)
+
+    def on_committed(self, committed: Committed | None) -> None:
+        """The shared registry has decided about this Map-Register, which is given to `on_map_register` next."""
+        self._committed = committed
+
     def read(self, asked: EidPrefix, now: float) -> list[HubEffect]:
         """What is registered for an EID-Prefix, or for one that holds it, is in memory then."""
         if self._unread is None or asked in self._met or self.sites.of(asked) is None:
@@ -259,22 +340,26 @@ class MapServer:
         The MAC comes first: only the first EID is read before, to know whose key it has to be. Whatever is wrong with
         one record, none of the message counts.
         """
+        committed = self._committed
+        if committed is not None and committed.prepared.payload != arrival.payload:
+            committed = None
         try:
-            site = self._site_of(arrival.payload)
-            key = site.authenticate(arrival.payload)
+            site = committed.prepared.site if committed is not None else self._site_of(arrival.payload)
+            key = committed.prepared.key if committed is not None else site.authenticate(arrival.payload)
         except AuthenticationFailed as error:
             return self._refuse("rx_auth", "auth-failed", arrival, str(error), now)
         except MalformedMessage as error:
             return self._refuse(error.counter, "refused", arrival, error.why, now)
         try:
-            register = MapRegister.decode(arrival.payload)
+            register = committed.prepared.register if committed is not None else MapRegister.decode(arrival.payload)
             if any(isinstance(record.eid, DistinguishedName) for record in register.records):
                 return self._on_names(register, arrival, site, key, now)
             effects: list[HubEffect] = []
             if self._unread is not None:
                 prefixes = [prefix for record in register.records if (prefix := record.eid_prefix) is not None]
                 effects += [effect for prefix in prefixes for effect in self.read(prefix, now)]
-            self._check(register, site, key, now)
+            self._check(register, site, key)
+            self._check_nonce(register, site, key, now, committed)
             parts = self._parts(register, arrival, site, key, now)
         except OldNonce as error:
             if is_overtaken(register, arrival.source, self.registrations, now):
@@ -290,12 +375,12 @@ class MapServer:
             record = part.record
             if not registration.is_held_by(part) and (holder := self._claims.holder(registration, part, now)):
                 self.counters["rx_duplicate"] += 1
-                effects += self._claims.refuse(part, holder, now)
+                effects += self._claims.refuse(part, holder, now, arrival.relayed_from)
                 records.append(self._claims.denied(record, holder) if record.ttl_min else record)
                 continue
             effects += self._take_in(registration, part, register)
             records.append(self._merged(record) if register.wants_merge else record)
-            records[-1] = self._claims.with_rival(records[-1], part, now)
+            records[-1] = self._claims.with_rival(records[-1], part, now, arrival.relayed_from)
         if register.want_map_notify:
             effects.insert(0, self._notify(register, tuple(records), arrival, key))
         return effects
@@ -335,25 +420,32 @@ class MapServer:
         told = [self._notify(register, records, arrival, key)] if register.want_map_notify else []
         return [*told, *events]
 
-    def _check(self, register: MapRegister, site: Site, key: Key, now: float) -> None:
-        """Raise unless every record may be registered with this key, and the nonce is new, of whoever counts."""
+    def _check(self, register: MapRegister, site: Site, key: Key) -> None:
+        """Raise unless every record may be registered with this key."""
         for record in register.records:
             prefix = record.eid_prefix
             found = self.sites.of(prefix) if prefix else None
             if prefix is None or found is None or not found[1].accepts(prefix) or key not in found[1].keys:
                 raise MalformedMessage("rx_policy", f"site {site.name} may not register {prefix}")
-        self._check_nonce(register, site, key, now)
 
-    def _check_nonce(self, register: MapRegister, site: Site, key: Key, now: float) -> None:
-        must_grow = site.strict_nonces
+    def _must_grow(self, register: MapRegister, site: Site) -> bool | None:
         is_named = register.xtr_id is not None and any(register.xtr_id)
-        if must_grow is None and register.wants_merge and not is_named:
-            must_grow = False  # several xTRs, each with a counter of its own, that cannot be told apart
+        if site.strict_nonces is None and register.wants_merge and not is_named:
+            return False  # several xTRs, each with a counter of its own, that cannot be told apart
+        return site.strict_nonces
+
+    def _check_nonce(
+        self, register: MapRegister, site: Site, key: Key, now: float, committed: Committed | None = None
+    ) -> None:
+        """Raise unless the nonce is new, of whoever counts. A shared registry has looked at it already."""
+        must_grow = self._must_grow(register, site) if committed is None else False
         try:
-            is_new = self._nonces.accepts(
+            is_new = (committed is None or not committed.is_old) and self._nonces.accepts(
                 register, key, now, must_grow=must_grow, others=site.keys, limit=site.nonce_limit
             )
         except TooManyXtrs:
+            if committed is not None:
+                return  # the registry remembers it
             raise MalformedMessage("rx_limit", f"site {site.name} has more xTRs than may be remembered") from None
         if not is_new:
             eids = ", ".join(str(record.eid_prefix or record.eid) for record in register.records[:3])
@@ -370,9 +462,14 @@ class MapServer:
             prefix = record.eid_prefix
             registration = self.registrations.get(prefix) if prefix is not None else None
             part = XtrRegistration.of(register, record, arrival.source, now, site.keys.index(key))
-            original = self._claims.original(registration or (), part, now)
+            nat = arrival.relayed_from
+            known_at = (
+                self._seen_at(prefix, part.xtr, arrival.source) if prefix is not None and nat is not None else None
+            )
+            is_elsewhere = known_at is not None and known_at != nat
+            original = self._claims.original(registration or (), part, now, is_elsewhere=is_elsewhere)
             if original is not None:
-                effects += self._claims.refuse(part, original, now)
+                effects += self._claims.refuse(part, original, now, nat)
                 records.append(self._claims.denied(record, original))
         if not records or len(records) < len(register.records):
             return []
@@ -423,11 +520,20 @@ class MapServer:
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
     ) -> SendControl:
-        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
+        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register.
+
+        That we keep key records is said to those who know LISP-SEC, for a key counts under that alone.
+        """
         is_truncated = len(register.authentication) < key.full_octets
         if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
             key = dataclasses.replace(key, key_id=register.key_id, is_truncated=is_truncated)
-        notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
+        notify = MapNotify(
+            nonce=register.nonce,
+            records=records,
+            xtr_id=register.xtr_id,
+            site_id=register.site_id,
+            keeps_keys=register.has_lisp_sec,
+        )
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
 
@@ -507,7 +613,7 @@ class MapServer:
         self.counters[error.counter] += 1
         if not self._proved_complaints.take((site.name, error.counter), now):
             return []
-        return [Event("refused", {"source": str(arrival.source), "why": error.why})]
+        return [Event("refused", {"source": str(arrival.source), "site": site.name, "why": error.why})]
 
 
 def _refuse_nesting(head: bytes) -> None:

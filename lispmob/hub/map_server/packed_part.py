@@ -25,6 +25,7 @@ _HEAD: Final = Struct(">dddBBBQ")
 _DOUBLE: Final = Struct(">d")
 _TIMES: Final = Struct(">dd")
 _NONCE: Final = Struct(">Q")
+LEAST_OCTETS: Final = _HEAD.size
 _KEY_AT: Final = 26
 _NONCE_AT: Final = 27
 _SOURCE_OCTETS_AT: Final = 24

@@ -46,14 +46,7 @@ class RelaySizes:
     ) -> list[MtuEffect]:
         """They are too big: says "icmp" about a packet of ours, "unproven" ICMP, or the "interface" that refused."""
         probe, way = self._probe(local, remote, port), Way(local, remote, port)
-        if probe is None:
-            return []
-        if source == "unproven":
-            return self._mtus.on_claim(way, probe, now)
-        if source == "icmp":
-            return self._mtus.on_too_big(way, probe, mtu_bytes, now)
-        self._mtus.on_refused(way, probe, mtu_bytes)
-        return []
+        return [] if probe is None else self._mtus.on_report(way, probe, mtu_bytes, source, now)
 
     def is_answer(self, payload: bytes) -> bool:
         """True for a Map-Reply to a probe of ours."""

@@ -122,6 +122,12 @@ class Rtr:
         """True when a node that registered through us is at this address."""
         return address in self._addresses
 
+    def seen_at(self, prefix: EidPrefix, xtr_id: bytes, rloc: IpAddress) -> IpAddress | None:
+        """Where the NAT of a node's uplink is, as the last proved register showed it; None: there was none by it."""
+        entry = self.entries.get(prefix)
+        binding = entry.bindings.get(rloc) if entry is not None and entry.xtr_id == xtr_id else None
+        return None if binding is None else binding.address
+
     def forget(self, prefix: EidPrefix) -> list[RtrEffect]:
         """The mapping system no longer names us for this prefix: its node has left its NATs, or has another RTR."""
         entry = self.entries.get(prefix)
@@ -279,7 +285,8 @@ class Rtr:
         self, register_here: RegisterHere, arrival: Arrival, ecm: EncapsulatedControl, now: float
     ) -> list[RtrPlaneEffect]:
         """The Map-Server next door knows at once whether the register is good."""
-        effects = register_here(Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination), now)
+        inner = Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination, relayed_from=arrival.source)
+        effects = register_here(inner, now)
         notified = next((effect.payload for effect in effects if isinstance(effect, SendControl)), None)
         others = [effect for effect in effects if not isinstance(effect, SendControl)]
         if notified is None:

@@ -89,6 +89,7 @@ class Traversal:
         self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr(new_nonce=new_nonce)
+        map_server.on_rtr(self.rtr.seen_at)
         self._places_told: KeyedBuckets[IpAddress] = KeyedBuckets(1 / PLACES_TOLD_S, PLACES_TOLD_BURST)
         self._new_peers: KeyedBuckets[Network] = KeyedBuckets(1 / NEW_PEERS_S, NEW_PEERS_BURST)
         self.named = NamedNodes()
@@ -171,6 +172,22 @@ class Traversal:
         if ecm.to_rtr:
             return list(self.rtr.on_encapsulated_control(arrival, ecm, now))
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
+
+    def register_in(self, arrival: Arrival) -> Arrival | None:
+        """The Map-Register in an ECM, as the Map-Server of this hub is given it; None for anything else."""
+        flags = arrival.payload[1]
+        if not flags & (TO_RTR_BIT | RELAYED_BIT) or len(arrival.payload) > RELAYED_LIMIT:
+            return None
+        is_ours = self.policy.is_rtr and not self.policy.map_servers
+        if not (is_ours if flags & TO_RTR_BIT else self.relayed.knows(arrival.source)):
+            return None
+        try:
+            ecm = EncapsulatedControl.decode(arrival.payload)
+        except MalformedMessage:
+            return None
+        if ecm.message[0] >> 4 != MessageType.MAP_REGISTER:
+            return None
+        return Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination)
 
     def take_complaints(self) -> list[HubEffect]:
         """What the operator should hear of, since the last call: nothing was done about it, and nobody was answered."""

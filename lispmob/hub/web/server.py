@@ -78,7 +78,9 @@ class Page:
         if request.method != "GET" or request.can_read_body:
             return web.Response(status=405, text="this page is for looking\n")
         if self._guard.is_token(request.query.get("token")):
-            moved = web.Response(status=303, headers={"Location": request.path})
+            # Of the paths that there are: any other may lead elsewhere (//host), or hold what no header may.
+            place = request.path if request.path in FILES else "/"
+            moved = web.Response(status=303, headers={"Location": place})
             moved.set_cookie(COOKIE, request.query["token"], httponly=True, samesite="Strict", path="/")
             return moved
         if not self._guard.is_token(request.cookies.get(COOKIE)):

@@ -37,7 +37,7 @@ def idle(daemons: Mapping[str, Daemon], seconds: float, windows: int) -> Iterato
 
 def table() -> Figures:
     """Lookups, memory and installation, by the number of entries. Raises ProcessFailed."""
-    told = _measured([*module("lispmob.datapath.measure")])
+    told = _measured([*module("lispmob.datapath.bench.table")])
     figures: Figures = {f"lookup-ns-{entries}": (ns, "ns") for entries, ns in told["lookup-ns"].items()}
     figures["lookup-ns"] = figures[f"lookup-ns-{_LARGEST}"]
     figures["octets-per-entry"] = told["octets-per-entry"], "octets"
@@ -47,7 +47,7 @@ def table() -> Figures:
 
 def kernel_table() -> Figures:
     """What the copy in the kernel costs (ebpf tier). Raises ProcessFailed, TierUnavailable."""
-    told = _measured(["unshare", "--net", *module("lispmob.datapath.measure"), "--kernel"])
+    told = _measured(["unshare", "--net", *module("lispmob.datapath.bench.table"), "--kernel"])
     if "unavailable" in told:
         raise TierUnavailable(told["unavailable"])
     return {

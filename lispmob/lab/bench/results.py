@@ -51,6 +51,12 @@ GOALS: Final = (
     Goal("tcp1", "tun-sealed", "wireguard-go", 5.0),
     Goal("udp64", "tun-sealed", "tun", 0.8),
     Goal("udp64", "tun-sealed", "wireguard-go", 1.5),
+    *(
+        Goal(f"gap-{way}-{flood}", tier, tier, 2.0, f"gap-{way}-quiet", is_most=True)
+        for tier in ("tun", "ebpf")
+        for flood in ("junk", "worst")
+        for way in ("out", "in")
+    ),
 )
 LIMITS: Final = {
     "octets-per-entry": 100.0,
@@ -62,6 +68,10 @@ LIMITS: Final = {
     "first-packet-node": 1.0,
     "flood-late": 20.0,
     "flood-lost": 1.0,
+    "loop-junk": 20.0,
+    "loop-worst": 20.0,
+    "lost-registers-junk": 1.0,
+    "lost-registers-worst": 1.0,
     "hub-refresh-cpu": 120.0,
     "hub-reply-cpu": 100.0,
     "hub-hole-cpu": 150.0,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import control, flood, idle, sanity, standby, traffic
+from lispmob.lab.bench import control, flood, idle, sanity, standby, tools, traffic
 from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import Relayed
@@ -19,7 +19,7 @@ from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import AUTO, NIC, NOSEG, SUFFIX, Pair, Way, Wire, kind_of
 
 TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded", "energy")
-OTHER_CASES: Final = ("idle", "standby", "table", "start", "flood", "control")
+OTHER_CASES: Final = ("idle", "standby", "table", "start", "flood", "control", "tools")
 _CABLE_CASES: Final = {
     NOSEG: ("tcp1", "udp64"),
     NIC: ("tcp1", "udp64", "udp1400"),
@@ -77,6 +77,10 @@ class Run:
             self._measure_flooded_hub()
             for tier in self._tiers():
                 self._measure_flood(tier)
+        if "tools" in self._cases:
+            print("tools: lispctl and lig as processes", flush=True)
+            for figures in tools.samples(self._directory / "tools"):
+                self._note("ebpf", figures)
         if "control" in self._cases:
             print(f"control: {control.ENTRIES} mappings, {self._rounds} rounds of readers", flush=True)
             for figures in control.samples(self._directory / "control", min(self._rounds, _CONTROL_ROUNDS)):

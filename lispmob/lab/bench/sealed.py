@@ -31,7 +31,7 @@ _WIREGUARD: Final = (IPv4Address("10.97.0.1"), IPv4Address("10.97.0.2"))
 _RLOCS: Final = (IPv4Address("198.18.2.1"), IPv4Address("198.18.2.2"))
 _EIDS: Final = (IPv4Address("10.96.0.1"), IPv4Address("10.96.0.2"))
 _TUN: Final = "lisp0"
-_EXIT_NO_CIPHER: Final = 69  # of lispmob.datapath.static_pair
+_EXIT_NO_CIPHER: Final = 69  # of lispmob.datapath.bench.static_pair
 _ETH_P_IP: Final = 0x0800
 _PATIENCE_S: Final = 15.0
 
@@ -90,7 +90,7 @@ class SealedPair(Closing):
 
     def _start_datapaths(self, cipher: str) -> None:
         for number, space in enumerate((self.a, self.b)):
-            words = module("lispmob.datapath.static_pair", str(number), cipher, *map(str, (*_RLOCS, *_EIDS)))
+            words = module("lispmob.datapath.bench.static_pair", str(number), cipher, *map(str, (*_RLOCS, *_EIDS)))
             self._start(space, number, words)
             lines = [f"addr add {_EIDS[number]}/32 dev {_TUN}", f"route add {_EIDS[1 - number]} dev {_TUN}"]
             link.apply(space, lines)

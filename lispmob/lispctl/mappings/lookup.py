@@ -14,7 +14,7 @@ _VERDICTS = {
     "own": "{eid} is one of our own EIDs",
     "encapsulate": "packets to {eid} go to {locator}",
     "native": "packets to {eid} leave without LISP",
-    "drop": "packets to {eid} are dropped, and their sender is told",
+    "drop": "packets to {eid} are dropped, and their sender gets an ICMP error",
     "ask": "nothing is known about {eid}: the first packet asks the Map-Resolver",
 }
 
@@ -42,4 +42,4 @@ def lookup_lines(found: dict[str, Any]) -> list[str]:
     return lines + (entry_lines([found["entry"]]) if found["entry"] is not None else [])
 
 
-COMMAND = Command("lookup", "tell what would become of a packet to an address", run, add_arguments)
+COMMAND = Command("lookup", "show what would happen to a packet to an address", run, add_arguments)

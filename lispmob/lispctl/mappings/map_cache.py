@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
-from lispmob.api.client import Client, Entries
+from lispmob.api.client import Client
 from lispmob.lispctl.command import Command, common_options, show
-from lispmob.terminal.text import clean, duration, fold, locators, plural, table, table_blocks
+from lispmob.lispctl.streamed import print_json, print_table
+from lispmob.terminal.text import clean, duration, fold, locators, plural, table
 
-FIRST_ENTRIES = 50  # ours: so many are shown before the others have come
-MORE_ENTRIES = 1000
 EMPTY = "the map-cache is empty"
 _HEADERS = ("PREFIX", "SOURCE", "LOCATORS (PRIO/WEIGHT)", "AGE", "EXPIRES", "UNUSED")
 _RIGHT = ("AGE", "EXPIRES", "UNUSED")
@@ -51,6 +48,7 @@ def read_locator(text: str) -> dict[str, Any]:
 def run(client: Client, arguments: Namespace) -> int:
     """Do one action."""
     if arguments.action == "flush":
+        client.be_patient()
         return show(client.call("map-cache-flush"), arguments, lambda done: _changed("forgot", done))
     if arguments.action in ("del", "delete", "remove"):
         done = client.call("map-cache-delete", prefix=arguments.prefix)
@@ -61,37 +59,11 @@ def run(client: Client, arguments: Namespace) -> int:
         )
         return show(done, arguments, lambda done: [*_changed("added", done), *_without_locator(arguments)])
     found = client.stream("map-cache")
-    print_json(found) if arguments.json else print_table(found.entries)
-    return 0
-
-
-def print_json(found: Entries) -> None:
-    """As one JSON value, each entry on a line of its own, as they come in."""
-    import json
-
-    lines = (json.dumps(entry) for entry in found.entries)
-    first = next(lines, None)
-    if first is None:
-        print('{\n  "entries": []', end="")
-    else:
-        print('{\n  "entries": [\n    ' + first, end="", flush=True)
-        for line in lines:
-            print(",\n    " + line, end="")
-        print("\n  ]", end="")
-    rest = (f",\n  {json.dumps(name)}: {json.dumps(value)}" for name, value in found.rest.items())
-    print("".join(rest) + "\n}")
-
-
-def print_table(entries: Iterator[dict[str, Any]]) -> None:
-    """For people, as they come in: the first ones at once, and with them the widths of the columns."""
-    least: list[int] = []
-    is_first = True
-    while batch := list(islice(entries, FIRST_ENTRIES if is_first else MORE_ENTRIES)):
-        header, blocks = table_blocks(_HEADERS, _rows(batch), right=_RIGHT, least=least)
-        print("\n".join([*(header if is_first else ()), *(line for block in blocks for line in block)]), flush=True)
-        is_first = False
-    if is_first:
+    if arguments.json:
+        print_json(found)
+    elif not print_table(_HEADERS, found.entries, _row, right=_RIGHT):
         print(EMPTY)
+    return 0
 
 
 def _without_locator(arguments: Namespace) -> list[str]:
@@ -109,21 +81,18 @@ def _changed(verb: str, done: dict[str, Any]) -> list[str]:
 
 def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
     """Mappings for people."""
-    return table(_HEADERS, _rows(entries), right=_RIGHT) if entries else [EMPTY]
+    return table(_HEADERS, list(map(_row, entries)), right=_RIGHT) if entries else [EMPTY]
 
 
-def _rows(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [
-        (
-            entry["prefix"],
-            _source(entry),
-            locators(entry["locators"]) if entry["locators"] else entry["action"],
-            duration(entry["age_s"]),
-            "never" if entry["expires_in_s"] is None else duration(entry["expires_in_s"]),
-            duration(entry["unused_s"]),
-        )
-        for entry in entries
-    ]
+def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        entry["prefix"],
+        _source(entry),
+        locators(entry["locators"]) if entry["locators"] else entry["action"],
+        duration(entry["age_s"]),
+        "never" if entry["expires_in_s"] is None else duration(entry["expires_in_s"]),
+        duration(entry["unused_s"]),
+    )
 
 
 COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)

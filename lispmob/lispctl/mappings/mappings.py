@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lispmob.api.client import Client, ReplyError
 from lispmob.lispctl.command import Command, common_options
 from lispmob.options import HelpfulParser
 from lispmob.terminal.text import clean, duration, moment
+
+if TYPE_CHECKING:
+    from lispmob.lispctl.map_words import MapWords
 
 _WORDS: Final = """\
 EID: -inet 192.0.2.0/24, -inet6 2001:db8::/32, or the prefix alone. RLOC: -inet 203.0.113.5 and up to three numbers, its
@@ -123,6 +126,7 @@ def _call(client: Client, arguments: Namespace) -> Any:
             return client.call("mapping-get", eid=meant.eid)
     if is_dry:
         return {"count": 0, "mapping": None, "left_out": []}
+    client.be_patient()
     return client.call("mapping-flush", table="all" if meant.is_all else meant.table)
 
 
@@ -141,10 +145,28 @@ def done_lines(arguments: Namespace, done: dict[str, Any], name: Callable[[str],
     lines = [
         f"{arguments.action} {prefix_name(arguments.meant.eid, name)}{where}{tail}{' (not done: -d)' if is_dry else ''}"
     ]
-    lines += [f"  {clean(address)} is no address of ours: it is left out" for address in done.get("left_out", ())]
+    lines += [f"  {clean(address)} is not one of our addresses: it is left out" for address in done.get("left_out", ())]
+    lines += [f"  {line}" for line in _cut(arguments.meant)]
     if getattr(arguments, "is_verbose", False) and done.get("mapping") is not None:
         lines += [f"  {line}" for line in mapping_lines(done["mapping"], name)]
     return lines
+
+
+def _cut(meant: MapWords) -> list[str]:
+    """As map(8), we take a host with a length for the prefix that it is in; that is said, for it may be a slip."""
+    import ipaddress
+
+    address, slash, _ = meant.typed.rpartition("]")[2].partition("/")
+    try:
+        is_other = bool(slash) and ipaddress.ip_address(address) != ipaddress.ip_network(_bare(meant.eid))[0]
+    except ValueError:  # a name, or a number of fewer octets
+        return []
+    return [f"{clean(meant.typed)} has bits beyond the prefix length: {clean(meant.eid)} is meant"] if is_other else []
+
+
+def _bare(eid: str | None) -> str:
+    """An EID-Prefix without its Instance-ID."""
+    return (eid or "").rpartition("]")[2]
 
 
 def mapping_lines(mapping: dict[str, Any], name: Callable[[str], str]) -> list[str]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Any
 
-from lispmob.api.client import Client
+from lispmob.api.client import Client, Entries
 from lispmob.lispctl.command import Command, show
 from lispmob.lispctl.mappings.mappings import prefix_name
 from lispmob.lispctl.show.stat import stat_lines, stat_of
-from lispmob.terminal.text import clean, table
+from lispmob.lispctl.streamed import print_json, print_table
+from lispmob.terminal.text import clean
 
 _HEADERS = ("EID", "FLAGS", "REFS", "#", "RLOC", "P", "W", "F", "MTU", "CHOSEN")
+_RIGHT = ("REFS", "#", "P", "W", "MTU", "CHOSEN")
+_TITLES = {"inet": "Internet", "inet6": "Internet6"}
 _FLAGS = """\
 FLAGS: U usable, L local (one of our own), S static. REFS: of the cache 1 while packets use it, and 1 for each open
 question about it; of our own, the Map-Servers that hold it. P: priority, W: weight. F: R reachable, i an address of
@@ -37,32 +41,29 @@ def run(client: Client, arguments: Namespace) -> int:
     if arguments.is_stat:
         return show(stat_of(client.call("counters")), arguments, stat_lines)
     name: Callable[[str], str] = str if arguments.is_numeric else Names()
-    found = client.call("mapstat")
-    found["entries"] = [entry for entry in found["entries"] if _is_wanted(entry["prefix"], arguments.family)]
-    return show(found, arguments, lambda all_: mapstat_lines(all_["entries"], name))
+    found = client.stream("mapstat")
+    entries = (entry for entry in found.entries if arguments.family in (None, _family(entry)))
+    if arguments.json:
+        print_json(Entries(entries, found.rest))
+    else:
+        print_tables(entries, name)
+    return 0
 
 
-def _is_wanted(prefix: str, family: str | None) -> bool:
-    return family is None or (":" in prefix) == (family == "inet6")
+def _family(entry: dict[str, Any]) -> str:
+    return "inet6" if ":" in entry["prefix"].rpartition("]")[2] else "inet"
 
 
-def mapstat_lines(entries: list[dict[str, Any]], name: Callable[[str], str]) -> list[str]:
-    """The mappings for people, by family, our own first and then by prefix."""
-    lines = ["Mapping tables"]
-    for title, is_v6 in (("Internet", False), ("Internet6", True)):
-        rows = [_row(entry, name) for entry in sorted(entries, key=_order) if (":" in entry["prefix"]) == is_v6]
-        if rows:
-            lines += ["", f"{title}:", *table(_HEADERS, rows, right=("REFS", "#", "P", "W", "MTU", "CHOSEN"))]
-    return lines if len(lines) > 1 else ["there are no mappings"]
-
-
-def _order(entry: dict[str, Any]) -> Any:
-    import ipaddress
-
-    head, closed, rest = entry["prefix"].rpartition("]")
-    network = ipaddress.ip_network(rest)
-    instance = int(head[1:]) if closed else 0
-    return entry["table"] != "database", instance, int(network.network_address), network.prefixlen
+def print_tables(entries: Iterable[dict[str, Any]], name: Callable[[str], str]) -> None:
+    """The mappings for people, as they come: by family, our own first and then by prefix."""
+    is_first = True
+    for family, of_family in groupby(entries, key=_family):
+        title = f"\n{_TITLES[family]}:"
+        head = f"Mapping tables\n{title}" if is_first else title
+        print_table(_HEADERS, of_family, lambda entry: _row(entry, name), right=_RIGHT, title=head)
+        is_first = False
+    if is_first:
+        print("there are no mappings")
 
 
 def _row(entry: dict[str, Any], name: Callable[[str], str]) -> tuple[Any, ...]:

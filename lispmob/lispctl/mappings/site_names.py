@@ -58,4 +58,4 @@ def _leads_to(one: dict[str, Any]) -> str:
 
 
 NAMES = Command("names", "the domain of the overlay, who is asked for it, and the names that are known", run_names)
-NAME = Command("name", "tell where a name leads, or which names an EID has", run_name, add_arguments)
+NAME = Command("name", "show where a name leads, or which names an EID has", run_name, add_arguments)

@@ -49,7 +49,7 @@ def _asked(one: dict[str, Any]) -> list[str]:
         "negative": "right: nothing",
         "forwards": f"it has us answer ourselves, at {clean(one['forwarded_to'])}",
         "silent": "no answer",
-        "cannot-ask": "cannot be asked: no uplink of ours of its family does without an RTR",
+        "cannot-ask": "cannot be asked: no uplink of its family works without an RTR",
     }[one["answer"]]
     after = "" if one["rtt_ms"] is None else f" (after {milliseconds(one['rtt_ms'])})"
     colour = "bad" if one["answer"] == "silent" else "good"

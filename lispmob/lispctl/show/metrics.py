@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from lispmob.api.client import DEFAULT_SOCKET, Client
-from lispmob.lispctl.command import Command
+from lispmob.errors import LispError
+from lispmob.lispctl.command import Command, show
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,11 +18,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(client: Client, arguments: Namespace) -> int:
     """Print the figures, or serve them; each scrape has a connection of its own, for lispd may start again."""
-    from lispmob.metrics import node, serving  # late: an extra, and 100 ms
+    from lispmob.metrics import node
     from lispmob.metrics.family import Family
 
+    if arguments.json and arguments.listen is not None:
+        raise LispError("--json prints the figures once; to serve them leave it out")
     if arguments.listen is None:
         answers = {what: client.call(what) for what in ("status", "counters")}
+        if arguments.json:
+            return show([family.as_json() for family in node.families(answers)], arguments, list)
+    from lispmob.metrics import serving  # late: an extra, and 100 ms
+
+    if arguments.listen is None:
         return serving.run(None, lambda: node.families(answers), up="lispd_up")
     path = getattr(arguments, "socket", DEFAULT_SOCKET)
 

@@ -10,6 +10,7 @@ from lispmob.lispctl.command import Command, show
 from lispmob.terminal.text import clean, duration, facts, fold, milliseconds, paint, plural, table
 
 NAMES_S: Final = 0.03  # ours: a name that has just been asked for is there after a round trip
+_SEALED: Final = {"sealed": "sealed", "clear": "in clear", "waiting": "kept until they can be sealed"}
 _WAYS: Final = {"direct": "direct", "rtr": "RTR", "past-rtr": "past the RTR", "none": "none"}
 
 
@@ -36,7 +37,7 @@ def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
     if not peers:
         return ["no peers: nothing has been sent into the overlay yet"]
     peers = sorted(peers, key=_order)
-    has_seal = any(peer.get("seal") for peer in peers)
+    has_seal = any(_seal(peer) == "sealed" for peer in peers)
     headers = ["NAME", "EID", "WAY", "UPLINK", "RTT", "LOSS", "HEARD", "PACKETS", *(["SEAL"] if has_seal else [])]
     rows = [[*_row(peer), *([_seal(peer)] if has_seal else [])] for peer in peers]
     silent = [peer for peer in peers if not peer["is_reachable"]]
@@ -63,7 +64,8 @@ def peer_lines(peer: dict[str, Any]) -> list[str]:
     if peer.get("mtu_bytes") is not None:
         pairs.append(("MTU", f"{peer['mtu_bytes']} outside, {inner_mtu(peer)} inside"))
     pairs.append(("mapping", "genuine by LISP-SEC" if peer["is_genuine"] else "not proved by LISP-SEC"))
-    pairs.append(("packets are", "sealed" if peer.get("seal") else "in clear"))
+    if (seal := peer.get("seal")) is not None:
+        pairs.append(("packets are", f"{_SEALED.get(seal['state'], clean(seal['state']))}: {clean(seal['why'])}"))
     return facts(pairs)
 
 
@@ -96,7 +98,7 @@ def _row(peer: dict[str, Any]) -> list[Any]:
 
 
 def _seal(peer: dict[str, Any]) -> str:
-    return "sealed" if peer.get("seal") else "clear"
+    return clean(peer["seal"]["state"]) if peer.get("seal") is not None else "-"
 
 
 COMMAND = Command("peers", "whom packets go to, by which way, and how well", run, add_arguments)

@@ -116,10 +116,12 @@ def _marks(path: dict[str, Any]) -> str:
 def _routing(routing: dict[str, Any]) -> str:
     overlay = ", ".join(clean(prefix) for prefix in routing["overlay_prefixes"])
     what = "everything" if routing["mode"] == "full" else overlay or "nothing but EIDs"
-    return (
-        f"{clean(routing['mode'])}: {what} through {clean(routing['tun'])} (MTU {routing['mtu_bytes']}), "
-        f"{_WITHOUT_LISP.get(routing['fallback'], clean(routing['fallback']))}"
-    )
+    without = _WITHOUT_LISP.get(routing["fallback"], clean(routing["fallback"]))
+    if routing["fallback"] == "auto":
+        without = "what has no mapping is refused at once"
+        if routing["mode"] == "full":
+            without += " inside of overlay-prefixes, and leaves without LISP elsewhere"
+    return f"{clean(routing['mode'])}: {what} through {clean(routing['tun'])} (MTU {routing['mtu_bytes']}), {without}"
 
 
 def _last_move(move: dict[str, Any] | None) -> str:

@@ -19,4 +19,6 @@ def nudge_lines(done: dict[str, Any]) -> list[str]:
     return ["lispd looked at the network" if done["is_now"] else "lispd looks at the network within a second"]
 
 
-COMMAND = Command("nudge", "make lispd look at the network again, as scripts do where nobody else tells it", run)
+COMMAND = Command(
+    "nudge", "make lispd look at the network again, as scripts do where nothing else reports changes", run
+)

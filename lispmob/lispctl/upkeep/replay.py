@@ -107,5 +107,5 @@ def run(_client: Client, arguments: Namespace) -> int:
 
 
 COMMAND = Command(
-    "replay", "feed a recording to a core of its own, and tell what happens", run, add_arguments, alone=run_alone
+    "replay", "feed a recording to a core of its own, and show what happens", run, add_arguments, alone=run_alone
 )

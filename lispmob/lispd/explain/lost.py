@@ -13,10 +13,10 @@ from lispmob.wire.record import Action
 
 _PLAIN: Final = {
     Fate.GUARDED: "it belongs to the way to the mapping system, which never goes into the overlay",
-    Fate.SOURCE: "its source is no EID of ours",
+    Fate.SOURCE: "its source is not one of our EIDs",
     Fate.NATIVE: "the mapping says that it has no LISP there, and the kernel sent it into the overlay all the same",
     Fate.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
-    Fate.DOUBT: "no locator of the mapping answers; packets are sent all the same, and their sender is told",
+    Fate.DOUBT: "no locator of the mapping answers; packets are sent all the same, and their sender gets an ICMP error",
     Fate.NO_KEY: "nothing may leave for it in clear, and there is no key to seal with yet",
     Fate.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
 }

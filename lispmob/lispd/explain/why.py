@@ -181,10 +181,10 @@ class _Explanation:
         """The mark behind these rules of others."""
         for met in foreign_marks.walk(lines, flow, self._parts.engine.config.tun_name, mark):
             if met.mark is None:
-                self._doubt("mark", f"a rule of somebody else's may change the mark: {met.line}")
+                self._doubt("mark", f"another program's rule may change the mark: {met.line}")
                 return mark
             mark = met.mark
-            self._say("mark", f"a rule of somebody else's sets the mark {mark:#x}: {met.line}")
+            self._say("mark", f"another program's rule sets the mark {mark:#x}: {met.line}")
         return mark
 
     def _tell_decision(self, flow: Flow, decision: Decision) -> None:

@@ -85,7 +85,7 @@ def _of_mapping_system(one: Belief, parts: Parts) -> MappingSystemBelief:
     if one.answer == "record":
         wrong = differences(one.locators, truth)
     elif one.answer == "negative" and truth:
-        wrong = ["it has no locator of ours"]
+        wrong = ["it has none of our locators"]
     return MappingSystemBelief(
         map_resolver=str(one.resolver),
         eid=str(one.eid),

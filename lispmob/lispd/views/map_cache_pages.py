@@ -1,45 +1,35 @@
-"""The map-cache for people and programs, in the order of its prefixes, some entries at a time.
-
-100,000 entries take seconds to show. Sorting and translating them goes in pieces, between which the daemon does its
-work; what is added or removed meanwhile may or may not be shown.
-"""
+"""The map-cache for people and programs, in the order of its prefixes, with the short ways among them."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping
-from typing import Final, TypeAlias
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from lispmob.api import schema
-from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.control.map_cache import MapCacheEntry
 from lispmob.lispd.parts import Parts
+from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.path_view import in_ms
 from lispmob.natt.shortcut import Shortcut
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
-
-SORTED_AT_ONCE: Final = 1000  # ours: about a millisecond
-SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds
 
 _Key: TypeAlias = tuple[int, int, int, int, bool]
 _Item: TypeAlias = MapCacheEntry | Shortcut
 
 
 def pages(parts: Parts) -> Iterator[list[schema.MapCacheEntry]]:
-    """Every mapping once, those that are gone meanwhile left out; empty pages while it is being sorted."""
-    runs: list[list[_Item]] = [sorted(parts.node.traversal.shortcuts.open_ways, key=_order)]
-    for bucket in parts.node.map_cache.buckets():
-        for start in range(0, len(bucket), SORTED_AT_ONCE):
-            runs.append(sorted(bucket[start : start + SORTED_AT_ONCE], key=_order))
-            yield []
-    page: list[_Item] = []
-    # Nothing is made that stays, but these lists: a hundred thousand new objects would have all others looked through.
-    for item in heapq.merge(*runs, key=_order):
-        page.append(item)
-        if len(page) == SHOWN_AT_ONCE:
-            yield _shown(parts, page)
-            page = []
-    yield _shown(parts, page)
+    """Every mapping once. The page of the first one behind a short way has that, too."""
+    ways = deque(sorted(parts.node.traversal.shortcuts.open_ways, key=_order))
+    for entries in in_pages(parts.node.map_cache):
+        items: list[_Item] = []
+        for entry in entries:
+            while ways and _order(ways[0]) < _order(entry):
+                items.append(ways.popleft())
+            items.append(entry)
+        yield _shown(parts, items)
+    yield _shown(parts, list(ways))
 
 
 def entry_view(parts: Parts, entry: MapCacheEntry) -> schema.MapCacheEntry:
@@ -53,12 +43,10 @@ def _order(item: _Item) -> _Key:
     return prefix.family, prefix.instance_id, int(prefix.address), prefix.mask_len, not isinstance(item, Shortcut)
 
 
-def _shown(parts: Parts, page: list[_Item]) -> list[schema.MapCacheEntry]:
+def _shown(parts: Parts, page: Sequence[_Item]) -> list[schema.MapCacheEntry]:
     round_trips = _round_trips(parts)
     return [
-        _short_way(parts, item) if isinstance(item, Shortcut) else _entry(parts, item, round_trips)
-        for item in page
-        if isinstance(item, Shortcut) or item.state is not State.GONE
+        _short_way(parts, item) if isinstance(item, Shortcut) else _entry(parts, item, round_trips) for item in page
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +10,10 @@ from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.mapping.schema import Mapping, MappingDone, MappingFlushParams, MappingLocator, MappingParams, Table
 from lispmob.api.turns import Pages
 from lispmob.config.values import FieldError
-from lispmob.control.map_cache import MapCacheEntry, Source, State
+from lispmob.control.map_cache import MapCacheEntry, Source
 from lispmob.lispd.parts import Parts
+from lispmob.lispd.views.flushing import flush
+from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.shown import Shown
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import why_no_eid
@@ -20,9 +21,6 @@ from lispmob.wire.record import Action, Locator
 
 if TYPE_CHECKING:
     from lispmob.node.node import Node
-
-SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds
-DELETED_AT_ONCE: Final = 50
 
 
 class MappingViews:
@@ -61,7 +59,7 @@ class MappingViews:
         if table == "database":
             former = own_mapping(parts, prefix) if prefix in parts.file.eids else None
             if former is None:
-                raise ApiError("not-found", f"{prefix} is no EID-Prefix of ours", "ESRCH")
+                raise ApiError("not-found", f"{prefix} is not one of our EID-Prefixes", "ESRCH")
             if prefix not in parts.local_mappings.prefixes:
                 what = f"{prefix} is in lispd.conf; remove it from `eids` there, and: lispctl reload"
                 raise ApiError("refused", what, "EINVAL")
@@ -102,16 +100,8 @@ class MappingViews:
         if params.table == "database":
             return MappingDone(count=count)
         is_all, node = params.table == "all", parts.node
-        gone = [
-            entry.prefix
-            for entry in node.map_cache
-            if entry.source != "static" or (is_all and node.is_static(entry.prefix))
-        ]
-        for place, prefix in enumerate(gone):
-            if place % DELETED_AT_ONCE == DELETED_AT_ONCE - 1:
-                await asyncio.sleep(0)
-            parts.perform(parts.node.on_mapping_deleted(prefix, parts.now()))
-        return MappingDone(count=count + len(gone))
+        count += await flush(parts, lambda entry: entry.source != "static" or (is_all and node.is_static(entry.prefix)))
+        return MappingDone(count=count)
 
     def mapping_dump(self) -> Pages:
         """Every mapping, our own first."""
@@ -178,10 +168,8 @@ def _wider(node: Node, prefix: EidPrefix) -> MapCacheEntry | None:
 
 def _pages(parts: Parts) -> Iterator[list[Mapping]]:
     yield [own_mapping(parts, eid) for eid in parts.file.eids]
-    for bucket in parts.node.map_cache.buckets():
-        for start in range(0, len(bucket), SHOWN_AT_ONCE):
-            some = bucket[start : start + SHOWN_AT_ONCE]
-            yield [cached_mapping(parts, entry) for entry in some if entry.state is not State.GONE]
+    for entries in in_pages(parts.node.map_cache):
+        yield [cached_mapping(parts, entry) for entry in entries]
 
 
 def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:

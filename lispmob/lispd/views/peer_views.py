@@ -6,28 +6,31 @@ uplink, the RTR and the short way that are shown are those in use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Final
 
 from lispmob.api.backend import ApiError
 from lispmob.api.peers import schema
 from lispmob.api.turns import Pages
-from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.names import KnownName
 from lispmob.control.path_mtu.search import Way
 from lispmob.control.probing.path import Path
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.datapath.model import SessionUse
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.tasks.naming import LOOPBACK
+from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.path_view import in_ms
+from lispmob.lispd.views.seal_views import seal_of
 from lispmob.lispd.views.shown import Shown
+from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
 
-SHOWN_AT_ONCE: Final = 50  # ours: about two milliseconds
-LOOKED_AT: Final = 1000  # ours: mappings in one go, a fraction of a millisecond
 NAMES_AT_ONCE: Final = 16  # ours: as many as one screen asks for
 _PING: Final = {4: 1, 6: 58}
 _WHY_NOT: Final = {
@@ -125,6 +128,10 @@ class _Known:
         self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
         self._locators = {locator.address: locator for locator in parts.node.locators.locators}
 
+    @cached_property
+    def _sessions(self) -> Sequence[SessionUse]:
+        return self._parts.engine.sessions() if isinstance(self._parts.node, SealedNode) else ()
+
     def unasked(self, prefix: EidPrefix) -> bytes | None:
         """The reverse name of an EID of which nobody has said yet what name it has."""
         reverse = reverse_of(prefix)
@@ -185,6 +192,7 @@ class _Known:
             packets_out=self._sent.get(answer.relayed_to or remote),
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
             is_genuine=entry.is_genuine,
+            seal=seal_of(self._parts, entry.prefix, self._sessions),
         )
 
     def _used(self, entry: MapCacheEntry) -> float | None:
@@ -197,28 +205,16 @@ def reverse_of(prefix: EidPrefix) -> bytes | None:
     return prefix.address.reverse_pointer.encode() if is_host else None
 
 
-def _entries(parts: Parts) -> Iterator[MapCacheEntry | None]:
-    """The mappings with locators; None for each that has none, so that a reader can count its steps."""
-    for bucket in parts.node.map_cache.buckets():
-        for entry in bucket:
-            is_peer = entry.locators and entry.prefix.mask_len and entry.state is not State.GONE
-            yield entry if is_peer else None
-
-
 def _pages(parts: Parts, known: _Known, rest: dict[str, int]) -> Iterator[list[schema.Peer]]:
     """`rest` is read behind the last page: how many names had to be asked for."""
-    page: list[schema.Peer] = []
-    for steps, entry in enumerate(_entries(parts), 1):
-        if entry is not None:
-            page.append(known.peer(entry.prefix.address, entry))
+    for entries in in_pages(parts.node.map_cache):
+        peers = [entry for entry in entries if entry.locators and entry.prefix.mask_len]
+        yield [known.peer(entry.prefix.address, entry) for entry in peers]
+        for entry in peers:
             reverse = known.unasked(entry.prefix) if rest["names_asked"] < NAMES_AT_ONCE else None
             if reverse is not None:
                 rest["names_asked"] += 1
                 parts.perform(parts.node.on_name_wanted(reverse, parts.now()))
-        if len(page) == SHOWN_AT_ONCE or steps % LOOKED_AT == 0:
-            yield page
-            page = []
-    yield page
 
 
 def _renamed(peer: schema.Peer, name: str) -> schema.Peer:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.datapath.model import SessionUse
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.views.shown import Shown
 from lispmob.node.sealed_node import SealedNode
@@ -65,8 +67,8 @@ def why_nothing(parts: Parts) -> str:
     return "this build has no libcrypto (libssl-dev), or the datapath cannot seal"
 
 
-def seal_of(parts: Parts, prefix: EidPrefix) -> Seal:
-    """How packets of a forwarding entry leave."""
+def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | None = None) -> Seal:
+    """How packets of a forwarding entry leave. `sessions`: those of the datapath, for who asks about many entries."""
     node = parts.node
     if not isinstance(node, SealedNode):
         return Seal(state="clear", why=why_nothing(parts))
@@ -74,7 +76,7 @@ def seal_of(parts: Parts, prefix: EidPrefix) -> Seal:
         return Seal(state="clear", why="security: seal is off")
     peer = node.sealing.entries.by_prefix(prefix)
     if peer is not None:
-        return _of_peer(parts, peer)
+        return _of_peer(parts, peer, sessions)
     if node.sealing.mode == "require":
         return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
     entry = node.map_cache.get(prefix)
@@ -110,14 +112,15 @@ def summary(parts: Parts) -> str:
     return f"{sealed} of {len(peers)} peers with known keys ({mode})"
 
 
-def _of_peer(parts: Parts, peer: SealedPeer) -> Seal:
+def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | None = None) -> Seal:
     now = parts.now()
     known = peer.known
     whose = _WHOSE[known.grade]
     printed = fingerprint(known.key)
     standing = peer.confirmed
     if standing is not None and peer.is_sealed(now):
-        used = [session for session in parts.engine.sessions() if session.peer == peer.number]
+        known_sessions = parts.engine.sessions() if sessions is None else sessions
+        used = [session for session in known_sessions if session.peer == peer.number]
         return Seal(
             state="sealed",
             why=whose,

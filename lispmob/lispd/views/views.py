@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import structs
 
@@ -17,6 +16,7 @@ from lispmob.control.registration import Registration, State
 from lispmob.lispd.report.evidence import is_relayed, rests_beside, stands_otherwise
 from lispmob.lispd.report.handovers import Handover
 from lispmob.lispd.views import netcheck, uplink_views
+from lispmob.lispd.views.flushing import flush
 from lispmob.lispd.views.mapping_views import MappingViews
 from lispmob.lispd.views.path_view import path_views
 from lispmob.lispd.views.peer_views import PeerViews
@@ -33,7 +33,6 @@ from lispmob.wire.record import Action, Locator
 if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
     pass
 
-FLUSHED_AT_ONCE: Final = 50  # ours: some milliseconds
 
 _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
     State.IDLE: "idle",
@@ -173,12 +172,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
 
     async def map_cache_flush(self) -> int:
         """Remove every mapping that was learned; static ones stay. Returns how many went."""
-        learned = [entry.prefix for entry in self._parts.node.map_cache if entry.source != "static"]
-        for count, prefix in enumerate(learned):
-            if count % FLUSHED_AT_ONCE == FLUSHED_AT_ONCE - 1:
-                await asyncio.sleep(0)
-            self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
-        return len(learned)
+        return await flush(self._parts, lambda entry: entry.source != "static")
 
     def nudge(self) -> bool:
         """Look at the network."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
 from lispmob.mh.kernel.xtables import TOOL_PIDS
+from lispmob.netlink.connection import events, subscribe
+from lispmob.netlink.message import NETLINK_NETFILTER, Raw
 
-NETLINK_NETFILTER: Final = 12  # linux/netlink.h
 NFNLGRP_NFTABLES: Final = 7  # linux/netfilter/nfnetlink.h
 NFT_MSG_DELTABLE: Final = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h
 NFT_MSG_DELCHAIN: Final = 10 << 8 | 5
@@ -27,7 +27,6 @@ _TABLES: Final = (
     b"\0lispmob_nat\0",
     b"\0lispmob_mangle\0",
 )  # where our chains are: a name as a netlink attribute, its length before it
-_HEADER: Final = struct.Struct("=IHHII")
 _DATAGRAMS_PER_TURN: Final = 64  # ours: what is behind them is looked at by one look as well
 SETTLE_S: Final = 0.2  # ours: a reload takes away and puts back; look when it is done
 APART_S: Final = 2.0  # ours: a look takes four processes, and container engines change their rules all day
@@ -35,18 +34,9 @@ APART_S: Final = 2.0  # ours: a look takes four processes, and container engines
 log = logging.getLogger(__name__)
 
 
-def is_loss(datagram: bytes, own: Collection[int] = ()) -> bool:
+def is_loss(message: Raw, own: Collection[int] = ()) -> bool:
     """True when it tells of a deletion in a table that holds chains of ours, by another process than `own` (pids)."""
-    at = 0
-    while at + _HEADER.size <= len(datagram):
-        length, kind, _, _, sender = _HEADER.unpack_from(datagram, at)
-        if not _HEADER.size <= length <= len(datagram) - at:
-            return False
-        body = datagram[at + _HEADER.size : at + length]
-        if kind in _DELETIONS and sender not in own and any(table in body for table in _TABLES):
-            return True
-        at += (length + 3) & ~3
-    return False
+    return message.type in _DELETIONS and message.port not in own and any(name in message.body for name in _TABLES)
 
 
 class ChainWatch:
@@ -60,10 +50,8 @@ class ChainWatch:
 
     def start(self) -> None:
         """Subscribe. A kernel without nftables has nothing to tell; that is no error."""
-        flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, flags, NETLINK_NETFILTER)
-            self._socket.bind((0, 1 << (NFNLGRP_NFTABLES - 1)))
+            self._socket = subscribe(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))
         except OSError as error:
             log.info("firewalls are not watched: after a reload of yours, use lispctl nudge why=%s", error)
             self.stop()
@@ -84,13 +72,13 @@ class ChainWatch:
         assert self._socket is not None
         for _ in range(_DATAGRAMS_PER_TURN):
             try:
-                datagram, (sender, _) = self._socket.recvfrom(1 << 16)
-            except BlockingIOError:
-                return
+                told = events(self._socket)
             except OSError:  # ENOBUFS: something was not told; it may have been that
                 self._suspect()
                 continue
-            if sender == 0 and is_loss(datagram, TOOL_PIDS):  # the kernel's port is 0
+            if told is None:
+                return
+            if any(is_loss(message, TOOL_PIDS) for message in told):
                 self._suspect()
 
     def _suspect(self) -> None:
@@ -102,5 +90,5 @@ class ChainWatch:
     def _look(self) -> None:
         self._timer = None
         self._looked_at = asyncio.get_running_loop().time()
-        log.debug("somebody changed the chains of the packet filter: looking whether ours are still there")
+        log.debug("somebody changed the chains of the packet filter: checking that ours are still there")
         self._on_loss()

@@ -17,11 +17,11 @@ from typing import Final
 import msgspec
 
 from lispmob.errors import KernelRefused
-from lispmob.netlink.request import ACK, DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.connection import ask, open_netlink
+from lispmob.netlink.message import ACK, DUMP, NESTED, NETLINK_NETFILTER, attributes, put
 from lispmob.wire.address import IpAddress, IpNetwork
 
 # <linux/netfilter/nfnetlink.h>, <linux/netfilter/nfnetlink_conntrack.h>: no names in Python
-NETLINK_NETFILTER: Final = 12
 GET, _DELETE = 0x0101, 0x0102  # NFNL_SUBSYS_CTNETLINK << 8, and the verb
 TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ZONE = 1, 2, 3, 18
 TUPLE_IP: Final = 1
@@ -70,7 +70,7 @@ def forget_unanswered(sources: Collection[IpNetwork], destinations: Collection[I
 
 
 def _flows(kernel: socket.socket, family: int) -> Iterator[_Flow]:
-    for message in ask(kernel, GET, REQUEST | DUMP, FAMILY.pack(family, 0, 0)):
+    for message in ask(kernel, GET, DUMP, FAMILY.pack(family, 0, 0)):
         found = dict(attributes(message[FAMILY.size :]))
         original, reply = found.get(TUPLE_ORIG), found.get(_TUPLE_REPLY)
         ends = (end_of(original, SOURCES), end_of(original, DESTINATIONS), end_of(reply, DESTINATIONS))
@@ -86,7 +86,7 @@ def _flows(kernel: socket.socket, family: int) -> Iterator[_Flow]:
 
 def _forget(kernel: socket.socket, family: int, flow: _Flow) -> bool:
     try:
-        for _ in ask(kernel, _DELETE, REQUEST | ACK, FAMILY.pack(family, 0, 0), flow.identity):
+        for _ in ask(kernel, _DELETE, ACK, FAMILY.pack(family, 0, 0), flow.identity):
             pass
     except OSError as error:
         if error.errno in _GONE:

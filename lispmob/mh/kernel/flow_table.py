@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -16,14 +15,14 @@ from lispmob.mh.kernel.conntrack import (
     DESTINATIONS,
     FAMILY,
     GET,
-    NETLINK_NETFILTER,
     NO_TRACKING,
     SOURCES,
     TUPLE_IP,
     TUPLE_ORIG,
     end_of,
 )
-from lispmob.netlink.request import DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.connection import ask, open_netlink
+from lispmob.netlink.message import DUMP, FAMILIES, NESTED, NETLINK_NETFILTER, attributes, put
 from lispmob.wire.address import IpAddress
 
 # <linux/netfilter/nfnetlink_conntrack.h>
@@ -31,7 +30,6 @@ _TUPLE_PROTO: Final = 2
 _PROTO_NUM, _PROTO_SOURCE, _PROTO_DESTINATION = 1, 2, 3
 _MARK: Final = 8
 _IP_KINDS: Final = {4: (1, 2), 6: (3, 4)}  # CTA_IP_V4_SRC, _DST; CTA_IP_V6_SRC, _DST
-_FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 
 
 class Tracked(msgspec.Struct, frozen=True):
@@ -61,8 +59,8 @@ def find(source: IpAddress, destination: IpAddress, protocol: int, ports: tuple[
     wanted = put(TUPLE_IP | NESTED, addresses) + put(_TUPLE_PROTO | NESTED, numbers)
     try:
         with open_netlink(NETLINK_NETFILTER) as kernel:
-            header = FAMILY.pack(_FAMILIES[version], 0, 0)
-            for message in ask(kernel, GET, REQUEST, header, put(TUPLE_ORIG | NESTED, wanted)):
+            header = FAMILY.pack(FAMILIES[version], 0, 0)
+            for message in ask(kernel, GET, 0, header, put(TUPLE_ORIG | NESTED, wanted)):
                 for flow in _tracked(message):
                     began_outside = flow.source != source
                     return Tracked(source, destination, protocol, ports, flow.mark, began_outside)
@@ -75,10 +73,10 @@ def find(source: IpAddress, destination: IpAddress, protocol: int, ports: tuple[
 def tracked() -> list[Tracked]:
     """All flows that connection tracking knows, as they began. Blocks while it lists them. Raises KernelRefused."""
     found: list[Tracked] = []
-    for family in _FAMILIES.values():
+    for family in FAMILIES.values():
         try:
             with open_netlink(NETLINK_NETFILTER) as kernel:
-                for message in ask(kernel, GET, REQUEST | DUMP, FAMILY.pack(family, 0, 0)):
+                for message in ask(kernel, GET, DUMP, FAMILY.pack(family, 0, 0)):
                     found += _tracked(message)
         except OSError as error:
             if error.errno not in NO_TRACKING:

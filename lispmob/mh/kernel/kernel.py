@@ -19,7 +19,6 @@ from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import mark_bits
 from lispmob.mh.guard import left_behind
 from lispmob.mh.kernel import rule_message
-from lispmob.mh.kernel.iproute import AsyncIPRoute
 from lispmob.mh.kernel.kernel_changes import KernelChanges, refused
 from lispmob.mh.kernel.kernel_listing import CommonMarks, KernelListing
 from lispmob.mh.kernel.kernel_problems import foreign_rule, mark_in_use, refusals
@@ -39,6 +38,7 @@ from lispmob.mh.plan import (
 )
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
 from lispmob.mh.rule_order import Others, arrange
+from lispmob.netlink.iproute import AsyncIPRoute
 from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import IpAddress, IpNetwork
 

@@ -14,10 +14,10 @@ from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh.kernel import rule_message
-from lispmob.mh.kernel.iproute import AsyncIPRoute, NetlinkError
 from lispmob.mh.kernel.kernel_problems import Refusal
 from lispmob.mh.kernel.rule_message import Form
 from lispmob.mh.plan import GATEWAY_PRIORITY, Route
+from lispmob.netlink.iproute import AsyncIPRoute, NetlinkError
 from lispmob.wire.address import IpAddress
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}

@@ -12,13 +12,14 @@ from typing import Final
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
-from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
 from lispmob.mh.kernel.xtables import Tool, run_tool
 from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
+from lispmob.netlink.decoders import decode
+from lispmob.netlink.message import Raw
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class KernelListing:
         )
 
     def _route(self, raw: Raw, version: int) -> Route | None:
-        message = rtnetlink.decode(raw)
+        message = decode(raw)
         kind = _KINDS.get(message["type"])
         if message["proto"] != ROUTE_PROTOCOL or kind is None:
             return None

@@ -31,7 +31,7 @@ def refusals(found: Iterable[Refusal], desired: KernelState) -> tuple[Problem, .
 
 
 def foreign_rule(rule: Rule, desired: KernelState) -> Problem:
-    """A rule of somebody else's in front of ours, where there is no room before it."""
+    """Another program's rule in front of ours, where there is no room before it."""
     return Problem(
         "foreign-rule",
         Severity.BROKEN if len({eid.family for eid in desired.eids}) == 1 else Severity.DEGRADED,
@@ -51,7 +51,7 @@ def mark_in_use(rules: Sequence[Rule], mask: int) -> tuple[Problem, ...]:
         Problem(
             "mark-in-use",
             Severity.NOTICE,
-            "steering by marks and a routing rule of somebody else get in each other's way",
+            "steering by marks and a routing rule of another program get in each other's way",
             f"lispd's marks are the bits {mask:#x}, and `ip rule` has {rule}{more}",
             "restart lispd, which then takes free bits, or choose some with `steering: {mask: ...}`",
         ),

@@ -13,11 +13,11 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lispmob.mh.kernel import cgroups
-from lispmob.netlink.request import DUMP, REQUEST, ask, attributes, open_netlink
+from lispmob.netlink.connection import ask, open_netlink
+from lispmob.netlink.message import DUMP, NETLINK_SOCK_DIAG, attributes
 from lispmob.wire.address import IpAddress
 
 # <linux/netlink.h>, <linux/sock_diag.h>, <linux/inet_diag.h>
-_NETLINK_SOCK_DIAG: Final = 4
 _BY_FAMILY: Final = 20
 _MARK, _CGROUP_ID = 15, 21
 _REQUEST: Final = struct.Struct("=BBBxI48s")
@@ -54,9 +54,9 @@ def open_sockets() -> dict[Key, OpenSocket]:
     for family in (socket.AF_INET, socket.AF_INET6):
         for protocol in _PROTOCOLS:
             try:
-                with open_netlink(_NETLINK_SOCK_DIAG) as kernel:
+                with open_netlink(NETLINK_SOCK_DIAG) as kernel:
                     wanted = _REQUEST.pack(family, protocol, 0, _ALL_STATES, bytes(48))
-                    for message in ask(kernel, _BY_FAMILY, REQUEST | DUMP, wanted):
+                    for message in ask(kernel, _BY_FAMILY, DUMP, wanted):
                         found |= {open_socket.key: open_socket for open_socket in _read(message, protocol, groups)}
             except OSError:
                 continue

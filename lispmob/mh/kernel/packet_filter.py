@@ -17,6 +17,8 @@ from typing import Final, Protocol
 from lispmob.errors import KernelRefused
 from lispmob.mh import nft_text
 from lispmob.mh.chain_text import NOTHING, PREFIX, TRIALS, ChainText
+from lispmob.mh.kernel import cgroups
+from lispmob.mh.kernel.cgroups import ROOTS
 from lispmob.mh.kernel.xtables import Tool, ToolBusy, ToolMissing, run_tool
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,18 @@ class Nftables:
 
     async def put(self, table: str, text: ChainText) -> None:
         """Make our table hold exactly this."""
-        await self._run(nft_text.script(table, self.family, text))
+        script = nft_text.script(table, self.family, text)
+        try:
+            await self._run(script)
+        except (ToolMissing, ToolBusy):
+            raise
+        except KernelRefused:
+            # nft looks control groups up in /sys/fs/cgroup, also where the unified hierarchy is mounted below it.
+            base = cgroups.root()
+            below = nft_text.with_groups_below(script, base.name) if base is not None and base != ROOTS[0] else script
+            if below == script:
+                raise
+            await self._run(below)
         self._listed[table] = await self._listing(table)
 
     async def stands(self, table: str, text: ChainText) -> bool:

@@ -1,4 +1,4 @@
-"""Asks the kernel where it would route a packet (RTM_GETROUTE): its answer counts, with everybody's rules in it."""
+"""Asks the kernel where it would route a packet (RTMRTM_GETROUTE): its answer counts, with everybody's rules in it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from typing import Final
 import msgspec
 
 from lispmob.errors import KernelRefused
-from lispmob.netlink.request import REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.connection import ask, open_netlink
+from lispmob.netlink.message import FAMILIES, RTM_GETROUTE, RTMSG, attributes, put
 from lispmob.wire.address import IpAddress
 
 # <linux/netlink.h>, <linux/rtnetlink.h>
-_NETLINK_ROUTE: Final = 0
-_GETROUTE: Final = 26
-_RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _DST, _SRC, _IIF, _OIF, _PREFSRC = 1, 2, 3, 4, 7
 _MARK, _UID, _IP_PROTO, _SPORT, _DPORT = 16, 25, 27, 28, 29
 _UNICAST: Final = 1
-_FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.EAGAIN})
 _PORT_PROTOCOLS: Final = {6, 17}  # what the kernel takes with ports
 
@@ -64,16 +61,16 @@ def route_of(
         if from_interface is not None:
             wanted += put(_IIF, struct.pack("=i", socket.if_nametoindex(from_interface)))
         source_length = length if source is not None else 0
-        header = _RTMSG.pack(_FAMILIES[version], length, source_length, 0, 0, 0, 0, 0, 0)
-        with open_netlink(_NETLINK_ROUTE) as kernel:
-            message = next(ask(kernel, _GETROUTE, REQUEST, header, wanted))
+        header = RTMSG.pack(FAMILIES[version], length, source_length, 0, 0, 0, 0, 0, 0)
+        with open_netlink() as kernel:
+            message = next(ask(kernel, RTM_GETROUTE, 0, header, wanted))
     except OSError as error:
         if error.errno in _NO_ROUTE:
             return RouteFound(None, why_not=os.strerror(error.errno or 0))
         raise KernelRefused(f"route to {destination}: {error.strerror or error}") from error
     if message[7] != _UNICAST:
         return RouteFound(None, why_not="it is for this host itself, or for a group")
-    found = dict(attributes(message[_RTMSG.size :]))
+    found = dict(attributes(message[RTMSG.size :]))
     try:
         name = socket.if_indextoname(int.from_bytes(found.get(_OIF, b"\0\0\0\0"), sys.byteorder))
     except OSError:

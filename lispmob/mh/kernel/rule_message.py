@@ -20,13 +20,11 @@ import msgspec
 
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
-from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.mh.rule import FIND_SADDR, INVERT, Rule, RuleAction
-from lispmob.netlink.request import ACK, REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.connection import open_netlink, tell
+from lispmob.netlink.message import CREATE, EXCLUSIVE, FAMILIES, RTM_DELRULE, RTM_NEWRULE, Raw, attributes, put
 from lispmob.wire.address import IpNetwork
 
-_NETLINK_ROUTE: Final = 0
-_CREATE_EXCLUSIVELY: Final = 0x600  # NLM_F_CREATE | NLM_F_EXCL
 _HEADER: Final = struct.Struct("=BBBBBBBBI")
 _DST, _SRC, _GOTO, _PRIORITY, _FWMARK, _SUPPRESS_PREFIXLEN, _TABLE, _FWMASK = 1, 2, 4, 6, 10, 14, 15, 16
 _OIFNAME, _PAD, _PROTOCOL, _IP_PROTO, _SPORT_RANGE, _DPORT_RANGE = 17, 18, 21, 22, 23, 24
@@ -44,7 +42,6 @@ _ACTIONS: Final[dict[RuleAction, int]] = {
 }
 _BY_NUMBER: Final = {number: action for action, number in _ACTIONS.items()}
 _SAID_BY_US: Final = INVERT | FIND_SADDR  # of the flags; the others are the kernel's own notes
-_FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _IS_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH})
 
 
@@ -59,7 +56,7 @@ def form(rule: Rule) -> Form:
     """The message of a rule of ours."""
     source, destination = rule.source, rule.destination
     header = _HEADER.pack(
-        _FAMILIES[rule.family],
+        FAMILIES[rule.family],
         destination.prefixlen if destination else 0,
         source.prefixlen if source else 0,
         rule.tos,
@@ -97,10 +94,10 @@ def form(rule: Rule) -> Form:
 
 def form_of(raw: Raw) -> Form | None:
     """The form of a rule that the kernel lists; None for one that is not ours."""
-    fields = dict(attributes(raw.data[16 + _HEADER.size :]))
+    fields = dict(attributes(raw.body[_HEADER.size :]))
     if fields.get(_PROTOCOL) != bytes([ROUTE_PROTOCOL]):
         return None
-    family, dst_len, src_len, tos, _, _, _, action, flags = _HEADER.unpack_from(raw.data, 16)
+    family, dst_len, src_len, tos, _, _, _, action, flags = _HEADER.unpack_from(raw.body)
     header = _HEADER.pack(family, dst_len, src_len, tos, 0, 0, 0, action, flags & _SAID_BY_US)
     if fields.get(_SUPPRESS_PREFIXLEN) == _u32(_NOT_SUPPRESSED):
         del fields[_SUPPRESS_PREFIXLEN]
@@ -111,11 +108,11 @@ def form_of(raw: Raw) -> Form | None:
 
 
 def foreign(raw: Raw) -> Rule | None:
-    """A rule of somebody else's; None for one of ours. Its further selectors are kept as the kernel lists them."""
-    fields = dict(attributes(raw.data[16 + _HEADER.size :]))
+    """Another program's rule; None for one of ours. Its further selectors are kept as the kernel lists them."""
+    fields = dict(attributes(raw.body[_HEADER.size :]))
     if fields.get(_PROTOCOL) == bytes([ROUTE_PROTOCOL]):
         return None
-    family, dst_len, src_len, tos, table, _, _, action, flags = _HEADER.unpack_from(raw.data, 16)
+    family, dst_len, src_len, tos, table, _, _, action, flags = _HEADER.unpack_from(raw.body)
     version = 6 if family == socket.AF_INET6 else 4
     suppressed = _number(fields.get(_SUPPRESS_PREFIXLEN), _NOT_SUPPRESSED)
     selectors = ((kind, value) for kind, value in fields.items() if kind not in _STRUCTURAL)
@@ -146,13 +143,13 @@ def foreign_rules() -> tuple[Rule, ...]:
 
 
 def _listed() -> list[Raw]:
-    return [raw for family in _FAMILIES.values() for raw in rtnetlink.dump_rules(family)]
+    return [raw for family in FAMILIES.values() for raw in rtnetlink.dump_rules(family)]
 
 
 def add(kernel: socket.socket, one: Form) -> None:
     """Add a rule. Raises OSError; one that is there already is no error."""
     try:
-        _request(kernel, rtnetlink.RTM_NEWRULE, _CREATE_EXCLUSIVELY, one)
+        _request(kernel, RTM_NEWRULE, CREATE | EXCLUSIVE, one)
     except FileExistsError:
         return
 
@@ -160,7 +157,7 @@ def add(kernel: socket.socket, one: Form) -> None:
 def remove(kernel: socket.socket, one: Form) -> None:
     """Remove a rule. Raises OSError; one that is gone already is no error."""
     try:
-        _request(kernel, rtnetlink.RTM_DELRULE, 0, one)
+        _request(kernel, RTM_DELRULE, 0, one)
     except OSError as error:
         if error.errno not in _IS_GONE:
             raise
@@ -168,7 +165,7 @@ def remove(kernel: socket.socket, one: Form) -> None:
 
 def open_kernel() -> socket.socket:
     """The socket for `add` and `remove`. Raises OSError."""
-    return open_netlink(_NETLINK_ROUTE)
+    return open_netlink()
 
 
 def priority_of(one: Form) -> int:
@@ -188,8 +185,7 @@ def family_of(one: Form) -> int:
 
 def _request(kernel: socket.socket, verb: int, flags: int, one: Form) -> None:
     body = b"".join(put(kind, value) for kind, value in one.attributes)
-    for _ in ask(kernel, verb, REQUEST | ACK | flags, one.header, body):
-        pass
+    tell(kernel, verb, flags, one.header + body)
 
 
 def _u32(number: int) -> bytes:

@@ -26,7 +26,7 @@ _REMEDIES: Final = (
     (_LOCKED, "another program holds the lock of iptables: it is tried again"),
     (r"table does not exist|can't initialize|protocol not supported", "the kernel lacks this table (nat, mangle)"),
     (r"couldn't load (?:match|target)", "this iptables lacks an extension: install its full package"),
-    (r"device or resource busy", "another program's rule refers to a chain of ours"),
+    (r"device or resource busy", "another program's rule refers to one of our chains"),
     (r"no chain/target/match|no such file|invalid argument|failed", "the kernel lacks a match or target of this rule"),
 )
 

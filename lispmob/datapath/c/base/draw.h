@@ -62,4 +62,10 @@ LM_INLINE uint64_t lm_draw_cost(uint64_t flow, uint64_t identity)
     return logarithm < top ? top - logarithm : 1;
 }
 
+/* Who wins: cost / weight is less than the other's. 22 bits times 8: nothing overflows. */
+LM_INLINE _Bool lm_draw_beats(uint64_t cost, uint64_t weight, uint64_t other_cost, uint64_t other_weight)
+{
+    return cost * other_weight < other_cost * weight;
+}
+
 #endif

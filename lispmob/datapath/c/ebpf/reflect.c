@@ -12,7 +12,6 @@
 
 #define PROGRAM_ENDS_NS 2000000 /* ours: a program takes some microseconds, and its last word is a counter */
 
-_Static_assert(LM_MISS == LM_KIND_MISS && LM_TELL == LM_KIND_TELL, "BPF programs know dispositions by number");
 _Static_assert(LM_PATHS_MAX == LM_SHARED_PATHS && LM_LOCATORS_MAX == LM_SHARED_LOCATORS &&
                    LM_POOL_MAX == LM_SHARED_POOL && LM_LANES_MAX == LM_SHARED_LANES,
                "the programs count like us");

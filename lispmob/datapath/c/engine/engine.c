@@ -155,9 +155,9 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         return -ENOMEM;
     }
     struct lm_locator_set *before = entry->value;
-    e->refusing -= lm_disposition_refuses(entry->kind); /* a new one does not */
+    e->refusing -= lm_rules_refuses(entry->kind); /* a new one does not */
     entry->kind = (uint8_t)disposition;
-    e->refusing += lm_disposition_refuses(entry->kind);
+    e->refusing += lm_rules_refuses(entry->kind);
     entry->value = set;
     if (e->mirror) {
         lm_mirror_entry(e->mirror, e->table, entry);
@@ -224,7 +224,7 @@ int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix)
     lock(e);
     struct lm_entry *entry = lm_table_find(e->table, prefix);
     struct lm_locator_set *set = entry ? entry->value : NULL;
-    e->refusing -= entry && lm_disposition_refuses(entry->kind);
+    e->refusing -= entry && lm_rules_refuses(entry->kind);
     bool was_there = lm_table_remove(e->table, prefix);
     if (e->mirror && was_there) {
         lm_mirror_entry_gone(e->mirror, prefix);

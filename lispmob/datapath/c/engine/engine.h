@@ -35,22 +35,6 @@
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
 
-enum lm_disposition {
-    LM_ENCAPSULATE = 0,
-    LM_DROP = 1,
-    LM_NATIVE = 2,
-    LM_MISS = 3,
-    LM_PROHIBIT = 4,
-    LM_TELL = 5,
-    LM_DOUBT = 6 /* sent, and ICMP tells the source that it will hardly arrive */
-};
-
-/* True for an entry that says nobody is there: data from such an EID shows that it is an old one. */
-static inline bool lm_disposition_refuses(uint8_t kind)
-{
-    return kind == LM_DROP || kind == LM_NATIVE || kind == LM_PROHIBIT || kind == LM_DOUBT;
-}
-
 struct lm_config {
     uint64_t key0, key1; /* random, per boot */
     bool is_rtr;         /* a proxy that passes on what is for an entry of the table without the kernel's help */

@@ -187,6 +187,15 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
         lm_count(&e->counters, LM_data_control);
 }
 
+/* An RTR hears within a second who a stranger is that sends to one of its nodes. */
+static bool is_relayed(const struct lm_engine *e, const struct lm_data *data)
+{
+    if (!e->config.is_rtr)
+        return false;
+    const struct lm_entry *to = lm_table_lookup(e->table, data->instance_id, &data->inner.destination);
+    return to && to->kind == LM_ENCAPSULATE && lm_address_may_be_eid(&data->inner.source);
+}
+
 static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
     const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
@@ -210,7 +219,7 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
         return true;
     }
     lm_count(&e->counters, why);
-    if (why == LM_data_source && !outer->opened_by && e->config.source_check >= LM_CHECK_LOOSE)
+    if (why == LM_data_source && !outer->opened_by && (e->config.source_check >= LM_CHECK_LOOSE || is_relayed(e, data)))
         lm_source_keep(e, packet, data, outer);
     return false;
 }

@@ -17,7 +17,7 @@ void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *env, const struct 
 {
     const struct lm_remote *remote = job->remote;
     bool is_v4 = remote->address.family == 4;
-    int tos = copy_dscp ? job->inner.tos : job->inner.tos & 3, ttl = job->inner.ttl;
+    int tos = lm_rules_outer_tos(job->inner.tos, copy_dscp), ttl = job->inner.ttl;
     *m = (struct msghdr){.msg_name = &env->to};
     if (is_v4) {
         env->to.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(remote->port)};
@@ -243,7 +243,7 @@ void lm_send_icmp_about(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mt
 
 uint32_t lm_send_overhead(const struct lm_remote *remote)
 {
-    return (remote->address.family == 4 ? 20u : 40u) + 8u + LM_DATA_HEADER;
+    return lm_rules_outer_octets(remote->address.family == 4);
 }
 
 uint32_t lm_send_room(const struct lm_job *job)

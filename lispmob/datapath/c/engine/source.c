@@ -23,6 +23,7 @@
 /* Ours: a lookup takes a round trip or two. */
 #define KEPT 256u
 #define KEPT_OF_ONE 128u
+#define KEPT_HEAD 64u /* before the packet: room for the headers of an RTR that sends it on */
 #define KEPT_OCTETS 1600u
 #define KEPT_NS UINT64_C(1000000000)
 
@@ -48,7 +49,7 @@ struct lm_sources {
     size_t next;
     size_t kept_count; /* may count what is too old; 0: there is nothing */
     struct kept kept[KEPT];
-    uint8_t octets[KEPT][KEPT_OCTETS];
+    uint8_t octets[KEPT][KEPT_HEAD + KEPT_OCTETS];
 };
 
 struct lm_sources *lm_sources_new(void)
@@ -181,7 +182,8 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                     const struct lm_outer *outer)
 {
     struct lm_sources *s = e->sources;
-    ask(e, data, outer);
+    if (!e->config.is_rtr) /* which is told of strangers otherwise */
+        ask(e, data, outer);
     if (data->inner.length > KEPT_OCTETS)
         return;
     struct kept *place = find_room(s, data, outer->now);
@@ -195,7 +197,19 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                            .length = data->inner.length,
                            .ttl = outer->ttl,
                            .tos = outer->tos};
-    memcpy(s->octets[place - s->kept], packet, data->inner.length);
+    memcpy(s->octets[place - s->kept] + KEPT_HEAD, packet, data->inner.length);
+}
+
+/* What came to an RTR goes on, as it would have at once. */
+static void relay(struct lm_engine *e, const struct kept *one, uint8_t *packet)
+{
+    struct lm_data data = {.instance_id = one->instance_id};
+    struct lm_outer outer = {
+        .source = one->outer, .ifindex = one->ifindex, .ttl = one->ttl, .tos = one->tos, .now = lm_clock_now()};
+    if (!lm_packet_parse(packet, one->length, &data.inner) || !lm_rtr_take(e, packet, &data, &outer))
+        return;
+    lm_rtr_flush(e);
+    lm_count(&e->counters, LM_data_moved);
 }
 
 static void deliver(struct lm_engine *e, const struct kept *one, uint8_t *packet)
@@ -236,7 +250,7 @@ void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
             continue;
         bool is_true = entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &one->outer);
         if (is_true && now < one->at + KEPT_NS)
-            deliver(e, one, s->octets[one - s->kept]);
+            (e->config.is_rtr ? relay : deliver)(e, one, s->octets[one - s->kept] + KEPT_HEAD);
         if (is_true || now >= one->at + KEPT_NS) {
             one->source.family = 0;
             s->kept_count--;

@@ -12,6 +12,7 @@
 #define LM_SOURCE_H
 
 #include "base/counters.h"
+#include "base/rules.h"
 #include "packet/lisp_header.h"
 #include "packet/packet.h"
 #include "table/table.h"
@@ -19,12 +20,6 @@
 struct lm_engine;
 struct lm_outer;
 struct lm_sources;
-
-/* What is asked of a source. LM_CHECK_NOTHING is for engines that are their own peer over loopback. */
-enum lm_source_check { LM_CHECK_NOTHING = 0, LM_CHECK_OFF = 1, LM_CHECK_LOOSE = 2, LM_CHECK_STRICT = 3 };
-
-/* What an address near us is, as the table `near` knows it. */
-enum lm_near { LM_NEAR_OWN = 1, LM_NEAR_LINK = 2, LM_NEAR_PROXY = 3 };
 
 struct lm_near_spec {
     struct lm_prefix prefix;
@@ -42,10 +37,10 @@ bool lm_source_is_local(const struct lm_engine *e, const struct lm_outer *outer)
  */
 enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                                 bool *is_proven);
-/* Keeps a packet that was refused with LM_data_source, and tells the control plane to ask about its source. */
+/* Keeps a packet that was refused with LM_data_source; a node asks about its source, an RTR is told of strangers. */
 void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                     const struct lm_outer *outer);
-/* Delivers what waits for this entry and may come from where it came; forgets the rest that it covers. */
+/* Delivers, or sends on, what waits for this entry and may come from where it came; forgets the rest that it covers. */
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry);
 /* False: this sender, or all together, have sent more control messages in data than anybody needs to. */
 bool lm_source_admits_control(struct lm_engine *e, const struct lm_outer *outer);

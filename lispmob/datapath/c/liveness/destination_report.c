@@ -41,7 +41,7 @@ void lm_destination_report_heard(struct lm_engine *e, const struct lm_data *data
     if (e->refusing == 0)
         return;
     const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, source);
-    if (!sender || !lm_disposition_refuses(sender->kind) ||
+    if (!sender || !lm_rules_refuses(sender->kind) ||
         !may_tell(e, e->refuted, &e->refuted_bucket, data->instance_id, source, now, HEARD_AGAIN_NS))
         return;
     struct lm_punt report = {.kind = LM_PUNT_REFUTED,

@@ -3,7 +3,6 @@
 
 #include "engine/engine.h"
 
-#define TOLD UINT64_MAX
 #define NEVER_NS (UINT64_C(1) << 62)
 
 static uint64_t get(const _Atomic uint64_t *value)
@@ -18,13 +17,12 @@ static void put(_Atomic uint64_t *value, uint64_t now)
 
 static bool is_flowing(const struct lm_silence *s, uint64_t since)
 {
-    uint64_t heard = get(&s->heard);
-    return heard != 0 && since <= heard + 4 * get(&s->quick) + LM_SILENCE_LATELY_NS;
+    return lm_rules_is_flowing(since, get(&s->heard), get(&s->quick));
 }
 
 static enum lm_silence_word tell(struct lm_silence *s, uint64_t since, bool flows)
 {
-    if (!atomic_compare_exchange_strong(&s->since, &since, TOLD))
+    if (!atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_TOLD))
         return LM_SILENCE_NONE; /* answered at this moment */
     atomic_store_explicit(&s->is_told, true, memory_order_relaxed);
     return flows ? LM_SILENCE_FLOWING : LM_SILENCE_ONE_SIDED;
@@ -33,7 +31,7 @@ static enum lm_silence_word tell(struct lm_silence *s, uint64_t since, bool flow
 enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets)
 {
     uint64_t since = get(&s->since);
-    if (get(&s->quick) == 0 || since == TOLD)
+    if (get(&s->quick) == 0 || since == LM_SILENCE_TOLD)
         return LM_SILENCE_NONE;
     if (since == 0) {
         atomic_store_explicit(&s->octets, octets, memory_order_relaxed);
@@ -50,7 +48,7 @@ enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_
 uint64_t lm_silence_due(const struct lm_silence *s)
 {
     uint64_t since = get(&s->since), quick = get(&s->quick);
-    if (quick == 0 || since == 0 || since == TOLD || !is_flowing(s, since))
+    if (quick == 0 || since == 0 || since == LM_SILENCE_TOLD || !is_flowing(s, since))
         return 0;
     return atomic_load_explicit(&s->octets, memory_order_relaxed) < LM_SILENCE_OCTETS ? 0 : since + quick;
 }
@@ -58,7 +56,7 @@ uint64_t lm_silence_due(const struct lm_silence *s)
 enum lm_silence_word lm_silence_tick(struct lm_silence *s, uint64_t now)
 {
     uint64_t due = lm_silence_due(s), since = get(&s->since);
-    return due && now >= due && since && since != TOLD ? tell(s, since, true) : LM_SILENCE_NONE;
+    return due && now >= due && since && since != LM_SILENCE_TOLD ? tell(s, since, true) : LM_SILENCE_NONE;
 }
 
 bool lm_silence_arrived(struct lm_silence *s, uint64_t now)
@@ -70,7 +68,7 @@ bool lm_silence_arrived(struct lm_silence *s, uint64_t now)
 
 void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow)
 {
-    uint64_t told = TOLD;
+    uint64_t told = LM_SILENCE_TOLD;
     put(&s->slow, slow > quick ? slow : quick);
     put(&s->quick, quick);
     (void)atomic_compare_exchange_strong(&s->since, &told, 0);
@@ -98,7 +96,7 @@ static void hush(struct lm_silence *s)
 {
     uint64_t since = get(&s->since);
     if (since)
-        (void)atomic_compare_exchange_strong(&s->since, &since, TOLD);
+        (void)atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_TOLD);
 }
 
 static struct lm_silence *company_of(const struct lm_remote *remote)
@@ -113,7 +111,7 @@ static struct lm_silence *company_of(const struct lm_remote *remote)
 static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
 {
     uint64_t due = lm_silence_due(s), quick = get(&s->quick);
-    bool is_counted_elsewhere = e->mirror && quick && get(&s->since) != TOLD;
+    bool is_counted_elsewhere = e->mirror && quick && get(&s->since) != LM_SILENCE_TOLD;
     return due == 0 && is_counted_elsewhere && now <= get(&s->heard) + quick ? now + quick : due;
 }
 

@@ -57,7 +57,7 @@ void lm_lisp_header_put_status(uint8_t *header, uint32_t bits)
 {
     uint32_t second = lm_get32(header + 4);
     header[0] |= LM_FLAG_L;
-    lm_put32(header + 4, header[0] & LM_FLAG_I ? (second & ~UINT32_C(0xff)) | (bits & 0xff) : bits);
+    lm_put32(header + 4, lm_rules_put_status(second, header[0] & LM_FLAG_I, bits));
 }
 
 void lm_lisp_header_put_nonce(uint8_t *header, uint32_t nonce, bool wants_echo)

@@ -4,22 +4,8 @@
 
 #include "packet/packet.h"
 
-#define LM_DATA_HEADER 8
-#define LM_CONTROL_IID 0xffffffu
 #define LM_TYPE_INFO 7  /* of a control message: the upper half of its first octet */
 #define LM_INFO_MIN 16u /* type, nonce, and an authentication header */
-
-/*
- *  0 1 2 3 4 5 6 7 8                                            31
- * |N|L|E|V|I|R|K|K|            Nonce / Map-Version (24)           |
- * |              Instance-ID / Locator-Status-Bits (32)           |
- */
-#define LM_FLAG_N 0x80
-#define LM_FLAG_L 0x40
-#define LM_FLAG_E 0x20
-#define LM_FLAG_V 0x10
-#define LM_FLAG_I 0x08
-#define LM_FLAG_KK 0x03
 
 enum lm_data_verdict {
     LM_DATA_OK,      /* an inner packet to judge and deliver */

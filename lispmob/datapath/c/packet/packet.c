@@ -65,16 +65,8 @@ void lm_packet_write_ipv4_checksum(uint8_t *header)
 
 static void read_ports(const uint8_t *packet, struct lm_inner *inner)
 {
-    switch (inner->protocol) {
-    case IPPROTO_TCP:
-    case IPPROTO_UDP:
-    case IPPROTO_SCTP:
-    case IPPROTO_UDPLITE:
-    case IPPROTO_DCCP:
-        break;
-    default:
+    if (!lm_rules_has_ports(inner->protocol))
         return;
-    }
     if (inner->is_later_fragment || inner->length < inner->header + 4)
         return;
     inner->has_ports = true;
@@ -107,30 +99,18 @@ static void walk_v6(const uint8_t *packet, struct lm_inner *inner)
     for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
         const uint8_t *at = packet + inner->header;
         size_t left = inner->length - inner->header, size;
-        switch (inner->protocol) {
-        case IPPROTO_HOPOPTS:
-        case IPPROTO_ROUTING:
-        case IPPROTO_DSTOPTS:
-        case 135: /* mobility */
-        case 139: /* HIP */
-        case 140: /* shim6 */
-            if (left < 8 || left < (size = ((size_t)at[1] + 1) * 8))
+        bool is_authentication = inner->protocol == IPPROTO_AH;
+        if (!lm_rules_is_extension(inner->protocol) || left < 8)
+            return;
+        if (lm_rules_is_plain_extension(inner->protocol) || is_authentication) {
+            size = is_authentication ? ((size_t)at[1] + 2) * 4 : ((size_t)at[1] + 1) * 8;
+            if (left < size)
                 return;
-            break;
-        case IPPROTO_AH:
-            if (left < 8 || left < (size = ((size_t)at[1] + 2) * 4))
-                return;
-            break;
-        case IPPROTO_FRAGMENT:
-            if (left < 8)
-                return;
+        } else {
             /* What follows differs between the first fragment and the rest: the flow ends here. */
             inner->is_fragment = true;
             inner->is_later_fragment = (lm_get16(at + 2) & 0xfff8) != 0;
             size = 8;
-            break;
-        default:
-            return;
         }
         inner->protocol = at[0];
         inner->header += size;
@@ -174,9 +154,9 @@ bool lm_packet_parse(const uint8_t *packet, size_t length, struct lm_inner *out)
 
 uint64_t lm_packet_flow_hash(const struct lm_key *key, const struct lm_inner *inner)
 {
-    uint64_t words[5] = {inner->version | (uint64_t)inner->protocol << 8};
-    if (inner->has_ports && !inner->is_fragment)
-        words[0] |= (uint64_t)inner->source_port << 16 | (uint64_t)inner->destination_port << 32;
+    bool counts_ports = inner->has_ports && !inner->is_fragment;
+    uint64_t words[5] = {lm_rules_flow_word(inner->version, inner->protocol, counts_ports ? inner->source_port : 0,
+                                            counts_ports ? inner->destination_port : 0)};
     if (inner->version == 4) {
         words[1] = (uint64_t)lm_get32(inner->source.octets) << 32 | lm_get32(inner->destination.octets);
         return lm_hash(key, words, 2);
@@ -187,15 +167,6 @@ uint64_t lm_packet_flow_hash(const struct lm_key *key, const struct lm_inner *in
     words[4] = lm_get64(inner->destination.octets + 8);
     return lm_hash(key, words, 5);
 }
-
-/* RFC 6040 figure 4, row by inner, column by outer ECN field; 0xff: drop, 0x80: noticed. */
-static const uint8_t ecn_table[4][4] = {
-    /* outer:  Not-ECT  ECT(1)    ECT(0)    CE */
-    [0] = {0, 0x80 | 0, 0x80 | 0, 0xff}, /* Not-ECT */
-    [1] = {1, 1, 0x80 | 1, 3},           /* ECT(1) */
-    [2] = {2, 1, 2, 3},                  /* ECT(0) */
-    [3] = {3, 0x80 | 3, 3, 3},           /* CE */
-};
 
 static void write_tos_ttl(uint8_t *packet, uint8_t version, uint8_t tos, uint8_t ttl)
 {
@@ -213,14 +184,12 @@ static void write_tos_ttl(uint8_t *packet, uint8_t version, uint8_t tos, uint8_t
 enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl,
                                       uint8_t outer_tos, bool copy_dscp)
 {
-    uint8_t ecn = ecn_table[inner->tos & 3][outer_tos & 3];
-    uint8_t ttl = outer_ttl < inner->ttl ? outer_ttl : inner->ttl;
-    if (ecn == 0xff)
+    struct lm_carried carried = lm_rules_carry(inner->tos, inner->ttl, outer_tos, outer_ttl, copy_dscp);
+    if (carried.ecn == LM_ECN_DROPS)
         return LM_STRIP_ECN;
-    if (ttl == 0)
+    if (carried.ttl == 0)
         return LM_STRIP_TTL;
-    uint8_t tos = (uint8_t)(((copy_dscp ? outer_tos : inner->tos) & 0xfc) | (ecn & 3));
-    if (tos != inner->tos || ttl != inner->ttl)
-        write_tos_ttl(packet, inner->version, tos, ttl);
-    return ecn & 0x80 ? LM_STRIP_ODD : LM_STRIP_OK;
+    if (carried.tos != inner->tos || carried.ttl != inner->ttl)
+        write_tos_ttl(packet, inner->version, carried.tos, carried.ttl);
+    return carried.ecn & LM_ECN_ODD ? LM_STRIP_ODD : LM_STRIP_OK;
 }

@@ -4,9 +4,7 @@
 
 #include "base/address.h"
 #include "base/hash.h"
-
-#define LM_PORT_DATA 4341
-#define LM_PORT_CONTROL 4342
+#include "base/rules.h"
 
 /* What an inner IPv4 or IPv6 packet says about itself. Lengths are octets from the start of the IP header. */
 struct lm_inner {

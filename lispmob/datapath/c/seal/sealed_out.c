@@ -93,7 +93,7 @@ bool lm_sealed_out_nests(const struct lm_job *job, const struct lm_remote *mappe
 /* LISP header, IP header and UDP header before the one of the sealed packet. */
 static size_t nest_of(const struct lm_job *job)
 {
-    return job->is_nested ? LM_DATA_HEADER + (job->inner.version == 4 ? 20u : 40u) + UDP_HEADER : 0;
+    return job->is_nested ? lm_rules_outer_octets(job->inner.version == 4) : 0;
 }
 
 size_t lm_sealed_out_overhead(const struct lm_job *job)

@@ -16,7 +16,6 @@
 #include "bpf/shared.h"
 
 #define LM_LOCATORS_MAX 32
-#define LM_PRIORITY_NEVER LM_SPREAD_NEVER
 #define LM_TRIAL_PACKETS 256 /* ours: about what a call sends in the round trip that the answer takes */
 
 /* Families as bits. */

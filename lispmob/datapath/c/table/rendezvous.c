@@ -17,14 +17,14 @@ uint64_t lm_rendezvous_identity(const void *data, size_t length)
 
 int lm_rendezvous_choose(const struct lm_contender *contenders, size_t count, uint64_t flow)
 {
-    unsigned best = LM_SPREAD_NEVER, members = 0;
+    unsigned best = LM_PRIORITY_NEVER, members = 0;
     bool has_weights = false;
     int winner = -1;
     uint64_t winner_cost = 0, winner_weight = 1;
     count = count < CONTENDERS_MAX ? count : CONTENDERS_MAX;
     for (size_t i = 0; i < count; i++)
         best = contenders[i].priority < best ? contenders[i].priority : best;
-    if (best == LM_SPREAD_NEVER)
+    if (best == LM_PRIORITY_NEVER)
         return -1;
     for (size_t i = 0; i < count; i++) {
         if (contenders[i].priority != best)
@@ -41,8 +41,7 @@ int lm_rendezvous_choose(const struct lm_contender *contenders, size_t count, ui
             continue;
         uint64_t its_cost = lm_draw_cost(flow, contenders[i].identity);
         uint64_t its_weight = has_weights ? contenders[i].weight : 1;
-        /* its_cost / its_weight < winner_cost / winner_weight: 22 bits times 8, nothing overflows. */
-        if (winner < 0 || its_cost * winner_weight < winner_cost * its_weight) {
+        if (winner < 0 || lm_draw_beats(its_cost, its_weight, winner_cost, winner_weight)) {
             winner = (int)i;
             winner_cost = its_cost;
             winner_weight = its_weight;

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LM_SPREAD_NEVER 255u /* the priority of those that take no part (RFC 9301 section 5.4) */
+#include "base/rules.h"
 
 struct lm_contender {
     uint64_t identity; /* what stays the same while it is the same contender: lm_rendezvous_identity() */

@@ -113,7 +113,7 @@ static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struc
 
 static inline int lm_path_socket(const struct lm_path *path, uint64_t flow)
 {
-    return path->sockets[(flow * UINT64_C(0x9e3779b97f4a7c15) >> 40) % path->pool];
+    return path->sockets[lm_rules_pool_place(flow, (uint32_t)path->pool)];
 }
 
 #endif

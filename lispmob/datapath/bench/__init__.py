@@ -1,0 +1,1 @@
+"""Programs that measure the datapath without a control plane, for the laboratory."""

@@ -1,0 +1,137 @@
+/* How a flow leaves: by which path, to which locator, and with which outer header. For flows of the TUN and relayed ones. */
+#ifndef LM_OUT_FLOW_H
+#define LM_OUT_FLOW_H
+
+#include "lib/choose.h"
+#include "lib/parse.h"
+#include "lib/report.h"
+
+/* A flow as lm_packet_flow_hash sees it: the words are those that it hashes. */
+struct out_flow {
+    __u64 words[5];
+    __u32 mark, generation;
+    __u32 is_passed, is_v4; /* falls through; the outer family */
+    __u32 ifindex, path, remote, room;
+    __u32 large;      /* inner packets of so many octets are large for the path */
+    __u32 sum;        /* of the outer IPv4 header without length, TOS and TTL */
+    __u32 has_relays; /* what is sent to them has to be answered soon */
+    __u32 is_whole;   /* nothing that is left open gets past the device */
+    __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
+};
+
+static __always_inline void put_head(struct out_flow *flow, const __u8 source[16],
+                                     const struct lm_shared_locator *locator, __u32 instance_id, __u16 port, __u64 hash,
+                                     __u64 status)
+{
+    __u8 *udp = flow->head + (flow->is_v4 ? 20 : 40);
+    __builtin_memset(flow->head, 0, sizeof flow->head);
+    if (flow->is_v4) {
+        flow->head[0] = 0x45;
+        flow->head[6] = 0x40; /* DF; so the identification has no meaning (RFC 6864) */
+        flow->head[9] = IPPROTO_UDP;
+        __builtin_memcpy(flow->head + 12, source, 4);
+        __builtin_memcpy(flow->head + 16, locator->address, 4);
+        __u64 sum = 0;
+        for (int i = 0; i < 20; i += 2)
+            sum += *(__u16 *)(flow->head + i);
+        flow->sum = fold(sum);
+    } else {
+        __u32 first = bpf_htonl(0x60000000 | ((__u32)hash & 0xfffff)); /* the flow label tells flows apart, too */
+        __builtin_memcpy(flow->head, &first, 4);
+        flow->head[6] = IPPROTO_UDP;
+        __builtin_memcpy(flow->head + 8, source, 16);
+        __builtin_memcpy(flow->head + 24, locator->address, 16);
+    }
+    __u16 ports[2] = {bpf_htons(port), bpf_htons(locator->port)};
+    __builtin_memcpy(udp, ports, 4);
+    __u32 second = instance_id << 8;
+    if (instance_id)
+        udp[8] = LM_FLAG_I;
+    if (status & LM_STATUS_TOLD) {
+        udp[8] |= LM_FLAG_L;
+        second = lm_rules_put_status(second, instance_id != 0, (__u32)status);
+    }
+    second = bpf_htonl(second);
+    __builtin_memcpy(udp + 12, &second, 4);
+}
+
+/* While nobody has told it the flow is decided again with each packet: the tun tier tells with the first that it sends. */
+static __always_inline bool is_straight(struct lm_shared_state *s, struct out_flow *flow,
+                                        const struct lm_shared_locator *locator)
+{
+    struct lm_shared_way way = {.ifindex = flow->ifindex, .routes = s->routes};
+    __builtin_memcpy(way.address, locator->address, sizeof way.address);
+    __u32 *told = bpf_map_lookup_elem(&ways, &way);
+    if (!told)
+        flow->generation = s->generation - 1;
+    return told && *told;
+}
+
+/* The locators of a destination, whose entry counts as used from now on; NULL: none, or the entry says something else. */
+static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2])
+{
+    struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
+    if (!entry || entry->kind != LM_ENCAPSULATE)
+        return NULL;
+    struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
+    __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
+    struct used_page *marks = bpf_map_lookup_elem(&used, &page);
+    if (!set || !marks)
+        return NULL;
+    marks->is_used[place] = 1;
+    return set;
+}
+
+/* True for a locator that is sent to from wherever the uplink sends. */
+static __always_inline bool is_plain(const struct lm_shared_locator *locator)
+{
+    return locator->remote < LM_SHARED_REMOTES && !locator->source_port;
+}
+
+/* Which port of the path's pool a flow leaves from. */
+static __always_inline __u16 port_of(const struct lm_shared_path *path, __u64 hash)
+{
+    return path->ports[lm_rules_pool_place(hash, path->pool ? path->pool : 1) % LM_SHARED_POOL];
+}
+
+/* Notes path and locator of a flow, and how much fits in between; false: nothing is known of the locator. */
+static __always_inline bool measure_way(struct out_flow *flow, const struct lm_shared_path *path,
+                                        const struct lm_shared_locator *locator, __u32 place)
+{
+    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &locator->remote);
+    if (!remote)
+        return false;
+    flow->is_v4 = path->contender.family == 4;
+    flow->is_whole = path->is_whole;
+    flow->ifindex = path->ifindex;
+    flow->path = place;
+    flow->remote = locator->remote;
+    __u32 mtu = path->mtu, found = remote->mtu[place & (LM_SHARED_PATHS - 1)],
+          added = lm_rules_outer_octets(flow->is_v4);
+    if (found && found < mtu)
+        mtu = found;
+    flow->room = mtu - added;
+    flow->large = lm_large_from(mtu) - added;
+    return true;
+}
+
+/* What differs from packet to packet in the outer header of a flow. */
+static __always_inline void finish_head(__u8 *head, const struct out_flow *flow, __u32 length, __u8 tos, __u8 ttl)
+{
+    __u16 *half = (__u16 *)head, udp_length = bpf_htons((__u16)(length + (LM_UDP_HEADER + LM_DATA_HEADER)));
+    if (flow->is_v4) {
+        head[1] = tos;
+        half[1] = bpf_htons((__u16)(length + LM_OUTER_V4));
+        head[8] = ttl;
+        half[5] = (__u16)~fold((__u64)flow->sum + bpf_htons(tos) + half[1] + bpf_htons((__u16)(ttl << 8)));
+        half[12] = udp_length;
+    } else {
+        head[0] = (__u8)(0x60 | tos >> 4);
+        head[1] = (__u8)((head[1] & 0x0f) | tos << 4);
+        head[7] = ttl;
+        half[2] = udp_length;
+        half[22] = udp_length;
+    }
+}
+
+#endif

@@ -1,0 +1,151 @@
+"""Hears what other hubs change: a subscription for each bucket, at the server that has it (adapter).
+
+A bucket is live from the moment that the server has confirmed its subscription until the connection ends, the slot
+moves, or a number is missing. Whatever was read before it was live may have changed since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from lispmob.hub.valkey.connection import Connection, Server, ServerAway
+from lispmob.hub.valkey.keys import BUCKETS, channel_of
+from lispmob.hub.valkey.lengths import HOMES, lengths_channel
+from lispmob.hub.valkey.servers import Servers
+
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 0.25
+_LENGTHS: Final = frozenset(map(lengths_channel, HOMES))
+_BUCKET_OF: Final = {channel_of(bucket): bucket for bucket in range(BUCKETS)}
+
+
+class Channels:
+    """`on_told(bucket, octets)` hears of changes, `on_live` and `on_deaf` of when a bucket begins and ceases."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        *,
+        on_told: Callable[[int, bytes], None],
+        on_live: Callable[[int], None],
+        on_deaf: Callable[[int], None],
+        on_lengths: Callable[[], None],
+    ) -> None:
+        self._servers = servers
+        self._on_told, self._on_live, self._on_deaf, self._on_lengths = on_told, on_live, on_deaf, on_lengths
+        self._connections: dict[Server, Connection] = {}
+        self._asked: dict[int, Server] = {}  # where each bucket is subscribed, confirmed or not
+        self._live: set[int] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Subscribe wherever the buckets are, from now on."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Hear no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for connection in self._connections.values():
+            connection.close()
+
+    def is_live(self, bucket: int) -> bool:
+        """True while every change of the bucket is heard."""
+        return bucket in self._live
+
+    @property
+    def live(self) -> int:
+        """How many buckets are heard."""
+        return len(self._live)
+
+    def on_moved(self, buckets: Iterable[int]) -> None:
+        """Other servers have these now."""
+        for bucket in buckets:
+            self._drop(bucket)
+        self._wake.set()
+
+    def _drop(self, bucket: int) -> None:
+        self._asked.pop(bucket, None)
+        if bucket in self._live:
+            self._live.discard(bucket)
+            self._on_deaf(bucket)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                is_done = await self._subscribe()
+            except ServerAway as error:
+                log.debug("%s", error)
+                is_done = False
+            if is_done:
+                await self._wake.wait()
+            else:
+                await asyncio.sleep(AGAIN_S)
+
+    async def _subscribe(self) -> bool:
+        """Ask for what is not asked for yet; False while some of it cannot be asked for."""
+        is_done = True
+        for server, buckets in self._servers.owners().items():
+            missing = [bucket for bucket in buckets if bucket not in self._asked]
+            if not missing:
+                continue
+            connection = self._connections.get(server)
+            if connection is None:
+                if not any(self._servers.is_served(bucket) for bucket in missing[:1]):
+                    is_done = False
+                    continue
+                connection = await Connection.connect(
+                    server,
+                    self._servers.credentials,
+                    on_told=partial(self._on_message, server),
+                    on_lost=partial(self._on_lost, server),
+                )
+                self._connections[server] = connection
+            for bucket in missing:
+                self._asked[bucket] = server
+                connection.tell(b"SSUBSCRIBE", channel_of(bucket))
+                if bucket in HOMES:
+                    connection.tell(b"SSUBSCRIBE", lengths_channel(bucket))
+        return is_done and len(self._asked) == BUCKETS
+
+    def _on_message(self, server: Server, message: Sequence[Any]) -> None:
+        kind, channel = message[0], message[1]
+        if kind == b"smessage" and channel in _LENGTHS:
+            self._on_lengths()
+            return
+        bucket = _BUCKET_OF.get(channel)
+        if kind == b"refused":  # which one is not said: the slot moved, and the servers tell where to
+            log.debug("subscription refused server=%s why=%s", server, channel.decode("utf-8", "replace"))
+            self._forget(server, confirmed_too=False)
+            self._servers.nudge()
+        elif bucket is None or self._asked.get(bucket) != server:
+            return
+        elif kind == b"smessage":
+            self._on_told(bucket, message[2])
+        elif kind == b"ssubscribe":
+            self._live.add(bucket)
+            self._on_live(bucket)
+        else:
+            self._drop(bucket)
+            self._servers.nudge()
+            self._wake.set()
+
+    def _on_lost(self, server: Server, why: str) -> None:
+        log.debug("no word from server=%s why=%s", server, why)
+        self._connections.pop(server, None)
+        self._forget(server, confirmed_too=True)
+        self._servers.nudge()
+
+    def _forget(self, server: Server, *, confirmed_too: bool) -> None:
+        for bucket in [bucket for bucket, asked in self._asked.items() if asked == server]:
+            if confirmed_too or bucket not in self._live:
+                self._drop(bucket)
+        asyncio.get_running_loop().call_later(AGAIN_S, self._wake.set)

@@ -1,0 +1,84 @@
+"""Which lengths of EID-Prefixes are registered anywhere, for a longest match by a few questions (adapter).
+
+A set in the registry has each (Instance-ID, family, length) that was ever in use. A hub that registers a new one adds
+it there before it registers; the others hear of it, and read the set once a second besides. It is kept in three
+buckets, which different primaries of a cluster have, so that it is there while one of them is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from struct import Struct
+from typing import Final
+
+from lispmob.hub.map_server.site import SiteTable
+from lispmob.hub.valkey.connection import ServerAway
+from lispmob.hub.valkey.servers import Servers
+from lispmob.wire.address import EidPrefix
+
+HOMES: Final = (0, 1, 3)  # buckets whose slots are in different thirds
+_MEMBER: Final = Struct(">IBB")
+
+
+def lengths_channel(home: int) -> bytes:
+    """Where a new length is published, and the name of the set, too."""
+    return b"L{%d}" % home
+
+
+class Lengths:
+    """Keeps what is in that set."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._members: set[bytes] = set()
+        self._by_space: dict[tuple[int, int], tuple[int, ...]] = {}  # longest first
+        self.is_known = False  # it was read once
+
+    async def add(self, prefix: EidPrefix) -> None:
+        """A prefix of this length is about to be registered. Raises ServerAway when no server could take it in."""
+        member = _MEMBER.pack(prefix.instance_id, prefix.family, prefix.mask_len)
+        if member in self._members:
+            return
+        done = await asyncio.gather(*(self._add_at(home, member) for home in HOMES), return_exceptions=True)
+        failed = [error for error in done if isinstance(error, BaseException)]
+        if len(failed) == len(HOMES):
+            raise failed[0]
+        self._members.add(member)
+        self._sort()
+
+    async def read(self) -> None:
+        """Read the set again, and mend it where a server lacks something. Raises ServerAway when none has it."""
+        asked = (self._servers.command(home, b"SMEMBERS", lengths_channel(home)) for home in HOMES)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found = {home: set(answer) for home, answer in zip(HOMES, answers, strict=True) if isinstance(answer, list)}
+        if not found:
+            raise ServerAway("no server has the lengths of what is registered")
+        self.is_known = True
+        known = self._members.union(*found.values())
+        if known != self._members:
+            self._members = known
+            self._sort()
+        for home, members in found.items():
+            if missing := known - members:
+                await self._servers.command(home, b"SADD", lengths_channel(home), *missing)
+
+    def prefixes_of(self, host: EidPrefix, sites: SiteTable) -> list[EidPrefix]:
+        """Those that an answer about a host may rest on, the longest first."""
+        configured = sites.of(host)
+        if configured is None:
+            return []
+        least = configured[0].mask_len
+        lengths = self._by_space.get((host.instance_id, host.family), ())
+        return [EidPrefix.make(host.address, length, host.instance_id) for length in lengths if length >= least]
+
+    async def _add_at(self, home: int, member: bytes) -> None:
+        await self._servers.command(home, b"SADD", lengths_channel(home), member)
+        await self._servers.command(home, b"SPUBLISH", lengths_channel(home), member)
+
+    def _sort(self) -> None:
+        found: dict[tuple[int, int], set[int]] = {}
+        for member in self._members:
+            if len(member) == _MEMBER.size:
+                instance_id, family, length = _MEMBER.unpack(member)
+                found.setdefault((instance_id, family), set()).add(length)
+        self._by_space = {space: tuple(sorted(lengths, reverse=True)) for space, lengths in found.items()}

@@ -1,0 +1,467 @@
+"""A registry that several hubs share: the adapter for Valkey and Redis, alone or as a cluster.
+
+A Map-Register that is verified is committed by one script where its bucket is, then taken in and acknowledged. A Map-
+Request waits until what it is about has been read, and is answered from memory while all changes are heard. What the
+servers do not answer in time is not answered to nodes either: they ask again, at another hub perhaps.
+
+After `ISLAND_AFTER_S` without the servers this hub is an island, where that is allowed: it serves those who reach it
+from memory, and gives the servers what it has taken in when they are back. The newest nonce wins then.
+
+When another server takes a slot over, the last writes of the former one may be gone. So what was accepted in the last
+`KEPT_S` is committed once more; for what is there already that changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, Final
+
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.map_server.commit import Committed, Prepared, Put, Verdict
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.registration import Registration
+from lispmob.hub.rtr.traversal import PlaneEffect
+from lispmob.hub.store import stored_rows
+from lispmob.hub.valkey import keys
+from lispmob.hub.valkey.cache import REGISTERED_LIMIT, Cache
+from lispmob.hub.valkey.channels import Channels
+from lispmob.hub.valkey.connection import Credentials, Server, ServerAway
+from lispmob.hub.valkey.housekeeping import Housekeeping
+from lispmob.hub.valkey.lengths import Lengths
+from lispmob.hub.valkey.servers import Script, Servers
+from lispmob.hub.valkey.writing import Writer
+from lispmob.wire.address import EidPrefix
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = Script("look", 2)
+KEPT_S: Final = 5.0  # a primary that is cut off accepts for a second or so; the next one is there after two to three
+ISLAND_AFTER_S: Final = 5.0  # ours: longer than a primary takes to be replaced
+IN_FLIGHT_LIMIT: Final = 4096  # ours: datagrams that wait for the servers
+ISLAND_LIMIT: Final = 100_000  # ours: registers that wait for the servers to come back
+READ_AT_ONCE: Final = 512
+
+
+class SharedRegistry:
+    """`feed` is given what follows from what others did."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        feed: Callable[[Iterable[PlaneEffect]], None],
+        *,
+        hub: int,
+        name: str,
+        seeds: tuple[Server, ...],
+        credentials: Credentials,
+        is_island_allowed: bool = True,
+        cache_limit: int = REGISTERED_LIMIT,
+        island_after_s: float = ISLAND_AFTER_S,
+    ) -> None:
+        """`hub` is a number of its own, `name` what people call it."""
+        self._plane, self._feed, self._hub = plane, feed, hub
+        self._server = plane.map_server
+        self._server.is_shared = True
+        self._is_island_allowed, self._island_after_s = is_island_allowed, island_after_s
+        self._counters: Counter[str] = Counter()
+        self._loop = asyncio.get_running_loop()
+        # A proxy or RTR forwards by what is registered, so it has to know all of it.
+        self._cache = Cache(None if self._server.is_watched else cache_limit)
+        self._servers = Servers(seeds, credentials, self._on_moved)
+        self._channels = Channels(
+            self._servers,
+            on_told=self._on_told,
+            on_live=self._on_live,
+            on_deaf=self._on_deaf,
+            on_lengths=self._on_lengths,
+        )
+        self._lengths = Lengths(self._servers)
+        self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
+        self._writer = Writer(self._servers, hub, self._lengths, lambda: self._housekeeping.problem)
+        self._current: set[int] = set()  # buckets of which every change is heard, and none was missed
+        self._in_flight: Counter[EidPrefix] = Counter()
+        self._later: dict[EidPrefix, list[keys.Told]] = {}
+        self._accepted: deque[tuple[float, Put]] = deque()
+        self._island: OrderedDict[tuple[EidPrefix, bytes], Put] = OrderedDict()
+        self._refusing_since: dict[Server | None, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reported: str | None = None
+        self._refusal: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the servers, in a sentence."""
+        return self._housekeeping.problem or self._servers.problem or self._refusal
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted, each with `registry_` before it."""
+        found = {
+            f"registry_{name}": count for name, count in (*self._counters.items(), *self._housekeeping.counters.items())
+        }
+        return {**found, "registry_island": len(self._island)}
+
+    @property
+    def last_refusal(self) -> str | None:
+        """Why the last datagram that the servers would not serve was left, in a sentence; None since one was served."""
+        return self._refusal
+
+    @property
+    def differing(self) -> frozenset[str]:
+        """The names of hubs that have other sites than this one."""
+        return self._housekeeping.differing
+
+    @property
+    def is_ready(self) -> bool:
+        """True when all of the registry is served, and every change of it is heard."""
+        return not self._servers.unserved and len(self._current) == keys.BUCKETS and not self._housekeeping.problem
+
+    async def start(self) -> None:
+        """Connect. Servers that are away are tried again and again, and nodes are served as far as can be."""
+        await self._servers.start()
+        self._channels.start()
+        await self._housekeeping.start()
+        self._tell_problem()
+
+    async def stop(self) -> None:
+        """Close all connections. Leases run out by themselves."""
+        await self._housekeeping.stop()
+        await self._channels.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._servers.stop()
+
+    async def settle(self) -> None:
+        """Wait until what this hub is doing with the servers is done."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def before(self, arrival: Arrival, deliver: Callable[[], None]) -> bool:
+        """Commit or look up what the datagram is about, then deliver it."""
+        wanted = self._plane.prepare(arrival, self._loop.time())
+        is_register = isinstance(wanted, Prepared)
+        if not is_register and not wanted:
+            deliver()
+            return False
+        if len(self._tasks) >= IN_FLIGHT_LIMIT:
+            self._counters["busy"] += 1
+        elif isinstance(wanted, Prepared):
+            self._begin(self._commit(wanted, deliver))
+        elif not self._lengths.is_known or self._missing(wanted):
+            self._begin(self._look_up(wanted, deliver))
+        else:
+            deliver()
+        return is_register
+
+    def on_changed(self, change: RegistrationChanged) -> None:
+        """Nothing: what is to be written has been written before."""
+
+    def on_turn(self) -> None:
+        """See to what ran out in memory. Last nonces are the servers' to remember."""
+        if self._server.has_new_nonces:
+            self._server.take_new_nonces()
+        lapsed = self._server.take_lapsed()
+        for prefix in lapsed:
+            self._cache.drop(prefix)
+            if not self._server.is_watched or not self._servers.is_served(keys.bucket_of(prefix)):
+                self._server.forget(prefix)
+        if lapsed and self._server.is_watched:
+            self._begin(self._read_again([prefix for prefix in lapsed if self._server.registrations.get(prefix)]))
+
+    def on_sites(self) -> None:
+        """Other hubs compare theirs with ours."""
+        self._housekeeping.on_sites(self._server.sites)
+
+    async def slices(self, count: int) -> AsyncIterator[list[Registration]]:
+        """All that is registered, as the servers have it; what is in memory, where they are away."""
+        found: list[Registration] = []
+        for bucket in range(keys.BUCKETS):
+            try:
+                names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
+                answers = await asyncio.gather(*(self._look(_prefix_of(name)) for name in names))
+            except ServerAway:
+                for some in self._server.registrations.slices(count):
+                    alive = [one for one in some if keys.bucket_of(one.prefix) == bucket]
+                    if alive:
+                        yield alive
+                continue
+            now = self._loop.time()
+            for name, answer in zip(names, answers, strict=True):
+                registration = Registration(_prefix_of(name))
+                registration.restore(self._writer.parts(answer))
+                registration.expire(now)
+                if not registration.is_empty:
+                    found.append(registration)
+            if len(found) >= count:
+                yield found
+                found = []
+        if found:
+            yield found
+
+    # --- Registers ----------------------------------------------------------------------------------------------------
+
+    async def _commit(self, prepared: Prepared, deliver: Callable[[], None]) -> None:
+        """Have the servers decide, then take the message in."""
+        puts = prepared.puts
+        for put in puts:
+            self._in_flight[put.prefix] += 1
+        try:
+            outcomes = await self._writer.put_all(puts)
+        except ServerAway as error:
+            self._refusal = str(error) if self._servers.problem is None else None
+            self._on_away(puts, deliver)
+        else:
+            self._refusal = None
+            is_old = False
+            now = self._loop.time()
+            for put, (verdict, answer) in zip(puts, outcomes, strict=True):
+                self._refusing_since.pop(self._servers.owner(keys.bucket_of(put.prefix)), None)
+                is_old = is_old or verdict is Verdict.OLD
+                self._adopt_former(put, answer, now)
+                if verdict in (Verdict.SAME, Verdict.CHANGED):
+                    self._accepted.append((now, put))
+                self._counters[f"put_{verdict.name.lower()}"] += 1
+            self._server.on_committed(Committed(prepared, is_old))
+            deliver()
+            self._server.on_committed(None)
+            for put, (_, answer) in zip(puts, outcomes, strict=True):
+                self._know(put.prefix, answer.count)
+        finally:
+            for put in puts:
+                self._in_flight[put.prefix] -= 1
+                if not self._in_flight[put.prefix]:
+                    del self._in_flight[put.prefix]
+                    for told in self._later.pop(put.prefix, ()):
+                        self._take(told)
+
+    def _adopt_former(self, put: Put, answer: keys.Answer, now: float) -> None:
+        """What is in memory was perhaps not what the servers had."""
+        former = self._writer.parts(answer)
+        registration = self._server.registrations.get(put.prefix)
+        own = registration.parts if registration is not None else ()
+        if [part[24:26] + part[35:] for part in own] != [part[24:26] + part[35:] for part in former]:
+            self._feed(self._plane.adopt(put.prefix, former, now))
+        elif former:
+            registration = self._server.registrations.get(put.prefix)
+            assert registration is not None
+            registration.restore(former)
+
+    def _on_away(self, puts: tuple[Put, ...], deliver: Callable[[], None]) -> None:
+        """The servers have not answered."""
+        now = self._loop.time()
+        since = min(self._away_since(keys.bucket_of(put.prefix), now) for put in puts)
+        self._tell_problem()
+        if not self._is_island_allowed or now - since < self._island_after_s:
+            self._counters["silent"] += 1
+            return
+        if len(self._island) + len(puts) > ISLAND_LIMIT:
+            self._counters["island_full"] += 1
+            return
+        for put in puts:
+            self._island[put.prefix, put.part.xtr] = put
+            self._island.move_to_end((put.prefix, put.part.xtr))
+        self._counters["island_taken"] += 1
+        deliver()
+
+    def _away_since(self, bucket: int, now: float) -> float:
+        """Since when the server of a bucket is away, or refuses."""
+        refusing = self._refusing_since.setdefault(self._servers.owner(bucket), now)
+        return min(refusing, self._servers.away_since(bucket) or now)
+
+    # --- Requests -----------------------------------------------------------------------------------------------------
+
+    def _missing(self, hosts: Iterable[EidPrefix]) -> list[EidPrefix]:
+        """What has to be read for an answer about these hosts."""
+        wanted = {prefix: None for host in hosts for prefix in self._lengths.prefixes_of(host, self._server.sites)}
+        return [
+            prefix
+            for prefix in wanted
+            if keys.bucket_of(prefix) not in self._current or not self._cache.is_known(prefix)
+        ]
+
+    async def _look_up(self, hosts: tuple[EidPrefix, ...], deliver: Callable[[], None]) -> None:
+        try:
+            self._writer.check_version()
+            if not self._lengths.is_known:
+                await self._lengths.read()
+            missing = self._missing(hosts)
+            answers = await asyncio.gather(*map(self._look, missing))
+        except ServerAway:
+            self._tell_problem()
+            if not all(self._server.registrations.covering(host) for host in hosts):
+                self._counters["unanswered"] += 1  # whoever is asked says nothing rather than "there is no such EID"
+                return
+            self._counters["answered_alone"] += 1
+        else:
+            for prefix, answer in zip(missing, answers, strict=True):
+                self._on_read(prefix, answer)
+        deliver()
+
+    async def _look(self, prefix: EidPrefix) -> keys.Answer:
+        self._counters["looked_up"] += 1
+        return keys.read_answer(await self._servers.run(keys.bucket_of(prefix), LOOK, keys.look_arguments(prefix)))
+
+    def _on_read(self, prefix: EidPrefix, answer: keys.Answer) -> None:
+        """This is what the servers have, unless a later change was heard meanwhile."""
+        if self._in_flight[prefix] or (self._cache.has(prefix) and not self._cache.is_newer(prefix, answer.count - 1)):
+            return
+        self._feed(self._plane.adopt(prefix, self._writer.parts(answer), self._loop.time()))
+        self._know(prefix, answer.count)
+
+    def _know(self, prefix: EidPrefix, count: int) -> None:
+        if keys.bucket_of(prefix) not in self._current:
+            return
+        is_registered = self._server.registrations.get(prefix) is not None
+        for evicted in self._cache.on_read(prefix, count, is_registered=is_registered):
+            self._server.forget(evicted)
+
+    # --- What others did ----------------------------------------------------------------------------------------------
+
+    def _on_told(self, bucket: int, octets: bytes) -> None:
+        try:
+            told = keys.read_told(octets)
+        except ValueError:
+            self._counters["unread"] += 1
+            return
+        if not self._cache.on_change(bucket, told.count) and bucket in self._current:
+            self._counters["gaps"] += 1
+            self._on_deaf(bucket)
+            self._begin(self._catch_up(bucket, keys.read_told(octets).count))
+        if told.prefix in self._in_flight:
+            self._later.setdefault(told.prefix, []).append(told)
+        else:
+            self._take(told)
+
+    def _take(self, told: keys.Told) -> None:
+        """A change of another hub, or what a bucket's keeper ended: take it in where it matters here."""
+        known = self._cache.has(told.prefix)
+        if known and not self._cache.is_newer(told.prefix, told.count):
+            return
+        is_here = self._server.registrations.get(told.prefix) is not None
+        if not (known or is_here or self._server.is_watched):
+            return
+        self._counters["heard"] += 1
+        now = self._loop.time()
+        try:
+            parts = keys.parts_of(told.value, told.at - now)
+        except ValueError:
+            self._counters["damaged"] += 1
+            return
+        self._feed(self._plane.adopt(told.prefix, parts, now, is_told=told.kind == "m"))
+        if known or self._server.is_watched:
+            self._know(told.prefix, told.count)
+
+    def _on_live(self, bucket: int) -> None:
+        if self._server.is_watched or self._cache.last(bucket) >= 0:
+            self._begin(self._catch_up(bucket, self._cache.last(bucket)))
+        else:
+            self._current.add(bucket)
+
+    def _on_deaf(self, bucket: int) -> None:
+        self._current.discard(bucket)
+
+    async def _catch_up(self, bucket: int, last: int) -> None:
+        """Find out what was missed in a bucket, by its log; read all of it where the log does not go back as far."""
+        with contextlib.suppress(ServerAway):
+            count = int(await self._servers.command(bucket, b"GET", keys.key(b"q", bucket)) or 0)
+            missed: set[EidPrefix] | None = None
+            if 0 <= last <= count:
+                first = b"%d-0" % (last + 1)
+                log_ = await self._servers.command(bucket, b"XRANGE", keys.key(b"l", bucket), first, b"+")
+                if last == count or (log_ and log_[0][0] == b"%d-1" % (last + 1)):
+                    missed = {_prefix_of(fields[1]) for _, fields in log_}
+            if missed is None:
+                self._cache.drop_bucket(bucket)
+            for prefix in missed or ():
+                self._cache.drop(prefix)
+            self._cache.on_change(bucket, count)
+            if self._servers.is_served(bucket) and self._channels.is_live(bucket):
+                self._current.add(bucket)
+            if self._server.is_watched:
+                await self._read_bucket(bucket, missed)
+
+    async def _read_bucket(self, bucket: int, only: set[EidPrefix] | None) -> None:
+        wanted = only
+        if wanted is None:
+            names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
+            wanted = set(map(_prefix_of, names))
+            for some in self._server.registrations.slices(READ_AT_ONCE):
+                wanted |= {one.prefix for one in some if keys.bucket_of(one.prefix) == bucket}
+        await self._read_again(list(wanted))
+
+    async def _read_again(self, prefixes: list[EidPrefix]) -> None:
+        with contextlib.suppress(ServerAway):
+            for first in range(0, len(prefixes), READ_AT_ONCE):
+                some = prefixes[first : first + READ_AT_ONCE]
+                for prefix, answer in zip(some, await asyncio.gather(*map(self._look, some)), strict=True):
+                    self._on_read(prefix, answer)
+
+    # --- Servers that come and go -------------------------------------------------------------------------------------
+
+    def _on_moved(self, buckets: list[int]) -> None:
+        """Other servers have these buckets: the last writes of the former ones may be missing there."""
+        for bucket in buckets:
+            self._cache.drop_bucket(bucket)
+        self._channels.on_moved(buckets)
+        moved, now = set(buckets), self._loop.time()
+        again = [put for at, put in self._accepted if now - at <= KEPT_S and keys.bucket_of(put.prefix) in moved]
+        if again:
+            self._begin(self._put_again(again))
+
+    async def _put_again(self, puts: list[Put]) -> None:
+        for put in puts:
+            with contextlib.suppress(ServerAway):
+                await self._writer.put(put)
+                self._counters["put_again"] += 1
+
+    def _on_lengths(self) -> None:
+        self._begin(self._lengths.read())
+
+    def _on_second(self) -> None:
+        """Once a second: forget what was accepted long ago, and bring home what an island has taken in."""
+        now = self._loop.time()
+        while self._accepted and now - self._accepted[0][0] > KEPT_S:
+            self._accepted.popleft()
+        self._tell_problem()
+        home = [put for put in self._island.values() if self._servers.is_served(keys.bucket_of(put.prefix))]
+        if home and self._housekeeping.problem is None:
+            self._begin(self._bring_home(home[:READ_AT_ONCE]))
+
+    async def _bring_home(self, puts: list[Put]) -> None:
+        """Commit what was taken in while the servers were away. Where they have newer, that counts."""
+        for put in puts:
+            try:
+                _, answer = await self._writer.put(put)
+            except ServerAway:
+                return
+            if self._island.get((put.prefix, put.part.xtr)) is put:
+                del self._island[put.prefix, put.part.xtr]
+            self._counters["brought_home"] += 1
+            self._cache.drop(put.prefix)
+            await self._read_again([put.prefix])
+            del answer
+
+    def _tell_problem(self) -> None:
+        """Say once what is wrong, and once that it is well again."""
+        problem = self.problem
+        if problem == self._reported:
+            return
+        if problem is not None:
+            log.warning("registry: %s", problem)
+        else:
+            log.info("registry: all of it is served")
+        self._reported = problem
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _prefix_of(name: bytes) -> EidPrefix:
+    return stored_rows.prefix_of(name)

@@ -1,0 +1,84 @@
+"""Commits records of Map-Registers to the servers; decides where several xTRs speak for one EID-Prefix (adapter)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from lispmob.hub.map_server.claims import holder_of
+from lispmob.hub.map_server.commit import Put, Verdict
+from lispmob.hub.map_server.registration import Registration
+from lispmob.hub.valkey import keys
+from lispmob.hub.valkey.connection import ServerAway
+from lispmob.hub.valkey.lengths import Lengths
+from lispmob.hub.valkey.servers import Script, Servers
+
+REGISTER: Final = Script("register", 5)
+DECISIONS: Final = 4  # ours: how often others may have been quicker
+
+
+class Writer:
+    """`why_not` says why nothing may be written; None: it may."""
+
+    def __init__(self, servers: Servers, hub: int, lengths: Lengths, why_not: Callable[[], str | None]) -> None:
+        self._servers, self._hub, self._lengths, self._why_not = servers, hub, lengths, why_not
+        self._loop = asyncio.get_running_loop()
+        self.damaged = 0
+
+    def check_version(self) -> None:
+        """Raises ServerAway when this hub does not know what the servers hold."""
+        if (why := self._why_not()) is not None:
+            raise ServerAway(why)
+
+    async def put_all(self, puts: tuple[Put, ...]) -> list[tuple[Verdict, keys.Answer]]:
+        """All records of a message, each for itself. Raises ServerAway."""
+        self.check_version()
+        for put in puts:
+            await self._lengths.add(put.prefix)
+        if len(puts) == 1:
+            return [await self.put(puts[0])]
+        return list(await asyncio.gather(*map(self.put, puts)))
+
+    async def put(self, put: Put) -> tuple[Verdict, keys.Answer]:
+        """What became of one record, and what the servers had before. Raises ServerAway."""
+        bucket = keys.bucket_of(put.prefix)
+        self.check_version()
+        arguments = keys.register_arguments(put, self._hub)
+        for _ in range(DECISIONS):
+            answer = keys.read_answer(await self._servers.run(bucket, REGISTER, arguments))
+            if answer.code != Verdict.HELD.value:
+                return Verdict(answer.code), answer
+            decided = self._decide(put, answer)
+            if decided is None:
+                return Verdict.HELD, answer
+            arguments = decided
+        raise ServerAway(f"{put.prefix}: several nodes registered it at once")
+
+    def parts(self, answer: keys.Answer) -> tuple[bytes, ...]:
+        """What the servers have, in monotonic seconds of this machine; nothing where it cannot be read."""
+        try:
+            return keys.parts_of(answer.value, answer.at - self._loop.time())
+        except ValueError:
+            self.damaged += 1
+            return ()
+
+    def _decide(self, put: Put, answer: keys.Answer) -> list[bytes] | None:
+        """What to write where several xTRs are in question; None: another one has it."""
+        now, part = self._loop.time(), put.part
+        registration = Registration(put.prefix)
+        registration.restore(self.parts(answer))
+        registration.expire(now)
+        if not registration.is_held_by(part) and holder_of(registration, part, now) is not None:
+            return None
+        if put.is_withdrawal:
+            registration.withdraw(part.xtr, wants_merge=part.wants_merge)
+            others = registration.parts
+        elif registration.has_room_for(part):
+            registration.put(part)
+            others = registration.parts[:-1]
+        else:
+            return None
+        kept_s = max((known.expires_at - now for known in registration), default=0.0)
+        value = keys.value_of(others, answer.at - now)
+        return keys.register_arguments(put, self._hub, others=value, former=answer.value, kept_s=kept_s)

@@ -1,0 +1,73 @@
+"""The commands of lispctl in the order of the help, and where each is.
+
+Importing all of them takes longer than what most of them do. So the one that was asked for is imported alone, and all
+of them for the help, the man page, the completion files, and a word that is none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from lispmob.lispctl.command import Command
+
+PLACES: Final[dict[str, tuple[str, str]]] = {
+    "status": ("show.status", "COMMAND"),
+    "uplinks": ("show.uplinks", "COMMAND"),
+    "peers": ("show.peers", "COMMAND"),
+    "ping": ("flows.ping", "PING"),
+    "trace": ("flows.ping", "TRACE"),
+    "names": ("mappings.site_names", "NAMES"),
+    "name": ("mappings.site_names", "NAME"),
+    "paths": ("show.paths", "COMMAND"),
+    "why": ("flows.why", "COMMAND"),
+    "rehearse": ("flows.rehearse", "COMMAND"),
+    "run": ("flows.run", "COMMAND"),
+    "netcheck": ("show.netcheck", "COMMAND"),
+    "handovers": ("show.handovers", "COMMAND"),
+    "key": ("show.key", "COMMAND"),
+    "believed": ("show.believed", "COMMAND"),
+    "map-cache": ("mappings.map_cache", "COMMAND"),
+    "map": ("mappings.mappings", "COMMAND"),
+    "mapstat": ("mappings.mapstat", "COMMAND"),
+    "database": ("mappings.database", "COMMAND"),
+    "lookup": ("mappings.lookup", "COMMAND"),
+    "events": ("show.events", "COMMAND"),
+    "counters": ("show.counters", "COMMAND"),
+    "energy": ("show.energy", "COMMAND"),
+    "stat": ("show.stat", "COMMAND"),
+    "metrics": ("show.metrics", "COMMAND"),
+    "watch": ("show.watch", "COMMAND"),
+    "wait": ("show.wait", "COMMAND"),
+    "bugreport": ("upkeep.bugreport", "COMMAND"),
+    "record": ("upkeep.record", "COMMAND"),
+    "replay": ("upkeep.replay", "COMMAND"),
+    "log-level": ("upkeep.log_level", "COMMAND"),
+    "nudge": ("upkeep.nudge", "COMMAND"),
+    "reload": ("upkeep.reload", "COMMAND"),
+    "join": ("upkeep.join", "COMMAND"),
+    "refresh": ("upkeep.refresh", "COMMAND"),
+    "config": ("upkeep.config", "COMMAND"),
+    "words": ("upkeep.words", "COMMAND"),
+    "version": ("show.version", "COMMAND"),
+}
+"""A command's name, its file below this folder, and its name in that file."""
+
+
+def load(name: str) -> Command:
+    """The command of this name. Raises KeyError."""
+    file, attribute = PLACES[name]
+    command: Command = getattr(import_module(f"lispmob.lispctl.{file}"), attribute)
+    return command
+
+
+def command_in(line: Sequence[str]) -> str | None:
+    """The command that a line asks for, as far as that is plain: its first word that is no option common to all."""
+    words = iter(line)
+    for word in words:
+        if word == "--socket":
+            next(words, None)
+        elif word != "--json" and not word.startswith("--socket="):
+            return word if word in PLACES else None
+    return None

@@ -1,0 +1,156 @@
+"""NATs of every RFC 4787 kind, and stateful firewalls: networks at the edge of another one."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lispmob.wire.address import IpAddress
+from tests.internet.network import Packet, Receiver, Segment, World, ip
+
+LOCAL_S = 0.0001  # within one house a packet arrives at once, and surely
+
+
+class Kind(Enum):
+    """RFC 4787, sections 4.1 and 5: on what a mapping, or a filter, depends besides the inside address and port."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+
+
+@dataclass
+class _Mapping:
+    port: int
+    used_at: float
+    peers: dict[tuple[IpAddress, int], float] = field(default_factory=dict)  # permitted, and until when
+
+
+class NatBox:
+    """A NAT, or with `translates` False a stateful firewall, between an inside network and an outer one."""
+
+    def __init__(
+        self,
+        world: World,
+        public: str,
+        *,
+        mapping: Kind = Kind.ENDPOINT_INDEPENDENT,
+        filtering: Kind = Kind.ADDRESS_AND_PORT_DEPENDENT,
+        outer: Segment | None = None,
+        timeout_s: float = 60.0,
+        preserves_ports: bool = True,
+        inbound_refreshes: bool = True,
+        hairpins: bool = False,
+        translates: bool = True,
+        passes_zero: bool = True,
+    ) -> None:
+        self.world = world
+        self.public = ip(public)
+        self.mapping, self.filtering = mapping, filtering
+        self.outer: Segment = outer if outer is not None else world.internet
+        self.timeout_s = timeout_s
+        self.preserves_ports = preserves_ports
+        self.inbound_refreshes = inbound_refreshes
+        self.hairpins = hairpins
+        self.translates = translates
+        self.passes_zero = passes_zero  # else packets without a checksum are lost
+        self.refused = 0
+        self._inside: dict[IpAddress, Receiver] = {}
+        self._mappings: dict[tuple[object, ...], _Mapping] = {}
+        self._by_port: dict[tuple[IpAddress, int], tuple[object, ...]] = {}
+        if translates:
+            self.outer.plug(self.public, self._from_outside)
+
+    def plug(self, address: IpAddress, receiver: Receiver) -> None:
+        self._inside[address] = receiver
+        if not self.translates:
+            self.outer.plug(address, self._from_outside)
+
+    def unplug(self, address: IpAddress) -> None:
+        self._inside.pop(address, None)
+        if not self.translates:
+            self.outer.unplug(address)
+
+    def reboot(self) -> None:
+        """Forget every mapping."""
+        self._mappings.clear()
+        self._by_port.clear()
+
+    def renumber(self, public: str) -> None:
+        """The provider gave us another address; no mapping survives that."""
+        self.outer.unplug(self.public)
+        self.public = ip(public)
+        self.outer.plug(self.public, self._from_outside)
+        self.reboot()
+
+    def send(self, packet: Packet) -> None:
+        """From an inside host."""
+        if packet.destination in self._inside:
+            receiver = self._inside[packet.destination]
+            self.world.after(LOCAL_S, lambda: receiver(packet))
+            return
+        if not packet.has_checksum and not self.passes_zero:
+            self.refused += 1
+            return
+        translated = self._translate(packet)
+        if translated.destination == self.public and self.translates:
+            if self.hairpins:
+                self._from_outside(translated)
+            return
+        self.outer.send(translated)
+
+    def _translate(self, packet: Packet) -> Packet:
+        now = self.world.now
+        key = (
+            packet.source,
+            packet.source_port,
+            *self._part(self.mapping, packet.destination, packet.destination_port),
+        )
+        found = self._mappings.get(key)
+        if found is None or now - found.used_at >= self.timeout_s:
+            found = self._mappings[key] = _Mapping(self._new_port(packet), now)
+            self._by_port[self._outside(packet.source), found.port] = key
+        found.used_at = now
+        found.peers[packet.destination, packet.destination_port] = now
+        return dataclasses.replace(packet, source=self._outside(packet.source), source_port=found.port)
+
+    def _outside(self, inside: IpAddress) -> IpAddress:
+        return self.public if self.translates else inside
+
+    def _new_port(self, packet: Packet) -> int:
+        outside = self._outside(packet.source)
+        if not self.translates:
+            return packet.source_port
+        if self.preserves_ports and (outside, packet.source_port) not in self._by_port:
+            return packet.source_port
+        while (outside, port := self.world.random.randrange(1024, 65536)) in self._by_port:
+            pass
+        return port
+
+    def _from_outside(self, packet: Packet) -> None:
+        now = self.world.now
+        key = self._by_port.get((packet.destination, packet.destination_port))
+        found = self._mappings.get(key) if key is not None else None
+        if found is None or key is None or now - found.used_at >= self.timeout_s or not self._lets_in(found, packet):
+            self.refused += 1
+            return
+        if self.inbound_refreshes:
+            found.used_at = now
+        inside, port = key[0], key[1]
+        receiver = self._inside.get(inside)  # type: ignore[call-overload]
+        if receiver is not None:
+            receiver(dataclasses.replace(packet, destination=inside, destination_port=port))  # type: ignore[arg-type]
+
+    def _lets_in(self, found: _Mapping, packet: Packet) -> bool:
+        if self.filtering is Kind.ENDPOINT_INDEPENDENT:
+            return True
+        if self.filtering is Kind.ADDRESS_DEPENDENT:
+            return any(address == packet.source for address, _ in found.peers)
+        return (packet.source, packet.source_port) in found.peers
+
+    @staticmethod
+    def _part(kind: Kind, address: IpAddress, port: int) -> tuple[object, ...]:
+        if kind is Kind.ENDPOINT_INDEPENDENT:
+            return ()
+        return (address,) if kind is Kind.ADDRESS_DEPENDENT else (address, port)
