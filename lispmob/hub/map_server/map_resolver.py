@@ -20,12 +20,19 @@ from lispmob.hub.map_server.answering import Answer, AskEtr, Mappings, answer, n
 from lispmob.hub.map_server.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.map_server.askers import Askers
 from lispmob.hub.map_server.effect import Arrival, HubEffect
-from lispmob.hub.map_server.itr_places import families_of, is_behind_nat, itr_rlocs
+from lispmob.hub.map_server.itr_places import (
+    bridged,
+    families_of,
+    is_behind_nat,
+    is_registered_through,
+    itr_rlocs,
+    shown_to,
+)
 from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection, host_of, unprotected, unsigned
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.question import DdtQuestion, Question
-from lispmob.hub.map_server.registration import best_address, is_usable
+from lispmob.hub.map_server.registration import best_address
 from lispmob.hub.publishing.publisher import Publisher, Wish, places_of
 from lispmob.hub.publishing.subscription import Place, Subscription
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
@@ -35,12 +42,11 @@ from lispmob.protocol.servers import ResolverSecret
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
-from lispmob.wire.key_record import is_key_record, without_key_record
+from lispmob.wire.key_record import without_key_record
 from lispmob.wire.map_referral import MapReferral, Referral
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import is_rtr, partial
-from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.record import MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
 REQUESTS_EACH: Final = Rate(20, 100)
@@ -57,8 +63,6 @@ OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
 
 ADMITTED_LIMIT: Final = 8192  # ours: questions that wait for a shared registry
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
-BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
-BRIDGE_WEIGHT: Final = 100
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
@@ -280,7 +284,7 @@ class MapResolver:
                 search = DdtQuestion(question, record, self._security)
                 effects += self._searched(self._ddt.ask(search, asked, now), now)
             elif isinstance(found := self._answer(asked), AskEtr):
-                if _is_behind(found.record, arrival.source):
+                if is_registered_through(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1
                     continue
                 sent = self._ask_etr(question, record, found.record)
@@ -291,10 +295,10 @@ class MapResolver:
                     continue
                 effects += self._onwards(sent, arrival, now)
                 self._remember(request, (found.record,), arrival, now)
-            elif any(_is_behind(one, arrival.source) for one in found.records):
+            elif any(is_registered_through(one, arrival.source) for one in found.records):
                 self.counters["rx_rtr_asks"] += 1
             else:
-                shown = tuple(_shown_to(mapping, arrival.source) for mapping in found.records)
+                shown = tuple(shown_to(mapping, arrival.source) for mapping in found.records)
                 taken = self._subscribe(question, asked, shown, now) if record.wants_notify else None
                 if taken is None:
                     said.update((mapping.eid_prefix, mapping) for mapping in shown)
@@ -304,7 +308,7 @@ class MapResolver:
                     effects += taken
         if said:
             records = tuple(
-                self._bridged(mapping, families_of(request), arrival.destination) for mapping in said.values()
+                bridged(mapping, self._relays, families_of(request), arrival.destination) for mapping in said.values()
             )
             effects += self._reply(question, records, now, has_e_bit=is_unsigned)
             self._remember(request, records, arrival, now)
@@ -334,7 +338,7 @@ class MapResolver:
             binding = Place(arrival.source, arrival.source_port, is_binding=True)
         families = families_of(request)
         places = places_of(itr_rlocs(request, arrival, self._families), binding)
-        bridged = tuple(self._bridged(mapping, families, arrival.destination) for mapping in found)
+        bridged = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
         wish = Wish(request, asked, question.protection, arrival, bridged, places, families)
         taken = self._publisher.on_request(wish, now)
         if not isinstance(taken, list):
@@ -344,8 +348,8 @@ class MapResolver:
     def published(self, subscription: Subscription, changed: EidPrefix) -> tuple[MappingRecord, ...]:
         """What a subscriber is told of a registered prefix that has changed."""
         record = told(self._map_server.sites, self._map_server.registrations, changed, subscription.prefix)
-        shown = _shown_to(record, subscription.places[0].address)
-        return (self._bridged(shown, subscription.families, subscription.own),)
+        shown = shown_to(record, subscription.places[0].address)
+        return (bridged(shown, self._relays, subscription.families, subscription.own),)
 
     def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
         """LISP-SEC is required here. Who asks without it hears that, and nothing else."""
@@ -366,23 +370,6 @@ class MapResolver:
         if isinstance(found, AskEtr):
             return found
         return Mappings((narrowed(found.records[0], host),))
-
-    def _bridged(self, record: MappingRecord, families: Iterable[int], asked_at: IpAddress) -> MappingRecord:
-        """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
-
-        What the asker has (`families`) is what it wants the answer to come to (RFC 9301, 5.3).
-        """
-        if not self._relays:
-            return record
-        if record.eid_prefix is None:
-            return record  # a name leads to EIDs, and nobody encapsulates to those
-        usable = {address.version for locator in record.locators if is_usable(locator) for address in locator.ips}
-        has = set(families)
-        if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
-            return record
-        fitting = [ip for ip in self._relays if ip.version in has]
-        ours = asked_at if asked_at in fitting else fitting[0]
-        return replace(record, locators=(*record.locators, Locator(ours, BRIDGE_PRIORITY, BRIDGE_WEIGHT)))
 
     def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
         """The other Map-Server to ask, unless a site of our own is the closer match."""
@@ -507,19 +494,3 @@ def _first(asked: EidPrefix) -> EidPrefix:
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
     """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
     return source if source.version == destination.version else None
-
-
-def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
-    """True for a mapping that was registered through the asker, an RTR (E19): it knows the places behind it, R=0 here.
-
-    Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
-    """
-    if all(locator.is_reachable or is_key_record(locator) for locator in record.locators):
-        return False
-    return any(asker in locator.ips for locator in record.locators if locator.is_reachable and not is_rtr(locator))
-
-
-def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
-    """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
-    shown = partial(record.locators, (asker,))
-    return record if shown == record.locators else replace(record, locators=shown)
