@@ -338,8 +338,8 @@ class MapResolver:
             binding = Place(arrival.source, arrival.source_port, is_binding=True)
         families = families_of(request)
         places = places_of(itr_rlocs(request, arrival, self._families), binding)
-        bridged = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
-        wish = Wish(request, asked, question.protection, arrival, bridged, places, families)
+        told_now = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
+        wish = Wish(request, asked, question.protection, arrival, told_now, places, families)
         taken = self._publisher.on_request(wish, now)
         if not isinstance(taken, list):
             return taken
