@@ -80,7 +80,8 @@ netns: $(ENGINE)  ## the tests on real network namespaces: minutes; needs root
 	@$(PY) -m pytest -q $(WORKERS) -m netns
 
 interop: $(ENGINE)  ## traffic with peers that others wrote: OOR=, LISPERS_NET= where they are; needs root
-	@OOR='$(OOR)' LISPERS_NET='$(LISPERS_NET)' LISPERS_NET_PYTHON='$(or $(LISPERS_NET_PYTHON),python3)' $(PY) -m pytest -q -rs tests/interop
+	@OOR='$(OOR)' LISPERS_NET='$(LISPERS_NET)' LISPERS_NET_PYTHON='$(or $(LISPERS_NET_PYTHON),python3)' \
+	  INTEROP_TABLE=build/interop.md $(PY) -m pytest -q -rs tests/interop
 
 test: check  ## everything that must hold; without root the namespace tests are left out
 	@test "$$(id -u)" = 0 || echo 'Not root: the tests on network namespaces are skipped; the rest runs. For all of them: sudo make test' >&2
@@ -121,6 +122,13 @@ flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, 
 hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root
 	@test "$$(id -u)" = 0 || { echo 'make hub-bench makes network namespaces and needs root: sudo make hub-bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench.hub
+
+# Ten million take about 6 GB in the servers.
+SIZE ?= 10000000
+
+.PHONY: hub-size
+hub-size: $(ENGINE)  ## what SIZE=10000000 registrations take in servers that hubs share; minutes and 6 GB; needs root
+	@$(PY) -m lispmob.lab.bench.hub --size $(SIZE) --output build/hub-size
 
 .PHONY: cluster-demo
 cluster-demo: $(ENGINE)  ## six servers and three hubs: what nodes notice when one of them dies or is cut off; needs root

@@ -22,7 +22,7 @@ from lispmob.config.key import KeySection
 from lispmob.config.names import NamesSection
 from lispmob.config.profile import PROFILES
 from lispmob.config.reader import Section, read_yaml
-from lispmob.config.security import PeerSection, SecuritySection, check_peers
+from lispmob.config.security import PeerSection, PublicKey, SecuritySection, check_peers
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
     RLOC_TEXT,
@@ -145,10 +145,11 @@ ResolverEntry: TypeAlias = Annotated[
 
 
 class ProxySection(ServerSection, frozen=True, kw_only=True):
-    """A P-ETR. A bare address or name stands for priority 1, weight 100."""
+    """A P-ETR. A bare address or name stands for priority 1, weight 100. `public_key`: packets to it are sealed."""
 
     priority: Priority = 1
     weight: Weight = 100
+    public_key: PublicKey | None = None
 
 
 def _proxy(text: str, directory: Path) -> ProxySection:

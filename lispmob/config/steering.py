@@ -22,8 +22,9 @@ from lispmob.config.values import (
     one_of,
     or_word,
     plain,
+    whole,
 )
-from lispmob.mh.policy import DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, Via
+from lispmob.mh.policy import COPIES_MAX, DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, Via
 from lispmob.mh.selector import DSCP_MAX, ID_MAX, PORT_MAX, PROTOCOLS, Selector, Span
 
 _DSCP_NAMES: Final = {"ef": 46, "va": 44, "le": 1, "cs0": 0} | {f"cs{n}": 8 * n for n in range(1, 8)}
@@ -158,7 +159,8 @@ class RuleSection(Section, frozen=True, kw_only=True):
     class_: tuple[Annotated[str, one_of(*FLOW_CLASSES)], ...] = field(name="class", default=())
     network: tuple[NetworkName, ...] = ()
     via: tuple[ViaEntry, ...] = ()
-    metered: YesNo = True
+    metered: YesNo | None = None
+    copies: Annotated[int, whole(1, COPIES_MAX)] = 1
     otherwise: Annotated[str, one_of("fallback", "drop")] = "fallback"
 
     def __post_init__(self) -> None:
@@ -181,7 +183,16 @@ class RuleSection(Section, frozen=True, kw_only=True):
             flow_name=self.flow,
             flow_classes=self.class_,
         )
-        return Rule(self.name, selector, self.via, self.metered, cast(Otherwise, self.otherwise), self.network)
+        return Rule(
+            self.name,
+            selector,
+            self.via,
+            may_cost=self.metered is not False,
+            otherwise=cast(Otherwise, self.otherwise),
+            networks=self.network,
+            copies=self.copies,
+            may_copy_cost=self.metered is True,
+        )
 
 
 class SteeringSection(Section, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ TOTAL_INTERVAL_S = 0.02  # ours: 50 answers per second in all
 TOTAL_BURST = 50
 PROBES_INTERVAL_S = 0.01  # ours: and 100 to probes, which ask each locator by itself
 PROBES_BURST = 200
-PROBERS_MAX = 256  # ours: whose last nonces are remembered
+PROBERS_MAX = 256  # ours: whose last nonces are remembered, of peers and of strangers
 
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
     ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
@@ -81,7 +81,8 @@ class Answerer:
         self._ttl_min = ttl_min
         self._echoes = echoes
         self._key_record: KeyRecord | None = None
-        self._probed_with: OrderedDict[IpAddress, int] = OrderedDict()
+        # Apart, so that strangers push out no peer, whom the next SMR has to prove something to.
+        self._probed_with: dict[bool, OrderedDict[IpAddress, int]] = {True: OrderedDict(), False: OrderedDict()}
         self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
         self._per_pair: KeyedBuckets[tuple[int, IpAddress | None]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
         # By whether the asker is known, and whether he probes: nobody uses up what is meant for another kind.
@@ -105,7 +106,7 @@ class Answerer:
 
     def probe_nonce_of(self, prober: IpAddress) -> int | None:
         """The nonce of the last probe that was answered to this address: whoever repeats it was probed here."""
-        return self._probed_with.get(prober)
+        return next((nonces[prober] for nonces in self._probed_with.values() if prober in nonces), None)
 
     def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:
         """Somebody asks for a mapping (not an SMR)."""
@@ -132,10 +133,12 @@ class Answerer:
             records = tuple(replace(record, locators=(*record.locators, said)) for record in records)
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
         if request.is_probe:
-            self._probed_with[destination] = request.nonce
-            self._probed_with.move_to_end(destination)
-            if len(self._probed_with) > PROBERS_MAX:
-                self._probed_with.popitem(last=False)
+            self._probed_with[not asked.is_known].pop(destination, None)
+            probed_with = self._probed_with[asked.is_known]
+            probed_with[destination] = request.nonce
+            probed_with.move_to_end(destination)
+            if len(probed_with) > PROBERS_MAX:
+                probed_with.popitem(last=False)
         payload = asked.signer.sign(reply) if asked.signer is not None else reply.encode()
         return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
 

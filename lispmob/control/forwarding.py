@@ -53,7 +53,8 @@ class ForwardingPolicy(msgspec.Struct, frozen=True):
         """That of a node."""
         instances = dict.fromkeys(eid.instance_id for eid in config.eids)
         overlay = tuple(EidPrefix(prefix, iid) for iid in instances for prefix in config.overlay_prefixes)
-        return cls(config.fallback, config.proxy_etrs, config.eids, config.natt.direct, overlay, config.is_full)
+        tells = config.natt.direct or config.seal != "off"
+        return cls(config.fallback, config.proxy_etrs, config.eids, tells, overlay, config.is_full)
 
     def may_leave_natively(self, prefix: EidPrefix) -> bool:
         """True when all of a prefix without LISP is for the host's own routes. Instance-ID 0 alone has such a side."""

@@ -317,7 +317,9 @@ class NameLookups:
             self._known[lookup.name] = answer
             self._known.move_to_end(lookup.name)
             if len(self._known) > CACHE_LIMIT:
-                self._known.popitem(last=False)
+                # Anybody on this host asks for names that there are not; they push out no answer that led somewhere.
+                nothing = (name for name, known in self._known.items() if not known.is_found)
+                del self._known[next(nothing, next(iter(self._known)))]
         return [answer.resolved(lookup.name)]
 
 

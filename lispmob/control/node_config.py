@@ -9,7 +9,7 @@ import msgspec
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.peer_keys import PinnedKey
-from lispmob.control.sealing.seal_config import SealConfig, SealMode
+from lispmob.control.sealing.seal_config import HubKey, SealConfig, SealMode
 from lispmob.protocol.natt_settings import NattSettings
 from lispmob.protocol.servers import LispSecMode, MapServerPeer, ResolverSecret
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
@@ -56,6 +56,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     seal: SealMode = "off"
     pinned_keys: tuple[PinnedKey, ...] = ()
     """Static keys of peers, as the user says."""
+    hub_keys: tuple[HubKey, ...] = ()
+    """Static keys of proxies, and of RTRs, as the user says."""
     strict_keys: bool = False
     """A new key that the mapping system vouches for waits for the user's yes."""
     key_record: KeyRecord | None = None
@@ -75,7 +77,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     @property
     def sealing(self) -> SealConfig:
         """What the machine of sealed data is told."""
-        return SealConfig(self.seal, self.pinned_keys, self.strict_keys, self.eids)
+        return SealConfig(self.seal, self.pinned_keys, self.strict_keys, self.eids, self.hub_keys)
 
     @property
     def subscribes(self) -> bool:

@@ -35,6 +35,7 @@ from lispmob.control_port.flood_watch import (
     type_of,
 )
 from lispmob.control_port.icmp_errors import Unreachable, enable, read_errors
+from lispmob.control_port.steering import steer
 from lispmob.errors import LispError
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.rate_limit import TokenBucket
@@ -101,6 +102,7 @@ class ControlPort:
     nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
     `on_sent` hears what was sent.
     `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
+    `processes` share the port, of which the first one steers (`steering.py`); the others open theirs later.
     Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
 
@@ -115,6 +117,8 @@ class ControlPort:
         carries_data: bool = False,
         is_noise: Callable[[bytes], bool] | None = None,
         on_sent: Callable[[SendControl], None] | None = None,
+        processes: int = 1,
+        is_first: bool = True,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._on_unreachable = on_unreachable
@@ -125,6 +129,7 @@ class ControlPort:
         self._port = port
         self._mark = mark
         self._carries_data = carries_data
+        self._processes, self._is_first = processes, is_first
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -283,11 +288,24 @@ class ControlPort:
                 one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
             except OSError:  # without CAP_NET_ADMIN: what the system allows
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
+            if self._processes > 1:
+                if self._is_first:
+                    self._refuse_another(one.family, address)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             one.bind((str(address), self._port))
+            if self._processes > 1 and self._is_first:
+                steer(one, self._processes)
         except BaseException:
             one.close()
             raise
         return one
+
+    def _refuse_another(self, family: int, address: IpAddress) -> None:
+        """OSError when another program has the port: sharing it with us must not hide that."""
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((str(address), self._port))
 
     def _drain(self, family: int, one: socket.socket) -> None:
         ends_at = time.monotonic() + DRAIN_S / len(self._sockets)

@@ -61,6 +61,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     `flow`: the hash that spread.py chooses with, for whoever wonders what other uplinks would make of it.
     `by_mark` False: priority and weight chose the uplink. `relayed_to`: the RTR that stands in for `remote`.
+    `copy_ifindex`: the uplink that each packet leaves by as well; 0: by none.
     """
 
     fate: Fate
@@ -68,6 +69,7 @@ class Answer(msgspec.Struct, frozen=True):
     flow: int = 0
     by_mark: bool = False
     ifindex: int = 0
+    copy_ifindex: int = 0
     local: IpAddress | None = None
     remote: IpAddress | None = None
     relayed_to: IpAddress | None = None
@@ -95,6 +97,7 @@ def ask(engine: Any, question: Question) -> Answer:
         int(said.flow),
         by_mark=bool(said.by_mark),
         ifindex=int(said.ifindex),
+        copy_ifindex=int(said.copy_ifindex),
         local=marshal.address(said.local),
         remote=marshal.address(said.mapped),
         relayed_to=marshal.address(said.remote) if said.is_relayed else None,

@@ -39,7 +39,7 @@ ENUMS = """
 # In the order in which they hold each other.
 STRUCTS = """
     lm_addr lm_prefix lm_key lm_locator_spec lm_uplink_spec lm_punt lm_mtu lm_sent_to lm_config lm_seal_wish lm_install
-    lm_heard lm_near_spec lm_lane lm_question lm_answer lm_steer lm_session_spec lm_session_use
+    lm_heard lm_near_spec lm_lane lm_copying lm_question lm_answer lm_steer lm_session_spec lm_session_use
     lm_inner lm_data lm_contender
 """
 
@@ -66,7 +66,7 @@ ENGINE = """
     lm_engine_mtus lm_engine_sent lm_counters_name lm_silence_set_patience lm_status_bits_use
     lm_echo_nonce_use lm_echo_nonce_ask lm_lane_set_all lm_explain lm_mark_steering_load
     lm_mark_steering_attach lm_bpf_object_load lm_bpf_object_uses_tcx lm_reflect_reason lm_reflect_start
-    lm_reflect_stop lm_reflect_state lm_reflect_settle
+    lm_reflect_stop lm_reflect_state lm_reflect_settle lm_engine_rest
 """
 
 # Sealed packets: the face of engine/sealing.c, and what is pure below it.
@@ -76,7 +76,8 @@ SEALED = """
     lm_replay_init lm_replay_may lm_replay_mark lm_session_new lm_session_free lm_session_may_send
     lm_session_may_receive lm_session_is_rekey_due lm_session_take lm_session_seal lm_session_open
     lm_session_covers lm_peers_new lm_peers_free lm_peers_install lm_peers_forget lm_peers_forget_peer
-    lm_peers_find_session lm_peers_sender lm_peers_confirm lm_peers_may_send
+    lm_peers_find_session lm_peers_sender lm_peers_confirm lm_peers_may_send lm_peers_set_sources
+    lm_engine_set_sources
 """
 
 # The pure functions: only the tests call these, to compare them with the oracle in tests/datapath/oracle.

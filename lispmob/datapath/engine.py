@@ -10,7 +10,7 @@ from typing import Any
 
 from lispmob.datapath import _lispdp, marshal, sealing, tier
 from lispmob.datapath.ask import Answer, Question, ask
-from lispmob.datapath.device.lanes import Lane, Lanes, MarksWay, open_lanes
+from lispmob.datapath.device.lanes import CopyingLane, Lane, Lanes, MarksWay, open_lanes
 from lispmob.datapath.device.tun import Tun, open_tun
 from lispmob.datapath.model import (
     LOSSES,
@@ -127,15 +127,23 @@ class Engine:
         """The lanes of the device: none where marks are not told apart."""
         return self._lanes.lanes if self._lanes is not None else ()
 
-    def set_lanes(self, marks: Iterable[tuple[int, int]], *, drops_unusable: bool = False) -> tuple[Lane, ...]:
+    def set_lanes(
+        self,
+        marks: Iterable[tuple[int, int]],
+        *,
+        copying: Iterable[CopyingLane] = (),
+        drops_unusable: bool = False,
+    ) -> tuple[Lane, ...]:
         """Packets with a mark leave by its uplink, from the next one on: (ifindex, mark) for each uplink.
 
-        A mark that names none of them, or one that cannot send, is sent the default way, or dropped. In the TUN's
+        Those with the mark of one of `copying` leave by its first uplink and, where they are sealed, by its second as
+        well. A mark that names none of them, or one that cannot send, is sent the default way, or dropped. In the TUN's
         network namespace only. Raises KernelRefused.
         """
         if self._lanes is None:
             return ()
-        marks = tuple(marks)
+        pairs = tuple(copying)
+        marks = (*marks, *((pair.number, pair.mark) for pair in pairs))
         self._lanes.set_uplinks(marks)
         lanes = self._lanes.readable
         of_uplink = dict(marks)
@@ -143,7 +151,8 @@ class Engine:
             "struct lm_lane[]",
             [(lane.fd, lane.ifindex, of_uplink.get(lane.ifindex, 0), lane.queue, lane.into) for lane in lanes],
         )
-        error = lib.lm_lane_set_all(self._engine, made, len(lanes), drops_unusable)
+        twice = ffi.new("struct lm_copying[]", [(pair.number, pair.first, pair.second) for pair in pairs])
+        error = lib.lm_lane_set_all(self._engine, made, len(lanes), twice, len(pairs), drops_unusable)
         self._lanes.close_gone()
         if error:
             raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
@@ -293,6 +302,14 @@ class Engine:
         ValueError when the local index is in use, SealingMissingError in a build without libcrypto.
         """
         sealing.install(self._engine, session)
+
+    def set_sources(self, local_index: int, sources: Iterable[EidPrefix]) -> bool:
+        """The peer of a session may send these inner sources from now on; False: there is no such session."""
+        return sealing.set_sources(self._engine, local_index, sources)
+
+    def rest(self) -> None:
+        """Give memory of buffers back, if hardly a packet has moved since the last call. To be called now and then."""
+        lib.lm_engine_rest(self._engine)
 
     def forget_session(self, local_index: int) -> bool:
         """Overwrite the keys of a session and use it no more; False when there was none."""

@@ -11,6 +11,7 @@ from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     AeadName,
     Announced,
+    ClearHeard,
     ControlPacket,
     DataPortName,
     Disposition,
@@ -66,6 +67,7 @@ _SLOTS: Final[dict[int, SessionSlot]] = {
     lib.LM_SLOT_PREVIOUS: "previous",
     lib.LM_SLOT_CURRENT: "current",
     lib.LM_SLOT_NEXT: "next",
+    lib.LM_SLOT_OLDER: "older",
 }
 _MTU_SOURCES: Final[dict[int, MtuSourceName]] = {
     lib.LM_MTU_ICMP: "icmp",
@@ -268,6 +270,7 @@ PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_REFUTED: lambda c: Refuted(address(c.source), c.instance_id),
     lib.LM_PUNT_LARGE: lambda c: LargeSent(address(c.destination), address(c.source), c.destination_port),
     lib.LM_PUNT_SOURCE: lambda c: SourceDoubted(address(c.source), c.instance_id, address(c.outer_source)),
+    lib.LM_PUNT_CLEAR_HEARD: lambda c: ClearHeard(c.peer),
     lib.LM_PUNT_SEAL_WANTED: lambda c: SealWanted(c.peer),
     lib.LM_PUNT_SEAL_CONFIRMED: lambda c: SealConfirmed(c.peer, c.local_index),
     lib.LM_PUNT_SEALED_FROM: _sealed_from,

@@ -116,7 +116,7 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
 
 
 AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
-SessionSlot: TypeAlias = Literal["previous", "current", "next"]
+SessionSlot: TypeAlias = Literal["older", "previous", "current", "next"]
 SESSION_KEY_OCTETS: Final = 32
 _INDEX_MAX: Final = 0xFFFFFFFF
 
@@ -344,6 +344,12 @@ class SealWanted(msgspec.Struct, frozen=True):
     peer: int
 
 
+class ClearHeard(msgspec.Struct, frozen=True):
+    """Clear text came that says it is a peer's whose clear text is refused, and was dropped. Once a second at most."""
+
+    peer: int
+
+
 class SealConfirmed(msgspec.Struct, frozen=True):
     """The first packet of a session that was not confirmed has been opened: we send with it from now on."""
 
@@ -384,6 +390,7 @@ Punt: TypeAlias = (
     | SourceDoubted
     | Refuted
     | SealWanted
+    | ClearHeard
     | SealConfirmed
     | SealedFrom
     | Announced

@@ -49,6 +49,12 @@ def install(engine: Any, session: SealedSession) -> None:
         raise MemoryError("datapath")
 
 
+def set_sources(engine: Any, local_index: int, sources: Iterable[EidPrefix]) -> bool:
+    """False: there is no such session, or no memory."""
+    prefixes, count = marshal.prefixes(sources)
+    return bool(lib.lm_engine_set_sources(engine, local_index, prefixes, count))
+
+
 def forget(engine: Any, local_index: int) -> bool:
     """False: there was no such session."""
     return bool(lib.lm_engine_forget_session(engine, local_index))

@@ -34,8 +34,9 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.crypto import rsa_signatures
 from lispmob.crypto.key_wrap import why_no_key_wrap
-from lispmob.errors import ConfigError
+from lispmob.errors import ConfigError, LispError
 from lispmob.hub.ddt.section import DdtSection
 from lispmob.hub.inviting.invitations import Offer
 from lispmob.hub.inviting.invite_config import InvitationsSection
@@ -196,9 +197,13 @@ class ProxySection(Section, frozen=True, kw_only=True):
 
 
 class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `publish`: changes, to those who can."""
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: between nodes and the proxy.
+
+    `publish`: changes of mappings, to those who subscribe (RFC 9437).
+    """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
+    seal: Annotated[str, one_of("off", "prefer")] = "prefer"
     publish: YesNo = True
 
 
@@ -383,6 +388,13 @@ def load_hub(path: Path) -> HubFile:
     hub = with_more_sites(read_yaml(path, HubFile), path.parent / SITES_DIRECTORY)
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
+    if hub.ddt.uses_signatures:
+        if not rsa_signatures.is_available():
+            raise ConfigError(f"{path}: ddt: {rsa_signatures.MISSING}")
+        try:
+            hub.ddt.to_policy()
+        except LispError as error:
+            raise ConfigError(f"{path}: ddt: {error}") from None
     if hub.registry.is_shared and find_spec("hiredis") is None:
         raise ConfigError(f"{path}: registry: needs the package hiredis (python3-hiredis, or the extra 'cluster')")
     try:

@@ -9,12 +9,16 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from msgspec.structs import replace
+
 from lispmob.api import sd_notify
+from lispmob.config.static_key import answering_tools
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control_port.port import ANY, ControlPort, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
@@ -39,13 +43,16 @@ from lispmob.hub.registry import Registry
 from lispmob.hub.rtr.rtr_effect import InData, Stranger
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.hub.rtr.way_doubts import AskWay
+from lispmob.hub.sealing import HubSealing
 from lispmob.hub.show import show
 from lispmob.hub.store.embedded import EmbeddedRegistry
+from lispmob.hub.workers import Worker, Workers
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
-from lispmob.protocol.effect import Event, EventValue, SendControl
+from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
 from lispmob.protocol.servers import LispSecMode
 from lispmob.wire.address import IpAddress
+from lispmob.wire.header import MessageType
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 
 if TYPE_CHECKING:
@@ -63,21 +70,27 @@ LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 _TOLD: Final = frozenset(
     {"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay", "joined", "invited", "revoked"}
 )
+_FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_REFERRAL})  # which process, nobody knows
 _WARNED: Final = frozenset({"duplicate"})
 
 
 class Hub:
     """One running hub."""
 
-    def __init__(self, path: Path, file: HubFile) -> None:
+    def __init__(self, path: Path, file: HubFile, worker: Worker | None = None) -> None:
+        """`worker`: this is not the first process of a hub that has several."""
         self._path = path
-        self.file = file
+        self.file = file if worker is None else worker_file(file)
+        file = self.file
+        self._worker = worker
+        self._workers: Workers | None = None
         wrap = key_wrap()
         if wrap is None and file.security.lisp_sec != "off":
             log.warning("mappings are not proved genuine: %s", MISSING)
         self.started_at = time.time()
         self.ledger = Ledger()
         self._configured = file.to_sites()
+        self._ddt = file.ddt.to_policy()
         self.plane = ControlPlane(
             self._configured,
             file.to_remotes(),
@@ -85,7 +98,8 @@ class Hub:
             new_nonce=lambda: secrets.randbits(64),
             security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
             tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
-            ddt=file.ddt.to_policy(),
+            ddt=self._ddt,
+            sealing=_sealing(file),
         )
         self.plane.publisher.is_on = file.security.publish
         self._public = PublicAddresses(file.public_address)
@@ -95,6 +109,8 @@ class Hub:
             self._on_received,
             addresses=file.listen or ANY,
             carries_data=carries_data,
+            processes=file.workers,
+            is_first=worker is None,
         )
         self.registry: Registry | None = None
         self._forwarding: Forwarding | None = None
@@ -139,20 +155,31 @@ class Hub:
                     on_doubt=self._on_doubt,
                     public=self._public,
                     own_eids=self.file.own_eids,
+                    peer_of=lambda prefix: 0 if self.plane.sealing is None else self.plane.sealing.peer_of(prefix),
                 )
                 await self._forwarding.start()
             self._hold_own_eids()
-            await self._control.start()
+            if self._worker is None:
+                await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopped.set)
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
             loop.add_signal_handler(signal.SIGUSR1, self._log_counters)
             self._socket.start(loop)
             self._garbage.start()
-            self._site_directory.start()
-            log.info("ready sites=%d", len(self.file.sites))
-            sd_notify.ready(f"{len(self.file.sites)} sites")
-            if (every_s := sd_notify.watchdog_interval_s()) is not None:
+            if self._worker is not None:
+                self._worker.start(self._on_received, self._on_hangup, self._stopped.set, self.counters)
+            else:
+                self._site_directory.start()
+            if self._worker is None and self.file.workers > 1:
+                self._workers = Workers(self._path, self.file.workers, self._keep_event)
+                self._workers.start()
+            sealing = self.plane.sealing
+            key = "" if sealing is None else f" public-key={sealing.public_key.hex()}"
+            log.info("ready sites=%d%s", len(self.file.sites), key)
+            if self._worker is None:
+                sd_notify.ready(f"{len(self.file.sites)} sites")
+            if self._worker is None and (every_s := sd_notify.watchdog_interval_s()) is not None:
                 self._beat = loop.create_task(sd_notify.beat(every_s))
             await self._stopped.wait()
             log.info("stopping")
@@ -166,6 +193,10 @@ class Hub:
         if self._beat is not None:
             self._beat.cancel()
         self._garbage.stop()
+        if self._workers is not None:
+            await self._workers.stop()
+        if self._worker is not None:
+            await self._worker.stop()
         self._site_directory.stop()
         await self._control.stop()
         await self.desk.close()
@@ -191,7 +222,7 @@ class Hub:
             self.plane,
             self._feed,
             hub=secrets.randbits(63),
-            name=section.name or socket.gethostname(),
+            name=(section.name or socket.gethostname()) + (f"/{self._worker.number}" if self._worker else ""),
             seeds=tuple(Server(host, port) for host, port in section.places),
             credentials=Credentials(section.user, password.octets if password else None, section.to_tls()),
             is_island_allowed=section.island,
@@ -205,6 +236,8 @@ class Hub:
         if received.payload[:2] == JOIN_TYPE:
             self.desk.on_question(received.payload, received.source, partial(self._answer_joining, received))
             return False
+        if self._workers is not None and received.payload and received.payload[0] >> 4 in _FOR_WHO_ASKED:
+            self._workers.hand(received)
         is_from_wire = received.ifindex != LOOPBACK_IFINDEX
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
@@ -260,6 +293,9 @@ class Hub:
                 self._tell(effect)
             elif isinstance(effect, RegistrationChanged):
                 self._on_changed(effect)
+            elif isinstance(effect, InstallSession | ForgetSession):
+                if self._forwarding is not None:
+                    self._forwarding.on_session(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
         if self.registry is not None:
@@ -280,8 +316,14 @@ class Hub:
     def _tell_of(self, kind: str, fields: dict[str, object]) -> None:
         self._tell(Event(kind, cast(dict[str, EventValue], fields)))
 
-    def _tell(self, event: Event) -> None:
+    def _keep_event(self, event: Event) -> None:
+        """Another process of this hub has logged it."""
         self.ledger.on_event(event, time.time())
+
+    def _tell(self, event: Event) -> None:
+        self._keep_event(event)
+        if self._worker is not None:
+            self._worker.happened(event)
         level = logging.WARNING if event.kind in _WARNED else logging.INFO if event.kind in _TOLD else logging.DEBUG
         if log.isEnabledFor(level):
             tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
@@ -292,6 +334,8 @@ class Hub:
         forwarding = self._forwarding.counters() if self._forwarding is not None else {}
         found = {**self.plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
         found |= self.registry.counters if self.registry is not None else {}
+        if self._workers is not None:
+            found = {**(Counter(found) + self._workers.counters())}
         found |= {f"join_{name}": count for name, count in self.desk.counters.items()}
         return {name: count for name, count in sorted(found.items()) if count}
 
@@ -330,11 +374,11 @@ class Hub:
             file, sites = self.file, (*self._configured, *self.desk.sites())
             table = await asyncio.to_thread(SiteTable, sites)
             now = asyncio.get_running_loop().time()
-            self._feed(
-                self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now)
-            )
+            self._feed(self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), self._ddt, now=now))
             if self.registry is not None:
                 self.registry.on_sites()
+            if self._workers is not None:
+                self._workers.reload()
 
     async def _reload(self) -> str | None:
         """Read the configuration again; with errors in it the old one stays, and they are returned."""
@@ -345,10 +389,13 @@ class Hub:
             for line in str(error).splitlines():
                 log.error("%s", line)
             return str(error)
-        old, self.file, self._configured = self.file, file, sites
+        old, self.file, self._configured, self._ddt = self.file, file, sites, file.ddt.to_policy()
         configure(file.log.level)
         self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
         self.plane.publisher.is_on = file.security.publish
+        if self._worker is not None:
+            self.file = file = worker_file(file)
+            self.desk.read_again(sites)
         self.desk.on_configured(file.to_offer(), sites)
         await self._take_sites()
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
@@ -363,6 +410,20 @@ class Hub:
             )
         log.info("reloaded sites=%d", len(file.sites))
         return None
+
+
+def _sealing(file: HubFile) -> HubSealing | None:
+    """For data of nodes to the proxy; None where there is none, or libcrypto is missing, or nobody wants it."""
+    if file.security.seal == "off" or not (file.proxy.enabled or file.rtr.enabled):
+        return None
+    tools = answering_tools(None if file.state_file is None else file.state_file.parent)
+    return None if tools is None else HubSealing(tools)
+
+
+def worker_file(file: HubFile) -> HubFile:
+    """The configuration of a process that is not the first: it carries no data."""
+    proxy, rtr = replace(file.proxy, enabled=False), replace(file.rtr, enabled=False)
+    return replace(file, proxy=proxy, rtr=rtr)
 
 
 def _load(path: Path) -> tuple[HubFile, tuple[Site, ...]]:
@@ -405,7 +466,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.reload:
             return _ask_to_reload(file)
         configure(file.log.level)
-        asyncio.run(_run(arguments.config, file))
+        asyncio.run(_run(arguments.config, file, Worker(arguments.worker) if arguments.worker else None))
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a list of places in a file, for the person at the terminal
         return EXIT_CONFIG
@@ -427,8 +488,8 @@ def _ask_to_reload(file: HubFile) -> int:
     return EXIT_CONFIG
 
 
-async def _run(path: Path, file: HubFile) -> None:
-    await Hub(path, file).run()
+async def _run(path: Path, file: HubFile, worker: Worker | None) -> None:
+    await Hub(path, file, worker).run()
 
 
 if __name__ == "__main__":

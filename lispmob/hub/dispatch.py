@@ -22,6 +22,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.rtr.rtr_effect import InData
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
+from lispmob.hub.sealing import HubSealing
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
@@ -46,11 +47,14 @@ class ControlPlane:
         security: HubSecurity | None = None,
         tools: LispSecTools | None = None,
         ddt: DdtPolicy = NO_DDT,
+        sealing: HubSealing | None = None,
     ) -> None:
         """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere.
 
-        `security` is the Map-Resolver's and Map-Server's LISP-SEC, `tools` are for that of the RTR.
+        `security` is the Map-Resolver's and Map-Server's LISP-SEC, `tools` are for that of the RTR,
+        `sealing` is for data of nodes to the proxy.
         """
+        self.sealing = sealing
         self.map_server = MapServer(sites)
         self.security = security or HubSecurity()
         self.security.on_sites(self.map_server.sites)
@@ -76,6 +80,8 @@ class ControlPlane:
         self._own = tuple(own)
         self.traversal.on_addresses(own)
         self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
+        if self.sealing is not None:
+            self.map_resolver.on_own_keys(self.sealing.records(self._own))
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:
@@ -90,7 +96,8 @@ class ControlPlane:
     def counters(self) -> Counter[str]:
         """All counters together; names of refused input are those of the error catalogue."""
         parts = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers, self.publisher)
-        return sum((part.counters for part in parts), self._counters + Counter())
+        sealed = Counter() if self.sealing is None else self.sealing.counters
+        return sum((part.counters for part in parts), self._counters + sealed)
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
@@ -120,6 +127,15 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """A shared registry says what is registered (`MapServer.adopt`)."""
         return self._spread(self.map_server.adopt(prefix, parts, is_told=is_told), now)
+
+    def cares_for(self, prefix: EidPrefix) -> bool:
+        """True when somebody is to hear of a change of this prefix, whether it is in memory or not."""
+        return self.map_server.is_watched or self.askers.care_for(prefix)
+
+    def on_shared_names(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """Another hub has taken in a Map-Register of names, and has answered it: we take it in as well."""
+        self.map_server.adopt_names(arrival, now)
+        return [*self._tell_names(now)]
 
     def on_sites(
         self,
@@ -190,6 +206,8 @@ class ControlPlane:
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
         relays = [effect for change in news for effect in self.traversal.on_registration(change, now)]
+        if self.sealing is not None:
+            told += [effect for change in news for effect in self.sealing.on_registration(change)]
         fresh = [change for change in news if not change.is_refresh]
         untold = [change for change in fresh if not change.is_told]
         # Of what is only taken back after a restart, subscribers know; what ran out meanwhile may be back in a moment.
@@ -232,7 +250,8 @@ class ControlPlane:
             return list(self.traversal.on_info_request(arrival, now))
         if kind == MessageType.MAP_REQUEST:
             if raw[0] & _IS_PROBE:
-                return self.traversal.on_probe(arrival, now)
+                shaken = self.sealing.on_probe(arrival, now) if self.sealing is not None else None
+                return list(shaken) if shaken is not None else self.traversal.on_probe(arrival, now)
             if raw[0] & _IS_SMR:
                 # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
                 return self.traversal.on_smr(arrival, now)

@@ -26,6 +26,7 @@ from lispmob.datapath.engine import Stranger as SeenStranger
 from lispmob.datapath.model import LargeSent, PathMtu
 from lispmob.datapath.switch_tier import use_tier
 from lispmob.errors import LispError
+from lispmob.hub import sealed_sessions
 from lispmob.hub.config import ProxySection
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
@@ -34,10 +35,12 @@ from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forward
 from lispmob.hub.rtr.relay_sizes import RelaySizes
 from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr.way_doubts import AskWay
+from lispmob.hub.sealing import SealEffect
 from lispmob.protocol.effect import (
     CONTROL_PORT,
     DropPending,
     InstallMapping,
+    InstallSession,
     SendControl,
     UsableLocator,
     UsePathMtu,
@@ -75,10 +78,12 @@ class Forwarding:
         public: PublicAddresses | None = None,
         own_eids: Iterable[EidPrefix] = (),
         on_doubt: Callable[[AskWay], None] = lambda _: None,
+        peer_of: Callable[[EidPrefix], int] = lambda _: 0,
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
 
         `tier` is what an RTR passes packets on by, `on_doubt` is told of ways of nodes that nothing comes back from.
+        `peer_of`: whose session an EID-Prefix is sealed by.
         """
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
@@ -94,6 +99,7 @@ class Forwarding:
         self._on_miss = on_miss
         self._on_data_control = on_data_control
         self._on_doubt = on_doubt
+        self._peer_of = peer_of
         self._send = send
         self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
         self._sizes_timer: asyncio.TimerHandle | None = None
@@ -147,6 +153,14 @@ class Forwarding:
     def on_registration(self, change: RegistrationChanged) -> None:
         """A node registered, moved or left: the next packet already goes the new way."""
         self._perform(self._policy.on_registration(change))
+
+    def on_session(self, effect: SealEffect) -> None:
+        """A node has another session with us, or one less; its EID-Prefixes are sealed for by it."""
+        if self._engine is None:
+            return
+        sealed_sessions.perform(self._engine, effect)
+        if isinstance(effect, InstallSession):
+            self._perform(self._policy.installed(effect.sources))
 
     def on_relay(self, effect: RelayEffect) -> None:
         """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
@@ -233,7 +247,9 @@ class Forwarding:
         for effect in effects:
             if isinstance(effect, InstallMapping):
                 locators = tuple(self._locator(self._engine, locator) for locator in effect.locators)
-                self._engine.install(ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators))
+                peer = self._peer_of(effect.prefix)
+                entry = ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators, peer)
+                self._engine.install(entry)
             elif isinstance(effect, AskWay):
                 self._on_doubt(effect)
             else:

@@ -142,6 +142,8 @@ class Operator:
             "addresses": list(map(str, known or offer.addresses)),
             "is_rtr": hub.file.rtr.enabled,
             "is_proxy": hub.file.proxy.enabled,
+            "public_key": "" if hub.plane.sealing is None else hub.plane.sealing.public_key.hex(),
+            "sealed_nodes": 0 if hub.plane.sealing is None else hub.plane.sealing.session_count,
             "domain": offer.domain,
             "pools": pools_of(offer.pools, (eid for site in sites for eid in site.eids)),
             "sites": len(sites),

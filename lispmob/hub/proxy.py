@@ -116,6 +116,10 @@ class Proxy:
         self.has_unsettled = len(some) == SLICE
         return [effect for prefix in some for effect in self._settle(prefix)]
 
+    def installed(self, prefixes: Iterable[EidPrefix]) -> list[ProxyEffect]:
+        """The entries of these once more, of those that there are."""
+        return [entry for prefix in prefixes if (entry := self._installed.get(prefix)) is not None]
+
     def on_relay(self, prefix: EidPrefix, bindings: tuple[Binding, ...]) -> list[ProxyEffect]:
         """A node is behind NATs, and this hub is its RTR: these are its places on this side; none, and it is not."""
         if bindings:

@@ -138,9 +138,9 @@ class Node:
         """Where lispctl speaks to it."""
         return self._socket
 
-    def lispctl(self, command: str) -> Json | None:
+    def lispctl(self, *command: str) -> Json | None:
         """The JSON answer of one lispctl command; None while the daemon is not up yet, or busy beyond patience."""
-        line = module("lispmob.lispctl.main", "--socket", str(self._socket), command, "--json")
+        line = module("lispmob.lispctl.main", "--socket", str(self._socket), *command, "--json")
         try:
             done = subprocess.run(
                 self.namespace.argv(*line), capture_output=True, text=True, timeout=_LISPCTL_TIMEOUT_S, check=False

@@ -13,7 +13,7 @@ from lispmob.control.node_config import Fallback, NodeConfig, StatusBitsUse
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.peer_keys import PinnedKey
-from lispmob.control.sealing.seal_config import SealMode
+from lispmob.control.sealing.seal_config import HubKey, SealMode
 from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import (
     ControlPacket,
@@ -28,6 +28,7 @@ from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.native_routes import NativeRoutes
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
 from lispmob.mh.policy import MarkMask
@@ -44,11 +45,8 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.record import Locator, MappingRecord
 
-OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
-TUN_MTU_WITHOUT_UPLINKS: Final = 1440  # ours: what fits an Ethernet path in either family, and LISPmob's choice
 NO_PLAN: Final = NattPlan()
 _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
-SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
 NO_RANKS: Final[Mapping[str, int]] = {}
@@ -91,6 +89,12 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
+def _key_record(static_key: bytes | None, *, is_revoked: bool, has_told: bool) -> KeyRecord | None:
+    if static_key is None or (is_revoked and not has_told):
+        return None
+    return KeyRecord((static_key,), is_revoked)
+
+
 def node_config(
     file: NodeFile,
     xtr_id: bytes,
@@ -98,8 +102,13 @@ def node_config(
     *,
     has_key_wrap: bool = False,
     static_key: bytes | None = None,
+    has_told_key: bool = False,
 ) -> NodeConfig:
-    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed."""
+    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed.
+
+    `has_told_key`: an earlier run may have sealed with it. Where nothing is sealed any more the Map-Servers are told
+    that it is no longer to be used, and by them, provably, everybody who would go on sealing for us.
+    """
     mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
     seal = cast(SealMode, file.security.seal) if static_key is not None else "off"
     return NodeConfig(
@@ -113,8 +122,9 @@ def node_config(
         map_resolvers=file.resolvers,
         seal=seal,
         pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
+        hub_keys=tuple(HubKey(etr.address, etr.public_key) for etr in file.proxy_etrs if etr.public_key is not None),
         strict_keys=file.security.strict_keys,
-        key_record=KeyRecord((static_key,)) if static_key is not None and seal != "off" else None,
+        key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
         lisp_sec=mode,
@@ -292,7 +302,7 @@ def kernel_state(
             for uplink in present
         ),
         lost=gone,
-        mtu_bytes=tun_mtu(file, present),
+        mtu_bytes=device_mtu(file, present, plan),
         # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
         sends_from_data_port=frozenset(
             uplink.locator.address for uplink in plan.uplinks if uplink.data_port != "pool" or not uplink.is_usable
@@ -460,18 +470,6 @@ def path_mtu(use: UsePathMtu) -> PathMtu:
 def _traversal(plan: UplinkPlan) -> EngineTraversal:
     relays = tuple(ForwardingLocator(relay.address, relay.priority, relay.weight, relay.port) for relay in plan.relays)
     return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others, plan.passes_zero)
-
-
-def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:
-    """The MTU of our device in octets: what fits through the narrowest uplink with the outer header it may need."""
-    if file.tun.mtu_bytes is not None:
-        return file.tun.mtu_bytes
-    room = [
-        uplink.mtu_bytes - max(OVERHEAD_OCTETS[address.version] for address in uplink.addresses)
-        for uplink in uplinks
-        if uplink.addresses
-    ]
-    return max(min(room, default=TUN_MTU_WITHOUT_UPLINKS), SMALLEST_TUN_MTU)
 
 
 def leaving_uplinks(former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> tuple[Uplink, ...]:

@@ -33,8 +33,9 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.lispd import assembly, handover, reloading, session_keys
+from lispmob.lispd import assembly, handover, reloading
 from lispmob.lispd.alarm import Alarm
+from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.flows.flows import Flows
 from lispmob.lispd.gateway_addresses import GatewayAddresses, names_gateways
 from lispmob.lispd.identity import Identity
@@ -53,7 +54,8 @@ from lispmob.lispd.report.handovers import Direction, HandoverJournal
 from lispmob.lispd.report.problem_watch import ProblemWatch
 from lispmob.lispd.report.publisher import Publisher
 from lispmob.lispd.resolving import Resolving
-from lispmob.lispd.seal_state import seal_tools
+from lispmob.lispd.sealing import session_keys
+from lispmob.lispd.sealing.seal_state import has_static_key, replace_static_key, seal_tools
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask
@@ -70,6 +72,7 @@ from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.node.node import NodeEffect
+from lispmob.node.sealed_node import SealedNode
 from lispmob.problems.problem import Problem
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
@@ -88,6 +91,7 @@ from lispmob.protocol.effect import (
     SendControl,
     SendKeepalive,
     SendSealed,
+    SetSessionSources,
     UplinkChanged,
     UplinksRanked,
     UsePathMtu,
@@ -95,6 +99,7 @@ from lispmob.protocol.effect import (
     WatchForSilence,
 )
 
+REST_S: Final = 5.0  # ours: between looks at whether buffers are of use, whenever something else wakes us
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
 log = logging.getLogger("lispd")
@@ -118,10 +123,12 @@ class Daemon:
         self.is_stopping = False
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
         self._loop = asyncio.get_running_loop()
+        self._rests_at = 0.0
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
+        self._has_told_key = has_static_key(file.state_dir)
         is_sealing = can_seal() and not file.log.record
         self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
         if file.security.seal == "require" and self._seal is None:
@@ -176,7 +183,16 @@ class Daemon:
     @property
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
-        return assembly.tun_mtu(self.file, self.uplinks)
+        return device_mtu(self.file, self.uplinks, self.node.plan)
+
+    def replace_static_key(self) -> None:
+        """Have another static key from now on, and say so to the Map-Servers first, then to peers."""
+        assert self._seal is not None
+        self._seal = replace_static_key(self.file.state_dir, self._seal)
+        now = self._loop.time()
+        self.perform(self.node.on_config(self._node_config(), now))
+        if isinstance(self.node, SealedNode):
+            self.perform(self.node.on_static_key(self._seal.static, now))
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
@@ -416,6 +432,9 @@ class Daemon:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
+        if self._loop.time() >= self._rests_at:
+            self._rests_at = self._loop.time() + REST_S
+            self.engine.rest()
 
     def _report_traffic(self) -> None:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
@@ -454,7 +473,15 @@ class Daemon:
                     self.engine.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.ask_echo(remote, nonce)
-                case InstallSession() | ForgetSession() | ForgetPeer() | RefuseClear() | SendKeepalive() | SendSealed():
+                case (
+                    InstallSession()
+                    | SetSessionSources()
+                    | ForgetSession()
+                    | ForgetPeer()
+                    | RefuseClear()
+                    | SendKeepalive()
+                    | SendSealed()
+                ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():
                     self.engine.set_path_mtu(assembly.path_mtu(effect))
@@ -505,6 +532,7 @@ class Daemon:
 
     def _use(self, file: NodeFile) -> None:
         """The configuration is this from now on."""
+        self._has_told_key = self._has_told_key or self.file.security.seal != "off"
         self.file = file
         self._gateways.look(self.network, is_wanted=names_gateways(file))
         self.engine.set_eids(file.eids)
@@ -534,7 +562,12 @@ class Daemon:
         has_key_wrap, host_name = self._lisp_sec is not None, socket.gethostname()
         static_key = None if self._seal is None else self._seal.static.public
         return assembly.node_config(
-            self.file, self._identity.xtr_id, host_name, has_key_wrap=has_key_wrap, static_key=static_key
+            self.file,
+            self._identity.xtr_id,
+            host_name,
+            has_key_wrap=has_key_wrap,
+            static_key=static_key,
+            has_told_key=self._has_told_key,
         )
 
     def _kernel_state(self) -> KernelState:

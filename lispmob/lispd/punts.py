@@ -35,6 +35,8 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_source_doubted(source, instance_id, now)
         case model.Refuted(source, instance_id):
             return node.on_heard_from(source, instance_id, now)
+        case model.ClearHeard(peer) if isinstance(node, SealedNode):
+            return node.on_clear_heard(peer, now)
         case model.SealWanted(peer) if isinstance(node, SealedNode):
             return node.on_seal_wanted(peer, now)
         case model.SealConfirmed(peer, local_index) if isinstance(node, SealedNode):
@@ -43,7 +45,7 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_sealed_from(outer_source, local, now)
         case model.Announced(peer, _, instance_id, payload) if isinstance(node, SealedNode):
             return node.on_sealed_word(peer, instance_id, payload, now)
-        case model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
+        case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
             return []  # of a session that nobody has made
         case model.TrafficResumed() | model.Stranger():
             return []

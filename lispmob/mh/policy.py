@@ -29,6 +29,8 @@ from lispmob.mh.selector import EVERYTHING, Flow, Selector
 __all__ = ["Compiled", "Decision", "Flow", "MarkMask", "Outcome", "Policy", "Rule", "Selector", "Uplink", "Via"]
 
 RULES_MAX: Final = 4096  # ours: each costs the kernel a comparison per packet
+COPIES_MAX: Final = 2  # ours: uplinks that a packet may leave by at once
+COPYING_RULES_MAX: Final = 8  # ours: each has a mark and a queue of the TUN
 LINES_MAX: Final = 32768  # ours: what their lists may multiply to; iptables takes some seconds for so many
 DEFAULT_MASK: Final = 0xFFFF  # ours: below the bits that WireGuard's, Tailscale's and Calico's marks live in
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/+-]{0,63}")
@@ -64,6 +66,14 @@ class MarkMask(msgspec.Struct, frozen=True):
     def native(self) -> int:
         """The mark of packets that leave without LISP; 0 where the mask has one bit only."""
         return self.bits & ~(1 << self.shift)
+
+    def copying(self, place: int) -> int:
+        """The mark of packets of the rule at this place, from 0 on, of those that have each packet leave twice.
+
+        0 where the mask has no room for it: it stands below `native`, far from the numbers of interfaces.
+        """
+        number = self.ifindex(self.native) - 1 - place
+        return number << self.shift if number > COPYING_RULES_MAX else 0
 
     def ifindex(self, mark: int) -> int:
         """The ifindex that a packet's mark names; 0: none."""
@@ -105,10 +115,18 @@ class Rule(msgspec.Struct, frozen=True):
     may_cost: bool = True
     otherwise: Otherwise = "fallback"
     networks: tuple[NetworkPattern, ...] = ()
+    copies: int = 1
+    """By so many uplinks each packet leaves at once, where its flow is sealed."""
+    may_copy_cost: bool = False
+    """Whether an uplink that costs by volume may carry the second one."""
 
     def __post_init__(self) -> None:
         if self.is_native:
             self._check_native()
+        if not 1 <= self.copies <= COPIES_MAX:
+            raise ValueError(f"{self.name}: 'copies' is 1 or {COPIES_MAX}: how many uplinks carry each packet")
+        if self.copies > 1 and any(via.weight for via in self.via):
+            raise ValueError(f"{self.name}: with 'copies' the uplinks of a rule are an order, and have no weights")
         if not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"{self.name!r}: a rule's name has 1 to 64 letters (a to z, without accents), digits, spaces and _.:/+-"
@@ -117,7 +135,7 @@ class Rule(msgspec.Struct, frozen=True):
             raise ValueError(f"{self.name}: either every uplink of a rule has a weight, or none")
 
     def _check_native(self) -> None:
-        if len(self.via) > 1 or not self.may_cost or self.otherwise != "fallback":
+        if len(self.via) > 1 or not self.may_cost or self.otherwise != "fallback" or self.copies > 1:
             raise ValueError(
                 f"{self.name}: 'via: [native]' stands alone: there is no uplink to choose, or to do without"
             )
@@ -138,13 +156,18 @@ class Rule(msgspec.Struct, frozen=True):
     def candidates(self, uplinks: Iterable[Uplink]) -> tuple[tuple[Uplink, int], ...]:
         """The uplinks that the rule allows now, most preferred first, each with its weight (0: no share, a rank)."""
         present = sorted((up for up in uplinks if self.may_cost or not up.is_metered), key=_rank)
-        patterns = self.via or ((Via("*"),) if not self.may_cost else ())
+        patterns = self.via or ((Via("*"),) if not self.may_cost or self.copies > 1 else ())
         found: dict[int, tuple[Uplink, int]] = {}
         for via in patterns:
             for uplink in present:
                 if fnmatchcase(uplink.name, via.pattern):
                     found.setdefault(uplink.ifindex, (uplink, via.weight))
         return tuple(found.values())
+
+    def second(self, candidates: tuple[tuple[Uplink, int], ...]) -> Uplink | None:
+        """The uplink, of those that the rule allows now, that carries the copy; None: there is none that may."""
+        rest = (uplink for uplink, _ in candidates[1:] if self.may_copy_cost or not uplink.is_metered)
+        return next(rest, None) if self.copies > 1 else None
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -162,6 +185,7 @@ class Policy(msgspec.Struct, frozen=True):
             raise ValueError(f"the lists in the rules come to {lines} combinations: {LINES_MAX} at most")
         if self.has_native and not self.mask.native:
             raise ValueError("'via: [native]' needs a mask of two bits at least")
+        self._check_copying()
         names = Counter(rule.name for rule in self.rules)
         if self.unusable_mark != "drop":
             for rule in self.rules:
@@ -169,6 +193,13 @@ class Policy(msgspec.Struct, frozen=True):
                     raise ValueError(f"'{rule.name}': 'otherwise: drop' for flows needs 'unusable-mark: drop'")
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"two rules have the name '{twice[0]}'")
+
+    def _check_copying(self) -> None:
+        copying = [rule for rule in self.rules if rule.copies > 1]
+        if len(copying) > COPYING_RULES_MAX:
+            raise ValueError(f"'{copying[COPYING_RULES_MAX].name}': at most {COPYING_RULES_MAX} rules have 'copies'")
+        if copying and not self.mask.copying(len(copying) - 1):
+            raise ValueError(f"'{copying[0].name}': 'copies' needs a mask of more bits, such as {DEFAULT_MASK:#x}")
 
     @property
     def has_kernel_rules(self) -> bool:
@@ -182,8 +213,12 @@ class Policy(msgspec.Struct, frozen=True):
 
     def compile(self, uplinks: Iterable[Uplink]) -> Compiled:
         """The rules with marks in place of names, for the uplinks that are there now."""
-        usable = tuple(sorted((up for up in uplinks if self.mask.mark(up.ifindex)), key=_rank))
-        return Compiled(self, usable, tuple(_compile(rule, usable, self.mask) for rule in self.rules))
+        copying = [rule.name for rule in self.rules if rule.copies > 1]
+        marks = {name: self.mask.copying(place) for place, name in enumerate(copying)}
+        taken = {0, *marks.values()}
+        usable = tuple(sorted((up for up in uplinks if self.mask.mark(up.ifindex) not in taken), key=_rank))
+        compiled = tuple(_compile(rule, usable, self.mask, marks.get(rule.name, 0)) for rule in self.rules)
+        return Compiled(self, usable, compiled)
 
 
 class Verdict(Enum):
@@ -211,6 +246,17 @@ class CompiledRule(msgspec.Struct, frozen=True):
     rule: Rule
     verdict: Verdict
     shares: tuple[Share, ...] = ()
+    pair: tuple[Uplink, ...] = ()
+    """With copies: the uplinks that the mark of `shares` names, the preferred one first; one when no other may copy."""
+
+
+class Copying(msgspec.Struct, frozen=True):
+    """A mark whose packets leave by `first`, and by `second` as well if that is not 0: both are ifindexes."""
+
+    number: int
+    mark: int
+    first: int
+    second: int
 
 
 class Outcome(Enum):
@@ -272,7 +318,20 @@ class Compiled(msgspec.Struct, frozen=True):
     def usable(self, mark: int) -> bool:
         """True for mark 0 and for marks that name an uplink of the moment."""
         ours = mark & self.policy.mask.bits
-        return ours == 0 or self._named(ours) is not None
+        return ours == 0 or self._named(ours) is not None or self._copying(ours) is not None
+
+    @property
+    def copying(self) -> tuple[Copying, ...]:
+        """The marks of rules with copies, and where they lead now."""
+        mask = self.policy.mask
+        found = ((compiled.shares[0].mark, compiled.pair) for compiled in self.rules if compiled.pair)
+        return tuple(
+            Copying(mask.ifindex(mark), mark, pair[0].ifindex, pair[1].ifindex if len(pair) > 1 else 0)
+            for mark, pair in found
+        )
+
+    def _copying(self, mark: int) -> CompiledRule | None:
+        return next((found for found in self.rules if found.pair and found.shares[0].mark == mark), None)
 
     def _by_rule(self, compiled: CompiledRule, flow: Flow, steps: tuple[str, ...]) -> Decision:
         rule = compiled.rule
@@ -310,6 +369,12 @@ class Compiled(msgspec.Struct, frozen=True):
         if up := self._named(mark):
             step = f"mark {mark:#x} names {up.name} (ifindex {up.ifindex})"
             return Decision(Outcome.UPLINK, mark, (up.name,), rule, (*steps, step))
+        if copying := self._copying(mark):
+            names = tuple(up.name for up in copying.pair)
+            step = f"mark {mark:#x} names {names[0]}; no other uplink is there that may carry a copy"
+            if len(names) > 1:
+                step = f"mark {mark:#x} names {names[0]} and {names[1]}: where it is sealed, each packet leaves by both"
+            return Decision(Outcome.UPLINK, mark, names, rule or copying.rule.name, (*steps, step))
         ifindex = self.policy.mask.ifindex(mark)
         if self.policy.unusable_mark == "drop":
             step = f"mark {mark:#x} names no usable uplink (ifindex {ifindex}): dropped, as configured"
@@ -322,7 +387,7 @@ class Compiled(msgspec.Struct, frozen=True):
         return next((up for up in self.uplinks if up.ifindex == ifindex), None)
 
 
-def _compile(rule: Rule, uplinks: tuple[Uplink, ...], mask: MarkMask) -> CompiledRule:
+def _compile(rule: Rule, uplinks: tuple[Uplink, ...], mask: MarkMask, copying: int) -> CompiledRule:
     if not rule.holds(uplinks):
         return CompiledRule(rule, Verdict.ELSEWHERE)
     if rule.is_native:
@@ -330,6 +395,10 @@ def _compile(rule: Rule, uplinks: tuple[Uplink, ...], mask: MarkMask) -> Compile
     candidates = rule.candidates(uplinks)
     if not candidates:
         return CompiledRule(rule, Verdict.DROP if rule.otherwise == "drop" else Verdict.DEFAULT)
+    if copying:
+        second = rule.second(candidates)
+        pair = (candidates[0][0],) if second is None else (candidates[0][0], second)
+        return CompiledRule(rule, Verdict.MARK, (Share(copying, 0),), pair)
     shares = tuple(Share(mask.mark(uplink.ifindex), weight) for uplink, weight in candidates)
     if shares[0].weight and len(shares) > 1:
         return CompiledRule(rule, Verdict.SPREAD, shares)

@@ -12,6 +12,7 @@ from lispmob.protocol.natt_settings import NattMode
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm
+from lispmob.wire.key_record import KeyRecord
 
 # RFC 1918, RFC 6598 (carrier-grade NAT), RFC 7335 (towards a translator), RFC 4193. Nothing else: a laboratory's
 # documentation addresses are public.
@@ -39,6 +40,7 @@ class NattConfig(msgspec.Struct, frozen=True):
     xtr_id: bytes = bytes(16)
     site_id: bytes = bytes(8)
     host_name: bytes = b"lispmob"
+    key_record: KeyRecord | None = None
 
     @classmethod
     def of(cls, config: NodeConfig) -> NattConfig:
@@ -55,6 +57,7 @@ class NattConfig(msgspec.Struct, frozen=True):
             xtr_id=config.xtr_id,
             site_id=config.site_id,
             host_name=config.natt.host_name,
+            key_record=config.key_record,
         )
 
     def host_name_on(self, interface: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from lispmob.control.registration import TAKEN_WAIT_S
+from lispmob.control.sealing.key_trial import KeyTrial
 from lispmob.control.sharing import sharing
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
@@ -27,6 +28,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.key_record import is_key_record, without_key_record
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import Locator, MappingRecord
@@ -48,7 +50,9 @@ class Relayed(msgspec.Struct):
     confirmed_at: float | None = None
     retry_at: float | None = None
     wait_s: float = FIRST_WAIT_S
+    trial: KeyTrial = msgspec.field(default_factory=lambda: KeyTrial(is_wanted=False))  # whether it takes our key
     outstanding: dict[int, float] = msgspec.field(default_factory=dict)  # nonce -> when it was sent
+    keyed: set[int] = msgspec.field(default_factory=set)  # the nonces, of those, of registers that say our key
 
 
 class RelayedRegistrations:
@@ -66,7 +70,10 @@ class RelayedRegistrations:
         self._sent_at: float | None = None
         self._round_trips = RoundTrips()
         servers = config.servers_for(locator.address.version)
-        self.ones = tuple(Relayed(eid, server) for server in servers for eid in config.eids)
+        is_keyed = config.key_record is not None
+        self.ones = tuple(
+            Relayed(eid, server, trial=KeyTrial(is_wanted=is_keyed)) for server in servers for eid in config.eids
+        )
 
     @property
     def is_confirmed(self) -> bool:
@@ -187,9 +194,9 @@ class RelayedRegistrations:
         record = next((record for record in notify.records if record.eid_prefix == one.eid), None)
         if record is None or record.ttl_min == 0 or notify.xtr_id not in (None, bytes(16), self._config.xtr_id):
             return [Count("rx_policy")]
-        sent_at, tries = one.outstanding[notify.nonce], one.tries
+        sent_at, tries, is_keyed = one.outstanding[notify.nonce], one.tries, notify.nonce in one.keyed
         one.outstanding.clear()
-        shared = sharing(record, self._eid_records.get(one.eid, self._locators))
+        shared = sharing(without_key_record(record), self._eid_records.get(one.eid, self._locators))
         if shared is not None and shared.is_refused:
             # The RTR is all right, and whoever has our EID may go at any moment.
             one.tries, one.wait_s, one.retry_at = 1, TAKEN_WAIT_S, now + TAKEN_WAIT_S
@@ -204,7 +211,9 @@ class RelayedRegistrations:
         self._round_trips.add(now - sent_at)
         problem = shared.text if shared is not None else ""
         confirmed = one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator
-        return [RelayConfirmed(*confirmed, problem)]
+        # The Map-Server is there: now with our key, so that others can seal for us.
+        wants_key = one.trial.on_answer(now, is_keyed=is_keyed, is_offered=notify.keeps_keys, tries=tries)
+        return [RelayConfirmed(*confirmed, problem), *(self._send(one, now) if wants_key else ())]
 
     def expects(self, nonce: int) -> bool:
         """True when a Map-Notify with this nonce would answer a register of ours."""
@@ -243,12 +252,18 @@ class RelayedRegistrations:
 
     def _record(self, one: Relayed) -> MappingRecord:
         locators = self._eid_records.get(one.eid, self._locators)
+        key_record = self._config.key_record
+        if key_record is not None and one.trial.says_key(max(one.tries, 1)):
+            locators = (*locators, key_record.to_locator())
         return MappingRecord.of(one.eid, locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
 
     def _packet(self, one: Relayed, record: MappingRecord, now: float) -> SendFromDataPort:
         assert self.rtr is not None
         nonce = self._next_nonce()
         one.outstanding[nonce] = now
+        one.keyed = {known for known in one.keyed if known in one.outstanding}
+        if any(map(is_key_record, record.locators)):
+            one.keyed.add(nonce)
         if len(one.outstanding) > MAX_OUTSTANDING:
             del one.outstanding[next(iter(one.outstanding))]
         register = MapRegister(

@@ -76,6 +76,13 @@ class Traversal:
         """One per place, most preferred first, for display."""
         return tuple(sorted(self._machines.values(), key=lambda one: (one.locator.priority, -one.locator.weight)))
 
+    @property
+    def outside(self) -> tuple[LocalLocator, Seen] | None:
+        """The best uplink that an RTR serves, with what the NAT makes of our control port; None: there is none."""
+        working = (machine for machine in self.machines if machine.state is State.RELAYED)
+        known = ((machine.locator, machine.seen) for machine in working)
+        return next(((own, seen) for own, seen in known if seen is not None and seen.address is not None), None)
+
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
         times = [self.shortcuts.wake_at(), *(machine.wake_at() for machine in self._machines.values())]
@@ -333,8 +340,11 @@ class Traversal:
         return self.shortcuts.on_probed(request, arrival, self.plan, now)
 
     def _on_deaf(self, one: UplinkMachine, now: float) -> list[UplinkEffect]:
-        """Another RTR may do better; with this one alone the uplink is registered there by another name."""
+        """Another RTR may do better; with this one alone, or while it is not sure, the uplink takes another name."""
         rtr, has_others = one.choice.current, len(one.choice.offered) > 1
+        if not one.deafness.is_sure:
+            one.rename()
+            return []
         text = f"RTR {rtr} confirms our registers and passes nothing on: it may not take our new place behind the NAT"
         fields: dict[str, EventValue] = {"rloc": str(one.locator.address), "rtr": str(rtr), "text": text}
         if not has_others:

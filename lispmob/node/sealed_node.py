@@ -16,7 +16,9 @@ from lispmob.control.node_config import NodeConfig
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.announcing import Announcer, is_acceptable
 from lispmob.control.sealing.handshake_carriage import take_first
+from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
+from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.errors import MalformedMessage
@@ -24,6 +26,7 @@ from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -50,12 +53,14 @@ class SealedNode(Node):
         super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
+        self.key_lookups = KeyLookups(self.security, self._asked)
         self._answerer.on_key_record(config.key_record)
         self._unsaid += self.sealing.on_start()
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        times = (super().wake_at(), self.sealing.wake_at(), self._announcer.wake_at())
+        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at()
+        times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
@@ -74,8 +79,18 @@ class SealedNode(Node):
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
         tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
-        sealing = [*self.sealing.on_timer(now), *tried, *self._announcer.on_timer(self._direct, now)]
-        return [*super().on_timer(now), *self._route(sealing, now)]
+        own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
+        told = [*tried, *self._announcer.on_timer(self._direct, now)]
+        return [*super().on_timer(now), *self._route([*own, *told], now)]
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """A packet met no forwarding entry, or a default one. An RTR knows where it goes, and we ask for the key."""
+        told = super().on_miss(source, destination, instance_id, now)
+        is_own = self.config.owner_of(source, instance_id) is not None
+        if self.plan.asks_mapping_system or not is_own or self.sealing.mode == "off":
+            return told
+        ends = EidPrefix.host(source, instance_id), EidPrefix.host(destination, instance_id)
+        return [*told, *self._route(self._ask_for_key(*ends, now), now)]
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload."""
@@ -103,6 +118,10 @@ class SealedNode(Node):
         """Packets for this peer want a session, or new keys."""
         return self._route(self.sealing.on_seal_wanted(peer, now), now)
 
+    def on_clear_heard(self, peer: int, now: float) -> list[NodeEffect]:
+        """Clear text was refused that says it is this peer's."""
+        return self._route(self.sealing.on_clear_heard(peer, now), now)
+
     def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
         """A packet of this peer has opened with a session that was not known to be its, too."""
         return self._route(self.sealing.on_confirmed(peer, local_index, now), now)
@@ -126,6 +145,18 @@ class SealedNode(Node):
         for record in heard.records:
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
         return self._route([*effects, *heard.effects], now)  # the answer goes where the peer is now
+
+    def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
+        """We have another static key. The configuration that says so to the Map-Servers came before."""
+        return self._route(self.sealing.on_static_key(static, now), now)
+
+    def on_rekey(self, now: float) -> list[NodeEffect]:
+        """Somebody wants new keys for all sessions."""
+        return self._route(self.sealing.on_rekey(now), now)
+
+    def on_key_forgotten(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
+        """Somebody says that an EID-Prefix seals no more. ValueError when no key of it is kept."""
+        return self._route(self.sealing.forget_key(prefix), now)
 
     def on_key_accepted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody says yes to the new key of an EID-Prefix. ValueError when none waits."""
@@ -173,15 +204,20 @@ class SealedNode(Node):
         finally:
             self._is_routing = False
         out: list[NodeEffect] = []
+        wanted: set[IpAddress] = set()
         for effect in routed:
             match effect:
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)
+                    wanted.update(locator.address for locator in effect.locators)
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
                 case _:
                     out.append(effect)
         begun = self.sealing.on_mapping_back(now)
+        for address in wanted & self._proxies:
+            if not self.sealing.knows_hub(address):
+                begun += self._ask_for_hub(address, now)
         return [*out, *super()._route(begun, now)] if begun else out
 
     def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
@@ -202,16 +238,59 @@ class SealedNode(Node):
                 return [Count("rx_policy")] if passed is None else self._mappings.on_answered(*passed, now)
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
+            case MapReply() if self.key_lookups.expects(message.nonce):
+                found, effects = self.key_lookups.on_map_reply(message, datagram.payload, now)
+                for one in found:
+                    if one.prefix.address in self._proxies:
+                        effects += self.sealing.on_hub_vouched(one.prefix.address, one.keys)
+                    else:
+                        effects += self.sealing.on_vouched(one.prefix, one.keys, now)
+                return effects
         return None
 
     def _ask_for_keys(self, now: float) -> list[MachineEffect]:
         """Whoever begins a handshake is looked up; what that costs is limited as all that others cause is."""
         effects: list[MachineEffect] = []
         for eid in self.sealing.take_questions():
+            if eid.address in self._proxies:
+                effects += self._ask_for_hub(eid.address, now)
+                continue
             own = self.config.source_for(eid)
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
+            elif own is not None:
+                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
         return effects
+
+    @property
+    def _proxies(self) -> frozenset[IpAddress]:
+        """Where packets go to hosts without LISP."""
+        return frozenset(address for proxy in self.config.proxy_etrs for address in proxy.ips)
+
+    def _ask_for_hub(self, address: IpAddress, now: float) -> list[MachineEffect]:
+        """Which key has the proxy at this address, if any: our Map-Resolver may be the same hub, and knows."""
+        own = next((EidPrefix.host(eid.address, eid.instance_id) for eid in self.config.eids), None)
+        best = self._direct.best(address.version)
+        if own is None or self.sealing.mode == "off" or (best is None and self.plan.asks_mapping_system):
+            return []
+        if best is not None:
+            place = Outside(best.address, best.ifindex, best.address, CONTROL_PORT, address)
+            self.key_lookups.on_outside(place, self.config.map_resolvers)
+            return self.key_lookups.on_wanted(own, EidPrefix.host(address), now)
+        return self._ask_for_key(own, EidPrefix.host(address), now)
+
+    def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """Whose key is it, where an RTR looks up where the EID is. A key that was written down needs no question."""
+        known = self.sealing.keys.of(eid)
+        if known is not None and known.grade == "pinned":
+            return []
+        at = self.traversal.outside
+        place = None
+        if at is not None and at[1].address is not None:
+            locator, seen = at
+            place = Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
+        self.key_lookups.on_outside(place, self.config.map_resolvers)
+        return self.key_lookups.on_wanted(own, eid, now)
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []

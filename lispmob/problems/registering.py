@@ -92,12 +92,13 @@ def _resting(one: RegistrationEvidence, evidence: Evidence, severity: Severity) 
     if family in evidence.families or one.stands:
         return None
     there = 4 if family == 6 else 6
+    translated = ", its host name where the network translates (NAT64)" if family == 4 else ""
     return Problem(
         "no-address-of-family",
         severity,
         f"no uplink has an IPv{family} address, and Map-Server {one.server} has no other",
         f"the uplinks have IPv{there} addresses only",
-        f"use an IPv{there} address of the Map-Server in map-servers, or a network with IPv{family}",
+        f"use an IPv{there} address of the Map-Server in map-servers{translated}, or a network with IPv{family}",
         one.server,
     )
 

@@ -113,7 +113,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             severity,
             f"the RTR {one.deaf_rtr} passes nothing on to {place}",
             "it confirms the registration, and data goes elsewhere: it may not take the new place behind the NAT",
-            "name another RTR in natt: rtrs, or have its operator restart it",
+            "another name was tried there: if data does not come by now, name another RTR in natt: rtrs",
             f"{one.interface} {one.address}",
         )
     if one.translated_to is not None:

@@ -199,6 +199,13 @@ class InstallSession:
     is_confirmed: bool
 
 
+class SetSessionSources(msgspec.Struct, frozen=True):
+    """What opens with this session may come from these EID-Prefixes from now on: more of its peer's are known."""
+
+    local_index: int
+    sources: tuple[EidPrefix, ...]
+
+
 class ForgetSession(msgspec.Struct, frozen=True):
     """Overwrite the keys of one session."""
 
@@ -246,6 +253,7 @@ Effect: TypeAlias = (
     | MappingWanted
     | MappingChanged
     | InstallSession
+    | SetSessionSources
     | ForgetSession
     | ForgetPeer
     | RefuseClear

@@ -48,7 +48,7 @@ ELEMENT_LIMIT: Final = 64
 NAME_LIMIT: Final = 255
 JSON_LIMIT: Final = 4096
 KEY_COUNT_LIMIT: Final = 3  # RFC 8061: key-ids 1 to 3
-KEY_LENGTH_LIMIT: Final = 512
+KEY_LENGTH_LIMIT: Final = 1024  # ours: an RSA key of 4096 bits has 550 octets
 NO_ALTITUDE: Final = 0x7FFFFFFF  # RFC 8060, type 5
 
 _HEADER: Final = Struct(">BBBBH")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.wire.address import EidPrefix
@@ -34,9 +36,22 @@ class FakeSeal:
 
     shown_keys: Keys = KEYS
     accepted: tuple[EidPrefix, ...] = ()
+    forgotten: tuple[EidPrefix, ...] = ()
 
     def keys(self) -> Keys:
         return self.shown_keys
+
+    def replace_key(self) -> Keys:
+        self.shown_keys = msgspec.structs.replace(self.shown_keys, fingerprint="9999-8888-7777-6666-5555")
+        return self.shown_keys
+
+    def rekey(self) -> int:
+        return len(self.shown_keys.peers)
+
+    def forget_key(self, prefix: EidPrefix) -> None:
+        if str(prefix) not in {peer.prefix for peer in self.shown_keys.peers}:
+            raise ApiError("not-found", f"no key of {prefix} is kept; see: lispctl key")
+        self.forgotten = (*self.forgotten, prefix)
 
     def accept_key(self, prefix: EidPrefix) -> None:
         if str(prefix) != "192.0.2.67/32":

@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,9 @@ from lispmob.api.listen import Peer, peer_of
 from lispmob.api.methods import METHODS, call
 from lispmob.api.schema import API_VERSION, Event, Request
 from lispmob.api.server import MAX_CLIENTS, MAX_UNREAD_OCTETS
-from tests.api.fake_backend import FakeBackend, Served, served
+from tests.api.fake_backend import FakeBackend, Served
 
 AT = "2026-01-31T12:00:00Z"
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
 
 
 def connect(daemon: Served) -> socket.socket:

@@ -3,33 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
 
 from lispmob.api.sealing.schema import Keys
-from lispmob.lispctl.main import main
-from tests.api.fake_backend import Served, served
-
-Ctl = Callable[..., str]
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
-
-
-@pytest.fixture
-def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    def run(line: str, code: int = 0) -> str:
-        found = main(["--socket", str(daemon.path), *line.split()])
-        printed = capsys.readouterr()
-        assert found == code, printed
-        return printed.out if code == 0 else printed.err
-
-    return run
+from tests.api.conftest import Ctl
+from tests.api.fake_backend import Served
 
 
 def test_own_key_and_fingerprint_come_first(ctl: Ctl) -> None:
@@ -66,3 +43,19 @@ def test_programs_get_json(ctl: Ctl) -> None:
 def test_where_nothing_can_be_sealed_it_says_why(ctl: Ctl, daemon: Served) -> None:
     daemon.backend.shown_keys = Keys(mode="off", why_not="this build has no libcrypto")
     assert ctl("key").strip() == "nothing is sealed here: this build has no libcrypto"
+
+
+def test_another_own_key_is_drawn_by_one_command_and_said(ctl: Ctl) -> None:
+    shown = " ".join(ctl("key --replace").split())
+    assert "has the key 9999-8888-7777-6666-5555 now" in shown
+    assert "public-key: 8520f009" in shown
+
+
+def test_new_keys_are_made_for_all_sessions_by_one_command(ctl: Ctl) -> None:
+    assert ctl("key --rekey").strip() == "2 peers: new keys now"
+
+
+def test_a_key_is_forgotten_by_one_command_and_only_one_that_is_kept(ctl: Ctl, daemon: Served) -> None:
+    assert "may leave in clear" in ctl("key --forget 192.0.2.65/32")
+    assert [str(prefix) for prefix in daemon.backend.forgotten] == ["192.0.2.65/32"]
+    assert "no key of 192.0.2.99/32 is kept" in ctl("key --forget 192.0.2.99/32", code=1)

@@ -8,38 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from lispmob.api.client import Client
-from lispmob.lispctl.main import main
 from lispmob.lispctl.mappings.mappings import event_lines
-from tests.api.fake_backend import Served, served
+from tests.api.conftest import Ctl
+from tests.api.fake_backend import Served
 
-Ctl = Callable[..., str]
 LOCAL = "map add -local -inet 1.1.0.0/16 -inet 198.51.100.10 1 100 1 -inet6 2001::1 2 100 1"
 CACHE = "map -n add -inet 10.2.0.0/16 -inet 192.0.2.9 1 100 1 -inet 192.0.2.10"
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
-
-
-@pytest.fixture
-def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Run lispctl, expect the exit code, and give back what it printed."""
-
-    def run(line: str, code: int = 0) -> str:
-        found = main(["--socket", str(daemon.path), *line.split()])
-        printed = capsys.readouterr()
-        assert found == code, printed
-        return printed.out if code == 0 else printed.err
-
-    return run
 
 
 def test_what_is_added_is_printed_as_it_was_typed(ctl: Ctl) -> None:

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,7 @@ from lispmob.hub.daemon import main as lisphub
 from lispmob.lispctl.flows import run
 from lispmob.lispctl.main import main, why_not_started
 from lispmob.lispd.options import build_parser as lispd_options
-from tests.api.fake_backend import FakeBackend, Served, served
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
+from tests.api.fake_backend import FakeBackend, Served
 
 
 def said(daemon: Served, line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec import to_builtins
@@ -22,14 +20,8 @@ from lispmob.lispctl.main import main
 from lispmob.lispctl.show.peers import peer_lines, peers_lines
 from lispmob.lispctl.upkeep.words import safe
 from lispmob.terminal.text import cells
-from tests.api.fake_backend import Served, served
+from tests.api.fake_backend import Served
 from tests.api.fake_peers import NAS, PHONE
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
 
 
 def run(daemon: Served, capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> list[str]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
 
 from lispmob.datapath.model import LOSSES
-from lispmob.lispctl.main import main
 from lispmob.lispctl.show.stat import RECEIVED, SENT, stat_of
-from tests.api.fake_backend import Served, served
+from tests.api.conftest import Ctl
+from tests.api.fake_backend import Served
 from tests.control.support import prefix
 
-Ctl = Callable[..., str]
 TABLE = """\
 Mapping tables
 
@@ -30,25 +25,6 @@ Internet6:
 EID              FLAGS  REFS  #  RLOC       P  W  F   MTU  CHOSEN
 2001:db8:9::/48  U         1  1  192.0.2.9  3  4  R  1400       7
 """
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
-
-
-@pytest.fixture
-def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Run lispctl, which has to succeed, and give back what it printed."""
-
-    def run(line: str) -> str:
-        found = main(["--socket", str(daemon.path), *line.split()])
-        printed = capsys.readouterr()
-        assert found == 0, printed
-        return printed.out
-
-    return run
 
 
 def fill(ctl: Ctl, daemon: Served) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,8 @@ from lispmob.config.shown import NOT_SHOWN, section_tree
 from lispmob.errors import LispError
 from lispmob.lispctl.main import main
 from lispmob.lispctl.upkeep import bugreport
-from tests.api.fake_backend import Served, served
-
-Ctl = Callable[..., str]
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
-
-
-@pytest.fixture
-def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Run lispctl, expect the exit code, and give back what it printed."""
-
-    def run(line: str, code: int = 0) -> str:
-        found = main(["--socket", str(daemon.path), *line.split()])
-        printed = capsys.readouterr()
-        assert found == code, printed
-        return printed.out if code == 0 else printed.err
-
-    return run
+from tests.api.conftest import Ctl
+from tests.api.fake_backend import Served
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import KeptKey, PinnedKey
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
 from lispmob.protocol.datagram import Datagram
-from lispmob.protocol.effect import InstallMapping, InstallSession, MachineEffect, SendControl, UsableLocator
+from lispmob.protocol.effect import Count, InstallMapping, InstallSession, MachineEffect, SendControl, UsableLocator
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
@@ -145,3 +145,18 @@ def settle(side: Side) -> list[MachineEffect]:
     at = side.machine.wake_at()
     assert at is not None
     return list(side.machine.on_timer(at))
+
+
+def counted(effects: list[MachineEffect]) -> list[str]:
+    return [effect.name for effect in only(effects, Count)]
+
+
+def request_of(sent: SendControl) -> MapRequest:
+    request = decode_control(sent.payload)
+    assert isinstance(request, MapRequest)
+    return request
+
+
+def first_of(one: Side, other: Side, now: float = 0.0) -> SendControl:
+    (sent,) = only(one.machine.on_seal_wanted(one.knows(other).peer, now), SendControl)
+    return sent

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.probing.path import VOLLEY
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
+from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from tests.control.support import EID, LTE, SERVER, WIFI, WIFI6, ip, locators, only, prefix
@@ -184,3 +185,39 @@ def test_an_inner_destination_that_anybody_writes_makes_no_new_limit() -> None:
         answers += bool(only(machine.on_map_request(asked, OWN, 1.0), SendControl))
 
     assert answers <= 40
+
+
+def probed(machine: Answerer, source: IpAddress, nonce: int, now: float, *, is_known: bool) -> None:
+    request = replace(PROBE.request, nonce=nonce)
+    machine.on_map_request(replace(PROBE, request=request, source=source, is_known=is_known), OWN, now)
+
+
+def test_strangers_who_probe_push_out_no_peer_that_is_to_hear_the_nonce_of_its_last_probe() -> None:
+    machine = answerer()
+    probed(machine, ITR, 7, 0.0, is_known=True)
+    for number in range(3000):
+        probed(machine, ip("66.0.0.0") + number, 1000 + number, 1.0 + number / 50, is_known=False)
+
+    assert machine.probe_nonce_of(ITR) == 7
+    assert machine.probe_nonce_of(ip("66.0.0.0")) is None
+    assert machine.probe_nonce_of(ip("66.0.0.0") + 2999) == 3999
+
+
+def test_of_peers_who_probe_the_last_256_are_remembered_by_their_last_probe() -> None:
+    machine = answerer()
+    for number in range(257):
+        probed(machine, ip("198.18.0.0") + number, number, number / 10, is_known=True)
+    probed(machine, ip("198.18.0.0") + 256, 5000, 30.0, is_known=True)
+
+    assert machine.probe_nonce_of(ip("198.18.0.0")) is None
+    assert machine.probe_nonce_of(ip("198.18.0.1")) == 1
+    assert machine.probe_nonce_of(ip("198.18.1.0")) == 5000
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_who_becomes_a_peer_or_is_one_no_more_is_remembered_by_his_last_probe_alone(is_known: bool) -> None:
+    machine = answerer()
+    probed(machine, ITR, 7, 0.0, is_known=is_known)
+    probed(machine, ITR, 8, 1.0, is_known=not is_known)
+
+    assert machine.probe_nonce_of(ITR) == 8

@@ -17,6 +17,7 @@ from typing import Any
 
 from lispmob.datapath import _lispdp
 from lispmob.datapath.ask import Question
+from lispmob.datapath.device.lanes import CopyingLane
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -96,6 +97,16 @@ class Host:
         self._engine.install_session(
             SealedSession(send_key=send, receive_key=receive, aead=aead, sources=prefixes, **wanted)
         )
+
+    def sources(self, *, local_index: int, sources: list[str]) -> bool:
+        return self._engine.set_sources(local_index, map(EidPrefix.parse, sources))
+
+    def rest(self) -> None:
+        self._engine.rest()
+
+    def resident_kb(self) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
     def sessions(self) -> dict[str, list[int]]:
         """For each place of peer 1 what was sent and opened."""
@@ -233,10 +244,12 @@ class Host:
         lines = [line for task in own for line in (task / "status").read_text().splitlines()]
         return sum(int(line.split(":")[1]) for line in lines if "ctxt_switches" in line)
 
-    def lanes(self, *, names: list[str], drops_unusable: bool = False) -> list[int]:
-        """A lane for each uplink; the mark is its ifindex."""
+    def lanes(self, *, names: list[str], drops_unusable: bool = False, copying: int = 0) -> list[int]:
+        """A lane for each uplink; the mark is its ifindex. With the mark `copying` packets leave by the first two."""
         indexes = [socket.if_nametoindex(name) for name in names]
-        self._engine.set_lanes([(ifindex, ifindex) for ifindex in indexes], drops_unusable=drops_unusable)
+        pairs = [CopyingLane(copying, copying, indexes[0], (*indexes, 0)[1])] if copying else []
+        marks = [(ifindex, ifindex) for ifindex in indexes]
+        self._engine.set_lanes(marks, copying=pairs, drops_unusable=drops_unusable)
         return indexes
 
     def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
@@ -340,9 +353,13 @@ class Host:
 
         threading.Thread(target=serve, daemon=True).start()
 
-    def tcp_send(self, *, source: str, to: str, port: int, octets: int) -> int:
+    def tcp_send(self, *, source: str, to: str, port: int, octets: int, mark: int = 0) -> int:
         """Sends that many octets and returns how many the other side says that it got."""
-        with socket.create_connection((to, port), timeout=10, source_address=(source, 0)) as peer:
+        with socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET) as peer:
+            peer.settimeout(10)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            peer.bind((source, 0))
+            peer.connect((to, port))
             block = b"y" * 65536
             for start in range(0, octets, len(block)):
                 peer.sendall(block[: octets - start])

@@ -377,3 +377,46 @@ def test_too_big_is_believed_about_a_sealed_packet_that_has_left(sealed: Lab, is
 
     assert sealed.a("path_mtus") == {"192.0.2.2": 1400}
     sealed.a("path_mtu", local=link.rloc("a", 4), locator=link.rloc("b", 4), mtu_bytes=0)
+
+
+def test_what_a_peer_sends_from_an_eid_that_is_not_known_yet_waits_until_it_is(sealed: Lab) -> None:
+    other = "10.1.0.77"
+    use_way(sealed)
+    index = use_keys(sealed).local_index + 5000
+    sealed.b("check_sources", check="loose")
+    sealed.b("drain")
+    kept = Session(keys_of("a", next(numbers) - 1))
+    before = sealed.b("counters")
+    link = sealed.links[0]
+    ways = {"source": link.rloc("a", 4), "to": link.rloc("b", 4)}
+
+    packets = [kept.seal((1 << 27) + at, udp_packet(source, EID_B4)) for at, source in enumerate((other, "10.1.0.78"))]
+    sealed.a("inject", payloads=[packet.hex() for packet in packets], **ways)
+    sealed.b("wait_for_counter", name="data_source", value=before.get("data_source", 0) + 2)
+    asked = [told for told in sealed.b("drain") if "Source" in told.split("(")[0]]
+    assert sealed.b("sources", local_index=index, sources=[*OF_A, f"{other}/32"])
+    for address in (other, "10.1.0.78"):
+        sealed.b("install", prefix=f"{address}/32", locators=["203.0.113.250"])
+
+    assert len(asked) == 2
+    assert grown(sealed.b, before, "data_source", "data_moved") == {"data_source": 2, "data_moved": 1}
+    again = kept.seal((1 << 27) + 9, udp_packet(other, EID_B4)).hex()
+    sealed.a("inject", payloads=[again], **ways)
+    sealed.b("wait_for_counter", name="data_packets", value=before.get("data_packets", 0) + 2)
+    assert grown(sealed.b, before, "data_source", "data_packets") == {"data_source": 2, "data_packets": 2}
+    sealed.b("check_sources", check="off")
+
+
+def test_buffers_of_what_has_passed_are_given_back_once_it_is_quiet_and_serve_again(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    sealed.b("tcp_serve", address=EID_B4, port=5009)
+    sealed.a("tcp_send", source=EID_A4, to=EID_B4, port=5009, octets=20_000_000)
+    sealed.a("rest")
+    after_stream = sealed.a("resident_kb")
+    sealed.a("rest")
+
+    assert sealed.a("resident_kb") <= after_stream - 256
+    assert send(sealed, 20, 0, sizes=[64, 900, 1300]) == list(range(20))
+    sealed.b("tcp_serve", address=EID_B4, port=5010)
+    assert sealed.a("tcp_send", source=EID_A4, to=EID_B4, port=5010, octets=3_000_000) == 3_000_000

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from lispmob.control.sealing.callers import HELD_MAX
 from lispmob.control.sealing.handshake_carriage import take_first
-from lispmob.control.sealing.machine import ASKING_MAX, HELD_MAX
+from lispmob.control.sealing.machine import ASKING_MAX
 from lispmob.control.sealing.sealed_peer import SESSIONS_MAX
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.datagram import Datagram

@@ -155,3 +155,53 @@ def test_who_can_make_the_hub_remember_fills_its_memory_to_a_limit(crowd: str) -
         answered(askers, itr if crowd == "one prefix" else PEER, "10.1.0.1/32" if crowd == "one prefix" else what)
 
     assert len(askers) == (ASKERS_PER_PREFIX if crowd == "one prefix" else ASKERS_LIMIT)
+
+
+NEIGHBOUR = "198.51.100.77"  # a registered node
+
+
+@pytest.mark.parametrize("strangers", [ASKERS_PER_PREFIX, 200])
+def test_strangers_who_ask_push_out_no_registered_node(strangers: int) -> None:
+    hub = hub_with("10.1.0.1/32", "10.2.0.0/24")
+    hub.on_datagram(xtr(NEIGHBOUR).register("10.2.0.0/24"), 0.0)
+    hub.on_datagram(ask("10.1.0.1/32", itr=NEIGHBOUR), 1.0)
+    for number in range(strangers):
+        hub.on_datagram(ask("10.1.0.1/32", itr=f"203.0.113.{number + 1}", nonce=number), 2.0 + number / 10)
+
+    effects = hub.on_datagram(xtr("192.0.2.5").register("10.1.0.1/32"), 40.0)
+
+    assert NEIGHBOUR in [where for where, _ in told(effects)]
+    assert len(told(effects)) == ASKERS_PER_PREFIX
+
+
+def test_strangers_who_ask_about_everything_push_out_no_registered_node() -> None:
+    askers = Askers(new_nonce=iter(range(1 << 30)).__next__)
+    asked = MappingRecord.of(eid("10.1.0.1/32"), ttl_min=600)
+    askers.on_answered([asked], HUB, HUB, 0.0, is_registered=True)
+    for number in range(ASKERS_LIMIT + 100):
+        other = MappingRecord.of(EidPrefix.host(eid("10.64.0.0/10").address + number), ttl_min=600)
+        askers.on_answered([other], eid("203.0.113.5/32").address, HUB, 1.0)
+
+    assert len(askers) == ASKERS_LIMIT
+    assert [sent.destination for sent in askers.on_changed(eid("10.1.0.1/32"), None, 2.0)] == [HUB]
+
+
+def test_of_registered_nodes_alone_the_latest_are_remembered() -> None:
+    askers = Askers(new_nonce=iter(range(1 << 30)).__next__)
+    asked = MappingRecord.of(eid("10.1.0.1/32"), ttl_min=600)
+    places = [eid("203.0.113.0/32").address + number for number in range(ASKERS_PER_PREFIX + 3)]
+    for place in places:
+        askers.on_answered([asked], place, HUB, 0.0, is_registered=True)
+
+    assert [sent.destination for sent in askers.on_changed(eid("10.1.0.1/32"), None, 2.0)] == places[3:]
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_who_becomes_registered_or_is_so_no_more_is_remembered_once(is_registered: bool) -> None:
+    askers = Askers(new_nonce=iter(range(1 << 30)).__next__)
+    asked = MappingRecord.of(eid("10.1.0.1/32"), ttl_min=600)
+    askers.on_answered([asked], HUB, HUB, 0.0, is_registered=is_registered)
+    askers.on_answered([asked], HUB, HUB, 1.0, is_registered=not is_registered)
+
+    assert len(askers) == 1
+    assert len(askers.on_changed(eid("10.1.0.1/32"), None, 2.0)) == 1

@@ -274,7 +274,9 @@ def referred(policy: DdtPolicy, asked: str, *sites: Site) -> ReferralRecord:
     server = MapServer(sites)
     if sites:
         server.on_map_register(xtr("192.0.2.5").register(LAPTOP), 0.0)
-    return DdtNode(policy, server).refer(eid(asked))
+    record = DdtNode(policy, server).refer(eid(asked))
+    assert record is not None
+    return record
 
 
 @pytest.mark.parametrize(

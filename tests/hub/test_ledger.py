@@ -108,3 +108,14 @@ def test_problems_come_the_newest_first_whoever_caused_them() -> None:
 
     assert [problem.subject for problem in ledger.complaints(4.0)] == ["203.0.113.6", EID, "203.0.113.5"]
     assert [told["number"] for told in ledger.events(10)] == [1, 2, 3]
+
+
+def test_a_problem_that_comes_again_after_a_quarter_of_an_hour_is_a_new_one() -> None:
+    ledger = Ledger()
+    wrong = event("auth-failed", source="203.0.113.5", why="another digest")
+    for at in (5000.0, 5000.0 + PROBLEM_S - 1, 5000.0 + 3 * PROBLEM_S):
+        ledger.on_event(wrong, at)
+        last = ledger.complaints(at)[0]
+        assert last.count == (2 if at == 5000.0 + PROBLEM_S - 1 else 1)
+
+    assert (last.since, last.last) == (5000.0 + 3 * PROBLEM_S, 5000.0 + 3 * PROBLEM_S)

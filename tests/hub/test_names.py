@@ -16,7 +16,7 @@ from lispmob.hub.map_server.name_askers import ASKERS_LIMIT, NameAskers
 from lispmob.hub.map_server.names import overlap
 from lispmob.hub.show import entries
 from lispmob.protocol.effect import SendControl
-from lispmob.wire.address import DistinguishedName
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_register import MapRegister
@@ -311,3 +311,40 @@ def test_the_askers_of_names_are_bounded() -> None:
     first = askers.on_changed(1.0)
     assert len(first) <= 200
     assert askers.wake_at() is not None
+
+
+def everybody(askers: NameAskers) -> list[IpAddress]:
+    """Who hears that a name leads elsewhere."""
+    effects = askers.on_changed(0.0)
+    now = 0.0
+    while (at := askers.wake_at()) is not None:
+        now = max(now + 0.1, at)
+        effects += askers.on_timer(now)
+    return [effect.destination for effect in effects]
+
+
+@pytest.mark.parametrize("strangers", [ASKERS_LIMIT, 2 * ASKERS_LIMIT])
+def test_strangers_who_ask_for_names_push_out_no_registered_node(strangers: int) -> None:
+    askers = NameAskers(lambda eid: MappingRecord(eid, 0, ()), new_nonce=lambda: 1)
+    asked = name_record(b"nas", [ip_address(NAS)], ttl_min=1)
+    askers.on_answered([asked], ip_address("203.0.113.7"), HUB, is_registered=True)
+    for number in range(strangers):
+        askers.on_answered([asked], ip_address("198.18.0.0") + number, HUB)
+
+    told = everybody(askers)
+
+    assert told.count(ip_address("203.0.113.7")) == 1
+    assert len(told) == ASKERS_LIMIT
+
+
+def test_who_becomes_registered_is_a_stranger_no_more() -> None:
+    askers = NameAskers(lambda eid: MappingRecord(eid, 0, ()), new_nonce=lambda: 1)
+    asked = name_record(b"nas", [ip_address(NAS)], ttl_min=1)
+    node = ip_address("203.0.113.7")
+    for is_registered in (False, True):
+        askers.on_answered([asked], node, HUB, is_registered=is_registered)
+    for number in range(ASKERS_LIMIT):
+        askers.on_answered([asked], ip_address("198.18.0.0") + number, HUB)
+
+    assert len(askers) == ASKERS_LIMIT
+    assert node in everybody(askers)

@@ -321,3 +321,24 @@ def test_octets_that_are_not_the_nodes_change_no_count() -> None:
     hub.on_datagram(node.register(LAPTOP), 1.0)
 
     assert places(hub) == ["203.0.113.5"]
+
+
+def test_in_a_full_book_those_who_are_in_it_go_on_and_the_silent_make_room() -> None:
+    memory, limit = Nonces(), 0
+    ids = [bytes([number + 1]) * 16 for number in range(5)]
+    for number in range(3):
+        memory.accepts(register(MONDAY, ids[number]), KEY, 0.0, must_grow=True)
+        limit = len(memory)
+
+    def come(number: int, step: int, now: float) -> bool:
+        return memory.accepts(register(MONDAY + step, ids[number]), KEY, now, must_grow=True, limit=limit)
+
+    assert [come(number, 1, 10.0) for number in range(3)] == [True] * 3
+    with pytest.raises(TooManyXtrs):
+        come(3, 1, 11.0)
+    assert [come(number, 2, 12.0) for number in range(3)] == [True] * 3
+    assert len(memory) == limit
+
+    later = 12.0 + 10 * MAX_LIFETIME_S
+    assert come(4, 3, later)
+    assert len(memory) <= limit

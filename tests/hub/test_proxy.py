@@ -192,3 +192,20 @@ def test_a_change_of_our_addresses_reaches_all_entries_in_slices() -> None:
     changed = [effect.prefix for effects in slices for effect in effects if isinstance(effect, InstallMapping)]
     assert sorted(changed) == eids
     assert max(map(len, slices)) <= SLICE
+
+
+def test_whom_a_locator_serves_is_known_while_it_is_installed_there() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(HUB, 2), Locator(WIFI, 1, 9)))
+    proxy.on_relay(LAPTOP, (BINDING,))
+
+    assert proxy.served(WIFI, 4341) == (LAPTOP, UsableLocator(WIFI, 1, 9))
+    assert proxy.served(PLACE.address, PLACE.port) == (LAPTOP, PLACE)
+    assert proxy.served(PLACE.address, 4341) is None
+    assert proxy.served(HUB, 4341) is None
+
+    elsewhere = ip_address("203.0.113.9")
+    proxy.on_registration(registered(Locator(elsewhere, 1, 9)))
+
+    assert proxy.served(WIFI, 4341) is None
+    assert proxy.served(elsewhere, 4341) == (LAPTOP, UsableLocator(elsewhere, 1, 9))

@@ -29,6 +29,8 @@ PLACES: Final = {  # host, interface -> address; the router has .1 of each netwo
 }
 HUB, RTR, OURS, OURS_2, OTHER, THEIRS = PLACES.values()
 KEY: Final = "interop-key"
+RTR_KEY: Final = "between-servers"
+RTRS: Final = f"rtrs: [{{address: {RTR}, key: {RTR_KEY}}}]"
 
 
 class Cables:
@@ -104,6 +106,18 @@ control-socket: {self.directory}/lisphub.sock
 """
         return self.start("hub", "hub", module("lispmob.hub.daemon", "-c", self.write("hub", text)))
 
+    def start_rtr(self) -> Daemon:
+        """An RTR on a machine of its own; `start_hub` has to know it (`RTRS`)."""
+        text = f"""
+listen: [{RTR}]
+sites: []
+rtr: {{enabled: yes, map-servers: [{{address: {self.hub_address}, key: {RTR_KEY}}}]}}
+proxy: {{eids: [10.1.0.0/16]}}
+state-file: none
+control-socket: {self.directory}/rtr.sock
+"""
+        return self.start("rtr", "rtr", module("lispmob.hub.daemon", "-c", self.write("rtr", text)))
+
     def start_ours(
         self,
         tier: str,
@@ -158,15 +172,20 @@ dbus: no
 
     def sealed_peers(self, host: str) -> int:
         """With how many peers our node seals."""
-        return sum(peer["state"] == "sealed" for peer in self.lispctl(host, "key")["peers"])
+        return sum(peer["seal"]["state"] == "sealed" for peer in self.lispctl(host, "key")["peers"])
 
-    def wait_until_registered(self, *eids: str, patience_s: float = 15.0) -> None:
-        """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""
+    def wait_until_told(self, name: str, text: str, patience_s: float = 15.0) -> None:
+        """Return once a program has logged this."""
         deadline = time.monotonic() + patience_s
-        while not all(f"registered eid={eid} " in self.running["hub"].log_text() for eid in eids):
+        while text not in self.running[name].log_text():
             self.check()
-            assert time.monotonic() < deadline, self.running["hub"].log_tail()
+            assert time.monotonic() < deadline, self.running[name].log_tail()
             time.sleep(0.05)
+
+    def wait_until_registered(self, *eids: str) -> None:
+        """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""
+        for eid in eids:
+            self.wait_until_told("hub", f"registered eid={eid} ")
 
     def wait_until_reached(self, host: str, source: str, to: str, patience_s: float = 20.0) -> None:
         """Return once a question is answered: the first ones go into registering, and into the cache of the other."""

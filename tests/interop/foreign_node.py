@@ -3,7 +3,8 @@
 `python -m tests.interop.foreign_node CONFIGURATION`, in a network namespace. What it shares with Open Overlay Router
 and lispers.net, and not with our datapath: no kernel mends a packet before it is read. It checks every checksum itself
 and drops what is wrong; of what comes in one piece it takes the first packet; what waits for a mapping is dropped. Its
-ECMs have no inner checksum. It takes the control messages from our codec, and nothing from our datapath.
+ECMs have no inner checksum. It knows no keys, and counts those that it is sent. It takes the control messages from our
+codec, and nothing from our datapath.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import select
 import socket
@@ -41,6 +43,7 @@ TCP, UDP = 6, 17
 REGISTER_S = 1.0
 ASK_S = 0.3
 DEVICE = "foreign0"
+KEY = re.compile(rb"\x40\x03..\x0b", re.DOTALL)  # AFI 16387, flags, LCAF Type 11: a key, wherever it stands
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,14 @@ class ForeignNode:
         if int.from_bytes(udp[2:4], "big") != DATA_PORT:
             return
         self.seen["arrived"] += 1
+        if (
+            int.from_bytes(udp[12:16], "big") >> 8 == CONTROL_IID
+        ):  # by an ordinary socket, whose sums the cable leaves open
+            self.seen["control"] += 1
+            self.seen["keys"] += bool(KEY.search(udp))
+            return
         if why := wrong_with(packet):
             self.seen[f"outer_{why}"] += 1
-            return
-        if int.from_bytes(udp[12:16], "big") >> 8 == CONTROL_IID:
-            self.seen["control"] += 1
             return
         inner = udp[16:]
         first = inner[: length_of(inner)]
@@ -199,6 +205,7 @@ class ForeignNode:
         self._say(ecm.encode(), (self.plan.map_server, CONTROL_PORT))
 
     def _on_control(self, octets: bytes, sender: Any) -> None:
+        self.seen["keys"] += bool(KEY.search(octets))
         try:
             message = decode_control(octets)
             if isinstance(message, EncapsulatedControl):

@@ -78,6 +78,10 @@ class Tree(Meeting):
     def start_node(self) -> None:
         own = f"control: {{socket: {self.directory}/lispd.sock}}\nstate-dir: {self.directory}\n"
         self.start("node", "our-node", OUR_NODE + own, lambda path: module("lispmob", "-c", path))
+        deadline = time.monotonic() + 20
+        while f"registered eid={EID}/32 " not in self.log_of("our-server"):  # a question before that is told "nobody"
+            assert time.monotonic() < deadline, self.log_of("our-node")
+            time.sleep(0.05)
 
     def lig(self, eid: str) -> list[dict[str, Any]]:
         """The records that the Map-Resolver has answered with, in the first answer of several tries."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from lispmob.datapath import tier as tiers
 from lispmob.lab import link
 from lispmob.lab.process import Daemon, module
-from tests.interop.cables import HUB, OURS, THEIRS, Cables, cables
+from tests.interop.cables import HUB, OURS, RTRS, THEIRS, Cables, cables
 from tests.interop.foreign_node import Plan
 from tests.interop.traffic import QUESTIONS
 
@@ -25,6 +25,7 @@ TIERS = ["tun", pytest.param("ebpf", marks=pytest.mark.skipif(not tiers.OBJECT.e
 OUR_EIDS = ("10.1.0.1/32", "2001:db8:e1d::1/128")
 THEIR_EIDS = ("10.1.0.2/32", "2001:db8:e1d::2/128")
 PAIRS = [("10.1.0.1", "10.1.0.2"), ("2001:db8:e1d::1", "2001:db8:e1d::2")]
+WRONG = ("inner_", "outer_", "undivided", "keys")
 BEARABLE_MBIT_S = 10.0  # what the peer's interpreter manages many times over; a broken way is below 1
 
 
@@ -53,9 +54,9 @@ def what_they_saw(wired: Cables) -> dict[str, int]:
 
 
 def assert_whole(wired: Cables) -> None:
-    """Nothing of what arrived had to be mended, or cut up."""
+    """Nothing of what arrived had to be mended, or cut up, and no key was among it."""
     seen = what_they_saw(wired)
-    wrong = {name: count for name, count in seen.items() if name.startswith(("inner_", "outer_", "undivided"))}
+    wrong = {name: count for name, count in seen.items() if count and name.startswith(WRONG)}
     assert seen["delivered"] > 0
     assert wrong == {}
 
@@ -81,7 +82,9 @@ def test_traffic_of_all_kinds_passes_both_ways_and_leaves_us_whole(wired: Cables
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("kind", ["address", "route", "link"])
-def test_a_tcp_stream_to_them_lives_when_we_lose_an_uplink_and_get_it_back(wired: Cables, tier: str, kind: str) -> None:
+def test_a_tcp_stream_to_them_lives_when_we_lose_an_uplink_and_get_it_back(
+    wired: Cables, tier: str, kind: str, record_property: Callable[[str, object], None]
+) -> None:
     ours, theirs = PAIRS[0]
     wired.start_hub()
     start_theirs(wired)
@@ -91,6 +94,7 @@ def test_a_tcp_stream_to_them_lives_when_we_lose_an_uplink_and_get_it_back(wired
         wired.wait_until_reached("ours", ours, theirs)
 
     result = wired.stream_through_a_loss(kind, ours, theirs)
+    record_property("longest gap s", result.longest_tcp_gap_s)
 
     assert result.is_alive
     assert result.longest_tcp_gap_s < 1.5  # a packet that waits in the kernel waits for three seconds
@@ -131,6 +135,38 @@ def test_what_our_rtr_passes_on_to_them_is_whole(wired: Cables) -> None:
     assert_whole(wired)
 
 
+def test_an_rtr_of_its_own_loses_no_first_packet_of_theirs_and_comes_back_as_its_map_server_does(
+    wired: Cables, record_property: Callable[[str, object], None]
+) -> None:
+    ours, theirs = PAIRS[0]
+    wired.router.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", f"{OURS}", "-j", "MASQUERADE")
+    link.apply(wired["ours"], ["link set eth1 down"])
+    wired.start_hub(RTRS)
+    wired.start_rtr()
+    wired.start_ours("auto", OUR_EIDS[:1])
+    wired.wait_until_told("rtr", f"relay eid={OUR_EIDS[0]} places=")
+    start_theirs(wired)
+    wired.wait_until_registered(THEIR_EIDS[0])
+
+    def is_reached_both_ways(patience_s: float) -> None:
+        with wired.answering("theirs", theirs), wired.answering("ours", ours):
+            wired.wait_until_reached("ours", ours, theirs, patience_s)
+            wired.wait_until_reached("theirs", theirs, ours, patience_s)
+
+    with wired.answering("ours", ours):
+        first = wired.answered("theirs", theirs, ours)
+    record_property("of the first 20 answered", first)
+    assert first >= QUESTIONS - 1  # they drop what waits for a mapping themselves
+    is_reached_both_ways(10.0)
+    assert wired.running.pop("hub").stop() == 0
+    wired.start_hub(RTRS)
+    is_reached_both_ways(30.0)
+    assert wired.running.pop("rtr").stop() == 0
+    wired.start_rtr()
+    is_reached_both_ways(30.0)
+    assert_whole(wired)
+
+
 def test_two_of_ours_prove_themselves_and_keep_runs_and_open_checksums_for_each_other(wired: Cables) -> None:
     wired.start_hub()
     start_theirs(wired)
@@ -148,6 +184,29 @@ def test_two_of_ours_prove_themselves_and_keep_runs_and_open_checksums_for_each_
     seen = wired.lispctl("ours", "counters")["datapath"]
     assert seen["peer_proven"] == 1
     assert seen["out_packets"] > before
+    assert_whole(wired)
+
+
+def test_two_of_ours_seal_to_each_other_and_talk_in_clear_to_them(wired: Cables) -> None:
+    wired.start_hub()
+    start_theirs(wired)
+    wired.start_ours("auto", ("10.1.0.1/32",))
+    wired.start_ours("auto", ("10.1.0.3/32",), host="other")
+    wired.wait_until_registered("10.1.0.1/32", "10.1.0.2/32", "10.1.0.3/32")
+
+    for host, own in (("ours", "10.1.0.1"), ("other", "10.1.0.3")):
+        with wired.answering("theirs", "10.1.0.2"), wired.answering(host, own):
+            wired.wait_until_reached(host, own, "10.1.0.2")
+            wired.wait_until_reached("theirs", "10.1.0.2", own)
+            assert wired.answered(host, own, "10.1.0.2") == QUESTIONS
+            assert wired.answered("theirs", "10.1.0.2", own) == QUESTIONS
+    with wired.answering("other", "10.1.0.3"):
+        wired.wait_until_reached("ours", "10.1.0.1", "10.1.0.3")
+        deadline = time.monotonic() + 15.0
+        while wired.sealed_peers("ours") == 0 and time.monotonic() < deadline:
+            wired.answered("ours", "10.1.0.1", "10.1.0.3", count=1)
+
+    assert wired.sealed_peers("ours") == 1
     assert_whole(wired)
 
 

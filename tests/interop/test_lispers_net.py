@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
@@ -142,30 +142,39 @@ def meeting(tmp_path: Path) -> Iterator[Meeting]:
         yield made
 
 
-def test_two_nodes_behind_nats_talk_through_their_rtr_and_stay_reachable(meeting: Meeting) -> None:
+def test_two_nodes_behind_nats_talk_through_their_rtr_and_stay_reachable(
+    meeting: Meeting, record_property: Callable[[str, object], None]
+) -> None:
     ours, other = meeting.lab["ours"], meeting.lab["other"]
     own, theirs = (str(EIDS[host]) for host in ("ours", "other"))
     with traffic.answering(ours, own), traffic.answering(other, theirs):
         assert traffic.answered(ours, own, theirs) == traffic.QUESTIONS
         assert traffic.answered(other, theirs, own) == traffic.QUESTIONS
-    assert traffic.mbit_s(ours, other, theirs, own, 2) > BEARABLE_MBIT_S
-    assert traffic.mbit_s(other, ours, own, theirs, 2) > BEARABLE_MBIT_S
+    speeds = traffic.mbit_s(ours, other, theirs, own, 2), traffic.mbit_s(other, ours, own, theirs, 2)
+    record_property("Mbit/s", speeds)
+    assert min(speeds) > BEARABLE_MBIT_S
 
     time.sleep(25)  # two rounds of its RLOC-probes: it gives up who does not answer them in the data plane
     assert meeting.reaches("ours", "other", patience_s=10.0)
 
 
-def test_two_nodes_behind_nats_reach_each_other_after_what_happens_to_nats_and_servers(meeting: Meeting) -> None:
-    meeting.nats["home"].reboot()
-    assert meeting.reach_each_other()
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("what", ["nat forgets", "nat is renumbered", "map-server", "rtr"])
+def test_two_nodes_behind_nats_reach_each_other_again_when_this_happens(
+    meeting: Meeting, what: str, record_property: Callable[[str, object], None]
+) -> None:
+    match what:
+        case "nat forgets":
+            meeting.nats["home"].reboot()
+        case "nat is renumbered":
+            meeting.nats["home"].renumber(IPv4Address("203.0.113.41"))
+        case "map-server":
+            meeting.stop_theirs("server")
+            meeting.start_theirs("server", "lisp-ms", "lisp-mr")
+        case "rtr":
+            meeting.stop_theirs("rtr")
+            meeting.start_theirs("rtr", "lisp-rtr")
+    began_at = time.monotonic()
 
-    meeting.nats["home"].renumber(IPv4Address("203.0.113.41"))
-    assert meeting.reach_each_other()
-
-    meeting.stop_theirs("server")
-    meeting.start_theirs("server", "lisp-ms", "lisp-mr")
-    assert meeting.reach_each_other()
-
-    meeting.stop_theirs("rtr")
-    meeting.start_theirs("rtr", "lisp-rtr")
     assert meeting.reach_each_other(90.0)
+    record_property("back after s", round(time.monotonic() - began_at, 1))

@@ -65,9 +65,9 @@ def assert_traffic(wired: Cables, record: Callable[[str, object], None]) -> None
     with wired.answering("theirs", THEIRS), wired.answering("ours", OURS):
         answered = wired.answered("ours", OURS, THEIRS), wired.answered("theirs", THEIRS, OURS)
     speeds = wired.mbit_s("ours", "theirs", THEIRS, OURS, 2), wired.mbit_s("theirs", "ours", OURS, THEIRS, 2)
-    record("pings", pings)
-    record("udp", answered)
-    record("mbit_s", speeds)
+    record("pings of 16", pings)
+    record("UDP of 20", answered)
+    record("Mbit/s", speeds)
     assert pings == (PINGS, PINGS)
     assert answered == (QUESTIONS, QUESTIONS)
     assert min(speeds) > BEARABLE_MBIT_S
@@ -113,7 +113,7 @@ def test_our_node_answers_for_itself_under_their_map_server(wired: Cables) -> No
 @pytest.mark.parametrize("tier", ["tun", "ebpf"])
 @pytest.mark.parametrize("kind", ["address", "route", "link"])
 def test_a_tcp_stream_to_their_xtr_lives_when_we_lose_an_uplink_and_get_it_back(
-    wired: Cables, tier: str, kind: str
+    wired: Cables, tier: str, kind: str, record_property: Callable[[str, object], None]
 ) -> None:
     wired.start_hub()
     start_their_xtr(wired)
@@ -121,6 +121,7 @@ def test_a_tcp_stream_to_their_xtr_lives_when_we_lose_an_uplink_and_get_it_back(
     wait_for_both(wired)
 
     result = wired.stream_through_a_loss(kind, OURS, THEIRS, pace_s=0.05)
+    record_property("longest gap s", result.longest_tcp_gap_s)
 
     assert result.is_alive
     assert result.longest_tcp_gap_s < LONGEST_GAP_S
@@ -141,7 +142,7 @@ def test_their_xtr_is_reached_when_their_map_server_was_restarted(wired: Cables)
     assert wired.pings("theirs", THEIRS, OURS, PINGS) == PINGS
 
 
-def test_their_lig_is_answered_by_our_hub(wired: Cables) -> None:
+def test_their_lig_is_answered_by_our_hub(wired: Cables, record_property: Callable[[str, object], None]) -> None:
     wired.start_hub()
     wired.start_ours("auto", (f"{OURS}/32", "2001:db8:e1d::1/128"))
     wired.start_ours("auto", ("10.1.0.3/32",), host="other", proxy_reply="no")
@@ -156,4 +157,5 @@ def test_their_lig_is_answered_by_our_hub(wired: Cables) -> None:
         told = done.stdout.count("Received map-reply")
         answers.append(done.returncode == 0 and told == (3 if words else 1) and expected in done.stdout)
 
+    record_property(f"answers of {len(LIG)}", sum(answers))
     assert answers == [True] * len(LIG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def wait_for_both(wired: Cables, patience_s: float = 30.0) -> None:
 @pytest.mark.parametrize("tier", ["tun", "ebpf"])
 @pytest.mark.parametrize("kind", ["address", "route", "link"])
 def test_a_tcp_stream_to_their_node_lives_when_we_lose_an_uplink_and_get_it_back(
-    tmp_path: Path, tier: str, kind: str
+    tmp_path: Path, tier: str, kind: str, record_property: Callable[[str, object], None]
 ) -> None:
     with cables(tmp_path) as wired:
         start_server(wired)
@@ -49,5 +50,6 @@ def test_a_tcp_stream_to_their_node_lives_when_we_lose_an_uplink_and_get_it_back
 
         result = wired.stream_through_a_loss(kind, OUR_EID, THEIR_EID)
 
+    record_property("longest gap s", result.longest_tcp_gap_s)
     assert result.is_alive
     assert result.longest_tcp_gap_s < LONGEST_GAP_S

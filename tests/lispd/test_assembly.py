@@ -9,11 +9,15 @@ import pytest
 from lispmob.config.eid import EidUplinkSection, OwnEid
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import read_bytes
+from lispmob.config.security import SecuritySection
+from lispmob.datapath.sealing import can_seal
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink
 from lispmob.lispd import assembly
+from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.native_routes import NativeRoutes
 from lispmob.mh.plan import LostAddress
-from lispmob.protocol.locator_set import EidRank
+from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
+from lispmob.protocol.locator_set import EidRank, LocalLocator
 from lispmob.wire.address import EidPrefix
 
 FILE = read_bytes(
@@ -42,7 +46,33 @@ def uplink(name: str, *addresses: str, mtu_bytes: int = 1500, ifindex: int = 2) 
 def test_the_mtu_is_what_fits_through_the_narrowest_uplink_but_never_below_ipv6s_minimum(
     uplinks: list[Uplink], expected: int
 ) -> None:
-    assert assembly.tun_mtu(FILE, uplinks) == expected
+    file = msgspec.structs.replace(FILE, security=SecuritySection(seal="off"))
+
+    assert device_mtu(file, uplinks) == expected
+
+
+@pytest.mark.skipif(not can_seal(), reason="this build has no libcrypto")
+@pytest.mark.parametrize(
+    ("eid", "addresses", "is_behind", "expected"),
+    [
+        ("10.1.0.1/32", ["192.0.2.2"], False, 1436),
+        ("10.1.0.1/32", ["192.0.2.2"], True, 1400),
+        ("2001:db8:e::1/128", ["192.0.2.2"], True, 1380),
+        ("10.1.0.1/32", ["2001:db8::2"], False, 1416),
+        ("10.1.0.1/32", ["2001:db8::2"], True, 1380),
+    ],
+)
+def test_where_packets_may_be_sealed_the_mtu_has_room_for_it(
+    eid: str, addresses: list[str], is_behind: bool, expected: int
+) -> None:
+    own = EidPrefix.parse(eid)
+    file = msgspec.structs.replace(FILE, own_eids=(OwnEid(own, ()),))
+    locator = LocalLocator(ip_address(addresses[0]), 2, "eth0")
+    relays = (Relay(ip_address("203.0.113.1"), 4341),) if is_behind else ()
+
+    plan = NattPlan(uplinks=(UplinkPlan(locator, relays),))
+
+    assert device_mtu(file, [uplink("eth0", *addresses)], plan) == expected
 
 
 def test_every_address_of_every_uplink_is_a_locator() -> None:

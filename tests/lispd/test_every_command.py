@@ -178,8 +178,8 @@ def test_map_monitor_shows_what_happens_meanwhile(world: World, node: Node) -> N
                 subprocess.run(node.command(*action), capture_output=True, timeout=20, check=True)
             if select.select([monitor.stdout], [], [], 0.2)[0]:
                 break
-        shown = [monitor.stdout.readline() for _ in range(3)]
         monitor.terminate()
+        shown = monitor.stdout.read().splitlines()
 
     told = [line.split() for line in shown if not line.startswith(" ")]
     assert {words[2] for words in told} <= {"ADD", "DELETE"}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.config.static_key import load_static_key
 from lispmob.control.sealing.peer_keys import KeptKey
-from lispmob.lispd.seal_state import SealMemory, has_aes, load_static_key, seal_tools
+from lispmob.lispd.sealing.seal_state import SealMemory, has_aes, seal_tools
 from lispmob.wire.address import EidPrefix
 from tests.crypto.support import ciphers, needs_libcrypto
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,11 +155,52 @@ def test_a_peer_that_was_restarted_is_talked_to_again_sealed(pair: tuple[World, 
     assert is_sealed(a, b)
 
 
+def test_a_key_that_was_lost_is_replaced_by_one_command_and_connections_go_on(pair: tuple[World, Node, Node]) -> None:
+    world, a, b = pair
+    seal(a, b)
+    before = a.ctl("key")["fingerprint"]
+    with TcpStream(a.party(), b.party()) as stream:
+        time.sleep(0.3)
+        fresh = a.ctl("key", "--replace")["fingerprint"]
+        wait_for(lambda: (seal_of(b, a) or {}).get("fingerprint") == fresh, "b has the new key")
+        wait_for(lambda: is_sealed(a, b) and is_sealed(b, a), "both seal again")
+        result = stream.finish()
+    del world
+
+    assert result.is_alive, result
+    assert fresh != before
+    assert a.ctl("key")["fingerprint"] == fresh
+    assert (a.directory / "state" / "static-key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_node_that_is_told_to_seal_no_more_says_so_provably_and_is_talked_to_in_clear(
+    pair: tuple[World, Node, Node],
+) -> None:
+    _, a, b = pair
+    seal(a, b)
+    wait_for(lambda: has_settled(a, b), "a remembers that b seals")
+    b.daemon.stop()
+    usual, b.text = b.text, dataclasses.replace(b.text, keys={"security": "{seal: off}"})
+    b.write()
+    b.start()
+    b.wait_until_registered()
+
+    wait_for(lambda: pings(a, b) and pings(b, a), "they talk in clear")
+    assert seal_of(a, b) is None or not is_sealed(a, b)
+    b.daemon.stop()
+    b.text = usual
+    b.write()
+    b.start()
+    b.wait_until_registered()
+    seal(a, b)
+    wait_for(lambda: has_settled(a, b), "a remembers it again")
+
+
 def test_a_node_that_cannot_seal_any_more_is_not_spoken_to_in_clear(pair: tuple[World, Node, Node]) -> None:
     world, a, b = pair
     seal(a, b)
     b.daemon.stop()
-    b.text = dataclasses.replace(b.text, keys={"security": "{seal: off}"})
+    b.text = dataclasses.replace(b.text, keys={"log": "{record: yes}"})  # a recording has no keys
     b.write()
     b.start()
     b.wait_until_registered()

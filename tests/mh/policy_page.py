@@ -12,13 +12,16 @@ WITHOUT_LISP: Final = " without LISP"
 _PACKETS: Final = re.compile(
     r"(?:without (?P<without>[\w, ]+): )?(?:(?P<flows>\d+) flows of )?udp (?P<port>\d+)"
     r"(?: with DSCP (?P<dscp>\d+)| of user (?P<user>\d+)| with mark (?P<mark>\d+)| in cgroup (?P<cgroup>\S+)"
-    r"| forwarded from (?P<origin>\S+)| (?P<command>of the command))?"
+    r"| forwarded from (?P<origin>\S+)| (?P<command>of the command)| (?P<sealed>sealed))?"
 )
 
 
 @dataclass(frozen=True)
 class Packets:
-    """One line of a table: what is sent, and the share (of 1) that each uplink carries; none: nothing leaves."""
+    """One line of a table: what is sent, and the share (of 1) that each uplink carries; none: nothing leaves.
+
+    "eth0 and wlan0": each of them carries all.
+    """
 
     text: str
     port: int
@@ -32,6 +35,7 @@ class Packets:
     origin: str | None = None
     is_of_command: bool = False
     is_native: bool = False
+    is_sealed: bool = False
 
 
 @dataclass
@@ -77,6 +81,7 @@ def _packets(text: str, result: str) -> Packets:
         origin=read["origin"],
         is_of_command=read["command"] is not None,
         is_native=result.endswith(WITHOUT_LISP),
+        is_sealed=read["sealed"] is not None,
     )
 
 
@@ -84,7 +89,7 @@ def _shares(text: str) -> dict[str, float]:
     if text == "nothing":
         return {}
     shares = {}
-    for part in text.split(", "):
+    for part in text.replace(" and ", ", ").split(", "):
         read = re.fullmatch(r"(\w+)(?: (\d+) %)?", part.removesuffix(WITHOUT_LISP))
         assert read is not None, text
         shares[read[1]] = int(read[2] or 100) / 100

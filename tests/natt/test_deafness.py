@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
+from lispmob.natt.deafness import PATIENCE_S, REST_MAX_S, REST_S, Deafness
 from lispmob.protocol.locator_set import further_name
 from tests.internet.nat import NatBox
 from tests.internet.network import World
@@ -118,3 +120,50 @@ def test_the_names_of_an_uplink_are_all_different_and_nobodys_address() -> None:
     assert len(set(names)) == len(names)
     assert all(name.is_link_local for name in names)
     assert not {uplink.address for uplink in uplinks} & set(names)
+
+
+def test_after_a_long_rest_another_name_is_tried_and_nothing_is_said() -> None:
+    world, hosts, node, peer = talking((RTR, RTR2))
+    hosts[RTR].is_stubborn = True
+    world.run(200.0)
+    node.attach((locator(), NatBox(world, "203.0.113.210")))
+    world.run(100.0)
+    heard = len(node.received)
+
+    talk(world, node, peer, 12.0)
+
+    assert len(node.received) > heard
+    assert node.traversal.machines[0].rtrs == (RTR,)
+    assert not {"rtr-deaf", "rtr-heard"} & set(node.kinds())
+
+
+def test_what_does_not_help_is_tried_ever_more_seldom() -> None:
+    deafness = Deafness()
+    deafness.on_heard(0.0)
+    verdicts = []
+    for now in range(100, 20_000):
+        deafness.on_silence(now)
+        deafness.on_confirmed()
+        if deafness.is_due(now):
+            verdicts.append(now)
+
+    pauses = [after - before for before, after in itertools.pairwise(verdicts)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 130
+    assert pauses[-1] >= REST_MAX_S
+    assert not deafness.is_told
+
+
+def test_a_silence_soon_after_a_verdict_is_judged_later_though_it_is_told_once() -> None:
+    deafness = Deafness()
+    deafness.on_heard(0.0)
+    deafness.on_silence(1.0)
+    deafness.on_confirmed()
+    assert deafness.is_due(1.0 + PATIENCE_S)
+    deafness.on_heard(10.0)
+
+    deafness.on_silence(20.0)
+    deafness.on_confirmed()
+
+    assert not deafness.is_due(20.0 + PATIENCE_S)
+    assert deafness.is_due(1.0 + PATIENCE_S + REST_S + PATIENCE_S)

@@ -65,6 +65,16 @@ def test_each_verdict_has_an_exit_code_of_its_own_that_lispctl_uses_for_nothing_
     assert not {1, 2, 3, 130} & set(EXIT_CODES.values())
 
 
-@pytest.mark.parametrize("text", ["a\nb", "\x1b[31mred", "\x00"])
-def test_what_came_from_outside_cannot_break_the_line(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb", "a\\nb"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\x00", "\\x00"),
+        ("\u202ex", "\\u202ex"),
+        ("as it is", "as it is"),
+    ],
+)
+def test_what_came_from_outside_cannot_break_the_line(text: str, shown: str) -> None:
+    assert printable(text) == shown
     assert printable(text).isprintable()

@@ -125,6 +125,51 @@ def test_a_provider_that_comes_back_costs_no_packet(tmp_path: Path) -> None:
     assert (out.lost(began, ended), back.lost(began, ended)) == (0, 0)
 
 
+def test_a_renewal_that_takes_the_address_away_for_a_moment_costs_no_packet(tmp_path: Path) -> None:
+    """As some DHCP clients do it, every few minutes or hours."""
+    with World(tmp_path, tier="tun") as world:
+        world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
+        start(world)
+        with world.stream() as probes:
+            time.sleep(1.5)
+            began = time.monotonic()
+            for _ in range(4):
+                world.ip(
+                    "a",
+                    "addr del 198.51.100.2/24 dev eth0",
+                    "addr add 198.51.100.2/24 dev eth0",
+                    "route replace default via 198.51.100.1 dev eth0 metric 100",
+                )
+                time.sleep(0.8)
+            ended = time.monotonic() - 0.3
+            out, back = probes.finish()
+
+    assert len(out.between(began, ended)) > 100
+    assert (out.lost(began, ended), back.lost(began, ended)) == (0, 0)
+
+
+def test_a_home_router_that_starts_again_with_another_address_is_followed(tmp_path: Path) -> None:
+    """Its table of translations is empty then, and nothing on our side of it changes."""
+    with World(tmp_path, tier="tun") as world:
+        world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
+        world.behind("a", "eth1", "n1", ["192.168.8.100/24"])
+        start(world)
+
+        def restart() -> None:
+            world.ip(
+                "n1",
+                "addr del 198.51.100.2/24 dev wan",
+                "addr add 198.51.100.3/24 dev wan",
+                "route replace default via 198.51.100.1 dev wan metric 100",
+            )
+            world["n1"].run("conntrack", "-F")
+
+        gap = world.gap(restart)
+
+    assert gap.worst_s is not None
+    assert gap.worst_s <= GAP_GOAL_S
+
+
 # --- families
 
 

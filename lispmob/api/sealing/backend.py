@@ -14,5 +14,14 @@ class SealBackend(Protocol):
     def keys(self) -> Keys:
         """Our static key, and those of others."""
 
+    def replace_key(self) -> Keys:
+        """Draw another static key in place of ours. Raises ApiError where nothing is sealed, or it cannot be kept."""
+
+    def rekey(self) -> int:
+        """Make new keys for all sessions; how many there are. Raises ApiError where nothing is sealed."""
+
+    def forget_key(self, prefix: EidPrefix) -> None:
+        """Keep no key of this EID-Prefix any more. Raises ApiError when none is kept."""
+
     def accept_key(self, prefix: EidPrefix) -> None:
         """Use the new key of this EID-Prefix from now on. Raises ApiError when none waits."""

@@ -17,7 +17,15 @@ def _accept(backend: Backend, params: PrefixParams) -> Changed:
     return Changed(count=1)
 
 
+def _forget(backend: Backend, params: PrefixParams) -> Changed:
+    backend.forget_key(read_prefix(params.prefix))
+    return Changed(count=1)
+
+
 SEAL_METHODS: Final[dict[str, Method]] = {
     "keys": Method(NoParams, lambda backend, _: backend.keys()),
+    "replace-key": Method(NoParams, lambda backend, _: backend.replace_key(), is_change=True),
+    "rekey": Method(NoParams, lambda backend, _: Changed(count=backend.rekey()), is_change=True),
+    "forget-key": Method(PrefixParams, _forget, is_change=True),
     "accept-key": Method(PrefixParams, _accept, is_change=True),
 }

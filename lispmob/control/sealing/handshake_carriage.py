@@ -29,11 +29,11 @@ ANSWER_TTL_MIN: Final = 1  # ours: nobody keeps the record of an answer to a pro
 
 
 class First(msgspec.Struct, frozen=True):
-    """A first message and between whom: hosts in one Instance-ID."""
+    """A first message and between whom: hosts in one Instance-ID. `responder` None: a hub, which has no EID."""
 
     message: bytes
     initiator: EidPrefix
-    responder: EidPrefix
+    responder: EidPrefix | None
 
 
 def put_first(nonce: int, first: First, rloc: IpAddress) -> bytes:
@@ -42,7 +42,7 @@ def put_first(nonce: int, first: First, rloc: IpAddress) -> bytes:
         nonce=nonce,
         source_eid=from_prefix(first.initiator),
         itr_rlocs=(SecurityKey(SUITE, (first.message,), rloc),),
-        records=(EidRecord.of(first.responder),),
+        records=(EidRecord(None, 0) if first.responder is None else EidRecord.of(first.responder),),
         is_probe=True,
     ).encode()
 
@@ -52,17 +52,18 @@ def take_first(request: MapRequest) -> First | None:
     message = _message(request.itr_rlocs, FIRST_OCTETS)
     if message is None:
         return None
-    initiator, responder = solicited(request), request.records[0].eid_prefix
-    is_odd = initiator is None or responder is None or initiator[:2] != responder[:2]
+    initiator, asked = solicited(request), request.records[0]
+    responder = asked.eid_prefix
+    is_odd = initiator is None or (responder is None and asked.eid is not None)
+    is_odd = is_odd or (responder is not None and initiator is not None and initiator[:2] != responder[:2])
     if is_odd or request.dont_map_reply or not request.is_probe:
         raise MalformedMessage("rx_policy", "a handshake that does not say between whom")
     assert initiator is not None
-    assert responder is not None
     return First(message, initiator, responder)
 
 
 def put_second(nonce: int, message: bytes, eid: EidPrefix, rloc: IpAddress) -> bytes:
-    """The Map-Reply; `rloc` is the one that was probed."""
+    """The Map-Reply; `rloc` is the one that was probed. `eid`: the responder's, or of a hub the initiator's."""
     locator = Locator(SecurityKey(SUITE, (message,), rloc), is_local=True, is_probed=True)
     record = MappingRecord.of(eid, (locator,), ttl_min=ANSWER_TTL_MIN, is_authoritative=True)
     return MapReply(nonce, (record,), is_probe=True).encode()

@@ -16,19 +16,20 @@ nothing here wakes an idle node. Sessions are found by index in the datapath, so
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
+from lispmob.control.sealing.callers import AnswerLimits, HeldHandshakes
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealing.sealed_entries import SealedEntries
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.control.sealing.sealed_peer import (
-    FORGET_S,
     GIVE_UP_S,
+    PARTING_S,
     SESSIONS_MAX,
     SETTLED_S,
     Asking,
@@ -50,32 +51,17 @@ from lispmob.protocol.effect import (
     SendKeepalive,
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
-from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessage
 
-ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
-ANSWER_BURST: Final = 20
-ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 of all strangers, at a quarter of a millisecond each
-ANSWERS_BURST: Final = 100
-HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
-HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however many EIDs he names
-HELD_S: Final = 2.0  # ours
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: as late as an answer may come
+REKEY_APART_S: Final = 1.0  # ours: longer than a packet is on its way
+ASK_TRIES: Final = 3  # ours: unanswered handshakes after which the mapping system is asked whose key it is
 SWEEP_S: Final = 1.0  # ours: between looks at all peers for what is old
 SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
-
-
-class _Held(msgspec.Struct, frozen=True):
-    first: First
-    datagram: Datagram
-    nonce: int
-    until: float
-    is_known: bool
-    """It came from a locator of a mapping that we use."""
 
 
 class Sealing:
@@ -89,13 +75,11 @@ class Sealing:
         self.entries = SealedEntries(config, self.keys)
         self._own = LocatorSet()
         self._asking: dict[int, Asking] = {}
-        self._held: dict[tuple[EidPrefix, int], _Held] = {}  # by the EID that is named, and the sender
+        self._held = HeldHandshakes()
+        self._limits = AnswerLimits()
         self._questions: list[EidPrefix] = []
         self._agenda: Agenda[int] = Agenda()  # of peers, by their numbers
         self._swept_at = float("-inf")
-        self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
 
     @property
     def public_key(self) -> bytes:
@@ -109,39 +93,73 @@ class Sealing:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
-        held = next(iter(self._held.values()), None)  # all wait for the same time: the first came first
-        times = (self._agenda.first(), held.until if held is not None else None)
+        times = (self._agenda.first(), self._held.wake_at(), *self.entries.parting_at)
         return min((at for at in times if at is not None), default=None)
 
     def on_start(self) -> list[MachineEffect]:
         """What the datapath has to know before any packet comes."""
         return self.entries.say_refused()
 
+    def on_hub_vouched(self, address: IpAddress, record: KeyRecord | None) -> list[MachineEffect]:
+        """A Map-Resolver says, under LISP-SEC, the key of the proxy at this address. A written one counts more."""
+        key = None if record is None or record.is_revoked else record.keys[0]
+        former, self._config = self._config, self._config.with_vouched_hub(address, key)
+        return self.entries.on_config(self._config) if self._config != former else []
+
+    def knows_hub(self, address: IpAddress) -> bool:
+        """True when the key of the proxy at this address is known."""
+        return any(hub.address == address for hub in self._config.hubs)
+
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
         """A reload. One that says nothing new costs nothing: there may be 100,000 mappings to look at again."""
+        config = config.with_hubs_of(self._config)
         if config == self._config:
             return []
         self._config = config
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         return self.entries.on_config(config)
 
+    def forget_key(self, prefix: EidPrefix) -> list[MachineEffect]:
+        """Somebody on this host says that this EID-Prefix need not be sealed. ValueError when no key of it is kept."""
+        self.keys.forget(prefix)
+        return self.entries.reconsider(prefix)
+
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
         """Somebody says yes to the new key of this EID-Prefix. ValueError when none waits."""
-        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix)]
+        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self.entries.say_sources(prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
         """The RLOCs that others reach us at by themselves are these now."""
         self._own = own
 
+    def on_static_key(self, static: KeyPair, now: float) -> list[MachineEffect]:
+        """We have another static key: handshakes with it begin at once, and sessions stand until they are over."""
+        self._tools = dataclasses.replace(self._tools, static=static)
+        self._asking.clear()
+        return self._begin_all(now, age_s=0.0)
+
+    def on_rekey(self, now: float) -> list[MachineEffect]:
+        """Somebody wants new keys with everybody that there is a session with; but for those that are new."""
+        return self._begin_all(now, age_s=REKEY_APART_S)
+
+    def _begin_all(self, now: float, *, age_s: float) -> list[MachineEffect]:
+        """The datapath has places for four sessions: what is on its way by a fifth one would be lost."""
+        effects: list[MachineEffect] = []
+        for peer in self.entries.peers:
+            if peer.sessions and peer.entries and now - peer.sessions[-1].at >= age_s:
+                effects += self._begin(peer, now)
+        return effects
+
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None, now: float) -> list[MachineEffect]:
         """A mapping came that LISP-SEC has shown to be genuine, with these keys in it. Before it is installed."""
         before = self.keys.version
         effects = self.keys.on_vouched(prefix, record)
-        effects += self.entries.reconsider(prefix) if self.keys.version != before else []
-        for place, held in [*self._held.items()]:
-            if prefix.covers(place[0]) and self.keys.of(place[0]) is not None:
-                del self._held[place]
-                effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
+        if self.keys.version != before:
+            # What is on its way, sealed with a key that was replaced, still counts; with a revoked one it does not.
+            until = None if record is not None and record.is_revoked else now + PARTING_S
+            effects += [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
+        for held in self._held.take_within(prefix) if self.keys.of(prefix) is not None else ():
+            effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
         return effects
 
     def on_seal_wanted(self, number: int, now: float) -> list[MachineEffect]:
@@ -163,6 +181,16 @@ class Sealing:
                 effects += self._begin(peer, now)
         return effects
 
+    def on_clear_heard(self, number: int, now: float) -> list[MachineEffect]:
+        """Somebody sends clear text in the name of a peer that has sealed: if it is the peer, it has lost its keys.
+
+        A handshake shows: whoever has another key, or none any more, answers when its Map-Server vouches for that.
+        """
+        peer = self.entries.by_number(number)
+        if peer is None or peer.next_at is not None or now - peer.last_try_at < SILENCE_S:
+            return []
+        return self._begin(peer, now)
+
     def on_mapping_back(self, now: float) -> list[MachineEffect]:
         """Mappings of peers came again after they had gone: whoever registers again may have lost its sessions."""
         effects: list[MachineEffect] = []
@@ -183,17 +211,15 @@ class Sealing:
 
         `is_known`: it comes from a locator of a mapping that we use. Such senders have limits of their own.
         """
-        if self._config.mode == "off" or self._config.owner_of(first.responder) is None:
+        responder = first.responder
+        if self._config.mode == "off" or responder is None or self._config.owner_of(responder) is None:
             return [Count("rx_policy")]
         try:
             FirstMessage.decode(first.message, self._tools.static.public)
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
-        per_source = self._per_known_source if is_known else self._per_source
-        source = owner_of(datagram.source)
-        if per_source.available_at(source, now) > now or not (is_known or self._in_all.take(now)):
+        if not self._limits.take(datagram.source, now, is_known=is_known):
             return [Count("rx_rate")]
-        per_source.take(source, now)
         return self._answer(first, datagram, nonce, now, is_known=is_known)
 
     def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
@@ -241,11 +267,7 @@ class Sealing:
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
-        effects: list[MachineEffect] = []
-        for place, held in [*self._held.items()]:
-            if now >= held.until:
-                del self._held[place]
-                effects.append(Count("rx_auth"))
+        effects: list[MachineEffect] = [*self.entries.part(now), *[Count("rx_auth")] * self._held.take_over(now)]
         if now >= self._swept_at + SWEEP_S:
             self._swept_at = now
             effects += self._sweep(now)
@@ -275,7 +297,7 @@ class Sealing:
                 del self._asking[nonce]
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
-            effects += self._forget_old(peer, now)
+            effects += [ForgetSession(standing.local_index) for standing in peer.take_old(now)]
             if not peer.entries and not peer.sessions:
                 self.entries.drop(peer)
         return effects
@@ -287,7 +309,7 @@ class Sealing:
 
     def on_slept(self) -> list[MachineEffect]:
         """The host was suspended, perhaps copied: no key of before is used again."""
-        effects: list[MachineEffect] = []
+        effects: list[MachineEffect] = [*self.entries.part()]
         for peer in self.entries.peers:
             effects += [ForgetPeer(peer.number)] if peer.sessions else []
             peer.sessions.clear()
@@ -310,16 +332,20 @@ class Sealing:
     def _try(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         """Send a first message, by the next way; each with an ephemeral key of its own."""
         eid = peer.eid
-        own = None if eid is None else self._config.own_eid(eid)
+        place = next(iter(peer.entries), None)
+        own = None if place is None else self._config.own_eid(place)
         peer.tries += 1
         peer.wait(now)
         self._note(peer)
-        if eid is None or own is None:
+        if peer.tries % ASK_TRIES == 0 and (eid is not None or peer.is_hub):
+            # It may have another key, or have given up sealing: its hub knows.
+            self._questions.append(eid or peer.known.prefix)
+        if (eid is None and not peer.is_hub) or own is None:
             peer.trouble = "no mapping to begin a handshake with"
             return []
         way = self._way(peer)
         tools = self._tools
-        pair = Pair(eid.instance_id, own.address, eid.address)
+        pair = Pair(own.instance_id, own.address, None if eid is None else eid.address)
         ephemeral, index = tools.draw(32), self._new_index()
         handshake = OpenHandshake(tools.ciphers, pair, tools.static, peer.known.key, ephemeral=ephemeral, index=index)
         try:
@@ -328,11 +354,16 @@ class Sealing:
             peer.trouble = "its key is none: there is no secret with it"
             return []
         nonce = self._new_nonce()
-        self._asking[nonce] = Asking(peer, handshake, now, is_nested=way is None)
+        self._asking[nonce] = Asking(peer, handshake, now, is_nested=way is None and not peer.is_hub)
         while len(self._asking) > ASKING_MAX:
             del self._asking[next(iter(self._asking))]
         first = First(message, own, eid)
-        if way is None:
+        if way is None and eid is None:
+            # To a hub from behind a NAT: it answers to where this comes from.
+            hub = peer.remotes[peer.tries % len(peer.remotes)]
+            sent = SendControl(put_first(nonce, first, own.address), hub)
+        elif way is None:
+            assert eid is not None
             # From EID to EID, as data is: an RTR passes it on, to the peer behind it or from us behind it.
             sent = SendControl(put_first(nonce, first, own.address), eid.address, source=own.address)
         else:
@@ -346,7 +377,7 @@ class Sealing:
 
         So goes every second try; it comes at once where a locator has answered without a handshake, as RTRs do.
         """
-        if peer.tries % 2 == 0:
+        if peer.tries % 2 == 0 and not peer.is_hub:
             return None
         remotes = peer.remotes
         places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
@@ -396,14 +427,15 @@ class Sealing:
         is_nested = self._config.owner_of(EidPrefix.host(datagram.destination, known.prefix.instance_id)) is not None
         effects = self.entries.on_way(peer, is_behind=is_nested)
         effects += self._stand(peer, told.session, now, is_initiator=False)
-        payload = put_second(nonce, told.message, first.responder, datagram.destination)
+        payload = put_second(nonce, told.message, first.responder or first.initiator, datagram.destination)
         place = datagram.source, datagram.source_port, datagram.destination, datagram.ifindex
         return [*effects, SendControl(payload, *place), Count("tx_handshake_answer")]
 
     def _open(self, first: First) -> Answered:
         """Raises MalformedMessage."""
         tools = self._tools
-        pair = Pair(first.initiator.instance_id, first.initiator.address, first.responder.address)
+        responder = first.responder
+        pair = Pair(first.initiator.instance_id, first.initiator.address, responder.address if responder else None)
         return answer(
             tools.ciphers,
             pair,
@@ -417,27 +449,20 @@ class Sealing:
 
     def _hold(self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool) -> list[MachineEffect]:
         """Keep it until its key is known. Who comes from a known locator takes the place of the oldest stranger."""
-        eid, sender = place = first.initiator, owner_of(datagram.source)
+        eid = first.initiator
         if self._config.owner_of(eid) is not None:
             return [Count("rx_policy")]
-        if place in self._held or sum(key[1] == sender for key in self._held) >= HELD_EACH:
-            return [Count("rx_rate")]
-        effects: list[MachineEffect] = []
-        if len(self._held) >= HELD_MAX:
-            stranger = next((key for key, held in self._held.items() if not held.is_known), None)
-            effects.append(Count("rx_rate"))
-            if not is_known or stranger is None:
-                return effects
-            del self._held[stranger]
-        if not any(key[0] == eid for key in self._held):
+        is_asked = self._held.names(eid)
+        waits, refused = self._held.add(first, datagram, nonce, now, is_known=is_known)
+        if waits and not is_asked:
             self._questions.append(eid)
-        self._held[place] = _Held(first, datagram, nonce, now + HELD_S, is_known)
-        return effects
+        return [Count("rx_rate")] * refused
 
     # --- sessions
 
     def _stand(self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool) -> list[MachineEffect]:
         peer.sessions.append(Standing(session.own_index, now, is_initiator, is_confirmed=is_initiator))
+        peer.sources = () if peer.is_hub else self.keys.sources(peer.known)
         aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
         installed = InstallSession(
             peer.number,
@@ -447,7 +472,7 @@ class Sealing:
             session.receive_key,
             aead,
             peer.known.prefix.instance_id,
-            self.keys.sources(peer.known),
+            peer.sources,
             is_confirmed=is_initiator,
         )
         spare = peer.sessions[:-SESSIONS_MAX]
@@ -457,7 +482,7 @@ class Sealing:
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.trouble = ""
         effects: list[MachineEffect] = []
-        if not peer.known.has_been_sealed and peer.settled_at is None:
+        if not peer.is_hub and not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
         self._note(peer)
         if not peer.is_told:
@@ -466,8 +491,3 @@ class Sealing:
             fields = {"eid": str(known.prefix), "grade": known.grade, "fingerprint": fingerprint(known.key)}
             effects.append(Event("sealed", fields))
         return effects
-
-    def _forget_old(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
-        old = [session for session in peer.sessions if now - session.at >= FORGET_S]
-        peer.sessions = [session for session in peer.sessions if now - session.at < FORGET_S]
-        return [ForgetSession(standing.local_index) for standing in old]

@@ -20,7 +20,7 @@ from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from lispmob.protocol.effect import Event, MachineEffect
+from lispmob.protocol.effect import Event, EventValue, MachineEffect
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
@@ -73,6 +73,24 @@ class KeyMemory(Protocol):
     def save_times(self, times: Mapping[bytes, int]) -> None:
         """Keep these, and no others."""
         ...
+
+
+class NoKeyMemory:
+    """Nothing outlives a restart."""
+
+    def load_keys(self) -> Mapping[EidPrefix, KeptKey]:
+        """None."""
+        return {}
+
+    def save_keys(self, keys: Mapping[EidPrefix, KeptKey]) -> None:
+        """They are not kept."""
+
+    def load_times(self) -> Mapping[bytes, int]:
+        """None."""
+        return {}
+
+    def save_times(self, times: Mapping[bytes, int]) -> None:
+        """They are not kept."""
 
 
 def fingerprint(key: bytes) -> str:
@@ -156,6 +174,15 @@ class PeerKeys:
             raise ValueError(f"no new key of {prefix} waits")
         return self._keep(prefix, self._waiting.pop(prefix))
 
+    def forget(self, prefix: EidPrefix) -> None:
+        """Somebody on this host says that this EID-Prefix has no key any more. ValueError when none is kept."""
+        if self._kept.pop(prefix, None) is None:
+            raise ValueError(f"no key of {prefix} is kept")
+        self._waiting.pop(prefix, None)
+        self._vouched.discard(prefix)
+        self._table.remove(prefix)
+        self._save()
+
     def on_session(self, known: PeerKey) -> bool:
         """There is a session with this node now; True when that is the first one."""
         kept = self._kept.get(known.prefix)
@@ -181,11 +208,14 @@ class PeerKeys:
         kept = self._kept.get(prefix)
         if kept is None or kept.key not in keys:
             return []
-        del self._kept[prefix]
-        self._vouched.discard(prefix)
-        self._table.remove(prefix)
-        self._save()
-        return [Event("key-revoked", {"eid": str(prefix), "fingerprint": fingerprint(kept.key)})]
+        told: dict[str, EventValue] = {"eid": str(prefix), "fingerprint": fingerprint(kept.key)}
+        if self._is_strict:
+            is_news = prefix in self._vouched
+            self._vouched.discard(prefix)
+            told["text"] = f"it is used until somebody here says otherwise: lispctl key --forget {prefix}"
+            return [Event("key-revoked", told)] * is_news
+        self.forget(prefix)
+        return [Event("key-revoked", told)]
 
     def _take(self, prefix: EidPrefix, key: bytes) -> list[MachineEffect]:
         kept = self._kept.get(prefix)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.sealing.noise import Ciphers, KeyPair
-from lispmob.control.sealing.peer_keys import KeyMemory, PinnedKey
+from lispmob.control.sealing.peer_keys import KeyGrade, KeyMemory, PinnedKey
 from lispmob.control.sealing.sealed_handshake import ALL_AEADS
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 
 SealMode: TypeAlias = Literal["off", "prefer", "require"]
+
+
+class HubKey(msgspec.Struct, frozen=True):
+    """The address of a proxy, and its key: as somebody has written it, or as its Map-Resolver vouches for it."""
+
+    address: IpAddress
+    key: bytes
+    grade: KeyGrade = "pinned"
 
 
 class SealConfig(msgspec.Struct, frozen=True):
@@ -24,6 +33,27 @@ class SealConfig(msgspec.Struct, frozen=True):
     pinned: tuple[PinnedKey, ...] = ()
     is_strict: bool = False
     eids: tuple[EidPrefix, ...] = ()
+    hubs: tuple[HubKey, ...] = ()
+
+    def hub_at(self, addresses: Iterable[IpAddress]) -> HubKey | None:
+        """The hub that is at all of these addresses; None: no key of it is known, or there are others among them."""
+        keys = {hub.address: hub for hub in self.hubs}
+        found = [keys.get(address) for address in addresses]
+        is_one = bool(found) and all(hub is not None and hub.key == found[0].key for hub in found if found[0])
+        return found[0] if is_one and None not in found else None
+
+    def with_hubs_of(self, former: SealConfig) -> SealConfig:
+        """With what has been vouched for of hubs, where nothing is written about them now."""
+        written = {hub.address for hub in self.hubs}
+        kept = (hub for hub in former.hubs if hub.grade != "pinned" and hub.address not in written)
+        return replace(self, hubs=(*self.hubs, *kept))
+
+    def with_vouched_hub(self, address: IpAddress, key: bytes | None) -> SealConfig:
+        """With this key of the hub at this address, or none; the same where a key of it is written down."""
+        if any(hub.address == address and hub.grade == "pinned" for hub in self.hubs):
+            return self
+        others = tuple(hub for hub in self.hubs if hub.address != address)
+        return replace(self, hubs=others if key is None else (*others, HubKey(address, key, "vouched")))
 
     def own_eid(self, prefix: EidPrefix) -> EidPrefix | None:
         """The EID that peers of this family and Instance-ID know us by, as a host."""

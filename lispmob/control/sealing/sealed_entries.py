@@ -20,9 +20,17 @@ from typing import Final
 from msgspec.structs import replace
 
 from lispmob.control.sealing.peer_keys import PeerKey, PeerKeys
-from lispmob.control.sealing.seal_config import SealConfig
+from lispmob.control.sealing.seal_config import HubKey, SealConfig
 from lispmob.control.sealing.sealed_peer import SealedPeer
-from lispmob.protocol.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear, RemoveMapping, UsableLocator
+from lispmob.protocol.effect import (
+    ForgetPeer,
+    InstallMapping,
+    MachineEffect,
+    RefuseClear,
+    RemoveMapping,
+    SetSessionSources,
+    UsableLocator,
+)
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -44,12 +52,25 @@ class SealedEntries:
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
         self._returned: list[SealedPeer] = []
+        self._parting: dict[int, float] = {}  # peers whose key was replaced, and until when their sessions receive
         self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, made of a default mapping
 
     @property
     def peers(self) -> tuple[SealedPeer, ...]:
         """Everybody with a known key and a mapping, or a session."""
         return tuple(self._peers.values())
+
+    @property
+    def parting_at(self) -> list[float]:
+        """When sessions with keys that were replaced end, in monotonic seconds."""
+        return [*self._parting.values()]
+
+    def part(self, now: float = float("inf")) -> list[MachineEffect]:
+        """End those whose time has come."""
+        over = [number for number, until in self._parting.items() if now >= until]
+        for number in over:
+            del self._parting[number]
+        return [ForgetPeer(number) for number in over]
 
     def by_number(self, number: int) -> SealedPeer | None:
         """The peer that the datapath calls so."""
@@ -58,7 +79,7 @@ class SealedEntries:
     def by_prefix(self, prefix: EidPrefix) -> SealedPeer | None:
         """Who is meant by a forwarding entry."""
         known = self._keys.of(prefix)
-        return None if known is None else self._peers.get(known.prefix)
+        return self._peer_by_entry.get(prefix) if known is None else self._peers.get(known.prefix)
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
         """A reload."""
@@ -135,6 +156,13 @@ class SealedEntries:
             self._next_number += 1
         return peer
 
+    def _hub(self, hub: HubKey | None, prefix: EidPrefix) -> SealedPeer:
+        """The peer that a hub is, in the Instance-ID of an entry that leads there."""
+        assert hub is not None
+        peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade))
+        peer.is_hub = True
+        return peer
+
     def drop(self, peer: SealedPeer) -> None:
         """It has neither mappings nor sessions any more, or another key."""
         self._peers.pop(peer.known.prefix, None)
@@ -148,13 +176,15 @@ class SealedEntries:
             return mapping
         is_required = self._config.mode == "require"
         known = self._keys.of(prefix)
-        if known is None:
+        hub = self._config.hub_at(locator.address for locator in mapping.locators) if known is None else None
+        if known is None and hub is None:
             dressed = replace(mapping, must_seal=is_required)
         else:
-            peer = self._peer_by_entry[prefix] = self.peer(known)
-            peer.known = known
+            peer = self._hub(hub, prefix) if known is None else self.peer(known)
+            self._peer_by_entry[prefix] = peer
+            peer.known = known or peer.known
             peer.entries[prefix] = mapping
-            must_seal = is_required or known.has_been_sealed
+            must_seal = is_required or peer.known.has_been_sealed
             dressed = replace(mapping, peer=peer.number, must_seal=must_seal)
             if peer.is_behind:
                 dressed = replace(dressed, locators=_relays(mapping))
@@ -170,22 +200,42 @@ class SealedEntries:
         peer.is_behind = is_behind
         return [self._dress(mapping) for mapping in [*peer.entries.values()]]
 
+    def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
+        """A node may have several EIDs: whose this one is has become known, and sessions with those nodes are told."""
+        known = self._keys.of(changed)
+        effects: list[MachineEffect] = []
+        for peer in self.peers:
+            if peer.is_hub:
+                continue  # it sends for all who have no key
+            is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
+            sources = self._keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
+            if sources != peer.sources:
+                effects += [SetSessionSources(session.local_index, sources) for session in peer.sessions]
+                peer.sources = sources
+        return effects
+
     def _undress(self, prefix: EidPrefix) -> None:
         self._dressed.pop(prefix, None)
         if (peer := self._peer_by_entry.pop(prefix, None)) is not None:
             peer.entries.pop(prefix, None)
 
-    def reconsider(self, within: EidPrefix | None = None) -> list[MachineEffect]:
-        """Keys or policy have changed, in all or within a prefix: what that changes in the forwarding table."""
+    def reconsider(self, within: EidPrefix | None = None, until: float | None = None) -> list[MachineEffect]:
+        """Keys or policy have changed, in all or within a prefix: what that changes in the forwarding table.
+
+        `until`: sessions of keys that are no longer known may receive for so long; None: they end at once.
+        """
         effects: list[MachineEffect] = []
         if self._config.mode == "off":
             effects += [RemoveMapping(prefix) for prefix in self._narrow]
         for prefix, peer in [*self._peers.items()]:
-            known = self._keys.of(prefix)
+            known = self._known_of(peer)
             if known is not None and known.prefix == prefix and known.key == peer.known.key:
                 peer.known = known
             else:
-                effects.append(ForgetPeer(peer.number))
+                if peer.sessions and until is not None:
+                    self._parting[peer.number] = until
+                else:
+                    effects.append(ForgetPeer(peer.number))
                 self.drop(peer)
         for mapping in self._within(within):
             before = self._dressed.get(mapping.prefix, mapping)
@@ -195,6 +245,13 @@ class SealedEntries:
             if prefix not in self._installed and (default := self._default_of(prefix)) is not None:
                 effects += self._narrowed(default, [prefix])
         return [*effects, *self.say_refused()]
+
+    def _known_of(self, peer: SealedPeer) -> PeerKey | None:
+        """What is known of a peer by now; of a hub what is written about it."""
+        if not peer.is_hub:
+            return self._keys.of(peer.known.prefix)
+        hub = self._config.hub_at((peer.known.prefix.address,))
+        return replace(peer.known, key=hub.key, grade=hub.grade) if hub is not None else None
 
     def _within(self, prefix: EidPrefix | None) -> list[InstallMapping]:
         if prefix is None:

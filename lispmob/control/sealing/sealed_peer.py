@@ -17,7 +17,8 @@ REKEY_RESPONDER_S: Final = 165.0  # ours: before that the initiator, which begin
 SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives by an older key
 FORGET_S: Final = 540.0  # ours: then the octets of its keys are overwritten
 SETTLED_S: Final = 3.0  # ours: with the first session of all, for as long clear packets may still be on the way
-SESSIONS_MAX: Final = 4  # of one peer; the datapath uses three
+PARTING_S: Final = 3.0  # ours: packets sealed with a key that was replaced may still be on the way
+SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
 
 
 class Standing(msgspec.Struct):
@@ -46,6 +47,8 @@ class SealedPeer(msgspec.Struct, eq=False):
     known: PeerKey
     entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
     sessions: list[Standing] = msgspec.field(default_factory=list)
+    sources: tuple[EidPrefix, ...] = ()
+    """What its sessions may send, as the datapath was told last."""
     tries: int = 0
     begun_at: float = 0.0
     next_at: float | None = None
@@ -59,6 +62,8 @@ class SealedPeer(msgspec.Struct, eq=False):
     """One of its locators answers probes without a handshake: an RTR, so the peer is asked as data goes."""
     asked_at: tuple[IpAddress, ...] = ()
     """Its locators when that was found out."""
+    is_hub: bool = False
+    """It has no EID: it opens for hosts without LISP, and speaks for all that have no key of their own."""
     is_gone: bool = False
     """It had a mapping, and has none now."""
     is_told: bool = False
@@ -79,12 +84,18 @@ class SealedPeer(msgspec.Struct, eq=False):
     def eid(self) -> EidPrefix | None:
         """An EID of it, to name in a handshake; None while none of its mappings is there."""
         prefix = next(iter(self.entries), None)
-        return None if prefix is None else EidPrefix.host(prefix.address, prefix.instance_id)
+        return None if prefix is None or self.is_hub else EidPrefix.host(prefix.address, prefix.instance_id)
 
     def is_sealed(self, now: float) -> bool:
         """True while there is a session to send by."""
         standing = self.confirmed
         return standing is not None and now - standing.at < SESSION_S
+
+    def take_old(self, now: float) -> list[Standing]:
+        """The sessions whose keys are to be overwritten; they are none of its any more."""
+        old = [session for session in self.sessions if now - session.at >= FORGET_S]
+        self.sessions = [session for session in self.sessions if now - session.at < FORGET_S]
+        return old
 
     def wants_rekey(self, now: float) -> bool:
         """Whether traffic that asks for new keys is to be heeded: a responder lets the initiator begin."""

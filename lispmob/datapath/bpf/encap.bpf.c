@@ -4,6 +4,8 @@
  */
 #include "lib/out_flow.h"
 
+#define TELL_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
+
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, OUT_FLOWS);
@@ -45,7 +47,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
-    struct lm_shared_set *set = destination_of(is_v4, instance_id, to);
+    struct lm_shared_set *set = destination_of(is_v4, instance_id, to, &flow->tells);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;
@@ -98,6 +100,7 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
         return flow;
     __builtin_memcpy(flow->words, words, sizeof flow->words);
     flow->mark = mark;
+    flow->tell_at = 0;
     decide_anew(s, flow);
     return flow;
 }
@@ -127,6 +130,10 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
     __u32 size = segments > 1 ? repeated + skb->gso_size : length;
+    if (flow->tells && now >= flow->tell_at) {
+        flow->tell_at = now + TELL_AGAIN_NS;
+        return FALL_THROUGH;
+    }
     if (size > flow->room ||
         is_for_report(s, flow->path, flow->remote, flow->is_whole, now, length, size >= flow->large) ||
         (flow->has_relays && waits_in_vain(s, flow->path, now)))

@@ -21,7 +21,7 @@ from lispmob.datapath.device.queued_tun import QueuedTun
 
 DEFAULT: Final = 0
 UNUSABLE: Final = -1
-QUEUES_MAX: Final = 34  # ours: the datapath has 32 paths at most
+QUEUES_MAX: Final = 42  # ours: the datapath has 32 paths at most, and 8 marks whose packets leave twice
 DEVICE_UPLINKS_MAX: Final = 20  # ours: each may have a device, a queue, and a device that it had: LM_LANES_MAX is 64
 _STEM_MAX: Final = 7  # octets of the TUN's name that the devices of its uplinks share: seven digits fit behind them
 
@@ -38,6 +38,18 @@ class Lane(msgspec.Struct, frozen=True):
     device: str
     queue: int
     into: int
+
+
+class CopyingLane(msgspec.Struct, frozen=True):
+    """A mark that is no uplink's: its packets leave by the uplink `first`, and by `second` too, if that is not 0.
+
+    `number` is what the mark has in place of an ifindex; `first` and `second` are ifindexes.
+    """
+
+    number: int
+    mark: int
+    first: int
+    second: int
 
 
 class MarksWay(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ def build_parser() -> HelpfulParser:
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
     parser.add_argument("--show", action="store_true", help="show what is registered, and end")
     parser.add_argument("--reload", action="store_true", help="have the running hub read its configuration, and end")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)  # a process that the hub starts itself
     parser.synonyms = _SYNONYMS
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     common = _common_options()

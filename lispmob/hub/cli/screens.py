@@ -56,6 +56,7 @@ def _facts(status: Json) -> list[tuple[str, str]]:
     reading = "" if status["is_complete"] else "; the state file is being read"
     return [
         ("Serves as", ", ".join(roles)),
+        *([("Public key", clean(status["public_key"]))] if status.get("public_key") else []),
         ("Addresses", clean(", ".join(status["addresses"])) or "all of this machine"),
         ("Sites", f"{status['sites']}" + (f"; invitations: {', '.join(invited)}" if invited else "")),
         ("Registered", f"{plural(status['registered'], 'EID-Prefix', 'EID-Prefixes')}{through}{reading}"),

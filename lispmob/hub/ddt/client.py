@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from lispmob.hub.ddt.node import HOLE_TTL_MIN, NOT_REGISTERED_TTL_MIN
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
 from lispmob.hub.ddt.referral_cache import TTL_MAX_S, CachedReferral, ReferralCache
+from lispmob.hub.ddt.signatures import is_signed, keys_in
 from lispmob.hub.map_server.host_address import is_host
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import SendControl
@@ -93,7 +94,10 @@ class DdtClient(Generic[Q]):
     """All searches of a Map-Resolver. `new_nonce` is unpredictable; `families` are those that we can send to."""
 
     def __init__(
-        self, new_nonce: Callable[[], int], families: Iterable[int] = (4, 6), counters: Counter[str] | None = None
+        self,
+        new_nonce: Callable[[], int],
+        families: Iterable[int] = (4, 6),
+        counters: Counter[str] | None = None,
     ) -> None:
         self.counters: Counter[str] = counters if counters is not None else Counter()
         self.cache = ReferralCache()
@@ -118,7 +122,9 @@ class DdtClient(Generic[Q]):
         self._policy = policy
         self.cache = ReferralCache(
             [
-                CachedReferral(delegation.prefix, delegation.addresses, delegation.is_map_server, float("inf"))
+                CachedReferral(
+                    delegation.prefix, delegation.addresses, delegation.is_map_server, float("inf"), delegation.keys
+                )
                 for delegation in policy.delegations
             ]
         )
@@ -164,6 +170,10 @@ class DdtClient(Generic[Q]):
         if record is None:
             self.counters["ddt_prefix"] += 1  # a hole or a delegation that does not hold what was asked for
             return self._next(search, now)
+        verify = self._policy.verify
+        if verify is not None and not is_signed(record, search.referral.keys, verify, self._policy.wall()):
+            self.counters["ddt_signature"] += 1  # not signed by whom we were referred to, or no longer valid
+            return self._next(search, now)
         self.counters["rx_map_referral"] += 1
         match record.referral:
             case Referral.NODE | Referral.MS:
@@ -190,7 +200,8 @@ class DdtClient(Generic[Q]):
 
     def _root(self, host: EidPrefix) -> CachedReferral:
         everything = EidPrefix.make(host.address, 0, host.instance_id)
-        return CachedReferral(everything, self._policy.roots, is_map_server=False, expires_at=float("inf"))
+        keys = self._policy.root_keys
+        return CachedReferral(everything, self._policy.roots, is_map_server=False, expires_at=float("inf"), keys=keys)
 
     def _go_to(self, search: _Pending[Q], referral: CachedReferral, now: float) -> list[Outcome[Q]]:
         """Ask this set of nodes or Map-Servers: each address once, and then each once more."""
@@ -243,7 +254,9 @@ class DdtClient(Generic[Q]):
         if not addresses or search.referrals > REFERRALS_MAX:
             return self._end(search, _negative(search.host, NOT_REGISTERED_TTL_MIN))
         kept_s = min(record.ttl_min * 60.0, TTL_MAX_S)
-        referral = CachedReferral(prefix, addresses, record.referral == Referral.MS, now + kept_s)
+        referral = CachedReferral(
+            prefix, addresses, record.referral == Referral.MS, now + kept_s, keys_in(record.locators)
+        )
         if kept_s > 0:
             self.cache.put(referral)
         search.sends = 0

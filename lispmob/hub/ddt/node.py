@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix
+from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.map_referral import Referral, ReferralRecord
 from lispmob.wire.record import Locator
 
@@ -25,6 +28,7 @@ REFERRAL_TTL_MIN: Final = 1440  # RFC 8111, 7.1.1
 NOT_REGISTERED_TTL_MIN: Final = 1
 HOLE_TTL_MIN: Final = 15
 PRIORITY: Final = 1
+NO_SUITE: Final = 0  # the key signs, and encrypts nothing
 WEIGHT: Final = 100
 
 
@@ -41,8 +45,12 @@ class DdtNode:
         for delegation in policy.delegations:
             self._delegations.insert(delegation.prefix, delegation)
 
-    def refer(self, asked: EidPrefix) -> ReferralRecord:
-        """What to say about an EID; of a wider prefix, about its first address."""
+    def refer(self, asked: EidPrefix) -> ReferralRecord | None:
+        """What to say about an EID; of a wider prefix, about its first address. None: not now, it cannot be signed."""
+        record = self._refer(asked)
+        return record if self._policy.signer is None else self._policy.signer.signed(record)
+
+    def _refer(self, asked: EidPrefix) -> ReferralRecord:
         host = EidPrefix.host(asked.address, asked.instance_id)
         own = next(iter(self._authoritative.covering(host)), None)
         delegated = next(iter(self._delegations.covering(host)), None)
@@ -55,7 +63,15 @@ class DdtNode:
     def _referral(self, prefix: EidPrefix, delegation: Delegation) -> ReferralRecord:
         kind = Referral.MS if delegation.is_map_server else Referral.NODE
         is_own = any(True for _ in self._authoritative.covering(prefix))
-        return _record(prefix, kind, REFERRAL_TTL_MIN, delegation.addresses, is_authoritative=is_own)
+        record = _record(prefix, kind, REFERRAL_TTL_MIN, delegation.addresses, is_authoritative=is_own)
+        if self._policy.signer is None or not delegation.keys:
+            return record
+        # The keys of whoever is referred to, in each of its locators (RFC 8111, 10; RFC 8060, 4.7)
+        locators = (
+            replace(locator, address=SecurityKey(NO_SUITE, delegation.keys, locator.address))
+            for locator in record.locators
+        )
+        return replace(record, locators=tuple(locators))
 
     def _of_sites(self, host: EidPrefix) -> ReferralRecord | None:
         """Whether a site of ours has it, and somebody has registered it there."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
+from lispmob.hub.ddt.signatures import Signer, Verify
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
@@ -13,6 +16,8 @@ class Delegation(msgspec.Struct, frozen=True):
     prefix: EidPrefix
     addresses: tuple[IpAddress, ...]
     is_map_server: bool = False
+    keys: tuple[bytes, ...] = ()
+    """Their public keys (SubjectPublicKeyInfo), for signatures."""
 
 
 class DdtPolicy(msgspec.Struct, frozen=True):
@@ -27,6 +32,13 @@ class DdtPolicy(msgspec.Struct, frozen=True):
     authoritative: tuple[EidPrefix, ...] = ()
     delegations: tuple[Delegation, ...] = ()
     peers: tuple[IpAddress, ...] = ()
+    signer: Signer | None = None
+    """Signs what we say as a DDT node; None: nobody does."""
+    root_keys: tuple[bytes, ...] = ()
+    verify: Verify | None = None
+    """Referrals are followed if they are signed, from `root_keys` down; None: signatures do not count."""
+    wall: Callable[[], float] = lambda: 0.0
+    """Seconds since 1970, by which signatures are valid or not."""
 
     @property
     def is_node(self) -> bool:

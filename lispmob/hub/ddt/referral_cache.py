@@ -22,6 +22,8 @@ class CachedReferral(msgspec.Struct, frozen=True):
     addresses: tuple[IpAddress, ...]
     is_map_server: bool
     expires_at: float
+    keys: tuple[bytes, ...] = ()
+    """Whose signatures count for what they say."""
 
     @property
     def is_hole(self) -> bool:

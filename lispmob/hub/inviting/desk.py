@@ -43,11 +43,11 @@ class InvitationDesk:
         tell: Callable[[str, dict[str, object]], None],
     ) -> None:
         try:
-            ciphers: NoiseCiphers | None = NoiseCiphers()
+            self._ciphers: NoiseCiphers | None = NoiseCiphers()
         except KeyWrapMissingError:
-            ciphers = None
+            self._ciphers = None
         self._store = SiteStore(path) if path is not None else None
-        self._invitations = Invitations(offer, ciphers, secrets.token_bytes)
+        self._invitations = Invitations(offer, self._ciphers, secrets.token_bytes)
         self._on_sites = on_sites
         self._tell = tell
         self._changing = asyncio.Lock()
@@ -67,6 +67,13 @@ class InvitationDesk:
             self.problem = str(error)
             log.error("those who were invited are not known: %s", error)
         self._complain_of_displaced()
+
+    def read_again(self, configured: Iterable[Site]) -> None:
+        """Another process of this hub has changed the invited sites."""
+        if self._store is not None:
+            self._store.close()
+        self._invitations = Invitations(self._invitations.offer, self._ciphers, secrets.token_bytes)
+        self.open(configured)
 
     async def close(self) -> None:
         """End what is going on, and close the file."""

@@ -25,7 +25,7 @@ from lispmob.wire.eid import from_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import MappingRecord
 
-ASKERS_PER_PREFIX: Final = 64  # ours: the latest ones
+ASKERS_PER_PREFIX: Final = 64  # ours: the latest ones, of strangers the fewer the more nodes of ours have asked
 ASKERS_LIMIT: Final = 16384
 LIFETIME_MAX_S: Final = 86400.0  # ours: no node of ours believes an answer for longer
 LIFETIME_MIN_S: Final = 60.0  # ours: who asks again meanwhile may do so less often than the TTL says
@@ -42,6 +42,8 @@ class Asker(msgspec.Struct, frozen=True):
     itr: IpAddress
     own: IpAddress
     expires_at: float
+    is_registered: bool = False
+    """A node of ours is at this address. Not kept over a restart: who asks again says so again."""
 
 
 AskerKey: TypeAlias = tuple[EidPrefix, IpAddress]
@@ -56,13 +58,17 @@ class AskerChanges(NamedTuple):
 
 
 class Askers:
-    """Remembers as many askers as it has room for, the latest ones, and tells them what changed."""
+    """Remembers as many askers as it has room for, the latest ones, and tells them what changed.
+
+    Anybody may ask in the name of any address; so strangers make room first, and push out no registered node.
+    """
 
     def __init__(self, *, new_nonce: Callable[[], int]) -> None:
         self.counters: Counter[str] = Counter()
         self._new_nonce = new_nonce
         self._of: OrderedPrefixTable[OrderedDict[IpAddress, Asker]] = OrderedPrefixTable()  # by the prefix answered
-        self._order: OrderedDict[AskerKey, None] = OrderedDict()  # asked longest ago first
+        # Strangers and registered nodes, of each who asked longest ago first.
+        self._order: dict[bool, OrderedDict[AskerKey, None]] = {False: OrderedDict(), True: OrderedDict()}
         self._unsaved: set[AskerKey] = set()
         self._queue: dict[tuple[IpAddress, EidPrefix], Asker] = {}
         self._due: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
@@ -71,7 +77,7 @@ class Askers:
         self._in_all = TokenBucket(1 / SMRS_S, SMRS_S)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return sum(map(len, self._order.values()))
 
     def wake_at(self) -> float | None:
         """When on_timer is due: something waits for its turn."""
@@ -82,13 +88,21 @@ class Askers:
         """Tell what the limits held back."""
         return self._drain(now)
 
-    def on_answered(self, records: Iterable[MappingRecord], itr: IpAddress, own: IpAddress, now: float) -> None:
-        """These records went to an ITR that asked at `own`."""
+    def on_answered(
+        self,
+        records: Iterable[MappingRecord],
+        itr: IpAddress,
+        own: IpAddress,
+        now: float,
+        *,
+        is_registered: bool = False,
+    ) -> None:
+        """These records went to an ITR that asked at `own`. `is_registered`: a node of ours is at its address."""
         for record in records:
             if (prefix := record.eid_prefix) is None:
                 continue
             lifetime_s = min(max(60.0 * record.ttl_min, LIFETIME_MIN_S), LIFETIME_MAX_S)
-            self._remember(prefix, Asker(itr, own, now + lifetime_s))
+            self._remember(prefix, Asker(itr, own, now + lifetime_s, is_registered))
 
     def on_changed(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[SendControl]:
         """The mapping of a prefix is another one now: who was told of it, or of the hole that it was, hears of it.
@@ -104,6 +118,10 @@ class Askers:
                     self._queue[key] = asker
                     self._due.set(key, now)
         return self._drain(now)
+
+    def care_for(self, prefix: EidPrefix) -> bool:
+        """True when somebody was answered about a prefix, about one around it, or about one inside it."""
+        return bool(self._of.covering(prefix) or self._of.covered(prefix, 1))
 
     @property
     def has_changes(self) -> bool:
@@ -123,7 +141,8 @@ class Askers:
     def restore(self, rows: Iterable[tuple[EidPrefix, Asker]], now: float) -> None:
         """Take back those that still hold an answer of before a restart. Who has asked since is known better."""
         for prefix, asker in rows:
-            if asker.expires_at > now and (prefix, asker.itr) not in self._order:
+            is_here = any((prefix, asker.itr) in order for order in self._order.values())
+            if asker.expires_at > now and not is_here:
                 self._remember(prefix, asker)
             else:
                 self._unsaved.add((prefix, asker.itr))
@@ -133,18 +152,22 @@ class Askers:
         if askers is None:
             askers = OrderedDict()
             self._of.insert(prefix, askers)
+        key = prefix, asker.itr
+        self._order[not asker.is_registered].pop(key, None)
         askers[asker.itr] = asker
         askers.move_to_end(asker.itr)
-        self._order[prefix, asker.itr] = None
-        self._order.move_to_end((prefix, asker.itr))
-        self._unsaved.add((prefix, asker.itr))
+        self._order[asker.is_registered][key] = None
+        self._order[asker.is_registered].move_to_end(key)
+        self._unsaved.add(key)
         if len(askers) > ASKERS_PER_PREFIX:
-            self._forget(prefix, next(iter(askers)))
-        if len(self._order) > ASKERS_LIMIT:
-            self._forget(*next(iter(self._order)))
+            strangers = (itr for itr, known in askers.items() if not known.is_registered)
+            self._forget(prefix, next(strangers, next(iter(askers))))
+        if len(self) > ASKERS_LIMIT:
+            self._forget(*next(iter(self._order[False] or self._order[True])))
 
     def _forget(self, prefix: EidPrefix, itr: IpAddress) -> None:
-        del self._order[prefix, itr]
+        for order in self._order.values():
+            order.pop((prefix, itr), None)
         self._unsaved.add((prefix, itr))
         askers = self._of.get(prefix)
         assert askers is not None, prefix

@@ -6,7 +6,7 @@ The Map-Server of the same hub is asked directly; for EIDs of other Map-Servers 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -67,12 +67,11 @@ TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
 class RemoteMapServer(msgspec.Struct, frozen=True):
-    """A Map-Server elsewhere, which is asked about the EIDs of these prefixes."""
+    """A Map-Server elsewhere, asked about the EIDs of these prefixes. `secret`: shared with it, for LISP-SEC."""
 
     address: IpAddress
     eids: tuple[EidPrefix, ...]
     secret: ResolverSecret | None = None
-    """Shared with the hub there, for LISP-SEC."""
 
 
 class MapResolver:
@@ -101,6 +100,7 @@ class MapResolver:
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
+        self._own_keys: Mapping[EidPrefix, MappingRecord] = {}
         self._admitted: dict[Arrival, None] = {}  # within their limits, and on their way to a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
         self._ddt_node: DdtNode | None = None
@@ -142,6 +142,10 @@ class MapResolver:
     def on_relays(self, own: Iterable[IpAddress]) -> None:
         """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
         self._relays = tuple(own)
+
+    def on_own_keys(self, records: Mapping[EidPrefix, MappingRecord]) -> None:
+        """Said to who asks for our own addresses under LISP-SEC: a static key, for what is sealed to us."""
+        self._own_keys = records
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Other Map-Servers elsewhere are configured."""
@@ -232,6 +236,8 @@ class MapResolver:
         if not self._map_server.is_complete:
             self._map_server.read(_first(asked), now)
         record = node.refer(asked)
+        if record is None:
+            return self._drop("tx_rate"), False
         payload = MapReferral(request.nonce, (record,)).encode()
         if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate"), False
@@ -268,6 +274,9 @@ class MapResolver:
                 continue
             if asked is None:
                 self.counters["rx_policy"] += 1
+                continue
+            if question.protection is not None and (own := self._own_keys.get(asked)) is not None:
+                said[asked] = own
                 continue
             if not self._map_server.is_complete:
                 effects += self._map_server.read(_first(asked), now)
@@ -472,10 +481,11 @@ class MapResolver:
     def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
         """The ITR that is answered hears when the answer is no longer true."""
         itr = self._itr_rloc(request, arrival)
+        is_registered = itr is not None and self._map_server.is_at(itr)
         if self._answered is not None and itr is not None:
-            self._answered.on_answered(records, itr, arrival.destination, now)
+            self._answered.on_answered(records, itr, arrival.destination, now, is_registered=is_registered)
         if self._answered_names is not None and itr is not None:
-            self._answered_names.on_answered(records, itr, arrival.destination)
+            self._answered_names.on_answered(records, itr, arrival.destination, is_registered=is_registered)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: the first of the ITR-RLOCs that it may go to."""

@@ -86,6 +86,7 @@ class MapServer:
         self._lapsed: list[
             EidPrefix
         ] = []  # of a shared registry: what ran out here, and was perhaps refreshed elsewhere
+        self._named: list[Arrival] = []  # for a shared registry: Map-Registers of names that were taken in
         self._committed: Committed | None = None
         self._revoked: list[tuple[EidPrefix, tuple[XtrRegistration, ...]]] = []
         self._nonces = Nonces()
@@ -208,6 +209,26 @@ class MapServer:
         """What ran out in memory since the previous call, where the registry is shared: it may be alive elsewhere."""
         taken, self._lapsed = self._lapsed, []
         return taken
+
+    def take_named(self) -> list[Arrival]:
+        """Map-Registers of names that were taken in since the previous call, where the registry is shared."""
+        taken, self._named = self._named, []
+        return taken
+
+    def adopt_names(self, arrival: Arrival, now: float) -> None:
+        """Another hub of a shared registry has taken in this Map-Register of names, and has looked at its nonce."""
+        try:
+            site = self._site_of(arrival.payload)
+            key = site.authenticate(arrival.payload)
+            register = MapRegister.decode(arrival.payload)
+            self.names.check(register, site)
+        except (AuthenticationFailed, MalformedMessage):
+            return  # its sites are others than ours, which is said elsewhere
+        if not self.names.has_newer(register):
+            self._check_nonce(
+                register, site, key, now, Committed(Prepared(arrival.payload, register, site, key, ()), False)
+            )
+            self.names.take_in(register, arrival.source, now)
 
     def forget(self, prefix: EidPrefix) -> None:
         """Have it in memory no more. Nobody hears of it: the shared registry still has it."""
@@ -417,6 +438,8 @@ class MapServer:
         self.counters["rx_map_register"] += 1
         events, records = self.names.take_in(register, arrival.source, now)
         self.counters.update(f"registration_{event.kind}" for event in events)
+        if self.is_shared:
+            self._named.append(arrival)
         told = [self._notify(register, records, arrival, key)] if register.want_map_notify else []
         return [*told, *events]
 

@@ -30,12 +30,16 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 class NameAskers:
-    """Remembers the latest askers, as many as there is room for. `answer` says what a name leads to now."""
+    """Remembers the latest askers, as many as there is room for. `answer` says what a name leads to now.
+
+    Strangers make room before registered nodes, as in `askers.py`.
+    """
 
     def __init__(self, answer: Callable[[DistinguishedName], MappingRecord], *, new_nonce: Callable[[], int]) -> None:
         self.counters: Counter[str] = Counter()
         self._answer, self._new_nonce = answer, new_nonce
         self._told: OrderedDict[tuple[bytes, IpAddress], _Told] = OrderedDict()
+        self._strangers: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()  # of those, asked longest ago first
         self._to_do: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()
         self._wake_at: float | None = None
         self._limits: KeyedBuckets[tuple[bytes, IpAddress]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
@@ -48,15 +52,20 @@ class NameAskers:
         """When on_timer is due."""
         return self._wake_at
 
-    def on_answered(self, records: Iterable[MappingRecord], itr: IpAddress, own: IpAddress) -> None:
+    def on_answered(
+        self, records: Iterable[MappingRecord], itr: IpAddress, own: IpAddress, *, is_registered: bool = False
+    ) -> None:
         """These records went to an ITR that asked at `own`; names alone count here."""
         for record in records:
             if (name := name_of(record.eid)) is not None:
-                self._told[name, itr] = _Told(own, record.locators)
-                self._told.move_to_end((name, itr))
+                key = name, itr
+                self._strangers.pop(key, None)
+                if not is_registered:
+                    self._strangers[key] = None
+                self._told[key] = _Told(own, record.locators)
+                self._told.move_to_end(key)
                 if len(self._told) > ASKERS_LIMIT:
-                    gone, _ = self._told.popitem(last=False)
-                    self._to_do.pop(gone, None)
+                    self._forget(next(iter(self._strangers or self._told)))
 
     def on_changed(self, now: float) -> list[SendControl]:
         """Names may lead elsewhere: compare what was told with what is true."""
@@ -77,12 +86,17 @@ class NameAskers:
                 continue
             self._limits.take(key, now)
             self._in_all.take(now)
-            del self._told[key]  # it asks again, or does not care
+            self._forget(key)  # it asks again, or does not care
             sent.append(self._solicit(name, itr, told.own))
         self._to_do.update(dict.fromkeys(held))
         self._wake_at = None if not self._to_do else now + (SMR_INTERVAL_S if len(held) == len(self._to_do) else 0.0)
         self.counters["tx_smr"] += len(sent)
         return sent
+
+    def _forget(self, key: tuple[bytes, IpAddress]) -> None:
+        del self._told[key]
+        self._strangers.pop(key, None)
+        self._to_do.pop(key, None)
 
     def _is_true(self, name: bytes, told: _Told) -> bool:
         return self._answer(DistinguishedName(name)).locators == told.locators

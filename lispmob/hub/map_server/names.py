@@ -192,6 +192,15 @@ class Names:
         if self._of_site[site.name] + fresh > site.name_limit:
             raise MalformedMessage("rx_limit", f"site {site.name} has {site.name_limit} names already")
 
+    def has_newer(self, register: MapRegister) -> bool:
+        """True when the same xTR has said something of one of these names later."""
+        for record in register.records:
+            name = name_of(record.eid)
+            held = self._held.get(name) if name is not None else None
+            if held is not None and held.xtr_id == register.xtr_id and held.nonce >= register.nonce:
+                return True
+        return False
+
     def take_in(
         self, register: MapRegister, source: IpAddress, now: float
     ) -> tuple[list[Event], tuple[MappingRecord, ...]]:

@@ -21,6 +21,7 @@ from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Learned, RtrEffect,
 from lispmob.hub.rtr.rtr_lispers import tell_place
 from lispmob.hub.rtr.rtr_lookup import LookupEffect, RtrLookup
 from lispmob.hub.rtr.rtr_named import NamedNodes
+from lispmob.hub.sealing import SealEffect
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
@@ -33,7 +34,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import MappingRecord
 
-PlaneEffect: TypeAlias = HubEffect | RtrEffect
+PlaneEffect: TypeAlias = HubEffect | RtrEffect | SealEffect
 
 # Of the second octet of an ECM (NAT-traversal draft): to an RTR, or relayed by one.
 TO_RTR_BIT: Final = 0x40

@@ -92,6 +92,10 @@ class EmbeddedRegistry:
         """A nonce is remembered even where it changed nothing."""
         if self._persistence is not None:
             self._persistence.on_datagram()
+        else:
+            # Nobody writes them, and what waits to be written would grow for ever
+            self._plane.map_server.take_new_nonces()
+            self._plane.askers.take_changes()
 
     def on_sites(self) -> None:
         """They are the control plane's business."""

@@ -34,10 +34,10 @@ class Channels:
         on_told: Callable[[int, bytes], None],
         on_live: Callable[[int], None],
         on_deaf: Callable[[int], None],
-        on_lengths: Callable[[], None],
+        on_length: Callable[[bytes], None],
     ) -> None:
         self._servers = servers
-        self._on_told, self._on_live, self._on_deaf, self._on_lengths = on_told, on_live, on_deaf, on_lengths
+        self._on_told, self._on_live, self._on_deaf, self._on_length = on_told, on_live, on_deaf, on_length
         self._connections: dict[Server, Connection] = {}
         self._asked: dict[int, Server] = {}  # where each bucket is subscribed, confirmed or not
         self._live: set[int] = set()
@@ -119,7 +119,7 @@ class Channels:
     def _on_message(self, server: Server, message: Sequence[Any]) -> None:
         kind, channel = message[0], message[1]
         if kind == b"smessage" and channel in _LENGTHS:
-            self._on_lengths()
+            self._on_length(message[2])
             return
         bucket = _BUCKET_OF.get(channel)
         if kind == b"refused":  # which one is not said: the slot moved, and the servers tell where to

@@ -20,6 +20,7 @@ from lispmob.errors import LispError
 SILENT_S: Final = 1.0  # ours: nodes try again after 1, 2 and 4 s, at another hub perhaps
 CONNECT_S: Final = 2.0
 _WATCH_S: Final = 0.25
+_SUSPECT_S: Final = 0.02
 _CHANNEL_WORDS: Final = frozenset({b"smessage", b"ssubscribe", b"sunsubscribe"})
 
 
@@ -36,11 +37,13 @@ class ServerRefused(LispError):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """How to be let in. `tls`: None for none."""
+    """How to be let in, and how long to wait. `tls`: None for none."""
 
     user: str | None = None
     password: bytes | None = None
     tls: ssl.SSLContext | None = None
+    patience_s: float = SILENT_S
+    """How long a server may be silent."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -66,8 +69,9 @@ class Connection(asyncio.Protocol):
         *,
         on_told: Callable[[Sequence[Any]], None] | None = None,
         on_lost: Callable[[str], None] | None = None,
+        patience_s: float = SILENT_S,
     ) -> None:
-        self.server = server
+        self.server, self._patience_s = server, patience_s
         self._on_told, self._on_lost = on_told, on_lost
         self._reader = hiredis.Reader(replyError=_Refusal)
         self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
@@ -76,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.is_open = False
+        self._heard_at, self._is_suspect = 0.0, False
 
     @classmethod
     async def connect(
@@ -88,7 +93,7 @@ class Connection(asyncio.Protocol):
     ) -> Connection:
         """Connect and log in. Raises ServerAway with a sentence."""
         loop = asyncio.get_running_loop()
-        one = cls(server, on_told=on_told, on_lost=None)
+        one = cls(server, on_told=on_told, on_lost=None, patience_s=credentials.patience_s)
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(lambda: one, server.host, server.port, ssl=credentials.tls)
@@ -142,10 +147,16 @@ class Connection(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        if self._loop.time() - self._waiting[0][0] > SILENT_S:
-            self._end(f"it answered nothing for {SILENT_S:.0f} s")
+        now = self._loop.time()
+        if now - max(self._waiting[0][0], self._heard_at) <= self._patience_s:
+            self._is_suspect = False
+        elif not self._is_suspect:
+            # It may be we who were busy: what has come meanwhile is read before the next look
+            self._is_suspect = True
+        else:
+            self._end(f"it answered nothing for {self._patience_s:.0f} s")
             return
-        self._watch = self._loop.call_later(_WATCH_S, self._on_watch)
+        self._watch = self._loop.call_later(_WATCH_S if not self._is_suspect else _SUSPECT_S, self._on_watch)
 
     def _end(self, why: str) -> None:
         self.is_open = False
@@ -175,6 +186,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio.Protocol."""
+        self._heard_at = self._loop.time()
         self._reader.feed(data)
         try:
             while (answer := self._reader.gets()) is not False:

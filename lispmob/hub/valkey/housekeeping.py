@@ -152,26 +152,19 @@ class Housekeeping:
                 self.counters["ended"] += ended
 
     async def _compare(self) -> None:
-        """Say when another hub has other sites than we: a node may be let in here, and refused there."""
+        """Find hubs that have other sites than we: a node may be let in here, and refused there."""
         now = float((await self._servers.command(0, b"TIME"))[0])
         own = msgspec.json.encode(Presence(self._name, self._sites, now))
         await self._servers.command(0, b"HSET", HUBS, b"%d" % self._hub, own)
         said = await self._servers.command(0, b"HGETALL", HUBS)
         others: set[str] = set()
         for hub, text in zip(said[::2], said[1::2], strict=True):
-            with contextlib.suppress(msgspec.MsgspecError):
+            with contextlib.suppress(msgspec.MsgspecError, ValueError):
                 presence = msgspec.json.decode(text, type=Presence)
                 if now - presence.at >= GONE_S:
                     await self._servers.command(0, b"HDEL", HUBS, hub)
                 elif presence.sites != self._sites and int(hub) != self._hub:
                     others.add(presence.name)
-        for name in sorted(others - self._others):
-            log.warning(
-                "registry: the hub %s has other sites than this one: a node that it knows may be refused here; "
-                "compare the 'sites' of both", name,
-            )  # fmt: skip
-        for name in sorted(self._others - others):
-            log.info("registry: the hub %s has the same sites as this one, or is gone", name)
         self._others = frozenset(others)
 
     @property

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server import packed_part
 from lispmob.hub.map_server.commit import Put
 from lispmob.hub.map_server.part import XtrRegistration
@@ -44,7 +45,12 @@ def slot_of(bucket: int) -> int:
 
 def bucket_of(prefix: EidPrefix) -> int:
     """The bucket of an EID-Prefix."""
-    return crc_hqx(stored_rows.key_of(prefix), 0) % BUCKETS
+    return bucket_named(stored_rows.key_of(prefix))
+
+
+def bucket_named(name: bytes) -> int:
+    """The same by its octets."""
+    return crc_hqx(name, 0) % BUCKETS
 
 
 def key(kind: bytes, bucket: int, name: bytes = b"") -> bytes:
@@ -99,8 +105,12 @@ def parts_of(value: bytes, ahead_s: float) -> tuple[bytes, ...]:
     found, at = [], 0
     while at < len(value):
         end = at + _SIZE.size + int.from_bytes(value[at : at + _SIZE.size])
-        if end > len(value) or end - at < packed_part.LEAST_OCTETS:
+        if end > len(value) or end - at < packed_part.LEAST_OCTETS + _SIZE.size:
             raise ValueError("a registration that is damaged")
+        try:
+            packed_part.record_of(value[at + _SIZE.size : end])
+        except MalformedMessage as error:
+            raise ValueError(f"a registration that is damaged: {error.why}") from None
         found.append(packed_part.shifted(value[at + _SIZE.size : end], -ahead_s))
         at = end
     return tuple(found)

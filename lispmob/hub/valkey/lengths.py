@@ -31,7 +31,7 @@ class Lengths:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._members: set[bytes] = set()
-        self._by_space: dict[tuple[int, int], tuple[int, ...]] = {}  # longest first
+        self._by_space: dict[tuple[int, int], frozenset[int]] = {}
         self.is_known = False  # it was read once
 
     async def add(self, prefix: EidPrefix) -> None:
@@ -43,8 +43,13 @@ class Lengths:
         failed = [error for error in done if isinstance(error, BaseException)]
         if len(failed) == len(HOMES):
             raise failed[0]
-        self._members.add(member)
-        self._sort()
+        self.learn(member)
+
+    def learn(self, member: bytes) -> None:
+        """Another hub registers a new length."""
+        if member not in self._members:
+            self._members.add(member)
+            self._sort()
 
     async def read(self) -> None:
         """Read the set again, and mend it where a server lacks something. Raises ServerAway when none has it."""
@@ -67,9 +72,11 @@ class Lengths:
         configured = sites.of(host)
         if configured is None:
             return []
+        # Hosts, and the site's own prefix, are asked for even before anybody says that there are any.
         least = configured[0].mask_len
-        lengths = self._by_space.get((host.instance_id, host.family), ())
-        return [EidPrefix.make(host.address, length, host.instance_id) for length in lengths if length >= least]
+        lengths = {host.width, least, *self._by_space.get((host.instance_id, host.family), ())}
+        found = sorted((length for length in lengths if length >= least), reverse=True)
+        return [EidPrefix.make(host.address, length, host.instance_id) for length in found]
 
     async def _add_at(self, home: int, member: bytes) -> None:
         await self._servers.command(home, b"SADD", lengths_channel(home), member)
@@ -81,4 +88,4 @@ class Lengths:
             if len(member) == _MEMBER.size:
                 instance_id, family, length = _MEMBER.unpack(member)
                 found.setdefault((instance_id, family), set()).add(length)
-        self._by_space = {space: tuple(sorted(lengths, reverse=True)) for space, lengths in found.items()}
+        self._by_space = {space: frozenset(lengths) for space, lengths in found.items()}

@@ -33,6 +33,7 @@ from lispmob.hub.valkey.connection import Credentials, Server, ServerAway
 from lispmob.hub.valkey.housekeeping import Housekeeping
 from lispmob.hub.valkey.lengths import Lengths
 from lispmob.hub.valkey.servers import Script, Servers
+from lispmob.hub.valkey.shared_names import MARK, SharedNames
 from lispmob.hub.valkey.writing import Writer
 from lispmob.wire.address import EidPrefix
 
@@ -77,11 +78,12 @@ class SharedRegistry:
             on_told=self._on_told,
             on_live=self._on_live,
             on_deaf=self._on_deaf,
-            on_lengths=self._on_lengths,
+            on_length=lambda member: self._lengths.learn(member),
         )
         self._lengths = Lengths(self._servers)
         self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
         self._writer = Writer(self._servers, hub, self._lengths, lambda: self._housekeeping.problem)
+        self._names = SharedNames(self._servers, hub, self._on_names)
         self._current: set[int] = set()  # buckets of which every change is heard, and none was missed
         self._in_flight: Counter[EidPrefix] = Counter()
         self._later: dict[EidPrefix, list[keys.Told]] = {}
@@ -91,11 +93,20 @@ class SharedRegistry:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: str | None = None
         self._refusal: str | None = None
+        self._looking: dict[EidPrefix, asyncio.Task[keys.Answer]] = {}
 
     @property
     def problem(self) -> str | None:
         """What is wrong with the servers, in a sentence."""
-        return self._housekeeping.problem or self._servers.problem or self._refusal
+        return self._housekeeping.problem or self._servers.problem or self._refusal or self._why_differing()
+
+    def _why_differing(self) -> str | None:
+        names = ", ".join(sorted(self._housekeeping.differing))
+        if not names:
+            return None
+        return (
+            f"other sites than here has {names}: a node may be let in there and refused here; compare 'sites' of both"
+        )
 
     @property
     def counters(self) -> dict[str, int]:
@@ -104,11 +115,6 @@ class SharedRegistry:
             f"registry_{name}": count for name, count in (*self._counters.items(), *self._housekeeping.counters.items())
         }
         return {**found, "registry_island": len(self._island)}
-
-    @property
-    def last_refusal(self) -> str | None:
-        """Why the last datagram that the servers would not serve was left, in a sentence; None since one was served."""
-        return self._refusal
 
     @property
     def differing(self) -> frozenset[str]:
@@ -131,9 +137,10 @@ class SharedRegistry:
         """Close all connections. Leases run out by themselves."""
         await self._housekeeping.stop()
         await self._channels.stop()
-        for task in list(self._tasks):
+        tasks = [*self._tasks, *self._looking.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._servers.stop()
 
     async def settle(self) -> None:
@@ -165,6 +172,10 @@ class SharedRegistry:
         """See to what ran out in memory. Last nonces are the servers' to remember."""
         if self._server.has_new_nonces:
             self._server.take_new_nonces()
+        if self._plane.askers.has_changes:
+            self._plane.askers.take_changes()
+        for arrival in self._server.take_named():
+            self._begin(self._names.share(arrival))
         lapsed = self._server.take_lapsed()
         for prefix in lapsed:
             self._cache.drop(prefix)
@@ -183,7 +194,7 @@ class SharedRegistry:
         for bucket in range(keys.BUCKETS):
             try:
                 names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-                answers = await asyncio.gather(*(self._look(_prefix_of(name)) for name in names))
+                answers = await asyncio.gather(*(self._look(stored_rows.prefix_of(name)) for name in names))
             except ServerAway:
                 for some in self._server.registrations.slices(count):
                     alive = [one for one in some if keys.bucket_of(one.prefix) == bucket]
@@ -192,7 +203,7 @@ class SharedRegistry:
                 continue
             now = self._loop.time()
             for name, answer in zip(names, answers, strict=True):
-                registration = Registration(_prefix_of(name))
+                registration = Registration(stored_rows.prefix_of(name))
                 registration.restore(self._writer.parts(answer))
                 registration.expire(now)
                 if not registration.is_empty:
@@ -275,9 +286,13 @@ class SharedRegistry:
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
+    def looked_up_for(self, host: EidPrefix) -> list[EidPrefix]:
+        """What an answer about a host may rest on, the longest first."""
+        return self._lengths.prefixes_of(host, self._server.sites)
+
     def _missing(self, hosts: Iterable[EidPrefix]) -> list[EidPrefix]:
         """What has to be read for an answer about these hosts."""
-        wanted = {prefix: None for host in hosts for prefix in self._lengths.prefixes_of(host, self._server.sites)}
+        wanted = {prefix: None for host in hosts for prefix in self.looked_up_for(host)}
         return [
             prefix
             for prefix in wanted
@@ -303,6 +318,14 @@ class SharedRegistry:
         deliver()
 
     async def _look(self, prefix: EidPrefix) -> keys.Answer:
+        """What the servers have; many questions at once for the same are one."""
+        task = self._looking.get(prefix)
+        if task is None:
+            task = self._looking[prefix] = self._loop.create_task(self._look_now(prefix))
+            task.add_done_callback(lambda _: self._looking.pop(prefix, None))
+        return await asyncio.shield(task)
+
+    async def _look_now(self, prefix: EidPrefix) -> keys.Answer:
         self._counters["looked_up"] += 1
         return keys.read_answer(await self._servers.run(keys.bucket_of(prefix), LOOK, keys.look_arguments(prefix)))
 
@@ -312,6 +335,11 @@ class SharedRegistry:
             return
         self._feed(self._plane.adopt(prefix, self._writer.parts(answer), self._loop.time()))
         self._know(prefix, answer.count)
+
+    def forget(self, prefix: EidPrefix) -> None:
+        """Have it in memory no more: it is read again when somebody asks."""
+        self._cache.drop(prefix)
+        self._server.forget(prefix)
 
     def _know(self, prefix: EidPrefix, count: int) -> None:
         if keys.bucket_of(prefix) not in self._current:
@@ -324,6 +352,9 @@ class SharedRegistry:
 
     def _on_told(self, bucket: int, octets: bytes) -> None:
         try:
+            if octets.startswith(MARK):
+                self._names.on_told(octets)
+                return
             told = keys.read_told(octets)
         except ValueError:
             self._counters["unread"] += 1
@@ -343,7 +374,8 @@ class SharedRegistry:
         if known and not self._cache.is_newer(told.prefix, told.count):
             return
         is_here = self._server.registrations.get(told.prefix) is not None
-        if not (known or is_here or self._server.is_watched):
+        is_wanted = known or self._plane.cares_for(told.prefix)
+        if not (is_here or is_wanted):
             return
         self._counters["heard"] += 1
         now = self._loop.time()
@@ -353,10 +385,16 @@ class SharedRegistry:
             self._counters["damaged"] += 1
             return
         self._feed(self._plane.adopt(told.prefix, parts, now, is_told=told.kind == "m"))
-        if known or self._server.is_watched:
+        if is_wanted:
             self._know(told.prefix, told.count)
 
+    def _on_names(self, arrival: Arrival, age_s: float) -> None:
+        """Names that another hub was told of."""
+        self._counters["names_heard"] += 1
+        self._feed(self._plane.on_shared_names(arrival, self._loop.time() - age_s))
+
     def _on_live(self, bucket: int) -> None:
+        self._begin(self._names.read(bucket))
         if self._server.is_watched or self._cache.last(bucket) >= 0:
             self._begin(self._catch_up(bucket, self._cache.last(bucket)))
         else:
@@ -374,7 +412,7 @@ class SharedRegistry:
                 first = b"%d-0" % (last + 1)
                 log_ = await self._servers.command(bucket, b"XRANGE", keys.key(b"l", bucket), first, b"+")
                 if last == count or (log_ and log_[0][0] == b"%d-1" % (last + 1)):
-                    missed = {_prefix_of(fields[1]) for _, fields in log_}
+                    missed = {stored_rows.prefix_of(fields[1]) for _, fields in log_}
             if missed is None:
                 self._cache.drop_bucket(bucket)
             for prefix in missed or ():
@@ -389,7 +427,7 @@ class SharedRegistry:
         wanted = only
         if wanted is None:
             names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-            wanted = set(map(_prefix_of, names))
+            wanted = set(map(stored_rows.prefix_of, names))
             for some in self._server.registrations.slices(READ_AT_ONCE):
                 wanted |= {one.prefix for one in some if keys.bucket_of(one.prefix) == bucket}
         await self._read_again(list(wanted))
@@ -419,9 +457,6 @@ class SharedRegistry:
                 await self._writer.put(put)
                 self._counters["put_again"] += 1
 
-    def _on_lengths(self) -> None:
-        self._begin(self._lengths.read())
-
     def _on_second(self) -> None:
         """Once a second: forget what was accepted long ago, and bring home what an island has taken in."""
         now = self._loop.time()
@@ -436,7 +471,7 @@ class SharedRegistry:
         """Commit what was taken in while the servers were away. Where they have newer, that counts."""
         for put in puts:
             try:
-                _, answer = await self._writer.put(put)
+                await self._writer.put(put)
             except ServerAway:
                 return
             if self._island.get((put.prefix, put.part.xtr)) is put:
@@ -444,7 +479,6 @@ class SharedRegistry:
             self._counters["brought_home"] += 1
             self._cache.drop(put.prefix)
             await self._read_again([put.prefix])
-            del answer
 
     def _tell_problem(self) -> None:
         """Say once what is wrong, and once that it is well again."""
@@ -461,7 +495,3 @@ class SharedRegistry:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _prefix_of(name: bytes) -> EidPrefix:
-    return stored_rows.prefix_of(name)

@@ -37,10 +37,10 @@ _HERE: Final = Path(__file__).parent
 
 
 class Script:
-    """A script of Lua in a file beside this one, and how many of its arguments are keys."""
+    """A script of Lua in a file of a folder, and how many of its arguments are keys."""
 
-    def __init__(self, name: str, keys: int) -> None:
-        self.text = (_HERE / f"{name}.lua").read_bytes()
+    def __init__(self, name: str, keys: int, folder: Path = _HERE) -> None:
+        self.text = (folder / f"{name}.lua").read_bytes()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
         self.keys = b"%d" % keys
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.lab import namespace
+from lispmob.lab.bench.hub_cluster import measure_size
 from lispmob.lab.bench.hub_run import CASES, STARTS, HubRun
 from lispmob.lab.bench.results import Results, lines
 from lispmob.lab.report import Machine
@@ -29,11 +30,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m lispmob.lab.bench.hub", description="What a hub costs; needs root."
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="samples for each median (default: 3)")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, metavar="N", help="begin no round that takes longer (default: 10)"
+    )
     parser.add_argument("--case", action="append", choices=CASES, help="only this; repeatable")
     parser.add_argument("--start", type=int, action="append", metavar="N", help="registrations of a start; repeatable")
     parser.add_argument(
         "--beside", type=Path, metavar="DIR", help="measure the hub of another checkout in turn, which has measure_core"
     )
+    parser.add_argument("--size", type=int, metavar="N", help="only: so many registrations in servers that hubs share")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR", help="for report.json")
     return parser.parse_args(argv)
 
@@ -48,8 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     before: dict[str, Path | None] = {} if arguments.beside is None else {"before": arguments.beside.resolve()}
     try:
         with tempfile.TemporaryDirectory(prefix="lispmob-hub-bench-") as directory:
+            if arguments.size is not None:
+                measure_size(results, Path(directory), arguments.size, has_replicas=False, seconds=20.0)
+                arguments.case, arguments.rounds = [], 0
             run = HubRun(results, Path(directory), {**before, "": None})
-            run.measure(arguments.case or list(CASES), arguments.rounds, tuple(arguments.start or STARTS))
+            cases = list(CASES) if arguments.case is None else arguments.case
+            run.measure(cases, arguments.rounds, tuple(arguments.start or STARTS), arguments.minutes)
     except LispError as error:
         print(f"hub-bench: {error}", file=sys.stderr)
         code = EXIT_FAILED

@@ -4,6 +4,8 @@
     none      a hub without a state file
     file      a hub with one
     rtr       a hub that is the RTR of nodes behind NATs, with a state file
+    workers-N a hub of so many processes, with a server of its own for what they share
+    hubs, N   what several hubs share (`hub_cluster.py`)
 
 A node is taken to register two EIDs once a minute, to move every ten minutes, and to have four peers, each of whom asks
 for both EIDs every ten minutes and after each move; behind NATs it registers both every 20 s.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -22,12 +25,14 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.lab import link
+from lispmob.lab.bench.hub_cluster import measure_hubs, measure_size
 from lispmob.lab.bench.hub_nodes import HUB, KEY, Nodes
 from lispmob.lab.bench.results import Results
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, ProcessFailed, module
+from lispmob.lab.valkey import ValkeyServer, program
 
-CASES: Final = ("core", "rate", "latency", "start", "rtr")
+CASES: Final = ("core", "rate", "latency", "start", "rtr", "workers", "cluster", "registry")
 KNOWN: Final = 20_000  # registrations that are there while rates and latencies are measured
 BURST: Final = 20_000  # messages of one rate
 WINDOW: Final = 64
@@ -35,6 +40,9 @@ PACE: Final = 1000  # registers a second while latencies are measured
 PACED_S: Final = 8.0
 STARTS: Final = (100_000, 1_000_000)
 IN_CORE: Final = (10_000, 100_000)  # registrations meanwhile: for processor time, for memory
+SERVER: Final = ("127.0.0.1", 7300)
+WORKERS: Final = (1, 2)
+SHARED: Final = 100_000  # registrations in servers that hubs share
 _PATIENCE_S: Final = 300.0
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 _REGISTERS_S: Final = 2 / 60 + 2 / 600
@@ -50,9 +58,18 @@ class HubRun:
         self._directory = directory
         self._trees = trees
 
-    def measure(self, cases: list[str], rounds: int, starts: tuple[int, ...] = STARTS) -> None:
-        """All of these cases, of all trees in turn. Raises LispError for what could not be measured."""
+    def measure(
+        self, cases: list[str], rounds: int, starts: tuple[int, ...] = STARTS, minutes: float = math.inf
+    ) -> None:
+        """All of these cases, of all trees in turn. Raises LispError for what could not be measured.
+
+        A round that would not be over after so many minutes is not begun, but the first one always is.
+        """
+        began_at = time.monotonic()
         for number in range(rounds):
+            if number and (time.monotonic() - began_at) * (number + 1) / number > 60 * minutes:
+                self._results.warnings.append(f"{number} of {rounds} rounds: there was no time for more")
+                return
             for case in cases:
                 for name, tree in self._trees.items():
                     print(f"round {number + 1}/{rounds}: {case} {name}".rstrip(), flush=True)
@@ -64,9 +81,32 @@ class HubRun:
                             self._serve(case, suffix, tree, has_file=has_file)
                     elif case == "rtr":
                         self._serve(case, suffix, tree, has_file=True)
+                    elif case in ("workers", "cluster", "registry"):
+                        if tree is None:
+                            self._share(case, number)
                     elif tree is None:  # state files of other versions are another matter
                         for count in starts:
                             self._start(count)
+
+    def _share(self, case: str, number: int) -> None:
+        """What needs servers. Without their program it is left out, and said."""
+        if program() is None:
+            self._results.skipped[case] = "no Valkey or Redis server: apt-get install redis-tools"
+        elif case == "cluster":
+            measure_hubs(self._results, self._directory / f"hubs-{number}")
+        elif case == "registry":
+            measure_size(self._results, self._directory / f"size-{number}", SHARED, has_replicas=True, seconds=5.0)
+        else:
+            for processes in WORKERS:
+                self._work(processes)
+
+    def _work(self, processes: int) -> None:
+        """Refreshes a second of a hub of so many processes, each of which has a connection to one server."""
+        with self._hub(None, None, processes=processes) as (daemon, nodes):
+            self._phase(daemon, nodes, nodes.registers(range(KNOWN)))
+            refresh = self._phase(daemon, nodes, nodes.registers(range(BURST)))
+            self._add("refresh-rate", f"workers-{processes}", refresh[0], "1/s")
+            self._add("refresh-process", f"workers-{processes}", refresh[1], "us")
 
     def _add(self, case: str, path: str, value: float, unit: str) -> None:
         self._results.add(f"hub-{case}", path.strip(), value, unit)
@@ -107,12 +147,12 @@ class HubRun:
 
     def _phase(self, daemon: Daemon, nodes: Nodes, messages: list[bytes]) -> tuple[float, float]:
         """Answers a second, and microseconds of the hub's processor time for each. Raises ProcessFailed."""
-        before = _busy_s(daemon.pid)
+        before = _family_busy_s(daemon.pid)
         phase = nodes.run(messages, window=WINDOW)
         time.sleep(1.5)  # what is written afterwards belongs to it
         if phase.answered < 0.9 * phase.sent:
             raise ProcessFailed(f"{phase.sent - phase.answered} of {phase.sent} messages were not answered")
-        return phase.per_s, (_busy_s(daemon.pid) - before) / phase.answered * 1e6
+        return phase.per_s, (_family_busy_s(daemon.pid) - before) / phase.answered * 1e6
 
     def _start(self, count: int) -> None:
         state = self._directory / "start.sqlite"
@@ -137,27 +177,38 @@ class HubRun:
 
     @contextlib.contextmanager
     def _hub(
-        self, tree: Path | None, state: Path | None, *, is_rtr: bool = False, is_ready: bool = True
+        self,
+        tree: Path | None,
+        state: Path | None,
+        *,
+        is_rtr: bool = False,
+        is_ready: bool = True,
+        processes: int = 0,
     ) -> Iterator[tuple[Daemon, Nodes]]:
+        """`processes`: so many, with a server for what they share; 0: one, without."""
         with NamespaceSet("hub-") as spaces, contextlib.ExitStack() as stack:
             space = spaces.make("hub")
             link.apply(space, ["link set lo up"])
             config, log = self._directory / "hub.conf", self._directory / "hub.log"
             config.touch(mode=0o600)
-            config.write_text(_configuration(self._directory, state, is_rtr=is_rtr))
+            config.write_text(_configuration(self._directory, state, is_rtr=is_rtr) + _shared(processes))
+            if processes:
+                server = ValkeyServer(self._directory / "server", *SERVER, (), space).start()
+                stack.callback(server.kill)
+                server.wait()
             log.unlink(missing_ok=True)
             command = [*_in_tree(tree), *module("lispmob.hub.daemon", "-c", str(config))]
             daemon = stack.enter_context(Daemon("hub", space, command, log))
             nodes = Nodes(space)
             stack.callback(nodes.close)
             if is_ready:
-                _wait_until_ready(space, daemon)
+                _wait_until_ready(space, daemon, max(1, processes))
             yield daemon, nodes
 
 
-def _wait_until_ready(space: Namespace, daemon: Daemon) -> None:
+def _wait_until_ready(space: Namespace, daemon: Daemon, processes: int) -> None:
     began_at = time.monotonic()
-    while "ready" not in daemon.log_text() or not space.run("ss", "-lunH", "sport = :4342").strip():
+    while daemon.log_text().count("ready sites") < processes or not space.run("ss", "-lunH", "sport = :4342").strip():
         _check(daemon, began_at)
         time.sleep(0.05)
 
@@ -186,6 +237,17 @@ def _busy_s(pid: int) -> float:
     """Processor seconds of all threads (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_S
+
+
+def _family_busy_s(pid: int) -> float:
+    """Of a process and those that it started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return sum(map(_busy_s, (pid, *map(int, children))))
+
+
+def _shared(processes: int) -> str:
+    address, port = SERVER
+    return f"registry: {{valkey: ['{address}:{port}']}}\nworkers: {processes}\n" if processes else ""
 
 
 def _configuration(directory: Path, state: Path | None, *, is_rtr: bool) -> str:

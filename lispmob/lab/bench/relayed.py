@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
-from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
+from lispmob.lab.bench.pair import ETH_P_ALL, Pair
 from lispmob.lab.bench.wire import CABLE, SUFFIX, TUNNEL_MTU, Way
 from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
-from lispmob.lab.namespace import NamespaceSet
-from lispmob.lab.ping import ping
+from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import ProcessFailed
 
 _NODES: Final = (
@@ -30,51 +28,39 @@ _NODES: Final = (
 )
 _OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
 _PATIENCE_S: Final = 30.0
-_ETH_P_ALL: Final = 0x0003  # seen before the programs at the ingress; what asks for IP alone is too late
-_ETH_P_IP: Final = 0x0800
 _DATA_PORT: Final = 4341
 
 
-class Relayed(Closing):
+class Relayed(Pair):
     """The three hosts. Leaving the `with` block removes them."""
 
     def __init__(self, directory: Path, tier: str) -> None:
         """Return once packets go both ways. Raises KernelRefused, ProcessFailed, TierUnavailable."""
-        self.way = Way(f"{tier}{SUFFIX}", _NODES[0].eid4, _NODES[1].eid4)
         self.nodes: list[Node] = []
         self._tier = tier
-        self._directory = directory
-        self._open = contextlib.ExitStack()
-        self._spaces = self._open.enter_context(NamespaceSet(f"{tier}-rtr-"))
-        try:
-            self.a, self.b, self._router = (self._spaces.make(f"bench-{word}") for word in ("a", "b", "r"))
-            self._lay_cables()
-            self._start_hub()
-            for number in (0, 1):
-                self._start_node(number)
-            self._settle()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Remove everything. Idempotent."""
-        self._open.close()
+        super().__init__(directory, Way(f"{tier}{SUFFIX}", _NODES[0].eid4, _NODES[1].eid4), f"{tier}-rtr-", ("r",))
 
     def check(self, count: int = 10) -> int:
         """How many of some pings reached b in packets of the RTR. Raises ProcessFailed when not all did."""
-        with self.b.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as cable:
-            cable.bind((CABLE, _ETH_P_ALL))
-            cable.settimeout(0.2)
-            ping(self.a, self.way.far, self.way.near, count=count)
-            seen = 0
-            with contextlib.suppress(TimeoutError):
-                while seen < count:
-                    packet, (_, kind, *_) = cable.recvfrom(65535)
-                    seen += kind == _ETH_P_IP and self._is_relayed(packet)
-        if seen < count:
-            raise ProcessFailed(f"{self.way.name}: {seen} of {count} packets came from the RTR")
-        return seen
+        return self._count(count, self._is_relayed, "came from the RTR", ETH_P_ALL)
+
+    @property
+    def _router(self) -> Namespace:
+        return self._between[0]
+
+    def _build(self) -> None:
+        self._lay_cables()
+        self._start_hub()
+        for number in (0, 1):
+            self._start_node(number)
+        self._wait_until(self._is_through, "no way through the RTR", _PATIENCE_S)
+        for node in self.nodes:
+            tiers.require(node, self._tier)
+
+    def _is_through(self) -> bool:
+        with contextlib.suppress(OSError, ProcessFailed):  # no address yet, or still another way
+            return self._is_answered() and self.check() > 0
+        return False
 
     def _is_relayed(self, packet: bytes) -> bool:
         header = (packet[0] & 15) * 4
@@ -87,7 +73,7 @@ class Relayed(Closing):
         )
 
     def _lay_cables(self) -> None:
-        for number, space in enumerate((self.a, self.b)):
+        for number, space in enumerate(self._hosts):
             far = f"to-{_NODES[number].name}"
             link.apply(space, [link.veth(CABLE, self._router, far)])
             link.apply(self._router, [f"link set {far} up", f"addr add {_router_address(number)}/24 dev {far}"])
@@ -115,22 +101,9 @@ class Relayed(Closing):
         directory = self._directory / _NODES[number].name
         text = node_configuration(_NODES[number], _router_address(number), _OVERLAY, directory)
         text += f"natt: {{prefer-rtr: yes}}\ntun: {{mtu: {TUNNEL_MTU}}}\n" + tiers.chosen(self._tier)
-        node = Node(_NODES[number], (self.a, self.b)[number], text, directory)
-        self._open.callback(node.daemon.stop)
+        node = Node(_NODES[number], self._hosts[number], text, directory)
+        self._run(node.daemon)
         self.nodes.append(node)
-
-    def _settle(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            for node in self.nodes:
-                node.daemon.check()
-            with contextlib.suppress(OSError, ProcessFailed):  # no address yet, or still another way
-                if not ping(self.a, self.way.far, self.way.near, count=1, timeout_s=0.3).lost and self.check():
-                    break
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"{self.way.name}: no way through the RTR\n{self.nodes[0].daemon.log_tail()}")
-        for node in self.nodes:
-            tiers.require(node, self._tier)
 
 
 def _router_address(number: int) -> IPv4Address:

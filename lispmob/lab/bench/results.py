@@ -79,6 +79,7 @@ LIMITS: Final = {
     "hub-register-p99": 5.0,
     "hub-start-answers": 2.0,
     "hub-start-complete": 30.0,
+    "cluster-visible-p50": 5.0,
 }
 """The largest median that is good, on every path that has the case."""
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import control, flood, idle, sanity, standby, tools, traffic
-from lispmob.lab.bench.flood_hub import FloodedHub
+from lispmob.lab.bench import control, idle, sanity, standby, tools, traffic
+from lispmob.lab.bench.flooding import flood
+from lispmob.lab.bench.flooding.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import Results

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import socket
-import time
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from lispmob.closing import Closing
 from lispmob.lab import link
+from lispmob.lab.bench.pair import Pair
 from lispmob.lab.bench.tiers import TierUnavailable
 from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
-from lispmob.lab.namespace import Namespace, NamespaceSet
-from lispmob.lab.ping import ping
-from lispmob.lab.process import Daemon, ProcessFailed, module
+from lispmob.lab.namespace import Namespace
+from lispmob.lab.process import Daemon, module
 
 CIPHERS: Final = {
     "tun-sealed": "aes-128-gcm",
@@ -32,64 +29,41 @@ _RLOCS: Final = (IPv4Address("198.18.2.1"), IPv4Address("198.18.2.2"))
 _EIDS: Final = (IPv4Address("10.96.0.1"), IPv4Address("10.96.0.2"))
 _TUN: Final = "lisp0"
 _EXIT_NO_CIPHER: Final = 69  # of lispmob.datapath.bench.static_pair
-_ETH_P_IP: Final = 0x0800
 _PATIENCE_S: Final = 15.0
 
 
-class SealedPair(Closing):
+class SealedPair(Pair):
     """Two hosts on a cable of their own, and one sealed path between them. Leaving the `with` block removes them."""
 
     def __init__(self, directory: Path, name: str) -> None:
         """`name` of SEALED_PATHS. Return once packets go both ways. Raises ProcessFailed, TierUnavailable."""
-        ends = _WIREGUARD if name == WIREGUARD else _EIDS
-        self.way = Way(name, *ends)
-        self._directory = directory
-        self._daemons: list[Daemon] = []
         _require(name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._open = contextlib.ExitStack()
-        spaces = self._open.enter_context(NamespaceSet(f"{name}-"))
-        try:
-            self.a, self.b = (spaces.make(f"bench-{host}") for host in "ab")
-            self._lay_cable()
-            if name == WIREGUARD:
-                self._start_wireguard()
-            else:
-                self._start_datapaths(CIPHERS[name])
-            self._settle()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Remove everything. Idempotent."""
-        self._open.close()
+        super().__init__(directory, Way(name, *(_WIREGUARD if name == WIREGUARD else _EIDS)), f"{name}-")
 
     def check(self, count: int = 10) -> int:
         """How many of some pings went over the cable where nobody reads them. Raises ProcessFailed when not all did."""
         port = _WIREGUARD_PORT if self.way.name == WIREGUARD else 4341
-        with self.b.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as cable:
-            cable.bind((CABLE, _ETH_P_IP))
-            cable.settimeout(0.2)
-            ping(self.a, self.way.far, self.way.near, count=count)
-            seen = 0
-            with contextlib.suppress(TimeoutError):
-                while seen < count:
-                    seen += is_sealed(cable.recv(65535), port, self.way)
-        if seen < count:
-            raise ProcessFailed(f"{self.way.name}: {seen} of {count} packets were sealed")
-        return seen
+        return self._count(count, lambda packet: is_sealed(packet, port, self.way), "were sealed")
+
+    def _build(self) -> None:
+        self._lay_cable()
+        if self.way.name == WIREGUARD:
+            self._start_wireguard()
+        else:
+            self._start_datapaths(CIPHERS[self.way.name])
+        self._wait_until(self._is_answered, "no answer", _PATIENCE_S)
 
     def _lay_cable(self) -> None:
         link.apply(self.a, [link.veth(CABLE, self.b, CABLE)])
-        for number, space in enumerate((self.a, self.b)):
+        for number, space in enumerate(self._hosts):
             link.apply(
                 space,
                 [f"link set {CABLE} up", f"addr add {_RLOCS[number]}/24 dev {CABLE}", "link set lo up"],
             )
 
     def _start_datapaths(self, cipher: str) -> None:
-        for number, space in enumerate((self.a, self.b)):
+        for number, space in enumerate(self._hosts):
             words = module("lispmob.datapath.bench.static_pair", str(number), cipher, *map(str, (*_RLOCS, *_EIDS)))
             self._start(space, number, words)
             lines = [f"addr add {_EIDS[number]}/32 dev {_TUN}", f"route add {_EIDS[1 - number]} dev {_TUN}"]
@@ -98,11 +72,11 @@ class SealedPair(Closing):
     def _start_wireguard(self) -> None:
         secrets = [self._directory / f"key-{number}" for number in (0, 1)]
         public = []
-        for path, space in zip(secrets, (self.a, self.b), strict=True):
+        for path, space in zip(secrets, self._hosts, strict=True):
             path.touch(mode=0o600)
             path.write_text(space.run("wg", "genkey"), encoding="ascii")
             public.append(space.run("sh", "-c", f"wg pubkey < {path}").strip())
-        for number, space in enumerate((self.a, self.b)):
+        for number, space in enumerate(self._hosts):
             name = f"lmwg{number}"  # its socket in /var/run is not in the namespace
             self._start(space, number, [WIREGUARD, "--foreground", name], is_up=partial(_is_up, name))
             far = _RLOCS[1 - number]
@@ -113,26 +87,15 @@ class SealedPair(Closing):
             link.apply(space, [f"addr add {_WIREGUARD[number]}/24 dev {name}", f"link set {name} up mtu {TUNNEL_MTU}"])
 
     def _start(self, space: Namespace, number: int, words: list[str], is_up: Callable[[], bool] | None = None) -> None:
-        log = self._directory / f"{number}.log"
-        daemon = Daemon(self.way.name, space, words, log)
-        self._open.callback(daemon.stop)
-        self._daemons.append(daemon)
-        deadline = time.monotonic() + _PATIENCE_S
-        while not (is_up() if is_up else "ready" in daemon.log_text()):
+        daemon = Daemon(self.way.name, space, words, self._directory / f"{number}.log")
+        self._run(daemon)
+
+        def has_started() -> bool:
             if daemon.exit_code == _EXIT_NO_CIPHER:
                 raise TierUnavailable(daemon.log_text().strip())
-            daemon.check()
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"{self.way.name} is not ready\n{daemon.log_tail()}")
-            time.sleep(0.02)
+            return is_up() if is_up else "ready" in daemon.log_text()
 
-    def _settle(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while ping(self.a, self.way.far, self.way.near, count=1, timeout_s=0.3).lost:
-            for daemon in self._daemons:
-                daemon.check()
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"{self.way.name}: no answer\n{self._daemons[0].log_tail()}")
+        self._wait_until(has_started, "not ready", _PATIENCE_S)
 
 
 def is_sealed(packet: bytes, port: int, way: Way) -> bool:

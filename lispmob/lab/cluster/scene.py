@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 from lispmob.lab import link
 from lispmob.lab.cluster.fleet import KEY, Fleet, Node
+from lispmob.lab.demo_service import AS_A_SERVICE
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.process import Daemon, ProcessFailed, module
 from lispmob.lab.report import Report, fact, figure
@@ -23,6 +25,7 @@ VISIBLE_MS: Final = 5.0
 WITHOUT_S: Final = 4.0
 HEALED_S: Final = 10.0
 CUT_S: Final = 6.0
+MOVING_S: Final = 1.0
 ISLAND_S: Final = 9.0
 CLAIMS: Final = (
     "cluster.started",
@@ -39,6 +42,7 @@ CLAIMS: Final = (
     "cluster.island.brought-home",
 )
 _PATIENCE_S: Final = 60.0
+_TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Scene:
@@ -72,8 +76,8 @@ class Scene:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def visible(self, count: int = 200) -> None:
-        """A move registered at one hub is in the answers of another."""
+    def visible(self, count: int = 200) -> list[float]:
+        """A move registered at one hub is in the answers of another: after how many milliseconds, in order."""
         fleet, node = self.fleet, self.fleet.nodes[0]
         times_ms: list[float] = []
         for turn in range(count):
@@ -90,6 +94,31 @@ class Scene:
         times_ms.sort()
         self._report.check(figure("cluster.visible-p50", times_ms[count // 2], "ms", VISIBLE_MS))
         self._report.check(figure("cluster.visible-p99", times_ms[count * 99 // 100], "ms", 10 * VISIBLE_MS))
+        return times_ms
+
+    def rate(self, count: int, window: int = 64) -> float:
+        """Acknowledgements a second, of refreshes and moves in turn, with so many outstanding."""
+        fleet, began_at, done = self.fleet, time.monotonic(), 0
+        fleet.acknowledgements.clear()
+        while len(fleet.acknowledgements) < count:
+            for node in fleet.nodes:
+                outstanding = done - len(fleet.acknowledgements)
+                if outstanding >= window:
+                    break
+                if node.waiting_since is None:
+                    fleet.register(node, move=done % 10 == 0)
+                    done += 1
+            fleet.step(0.001)
+            if time.monotonic() > began_at + _PATIENCE_S:
+                raise ProcessFailed(f"{len(fleet.acknowledgements)} of {count} registers were acknowledged")
+        took_s = time.monotonic() - began_at
+        fleet.settle(5.0)
+        return count / took_s
+
+    def processors_s(self) -> tuple[float, float]:
+        """Processor seconds of the hubs and of the servers until now."""
+        hubs = sum(busy_s(daemon.pid) for daemon in self._hubs.values())
+        return hubs, sum(busy_s(server.pid) for server in self.cluster.servers)
 
     def replay(self) -> None:
         """A recorded register is refused at a hub that never heard of the node."""
@@ -144,7 +173,9 @@ class Scene:
         self.fleet.run(1.0, PER_S)
         self._event("primary cut off", server=str(victim))
         with self._cut(victim):
-            self.fleet.run(CUT_S, PER_S)
+            # Then nobody moves: what the old primary still accepted is not said again by its node
+            self.fleet.run(MOVING_S, PER_S)
+            self.fleet.run(CUT_S - MOVING_S, 0.0)
         self._event("healed")
         healed_at = time.monotonic()
         self.fleet.settle(HEALED_S)
@@ -222,7 +253,8 @@ class Scene:
         config.write_text(_configuration(self._directory, address))
         log = self._directory / f"hub-{address}.log"
         log.unlink(missing_ok=True)
-        with Daemon(address, self._space, module("lispmob.hub.daemon", "-c", str(config)), log) as daemon:
+        command = [*AS_A_SERVICE, *module("lispmob.hub.daemon", "-c", str(config))]
+        with Daemon(address, self._space, command, log) as daemon:
             yield daemon
 
     def _wait_until_ready(self, daemon: Daemon) -> None:
@@ -253,3 +285,9 @@ registry: {{valkey: [{servers}], name: {address}}}
 control-socket: {directory}/hub-{address}.sock
 log: {{level: info}}
 """
+
+
+def busy_s(pid: int) -> float:
+    """Processor seconds of all threads of a process (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_S

@@ -28,6 +28,9 @@ _PATIENCE_S: Final = 15.0
 _TCP_OCTETS: Final = 100_000
 
 
+SAY_PORT: Final = 47_401
+
+
 def _identity(number: int, name: str) -> Identity:
     return Identity(name, ip_address(f"10.1.0.{number}"), ip_address(f"2001:db8:e1d::{number:x}"))
 
@@ -65,6 +68,28 @@ class NatStage(Closing):
     def party(self, name: str) -> Party:
         """The end of a stream at the EID of a node."""
         return Party(self.lab[name], self.identities[name].eid4)
+
+    def seals(self, name: str, other: str) -> bool:
+        """True when a node says that its packets to another one are sealed."""
+        keys = self.nodes[name].lispctl("key") or {}
+        wanted = f"{self.identities[other].eid4}/32"
+        return any(peer["prefix"] == wanted and peer["seal"]["state"] == "sealed" for peer in keys.get("peers", []))
+
+    def say(self, name: str, other: str, line: bytes) -> int:
+        """Send a line in a datagram from EID to EID; 1 when it was heard."""
+        own, there = self.identities[name].eid4, self.identities[other].eid4
+        with (
+            self.lab[other].socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
+            self.lab[name].socket(socket.AF_INET, socket.SOCK_DGRAM) as speaking,
+        ):
+            listening.bind((str(there), SAY_PORT))
+            listening.settimeout(1.0)
+            speaking.bind((str(own), 0))
+            speaking.sendto(line, (str(there), SAY_PORT))
+            try:
+                return int(listening.recv(1000) == line)
+            except TimeoutError:
+                return 0
 
     def wait_until_registered(self) -> None:
         """Return once every node is registered. Raises ProcessFailed."""

@@ -9,11 +9,21 @@ from lispmob.api.client import Client
 from lispmob.lispctl.command import Command, show
 from lispmob.terminal.text import clean, duration, fold, paint, plural
 
-_COLOURS = {"sealed": "good", "waiting": "warn"}
+_COLOURS = {"sealed": "good", "sealed to the hub, clear beyond": "good", "waiting": "warn"}
 
 
 def run(client: Client, arguments: Namespace) -> int:
     """Print the keys, or accept one."""
+    if arguments.replace:
+        return show(client.call("replace-key"), arguments, replaced_lines)
+    if arguments.rekey:
+        return show(client.call("rekey"), arguments, lambda told: [f"{plural(told['count'], 'peer')}: new keys now"])
+    if arguments.forget is not None:
+        return show(
+            client.call("forget-key", prefix=arguments.forget),
+            arguments,
+            lambda _: [f"the key of {arguments.forget} is forgotten: packets for it may leave in clear"],
+        )
     if arguments.accept is None:
         return show(client.call("keys"), arguments, key_lines)
     prefix: str = arguments.accept
@@ -22,6 +32,16 @@ def run(client: Client, arguments: Namespace) -> int:
         arguments,
         lambda _: [f"the new key of {prefix} is used from now on"],
     )
+
+
+def replaced_lines(keys: dict[str, Any]) -> list[str]:
+    """What another key of our own means for others."""
+    text = (
+        f"this node has the key {clean(keys['fingerprint'])} now, and the old one is gone; the Map-Servers and the "
+        "peers are told. Connections go on. Who has pinned the old key (peers in lispd.conf) writes down the new one: "
+        f"public-key: {clean(keys['public_key'])}"
+    )
+    return fold(text)
 
 
 def key_lines(keys: dict[str, Any]) -> list[str]:
@@ -62,6 +82,9 @@ def seal_lines(seal: dict[str, Any]) -> list[str]:
 
 
 def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--replace", action="store_true", help="draw another static key for this node; all are told")
+    parser.add_argument("--forget", metavar="PREFIX", help="no key of this EID-Prefix any more: it may speak in clear")
+    parser.add_argument("--rekey", action="store_true", help="make new keys for all sessions now")
     parser.add_argument("--accept", metavar="PREFIX", help="use the new key of this EID-Prefix, which waits for a yes")
 
 

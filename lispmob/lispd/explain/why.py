@@ -300,6 +300,11 @@ class _Explanation:
             return
         if first.by_mark:
             self._say("uplink", f"{names[0]} takes it, whatever its priority")
+            if first.copy_ifindex:
+                copy = (
+                    f"a copy of each packet leaves by {self._name(first.copy_ifindex)}; the receiver drops the second"
+                )
+                self._say("uplink", copy)
             return
         if lanes[0] != DEFAULT:
             self._say("uplink", "the uplink of the mark cannot send it: priority and weight decide")

@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from lispmob.datapath.device.lanes import CopyingLane
 from lispmob.datapath.engine import Engine
 from lispmob.errors import KernelRefused
 from lispmob.lispd.retry import Retry
@@ -140,8 +141,9 @@ class Steering:
     def _set_lanes(self, *, drops_unusable: bool) -> None:
         mask = self.policy.mask
         marks = [(up.ifindex, mask.mark(up.ifindex)) for up in self.compiled.uplinks]
+        pairs = [CopyingLane(pair.number, pair.mark, pair.first, pair.second) for pair in self.compiled.copying]
         try:
-            self._engine.set_lanes(marks, drops_unusable=drops_unusable)
+            self._engine.set_lanes(marks, copying=pairs, drops_unusable=drops_unusable)
         except KernelRefused as refused:
             self._complain(str(refused))
         else:

@@ -10,6 +10,7 @@ from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.datapath.model import SessionUse
+from lispmob.errors import KernelRefused
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.views.shown import Shown
 from lispmob.node.sealed_node import SealedNode
@@ -47,6 +48,36 @@ class SealViews:
                 for prefix, key in node.sealing.keys.waiting.items()
             ],
         )
+
+    def replace_key(self) -> Keys:
+        """Have another static key; everybody hears of it."""
+        self._sealed_node()
+        try:
+            self._parts.replace_static_key()
+        except KernelRefused as refused:
+            raise ApiError("refused", str(refused)) from None
+        return self.keys()
+
+    def rekey(self) -> int:
+        """Make new keys for all sessions now; how many there are."""
+        node = self._sealed_node()
+        count = sum(bool(peer.sessions) for peer in node.sealing.entries.peers)
+        self._parts.perform(node.on_rekey(self._parts.now()))
+        return count
+
+    def forget_key(self, prefix: EidPrefix) -> None:
+        """Keep no key of this EID-Prefix any more: what it says in clear is taken."""
+        try:
+            self._parts.perform(self._sealed_node().on_key_forgotten(prefix, self._parts.now()))
+        except ValueError:
+            raise ApiError("not-found", f"no key of {prefix} is kept; see: lispctl key") from None
+
+    def _sealed_node(self) -> SealedNode:
+        node = self._parts.node
+        if not isinstance(node, SealedNode) or node.sealing.mode == "off":
+            why = "security: seal is off" if isinstance(node, SealedNode) else why_nothing(self._parts)
+            raise ApiError("refused", f"nothing is sealed here: {why}")
+        return node
 
     def accept_key(self, prefix: EidPrefix) -> None:
         """Use the new key of this EID-Prefix from now on."""
@@ -93,7 +124,7 @@ def seals_by_locator(parts: Parts) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for peer in node.sealing.entries.peers:
         seal = _of_peer(parts, peer)
-        text = "sealed" if seal.state == "sealed" else f"{seal.state} ({seal.why})"
+        text = seal.state if seal.state.startswith("sealed") else f"{seal.state} ({seal.why})"
         for remote in peer.remotes:
             found.setdefault(str(remote), {})[text] = None
     return {remote: " and ".join(texts) for remote, texts in found.items()}
@@ -122,7 +153,7 @@ def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | No
         known_sessions = parts.engine.sessions() if sessions is None else sessions
         used = [session for session in known_sessions if session.peer == peer.number]
         return Seal(
-            state="sealed",
+            state="sealed to the hub, clear beyond" if peer.is_hub else "sealed",
             why=whose,
             grade=known.grade,
             fingerprint=printed,

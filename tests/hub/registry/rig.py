@@ -29,6 +29,9 @@ SILENCE_S: Final = 0.3  # long enough for an answer that should not come
 SITES: Final = (site("10.1.0.0/16", "2001:db8:1::/48"),)
 
 
+OPEN: Final[list[TestHub]] = []  # what `run` has to stop
+
+
 class TestHub:
     """A control plane with a registry; what it sends is kept."""
 
@@ -39,6 +42,7 @@ class TestHub:
         self.plane.on_addresses([HUB])
         self.plane.map_server.is_watched = is_rtr
         self.registry: Registry | None = None
+        OPEN.append(self)
         self.sent: list[SendControl] = []
         self.events: list[Event] = []
         self.changes: list[RegistrationChanged] = []
@@ -96,7 +100,10 @@ class TestHub:
         return found[0] if found else None
 
     async def stop(self) -> None:
-        """As the daemon does."""
+        """As the daemon does. May be called twice."""
+        if self not in OPEN:
+            return
+        OPEN.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         if self.registry is not None:
@@ -177,6 +184,10 @@ def run(work: Awaitable[None]) -> None:
     """On a loop of its own, to the end of whatever it began."""
 
     async def all_of_it() -> None:
-        await work
+        try:
+            await work
+        finally:
+            for hub in OPEN:
+                await hub.stop()
 
     asyncio.run(all_of_it())

@@ -214,7 +214,7 @@ def test_a_user_that_may_not_run_scripts_is_said(own_server: ValkeyServer) -> No
 
         assert await hub.register(laptop().register(LAPTOP), SILENCE_S) is None
 
-        await until(lambda: "ACL" in (shared(hub).last_refusal or ""))
+        await until(lambda: "ACL" in problem(hub))
         await hub.stop()
 
     run(scene())
@@ -345,7 +345,7 @@ async def _fill(small: ValkeyServer) -> None:
     await asyncio.sleep(0.6)
     taken = await hub.register(laptop("203.0.113.7").register(LAPTOP))
 
-    assert "disk" in (shared(hub).last_refusal or "")
+    assert "disk" in problem(hub)
     assert taken is not None, "an island"
     assert await hub.places(LAPTOP) == ["203.0.113.7"]
     await hub.stop()
@@ -371,7 +371,7 @@ def test_a_registry_of_a_newer_version_is_left_alone(server: ValkeyServer) -> No
     run(scene())
 
 
-def test_values_that_are_damaged_are_counted_and_written_anew(server: ValkeyServer) -> None:
+def test_values_that_are_damaged_are_counted_and_replaced(server: ValkeyServer) -> None:
     async def scene() -> None:
         hub = await ValkeyGround(server).hub()
         await hub.register(laptop().register(LAPTOP))

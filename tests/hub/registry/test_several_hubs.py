@@ -8,12 +8,17 @@ import time
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.store import stored_rows
+from lispmob.hub.store.embedded import EmbeddedRegistry
 from lispmob.hub.valkey import keys
+from lispmob.hub.valkey.registry import SharedRegistry
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from lispmob.protocol.effect import SendControl
+from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from tests.hub.exchange import Xtr, eid, rlocs_of, site, xtr
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
+from tests.hub.test_names import ask as ask_for_name
+from tests.hub.test_names import register as name_register
 
 LAPTOP = "10.1.9.9/32"
 
@@ -30,6 +35,13 @@ async def hubs(cluster: ValkeyCluster, count: int = 2) -> list[TestHub]:
 def counter(hub: TestHub, name: str) -> int:
     assert hub.registry is not None
     return hub.registry.counters.get(name, 0)
+
+
+def shared_lengths(hub: TestHub) -> list[int]:
+    """Of what a hub looks up for an answer about a host."""
+    assert isinstance(hub.registry, SharedRegistry)
+    found = hub.registry.looked_up_for(eid("10.1.0.1/32"))
+    return [prefix.mask_len for prefix in found if prefix.mask_len > 16]
 
 
 async def stop(*some: TestHub) -> None:
@@ -142,7 +154,7 @@ def test_the_first_prefix_of_a_new_length_is_found_by_all(cluster: ValkeyCluster
         for length in (30, 24, 20):
             await one.register(laptop("203.0.113.7", bytes((length,)) * 16).register(f"10.1.0.0/{length}"))
 
-        await until(lambda: other.registry is not None and other.registry.counters["registry_looked_up"])
+        await until(lambda: len(shared_lengths(other)) == 4)
         assert await other.places("10.1.0.1/32") == ["203.0.113.7"]
         assert await other.places("10.1.0.77/32") == ["203.0.113.7"]
         assert await other.places("10.1.9.9/32") == ["203.0.113.5"]
@@ -386,5 +398,70 @@ def test_a_register_that_a_relay_of_ours_brings_is_committed_too(cluster: Valkey
 
         assert await other.places(LAPTOP) != []
         await stop(rtr, other)
+
+    run(scene())
+
+
+def eids_of(hub: TestHub, name: bytes) -> list[str]:
+    """Where a name leads, which every hub has in memory."""
+    hub.receive(ask_for_name(name))
+    return rlocs_of(MapReply.decode(hub.sent[-1].payload).records[0])
+
+
+def test_a_name_that_one_hub_is_told_of_is_known_to_all(cluster: ValkeyCluster) -> None:
+    async def scene() -> None:
+        sites = [site("10.99.0.0/24", "2001:db8:1::/48", names=("nas", "store"))]
+        ground = ValkeyGround(cluster)
+        one, other = await ground.hub(sites), await ground.hub(sites)
+        recorded = name_register("nas", eids=("10.99.0.66",))
+        one.receive(recorded)
+        one.receive(name_register("nas", eids=("10.99.0.2",)))
+        one.receive(name_register("store", eids=("10.99.0.3",)))
+
+        await until(lambda: counter(other, "registry_names_heard") == 3)
+        other.receive(recorded)
+        late = await ground.hub(sites)
+        await until(lambda: counter(late, "registry_names_heard") == 2)
+
+        for hub in (one, other, late):
+            assert eids_of(hub, b"nas") == ["10.99.0.2"]
+            assert eids_of(hub, b"store") == ["10.99.0.3"]
+        assert other.plane.counters["rx_replay"] == 1, "at every hub"
+        await stop(one, other, late)
+
+    run(scene())
+
+
+def test_whoever_asked_hears_of_a_node_that_is_not_in_this_hubs_memory_any_more(cluster: ValkeyCluster) -> None:
+    async def scene() -> None:
+        one, other = await hubs(cluster)
+        await one.register(laptop().register(LAPTOP))
+        assert await other.places(LAPTOP) == ["203.0.113.5"]
+        assert isinstance(other.registry, SharedRegistry)
+        other.registry.forget(eid(LAPTOP))
+        first = len(other.sent)
+
+        await one.register(laptop().withdraw(LAPTOP))
+        await one.register(laptop("203.0.113.8").register(LAPTOP))
+        await until(lambda: any(_is_smr(message) for message in other.sent[first:]))
+
+        assert await other.places(LAPTOP) == ["203.0.113.8"]
+        await stop(one, other)
+
+    run(scene())
+
+
+def test_a_hub_without_a_file_keeps_nothing_to_be_written() -> None:
+    async def scene() -> None:
+        hub = TestHub()
+        hub.registry = EmbeddedRegistry(hub.plane, hub.feed, None)
+        await hub.registry.start()
+        for number in range(50):
+            await hub.register(laptop(name=bytes((number,)) * 16).register(f"10.1.2.{number}/32"))
+            await hub.places(f"10.1.2.{number}/32")
+
+        assert not hub.plane.map_server.has_new_nonces
+        assert not hub.plane.askers.has_changes
+        await hub.stop()
 
     run(scene())

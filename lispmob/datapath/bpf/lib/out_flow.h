@@ -14,6 +14,8 @@ struct out_flow {
     __u32 ifindex, path, remote, room;
     __u32 large;      /* inner packets of so many octets are large for the path */
     __u32 sum;        /* of the outer IPv4 header without length, TOS and TTL */
+    __u32 tells;      /* only a default entry knows its destination: a packet now and then goes to who reports that */
+    __u64 tell_at;    /* when the next one does */
     __u32 has_relays; /* what is sent to them has to be answered soon */
     __u32 is_whole;   /* nothing that is left open gets past the device */
     __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
@@ -68,11 +70,13 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
 }
 
 /* The locators of a destination, whose entry counts as used from now on; NULL: none, or the entry says something else. */
-static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2])
+static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2],
+                                                            __u32 *tells)
 {
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
-    if (!entry || entry->kind != LM_ENCAPSULATE)
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
         return NULL;
+    *tells = entry->kind == LM_TELL;
     struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
     __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
     struct used_page *marks = bpf_map_lookup_elem(&used, &page);

@@ -128,7 +128,8 @@ static __always_inline bool choose_onward(struct lm_shared_state *s, struct rela
     struct out_flow *out = &flow->out;
     __u32 key = s->uplinks;
     struct way way = {};
-    struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to);
+    __u32 tells = 0; /* nothing of a relay's is a default entry */
+    struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to, &tells);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;

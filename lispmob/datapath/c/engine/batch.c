@@ -9,6 +9,7 @@
 
 #include "base/cmsg.h"
 #include "engine/outer.h"
+#include "liveness/on_sent.h"
 
 #define RUN_MAX 64u             /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS of older ones) */
 #define RUN_OCTETS 65400u       /* less than the largest UDP payload */
@@ -83,7 +84,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
 {
     bool is_second_try = false;
     for (size_t done = 0; done < box->messages;) {
-        if (lm_backpressure_has(e, box->load[done].jobs[0], fd)) {
+        if (e->hold.busy_count && lm_backpressure_has(e, box->load[done].jobs[0], fd)) {
             hold(e, &box->load[done++], fd, true);
             continue;
         }
@@ -109,13 +110,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
         is_second_try = false;
         for (size_t end = done + (size_t)n; done < end; done++) {
             const struct lm_job *first = box->load[done].jobs[0];
-            lm_send_done(e, first, box->load[done].count, box->load[done].octets);
-            lm_silence_on_sent(e, first, box->load[done].octets);
-            lm_path_proven(e, first->path);
-            lm_route_check_tell(e, first->path, first->remote);
-            lm_peer_check_on_sent(e, first);
-            lm_data_port_stall_sent(e, first->path, first->now);
-            lm_path_mtu_note_large(e, first, size_of(first));
+            lm_on_sent(e, first, box->load[done].count, box->load[done].octets, size_of(first));
         }
     }
     box->messages = box->vectors = box->headers = box->sealed = 0;
@@ -181,8 +176,8 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
 {
     struct lm_job *job = *job_at;
     const struct lm_segments *s = &job->segments;
-    size_t datagram = LM_DATA_HEADER + s->header + s->size + lm_sealed_out_overhead(job), most = RUN_OCTETS / datagram;
-    most = !lm_peer_check_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
+    size_t datagram = LM_DATA_HEADER + s->header + s->size + lm_job_seal_octets(job), most = RUN_OCTETS / datagram;
+    most = !lm_job_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
     for (size_t first = 0, count; first < s->count; first += count) {
         count = s->count - first < most ? s->count - first : most;
         struct load load = {.jobs = job_at, .first = first, .count = count};
@@ -211,8 +206,8 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
     size_t size = first->inner.length, n = 1;
-    size_t most = RUN_OCTETS / (size + LM_DATA_HEADER + lm_sealed_out_overhead(first));
-    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_peer_check_copes(first))
+    size_t most = RUN_OCTETS / (size + LM_DATA_HEADER + lm_job_seal_octets(first));
+    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_job_copes(first))
         return 1;
     most = most > RUN_MAX ? RUN_MAX : most;
     for (; n < count && n < most; n++) {
@@ -233,7 +228,7 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
 static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **jobs, size_t count)
 {
     struct load load = {.jobs = jobs, .count = run_of(jobs, count)};
-    size_t size = jobs[0]->inner.length + LM_DATA_HEADER + lm_sealed_out_overhead(jobs[0]);
+    size_t size = jobs[0]->inner.length + LM_DATA_HEADER + lm_job_seal_octets(jobs[0]);
     for (size_t i = 0; i < load.count; i++)
         load.octets += jobs[i]->inner.length;
     if (jobs[0]->seal) {
@@ -255,10 +250,10 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
     static _Thread_local struct outbox box;
     struct lm_job *group[LM_BATCH];
     int fd = lm_send_socket(jobs[0]);
-    bool copes = lm_peer_check_copes(jobs[0]);
+    bool copes = lm_job_copes(jobs[0]);
     size_t size = 0, left = 0;
     for (size_t i = 0; i < count; i++) {
-        if (lm_send_socket(jobs[i]) == fd && lm_peer_check_copes(jobs[i]) == copes)
+        if (lm_send_socket(jobs[i]) == fd && lm_job_copes(jobs[i]) == copes)
             group[size++] = jobs[i];
         else
             jobs[left++] = jobs[i];
@@ -278,13 +273,13 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
 static bool is_easy(const struct lm_job *job)
 {
     const struct lm_segments *s = &job->segments;
-    if (!job->path)
+    if (!job->path || job->copy.path)
         return false;
     if (s->count == 0)
         return job->inner.length <= lm_send_room(job);
     /* A run holds one segment at least. */
     return s->header <= SEGMENT_HEADER_MAX && s->header + s->size <= lm_send_room(job) &&
-           LM_DATA_HEADER + s->header + s->size + lm_sealed_out_overhead(job) <= RUN_OCTETS &&
+           LM_DATA_HEADER + s->header + s->size + lm_job_seal_octets(job) <= RUN_OCTETS &&
            !atomic_load_explicit(&job->path->refuses_runs, memory_order_relaxed);
 }
 

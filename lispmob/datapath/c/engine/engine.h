@@ -60,6 +60,13 @@ struct lm_frames {
     struct lm_frame frame[LM_BATCH];
 };
 
+/* Where a packet leaves: by which path, and to which remote. */
+struct lm_way {
+    const struct lm_path *path; /* NULL: nowhere */
+    struct lm_remote *remote;
+    bool is_nested; /* sealed, and on its way by a relay that reads EIDs */
+};
+
 /* One inner packet, or super-packet, on its way out. */
 struct lm_job {
     uint8_t *packet;
@@ -74,9 +81,33 @@ struct lm_job {
     const struct lm_path *path;
     struct lm_session *seal; /* NULL: it leaves in clear */
     bool is_nested;          /* sealed, and on its way by a relay that reads EIDs */
+    struct lm_way copy;      /* and the other way that the same sealed octets take */
     bool is_relayed;         /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry;           /* waited before: failing again is not reported again */
+    bool is_own; /* a message of ours: it is no packet of anybody's that is counted or waits for an answer */
 };
+
+static inline void lm_way_take(struct lm_job *job, const struct lm_way *way)
+{
+    job->path = way->path;
+    job->remote = way->remote;
+    job->is_nested = way->is_nested;
+}
+
+/* True when the receiver is known to cope with open checksums and undivided runs (liveness/peer_check.h). */
+static inline bool lm_job_copes(const struct lm_job *job)
+{
+    if (job->path->is_whole)
+        return true;
+    uint64_t coped_at = atomic_load_explicit(&job->remote->state->coped_at, memory_order_relaxed);
+    return coped_at && job->now < coped_at + LM_COPES_NS;
+}
+
+/* What sealing adds to the inner packet. */
+static inline size_t lm_job_seal_octets(const struct lm_job *job)
+{
+    return job->seal ? lm_sealed_out_overhead(job) : 0;
+}
 
 /* A destination that the control plane was told of, by its hash; key 0: none. */
 struct lm_told {
@@ -133,6 +164,8 @@ struct lm_engine {
     struct lm_addr icmp_source[2];      /* v4, v6: an EID of ours; family 0: none */
     struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
     size_t lane_count;
+    struct lm_copying copying[LM_COPYING_MAX];
+    size_t copying_count;
     bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_peers *peers;               /* and their sessions */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
@@ -140,6 +173,7 @@ struct lm_engine {
     uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
+    bool has_stalled;                     /* a packet came to wait among these; same rule */
 
     struct lm_token_bucket icmp_bucket; /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX];   /* liveness/destination_report.c; same rule */
@@ -169,6 +203,8 @@ struct lm_engine {
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
+    uint64_t moved_before; /* packets at the last lm_engine_rest(); control side */
+    bool is_resting;
     struct lm_coalesce merge;    /* inbound thread: what is gathered for the TUN device within a batch */
     int merge_into;              /* and the descriptor that it will be written to */
     uint8_t *scratch;            /* one frame: packets that waited, and fragments; same rule as `pending` */
@@ -189,8 +225,6 @@ bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_coalesc
 void lm_send(struct lm_engine *e, struct lm_job *job);
 /* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
 struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index);
-/* Counts packets of one remote that have left. */
-void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets);
 /* Sends a job without a packet, which is not held, and starts no silence; false: it did not leave. */
 bool lm_send_empty(struct lm_engine *e, struct lm_job *job);
 /* The largest inner packet that leaves whole. */
@@ -250,7 +284,6 @@ void lm_too_big_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
 
 /* liveness/path_mtu.c */
 /* The largest outer packet that reaches the remote by this path. */
-uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote);
 /* The kernel refuses packets of that size: the MTU of this path to this remote is smaller. */
 void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
 /* It is so many octets from now on; whoever sends, sees it with the next packet. */
@@ -306,7 +339,15 @@ static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *pat
 }
 
 /* liveness/traffic_gap.c */
-void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
+void lm_traffic_gap_report(struct lm_engine *e, enum lm_direction direction, uint64_t now, uint64_t before);
+/* A packet moves in this direction; the first one after a change of uplinks is reported. */
+static inline void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now)
+{
+    struct lm_traffic *traffic = &e->shared->traffic[direction];
+    uint64_t before = atomic_exchange_explicit(&traffic->last, now, memory_order_relaxed);
+    if (atomic_load_explicit(&traffic->is_watched, memory_order_relaxed))
+        lm_traffic_gap_report(e, direction, now, before);
+}
 void lm_traffic_gap_watch(struct lm_engine *e);
 
 /* engine.c: called by engine.py. Negative results are errno values. */
@@ -344,8 +385,9 @@ struct lm_install {
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
-/* The lanes are these now; the caller closes what is gone afterwards. */
-int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+/* The lanes are these now, and the marks whose packets leave twice; the caller closes what is gone afterwards. */
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, const struct lm_copying *copying,
+                    size_t copying_count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
@@ -359,6 +401,10 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 /* engine/sealing.c */
 /* As lm_peers_install(); a confirmed session sends what waited for it. */
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+/* Gives the memory of packet buffers back to the kernel when hardly a packet has moved since the last call. */
+void lm_engine_rest(struct lm_engine *e);
+/* What inner sources the session's peer may send from now on; false: there is no such session, or no memory. */
+bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 /* Clear packets with these inner sources are dropped from now on; 0 or -ENOMEM. */

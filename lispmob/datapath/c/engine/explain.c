@@ -43,6 +43,7 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
         return;
     }
     answer->ifindex = job->path->ifindex;
+    answer->copy_ifindex = job->copy.path ? job->copy.path->ifindex : 0;
     answer->local = job->remote->source.family ? job->remote->source : job->path->address;
     answer->remote = answer->mapped = job->remote->address;
     answer->port = job->remote->port;

@@ -41,6 +41,7 @@ struct lm_answer {
     uint64_t flow;          /* the hash that choices are made with; 0: it is not for the overlay */
     bool by_mark;           /* the lane chose the uplink; otherwise priority and weight did */
     int ifindex;
+    int copy_ifindex;                     /* of the uplink that each packet leaves by as well; 0: by none */
     struct lm_addr local, remote, mapped; /* `mapped`: what the mapping led to; `remote` is the relay's then */
     uint16_t port;
     bool is_relayed;

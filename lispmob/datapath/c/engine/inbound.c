@@ -151,8 +151,10 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_source;
     if (outer->opened_by) /* who sealed it says more than where it came from */
         return is_ours || !is_denied(e, iid, &inner->destination) ? LM_COUNTER_COUNT : LM_data_denied;
-    if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source))
+    if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source)) {
+        lm_sealed_in_clear(e, data, outer);
         return LM_data_clear;
+    }
     if (!lm_data_port_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
@@ -219,7 +221,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
         return true;
     }
     lm_count(&e->counters, why);
-    if (why == LM_data_source && !outer->opened_by && (e->config.source_check >= LM_CHECK_LOOSE || is_relayed(e, data)))
+    bool may_prove = !outer->opened_by || !lm_peers_is_others(e->peers, outer->opened_by, &data->inner.source);
+    if (why == LM_data_source && may_prove && (e->config.source_check >= LM_CHECK_LOOSE || is_relayed(e, data)))
         lm_source_keep(e, packet, data, outer);
     return false;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define LM_LANES_MAX 64
+#define LM_COPYING_MAX 8    /* marks whose packets leave twice */
 #define LM_LANE_DEFAULT 0   /* no mark: priority and weight decide */
 #define LM_LANE_UNUSABLE -1 /* a mark that names no uplink */
 
@@ -20,6 +21,12 @@ struct lm_lane {
     int into;             /* the descriptor that what came in by the uplink is written to */
 };
 
+/* A mark that is no uplink's: its packets leave by the first one, and by the second one too where they are sealed. */
+struct lm_copying {
+    int lane;          /* stands where others have an ifindex */
+    int first, second; /* ifindexes; second 0: there is none */
+};
+
 struct lm_engine;
 struct lm_job;
 
@@ -27,7 +34,12 @@ struct lm_job;
 const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd);
 /* Where to hand over what came in by an uplink; the TUN itself when it has no lane. */
 int lm_lane_into(const struct lm_engine *e, int ifindex);
-/* Chooses locator and path among those of the job's uplink, whatever its priority; false: it has none for the job. */
+/*
+ * Chooses locator and path among those of the job's uplink, whatever its priority; false: it has none for the job. With
+ * a lane that copies: of its first uplink, else of its second; and of both when the job is sealed.
+ */
 bool lm_lane_choose(struct lm_engine *e, struct lm_job *job);
+/* True when packets of the lane are to leave twice. */
+bool lm_lane_copies(const struct lm_engine *e, int lane);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "engine/engine.h"
 
+#define QUIET_PACKETS 64u /* since the last look: nobody misses warm buffers for them */
 #define RECEIVE_BUFFER (4 << 20)
 #define HELD_TOTAL 1024u
 #define HELD_PER_PATH 256u /* four batches */
@@ -61,6 +62,31 @@ static bool frames_make(struct lm_frames *frames)
     return true;
 }
 
+static void give_back(uint8_t *room, size_t size)
+{
+    if (room)
+        (void)madvise(room, size, MADV_DONTNEED); /* reads as zeros from now on, and costs nothing until it is used */
+}
+
+void lm_engine_rest(struct lm_engine *e)
+{
+    pthread_mutex_lock(&e->writer);
+    uint64_t moved = atomic_load_explicit(&e->counters.value[LM_data_packets], memory_order_relaxed) +
+                     atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
+    bool is_quiet = moved - e->moved_before < QUIET_PACKETS;
+    e->moved_before = moved;
+    if (is_quiet && !e->is_resting) {
+        lm_take(&e->lock); /* whoever uses the buffers shares it for as long */
+        give_back(e->out_frames.room, (size_t)LM_BATCH * LM_FRAME_SIZE);
+        give_back(e->in_frames.room, (size_t)LM_BATCH * LM_FRAME_SIZE);
+        for (size_t i = 0; i < LM_SEAL_THREADS; i++)
+            give_back(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
+        lm_give_back(&e->lock);
+    }
+    e->is_resting = is_quiet;
+    pthread_mutex_unlock(&e->writer);
+}
+
 static void close_fd(int *fd)
 {
     if (*fd >= 0)
@@ -104,7 +130,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, unsealed_lost, e);
     bool has_sealed = e->peers && e->unsealed;
     for (size_t i = 0; i < LM_SEAL_THREADS; i++)
-        has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_FRAME_SIZE)) && has_sealed;
+        has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE)) && has_sealed;
     e->relay = config->is_rtr ? lm_rtr_new() : NULL;
     e->sources = lm_sources_new();
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
@@ -281,7 +307,7 @@ void lm_engine_free(struct lm_engine *e)
             munmap(single[i], LM_FRAME_SIZE);
     for (size_t i = 0; i < LM_SEAL_THREADS; i++)
         if (e->sealed[i])
-            munmap(e->sealed[i], LM_SEALED_ROOM + LM_FRAME_SIZE);
+            munmap(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
     lm_peers_free(e->peers);
     lm_pending_free(e->unsealed);
     lm_rtr_free(e->relay);

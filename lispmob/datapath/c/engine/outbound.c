@@ -97,7 +97,7 @@ void lm_outbound_turn(struct lm_job *job)
 {
     const struct lm_remote *mapped = job->remote;
     job->remote = lm_path_remote(job->path, job->remote, job->flow);
-    job->is_nested = lm_sealed_out_nests(job, mapped);
+    job->is_nested = job->seal && lm_sealed_out_nests(job, mapped);
 }
 
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
@@ -115,8 +115,11 @@ void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
 static bool choose(struct lm_engine *e, struct lm_job *job)
 {
-    if (lm_lane_choose(e, job))
+    if (lm_lane_choose(e, job)) {
+        if (!job->copy.path && lm_lane_copies(e, job->lane))
+            lm_count_many(&e->counters, LM_out_uncopied, job->segments.count ? job->segments.count : 1);
         return true;
+    }
     if (job->lane != LM_LANE_DEFAULT && e->drops_unusable) {
         refuse(e, job, LM_out_mark_drop, LM_ICMP_UNREACHABLE);
         return false;
@@ -136,8 +139,10 @@ static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, 
 {
     *job = (struct lm_job){
         .packet = packet, .vnet = *vnet, .lane = lane, .born = born, .now = now, .is_retry = born != now};
-    if (!lm_segment_complete_vnet(&job->vnet, packet, length) || !lm_packet_parse(packet, length, &job->inner) ||
-        !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments)) {
+    bool is_plain = !vnet->flags && vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE; /* complete, and one packet */
+    if ((!is_plain && !lm_segment_complete_vnet(&job->vnet, packet, length)) ||
+        !lm_packet_parse(packet, length, &job->inner) ||
+        (!is_plain && !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments))) {
         lm_count(&e->counters, LM_out_inner);
         return false;
     }
@@ -163,7 +168,9 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);
-        return lm_sealed_out_admit(e, job) && choose(e, job);
+        if ((job->set->peer || job->set->must_seal) && !lm_sealed_out_admit(e, job))
+            return false;
+        return choose(e, job);
     case LM_NATIVE:
         lm_count(&e->counters, LM_out_native);
         return false;
@@ -234,7 +241,8 @@ static void forward(struct lm_engine *e, int fd, int lane, int count)
     if (atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed) != held_before)
         lm_backpressure_pause(e, fd, lane);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
-    if (has_sent && lm_pending_count(e->stalled)) { /* an uplink that refused works again: nobody told us */
+    if (has_sent && e->has_stalled) { /* an uplink that refused works again: nobody told us */
+        e->has_stalled = false;
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
     }

@@ -26,7 +26,8 @@ enum lm_punt_kind {
     LM_PUNT_SEAL_WANTED = 14,
     LM_PUNT_SEAL_CONFIRMED = 15,
     LM_PUNT_SEALED_FROM = 16,
-    LM_PUNT_ANNOUNCED = 17
+    LM_PUNT_CLEAR_HEARD = 17,
+    LM_PUNT_ANNOUNCED = 18
 };
 
 /* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */

@@ -27,6 +27,14 @@ int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec 
     return error;
 }
 
+bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count)
+{
+    lock(e);
+    bool is_set = lm_peers_set_sources(e->peers, local_index, sources, count);
+    unlock(e);
+    return is_set;
+}
+
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index)
 {
     lock(e);

@@ -5,6 +5,7 @@
 
 #include "base/cmsg.h"
 #include "engine/outer.h"
+#include "liveness/on_sent.h"
 #include "packet/fragment.h"
 
 #define ICMP_PER_SECOND 100
@@ -83,7 +84,7 @@ void lm_send_unsum_outer(const struct lm_engine *e, const struct lm_job *job, in
 {
     struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
     uint64_t sums = atomic_load_explicit(&path->sums, memory_order_relaxed);
-    if (sums == 0 || e->config.udp_checksum || lm_peer_check_copes(job) || !(sums & bit_of(path, fd)))
+    if (sums == 0 || e->config.udp_checksum || lm_job_copes(job) || !(sums & bit_of(path, fd)))
         return;
     if (set_sums(job, fd, false))
         atomic_fetch_and(&path->sums, ~bit_of(path, fd));
@@ -169,6 +170,74 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
     }
 }
 
+/* One of the ways of a packet that is sealed already, at once or not at all: the other one may be quicker. */
+static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t octets)
+{
+    struct letter letter;
+    int fd = lm_send_socket(job);
+    lm_send_fill_outer(&letter.message, &letter.envelope, job, e->config.copy_dscp, 0);
+    lm_send_unsum_outer(e, job, fd);
+    letter.io.iov_base = (void *)(uintptr_t)lm_sealed_out_wrap(e, job, sealed, &octets);
+    letter.io.iov_len = octets;
+    letter.message.msg_iov = &letter.io;
+    letter.message.msg_iovlen = 1;
+    for (int tries = 0;; tries++) {
+        if (sendmsg(fd, &letter.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            break;
+        int error = errno;
+        if (error == EAGAIN || error == ENOBUFS || error == ENOMEM)
+            return HELD;
+        if (tries > 0 && error == EMSGSIZE)
+            lm_path_mtu_refused(e, job, fd);
+        if (tries > 0)
+            return error == EMSGSIZE ? TOO_BIG : REFUSED;
+    }
+    lm_path_proven(e, job->path);
+    lm_route_check_tell(e, job->path, job->remote);
+    lm_peer_check_on_sent(e, job);
+    lm_data_port_stall_sent(e, job->path, job->now);
+    return SENT;
+}
+
+/* By both ways of a job, sealed once; as long as one of them takes it, it has left. */
+static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length)
+{
+    struct iovec part = {packet, length};
+    uint64_t counter;
+    uint8_t *out = lm_sealed_out_single(e);
+    size_t octets = lm_sealed_out_take(e, job, 1, &counter) ? lm_sealed_out_seal(e, job, counter, &part, 1, out) : 0;
+    if (octets == 0)
+        return LOST;
+    struct lm_job second = *job;
+    lm_way_take(&second, &job->copy);
+    enum outcome first = send_way(e, job, out, octets), other = send_way(e, &second, out, octets);
+    if (first == SENT && other == SENT) {
+        lm_count(&e->counters, LM_out_copies);
+        atomic_fetch_add_explicit(&second.remote->state->sent, 1, memory_order_relaxed);
+    } else if (first == SENT || other == SENT) {
+        lm_count(&e->counters, LM_out_uncopied);
+    }
+    if (first == SENT || other == SENT)
+        return SENT;
+    if (first == HELD || other == HELD) { /* nothing has left: both are tried again, with another counter */
+        const struct lm_job *full = first == HELD ? job : &second;
+        lm_backpressure_add(e, job, lm_send_socket(full), true);
+        return HELD;
+    }
+    return first == TOO_BIG || other == TOO_BIG ? TOO_BIG : REFUSED;
+}
+
+/* `is_rest`: what is sent is a part of the job's packet, and not the first one. */
+static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length,
+                                bool is_rest)
+{
+    struct letter letter;
+    if (job->copy.path && job->seal)
+        return send_twice(e, job, packet, length);
+    const struct msghdr *m = fill(e, &letter, job, packet, length);
+    return send_raw(e, job, m, lm_send_socket(job), is_rest);
+}
+
 void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
                   const struct lm_inner *inner, uint64_t now)
 {
@@ -207,7 +276,8 @@ static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu
                          .lane = LM_LANE_DEFAULT,
                          .now = about->now,
                          .born = about->now,
-                         .is_relayed = true};
+                         .is_relayed = true,
+                         .is_own = true};
     size_t length = lm_icmp_build(job.packet, kind, mtu, &about->inner.destination, about->packet, &about->inner);
     if (length == 0 || !lm_packet_parse(job.packet, length, &job.inner)) {
         lm_count(&e->counters, LM_icmp_forbidden);
@@ -246,9 +316,20 @@ uint32_t lm_send_overhead(const struct lm_remote *remote)
     return lm_rules_outer_octets(remote->address.family == 4);
 }
 
+static uint32_t room_of(const struct lm_job *job)
+{
+    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote) - (uint32_t)lm_job_seal_octets(job);
+}
+
 uint32_t lm_send_room(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote) - (uint32_t)lm_sealed_out_overhead(job);
+    uint32_t room = room_of(job);
+    if (!job->copy.path)
+        return room;
+    struct lm_job second = *job;
+    lm_way_take(&second, &job->copy);
+    uint32_t other = room_of(&second);
+    return room < other ? room : other;
 }
 
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
@@ -262,7 +343,6 @@ static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room
 static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint32_t room)
 {
     size_t count = lm_fragment_count(job->packet, &job->inner, room);
-    struct letter letter;
     if (count == 0) {
         too_big(e, job, room);
         return LOST;
@@ -270,8 +350,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     for (size_t i = 0; i < count; i++) {
         uint8_t *packet = (job->is_relayed ? e->relayed_fragment : e->fragment) + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
-        const struct msghdr *m = fill(e, &letter, job, packet, length);
-        enum outcome outcome = send_raw(e, job, m, lm_send_socket(job), i > 0);
+        enum outcome outcome = send_packet(e, job, packet, length, i > 0);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
     }
@@ -287,8 +366,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         uint32_t room = lm_send_room(job);
         enum outcome outcome;
         if (job->inner.length <= room) {
-            const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
-            outcome = send_raw(e, job, m, lm_send_socket(job), false);
+            outcome = send_packet(e, job, job->packet, job->inner.length, false);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
@@ -301,12 +379,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             return LOST;
         }
         if (outcome == SENT) {
-            lm_path_proven(e, job->path);
-            lm_route_check_tell(e, job->path, job->remote);
-            lm_peer_check_on_sent(e, job);
-            if (job->inner.length) /* else nobody need answer */
-                lm_data_port_stall_sent(e, job->path, job->now);
-            lm_path_mtu_note_large(e, job, job->inner.length < room ? job->inner.length : room);
+            lm_on_sent(e, job, 1, job->inner.length, job->inner.length < room ? job->inner.length : room);
         }
         if (outcome != TOO_BIG)
             return outcome;
@@ -315,19 +388,12 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
     return LOST;
 }
 
-void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets)
-{
-    lm_traffic_gap_note(e, LM_OUTBOUND, job->now);
-    atomic_fetch_add_explicit(&job->remote->state->sent, packets, memory_order_relaxed);
-    lm_count_many(&e->counters, LM_out_packets, packets);
-    lm_count_many(&e->counters, LM_out_octets, octets);
-}
-
 /* The first choice has refused: every other usable path, its family first, by priority. */
 static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_path *first = job->path;
     const struct lm_uplinks *uplinks = e->uplinks;
+    job->copy = (struct lm_way){0};
     for (int round = 0; round < 2; round++) {
         uint8_t family = (first->address.family == 4) == (round == 0) ? 4 : 6;
         if (!(uplinks->families & lm_family_bit(family)))
@@ -352,6 +418,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 
 bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 {
+    job->is_own = true;
     enum outcome outcome = try_path(e, job);
     return (outcome == REFUSED ? fail_over(e, job) : outcome) == SENT;
 }
@@ -363,10 +430,7 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
     enum outcome outcome = job->path && job->inner.length > lm_send_room(job) ? try_path(e, job) : REFUSED;
-    if (outcome == SENT) {
-        lm_send_done(e, job, 1, job->inner.length);
-        lm_silence_on_sent(e, job, job->inner.length);
-    } else if (outcome == REFUSED) {
+    if (outcome == REFUSED) {
         bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
         lm_count(&e->counters, is_written ? LM_data_packets : LM_in_refused);
     }
@@ -381,13 +445,10 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
     if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);
-    if (outcome == SENT) {
-        lm_send_done(e, job, 1, job->inner.length);
-        lm_silence_on_sent(e, job, job->inner.length);
-    }
     if (outcome != REFUSED)
         return;
     static const struct lm_addr one_key = {0};
+    e->has_stalled = true;
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_stalled);
     (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->lane, job->born,
@@ -422,7 +483,10 @@ void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job
 {
     lm_lisp_header_write(header, job->instance_id);
     lm_send_put_status(e, header);
-    lm_echo_nonce_put(&job->remote->state->echo, job->now, header);
+    struct lm_echo *echo = &job->remote->state->echo;
+    if (atomic_load_explicit(&echo->copies, memory_order_relaxed) ||
+        atomic_load_explicit(&echo->asked, memory_order_relaxed))
+        lm_echo_nonce_put(echo, job->now, header);
 }
 
 void lm_send_put_status(const struct lm_engine *e, uint8_t *header)

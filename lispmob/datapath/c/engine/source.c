@@ -39,6 +39,8 @@ struct kept {
     uint64_t at;
     size_t length;
     uint8_t ttl, tos;
+    bool was_sealed;
+    uint32_t opened_by; /* our index of its session */
 };
 
 struct lm_sources {
@@ -112,7 +114,7 @@ static bool is_relay(const struct lm_engine *e, const struct lm_outer *outer)
     return false;
 }
 
-static void ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     struct lm_sources *s = e->sources;
     const struct lm_addr *source = &data->inner.source;
@@ -152,7 +154,7 @@ enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data,
         return lm_locator_set_holds(entry->value, &outer->source) ? LM_COUNTER_COUNT : LM_data_source;
     *is_proven = false;
     if (!entry || !entry->length)
-        ask(e, data, outer);
+        lm_source_ask(e, data, outer);
     if (e->config.source_check == LM_CHECK_STRICT)
         return LM_data_source;
     size_t place = sender(e, &outer->source);
@@ -183,7 +185,7 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
 {
     struct lm_sources *s = e->sources;
     if (!e->config.is_rtr) /* which is told of strangers otherwise */
-        ask(e, data, outer);
+        lm_source_ask(e, data, outer);
     if (data->inner.length > KEPT_OCTETS)
         return;
     struct kept *place = find_room(s, data, outer->now);
@@ -196,7 +198,9 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                            .at = outer->now,
                            .length = data->inner.length,
                            .ttl = outer->ttl,
-                           .tos = outer->tos};
+                           .tos = outer->tos,
+                           .was_sealed = outer->opened_by != NULL,
+                           .opened_by = outer->opened_by ? outer->opened_by->local_index : 0};
     memcpy(s->octets[place - s->kept] + KEPT_HEAD, packet, data->inner.length);
 }
 
@@ -240,6 +244,14 @@ static bool covers(const struct lm_entry *entry, const struct kept *one)
            lm_addr_equal(&head, &entry->address);
 }
 
+static bool is_true_of(const struct lm_engine *e, const struct lm_entry *entry, const struct kept *one)
+{
+    if (!one->was_sealed)
+        return entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &one->outer);
+    const struct lm_session *session = lm_peers_find_session(e->peers, one->opened_by);
+    return session && lm_peers_may_send(e->peers, session, &one->source);
+}
+
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
 {
     struct lm_sources *s = e->sources;
@@ -248,7 +260,7 @@ void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
         struct kept *one = &s->kept[(s->next + i) % KEPT]; /* oldest first */
         if (!one->source.family || !covers(entry, one))
             continue;
-        bool is_true = entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &one->outer);
+        bool is_true = is_true_of(e, entry, one);
         if (is_true && now < one->at + KEPT_NS)
             (e->config.is_rtr ? relay : deliver)(e, one, s->octets[one - s->kept] + KEPT_HEAD);
         if (is_true || now >= one->at + KEPT_NS) {

@@ -37,9 +37,14 @@ bool lm_source_is_local(const struct lm_engine *e, const struct lm_outer *outer)
  */
 enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                                 bool *is_proven);
-/* Keeps a packet that was refused with LM_data_source; a node asks about its source, an RTR is told of strangers. */
+/*
+ * Keeps a packet that was refused with LM_data_source; a node asks about its source, an RTR is told of strangers. One that
+ * was sealed is delivered later when its session's peer turns out to have that EID, too, wherever it came from.
+ */
 void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                     const struct lm_outer *outer);
+/* Tells the control plane to ask about the source of a packet; not often. */
+void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
 /* Delivers, or sends on, what waits for this entry and may come from where it came; forgets the rest that it covers. */
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry);
 /* False: this sender, or all together, have sent more control messages in data than anybody needs to. */

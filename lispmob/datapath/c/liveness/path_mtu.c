@@ -17,12 +17,6 @@
 #define LARGE_BURST 50
 #define REFUSED_STEP 40u /* where the kernel takes less than the MTU of the interface, and does not say how much */
 
-uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
-{
-    uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
-    return found && found < path->mtu ? found : path->mtu;
-}
-
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu, enum lm_mtu_source source)
 {
@@ -67,7 +61,7 @@ void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_
 {
     struct lm_remote_state *state = job->remote->state;
     if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
-        inner + lm_send_overhead(job->remote) + lm_sealed_out_overhead(job) <
+        inner + lm_send_overhead(job->remote) + lm_job_seal_octets(job) <
             lm_large_from(lm_path_mtu(job->path, job->remote)))
         return;
     uint32_t bit = UINT32_C(1) << job->path->place;

@@ -18,14 +18,6 @@
 #define PACKET_MAX (LM_DATA_HEADER + 40u + 8u + LM_PEER_CHECK_OCTETS)
 #define HOP_LIMIT 64
 
-bool lm_peer_check_copes(const struct lm_job *job)
-{
-    if (job->path->is_whole)
-        return true;
-    uint64_t coped_at = atomic_load_explicit(&job->remote->state->coped_at, memory_order_relaxed);
-    return coped_at && job->now < coped_at + LM_COPES_NS;
-}
-
 uint64_t lm_peer_check_nonce(const struct lm_key *key, const struct lm_addr *address, uint16_t port, uint64_t now)
 {
     uint64_t words[4] = {PURPOSE << 32 | (uint64_t)address->family << 16 | port, lm_get64(address->octets),

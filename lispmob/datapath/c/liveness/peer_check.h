@@ -38,8 +38,6 @@ struct lm_engine;
 struct lm_job;
 struct lm_outer;
 
-/* What the other side of a job gets may be in runs, with inner checksums left open. */
-bool lm_peer_check_copes(const struct lm_job *job);
 /* Something was sent there: time to ask? */
 void lm_peer_check_on_sent(struct lm_engine *e, const struct lm_job *job);
 /* A control message came in the data plane; true when it was one of these, and is dealt with. */

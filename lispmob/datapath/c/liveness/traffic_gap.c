@@ -1,12 +1,9 @@
 /* When packets last moved, and the report of the first one after a change of uplinks: the gap that a user felt. */
 #include "engine/engine.h"
 
-void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now)
+void lm_traffic_gap_report(struct lm_engine *e, enum lm_direction direction, uint64_t now, uint64_t before)
 {
     struct lm_traffic *traffic = &e->shared->traffic[direction];
-    uint64_t before = atomic_exchange_explicit(&traffic->last, now, memory_order_relaxed);
-    if (!atomic_load_explicit(&traffic->is_watched, memory_order_relaxed))
-        return;
     if (!atomic_exchange_explicit(&traffic->is_watched, 0, memory_order_relaxed))
         return;
     struct lm_punt report = {

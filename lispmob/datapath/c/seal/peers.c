@@ -138,7 +138,7 @@ static struct lm_session *session_at(const struct lm_peer *peer, enum lm_session
 static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone, const struct lm_prefix *prefix)
 {
     const struct lm_peer *peer = lm_peers_find(peers, gone->peer);
-    for (size_t i = 0; peer && i < 3; i++) {
+    for (size_t i = 0; peer && i < LM_SLOTS; i++) {
         const struct lm_session *s = session_at(peer, (enum lm_session_slot)i);
         for (size_t k = 0; s && s != gone && k < s->source_count; k++)
             if (s->sources[k].instance_id == prefix->instance_id && s->sources[k].length == prefix->length &&
@@ -148,7 +148,8 @@ static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone,
     return false;
 }
 
-static void free_session(struct lm_peers *peers, struct lm_session *session)
+/* Its sources are its peer's no more, but for those that another session of the peer has, too. */
+static void unkey(struct lm_peers *peers, const struct lm_session *session)
 {
     for (size_t i = 0; i < session->source_count; i++) {
         struct lm_entry *entry = lm_table_find(peers->keyed, &session->sources[i]);
@@ -156,6 +157,22 @@ static void free_session(struct lm_peers *peers, struct lm_session *session)
             !is_kept(peers, session, &session->sources[i]))
             (void)lm_table_remove(peers->keyed, &session->sources[i]);
     }
+}
+
+static bool key(struct lm_peers *peers, const struct lm_session *session)
+{
+    for (size_t i = 0; i < session->source_count; i++) {
+        struct lm_entry *entry = lm_table_insert(peers->keyed, &session->sources[i]);
+        if (!entry)
+            return false;
+        entry->value = (void *)(uintptr_t)session->peer;
+    }
+    return true;
+}
+
+static void free_session(struct lm_peers *peers, struct lm_session *session)
+{
+    unkey(peers, session);
     struct lm_session **link = &peers->by_index[place_of(peers, session->local_index)];
     while (*link != session)
         link = &(*link)->next_by_index;
@@ -196,19 +213,12 @@ static struct lm_session *put(struct lm_peer *peer, enum lm_session_slot slot, s
     return atomic_exchange(&peer->slots[slot], session);
 }
 
-static uint64_t opened_at(const struct lm_session *session)
-{
-    return session ? atomic_load_explicit(&session->opened_at, memory_order_relaxed) : 0;
-}
-
-/* Of the two before it, the one that the peer used last stays: where both began at once, it is not the one that we used. */
 static void make_current(struct lm_peers *peers, struct lm_peer *peer, struct lm_session *session)
 {
     struct lm_session *before = put(peer, LM_SLOT_CURRENT, session);
-    if (before && opened_at(before) < opened_at(session_at(peer, LM_SLOT_PREVIOUS)))
-        retire(peers, before);
-    else if (before)
-        retire(peers, put(peer, LM_SLOT_PREVIOUS, before));
+    struct lm_session *older = before ? put(peer, LM_SLOT_PREVIOUS, before) : NULL;
+    if (older)
+        retire(peers, put(peer, LM_SLOT_OLDER, older));
 }
 
 int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now)
@@ -228,13 +238,9 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
     session->next_by_remote = peers->by_remote[place_of(peers, spec->remote_index)];
     peers->by_remote[place_of(peers, spec->remote_index)] = session;
     peers->session_count++;
-    for (size_t i = 0; i < session->source_count; i++) {
-        struct lm_entry *entry = lm_table_insert(peers->keyed, &session->sources[i]);
-        if (!entry) {
-            free_session(peers, session);
-            return -ENOMEM;
-        }
-        entry->value = (void *)(uintptr_t)session->peer;
+    if (!key(peers, session)) {
+        free_session(peers, session);
+        return -ENOMEM;
     }
     if (spec->is_confirmed)
         make_current(peers, peer, session);
@@ -246,7 +252,7 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
 
 static void take_out(struct lm_peers *peers, struct lm_peer *peer, const struct lm_session *session)
 {
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < LM_SLOTS; i++)
         if (session_at(peer, (enum lm_session_slot)i) == session)
             retire(peers, put(peer, (enum lm_session_slot)i, NULL));
 }
@@ -262,6 +268,20 @@ bool lm_peers_forget(struct lm_peers *peers, uint32_t local_index)
     return true;
 }
 
+bool lm_peers_set_sources(struct lm_peers *peers, uint32_t local_index, const struct lm_prefix *sources, size_t count)
+{
+    struct lm_session *session = find_any(peers, local_index);
+    struct lm_prefix *fresh = session && count ? calloc(count, sizeof *fresh) : NULL;
+    if (!fresh)
+        return false;
+    memcpy(fresh, sources, count * sizeof *fresh);
+    unkey(peers, session);
+    free(session->sources);
+    session->sources = fresh;
+    session->source_count = count;
+    return key(peers, session);
+}
+
 void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number)
 {
     free_retired(peers);
@@ -270,7 +290,7 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number)
         link = &(*link)->next;
     if (!(peer = *link))
         return;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < LM_SLOTS; i++)
         retire(peers, put(peer, (enum lm_session_slot)i, NULL));
     free_retired(peers);
     *link = peer->next;
@@ -305,6 +325,13 @@ bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session)
         return false;
     make_current(peers, peer, session);
     return true;
+}
+
+bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source)
+{
+    const struct lm_entry *own = lm_table_lookup(peers->keyed, session->instance_id, source);
+    return (own && (uint32_t)(uintptr_t)own->value != session->peer) ||
+           (!own && lm_table_lookup(peers->refused, session->instance_id, source));
 }
 
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source)

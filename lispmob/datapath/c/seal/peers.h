@@ -1,6 +1,7 @@
 /*
- * All sessions: by their index for what arrives, by peer for what leaves. A peer has three places: previous (receives
- * only), current, and next (until the peer has sent something with it).
+ * All sessions: by their index for what arrives, by peer for what leaves. A peer has four places: older and previous
+ * (receive only), current, and next (until the peer has sent something with it). Two that receive only, for when both
+ * ask at once each side may send with another one of the two sessions, and then one of them asks again.
  *
  * Threads that share the engine's lock find, use and confirm; who has it alone adds and forgets. So no session goes away
  * while a packet is in its hands.
@@ -17,9 +18,11 @@
 struct lm_peer {
     struct lm_peer *next;
     uint32_t number;
-    struct lm_session *_Atomic slots[3]; /* by enum lm_session_slot */
-    struct lm_addr outer; /* where what opened last came from, family 0: nowhere yet; the inbound thread's */
-    uint16_t outer_port;
+    struct lm_session *_Atomic slots[LM_SLOTS]; /* by enum lm_session_slot */
+    /* The two last places that something which opened came from, family 0: none; the inbound thread's. Two, for copies
+     * of a packet take two ways, and now this one is first, now that one. */
+    struct lm_addr outer[2];
+    uint16_t outer_port[2];
 };
 
 struct lm_peers {
@@ -29,7 +32,7 @@ struct lm_peers {
     struct lm_session *_Atomic retired; /* in no place any more; freed when nobody shares the lock */
     struct lm_table *keyed;             /* inner sources that have a session of their own: value is the peer's number */
     struct lm_table *refused;           /* inner sources that may not come in clear */
-    atomic_uint_fast64_t wanted_at[LM_PEERS_REPORTS], moved_at[LM_PEERS_REPORTS];
+    atomic_uint_fast64_t wanted_at[LM_PEERS_REPORTS], moved_at[LM_PEERS_REPORTS], clear_at[LM_PEERS_REPORTS];
 };
 
 /* NULL: out of memory. */
@@ -40,6 +43,8 @@ void lm_peers_free(struct lm_peers *peers);
 /* 0, -ENOMEM, -EEXIST when the index is in use, or -ENOTSUP without a cipher. */
 int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now);
 bool lm_peers_forget(struct lm_peers *peers, uint32_t local_index);
+/* The session's peer may send these inner sources from now on, one or more; false: no such session, or no memory. */
+bool lm_peers_set_sources(struct lm_peers *peers, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 
 /* To be called with the lock shared: */
@@ -52,6 +57,8 @@ bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
 /* Something was opened: `next` becomes `current`; true when it did, by this call. */
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
+/* A session of somebody else is known for this inner source, or its clear text is refused. */
+bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
 /* The session's peer may send this inner source. */
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
 /* True once in a second, for a peer, in one of the two lists of times. */

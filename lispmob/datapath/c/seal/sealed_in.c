@@ -21,13 +21,18 @@ static void confirm(struct lm_engine *e, struct lm_session *session)
 static void note_outer(struct lm_engine *e, const struct lm_session *session, const struct lm_outer *outer)
 {
     struct lm_peer *peer = lm_peers_find(e->peers, session->peer);
-    if (!peer || (peer->outer_port == outer->source_port && lm_addr_equal(&peer->outer, &outer->source)))
+    for (size_t i = 0; peer && i < 2; i++)
+        if (peer->outer_port[i] == outer->source_port && lm_addr_equal(&peer->outer[i], &outer->source))
+            return;
+    if (!peer)
         return;
-    bool is_other = peer->outer.family != 0;
+    bool is_other = peer->outer[0].family != 0;
     if (is_other && !lm_peers_may_report(e->peers->moved_at, peer->number, outer->now))
         return; /* noticed again with the next packet */
-    peer->outer = outer->source;
-    peer->outer_port = outer->source_port;
+    peer->outer[1] = peer->outer[0];
+    peer->outer_port[1] = peer->outer_port[0];
+    peer->outer[0] = outer->source;
+    peer->outer_port[0] = outer->source_port;
     struct lm_punt report = {.kind = LM_PUNT_SEALED_FROM,
                              .peer = peer->number,
                              .outer_source = outer->source,
@@ -72,6 +77,17 @@ bool lm_sealed_in_open(struct lm_engine *e, uint8_t *datagram, size_t length, st
     if (!is_packet)
         lm_count(&e->counters, LM_data_inner);
     return is_packet;
+}
+
+void lm_sealed_in_clear(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+{
+    const struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
+    const struct lm_locator_set *set = entry ? entry->value : NULL;
+    struct lm_punt report = {.kind = LM_PUNT_CLEAR_HEARD, .peer = set ? set->peer : 0};
+    if (!report.peer)
+        lm_source_ask(e, data, outer);
+    else if (lm_peers_may_report(e->peers->clear_at, report.peer, outer->now))
+        (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
 size_t lm_sealed_in_nested(const struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,

@@ -13,6 +13,8 @@ struct lm_outer;
  */
 bool lm_sealed_in_open(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer,
                        struct lm_data *data);
+/* Clear text was refused: its sender may have lost its keys, and is told of ours once it is known where it is. Not often. */
+void lm_sealed_in_clear(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
 /* The sealed datagram that an inner packet for us holds, by way of a relay; its octets, 0: it holds none. */
 size_t lm_sealed_in_nested(const struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                            const uint8_t **datagram);

@@ -28,7 +28,7 @@ uint8_t *lm_sealed_out_room(struct lm_engine *e)
 
 uint8_t *lm_sealed_out_single(struct lm_engine *e)
 {
-    return e->sealed[own_number] + LM_SEALED_ROOM;
+    return e->sealed[own_number] + LM_SEALED_ROOM + LM_SEALED_NEST;
 }
 
 static void want(struct lm_engine *e, uint32_t peer, uint64_t now)
@@ -150,6 +150,28 @@ bool lm_sealed_out_take(struct lm_engine *e, const struct lm_job *job, size_t co
     return has_counters;
 }
 
+size_t lm_sealed_out_seal(struct lm_engine *e, const struct lm_job *job, uint64_t counter, const struct iovec *parts,
+                          size_t count, uint8_t *out)
+{
+    lm_lisp_header_write(out, job->seal->instance_id);
+    lm_send_put_status(e, out);
+    size_t octets = lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    if (octets == 0)
+        lost(e, 1);
+    return octets;
+}
+
+const uint8_t *lm_sealed_out_wrap(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t *octets)
+{
+    size_t nest = nest_of(job);
+    if (nest) {
+        lm_send_put_lisp_header(e, job, sealed - nest);
+        (void)lm_sealed_out_put_udp(sealed - nest + LM_DATA_HEADER, &job->inner, LM_PORT_DATA, *octets);
+    }
+    *octets += nest;
+    return sealed - nest;
+}
+
 size_t lm_sealed_out_put(struct lm_engine *e, const struct lm_job *job, uint64_t counter, const struct iovec *parts,
                          size_t count, uint8_t *out)
 {
@@ -160,12 +182,7 @@ size_t lm_sealed_out_put(struct lm_engine *e, const struct lm_job *job, uint64_t
         lm_send_put_lisp_header(e, job, out);
         nest = LM_DATA_HEADER + lm_sealed_out_put_udp(out + LM_DATA_HEADER, &job->inner, LM_PORT_DATA, payload);
     }
-    uint8_t *header = out + nest;
-    lm_lisp_header_write(header, job->seal->instance_id);
-    lm_send_put_status(e, header);
-    size_t octets = lm_session_seal(job->seal, own_number, counter, parts, count, header);
-    if (octets == 0)
-        lost(e, 1);
+    size_t octets = lm_sealed_out_seal(e, job, counter, parts, count, out + nest);
     return octets ? nest + octets : 0;
 }
 

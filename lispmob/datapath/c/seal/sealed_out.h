@@ -4,6 +4,7 @@
 
 #include "seal/peers.h"
 
+#define LM_SEALED_NEST 64u          /* octets at most of the headers before a packet that is sealed from EID to EID */
 #define LM_SEALED_ROOM (384u << 10) /* octets of a thread's sealed packets that wait for one system call */
 
 struct lm_engine;
@@ -15,7 +16,7 @@ void lm_sealed_out_set_thread(unsigned number);
 unsigned lm_sealed_out_thread(void);
 /* Where the calling thread has room for LM_SEALED_ROOM octets. */
 uint8_t *lm_sealed_out_room(struct lm_engine *e);
-/* And for one more, that leaves by itself while those wait. */
+/* And for one more, that leaves by itself while those wait; with room for LM_SEALED_NEST octets before it. */
 uint8_t *lm_sealed_out_single(struct lm_engine *e);
 
 /*
@@ -30,6 +31,14 @@ bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job);
 bool lm_sealed_out_nests(const struct lm_job *job, const struct lm_remote *mapped);
 /* Octets that a job's packets have more than clear ones. */
 size_t lm_sealed_out_overhead(const struct lm_job *job);
+/*
+ * The two halves of what comes next, for a datagram that leaves by several ways: the headers of one way, which end at
+ * `sealed`, with its octets behind them, their start and their octets in all; and what they hold, sealed once. To seal it twice with one
+ * counter would give the key away where a header had changed meanwhile.
+ */
+const uint8_t *lm_sealed_out_wrap(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t *octets);
+size_t lm_sealed_out_seal(struct lm_engine *e, const struct lm_job *job, uint64_t counter, const struct iovec *parts,
+                          size_t count, uint8_t *out);
 /*
  * Writes one datagram: LISP header, and what the parts hold, sealed; for a nested one all headers of the way, too. Its
  * octets; 0: it cannot be, counted.

@@ -6,9 +6,13 @@ struct lm_session *lm_session_new(const struct lm_session_spec *spec, uint64_t n
 {
     if (!lm_aead_is_built())
         return NULL;
-    struct lm_session *s = calloc(1, sizeof *s + spec->source_count * sizeof *s->sources);
+    struct lm_session *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
+    if (spec->source_count && !(s->sources = calloc(spec->source_count, sizeof *s->sources))) {
+        free(s);
+        return NULL;
+    }
     s->peer = spec->peer;
     s->local_index = spec->local_index;
     s->remote_index = spec->remote_index;
@@ -36,6 +40,7 @@ void lm_session_free(struct lm_session *session)
     }
     explicit_bzero(session->send_key, sizeof session->send_key);
     explicit_bzero(session->receive_key, sizeof session->receive_key);
+    free(session->sources);
     free(session);
 }
 

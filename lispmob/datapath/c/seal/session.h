@@ -43,7 +43,14 @@ struct lm_session_spec {
     const struct lm_prefix *sources; /* inner sources that it may send; none: any that has no session of its own */
 };
 
-enum lm_session_slot { LM_SLOT_PREVIOUS = 0, LM_SLOT_CURRENT = 1, LM_SLOT_NEXT = 2, LM_SLOT_NONE = 3 };
+enum lm_session_slot {
+    LM_SLOT_PREVIOUS = 0,
+    LM_SLOT_CURRENT = 1,
+    LM_SLOT_NEXT = 2,
+    LM_SLOT_OLDER = 3,
+    LM_SLOT_NONE = 4
+};
+#define LM_SLOTS 4u
 
 struct lm_session {
     struct lm_session *next_by_index, *next_by_remote, *next_retired;
@@ -59,7 +66,7 @@ struct lm_session {
     _Atomic uint8_t slot;                   /* enum lm_session_slot */
     struct lm_replay replay;
     size_t source_count;
-    struct lm_prefix sources[];
+    struct lm_prefix *sources; /* of its own; replaced by who has the engine's lock alone */
 };
 
 /* NULL: out of memory, or there is no cipher. */

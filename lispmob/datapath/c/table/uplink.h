@@ -111,6 +111,13 @@ static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struc
     return relay ? relay : remote;
 }
 
+/* How large outer packets may be by this path to this remote, in octets. */
+static inline uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
+{
+    uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
+    return found && found < path->mtu ? found : path->mtu;
+}
+
 static inline int lm_path_socket(const struct lm_path *path, uint64_t flow)
 {
     return path->sockets[lm_rules_pool_place(flow, (uint32_t)path->pool)];

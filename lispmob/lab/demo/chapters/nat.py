@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -9,8 +11,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
+from lispmob.lab import behind_nats
 from lispmob.lab import move as moves
 from lispmob.lab.behind_nats import FAR_NODE, HOME, HOTEL, KINDS, ROAMER, ROUND_TRIP_S
+from lispmob.lab.demo.chapters.sealed import read_all
 from lispmob.lab.demo.nat_stage import NatStage
 from lispmob.lab.demo.stage import Stage
 from lispmob.lab.move import Kind, Move
@@ -21,6 +25,7 @@ from lispmob.lab.tcp_stream import TcpStream
 
 CLAIMS: Final = (
     *(f"nat.{kind.name}.both-ways" for kind in KINDS),
+    "sealed.rtr.plaintext-seen",
     "nat.move.tcp-alive",
     "nat.new-uplink.rtts",
     "nat.reboot.recovery",
@@ -41,6 +46,9 @@ _GOALS_MS: Final = {
     "rtr-failover": 3 * _PROBE_INTERVAL_S * 1000,
 }
 _RATE_HZ: Final = 200.0
+_SEAL_WAIT_S: Final = 8.0
+_MARK: Final = b"a line that no RTR shall read"
+_EVERYTHING: Final = (socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))  # ETH_P_ALL
 _OTHER_PUBLIC: Final = IPv4Address("203.0.113.222")
 
 
@@ -50,11 +58,33 @@ def play(stage: Stage) -> None:
     with tempfile.TemporaryDirectory(prefix="lispmob-nat-") as directory, NatStage(Path(directory)) as nats:
         nats.wait_until_registered()
         stage.screen.say(f"  {len(nats.nodes)} nodes behind NATs registered after {time.monotonic() - began:.1f} s")
+        _play_sealed(stage, nats)
         with TcpStream(nats.party(ROAMER), nats.party(FAR_NODE)) as tcp:
             _play_events(stage, nats)
             result = tcp.finish()
         check = fact("nat.move.tcp-alive", ok=result.is_alive, value=result.returned, unit="octets returned")
         stage.report.check(check)
+
+
+def _play_sealed(stage: Stage, nats: NatStage) -> None:
+    """Two nodes behind NATs talk through the RTRs, whose cables are read."""
+    ends = {name: nats.identities[name].eid4 for name in (ROAMER, FAR_NODE)}
+    deadline = time.monotonic() + _SEAL_WAIT_S
+    while not (is_sealed := nats.seals(ROAMER, FAR_NODE) and nats.seals(FAR_NODE, ROAMER)):
+        if time.monotonic() > deadline:
+            break
+        nats.say(ROAMER, FAR_NODE, b"a first word")
+        nats.say(FAR_NODE, ROAMER, b"and one back")
+    with contextlib.ExitStack() as open_:
+        lines = [open_.enter_context(nats.lab[server].socket(*_EVERYTHING)) for server in behind_nats.SERVERS]
+        heard = nats.say(ROAMER, FAR_NODE, _MARK) + nats.say(FAR_NODE, ROAMER, _MARK)
+        seen = [packet for line in lines for packet in read_all(line)]
+    passed = [packet for packet in seen if all(eid.packed in packet for eid in ends.values())]
+    in_clear = sum(_MARK in packet for packet in seen)
+    stage.screen.say(f"  {heard} of 2 lines heard through an RTR; of {len(passed)} packets there {in_clear} show one")
+    ok = is_sealed and heard == 2 and len(passed) >= 2 and in_clear == 0
+    check = fact("sealed.rtr.plaintext-seen", ok=ok, value=in_clear, unit="packets in clear", goal=0)
+    stage.report.check(check)
 
 
 def _play_kinds(stage: Stage, nats: NatStage) -> None:

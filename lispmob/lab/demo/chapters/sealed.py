@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from lispmob.lab import move as moves
@@ -12,10 +14,17 @@ from lispmob.lab.demo.stage import A, B, Stage
 from lispmob.lab.demo_service import Identity
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.ping import ping
+from lispmob.lab.probe import ProbeStream
 from lispmob.lab.report import fact
 from lispmob.lab.tcp_stream import TcpStream
 
-CLAIMS: Final = ("sealed.both-ways", "sealed.tcp-alive", "sealed.replay.accepted")
+CLAIMS: Final = (
+    "sealed.both-ways",
+    "sealed.tcp-alive",
+    "sealed.rekey.lost",
+    "sealed.replay.accepted",
+    "copies.lost",
+)
 _MARK: Final = b"a line that nobody on the way shall read"
 _PORT: Final = 47_400
 _DATA_PORT: Final = 4341
@@ -24,6 +33,11 @@ _HEADERS: Final = {4: 20, 6: 40}
 _WAIT_S: Final = 5.0
 _WATCH_S: Final = 1.0
 _REPLAYS: Final = 20
+_RATE_HZ: Final = 200.0
+_REKEYS: Final = 3
+_REKEY_PAUSE_S: Final = 1.1  # what is younger than a second is not replaced
+_LOSS: Final = 0.2
+_COPIES: Final = "steering:\n  rules:\n    - {name: calls, protocol: [udp], copies: 2}\n"
 
 
 def play(stage: Stage) -> None:
@@ -33,13 +47,15 @@ def play(stage: Stage) -> None:
     with stage.lab["b"].socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL)) as line:
         line.bind((uplink, _ETH_P_ALL))
         heard = _say(stage, A, B) + _say(stage, B, A)
-        seen = _read(line)
+        seen = read_all(line)
     in_clear = sum(_MARK in packet for packet in seen)
     stage.screen.say(f"  {heard} of 2 lines heard; of {len(seen)} packets on the line {in_clear} show one")
     ok = is_sealed and heard == 2 and in_clear == 0
     stage.report.check(fact("sealed.both-ways", ok=ok, value=in_clear, unit="packets in clear", goal=0))
-    _move(stage)
     _replay(stage, seen)
+    _rekey(stage)
+    _move(stage)
+    _copies(stage)
 
 
 def _move(stage: Stage) -> None:
@@ -49,6 +65,48 @@ def _move(stage: Stage) -> None:
             time.sleep(_WATCH_S)
         result = stream.finish()
     stage.report.check(fact("sealed.tcp-alive", ok=result.is_alive, value=result.returned, unit="octets returned"))
+
+
+def _rekey(stage: Stage) -> None:
+    """New keys, now by one node and now by the other, while packets go both ways."""
+    made = 0
+    with ProbeStream(stage.party(A), stage.party(B), rate_hz=_RATE_HZ) as probes:
+        for name in ("ab" * _REKEYS)[:_REKEYS]:
+            time.sleep(_REKEY_PAUSE_S)
+            told = stage.nodes[name].lispctl("key", "--rekey")
+            made += told is not None and told["count"] > 0
+        time.sleep(0.5)
+        logs = probes.finish()
+    lost = sum(packet.arrived_at is None for log in logs for packet in log.packets)
+    stage.report.check(fact("sealed.rekey.lost", ok=made == _REKEYS and lost == 0, value=lost, unit="packets", goal=0))
+    stage.screen.say(f"  keys changed {made} times under {sum(len(log.packets) for log in logs)} packets: {lost} lost")
+
+
+def _copies(stage: Stage) -> None:
+    """Each packet of node a leaves by both uplinks, and the line of the better one loses a fifth of what it carries."""
+    network = stage.lab.topology.network(stage.lab.topology.host("a").uplinks[0].network)
+    stage.reconfigure(A, _COPIES)
+    stage.lab.impair(network.name, replace(network.line, loss=_LOSS))
+    try:
+        has_copies = _wait_until(lambda: any("a copy of each packet" in step for step in _steps(stage)))
+        before = _counter(stage, "a", "out_copies")
+        with ProbeStream(stage.party(A), stage.party(B), rate_hz=_RATE_HZ) as probes:
+            time.sleep(2.0)
+            out, back = probes.finish()
+        sent = _counter(stage, "a", "out_copies") - before
+    finally:
+        stage.lab.impair(network.name, network.line)
+        stage.reconfigure(A, "")
+    lost, alone = (sum(packet.arrived_at is None for packet in log.packets) for log in (out, back))
+    ok = has_copies and lost == 0 and sent > 0
+    stage.report.check(fact("copies.lost", ok=ok, value=lost, unit="packets", goal=0))
+    stage.screen.say(f"  by two uplinks, one of which loses a fifth: {lost} of {len(out.packets)} lost, {sent} copies")
+    stage.screen.say(f"  the other way, where each packet leaves once: {alone} of {len(back.packets)} lost")
+
+
+def _steps(stage: Stage) -> list[str]:
+    why = stage.nodes["a"].lispctl("why", "udp", f"{B.eid4}:47000") or {}
+    return [str(step["text"]) for step in why.get("steps", [])]
 
 
 def _replay(stage: Stage, seen: list[bytes]) -> None:
@@ -78,11 +136,21 @@ def _replay(stage: Stage, seen: list[bytes]) -> None:
 
 def wait_until_sealed(stage: Stage) -> bool:
     """Nodes a and b have a session; False: not in time."""
+
+    def seals() -> bool:
+        ping(stage.lab["a"], B.eid4, A.eid4, count=1)
+        return all(_seals(stage, one, other) for one, other in ((A, B), (B, A)))
+
+    return _wait_until(seals)
+
+
+def _wait_until(is_so: Callable[[], bool]) -> bool:
+    """False when it is not so in time."""
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
-        ping(stage.lab["a"], B.eid4, A.eid4, count=1)
-        if all(_seals(stage, one, other) for one, other in ((A, B), (B, A))):
+        if is_so():
             return True
+        time.sleep(0.05)
     return False
 
 
@@ -93,10 +161,14 @@ def _seals(stage: Stage, one: Identity, other: Identity) -> bool:
 
 
 def _replays(stage: Stage) -> int:
-    """How many b has counted; a busy node may not answer at once."""
+    return _counter(stage, "b", "data_replay")
+
+
+def _counter(stage: Stage, node: str, name: str) -> int:
+    """What the datapath of a node has counted; a busy node may not answer at once."""
     for _ in range(10):
-        if (counters := stage.nodes["b"].lispctl("counters")) is not None:
-            return int(counters["datapath"]["data_replay"])
+        if (counters := stage.nodes[node].lispctl("counters")) is not None:
+            return int(counters["datapath"][name])
     return 0
 
 
@@ -116,7 +188,7 @@ def _say(stage: Stage, source: Identity, destination: Identity) -> int:
             return 0
 
 
-def _read(line: socket.socket) -> list[bytes]:
+def read_all(line: socket.socket) -> list[bytes]:
     """What has passed until now."""
     line.setblocking(False)
     found: list[bytes] = []

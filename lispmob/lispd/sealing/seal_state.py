@@ -12,25 +12,26 @@ A file that cannot be read is reported and begun again; half a file is never wri
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from lispmob.control.sealing.noise import Ciphers, KeyPair
+from lispmob.config.static_key import KEY_FILE, load_static_key, write_lines
+from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import REMEMBERED_MAX, TIMES_MAX, KeptKey
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_handshake import ALL_AEADS
 from lispmob.crypto.key_wrap import KeyWrapMissingError
 from lispmob.crypto.noise_ciphers import NoiseCiphers
+from lispmob.errors import KernelRefused
 from lispmob.lispd.register_nonces import RegisterNonces
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KEY_OCTETS
 from lispmob.wire.sealed_handshake import CHACHA20_POLY1305
 
-KEY_FILE: Final = "static-key"
 PEERS_FILE: Final = "peer-keys"
 TIMES_FILE: Final = "peer-times"
 OWN_TIME_FILE: Final = "handshake-time"
@@ -65,28 +66,19 @@ def has_aes(cpu_info: Path) -> bool:
     return first is None or "aes" in first
 
 
-def load_static_key(directory: Path, ciphers: Ciphers, complain: Callable[[str], None] = log.warning) -> KeyPair:
-    """Our key pair; drawn and written when there is none yet.
+def has_static_key(directory: Path) -> bool:
+    """Whether an earlier run has had one, and may have said so."""
+    return (directory / KEY_FILE).exists()
 
-    A directory that cannot be written does not stop the start: the key then lives as long as the process, and
-    `complain` hears why.
-    """
-    path = directory / KEY_FILE
-    try:
-        found = bytes.fromhex(path.read_text("ascii").strip())
-        if len(found) == KEY_OCTETS:
-            return KeyPair.of(found, ciphers)
-        complain(f"{path} does not hold {KEY_OCTETS} octets in hex; a new static key is drawn, and peers are told")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        complain(f"cannot read {path} ({error}); a new static key is drawn, and peers are told")
+
+def replace_static_key(directory: Path, tools: SealTools) -> SealTools:
+    """Draw another key pair, and keep it in place of the old one. KernelRefused when it cannot be kept."""
     drawn = secrets.token_bytes(KEY_OCTETS)
     try:
-        _write(path, [drawn.hex()])
+        write_lines(directory / KEY_FILE, [drawn.hex()])
     except OSError as error:
-        complain(f"cannot keep the static key in {path} ({error.strerror}); the next start draws another one")
-    return KeyPair.of(drawn, ciphers)
+        raise KernelRefused(f"cannot keep a static key in {directory / KEY_FILE} ({error.strerror})") from None
+    return dataclasses.replace(tools, static=KeyPair.of(drawn, tools.ciphers))
 
 
 class SealMemory:
@@ -144,21 +136,9 @@ class SealMemory:
     def _save(self, name: str, lines: Iterable[str]) -> None:
         path = self._directory / name
         try:
-            _write(path, lines)
+            write_lines(path, lines)
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
                 log.warning("cannot keep the keys of other nodes in %s (%s)", path, error.strerror)
             self._is_failing = True
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    """A whole file or none, which nobody else may read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with open(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="ascii"
-    ) as file:
-        file.writelines(f"{line}\n" for line in lines)
-    os.replace(fresh, path)

@@ -199,7 +199,9 @@ class FloodedHub(Closing):
 
     @contextlib.contextmanager
     def _flood(self, per_s: int, kind: str) -> Iterator[None]:
-        command = module("lispmob.lab.bench.flooder", str(_HUB[1]), str(per_s), str(PHASE_S + 2 * ANSWER_S), kind)
+        command = module(
+            "lispmob.lab.bench.flooding.flooder", str(_HUB[1]), str(per_s), str(PHASE_S + 2 * ANSWER_S), kind
+        )
         with subprocess.Popen(self._far.argv(*command), stdout=subprocess.PIPE, text=True) as process:
             try:
                 time.sleep(0.5)

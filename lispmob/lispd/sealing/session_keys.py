@@ -8,9 +8,19 @@ from typing import TypeAlias
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
 from lispmob.errors import LispError
-from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive, SendSealed
+from lispmob.protocol.effect import (
+    ForgetPeer,
+    ForgetSession,
+    InstallSession,
+    RefuseClear,
+    SendKeepalive,
+    SendSealed,
+    SetSessionSources,
+)
 
-SealEffect: TypeAlias = InstallSession | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive | SendSealed
+SealEffect: TypeAlias = (
+    InstallSession | SetSessionSources | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive | SendSealed
+)
 
 log = logging.getLogger("lispd")
 
@@ -23,6 +33,8 @@ def perform(engine: Engine, effect: SealEffect) -> None:
                 engine.install_session(to_session(effect))
             except (LispError, ValueError) as error:
                 log.warning("a session cannot be used: %s", error)
+        case SetSessionSources(local_index, sources):
+            engine.set_sources(local_index, sources)
         case ForgetSession(local_index):
             engine.forget_session(local_index)
         case ForgetPeer(peer):

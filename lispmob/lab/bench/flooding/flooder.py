@@ -1,4 +1,4 @@
-"""`python -m lispmob.lab.bench.flooder ADDRESS RATE SECONDS KIND`: one source that sends junk to a control port.
+"""`python -m lispmob.lab.bench.flooding.flooder ADDRESS RATE SECONDS KIND`: one source floods a control port.
 
 KIND is `junk`, octets that are no message, or the octets of one in hexadecimal. It prints how many a second it sent.
 """

@@ -1,0 +1,98 @@
+"""Who begins handshakes with us: how many of them are answered, and which wait until their key is known. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from lispmob.control.sealing.handshake_carriage import First
+from lispmob.protocol.datagram import Datagram
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.wire.address import EidPrefix, IpAddress
+
+ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
+ANSWER_BURST: Final = 20
+ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 of all strangers, at a quarter of a millisecond each
+ANSWERS_BURST: Final = 100
+HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
+HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however many EIDs he names
+HELD_S: Final = 2.0  # ours
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A first message that waits. `is_known`: it came from a locator of a mapping that we use."""
+
+    first: First
+    datagram: Datagram
+    nonce: int
+    until: float
+    is_known: bool
+
+
+class AnswerLimits:
+    """Handshakes cost a quarter of a millisecond each: strangers share what there is, known senders have their own."""
+
+    def __init__(self) -> None:
+        self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
+        self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
+        self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
+
+    def take(self, sender: IpAddress, now: float, *, is_known: bool) -> bool:
+        """Whether one more of this sender is answered."""
+        per_source, source = self._per_known_source if is_known else self._per_source, owner_of(sender)
+        if per_source.available_at(source, now) > now or not (is_known or self._in_all.take(now)):
+            return False
+        return per_source.take(source, now)
+
+
+class HeldHandshakes:
+    """First messages of those whose key nobody has vouched for yet, by the EID that is named, and the sender."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[EidPrefix, int], Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def wake_at(self) -> float | None:
+        """When the first one has waited long enough: all wait for the same time."""
+        return next((held.until for held in self._held.values()), None)
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._held.clear()
+
+    def names(self, eid: EidPrefix) -> bool:
+        """True when one in the name of this EID waits, so that its key is being asked for."""
+        return any(place[0] == eid for place in self._held)
+
+    def add(self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool) -> tuple[bool, int]:
+        """Have one wait: whether it does, and how many were refused for it.
+
+        Who comes from a known locator takes the place of the oldest stranger.
+        """
+        sender = owner_of(datagram.source)
+        place = first.initiator, sender
+        if place in self._held or sum(other[1] == sender for other in self._held) >= HELD_EACH:
+            return False, 1
+        refused = 0
+        if len(self._held) >= HELD_MAX:
+            stranger = next((other for other, held in self._held.items() if not held.is_known), None)
+            if not is_known or stranger is None:
+                return False, 1
+            del self._held[stranger]
+            refused = 1
+        self._held[place] = Held(first, datagram, nonce, now + HELD_S, is_known)
+        return True, refused
+
+    def take_within(self, prefix: EidPrefix) -> list[Held]:
+        """Those in the name of EIDs of this prefix, which wait no more."""
+        return [self._held.pop(place) for place in [*self._held] if prefix.covers(place[0])]
+
+    def take_over(self, now: float) -> int:
+        """How many have waited in vain; they do so no more."""
+        over = [place for place, held in self._held.items() if now >= held.until]
+        for place in over:
+            del self._held[place]
+        return len(over)

@@ -1,0 +1,190 @@
+"""Asks the mapping system for keys, and for nothing else, where an RTR looks up the mappings (behind a NAT). Pure.
+
+How it works. Behind a NAT everything goes to an RTR by a default mapping, and whoever asks the mapping system is the
+RTR, which proves nothing to us. So the datapath tells now and then which EIDs only a default entry knows, and about
+each we ask ourselves, under LISP-SEC (RFC 9303): the Map-Reply finds us at the address and port that the NAT gives our
+control port. Nothing of it but the key counts; packets go on through the RTR, sealed for whoever has that key.
+
+A Map-Resolver that is not known to do LISP-SEC is asked as `ItrSecurity` has it; without a genuine answer there is no
+key. An EID is asked about again after a minute while packets go there, and after longer and longer pauses where it has
+no key.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from lispmob.control.itr_security import ItrSecurity
+from lispmob.errors import MalformedMessage
+from lispmob.protocol.effect import Count, MachineEffect, SendControl
+from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.key_record import KeyRecord, take_key_record
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+
+ANSWER_S: Final = 1.0  # ours
+TRIES: Final = 3
+AGAIN_S: Final = 60.0  # ours: a key may be replaced by another one
+REST_MAX_S: Final = 900.0  # ours: where there is no key; doubles up to this
+QUESTIONS_MAX: Final = 256  # ours: those that rest included
+INTERVAL_S: Final = 0.2  # ours: between Map-Requests
+BURST: Final = 16
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """Where an answer finds us: what the NAT makes of our control port. `server` has told us so."""
+
+    local: IpAddress
+    ifindex: int
+    address: IpAddress
+    port: int
+    server: IpAddress
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A genuine answer says whose key this is; None: the EID-Prefix has none."""
+
+    prefix: EidPrefix
+    keys: KeyRecord | None
+
+
+class _Question(msgspec.Struct):
+    eid: EidPrefix
+    own: EidPrefix
+    tries: int = 0
+    wake_at: float | None = None
+    """When the next try is due; None: it rests."""
+    rests_until: float = 0.0
+    rest_s: float = AGAIN_S
+    nonces: dict[int, tuple[bytes, IpAddress]] = msgspec.field(default_factory=dict)
+    """Of what is unanswered: the One-Time-Key, and who was asked."""
+
+
+class KeyLookups:
+    """Needs to be told of EIDs that packets go to, or that handshakes come from."""
+
+    def __init__(self, security: ItrSecurity, new_nonce: Callable[[], int]) -> None:
+        self._security = security
+        self._new_nonce = new_nonce
+        self._outside: Outside | None = None
+        self._resolvers: tuple[IpAddress, ...] = ()
+        self._questions: OrderedDict[EidPrefix, _Question] = OrderedDict()
+        self._bucket = TokenBucket(INTERVAL_S, BURST)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        times = (question.wake_at for question in self._questions.values())
+        return min((at for at in times if at is not None), default=None)
+
+    def on_outside(self, outside: Outside | None, resolvers: Iterable[IpAddress]) -> None:
+        """We are to be found there now; None: nobody outside can answer us, or nobody need ask in this way."""
+        if outside != self._outside:
+            self._questions.clear()
+        self._outside = outside
+        self._resolvers = tuple(resolvers)
+
+    def on_wanted(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """Packets of `own` go to this EID, or a handshake came from it; both are hosts."""
+        known = self._questions.get(eid)
+        if self._outside is None or (known is not None and (known.wake_at is not None or now < known.rests_until)):
+            return []
+        question = known or _Question(eid, own)
+        question.own, question.tries = own, 0
+        self._questions[eid] = question
+        self._questions.move_to_end(eid)
+        while len(self._questions) > QUESTIONS_MAX:
+            self._questions.popitem(last=False)
+        resolver = self._resolver(self._outside)
+        if resolver is None:
+            self._rest(question, AGAIN_S, now)
+            return []
+        return self._try(question, self._outside, resolver, now)
+
+    def expects(self, nonce: int) -> bool:
+        """True when a Map-Reply with this nonce would answer a question of ours."""
+        return any(nonce in question.nonces for question in self._questions.values())
+
+    def on_map_reply(self, reply: MapReply, raw: bytes, now: float) -> tuple[list[Found], list[MachineEffect]]:
+        """A Map-Reply whose nonce is one of ours. What is not genuine leaves the question open."""
+        question = next(question for question in self._questions.values() if reply.nonce in question.nonces)
+        otk, resolver = question.nonces[reply.nonce]
+        eids, effects = self._security.verify(reply, raw, otk, question.eid, resolver, now)
+        if eids is None:
+            return [], effects
+        records, discarded = self._security.vouched(reply.records, eids, question.eid, resolver, now)
+        effects += discarded
+        found: list[Found] = []
+        for record in records:
+            prefix = record.eid_prefix
+            try:
+                bare, keys = take_key_record(record)
+            except MalformedMessage as malformed:
+                effects.append(Count(malformed.counter))
+                continue
+            if prefix is not None and prefix.covers(question.eid) and (bare.locators or keys is not None):
+                found.append(Found(prefix, keys))
+        has_key = any(one.keys is not None for one in found)
+        self._rest(question, AGAIN_S if has_key else min(2 * question.rest_s, REST_MAX_S), now)
+        return found, effects
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed."""
+        effects: list[MachineEffect] = []
+        for question in [*self._questions.values()]:
+            if question.wake_at is None or now < question.wake_at:
+                continue
+            resolver = None if self._outside is None else self._resolver(self._outside)
+            if question.tries >= TRIES or self._outside is None or resolver is None:
+                if resolver is not None and question.nonces:
+                    effects += self._security.on_unanswered(question.eid, resolver, now)
+                self._rest(question, AGAIN_S, now)
+            else:
+                effects += self._try(question, self._outside, resolver, now)
+        return effects
+
+    def _try(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
+        """Ask, if the Map-Resolver is known to do LISP-SEC, or is to be tried: else it may be known in a moment."""
+        if question.nonces or True in self._security.ways(resolver, now):
+            return self._ask(question, outside, resolver, now)
+        question.tries += 1
+        question.wake_at = now + ANSWER_S
+        return []
+
+    def _resolver(self, outside: Outside) -> IpAddress | None:
+        """Whoever told us our place outside first: a NAT may have given us another port towards others."""
+        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.local.version]
+        return outside.server if outside.server in fitting else next(iter(fitting), None)
+
+    def _rest(self, question: _Question, rest_s: float, now: float) -> None:
+        question.rest_s, question.rests_until, question.wake_at = rest_s, now + rest_s, None
+        question.nonces.clear()
+
+    def _ask(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
+        question.wake_at = now + ANSWER_S
+        if not self._bucket.take(now):
+            return []  # with the next try
+        question.tries += 1
+        nonce = self._new_nonce()
+        otk, authentication = self._security.protect(nonce, resolver)
+        question.nonces[nonce] = otk, resolver
+        request = MapRequest(
+            nonce, from_prefix(question.own), (outside.address,), (EidRecord.of(question.eid),)
+        ).encode()
+        ecm = EncapsulatedControl(
+            source=question.own.address,
+            source_port=outside.port,
+            destination=question.eid.address,
+            destination_port=CONTROL_PORT,
+            message=request,
+            authentication=authentication,
+        )
+        sent = SendControl(ecm.encode(), resolver, source=outside.local, ifindex=outside.ifindex)
+        return [sent, Count("tx_map_request")]

@@ -1,0 +1,93 @@
+"""Which of several processes behind one port gets a datagram: a program for the kernel (SO_REUSEPORT, classic BPF).
+
+Sockets bound to one address with SO_REUSEPORT are numbered as they were bound. The program answers with a number:
+
+    Map-Register           by its first EID, so that a node's registers meet the same process wherever it is
+    Map-Request in an ECM  by its source (of IPv6 the /64), so that what one may ask is counted in one process
+    all others             0: the first process is the RTR, answers invitations, and knows who to pass on to
+
+A number that nobody has any more is the kernel's to choose. No answer is wrong by that: what is registered is shared.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from struct import Struct
+from typing import Final
+
+_SO_ATTACH_REUSEPORT_CBPF: Final = 51  # <asm-generic/socket.h>
+_INSTRUCTION: Final = Struct("@HBBI")  # struct sock_filter, <linux/filter.h>
+_PROGRAM: Final = Struct("@HP")  # struct sock_fprog
+
+# <linux/bpf_common.h>, <linux/filter.h>
+_LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30  # absolute
+_LDX_W, _LDX_H = 0x40, 0x48  # at X and an offset
+_AND, _RSH, _MUL, _MOD, _XOR_X = 0x54, 0x74, 0x24, 0x94, 0xAC
+_JA, _JEQ, _JSET = 0x05, 0x15, 0x45
+_RET_K, _RET_A = 0x06, 0x16
+_ST, _LDX_MEM, _TAX = 0x02, 0x61, 0x07
+_NET: Final = 0xFFF00000  # SKF_NET_OFF: from the network header on
+
+_MAP_REGISTER, _ECM = 3, 8
+_FOR_RTR: Final = 0x01  # of a Map-Register's first octet
+_RELAYED: Final = 0x60  # of an ECM's second octet: to an RTR, or by one
+_AFI_IPV4, _AFI_IPV6, _AFI_LCAF = 1, 2, 16387
+# In a Map-Register behind its authentication data: 16 octets before that, and 10 of the record before the AFI
+_LENGTH_AT, _AFI_AT, _EID_AT = 14, 26, 28
+_SPREAD: Final = 0x9E3779B1  # multiplied by, neighbours are far from each other
+
+
+def program(processes: int, family: int) -> list[tuple[int, int, int, int]]:
+    """The instructions (code, jump if true, jump if false, operand) for so many processes."""
+    spread = [(_MUL, 0, 0, _SPREAD), (_RSH, 0, 0, 16), (_MOD, 0, 0, processes), (_RET_A, 0, 0, 0)]
+    if family == 4:
+        by_source = [(_LD_W, 0, 0, _NET + 12), *spread]
+    else:
+        by_source = [(_LD_W, 0, 0, _NET + 8), (_TAX, 0, 0, 0), (_LD_W, 0, 0, _NET + 12), (_XOR_X, 0, 0, 0), *spread]
+    first = (_RET_K, 0, 0, 0)
+    ecm = [(_LD_B, 0, 0, 1), (_JSET, 0, 1, _RELAYED), first, *by_source]
+    ipv4 = [(_LDX_W, 0, 0, _EID_AT), *spread]
+    ipv6 = [*_folded(_EID_AT, _EID_AT + 4, _EID_AT + 8, _EID_AT + 12), *spread]
+    lcaf = [*_folded(_EID_AT + 6, _EID_AT + 12), *spread]
+    register = [
+        (_LD_B, 0, 0, 0),
+        (_JSET, 0, 1, _FOR_RTR),
+        first,
+        (_LD_H, 0, 0, _LENGTH_AT),
+        (_TAX, 0, 0, 0),
+        (_ST, 0, 0, 0),
+        (_LDX_H, 0, 0, _AFI_AT),
+        (_JEQ, 0, len(ipv4), _AFI_IPV4),
+        *ipv4,
+        (_JEQ, 0, len(ipv6), _AFI_IPV6),
+        *ipv6,
+        (_JEQ, 0, len(lcaf), _AFI_LCAF),
+        *lcaf,
+        first,
+    ]
+    return [
+        (_LD_B, 0, 0, 0),
+        (_RSH, 0, 0, 4),
+        (_JEQ, 0, len(register), _MAP_REGISTER),
+        *register,
+        (_JEQ, 0, len(ecm), _ECM),
+        *ecm,
+        first,
+    ]
+
+
+def _folded(*places: int) -> list[tuple[int, int, int, int]]:
+    """The words at these places behind X, as one. X is in M[0], and is free afterwards."""
+    found = [(_LDX_W, 0, 0, places[0])]
+    for place in places[1:]:
+        found += [(_ST, 0, 0, 1), (_LDX_MEM, 0, 0, 0), (_LDX_W, 0, 0, place), (_LDX_MEM, 0, 0, 1), (_XOR_X, 0, 0, 0)]
+    return found
+
+
+def steer(one: socket.socket, processes: int) -> None:
+    """Have the kernel follow the program for all sockets of this one's address. Raises OSError."""
+    code = program(processes, 4 if one.family == socket.AF_INET else 6)
+    octets = b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+    room = ctypes.create_string_buffer(octets, len(octets))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, _PROGRAM.pack(len(code), ctypes.addressof(room)))

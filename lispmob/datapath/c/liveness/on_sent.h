@@ -1,0 +1,37 @@
+/*
+ * What follows from a packet that has left, in one place. Each line asks what is cheap to know, and calls whoever has something
+ * to note only then: an ordinary packet of an ordinary flow costs a few loads.
+ *
+ * The caller holds the lock shared. `job` is the first of `packets` that left in one message, with `octets` of inner packets in
+ * all, of which the largest has `largest`.
+ */
+#ifndef LM_ON_SENT_H
+#define LM_ON_SENT_H
+
+#include "engine/engine.h"
+#include "liveness/peer_check.h"
+
+static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets,
+                              size_t largest)
+{
+    struct lm_remote_state *remote = job->remote->state;
+    if (!job->is_own) {
+        lm_traffic_gap_note(e, LM_OUTBOUND, job->now);
+        atomic_fetch_add_explicit(&remote->sent, packets, memory_order_relaxed);
+        lm_count_many(&e->counters, LM_out_packets, packets);
+        lm_count_many(&e->counters, LM_out_octets, octets);
+        if (atomic_load_explicit(&remote->silence.quick, memory_order_relaxed))
+            lm_silence_on_sent(e, job, octets);
+    }
+    lm_path_proven(e, job->path); /* the kernel's programs may send by it */
+    if (e->mirror && job->remote->address.family == 6)
+        lm_route_check_tell(e, job->path, job->remote);
+    if (!job->path->is_whole && job->now >= atomic_load_explicit(&remote->check_at, memory_order_relaxed))
+        lm_peer_check_on_sent(e, job);
+    if (job->path->relays && octets) /* an empty packet need not be answered */
+        lm_data_port_stall_sent(e, job->path, job->now);
+    if (atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
+        lm_path_mtu_note_large(e, job, largest);
+}
+
+#endif

@@ -1,0 +1,195 @@
+"""Sealed data between a node and this hub's proxy: who has which key, and the handshake. Pure.
+
+How it works.
+1. A node registers its static key with its EID (a key record, `wire/key_record.py`); so the hub knows it first-hand.
+2. The node, which has the hub's key in its configuration, begins a handshake in an RLOC-probe that asks for no EID: a
+   hub has none. It is answered within limits, when the static key is the registered one of its Source EID.
+3. The session opens what the node sends to hosts without LISP, and seals what they send to it. Beyond the hub all is
+   clear.
+
+The node keeps the session up, and makes the next one; the hub only answers. While there is none, packets go in clear.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from lispmob.control.sealing.callers import AnswerLimits
+from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
+from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
+from lispmob.control.sealing.sealed_peer import FORGET_S, SESSIONS_MAX
+from lispmob.errors import MalformedMessage
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.protocol.effect import AeadName, ForgetSession, InstallSession, SendControl
+from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord, take_key_record
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage
+
+KEY_TTL_MIN: Final = 15  # ours
+TIMES_MAX: Final = 65536  # ours: static keys whose last time is remembered
+
+SealEffect: TypeAlias = InstallSession | ForgetSession
+HandshakeEffect: TypeAlias = SendControl | SealEffect
+
+
+class _Peer(msgspec.Struct):
+    """A node that registers a key; all of its EID-Prefixes are one peer. `sessions`: index, and when it was made."""
+
+    number: int
+    key: bytes
+    prefixes: set[EidPrefix] = msgspec.field(default_factory=set)
+    sessions: list[tuple[int, float]] = msgspec.field(default_factory=list)
+
+
+class HubSealing:
+    """All nodes that this hub has a session with, or may have."""
+
+    def __init__(self, tools: SealTools) -> None:
+        self._tools = tools
+        self.counters: Counter[str] = Counter()
+        self._peers: dict[bytes, _Peer] = {}
+        self._by_prefix: PrefixTable[_Peer] = PrefixTable()
+        self._next_number = 1
+        self._indices: set[int] = set()
+        self._times: OrderedDict[bytes, int] = OrderedDict()
+        self._limits = AnswerLimits()
+
+    @property
+    def public_key(self) -> bytes:
+        """What nodes write down as this hub's."""
+        return self._tools.static.public
+
+    def records(self, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
+        """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
+        key = KeyRecord((self.public_key,)).to_locator()
+        return {
+            (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
+            for address in own
+        }
+
+    @property
+    def session_count(self) -> int:
+        """How many nodes there is a session with."""
+        return sum(bool(peer.sessions) for peer in self._peers.values())
+
+    def on_registration(self, change: RegistrationChanged) -> list[SealEffect]:
+        """A node registered, with a key or without, or left: sessions of a key that it has no more end."""
+        key = None
+        if change.record is not None:
+            try:
+                _, keys = take_key_record(change.record)
+            except MalformedMessage:
+                keys = None
+            key = None if keys is None or keys.is_revoked else keys.keys[0]
+        before = self._by_prefix.get(change.prefix)
+        if before is not None and before.key == key:
+            return []
+        effects = self._leave(before, change.prefix) if before is not None else []
+        if key is not None and not change.prefix.instance_id:
+            peer = self._peers.get(key)
+            if peer is None:
+                peer = self._peers[key] = _Peer(self._next_number, key)
+                self._next_number += 1
+            peer.prefixes.add(change.prefix)
+            self._by_prefix.insert(change.prefix, peer)
+        return effects
+
+    def peer_of(self, prefix: EidPrefix) -> int:
+        """Whose session packets for this EID-Prefix are sealed by; 0: nobody's."""
+        peer = self._by_prefix.get(prefix)
+        return peer.number if peer is not None and peer.sessions else 0
+
+    def on_probe(self, arrival: Arrival, now: float) -> list[HandshakeEffect] | None:
+        """An RLOC-probe came; None when it is no handshake with the hub itself."""
+        try:
+            request = MapRequest.decode(arrival.payload)
+            first = take_first(request)
+        except MalformedMessage:
+            return None  # whoever else looks at it counts it
+        if first is None or first.responder is not None:
+            return None
+        try:
+            FirstMessage.decode(first.message, self._tools.static.public)  # junk costs a hash, and is charged to nobody
+            is_known = bool(self._by_prefix.covering(first.initiator))
+            if not self._limits.take(arrival.source, now, is_known=is_known):
+                raise MalformedMessage("rx_rate", "more handshakes than anybody needs")
+            return self._answer(first, request, arrival, now)
+        except MalformedMessage as malformed:
+            self.counters[malformed.counter] += 1
+            return []
+
+    def _answer(self, first: First, request: MapRequest, arrival: Arrival, now: float) -> list[HandshakeEffect]:
+        initiator = first.initiator
+        covering = self._by_prefix.covering(initiator)
+        if not covering or initiator.instance_id:
+            raise MalformedMessage("rx_policy", f"a handshake of {initiator}, whose key is not registered here")
+        tools, peer = self._tools, covering[0][1]
+        told = answer(
+            tools.ciphers,
+            Pair(initiator.instance_id, initiator.address, None),
+            tools.static,
+            first.message,
+            latest_of=lambda key: self._times.get(key, 0),
+            new_ephemeral=lambda: tools.draw(32),
+            index=self._new_index(),
+            aeads=tools.aeads,
+        )
+        if told.session.peer != peer.key:
+            raise MalformedMessage("rx_auth", f"a handshake of {initiator} with another key than the registered one")
+        self._times[peer.key] = told.timestamp_ns
+        self._times.move_to_end(peer.key)
+        while len(self._times) > TIMES_MAX:
+            self._times.popitem(last=False)
+        payload = put_second(request.nonce, told.message, initiator, arrival.destination)
+        sent = SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)
+        self.counters["tx_handshake_answer"] += 1
+        return [*self._stand(peer, told.session, now), sent]
+
+    def _stand(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
+        """The session stands; those that nothing comes by any more, and more than the datapath uses, are forgotten."""
+        old = [(index, at) for index, at in peer.sessions if now - at >= FORGET_S]
+        kept = [(index, at) for index, at in peer.sessions if now - at < FORGET_S]
+        old += kept[: max(0, len(kept) + 1 - SESSIONS_MAX)]
+        peer.sessions = [*kept[max(0, len(kept) + 1 - SESSIONS_MAX) :], (session.own_index, now)]
+        self._indices.add(session.own_index)
+        aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
+        installed = InstallSession(
+            peer.number,
+            session.own_index,
+            session.peer_index,
+            session.send_key,
+            session.receive_key,
+            aead,
+            0,
+            tuple(sorted(peer.prefixes, key=str)),
+            is_confirmed=False,
+        )
+        return [*self._forget(index for index, _ in old), installed]
+
+    def _leave(self, peer: _Peer, prefix: EidPrefix) -> list[SealEffect]:
+        self._by_prefix.remove(prefix)
+        peer.prefixes.discard(prefix)
+        if peer.prefixes:
+            return []
+        del self._peers[peer.key]
+        return self._forget(index for index, _ in peer.sessions)
+
+    def _forget(self, indices: Iterable[int]) -> list[SealEffect]:
+        gone = list(indices)
+        self._indices.difference_update(gone)
+        return [ForgetSession(index) for index in gone]
+
+    def _new_index(self) -> int:
+        """Random, not 0, and not in use."""
+        while True:
+            index = int.from_bytes(self._tools.draw(4))
+            if index and index not in self._indices:
+                return index

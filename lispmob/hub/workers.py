@@ -1,0 +1,221 @@
+"""Several processes of one hub: the first one starts the others, and they tell it what it has to know (adapter).
+
+All of them serve the same port (`control_port/steering.py`) and share a registry, so that any of them may take any
+register or question. The first one is the proxy and the RTR as well, answers invitations and the control socket. To the
+others it hands what answers a message of theirs (Map-Referrals, Map-Notify-Acks), and says when sites change. They send
+it their counters and events. A process that ends is started again; with the first one all end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from lispmob.control_port.port import Received
+from lispmob.protocol.effect import Event
+
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 1.0
+COUNTED_S: Final = 1.0
+MESSAGE_LIMIT: Final = 1 << 17
+_END_S: Final = 5.0
+
+
+class Handed(msgspec.Struct, frozen=True, tag="datagram"):
+    """A datagram for whoever knows its nonce."""
+
+    payload: bytes
+    source: str
+    source_port: int
+    destination: str
+    ifindex: int
+
+
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """Sites or configuration are others."""
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """A process's counters."""
+
+    counters: dict[str, int]
+
+
+class Happened(msgspec.Struct, frozen=True, tag="happened"):
+    """An event for the ledger of the first process."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+_Message = Handed | Reload | Counted | Happened
+_decoder: Final = msgspec.msgpack.Decoder(_Message)
+
+
+class Link:
+    """One end of what two processes say to each other. `on_end` hears that the other one is gone."""
+
+    def __init__(self, end: socket.socket, on_message: Callable[[_Message], None], on_end: Callable[[], None]) -> None:
+        self._end, self._on_message, self._on_end = end, on_message, on_end
+        end.setblocking(False)
+        asyncio.get_running_loop().add_reader(end.fileno(), self._read)
+
+    def send(self, message: _Message) -> None:
+        """Say something; where the other one has no time for it, it is lost."""
+        with contextlib.suppress(OSError):
+            self._end.send(msgspec.msgpack.encode(message))
+
+    def close(self) -> None:
+        """Say no more. May be called twice."""
+        if self._end.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._end.fileno())
+            self._end.close()
+
+    def _read(self) -> None:
+        try:
+            octets = self._end.recv(MESSAGE_LIMIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        if not octets:
+            self.close()
+            self._on_end()
+            return
+        self._on_message(_decoder.decode(octets))
+
+
+class Workers:
+    """The other processes, for the first one."""
+
+    def __init__(self, config: Path, count: int, on_event: Callable[[Event], None]) -> None:
+        self._config, self._count, self._on_event = config, count, on_event
+        self._links: dict[int, Link] = {}
+        self._counters: dict[int, dict[str, int]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start them; those that end are started again."""
+        self._tasks = [asyncio.create_task(self._keep(number)) for number in range(1, self._count)]
+
+    async def stop(self) -> None:
+        """End all of them."""
+        for link in self._links.values():
+            link.close()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_END_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def hand(self, received: Received) -> None:
+        """Give it to all of them: the one that knows its nonce takes it."""
+        message = Handed(
+            received.payload,
+            str(received.source),
+            received.source_port,
+            str(received.destination),
+            received.ifindex,
+        )
+        for link in self._links.values():
+            link.send(message)
+
+    def reload(self) -> None:
+        """Sites or configuration are others."""
+        for link in self._links.values():
+            link.send(Reload())
+
+    def counters(self) -> Counter[str]:
+        """Theirs, together."""
+        return sum((Counter(counters) for counters in self._counters.values()), Counter())
+
+    async def _keep(self, number: int) -> None:
+        is_wanted = True
+        while is_wanted:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                command = (sys.executable, "-m", "lispmob.hub.daemon", "-c", str(self._config))
+                os.set_inheritable(theirs.fileno(), True)
+                process = await asyncio.create_subprocess_exec(
+                    *command, "--worker", f"{number}:{theirs.fileno()}", pass_fds=(theirs.fileno(),)
+                )
+            link = self._links[number] = Link(ours, lambda message: self._take(number, message), lambda: None)
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+            is_wanted = ours.fileno() >= 0 or code != 0
+            link.close()
+            self._links.pop(number, None)
+            self._counters.pop(number, None)
+            if is_wanted:
+                log.warning("process %d of this hub ended with %d and is started again", number, code)
+                await asyncio.sleep(AGAIN_S)
+
+    def _take(self, number: int, message: _Message) -> None:
+        if isinstance(message, Counted):
+            self._counters[number] = message.counters
+        elif isinstance(message, Happened):
+            self._on_event(Event(message.kind, message.fields))
+
+
+class Worker:
+    """What one of the others is to the first process: `where` is its number and the descriptor of its end."""
+
+    def __init__(self, where: str) -> None:
+        number, _, descriptor = where.partition(":")
+        self.number = int(number)
+        self._socket = socket.socket(fileno=int(descriptor))
+        self._link: Link | None = None
+        self._telling: asyncio.Task[None] | None = None
+
+    def start(
+        self,
+        on_datagram: Callable[[Received], object],
+        on_reload: Callable[[], None],
+        on_end: Callable[[], None],
+        counters: Callable[[], dict[str, int]],
+    ) -> None:
+        """Listen to the first process."""
+
+        def take(message: _Message) -> None:
+            if isinstance(message, Handed):
+                source, destination = ip_address(message.source), ip_address(message.destination)
+                on_datagram(Received(message.payload, source, message.source_port, destination, message.ifindex))
+            elif isinstance(message, Reload):
+                on_reload()
+
+        self._link = Link(self._socket, take, on_end)
+        self._telling = asyncio.create_task(self._tell(counters))
+
+    def happened(self, event: Event) -> None:
+        """Tell the first process."""
+        if self._link is not None:
+            self._link.send(Happened(event.kind, dict(event.fields)))
+
+    async def stop(self) -> None:
+        """Tell no more."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+        if self._link is not None:
+            self._link.close()
+
+    async def _tell(self, counters: Callable[[], dict[str, int]]) -> None:
+        while self._link is not None:
+            self._link.send(Counted(counters()))
+            await asyncio.sleep(COUNTED_S)

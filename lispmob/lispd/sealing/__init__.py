@@ -1,0 +1,1 @@
+"""Sealed data in lispd: what outlives a restart, and sessions handed to the datapath."""
