@@ -88,3 +88,8 @@ def bridged(
     fitting = [ip for ip in relays if ip.version in has]
     ours = asked_at if asked_at in fitting else fitting[0]
     return replace(record, locators=(*record.locators, Locator(ours, BRIDGE_PRIORITY, BRIDGE_WEIGHT)))
+
+
+def if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
+    """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
+    return source if source.version == destination.version else None

@@ -23,6 +23,7 @@ from lispmob.hub.map_server.effect import Arrival, HubEffect
 from lispmob.hub.map_server.itr_places import (
     bridged,
     families_of,
+    if_same_family,
     is_behind_nat,
     is_registered_through,
     itr_rlocs,
@@ -242,7 +243,7 @@ class MapResolver:
         if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate"), False
         self.counters["tx_map_referral"] += 1
-        source = _if_same_family(arrival.destination, arrival.source)
+        source = if_same_family(arrival.destination, arrival.source)
         sent = SendControl(payload, arrival.source, arrival.source_port, source=source)
         return [sent], record.referral == Referral.MS_ACK
 
@@ -427,7 +428,7 @@ class MapResolver:
         if not question.passes_as_it_is:
             payload = question.onwards(record, authentication).encode()
         self.counters["tx_map_request_to_etr"] += 1
-        return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
+        return [SendControl(payload, etr, source=if_same_family(arrival.destination, etr))]
 
     def _signing_etr(
         self, question: Question, protection: Protection, mapping: MappingRecord
@@ -460,7 +461,7 @@ class MapResolver:
         self, question: Question, records: tuple[MappingRecord, ...], now: float, *, has_e_bit: bool = False
     ) -> list[HubEffect]:
         request, arrival, port = question.request, question.arrival, question.ecm.source_port
-        itr = self._itr_rloc(request, arrival)
+        itr = next(iter(itr_rlocs(request, arrival, self._families)), None)
         if is_behind_nat(request, arrival):
             itr, port = arrival.source, arrival.source_port
         if itr is None or port == 0:
@@ -476,20 +477,16 @@ class MapResolver:
         if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate")
         self.counters["tx_map_reply"] += 1
-        return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
+        return [SendControl(payload, itr, port, source=if_same_family(arrival.destination, itr))]
 
     def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
         """The ITR that is answered hears when the answer is no longer true."""
-        itr = self._itr_rloc(request, arrival)
+        itr = next(iter(itr_rlocs(request, arrival, self._families)), None)
         is_registered = itr is not None and self._map_server.is_at(itr)
         if self._answered is not None and itr is not None:
             self._answered.on_answered(records, itr, arrival.destination, now, is_registered=is_registered)
         if self._answered_names is not None and itr is not None:
             self._answered_names.on_answered(records, itr, arrival.destination, is_registered=is_registered)
-
-    def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
-        """Where the answer goes: the first of the ITR-RLOCs that it may go to."""
-        return next(iter(itr_rlocs(request, arrival, self._families)), None)
 
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1
@@ -499,8 +496,3 @@ class MapResolver:
 def _first(asked: EidPrefix) -> EidPrefix:
     """The first host of what is asked for."""
     return EidPrefix.host(asked.address, asked.instance_id)
-
-
-def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
-    """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
-    return source if source.version == destination.version else None
