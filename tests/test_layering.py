@@ -30,6 +30,7 @@ PURE_FOLDERS = (
     "recording",
     "mh",
     "hub/map_server",
+    "hub/publishing",
     "hub/rtr",
 )
 """Every file of these is a machine that runs in virtual time, or a value: clock, randomness and packets come in."""

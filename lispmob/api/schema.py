@@ -276,7 +276,11 @@ class RemoteLocator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MapCacheEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of somebody else. `expires_in_s` None: never. `is_genuine`: LISP-SEC has shown who says so."""
+    """A mapping of somebody else. `expires_in_s` None: never. `is_genuine`: LISP-SEC has shown who says so.
+
+    `told_by`: how the last change came without a question, "published" by the Map-Server (RFC 9437) or "announced" by
+    the peer in its sealed session. `is_subscribed`: the Map-Server publishes what changes.
+    """
 
     prefix: str
     source: str
@@ -287,6 +291,8 @@ class MapCacheEntry(msgspec.Struct, frozen=True, kw_only=True):
     unused_s: float | None = None
     map_version: int = 0
     is_genuine: bool = False
+    told_by: str = ""
+    is_subscribed: bool = False
 
 
 class MapCache(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,11 +19,14 @@ class SecuritySection(Section, frozen=True, kw_only=True):
     """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: that nobody can change data.
 
     `strict_keys`: another key of a peer, though the Map-Server vouches for it, waits for the user's yes.
+    `publications`: the Map-Server is asked to say when a peer moves (RFC 9437). `announcements`: peers tell each other.
     """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
     seal: Annotated[str, one_of(*SEAL_MODES)] = "prefer"
     strict_keys: YesNo = False
+    publications: Annotated[str, one_of("off", "prefer")] = "prefer"
+    announcements: Annotated[str, one_of("off", "prefer")] = "prefer"
 
 
 class PeerSection(Section, frozen=True, kw_only=True):

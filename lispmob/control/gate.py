@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import IpAddress
@@ -51,10 +51,18 @@ class NonceBook:
         return octets in self._known or octets[::-1] in self._known
 
 
+class Knows(Protocol):
+    """Whoever can tell whether an answer with this nonce would be one to him."""
+
+    def knows(self, octets: bytes) -> bool:
+        """Whether these eight octets may be the nonce of one."""
+        ...
+
+
 class Gate:
     """Refuses by the name of a counter, or lets in. `nonces`: what an answer may bear."""
 
-    def __init__(self, *nonces: NonceBook) -> None:
+    def __init__(self, *nonces: Knows) -> None:
         self._nonces = nonces
         self._strangers: KeyedBuckets[int] = KeyedBuckets(STRANGER_INTERVAL_S, STRANGER_BURST)
         self._all_strangers = TokenBucket(STRANGERS_INTERVAL_S, STRANGERS_BURST)

@@ -196,6 +196,10 @@ class ItrSecurity:
         security = EcmSecurity(lisp_sec_auth.HMAC_SHA_256_128, secret.key_id, lisp_sec_auth.AES_KEY_WRAP, wrapped, eids)
         return otk, security.encode()
 
+    def publication_secret(self, otk: bytes, nonce: int) -> bytes:
+        """The key of the subscription that a Map-Request with this One-Time-Key and nonce makes (RFC 9437)."""
+        return lisp_sec_auth.publication_key(otk, nonce)
+
     def verify(
         self, reply: MapReply, raw: bytes, otk: bytes, asked: EidPrefix, resolver: IpAddress, now: float
     ) -> tuple[EidAuthentication | None, list[MachineEffect]]:

@@ -19,6 +19,8 @@ class Reason(Enum):
     REFRESH = "refresh"
     SMR = "smr"
     DOUBT = "doubt"
+    PUBLISHED = "published"
+    """Nobody asked: the Map-Server said it to a subscriber."""
 
     @property
     def is_claim(self) -> bool:

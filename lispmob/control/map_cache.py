@@ -23,6 +23,9 @@ from lispmob.wire.record import Locator
 Source: TypeAlias = Literal["reply", "static", "program", "placeholder"]
 """Who said it: the mapping system, the user, a program that stands in for the mapping system, nobody."""
 
+ToldBy: TypeAlias = Literal["", "published", "announced"]
+"""How the last change came without a question: from the Map-Server (RFC 9437), or from the peer by its session."""
+
 PROVEN_AFTER_S = 2.0  # ours: a packet queue being flushed is no proof of a conversation
 PROTECTED_SHARE = 0.8  # ours: the rest always stays open for newcomers
 REFRESH_AT_SHARE = 0.9  # RFC 9301, 5.5 leaves it open; ours: ask again with a tenth of the TTL to go
@@ -65,6 +68,7 @@ class MapCacheEntry(msgspec.Struct, eq=False):
     is_proven: bool = False
     is_genuine: bool = False
     """LISP-SEC has shown that the mapping system and the ETR say so."""
+    told_by: ToldBy = ""
 
     def __post_init__(self) -> None:
         if self.state is State.ACTIVE and not self.locators:

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from lispmob.control.forwarding import ForwardingPolicy, decide, equals, preferring, usable_locators
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
 from lispmob.control.preference import Group
+from lispmob.control.told_moves import ToldMoves
 from lispmob.protocol.effect import (
+    Count,
     DropPending,
     Event,
     InstallMapping,
@@ -61,6 +63,7 @@ class Mappings:
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
         self._movers: OrderedDict[EidPrefix, Mover] = OrderedDict()
+        self.told = ToldMoves()
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
 
@@ -212,10 +215,47 @@ class Mappings:
             present = self.cache.get(prefix)
             if present is not None and (present.is_local_word or _is_anothers(present, learned.asked, now)):
                 continue
+            if learned.reason != "published" and self.told.is_overtaken(prefix, record.locators, now):
+                effects += [decision] if (decision := self._installed.get(prefix)) is not None else []
+                continue
             effects += self._learn(prefix, record, company, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
             effects.append(DropPending(learned.asked, "mapping withdrawn"))
         return effects
+
+    def on_announced(self, record: MappingRecord, now: float) -> list[MachineEffect]:
+        """A peer says by its session where it is now; that it is the peer, the session has shown.
+
+        It counts until the mapping system's next answer. Locators that its mapping did not name before are on trial:
+        they may be somebody else's, who has asked for nothing.
+        """
+        prefix = record.eid_prefix
+        present = self.cache.get(prefix) if prefix is not None else None
+        if prefix is None or present is None or present.source != "reply" or not present.locators:
+            return [Count("rx_announcement_unknown")]
+        if present.locators == record.locators:
+            return []
+        self.told.put_on_trial(prefix, record.locators, present.locators)
+        self.told.on_moved(prefix, present.locators, record.locators, now)
+        entry = MapCacheEntry(
+            prefix,
+            record.locators[:MAX_LOCATORS],
+            record.action,
+            created_at=now,
+            expires_at=present.expires_at,
+            map_version=record.map_version or present.map_version,
+            is_genuine=present.is_genuine,
+            told_by="announced",
+        )
+        rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
+        return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
+
+    def on_answered(self, remote: IpAddress, prefix: EidPrefix, now: float) -> list[MachineEffect]:
+        """A locator has answered for this EID-Prefix: it is on trial no more."""
+        if not self.told.pass_trial(remote, prefix):
+            return []
+        self._doubt(self.cache.get(prefix), now)
+        return self._reconsider(now)
 
     def on_lookup_failed(self, failed: LookupFailed, now: float) -> list[MachineEffect]:
         """Nobody answered. A mapping that we have stays in use; where we have none, stop asking for a while."""
@@ -311,6 +351,12 @@ class Mappings:
     def _learn(
         self, prefix: EidPrefix, record: MappingRecord, company: set[EidPrefix], learned: MappingLearned, now: float
     ) -> list[MachineEffect]:
+        before = self.cache.get(prefix)
+        if learned.reason != "published":
+            self.told.on_answered(prefix)
+        elif before is not None and before.locators and before.locators != record.locators:
+            self.told.on_moved(prefix, before.locators, record.locators, now)
+        self.told.end_trials(prefix)
         if record.ttl_min == 0:
             entry = self.cache.remove(prefix)
             return self._dropped([entry] if entry else [], "withdrawn")
@@ -337,6 +383,7 @@ class Mappings:
             last_used=max([now if reason == "miss" else float("-inf"), *(mapping.last_used for mapping in replaced)]),
             map_version=record.map_version,
             is_genuine=learned.is_genuine,
+            told_by="published" if learned.reason == "published" and learned.is_genuine else "",
         )
         kind = "mapping-installed" if record.locators else "mapping-negative"
         rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
@@ -366,6 +413,7 @@ class Mappings:
     def _decide(self, entry: MapCacheEntry) -> InstallMapping:
         """What the table is told; with the addresses of NATs that hosts of this mapping have proven a way past."""
         made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+        made = replace(made, locators=self.told.mark(entry.prefix, made.locators)) if self.told.on_trial else made
         is_translated = any(not locator.is_reachable for locator in entry.locators)
         past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
         mover = self._movers.get(entry.prefix)

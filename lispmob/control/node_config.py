@@ -63,6 +63,10 @@ class NodeConfig(msgspec.Struct, frozen=True):
     key_record: KeyRecord | None = None
     """Our own static key as mappings say it; None: in no mapping."""
     lisp_sec: LispSecMode = "off"
+    publications: bool = False
+    """Hear from the Map-Server when a peer moves (RFC 9437), where mappings are genuine by LISP-SEC."""
+    announcements: bool = False
+    """Tell peers by their sealed sessions of moves, and believe what they tell of theirs."""
     resolver_secrets: tuple[tuple[IpAddress, ResolverSecret], ...] = ()
     """Of the Map-Resolvers that may be asked with LISP-SEC."""
     name: bytes = b""
@@ -74,6 +78,12 @@ class NodeConfig(msgspec.Struct, frozen=True):
     def sealing(self) -> SealConfig:
         """What the machine of sealed data is told."""
         return SealConfig(self.seal, self.pinned_keys, self.strict_keys, self.eids, self.hub_keys)
+
+    @property
+    def subscribes(self) -> bool:
+        """Whether there is anything to subscribe with: LISP-SEC, and an xTR-ID that we are registered by."""
+        is_named = any(server.sends_xtr_id for server in self.map_servers)
+        return self.publications and self.lisp_sec != "off" and bool(self.eids) and is_named
 
     @property
     def etr_keys(self) -> tuple[Key, ...]:

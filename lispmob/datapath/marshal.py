@@ -10,6 +10,7 @@ from typing import Any, Final
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     AeadName,
+    Announced,
     ClearHeard,
     ControlPacket,
     DataPortName,
@@ -126,7 +127,7 @@ def put_locator(into: Any, locator: ForwardingLocator) -> None:
     """Set a struct lm_locator_spec."""
     put_address(into.address, locator.address)
     into.port, into.priority, into.weight = locator.port, locator.priority, locator.weight
-    into.is_relay = locator.is_relay
+    into.is_relay, into.is_on_trial = locator.is_relay, locator.is_on_trial
     if locator.source is not None:
         put_address(into.source, locator.source)
         into.fd = locator.socket
@@ -257,6 +258,10 @@ def _sealed_from(c: Any) -> Punt:
 
 
 # Every kind of enum lm_punt_kind; the comments there say which members each one sets.
+def _announced(c: Any) -> Punt:
+    return Announced(c.peer, address(c.source), c.instance_id, bytes(ffi.buffer(c.payload, c.length)))
+
+
 PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_MISS: lambda c: Miss(address(c.source), address(c.destination), c.instance_id),
     lib.LM_PUNT_CONTROL: _control,
@@ -275,4 +280,5 @@ PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_SEAL_WANTED: lambda c: SealWanted(c.peer),
     lib.LM_PUNT_SEAL_CONFIRMED: lambda c: SealConfirmed(c.peer, c.local_index),
     lib.LM_PUNT_SEALED_FROM: _sealed_from,
+    lib.LM_PUNT_ANNOUNCED: _announced,
 }

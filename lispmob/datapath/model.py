@@ -46,6 +46,8 @@ class ForwardingLocator(msgspec.Struct, frozen=True):
     source: IpAddress | None = None
     socket: int = -1
     is_relay: bool = False
+    is_on_trial: bool = False
+    """The peer alone says that it is there: some packets are sealed for it, and no more until it is said otherwise."""
 
 
 MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
@@ -376,6 +378,15 @@ class SealConfirmed(msgspec.Struct, frozen=True):
     local_index: int
 
 
+class Announced(msgspec.Struct, frozen=True):
+    """A peer has sealed a control message for us, with its EID `source` in it."""
+
+    peer: int
+    source: IpAddress
+    instance_id: int
+    payload: bytes
+
+
 class SealedFrom(msgspec.Struct, frozen=True):
     """A sealed packet that opened came from another outer source than the one before. A hint; once a second at most."""
 
@@ -403,6 +414,7 @@ Punt: TypeAlias = (
     | ClearHeard
     | SealConfirmed
     | SealedFrom
+    | Announced
 )
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.

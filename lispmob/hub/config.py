@@ -197,10 +197,14 @@ class ProxySection(Section, frozen=True, kw_only=True):
 
 
 class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: between nodes and the proxy."""
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: between nodes and the proxy.
+
+    `publish`: changes of mappings, to those who subscribe (RFC 9437).
+    """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
     seal: Annotated[str, one_of("off", "prefer")] = "prefer"
+    publish: YesNo = True
 
 
 class LogSection(Section, frozen=True, kw_only=True):

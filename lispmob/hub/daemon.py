@@ -113,6 +113,7 @@ class Hub:
             ddt=self._ddt,
             sealing=_sealing(file),
         )
+        self.plane.publisher.is_on = file.security.publish
         self._public = PublicAddresses(file.public_address)
         self.plane.on_addresses(self._public.on_addresses(file.listen))
         carries_data = file.proxy.enabled or file.rtr.enabled
@@ -289,7 +290,7 @@ class Hub:
         self._feed(self.plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
 
     def _on_data_control(self, packet: InData) -> None:
-        self._feed(self.plane.traversal.on_data_control(packet, asyncio.get_running_loop().time()))
+        self._feed(self.plane.on_data_control(packet, asyncio.get_running_loop().time()))
 
     def _on_miss(self, miss: Miss) -> None:
         now = asyncio.get_running_loop().time()
@@ -403,6 +404,7 @@ class Hub:
         old, self.file, self._configured, self._ddt = self.file, file, sites, file.ddt.to_policy()
         configure(file.log.level)
         self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
+        self.plane.publisher.is_on = file.security.publish
         if self._worker is not None:
             self.file = file = worker_file(file)
             self.desk.read_again(sites)

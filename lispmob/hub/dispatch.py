@@ -19,6 +19,8 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.site import Site
+from lispmob.hub.publishing.publisher import Publisher
+from lispmob.hub.rtr.rtr_effect import InData
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
 from lispmob.hub.sealing import HubSealing
 from lispmob.protocol.effect import SendControl
@@ -64,6 +66,10 @@ class ControlPlane:
         )
         self.map_resolver.on_ddt(ddt)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=nonces, tools=tools)
+        self.publisher = Publisher(
+            self.map_server, self.security, self.map_resolver.published, self.traversal.rtr.in_data
+        )
+        self.map_resolver.on_publisher(self.publisher)
         self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
@@ -89,13 +95,13 @@ class ControlPlane:
     @property
     def counters(self) -> Counter[str]:
         """All counters together; names of refused input are those of the error catalogue."""
-        parts = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers)
+        parts = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers, self.publisher)
         sealed = Counter() if self.sealing is None else self.sealing.counters
         return sum((part.counters for part in parts), self._counters + sealed)
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
-        machines = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers)
+        machines = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers, self.publisher)
         times = (machine.wake_at() for machine in machines)
         return min((at for at in times if at is not None), default=None)
 
@@ -108,6 +114,7 @@ class ControlPlane:
             *searched,
             *self.traversal.on_timer(now),
             *self.askers.on_timer(now),
+            *self.publisher.on_timer(now),
             *self.name_askers.on_timer(now),
         ]
 
@@ -144,6 +151,7 @@ class ControlPlane:
         self.map_resolver.on_ddt(ddt)
         effects = self.map_server.on_sites(sites, now)
         self.security.on_sites(self.map_server.sites)
+        self.publisher.on_sites()
         self.traversal.on_policy(traversal)
         self._share_with_rtrs(traversal)
         self.on_addresses(self._own)
@@ -187,6 +195,12 @@ class ControlPlane:
         """A datagram came to the control port."""
         return self._spread(self._on_datagram(arrival, now), now)
 
+    def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
+        """A control message came in the data plane: of a subscriber behind a NAT, or for the RTR."""
+        if packet.payload and packet.payload[0] >> 4 == MessageType.MAP_NOTIFY_ACK:
+            return list(self.publisher.on_acknowledged(packet.payload))
+        return self.traversal.on_data_control(packet, now)
+
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:
         """Tell the RTR next door what became of a registration, before anybody else hears of it; at last, who asked."""
         told = list(effects)
@@ -194,13 +208,21 @@ class ControlPlane:
         relays = [effect for change in news for effect in self.traversal.on_registration(change, now)]
         if self.sealing is not None:
             told += [effect for change in news for effect in self.sealing.on_registration(change)]
-        untold = [change for change in news if not change.is_refresh and not change.is_told]
+        fresh = [change for change in news if not change.is_refresh]
+        untold = [change for change in fresh if not change.is_told]
+        # Of what is only taken back after a restart, subscribers know; what ran out meanwhile may be back in a moment.
+        changed = [change for change in fresh if not change.is_stored and (change.record or not change.is_told)]
         return [
             *relays,
             *told,
+            *(sent for change in changed for sent in self.publisher.on_changed(change.prefix, now)),
             *(sent for change in untold for sent in self.askers.on_changed(change.prefix, change.record, now)),
             *self._tell_names(now),
         ]
+
+    def on_publications(self, now: float) -> list[PlaneEffect]:
+        """All subscriptions have been taken back: they hear of what has changed meanwhile."""
+        return list(self.publisher.on_restored(now))
 
     def _tell_names(self, now: float) -> list[SendControl]:
         version = self.map_server.names.version
@@ -235,6 +257,8 @@ class ControlPlane:
                 return self.traversal.on_smr(arrival, now)
             self._counters["rx_policy"] += 1  # for an ETR, which a hub is not (RFC 9301, 8.2)
             return []
+        if kind == MessageType.MAP_NOTIFY_ACK:
+            return list(self.publisher.on_acknowledged(raw))
         if kind == MessageType.MAP_REFERRAL:
             return list(self.map_resolver.on_map_referral(arrival, now))
         if kind == MessageType.MAP_REPLY and self.traversal.policy.is_rtr:

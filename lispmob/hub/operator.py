@@ -155,6 +155,8 @@ class Operator:
             "registered": sum(map(len, by_site.values())),
             "sites_registered": len(by_site),
             "behind_rtr": relayed,
+            "subscriptions": len(hub.plane.publisher),
+            "published": _published(hub.plane.publisher.last, wall),
             "is_complete": hub.plane.map_server.is_complete,
             "last_moves": hub.ledger.moves(MOVES_SHOWN),
             "problems": problems_of(
@@ -203,3 +205,8 @@ def error_of(answer: dict[str, Any]) -> str | None:
     """What the hub said no with."""
     error = answer.get("error")
     return None if error is None else str(error)
+
+
+def _published(last: tuple[float, EidPrefix] | None, wall: float) -> Answer | None:
+    """The last publication (RFC 9437): when, and about which EID-Prefix."""
+    return None if last is None else {"at": wall - (_now() - last[0]), "eid": str(last[1])}

@@ -1,7 +1,7 @@
 """Takes back what the state file holds, a slice at a time, while the hub serves (adapter).
 
-Who asked comes first, to hear of what is not taken back; then the nonces, for they tell when each registration was
-heard last. What a datagram is about, and has not been read yet, is looked up by itself.
+Subscriptions come first, and who asked, to hear of what is not taken back; then the nonces, for they tell when each
+registration was heard last. What a datagram is about, and has not been read yet, is looked up by itself.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Restoring:
         for old, owner in self._plane.map_server.old_owners.items():
             if self._store.has_owner(old):
                 self._old_owners.setdefault(owner, []).append(old)
+        self._plane.publisher.on_reading()
         self._plane.map_server.on_reading(self)
 
     async def run(self) -> None:
@@ -50,6 +51,12 @@ class Restoring:
         began_at, server = time.monotonic(), self._plane.map_server
         try:
             place: object = None
+            self._plane.publisher.restore_associations(self._store.associations(), loop.time())
+            while place is not END:
+                subscriptions, place = self._store.subscriptions_after(place, ASKERS)
+                self._plane.publisher.restore(subscriptions, loop.time())
+                await asyncio.sleep(PAUSE_S)
+            place = None
             while place is not END:
                 askers, place = self._store.askers_after(place, ASKERS)
                 self._plane.askers.restore(askers, loop.time())
@@ -69,6 +76,7 @@ class Restoring:
             log.warning("not all registrations could be taken back: %s", error)
         finally:
             server.on_restored(loop.time())
+            self._feed(self._plane.on_publications(loop.time()))
             self._store.end_reading()
         log.info("restored registrations=%d s=%.1f", len(server.registrations), time.monotonic() - began_at)
 

@@ -125,6 +125,8 @@ def node_config(
         hub_keys=tuple(HubKey(etr.address, etr.public_key) for etr in file.proxy_etrs if etr.public_key is not None),
         strict_keys=file.security.strict_keys,
         key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
+        publications=file.security.publications != "off",
+        announcements=seal != "off" and file.security.announcements != "off",
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,
@@ -248,7 +250,13 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
     used = (
         ForwardingLocator(
-            locator.address, locator.priority, locator.weight, locator.port, locator.source, is_relay=locator.is_relay
+            locator.address,
+            locator.priority,
+            locator.weight,
+            locator.port,
+            locator.source,
+            is_relay=locator.is_relay,
+            is_on_trial=locator.is_on_trial,
         )
         for locator in mapping.locators
     )

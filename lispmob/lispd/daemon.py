@@ -90,6 +90,7 @@ from lispmob.protocol.effect import (
     RemoveMapping,
     SendControl,
     SendKeepalive,
+    SendSealed,
     SetSessionSources,
     UplinkChanged,
     UplinksRanked,
@@ -484,6 +485,7 @@ class Daemon:
                     | ForgetPeer()
                     | RefuseClear()
                     | SendKeepalive()
+                    | SendSealed()
                 ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():

@@ -43,7 +43,9 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_seal_confirmed(peer, local_index, now)
         case model.SealedFrom(_, outer_source, _, local) if isinstance(node, SealedNode):
             return node.on_sealed_from(outer_source, local, now)
-        case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom():
+        case model.Announced(peer, _, instance_id, payload) if isinstance(node, SealedNode):
+            return node.on_sealed_word(peer, instance_id, payload, now)
+        case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
             return []  # of a session that nobody has made
         case model.TrafficResumed() | model.Stranger():
             return []

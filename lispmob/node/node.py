@@ -43,6 +43,7 @@ from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
+from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
@@ -64,6 +65,7 @@ from lispmob.protocol.effect import (
     InstallMapping,
     LookupFailed,
     MachineEffect,
+    MappingChanged,
     MappingLearned,
     PathChanged,
     ReachabilityChanged,
@@ -110,13 +112,14 @@ class Node:
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
         asked = self._asked = NonceBook(new_nonce)
-        self.gate = Gate(asked, self._registrations.nonces)
+        self.security = ItrSecurity(config.lisp_sec, dict(config.resolver_secrets), lisp_sec)
+        self._subscriptions = Subscriptions(config, self.security, new_nonce=new_nonce)
+        self.gate = Gate(asked, self._registrations.nonces, self._subscriptions)
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
         self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._sending = LocatorSet()  # those that may send, with what our records say
-        self.security = ItrSecurity(config.lisp_sec, dict(config.resolver_secrets), lisp_sec)
         self._etr = EtrSecurity(config.etr_keys, lisp_sec.wrap if lisp_sec is not None else None)
         self._resolver = Resolver(
             config.map_resolvers,
@@ -146,7 +149,8 @@ class Node:
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self.names)
-        others = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
+        paths = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
+        others = (*paths, self._subscriptions)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -212,7 +216,7 @@ class Node:
             self.map_cache.touch(used, now)
             self.traversal.shortcuts.on_used(used, now)
             self._targets.on_traffic(now)
-        return self._route([], now)
+        return self._route(self._subscribe(used, now), now)
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
         """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
@@ -273,7 +277,7 @@ class Node:
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
-        for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names):
+        for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
@@ -296,7 +300,7 @@ class Node:
         """The clock jumped: we may be forgotten, and what we know may be old."""
         effects: list[_Inner] = [*self.reachability.on_slept(now), *self.traversal.on_slept(now)]
         effects += [*self._registrations.on_slept(now), *self._mappings.on_slept(now), *self._prober.on_slept(now)]
-        effects += self.names.on_slept(now)
+        effects += [*self.names.on_slept(now), *self._subscriptions.on_slept(now)]
         return self._route([*effects, *self.path_mtus.on_slept()], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
@@ -305,6 +309,7 @@ class Node:
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self.security.on_config(config.lisp_sec, dict(config.resolver_secrets))
+        effects += self._subscriptions.on_config(config, now)
         self._etr.on_keys(config.etr_keys)
         self._resolver.on_resolvers(config.map_resolvers, config.eids, has_program=config.has_mapping_program)
         effects += self.names.on_config(config, now)
@@ -340,6 +345,16 @@ class Node:
         return self._route(self.names.resolve(name, now), now)
 
     # --- what it shows, by which nothing changes
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What the Map-Server publishes to us (RFC 9437), and what it was asked to."""
+        return self._subscriptions.subscriptions
+
+    def is_subscribed(self, prefix: EidPrefix) -> bool:
+        """Whether the Map-Server publishes what changes about this mapping."""
+        subscription = self._subscriptions.of(prefix)
+        return subscription is not None and subscription.is_standing
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
@@ -414,6 +429,12 @@ class Node:
 
     # --- how it does it
 
+    def _subscribe(self, used: Iterable[EidPrefix], now: float) -> list[MachineEffect]:
+        """Hear from the Map-Server when these move. It has to know us first, and nobody asks from behind an RTR."""
+        is_known = self.plan.asks_mapping_system and any(one.is_confirmed for one in self._registrations.machines)
+        entries = (self.map_cache.get(prefix) for prefix in used) if is_known else ()
+        return self._subscriptions.on_used((entry for entry in entries if entry is not None), now)
+
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
         silent = self.reachability.silent
@@ -487,10 +508,18 @@ class Node:
                 return [Count("rx_nonce")] if answered is None else [*answered]
             case MapReply() if self.reachability.on_map_reply(message.nonce, now):
                 return []
+            case MapReply() if (
+                refused := self._subscriptions.on_map_reply(message, datagram.payload, now)
+            ) is not None:
+                return refused
             case MapReply():
                 guard, at = self._guard(), datagram.destination
                 return self._resolver.on_map_reply(message, at, guard, now, datagram.source, datagram.payload)
             case MapNotify():
+                guard, raw = self._guard(), datagram.payload
+                published = self._subscriptions.on_map_notify(message, raw, datagram, guard, now)
+                if published is not None:
+                    return published
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
 
@@ -549,6 +578,7 @@ class Node:
             targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(self._sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
+        effects += self._subscriptions.on_locators(self._direct, now)  # after the registers, which they depend on
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
         relayed = [uplink.locator for uplink in plan.uplinks if uplink.relays or not uplink.is_usable]
@@ -594,6 +624,9 @@ class Node:
                     waiting.extend(self.traversal.on_map_server_alive(server, now))
                     if is_change and tries > 1:
                         waiting.extend(self._smr.on_registered_late(now))
+                case MappingChanged("delete", prefix, why=why) as deleted:
+                    out.append(deleted)
+                    waiting.extend(self._subscriptions.on_forgotten(prefix, why, now))
                 case MappingLearned() as learned:
                     waiting.extend(self._learn(learned, now))
                 case LookupFailed() as failed:

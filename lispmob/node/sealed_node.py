@@ -7,17 +7,20 @@ records in mappings, are taken out on their way in. So nothing else of a node kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.registrations import Growing, NewNonce
+from lispmob.control.sealing.announcing import Announcer, is_acceptable
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -28,6 +31,9 @@ from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage
+from lispmob.wire.record import MappingRecord
+
+FIRST_TOLD: Final = 16  # ours: announcements, and their counts, that leave before the Map-Registers of a move
 
 
 class SealedNode(Node):
@@ -46,13 +52,15 @@ class SealedNode(Node):
         self._is_routing = False
         super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
         self.sealing = Sealing(config.sealing, seal, self._asked)
+        self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
         self._answerer.on_key_record(config.key_record)
         self._unsaid += self.sealing.on_start()
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        times = (super().wake_at(), self.sealing.wake_at(), self.key_lookups.wake_at())
+        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at()
+        times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
@@ -70,8 +78,10 @@ class SealedNode(Node):
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
+        tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
-        return [*super().on_timer(now), *self._route(own, now)]
+        told = [*tried, *self._announcer.on_timer(self._direct, now)]
+        return [*super().on_timer(now), *self._route([*own, *told], now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """A packet met no forwarding entry, or a default one. An RTR knows where it goes, and we ask for the key."""
@@ -120,6 +130,22 @@ class SealedNode(Node):
         """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
         return self._route(self._prober.on_probed(remote, local, now), now)
 
+    def on_sealed_word(self, number: int, instance_id: int, payload: bytes, now: float) -> list[NodeEffect]:
+        """A peer has sealed a control message for us: it says where it is now, or that it has heard where we are."""
+        peer = self.sealing.entries.by_number(number)
+        if peer is None or not self.config.announcements:
+            return self._route([Count("rx_policy")], now)
+        sources = self.sealing.keys.sources(peer.known)
+
+        def covers(prefix: EidPrefix) -> bool:
+            return prefix.instance_id == instance_id and any(source.covers(prefix) for source in sources)
+
+        heard = self._announcer.on_word(peer, covers, payload, now)
+        effects: list[MachineEffect] = []
+        for record in heard.records:
+            effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
+        return self._route([*effects, *heard.effects], now)  # the answer goes where the peer is now
+
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
         """We have another static key. The configuration that says so to the Map-Servers came before."""
         return self._route(self.sealing.on_static_key(static, now), now)
@@ -139,6 +165,34 @@ class SealedNode(Node):
     def _on_plan(self, now: float) -> list[_Inner]:
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
+        said = self._announce(now)
+        # A peer that sends to us waits for nothing else; the others can wait for the registers.
+        return [*said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+
+    def _announce(self, now: float) -> list[MachineEffect]:
+        """Peers with a session hear from us where we are: those that we talk to before all others."""
+        if not self.config.announcements:
+            return []
+        eids, ttl_min = self.config.eids, self.config.record_ttl_min
+        own = self._direct or self._sending
+        records = [own.to_record(eid, ttl_min) for eid in eids]
+        peers = sorted(self.sealing.entries.peers, key=self._last_used, reverse=True)
+        return self._announcer.on_mappings(records, peers, now)
+
+    def _last_used(self, peer: SealedPeer) -> float:
+        entry = self.map_cache.get(peer.known.prefix)
+        return float("-inf") if entry is None else entry.last_used
+
+    def _believe(self, record: MappingRecord, now: float) -> list[MachineEffect]:
+        """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked."""
+        prefix = record.eid_prefix
+        assert prefix is not None, record
+        effects = self._mappings.on_announced(record, now)
+        effects += self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
+        own, host = self.config.source_for(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
+        if own is not None and self.plan.asks_mapping_system:
+            effects += self._resolver.on_smr(host, prefix, own, now)
+        self._targets.on_traffic(now)
         return effects
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
@@ -179,6 +233,9 @@ class SealedNode(Node):
                 is_known = self._is_known(datagram.source) or bool(self._mappings.known(datagram.source, eid_space))
                 effects = self.sealing.on_first(first, datagram, message.nonce, now, is_known=is_known)
                 return [*effects, *self._ask_for_keys(now)]
+            case MapReply(is_probe=True) if self._announcer.expects(message.nonce):
+                passed = self._announcer.on_probe_answer(message, now)
+                return [Count("rx_policy")] if passed is None else self._mappings.on_answered(*passed, now)
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
             case MapReply() if self.key_lookups.expects(message.nonce):

@@ -53,6 +53,8 @@ class UsableLocator:
     source_port: int = 0
     is_relay: bool = dataclasses.field(default=False, compare=False)
     """An RTR, with the peer behind it: what is sealed for the peer goes from EID to EID in what the RTR reads."""
+    is_on_trial: bool = False
+    """The peer alone says that it is there: some packets go there, and no more until it has answered."""
 
 
 class InstallMapping(msgspec.Struct, frozen=True):
@@ -228,6 +230,13 @@ class SendKeepalive(msgspec.Struct, frozen=True):
     peer: int
 
 
+class SendSealed(msgspec.Struct, frozen=True):
+    """Send a control message to this peer in a sealed packet, from EID to EID; nothing while there is no session."""
+
+    peer: int
+    payload: bytes
+
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -249,6 +258,7 @@ Effect: TypeAlias = (
     | ForgetPeer
     | RefuseClear
     | SendKeepalive
+    | SendSealed
 )
 """What a node hands to the daemon."""
 

@@ -95,6 +95,14 @@ def ms_otk(itr_otk: bytes, kdf_id: int) -> bytes:
     return hkdf(itr_otk, OTK_OCTETS, _KDFS[kdf_id])
 
 
+def publication_key(otk: bytes, nonce: int) -> bytes:
+    """The secret of one subscription (RFC 9437, 7.1): what its Map-Notifies and Map-Notify-Acks are signed with.
+
+    The RFC leaves salt, info and length open: none, and the 16 octets of the One-Time-Key that it comes from.
+    """
+    return hkdf(otk + nonce.to_bytes(8), OTK_OCTETS)
+
+
 def is_kdf(kdf_id: int) -> bool:
     """Whether we can derive keys so."""
     return kdf_id in _KDFS

@@ -146,8 +146,10 @@ def _take_eid_record(reader: Reader) -> EidRecord:
 def _check_sense(request: MapRequest) -> None:
     """Raise `rx_policy` for what parses but asks nothing that can be answered."""
     if all(rloc is None for rloc in request.itr_rlocs) and not any(r.wants_notify for r in request.records):
-        # With N it means "unsubscribe" (RFC 9437).
+        # With N it means "unsubscribe" (RFC 9437, 5).
         raise MalformedMessage("rx_policy", "no ITR-RLOC to answer to")
+    if request.xtr_id is None and any(record.wants_notify for record in request.records):
+        raise MalformedMessage("rx_policy", "a subscription that does not say whose it is (RFC 9437, 5)")
     if request.is_smr and request.is_smr_invoked:
         raise MalformedMessage("rx_policy", "an SMR that says it was provoked by an SMR")
     if (request.is_smr or request.is_probe) and len(request.records) > 1:

@@ -27,7 +27,7 @@ from lispmob.datapath.engine import (
     Traversal,
     Uplink,
 )
-from lispmob.datapath.model import Near, PathMtu, SealedSession
+from lispmob.datapath.model import Announced, Near, PathMtu, SealedSession
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
@@ -123,6 +123,10 @@ class Host:
     def keepalive(self, *, peer: int = 1) -> bool:
         return self._engine.sessions.send_keepalive(peer)
 
+    def say(self, *, payload: str, peer: int = 1) -> bool:
+        """A control message for a peer, sealed."""
+        return self._engine.sessions.say(peer, bytes.fromhex(payload))
+
     def refuse_clear(self, *, prefixes: list[str]) -> None:
         self._engine.sessions.set_clear_refused(map(EidPrefix.parse, prefixes))
 
@@ -202,6 +206,17 @@ class Host:
         deadline = time.monotonic() + timeout_s
         while self._engine.counters()[name] < value and time.monotonic() < deadline:
             time.sleep(0.005)
+
+    def words(self, *, count: int) -> list[list[Any]]:
+        """Peer, source and payload of what peers have sealed for us, once there are so many."""
+        found: list[list[Any]] = []
+        deadline = time.monotonic() + 5.0
+        while True:
+            drained = self._engine.drain()
+            found += [[p.peer, str(p.source), p.payload.hex()] for p in drained if isinstance(p, Announced)]
+            if len(found) >= count or time.monotonic() >= deadline:
+                return found
+            time.sleep(0.01)
 
     def drain(self) -> list[str]:
         return [str(punt) for punt in self._engine.drain()]

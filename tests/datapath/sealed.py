@@ -98,6 +98,13 @@ class Peers:
     def confirm(self, local_index: int) -> bool:
         return bool(lib.lm_peers_confirm(self._c, lib.lm_peers_find_session(self._c, local_index)))
 
+    def open(self, local_index: int, datagram: bytes, at_s: float) -> Verdict:
+        """By the session of this index, as when it arrives."""
+        session, buffer = lib.lm_peers_find_session(self._c, local_index), ffi.new("uint8_t[]", datagram)
+        if session == ffi.NULL:
+            return Verdict.KEY
+        return Verdict(lib.lm_session_open(session, 0, buffer, len(datagram), int(at_s * SECOND_NS)))
+
     def may_send(self, local_index: int, source: Any) -> bool:
         session = lib.lm_peers_find_session(self._c, local_index)
         return bool(lib.lm_peers_may_send(self._c, session, marshal.one_address(source)))

@@ -7,6 +7,7 @@ import errno
 import random
 import threading
 from ipaddress import IPv4Address
+from itertools import count
 
 import pytest
 
@@ -183,6 +184,9 @@ def test_the_window_agrees_with_a_set_of_numbers(seed: int) -> None:
         top = max(top, counter)
 
 
+COUNTERS = count()
+
+
 def numbered(number: int, *, is_confirmed: bool, peer: int = 1, sources: tuple[EidPrefix, ...] = (B,)) -> SealedSession:
     return dataclasses.replace(
         INITIATOR, peer=peer, local_index=number, remote_index=number, is_confirmed=is_confirmed, sources=sources
@@ -254,6 +258,29 @@ def test_both_may_ask_at_once_and_no_packet_of_either_key_is_lost() -> None:
 
     assert [side.knows(number) for side in (a, b) for number in (1, 2)] == [True] * 4
     assert (a.can_send(1), b.can_send(1)) == (True, True)
+
+
+def sealed_for(number: int) -> bytes:
+    """A packet of the peer's, by the session of this number."""
+    mine = numbered(number, is_confirmed=True)
+    session = Session(dataclasses.replace(mine, send_key=mine.receive_key, receive_key=mine.send_key))
+    counter = next(COUNTERS)
+    return session.seal(counter, b"inner")
+
+
+def test_after_both_asked_at_once_the_next_key_leaves_the_one_that_the_peer_sends_with() -> None:
+    """Each sends by the other's exchange then, so the key in use to receive with is not the one to send with."""
+    peers = Peers()
+    peers.install(numbered(1, is_confirmed=True))
+    peers.install(numbered(2, is_confirmed=False))
+    assert peers.open(2, sealed_for(2), 1.0) is Verdict.OPENED
+    peers.confirm(2)
+    assert peers.open(1, sealed_for(1), 2.0) is Verdict.OPENED  # the peer sends by ours from now on
+
+    peers.install(numbered(3, is_confirmed=True), at_s=10.0)
+
+    assert peers.sends_with(1, 3, at_s=10.0)
+    assert peers.open(1, sealed_for(1), 10.1) is Verdict.OPENED
 
 
 def test_an_index_is_given_once_until_it_is_forgotten() -> None:

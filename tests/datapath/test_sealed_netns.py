@@ -269,6 +269,59 @@ def test_clear_text_of_who_has_to_seal_is_dropped(sealed: Lab) -> None:
     sealed.b("refuse_clear", prefixes=[])
 
 
+NOTIFY, ACK = "40000001" + "11" * 30, "50000001" + "22" * 30
+
+
+@pytest.mark.parametrize("payload", [NOTIFY, ACK])
+def test_a_word_in_a_session_is_reported_with_its_peer_and_goes_nowhere_else(sealed: Lab, payload: str) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    send(sealed, 3, 0)
+    before, a_before = sealed.b("counters"), sealed.a("counters")
+    sealed.b("sniff", name="w", interface="up0")
+
+    assert sealed.a("say", payload=payload)
+    (word,) = sealed.b("words", count=1)
+
+    assert word == [1, EID_A4, payload]
+    assert grown(sealed.b, before, "data_control", "data_notours", *LOSSES) == {"data_control": 1}
+    assert grown(sealed.a, a_before, *LOSSES) == {}
+    assert not any(payload[8:] in packet for packet in sealed.b("sniffed", name="w", count=1))
+
+
+def test_a_word_in_clear_or_of_another_kind_is_none(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    send(sealed, 3, 0)
+    before = sealed.b("counters")
+
+    assert sealed.a("say", payload="10000001" + "33" * 30)  # a Map-Request
+    send(sealed, 3, 10)
+
+    assert sealed.b("words", count=0) == []
+    assert grown(sealed.b, before, "data_control", "data_notours") == {"data_notours": 1}
+
+
+def test_a_locator_on_trial_gets_so_many_packets_and_no_more_until_it_has_answered(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    rloc = sealed.links[0].rloc("b", 4)
+    sealed.a("install", prefix=OF_B[0], locators=[rloc], peer=1, must_seal=True, is_on_trial=True)
+    before, seen = sealed.a("counters"), len(received(sealed.b))
+
+    sealed.a("udp_send", name="x", to=EID_B4, port=5000, count=200, first=0)
+    assert len(received(sealed.b, count=seen + 200)) == seen + 200
+    sealed.a("udp_burst", name="x", to=EID_B4, port=5000, count=100, size=500)
+    sealed.a("install", prefix=OF_B[0], locators=[rloc], peer=1, must_seal=True, is_on_trial=True)
+    sealed.a("udp_send", name="x", to=EID_B4, port=5000, count=5, first=0)
+    assert grown(sealed.a, before, "out_unproven")["out_unproven"] >= 100 + 5 - (256 - 200)
+    sealed.a("install", prefix=OF_B[0], locators=[rloc], peer=1, must_seal=True)
+
+    last = send(sealed, 10, 1000)[-10:]
+    assert last == list(range(1000, 1010))
+    assert len(received(sealed.b)) - seen <= 256 + 10
+
+
 def test_through_a_relay_the_sealed_packet_is_an_inner_one_between_the_eids(sealed: Lab) -> None:
     use_keys(sealed)
     for engine, there, side in ((sealed.a, OF_B, "b"), (sealed.b, OF_A, "a")):

@@ -135,3 +135,17 @@ def test_a_node_that_was_there_before_the_hub_started_has_not_moved_since() -> N
 
     assert (shown["since"], shown["moves"], shown["moved_at"]) == (None, 0, None)
     assert (shown["heard_s"], shown["left_s"], shown["way"]) == (5.0, 175.0, "open")
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({}, "none"),
+        ({"subscriptions": 1, "published": None}, "1 subscription"),
+        ({"subscriptions": 2, "published": {"at": 0.0, "eid": "10.1.0.1/32"}}, "2 subscriptions; last published"),
+    ],
+)
+def test_the_status_says_who_is_told_of_changes(more: dict[str, object], line: str) -> None:
+    shown = next(text for text in screens.status_lines(status(**more)) if "Subscriptions" in text)
+
+    assert line in shown

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
+from lispmob.control.itr_security import LispSecTools, derived_secret
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.lisp_sec import HubSecurity
 from lispmob.hub.map_server.site import Site
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.node.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
@@ -22,6 +26,7 @@ from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
+from lispmob.wire.lisp_sec_auth import KeyWrap
 from tests.internet.network import FAIR, Packet, Weather, World, ip
 
 __all__ = ["HUB", "KEY", "HubHost", "Lab", "NodeHost", "Packet", "Weather", "World", "build", "ip", "locator"]
@@ -34,10 +39,17 @@ def locator(text: str, priority: int = 1, ifindex: int = 2) -> LocalLocator:
 class HubHost:
     """A Map-Server and Map-Resolver at one address; at several, when it shares the plane of `other`."""
 
-    def __init__(self, world: World, address: str, sites: Iterable[Site], other: HubHost | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        address: str,
+        sites: Iterable[Site],
+        other: HubHost | None = None,
+        security: HubSecurity | None = None,
+    ) -> None:
         self.world = world
         self.address = ip(address)
-        self.plane: ControlPlane = ControlPlane(sites) if other is None else other.plane
+        self.plane: ControlPlane = ControlPlane(sites, security=security) if other is None else other.plane
         self.is_up = True
         world.hosts.append(self)
         world.internet.plug(self.address, self.on_packet)
@@ -76,10 +88,13 @@ class NodeHost:
     received: list[tuple[float, IpAddress]] = field(default_factory=list)
     addresses: frozenset[IpAddress] = frozenset()
     is_asleep: bool = False
+    lisp_sec: LispSecTools | None = None
 
     def __post_init__(self) -> None:
         random = self.world.random
-        self.node = Node(self.config, new_nonce=lambda: random.getrandbits(64), jitter=random.random)
+        self.node = Node(
+            self.config, new_nonce=lambda: random.getrandbits(64), jitter=random.random, lisp_sec=self.lisp_sec
+        )
         self.world.hosts.append(self)
 
     @property
@@ -188,10 +203,12 @@ def build(
     probing: ProbeConfig | None = None,
     *,
     is_one_hub: bool = False,
+    wrap: KeyWrap | None = None,
+    **options: object,
 ) -> Lab:
     """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register.
 
-    `is_one_hub`: the addresses of `hubs` are those of a single one.
+    `is_one_hub`: the addresses of `hubs` are those of a single one. With `wrap`, mappings are genuine by LISP-SEC.
     """
     world = World(seed)
     eids = [EidPrefix.parse(f"10.1.0.{number}/32") for number in range(1, nodes + 1)]
@@ -199,12 +216,24 @@ def build(
     sites = [Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids]
     hosts: tuple[HubHost, ...] = ()
     for address in hubs:
-        hosts += (HubHost(world, address, sites, hosts[0] if hosts and is_one_hub else None),)
+        security = HubSecurity("prefer", wrap) if wrap is not None else None
+        hosts += (HubHost(world, address, sites, hosts[0] if hosts and is_one_hub else None, security),)
     built = []
     for number, eid in enumerate(eids, start=1):
-        servers = tuple(MapServerPeer(host.address, KEY) for host in hosts)
+        servers = tuple(
+            MapServerPeer(host.address, KEY, has_lisp_sec=wrap is not None, sends_xtr_id=wrap is not None)
+            for host in hosts
+        )
         config = NodeConfig((eid,), servers, tuple(host.address for host in hosts), probing=probing)
-        built.append(NodeHost(world, config))
+        tools = None
+        if wrap is not None:
+            secret = derived_secret(KEY, "prefer")
+            assert secret is not None
+            secrets = tuple((host.address, secret) for host in hosts)
+            xtr_id = number.to_bytes(16)
+            config = replace(config, lisp_sec="prefer", resolver_secrets=secrets, xtr_id=xtr_id, **options)
+            tools = LispSecTools(wrap, lambda: world.random.randbytes(16))
+        built.append(NodeHost(world, config, lisp_sec=tools))
         built[-1].attach(locator(f"198.51.100.{number}"))
     world.run(1.0)
     world.internet.weather = weather

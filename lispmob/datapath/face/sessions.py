@@ -68,6 +68,10 @@ class Sessions:
             count = lib.lm_engine_sessions(self._handle.c, found, room)
         return [marshal.session_use(found[i]) for i in range(count)]
 
+    def say(self, peer: int, payload: bytes) -> bool:
+        """Send a control message to a peer, sealed, by the way that its packets take; False when it could not leave."""
+        return bool(lib.lm_engine_say(self._handle.c, peer, payload, len(payload)))
+
     def send_keepalive(self, peer: int) -> bool:
         """Send an empty sealed packet to a peer, by the way that its packets take; False when none could leave."""
         return bool(lib.lm_engine_send_keepalive(self._handle.c, peer))

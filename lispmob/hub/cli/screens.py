@@ -60,10 +60,18 @@ def _facts(status: Json) -> list[tuple[str, str]]:
         ("Addresses", clean(", ".join(status["addresses"])) or "all of this machine"),
         ("Sites", f"{status['sites']}" + (f"; invitations: {', '.join(invited)}" if invited else "")),
         ("Registered", f"{plural(status['registered'], 'EID-Prefix', 'EID-Prefixes')}{through}{reading}"),
+        ("Subscriptions", _subscriptions(status)),
         ("Pools", "\n".join(pools) or "none: nobody can be invited"),
         ("Domain", clean(status["domain"]) if status["domain"] else "none"),
         ("Last moves", "\n".join(moves) or "none since the hub started"),
     ]
+
+
+def _subscriptions(status: Json) -> str:
+    """How many are told of changes, and what was published last; nothing of that in the answer of an older hub."""
+    count, last = status.get("subscriptions", 0), status.get("published")
+    said = f"; last published {when(last['at'])}: {clean(last['eid'])}" if last else ""
+    return f"{plural(count, 'subscription')}{said}" if count or last else "none"
 
 
 def site_lines(answer: Json) -> list[str]:

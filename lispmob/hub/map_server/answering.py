@@ -79,6 +79,21 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
     return Mappings(tuple(replace(record, ttl_min=ttl_min) for record in records))
 
 
+def told(
+    sites: SiteTable, registrations: OrderedPrefixTable[Registration], changed: EidPrefix, subscribed: EidPrefix
+) -> MappingRecord:
+    """What a subscriber hears of a registered prefix that has changed (RFC 9437, 6): as much of it as it asked about.
+
+    TTL 0 where nothing may be said any more: whoever wants to know asks.
+    """
+    prefix = subscribed if changed.covers(subscribed) else changed
+    registration = registrations.get(changed)
+    if registration is None or registration.record is None or not _is_proxied(sites, registration):
+        return MappingRecord.of(prefix, ttl_min=0)
+    own = _spoken_for(registration.record)
+    return own if prefix == changed else narrowed(own, prefix)
+
+
 def _is_proxied(sites: SiteTable, registration: Registration) -> bool:
     found = sites.of(registration.prefix)
     policy = found[1].proxy_reply if found else ProxyReply.AS_REGISTERED

@@ -49,6 +49,9 @@ class Protection:
     otk: bytes = dataclasses.field(repr=False)
     hmac_id: int
     kdf_id: int
+    key_id: int = 0
+    opened_by: bytes | None = dataclasses.field(default=None, repr=False)
+    """The secret that unwrapped the key, where it is one of the source EID's own site, or of a hub that asks for it."""
 
     def eids(self, prefixes: Iterable[EidPrefix], *, has_e_bit: bool = False) -> EidAuthentication:
         """The EID-AD by which we vouch for these prefixes. E: some ETR of them cannot sign."""
@@ -125,7 +128,7 @@ class HubSecurity:
             return None
         security = EcmSecurity.take(Reader(ecm.authentication))
         lisp_sec_auth.require_itr_request(security)
-        otk = self._unwrap(request, security, source, sites, now)
+        otk, opened_by = self._unwrap(request, security, source, sites, now)
         if otk is None:
             raise AuthenticationFailed(f"no secret opens the One-Time-Key with key-id {security.key_id} (LISP-SEC)")
         asked, kdf_id = security.requested_hmac_id, security.eid.kdf_id
@@ -133,6 +136,8 @@ class HubSecurity:
             otk,
             asked if lisp_sec_auth.is_hmac(asked) else lisp_sec_auth.HMAC_SHA_256_128,
             kdf_id if lisp_sec_auth.is_kdf(kdf_id) else lisp_sec_auth.HKDF_SHA_256,
+            security.key_id,
+            opened_by,
         )
 
     def for_etr(
@@ -168,33 +173,46 @@ class HubSecurity:
 
     def _unwrap(
         self, request: MapRequest, security: EcmSecurity, source: IpAddress, sites: SiteTable, now: float
-    ) -> bytes | None:
+    ) -> tuple[bytes | None, bytes | None]:
         """By the hub or RTR that it comes from, by the site of the source EID, then by others with the same Key ID.
 
-        For the first two the Key ID is a hint: registrations work where only one side has been given one.
+        For the first two the Key ID is a hint: registrations work where only one side has been given one. With the
+        secret that opened it, unless that is one of the others: those may ask, and subscribe to nothing.
         """
-        known = (self._hubs.get(source), self._rtrs.get(source))
-        if (otk := self._try((relay for relay in known if relay is not None), request, security)) is not None:
-            return otk
-        asker = _host(request.source_eid)
-        found = sites.of(asker) if asker is not None else None
-        own = () if found is None else self._by_site.get(found[1].name, ())
-        if (otk := self._try(own, request, security)) is not None:
-            return otk
+        if (hub := self._hubs.get(source)) is not None and (opened := self._try((hub,), request, security))[0]:
+            return opened
+        if (rtr := self._rtrs.get(source)) is not None and (opened := self._try((rtr,), request, security))[0]:
+            return opened[0], None
+        if (opened := self._try(self.secrets_of(host_of(request.source_eid), sites), request, security))[0]:
+            return opened
         if not self._others_of.take(owner_of(source), now) or not self._others.take(now):
-            return None
-        return self._try(self._by_key_id.get(security.key_id, ()), request, security)
+            return None, None
+        return self._try(self._by_key_id.get(security.key_id, ()), request, security)[0], None
 
-    def _try(self, secrets: Iterable[ResolverSecret], request: MapRequest, security: EcmSecurity) -> bytes | None:
+    def secrets_of(self, source: EidPrefix | None, sites: SiteTable) -> tuple[ResolverSecret, ...]:
+        """Those of the site of an EID, which alone may subscribe in its name."""
+        found = sites.of(source) if source is not None else None
+        return () if found is None else self._by_site.get(found[1].name, ())
+
+    @property
+    def hub_secrets(self) -> tuple[ResolverSecret, ...]:
+        """Those of hubs of other Map-Servers, which have looked at whoever asks through them."""
+        return tuple(self._hubs.values())
+
+    def _try(
+        self, secrets: Iterable[ResolverSecret], request: MapRequest, security: EcmSecurity
+    ) -> tuple[bytes | None, bytes | None]:
+        """The One-Time-Key, and the secret that opens it."""
         assert self._wrap is not None
-        for one in sorted(secrets, key=lambda one: one.key_id != security.key_id):
-            otk = lisp_sec_auth.unwrapped_otk(self._wrap, request.nonce, one.octets, security)
+        for secret in sorted(secrets, key=lambda one: one.key_id != security.key_id):
+            otk = lisp_sec_auth.unwrapped_otk(self._wrap, request.nonce, secret.octets, security)
             if otk is not None:
-                return otk
-        return None
+                return otk, secret.octets
+        return None, None
 
 
-def _host(eid: WireAddress) -> EidPrefix | None:
+def host_of(eid: WireAddress) -> EidPrefix | None:
+    """The EID of a Source EID field, as a host; None when it is none."""
     match eid:
         case InstanceId(instance_id, IPv4Address() | IPv6Address() as address):
             return EidPrefix.host(address, instance_id)

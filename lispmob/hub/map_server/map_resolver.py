@@ -16,16 +16,26 @@ from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.ddt.client import DdtClient, NoMapping, Outcome
 from lispmob.hub.ddt.node import DdtNode
 from lispmob.hub.ddt.policy import DdtPolicy
-from lispmob.hub.map_server.answering import Answer, AskEtr, Mappings, answer, narrowed
+from lispmob.hub.map_server.answering import Answer, AskEtr, Mappings, answer, narrowed, told
 from lispmob.hub.map_server.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.map_server.askers import Askers
 from lispmob.hub.map_server.effect import Arrival, HubEffect
-from lispmob.hub.map_server.host_address import is_sendable
-from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection, unprotected, unsigned
+from lispmob.hub.map_server.itr_places import (
+    bridged,
+    families_of,
+    if_same_family,
+    is_behind_nat,
+    is_registered_through,
+    itr_rlocs,
+    shown_to,
+)
+from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection, host_of, unprotected, unsigned
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.question import DdtQuestion, Question
-from lispmob.hub.map_server.registration import best_address, is_usable
+from lispmob.hub.map_server.registration import best_address
+from lispmob.hub.publishing.publisher import Publisher, Wish, places_of
+from lispmob.hub.publishing.subscription import Place, Subscription
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
@@ -33,13 +43,11 @@ from lispmob.protocol.servers import ResolverSecret
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
-from lispmob.wire.key_record import is_key_record, without_key_record
-from lispmob.wire.lcaf_contents import ip_addresses
+from lispmob.wire.key_record import without_key_record
 from lispmob.wire.map_referral import MapReferral, Referral
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import is_private, is_rtr, partial
-from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.record import MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
 REQUESTS_EACH: Final = Rate(20, 100)
@@ -56,8 +64,6 @@ OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
 
 ADMITTED_LIMIT: Final = 8192  # ours: questions that wait for a shared registry
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
-BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
-BRIDGE_WEIGHT: Final = 100
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
@@ -99,7 +105,12 @@ class MapResolver:
         self._admitted: dict[Arrival, None] = {}  # within their limits, and on their way to a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
         self._ddt_node: DdtNode | None = None
+        self._publisher: Publisher | None = None
         self.on_remotes(remotes)
+
+    def on_publisher(self, publisher: Publisher) -> None:
+        """Subscriptions go there (RFC 9437)."""
+        self._publisher = publisher
 
     def on_families(self, families: Iterable[int]) -> None:
         """These are the families that we can send to, now that the sockets are open."""
@@ -228,7 +239,7 @@ class MapResolver:
         if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate"), False
         self.counters["tx_map_referral"] += 1
-        source = _if_same_family(arrival.destination, arrival.source)
+        source = if_same_family(arrival.destination, arrival.source)
         sent = SendControl(payload, arrival.source, arrival.source_port, source=source)
         return [sent], record.referral == Referral.MS_ACK
 
@@ -266,6 +277,9 @@ class MapResolver:
                 continue
             if not self._map_server.is_complete:
                 effects += self._map_server.read(_first(asked), now)
+            is_elsewhere = self._map_server.sites.of(_first(asked)) is None or self._remote_for(asked) is not None
+            if record.wants_notify and is_elsewhere and not self._may_subscribe(question):
+                record = replace(record, wants_notify=False)  # the hub there takes our word for who may
             if (remote := self._remote_for(asked)) is not None:
                 passed_on = self._pass_on(question, record, remote)
                 if passed_on is None:
@@ -276,7 +290,7 @@ class MapResolver:
                 search = DdtQuestion(question, record, self._security)
                 effects += self._searched(self._ddt.ask(search, asked, now), now)
             elif isinstance(found := self._answer(asked), AskEtr):
-                if _is_behind(found.record, arrival.source):
+                if is_registered_through(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1
                     continue
                 sent = self._ask_etr(question, record, found.record)
@@ -287,15 +301,61 @@ class MapResolver:
                     continue
                 effects += self._onwards(sent, arrival, now)
                 self._remember(request, (found.record,), arrival, now)
-            elif any(_is_behind(one, arrival.source) for one in found.records):
+            elif any(is_registered_through(one, arrival.source) for one in found.records):
                 self.counters["rx_rtr_asks"] += 1
             else:
-                said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
+                shown = tuple(shown_to(mapping, arrival.source) for mapping in found.records)
+                taken = self._subscribe(question, asked, shown, now) if record.wants_notify else None
+                if taken is None:
+                    said.update((mapping.eid_prefix, mapping) for mapping in shown)
+                elif isinstance(taken, MappingRecord):
+                    said[asked] = taken
+                else:
+                    effects += taken
         if said:
-            records = tuple(self._bridged(one, request, arrival) for one in said.values())
+            records = tuple(
+                bridged(mapping, self._relays, families_of(request), arrival.destination) for mapping in said.values()
+            )
             effects += self._reply(question, records, now, has_e_bit=is_unsigned)
             self._remember(request, records, arrival, now)
         return effects
+
+    def _may_subscribe(self, question: Question) -> bool:
+        """Whether whoever asks may subscribe anywhere: it is a node of ours, and not one behind a NAT.
+
+        To another hub it is our word that counts (RFC 9437, 5), and a NAT would not let that one's Map-Notify in.
+        """
+        if self._publisher is None or question.protection is None or is_behind_nat(question.request, question.arrival):
+            return False
+        return self._publisher.may_subscribe(question.request, question.protection)
+
+    def _subscribe(
+        self, question: Question, asked: EidPrefix, found: tuple[MappingRecord, ...], now: float
+    ) -> list[HubEffect] | MappingRecord | None:
+        """What comes of a subscription; None: it is answered as any other Map-Request."""
+        request, arrival = question.request, question.arrival
+        if self._publisher is None or question.protection is None:
+            return None  # without a security association there is nothing that a publication could prove itself by
+        effects: list[HubEffect] = []
+        if not self._map_server.is_complete and (source := host_of(request.source_eid)) is not None:
+            effects += self._map_server.read(source, now)
+        binding = None
+        if is_behind_nat(request, arrival) and arrival.source_port:
+            binding = Place(arrival.source, arrival.source_port, is_binding=True)
+        families = families_of(request)
+        places = places_of(itr_rlocs(request, arrival, self._families), binding)
+        told_now = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
+        wish = Wish(request, asked, question.protection, arrival, told_now, places, families)
+        taken = self._publisher.on_request(wish, now)
+        if not isinstance(taken, list):
+            return taken
+        return [*effects, *taken]
+
+    def published(self, subscription: Subscription, changed: EidPrefix) -> tuple[MappingRecord, ...]:
+        """What a subscriber is told of a registered prefix that has changed."""
+        record = told(self._map_server.sites, self._map_server.registrations, changed, subscription.prefix)
+        shown = shown_to(record, subscription.places[0].address)
+        return (bridged(shown, self._relays, subscription.families, subscription.own),)
 
     def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
         """LISP-SEC is required here. Who asks without it hears that, and nothing else."""
@@ -316,23 +376,6 @@ class MapResolver:
         if isinstance(found, AskEtr):
             return found
         return Mappings((narrowed(found.records[0], host),))
-
-    def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
-        """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
-
-        What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
-        """
-        if not self._relays:
-            return record
-        if record.eid_prefix is None:
-            return record  # a name leads to EIDs, and nobody encapsulates to those
-        usable = {address.version for locator in record.locators if is_usable(locator) for address in locator.ips}
-        has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
-        if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
-            return record
-        fitting = [ip for ip in self._relays if ip.version in has]
-        ours = arrival.destination if arrival.destination in fitting else fitting[0]
-        return replace(record, locators=(*record.locators, Locator(ours, BRIDGE_PRIORITY, BRIDGE_WEIGHT)))
 
     def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
         """The other Map-Server to ask, unless a site of our own is the closer match."""
@@ -381,7 +424,7 @@ class MapResolver:
         if not question.passes_as_it_is:
             payload = question.onwards(record, authentication).encode()
         self.counters["tx_map_request_to_etr"] += 1
-        return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
+        return [SendControl(payload, etr, source=if_same_family(arrival.destination, etr))]
 
     def _signing_etr(
         self, question: Question, protection: Protection, mapping: MappingRecord
@@ -414,8 +457,8 @@ class MapResolver:
         self, question: Question, records: tuple[MappingRecord, ...], now: float, *, has_e_bit: bool = False
     ) -> list[HubEffect]:
         request, arrival, port = question.request, question.arrival, question.ecm.source_port
-        itr = self._itr_rloc(request, arrival)
-        if _is_behind_nat(request, arrival):
+        itr = next(iter(itr_rlocs(request, arrival, self._families)), None)
+        if is_behind_nat(request, arrival):
             itr, port = arrival.source, arrival.source_port
         if itr is None or port == 0:
             return self._drop("rx_policy")
@@ -430,33 +473,16 @@ class MapResolver:
         if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate")
         self.counters["tx_map_reply"] += 1
-        return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
+        return [SendControl(payload, itr, port, source=if_same_family(arrival.destination, itr))]
 
     def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
         """The ITR that is answered hears when the answer is no longer true."""
-        itr = self._itr_rloc(request, arrival)
+        itr = next(iter(itr_rlocs(request, arrival, self._families)), None)
         is_registered = itr is not None and self._map_server.is_at(itr)
         if self._answered is not None and itr is not None:
             self._answered.on_answered(records, itr, arrival.destination, now, is_registered=is_registered)
         if self._answered_names is not None and itr is not None:
             self._answered_names.on_answered(records, itr, arrival.destination, is_registered=is_registered)
-
-    def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
-        """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.
-
-        The one that the question came from, if it is among them: that way works. Else the first.
-        """
-        fitting = [
-            address
-            for rloc in request.itr_rlocs
-            for address in ip_addresses(rloc)
-            if address.version in self._families
-            and is_sendable(address, arrival.destination)
-            # A stranger would have us write to ourselves, or into a private network, which only those in it can name.
-            and not address == arrival.destination != arrival.source
-            and (address.is_global or not arrival.source.is_global)
-        ]
-        return arrival.source if arrival.source in fitting else next(iter(fitting), None)
 
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1
@@ -466,34 +492,3 @@ class MapResolver:
 def _first(asked: EidPrefix) -> EidPrefix:
     """The first host of what is asked for."""
     return EidPrefix.host(asked.address, asked.instance_id)
-
-
-def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
-    """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
-
-    It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
-    """
-    named = [address for rloc in request.itr_rlocs for address in ip_addresses(rloc)]
-    is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
-    return is_translated and is_sendable(arrival.source, arrival.source)
-
-
-def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
-    """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
-    return source if source.version == destination.version else None
-
-
-def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
-    """True for a mapping that was registered through the asker, an RTR (E19): it knows the places behind it, R=0 here.
-
-    Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
-    """
-    if all(locator.is_reachable or is_key_record(locator) for locator in record.locators):
-        return False
-    return any(asker in locator.ips for locator in record.locators if locator.is_reachable and not is_rtr(locator))
-
-
-def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
-    """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
-    shown = partial(record.locators, (asker,))
-    return record if shown == record.locators else replace(record, locators=shown)

@@ -144,6 +144,20 @@ class Rtr:
         pokes = [SendControl(self._poke(b.rtr, b.address, eid), b.address, b.port, source=b.rtr) for b in bindings]
         return [*pokes, *self.forget(prefix)]
 
+    def in_data(self, eid: EidPrefix, payload: bytes) -> list[SendControl]:
+        """A control message for the node of an EID, by the NAT that it registers through us from; nothing without."""
+        covering = self.entries.covering(eid)
+        bindings = covering[0][1].usable() if covering else ()
+        return [
+            SendControl(
+                CONTROL_DATA + build_ip_udp(binding.rtr, CONTROL_PORT, binding.rloc, CONTROL_PORT, payload),
+                binding.address,
+                binding.port,
+                source=binding.rtr,
+            )
+            for binding in bindings[:1]
+        ]
+
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out, and ask new places that have not answered."""
         effects: list[RtrEffect] = []

@@ -60,7 +60,7 @@ class EmbeddedRegistry:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
             return
-        self._persistence = Persistence(store, self._plane.map_server, self._plane.askers)
+        self._persistence = Persistence(store, self._plane.map_server, self._plane.askers, self._plane.publisher)
         self._restoring = loop.create_task(restoring.run())
 
     async def stop(self) -> None:

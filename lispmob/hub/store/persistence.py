@@ -17,6 +17,7 @@ from lispmob.errors import LispError
 from lispmob.hub.map_server.askers import Askers
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.nonces import NO_CHANGES
+from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.store.store import Store
 from lispmob.wire.address import EidPrefix
 
@@ -30,10 +31,13 @@ AT_ONCE: Final = 1024  # ours: registrations that one batch takes; the next one 
 class Persistence:
     """Collects the prefixes that changed and writes them together. A store that fails is told about once."""
 
-    def __init__(self, store: Store, map_server: MapServer, askers: Askers | None = None) -> None:
+    def __init__(
+        self, store: Store, map_server: MapServer, askers: Askers | None = None, publisher: Publisher | None = None
+    ) -> None:
         self._store = store
         self._map_server = map_server
-        self._askers = askers
+        self._askers, self._publisher = askers, publisher
+        self._subscriptions_task: asyncio.Task[None] | None = None
         self._askers_timer: asyncio.TimerHandle | None = None
         self._askers_task: asyncio.Task[None] | None = None
         self._dirty: set[EidPrefix] = set()
@@ -51,6 +55,9 @@ class Persistence:
         """A datagram was taken in: its nonce is remembered even where it changed nothing."""
         if self._map_server.has_new_nonces:
             self._wake()
+        is_idle = self._subscriptions_task is None or self._subscriptions_task.done()
+        if is_idle and self._publisher is not None and self._publisher.has_changes:
+            self._subscriptions_task = asyncio.create_task(self._write_subscriptions_soon())
         if self._askers_timer is None and self._askers is not None and self._askers.has_changes:
             self._askers_timer = asyncio.get_running_loop().call_later(ASKERS_S, self._on_askers_due)
 
@@ -67,6 +74,20 @@ class Persistence:
                 await asyncio.to_thread(self._store.save_askers, self._askers.take_changes())
             except LispError as error:
                 log.debug("who asked is not saved: %s", error)
+
+    async def _write_subscriptions_soon(self) -> None:
+        await asyncio.sleep(BATCH_S)
+        await self._write_subscriptions()
+
+    async def _write_subscriptions(self) -> None:
+        """Who is not written has to subscribe again after a restart. So a failure is not repeated."""
+        if self._publisher is None or not self._publisher.has_changes:
+            return
+        async with self._writing:
+            try:
+                await asyncio.to_thread(self._store.save_subscriptions, self._publisher.take_changes())
+            except LispError as error:
+                log.debug("subscriptions are not saved: %s", error)
 
     def _wake(self) -> None:
         if self._task is None or self._task.done():
@@ -87,7 +108,11 @@ class Persistence:
         if self._askers_task is not None:
             await asyncio.gather(self._askers_task, return_exceptions=True)
         await self.flush()
+        if self._subscriptions_task is not None:
+            self._subscriptions_task.cancel()
+            await asyncio.gather(self._subscriptions_task, return_exceptions=True)
         await self._write_askers()
+        await self._write_subscriptions()
         self._store.close()
 
     async def _write_soon(self) -> None:

@@ -29,7 +29,9 @@ from lispmob.hub.map_server import packed_part
 from lispmob.hub.map_server.askers import LIFETIME_MAX_S, Asker, AskerChanges
 from lispmob.hub.map_server.nonces import NO_CHANGES, Count, NonceChanges, NonceKey, NonceRow, old_owner
 from lispmob.hub.map_server.part import XtrRegistration
-from lispmob.hub.store import stored_rows
+from lispmob.hub.publishing.associations import KEPT_S
+from lispmob.hub.publishing.subscription import LIFETIME_S, Subscription, SubscriptionChanges
+from lispmob.hub.store import stored_rows, stored_subscriptions
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 
@@ -54,6 +56,15 @@ CREATE TABLE IF NOT EXISTS askers (
     eid BLOB NOT NULL, itr BLOB NOT NULL, own BLOB NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (eid, itr)
 ) WITHOUT ROWID
 """
+
+_SUBSCRIPTIONS: Final = (
+    """
+CREATE TABLE IF NOT EXISTS subscriptions (
+    eid BLOB NOT NULL, xtr_id BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (eid, xtr_id)
+) WITHOUT ROWID
+""",
+    "CREATE TABLE IF NOT EXISTS associations (hash BLOB NOT NULL PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+)
 
 StoredAsker: TypeAlias = tuple[EidPrefix, Asker]
 """A prefix that was answered, and who holds the answer, in monotonic seconds."""
@@ -203,6 +214,45 @@ class Store:
         except sqlite3.Error as error:
             raise self._error(error) from None
 
+    def subscriptions_after(self, place: object, limit: int) -> tuple[list[Subscription], object]:
+        """Some of the subscriptions, in monotonic seconds, and where to go on, as for the nonces."""
+        where, values = ("(eid, xtr_id) > (?, ?)", place) if isinstance(place, tuple) else ("?", (1,))
+        what = f"eid, xtr_id, value FROM subscriptions WHERE {where} ORDER BY eid, xtr_id LIMIT {limit}"
+        rows = self._read(what, values)
+        offset_s, found = self._clock.offset_s(), list[Subscription]()
+        latest = self._clock.monotonic() + LIFETIME_S
+        for eid, xtr_id, value in rows:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                found.append(stored_subscriptions.unpack(eid, xtr_id, value, -offset_s, latest))
+        return found, rows[-1][:2] if len(rows) == limit else END
+
+    def associations(self) -> list[tuple[bytes, float]]:
+        """The One-Time-Keys that made a security association of late, as hashes, and until when each counts."""
+        offset_s, now = self._clock.offset_s(), self._clock.monotonic()
+        rows = self._read("hash, until FROM associations WHERE until > ?", (now + offset_s,))
+        return [(digest, min(until - offset_s, now + KEPT_S)) for digest, until in rows]
+
+    def save_subscriptions(self, changes: SubscriptionChanges) -> None:
+        """Write who has subscribed to what."""
+        database = self._database
+        assert database is not None
+        offset_s, now = self._clock.offset_s(), self._clock.monotonic()
+        try:
+            with database:
+                database.execute("BEGIN")
+                gone = ((stored_rows.key_of(prefix), xtr_id) for prefix, xtr_id in changes.gone)
+                database.executemany("DELETE FROM subscriptions WHERE eid = ? AND xtr_id = ?", gone)
+                database.execute("DELETE FROM associations WHERE until <= ?", (now + offset_s,))
+                _put(database, "REPLACE INTO subscriptions VALUES", 3, (
+                    (stored_rows.key_of(prefix), xtr_id, stored_subscriptions.pack(subscription, offset_s))
+                    for (prefix, xtr_id), subscription in changes.new.items()
+                ))  # fmt: skip
+                _put(database, "REPLACE INTO associations VALUES", 2, (
+                    (digest, until + offset_s) for digest, until in changes.associations.items()
+                ))  # fmt: skip
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
     def load_parts(self) -> list[XtrRegistration]:
         """Every xTR's part that has not run out, in monotonic seconds, as of its last refresh."""
         nonces, registrations = self.load()
@@ -273,7 +323,8 @@ class Store:
                     raise sqlite3.DatabaseError(f"damaged: {verdict}")
             if version in (1, 2):
                 self._upgrade(database, version)
-            database.execute(_ASKERS)
+            for statement in (_ASKERS, *_SUBSCRIPTIONS):
+                database.execute(statement)
             # What is written once is on the disk: a nonce that a crash makes us forget could be replayed.
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")

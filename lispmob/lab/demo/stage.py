@@ -181,6 +181,15 @@ class Stage:
         spans = (*self._spans, *current)
         return Picture(self.report.began_at, now, spans, tuple(self.handovers), tuple(self.sent))
 
+    def network_of(self, interface: str) -> str | None:
+        """The network that an uplink of node a is in."""
+        place = self._places.get(interface)
+        return None if place is None else place[0]
+
+    def note_network(self, interface: str, network: str) -> None:
+        """An uplink of node a is in this network by now, without having been watched."""
+        self._note_place(moves.Move(moves.Kind.NETWORK_CHANGED, "a", interface, network=network), time.monotonic())
+
     def _note_place(self, move: moves.Move, at: float) -> None:
         if move.interface in self._places:
             network, start = self._places.pop(move.interface)

@@ -87,7 +87,7 @@ def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
 def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
     return (
         entry["prefix"],
-        f"{entry['source']}, genuine" if entry.get("is_genuine") else entry["source"],
+        _source(entry),
         locators(entry["locators"]) if entry["locators"] else entry["action"],
         duration(entry["age_s"]),
         "never" if entry["expires_in_s"] is None else duration(entry["expires_in_s"]),
@@ -96,3 +96,11 @@ def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 
 COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)
+
+
+def _source(entry: dict[str, Any]) -> str:
+    """Who says it, and how: "reply, genuine", "published, genuine, subscribed", "announced"."""
+    said = [entry.get("told_by") or entry["source"]]
+    said += ["genuine"] if entry.get("is_genuine") else []
+    said += ["subscribed"] if entry.get("is_subscribed") else []
+    return ", ".join(said)

@@ -14,10 +14,13 @@ from lispmob.protocol.effect import (
     InstallSession,
     RefuseClear,
     SendKeepalive,
+    SendSealed,
     SetSessionSources,
 )
 
-SealEffect: TypeAlias = InstallSession | SetSessionSources | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive
+SealEffect: TypeAlias = (
+    InstallSession | SetSessionSources | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive | SendSealed
+)
 
 log = logging.getLogger("lispd")
 
@@ -40,6 +43,8 @@ def perform(engine: Engine, effect: SealEffect) -> None:
             engine.sessions.set_clear_refused(prefixes)
         case SendKeepalive(peer):
             engine.sessions.send_keepalive(peer)
+        case SendSealed(peer, payload):
+            engine.sessions.say(peer, payload)
 
 
 def to_session(effect: InstallSession) -> SealedSession:

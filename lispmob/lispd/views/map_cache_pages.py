@@ -78,6 +78,8 @@ def _entry(parts: Parts, entry: MapCacheEntry, round_trips: Mapping[IpAddress, f
         prefix=str(entry.prefix),
         source=entry.source,
         is_genuine=entry.is_genuine,
+        told_by=entry.told_by,
+        is_subscribed=parts.node.is_subscribed(entry.prefix),
         action=_action(parts, entry.prefix),
         locators=[_locator(parts, locator, round_trips) for locator in entry.locators],
         age_s=round(now - entry.created_at, 3),

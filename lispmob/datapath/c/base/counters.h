@@ -52,6 +52,7 @@
     X(out_pending_failed)   /* lost: the mapping could not be resolved */                                              \
     X(out_key_wait)         /* packets kept until there is a key to seal them with; not a loss */                      \
     X(out_unsealed)         /* lost: they may not leave in clear, and no key came in time */                           \
+    X(out_unproven)         /* lost: for a place that a peer alone has told, which has not answered yet */             \
     X(out_drop)             /* the mapping says drop */                                                                \
     X(out_native)           /* the mapping says forward natively, and the packet came here all the same */             \
     X(out_nolocator)        /* no usable locator, or none of a family that we have an uplink for */                    \

@@ -185,6 +185,7 @@ struct lm_engine {
     atomic_bool heeds_status;               /* liveness/status_bits.c */
     struct lm_token_bucket status_bucket;   /* inbound thread */
     struct lm_token_bucket check_bucket;    /* peer_check.c; the same */
+    struct lm_token_bucket words_bucket;    /* sealed_in.c; the same */
     struct lm_token_bucket mtu_bucket;      /* too_big.c; inbound thread */
     struct lm_token_bucket large_bucket[2]; /* liveness/path_mtu.c; what the inbound thread relays has one of its own */
     atomic_bool echoes;                     /* liveness/echo_nonce.c */
@@ -411,6 +412,8 @@ void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 /* Sends an empty sealed packet by the way that packets for the peer take; false: no key, no way, or it was refused. */
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
+/* A control message for a peer, sealed, from EID to EID; false: there is no key, no way, or the uplinks refuse. */
+bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length);
 struct lm_session_use {
     uint32_t peer, local_index;
     uint8_t slot;                           /* enum lm_session_slot */

@@ -295,7 +295,8 @@ static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_d
 static void arrive_sealed(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer)
 {
     struct lm_data data;
-    if (lm_sealed_in_open(e, datagram, length, outer, &data))
+    if (lm_sealed_in_open(e, datagram, length, outer, &data) &&
+        !lm_sealed_in_take_word(e, datagram + LM_SEAL_HEAD, &data, outer))
         accept_inner(e, datagram + LM_SEAL_HEAD, &data, outer);
     outer->opened_by = NULL;
 }

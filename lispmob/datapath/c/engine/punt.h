@@ -26,7 +26,8 @@ enum lm_punt_kind {
     LM_PUNT_SEAL_WANTED = 14,
     LM_PUNT_SEAL_CONFIRMED = 15,
     LM_PUNT_SEALED_FROM = 16,
-    LM_PUNT_CLEAR_HEARD = 17
+    LM_PUNT_CLEAR_HEARD = 17,
+    LM_PUNT_ANNOUNCED = 18
 };
 
 /* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
@@ -54,7 +55,7 @@ struct lm_punt {
     uint32_t peer, local_index; /* sessions */
     uint64_t at_ns, before_ns;  /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
     uint32_t length;
-    uint8_t payload[LM_PUNT_PAYLOAD]; /* control */
+    uint8_t payload[LM_PUNT_PAYLOAD]; /* control, announced */
 };
 
 struct lm_punt_ring {

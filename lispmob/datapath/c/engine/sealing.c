@@ -92,9 +92,11 @@ static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_sessio
     return NULL;
 }
 
-bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer)
+bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length)
 {
     bool is_sent = false;
+    if (length > LM_PUNT_PAYLOAD)
+        return false;
     lock(e);
     struct lm_job job = {.now = lm_clock_now(), .lane = LM_LANE_DEFAULT};
     job.born = job.now;
@@ -106,12 +108,25 @@ bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer)
         job.inner.version = job.inner.destination.family;
         job.inner.source = e->icmp_source[job.inner.version == 6];
         job.inner.ttl = KEEPALIVE_TTL;
+        if (length) {
+            size_t head = lm_sealed_out_put_udp(job.packet, &job.inner, LM_PORT_CONTROL, length);
+            memcpy(job.packet + head, payload, length);
+            if (!lm_packet_parse(job.packet, head + length, &job.inner))
+                job.set = NULL;
+        }
+    }
+    if (job.set) {
         job.flow = lm_packet_flow_hash(&e->key, &job.inner);
         lm_outbound_choose(e, &job);
         is_sent = job.path && lm_send_empty(e, &job);
     }
     unlock(e);
     return is_sent;
+}
+
+bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer)
+{
+    return lm_engine_say(e, peer, NULL, 0);
 }
 
 static void describe(const struct lm_session *s, uint64_t now, struct lm_session_use *use)

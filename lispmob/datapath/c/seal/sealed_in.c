@@ -106,3 +106,36 @@ size_t lm_sealed_in_nested(const struct lm_engine *e, const uint8_t *packet, con
     *datagram = udp + UDP_HEADER;
     return octets - UDP_HEADER;
 }
+
+#define WORDS_PER_SECOND 100
+#define WORDS_BURST 100
+#define MAP_NOTIFY 4u
+#define MAP_NOTIFY_ACK 5u
+
+bool lm_sealed_in_take_word(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
+                            const struct lm_outer *outer)
+{
+    const struct lm_inner *inner = &data->inner;
+    if (e->config.is_proxy || inner->protocol != IPPROTO_UDP || inner->is_fragment || !inner->has_ports ||
+        inner->source_port != LM_PORT_CONTROL || inner->destination_port != LM_PORT_CONTROL ||
+        inner->length <= inner->header + UDP_HEADER)
+        return false;
+    const uint8_t *payload = packet + inner->header + UDP_HEADER;
+    size_t octets = lm_get16(packet + inner->header + 4);
+    const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
+    bool is_kind = payload[0] >> 4 == MAP_NOTIFY || payload[0] >> 4 == MAP_NOTIFY_ACK;
+    if (!is_kind || octets <= UDP_HEADER || octets > inner->length - inner->header || !own ||
+        (uint32_t)(uintptr_t)own->value != data->instance_id ||
+        !lm_peers_may_send(e->peers, outer->opened_by, &inner->source))
+        return false;
+    struct lm_punt report = {.kind = LM_PUNT_ANNOUNCED,
+                             .peer = outer->opened_by->peer,
+                             .instance_id = data->instance_id,
+                             .source = inner->source,
+                             .destination = inner->destination};
+    if (!lm_token_bucket_take(&e->words_bucket, outer->now, WORDS_PER_SECOND, WORDS_BURST))
+        lm_count(&e->counters, LM_data_control_limited);
+    else if (lm_punt_put(&e->punts, &report, payload, octets - UDP_HEADER))
+        lm_count(&e->counters, LM_data_control);
+    return true;
+}

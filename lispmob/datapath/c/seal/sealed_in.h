@@ -19,4 +19,11 @@ void lm_sealed_in_clear(struct lm_engine *e, const struct lm_data *data, const s
 size_t lm_sealed_in_nested(const struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                            const uint8_t **datagram);
 
+/*
+ * True for a control message that a peer has sealed for us, from EID to EID: it says where it is now, or that it has heard
+ * where we are. It is reported, with the peer that the session is of, and goes nowhere else.
+ */
+bool lm_sealed_in_take_word(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
+                            const struct lm_outer *outer);
+
 #endif

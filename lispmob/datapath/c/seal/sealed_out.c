@@ -101,10 +101,8 @@ size_t lm_sealed_out_overhead(const struct lm_job *job)
     return job->seal ? LM_SEAL_OCTETS + nest_of(job) : 0;
 }
 
-/* The headers from EID to EID, for a payload of so many octets. */
-static size_t put_nest(uint8_t *out, const struct lm_job *job, size_t payload)
+size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_t port, size_t payload)
 {
-    const struct lm_inner *inner = &job->inner;
     bool is_v4 = inner->version == 4;
     size_t header = is_v4 ? 20 : 40, octets = UDP_HEADER + payload;
     memset(out, 0, header + UDP_HEADER);
@@ -128,8 +126,8 @@ static size_t put_nest(uint8_t *out, const struct lm_job *job, size_t payload)
         memcpy(out + 24, inner->destination.octets, 16);
     }
     uint8_t *udp = out + header; /* its checksum is 0, as RFC 9300 has it for LISP data: the tag says more */
-    lm_put16(udp, LM_PORT_DATA);
-    lm_put16(udp + 2, LM_PORT_DATA);
+    lm_put16(udp, port);
+    lm_put16(udp + 2, port);
     lm_put16(udp + 4, (uint32_t)octets);
     return header + UDP_HEADER;
 }
@@ -141,6 +139,11 @@ static void lost(struct lm_engine *e, size_t packets)
 
 bool lm_sealed_out_take(struct lm_engine *e, const struct lm_job *job, size_t count, uint64_t *first)
 {
+    struct lm_locator_set *set = (struct lm_locator_set *)(uintptr_t)job->set; /* for what it counts */
+    if (!lm_locator_may_take(set, job->remote, count)) {
+        lm_count_many(&e->counters, LM_out_unproven, count);
+        return false;
+    }
     bool has_counters = lm_session_take(job->seal, count, first);
     if (!has_counters)
         lost(e, count);
@@ -163,7 +166,7 @@ const uint8_t *lm_sealed_out_wrap(struct lm_engine *e, const struct lm_job *job,
     size_t nest = nest_of(job);
     if (nest) {
         lm_send_put_lisp_header(e, job, sealed - nest);
-        (void)put_nest(sealed - nest + LM_DATA_HEADER, job, *octets);
+        (void)lm_sealed_out_put_udp(sealed - nest + LM_DATA_HEADER, &job->inner, LM_PORT_DATA, *octets);
     }
     *octets += nest;
     return sealed - nest;
@@ -177,7 +180,7 @@ size_t lm_sealed_out_put(struct lm_engine *e, const struct lm_job *job, uint64_t
         for (size_t i = 0; i < count; i++)
             payload += parts[i].iov_len;
         lm_send_put_lisp_header(e, job, out);
-        nest = LM_DATA_HEADER + put_nest(out + LM_DATA_HEADER, job, payload);
+        nest = LM_DATA_HEADER + lm_sealed_out_put_udp(out + LM_DATA_HEADER, &job->inner, LM_PORT_DATA, payload);
     }
     size_t octets = lm_sealed_out_seal(e, job, counter, parts, count, out + nest);
     return octets ? nest + octets : 0;

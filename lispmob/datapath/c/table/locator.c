@@ -52,7 +52,8 @@ static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_
 {
     for (size_t i = 0; i < count; i++)
         if (!lm_addr_equal(&a[i].address, &b[i].address) || a[i].port != b[i].port || a[i].priority != b[i].priority ||
-            a[i].weight != b[i].weight || a[i].is_relay != b[i].is_relay || !same_way(&a[i], &b[i].source, b[i].fd))
+            a[i].weight != b[i].weight || a[i].is_relay != b[i].is_relay || a[i].is_on_trial != b[i].is_on_trial ||
+            !same_way(&a[i], &b[i].source, b[i].fd))
             return false;
     return true;
 }
@@ -258,6 +259,7 @@ struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const
     if (!set)
         return NULL;
     *set = (struct lm_locator_set){.references = 1, .hash = hash, .peer = peer, .must_seal = must_seal, .count = count};
+    atomic_init(&set->trial, LM_TRIAL_PACKETS);
     set->specs = calloc(count + 1, sizeof *set->specs);
     set->remotes = calloc(count + 1, sizeof(struct lm_remote *));
     set->contenders = calloc(3 * count + 1, sizeof *set->contenders);
@@ -330,6 +332,20 @@ unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned fam
         best = priority;
     }
     return found;
+}
+
+bool lm_locator_may_take(struct lm_locator_set *set, const struct lm_remote *remote, size_t packets)
+{
+    bool is_on_trial = false;
+    for (size_t i = 0; !is_on_trial && i < set->count; i++)
+        is_on_trial = set->specs[i].is_on_trial && set->remotes[i] == remote;
+    if (!is_on_trial)
+        return true;
+    int left = atomic_load_explicit(&set->trial, memory_order_relaxed);
+    while (left >= (int)packets)
+        if (atomic_compare_exchange_weak(&set->trial, &left, left - (int)packets))
+            return true;
+    return false;
 }
 
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address)

@@ -16,6 +16,7 @@
 #include "bpf/shared.h"
 
 #define LM_LOCATORS_MAX 32
+#define LM_TRIAL_PACKETS 256 /* ours: about what a call sends in the round trip that the answer takes */
 
 /* Families as bits. */
 #define LM_V4 1u
@@ -49,6 +50,7 @@ struct lm_locator_spec {
     struct lm_addr source; /* family 0: none, and `fd` does not count */
     int fd;                /* -1: by the path of `source` straight there, past its relays; by others as if without */
     bool is_relay;         /* an RTR: what is sealed for the peer is sealed from EID to EID */
+    bool is_on_trial;      /* the peer alone says that it is there: so many packets, until it has answered */
 };
 
 struct lm_locator_set {
@@ -58,6 +60,7 @@ struct lm_locator_set {
     uint64_t hash;
     uint32_t peer;  /* for whom packets are sealed; 0: nobody */
     bool must_seal; /* and never leave in clear */
+    atomic_int trial; /* packets that may still be sealed for the locators on trial */
     size_t count;
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
@@ -83,6 +86,8 @@ void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);
 struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
 /* Of these families, those that have locators of the best priority among them. */
 unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned families);
+/* So many packets more may go to this remote; false: it is on trial, and has had what it may have. */
+bool lm_locator_may_take(struct lm_locator_set *set, const struct lm_remote *remote, size_t packets);
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address);
 struct lm_remote *lm_locator_find_remote(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
 /* The MTU of a path, by its place, to all remotes of this address and port; 0: none is known. */

@@ -20,6 +20,7 @@ from lispmob.lab.demo.chapters import (
     sealed,
     start,
     tcp_stream,
+    told_moves,
 )
 from lispmob.lab.demo.stage import Stage
 
@@ -48,6 +49,7 @@ CHAPTERS: Final = (
     Chapter(
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
     ),
+    Chapter("told-moves", "A move that the peer need not ask about", told_moves.CLAIMS, told_moves.play, extra_s=25),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
     Chapter(
         "multihoming",

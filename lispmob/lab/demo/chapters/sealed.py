@@ -42,7 +42,7 @@ _COPIES: Final = "steering:\n  rules:\n    - {name: calls, protocol: [udp], copi
 
 def play(stage: Stage) -> None:
     """Nothing was configured for it: keys come from the hub."""
-    is_sealed = _wait_until_sealed(stage)
+    is_sealed = wait_until_sealed(stage)
     uplink = stage.lab.topology.host("b").uplinks[0].interface
     with stage.lab["b"].socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL)) as line:
         line.bind((uplink, _ETH_P_ALL))
@@ -134,7 +134,9 @@ def _replay(stage: Stage, seen: list[bytes]) -> None:
     stage.screen.say(f"  a packet sent {_REPLAYS} times again: {accepted} accepted")
 
 
-def _wait_until_sealed(stage: Stage) -> bool:
+def wait_until_sealed(stage: Stage) -> bool:
+    """Nodes a and b have a session; False: not in time."""
+
     def seals() -> bool:
         ping(stage.lab["a"], B.eid4, A.eid4, count=1)
         return all(_seals(stage, one, other) for one, other in ((A, B), (B, A)))

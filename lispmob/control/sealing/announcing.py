@@ -1,0 +1,233 @@
+"""Moves that sealed peers tell each other: a Map-Notify inside the session, which signs it (ours).
+
+How it works.
+1. Our locators change: each peer with a session gets a Map-Notify without authentication data in a sealed packet, with
+   our EID-Prefixes and where they are. Its nonce grows. It is repeated until its Map-Notify-Ack comes, three times.
+2. A peer's announcement counts for the EID-Prefixes that its static key is known for, and for no others; one whose
+   nonce has not grown, for nothing. It is used at once, until the mapping system answers the next time; that is asked.
+3. A new locator is on trial: a Map-Request with P=1 for the peer's EID goes there. Until an ETR has answered that it is
+   the authority for it, the datapath lets a bounded number of packets go there. So a peer cannot point us at a victim:
+   whoever is there answers for his own EIDs alone, and RTRs say that they are no authority.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.errors import MalformedMessage
+from lispmob.protocol.acceptance import Guard
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import Count, MachineEffect, SendControl, SendSealed
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import is_key_record
+from lispmob.wire.map_notify import MapNotify, MapNotifyAck
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.message import decode_control
+from lispmob.wire.record import MappingRecord
+
+AGAIN_S: Final = (0.25, 1.0, 3.0)  # ours: until the next try
+TOLD_MAX: Final = 256  # ours: peers that are told of a move
+RECORDS_MAX: Final = 8  # ours: EID-Prefixes in one announcement
+HEARD_S: Final = 1.0  # ours: announcements of a peer; a second and a third move may follow at once
+HEARD_BURST: Final = 4
+NONCES_MAX: Final = 1024  # ours: static keys whose last nonce is remembered
+PROBE_AGAIN_S: Final = (0.5, 1.0, 2.0)  # ours: until the next probe of a locator on trial
+PROBES_MAX: Final = 256  # ours: probes that may still be answered
+PROBE_LIFE_S: Final = 10.0
+
+
+class _Telling(msgspec.Struct, eq=False):
+    """An announcement that a peer has not acknowledged."""
+
+    payload: bytes
+    nonce: int
+    tries: int = 0
+
+
+class _Trial(msgspec.Struct, frozen=True):
+    """A probe of a locator on trial."""
+
+    remote: IpAddress
+    prefix: EidPrefix
+    sent_at: float
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What an announcement comes to: mappings to use, and what else follows."""
+
+    records: tuple[MappingRecord, ...] = ()
+    effects: tuple[MachineEffect, ...] = ()
+
+
+class Announcer:
+    """Both sides of it. `next_nonce` grows, over restarts too; `new_nonce` is unpredictable."""
+
+    def __init__(self, *, next_nonce: Callable[[], int], new_nonce: Callable[[], int]) -> None:
+        self._next_nonce = next_nonce
+        self._new_nonce = new_nonce
+        self._told: tuple[MappingRecord, ...] = ()
+        self._telling: dict[int, _Telling] = {}  # by the peer's number
+        self._agenda: Agenda[int] = Agenda()
+        self._limits: KeyedBuckets[int] = KeyedBuckets(HEARD_S, HEARD_BURST)
+        self._heard: OrderedDict[bytes, int] = OrderedDict()  # the last nonce of a static key
+        self._probes: OrderedDict[int, _Trial] = OrderedDict()
+        self._tried: dict[IpAddress, tuple[EidPrefix, int]] = {}  # whose it is said to be, and the probes sent
+        self._trials: Agenda[IpAddress] = Agenda()
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to tell or to find out."""
+        return min((at for at in (self._agenda.first(), self._trials.first()) if at is not None), default=None)
+
+    def on_mappings(
+        self, records: Iterable[MappingRecord], peers: Iterable[SealedPeer], now: float
+    ) -> list[MachineEffect]:
+        """Our mappings are these now. Who has a session is told, if they say something else than before."""
+        told = tuple(record for record in records if record.locators)[:RECORDS_MAX]
+        if not told or told == self._told:
+            return []
+        is_first, self._told = not self._told, told
+        self._telling.clear()
+        self._agenda.clear()
+        effects: list[MachineEffect] = []
+        sealed = [peer for peer in peers if peer.is_sealed(now)]
+        for peer in [] if is_first else sealed[:TOLD_MAX]:
+            nonce = self._next_nonce()
+            self._telling[peer.number] = _Telling(MapNotify(nonce, told).encode(), nonce)
+            effects += self._tell(peer.number, now)
+        return effects
+
+    def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
+        """Tell again who has not answered, and ask again the locators that have not."""
+        effects: list[MachineEffect] = []
+        for number in self._agenda.due(now):
+            effects += self._tell(number, now)
+        for remote in self._trials.due(now):
+            effects += self._probe(remote, own, now)
+        return effects
+
+    def on_word(self, peer: SealedPeer, covers: Callable[[EidPrefix], bool], payload: bytes, now: float) -> Heard:
+        """A peer has said this by its session. `covers`: whether its static key is known for an EID-Prefix."""
+        try:
+            message = decode_control(payload)
+        except MalformedMessage as malformed:
+            return _counted(malformed.counter)
+        if isinstance(message, MapNotifyAck):
+            return self._acknowledged(peer, message)
+        if not isinstance(message, MapNotify):
+            return _counted("rx_type")
+        if not self._limits.take(peer.number, now):
+            return _counted("rx_rate")
+        key, latest = peer.known.key, self._heard.get(peer.known.key, -1)
+        acknowledgement = SendSealed(peer.number, MapNotifyAck(message.nonce, message.records).encode())
+        if message.nonce == latest:
+            return Heard((), (acknowledgement,))
+        if message.nonce < latest:
+            return _counted("rx_replay")
+        said = message.records[:RECORDS_MAX]
+        own = [record for record in said if (prefix := record.eid_prefix) is not None and covers(prefix)]
+        if not own:
+            return _counted("rx_policy")
+        self._heard[key] = message.nonce
+        self._heard.move_to_end(key)
+        if len(self._heard) > NONCES_MAX:
+            self._heard.popitem(last=False)
+        # An EID of the other family may be its own, too, and its key is not known for that.
+        others = [Count("rx_announcement_unknown")] * (len(message.records) - len(own))
+        return Heard(tuple(map(_plain, own)), (acknowledgement, Count("rx_announcement"), *others))
+
+    def on_trials(
+        self, tried: Iterable[tuple[IpAddress, EidPrefix]], own: LocatorSet, now: float
+    ) -> list[MachineEffect]:
+        """These locators are on trial, each for an EID-Prefix: those that are new are probed at once."""
+        wanted = dict(tried)
+        for remote in [remote for remote in self._tried if self._tried[remote][0] != wanted.get(remote)]:
+            del self._tried[remote]
+            self._trials.set(remote, None)
+        effects: list[MachineEffect] = []
+        for remote, prefix in wanted.items():
+            if remote not in self._tried:
+                self._tried[remote] = prefix, 0
+                effects += self._probe(remote, own, now)
+        return effects
+
+    def on_probe_answer(self, reply: MapReply, now: float) -> tuple[IpAddress, EidPrefix] | None:
+        """A Map-Reply with P=1 came: the locator that passes its trial, and for whom. None: it is not about one."""
+        trial = self._probes.get(reply.nonce)
+        if trial is None:
+            return None
+        if now - trial.sent_at > PROBE_LIFE_S or not any(
+            record.is_authoritative and record.locators and record.eid_prefix == trial.prefix
+            for record in reply.records
+        ):
+            return None
+        del self._probes[reply.nonce]
+        return trial.remote, trial.prefix
+
+    def expects(self, nonce: int) -> bool:
+        """Whether a Map-Reply with this nonce is about a trial."""
+        return nonce in self._probes
+
+    def _tell(self, number: int, now: float) -> list[MachineEffect]:
+        telling = self._telling[number]
+        if telling.tries < len(AGAIN_S):
+            self._agenda.set(number, now + AGAIN_S[telling.tries])
+        else:
+            del self._telling[number]  # it may know nothing of announcements: SMRs have to do
+        telling.tries += 1
+        return [SendSealed(number, telling.payload), Count("tx_announcement")]
+
+    def _acknowledged(self, peer: SealedPeer, message: MapNotifyAck) -> Heard:
+        telling = self._telling.get(peer.number)
+        if telling is None or telling.nonce != message.nonce:
+            return _counted("rx_nonce")
+        del self._telling[peer.number]
+        self._agenda.set(peer.number, None)
+        return _counted("rx_announcement_ack")
+
+    def _probe(self, remote: IpAddress, own: LocatorSet, now: float) -> list[MachineEffect]:
+        """A plain RLOC-probe from our best locator for the EID that is said to be there."""
+        prefix, tries = self._tried[remote]
+        uplink = own.best(remote.version)
+        if tries > len(PROBE_AGAIN_S) or uplink is None:
+            return []
+        self._tried[remote] = prefix, tries + 1
+        if tries < len(PROBE_AGAIN_S):
+            self._trials.set(remote, now + PROBE_AGAIN_S[tries])
+        nonce = self._new_nonce()
+        self._probes[nonce] = _Trial(remote, prefix, now)
+        if len(self._probes) > PROBES_MAX:
+            self._probes.popitem(last=False)
+        request = MapRequest(nonce, None, (uplink.address,), (EidRecord.of(prefix),), is_probe=True)
+        sent = SendControl(request.encode(), remote, source=uplink.address, ifindex=uplink.ifindex)
+        return [sent, Count("tx_trial_probe")]
+
+
+def is_acceptable(record: MappingRecord, guard: Guard) -> bool:
+    """Whether a peer's own word may be used: what no mapping may take over, an announcement may not either."""
+    prefix, places = record.eid_prefix, [address for locator in record.locators for address in locator.ips]
+    if prefix is None or not record.locators or guard.is_overclaim(record, prefix):
+        return False
+    return not any(guard.is_ours(place) or prefix.contains(place) for place in places)
+
+
+def _plain(record: MappingRecord) -> MappingRecord:
+    """As the mapping system would say it: no locator local or probed, not authoritative, no key."""
+    locators = tuple(
+        replace(locator, is_local=False, is_probed=False) for locator in record.locators if not is_key_record(locator)
+    )
+    return replace(record, locators=locators, is_authoritative=False)
+
+
+def _counted(name: str) -> Heard:
+    return Heard((), (Count(name),))

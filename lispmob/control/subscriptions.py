@@ -1,0 +1,445 @@
+"""Subscriptions of a node: who hears from the Map-Server when a peer's mapping changes, without asking (RFC 9437).
+
+How it works.
+1. A mapping that LISP-SEC has shown to be genuine carries traffic: a Map-Request with N=1 leaves, to the Map-Resolver
+   that has shown LISP-SEC. From its One-Time-Key and its nonce follows the key of the subscription.
+2. A Map-Notify with that nonce and a good MAC confirms it. Its mapping is taken in, and a Map-Notify-Ack goes back. A
+   Map-Reply says that nothing is published here: the peer's SMRs have to do, and it is tried again much later.
+3. A publication is a Map-Notify with a good MAC and a nonce that is greater than the last one. It is taken in like a
+   genuine answer, and acknowledged. What is repeated is acknowledged again; what is older is counted and dropped.
+4. When our RLOCs change, all of it is subscribed to again, after the Map-Registers: publications go where we are.
+5. When the mapping leaves the map-cache, the subscription ends.
+
+Nothing here wakes an idle node but a renewal each half day. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_address
+from typing import Final
+
+import msgspec
+
+from lispmob.control.itr_security import ItrSecurity
+from lispmob.control.map_cache import MapCacheEntry
+from lispmob.control.node_config import NodeConfig
+from lispmob.errors import AuthenticationFailed
+from lispmob.protocol.acceptance import Guard, accept_records
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.datagram import Datagram
+from lispmob.protocol.effect import CONTROL_PORT, Count, Event, MachineEffect, MappingLearned, SendControl
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm, Key, sign, verify
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.map_notify import MapNotify, MapNotifyAck
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import Action
+
+SUBSCRIPTIONS_MAX: Final = 256  # ours: correspondents of a node; the others tell by SMR
+WAITS_S: Final = (1.0, 2.0, 4.0)  # ours: between tries of one subscription
+REFUSED_S: Final = (30.0, 120.0, 600.0)  # ours: until it is tried again where nothing is published
+RENEW_S: Final = 43_200.0  # ours: a hub of ours forgets after a day
+GONE_S: Final = 900.0  # ours: a peer that went away may be back; its mapping is published then
+ASK_INTERVAL_S: Final = 0.1  # ours: ten Map-Requests a second
+ASK_BURST: Final = 20
+HEARD_INTERVAL_S: Final = 0.005  # ours: 200 Map-Notifies a second are worth a MAC
+HEARD_BURST: Final = 400
+WINDOW_BITS: Final = 16  # ours: of a nonce; so far ahead of the last one a publication may be
+ASKING_S: Final = 30.0  # ours: as late as a confirmation may come
+_NONCE_BITS: Final = 0x7FFF_FFFF_FFFF_FFFF  # the first nonce leaves room to grow
+
+
+class State(Enum):
+    """Where one subscription stands."""
+
+    ASKING = "asking"
+    SUBSCRIBED = "subscribed"
+    REFUSED = "refused"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.ASKING: frozenset({State.SUBSCRIBED, State.REFUSED}),
+    State.SUBSCRIBED: frozenset({State.ASKING}),
+    State.REFUSED: frozenset({State.ASKING, State.SUBSCRIBED}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One transmission, and the keys that follow from it."""
+
+    prefix: EidPrefix
+    resolver: IpAddress
+    sent_at: float
+    otk: bytes = dataclasses.field(repr=False)
+    secret: bytes = dataclasses.field(repr=False)
+
+
+class Subscription(msgspec.Struct, eq=False):
+    """One of them. `nonce`: the last one that was accepted. Times are monotonic seconds."""
+
+    prefix: EidPrefix
+    state: State = State.ASKING
+    nonce: int = 0
+    secret: bytes = b""
+    last_asked: int = 0
+    tries: int = 0
+    refusals: int = 0
+    since: float | None = None
+    published_at: float | None = None
+    publications: int = 0
+    is_gone: bool = False
+    """The Map-Server has said that nobody is there; it will say when somebody is."""
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether changes are published to us."""
+        return self.state is State.SUBSCRIBED
+
+    def to(self, new: State) -> None:
+        """Change the state."""
+        if new is self.state:
+            return
+        assert new in TRANSITIONS[self.state], (self.prefix, self.state, new)
+        self.state = new
+
+
+class Subscriptions:
+    """All subscriptions of a node. `new_nonce` is unpredictable."""
+
+    def __init__(self, config: NodeConfig, security: ItrSecurity, *, new_nonce: Callable[[], int]) -> None:
+        self._config = config
+        self._security = security
+        self._new_nonce = new_nonce
+        self._own = LocatorSet()
+        self._of: dict[EidPrefix, Subscription] = {}
+        self._agenda: Agenda[EidPrefix] = Agenda()
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()  # by nonce, the oldest first
+        self._windows: Counter[int] = Counter()
+        self._asks = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
+        self._heard = TokenBucket(HEARD_INTERVAL_S, HEARD_BURST)
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """All of them, for display."""
+        return tuple(self._of.values())
+
+    def of(self, prefix: EidPrefix) -> Subscription | None:
+        """The one of a mapping."""
+        return self._of.get(prefix)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        return self._agenda.first()
+
+    def knows(self, octets: bytes) -> bool:
+        """Whether these eight octets may be the nonce of an answer or of a publication: what else comes is noise."""
+        window = int.from_bytes(octets) >> WINDOW_BITS
+        return window in self._windows or window - 1 in self._windows
+
+    def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
+        """A reload."""
+        self._config = config
+        if config.subscribes:
+            return []
+        return [effect for prefix in [*self._of] for effect in self._end(prefix, now)]
+
+    def on_locators(self, own: LocatorSet, now: float) -> list[MachineEffect]:
+        """The RLOCs that we can be written to at are these now. The Map-Registers about it have left."""
+        is_same, self._own = own.locators == self._own.locators, own
+        if is_same or not own:
+            return []
+        return self._subscribe_again(now)
+
+    def on_slept(self, now: float) -> list[MachineEffect]:
+        """The host was suspended: what was published meanwhile was not heard, and nobody acknowledged it."""
+        return self._subscribe_again(now)
+
+    def on_used(self, entries: Iterable[MapCacheEntry], now: float) -> list[MachineEffect]:
+        """These mappings carry traffic, and we are registered: who is not subscribed to is, as far as there is room."""
+        effects: list[MachineEffect] = []
+        for entry in entries:
+            is_fit = entry.is_genuine and entry.source == "reply" and entry.locators
+            if not is_fit or entry.prefix in self._of or not self._can_ask(now):
+                continue
+            if len(self._of) < SUBSCRIPTIONS_MAX:
+                subscription = self._of[entry.prefix] = Subscription(entry.prefix)
+                effects += self._ask(subscription, now)
+        return effects
+
+    def on_forgotten(self, prefix: EidPrefix, why: str, now: float) -> list[MachineEffect]:
+        """A mapping has left the map-cache. Where the Map-Server has taken it away it may come back."""
+        subscription = self._of.get(prefix)
+        if subscription is None or why == "replaced":
+            return []
+        if subscription.is_gone and subscription.state is State.SUBSCRIBED:
+            self._agenda.set(prefix, now + GONE_S)
+            return []
+        return self._end(prefix, now)
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed: ask again, renew, or end what has been gone for long."""
+        self._trim(now)
+        effects: list[MachineEffect] = []
+        for prefix in self._agenda.due(now):
+            subscription = self._of[prefix]
+            if subscription.is_gone:
+                effects += self._end(prefix, now)
+            elif subscription.state is State.ASKING and subscription.tries > len(WAITS_S):
+                effects += self._refused(subscription, now)
+            else:
+                if subscription.state is not State.ASKING:
+                    subscription.tries = 0
+                subscription.to(State.ASKING)
+                effects += self._ask(subscription, now)
+        return effects
+
+    def on_map_reply(self, reply: MapReply, raw: bytes, now: float) -> list[MachineEffect] | None:
+        """A Map-Reply came; None when it answers no subscription. A genuine one says that nothing is published."""
+        asked = self._asked.get(reply.nonce)
+        if asked is None:
+            return None
+        eids, effects = self._security.verify(reply, raw, asked.otk, asked.prefix, asked.resolver, now)
+        subscription = self._of.get(asked.prefix)
+        if eids is None or subscription is None:
+            return effects
+        self._forget_asked(reply.nonce)
+        is_again = any(record.action == Action.DROP_AUTH_FAILURE for record in reply.records)
+        if subscription.state is not State.ASKING or (is_again and subscription.tries <= len(WAITS_S)):
+            return effects  # another nonce is due soon
+        return [*effects, *self._refused(subscription, now)]
+
+    def on_map_notify(
+        self, notify: MapNotify, raw: bytes, datagram: Datagram, guard: Guard, now: float
+    ) -> list[MachineEffect] | None:
+        """A Map-Notify came; None when it can be none of ours. Nothing counts before its MAC does."""
+        asked = self._asked.get(notify.nonce)
+        if asked is None and not self.knows(notify.nonce.to_bytes(8)):
+            return None
+        if not self._heard.take(now):
+            return [Count("rx_rate")]
+        if asked is not None and _is_signed(raw, notify, asked.secret):
+            subscription = self._of.get(asked.prefix)
+            return [] if subscription is None else self._confirmed(subscription, asked, notify, datagram, guard, now)
+        window = notify.nonce >> WINDOW_BITS
+        near = [one for one in self._of.values() if one.secret and 0 <= window - (one.nonce >> WINDOW_BITS) <= 1]
+        signed = next((one for one in near if _is_signed(raw, notify, one.secret)), None)
+        if signed is None:
+            return [Count("rx_auth")]
+        return self._published(signed, notify, datagram, guard, now)
+
+    # --- inside
+
+    def _confirmed(
+        self,
+        subscription: Subscription,
+        asked: _Asked,
+        notify: MapNotify,
+        datagram: Datagram,
+        guard: Guard,
+        now: float,
+    ) -> list[MachineEffect]:
+        """The Map-Server has taken it. The same Map-Notify may come again, until our acknowledgement has arrived."""
+        if _is_refusal(notify):
+            return self._lost(subscription, now)
+        if asked.secret == subscription.secret and notify.nonce <= subscription.nonce:
+            return self._published(subscription, notify, datagram, guard, now)
+        is_new = subscription.since is None
+        learned = self._learned(subscription, notify, guard)
+        if learned is None:
+            return [Count("rx_policy")]
+        self._keep(subscription, notify.nonce, asked.secret)
+        subscription.to(State.SUBSCRIBED)
+        subscription.since, subscription.tries, subscription.refusals = now, 0, 0
+        self._agenda.set(subscription.prefix, now + RENEW_S)
+        effects: list[MachineEffect] = [self._acknowledge(subscription, notify, datagram), *learned]
+        return [*effects, Event("subscribed", {"eid": str(subscription.prefix)})] if is_new else effects
+
+    def _published(
+        self, subscription: Subscription, notify: MapNotify, datagram: Datagram, guard: Guard, now: float
+    ) -> list[MachineEffect]:
+        """A Map-Notify that the Map-Server has signed for this subscription, and its place in the order of them."""
+        if _is_refusal(notify) and notify.nonce >= subscription.nonce:
+            return self._lost(subscription, now)
+        if notify.nonce == subscription.nonce:
+            return [self._acknowledge(subscription, notify, datagram), Count("rx_publication_again")]
+        learned = self._learned(subscription, notify, guard) if notify.nonce > subscription.nonce else None
+        if learned is None:
+            return [Count("rx_replay")]
+        self._keep(subscription, notify.nonce, subscription.secret)
+        subscription.published_at, subscription.publications = now, subscription.publications + 1
+        ack = self._acknowledge(subscription, notify, datagram)
+        event = Event("published", {"eid": str(subscription.prefix), "rlocs": _rlocs(notify)})
+        return [ack, Count("rx_publication"), event, *learned]
+
+    def _learned(self, subscription: Subscription, notify: MapNotify, guard: Guard) -> list[MachineEffect] | None:
+        """What it says of the prefix that was subscribed to, or of a part of it; None where it says nothing of that."""
+        prefix = subscription.prefix
+        records = accept_records(notify.records, prefix, guard)
+        if not records or not all(_is_within(record.eid_prefix, prefix) for record in records):
+            return None
+        subscription.is_gone = any(not record.ttl_min and record.eid_prefix == prefix for record in records)
+        if not subscription.is_gone and subscription.state is State.SUBSCRIBED:
+            self._agenda.set(prefix, (subscription.since or 0.0) + RENEW_S)
+        return [MappingLearned(prefix, records, "published", 0.0, is_genuine=True)]
+
+    def _acknowledge(self, subscription: Subscription, notify: MapNotify, datagram: Datagram) -> SendControl:
+        """The same contents, signed by us, back where it came from (RFC 9437, 6)."""
+        ack = MapNotifyAck(notify.nonce, notify.records, xtr_id=notify.xtr_id, site_id=notify.site_id)
+        payload = sign(ack, _key(subscription.secret, notify.key_id))
+        return SendControl(
+            payload, datagram.source, datagram.source_port, source=datagram.destination, ifindex=datagram.ifindex
+        )
+
+    def _lost(self, subscription: Subscription, now: float) -> list[MachineEffect]:
+        """The Map-Server has ended it, for nobody acknowledged."""
+        if subscription.state is State.ASKING:
+            return [Count("rx_subscription_lost")]  # it is being made again
+        subscription.to(State.ASKING)
+        subscription.tries, subscription.is_gone = 0, False
+        return [Count("rx_subscription_lost"), *self._ask(subscription, now)]
+
+    def _refused(self, subscription: Subscription, now: float) -> list[MachineEffect]:
+        subscription.to(State.REFUSED)
+        self._keep(subscription, 0, b"")
+        subscription.since = None
+        wait_s = REFUSED_S[min(subscription.refusals, len(REFUSED_S) - 1)]
+        subscription.refusals += 1
+        self._agenda.set(subscription.prefix, now + wait_s)
+        return [Count("subscription_refused")]
+
+    def _subscribe_again(self, now: float) -> list[MachineEffect]:
+        effects: list[MachineEffect] = []
+        for subscription in self._of.values():
+            if subscription.state is not State.REFUSED:
+                subscription.to(State.ASKING)
+                subscription.tries = 0
+                effects += self._ask(subscription, now)
+        return effects
+
+    def _can_ask(self, now: float) -> bool:
+        is_ready = self._config.subscribes and self._resolver() is not None
+        return is_ready and self._asks.available_at(now) <= now
+
+    def _resolver(self) -> IpAddress | None:
+        """A Map-Resolver that has shown LISP-SEC, and that we can write to."""
+        shown = (one for one in self._config.map_resolvers if self._security.has_shown(one))
+        return next((one for one in shown if self._own.best(one.version) is not None), None)
+
+    def _ask(self, subscription: Subscription, now: float) -> list[MachineEffect]:
+        """One Map-Request with N=1, each with a nonce and a One-Time-Key of its own; later where the limit says so."""
+        resolver = self._resolver()
+        at = self._asks.available_at(now)
+        if resolver is None or at > now:
+            self._agenda.set(subscription.prefix, at if at > now else now + REFUSED_S[0])
+            return []
+        self._asks.take(now)
+        wait_s = WAITS_S[min(subscription.tries, len(WAITS_S) - 1)]
+        subscription.tries += 1
+        self._agenda.set(subscription.prefix, now + wait_s)
+        uplink = self._own.best(resolver.version)
+        assert uplink is not None, resolver
+        return [
+            self._request(subscription.prefix, resolver, self._own.itr_rlocs_from(uplink), now),
+            Count("tx_subscription"),
+        ]
+
+    def _request(
+        self, prefix: EidPrefix, resolver: IpAddress, itr_rlocs: tuple[IpAddress | None, ...], now: float
+    ) -> SendControl:
+        subscription = self._of[prefix]
+        latest = max(subscription.nonce, subscription.last_asked)
+        nonce = subscription.last_asked = latest + 1 if latest else self._new_nonce() & _NONCE_BITS
+        otk, authentication = self._security.protect(nonce, resolver)
+        secret = self._security.publication_secret(otk, nonce)
+        self._asked[nonce] = _Asked(prefix, resolver, now, otk, secret)
+        self._windows[nonce >> WINDOW_BITS] += 1
+        source = self._config.source_for(prefix)
+        eid = self._config.eids[0] if source is None else EidPrefix.host(source, prefix.instance_id)
+        request = MapRequest(
+            nonce=nonce,
+            source_eid=from_prefix(EidPrefix.host(eid.address, eid.instance_id)),
+            itr_rlocs=itr_rlocs,
+            records=(EidRecord.of(prefix, wants_notify=True),),
+            xtr_id=self._config.xtr_id,
+            site_id=self._config.site_id,
+        )
+        uplink = self._own.best(resolver.version)
+        assert uplink is not None, resolver
+        inner = source or ip_address("0.0.0.0" if prefix.family == 4 else "::")
+        ecm = EncapsulatedControl(
+            inner, CONTROL_PORT, prefix.address, CONTROL_PORT, request.encode(), authentication=authentication
+        )
+        return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _end(self, prefix: EidPrefix, now: float) -> list[MachineEffect]:
+        """No more of it. One word to the Map-Server, if it knows of us; who misses it hears no acknowledgement."""
+        subscription, effects = self._of[prefix], list[MachineEffect]()
+        resolver = self._resolver()
+        if subscription.secret and resolver is not None and self._asks.take(now):
+            effects = [self._request(prefix, resolver, (None,), now), Count("tx_unsubscription")]
+        self._keep(subscription, 0, b"")
+        for nonce in [nonce for nonce, asked in self._asked.items() if asked.prefix == prefix]:
+            self._forget_asked(nonce)
+        del self._of[prefix]
+        self._agenda.set(prefix, None)
+        return effects
+
+    def _keep(self, subscription: Subscription, nonce: int, secret: bytes) -> None:
+        if subscription.secret:
+            self._close_window(subscription.nonce)
+        subscription.nonce, subscription.secret = nonce, secret
+        if secret:
+            self._windows[nonce >> WINDOW_BITS] += 1
+
+    def _trim(self, now: float) -> None:
+        while self._asked:
+            nonce, oldest = next(iter(self._asked.items()))
+            if now - oldest.sent_at <= ASKING_S:
+                return
+            self._forget_asked(nonce)
+
+    def _forget_asked(self, nonce: int) -> None:
+        del self._asked[nonce]
+        self._close_window(nonce)
+
+    def _close_window(self, nonce: int) -> None:
+        window = nonce >> WINDOW_BITS
+        self._windows[window] -= 1
+        if not self._windows[window]:
+            del self._windows[window]
+
+
+def _key(secret: bytes, key_id: int) -> Key:
+    """RFC 9437 leaves the algorithm open: ours is 2. The Key ID is what the Map-Server knows the other secret by."""
+    return Key(secret, key_id, Algorithm.HMAC_SHA_256_128)
+
+
+def _is_signed(raw: bytes, notify: MapNotify, secret: bytes) -> bool:
+    try:
+        verify(raw, _key(secret, notify.key_id))
+    except AuthenticationFailed:
+        return False
+    return True
+
+
+def _is_refusal(notify: MapNotify) -> bool:
+    """The Map-Server's last word about a subscription (RFC 9437, 6): no locators, and ACT 5."""
+    return all(not record.locators and record.action == Action.DROP_AUTH_FAILURE for record in notify.records)
+
+
+def _is_within(prefix: EidPrefix | None, subscribed: EidPrefix) -> bool:
+    return prefix is not None and (subscribed.covers(prefix) or prefix.covers(subscribed))
+
+
+def _rlocs(notify: MapNotify) -> list[str]:
+    return [str(locator.ip) for record in notify.records for locator in record.locators if locator.ip is not None]

@@ -1,0 +1,1 @@
+"""Publish/subscribe in the Map-Server (RFC 9437)."""

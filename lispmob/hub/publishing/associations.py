@@ -1,0 +1,49 @@
+"""Which One-Time-Keys have made a security association: a recorded subscription cannot be played again. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+KEPT_S: Final = 86400.0  # ours: a day, as long as a subscription lives
+KEPT_MAX: Final = 200_000  # ours: twice the subscriptions of a hub
+HASH_OCTETS: Final = 8
+
+
+class Associations:
+    """Remembers a hash of each, the oldest first."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._unsaved: dict[bytes, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    @property
+    def has_new(self) -> bool:
+        """True when there is something for `take_new`."""
+        return bool(self._unsaved)
+
+    def take(self, otk: bytes, nonce: int, now: float) -> bool:
+        """Make one of this One-Time-Key and nonce; False: there was one, or there is no room for more."""
+        while self._until and next(iter(self._until.values())) <= now:
+            self._until.popitem(last=False)
+        digest = hashlib.sha256(otk + nonce.to_bytes(8)).digest()[:HASH_OCTETS]
+        if digest in self._until or len(self._until) >= KEPT_MAX:
+            return False
+        self._until[digest] = self._unsaved[digest] = now + KEPT_S
+        return True
+
+    def take_new(self) -> dict[bytes, float]:
+        """Those since the previous call, for the store."""
+        taken, self._unsaved = self._unsaved, {}
+        return taken
+
+    def restore(self, rows: Iterable[tuple[bytes, float]], now: float) -> None:
+        """Take back those of before a restart: until when each counts."""
+        for digest, until in sorted(rows, key=lambda row: row[1]):
+            if until > now and len(self._until) < KEPT_MAX:
+                self._until.setdefault(digest, until)

@@ -1,0 +1,418 @@
+"""The Map-Server's side of publish/subscribe (RFC 9437): who has subscribed to what, and what is published to whom.
+
+How it works.
+1. A Map-Request with N=1 comes (`on_request`). It needs LISP-SEC: the One-Time-Key has to be opened by a secret of the
+   site of the Source EID, and the xTR-ID to be one that has registered that EID. From One-Time-Key and nonce follows
+   the key of the subscription; the same pair never makes a second one.
+2. The Map-Notify with the nonce of the Map-Request confirms it. It is repeated like a publication, until a
+   Map-Notify-Ack comes.
+3. A registration changed (`on_changed`): each subscriber of the prefix, of a wider or of a narrower one, gets a
+   Map-Notify with the next nonce. A mapping that is gone has TTL 0.
+4. Without a Map-Notify-Ack it is sent three times, three seconds apart, three times more with doubled pauses, and then
+   to the next ITR-RLOC. When there is none, the subscription ends, and a last Map-Notify says so.
+
+A subscriber behind a NAT is written to where its Map-Request came from; through its RTR, where it registers by one.
+Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection, host_of
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.publishing.associations import Associations
+from lispmob.hub.publishing.subscription import (
+    LIFETIME_S,
+    Place,
+    Subscription,
+    SubscriptionChanges,
+    SubscriptionKey,
+    key_of,
+    mark_of,
+)
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import Event, SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.wire import lisp_sec_auth
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import sign, verify
+from lispmob.wire.map_notify import MapNotify, MapNotifyAck
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.record import Action, MappingRecord
+
+RETRIES_S: Final = (3.0, 3.0, 3.0, 6.0, 12.0, 24.0)  # RFC 9437, 6: three tries three seconds apart; ours: three more
+PER_XTR: Final = 1000  # ours
+PER_SITE: Final = 10_000  # ours: of one secret, so that no site takes the room of others
+IN_ALL: Final = 100_000  # ours: at about 700 octets each
+ASKED_S: Final = 0.05  # ours: subscriptions of one xTR that are taken, after a burst: all its peers after a move
+ASKED_BURST: Final = 200
+PUBLICATIONS_S: Final = 1000.0  # ours: a second, of what a hub can send
+QUEUE_LIMIT: Final = 100_000  # ours: each subscription waits once
+NONCE_GAP: Final = 1 << 10  # ours: what may have been sent since the state file was written last
+LATEST_NONCE: Final = (1 << 64) - (1 << 24)  # no subscription begins so near to the end
+CHANGED_KEPT: Final = 4096  # ours: prefixes that changed while subscriptions were being taken back
+REFUSED_TTL_MIN: Final = 1  # ours: the next one may be right
+
+MappingOf: TypeAlias = Callable[[Subscription, EidPrefix], tuple[MappingRecord, ...]]
+"""What this subscriber is told of a prefix."""
+ByRtr: TypeAlias = Callable[[EidPrefix, bytes], list[SendControl]]
+"""A control message for the node of an EID, in data through its NAT; nothing where it has no RTR here."""
+
+
+class _Open(msgspec.Struct, eq=False):
+    """A Map-Notify that has not been acknowledged."""
+
+    payload: bytes
+    nonce: int
+    tries: int = 0
+    place: int = 0
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A subscription as it is asked for. `found` is what an ordinary Map-Reply would say."""
+
+    request: MapRequest
+    prefix: EidPrefix
+    protection: Protection
+    arrival: Arrival
+    found: tuple[MappingRecord, ...]
+    places: tuple[Place, ...]
+    families: tuple[int, ...]
+
+
+class Publisher:
+    """All subscriptions of a hub."""
+
+    def __init__(self, map_server: MapServer, security: HubSecurity, mapping_of: MappingOf, by_rtr: ByRtr) -> None:
+        self.counters: Counter[str] = Counter()
+        self.is_on = True
+        self.last: tuple[float, EidPrefix] | None = None  # when something was published, and of which prefix
+        self._map_server = map_server
+        self._security = security
+        self._mapping_of = mapping_of
+        self._by_rtr = by_rtr
+        self._of: OrderedPrefixTable[dict[bytes, Subscription]] = OrderedPrefixTable()  # by EID-Prefix, then xTR-ID
+        self._per_xtr: Counter[bytes] = Counter()
+        self._per_site: Counter[bytes] = Counter()
+        self._open: dict[SubscriptionKey, _Open] = {}
+        self._by_nonce: dict[int, SubscriptionKey] = {}
+        self._due: Agenda[SubscriptionKey] = Agenda()
+        self._expiry: Agenda[SubscriptionKey] = Agenda()
+        self._count = 0
+        self._queue: dict[SubscriptionKey, list[EidPrefix]] = {}
+        self._held_until = float("-inf")
+        self._asked: KeyedBuckets[bytes] = KeyedBuckets(ASKED_S, ASKED_BURST)
+        self._rate = TokenBucket(1 / PUBLICATIONS_S, int(PUBLICATIONS_S))
+        self._associations = Associations()
+        self._unsaved: set[SubscriptionKey] = set()
+        self._changed_meanwhile: dict[EidPrefix, None] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """All of them, for display."""
+        return [subscription for _, some in self._of for subscription in some.values()]
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due; None for never."""
+        times = [self._due.first(), self._held_until if self._queue else None]
+        times.append(self._expiry.first())
+        return min((at for at in times if at is not None), default=None)
+
+    def on_timer(self, now: float) -> list[SendControl | Event]:
+        """Repeat what was not acknowledged, publish what the limit held back, and forget what is too old."""
+        effects: list[SendControl | Event] = []
+        for name in self._due.due(now):
+            if (subscription := self._get(name)) is not None and name in self._open:
+                effects += self._send(subscription, self._open[name], now)
+        for name in self._expiry.due(now):
+            self._forget(name)
+            self.counters["subscription_expired"] += 1
+        return [*effects, *self._drain(now)]
+
+    def on_request(self, wish: Wish, now: float) -> list[SendControl | Event] | MappingRecord | None:
+        """Somebody subscribes, or ends it. A record: that is refused so. None: it is answered as any Map-Request.
+
+        The nonce of a Map-Request that LISP-SEC protects begins a security association (RFC 9437, 7.1).
+        """
+        request, protection = wish.request, wish.protection
+        xtr_id = request.xtr_id
+        if not self.is_on or xtr_id is None:
+            return None
+        if protection.opened_by is None or not self.may_subscribe(request, protection):
+            self.counters["rx_subscription_policy"] += 1
+            return _refusal(wish.prefix, Action.DROP_POLICY_DENIED)
+        name = wish.prefix, xtr_id
+        known, mark = self._get(name), mark_of(protection.opened_by)
+        if not self._asked.take(xtr_id, now):
+            self.counters["rx_subscription_rate"] += 1
+            return None
+        if request.nonce > LATEST_NONCE or not self._associations.take(protection.otk, request.nonce, now):
+            self.counters["rx_replay"] += 1
+            return _refusal(wish.prefix, Action.DROP_AUTH_FAILURE)
+        if all(rloc is None for rloc in request.itr_rlocs):
+            return self._unsubscribe(wish, known, mark)
+        if not wish.places or not any(record.locators for record in wish.found):
+            return None  # nobody is there who could move: the answer says so, and an SMR comes when somebody is
+        if known is None and self._is_full(xtr_id, mark):
+            self.counters["rx_subscription_limit"] += 1
+            return _refusal(wish.prefix, Action.DROP_POLICY_DENIED)
+        if known is not None and known.mark != mark:
+            self.counters["rx_subscription_policy"] += 1
+            return _refusal(wish.prefix, Action.DROP_POLICY_DENIED)  # of another site, which has not registered this
+        source = host_of(request.source_eid)
+        assert source is not None, "may_subscribe has looked"
+        subscription = Subscription(
+            prefix=wish.prefix,
+            xtr_id=xtr_id,
+            source=source,
+            places=wish.places,
+            own=wish.arrival.destination,
+            families=wish.families,
+            nonce=request.nonce,
+            secret=lisp_sec_auth.publication_key(protection.otk, request.nonce),
+            key_id=protection.key_id,
+            mark=mark,
+            expires_at=now + LIFETIME_S,
+        )
+        self.counters["rx_subscription"] += 1
+        self._put(subscription)
+        return self._say(subscription, wish.found, now)
+
+    def may_subscribe(self, request: MapRequest, protection: Protection) -> bool:
+        """Whether the subscriber has registered the Source EID, or another hub has seen that it has (RFC 9437, 5)."""
+        source, secret = host_of(request.source_eid), protection.opened_by
+        if source is None or secret is None or request.xtr_id is None:
+            return False
+        if any(secret == hub.octets for hub in self._security.hub_secrets):
+            return True
+        covering = self._map_server.registrations.covering(source)
+        return bool(covering) and any(part.xtr_id == request.xtr_id for part in covering[0][1])
+
+    def on_changed(self, prefix: EidPrefix, now: float) -> list[SendControl | Event]:
+        """The mapping of a registered prefix is another one now, or there is none any more."""
+        if self._changed_meanwhile is not None and len(self._changed_meanwhile) < CHANGED_KEPT:
+            self._changed_meanwhile[prefix] = None
+        for _, some in (*self._of.covering(prefix), *self._of.covered(prefix, QUEUE_LIMIT - len(self._queue))):
+            for subscription in some.values():
+                if subscription.prefix.mask_len > prefix.mask_len and self._has_closer(subscription.prefix, prefix):
+                    continue  # something narrower holds for this subscriber
+                if subscription.expires_at > now:
+                    waiting = self._queue.setdefault(subscription.name, [])
+                    if prefix not in waiting:
+                        waiting.append(prefix)
+        return self._drain(now)
+
+    def on_acknowledged(self, payload: bytes) -> list[SendControl | Event]:
+        """A Map-Notify-Ack came: the subscriber has it. Without the right MAC it is nobody's."""
+        name = self._by_nonce.get(int.from_bytes(payload[4:12])) if len(payload) >= 12 else None
+        subscription = self._get(name) if name is not None else None
+        if name is None or subscription is None:
+            self.counters["rx_nonce"] += 1
+            return []
+        try:
+            verify(payload, subscription.key)
+            MapNotifyAck.decode(payload)
+        except AuthenticationFailed:
+            self.counters["rx_auth"] += 1
+            return []
+        except MalformedMessage as malformed:
+            self.counters[malformed.counter] += 1
+            return []
+        self.counters["rx_map_notify_ack"] += 1
+        self._close(name)
+        if subscription.is_acknowledged:
+            return []
+        self._replace(dataclasses.replace(subscription, is_acknowledged=True))
+        fields = {"eid": str(subscription.prefix), "subscriber": str(subscription.source)}
+        return [Event("subscribed", {**fields, "place": str(subscription.places[0].address)})]
+
+    def on_sites(self) -> None:
+        """Other sites or keys are configured: who is proved by none of them any more hears nothing."""
+        sites = self._map_server.sites
+        hubs = {mark_of(secret.octets) for secret in self._security.hub_secrets}
+        for subscription in self.subscriptions:
+            marks = {mark_of(secret.octets) for secret in self._security.secrets_of(subscription.source, sites)}
+            if subscription.mark not in marks | hubs:
+                self._forget(subscription.name)
+                self.counters["subscription_revoked"] += 1
+
+    # --- the state file
+
+    @property
+    def has_changes(self) -> bool:
+        """True when there is something for `take_changes`."""
+        return bool(self._unsaved) or self._associations.has_new
+
+    def take_changes(self) -> SubscriptionChanges:
+        """What became of them since the previous call, for the store."""
+        taken, self._unsaved = self._unsaved, set()
+        new = {name: found for name in taken if (found := self._get(name)) is not None}
+        return SubscriptionChanges(new, frozenset(taken - new.keys()), self._associations.take_new())
+
+    def on_reading(self) -> None:
+        """Subscriptions of before a restart are taken back from now on: what changes meanwhile, they shall hear of."""
+        self._changed_meanwhile = {}
+
+    def restore(self, subscriptions: Iterable[Subscription], now: float) -> None:
+        """Take back those that still hold. Who has subscribed since is known better."""
+        for subscription in subscriptions:
+            name = subscription.name
+            is_over = subscription.expires_at <= now or self._is_full(subscription.xtr_id, subscription.mark)
+            if self._get(name) is not None:
+                continue
+            if is_over:
+                self._unsaved.add(name)
+                continue
+            self._put(dataclasses.replace(subscription, nonce=subscription.nonce + NONCE_GAP))
+
+    def restore_associations(self, rows: Iterable[tuple[bytes, float]], now: float) -> None:
+        """Take back which One-Time-Keys have been used."""
+        self._associations.restore(rows, now)
+
+    def on_restored(self, now: float) -> list[SendControl | Event]:
+        """All have been taken back: tell them what has changed meanwhile."""
+        changed, self._changed_meanwhile = self._changed_meanwhile or {}, None
+        self.on_sites()
+        return [effect for prefix in changed for effect in self.on_changed(prefix, now)]
+
+    # --- inside
+
+    def _is_full(self, xtr_id: bytes, mark: bytes) -> bool:
+        return len(self) >= IN_ALL or self._per_xtr[xtr_id] >= PER_XTR or self._per_site[mark] >= PER_SITE
+
+    def _has_closer(self, asked: EidPrefix, changed: EidPrefix) -> bool:
+        covering = self._map_server.registrations.covering(asked)
+        return bool(covering) and covering[0][0].mask_len > changed.mask_len
+
+    def _unsubscribe(self, wish: Wish, known: Subscription | None, mark: bytes) -> list[SendControl | Event]:
+        """It is over, and a Map-Notify without locators says so; once, for whoever misses it asks again."""
+        key = lisp_sec_auth.publication_key(wish.protection.otk, wish.request.nonce)
+        if known is not None and known.mark == mark:
+            self._forget(known.name)
+            self.counters["subscription_ended"] += 1
+        arrival = wish.arrival
+        record = MappingRecord.of(wish.prefix, ttl_min=0)
+        payload = sign(MapNotify(wish.request.nonce, (record,)), key_of(key, wish.protection.key_id))
+        return [SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)]
+
+    def _drain(self, now: float) -> list[SendControl | Event]:
+        """Publish what waits, within the limit."""
+        effects: list[SendControl | Event] = []
+        while self._queue:
+            self._held_until = self._rate.available_at(now)
+            if self._held_until > now:
+                break
+            name = next(iter(self._queue))
+            prefixes, subscription = self._queue.pop(name), self._get(name)
+            if subscription is None:
+                continue
+            self._rate.take(now)
+            records: dict[object, MappingRecord] = {}
+            for prefix in prefixes:
+                told = self._mapping_of(subscription, prefix)
+                records.update((record.eid_prefix, record) for record in told)
+            subscription = dataclasses.replace(subscription, nonce=subscription.nonce + 1)
+            self._replace(subscription)
+            self.last = now, subscription.prefix
+            effects += self._say(subscription, tuple(records.values()), now)
+        return effects
+
+    def _say(
+        self, subscription: Subscription, records: tuple[MappingRecord, ...], now: float
+    ) -> list[SendControl | Event]:
+        """Send it until it is acknowledged; what was open before is superseded."""
+        self._close(subscription.name)
+        notify = MapNotify(subscription.nonce, records)
+        opened = self._open[subscription.name] = _Open(sign(notify, subscription.key), subscription.nonce)
+        self._by_nonce[subscription.nonce] = subscription.name
+        return self._send(subscription, opened, now)
+
+    def _send(self, subscription: Subscription, opened: _Open, now: float) -> list[SendControl | Event]:
+        if opened.tries == len(RETRIES_S):
+            opened.tries, opened.place = 0, opened.place + 1
+        if opened.place >= len(subscription.places):
+            return self._give_up(subscription)
+        place = subscription.places[opened.place]
+        self._due.set(subscription.name, now + RETRIES_S[opened.tries])
+        self.counters["tx_publication_again" if opened.tries else "tx_publication"] += 1
+        opened.tries += 1
+        return [*self._to(subscription, place, opened.payload)]
+
+    def _to(self, subscription: Subscription, place: Place, payload: bytes) -> list[SendControl]:
+        relayed = self._by_rtr(subscription.source, payload) if place.is_binding else []
+        own = subscription.own if subscription.own.version == place.address.version else None
+        return relayed or [SendControl(payload, place.address, place.port, source=own)]
+
+    def _give_up(self, subscription: Subscription) -> list[SendControl | Event]:
+        """Nobody answers anywhere: the subscription ends. One Map-Notify says so, with the nonce that was not heard."""
+        self._forget(subscription.name)
+        self.counters["subscription_lost"] += 1
+        record = MappingRecord.of(subscription.prefix, ttl_min=REFUSED_TTL_MIN, action=Action.DROP_AUTH_FAILURE)
+        payload = sign(MapNotify(subscription.nonce, (record,)), subscription.key)
+        fields = {"eid": str(subscription.prefix), "subscriber": str(subscription.source)}
+        return [*self._to(subscription, subscription.places[0], payload), Event("subscriber-silent", {**fields})]
+
+    def _get(self, name: SubscriptionKey) -> Subscription | None:
+        some = self._of.get(name[0])
+        return None if some is None else some.get(name[1])
+
+    def _put(self, subscription: Subscription) -> None:
+        if self._get(subscription.name) is None:
+            self._count += 1
+            self._per_xtr[subscription.xtr_id] += 1
+            self._per_site[subscription.mark] += 1
+        self._expiry.set(subscription.name, subscription.expires_at)
+        self._replace(subscription)
+
+    def _replace(self, subscription: Subscription) -> None:
+        some = self._of.get(subscription.prefix)
+        if some is None:
+            some = {}
+            self._of.insert(subscription.prefix, some)
+        some[subscription.xtr_id] = subscription
+        self._unsaved.add(subscription.name)
+
+    def _forget(self, name: SubscriptionKey) -> None:
+        some = self._of.get(name[0])
+        if some is None or (subscription := some.pop(name[1], None)) is None:
+            return
+        self._count -= 1
+        self._expiry.set(name, None)
+        for counts, counted in ((self._per_xtr, subscription.xtr_id), (self._per_site, subscription.mark)):
+            counts[counted] -= 1
+            if not counts[counted]:
+                del counts[counted]
+        if not some:
+            self._of.remove(name[0])
+        self._close(name)
+        self._queue.pop(name, None)
+        self._unsaved.add(name)
+
+    def _close(self, name: SubscriptionKey) -> None:
+        opened = self._open.pop(name, None)
+        if opened is not None:
+            self._by_nonce.pop(opened.nonce, None)
+        self._due.set(name, None)
+
+
+def _refusal(prefix: EidPrefix, action: Action) -> MappingRecord:
+    return MappingRecord.of(prefix, ttl_min=REFUSED_TTL_MIN, action=action)
+
+
+def places_of(addresses: Iterable[IpAddress], binding: Place | None) -> tuple[Place, ...]:
+    """Where a subscriber may be written to: outside of its NAT, or at its ITR-RLOCs, in this order."""
+    if binding is not None:
+        return (binding,)
+    return tuple(Place(address) for address in dict.fromkeys(addresses))

@@ -1,0 +1,70 @@
+"""Break-before-make, and the peer need not ask: the mover says it in its session, or the Map-Server publishes it."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from lispmob.lab import move as moves
+from lispmob.lab.demo.chapters.sealed import wait_until_sealed
+from lispmob.lab.demo.stage import A, B, Stage
+from lispmob.lab.move import Kind, Move
+from lispmob.lab.ping import ping
+from lispmob.lab.process import ProcessFailed
+from lispmob.lab.report import figure
+
+CLAIMS: Final = ("sealed.break-before-make.gap-rtts", "published.break-before-make.gap-rtts")
+_GOALS_RTTS: Final = (1.0, 1.5)
+_GOAL_EXTRA_S: Final = 0.010
+_SETTLE_S: Final = 4.0  # until the last move is over for everybody: subscriptions, probes, limits
+_RATE_HZ: Final = 500.0
+_WAIT_S: Final = 6.0
+_WITHOUT: Final = "security: {announcements: off}\n"
+
+
+def play(stage: Stage) -> None:
+    """Both nodes are sealed and subscribed to each other; the second uplink is gone, and stays away."""
+    if stage.network_of("wlan0") != "cafe":
+        for move in (Move(Kind.ROUTE_REMOVED, "a", "lte0"), Move(Kind.NETWORK_CHANGED, "a", "wlan0", network="cafe")):
+            moves.perform(stage.lab, move)
+        stage.note_network("wlan0", "cafe")
+    if not wait_until_sealed(stage):
+        raise ProcessFailed("the nodes have no session: there is nothing to say a move in")
+    _measure(stage, "moved-in-session", Move(Kind.NETWORK_CHANGED, "a", "wlan0", network="home", leaves="cafe"), 0)
+    stage.reconfigure(A, _WITHOUT)
+    try:
+        _wait_until_subscribed(stage)
+        _measure(stage, "moved-by-publication", Move(Kind.NETWORK_CHANGED, "a", "wlan0", network="cafe"), 1)
+    finally:
+        stage.reconfigure(A, "")
+
+
+def _measure(stage: Stage, name: str, move: Move, place: int) -> None:
+    time.sleep(_SETTLE_S)
+    round_trip_s = ping(stage.lab["a"], B.eid4, A.eid4, count=5).median_s
+    if round_trip_s is None:
+        raise ProcessFailed("no ping from EID to EID is answered: there is no round trip to measure with")
+    handover = stage.observe(name, move, rate_hz=_RATE_HZ)
+    gap_s = handover.ways()[1].gap_s
+    goal = _GOALS_RTTS[place] + _GOAL_EXTRA_S / round_trip_s
+    stage.report.event(
+        name,
+        handover.began_at,
+        round_trip_ms=round(round_trip_s * 1000, 2),
+        goal_ms=round(goal * round_trip_s * 1000, 2),
+        gap_in_ms=None if gap_s is None else round(gap_s * 1000, 2),
+    )
+    stage.report.check(figure(CLAIMS[place], None if gap_s is None else gap_s / round_trip_s, "RTT", goal))
+    stage.screen.say(f"  one round trip is {round_trip_s * 1000:.1f} ms; the goal is {goal:.2f} of them")
+
+
+def _wait_until_subscribed(stage: Stage) -> None:
+    """The peer that is to hear of it has a subscription. Raises ProcessFailed."""
+    deadline = time.monotonic() + _WAIT_S
+    while time.monotonic() < deadline:
+        ping(stage.lab["a"], B.eid4, A.eid4, count=1)
+        entries = (stage.nodes["b"].lispctl("map-cache") or {}).get("entries", ())
+        if any(entry["prefix"] == f"{A.eid4}/32" and entry.get("is_subscribed") for entry in entries):
+            return
+        time.sleep(0.2)
+    raise ProcessFailed("node b has no subscription to node a: there is nothing that could be published")

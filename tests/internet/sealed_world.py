@@ -1,0 +1,119 @@
+"""Nodes that seal, in the internet of memory: sessions come about as ever, and what is sealed is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from msgspec.structs import replace
+
+from lispmob.control.sealing.noise import KeyPair
+from lispmob.control.sealing.peer_keys import PinnedKey
+from lispmob.control.sealing.seal_config import SealTools
+from lispmob.node.node import NodeEffect
+from lispmob.node.sealed_node import SealedNode
+from lispmob.protocol.effect import InstallSession, SendKeepalive, SendSealed
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord
+from tests.control.sealed_pair import Memory, drawing
+from tests.crypto.support import KEY_WRAP, ciphers
+from tests.internet.world import Lab, NodeHost, Packet, Weather, build, locator
+
+CLOCK = count(1_700_000_000_000_000_000)  # of all nodes
+
+
+@dataclass
+class SealedHost(NodeHost):
+    """A node with a static key. What it seals travels as data with a payload."""
+
+    sessions: dict[int, InstallSession] = field(default_factory=dict)  # the latest one of a peer
+    words: list[tuple[float, Packet]] = field(default_factory=list)  # sealed control messages that came
+
+    def __post_init__(self) -> None:
+        random = self.world.random
+        private = bytes((self.config.eids[0].number & 0xFF,)) * 32
+        static = KeyPair.of(private, ciphers())
+        self.config = replace(self.config, seal="prefer", key_record=KeyRecord((static.public,)))
+        tools = SealTools(ciphers(), static, Memory(), drawing(private[0]), CLOCK.__next__)
+        self.node: SealedNode = SealedNode(
+            self.config,
+            new_nonce=lambda: random.getrandbits(64),
+            jitter=random.random,
+            seal=tools,
+            lisp_sec=self.lisp_sec,
+        )
+        self.world.hosts.append(self)
+
+    @property
+    def public_key(self) -> bytes:
+        return self.node.sealing.public_key
+
+    def talk_to(self, other: NodeHost) -> None:
+        found = self.table.lookup(other.eid)
+        if found is not None and found[1].peer and found[1].peer not in self.sessions:
+            self.perform(self.node.on_seal_wanted(found[1].peer, self.world.now))
+        super().talk_to(other)
+
+    def on_packet(self, packet: Packet) -> None:
+        now = self.world.now
+        if packet.data is None or not packet.payload:
+            super().on_packet(packet)
+        elif packet.data[1] == self.eid:
+            self.words.append((now, packet))
+            number = self.number_of(packet.data[0])
+            session = self.sessions.get(number)
+            if session is not None and packet.payload == b"\0":
+                self.perform(self.node.on_seal_confirmed(number, session.local_index, now))
+            elif session is not None:
+                self.perform(self.node.on_sealed_word(number, 0, packet.payload, now))
+
+    def number_of(self, eid: IpAddress) -> int:
+        peers = self.node.sealing.entries.peers
+        return next((peer.number for peer in peers if peer.known.prefix.contains(eid)), 0)
+
+    def perform(self, effects: Sequence[NodeEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case InstallSession(peer=peer):
+                    self.sessions[peer] = effect
+                case SendKeepalive(peer):
+                    self.seal(peer, b"\0")
+                case SendSealed(peer, payload):
+                    self.seal(peer, payload)
+                case _:
+                    super().perform([effect])
+
+    def seal(self, peer: int, payload: bytes) -> None:
+        """As the datapath does: by the way that the peer's packets take."""
+        for _, entry in self.table:
+            if entry.peer == peer and entry.locators and peer in self.sessions:
+                uplink = self.node.locators.best(entry.locators[0].address.version)
+                if uplink is not None:
+                    data = self.eid, entry.prefix.address
+                    self.world.internet.send(Packet(uplink.address, entry.locators[0].address, payload, data=data))
+                return
+
+
+def sealed(weather: Weather | None = None, seed: int = 0, nodes: int = 2, **options: object) -> Lab:
+    """A lab of nodes that have talked to each other, and have sessions."""
+    lab = build(nodes=nodes, seed=seed, wrap=KEY_WRAP)
+    made: list[NodeHost] = []
+    for node in lab.nodes:
+        lab.world.hosts.remove(node)
+        others = [other for other in lab.nodes if other is not node]
+        keys = tuple(PinnedKey(other.config.eids[0], public_of(other.config.eids[0])) for other in others)
+        config = replace(node.config, pinned_keys=keys, announcements=True, **options)
+        made.append(SealedHost(lab.world, config, lisp_sec=node.lisp_sec))
+        made[-1].node._registrations.nonces = node.node._registrations.nonces
+    for number, node in enumerate(made, start=1):
+        node.attach(locator(f"198.51.100.{number}"))
+    lab.world.run(1.0)
+    lab.world.internet.weather = weather or Weather()
+    done = Lab(lab.world, lab.hubs, tuple(made))
+    done.chat(6.0)
+    return done
+
+
+def public_of(eid: EidPrefix) -> bytes:
+    return KeyPair.of(bytes((eid.number & 0xFF,)) * 32, ciphers()).public
