@@ -110,6 +110,19 @@ def test_with_one_uplink_left_packets_leave_once_and_are_counted_so(twice: Lab) 
     assert grown(twice.a, before, "out_copies", "out_uncopied") == {"out_uncopied": 20}
 
 
+def test_copies_count_for_what_a_locator_on_trial_may_get(twice: Lab) -> None:
+    lead(twice)
+    for prefix in OF_B:
+        twice.a("install", prefix=prefix, locators=[PEER], peer=1, must_seal=True, is_on_trial=True)
+    before_a, before_b = twice.a("counters"), twice.b("counters")
+
+    got = send(twice, 200, 0)
+
+    arrived = len(got) + grown(twice.b, before_b, "data_replay").get("data_replay", 0)
+    assert 200 < arrived <= 256, "packets and copies together"
+    assert grown(twice.a, before_a, "out_unproven")["out_unproven"] >= 400 - 256
+
+
 def test_in_clear_nothing_leaves_twice_since_nobody_could_drop_the_second(twice: Lab) -> None:
     lead(twice)
     twice.a("install", prefix=OF_B[0], locators=[PEER])

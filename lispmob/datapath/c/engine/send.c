@@ -202,12 +202,15 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     struct iovec part = {packet, length};
     uint64_t counter;
     uint8_t *out = lm_sealed_out_single(e);
-    size_t octets = lm_sealed_out_take(e, job, 1, &counter) ? lm_sealed_out_seal(e, job, counter, &part, 1, out) : 0;
-    if (octets == 0)
-        return LOST;
     struct lm_job second = *job;
     lm_way_take(&second, &job->copy);
-    enum outcome first = send_way(e, job, out, octets), other = send_way(e, &second, out, octets);
+    bool first_may = lm_sealed_out_may_go(e, job, 1), second_may = lm_sealed_out_may_go(e, &second, 1);
+    bool is_numbered = (first_may || second_may) && lm_sealed_out_number(e, job, 1, &counter);
+    size_t octets = is_numbered ? lm_sealed_out_seal(e, job, counter, &part, 1, out) : 0;
+    if (octets == 0)
+        return LOST;
+    enum outcome first = first_may ? send_way(e, job, out, octets) : REFUSED;
+    enum outcome other = second_may ? send_way(e, &second, out, octets) : REFUSED;
     if (first == SENT && other == SENT) {
         lm_count(&e->counters, LM_out_copies);
         atomic_fetch_add_explicit(&second.remote->state->sent, 1, memory_order_relaxed);

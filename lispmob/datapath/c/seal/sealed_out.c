@@ -137,13 +137,22 @@ static void lost(struct lm_engine *e, size_t packets)
     lm_count_many(&e->counters, LM_out_unsealed, packets);
 }
 
-bool lm_sealed_out_take(struct lm_engine *e, const struct lm_job *job, size_t count, uint64_t *first)
+bool lm_sealed_out_may_go(struct lm_engine *e, const struct lm_job *job, size_t count)
 {
     struct lm_locator_set *set = (struct lm_locator_set *)(uintptr_t)job->set; /* for what it counts */
-    if (!lm_locator_may_take(set, job->remote, count)) {
-        lm_count_many(&e->counters, LM_out_unproven, count);
-        return false;
-    }
+    if (lm_locator_may_take(set, job->remote, count))
+        return true;
+    lm_count_many(&e->counters, LM_out_unproven, count);
+    return false;
+}
+
+bool lm_sealed_out_take(struct lm_engine *e, const struct lm_job *job, size_t count, uint64_t *first)
+{
+    return lm_sealed_out_may_go(e, job, count) && lm_sealed_out_number(e, job, count, first);
+}
+
+bool lm_sealed_out_number(struct lm_engine *e, const struct lm_job *job, size_t count, uint64_t *first)
+{
     bool has_counters = lm_session_take(job->seal, count, first);
     if (!has_counters)
         lost(e, count);

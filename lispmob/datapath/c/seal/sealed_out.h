@@ -47,7 +47,11 @@ size_t lm_sealed_out_put(struct lm_engine *e, const struct lm_job *job, uint64_t
                          size_t count, uint8_t *out);
 /* The IP and UDP headers from EID to EID, both ports the same, for a payload of so many octets; their octets. */
 size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_t port, size_t payload);
+/* Whether so many packets may go to the job's locator, which may be on trial; false: counted. */
+bool lm_sealed_out_may_go(struct lm_engine *e, const struct lm_job *job, size_t count);
 /* Counters for so many packets of the job; false: the key has no more, counted. */
+bool lm_sealed_out_number(struct lm_engine *e, const struct lm_job *job, size_t count, uint64_t *first);
+/* Both of these. */
 bool lm_sealed_out_take(struct lm_engine *e, const struct lm_job *job, size_t count, uint64_t *first);
 /* The packets that waited for the peer's key leave: by the thread that may touch them, with the lock. */
 void lm_sealed_out_release(struct lm_engine *e, uint32_t peer);
