@@ -27,7 +27,7 @@ from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import Count, MachineEffect, SendControl, SendSealed
 from lispmob.protocol.locator_set import LocatorSet
-from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import is_key_record
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
@@ -45,6 +45,8 @@ NONCES_MAX: Final = 1024  # ours: static keys whose last nonce is remembered
 PROBE_AGAIN_S: Final = (0.5, 1.0, 2.0)  # ours: until the next probe of a locator on trial
 PROBES_MAX: Final = 256  # ours: probes that may still be answered
 PROBE_LIFE_S: Final = 10.0
+PROBE_INTERVAL_S: Final = 0.05  # ours: a peer has us probe whatever it names, so 20 a second in all
+PROBE_BURST: Final = 32
 
 
 class _Telling(msgspec.Struct, eq=False):
@@ -84,6 +86,7 @@ class Announcer:
         self._probes: OrderedDict[int, _Trial] = OrderedDict()
         self._tried: dict[IpAddress, tuple[EidPrefix, int]] = {}  # whose it is said to be, and the probes sent
         self._trials: Agenda[IpAddress] = Agenda()
+        self._rate = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to tell or to find out."""
@@ -201,6 +204,10 @@ class Announcer:
         uplink = own.best(remote.version)
         if tries > len(PROBE_AGAIN_S) or uplink is None:
             return []
+        if (allowed_at := self._rate.available_at(now)) > now:
+            self._trials.set(remote, allowed_at)
+            return []
+        self._rate.take(now)
         self._tried[remote] = prefix, tries + 1
         if tries < len(PROBE_AGAIN_S):
             self._trials.set(remote, now + PROBE_AGAIN_S[tries])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
 KEPT_S: Final = 86400.0  # ours: a day, as long as a subscription lives
 KEPT_MAX: Final = 200_000  # ours: twice the subscriptions of a hub
+KEPT_EACH: Final = 20_000  # ours: of one secret, so that no site takes the room of others
 HASH_OCTETS: Final = 8
 
 
@@ -16,7 +17,8 @@ class Associations:
     """Remembers a hash of each, the oldest first."""
 
     def __init__(self) -> None:
-        self._until: OrderedDict[bytes, float] = OrderedDict()
+        self._until: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()  # until when each counts, and whose it is
+        self._of: Counter[bytes] = Counter()
         self._unsaved: dict[bytes, float] = {}
 
     def __len__(self) -> int:
@@ -27,14 +29,19 @@ class Associations:
         """True when there is something for `take_new`."""
         return bool(self._unsaved)
 
-    def take(self, otk: bytes, nonce: int, now: float) -> bool:
-        """Make one of this One-Time-Key and nonce; False: there was one, or there is no room for more."""
-        while self._until and next(iter(self._until.values())) <= now:
-            self._until.popitem(last=False)
+    def take(self, otk: bytes, nonce: int, owner: bytes, now: float) -> bool | None:
+        """Make one of this One-Time-Key and nonce; False: there was one. None: this owner has no room for more."""
+        while self._until and next(iter(self._until.values()))[0] <= now:
+            _, (_, former) = self._until.popitem(last=False)
+            self._of[former] -= 1
         digest = hashlib.sha256(otk + nonce.to_bytes(8)).digest()[:HASH_OCTETS]
-        if digest in self._until or len(self._until) >= KEPT_MAX:
+        if digest in self._until:
             return False
-        self._until[digest] = self._unsaved[digest] = now + KEPT_S
+        if self._of[owner] >= KEPT_EACH or len(self._until) >= KEPT_MAX:
+            return None
+        self._until[digest] = now + KEPT_S, owner
+        self._unsaved[digest] = now + KEPT_S
+        self._of[owner] += 1
         return True
 
     def take_new(self) -> dict[bytes, float]:
@@ -46,4 +53,4 @@ class Associations:
         """Take back those of before a restart: until when each counts."""
         for digest, until in sorted(rows, key=lambda row: row[1]):
             if until > now and len(self._until) < KEPT_MAX:
-                self._until.setdefault(digest, until)
+                self._until.setdefault(digest, (until, b""))  # nobody's: the file does not say whose

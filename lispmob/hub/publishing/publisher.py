@@ -158,7 +158,11 @@ class Publisher:
         if not self._asked.take(xtr_id, now):
             self.counters["rx_subscription_rate"] += 1
             return None
-        if request.nonce > LATEST_NONCE or not self._associations.take(protection.otk, request.nonce, now):
+        is_new = self._associations.take(protection.otk, request.nonce, mark, now)
+        if is_new is None:
+            self.counters["rx_subscription_limit"] += 1
+            return None
+        if request.nonce > LATEST_NONCE or not is_new:
             self.counters["rx_replay"] += 1
             return _refusal(wish.prefix, Action.DROP_AUTH_FAILURE)
         if all(rloc is None for rloc in request.itr_rlocs):
