@@ -58,8 +58,8 @@ struct lm_locator_set {
     uint32_t number; /* never the same again */
     struct lm_locator_set *next;
     uint64_t hash;
-    uint32_t peer;  /* for whom packets are sealed; 0: nobody */
-    bool must_seal; /* and never leave in clear */
+    uint32_t peer;    /* for whom packets are sealed; 0: nobody */
+    bool must_seal;   /* and never leave in clear */
     atomic_int trial; /* packets that may still be sealed for the locators on trial */
     size_t count;
     struct lm_locator_spec *specs;
