@@ -250,6 +250,14 @@ class Mappings:
         rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
         return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
 
+    def on_moved_away(self, prefix: EidPrefix, locators: tuple[Locator, ...]) -> list[MachineEffect]:
+        """A peer says by its session that it is at these locators: forget a mapping that names others."""
+        entry = self.cache.get(prefix)
+        if entry is None or entry.source != "reply" or entry.locators == locators:
+            return [Count("rx_announcement_unknown")]
+        self.cache.remove(prefix)
+        return self._dropped([entry], "announced")
+
     def on_answered(self, remote: IpAddress, prefix: EidPrefix, now: float) -> list[MachineEffect]:
         """A locator has answered for this EID-Prefix: it is on trial no more."""
         if not self.told.pass_trial(remote, prefix):

@@ -184,13 +184,19 @@ class SealedNode(Node):
         return float("-inf") if entry is None else entry.last_used
 
     def _believe(self, record: MappingRecord, now: float) -> list[MachineEffect]:
-        """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked."""
+        """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked.
+
+        A node that cannot ask has an RTR to send to, which knows where the peer is: an old mapping has to go, and a
+        new one, which nobody would ever confirm, is not needed.
+        """
         prefix = record.eid_prefix
         assert prefix is not None, record
+        if not self.plan.asks_mapping_system:
+            return self._mappings.on_moved_away(prefix, record.locators)
         effects = self._mappings.on_announced(record, now)
         effects += self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
         own, host = self.config.source_for(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
-        if own is not None and self.plan.asks_mapping_system:
+        if own is not None:
             effects += self._resolver.on_smr(host, prefix, own, now)
         self._targets.on_traffic(now)
         return effects

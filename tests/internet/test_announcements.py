@@ -342,3 +342,19 @@ def test_the_probe_of_a_trial_asks_for_the_peers_eid_and_an_rtrs_answer_is_none(
 
     assert request.records[0].eid_prefix == mover.config.eids[0]
     assert way(peer, mover) == [(VICTIM, True)]
+
+
+def test_a_node_that_can_ask_nobody_leaves_a_peer_that_has_moved_to_its_rtr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would ever confirm the new place, so that it stayed on trial until its packets were used up."""
+    lab = sealed()
+    mover, peer = pair(lab)
+    plan = replace(peer.node.plan, asks_mapping_system=False)
+    monkeypatch.setattr(
+        type(peer.node), "plan", property(lambda node: plan if node is peer.node else node.traversal.plan)
+    )
+
+    mover.attach(locator(str(NEW), ifindex=3))
+    lab.world.run(1.1 * ONE_WAY_S)
+
+    assert way(peer, mover) == []
+    assert peer.node.map_cache.get(mover.config.eids[0]) is None
