@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 import msgspec
@@ -123,6 +124,10 @@ class Publisher:
     def subscriptions(self) -> list[Subscription]:
         """All of them, for display."""
         return [subscription for _, some in self._of for subscription in some.values()]
+
+    def find(self, name: SubscriptionKey) -> Subscription | None:
+        """The subscription of this EID-Prefix and xTR-ID."""
+        return self._get(name)
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
@@ -244,13 +249,59 @@ class Publisher:
 
     def on_sites(self) -> None:
         """Other sites or keys are configured: who is proved by none of them any more hears nothing."""
-        sites = self._map_server.sites
-        hubs = {mark_of(secret.octets) for secret in self._security.hub_secrets}
         for subscription in self.subscriptions:
-            marks = {mark_of(secret.octets) for secret in self._security.secrets_of(subscription.source, sites)}
-            if subscription.mark not in marks | hubs:
+            if self.proof_of(subscription) is None:
                 self._forget(subscription.name)
                 self.counters["subscription_revoked"] += 1
+
+    def proof_of(self, subscription: Subscription) -> bytes | None:
+        """The secret of a site or hub that has proved a subscriber; None when it is not configured here."""
+        of_site = self._security.secrets_of(subscription.source, self._map_server.sites)
+        secrets = (secret.octets for secret in (*of_site, *self._security.hub_secrets))
+        return next((secret for secret in secrets if mark_of(secret) == subscription.mark), None)
+
+    # --- several hubs
+
+    def cares_for(self, prefix: EidPrefix) -> bool:
+        """True when somebody hears of a change of this EID-Prefix."""
+        return bool(self._of.covering(prefix)) or bool(self._of.covered(prefix, 1))
+
+    def concerned(self, prefix: EidPrefix) -> list[EidPrefix]:
+        """The narrower EID-Prefixes that were subscribed to: what holds for them need not be what has changed."""
+        return [narrower for narrower, _ in self._of.covered(prefix, QUEUE_LIMIT)]
+
+    def taken_over(self, subscription: Subscription, own: Iterable[IpAddress]) -> Subscription:
+        """What is to be adopted of a hub that is gone: it may have sent some since it wrote. `own`: our addresses."""
+        here, version = tuple(own), subscription.own.version
+        if subscription.own not in here:
+            unspecified = ip_address("::" if version == 6 else "0.0.0.0")
+            asked = next((address for address in here if address.version == version), unspecified)
+            subscription = dataclasses.replace(subscription, own=asked)
+        return dataclasses.replace(subscription, nonce=subscription.nonce + NONCE_GAP)
+
+    def adopt(self, subscription: Subscription) -> bool:
+        """Publish for this one from now on; False where there is no room for it, or it is published already."""
+        if self._get(subscription.name) is not None or self._is_full(subscription.xtr_id, subscription.mark):
+            return False
+        self._put(subscription)
+        self._unsaved.discard(subscription.name)
+        return True
+
+    def give_away(self, name: SubscriptionKey) -> None:
+        """Another hub publishes for it from now on."""
+        self._forget(name)
+        self._unsaved.discard(name)
+
+    def say_again(self, name: SubscriptionKey, now: float) -> list[SendControl | Event]:
+        """Publish what is registered for a subscription now: changes of it may have been missed."""
+        if (subscription := self._get(name)) is None:
+            return []
+        covering = self._map_server.registrations.covering(subscription.prefix)
+        prefix = covering[0][0] if covering else subscription.prefix
+        waiting = self._queue.setdefault(name, [])
+        if prefix not in waiting:
+            waiting.append(prefix)
+        return self._drain(now)
 
     # --- the state file
 
@@ -356,7 +407,8 @@ class Publisher:
 
     def _to(self, subscription: Subscription, place: Place, payload: bytes) -> list[SendControl]:
         relayed = self._by_rtr(subscription.source, payload) if place.is_binding else []
-        own = subscription.own if subscription.own.version == place.address.version else None
+        is_fit = subscription.own.version == place.address.version and not subscription.own.is_unspecified
+        own = subscription.own if is_fit else None
         return relayed or [SendControl(payload, place.address, place.port, source=own)]
 
     def _give_up(self, subscription: Subscription) -> list[SendControl | Event]:

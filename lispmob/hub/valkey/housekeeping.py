@@ -51,6 +51,9 @@ class Housekeeping:
         self._servers, self._hub, self._name, self._lengths = servers, hub, name, lengths
         self._on_second = on_second
         self._kept: set[int] = set()
+        self._gained: set[int] = set()
+        self._present: frozenset[int] | None = None
+        self._has_lost = False
         self._turn = 0
         self._sites = ""
         self._others: frozenset[str] = frozenset()
@@ -72,6 +75,19 @@ class Housekeeping:
     def kept(self) -> int:
         """How many buckets this hub keeps."""
         return len(self._kept)
+
+    @property
+    def present(self) -> frozenset[int]:
+        """The hubs that are there, this one too."""
+        return (self._present or frozenset()) | {self._hub}
+
+    def take_orphaned(self) -> frozenset[int]:
+        """The buckets of this hub in which a hub that is gone may have left something, since the previous call."""
+        if self._present is None:
+            return frozenset()
+        found = frozenset(self._kept if self._has_lost else self._gained & self._kept)
+        self._gained, self._has_lost = set(), False
+        return found
 
     async def start(self) -> None:
         """Look at the version, and go on once a second."""
@@ -148,6 +164,8 @@ class Housekeeping:
                     self._kept.discard(bucket)
                     continue
                 is_ours, ended, _ = answer
+                if is_ours and bucket not in self._kept:
+                    self._gained.add(bucket)
                 (self._kept.add if is_ours else self._kept.discard)(bucket)
                 self.counters["ended"] += ended
 
@@ -158,16 +176,31 @@ class Housekeeping:
         await self._servers.command(0, b"HSET", HUBS, b"%d" % self._hub, own)
         said = await self._servers.command(0, b"HGETALL", HUBS)
         others: set[str] = set()
+        present: set[int] = set()
         for hub, text in zip(said[::2], said[1::2], strict=True):
             with contextlib.suppress(msgspec.MsgspecError, ValueError):
                 presence = msgspec.json.decode(text, type=Presence)
                 if now - presence.at >= GONE_S:
                     await self._servers.command(0, b"HDEL", HUBS, hub)
-                elif presence.sites != self._sites and int(hub) != self._hub:
+                    continue
+                present.add(int(hub))
+                if presence.sites != self._sites and int(hub) != self._hub:
                     others.add(presence.name)
         self._others = frozenset(others)
+        self._has_lost = self._has_lost or bool(self._present and self._present - present)
+        self._present = frozenset(present)
 
     @property
     def differing(self) -> frozenset[str]:
         """The names of hubs with other sites than ours."""
         return self._others
+
+    @property
+    def difference(self) -> str | None:
+        """What is wrong where hubs have other sites than ours, in a sentence."""
+        if not self._others:
+            return None
+        names = ", ".join(sorted(self._others))
+        return (
+            f"other sites than here has {names}: a node may be let in there and refused here; compare 'sites' of both"
+        )
