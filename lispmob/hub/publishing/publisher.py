@@ -45,7 +45,7 @@ from lispmob.protocol.effect import Event, SendControl
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.auth import sign, verify
+from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Action, MappingRecord
@@ -60,6 +60,7 @@ PUBLICATIONS_S: Final = 1000.0  # ours: a second, of what a hub can send
 QUEUE_LIMIT: Final = 100_000  # ours: each subscription waits once
 NONCE_GAP: Final = 1 << 10  # ours: what may have been sent since the state file was written last
 LATEST_NONCE: Final = (1 << 64) - (1 << 24)  # no subscription begins so near to the end
+OF_ONE_NONCE: Final = 16  # ours: subscriptions that wait for an acknowledgement; each costs a MAC when one comes
 CHANGED_KEPT: Final = 4096  # ours: prefixes that changed while subscriptions were being taken back
 REFUSED_TTL_MIN: Final = 1  # ours: the next one may be right
 
@@ -105,7 +106,7 @@ class Publisher:
         self._per_xtr: Counter[bytes] = Counter()
         self._per_site: Counter[bytes] = Counter()
         self._open: dict[SubscriptionKey, _Open] = {}
-        self._by_nonce: dict[int, SubscriptionKey] = {}
+        self._by_nonce: dict[int, list[SubscriptionKey]] = {}  # subscribers choose them: two may choose the same
         self._due: Agenda[SubscriptionKey] = Agenda()
         self._expiry: Agenda[SubscriptionKey] = Agenda()
         self._count = 0
@@ -167,7 +168,8 @@ class Publisher:
         if is_new is None:
             self.counters["rx_subscription_limit"] += 1
             return None
-        if request.nonce > LATEST_NONCE or not is_new:
+        is_crowded = len(self._by_nonce.get(request.nonce, ())) >= OF_ONE_NONCE
+        if request.nonce > LATEST_NONCE or not is_new or is_crowded:
             self.counters["rx_replay"] += 1
             return _refusal(wish.prefix, Action.DROP_AUTH_FAILURE)
         if all(rloc is None for rloc in request.itr_rlocs):
@@ -225,22 +227,22 @@ class Publisher:
 
     def on_acknowledged(self, payload: bytes) -> list[SendControl | Event]:
         """A Map-Notify-Ack came: the subscriber has it. Without the right MAC it is nobody's."""
-        name = self._by_nonce.get(int.from_bytes(payload[4:12])) if len(payload) >= 12 else None
-        subscription = self._get(name) if name is not None else None
-        if name is None or subscription is None:
+        names = self._by_nonce.get(int.from_bytes(payload[4:12]), ()) if len(payload) >= 12 else ()
+        open_ones = [found for name in names if (found := self._get(name)) is not None]
+        if not open_ones:
             self.counters["rx_nonce"] += 1
             return []
-        try:
-            verify(payload, subscription.key)
-            MapNotifyAck.decode(payload)
-        except AuthenticationFailed:
+        subscription = next((one for one in open_ones if _is_signed(payload, one.key)), None)
+        if subscription is None:
             self.counters["rx_auth"] += 1
             return []
+        try:
+            MapNotifyAck.decode(payload)
         except MalformedMessage as malformed:
             self.counters[malformed.counter] += 1
             return []
         self.counters["rx_map_notify_ack"] += 1
-        self._close(name)
+        self._close(subscription.name)
         if subscription.is_acknowledged:
             return []
         self._replace(dataclasses.replace(subscription, is_acknowledged=True))
@@ -391,7 +393,7 @@ class Publisher:
         self._close(subscription.name)
         notify = MapNotify(subscription.nonce, records)
         opened = self._open[subscription.name] = _Open(sign(notify, subscription.key), subscription.nonce)
-        self._by_nonce[subscription.nonce] = subscription.name
+        self._by_nonce.setdefault(subscription.nonce, []).append(subscription.name)
         return self._send(subscription, opened, now)
 
     def _send(self, subscription: Subscription, opened: _Open, now: float) -> list[SendControl | Event]:
@@ -459,8 +461,19 @@ class Publisher:
     def _close(self, name: SubscriptionKey) -> None:
         opened = self._open.pop(name, None)
         if opened is not None:
-            self._by_nonce.pop(opened.nonce, None)
+            names = self._by_nonce[opened.nonce]
+            names.remove(name)
+            if not names:
+                del self._by_nonce[opened.nonce]
         self._due.set(name, None)
+
+
+def _is_signed(payload: bytes, key: Key) -> bool:
+    try:
+        verify(payload, key)
+    except AuthenticationFailed:
+        return False
+    return True
 
 
 def _refusal(prefix: EidPrefix, action: Action) -> MappingRecord:
