@@ -141,7 +141,8 @@ def test_a_node_whose_hub_died_subscribes_at_the_next_one_and_hears_of_the_next_
         mover.talk_to(peer)
         lab.world.run(0.5)
     assert [len(hub.plane.publisher) for hub in lab.hubs] == [2, 0]
-    lab.world.hosts.remove(lab.hubs[0])
+    for place in ("198.51.100.1", "198.51.100.2", "198.51.100.3", "203.0.113.99", str(NEW)):
+        lab.world.internet.cut.add(frozenset((ip(HUB), ip(place))))
     for _ in range(40):
         peer.talk_to(third)  # so that the second hub is asked, and shows LISP-SEC
         peer.talk_to(mover)
@@ -155,6 +156,7 @@ def test_a_node_whose_hub_died_subscribes_at_the_next_one_and_hears_of_the_next_
 
     assert way(peer, mover) == [str(NEW)]
     assert peer.node.counters["rx_publication"] == 1
+    assert "10.1.0.1/32" in {str(one.prefix) for one in lab.hubs[1].plane.publisher.subscriptions}
 
 
 def forged(peer: NodeHost, mover: NodeHost, key: Key, ahead: int = 1) -> Packet:
