@@ -106,7 +106,8 @@ class SharedRegistry:
     def counters(self) -> dict[str, int]:
         """What was counted, each with `registry_` before it."""
         counted = self._counters + self._housekeeping.counters + self._subscriptions.counters
-        return {**{f"registry_{name}": count for name, count in counted.items()}, "registry_island": len(self._island)}
+        found = {f"registry_{name}": count for name, count in counted.items()}
+        return {**found, "registry_island": len(self._island), "registry_subscriptions": len(self._plane.publisher)}
 
     @property
     def differing(self) -> frozenset[str]:

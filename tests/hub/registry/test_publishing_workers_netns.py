@@ -8,6 +8,7 @@ import socket
 import time
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,12 +84,18 @@ class Listener:
 
 def counters(directory: Path) -> dict[str, int]:
     """Of all processes."""
+    found: dict[str, int] = asked(directory, "counters")["counters"]
+    return found
+
+
+def asked(directory: Path, what: str) -> dict[str, Any]:
+    """What the hub answers at its control socket."""
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(PATIENCE_S)
         control.connect(str(directory / "hub.sock"))
-        control.sendall(b'{"ask": "counters"}\n')
+        control.sendall(json.dumps({"ask": what}).encode() + b"\n")
         with control.makefile() as answers:
-            found: dict[str, int] = json.loads(answers.readline())["counters"]
+            found: dict[str, Any] = json.loads(answers.readline())
             return found
 
 
@@ -128,10 +135,12 @@ def test_what_one_process_publishes_is_acknowledged_to_it(namespaces: NamespaceS
             select.select([listener.place._socket for listener in listeners], [], [], rest)
             assert all(listener.place.receive(0.0) is None for listener in listeners)
         found = counters(tmp_path)
+        status = asked(tmp_path, "status")
         for place in (mover, *(listener.place for listener in listeners)):
             place.close()
     server.kill()
 
+    assert status["subscriptions"] == LISTENERS
     assert found["tx_publication"] == 2 * LISTENERS
     assert found.get("tx_publication_again", 0) == 0
     assert found["registry_heard"] > 0, "they were subscriptions of several processes"
