@@ -21,6 +21,7 @@ from lispmob.hub.map_server.site import SiteTable
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.connection import ServerAway
 from lispmob.hub.valkey.lengths import HOMES, Lengths
+from lispmob.hub.valkey.orphans import Orphans
 from lispmob.hub.valkey.servers import Script, Servers
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,7 @@ class Housekeeping:
         self._servers, self._hub, self._name, self._lengths = servers, hub, name, lengths
         self._on_second = on_second
         self._kept: set[int] = set()
-        self._gained: set[int] = set()
-        self._present: frozenset[int] | None = None
-        self._has_lost = False
+        self._orphans = Orphans(hub)
         self._turn = 0
         self._sites = ""
         self._others: frozenset[str] = frozenset()
@@ -79,15 +78,11 @@ class Housekeeping:
     @property
     def present(self) -> frozenset[int]:
         """The hubs that are there, this one too."""
-        return (self._present or frozenset()) | {self._hub}
+        return self._orphans.present
 
     def take_orphaned(self) -> frozenset[int]:
-        """The buckets of this hub in which a hub that is gone may have left something, since the previous call."""
-        if self._present is None:
-            return frozenset()
-        found = frozenset(self._kept if self._has_lost else self._gained & self._kept)
-        self._gained, self._has_lost = set(), False
-        return found
+        """The buckets to look through in this turn for what a hub that is gone has left."""
+        return self._orphans.take(self._kept, self._turn)
 
     async def start(self) -> None:
         """Look at the version, and go on once a second."""
@@ -165,7 +160,7 @@ class Housekeeping:
                     continue
                 is_ours, ended, _ = answer
                 if is_ours and bucket not in self._kept:
-                    self._gained.add(bucket)
+                    self._orphans.on_gained(bucket)
                 (self._kept.add if is_ours else self._kept.discard)(bucket)
                 self.counters["ended"] += ended
 
@@ -187,8 +182,7 @@ class Housekeeping:
                 if presence.sites != self._sites and int(hub) != self._hub:
                     others.add(presence.name)
         self._others = frozenset(others)
-        self._has_lost = self._has_lost or bool(self._present and self._present - present)
-        self._present = frozenset(present)
+        self._orphans.on_present(present)
 
     @property
     def differing(self) -> frozenset[str]:

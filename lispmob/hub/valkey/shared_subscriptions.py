@@ -115,8 +115,10 @@ class SharedSubscriptions:
             return True
         return bool(await self._servers.command(bucket, b"GET", key) == self._hub)
 
-    async def _put(self, name: SubscriptionKey, value: bytes, owner: bytes, *, is_told: bool = False) -> bool:
-        """Write one where its bucket is, if it is the owner's."""
+    async def _put(
+        self, name: SubscriptionKey, value: bytes, owner: bytes, *, is_told: bool = False, is_there: bool = False
+    ) -> bool:
+        """Write one where its bucket is, unless it is not this owner's; `is_there`: unless it has ended."""
         bucket, field = keys.bucket_of(name[0]), _field(name)
         message = TAKEN + self._hub + field if is_told else b""
         arguments = [
@@ -127,6 +129,7 @@ class SharedSubscriptions:
             b"%d" % LIFETIME_MS,
             keys.channel_of(bucket),
             message,
+            b"1" if is_there else b"0",
         ]
         return bool(await self._servers.run(bucket, SUBSCRIBE, arguments))
 
@@ -175,10 +178,14 @@ class SharedSubscriptions:
         self._feed([effect for prefix in wanted for effect in self._publisher.on_changed(prefix, now)])
 
     async def missed(self, buckets: Iterable[int]) -> None:
-        """Changes of these buckets were not heard, and nobody knows which: say how it is now."""
+        """Changes of these buckets were not heard, and nobody knows which: say how it is now.
+
+        A server that has lost its memory is told once more what is subscribed to here.
+        """
         lost = set(buckets)
         names = [one.name for one in self._publisher.subscriptions if keys.bucket_of(one.prefix) in lost]
         self._unsaid.update(dict.fromkeys(names))
+        self._unwritten.update(dict.fromkeys(names))
         for name in [*self._unsaid]:
             try:
                 await self._read([name[0]])
@@ -221,7 +228,7 @@ class SharedSubscriptions:
         # The nonce that is written is the one that the next hub goes on from, should this one die at once.
         taken = self._publisher.taken_over(subscription, self._plane.addresses)
         value = self._value(taken, ahead_s)
-        if value is None or not await self._put(name, value, owner, is_told=True):
+        if value is None or not await self._put(name, value, owner, is_told=True, is_there=True):
             return
         if self._publisher.find(name) is None and self._publisher.adopt(taken):
             self._written[name] = taken.secret

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,12 +17,13 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.housekeeping import HUBS, Presence
 from lispmob.hub.valkey.registry import SharedRegistry
-from lispmob.lab.valkey import ValkeyCluster
+from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, Xtr, eid, site, xtr
+from tests.hub.registry.conftest import addresses, require_a_server
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
 from tests.hub.test_publishing import MOVER, Subscriber, mover, rlocs
 
@@ -28,7 +31,18 @@ pytestmark = needs_libcrypto
 
 SITES = (site("10.1.0.0/16"),)
 WITHIN_S = 30.0  # a hub that is silent is gone after ten seconds; a lease lasts three
+ISLAND_S = 0.7  # of silence, until a hub of these tests is an island
 OTHER = ip_address("198.51.100.2")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of this test alone, that is not running yet."""
+    require_a_server()
+    ((address, port),) = addresses(41, 1)
+    one = ValkeyServer(tmp_path / "own", address, port)
+    yield one
+    one.kill()
 
 
 async def hubs(cluster: ValkeyCluster, count: int = 2, sites: tuple[Site, ...] = SITES) -> list[TestHub]:
@@ -367,5 +381,30 @@ def test_what_changed_while_a_hub_was_deaf_is_published_when_it_hears_again(clus
         server.ask("CLIENT", "KILL", "TYPE", "pubsub")
         await there.register(mover("203.0.113.7"))
         await until(lambda: rlocs(latest(here, one)) == ["203.0.113.7"])
+
+    run(scene())
+
+
+def test_an_island_publishes_and_gives_the_servers_its_subscriptions_when_they_are_back(
+    own_server: ValkeyServer,
+) -> None:
+    async def scene() -> None:
+        own_server.start().wait()
+        here = await ValkeyGround(own_server).hub(SITES, wrap=KEY_WRAP)
+        await here.register(mover("203.0.113.5"))
+        one = await subscriber(here)
+        own_server.kill()
+        await here.register(mover("203.0.113.5"), SILENCE_S)
+        await asyncio.sleep(ISLAND_S)
+
+        assert await here.register(mover("203.0.113.7")) is not None
+        await until(lambda: rlocs(latest(here, one)) == ["203.0.113.7"])
+        acknowledge(here, one)
+        own_server.start().wait()
+        bucket = keys.bucket_of(eid(MOVER))
+        await until(lambda: own_server.ask("HVALS", keys.key(b"s", bucket)))
+
+        (value,) = own_server.ask("HVALS", keys.key(b"s", bucket))
+        assert value[:8] == number_of(here).to_bytes(8)
 
     run(scene())
