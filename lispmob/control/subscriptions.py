@@ -330,14 +330,15 @@ class Subscriptions:
         is_ready = self._config.subscribes and self._resolver() is not None
         return is_ready and self._asks.available_at(now) <= now
 
-    def _resolver(self) -> IpAddress | None:
-        """A Map-Resolver that has shown LISP-SEC, and that we can write to."""
+    def _resolver(self, turn: int = 0) -> IpAddress | None:
+        """A Map-Resolver that has shown LISP-SEC, and that we can write to; with each turn the next one."""
         shown = (one for one in self._config.map_resolvers if self._security.has_shown(one))
-        return next((one for one in shown if self._own.best(one.version) is not None), None)
+        fit = [one for one in shown if self._own.best(one.version) is not None]
+        return fit[turn % len(fit)] if fit else None
 
     def _ask(self, subscription: Subscription, now: float) -> list[MachineEffect]:
         """One Map-Request with N=1, each with a nonce and a One-Time-Key of its own; later where the limit says so."""
-        resolver = self._resolver()
+        resolver = self._resolver(subscription.tries)
         at = self._asks.available_at(now)
         if resolver is None or at > now:
             self._agenda.set(subscription.prefix, at if at > now else now + REFUSED_S[0])

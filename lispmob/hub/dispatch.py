@@ -130,7 +130,7 @@ class ControlPlane:
 
     def cares_for(self, prefix: EidPrefix) -> bool:
         """True when somebody is to hear of a change of this prefix, whether it is in memory or not."""
-        return self.map_server.is_watched or self.askers.care_for(prefix)
+        return self.map_server.is_watched or self.askers.care_for(prefix) or self.publisher.cares_for(prefix)
 
     def on_shared_names(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """Another hub has taken in a Map-Register of names, and has answered it: we take it in as well."""
@@ -211,7 +211,12 @@ class ControlPlane:
         fresh = [change for change in news if not change.is_refresh]
         untold = [change for change in fresh if not change.is_told]
         # Of what is only taken back after a restart, subscribers know; what ran out meanwhile may be back in a moment.
-        changed = [change for change in fresh if not change.is_stored and (change.record or not change.is_told)]
+        # A registry that is shared says itself what has changed, once all that subscribers are told is in memory.
+        changed = [
+            change
+            for change in fresh
+            if not self.map_server.is_shared and not change.is_stored and (change.record or not change.is_told)
+        ]
         return [
             *relays,
             *told,

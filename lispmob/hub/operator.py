@@ -99,9 +99,19 @@ class Operator:
     async def _nodes(self, _: Answer) -> bytes:
         hub = self._hub
         rtrs, pieces = self._rtrs(), list[str]()
+        subscriptions: dict[bytes, list[str]] = {}
+        for subscription in hub.plane.publisher.subscriptions:
+            subscriptions.setdefault(subscription.xtr_id, []).append(str(subscription.prefix))
         async for some in hub.slices(SHOWN_AT_ONCE):
             nodes = [
-                node_of(part, self._site_name(registration.prefix), hub.ledger, rtrs, _now())
+                node_of(
+                    part,
+                    self._site_name(registration.prefix),
+                    hub.ledger,
+                    rtrs,
+                    _now(),
+                    subscriptions.get(part.xtr_id or b"", ()),
+                )
                 for registration in some
                 for part in registration
             ]
@@ -155,7 +165,7 @@ class Operator:
             "registered": sum(map(len, by_site.values())),
             "sites_registered": len(by_site),
             "behind_rtr": relayed,
-            "subscriptions": len(hub.plane.publisher),
+            "subscriptions": hub.counters().get("registry_subscriptions", len(hub.plane.publisher)),  # of all processes
             "published": _published(hub.plane.publisher.last, wall),
             "is_complete": hub.plane.map_server.is_complete,
             "last_moves": hub.ledger.moves(MOVES_SHOWN),

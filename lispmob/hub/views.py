@@ -5,7 +5,7 @@ Times are in seconds since 1970, durations in seconds. Keys are only added; whoe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from lispmob.hub.inviting.pool import numbers_left
@@ -25,8 +25,18 @@ _ADVICE: Final = {
 }
 
 
-def node_of(part: XtrRegistration, site: str | None, ledger: Ledger, rtrs: Collection[IpAddress], now: float) -> Json:
-    """Where one EID-Prefix is, as one xTR says it. `now` is monotonic, as the registration's times are."""
+def node_of(
+    part: XtrRegistration,
+    site: str | None,
+    ledger: Ledger,
+    rtrs: Collection[IpAddress],
+    now: float,
+    subscriptions: Sequence[str] = (),
+) -> Json:
+    """Where one EID-Prefix is, as one xTR says it. `now` is monotonic, as the registration's times are.
+
+    `subscriptions`: the EID-Prefixes whose changes are published to the xTR.
+    """
     prefix = part.record.eid_prefix
     eid = str(prefix) if prefix is not None else str(part.record.eid)
     locators = without_key_record(part.record).locators
@@ -55,6 +65,7 @@ def node_of(part: XtrRegistration, site: str | None, ledger: Ledger, rtrs: Colle
         "since": presence.since if presence is not None else None,
         "moves": presence.moves if presence is not None else 0,
         "moved_at": presence.moved_at if presence is not None else None,
+        "subscriptions": list(subscriptions),
     }
 
 

@@ -263,6 +263,41 @@ def test_an_acknowledgement_that_is_not_the_subscribers_stops_nothing(what: str)
     assert plane.counters["rx_auth"] + plane.counters["rx_nonce"] == 1
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_subscribers_that_chose_one_nonce_are_told_apart_by_their_keys(order: tuple[int, int]) -> None:
+    plane = hub()
+    plane.on_datagram(mover("203.0.113.5"), 0.0)
+    both = [
+        Subscriber(plane, address=f"203.0.113.{number}", own=f"10.1.0.{number}/32", xtr_id=bytes((number,)) * 16)
+        for number in (8, 9)
+    ]
+    for one in both:
+        one.register()
+    confirmed = [one.subscribe()[0] for one in both]
+    assert both[0].nonce == both[1].nonce
+
+    for number in order:
+        both[number].acknowledge(confirmed[number], 1.1)
+
+    assert plane.counters["rx_map_notify_ack"] == 2
+    assert plane.counters["rx_auth"] == 0
+    assert until(plane, 60.0) == []
+    assert all(subscription.is_acknowledged for subscription in plane.publisher.subscriptions)
+
+
+def test_so_many_subscriptions_of_one_nonce_do_not_wait_that_an_acknowledgement_is_dear() -> None:
+    plane = hub()
+    one = Subscriber(plane)
+    one.register()
+    for number in range(20):
+        plane.on_datagram(xtr("203.0.113.5").register(f"10.1.1.{number}/32"), 0.0)
+        one.nonce = 1 << 40
+        one.subscribe(asked=f"10.1.1.{number}/32")
+
+    assert len(plane.publisher) == publisher.OF_ONE_NONCE
+    assert plane.counters["rx_replay"] == 20 - publisher.OF_ONE_NONCE
+
+
 def test_a_change_while_another_one_is_unacknowledged_supersedes_it() -> None:
     plane, one = subscribed()
     plane.on_datagram(mover("198.51.100.98"), 2.0)

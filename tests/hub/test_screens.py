@@ -149,3 +149,24 @@ def test_the_status_says_who_is_told_of_changes(more: dict[str, object], line: s
     shown = next(text for text in screens.status_lines(status(**more)) if "Subscriptions" in text)
 
     assert line in shown
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "line"),
+    [
+        ([], ""),
+        (["10.1.0.7/32"], "hears changes of 10.1.0.7/32"),
+        ([f"10.1.0.{number}/32" for number in range(10, 30)], "10.1.0.17/32 and 12 more"),
+    ],
+)
+def test_a_node_is_shown_with_what_is_published_to_it(prefixes: list[str], line: str) -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5", xtr_id=b"n" * 16).register("10.1.0.1/32"), 0.0)
+    (registration,) = next(iter(hub.map_server.registrations.slices(8)))
+    (part,) = registration
+
+    lines = screens.node_lines({"nodes": [node_of(part, "home", Ledger(), (), 5.0, prefixes)]})
+
+    assert line in " ".join(" ".join(lines).split())
+    assert ("hears" in " ".join(lines)) == bool(prefixes)
+    assert widest(lines) <= 80

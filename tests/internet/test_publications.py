@@ -21,6 +21,7 @@ pytestmark = needs_libcrypto
 
 NEW = ip("203.0.113.7")
 ONE_WAY_S = 0.01
+OTHER_HUB = "192.0.2.2"
 ELSEWHERE = ip("203.0.113.66")
 
 
@@ -130,6 +131,32 @@ def test_both_move_at_once_and_find_each_other() -> None:
     lab.world.run(0.2)
 
     assert (way(peer, mover), way(mover, peer)) == ([str(NEW)], ["203.0.113.99"])
+
+
+def test_a_node_whose_hub_died_subscribes_at_the_next_one_and_hears_of_the_next_move() -> None:
+    lab = build(nodes=3, hubs=(HUB, OTHER_HUB), wrap=KEY_WRAP, publications=True)
+    mover, peer, third = lab.nodes
+    for _ in range(8):
+        peer.talk_to(mover)
+        mover.talk_to(peer)
+        lab.world.run(0.5)
+    assert [len(hub.plane.publisher) for hub in lab.hubs] == [2, 0]
+    for place in ("198.51.100.1", "198.51.100.2", "198.51.100.3", "203.0.113.99", str(NEW)):
+        lab.world.internet.cut.add(frozenset((ip(HUB), ip(place))))
+    for _ in range(40):
+        peer.talk_to(third)  # so that the second hub is asked, and shows LISP-SEC
+        peer.talk_to(mover)
+        lab.world.run(0.5)
+    peer.attach(locator("203.0.113.99", ifindex=4))
+    lab.world.run(5.0)
+    lab.world.internet.cut.add(frozenset((NEW, ip("203.0.113.99"))))
+
+    mover.attach(locator(str(NEW), ifindex=3))
+    lab.world.run(2.1 * ONE_WAY_S)
+
+    assert way(peer, mover) == [str(NEW)]
+    assert peer.node.counters["rx_publication"] == 1
+    assert "10.1.0.1/32" in {str(one.prefix) for one in lab.hubs[1].plane.publisher.subscriptions}
 
 
 def forged(peer: NodeHost, mover: NodeHost, key: Key, ahead: int = 1) -> Packet:

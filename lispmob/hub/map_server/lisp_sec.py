@@ -195,6 +195,11 @@ class HubSecurity:
         return () if found is None else self._by_site.get(found[1].name, ())
 
     @property
+    def wrap(self) -> KeyWrap | None:
+        """How secrets are wrapped; None where this host cannot."""
+        return self._wrap
+
+    @property
     def hub_secrets(self) -> tuple[ResolverSecret, ...]:
         """Those of hubs of other Map-Servers, which have looked at whoever asks through them."""
         return tuple(self._hubs.values())

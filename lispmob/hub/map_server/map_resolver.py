@@ -197,7 +197,8 @@ class MapResolver:
     def hosts_in(self, arrival: Arrival, now: float) -> tuple[EidPrefix, ...]:
         """The hosts in sites of ours that an ECM asks about, where not all that is registered is in memory.
 
-        None of one that `on_encapsulated_control` will not answer anyway.
+        Of a subscription, whose xTR-ID has to be that of its Source EID, that one too. None of one that
+        `on_encapsulated_control` will not answer anyway.
         """
         if len(arrival.payload) > OCTETS_LIMIT or not self._may_ask(arrival, now):
             return ()
@@ -209,7 +210,10 @@ class MapResolver:
         except MalformedMessage:
             return ()
         asked = (record.eid_prefix for record in request.records[:RECORDS_PER_REQUEST])
-        hosts = (_first(prefix) for prefix in asked if prefix is not None)
+        hosts = [_first(prefix) for prefix in asked if prefix is not None]
+        is_subscription = any(record.wants_notify for record in request.records)
+        if is_subscription and (source := host_of(request.source_eid)) is not None:
+            hosts.append(source)
         return tuple(host for host in hosts if self._map_server.sites.of(host) is not None)
 
     def _is_admitted(self, arrival: Arrival, now: float) -> bool:

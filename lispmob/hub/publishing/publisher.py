@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 import msgspec
@@ -44,7 +45,7 @@ from lispmob.protocol.effect import Event, SendControl
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.auth import sign, verify
+from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Action, MappingRecord
@@ -59,6 +60,7 @@ PUBLICATIONS_S: Final = 1000.0  # ours: a second, of what a hub can send
 QUEUE_LIMIT: Final = 100_000  # ours: each subscription waits once
 NONCE_GAP: Final = 1 << 10  # ours: what may have been sent since the state file was written last
 LATEST_NONCE: Final = (1 << 64) - (1 << 24)  # no subscription begins so near to the end
+OF_ONE_NONCE: Final = 16  # ours: subscriptions that wait for an acknowledgement; each costs a MAC when one comes
 CHANGED_KEPT: Final = 4096  # ours: prefixes that changed while subscriptions were being taken back
 REFUSED_TTL_MIN: Final = 1  # ours: the next one may be right
 
@@ -104,7 +106,7 @@ class Publisher:
         self._per_xtr: Counter[bytes] = Counter()
         self._per_site: Counter[bytes] = Counter()
         self._open: dict[SubscriptionKey, _Open] = {}
-        self._by_nonce: dict[int, SubscriptionKey] = {}
+        self._by_nonce: dict[int, list[SubscriptionKey]] = {}  # subscribers choose them: two may choose the same
         self._due: Agenda[SubscriptionKey] = Agenda()
         self._expiry: Agenda[SubscriptionKey] = Agenda()
         self._count = 0
@@ -123,6 +125,10 @@ class Publisher:
     def subscriptions(self) -> list[Subscription]:
         """All of them, for display."""
         return [subscription for _, some in self._of for subscription in some.values()]
+
+    def find(self, name: SubscriptionKey) -> Subscription | None:
+        """The subscription of this EID-Prefix and xTR-ID."""
+        return self._get(name)
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
@@ -162,7 +168,8 @@ class Publisher:
         if is_new is None:
             self.counters["rx_subscription_limit"] += 1
             return None
-        if request.nonce > LATEST_NONCE or not is_new:
+        is_crowded = len(self._by_nonce.get(request.nonce, ())) >= OF_ONE_NONCE
+        if request.nonce > LATEST_NONCE or not is_new or is_crowded:
             self.counters["rx_replay"] += 1
             return _refusal(wish.prefix, Action.DROP_AUTH_FAILURE)
         if all(rloc is None for rloc in request.itr_rlocs):
@@ -220,22 +227,22 @@ class Publisher:
 
     def on_acknowledged(self, payload: bytes) -> list[SendControl | Event]:
         """A Map-Notify-Ack came: the subscriber has it. Without the right MAC it is nobody's."""
-        name = self._by_nonce.get(int.from_bytes(payload[4:12])) if len(payload) >= 12 else None
-        subscription = self._get(name) if name is not None else None
-        if name is None or subscription is None:
+        names = self._by_nonce.get(int.from_bytes(payload[4:12]), ()) if len(payload) >= 12 else ()
+        open_ones = [found for name in names if (found := self._get(name)) is not None]
+        if not open_ones:
             self.counters["rx_nonce"] += 1
             return []
-        try:
-            verify(payload, subscription.key)
-            MapNotifyAck.decode(payload)
-        except AuthenticationFailed:
+        subscription = next((one for one in open_ones if _is_signed(payload, one.key)), None)
+        if subscription is None:
             self.counters["rx_auth"] += 1
             return []
+        try:
+            MapNotifyAck.decode(payload)
         except MalformedMessage as malformed:
             self.counters[malformed.counter] += 1
             return []
         self.counters["rx_map_notify_ack"] += 1
-        self._close(name)
+        self._close(subscription.name)
         if subscription.is_acknowledged:
             return []
         self._replace(dataclasses.replace(subscription, is_acknowledged=True))
@@ -244,13 +251,59 @@ class Publisher:
 
     def on_sites(self) -> None:
         """Other sites or keys are configured: who is proved by none of them any more hears nothing."""
-        sites = self._map_server.sites
-        hubs = {mark_of(secret.octets) for secret in self._security.hub_secrets}
         for subscription in self.subscriptions:
-            marks = {mark_of(secret.octets) for secret in self._security.secrets_of(subscription.source, sites)}
-            if subscription.mark not in marks | hubs:
+            if self.proof_of(subscription) is None:
                 self._forget(subscription.name)
                 self.counters["subscription_revoked"] += 1
+
+    def proof_of(self, subscription: Subscription) -> bytes | None:
+        """The secret of a site or hub that has proved a subscriber; None when it is not configured here."""
+        of_site = self._security.secrets_of(subscription.source, self._map_server.sites)
+        secrets = (secret.octets for secret in (*of_site, *self._security.hub_secrets))
+        return next((secret for secret in secrets if mark_of(secret) == subscription.mark), None)
+
+    # --- several hubs
+
+    def cares_for(self, prefix: EidPrefix) -> bool:
+        """True when somebody hears of a change of this EID-Prefix."""
+        return bool(self._of.covering(prefix)) or bool(self._of.covered(prefix, 1))
+
+    def concerned(self, prefix: EidPrefix) -> list[EidPrefix]:
+        """The narrower EID-Prefixes that were subscribed to: what holds for them need not be what has changed."""
+        return [narrower for narrower, _ in self._of.covered(prefix, QUEUE_LIMIT)]
+
+    def taken_over(self, subscription: Subscription, own: Iterable[IpAddress]) -> Subscription:
+        """What is to be adopted of a hub that is gone: it may have sent some since it wrote. `own`: our addresses."""
+        here, version = tuple(own), subscription.own.version
+        if subscription.own not in here:
+            unspecified = ip_address("::" if version == 6 else "0.0.0.0")
+            asked = next((address for address in here if address.version == version), unspecified)
+            subscription = dataclasses.replace(subscription, own=asked)
+        return dataclasses.replace(subscription, nonce=subscription.nonce + NONCE_GAP)
+
+    def adopt(self, subscription: Subscription) -> bool:
+        """Publish for this one from now on; False where there is no room for it, or it is published already."""
+        if self._get(subscription.name) is not None or self._is_full(subscription.xtr_id, subscription.mark):
+            return False
+        self._put(subscription)
+        self._unsaved.discard(subscription.name)
+        return True
+
+    def give_away(self, name: SubscriptionKey) -> None:
+        """Another hub publishes for it from now on."""
+        self._forget(name)
+        self._unsaved.discard(name)
+
+    def say_again(self, name: SubscriptionKey, now: float) -> list[SendControl | Event]:
+        """Publish what is registered for a subscription now: changes of it may have been missed."""
+        if (subscription := self._get(name)) is None:
+            return []
+        covering = self._map_server.registrations.covering(subscription.prefix)
+        prefix = covering[0][0] if covering else subscription.prefix
+        waiting = self._queue.setdefault(name, [])
+        if prefix not in waiting:
+            waiting.append(prefix)
+        return self._drain(now)
 
     # --- the state file
 
@@ -340,7 +393,7 @@ class Publisher:
         self._close(subscription.name)
         notify = MapNotify(subscription.nonce, records)
         opened = self._open[subscription.name] = _Open(sign(notify, subscription.key), subscription.nonce)
-        self._by_nonce[subscription.nonce] = subscription.name
+        self._by_nonce.setdefault(subscription.nonce, []).append(subscription.name)
         return self._send(subscription, opened, now)
 
     def _send(self, subscription: Subscription, opened: _Open, now: float) -> list[SendControl | Event]:
@@ -356,7 +409,8 @@ class Publisher:
 
     def _to(self, subscription: Subscription, place: Place, payload: bytes) -> list[SendControl]:
         relayed = self._by_rtr(subscription.source, payload) if place.is_binding else []
-        own = subscription.own if subscription.own.version == place.address.version else None
+        is_fit = subscription.own.version == place.address.version and not subscription.own.is_unspecified
+        own = subscription.own if is_fit else None
         return relayed or [SendControl(payload, place.address, place.port, source=own)]
 
     def _give_up(self, subscription: Subscription) -> list[SendControl | Event]:
@@ -407,8 +461,19 @@ class Publisher:
     def _close(self, name: SubscriptionKey) -> None:
         opened = self._open.pop(name, None)
         if opened is not None:
-            self._by_nonce.pop(opened.nonce, None)
+            names = self._by_nonce[opened.nonce]
+            names.remove(name)
+            if not names:
+                del self._by_nonce[opened.nonce]
         self._due.set(name, None)
+
+
+def _is_signed(payload: bytes, key: Key) -> bool:
+    try:
+        verify(payload, key)
+    except AuthenticationFailed:
+        return False
+    return True
 
 
 def _refusal(prefix: EidPrefix, action: Action) -> MappingRecord:

@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What the subscriber said, as it was authenticated. `own`: the address of ours that it asked.
+    """What the subscriber said, as it was authenticated. `own`: the address of ours that it asked; unspecified: any.
 
     `nonce` is that of the last Map-Notify. `mark` names the secret that proved the subscriber, without telling it.
     """

@@ -21,6 +21,7 @@ from lispmob.hub.map_server.site import SiteTable
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.connection import ServerAway
 from lispmob.hub.valkey.lengths import HOMES, Lengths
+from lispmob.hub.valkey.orphans import Orphans
 from lispmob.hub.valkey.servers import Script, Servers
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Housekeeping:
         self._servers, self._hub, self._name, self._lengths = servers, hub, name, lengths
         self._on_second = on_second
         self._kept: set[int] = set()
+        self._orphans = Orphans(hub)
         self._turn = 0
         self._sites = ""
         self._others: frozenset[str] = frozenset()
@@ -72,6 +74,15 @@ class Housekeeping:
     def kept(self) -> int:
         """How many buckets this hub keeps."""
         return len(self._kept)
+
+    @property
+    def present(self) -> frozenset[int]:
+        """The hubs that are there, this one too."""
+        return self._orphans.present
+
+    def take_orphaned(self) -> frozenset[int]:
+        """The buckets to look through in this turn for what a hub that is gone has left."""
+        return self._orphans.take(self._kept, self._turn)
 
     async def start(self) -> None:
         """Look at the version, and go on once a second."""
@@ -148,6 +159,8 @@ class Housekeeping:
                     self._kept.discard(bucket)
                     continue
                 is_ours, ended, _ = answer
+                if is_ours and bucket not in self._kept:
+                    self._orphans.on_gained(bucket)
                 (self._kept.add if is_ours else self._kept.discard)(bucket)
                 self.counters["ended"] += ended
 
@@ -158,16 +171,30 @@ class Housekeeping:
         await self._servers.command(0, b"HSET", HUBS, b"%d" % self._hub, own)
         said = await self._servers.command(0, b"HGETALL", HUBS)
         others: set[str] = set()
+        present: set[int] = set()
         for hub, text in zip(said[::2], said[1::2], strict=True):
             with contextlib.suppress(msgspec.MsgspecError, ValueError):
                 presence = msgspec.json.decode(text, type=Presence)
                 if now - presence.at >= GONE_S:
                     await self._servers.command(0, b"HDEL", HUBS, hub)
-                elif presence.sites != self._sites and int(hub) != self._hub:
+                    continue
+                present.add(int(hub))
+                if presence.sites != self._sites and int(hub) != self._hub:
                     others.add(presence.name)
         self._others = frozenset(others)
+        self._orphans.on_present(present)
 
     @property
     def differing(self) -> frozenset[str]:
         """The names of hubs with other sites than ours."""
         return self._others
+
+    @property
+    def difference(self) -> str | None:
+        """What is wrong where hubs have other sites than ours, in a sentence."""
+        if not self._others:
+            return None
+        names = ", ".join(sorted(self._others))
+        return (
+            f"other sites than here has {names}: a node may be let in there and refused here; compare 'sites' of both"
+        )

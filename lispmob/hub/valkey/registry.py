@@ -32,14 +32,15 @@ from lispmob.hub.valkey.channels import Channels
 from lispmob.hub.valkey.connection import Credentials, Server, ServerAway
 from lispmob.hub.valkey.housekeeping import Housekeeping
 from lispmob.hub.valkey.lengths import Lengths
-from lispmob.hub.valkey.servers import Script, Servers
+from lispmob.hub.valkey.looking import Looking
+from lispmob.hub.valkey.servers import Servers
 from lispmob.hub.valkey.shared_names import MARK, SharedNames
+from lispmob.hub.valkey.shared_subscriptions import TAKEN, SharedSubscriptions
 from lispmob.hub.valkey.writing import Writer
 from lispmob.wire.address import EidPrefix
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = Script("look", 2)
 KEPT_S: Final = 5.0  # a primary that is cut off accepts for a second or so; the next one is there after two to three
 ISLAND_AFTER_S: Final = 5.0  # ours: longer than a primary takes to be replaced
 IN_FLIGHT_LIMIT: Final = 4096  # ours: datagrams that wait for the servers
@@ -93,28 +94,20 @@ class SharedRegistry:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: str | None = None
         self._refusal: str | None = None
-        self._looking: dict[EidPrefix, asyncio.Task[keys.Answer]] = {}
+        self._looking = Looking(self._servers, self._counters)
+        self._subscriptions = SharedSubscriptions(plane, self._servers, hub, read=self._read, feed=feed)
 
     @property
     def problem(self) -> str | None:
         """What is wrong with the servers, in a sentence."""
-        return self._housekeeping.problem or self._servers.problem or self._refusal or self._why_differing()
-
-    def _why_differing(self) -> str | None:
-        names = ", ".join(sorted(self._housekeeping.differing))
-        if not names:
-            return None
-        return (
-            f"other sites than here has {names}: a node may be let in there and refused here; compare 'sites' of both"
-        )
+        return self._housekeeping.problem or self._servers.problem or self._refusal or self._housekeeping.difference
 
     @property
     def counters(self) -> dict[str, int]:
         """What was counted, each with `registry_` before it."""
-        found = {
-            f"registry_{name}": count for name, count in (*self._counters.items(), *self._housekeeping.counters.items())
-        }
-        return {**found, "registry_island": len(self._island)}
+        counted = self._counters + self._housekeeping.counters + self._subscriptions.counters
+        found = {f"registry_{name}": count for name, count in counted.items()}
+        return {**found, "registry_island": len(self._island), "registry_subscriptions": len(self._plane.publisher)}
 
     @property
     def differing(self) -> frozenset[str]:
@@ -137,7 +130,7 @@ class SharedRegistry:
         """Close all connections. Leases run out by themselves."""
         await self._housekeeping.stop()
         await self._channels.stop()
-        tasks = [*self._tasks, *self._looking.values()]
+        tasks = [*self._tasks, *self._looking.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -166,7 +159,9 @@ class SharedRegistry:
         return is_register
 
     def on_changed(self, change: RegistrationChanged) -> None:
-        """Nothing: what is to be written has been written before."""
+        """What is to be written has been written before; of what this hub was told, subscribers hear."""
+        if not change.is_refresh and not change.is_stored and self._plane.publisher.cares_for(change.prefix):
+            self._begin(self._subscriptions.changed([change.prefix]))
 
     def on_turn(self) -> None:
         """See to what ran out in memory. Last nonces are the servers' to remember."""
@@ -174,6 +169,8 @@ class SharedRegistry:
             self._server.take_new_nonces()
         if self._plane.askers.has_changes:
             self._plane.askers.take_changes()
+        if self._subscriptions.note():
+            self._begin(self._subscriptions.write())
         for arrival in self._server.take_named():
             self._begin(self._names.share(arrival))
         lapsed = self._server.take_lapsed()
@@ -194,7 +191,7 @@ class SharedRegistry:
         for bucket in range(keys.BUCKETS):
             try:
                 names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-                answers = await asyncio.gather(*(self._look(stored_rows.prefix_of(name)) for name in names))
+                answers = await asyncio.gather(*(self._looking.look(stored_rows.prefix_of(name)) for name in names))
             except ServerAway:
                 for some in self._server.registrations.slices(count):
                     alive = [one for one in some if keys.bucket_of(one.prefix) == bucket]
@@ -299,35 +296,25 @@ class SharedRegistry:
             if keys.bucket_of(prefix) not in self._current or not self._cache.is_known(prefix)
         ]
 
+    async def _read(self, prefixes: Iterable[EidPrefix]) -> None:
+        """Have in memory what an answer about these rests on. Raises ServerAway."""
+        missing = self._missing(EidPrefix.host(prefix.address, prefix.instance_id) for prefix in prefixes)
+        for prefix, answer in zip(missing, await asyncio.gather(*map(self._looking.look, missing)), strict=True):
+            self._on_read(prefix, answer)
+
     async def _look_up(self, hosts: tuple[EidPrefix, ...], deliver: Callable[[], None]) -> None:
         try:
             self._writer.check_version()
             if not self._lengths.is_known:
                 await self._lengths.read()
-            missing = self._missing(hosts)
-            answers = await asyncio.gather(*map(self._look, missing))
+            await self._read(hosts)
         except ServerAway:
             self._tell_problem()
             if not all(self._server.registrations.covering(host) for host in hosts):
                 self._counters["unanswered"] += 1  # whoever is asked says nothing rather than "there is no such EID"
                 return
             self._counters["answered_alone"] += 1
-        else:
-            for prefix, answer in zip(missing, answers, strict=True):
-                self._on_read(prefix, answer)
         deliver()
-
-    async def _look(self, prefix: EidPrefix) -> keys.Answer:
-        """What the servers have; many questions at once for the same are one."""
-        task = self._looking.get(prefix)
-        if task is None:
-            task = self._looking[prefix] = self._loop.create_task(self._look_now(prefix))
-            task.add_done_callback(lambda _: self._looking.pop(prefix, None))
-        return await asyncio.shield(task)
-
-    async def _look_now(self, prefix: EidPrefix) -> keys.Answer:
-        self._counters["looked_up"] += 1
-        return keys.read_answer(await self._servers.run(keys.bucket_of(prefix), LOOK, keys.look_arguments(prefix)))
 
     def _on_read(self, prefix: EidPrefix, answer: keys.Answer) -> None:
         """This is what the servers have, unless a later change was heard meanwhile."""
@@ -354,6 +341,9 @@ class SharedRegistry:
         try:
             if octets.startswith(MARK):
                 self._names.on_told(octets)
+                return
+            if octets.startswith(TAKEN):
+                self._subscriptions.on_told(octets)
                 return
             told = keys.read_told(octets)
         except ValueError:
@@ -387,6 +377,8 @@ class SharedRegistry:
         self._feed(self._plane.adopt(told.prefix, parts, now, is_told=told.kind == "m"))
         if is_wanted:
             self._know(told.prefix, told.count)
+        if self._plane.publisher.cares_for(told.prefix):
+            self._begin(self._subscriptions.changed([told.prefix]))
 
     def _on_names(self, arrival: Arrival, age_s: float) -> None:
         """Names that another hub was told of."""
@@ -422,6 +414,11 @@ class SharedRegistry:
                 self._current.add(bucket)
             if self._server.is_watched:
                 await self._read_bucket(bucket, missed)
+            if missed is None:
+                await self._subscriptions.missed([bucket])
+            elif concerned := [prefix for prefix in missed if self._plane.publisher.cares_for(prefix)]:
+                await self._read_again(concerned)
+                await self._subscriptions.changed(concerned)
 
     async def _read_bucket(self, bucket: int, only: set[EidPrefix] | None) -> None:
         wanted = only
@@ -436,7 +433,7 @@ class SharedRegistry:
         with contextlib.suppress(ServerAway):
             for first in range(0, len(prefixes), READ_AT_ONCE):
                 some = prefixes[first : first + READ_AT_ONCE]
-                for prefix, answer in zip(some, await asyncio.gather(*map(self._look, some)), strict=True):
+                for prefix, answer in zip(some, await asyncio.gather(*map(self._looking.look, some)), strict=True):
                     self._on_read(prefix, answer)
 
     # --- Servers that come and go -------------------------------------------------------------------------------------
@@ -463,6 +460,7 @@ class SharedRegistry:
         while self._accepted and now - self._accepted[0][0] > KEPT_S:
             self._accepted.popleft()
         self._tell_problem()
+        self._begin(self._subscriptions.on_second(self._housekeeping.take_orphaned(), self._housekeeping.present))
         home = [put for put in self._island.values() if self._servers.is_served(keys.bucket_of(put.prefix))]
         if home and self._housekeeping.problem is None:
             self._begin(self._bring_home(home[:READ_AT_ONCE]))

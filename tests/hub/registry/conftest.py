@@ -21,21 +21,22 @@ def addresses(first: int, count: int) -> list[tuple[str, int]]:
     return [(f"127.{64 + (pid >> 8) % 128}.{pid % 256}.{first + number}", _PORT) for number in range(count)]
 
 
-def _require_a_server() -> None:
+def require_a_server() -> None:
+    """Skip the test where none is installed."""
     if program() is None:
         pytest.skip("no Valkey or Redis server is installed: apt-get install redis-tools")
 
 
 @pytest.fixture(scope="session")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    _require_a_server()
+    require_a_server()
     with ValkeyCluster(tmp_path_factory.mktemp("cluster"), addresses(1, 6), node_timeout_ms=PATIENT_MS) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    _require_a_server()
+    require_a_server()
     ((address, port),) = addresses(11, 1)
     server = ValkeyServer(tmp_path_factory.mktemp("server"), address, port).start()
     try:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.lisp_sec import HubSecurity
 from lispmob.hub.map_server.site import Site
 from lispmob.hub.registry import Registry
 from lispmob.hub.rtr.traversal import PlaneEffect, TraversalPolicy
@@ -19,6 +20,7 @@ from lispmob.hub.valkey.connection import Credentials, Server
 from lispmob.hub.valkey.registry import SharedRegistry
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from lispmob.protocol.effect import Event, SendControl
+from lispmob.wire.lisp_sec_auth import KeyWrap
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from tests.hub.exchange import HUB, ask, rlocs_of, site
@@ -37,8 +39,10 @@ class TestHub:
 
     __test__ = False
 
-    def __init__(self, sites: Iterable[Site] = SITES, *, is_rtr: bool = False) -> None:
-        self.plane = ControlPlane(sites, traversal=TraversalPolicy(is_rtr=is_rtr))
+    def __init__(self, sites: Iterable[Site] = SITES, *, is_rtr: bool = False, wrap: KeyWrap | None = None) -> None:
+        """`wrap`: with LISP-SEC, and so with publish/subscribe."""
+        security = HubSecurity("off" if wrap is None else "prefer", wrap)
+        self.plane = ControlPlane(sites, traversal=TraversalPolicy(is_rtr=is_rtr), security=security)
         self.plane.on_addresses([HUB])
         self.plane.map_server.is_watched = is_rtr
         self.registry: Registry | None = None
@@ -157,9 +161,10 @@ class ValkeyGround:
         is_ready: bool = True,
         cache_limit: int = 100_000,
         island_after_s: float = 0.5,
+        wrap: KeyWrap | None = None,
     ) -> TestHub:
         """A hub that shares what they have."""
-        hub = TestHub(sites, is_rtr=is_rtr)
+        hub = TestHub(sites, is_rtr=is_rtr, wrap=wrap)
         places = [self._servers] if isinstance(self._servers, ValkeyServer) else self._servers.servers
         registry = SharedRegistry(
             hub.plane,
@@ -187,7 +192,7 @@ def run(work: Awaitable[None]) -> None:
         try:
             await work
         finally:
-            for hub in OPEN:
+            for hub in [*OPEN]:
                 await hub.stop()
 
     asyncio.run(all_of_it())

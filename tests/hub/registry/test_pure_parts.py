@@ -12,6 +12,7 @@ from lispmob.hub.map_server import packed_part
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.cache import UNREGISTERED_LIMIT, Cache
+from lispmob.hub.valkey.orphans import ROUND, Orphans
 from lispmob.hub.valkey.slots import Claim, View, owners, read_nodes
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
@@ -170,3 +171,54 @@ def test_what_is_not_registered_pushes_out_nothing_that_is() -> None:
 
     assert cache.is_known(LAPTOP)
     assert len(cache) == UNREGISTERED_LIMIT + 1
+
+
+KEPT = range(100)
+
+
+def test_before_any_hub_was_seen_nobody_is_taken_for_gone() -> None:
+    orphans = Orphans(1)
+    orphans.on_gained(3)
+
+    assert orphans.take(KEPT, 3) == frozenset()
+    assert orphans.present == {1}
+
+
+def test_a_bucket_that_is_new_here_is_looked_through_once_somebody_was_seen() -> None:
+    orphans = Orphans(1)
+    orphans.on_gained(3)
+    orphans.take(KEPT, 0)
+    orphans.on_present([1, 2])
+
+    assert 3 in orphans.take(KEPT, 0)
+    assert 3 not in orphans.take(KEPT, 1)
+
+
+@pytest.mark.parametrize("left", [[1], [1, 3], []])
+def test_when_a_hub_has_gone_all_buckets_are_looked_through_once(left: list[int]) -> None:
+    orphans = Orphans(1)
+    orphans.on_present([1, 2, 3])
+    orphans.on_present(left)
+    orphans.on_present(left)
+
+    assert orphans.take(KEPT, 0) == frozenset(KEPT)
+    assert len(orphans.take(KEPT, 1)) < len(KEPT)
+
+
+def test_what_a_hub_left_that_nobody_saw_is_found_within_a_round() -> None:
+    orphans = Orphans(1)
+    orphans.on_present([1])
+
+    turns = [orphans.take(KEPT, turn) for turn in range(ROUND)]
+
+    assert frozenset().union(*turns) == frozenset(KEPT)
+    assert max(map(len, turns)) <= len(KEPT) // ROUND + 1
+
+
+def test_buckets_that_others_keep_are_theirs_to_look_through() -> None:
+    orphans = Orphans(1)
+    orphans.on_present([1, 2])
+    orphans.on_gained(7)
+    orphans.on_present([1])
+
+    assert orphans.take({5}, 7) == {5}
