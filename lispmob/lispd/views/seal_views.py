@@ -1,4 +1,4 @@
-"""The part of the control socket's Backend that is about sealed data, and what other views say of it."""
+"""The room of the control socket's Backend that is about sealed data, and what other views say of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _WHOSE: Final = {
 class SealViews:
     """Keys."""
 
-    _parts: Shown
+    def __init__(self, parts: Shown) -> None:
+        self._parts = parts
 
     def keys(self) -> Keys:
         """Our static key, and those of others."""
