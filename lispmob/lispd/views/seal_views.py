@@ -104,12 +104,12 @@ def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | No
     node = parts.node
     if not isinstance(node, SealedNode):
         return Seal(state="clear", why=why_nothing(parts))
-    if node.sealing.mode == "off":
+    if node.config.seal == "off":
         return Seal(state="clear", why="security: seal is off")
     peer = node.sealing.entries.by_prefix(prefix)
     if peer is not None:
         return _of_peer(parts, peer, sessions)
-    if node.sealing.mode == "require":
+    if node.config.seal == "require":
         return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
     entry = node.map_cache.get(prefix)
     if entry is not None and entry.source == "reply" and not entry.is_genuine:
