@@ -81,7 +81,7 @@ def test_more_uplinks_than_lanes_leaves_the_last_ones_unusable_by_mark(host: Lan
     with host.namespace.entered():
         lanes = host.lanes.set_uplinks([(ifindex, ifindex) for ifindex in range(2, 60)])
 
-    assert len(lanes) == 34
+    assert len(lanes) == 42
     assert host.lane_of(PEER[4], prepare=marked(30)) == 30
     assert host.lane_of(PEER[4], prepare=marked(59)) == UNUSABLE
 
