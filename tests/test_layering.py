@@ -43,7 +43,6 @@ PURE_FILES = (
     ),
     "api/dbus_values.py",
     "config/doubts.py",
-    "datapath/spread.py",
     "iface_monitor/default_routes.py",
     "iface_monitor/delta.py",
     "iface_monitor/gateway_trials.py",
