@@ -4,7 +4,7 @@ A function is written down once, as a line "path name" with the path below the p
 classes do not count, nor does what an import calls. A daemon does many things beside the answer that a test is about:
 with `--answers` before FILE, only what follows from a connection to the control socket is written down. What follows is
 what runs in the context of the connection: asyncio passes it on to callbacks, tasks and threads. Who empties FILE
-begins anew with the next connection.
+begins again with the next connection.
 """
 
 from __future__ import annotations
