@@ -16,6 +16,7 @@ from lispmob.datapath.model import AeadName, SealedSession
 from lispmob.wire.address import EidPrefix
 from tests.datapath import corpus, too_big
 from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, RemoteEngine, lab
+from tests.datapath.oracle import packet as oracle
 from tests.datapath.sealed import Session
 
 pytestmark = [
@@ -377,6 +378,42 @@ def test_too_big_is_believed_about_a_sealed_packet_that_has_left(sealed: Lab, is
 
     assert sealed.a("path_mtus") == {"192.0.2.2": 1400}
     sealed.a("path_mtu", local=link.rloc("a", 4), locator=link.rloc("b", 4), mtu_bytes=0)
+
+
+@pytest.mark.parametrize(("name", "source", "to"), [("x", EID_B4, EID_B4), ("y", EID_B6, EID_B6)])
+def test_what_a_relay_says_is_too_long_behind_it_counts_for_its_peer_if_it_quotes_what_has_left(
+    sealed: Lab, name: str, source: str, to: str
+) -> None:
+    use_keys(sealed)
+    link = sealed.links[0]
+    for prefix in OF_B:
+        sealed.a("install", prefix=prefix, locators=[link.rloc("b", 4)], peer=1, must_seal=True, is_relay=True)
+    sealed.b("sniff", name="s", interface="up0")
+    assert send(sealed, 1, 0, name, sizes=[1200]) == [0]
+    line = next(one for one in sealed.b("sniffed", name="s", count=1) if len(one) > 2400)
+    nested = bytes.fromhex(line)[28 + 8 :]
+    index = (40 if ":" in to else 20) + UDP_HEAD + 8
+    forged = nested[:index] + bytes(4) + nested[index + 4 :]
+    unsent = nested[: index + 4] + bytes([nested[index + 4] ^ 1]) + nested[index + 5 :]
+    before = sealed.a("counters")
+
+    def told(quote: bytes, mtu_bytes: int) -> str:
+        error = oracle.icmp_error(oracle.IcmpKind.TOO_BIG, mtu_bytes, ip_address(source), quote)
+        assert error is not None
+        return (bytes(8) + error).hex()
+
+    errors = [told(forged, 1400), told(unsent, 1400), told(nested, 300), told(nested, 1400)]
+    sealed.b("inject", payloads=errors, source=link.rloc("b", 4), to=link.rloc("a", 4))
+    sealed.a("wait_for_counter", name="mtu_learned", value=before.get("mtu_learned", 0) + 1)
+    assert grown(sealed.a, before, "mtu_learned", "mtu_ignored") == {"mtu_learned": 1, "mtu_ignored": 1}
+
+    inside = 1400 - (
+        64 + 28 if ":" not in to else 84 + 48
+    )  # less the headers and the tag around it, and its own headers
+    assert send(sealed, 1, 1, name, sizes=[inside]) == [1]
+    sealed.a("udp_send", name=name, to=to, port=5000, first=2, sizes=[inside + 1])
+    sealed.a("wait_for_counter", name="out_toobig", value=before.get("out_toobig", 0) + 1)
+    assert grown(sealed.a, before, "out_toobig") == {"out_toobig": 1}
 
 
 def test_what_a_peer_sends_from_an_eid_that_is_not_known_yet_waits_until_it_is(sealed: Lab) -> None:

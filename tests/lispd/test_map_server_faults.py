@@ -74,7 +74,7 @@ def warnings(node: Node) -> list[str]:
     ("wrong", "key"),
     [
         ({"secret": "another"}, "wrong-key"),
-        ({"eids": ("10.7.0.1/32",)}, "no-such-site"),
+        ({"eids": ("10.1.77.1/32",)}, "no-such-site"),
         ({"eids": (B.prefixes[0],), "secret": "another"}, "wrong-key"),
     ],
 )

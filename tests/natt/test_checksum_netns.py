@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif(not tier.OBJECT.exists(), reason="built without clang or libbpf's headers"),
 ]
 
+CLEAR = "datapath: {tier: ebpf}\nsecurity: {seal: off}\n"
+"""What is sealed goes by the threads."""
 PASSES, DROPS = "passes", "drops"
 LINE = Impairment(delay_s=0.002)
 TOPOLOGY = Topology(
@@ -66,7 +68,7 @@ class Stage:
         self.nodes: dict[str, Node] = {}
         for name, identity in IDENTITIES.items():
             text = node_configuration(identity, HUB, ("10.1.0.0/16", "2001:db8:e1d::/48"), directory / name)
-            self.nodes[name] = Node(identity, self.lab[name], text + "datapath: {tier: ebpf}\n", directory / name)
+            self.nodes[name] = Node(identity, self.lab[name], text + CLEAR, directory / name)
             opened.callback(self.nodes[name].daemon.stop)
         for name in IDENTITIES:
             until(lambda name=name: self.netcheck(name).get("state") == "relayed")  # type: ignore[misc]

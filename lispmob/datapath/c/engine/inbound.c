@@ -23,6 +23,7 @@
 #include "base/cmsg.h"
 #include "engine/engine.h"
 #include "seal/handshake.h"
+#include "seal/nested_mtu.h"
 
 #define EVENTS 16
 #define HEARD_PROBES 16
@@ -279,6 +280,13 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
 /* An inner packet, clear or opened. */
 static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
+    if (!outer->opened_by) {
+        enum lm_nested_mtu_verdict error = lm_nested_mtu_take(e->peers, packet, &data->inner, outer->now);
+        if (error != LM_NESTED_OTHER) {
+            lm_count(&e->counters, error == LM_NESTED_LEARNED ? LM_mtu_learned : LM_mtu_ignored);
+            return;
+        }
+    }
     if (!is_welcome(e, packet, data, outer))
         return;
     note_flags(e, data->flags);

@@ -7,6 +7,7 @@
 #include "engine/outer.h"
 #include "liveness/on_sent.h"
 #include "packet/fragment.h"
+#include "seal/nested_mtu.h"
 
 #define ICMP_PER_SECOND 100
 #define ICMP_BURST 50
@@ -318,7 +319,12 @@ uint32_t lm_send_overhead(const struct lm_remote *remote)
 
 static uint32_t room_of(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote) - (uint32_t)lm_job_seal_octets(job);
+    uint32_t room = lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote);
+    if (job->is_nested) {
+        uint32_t beyond = lm_nested_mtu_of(job->seal, job->now);
+        room = beyond < room ? beyond : room;
+    }
+    return room - (uint32_t)lm_job_seal_octets(job);
 }
 
 uint32_t lm_send_room(const struct lm_job *job)

@@ -233,6 +233,11 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
     struct lm_session *session = peer ? lm_session_new(spec, now) : NULL;
     if (!session)
         return -ENOMEM;
+    const struct lm_session *former = session_at(peer, LM_SLOT_CURRENT);
+    if (former) { /* a new key changes nothing about the way */
+        atomic_init(&session->nested_mtu, atomic_load_explicit(&former->nested_mtu, memory_order_relaxed));
+        atomic_init(&session->nested_until, atomic_load_explicit(&former->nested_until, memory_order_relaxed));
+    }
     session->next_by_index = peers->by_index[place_of(peers, spec->local_index)];
     peers->by_index[place_of(peers, spec->local_index)] = session;
     session->next_by_remote = peers->by_remote[place_of(peers, spec->remote_index)];
@@ -298,14 +303,19 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number)
     free(peer);
 }
 
-bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter)
+const struct lm_session *lm_peers_sent_by(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter)
 {
     for (const struct lm_session *s = peers->by_remote[place_of(peers, remote_index)]; s; s = s->next_by_remote) {
         uint64_t sent = atomic_load_explicit(&s->sent, memory_order_relaxed);
         if (s->remote_index == remote_index && counter < sent && sent - counter <= LM_PEERS_RECENT)
-            return true;
+            return s;
     }
-    return false;
+    return NULL;
+}
+
+bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter)
+{
+    return lm_peers_sent_by(peers, remote_index, counter) != NULL;
 }
 
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now)

@@ -51,7 +51,9 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 /* The session of an index, if it is in a place; else NULL. */
 struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
 struct lm_peer *lm_peers_find(const struct lm_peers *peers, uint32_t number);
-/* A packet with this index and counter may have left here not long ago: who says so has seen it. */
+/* The session that may have sealed a packet with this index and counter not long ago: who says so has seen it. */
+const struct lm_session *lm_peers_sent_by(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
+/* True when there is one. */
 bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
 /* The session to send with now; NULL: none may. */
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);

@@ -64,6 +64,8 @@ struct lm_session {
     atomic_uint_fast64_t sent;              /* the next counter */
     atomic_uint_fast64_t opened, opened_at; /* 0: nothing yet */
     _Atomic uint8_t slot;                   /* enum lm_session_slot */
+    atomic_uint nested_mtu;                 /* seal/nested_mtu.h; until then */
+    atomic_uint_fast64_t nested_until;
     struct lm_replay replay;
     size_t source_count;
     struct lm_prefix *sources; /* of its own; replaced by who has the engine's lock alone */
