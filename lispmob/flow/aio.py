@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from lispmob.flow import direct, opening, packets, sockets
 from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, connect
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
-from lispmob.flow.opening import OpenFlow, asked_with
+from lispmob.flow.opening import OpenFlow, awaited_with
 
 _LISPD_GONE: Final = "lispd-gone"  # no reason of a peer's
 _MAX_EVENTS: Final = 1024  # ours: flows that nobody has accepted yet
@@ -171,7 +171,7 @@ class DirectConnection:
 
 
 class Flow(OpenFlow):
-    """An open flow, see OpenFlow; its socket does not block.
+    """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted.
 
     When lispd goes, socket and flow stay: `recv` has the next one at `path` adopt it (see `client.Flow`).
     """
@@ -286,7 +286,7 @@ class Flow(OpenFlow):
             return  # it was over already
 
 
-@asked_with(opening.allocate)
+@awaited_with(opening.allocate)
 async def allocate(asked: opening.Allocation) -> Flow:
     try:
         connection = Connection(connect(asked.path))
@@ -342,7 +342,7 @@ class Name:
         return Flow(self._connection, *waiting, owns=False, path=self._path)
 
 
-@asked_with(opening.register)
+@awaited_with(opening.register)
 async def register(asked: opening.Registering) -> Name:
     connection = Connection(connect(asked.path))
     try:

@@ -122,7 +122,7 @@ class Connection:
 
 
 class Flow(OpenFlow, Closing):
-    """An open flow, see OpenFlow.
+    """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
     `connection` is readable when lispd has something to say of the flow: call `look` then. Leaving the `with` block, or
     `close`, ends it, and the peer hears of it. When lispd goes, socket and flow stay: `recv` and `look` let the next

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from lispmob.flow.quality import Quality
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., object])
 Params: TypeAlias = dict[str, Any]
 
 
@@ -63,9 +65,31 @@ def asked_with(make: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P,
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
             return do(make(*args, **kwargs))
 
-        return function
+        return _shown(function, make, do)
 
     return around
+
+
+def awaited_with(
+    make: Callable[P, T],
+) -> Callable[[Callable[[T], Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    """The same for a coroutine function."""
+
+    def around(do: Callable[[T], Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        @wraps(make)
+        async def function(*args: P.args, **kwargs: P.kwargs) -> R:
+            return await do(make(*args, **kwargs))
+
+        return _shown(function, make, do)
+
+    return around
+
+
+def _shown(function: F, make: Callable[..., object], do: Callable[..., object]) -> F:
+    """With the signature that `help` is to show: what `make` takes, and what `do` returns."""
+    result = inspect.signature(do).return_annotation
+    vars(function)["__signature__"] = inspect.signature(make).replace(return_annotation=result)
+    return function
 
 
 def allocate(

@@ -35,7 +35,7 @@ def _awaited(make: Callable[P, Request[T]]) -> Callable[Concatenate[Mappings, P]
     async def method(self: Mappings, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.ask(make(*args, **kwargs))
 
-    return method
+    return requests.shown(method, make)
 
 
 class Mappings:

@@ -24,7 +24,7 @@ def _waiting(make: Callable[P, Request[T]]) -> Callable[Concatenate[Mappings, P]
     def method(self: Mappings, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.ask(make(*args, **kwargs))
 
-    return method
+    return requests.shown(method, make)
 
 
 class Mappings(Closing):

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, Unpack
 
 from lispmob.mapping.messages import Locator, Mapping, MappingError, Reply, Terms, mapping_of, put_params
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 
 class Request(Generic[T]):
@@ -37,6 +39,16 @@ class _Search(Request[Mapping | None]):
             if error.errno != "ESRCH":
                 raise
             return None
+
+
+def shown(method: F, make: Callable[..., object]) -> F:
+    """With the signature that `help` is to show: what `make` takes, and what its request is answered with."""
+    asked = inspect.signature(make)
+    result = str(asked.return_annotation).removeprefix("Request[").removesuffix("]")
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    parameters = [own, *asked.parameters.values()]
+    vars(method)["__signature__"] = asked.replace(parameters=parameters, return_annotation=result)
+    return method
 
 
 def follow(*kinds: str, dump: bool = False, echo: bool = True) -> Request[list[Mapping]]:
