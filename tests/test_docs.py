@@ -39,6 +39,24 @@ def test_a_search_of_the_architecture_page_leads_to_its_file(question: str, soug
     assert len(found) <= 5, "too many places to look at"
 
 
+FIRST_WORDS = (
+    ("who writes the LISP header", "lispmob/datapath/c/packet/lisp_header.h", "The LISP header"),
+    ("who writes the LISP header", "lispmob/datapath/c/engine/send.c", "LISP header"),
+    ("which uplink a flow takes", "lispmob/datapath/c/table/uplink.h", "which of them a flow takes"),
+    ("which uplink a flow takes", "lispmob/mh/policy.py", "which uplink a flow takes"),
+    ("what happens when an address goes", "lispmob/lispd/handover.py", "What happens when an address"),
+    ("who believes a Map-Reply", "lispmob/protocol/acceptance.py", "Whether to believe a Map-Reply"),
+    ("what the kernel must hold", "lispmob/mh/plan.py", "What the kernel must hold"),
+)
+
+
+@pytest.mark.parametrize(("question", "file", "words"), FIRST_WORDS)
+def test_the_first_sentence_of_a_file_answers_what_a_newcomer_asks(question: str, file: str, words: str) -> None:
+    sentence = re.split(r"[.;]\s", (ROOT / file).read_text(), maxsplit=1)[0]
+
+    assert words in re.sub(r"[\s*]+", " ", sentence), question
+
+
 def test_the_page_about_the_library_is_that_of_its_docstrings() -> None:
     text = (ROOT / "docs" / "library.md").read_text()
 

@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon: one Protocol of plain queries and changes."""
+"""What the control socket needs of the daemon: plain queries and changes, in rooms."""
 
 from __future__ import annotations
 
@@ -35,8 +35,31 @@ class ApiError(LispError):
         self.errno = errno
 
 
-class Backend(SteeringBackend, MappingBackend, UpkeepBackend, SealBackend, PeerBackend, Protocol):
-    """Called in the event loop, so nothing here may block. The arguments are checked already."""
+class Backend(Protocol):
+    """Called in the event loop, so nothing here may block. The arguments are checked already.
+
+    What is about one matter has a room of its own.
+    """
+
+    @property
+    def steering(self) -> SteeringBackend:
+        """How flows are steered."""
+
+    @property
+    def mappings(self) -> MappingBackend:
+        """Mappings, for programs."""
+
+    @property
+    def upkeep(self) -> UpkeepBackend:
+        """For who looks after the node."""
+
+    @property
+    def seals(self) -> SealBackend:
+        """Sealed data."""
+
+    @property
+    def peers(self) -> PeerBackend:
+        """Peers and names."""
 
     def version(self) -> str:
         """The version of the running program."""

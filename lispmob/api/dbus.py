@@ -247,12 +247,12 @@ class DBusFace:
             case "GetHandovers", _:
                 return "s", [msgspec.json.encode(list(self._backend.handovers())).decode()]
             case "GetPeers", _:
-                return "s", [msgspec.json.encode(await latest(self._backend.peers(), PEERS_MAX)).decode()]
+                return "s", [msgspec.json.encode(await latest(self._backend.peers.peers(), PEERS_MAX)).decode()]
             case "GetPeer", (name,):
                 assert self._bus is not None
                 return "a{sv}", [marshal("a{sv}", plain(await self._ask("peers", peer=name)), self._bus.variant)]
             case "GetNames", _:
-                return "s", [msgspec.json.encode(self._backend.names()).decode()]
+                return "s", [msgspec.json.encode(self._backend.peers.names()).decode()]
             case "GetCounters", _:
                 return "a{sa{st}}", [{group: dict(each) for group, each in self._backend.counters().items()}]
             case "Lookup", (eid, instance_id):

@@ -1,18 +1,25 @@
-"""The methods of the control socket: decode parameters, call the Backend, hand back what is to be encoded."""
+"""The methods of the control socket, all in one table: check parameters, call the Backend, hand back what it says."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from lispmob.api.backend import ApiError, Backend
 from lispmob.api.checked import MAX_INSTANCE_ID, read_address, read_locators, read_prefix
-from lispmob.api.mapping.methods import MAPPING_METHODS
-from lispmob.api.method import Method
-from lispmob.api.peers.methods import PEER_METHODS
+from lispmob.api.mapping.schema import (
+    Mapping,
+    MappingDeleteParams,
+    MappingDone,
+    MappingFlushParams,
+    MappingGetParams,
+    MappingParams,
+)
+from lispmob.api.peers.schema import NameParams, PeersParams
 from lispmob.api.schema import (
     Changed,
     Lookup,
@@ -24,10 +31,22 @@ from lispmob.api.schema import (
     Request,
     Version,
 )
-from lispmob.api.sealing.methods import SEAL_METHODS
-from lispmob.api.steering.methods import STEERING_METHODS
-from lispmob.api.upkeep.methods import UPKEEP_METHODS
+from lispmob.api.steering.schema import FlowParams, Rehearsal, RehearseParams, Run, RunParams
+from lispmob.api.upkeep.schema import LogLevel
 from lispmob.errors import ConfigError
+
+NAMES_MAX: Final = 32  # ours: the datapath has no more uplinks
+NAME_OCTETS_MAX: Final = 255  # RFC 1035, 2.3.4
+TTL_MAX_S: Final = 24 * 3600.0  # as for an answer of the mapping system
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One method. `is_change`: only root and the group may call it. `wants_pid`: that of the client comes as well."""
+
+    params: type[msgspec.Struct]
+    call: Callable[..., Any]
+    is_change: bool = False
+    wants_pid: bool = False
 
 
 async def _reload(backend: Backend) -> Any:
@@ -60,6 +79,62 @@ async def _flush(backend: Backend) -> Changed:
     return Changed(count=await backend.map_cache_flush())
 
 
+async def _rehearse(backend: Backend, params: RehearseParams) -> Rehearsal:
+    if not params.lose and not params.gain:
+        raise ApiError("params", "lose, gain: name an interface that is lost or gained")
+    if both := sorted(set(params.lose) & set(params.gain)):
+        raise ApiError("params", f"{both[0]} cannot be lost and gained at once")
+    return await backend.steering.rehearse(params.lose, params.gain)
+
+
+async def _run(backend: Backend, params: RunParams, pid: int) -> Run:
+    if not 0 < len(params.via) <= NAMES_MAX or not all(params.via):
+        raise ApiError("params", f"via: 1 to {NAMES_MAX} names or patterns of uplinks")
+    return await backend.steering.run(params, pid)
+
+
+def _put(backend: Backend, params: MappingParams, *, is_change: bool = False) -> MappingDone:
+    prefix, locators = read_prefix(params.prefix), read_locators(params.locators)
+    for index, locator in enumerate(locators):
+        if any(locator.address == other.address for other in locators[:index]):
+            raise ApiError("params", f"locators[{index}].address: {locator.address} is given twice", "EINVAL")
+    if params.ttl_s is not None:
+        if params.is_static:
+            raise ApiError("params", "ttl_s: a static mapping stays until it is deleted", "EINVAL")
+        if not 1.0 <= params.ttl_s <= TTL_MAX_S:
+            raise ApiError("params", f"ttl_s: {params.ttl_s:g} is not 1 to {TTL_MAX_S:.0f}", "EINVAL")
+    return backend.mappings.mapping_add(prefix, locators, params, is_change=is_change)
+
+
+def _delete_mapping(backend: Backend, params: MappingDeleteParams) -> MappingDone:
+    return backend.mappings.mapping_delete(read_prefix(params.prefix), params.table, check_only=params.check_only)
+
+
+def _get(backend: Backend, params: MappingGetParams) -> Mapping:
+    return backend.mappings.mapping_get(read_prefix(params.eid))
+
+
+def _accept(backend: Backend, params: PrefixParams) -> Changed:
+    backend.seals.accept_key(read_prefix(params.prefix))
+    return Changed(count=1)
+
+
+def _forget(backend: Backend, params: PrefixParams) -> Changed:
+    backend.seals.forget_key(read_prefix(params.prefix))
+    return Changed(count=1)
+
+
+def _peers(backend: Backend, params: PeersParams) -> Any:
+    peers = backend.peers
+    return peers.peers() if params.peer is None else peers.peer(_checked_name("peer", params.peer))
+
+
+def _checked_name(what: str, text: str) -> str:
+    if not 0 < len(text) <= NAME_OCTETS_MAX or not text.isascii() or not text.isprintable():
+        raise ApiError("params", f"{what}: a name of 1 to {NAME_OCTETS_MAX} printable ASCII characters, or an EID")
+    return text
+
+
 METHODS: Final[dict[str, Method]] = {
     "version": Method(NoParams, lambda backend, _: Version(version=backend.version())),
     "status": Method(NoParams, lambda backend, _: backend.status()),
@@ -76,11 +151,40 @@ METHODS: Final[dict[str, Method]] = {
     "map-cache-flush": Method(NoParams, lambda backend, _: _flush(backend), is_change=True),
     "nudge": Method(NoParams, lambda backend, _: Nudged(is_now=backend.nudge())),
     "reload": Method(NoParams, lambda backend, _: _reload(backend), is_change=True),
-    **STEERING_METHODS,
-    **MAPPING_METHODS,
-    **UPKEEP_METHODS,
-    **SEAL_METHODS,
-    **PEER_METHODS,
+    # how flows are steered
+    "why": Method(FlowParams, lambda backend, params: backend.steering.why(params)),
+    "rehearse": Method(RehearseParams, _rehearse),
+    "run": Method(RunParams, _run, is_change=True, wants_pid=True),
+    # mappings, for programs
+    "mapping-add": Method(MappingParams, _put, is_change=True),
+    "mapping-change": Method(MappingParams, partial(_put, is_change=True), is_change=True),
+    "mapping-delete": Method(MappingDeleteParams, _delete_mapping, is_change=True),
+    "mapping-flush": Method(
+        MappingFlushParams, lambda backend, params: backend.mappings.mapping_flush(params), is_change=True
+    ),
+    "mapping-get": Method(MappingGetParams, _get),
+    "mapping-dump": Method(NoParams, lambda backend, _: backend.mappings.mapping_dump()),
+    "mapstat": Method(NoParams, lambda backend, _: backend.mappings.mapstat()),
+    # for who looks after the node
+    "log-level": Method(NoParams, lambda backend, _: backend.upkeep.log_level()),
+    "set-log-level": Method(
+        LogLevel, lambda backend, params: backend.upkeep.set_log_level(params.level), is_change=True
+    ),
+    "energy": Method(NoParams, lambda backend, _: backend.upkeep.energy()),
+    # The next two change nothing, but lispd.conf is not for everybody either.
+    "recording": Method(NoParams, lambda backend, _: backend.upkeep.recording(), is_change=True),
+    "configuration": Method(NoParams, lambda backend, _: backend.upkeep.configuration(), is_change=True),
+    "believed": Method(NoParams, lambda backend, _: backend.upkeep.believed()),
+    # sealed data
+    "keys": Method(NoParams, lambda backend, _: backend.seals.keys()),
+    "replace-key": Method(NoParams, lambda backend, _: backend.seals.replace_key(), is_change=True),
+    "rekey": Method(NoParams, lambda backend, _: Changed(count=backend.seals.rekey()), is_change=True),
+    "forget-key": Method(PrefixParams, _forget, is_change=True),
+    "accept-key": Method(PrefixParams, _accept, is_change=True),
+    # peers and names
+    "peers": Method(PeersParams, _peers),
+    "names": Method(NoParams, lambda backend, _: backend.peers.names()),
+    "name": Method(NameParams, lambda backend, params: backend.peers.name(_checked_name("name", params.name))),
 }
 # `events` and `mapping-events` are the server's own: they need the connection.
 
@@ -98,7 +202,8 @@ def call(
         raise ApiError("method", f"no method {request.method[:40]!r}; known: {', '.join(known)}")
     if method.is_change and not may_change:
         raise ApiError("denied", f"{request.method}: {_who_may(group)}")
-    return method.apply(backend, read_params(request, method.params), pid)
+    params = read_params(request, method.params)
+    return method.call(backend, params, pid) if method.wants_pid else method.call(backend, params)
 
 
 def _who_may(group: str | None) -> str:

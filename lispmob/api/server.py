@@ -412,7 +412,7 @@ class _Client(asyncio.Protocol):
         self.reader = Reader(self, check_kinds(params), echo=params.echo)
         if not params.dump:
             return {"is_following": True}
-        dump = self._backend.mapping_dump()
+        dump = self._backend.mappings.mapping_dump()
         return Pages(dump.pages, {**dump.rest, "is_following": True})
 
     def send_mapping(self, line: bytes, at: str) -> None:

@@ -56,7 +56,8 @@ class Mappings:
         self._policy = policy
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
-        self._installed: AnyDict[EidPrefix, InstallMapping] = {}
+        self.installed: AnyDict[EidPrefix, InstallMapping] = {}
+        """What the forwarding table was told, by prefix. For others to read."""
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._configured: frozenset[EidPrefix] = frozenset()
@@ -72,10 +73,6 @@ class Mappings:
         times = [self.cache.wake_at(), *(mover.until for mover in self._movers.values())]
         times += [self._in_doubt_since] if self._in_doubt else []
         return min((at for at in times if at is not None), default=None)
-
-    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
-        """What the forwarding table was told about a prefix."""
-        return self._installed.get(prefix)
 
     def on_policy(
         self, policy: ForwardingPolicy, limit: int, static: Iterable[MappingRecord], now: float
@@ -216,7 +213,7 @@ class Mappings:
             if present is not None and (present.is_local_word or _is_anothers(present, learned.asked, now)):
                 continue
             if learned.reason != "published" and self.told.is_overtaken(prefix, record.locators, now):
-                effects += [decision] if (decision := self._installed.get(prefix)) is not None else []
+                effects += [decision] if (decision := self.installed.get(prefix)) is not None else []
                 continue
             effects += self._learn(prefix, record, company, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
@@ -353,7 +350,7 @@ class Mappings:
         entry = self.cache.lookup(address, instance_id)
         if entry is None or entry.is_local_word:
             return None
-        told = self._installed.get(entry.prefix)
+        told = self.installed.get(entry.prefix)
         return entry if told is not None and told.disposition in ("DROP", "NATIVE", "DOUBT") else None
 
     def _learn(
@@ -412,8 +409,8 @@ class Mappings:
         told = _changed(self.cache.get(entry.prefix), entry)
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
-        decision = self._installed[entry.prefix] = self._decide(entry)
-        self._installed = grown(self._installed)
+        decision = self.installed[entry.prefix] = self._decide(entry)
+        self.installed = grown(self.installed)
         if self._is_hopeless(entry, decision):
             self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
         return [*evicted, decision, *told]
@@ -434,7 +431,7 @@ class Mappings:
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:
         effects: list[MachineEffect] = []
         for entry in entries:
-            self._installed.pop(entry.prefix, None)
+            self.installed.pop(entry.prefix, None)
             effects.append(RemoveMapping(entry.prefix))
             effects.append(Event("mapping-removed", {"eid": str(entry.prefix), "why": why}))
             effects.append(MappingChanged("delete", entry.prefix, entry.source, entry.locators, entry.action, why))
@@ -456,8 +453,8 @@ class Mappings:
             if entry.state is State.GONE:
                 continue
             decision = self._decide(entry)
-            if decision != self._installed.get(entry.prefix):
-                self._installed[entry.prefix] = decision
+            if decision != self.installed.get(entry.prefix):
+                self.installed[entry.prefix] = decision
                 effects.append(decision)
                 if self._is_hopeless(entry, decision):
                     self.cache.shorten(entry, now + HOPELESS_S, now)

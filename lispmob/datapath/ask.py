@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from lispmob.datapath import _lispdp, marshal
+from lispmob.datapath.model import Uplink
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ffi: Any = _lispdp.ffi
@@ -59,7 +61,7 @@ class Question(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What the datapath says. `entry`: the mapping it found. With SENT and DOUBT, all but `relayed_to` is set.
 
-    `flow`: the hash that spread.py chooses with, for whoever wonders what other uplinks would make of it.
+    `flow`: the hash that choose_uplink() takes, for whoever wonders what other uplinks would make of it.
     `by_mark` False: priority and weight chose the uplink. `relayed_to`: the RTR that stands in for `remote`.
     `copy_ifindex`: the uplink that each packet leaves by as well; 0: by none.
     """
@@ -104,3 +106,19 @@ def ask(engine: Any, question: Question) -> Answer:
         port=int(said.port),
         seal=_SEALS[said.seal],
     )
+
+
+def choose_uplink(uplinks: Sequence[Uplink], flow: int) -> Uplink | None:
+    """Which of these uplinks a flow would take by priority and weight (RFC 9300, section 12); None: none takes part.
+
+    `flow` is the hash of an Answer. The uplinks need not be those of the engine: this is what `rehearse` asks.
+    """
+    contenders = [(_identity(uplink.ifindex), uplink.priority, uplink.weight) for uplink in uplinks]
+    index = lib.lm_rendezvous_choose(ffi.new("struct lm_contender[]", contenders), len(contenders), flow)
+    return None if index < 0 else uplinks[index]
+
+
+def _identity(ifindex: int) -> int:
+    """As table/uplink.c has it: it stays when the address changes."""
+    name = b"\0" + ifindex.to_bytes(4, "big")
+    return int(lib.lm_rendezvous_identity(name, len(name)))

@@ -67,6 +67,7 @@ ENGINE = """
     lm_echo_nonce_use lm_echo_nonce_ask lm_lane_set_all lm_explain lm_mark_steering_load
     lm_mark_steering_attach lm_bpf_object_load lm_bpf_object_uses_tcx lm_reflect_reason lm_reflect_start
     lm_reflect_stop lm_reflect_state lm_reflect_settle lm_engine_rest
+    lm_rendezvous_identity lm_rendezvous_choose
 """
 
 # Sealed packets: the face of engine/sealing.c, and what is pure below it.
@@ -86,7 +87,7 @@ PURE = """
     lm_packet_flow_hash lm_lisp_header_parse lm_lisp_header_write lm_lisp_header_put_status
     lm_lisp_header_put_nonce lm_packet_strip lm_icmp_build lm_fragment_count lm_fragment_write
     lm_segment_complete_vnet lm_segments_read lm_segment_write lm_coalesce_start lm_coalesce_join
-    lm_coalesce_finish lm_rendezvous_identity lm_rendezvous_choose lm_locators_new lm_locators_free
+    lm_coalesce_finish lm_locators_new lm_locators_free
     lm_locator_set_take lm_locator_choose lm_silence_sent lm_silence_tick lm_silence_due lm_silence_arrived
     lm_silence_watch lm_table_new lm_table_free lm_table_count lm_table_find lm_table_insert lm_table_remove
     lm_table_lookup lm_table_lookup_many lm_table_settle lm_table_memory lm_table_next lm_table_has_instance

@@ -74,6 +74,8 @@ class Engine:
         self.config = config
         self._tun_fd = -1
         self._lanes: Lanes | None = None
+        self.lanes: tuple[Lane, ...] = ()  # of the device: none where marks are not told apart
+        self.uplinks: tuple[Uplink, ...] = ()  # as set_uplinks() was told them last
         self.marks_way = MarksWay("none", "no bits of marks are ours")
         self.ifindex = 0
         self._handle = Handle(config)
@@ -112,15 +114,11 @@ class Engine:
             self._lanes, self.marks_way = open_lanes(
                 config.tun_name, config.tun_mtu_bytes, config.mark_mask, offload=config.offload
             )
+            self.lanes = self._lanes.lanes
             return self._lanes.tun
         tun = open_tun(config.tun_name, config.tun_mtu_bytes, offload=config.offload)
         self._tun_fd = tun.fd
         return tun
-
-    @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """The lanes of the device: none where marks are not told apart."""
-        return self._lanes.lanes if self._lanes is not None else ()
 
     def set_lanes(
         self,
@@ -139,7 +137,7 @@ class Engine:
             return ()
         pairs = tuple(copying)
         marks = (*marks, *((pair.number, pair.mark) for pair in pairs))
-        self._lanes.set_uplinks(marks)
+        self.lanes = self._lanes.set_uplinks(marks)
         lanes = self._lanes.readable
         of_uplink = dict(marks)
         made = ffi.new(
@@ -151,7 +149,7 @@ class Engine:
         self._lanes.close_gone()
         if error:
             raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
-        return self._lanes.lanes
+        return self.lanes
 
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had, ValueError before open()."""
@@ -166,7 +164,7 @@ class Engine:
         self._handle.free()
         if self._lanes is not None:
             self._lanes.close()
-            self._lanes = None
+            self._lanes, self.lanes = None, ()
         if self._tun_fd >= 0:
             os.close(self._tun_fd)
             self._tun_fd = -1
@@ -191,6 +189,7 @@ class Engine:
             spec.is_sender = address == next(a for a in uplink.addresses if a.version == address.version)
             marshal.put_traversal(spec, uplink.traversal.get(address, marshal.NO_NAT))
         check(lib.lm_engine_set_uplinks(self._handle.c, specs, len(wanted)))
+        self.uplinks = tuple(uplinks)
         return tuple(
             UplinkRefused(uplink.interface, address, -spec.error)
             for spec, (uplink, address) in zip(specs, wanted, strict=False)

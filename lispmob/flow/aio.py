@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from lispmob.flow import direct, packets, sockets
-from lispmob.flow.caller import FLOW_PORT, Ask
-from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, allocation, connect
+from lispmob.flow import direct, opening, packets, sockets
+from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, connect
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
-from lispmob.flow.quality import Quality
+from lispmob.flow.opening import OpenFlow, awaited_with
 
 _LISPD_GONE: Final = "lispd-gone"  # no reason of a peer's
 _MAX_EVENTS: Final = 1024  # ours: flows that nobody has accepted yet
@@ -171,7 +170,7 @@ class DirectConnection:
         self._timer = None if pause_s is None else self._loop.call_later(pause_s, self._turn)
 
 
-class Flow:
+class Flow(OpenFlow):
     """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted.
 
     When lispd goes, socket and flow stay: `recv` has the next one at `path` adopt it (see `client.Flow`).
@@ -186,17 +185,12 @@ class Flow:
         owns: bool,
         path: Path = packets.DEFAULT_SOCKET,
     ) -> None:
+        super().__init__(fields, one)
         self._connection, self._owns = connection, owns
         self._life = Afterlife(fields, path)
         self._loop = asyncio.get_running_loop()
         self._is_open = True
-        self.socket = one
         self.socket.setblocking(False)
-        self.number = int(fields["flow"])
-        self.name = str(fields["name"])
-        self.peer = str(fields["peer"])
-        self.qos = packets.quality_from_json(fields.get("qos") or None)
-        self.max_datagram = int(fields.get("max_datagram", 0))
         self._ended = connection.ended_of(self.number)
 
     async def __aenter__(self) -> Self:
@@ -292,32 +286,18 @@ class Flow:
             return  # it was over already
 
 
-async def allocate(
-    name: str,
-    *,
-    qos: Quality | None = None,
-    via: Sequence[str] = (),
-    timeout: float = 10.0,  # noqa: ASYNC109 - it goes to the daemon, which tells the peer when it runs out
-    lifetime: int = 600,
-    caller: str = "",
-    protocol: int = 1,
-    path: Path = packets.DEFAULT_SOCKET,
-    port: int = FLOW_PORT,
-) -> Flow:
-    """A flow to whoever holds `name`, as `lispmob.flow.allocate`. Cancelling takes the call back."""
+@awaited_with(opening.allocate)
+async def allocate(asked: opening.Allocation) -> Flow:
     try:
-        connection = Connection(connect(path))
+        connection = Connection(connect(asked.path))
     except NoFlowDaemon:
-        place = None if via else direct.literal_eid(name)
-        if place is None:
+        if asked.eid is None:
             raise
-        ask = Ask(place[0], qos or Quality(), caller, timeout, lifetime, is_legacy=protocol == 0)
-        return await _allocate_directly(direct.connect(place[1], ask, port), path)
+        return await _allocate_directly(direct.connect(asked.eid, asked.ask, asked.port), asked.path)
     try:
-        params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
-        fields, one = await connection.request("allocate", params, timeout + PATIENCE_S)
-        assert one is not None, "a flow comes with its socket"
-        return Flow(connection, fields, one, owns=True, path=path)
+        fields, granted = await connection.request("allocate", asked.params, asked.timeout_s + PATIENCE_S)
+        assert granted is not None, "a flow comes with its socket"
+        return Flow(connection, fields, granted, owns=True, path=asked.path)
     except BaseException:
         connection.close()
         raise
@@ -362,12 +342,12 @@ class Name:
         return Flow(self._connection, *waiting, owns=False, path=self._path)
 
 
-async def register(name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET) -> Name:
-    """Hold `name` on this host, as `lispmob.flow.register`."""
-    connection = Connection(connect(path))
+@awaited_with(opening.register)
+async def register(asked: opening.Registering) -> Name:
+    connection = Connection(connect(asked.path))
     try:
-        await connection.request("register", {"name": name, "backlog": backlog, "replace": replace})
+        await connection.request("register", asked.params)
     except BaseException:
         connection.close()
         raise
-    return Name(name, connection, path)
+    return Name(asked.name, connection, asked.path)

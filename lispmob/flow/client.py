@@ -8,17 +8,16 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from lispmob.closing import Closing
-from lispmob.flow import packets, sockets
-from lispmob.flow.caller import FLOW_PORT, Ask
-from lispmob.flow.direct import DirectConnection, literal_eid
+from lispmob.flow import opening, packets, sockets
+from lispmob.flow.direct import DirectConnection
 from lispmob.flow.direct import allocate as allocate_directly
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
-from lispmob.flow.quality import Quality
+from lispmob.flow.opening import OpenFlow, asked_with
 
 PATIENCE_S: Final = 5.0  # ours: for the daemon's answer to what needs no peer
 REJOIN_S: Final = 0.5  # ours: how often a daemon that has gone is looked for
@@ -122,7 +121,7 @@ class Connection:
         return packets.unpack(octets), socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
-class Flow(Closing):
+class Flow(OpenFlow, Closing):
     """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
     `connection` is readable when lispd has something to say of the flow: call `look` then. Leaving the `with` block, or
@@ -139,16 +138,11 @@ class Flow(Closing):
         owns: bool,
         path: Path = packets.DEFAULT_SOCKET,
     ) -> None:
+        super().__init__(fields, one)
         self.connection, self._owns = connection, owns
         self._life = Afterlife(fields, path)
         self._is_open = True
-        self.socket = one
         self.socket.setblocking(True)
-        self.number = int(fields["flow"])
-        self.name = str(fields["name"])
-        self.peer = str(fields["peer"])
-        self.qos = packets.quality_from_json(fields.get("qos") or None)
-        self.max_datagram = int(fields.get("max_datagram", 0))
 
     def send(self, octets: bytes) -> int:
         """Send one datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
@@ -301,57 +295,22 @@ class Afterlife:
         return connection, int(fields["flow"])
 
 
-def allocate(
-    name: str,
-    *,
-    qos: Quality | None = None,
-    via: Sequence[str] = (),
-    timeout: float = 10.0,
-    lifetime: int = 600,
-    caller: str = "",
-    protocol: int = 1,
-    path: Path = packets.DEFAULT_SOCKET,
-    port: int = FLOW_PORT,
-) -> Flow:
-    """A flow to whoever holds `name`, for example `backup.nas` or `backup@10.99.0.2`.
-
-    `qos` is a wish, `via` names uplinks (root and the control group), `timeout` and `lifetime` are seconds, 0 for a
-    lifetime without limit. Raises FlowError: NameNotFound, Refused, TimedOut, NoFlowDaemon, NotAllowed, Busy.
-
-    Without lispd `NAME@EID` is called all the same, at `port`, and other names are not found.
-    """
+@asked_with(opening.allocate)
+def allocate(asked: opening.Allocation) -> Flow:
     try:
-        connection = Connection(connect(path))
+        connection = Connection(connect(asked.path))
     except NoFlowDaemon:
-        place = None if via else literal_eid(name)
-        if place is None:
+        if asked.eid is None:
             raise
-        ask = Ask(place[0], qos or Quality(), caller, timeout, lifetime, is_legacy=protocol == 0)
-        direct, fields, asked = allocate_directly(place[1], ask, port)
-        return Flow(direct, fields, asked, owns=True, path=path)
+        direct, fields, one = allocate_directly(asked.eid, asked.ask, asked.port)
+        return Flow(direct, fields, one, owns=True, path=asked.path)
     try:
-        params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
-        fields, one = connection.request("allocate", params, timeout + PATIENCE_S)
-        assert one is not None, "a flow comes with its socket"
-        return Flow(connection, fields, one, owns=True, path=path)
+        fields, granted = connection.request("allocate", asked.params, asked.timeout_s + PATIENCE_S)
+        assert granted is not None, "a flow comes with its socket"
+        return Flow(connection, fields, granted, owns=True, path=asked.path)
     except BaseException:
         connection.close()
         raise
-
-
-def allocation(
-    name: str, qos: Quality | None, via: Sequence[str], timeout: float, lifetime: int, caller: str, protocol: int
-) -> dict[str, Any]:
-    """The parameters of `allocate` as packets have them."""
-    return {
-        "name": name,
-        "qos": None if qos is None else packets.quality_to_json(qos),
-        "via": list(via),
-        "timeout_s": timeout,
-        "lifetime_s": lifetime,
-        "caller": caller,
-        "protocol": protocol,
-    }
 
 
 class Name(Closing):
@@ -383,18 +342,15 @@ class Name(Closing):
         self._connection.close()
 
 
-def register(name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET) -> Name:
-    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (somebody holds it already).
-
-    `replace`: take it from whoever holds it (root and the control group).
-    """
-    connection = Connection(connect(path))
+@asked_with(opening.register)
+def register(asked: opening.Registering) -> Name:
+    connection = Connection(connect(asked.path))
     try:
-        connection.request("register", {"name": name, "backlog": backlog, "replace": replace})
+        connection.request("register", asked.params)
     except BaseException:
         connection.close()
         raise
-    return Name(name, connection, path)
+    return Name(asked.name, connection, asked.path)
 
 
 def inherited(fd: int = 3) -> Flow:

@@ -6,11 +6,7 @@ of them for the help, the man page, the completion files, and a word that is non
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import import_module
 from typing import Final
-
-from lispmob.lispctl.command import Command
 
 PLACES: Final[dict[str, tuple[str, str]]] = {
     "status": ("show.status", "COMMAND"),
@@ -55,21 +51,3 @@ PLACES: Final[dict[str, tuple[str, str]]] = {
     "version": ("show.version", "COMMAND"),
 }
 """A command's name, its file below this folder, and its name in that file."""
-
-
-def load(name: str) -> Command:
-    """The command of this name. Raises KeyError."""
-    file, attribute = PLACES[name]
-    command: Command = getattr(import_module(f"lispmob.lispctl.{file}"), attribute)
-    return command
-
-
-def command_in(line: Sequence[str]) -> str | None:
-    """The command that a line asks for, as far as that is plain: its first word that is no option common to all."""
-    words = iter(line)
-    for word in words:
-        if word == "--socket":
-            next(words, None)
-        elif word != "--json" and not word.startswith("--socket="):
-            return word if word in PLACES else None
-    return None

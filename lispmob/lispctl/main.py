@@ -13,12 +13,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
+from importlib import import_module
 from typing import Final
 
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
-from lispmob.lispctl.command import common_options
-from lispmob.lispctl.commands import PLACES, command_in, load
+from lispmob.lispctl.command import Command, common_options
+from lispmob.lispctl.commands import PLACES
 from lispmob.options import HelpfulParser, ShowVersion
 
 LINKED: Final = ("map", "mapstat")
@@ -42,6 +44,24 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def load(name: str) -> Command:
+    """The command of this name. Raises KeyError."""
+    file, attribute = PLACES[name]
+    command: Command = getattr(import_module(f"lispmob.lispctl.{file}"), attribute)
+    return command
+
+
+def command_in(line: Sequence[str]) -> str | None:
+    """The command that a line asks for, as far as that is plain: its first word that is no option common to all."""
+    words = iter(line)
+    for word in words:
+        if word == "--socket":
+            next(words, None)
+        elif word != "--json" and not word.startswith("--socket="):
+            return word if word in PLACES else None
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
@@ -59,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             alone: int = arguments.alone(arguments)
             sys.stdout.flush()
             return alone
-        with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
+        with closing(Client(getattr(arguments, "socket", DEFAULT_SOCKET))) as client:
             code: int = arguments.run(client, arguments)
         sys.stdout.flush()
     except NotRunning as error:

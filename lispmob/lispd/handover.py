@@ -1,7 +1,7 @@
-"""What a change of the network leads to, and in which order: a value, which the daemon carries out. Pure.
+"""What happens when an address, a route or a link comes or goes, and in which order. Pure.
 
-The order is what a handover is about. Packets leave by the new uplinks first. Map-Registers and SMRs follow in the same
-turn of the event loop, before marks and before the kernel's tables: only new connections need those.
+It is a value, which the daemon carries out. Packets leave by the new uplinks first. Map-Registers and SMRs follow in
+the same turn of the event loop, before marks and before the kernel's tables: only new connections need those.
 """
 
 from __future__ import annotations

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
 from types import TracebackType
-from typing import Any, Final, Unpack
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from lispmob.mapping.messages import (
-    DEFAULT_SOCKET,
-    Event,
-    Locator,
-    Mapping,
-    MappingError,
-    NoDaemon,
-    Queue,
-    Reply,
-    Session,
-    Terms,
-    mapping_of,
-    put_params,
-)
+from lispmob.mapping import requests
+from lispmob.mapping.messages import DEFAULT_SOCKET, Event, MappingError, NoDaemon, Queue, Reply, Session
+from lispmob.mapping.requests import Request
 
 LINE_MAX: Final = 1 << 30  # a dump is one line: 200 octets for each of at most a million mappings
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def connect(path: str = DEFAULT_SOCKET, *, timeout_s: float = 10.0) -> Mappings:
@@ -33,6 +26,16 @@ async def connect(path: str = DEFAULT_SOCKET, *, timeout_s: float = 10.0) -> Map
     except (OSError, ValueError) as error:
         raise NoDaemon(f"lispd is not running: {path}: {getattr(error, 'strerror', None) or error}") from None
     return Mappings(reader, writer, timeout_s)
+
+
+def _awaited(make: Callable[P, Request[T]]) -> Callable[Concatenate[Mappings, P], Coroutine[Any, Any, T]]:
+    """The coroutine method that makes this request and awaits its answer."""
+
+    @wraps(make)
+    async def method(self: Mappings, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.ask(make(*args, **kwargs))
+
+    return requests.shown(method, make)
 
 
 class Mappings:
@@ -68,43 +71,14 @@ class Mappings:
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
-    async def follow(self, *kinds: str, dump: bool = False, echo: bool = True) -> list[Mapping]:
-        """As Mappings.follow."""
-        result = await self._call("mapping-events", kinds=list(kinds), dump=dump, echo=echo)
-        return [mapping_of(entry) for entry in result.get("entries", ())]
-
-    async def dump(self) -> list[Mapping]:
-        """As Mappings.dump."""
-        return [mapping_of(entry) for entry in (await self._call("mapping-dump"))["entries"]]
-
-    async def get(self, eid: str) -> Mapping | None:
-        """As Mappings.get."""
-        try:
-            return mapping_of(await self._call("mapping-get", eid=eid))
-        except MappingError as error:
-            if error.errno != "ESRCH":
-                raise
-            return None
-
-    async def add(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
-        """As Mappings.add."""
-        await self._call("mapping-add", **put_params(prefix, locators, terms))
-
-    async def put(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
-        """As Mappings.put."""
-        await self._call("mapping-add", **put_params(prefix, locators, terms, replaces=True))
-
-    async def change(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
-        """As Mappings.change."""
-        await self._call("mapping-change", **put_params(prefix, locators, terms))
-
-    async def delete(self, prefix: str, *, table: str = "cache") -> None:
-        """As Mappings.delete."""
-        await self._call("mapping-delete", prefix=prefix, table=table)
-
-    async def flush(self, table: str = "cache") -> int:
-        """As Mappings.flush."""
-        return int((await self._call("mapping-flush", table=table))["count"])
+    follow = _awaited(requests.follow)
+    dump = _awaited(requests.dump)
+    get = _awaited(requests.get)
+    add = _awaited(requests.add)
+    put = _awaited(requests.put)
+    change = _awaited(requests.change)
+    delete = _awaited(requests.delete)
+    flush = _awaited(requests.flush)
 
     async def next_event(self) -> Event:
         """The next event. Raises NoDaemon when lispd ends."""
@@ -122,14 +96,15 @@ class Mappings:
         """The next event."""
         return await self.next_event()
 
-    async def _call(self, method: str, **params: object) -> Any:
-        number, line = self._session.request(method, **params)
+    async def ask(self, request: Request[T]) -> T:
+        """Send a request and await its answer. Raises MappingError, NoDaemon."""
+        number, line = self._session.request(request.method, **request.params)
         if self._is_over:
             raise NoDaemon("lispd has ended")
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
             self._writer.write(line)
-            return (await asyncio.wait_for(answer, self._timeout_s)).result()
+            return request.answer(await asyncio.wait_for(answer, self._timeout_s))
         except TimeoutError:
             raise MappingError("protocol", "lispd does not answer; its log may say why") from None
         finally:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Unpack
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from lispmob.closing import Closing
-from lispmob.mapping.messages import (
-    Event,
-    Locator,
-    Mapping,
-    MappingError,
-    NoDaemon,
-    Queue,
-    Reply,
-    Session,
-    Terms,
-    mapping_of,
-    put_params,
-)
+from lispmob.mapping import requests
+from lispmob.mapping.messages import Event, MappingError, NoDaemon, Queue, Reply, Session
+from lispmob.mapping.requests import Request
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _waiting(make: Callable[P, Request[T]]) -> Callable[Concatenate[Mappings, P], T]:
+    """The method that makes this request and waits for its answer."""
+
+    @wraps(make)
+    def method(self: Mappings, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.ask(make(*args, **kwargs))
+
+    return requests.shown(method, make)
 
 
 class Mappings(Closing):
@@ -49,46 +53,14 @@ class Mappings(Closing):
         """For select."""
         return self._socket.fileno()
 
-    def follow(self, *kinds: str, dump: bool = False, echo: bool = True) -> list[Mapping]:
-        """Have events from now on: these kinds, or all. With `dump`, the mappings that are there now are returned.
-
-        Nothing that happens after that is missing from the events. `echo` False: not what this connection changes.
-        """
-        result = self._call("mapping-events", kinds=list(kinds), dump=dump, echo=echo)
-        return [mapping_of(entry) for entry in result.get("entries", ())]
-
-    def dump(self) -> list[Mapping]:
-        """Every mapping, our own first."""
-        return [mapping_of(entry) for entry in self._call("mapping-dump")["entries"]]
-
-    def get(self, eid: str) -> Mapping | None:
-        """The mapping that holds an address or a prefix; None when there is none."""
-        try:
-            return mapping_of(self._call("mapping-get", eid=eid))
-        except MappingError as error:
-            if error.errno != "ESRCH":
-                raise
-            return None
-
-    def add(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
-        """Add a mapping. Raises MappingError: EEXIST, EINVAL, ENOBUFS."""
-        self._call("mapping-add", **put_params(prefix, locators, terms))
-
-    def put(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
-        """The same, whether there is one or not. Raises MappingError."""
-        self._call("mapping-add", **put_params(prefix, locators, terms, replaces=True))
-
-    def change(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
-        """The same for a mapping that there is. Raises MappingError: ESRCH when there is none."""
-        self._call("mapping-change", **put_params(prefix, locators, terms))
-
-    def delete(self, prefix: str, *, table: str = "cache") -> None:
-        """Delete the mapping of exactly this prefix. Raises MappingError: ESRCH."""
-        self._call("mapping-delete", prefix=prefix, table=table)
-
-    def flush(self, table: str = "cache") -> int:
-        """Delete what is not static; "database": our own that were added; "all": both and static ones. How many."""
-        return int(self._call("mapping-flush", table=table)["count"])
+    follow = _waiting(requests.follow)
+    dump = _waiting(requests.dump)
+    get = _waiting(requests.get)
+    add = _waiting(requests.add)
+    put = _waiting(requests.put)
+    change = _waiting(requests.change)
+    delete = _waiting(requests.delete)
+    flush = _waiting(requests.flush)
 
     def next_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event; None when none comes in time. Raises NoDaemon when lispd ends."""
@@ -109,8 +81,9 @@ class Mappings(Closing):
             pass
         return event
 
-    def _call(self, method: str, **params: object) -> Any:
-        number, line = self._session.request(method, **params)
+    def ask(self, request: Request[T]) -> T:
+        """Send a request and wait for its answer. Raises MappingError, NoDaemon."""
+        number, line = self._session.request(request.method, **request.params)
         self._socket.settimeout(self._timeout_s)
         try:
             self._socket.sendall(line)
@@ -120,7 +93,7 @@ class Mappings(Closing):
         while (answer := self._line(max(0.0, until - time.monotonic()))) is not None:
             got = self._session.read(answer)
             if isinstance(got, Reply) and got.request in (number, None):
-                return got.result()
+                return request.answer(got)
             self._sort(got)
         raise MappingError("protocol", "lispd does not answer; its log may say why")
 

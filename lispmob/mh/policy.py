@@ -1,4 +1,4 @@
-"""Steering: from the user's rules and the current uplinks to a mark for every packet; pure.
+"""Steering: which uplink a flow takes by the user's rules, as a mark that every packet of it gets; pure.
 
 A mark names an uplink: its ifindex, in the bits of a mask that are ours (LISPmob's convention, so that rules which set
 `--set-mark <ifindex>` go on working). Mark 0 leaves the choice to priority and weight. Rules name uplinks by name or

@@ -205,7 +205,7 @@ class Node:
         if not self.plan.asks_mapping_system:
             return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
         entry = self.map_cache.lookup(destination, instance_id)
-        known = self._mappings.disposition(entry.prefix) if entry is not None else None
+        known = self._mappings.installed.get(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
             return self._route([known], now)  # the answer overtook the packet
         return self._route(self._resolver.on_miss(source, asked, now), now)
@@ -416,7 +416,7 @@ class Node:
 
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """What the forwarding table was told about a prefix."""
-        return self._mappings.disposition(prefix)
+        return self._mappings.installed.get(prefix)
 
     @property
     def asking_from(self) -> LocatorSet:

@@ -4,8 +4,8 @@ Priority comes first, and weight shares among equals: that is what was configure
 all that counts unless the user prefers a quality. Then the best one of the equals takes all flows, the others wait
 behind it. "Best" is sticky: a rival has to be better by a margin, and for some time, before the flows move over.
 
-The datapath spreads flows by rendezvous (`datapath/spread.py`): a flow stays while its locator lives, and only those
-of a dead one move.
+The datapath spreads flows by rendezvous (`datapath/c/table/rendezvous.c`): a flow stays while its locator lives, and
+only those of a dead one move.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from lispmob.api.backend import ApiError
 from lispmob.api.mapping.backend import StaticLocator
@@ -102,11 +102,16 @@ PATHS = [
 MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, weight=100)]
 
 
-class FakeBackend(FakeSteering, FakeMappings, FakeSeal, FakePeers, UpkeepViews):
+class FakeBackend:
     """Keeps what was asked of it in `calls`; `broken` makes the next status fail as a bug would."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.steering = FakeSteering()
+        self.mappings = FakeMappings()
+        self.seals = FakeSeal()
+        self.peers = FakePeers()
+        self.parts = self.mappings.parts
+        self.upkeep = UpkeepViews(cast(Any, self.parts))
         self.calls: list[tuple[object, ...]] = []
         self.is_broken = False
         self.told_state: Literal["starting", "partly-registered", "registered"] = "partly-registered"

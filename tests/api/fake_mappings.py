@@ -137,4 +137,4 @@ class FakeMappings(MappingViews):
 
     def __init__(self) -> None:
         self.parts = MappingParts()
-        self._parts = cast(Any, self.parts)
+        super().__init__(cast(Any, self.parts))

@@ -18,8 +18,8 @@ import pytest
 from lispmob.api.client import Client
 from lispmob.api.schema import Event, Problem
 from lispmob.control.diagnosis import Finding
-from lispmob.lispctl.commands import PLACES, command_in, load
-from lispmob.lispctl.main import build_parser, main
+from lispmob.lispctl.commands import PLACES
+from lispmob.lispctl.main import build_parser, command_in, load, main
 from lispmob.lispctl.mappings import database
 from lispmob.lispctl.show import netcheck, paths, status, uplinks
 from lispmob.problems import registering

@@ -28,7 +28,7 @@ def test_a_new_key_that_waits_is_shown_with_the_command_that_accepts_it(ctl: Ctl
 
 def test_a_new_key_is_accepted(ctl: Ctl, daemon: Served) -> None:
     assert ctl("key --accept 192.0.2.67/32").strip() == "the new key of 192.0.2.67/32 is used from now on"
-    assert [str(prefix) for prefix in daemon.backend.accepted] == ["192.0.2.67/32"]
+    assert [str(prefix) for prefix in daemon.backend.seals.accepted] == ["192.0.2.67/32"]
 
 
 def test_a_key_that_does_not_wait_is_not_accepted(ctl: Ctl) -> None:
@@ -41,7 +41,7 @@ def test_programs_get_json(ctl: Ctl) -> None:
 
 
 def test_where_nothing_can_be_sealed_it_says_why(ctl: Ctl, daemon: Served) -> None:
-    daemon.backend.shown_keys = Keys(mode="off", why_not="this build has no libcrypto")
+    daemon.backend.seals.shown_keys = Keys(mode="off", why_not="this build has no libcrypto")
     assert ctl("key").strip() == "nothing is sealed here: this build has no libcrypto"
 
 
@@ -57,5 +57,5 @@ def test_new_keys_are_made_for_all_sessions_by_one_command(ctl: Ctl) -> None:
 
 def test_a_key_is_forgotten_by_one_command_and_only_one_that_is_kept(ctl: Ctl, daemon: Served) -> None:
     assert "may leave in clear" in ctl("key --forget 192.0.2.65/32")
-    assert [str(prefix) for prefix in daemon.backend.forgotten] == ["192.0.2.65/32"]
+    assert [str(prefix) for prefix in daemon.backend.seals.forgotten] == ["192.0.2.65/32"]
     assert "no key of 192.0.2.99/32 is kept" in ctl("key --forget 192.0.2.99/32", code=1)

@@ -40,7 +40,7 @@ def test_peers_are_a_table_with_those_that_are_used_first(daemon: Served, capsys
 def test_a_name_that_is_asked_for_just_now_is_waited_for_once(
     daemon: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.backend.names_asked = 1
+    daemon.backend.peers.names_asked = 1
 
     assert json.loads("\n".join(run(daemon, capsys, "peers", "--json")))["names_asked"] == 0
 

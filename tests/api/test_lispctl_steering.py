@@ -80,16 +80,16 @@ def test_why_prints_every_step_for_people_and_the_whole_answer_for_programs(
 
     assert said == WHY
     assert (answer["outcome"], len(answer["steps"]), answer["choices"][1]["rtr"]) == ("overlay", 4, "203.0.113.9")
-    assert daemon.backend.asked == FlowParams(
+    assert daemon.backend.steering.asked == FlowParams(
         destination="192.0.2.65", port=443, protocol="tcp", user="alice", dscp="ef"
     )
 
 
 def test_why_asks_about_oneself_unless_somebody_else_is_named(daemon: Served) -> None:
     assert main(["why", "192.0.2.65", "--socket", str(daemon.path)]) == 0
-    mine = daemon.backend.asked
+    mine = daemon.backend.steering.asked
     assert main(["why", "192.0.2.65", "--in", "br-lan", "--socket", str(daemon.path)]) == 0
-    forwarded = daemon.backend.asked
+    forwarded = daemon.backend.steering.asked
 
     assert mine is not None
     assert mine.user is not None
@@ -129,7 +129,7 @@ def test_run_becomes_the_command_and_tells_the_daemon_its_name(daemon: Served) -
     done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=30, check=False)
 
     assert (done.returncode, done.stdout) == (0, "--via x\n"), done.stderr
-    assert daemon.backend.ran == RunParams(via=["wlan0", "lte*"], name="echo", otherwise="drop")
+    assert daemon.backend.steering.ran == RunParams(via=["wlan0", "lte*"], name="echo", otherwise="drop")
 
 
 def test_where_systemd_runs_it_makes_the_scope_the_users_own_or_roots() -> None:

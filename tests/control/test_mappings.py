@@ -40,7 +40,7 @@ def table(machine: Mappings) -> dict[str, str]:
     return {
         str(entry.prefix): installed.disposition
         for entry in machine.cache
-        if (installed := machine.disposition(entry.prefix))
+        if (installed := machine.installed.get(entry.prefix))
     }
 
 

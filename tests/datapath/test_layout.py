@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath import marshal, model, spread, tier
+from lispmob.datapath import marshal, model, tier
 from lispmob.datapath.build_ffi import C_DIRECTORY, C_FLAGS, DIRECTORY, PREAMBLE, STRUCTS
 from lispmob.wire import header
 from tests.datapath import btf
 from tests.datapath.binding import ffi, lib
 from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle import spread
 
 ROOT = Path(__file__).parents[2]
 HEADERS = (f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}")

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.datapath import spread
-from lispmob.datapath.spread import Contender
+from lispmob.datapath.ask import choose_uplink
+from lispmob.datapath.model import Uplink
 from tests.datapath.binding import ffi, lib
+from tests.datapath.oracle import spread
+from tests.datapath.oracle.spread import Contender
 
 CABLE = spread.locator_identity(ip_address("192.0.2.1"), 4341)
 WIFI = spread.locator_identity(ip_address("192.0.2.2"), 4341)
@@ -126,3 +128,20 @@ def test_the_order_of_the_locators_does_not_matter(ones: list[Contender], flow: 
     one, other = spread.choose(ones, flow), spread.choose(shuffled, flow)
 
     assert (None if one is None else ones[one]) == (None if other is None else shuffled[other])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 1 << 20), st.sampled_from([1, 2, 255]), st.integers(0, 255)), max_size=6), flows
+)
+def test_what_rehearse_asks_the_datapath_is_answered_by_its_own_rule(
+    drawn: list[tuple[int, int, int]], flow: int
+) -> None:
+    uplinks = [
+        Uplink(ifindex, f"up{ifindex}", (), priority=priority, weight=weight) for ifindex, priority, weight in drawn
+    ]
+
+    index = spread.choose(
+        [Contender(spread.uplink_identity(up.ifindex), up.priority, up.weight) for up in uplinks], flow
+    )
+
+    assert choose_uplink(uplinks, flow) is (None if index is None else uplinks[index])

@@ -8,10 +8,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.datapath import spread
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.datapath import binding
 from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle import spread
 
 
 def addresses() -> st.SearchStrategy[IpAddress]:

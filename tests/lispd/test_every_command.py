@@ -82,6 +82,8 @@ ELSEWHERE: Final = {
     "map monitor": "test_map_monitor_shows_what_happens_meanwhile, below",
     "run": "tests/mh/test_run_town.py: it needs a control group of its own",
     "join": "tests/joining/test_joining_netns.py: it needs a hub that has invited",
+    "up": "tests/desktop/test_up_down.py: it needs a system bus",
+    "down": "tests/desktop/test_up_down.py: the same",
     "refresh": "tests/joining/test_joining_netns.py: the same",
 }
 LINES: Final = ("events", "watch", "replay")

@@ -164,7 +164,7 @@ def _is_in_overlay(host: IpAddress) -> bool:
 
 def expected(both: Both, mode: str, host: IpAddress) -> str:
     entry = both.mappings.cache.lookup(host)
-    told = both.mappings.disposition(entry.prefix) if entry is not None else None
+    told = both.mappings.installed.get(entry.prefix) if entry is not None else None
     if told is not None and told.disposition == "NATIVE":
         return "host"
     return "tun" if mode == "full" or _is_in_overlay(host) else "any"
@@ -197,7 +197,7 @@ def test_by_default_nothing_inside_the_overlay_prefixes_leaves_natively_unless_a
 
         for host in filter(_is_in_overlay, HOSTS):
             entry = both.mappings.cache.lookup(host)
-            told = both.mappings.disposition(entry.prefix) if entry is not None else None
+            told = both.mappings.installed.get(entry.prefix) if entry is not None else None
             is_native = told is not None and told.disposition == "NATIVE"
             assert not is_native or (entry is not None and entry.source == "static"), (step, host)
 

@@ -252,7 +252,7 @@ def test_every_command_that_the_documentation_shows_is_answered(world: World, pa
 
 def _begins(line: str, start: str) -> bool:
     """Whole words, but for options that stand for what is behind them."""
-    is_whole = start in ("lispctl map", "lispctl why", "lispctl run")
+    is_whole = start in ("lispctl map", "lispctl why", "lispctl run", "lispctl up")
     return line == start if is_whole else line.startswith(start)
 
 

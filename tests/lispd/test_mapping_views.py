@@ -32,7 +32,7 @@ class Table(MappingViews):
 
     def __init__(self, limit: int = 1000) -> None:
         self.parts = MappingParts(limit)
-        self._parts = cast(Any, self.parts)
+        super().__init__(cast(Any, self.parts))
 
     @property
     def node(self) -> Node:

@@ -49,8 +49,7 @@ class Shown(Daemon):
         self.uplinks = (cast(Uplink, SimpleNamespace(ifindex=3, name="wlan0")),)
         self.file = SimpleNamespace(log=SimpleNamespace(record=False))
         self.names_wanted = 0
-        self.views = PeerViews()
-        self.views._parts = cast(Any, self)
+        self.views = PeerViews(cast(Any, self))
 
     def perform(self, effects: list[Any]) -> None:
         self.names_wanted += any(isinstance(effect, NameResolved) for effect in effects)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -111,12 +111,12 @@ class Node(AskedNode):
 
     def start(self) -> None:
         """Start lispd; it may have run before."""
-        self.daemon = Daemon(
-            f"lispd {self.identity.name}",
-            self.namespace,
-            module("lispmob", "-c", str(self.path)),
-            self.directory / "lispd.log",
-        )
+        name, log = f"lispd {self.identity.name}", self.directory / "lispd.log"
+        self.daemon = Daemon(name, self.namespace, self.start_command(), log)
+
+    def start_command(self) -> list[str]:
+        """The command line that starts lispd."""
+        return module("lispmob", "-c", str(self.path))
 
     def party(self, version: int = 4) -> Party:
         """The end of a stream at the EID."""
@@ -158,10 +158,12 @@ class World:
         version = min(subnet.version for subnet in self.lab.topology.addresses("hub", "eth0"))
         return NodeText(who, self.directory / who.name, list(servers) or [self.address("hub", version=version)])
 
-    def start_node(self, who: Identity | NodeText, *, is_awaited: bool = True) -> Node:
+    def start_node(
+        self, who: Identity | NodeText, *, is_awaited: bool = True, kind: Callable[[NodeText, Namespace], Node] = Node
+    ) -> Node:
         """Start lispd, and wait until it is registered unless `is_awaited` is False."""
         text = self.text(who) if isinstance(who, Identity) else who
-        node = Node(text, self.lab[text.identity.name])
+        node = kind(text, self.lab[text.identity.name])
         self._open.callback(lambda: end(node.daemon))
         if is_awaited:
             node.wait_until_registered()

@@ -190,7 +190,7 @@ def test_events_during_a_dump_are_kept_up_to_a_bound_and_the_rest_counted(daemon
     from lispmob.protocol.effect import Event as CoreEvent
 
     parts, sent = daemon.backend.parts, HELD_EVENTS + 10
-    whole = daemon.backend.mapping_dump
+    whole = daemon.backend.mappings.mapping_dump
 
     def busy() -> object:
         pages = whole()
@@ -198,7 +198,7 @@ def test_events_during_a_dump_are_kept_up_to_a_bound_and_the_rest_counted(daemon
             asyncio.get_running_loop().call_soon(parts.perform, [CoreEvent("rloc-unreachable", {"rloc": str(number)})])
         return pages
 
-    daemon.backend.mapping_dump = busy  # type: ignore[method-assign, assignment]
+    daemon.backend.mappings.mapping_dump = busy  # type: ignore[method-assign, assignment]
     with connect(daemon) as mappings:
         mappings.follow("badreach", dump=True)
         heard: list[Event] = []

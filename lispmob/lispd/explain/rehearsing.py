@@ -12,9 +12,8 @@ from msgspec.structs import replace
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Rehearsal, Rehearsed
-from lispmob.datapath.ask import Question
+from lispmob.datapath.ask import Question, choose_uplink
 from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.datapath.spread import Contender, choose, uplink_identity
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd import assembly
@@ -142,7 +141,7 @@ def _is_own(parts: Parts, address: IpAddress) -> bool:
 
 
 def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
-    """What the datapath would choose for the flow by priority and weight: its own hash, and its rule in Python."""
+    """What the datapath would choose for the flow by priority and weight: its own hash, and its own rule."""
     known = flow.source_port is not None and flow.destination_port is not None
     ports = (flow.source_port or 0, flow.destination_port or 0) if known else None
     answer = parts.engine.ask(Question(flow.source, flow.destination, flow.protocol, ports))
@@ -153,9 +152,8 @@ def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
         best = min((locator.priority for locator in fitting), default=NEVER)
         having = {locator.address.version for locator in fitting if locator.priority == best < NEVER}
     usable = [up for up in world.sending if _may_send(up) and up.addresses[0].version in having]
-    contenders = [Contender(uplink_identity(up.ifindex), up.priority, up.weight) for up in usable]
-    chosen = choose(contenders, answer.flow)
-    return None if chosen is None else usable[chosen].interface
+    chosen = choose_uplink(usable, answer.flow)
+    return None if chosen is None else chosen.interface
 
 
 def _may_send(uplink: EngineUplink) -> bool:

@@ -25,7 +25,6 @@ from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.flow_text import flow_text, read_address, read_flow, read_protocol_of
 from lispmob.lispd.explain.lost import why_lost, why_refused
 from lispmob.lispd.parts import Parts
-from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.views.seal_views import seal_of
 from lispmob.mh import foreign_marks
 from lispmob.mh.chain_text import PREFIX, TABLE
@@ -277,7 +276,7 @@ class _Explanation:
         silent = [str(ip) for ip in dead if not self._parts.node.is_reachable(ip)]
         missing = f"; no answer from {', '.join(silent)}" if silent else ""
         self._say("mapping", f"{answer.entry}{source}: {told or 'no locator'}{missing}")
-        seal = seal_of(self._parts, answer.entry)
+        seal = seal_of(self._parts, answer.entry, sessions=())  # how much was sealed is not asked
         self._say("seal", f"{seal.state}: {seal.why}")
 
     def _not_sent(self, flow: Flow, decision: Decision, mark: int, answer: Answer) -> Why:
@@ -308,7 +307,7 @@ class _Explanation:
             return
         if lanes[0] != DEFAULT:
             self._say("uplink", "the uplink of the mark cannot send it: priority and weight decide")
-        sending = sending_uplinks(self._parts.file, self._parts.uplinks, self._parts.node)
+        sending = self._parts.engine.uplinks
         for step in self._parts.node.preference_steps if self._parts.node.uplink_ranks else ():
             self._say("uplink", f"prefer: {self._parts.file.multihoming.prefer}: {step}")
         best = min((up.priority for up in sending), default=math.inf)

@@ -1,4 +1,4 @@
-"""The part of the control socket's Backend that is about mappings: one table for the map-cache and our own."""
+"""The room of the control socket's Backend that is about mappings: one table for the map-cache and our own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class MappingViews:
     """Adds, changes, deletes and shows."""
 
-    _parts: Shown
+    def __init__(self, parts: Shown) -> None:
+        self._parts = parts
 
     def mapping_add(
         self, prefix: EidPrefix, locators: Sequence[StaticLocator], params: MappingParams, *, is_change: bool

@@ -45,7 +45,8 @@ _WHY_NOT: Final = {
 class PeerViews:
     """Peers, and names."""
 
-    _parts: Shown
+    def __init__(self, parts: Shown) -> None:
+        self._parts = parts
 
     def peers(self) -> Pages:
         """Everybody whom packets go to."""

@@ -1,4 +1,4 @@
-"""The part of the control socket's Backend that is about sealed data, and what other views say of it."""
+"""The room of the control socket's Backend that is about sealed data, and what other views say of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _WHOSE: Final = {
 class SealViews:
     """Keys."""
 
-    _parts: Shown
+    def __init__(self, parts: Shown) -> None:
+        self._parts = parts
 
     def keys(self) -> Keys:
         """Our static key, and those of others."""
@@ -103,12 +104,12 @@ def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | No
     node = parts.node
     if not isinstance(node, SealedNode):
         return Seal(state="clear", why=why_nothing(parts))
-    if node.sealing.mode == "off":
+    if node.config.seal == "off":
         return Seal(state="clear", why="security: seal is off")
     peer = node.sealing.entries.by_prefix(prefix)
     if peer is not None:
         return _of_peer(parts, peer, sessions)
-    if node.sealing.mode == "require":
+    if node.config.seal == "require":
         return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
     entry = node.map_cache.get(prefix)
     if entry is not None and entry.source == "reply" and not entry.is_genuine:

@@ -1,4 +1,4 @@
-"""The part of the control socket's Backend that is about steering."""
+"""The room of the control socket's Backend that is about steering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from lispmob.lispd.views.shown import Shown
 class SteeringViews:
     """Explains, rehearses and runs."""
 
-    _parts: Shown
+    def __init__(self, parts: Shown) -> None:
+        self._parts = parts
 
     async def why(self, params: FlowParams) -> Why:
         """What becomes of a flow."""

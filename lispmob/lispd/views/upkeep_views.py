@@ -1,4 +1,4 @@
-"""The part of the control socket's Backend that is for who looks after the node."""
+"""The room of the control socket's Backend that is for who looks after the node."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ log = logging.getLogger("lispd")
 class UpkeepViews:
     """Log and configuration."""
 
-    _parts: Shown
+    def __init__(self, parts: Shown) -> None:
+        self._parts = parts
 
     def log_level(self) -> LogLevel:
         """What is logged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec import structs
 
@@ -30,10 +30,6 @@ from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
 
-if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
-    pass
-
-
 _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
     State.IDLE: "idle",
     State.REGISTERING: "registering",
@@ -43,11 +39,16 @@ _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
 }
 
 
-class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
-    """The Backend of the control socket."""
+class Views:
+    """The Backend of the control socket, with its rooms."""
 
     def __init__(self, parts: Shown) -> None:
         self._parts = parts
+        self.steering = SteeringViews(parts)
+        self.mappings = MappingViews(parts)
+        self.upkeep = UpkeepViews(parts)
+        self.seals = SealViews(parts)
+        self.peers = PeerViews(parts)
 
     def version(self) -> str:
         """Of the installed package."""

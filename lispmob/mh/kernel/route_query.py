@@ -1,4 +1,4 @@
-"""Asks the kernel where it would route a packet (RTMRTM_GETROUTE): its answer counts, with everybody's rules in it."""
+"""Asks the kernel where it would route a packet (RTM_GETROUTE): its answer counts, with everybody's rules in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* From a judged packet to an uplink: size, socket, and what to do when the uplink refuses. */
+/* From a judged packet to an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses. */
 #include <errno.h>
 #include <linux/udp.h>
 #include <poll.h>

@@ -1,5 +1,6 @@
 /*
- * Uplinks: per interface and family one path, with a pool of UDP sockets bound to the interface and its address.
+ * Uplinks, and which of them a flow takes by priority and weight (lm_uplinks_choose). Per interface and family there is
+ * one path, with a pool of UDP sockets bound to the interface and its address.
  *
  * A pool, because the source port tells the flows apart for the routers on the way (RFC 9300 section 5.3). All sockets
  * set DF and queue ICMP errors, but the last of each path, whose packets the kernel and the routers may cut. None of them

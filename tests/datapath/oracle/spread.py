@@ -1,4 +1,4 @@
-"""Which of several contenders a flow goes to: table/rendezvous.c in Python, for tests, `why` and `rehearse`. Pure."""
+"""Which of several contenders a flow goes to: table/rendezvous.c in Python. Pure."""
 
 from __future__ import annotations
 
