@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 
-import msgspec
 from msgspec.structs import replace
 
 from lispmob.control.forwarding import ForwardingPolicy, decide, equals, preferring, usable_locators
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
 from lispmob.control.preference import Group
-from lispmob.control.told_moves import ToldMoves
+from lispmob.control.told_moves import Mover, ToldMoves
 from lispmob.protocol.effect import (
     Count,
     DropPending,
@@ -38,14 +37,6 @@ MOVERS_MAX = 64  # ours: peers that move within three seconds
 PAST_MAX = 64  # ours: as many as a node behind a NAT has ways past its RTR
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
 HOPELESS_S = 30.0  # ours: how long packets are refused on the word of one answer, while somebody goes on sending them
-
-
-class Mover(msgspec.Struct, frozen=True):
-    """A peer that says that it has moved: where from it says so, how long that counts, and its mapping until then."""
-
-    rloc: IpAddress
-    until: float
-    former: tuple[Locator, ...]
 
 
 class Mappings:

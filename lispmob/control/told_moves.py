@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from lispmob.protocol.effect import UsableLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
@@ -20,6 +22,14 @@ _MOVES_MAX: Final = 1024  # ours: peers that move within three seconds
 _MOVES_KEPT: Final = 3  # ours: of one peer, in that time
 
 Locators = tuple[Locator, ...]
+
+
+class Mover(msgspec.Struct, frozen=True):
+    """A peer that says that it has moved: where from it says so, how long that counts, and its mapping until then."""
+
+    rloc: IpAddress
+    until: float
+    former: Locators
 
 
 class ToldMoves:
