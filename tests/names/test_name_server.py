@@ -23,6 +23,7 @@ from lispmob.names.zone import Answer, RCode, Record, Zone
 from lispmob.protocol.effect import NameResolved
 
 HERE = ip_address("127.0.0.1")
+PORTS_TRIED = 5
 ZONE = Zone("lisp.home.arpa", [ip_network("10.99.0.0/16")])
 NAS = NameResolved(b"nas", (ip_address("10.99.0.2"),), "registered")
 
@@ -44,10 +45,17 @@ class Place:
         return NAS if name == b"nas" else NameResolved(name, (), "nobody has registered it")
 
     async def start(self) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spare:
-            spare.bind((str(HERE), 0))
-            self.port = spare.getsockname()[1]
-        await self.server.start([HERE], self.port)
+        """On a port that is free in UDP, and in TCP too: others on this machine have ports of their own."""
+        for left in reversed(range(PORTS_TRIED)):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spare:
+                spare.bind((str(HERE), 0))
+                self.port = spare.getsockname()[1]
+            try:
+                await self.server.start([HERE], self.port)
+                return
+            except KernelRefused:
+                if not left:
+                    raise
 
     async def udp(self, raw: bytes, timeout_s: float = 5.0) -> bytes:
         loop = asyncio.get_running_loop()

@@ -103,7 +103,7 @@ def test_an_instance_id_holds_no_instance_id() -> None:
         (DistinguishedName(b"n" * 256), "rx_limit"),
         (JsonText(b"j" * 4097), "rx_limit"),
         (SecurityKey(5, (b"k",) * 4, RLOC), "rx_limit"),
-        (SecurityKey(5, (b"k" * 513,), RLOC), "rx_limit"),
+        (SecurityKey(5, (b"k" * 1025,), RLOC), "rx_limit"),
     ],
 )
 def test_long_names_texts_and_keys_are_refused(address: WireAddress, counter: str) -> None:
