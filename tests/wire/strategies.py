@@ -153,6 +153,7 @@ def makes_sense(request: MapRequest) -> bool:
         (any(request.itr_rlocs) or any(record.wants_notify for record in request.records))
         and not (request.is_smr and request.is_smr_invoked)
         and (len(request.records) == 1 or not (request.is_smr or request.is_probe))
+        and (request.xtr_id is not None or not any(record.wants_notify for record in request.records))
     )
 
 
