@@ -189,14 +189,14 @@ class Prober:
         `is_alone`: others of its peer were heard; else all of them are silent, and all learn from it.
         """
         learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
-        for learn in learns & self._patience.keys():
-            self._patience[learn].on_alarm(is_flowing, now)
-            self._calm.set(learn, self._patience[learn].calm_at)
+        for learner in learns & self._patience.keys():
+            self._patience[learner].on_alarm(is_flowing, now)
+            self._calm.set(learner, self._patience[learner].calm_at)
         if remote in self._patience:
             self._patience[remote].told = None  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
             path.on_unanswered(is_flowing, self._config, now)
-        told = [effect for learn in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(learn)]
+        told = [effect for learner in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(learner)]
         return [*self.on_timer(now), *told, *self._tell_patience(remote)]
 
     def on_suspicion(self, remotes: Iterable[IpAddress], is_flowing: bool, now: float) -> list[ProbeEffect]:
