@@ -6,7 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.announcing import Announcer
 from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from lispmob.wire.map_reply import MapReply
@@ -358,3 +360,18 @@ def test_a_node_that_can_ask_nobody_leaves_a_peer_that_has_moved_to_its_rtr(monk
 
     assert way(peer, mover) == []
     assert peer.node.map_cache.get(mover.config.eids[0]) is None
+
+
+def test_a_probe_of_a_trial_that_nobody_answered_is_forgotten_with_the_next_one() -> None:
+    nonces = iter(range(1, 100))
+    announcer = Announcer(next_nonce=lambda: 1, new_nonce=lambda: next(nonces))
+    own = LocatorSet.of(1, [locator("203.0.113.1")])
+    eid = EidPrefix.host(ip("10.1.0.9"), 0)
+
+    announcer.on_trials([(NEW, eid)], own, 0.0)
+    assert announcer.expects(1)
+    announcer.on_trials([], own, 5.0)
+    announcer.on_trials([(NEW, eid)], own, 10.5)
+
+    assert not announcer.expects(1)
+    assert announcer.expects(2)

@@ -213,7 +213,7 @@ class Announcer:
             self._trials.set(remote, now + PROBE_AGAIN_S[tries])
         nonce = self._new_nonce()
         self._probes[nonce] = _Trial(remote, prefix, now)
-        if len(self._probes) > PROBES_MAX:
+        while len(self._probes) > PROBES_MAX or now - next(iter(self._probes.values())).sent_at > PROBE_LIFE_S:
             self._probes.popitem(last=False)
         request = MapRequest(nonce, None, (uplink.address,), (EidRecord.of(prefix),), is_probe=True)
         sent = SendControl(request.encode(), remote, source=uplink.address, ifindex=uplink.ifindex)
