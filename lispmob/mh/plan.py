@@ -1,4 +1,4 @@
-"""The kernel state by which packets of our EIDs, and no others, reach the TUN; pure.
+"""What the kernel must hold so that packets of our EIDs, and no others, reach the TUN; pure.
 
 These are the rules of a host whose other rules look up only the tables local and main; `rule_order.py` places them
 among other programs' rules. The rules select by source, so native traffic is not affected: a packet with a native

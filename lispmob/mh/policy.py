@@ -1,4 +1,4 @@
-"""Steering: the uplink of a flow by the user's rules, as a mark on each of its packets; pure.
+"""Steering: which uplink a flow takes by the user's rules, as a mark on each of its packets; pure.
 
 A mark names an uplink: its ifindex, in the bits of our mask (LISPmob's convention, so that rules which set `--set-mark
 <ifindex>` still work). Mark 0 leaves the choice to priority and weight. Rules name uplinks by name or pattern, in order

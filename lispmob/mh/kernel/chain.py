@@ -65,7 +65,7 @@ class MarkChain:
     ) -> tuple[Problem, ...]:
         """Make the chains so in these families; existing ones are checked only if `is_repair` says so.
 
-        `is_renewal` writes the same rules again: their control groups may have been created anew.
+        `is_renewal` writes the same rules again: their control groups may have been created again.
 
         Each family is separate: a refused one keeps its former rules. Returns what was refused, or left out.
         """
