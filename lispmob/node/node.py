@@ -276,6 +276,8 @@ class Node:
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
+        for nonces in (self._asked, self._registrations.nonces):
+            nonces.turn(now)
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
