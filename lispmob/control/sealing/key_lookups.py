@@ -160,7 +160,7 @@ class KeyLookups:
 
     def _resolver(self, outside: Outside) -> IpAddress | None:
         """Whoever told us our place outside first: a NAT may have given us another port towards others."""
-        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.local.version]
+        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.address.version]
         return outside.server if outside.server in fitting else next(iter(fitting), None)
 
     def _rest(self, question: _Question, rest_s: float, now: float) -> None:
