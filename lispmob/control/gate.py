@@ -7,7 +7,6 @@ the mapping system have limits apart from those of strangers.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -15,7 +14,8 @@ from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
-NONCES_KEPT: Final = 4096  # ours: of half a minute, at the rates of lookups and probes together
+NONCES_KEPT: Final = 8192  # ours: twice what half a minute brings, at the rates of lookups and probes together
+NONCE_S: Final = 30.0  # ours: no answer takes longer, retransmissions of the question included
 REQUEST_OCTETS: Final = 1400  # ours, without the padding of a size probe: the longest of a peer's has 32 ITR-RLOCs
 STRANGER_INTERVAL_S: Final = 0.02  # ours: a node that probes us has a few addresses, and asks each once a second
 STRANGER_BURST: Final = 100
@@ -32,23 +32,34 @@ _TYPE_AND_PROBE: Final = 0xF0 | _PROBE
 
 
 class NonceBook:
-    """Generates unpredictable nonces, or records those of another generator, and recognises the latest of them."""
+    """Generates unpredictable nonces, or records those of another generator, and recognises the latest of them.
+
+    It knows a nonce for at least `NONCE_S` unless half of `limit` newer ones have come, and forgets it after two turns.
+    """
 
     def __init__(self, new_nonce: Callable[[], int], limit: int = NONCES_KEPT) -> None:
         self._new_nonce = new_nonce
-        self._limit = limit
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._half = max(1, limit // 2)
+        self._young: set[bytes] = set()
+        self._old: set[bytes] = set()
+        self._turned_at = 0.0
 
     def __call__(self) -> int:
         nonce = self._new_nonce()
-        self._known[nonce.to_bytes(8, "big")] = None
-        if len(self._known) > self._limit:
-            self._known.popitem(last=False)
+        if len(self._young) >= self._half:
+            self._young, self._old = set(), self._young
+        self._young.add(nonce.to_bytes(8, "big"))
         return nonce
+
+    def turn(self, now: float) -> None:
+        """Forget the nonces that no answer can bear any more. `now`: monotonic seconds; call it now and then."""
+        if now - self._turned_at >= NONCE_S:
+            self._young, self._old, self._turned_at = set(), self._young, now
 
     def knows(self, octets: bytes) -> bool:
         """Whether these eight octets are such a nonce, in wire order or reversed."""
-        return octets in self._known or octets[::-1] in self._known
+        turned = octets[::-1]
+        return octets in self._young or turned in self._young or octets in self._old or turned in self._old
 
 
 class Knows(Protocol):

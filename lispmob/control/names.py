@@ -80,7 +80,7 @@ class NameRegistration:
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs have changed. The record holds none of them, so a move alone changes nothing."""
         had_none = not self._uplinks
-        self._uplinks = locators.for_family(self.server.address.version)
+        self._uplinks = locators.ways_to(self.server.address)
         if not self._uplinks:
             self._wake_at = None
             return []
@@ -293,7 +293,7 @@ class NameLookups:
             for map_resolver in self._config.map_resolvers
             if map_resolver not in _old_servers(self._config)
         ]
-        ways = [(address, uplink) for address in resolvers for uplink in self._locators.for_family(address.version)]
+        ways = [(address, uplink) for address in resolvers for uplink in self._locators.ways_to(address)]
         if not ways:
             return self._end(lookup, KnownName((), "no uplink to a Map-Resolver", now, is_answered=False), now)
         resolver, uplink = ways[lookup.tries % len(ways)]
@@ -301,12 +301,13 @@ class NameLookups:
         lookup.wake_at = now + RETRY_S
         self._lookups[lookup.name] = lookup
         nonce = self._new_nonce()
-        itr_rlocs = self._locators.itr_rlocs_from(uplink)
+        itr_rlocs = self._locators.itr_rlocs_from(uplink, resolver)
         lookup.sent[nonce] = itr_rlocs
         self._of_nonce[nonce] = lookup
         request = MapRequest(nonce, None, itr_rlocs, (EidRecord(DistinguishedName(lookup.name), 0),))
         # A name has no address, so the inner header gets the outer destination.
-        ecm = EncapsulatedControl(uplink.address, CONTROL_PORT, resolver, CONTROL_PORT, request.encode())
+        source = uplink.address_towards(resolver)
+        ecm = EncapsulatedControl(source, CONTROL_PORT, resolver, CONTROL_PORT, request.encode())
         sent = SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_map_request")]
 

@@ -9,7 +9,7 @@ from lispmob.control.forwarding import ForwardingPolicy, usable_locators
 from lispmob.control.map_cache import LATELY_S, MapCache, MapCacheEntry
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.smr import SmrTarget
-from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.locator_set import NEVER, LocatorSet
 from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import may_be_rloc
 
@@ -51,4 +51,11 @@ def entry_targets(entry: MapCacheEntry, config: NodeConfig, own: LocatorSet) -> 
     if eid is None or entry.source == "placeholder":
         return []
     usable = usable_locators(entry.locators, ForwardingPolicy(own_eids=config.eids), own)
-    return [SmrTarget(locator.address, eid, entry.prefix) for locator in usable]
+    places = [locator.address for locator in usable] or _beyond_translator(entry, own)
+    return [SmrTarget(place, eid, entry.prefix) for place in places]
+
+
+def _beyond_translator(entry: MapCacheEntry, own: LocatorSet) -> list[IpAddress]:
+    """Where no locator has a family of ours: those that a translator leads to. Data goes by the RTR, words need not."""
+    used = (locator for locator in entry.locators if locator.is_reachable and locator.priority != NEVER)
+    return [address for locator in used for address in locator.ips[:1] if own.ways_to(address) and may_be_rloc(address)]

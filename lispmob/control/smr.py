@@ -92,7 +92,7 @@ class SmrSender:
     def on_peers(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
         """Inform these too."""
         for target in targets:
-            key, is_sendable = (target.rloc, target.eid), target.rloc.version in self._locators.families
+            key, is_sendable = (target.rloc, target.eid), bool(self._locators.ways_to(target.rloc))
             if len(self._queue) < MAX_QUEUED and is_sendable and key not in self._queue:
                 self._put(key, now, target)
         return self._drain(now)
@@ -145,8 +145,7 @@ class SmrSender:
         self._agenda.set(key, not_before)
 
     def _solicit(self, target: SmrTarget) -> SendControl:
-        uplink = self._locators.best(target.rloc.version)
-        assert uplink is not None, target
+        uplink = self._locators.ways_to(target.rloc)[0]
         proof = self._proof_for(target.rloc)
         message = MapRequest(
             nonce=self._new_nonce() if proof is None else proof,

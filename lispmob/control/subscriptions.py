@@ -55,6 +55,7 @@ HEARD_INTERVAL_S: Final = 0.005  # ours: the MAC of 200 Map-Notifies a second is
 HEARD_BURST: Final = 400
 WINDOW_BITS: Final = 16  # ours: how far ahead of the last nonce a publication may be
 ASKING_S: Final = 30.0  # ours: how late a confirmation may come
+ASKING_MAX: Final = 4  # ours: transmissions of one subscription that may still be confirmed; a day of moves has many
 _NONCE_BITS: Final = 0x7FFF_FFFF_FFFF_FFFF  # the first nonce leaves room to grow
 
 
@@ -362,6 +363,8 @@ class Subscriptions:
         nonce = subscription.last_asked = latest + 1 if latest else self._new_nonce() & _NONCE_BITS
         otk, authentication = self._security.protect(nonce, resolver)
         secret = self._security.publication_secret(otk, nonce)
+        for old in self._asked_about(prefix)[: 1 - ASKING_MAX]:
+            self._forget_asked(old)
         self._asked[nonce] = _Asked(prefix, resolver, now, otk, secret)
         self._windows[nonce >> WINDOW_BITS] += 1
         source = self._config.source_for(prefix)
@@ -391,7 +394,7 @@ class Subscriptions:
         if subscription.secret and resolver is not None and self._asks.take(now):
             effects = [self._request(prefix, resolver, (None,), now), Count("tx_unsubscription")]
         self._keep(subscription, 0, b"")
-        for nonce in [nonce for nonce, asked in self._asked.items() if asked.prefix == prefix]:
+        for nonce in self._asked_about(prefix):
             self._forget_asked(nonce)
         del self._of[prefix]
         self._agenda.set(prefix, None)
@@ -410,6 +413,10 @@ class Subscriptions:
             if now - oldest.sent_at <= ASKING_S:
                 return
             self._forget_asked(nonce)
+
+    def _asked_about(self, prefix: EidPrefix) -> list[int]:
+        """The nonces of its transmissions, the oldest first."""
+        return [nonce for nonce, asked in self._asked.items() if asked.prefix == prefix]
 
     def _forget_asked(self, nonce: int) -> None:
         del self._asked[nonce]

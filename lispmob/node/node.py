@@ -168,11 +168,13 @@ class Node:
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram has arrived. It is trusted only as far as it is authenticated."""
+        datagram = self.traversal.translation.inward(datagram)
         message = self._read(datagram.payload, datagram.source, now)
         return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
 
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message has arrived on the data port."""
+        arrival = self.traversal.translation.inward_data(arrival)
         message = self._read(arrival.payload, arrival.outer_source, now)
         if isinstance(message, Count):
             return self._route([message], now)
@@ -185,7 +187,8 @@ class Node:
         if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):
             # a request from the data port is answered only if the asker is its sender
             return self._route([Count("rx_policy")], now)
-        return in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
+        answers = in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
+        return self.traversal.translation.outward(answers)
 
     def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NodeEffect]:
         """Packets that leave by this uplink's RTR have not been answered for longer than a round trip."""
@@ -222,7 +225,7 @@ class Node:
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
         """Packets to these local RLOCs, each with its outer source, have been decapsulated since the last call."""
-        heard = list(pairs)
+        heard = list(self.traversal.translation.heard(pairs))
         self._peers.on_heard((source for _, source in heard), now)
         effects = self._route(self.traversal.on_heard(heard, now), now)
         return effects + self._route(self._prober.on_heard(heard, now), now)
@@ -280,6 +283,8 @@ class Node:
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are harmless."""
+        for nonces in (self._asked, self._registrations.nonces):
+            nonces.turn(now)
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
@@ -661,7 +666,7 @@ class Node:
                     waiting.extend([*self._smr.on_peers(self._smr_targets(now), now), *self._mappings.in_use(now)])
                 case effect:  # for the daemon; the type checker confirms that no other effect is left
                     out.append(effect)
-        return [*out, *self._weigh(now)]
+        return self.traversal.translation.outward([*out, *self._weigh(now)])
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """Store an answer. If it shows that a peer has moved, make sure that the peer knows our locators."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final, TypeAlias
+from zlib import crc32
 
 import msgspec
 from msgspec.structs import replace
 
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.embedded_ipv4 import embed
 from lispmob.wire.record import Locator, MappingRecord
 
 MAX_LOCATORS = 32
@@ -19,7 +21,8 @@ MAX_LOCATORS = 32
 
 _LINK_LOCAL_4: Final = int(IPv4Address("169.254.0.0"))
 _LINK_LOCAL_6: Final = int(IPv6Address("fe80::"))
-_FURTHER_4: Final = 0x8000  # the upper half of it: further names of an uplink
+_TOWARDS_TRANSLATOR: Final = IPv4Address("192.0.0.1")  # RFC 7335: of every host that has IPv6 alone
+_FURTHER_4: Final = 0x8000  # the upper half of it: names that an uplink takes later
 
 NEVER = 255
 """The priority of a locator that must not be used for unicast (RFC 9301, 5.4)."""
@@ -56,7 +59,9 @@ class LocalLocator:
     cost: int = dataclasses.field(default=0, compare=False)
     by_eid: tuple[EidRank, ...] = ()
     alias: IpAddress | None = None
-    """The uplink's name towards RTRs if another uplink has the same address: interface and address identify it."""
+    """What RTRs know the uplink by, where another uplink has the same address: interface and address are what it is."""
+    nat64: IPv6Network | None = None
+    """The prefix by which a translator takes us to hosts with IPv4 only (RFC 6146); None: there is none, or no need."""
 
     @property
     def place(self) -> Place:
@@ -67,6 +72,28 @@ class LocalLocator:
     def name(self) -> IpAddress:
         """The address that represents it in records and towards RTRs."""
         return self.address if self.alias is None else self.alias
+
+    def name_towards(self, remote: IpAddress) -> IpAddress:
+        """The address that stands for it in records and towards RTRs, where those are of this family.
+
+        Beyond a translator that is an IPv4 address of our own choice, made of what tells the uplink from all others.
+        """
+        if self.address.version == remote.version:
+            return self.name
+        return IPv4Address(_LINK_LOCAL_4 + 0x100 + _number_of(self) % 0xFDFF)
+
+    def address_towards(self, remote: IpAddress) -> IpAddress:
+        """Its address as it stands inside of messages to a server of this family."""
+        return self.address if self.address.version == remote.version else _TOWARDS_TRANSLATOR
+
+    def reach(self, remote: IpAddress) -> IpAddress | None:
+        """Where packets for this address go from here: behind the prefix of a translator for the other family.
+
+        None: nothing leads there.
+        """
+        if self.address.version == remote.version:
+            return remote
+        return embed(self.nat64, remote) if self.nat64 is not None and isinstance(remote, IPv4Address) else None
 
     def told_for(self, eid: EidPrefix | None) -> LocalLocator:
         """The locator with its priority and weight for this EID."""
@@ -135,12 +162,15 @@ class LocatorSet(msgspec.Struct, frozen=True):
             or self.families
         )
 
-    def itr_rlocs_from(self, asker: LocalLocator) -> tuple[IpAddress, ...]:
+    def itr_rlocs_from(self, asker: LocalLocator, asked: IpAddress | None = None) -> tuple[IpAddress, ...]:
         """The ITR-RLOCs of a Map-Request: where its answer may be sent (RFC 9301, 5.3).
 
         First the locator that it leaves from: an answer by the same path needs no other one to work. Then the best of
-        the other family, unless it is known not to work.
+        the other family, unless it is known not to work. Beyond a translator it is an address that no host has: as
+        behind any NAT, the answer goes back to the sender of the question.
         """
+        if asked is not None and asked.version != asker.address.version:
+            return (asker.address_towards(asked),)
         other = self.best(10 - asker.address.version)
         is_live = other is not None and other.priority != NEVER
         return (asker.address, other.address) if other is not None and is_live else (asker.address,)
@@ -150,6 +180,12 @@ class LocatorSet(msgspec.Struct, frozen=True):
         return tuple(
             sorted((locator for locator in self.locators if locator.address.version == family), key=_preference)
         )
+
+    def ways_to(self, remote: IpAddress) -> tuple[LocalLocator, ...]:
+        """The locators that packets to this address can leave from, those of its own family first."""
+        own = self.for_family(remote.version)
+        others = self.for_family(10 - remote.version)
+        return (*own, *(locator for locator in others if locator.reach(remote) is not None))
 
     def best(self, family: int) -> LocalLocator | None:
         """The locator that sends control messages to destinations of this IP version."""
@@ -200,12 +236,17 @@ def _alias(locator: LocalLocator) -> IpAddress:
     return IPv6Address(_LINK_LOCAL_6 + locator.ifindex)
 
 
-def further_name(locator: LocalLocator, number: int) -> IpAddress:
-    """A further name of the locator, numbered from 1: for an RTR that keeps stale state for its first one."""
-    if locator.address.version == 4:
-        upper = locator.ifindex % 0x7F << 8
+def further_name(locator: LocalLocator, number: int, towards: IpAddress) -> IpAddress:
+    """The `number`th name beside its own, from 1: for an RTR `towards` that holds on to what it knows of that one."""
+    if towards.version == 4:
+        upper = (locator.ifindex if locator.address.version == 4 else _number_of(locator)) % 0x7F << 8
         return IPv4Address(_LINK_LOCAL_4 + _FURTHER_4 + upper + number % 0x100)
     return IPv6Address(_LINK_LOCAL_6 + (number << 32) + locator.ifindex)
+
+
+def _number_of(locator: LocalLocator) -> int:
+    """The same for the same address on the same interface, and most likely for no other."""
+    return crc32(locator.address.packed, locator.ifindex)
 
 
 def _preference(locator: LocalLocator) -> tuple[int, int, int, int, int]:

@@ -159,7 +159,7 @@ class KeyLookups:
 
     def _resolver(self, outside: Outside) -> IpAddress | None:
         """Prefer the server that reported our outside address: the NAT may use another port towards others."""
-        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.local.version]
+        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.address.version]
         return outside.server if outside.server in fitting else next(iter(fitting), None)
 
     def _rest(self, question: _Question, rest_s: float, now: float) -> None:
