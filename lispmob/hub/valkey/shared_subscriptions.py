@@ -230,7 +230,7 @@ class SharedSubscriptions:
         value = self._value(taken, ahead_s)
         if value is None or not await self._put(name, value, owner, is_told=True, is_there=True):
             return
-        if self._publisher.find(name) is None and self._publisher.adopt(taken):
+        if self._publisher.find(name) is None and self._publisher.adopt(taken, self._loop.time()):
             self._written[name] = taken.secret
             self.counters["subscriptions_taken_over"] += 1
             self._feed(self._publisher.say_again(name, self._loop.time()))
