@@ -20,9 +20,10 @@
 struct lm_engine;
 struct lm_mirror;
 
-/* Where something of use came from, and to which RLOC of ours. */
+/* Where something of use came from, and to which RLOC of ours. Proven: by the mapping of the packet inside, or its seal. */
 struct lm_heard {
     struct lm_addr source, local;
+    bool is_proven;
 };
 
 /* NULL and *error, a negative errno. Takes over the tier, also when it fails. */

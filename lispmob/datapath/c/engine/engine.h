@@ -31,6 +31,7 @@
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what the cache holds until it is used */
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
+#define LM_HEARD_PROVEN 768u /* of them: places that nobody else takes */
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
@@ -132,6 +133,7 @@ struct lm_outer {
     uint64_t now;
     bool is_ephemeral;                    /* it came to the data port that only one path has */
     bool has_delivered;                   /* a packet of it went to the device */
+    bool has_proven;                      /* and its sender is known to send for its source */
     size_t delivered, delivered_octets;   /* how many did, and the octets of these inner packets */
     bool has_relayed;                     /* or on to another node */
     bool has_opened;                      /* a sealed packet of it was opened */
@@ -191,7 +193,7 @@ struct lm_engine {
     atomic_bool echoes;                     /* liveness/echo_nonce.c */
     struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
-    struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
+    struct lm_heard heard[LM_HEARD_MAX]; /* hashed, those that are proven apart; family 0: free */
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
     struct lm_relay *relay;     /* nat/rtr.c; the inbound thread's */
