@@ -243,6 +243,15 @@ class LargeSent(msgspec.Struct, frozen=True):
     port: int
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """Packets came to this RLOC of ours from that outer source, and were delivered."""
+
+    local: IpAddress
+    source: IpAddress
+    is_proven: bool
+    """The mapping of an inner source names the outer one, or a proxy or RTR of ours is it, or the packet was sealed."""
+
+
 class PathMtu(msgspec.Struct, frozen=True):
     """The largest outer packet from a local address to a remote at present, in octets."""
 

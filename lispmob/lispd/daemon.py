@@ -446,8 +446,10 @@ class Daemon:
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.table.used(), now))
         heard = self.engine.liveness.heard()
-        self.problems.on_heard(heard)
-        self._perform(self.node.on_heard(heard, now))
+        pairs = [(pair.local, pair.source) for pair in heard]
+        self.problems.on_heard(pairs)
+        proven = {pair.source for pair in heard if pair.is_proven}
+        self._perform(self.node.on_heard(pairs, now, {pair.source for pair in heard} - proven))
 
     # --- outputs
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
 from lispmob.datapath.face.handle import Handle
-from lispmob.datapath.model import NO_TRAFFIC, PathMtu, Traffic
+from lispmob.datapath.model import NO_TRAFFIC, Heard, PathMtu, Traffic
 from lispmob.wire.address import IpAddress
 
 ffi: Any = _lispdp.ffi
@@ -28,11 +28,14 @@ class Liveness:
         """The next set_uplinks is a move: TrafficResumed reports the first packet of each direction after it."""
         lib.lm_engine_mark_move(self._handle.c)
 
-    def heard(self) -> list[tuple[IpAddress, IpAddress]]:
-        """Our RLOC and the outer source of deliveries since the last call."""
+    def heard(self) -> list[Heard]:
+        """The locator pairs of deliveries since the last call. A pair may appear twice: proven, and not."""
         pairs = ffi.new("struct lm_heard[]", lib.LM_HEARD_MAX)
         count = lib.lm_engine_heard(self._handle.c, pairs)
-        return [(marshal.address(pairs[i].local), marshal.address(pairs[i].source)) for i in range(count)]
+        return [
+            Heard(marshal.address(pairs[i].local), marshal.address(pairs[i].source), bool(pairs[i].is_proven))
+            for i in range(count)
+        ]
 
     def traffic(self) -> dict[IpAddress, Traffic]:
         """Traffic to and from each locator, or RTR, since a mapping names it."""

@@ -405,7 +405,8 @@ size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_heard *into, size_t m
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
             break;
         take_out(m, LM_MAP_HEARD, &next);
-        into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local)};
+        /* The programs pass on what needs no limit, and nothing else. */
+        into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local), true};
     }
     return count;
 }

@@ -20,9 +20,10 @@
 struct lm_engine;
 struct lm_mirror;
 
-/* The source of delivered data, and our RLOC that it came to. */
+/* The source of delivered data, and our RLOC that it came to. Proven: by the mapping of the inner source, or by its seal. */
 struct lm_heard {
     struct lm_addr source, local;
+    bool is_proven;
 };
 
 /* NULL and *error, a negative errno. Takes over the tier, also when it fails. */

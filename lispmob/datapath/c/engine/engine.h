@@ -31,6 +31,7 @@
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what stays in the cache until it is used */
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
+#define LM_HEARD_PROVEN 768u /* of them: places that nobody else takes */
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
@@ -132,6 +133,7 @@ struct lm_outer {
     uint64_t now;
     bool is_ephemeral;                    /* it came to the data port of a single path */
     bool has_delivered;                   /* one of its packets was delivered */
+    bool has_proven;                      /* and the mapping of its source names its sender */
     size_t delivered, delivered_octets;   /* how many were, and the octets of those inner packets */
     bool has_relayed;                     /* or forwarded to another node */
     bool has_opened;                      /* one of its sealed packets was opened */
@@ -195,7 +197,7 @@ struct lm_engine {
     atomic_bool echoes; /* liveness/echo_nonce.c */
     struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
-    struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
+    struct lm_heard heard[LM_HEARD_MAX]; /* hashed, proven ones apart; family 0: free */
     struct lm_heard heard_last;          /* the most common case: the same peer again */
 
     struct lm_relay *relay;     /* nat/rtr.c; the inbound thread's */

@@ -84,22 +84,24 @@ static void read_outer(const struct msghdr *m, struct lm_outer *outer)
     }
 }
 
-/* Records the locator pair that delivered data; a pair is left out if its hash slots are full. */
 static bool is_same(const struct lm_heard *a, const struct lm_heard *b)
 {
-    return lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);
+    return a->is_proven == b->is_proven && lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);
 }
 
+/* Records the locator pair that delivered data; a pair is left out when its hash slots are full. */
 static void note_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
-    struct lm_heard heard = {outer->source, outer->destination};
+    struct lm_heard heard = {outer->source, outer->destination, outer->has_proven || outer->has_opened};
+    size_t first = heard.is_proven ? 0 : LM_HEARD_PROVEN;
+    size_t room = heard.is_proven ? LM_HEARD_PROVEN : LM_HEARD_MAX - LM_HEARD_PROVEN;
     pthread_mutex_lock(&e->heard_lock);
     if (!is_same(&e->heard_last, &heard)) {
         uint64_t words[2] = {lm_get64(outer->source.octets) ^ lm_get64(outer->destination.octets),
                              lm_get64(outer->source.octets + 8) + lm_get64(outer->destination.octets + 8)};
         size_t start = (size_t)lm_hash(&e->key, words, 2);
         for (size_t i = 0; i < HEARD_PROBES; i++) {
-            struct lm_heard *place = &e->heard[(start + i) % LM_HEARD_MAX];
+            struct lm_heard *place = &e->heard[first + (start + i) % room];
             if (place->source.family && !is_same(place, &heard))
                 continue;
             *place = e->heard_last = heard;
@@ -218,6 +220,7 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
             outer->welcome = *data;
             outer->welcomed_by = outer->opened_by;
         }
+        outer->has_proven |= is_proven;
         if (!e->config.is_proxy)
             lm_destination_report_heard(e, data, outer->now);
         return true;
