@@ -115,6 +115,13 @@ struct lm_shared_lane {
 #define LM_STALL_NS 60000000u
 #define LM_STALL_REPORTED 1u /* no time that a clock shows */
 
+/*
+ * A path that the kernel may have lost is left to the tun tier until a packet has left by its socket. So soon after the news
+ * that proves nothing: the kernel tells first, and takes away then.
+ */
+#define LM_SUSPECT_NS 20000000u
+#define LM_SUSPECT_AT_FIRST 1u /* no time that a clock shows: it is new, and the first packet proves it */
+
 /* When packets moved last in one direction, and whether the next one is to be reported: the tun tier does that. */
 struct lm_traffic {
     LM_SHARED(uint64_t) last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
@@ -137,7 +144,7 @@ struct lm_shared_state {
     __u64 gap[4];
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
-    LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
+    LM_SHARED(uint64_t) suspect[LM_SHARED_PATHS];    /* since when the kernel may have lost the path; 0: it has not */
     LM_SHARED(uint32_t) routes;      /* how often those of IPv6 may have changed: older ways do not count */
     LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
     LM_SHARED(uint64_t) status;      /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
