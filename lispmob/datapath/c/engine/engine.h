@@ -341,8 +341,12 @@ void lm_link_watch_read(struct lm_engine *e, int fd);
 /* A packet was sent by the path: the BPF programs may use it. */
 static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)
 {
-    if (path && e->mirror)
-        atomic_store_explicit(&e->shared->suspect[path - e->uplinks->paths], 0, memory_order_relaxed);
+    if (!path || !e->mirror)
+        return;
+    atomic_uint_fast64_t *since = &e->shared->suspect[path - e->uplinks->paths];
+    uint64_t seen = atomic_load_explicit(since, memory_order_relaxed);
+    if (seen && lm_clock_now() - seen >= LM_SUSPECT_NS)
+        (void)atomic_compare_exchange_strong(since, &seen, 0); /* but for what was told meanwhile */
 }
 
 /* liveness/traffic_gap.c */
