@@ -20,6 +20,7 @@ class SecuritySection(Section, frozen=True, kw_only=True):
 
     `strict_keys`: another key of a peer, though the Map-Server vouches for it, waits for the user's yes.
     `publications`: the Map-Server is asked to say when a peer moves (RFC 9437). `announcements`: peers tell each other.
+    `map_versions`: sealed packets say by which mappings they were sent (RFC 9302).
     """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
@@ -27,6 +28,7 @@ class SecuritySection(Section, frozen=True, kw_only=True):
     strict_keys: YesNo = False
     publications: Annotated[str, one_of("off", "prefer")] = "prefer"
     announcements: Annotated[str, one_of("off", "prefer")] = "prefer"
+    map_versions: Annotated[str, one_of("off", "sealed")] = "sealed"
 
 
 class PeerSection(Section, frozen=True, kw_only=True):

@@ -67,6 +67,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """Hear from the Map-Server when a peer moves (RFC 9437), where mappings are genuine by LISP-SEC."""
     announcements: bool = False
     """Tell peers by their sealed sessions of moves, and believe what they tell of theirs."""
+    map_versions: bool = False
+    """Our mappings have Map-Version Numbers (RFC 9302), which sealed packets say."""
     resolver_secrets: tuple[tuple[IpAddress, ResolverSecret], ...] = ()
     """Of the Map-Resolvers that may be asked with LISP-SEC."""
     name: bytes = b""

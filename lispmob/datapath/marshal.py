@@ -24,6 +24,8 @@ from lispmob.datapath.model import (
     MtuLearned,
     MtuSourceName,
     Near,
+    PeerAhead,
+    PeerBehind,
     Punt,
     Refuted,
     SealConfirmed,
@@ -281,4 +283,6 @@ PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_SEAL_CONFIRMED: lambda c: SealConfirmed(c.peer, c.local_index),
     lib.LM_PUNT_SEALED_FROM: _sealed_from,
     lib.LM_PUNT_ANNOUNCED: _announced,
+    lib.LM_PUNT_PEER_BEHIND: lambda c: PeerBehind(c.peer),
+    lib.LM_PUNT_PEER_AHEAD: lambda c: PeerAhead(c.peer, address(c.source), c.instance_id),
 }

@@ -127,6 +127,7 @@ def node_config(
         key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
+        map_versions=seal != "off" and file.security.map_versions == "sealed",
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,
@@ -262,7 +263,8 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
-    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal)
+    version = mapping.map_version if mapping.peer else 0  # in clear it would be said to anybody
+    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal, version)
 
 
 def leaves_natively(file: NodeFile) -> bool:

@@ -94,6 +94,7 @@ from lispmob.protocol.effect import (
     SetSessionSources,
     UplinkChanged,
     UplinksRanked,
+    UseMapVersion,
     UsePathMtu,
     UseStatusBits,
     WatchForSilence,
@@ -486,6 +487,7 @@ class Daemon:
                     | RefuseClear()
                     | SendKeepalive()
                     | SendSealed()
+                    | UseMapVersion()
                 ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():

@@ -39,6 +39,7 @@ class NattPlan(msgspec.Struct, frozen=True):
     `direct`: the uplinks that the ordinary Map-Register may leave from. `record_locators`: what stands in every record
     of ours, whoever carries it there, but for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach
     us, so mappings may be looked up; else `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache.
+    `map_version`: of the records (RFC 9302).
     """
 
     direct: tuple[LocalLocator, ...] = ()
@@ -47,6 +48,7 @@ class NattPlan(msgspec.Struct, frozen=True):
     defaults: tuple[Relay, ...] = ()
     asks_mapping_system: bool = True
     eid_records: EidRecords = ()
+    map_version: int = 0
 
     def locators_for(self, eid: EidPrefix) -> tuple[Locator, ...]:
         """What stands in the record of this EID."""

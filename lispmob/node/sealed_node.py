@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.peers import entry_targets
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.announcing import Announcer, is_acceptable
 from lispmob.control.sealing.handshake_carriage import take_first
@@ -24,7 +25,14 @@ from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
-from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
+from lispmob.protocol.effect import (
+    Count,
+    InstallMapping,
+    MachineEffect,
+    MappingLearned,
+    RemoveMapping,
+    UseMapVersion,
+)
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
@@ -50,7 +58,15 @@ class SealedNode(Node):
         lisp_sec: LispSecTools | None = None,
     ) -> None:
         self._is_routing = False
-        super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
+        super().__init__(
+            config,
+            new_nonce=new_nonce,
+            jitter=jitter,
+            next_nonce=next_nonce,
+            lisp_sec=lisp_sec,
+            next_map_version=seal.next_map_version,
+        )
+        self._map_version = 0  # that the datapath says
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
@@ -146,6 +162,28 @@ class SealedNode(Node):
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
         return self._route([*effects, *heard.effects], now)  # the answer goes where the peer is now
 
+    def on_peer_behind(self, number: int, now: float) -> list[NodeEffect]:
+        """A peer sends by an old mapping of ours: it is told by its session, and by an SMR where that has no effect."""
+        peer = self.sealing.entries.by_number(number)
+        if peer is None:
+            return self._route([Count("rx_policy")], now)
+        told = self._announcer.on_behind(peer, now) if self.config.announcements else []
+        if told:
+            return self._route(told, now)
+        entries = [entry for prefix in peer.entries if (entry := self.map_cache.get(prefix)) is not None]
+        targets = [target for entry in entries for target in entry_targets(entry, self.config, self.locators)]
+        reached = [target for target in targets if target.rloc not in self.plan.rtrs]
+        return self._route(self._smr.on_peers(reached, now), now)
+
+    def on_peer_ahead(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """A peer says that its mapping is newer than the one here: the mapping system is asked, and nobody else."""
+        entry = self.map_cache.lookup(source, instance_id)
+        own = None if entry is None else self.config.source_for(entry.prefix)
+        if entry is None or own is None or entry.source != "reply" or not self.plan.asks_mapping_system:
+            return self._route([Count("rx_policy")], now)
+        host = EidPrefix.host(source, instance_id)
+        return self._route(self._resolver.on_smr(host, entry.prefix, own, now), now)
+
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
         """We have another static key. The configuration that says so to the Map-Servers came before."""
         return self._route(self.sealing.on_static_key(static, now), now)
@@ -166,8 +204,12 @@ class SealedNode(Node):
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
         said = self._announce(now)
+        version: list[_Inner] = []
+        if self.plan.map_version != self._map_version:  # first of all: what is answered to may name it
+            self._map_version = self.plan.map_version
+            version.append(UseMapVersion(self._map_version))
         # A peer that sends to us waits for nothing else; the others can wait for the registers.
-        return [*said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
 
     def _announce(self, now: float) -> list[MachineEffect]:
         """Peers with a session hear from us where we are: those that we talk to before all others."""

@@ -71,6 +71,8 @@ class InstallMapping(msgspec.Struct, frozen=True):
     sources: tuple[IpAddress, ...] = ()
     peer: int = 0
     must_seal: bool = False
+    map_version: int = 0
+    """Of the mapping that it comes from (RFC 9302); 0: it has none."""
 
 
 class RemoveMapping(msgspec.Struct, frozen=True):
@@ -224,6 +226,12 @@ class RefuseClear(msgspec.Struct, frozen=True):
     prefixes: tuple[EidPrefix, ...]
 
 
+class UseMapVersion(msgspec.Struct, frozen=True):
+    """Sealed packets say this Map-Version Number of ours from now on, and that of the peer; 0: neither."""
+
+    number: int
+
+
 class SendKeepalive(msgspec.Struct, frozen=True):
     """Send an empty sealed packet to this peer."""
 
@@ -259,6 +267,7 @@ Effect: TypeAlias = (
     | RefuseClear
     | SendKeepalive
     | SendSealed
+    | UseMapVersion
 )
 """What a node hands to the daemon."""
 

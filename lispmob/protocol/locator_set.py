@@ -87,6 +87,8 @@ class LocatorSet(msgspec.Struct, frozen=True):
     """What our records say where that is something else: behind NATs it is RTRs that reach us."""
     eid_records: EidRecords = ()
     """And what those of single EIDs say."""
+    map_version: int = 0
+    """The Map-Version Number of the records (RFC 9302), of 12 bits; 0: none. `version` is for people and never sent."""
 
     @classmethod
     def of(
@@ -95,6 +97,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
         locators: Iterable[LocalLocator],
         record_locators: tuple[Locator, ...] | None = None,
         eid_records: EidRecords = (),
+        map_version: int = 0,
     ) -> LocatorSet:
         """Sort, keep one locator per place (the most preferred), and the 32 most preferred in all.
 
@@ -104,7 +107,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
         unique = list({locator.place: locator for locator in reversed(preferred)}.values())
         kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
         ordered = tuple(sorted(_named(kept), key=lambda one: (one.address.version, int(one.address), one.ifindex)))
-        return cls(version, ordered, record_locators, eid_records)
+        return cls(version, ordered, record_locators, eid_records, map_version)
 
     def is_like(self, other: LocatorSet) -> bool:
         """True when nobody who is told of both could tell them apart."""
@@ -177,7 +180,8 @@ class LocatorSet(msgspec.Struct, frozen=True):
 
     def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:
         """Our mapping of one EID-Prefix, authoritative. TTL in minutes, the unit of the wire."""
-        return MappingRecord.of(eid, self.to_locators(probed, eid), ttl_min=ttl_min, is_authoritative=True)
+        locators, version = self.to_locators(probed, eid), self.map_version
+        return MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True, map_version=version)
 
 
 def _named(preferred: Iterable[LocalLocator]) -> Iterator[LocalLocator]:

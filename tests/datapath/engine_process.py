@@ -84,7 +84,7 @@ class Host:
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
         never: list[str] = traits.pop("never", [])
-        seal = {key: traits.pop(key) for key in ("peer", "must_seal") if key in traits}
+        seal = {key: traits.pop(key) for key in ("peer", "must_seal", "map_version") if key in traits}
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
         self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
@@ -100,6 +100,9 @@ class Host:
 
     def sources(self, *, local_index: int, sources: list[str]) -> bool:
         return self._engine.sessions.set_sources(local_index, map(EidPrefix.parse, sources))
+
+    def use_map_version(self, *, version: int) -> None:
+        self._engine.sessions.use_map_version(version)
 
     def rest(self) -> None:
         self._engine.rest()

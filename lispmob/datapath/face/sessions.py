@@ -59,6 +59,10 @@ class Sessions:
         prefixes, count = marshal.prefixes(sources)
         check(lib.lm_engine_set_clear_refused(self._handle.c, prefixes, count))
 
+    def use_map_version(self, version: int) -> None:
+        """The Map-Version Number of our own mappings (RFC 9302), 12 bits, for sealed packets; 0: say and heed none."""
+        lib.lm_map_version_use(self._handle.c, version)
+
     def all(self) -> list[SessionUse]:
         """All sessions, and what became of them so far."""
         room = count = _FIRST_ROOM // 4

@@ -16,10 +16,18 @@ from lispmob.protocol.effect import (
     SendKeepalive,
     SendSealed,
     SetSessionSources,
+    UseMapVersion,
 )
 
 SealEffect: TypeAlias = (
-    InstallSession | SetSessionSources | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive | SendSealed
+    InstallSession
+    | SetSessionSources
+    | ForgetSession
+    | ForgetPeer
+    | RefuseClear
+    | SendKeepalive
+    | SendSealed
+    | UseMapVersion
 )
 
 log = logging.getLogger("lispd")
@@ -45,6 +53,8 @@ def perform(engine: Engine, effect: SealEffect) -> None:
             engine.sessions.send_keepalive(peer)
         case SendSealed(peer, payload):
             engine.sessions.say(peer, payload)
+        case UseMapVersion(number):
+            engine.sessions.use_map_version(number)
 
 
 def to_session(effect: InstallSession) -> SealedSession:

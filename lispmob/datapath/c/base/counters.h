@@ -30,7 +30,10 @@
     X(data_ecn_odd)         /* ECN combinations that RFC 6040 wants noticed; delivered */                              \
     X(data_nonce)           /* N was set: delivered */                                                                 \
     X(data_lsb)             /* L was set: delivered; in the ebpf tier counted where the bits are news */               \
-    X(data_version)         /* V was set: ignored, delivered */                                                        \
+    X(data_version)         /* V was set: delivered; heeded in sealed packets alone */                                 \
+    X(data_version_old)     /* of these, sealed: the peer sends by an old mapping of ours, and is told */              \
+    X(data_version_news)    /* of these, sealed: the peer has a newer mapping than we know, which is asked for */      \
+    X(data_policy)          /* lost: sealed, with a Map-Version of ours that is none, or has not been yet */           \
     X(data_control)         /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */             \
     X(peer_asked)           /* locators asked whether they cope with open checksums and undivided runs */              \
     X(peer_answered)        /* such questions answered */                                                              \

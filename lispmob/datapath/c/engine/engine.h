@@ -22,6 +22,7 @@
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
 #include "packet/lisp_header.h"
+#include "seal/map_version.h"
 #include "seal/sealed_in.h"
 #include "seal/sealed_out.h"
 #include "table/table.h"
@@ -170,6 +171,7 @@ struct lm_engine {
     bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_peers *peers;               /* and their sessions */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
+    _Atomic uint16_t map_version;         /* of our own mappings, seal/map_version.h; 0: none */
     atomic_bool has_key;                  /* for some of them: the outbound thread looks */
     uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
@@ -366,11 +368,6 @@ int lm_data_port_socket(const struct lm_engine *e, int family);
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
-/* For whom packets of an entry are sealed. */
-struct lm_seal_wish {
-    uint32_t peer;  /* 0: nobody, they leave in clear */
-    bool must_seal; /* they never leave in clear */
-};
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
 int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
@@ -381,6 +378,7 @@ struct lm_install {
     uint32_t first;
     uint8_t count, disposition;
     bool must_seal;
+    uint16_t map_version;
     uint32_t peer;
 };
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */

@@ -287,7 +287,7 @@ static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_d
             return;
         }
     }
-    if (!is_welcome(e, packet, data, outer))
+    if (!is_welcome(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
         return;
     note_flags(e, data->flags);
     lm_status_bits_on_data(e, data, outer);

@@ -168,7 +168,7 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);
-        if ((job->set->peer || job->set->must_seal) && !lm_sealed_out_admit(e, job))
+        if ((job->set->wish.peer || job->set->wish.must_seal) && !lm_sealed_out_admit(e, job))
             return false;
         return choose(e, job);
     case LM_NATIVE:

@@ -55,21 +55,21 @@ bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job)
     static const struct lm_addr nobody = {0};
     const struct lm_locator_set *set = job->set;
     job->seal = NULL;
-    if ((!set->peer && !set->must_seal) || is_sealed_already(e, &job->inner) ||
+    if ((!set->wish.peer && !set->wish.must_seal) || is_sealed_already(e, &job->inner) ||
         lm_handshake_is(job->packet, &job->inner))
         return true;
-    if (!set->peer) {
+    if (!set->wish.peer) {
         lm_count_many(&e->counters, LM_out_unsealed, packets_of(job));
         return false;
     }
-    job->seal = lm_peers_sender(e->peers, set->peer, job->now);
+    job->seal = lm_peers_sender(e->peers, set->wish.peer, job->now);
     if (!job->seal || lm_session_is_rekey_due(job->seal, job->now))
-        want(e, set->peer, job->now);
-    if (job->seal || !set->must_seal)
+        want(e, set->wish.peer, job->now);
+    if (job->seal || !set->wish.must_seal)
         return true;
     if (!job->is_retry)
         lm_count_many(&e->counters, LM_out_key_wait, packets_of(job));
-    (void)lm_pending_add(e->unsealed, set->peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
+    (void)lm_pending_add(e->unsealed, set->wish.peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
                          job->born, job->now);
     return false;
 }
@@ -164,6 +164,7 @@ size_t lm_sealed_out_seal(struct lm_engine *e, const struct lm_job *job, uint64_
 {
     lm_lisp_header_write(out, job->seal->instance_id);
     lm_send_put_status(e, out);
+    lm_map_version_put(e, job, out);
     size_t octets = lm_session_seal(job->seal, own_number, counter, parts, count, out);
     if (octets == 0)
         lost(e, 1);

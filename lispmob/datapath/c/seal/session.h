@@ -67,6 +67,7 @@ struct lm_session {
     atomic_uint nested_mtu;                 /* seal/nested_mtu.h; until then */
     atomic_uint_fast64_t nested_until;
     struct lm_replay replay;
+    atomic_uint_fast64_t versions; /* seal/map_version.h: what was found to be in order last; 0: nothing */
     size_t source_count;
     struct lm_prefix *sources; /* of its own; replaced by who has the engine's lock alone */
 };
