@@ -32,6 +32,8 @@ class ReasonKind(Enum):
     DEFAULT_ROUTE_REMOVED = "default-route-removed"
     DEFAULT_ROUTE_CHANGED = "default-route-changed"
     METRIC_CHANGED = "metric-changed"
+    TRANSLATOR_FOUND = "translator-found"
+    TRANSLATOR_GONE = "translator-gone"
     POLICY_CHANGED = "policy-changed"
 
 
@@ -99,6 +101,7 @@ def diff(
                 old.routes_of(ifindex, family) if was else (),
                 new.routes_of(ifindex, family) if now else (),
             )
+        reasons += _translator_reasons(name, ifindex, old, new)
     return NetworkDelta(tuple(reasons), new.uplinks(policy), old.uplinks(before))
 
 
@@ -146,6 +149,20 @@ def _duplicate_reasons(name: str, had: set[IpAddress], has: set[IpAddress]) -> I
         yield Reason(ReasonKind.DUPLICATE_FOUND, name, address, f"{name}: another host has {address}, too")
     for address in sorted(had - has, key=str):
         yield Reason(ReasonKind.DUPLICATE_GONE, name, address, f"{name}: {address} is no other host's any more")
+
+
+def _translator_reasons(name: str, ifindex: int, old: NetworkState, new: NetworkState) -> Iterator[Reason]:
+    had, has = (
+        [translator.prefix for translator in state.translators if translator.ifindex == ifindex] for state in (old, new)
+    )
+    for prefix in has:
+        if prefix not in had:
+            text = f"{name}: the router translates to IPv4 behind {prefix} (NAT64)"
+            yield Reason(ReasonKind.TRANSLATOR_FOUND, name, prefix.network_address, text)
+    for prefix in had:
+        if prefix not in has:
+            text = f"{name}: the router translates behind {prefix} no longer"
+            yield Reason(ReasonKind.TRANSLATOR_GONE, name, prefix.network_address, text)
 
 
 def _route_reasons(

@@ -22,6 +22,7 @@ from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.router_options import Translators, pref64_in
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
 from lispmob.iface_monitor.table_lookups import dump_tables
 from lispmob.netlink.connection import events, subscribe
@@ -34,6 +35,7 @@ from lispmob.netlink.message import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNDUSEROPT,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     Raw,
@@ -41,9 +43,9 @@ from lispmob.netlink.message import (
 
 log = logging.getLogger(__name__)
 
-# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE; not NEIGH, which
-# never rests.
-GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)
+# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, ND_USEROPT; not
+# NEIGH, which never rests.
+GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
@@ -66,6 +68,7 @@ class NetlinkMonitor(Monitor):
         self._trials = GatewayTrials()
         self._trial: asyncio.TimerHandle | None = None
         self._ipv6_routes = Ipv6DefaultRoutes()
+        self._translators = Translators()
         self._tables: set[TableLookup] = set()
         self._socket: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -145,8 +148,12 @@ class NetlinkMonitor(Monitor):
             ifindex, flags = struct.unpack_from("=iI", message.data, 20)
             if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
                 self._ipv6_routes.on_link_down(ifindex)
+                self._translators.on_link_down(ifindex)
         elif message.type in (RTM_NEWRULE, RTM_DELRULE):
             self._has_new_rules = True
+        elif message.type == RTM_NEWNDUSEROPT:
+            if (said := pref64_in(message)) is not None:
+                self._translators.on_said(*said, asyncio.get_running_loop().time())
         elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
             is_replacing = bool(message.flags & REPLACE)
             self._ipv6_routes.on_added(rtnetlink.candidates(message), is_replacing)
@@ -184,7 +191,8 @@ class NetlinkMonitor(Monitor):
             self._addresses = rtnetlink.dump_addresses()
         routes = merge([*self._ipv6_routes, *self._ipv4_routes()], self._tables)
         seen = NetworkState.of(self._links, self._addresses, routes)
-        self._seen = replace(seen, choices=choices(seen, self._policy))
+        translators = self._translators.at(asyncio.get_running_loop().time())
+        self._seen = replace(seen, choices=choices(seen, self._policy), translators=translators)
 
     def _ipv4_routes(self) -> list[Candidate]:
         tables = sorted({lookup.table for lookup in self._tables if lookup.family == 4})

@@ -128,6 +128,13 @@ class Choice(msgspec.Struct, frozen=True):
     address: IpAddress | None = None
 
 
+class Translator(msgspec.Struct, frozen=True, order=True):
+    """What a router says on an interface: IPv4 hosts are reached by addresses behind this prefix (RFC 8781)."""
+
+    ifindex: int
+    prefix: IPv6Network
+
+
 class FamilyRank(msgspec.Struct, frozen=True):
     """What the addresses of one family of an interface count; None: as the interface."""
 
@@ -234,6 +241,7 @@ class NetworkState(msgspec.Struct, frozen=True):
     addresses: tuple[LocalAddress, ...] = ()
     default_routes: tuple[DefaultRoute, ...] = ()
     choices: tuple[Choice, ...] = ()
+    translators: tuple[Translator, ...] = ()
 
     @classmethod
     def of(cls, links: list[Link], addresses: list[LocalAddress], default_routes: list[DefaultRoute]) -> NetworkState:

@@ -39,5 +39,7 @@ def _is_answer(effect: object, arrival: DataControl) -> bool:
 def _wrapped(effect: object, arrival: DataControl, port: DataPort) -> SendFromDataPort:
     assert isinstance(effect, SendControl)
     source, rtr = arrival.outer_destination, arrival.outer_source
-    inner = build_ip_udp(source, CONTROL_PORT, rtr, arrival.source_port, effect.payload)
+    # The RTR knows an uplink that a translator brings to it by another name.
+    known_as = source if source.version == rtr.version else arrival.destination
+    inner = build_ip_udp(known_as, CONTROL_PORT, rtr, arrival.source_port, effect.payload)
     return SendFromDataPort(_HEADER + inner, rtr, DATA_PORT, source, arrival.ifindex, port)

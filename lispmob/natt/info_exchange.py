@@ -37,7 +37,8 @@ TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "ask again
 class Seen(msgspec.Struct, frozen=True):
     """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question.
 
-    `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way (NAT64, RFC 6146).
+    `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way, where the Map-Server was asked at
+    an IPv6 address that a DNS server made up, by a prefix that we do not know (NAT64 and DNS64; RFC 6146, RFC 6147).
     """
 
     server: MapServerPeer
@@ -59,7 +60,10 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 class InfoExchange:
-    """Asks the Map-Servers of the uplink's family in turn until one answers."""
+    """Asks the Map-Servers that the uplink can reach in turn until one answers.
+
+    One that a translator leads to is asked in the one dialect that proves who answers: anybody may be behind a prefix.
+    """
 
     def __init__(
         self,
@@ -90,12 +94,26 @@ class InfoExchange:
 
     @property
     def _servers(self) -> list[MapServerPeer]:
-        own = self.locator.address
+        own = self.locator
         return [
             server
-            for server in self._config.servers_for(own.version)
-            if self._knowledge.dialect_of(server) is not None or is_private(own) or not self._config.is_at_risk(server)
+            for server in self._config.servers_for(own)
+            if (
+                self._knowledge.dialect_of(server) is not None
+                or is_private(own.address)
+                or self._is_beyond(server)
+                or not self._config.is_at_risk(server)
+            )
+            and not (self._is_beyond(server) and not self._speaks_e19(server))
         ]
+
+    def _is_beyond(self, server: MapServerPeer) -> bool:
+        """True when only a translator leads to it."""
+        return server.address.version != self.locator.address.version
+
+    def _speaks_e19(self, server: MapServerPeer) -> bool:
+        known = self._knowledge.dialect_of(server)
+        return known is Dialect.E19 or (known is None and Dialect.E19 in candidates(self._config.mode, server.key))
 
     @property
     def is_asking(self) -> bool:
@@ -148,7 +166,7 @@ class InfoExchange:
     def on_alive(self, server: MapServerPeer, now: float) -> None:
         """The server answered something else: the question may be repeated sooner."""
         if self._wake_at is not None and server == self.server:
-            self._wake_at = min(self._wake_at, self._knowledge.may_ask_at(server, now))
+            self._wake_at = min(self._wake_at, self._may_ask_at(server, now))
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:
         """An Info-Reply came; `raw` is the message whose MAC counts. The counter says why it is not believed."""
@@ -169,7 +187,7 @@ class InfoExchange:
         self.stop()
         self._tries = 0
         address = reply.nat.global_etr_rloc
-        is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == self.locator.address.version
+        is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == asked.server.address.version
         is_told = is_told and reply.nat.etr_port > 0
         rtrs = self._offered(reply, asked.server)
         usable = self._trusted(rtrs, asked.dialect)
@@ -182,7 +200,7 @@ class InfoExchange:
             bool(rtrs) and not usable,
             min(max(60.0 * reply.ttl_min, TTL_MIN_S), TTL_MAX_S),
             now - asked.at,
-            address if isinstance(address, IPv4Address) and self.locator.address.version == 6 else None,
+            address if isinstance(address, IPv4Address) and asked.server.address.version == 6 else None,
         )
 
     def _ask(self, now: float) -> list[UplinkEffect]:
@@ -200,25 +218,31 @@ class InfoExchange:
                 self.trial.stop()
                 return [*effects, AskFailed(server)]
             server = self.server or server
-        if self._knowledge.may_ask_at(server, now) <= now:
+        if self._may_ask_at(server, now) <= now:
             self._tries += 1
             return [*effects, *self._put(server, FIRST_WAIT_S * 2 ** (self._tries - 1), now)]
         # It may be dead, and is left alone for a while. Whoever may be asked meanwhile need not wait for its turn.
         other = self._soonest(now)
-        if self._knowledge.may_ask_at(other, now) <= now:
+        if self._may_ask_at(other, now) <= now:
             return [*effects, *self._put(other, FIRST_WAIT_S, now)]
-        self._wake_at = self._knowledge.may_ask_at(other, now)
+        self._wake_at = self._may_ask_at(other, now)
         return effects
+
+    def _may_ask_at(self, server: MapServerPeer, now: float) -> float:
+        """One beyond a translator gives no other sign of life. What a question does no harm may be asked again."""
+        if self._is_beyond(server) and not self._config.is_at_risk(server):
+            return now
+        return self._knowledge.may_ask_at(server, now)
 
     def _soonest(self, now: float) -> MapServerPeer:
         """The Map-Server that may be asked before all others."""
-        return min(self._servers, key=lambda one: self._knowledge.may_ask_at(one, now))
+        return min(self._servers, key=lambda one: self._may_ask_at(one, now))
 
     def _put(self, server: MapServerPeer, wait_s: float, now: float) -> list[UplinkEffect]:
         """Ask this one."""
-        dialect = self._knowledge.next_dialect(server)
+        dialect = Dialect.E19 if self._is_beyond(server) else self._knowledge.next_dialect(server)
         self._knowledge.on_asked(server, now)
-        self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(self._soonest(now), now))
+        self._wake_at = max(now + wait_s, self._may_ask_at(self._soonest(now), now))
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
         dialects = (dialect, Dialect.LISPERS) if self._asks_both(server, dialect) else (dialect,)
         return [effect for spoken in dialects for effect in (self._send(server, spoken, now), Count("tx_info_request"))]
@@ -226,6 +250,8 @@ class InfoExchange:
     def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
         """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""
         is_unknown = self._knowledge.dialect_of(server) is None and dialect is Dialect.E19
+        if self._is_beyond(server):
+            return False
         return is_unknown and bool(self._config.rtrs) and Dialect.LISPERS in candidates(self._config.mode, server.key)
 
     def _on_tried(self, sent: Sequence[UplinkEffect], now: float) -> list[UplinkEffect]:
@@ -279,7 +305,7 @@ class InfoExchange:
         return tuple(ip for ip in dict.fromkeys(found) if self._is_usable(ip, server))
 
     def _is_usable(self, rtr: IpAddress, server: MapServerPeer) -> bool:
-        if rtr.version != self.locator.address.version or rtr == self.locator.address:
+        if rtr.version != server.address.version or rtr == self.locator.address:
             return False
         if any(eid.contains(rtr) for eid in self._config.eids):
             return False

@@ -172,7 +172,8 @@ class _KindProbe:
         one, server = self._locator, self._seen.server
         if self._phase is _Phase.PUNCHING:
             request = InfoRequest(self._nonces[0], None, 0, tail=DistinguishedName(self._host_name))
-            inner = build_ip_udp(one.address, CONTROL_PORT, self._rtr, CONTROL_PORT, request.encode())
+            here = one.address_towards(self._rtr)
+            inner = build_ip_udp(here, CONTROL_PORT, self._rtr, CONTROL_PORT, request.encode())
             payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + inner
             return [SendFromSparePort(payload, self._rtr, DATA_PORT, one.address, one.ifindex)]
         if self._phase is _Phase.ASKING:

@@ -28,7 +28,7 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
 from lispmob.protocol.effect import Count, Event
-from lispmob.protocol.locator_set import EidRecords, LocalLocator, further_name
+from lispmob.protocol.locator_set import EidRecords, LocalLocator
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
@@ -39,6 +39,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator
 
 ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nobody answered, or without any RTR
+ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
@@ -76,7 +77,6 @@ class UplinkMachine:
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
-        self._names = 0  # that it has had towards RTRs, beside its own
 
     @property
     def name(self) -> IpAddress:
@@ -99,17 +99,31 @@ class UplinkMachine:
         return Reach.DIRECT if is_same else Reach.TRANSLATED
 
     @property
+    def is_translated(self) -> bool:
+        """True when a translator (NAT64) stands between us and the Map-Server that answered: it has IPv4 only."""
+        return self.seen is not None and self._is_beyond(self.seen)
+
+    @property
     def is_direct(self) -> bool:
         """True when ordinary Map-Registers may leave from here.
 
         While nothing is known that is so for a public address: waiting would cost it a round trip at every move. A
-        private one would be registered for nothing, and over what may still work.
+        private one would be registered for nothing, and over what may still work; so would one that reaches Map-Servers
+        by a translator alone. Where that leads to no RTR, it is an address like another to peers of its own family.
         """
+        if self.state is State.STRANDED and self.is_translated:
+            return True
         if self.state in (State.REGISTERING, State.RELAYED, State.STRANDED):
             return self.dialect is Dialect.LISPERS and self.state is State.RELAYED
         if self.state in (State.DIRECT, State.IDLE):  # idle: NAT traversal is switched off
             return True
-        return self.is_unserved or not is_private(self.locator.address)
+        return self.is_unserved or not (is_private(self.locator.address) or self._needs_translator)
+
+    @property
+    def _needs_translator(self) -> bool:
+        """True when there are Map-Servers, and a translator leads to all of them."""
+        servers = self._config.servers_for(self.locator)
+        return bool(servers) and all(server.address.version != self._family for server in servers)
 
     @property
     def rtrs(self) -> tuple[IpAddress, ...]:
@@ -207,7 +221,7 @@ class UplinkMachine:
                 self.has_failed = False
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
-                    effects += self._checksums.on_rtr(effect.rtr, now)
+                    effects += self._watch_checksums(effect.rtr, now)
                     effects += self._probes.probe(self._reserve(), now)
         return effects
 
@@ -309,12 +323,22 @@ class UplinkMachine:
         return [*self.punches.again(now), *self._asked(self._exchange.start(now), now), *doubts]
 
     def _may_guess(self, remembered: Seen) -> bool:
-        is_same_kind = remembered.dialect is Dialect.E19 and remembered.server.address.version == self._family
-        return is_same_kind and is_private(self.locator.address) and bool(remembered.rtrs)
+        if remembered.dialect is not Dialect.E19 or not remembered.rtrs:
+            return False
+        if self._is_beyond(remembered):
+            return self._needs_translator and self.locator.reach(remembered.server.address) is not None
+        return is_private(self.locator.address)
+
+    def _is_beyond(self, seen: Seen) -> bool:
+        return seen.server.address.version != self._family
 
     @property
     def _family(self) -> int:
         return self.locator.address.version
+
+    def _watch_checksums(self, rtr: IpAddress, now: float) -> list[UplinkEffect]:
+        """IPv6 forbids what is asked (RFC 8200, 8.1), on the way to a translator as well."""
+        return [*self._checksums.on_rtr(rtr, now)] if self._family == 4 else []
 
     def _reserve(self) -> list[IpAddress]:
         return [rtr for rtr in self.choice.offered if rtr != self.choice.current]
@@ -323,13 +347,14 @@ class UplinkMachine:
         before, self.seen, self.is_unserved = self.seen, seen, False
         self._patience_ends_at = None
         wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self._config.prefers_rtr
+        is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
-            wants_relay = wants_relay or is_private(self.locator.address)
+            wants_relay = wants_relay or is_hidden
         self._ask_at = now + (LISPERS_ASK_S if wants_relay and seen.dialect is Dialect.LISPERS else seen.ttl_s)
         effects: list[UplinkEffect] = []
         if before is None or (before.address, before.port) != (seen.address, seen.port):
             effects.append(Event("natt", self._fields()))
-        if wants_relay and not seen.rtrs and (self.reach is Reach.TRANSLATED or is_private(self.locator.address)):
+        if wants_relay and not seen.rtrs and (self.reach is Reach.TRANSLATED or is_hidden):
             return effects + self._strand(now)
         wants_relay = wants_relay and bool(seen.rtrs)
         if not wants_relay:
@@ -340,7 +365,7 @@ class UplinkMachine:
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()
             effects += self.punches.start(seen.rtrs, self._punch_interval_s(), now)
-            return [*effects, *self._to(State.RELAYED), *self._checksums.on_rtr(self.rtrs[0], now)]
+            return [*effects, *self._to(State.RELAYED), *self._watch_checksums(self.rtrs[0], now)]
         self.punches.stop()
         self.choice.on_offered(seen.rtrs)
         if self.state is not State.RELAYED or self.relays.rtr != self.choice.current:
@@ -372,7 +397,7 @@ class UplinkMachine:
         if any(isinstance(effect, AskFailed) for effect in effects):
             # What works goes on working: only an uplink of which nothing is known falls back.
             self.is_unserved = self.seen is None and self.state is State.PROBING
-            self._ask_at = now + ASK_AGAIN_S
+            self._ask_at = now + (ASK_BEYOND_S if self._needs_translator else ASK_AGAIN_S)
         return effects
 
     def rename(self) -> None:
@@ -380,8 +405,7 @@ class UplinkMachine:
 
         Open Overlay Router's RTR finds that place by xTR-ID and private address, and never changes it.
         """
-        self._names += 1
-        self.relays.name = further_name(self.locator, self._names)
+        self.relays.rename()
 
     def fail_over(self, now: float) -> list[UplinkEffect]:
         """The RTR in use is no good: the next one."""

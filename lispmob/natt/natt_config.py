@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from lispmob.control.node_config import NodeConfig
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.natt_settings import NattMode
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -75,9 +76,29 @@ class NattConfig(msgspec.Struct, frozen=True):
         wants_rtr = self.mode != "auto" or bool(self.rtrs) or self.prefers_rtr
         return not wants_rtr and server.key.algorithm is Algorithm.HMAC_SHA_1_96 and not server.key.is_truncated
 
-    def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
-        """The Map-Servers that an uplink of this family can talk to."""
-        return tuple(server for server in self.map_servers if server.address.version == family)
+    def servers_for(self, own: LocalLocator) -> tuple[MapServerPeer, ...]:
+        """The Map-Servers that an uplink can talk to: those of its family, and then those that a translator leads to.
+
+        Where a DNS server made an IPv6 address of a name that has none (DNS64), the IPv4 one is what counts.
+        """
+        beyond = own.nat64 is not None
+        return tuple(
+            sorted(
+                (
+                    server
+                    for server in self.map_servers
+                    if own.reach(server.address) is not None and not (beyond and self._is_synthesized(server, own))
+                ),
+                key=lambda server: server.address.version != own.address.version,
+            )
+        )
+
+    def _is_synthesized(self, server: MapServerPeer, own: LocalLocator) -> bool:
+        """True when its address is that of another Map-Server, behind the translator's prefix."""
+        return server.address.version == own.address.version and any(
+            other.address.version != own.address.version and own.reach(other.address) == server.address
+            for other in self.map_servers
+        )
 
 
 def is_private(address: IpAddress) -> bool:

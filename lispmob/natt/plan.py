@@ -14,12 +14,16 @@ DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 
 
 class Relay(msgspec.Struct, frozen=True):
-    """An RTR that data of an uplink goes through."""
+    """An RTR that data of an uplink goes through.
+
+    `rtr`: the address that others know it by, where packets for it go to another one, behind a translator's prefix.
+    """
 
     address: IpAddress
     port: int
     priority: int = 1
     weight: int = 100
+    rtr: IpAddress | None = None
 
 
 class UplinkPlan(msgspec.Struct, frozen=True):
@@ -56,5 +60,6 @@ class NattPlan(msgspec.Struct, frozen=True):
 
     @property
     def rtrs(self) -> frozenset[IpAddress]:
-        """Every RTR in use: whom data may come from on a translated uplink."""
-        return frozenset(relay.address for uplink in self.uplinks for relay in uplink.relays)
+        """Every RTR in use, by each of its addresses: whom data may come from on a translated uplink."""
+        relays = [relay for uplink in self.uplinks for relay in uplink.relays]
+        return frozenset(address for relay in relays for address in (relay.address, relay.rtr) if address is not None)

@@ -22,7 +22,7 @@ from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, Upli
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.round_trips import RoundTrips
 from lispmob.protocol.effect import Count, Event, EventValue
-from lispmob.protocol.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.locator_set import EidRecords, LocalLocator, further_name
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
@@ -60,9 +60,9 @@ class RelayedRegistrations:
 
     def __init__(self, locator: LocalLocator, config: NattConfig, *, next_nonce: Callable[[], int]) -> None:
         self.locator = locator
-        self.name = locator.name  # by which RTRs know the uplink
         self.rtr: IpAddress | None = None
         self.map_version = 0  # of the records, from now on
+        self._names = 0  # that it has had towards RTRs, beside its own
         self._config = config
         self._next_nonce = next_nonce
         self._locators: tuple[Locator, ...] = ()
@@ -70,10 +70,26 @@ class RelayedRegistrations:
         self._interval_s = REFRESH_S
         self._sent_at: float | None = None
         self._round_trips = RoundTrips()
-        servers = config.servers_for(locator.address.version)
-        is_keyed = config.key_record is not None
-        self.ones = tuple(
-            Relayed(eid, server, trial=KeyTrial(is_wanted=is_keyed)) for server in servers for eid in config.eids
+        self.ones = self._for_servers_like(locator.address)
+
+    @property
+    def name(self) -> IpAddress:
+        """The address by which RTRs know the uplink."""
+        towards = self.rtr or self.locator.address
+        if self._names:
+            return further_name(self.locator, self._names, towards)
+        return self.locator.name_towards(towards)
+
+    def rename(self) -> None:
+        """Be another uplink to RTRs from now on."""
+        self._names += 1
+
+    def _for_servers_like(self, address: IpAddress) -> tuple[Relayed, ...]:
+        """The registrations at the Map-Servers of one family, the RTR's: it speaks to them in our place."""
+        servers = (s for s in self._config.servers_for(self.locator) if s.address.version == address.version)
+        is_keyed = self._config.key_record is not None
+        return tuple(
+            Relayed(eid, server, trial=KeyTrial(is_wanted=is_keyed)) for server in servers for eid in self._config.eids
         )
 
     @property
@@ -124,6 +140,8 @@ class RelayedRegistrations:
     ) -> list[UplinkEffect]:
         """Register everything through this RTR, now; the records say these locators."""
         is_other = rtr != self.rtr
+        if is_other and (self.rtr or self.locator.address).version != rtr.version:
+            self.ones = self._for_servers_like(rtr)
         self.rtr, self._locators, self._eid_records = rtr, locators, dict(eid_records)
         if is_other:
             self._round_trips = RoundTrips()

@@ -86,7 +86,7 @@ class RtrProbes:
 def probe_of(locator: LocalLocator, rtr: IpAddress, nonce: int, *, has_checksum: bool = True) -> SendControl:
     """An RLOC-probe to an RTR. It stands for all EIDs: the default entry is what is probed."""
     everything = EidRecord.of(EidPrefix.make(IPv4Address(0) if rtr.version == 4 else IPv6Address(0), 0))
-    request = MapRequest(nonce, None, (locator.address,), (everything,), is_probe=True)
+    request = MapRequest(nonce, None, (locator.address_towards(rtr),), (everything,), is_probe=True)
     return SendControl(
         request.encode(), rtr, source=locator.address, ifindex=locator.ifindex, has_checksum=has_checksum
     )

@@ -33,6 +33,7 @@ from lispmob.natt.plan import NattPlan
 from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.state import State
+from lispmob.natt.translation import Translation
 from lispmob.natt.union import plan, record_for
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, Event, EventValue, WayAnswered
@@ -74,6 +75,7 @@ class Traversal:
         self._version = OwnMapVersion(next_version)
         self._knowledge = ServerKnowledge(config.mode)
         self._machines: dict[Place, UplinkMachine] = {}
+        self.translation = Translation()
         self._remembered: Seen | None = None
         self._lifetimes: dict[IpAddress, Lifetime] = {}  # by the public address of the NAT
         self._refused_events = TokenBucket(REFUSED_EVENT_S)
@@ -99,11 +101,12 @@ class Traversal:
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NattEffect]:
         """Our addresses are these now. A machine lives as long as its address is on its interface."""
         wanted = {locator.place: locator for locator in locators}
+        self.translation.on_locators(locators)
         effects: list[UplinkEffect] = []
         for place, machine in list(self._machines.items()):
             kept = wanted.get(place)
             is_given_up = kept is not None and kept.priority == NEVER and not machine.is_direct
-            if kept is None or kept.alias != machine.locator.alias or is_given_up:
+            if kept is None or _is_another(kept, machine.locator) or is_given_up:
                 machine.on_down()
                 del self._machines[place]
             else:
@@ -122,7 +125,7 @@ class Traversal:
 
         `message`: what it says, where somebody has decoded it already.
         """
-        kind = datagram.payload[:1]
+        datagram, kind = self.translation.inward(datagram), datagram.payload[:1]
         if not kind or kind[0] >> 4 not in (2, 4, 7):
             return None
         try:
@@ -153,6 +156,7 @@ class Traversal:
         self, arrival: DataControl, now: float, message: ControlMessage | None = None
     ) -> list[NattEffect] | None:
         """A control message on the data port; None when it is the node's, such as a probe of an RTR."""
+        arrival = self.translation.inward_data(arrival)
         try:
             message = message or decode_control(arrival.payload)
         except MalformedMessage as malformed:
@@ -191,7 +195,7 @@ class Traversal:
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NattEffect]:
         """Data came to these addresses of ours, each with its outer source."""
-        heard, effects = list(pairs), list[UplinkEffect]()
+        heard, effects = list(self.translation.heard(pairs)), list[UplinkEffect]()
         self.shortcuts.on_heard(source for _, source in heard)
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
@@ -367,7 +371,7 @@ class Traversal:
             machine for machine in self.machines if machine.state is State.RELAYED and machine.locator.priority < NEVER
         ]
         best = [machine for machine in working if machine.locator.priority == working[0].locator.priority]
-        if len(best) != 1 or best[0].dialect is not Dialect.E19:
+        if len(best) != 1 or best[0].dialect is not Dialect.E19 or best[0].is_translated:
             return None
         one, seen = best[0], best[0].seen
         return Ground(one.locator, seen, one.rtrs) if seen is not None and seen.address is not None else None
@@ -394,7 +398,7 @@ class Traversal:
         for machine in self.machines:
             said = record_for(machine, self.machines, self.config)
             registers += machine.on_record(*said, new.map_version, now)
-        return out + self._sort(registers, now)
+        return self.translation.outward(out + self._sort(registers, now))
 
     def _number(self, new: NattPlan, now: float) -> int:
         """The Map-Version Number of what our registers say: by an RTR they name more than the plan until it answers."""
@@ -436,3 +440,8 @@ class Traversal:
                 case other:
                     out.append(other)
         return out
+
+
+def _is_another(new: LocalLocator, old: LocalLocator) -> bool:
+    """True when what stands between this address and the Internet, or what RTRs call it, is something else now."""
+    return (new.alias, new.nat64) != (old.alias, old.nat64)

@@ -100,8 +100,11 @@ def record(
 def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     locator = one.locator
     # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
-    fitting = (rtr for rtr in one.rtrs if rtr.version == locator.address.version)
-    relays = tuple(Relay(rtr, DATA_PORT, priority=rank, weight=100) for rank, rtr in enumerate(fitting, start=1))
+    fitting = [(rtr, at) for rtr in one.rtrs if (at := locator.reach(rtr)) is not None]
+    relays = tuple(
+        Relay(at, DATA_PORT, priority=rank, weight=100, rtr=rtr if rtr != at else None)
+        for rank, (rtr, at) in enumerate(fitting, start=1)
+    )
     is_usable = one.is_direct or one.state is State.RELAYED
     admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
     # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.

@@ -21,8 +21,8 @@ def entry_version(peer: SealedHost, mover: SealedHost) -> int:
     return 0 if found is None else found[1].map_version
 
 
-def versioned(**options: object) -> tuple[Lab, SealedHost, SealedHost]:
-    lab = sealed(map_versions=True, **options)
+def versioned() -> tuple[Lab, SealedHost, SealedHost]:
+    lab = sealed(map_versions=True)
     return lab, *pair(lab)
 
 
