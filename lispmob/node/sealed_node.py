@@ -16,6 +16,7 @@ from lispmob.control.node_config import NodeConfig
 from lispmob.control.peers import entry_targets
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.announcing import Announcer, is_acceptable
+from lispmob.control.sealing.dialects import Dialects
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
@@ -67,6 +68,8 @@ class SealedNode(Node):
             next_map_version=seal.next_map_version,
         )
         self._map_version = 0  # that the datapath says
+        self.dialects = Dialects(config.dialects, ciphers=seal.ciphers, draw=seal.draw, new_nonce=self._asked)
+        self._answerer.dialects = self.dialects
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
@@ -75,7 +78,7 @@ class SealedNode(Node):
 
     def wake_at(self) -> float | None:
         """The next deadline of on_timer, in monotonic seconds; None if there is none."""
-        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at()
+        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at(), self.dialects.wake_at()
         times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
@@ -96,7 +99,7 @@ class SealedNode(Node):
         """A deadline may have passed."""
         tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
-        told = [*tried, *self._announcer.on_timer(self._direct, now)]
+        told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
         return [*super().on_timer(now), *self._route([*own, *told], now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
@@ -108,15 +111,27 @@ class SealedNode(Node):
         ends = EidPrefix.host(source, instance_id), EidPrefix.host(destination, instance_id)
         return [*told, *self._route(self._ask_for_key(*ends, now), now)]
 
+    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
+        """These forwarding entries have carried traffic. What left in clear may be encrypted as others do it."""
+        used = list(prefixes)
+        told = super().on_used(used, now)
+        asked: list[MachineEffect] = []
+        for prefix in used if self.dialects.wanted else ():
+            mapping, own = self._mappings.installed.get(prefix), self.config.source_for(prefix)
+            if mapping is not None and own is not None and self.sealing.entries.by_prefix(prefix) is None:
+                eid = EidPrefix.host(own, prefix.instance_id)
+                asked += self.dialects.on_used(mapping, eid, self._direct, now)
+        return [*told, *self._route(asked, now)] if asked else told
+
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """The configuration was reloaded."""
         self._answerer.on_key_record(config.key_record)
-        told = self._route(self.sealing.on_config(config.sealing), now)
+        told = self._route([*self.sealing.on_config(config.sealing), *self.dialects.on_config(config.dialects)], now)
         return [*told, *super().on_config(config, now)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped. A suspended host may have been copied, so all sessions end first."""
-        return [*self._route(self.sealing.on_slept(), now), *super().on_slept(now)]
+        return [*self._route([*self.sealing.on_slept(), *self.dialects.on_slept()], now), *super().on_slept(now)]
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops."""
@@ -127,7 +142,8 @@ class SealedNode(Node):
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[NodeEffect]:
         """Packets to this locator go unanswered. A peer that restarted has no session, but answers a handshake."""
-        asked = self._route(self.sealing.on_silence(remote, now), now)
+        rekeyed = self.dialects.on_silence(remote, self._direct, now)
+        asked = self._route([*self.sealing.on_silence(remote, now), *rekeyed], now)
         return [*asked, *super().on_unanswered(remote, is_flowing, now, is_alone=is_alone)]
 
     def on_seal_wanted(self, peer: int, now: float) -> list[NodeEffect]:
@@ -284,6 +300,8 @@ class SealedNode(Node):
             case MapReply(is_probe=True) if self._announcer.expects(message.nonce):
                 passed = self._announcer.on_probe_answer(message, now)
                 return [Count("rx_policy")] if passed is None else self._mappings.on_answered(*passed, now)
+            case MapReply(is_probe=True) if self.dialects.expects(message.nonce):
+                return self.dialects.on_map_reply(message, self._direct, now)
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
             case MapReply() if self.key_lookups.expects(message.nonce):

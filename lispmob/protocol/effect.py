@@ -234,6 +234,30 @@ class UseMapVersion(msgspec.Struct, frozen=True):
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class UseDialect:
+    """Encrypt packets to a locator that may leave in clear (`seals`), or open those from it, as others do it.
+
+    `suite`: 2 or 5 of lispers.net, 5 of RFC 8061. `key_id`: 1 to 3. `start`: the first IV of lispers.net.
+    """
+
+    locator: IpAddress
+    dialect: Literal["rfc8061", "lispers-net"]
+    suite: int
+    key_id: int
+    seals: bool
+    key: bytes = dataclasses.field(repr=False)
+    integrity: bytes = dataclasses.field(repr=False)
+    start: int = dataclasses.field(default=0, repr=False)
+
+
+class ForgetDialect(msgspec.Struct, frozen=True):
+    """Overwrite the keys for packets to a locator (`seals`), or from it."""
+
+    locator: IpAddress
+    seals: bool
+
+
 class SendKeepalive(msgspec.Struct, frozen=True):
     """Send an empty sealed packet to this peer."""
 
@@ -270,6 +294,8 @@ Effect: TypeAlias = (
     | SendKeepalive
     | SendSealed
     | UseMapVersion
+    | UseDialect
+    | ForgetDialect
 )
 """The effects that a node returns to the daemon."""
 

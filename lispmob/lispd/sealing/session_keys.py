@@ -6,9 +6,10 @@ import logging
 from typing import TypeAlias
 
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
+from lispmob.datapath.model import SESSION_KEY_OCTETS, DialectKey, DialectName, SealedSession
 from lispmob.errors import LispError
 from lispmob.protocol.effect import (
+    ForgetDialect,
     ForgetPeer,
     ForgetSession,
     InstallSession,
@@ -16,6 +17,7 @@ from lispmob.protocol.effect import (
     SendKeepalive,
     SendSealed,
     SetSessionSources,
+    UseDialect,
     UseMapVersion,
 )
 
@@ -28,6 +30,8 @@ SealEffect: TypeAlias = (
     | SendKeepalive
     | SendSealed
     | UseMapVersion
+    | UseDialect
+    | ForgetDialect
 )
 
 log = logging.getLogger("lispd")
@@ -55,6 +59,10 @@ def perform(engine: Engine, effect: SealEffect) -> None:
             engine.sessions.say(peer, payload)
         case UseMapVersion(number):
             engine.sessions.use_map_version(number)
+        case UseDialect():
+            engine.sessions.use_dialect(to_dialect_key(effect))
+        case ForgetDialect(locator, seals):
+            engine.sessions.forget_dialect(locator, seals=seals)
 
 
 def to_session(effect: InstallSession) -> SealedSession:
@@ -70,3 +78,11 @@ def to_session(effect: InstallSession) -> SealedSession:
         sources=effect.sources,
         is_confirmed=effect.is_confirmed,
     )
+
+
+def to_dialect_key(effect: UseDialect) -> DialectKey:
+    """The datapath's value: a dialect with its suite."""
+    name: DialectName = "rfc8061"
+    if effect.dialect == "lispers-net":
+        name = "lispers-net-5" if effect.suite == 5 else "lispers-net-2"
+    return DialectKey(effect.locator, name, effect.key_id, effect.seals, effect.key, effect.integrity, effect.start)

@@ -12,6 +12,7 @@
     X(data_key)             /* the KK bits name a key that we do not hold, or one that is too old */                   \
     X(data_replay)          /* a sealed packet that was here before, or is too old to know */                          \
     X(data_tag)             /* a sealed packet whose tag is wrong: changed on the way, or by another key */            \
+    X(data_obfuscated)      /* opened by a key of RFC 8061 or lispers.net, which says nothing of who sent it */        \
     X(data_clear)           /* came in clear from an EID whose packets have to be sealed */                            \
     X(data_keepalive)       /* sealed packets that hold nothing; they say that the peer is there */                    \
     X(data_iid)             /* Instance-ID that is not ours */                                                         \
@@ -42,6 +43,7 @@
     X(in_truncated)         /* larger than any IP packet, or its ancillary data was cut */                             \
     X(in_refused)           /* the TUN device did not take the packet (down?) */                                       \
     X(out_packets)          /* inner packets that left through an uplink */                                            \
+    X(out_obfuscated)       /* of these, datagrams that left by a key of RFC 8061 or lispers.net */                    \
     X(out_octets)           /* their octets */                                                                         \
     X(out_inner)            /* the TUN device gave something that is not an IP packet */                               \
     X(out_notlisp)          /* multicast, link-local, loopback, broadcast or our own EID as destination */             \

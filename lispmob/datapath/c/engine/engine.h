@@ -22,6 +22,7 @@
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
 #include "packet/lisp_header.h"
+#include "seal/dialect.h"
 #include "seal/map_version.h"
 #include "seal/sealed_in.h"
 #include "seal/sealed_out.h"
@@ -170,6 +171,7 @@ struct lm_engine {
     size_t copying_count;
     bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_peers *peers;               /* and their sessions */
+    struct lm_dialects *dialects;         /* keys by locator */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
     _Atomic uint16_t map_version;         /* of our own mappings, seal/map_version.h; 0: none */
     atomic_bool has_key;                  /* for some of them: the outbound thread looks */
@@ -250,7 +252,7 @@ bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_c
 /* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 /* With path and locator chosen: the relay that stands in for the locator on this path, if there is one. */
-void lm_outbound_turn(struct lm_job *job);
+void lm_outbound_turn(const struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 /* Keeps a packet until its destination has an entry; the first one is reported. */
 void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);

@@ -94,6 +94,8 @@ void lm_explain(struct lm_engine *e, const struct lm_question *question, struct 
                 answer->fate = LM_FATE_NO_KEY;
             else
                 choose(e, &job, answer);
+            if (job.seal && job.seal->dialect)
+                answer->seal = job.seal->dialect == LM_DIALECT_RFC8061 ? LM_ANSWER_RFC8061 : LM_ANSWER_LISPERS;
         }
     }
     lm_unshare(&e->lock);

@@ -98,7 +98,7 @@ static size_t nest_of(const struct lm_job *job)
 
 size_t lm_sealed_out_overhead(const struct lm_job *job)
 {
-    return job->seal ? LM_SEAL_OCTETS + nest_of(job) : 0;
+    return job->seal ? lm_dialect_octets(job->seal) + nest_of(job) : 0;
 }
 
 size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_t port, size_t payload)
@@ -162,10 +162,14 @@ bool lm_sealed_out_number(struct lm_engine *e, const struct lm_job *job, size_t 
 size_t lm_sealed_out_seal(struct lm_engine *e, const struct lm_job *job, uint64_t counter, const struct iovec *parts,
                           size_t count, uint8_t *out)
 {
-    lm_lisp_header_write(out, job->seal->instance_id);
+    bool is_dialect = job->seal->dialect != LM_DIALECT_NONE;
+    lm_lisp_header_write(out, is_dialect ? job->instance_id : job->seal->instance_id);
     lm_send_put_status(e, out);
     lm_map_version_put(e, job, out);
-    size_t octets = lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    size_t octets = is_dialect ? lm_dialect_seal(job->seal, own_number, counter, parts, count, out)
+                               : lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    if (is_dialect && octets)
+        lm_count(&e->counters, LM_out_obfuscated);
     if (octets == 0)
         lost(e, 1);
     return octets;
