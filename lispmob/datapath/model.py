@@ -103,7 +103,8 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
     """One line of the forwarding table; the longest prefix decides.
 
     `peer`: packets are sealed for it while there is a key; 0: they leave in clear. `must_seal`: they never leave in
-    clear. They wait for the key of the peer as for a mapping; without a peer they are dropped.
+    clear. They wait for the key of the peer as for a mapping; without a peer they are dropped. `map_version`: that of
+    the peer's mapping, sent in sealed packets beside our own (RFC 9302); 0: it has none, and packets carry no versions.
     """
 
     prefix: EidPrefix
@@ -111,6 +112,7 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
     locators: tuple[ForwardingLocator, ...] = ()
     peer: int = 0
     must_seal: bool = False
+    map_version: int = 0
 
 
 AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
@@ -149,6 +151,43 @@ class SealedSession:
                 raise ValueError(f"{name} {value}: 1 to {_INDEX_MAX}")
         if len(self.send_key) != SESSION_KEY_OCTETS or len(self.receive_key) != SESSION_KEY_OCTETS:
             raise ValueError(f"a key of a session has {SESSION_KEY_OCTETS} octets")
+
+
+DialectName: TypeAlias = Literal["rfc8061", "lispers-net-2", "lispers-net-5"]
+"""How others encrypt, per locator: cipher suite 5 of RFC 8061, and suites 2 and 5 as lispers.net has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialectKey:
+    """A key for packets to a locator (`seals`), or from it. `key_id`: 1 to 3, in the KK bits of the header.
+
+    `key` and `integrity` have 16 octets; RFC 8061 has no use for the latter. `start`: the first IV of lispers.net.
+    """
+
+    address: IpAddress
+    dialect: DialectName
+    key_id: int
+    seals: bool
+    key: bytes = dataclasses.field(repr=False)
+    integrity: bytes = dataclasses.field(default=bytes(16), repr=False)
+    start: int = dataclasses.field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.key_id <= 3:
+            raise ValueError(f"key_id {self.key_id}: 1 to 3")
+        if len(self.key) != 16 or len(self.integrity) != 16:
+            raise ValueError("a key of a dialect has 16 octets")
+        if not 0 <= self.start < 1 << 128:
+            raise ValueError("start: 128 bits")
+
+
+class DialectUse(msgspec.Struct, frozen=True):
+    """What became of a locator's keys so far; None: there is no key in that direction."""
+
+    dialect_out: DialectName | None
+    dialect_in: DialectName | None
+    sent_packets: int
+    opened_packets: int
 
 
 class SessionUse(msgspec.Struct, frozen=True):
@@ -394,6 +433,20 @@ class Announced(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+class PeerBehind(msgspec.Struct, frozen=True):
+    """A sealed packet says that its sender uses an old mapping of ours (RFC 9302). Once a second at most."""
+
+    peer: int
+
+
+class PeerAhead(msgspec.Struct, frozen=True):
+    """A sealed packet from this source says that its mapping is newer than the one here. Once a second at most."""
+
+    peer: int
+    source: IpAddress
+    instance_id: int
+
+
 class SealedFrom(msgspec.Struct, frozen=True):
     """An opened sealed packet came from another outer source than the one before. A hint; once a second at most."""
 
@@ -422,6 +475,8 @@ Punt: TypeAlias = (
     | SealConfirmed
     | SealedFrom
     | Announced
+    | PeerBehind
+    | PeerAhead
 )
 
 # The datapath's counters of dropped packets; the others count what was done, noticed or kept.
@@ -432,6 +487,7 @@ LOSSES: Final = frozenset(
         "data_replay",
         "data_tag",
         "data_clear",
+        "data_policy",
         "data_iid",
         "data_inner",
         "data_notours",

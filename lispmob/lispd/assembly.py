@@ -12,6 +12,7 @@ from lispmob.control.itr_security import derived_secret
 from lispmob.control.node_config import Fallback, NodeConfig, StatusBitsUse
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import HubKey, SealMode
 from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
@@ -26,6 +27,7 @@ from lispmob.datapath.model import (
 )
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
+from lispmob.datapath.tier import TierWish
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.device_mtu import device_mtu
@@ -127,6 +129,8 @@ def node_config(
         key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
+        map_versions=seal != "off" and file.security.map_versions == "sealed",
+        dialects=cast(tuple[DialectName, ...], file.security.dialects) if static_key is not None else (),
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,
@@ -204,6 +208,11 @@ def engine_config(file: NodeFile) -> EngineConfig:
     )
 
 
+def tier(file: NodeFile) -> TierWish:
+    """The tier of the datapath: dialects are not for the kernel's programs."""
+    return "tun" if file.security.dialects else cast(TierWish, file.datapath.tier)
+
+
 def source_check(file: NodeFile) -> SourceCheck:
     """Which inner sources the datapath accepts."""
     return cast(SourceCheck, file.datapath.source_check)
@@ -262,7 +271,8 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
-    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal)
+    version = mapping.map_version if mapping.peer else 0  # in clear it would be said to anybody
+    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal, version)
 
 
 def leaves_natively(file: NodeFile) -> bool:

@@ -79,6 +79,7 @@ from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,
     Event,
+    ForgetDialect,
     ForgetPeer,
     ForgetSession,
     InstallMapping,
@@ -94,6 +95,8 @@ from lispmob.protocol.effect import (
     SetSessionSources,
     UplinkChanged,
     UplinksRanked,
+    UseDialect,
+    UseMapVersion,
     UsePathMtu,
     UseStatusBits,
     WatchForSilence,
@@ -220,7 +223,7 @@ class Daemon:
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             warm_up(self._lisp_sec)
-            await self.engine.tiers.switch(self.file.datapath.tier)
+            await self.engine.tiers.switch(assembly.tier(self.file))
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -488,6 +491,9 @@ class Daemon:
                     | RefuseClear()
                     | SendKeepalive()
                     | SendSealed()
+                    | UseMapVersion()
+                    | UseDialect()
+                    | ForgetDialect()
                 ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():
@@ -528,7 +534,7 @@ class Daemon:
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
-            await self.engine.tiers.switch(self.file.datapath.tier)
+            await self.engine.tiers.switch(assembly.tier(self.file))
             await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()

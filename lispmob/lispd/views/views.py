@@ -115,7 +115,7 @@ class Views:
                 prefix=str(eid),
                 locators=self._locators(eid),
                 ttl_min=self._parts.node.config.record_ttl_min,
-                map_version=self._parts.node.locators.version,
+                map_version=self._parts.node.plan.map_version,
             )
             for eid in self._parts.file.eids
         ]
