@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
@@ -51,6 +51,7 @@ NO_PLAN: Final = NattPlan()
 _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
+NO_TRANSLATORS: Final[Mapping[int, IPv6Network]] = {}
 NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
@@ -364,9 +365,12 @@ def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
 
 
 def local_locators(
-    uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
+    uplinks: Iterable[Uplink],
+    file: NodeFile,
+    meaning: Meaning = NO_MEANING,
+    translators: Mapping[int, IPv6Network] = NO_TRANSLATORS,
 ) -> tuple[LocalLocator, ...]:
-    """Our RLOCs: every usable address of every uplink.
+    """Our RLOCs: every usable address of every uplink, with the prefix of the translator that its interface needs.
 
     The first of a family has all the weight of its uplink: several addresses do not make an interface better, and
     traffic arrives where ours leaves. The others serve when the first cannot be reached.
@@ -381,6 +385,7 @@ def local_locators(
             uplink.mtu_bytes,
             uplink_cost(file, uplink, meaning),
             eid_ranks(file, uplink, is_first=is_first),
+            nat64=translators.get(uplink.ifindex),
         )
         for uplink in uplinks
         for address in uplink.addresses
