@@ -1,8 +1,8 @@
-"""Signatures of referrals: made by a DDT node, checked by a Map-Resolver (RFC 8111, section 10). Pure.
+"""Signatures of referrals: made by a DDT node, verified by a Map-Resolver (RFC 8111, section 10). Pure.
 
-A record is signed as a whole, with its original TTL and with zeros in place of all signatures. Who follows a referral
-knows the keys of the next set from its locators (LCAF 11); those of the roots are configured. A signature is made once
-and sent again until half of its life is over, so that a flood of questions costs no more than a flood of answers.
+A record is signed as a whole, with its original TTL and with zeros in place of all signatures. A resolver learns the
+keys of the next set from the locators of a referral (LCAF 11); the keys of the roots are configured. A signature is
+made once and reused for half of its life, so that a flood of requests costs no more than a flood of answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lispmob.wire.map_referral import ReferralRecord, Signature
 from lispmob.wire.record import Locator
 
 RSA_SHA256: Final = 2
-BACKDATED_S: Final = 3600  # ours: how far clocks may be apart
+BACKDATED_S: Final = 3600  # ours: tolerated difference of clocks
 SIGNED_KEPT: Final = 1024
 SIGNED_S: Final = 100  # ours: new signatures a second; each takes a millisecond
 SIGNED_BURST: Final = 200
@@ -36,11 +36,11 @@ class Signs(Protocol):
 
     @property
     def octets(self) -> int:
-        """How long it is."""
+        """The length of a signature."""
 
 
 class Signer:
-    """Signs what our DDT node says. `wall` is in seconds since 1970."""
+    """Signs our answers as a DDT node. `wall` returns seconds since 1970."""
 
     def __init__(self, key: Signs, key_tag: int, valid_s: int, wall: Callable[[], float]) -> None:
         self._key, self._key_tag, self._valid_s, self._wall = key, key_tag, valid_s, wall
@@ -48,7 +48,7 @@ class Signer:
         self._limit = TokenBucket(1 / SIGNED_S, SIGNED_BURST)
 
     def signed(self, record: ReferralRecord) -> ReferralRecord | None:
-        """The record with our signature; None when too many were made just now."""
+        """The record with our signature; None if the rate limit is reached."""
         now, name = self._wall(), record.encode()
         at, known = self._signed.get(name, (float("-inf"), record))
         if 0 <= now - at < self._valid_s / 2:
@@ -86,7 +86,7 @@ def is_signed(record: ReferralRecord, keys: Iterable[bytes], verify: Verify, now
 
 
 def keys_in(locators: Iterable[Locator]) -> tuple[bytes, ...]:
-    """The public keys of the next set, as the locators have them. A key with R is revoked, wherever it stands."""
+    """The public keys of the next set, from the locators. A key with R is revoked, wherever it occurs."""
     found: dict[bytes, None] = {}
     revoked: set[bytes] = set()
     for locator in locators:
