@@ -1,4 +1,4 @@
-"""Our own RLOCs: where the node can be reached now, versioned, in the order that the RFC wants in a record."""
+"""Our own RLOCs: the node's current locators, versioned, in the order that the RFC requires in a record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEVER = 255
 
 
 class EidRank(msgspec.Struct, frozen=True):
-    """What a locator counts in the mapping of one of our EID-Prefixes."""
+    """Priority and weight of a locator in the mapping of one local EID-Prefix."""
 
     eid: EidPrefix
     priority: int
@@ -40,14 +40,14 @@ Place: TypeAlias = tuple[IpAddress, int]
 """An address and the interface that it is on."""
 
 EidRecords: TypeAlias = tuple[tuple[EidPrefix, tuple[Locator, ...]], ...]
-"""The locators in the records of those EID-Prefixes that have a set of their own."""
+"""The locators in the records of EID-Prefixes that have a set of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalLocator:
-    """One of our RLOCs and the uplink it lives on. Its uplink's name, MTU and cost are no part of it.
+    """One local RLOC and its uplink. The uplink's name, MTU and cost are kept elsewhere.
 
-    `by_eid`: in the mappings of these EIDs it counts something else than `priority` and `weight`.
+    `by_eid`: other priorities and weights in the mappings of these EIDs.
     """
 
     address: IpAddress
@@ -65,12 +65,12 @@ class LocalLocator:
 
     @property
     def place(self) -> Place:
-        """What tells an uplink's address from all others, also from the same address on another interface."""
+        """Identifies an uplink's address, also among equal addresses on other interfaces."""
         return self.address, self.ifindex
 
     @property
     def name(self) -> IpAddress:
-        """The address that stands for it in records and towards RTRs."""
+        """The address that represents it in records and towards RTRs."""
         return self.address if self.alias is None else self.alias
 
     def name_towards(self, remote: IpAddress) -> IpAddress:
@@ -96,12 +96,12 @@ class LocalLocator:
         return embed(self.nat64, remote) if self.nat64 is not None and isinstance(remote, IPv4Address) else None
 
     def told_for(self, eid: EidPrefix | None) -> LocalLocator:
-        """The locator as it stands in the mapping of this EID."""
+        """The locator with its priority and weight for this EID."""
         rank = next((eid_rank for eid_rank in self.by_eid if eid_rank.eid == eid), None)
         return self if rank is None else dataclasses.replace(self, priority=rank.priority, weight=rank.weight)
 
     def silenced(self) -> LocalLocator:
-        """The locator as one that reaches nobody: in no mapping is it to be used."""
+        """The locator as unusable in every mapping, because it reaches nothing."""
         return dataclasses.replace(self, priority=NEVER, by_eid=())
 
 
@@ -111,9 +111,11 @@ class LocatorSet(msgspec.Struct, frozen=True):
     version: int = 0
     locators: tuple[LocalLocator, ...] = ()
     record_locators: tuple[Locator, ...] | None = None
-    """What our records say where that is something else: behind NATs it is RTRs that reach us."""
+    """The locators of our records if they differ: behind NATs they are RTRs."""
     eid_records: EidRecords = ()
-    """And what those of single EIDs say."""
+    """The locators in records of single EIDs."""
+    map_version: int = 0
+    """The Map-Version Number of the records (RFC 9302), of 12 bits; 0: none. `version` is for people and never sent."""
 
     @classmethod
     def of(
@@ -122,23 +124,24 @@ class LocatorSet(msgspec.Struct, frozen=True):
         locators: Iterable[LocalLocator],
         record_locators: tuple[Locator, ...] | None = None,
         eid_records: EidRecords = (),
+        map_version: int = 0,
     ) -> LocatorSet:
-        """Sort, keep one locator per place (the most preferred), and the 32 most preferred in all.
+        """Sort, keep one locator per place (the most preferred), and at most the 32 most preferred.
 
-        Of several with one address the one on the first interface has its name, and the others get an alias.
+        If several have one address, the one on the first interface keeps its name, and the others get an alias.
         """
         preferred = sorted(locators, key=_preference)
         unique = list({locator.place: locator for locator in reversed(preferred)}.values())
         kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
         ordered = tuple(sorted(_named(kept), key=lambda one: (one.address.version, int(one.address), one.ifindex)))
-        return cls(version, ordered, record_locators, eid_records)
+        return cls(version, ordered, record_locators, eid_records, map_version)
 
     def is_like(self, other: LocatorSet) -> bool:
-        """True when nobody who is told of both could tell them apart."""
+        """True when both look the same from outside."""
         return self.locators == other.locators and self.says_like(other)
 
     def says_like(self, other: LocatorSet) -> bool:
-        """True when what stands in our records in place of our locators is the same."""
+        """True when both put the same locators into our records."""
         return (self.record_locators, self.eid_records) == (other.record_locators, other.eid_records)
 
     def __bool__(self) -> bool:
@@ -146,7 +149,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
 
     @property
     def addresses(self) -> frozenset[IpAddress]:
-        """The addresses alone."""
+        """The bare addresses."""
         return frozenset(locator.address for locator in self.locators)
 
     @property
@@ -156,18 +159,18 @@ class LocatorSet(msgspec.Struct, frozen=True):
 
     @property
     def live_families(self) -> frozenset[int]:
-        """Which of 4 and 6 lead anywhere, as far as is known; all that we have when none does."""
+        """Which of 4 and 6 are known to work; all that we have if none is."""
         return (
             frozenset(locator.address.version for locator in self.locators if locator.priority != NEVER)
             or self.families
         )
 
     def itr_rlocs_from(self, asker: LocalLocator, asked: IpAddress | None = None) -> tuple[IpAddress, ...]:
-        """Where answers to a Map-Request shall go (RFC 9301, 5.3).
+        """The ITR-RLOCs of a Map-Request: where its answer may be sent (RFC 9301, 5.3).
 
-        First the locator that it leaves from, for an answer that comes back the same way needs no other one to work.
-        Then the best of the other family, unless it is known to lead nowhere. To a host beyond a translator that is an
-        address of nobody: as behind any NAT, the answer goes back where the question came from.
+        First the locator that it leaves from: an answer by the same path needs no other one to work. Then the best of
+        the other family, unless it is known not to work. Beyond a translator it is an address that no host has: as
+        behind any NAT, the answer goes back to the sender of the question.
         """
         if asked is not None and asked.version != asker.address.version:
             return (asker.address_towards(asked),)
@@ -188,12 +191,12 @@ class LocatorSet(msgspec.Struct, frozen=True):
         return (*own, *(locator for locator in others if locator.reach(remote) is not None))
 
     def best(self, family: int) -> LocalLocator | None:
-        """The locator to send control messages from, towards destinations of this IP version."""
+        """The locator that sends control messages to destinations of this IP version."""
         fitting = self.for_family(family)
         return fitting[0] if fitting else None
 
     def to_locators(self, probed: IpAddress | None = None, eid: EidPrefix | None = None) -> tuple[Locator, ...]:
-        """As they stand in the record of this EID: L=1, R=1, and p=1 on the one that a probe arrived at."""
+        """The locators for the record of this EID: L=1, R=1, and p=1 on the one that was probed."""
         if self.record_locators is not None:
             said = next((locators for one, locators in self.eid_records if one == eid), self.record_locators)
             return tuple(
@@ -213,13 +216,16 @@ class LocatorSet(msgspec.Struct, frozen=True):
 
     def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:
         """Our mapping of one EID-Prefix, authoritative. TTL in minutes, the unit of the wire."""
-        return MappingRecord.of(eid, self.to_locators(probed, eid), ttl_min=ttl_min, is_authoritative=True)
+        locators, version = self.to_locators(probed, eid), self.map_version
+        return MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True, map_version=version)
 
 
 def _named(preferred: Iterable[LocalLocator]) -> Iterator[LocalLocator]:
-    """Each with a name of its own: on the wire RTRs tell uplinks apart by address alone (NAT drafts, section 4).
+    """Gives each locator a distinct name: on the wire RTRs distinguish uplinks by address alone (NAT drafts, section
+    4).
 
-    An alias is a link-local IPv4 address made of the interface's index (RFC 3927), or an IPv6 one: nobody sends there.
+    An alias is an IPv4 link-local address made of the interface's index (RFC 3927), or an IPv6 one: no packets are sent
+    there.
     """
     taken: set[IpAddress] = set()
     for one in sorted(preferred, key=lambda one: one.ifindex):
