@@ -72,7 +72,7 @@ def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys:
 def test_one_peer_says_where_its_mapping_comes_from(said: Any, version: int, genuine: bool, line: str) -> None:
     peer = to_builtins(changed(NAS, mapping_from=said, map_version=version, is_genuine=genuine))
 
-    assert f"mapping      {line}" in " ".join(peer_lines(peer)).replace("\n", " ")
+    assert f"mapping {line}" in " ".join(" ".join(peer_lines(peer)).split())
 
 
 def test_a_peer_that_a_dialect_encrypts_for_is_obfuscated_and_not_sealed() -> None:
