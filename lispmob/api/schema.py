@@ -303,7 +303,7 @@ class MapCache(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of our own, as we register it and answer with it. `map_version` counts our moves."""
+    """A mapping of our own, as we register it and answer with it. `map_version` (RFC 9302): 0 is none."""
 
     prefix: str
     locators: list[LocalLocator]

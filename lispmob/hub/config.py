@@ -252,6 +252,7 @@ class HubFile(Section, frozen=True, kw_only=True):
                 raise FieldError(place, f"{address}: one address of each family is enough")
         self._check_own_eids()
         self._check_workers()
+        self._check_pools()
         owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
         names: set[str] = set()
         for number, section in enumerate(self.sites):
@@ -275,6 +276,14 @@ class HubFile(Section, frozen=True, kw_only=True):
                     "give the key shared with this Map-Server: 'key' or 'key-file'; without one anybody could answer "
                     "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
                 )
+
+    def _check_pools(self) -> None:
+        """An address of this hub would be somebody's EID one day, and nodes would look for the hub in the overlay."""
+        for index, pool in enumerate(self.invitations.pools):
+            for address in (*self.invitations.addresses, *self.public_address, *self.listen):
+                if pool.covers(EidPrefix.host(address)):
+                    why = f"{pool} holds {address}, by which nodes reach this hub"
+                    raise FieldError(f"invitations.pools[{index}]", why)
 
     def _check_own_eids(self) -> None:
         for index, eid in enumerate(self.own_eids):

@@ -37,7 +37,7 @@ def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
     if not peers:
         return ["no peers: nothing has been sent into the overlay yet"]
     peers = sorted(peers, key=_order)
-    has_seal = any(_seal(peer) == "sealed" for peer in peers)
+    has_seal = any(_seal(peer) not in ("clear", "waiting", "-") for peer in peers)
     headers = [
         "NAME",
         "EID",
