@@ -247,6 +247,11 @@ class NameLookups:
         """What is remembered, the latest answer last."""
         return self._known
 
+    def is_known(self, asked: bytes, now: float) -> bool:
+        """Whether `resolve` answers at once: whatever else is asked for, and without a question where none is due."""
+        known = self._known.get(folded(asked))
+        return known is not None and (known.is_found or known.until > now)
+
     def restore(self, known: Mapping[bytes, KnownName]) -> None:
         """Remember what was found before a restart, as long as nobody says anything else."""
         for name, answer in list(known.items())[-CACHE_LIMIT:]:
@@ -378,6 +383,10 @@ class Names:
     def resolve(self, name: bytes, now: float) -> list[MachineEffect]:
         """See `NameLookups.resolve`."""
         return self._lookups.resolve(name, now)
+
+    def is_known(self, name: bytes, now: float) -> bool:
+        """See `NameLookups.is_known`."""
+        return self._lookups.is_known(name, now)
 
     @property
     def known(self) -> Mapping[bytes, KnownName]:
