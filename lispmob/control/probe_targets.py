@@ -1,4 +1,4 @@
-"""Whom to probe: the locators of mappings that carry traffic, looked up now and then and not for every packet."""
+"""Which locators to probe: those of mappings that carry traffic, collected now and then and not per packet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lispmob.control.map_cache import MapCache
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 
-SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not make us walk through it each time
-AGAIN_S: Final = 15.0  # ours: what no traffic has met for a minute is left alone a quarter of a minute later
-TARGETS_MAX: Final = 1024  # ours: as many as the prober has paths for
+SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not cause a walk for each entry
+AGAIN_S: Final = 15.0  # ours: probing ends at most a quarter of a minute after a mapping has been idle for a minute
+TARGETS_MAX: Final = 1024  # ours: the prober's limit of paths
 
 
 class ProbeTargets:
-    """Remembers when to look through the map-cache again."""
+    """When to walk through the map-cache again."""
 
     def __init__(self) -> None:
         self._at: float | None = None
@@ -31,13 +31,13 @@ class ProbeTargets:
         self._at = at if self._at is None else min(self._at, at)
 
     def due(self, now: float) -> bool:
-        """True when it is time to look."""
+        """True when a walk is due."""
         return self._at is not None and self._at <= now
 
     def find(
         self, cache: MapCache, own: LocatorSet, own_eids: tuple[EidPrefix, ...], now: float
     ) -> dict[IpAddress, EidPrefix]:
-        """The locators that packets may go to, each with the prefix that was used last of those that it serves."""
+        """The locators that packets may go to, each with the most recently used prefix that it serves."""
         used = [entry for entry in cache if entry.locators and entry.is_used(now)]
         used.sort(key=lambda entry: -entry.last_used)
         policy = ForwardingPolicy(own_eids=own_eids)

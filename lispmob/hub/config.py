@@ -252,6 +252,7 @@ class HubFile(Section, frozen=True, kw_only=True):
                 raise FieldError(place, f"{address}: one address of each family is enough")
         self._check_own_eids()
         self._check_workers()
+        self._check_pools()
         owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
         names: set[str] = set()
         for number, section in enumerate(self.sites):
@@ -275,6 +276,14 @@ class HubFile(Section, frozen=True, kw_only=True):
                     "give the key shared with this Map-Server: 'key' or 'key-file'; without one anybody could answer "
                     "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
                 )
+
+    def _check_pools(self) -> None:
+        """An address of this hub would be somebody's EID one day, and nodes would look for the hub in the overlay."""
+        for index, pool in enumerate(self.invitations.pools):
+            for address in (*self.invitations.addresses, *self.public_address, *self.listen):
+                if pool.covers(EidPrefix.host(address)):
+                    why = f"{pool} holds {address}, by which nodes reach this hub"
+                    raise FieldError(f"invitations.pools[{index}]", why)
 
     def _check_own_eids(self) -> None:
         for index, eid in enumerate(self.own_eids):
@@ -395,10 +404,10 @@ def load_hub(path: Path) -> HubFile:
             hub.ddt.to_policy()
         except LispError as error:
             raise ConfigError(f"{path}: ddt: {error}") from None
-    if hub.registry.is_shared and find_spec("hiredis") is None:
-        raise ConfigError(f"{path}: registry: needs the package hiredis (python3-hiredis, or the extra 'cluster')")
+    if hub.registry.is_shared and find_spec("redis") is None:
+        raise ConfigError(f"{path}: registry: needs redis-py 8.1 or newer: pip install 'lispmob[cluster]'")
     try:
-        hub.registry.to_tls()
+        hub.registry.check_tls()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"{path}: registry.tls-ca: {hub.registry.tls_ca}: {error}") from None
     more = [key for section in hub.sites for key in (*section.more_keys, *section.map_resolver_keys)]

@@ -236,7 +236,7 @@ class Hub:
             hub=secrets.randbits(63),
             name=(section.name or socket.gethostname()) + (f"/{self._worker.number}" if self._worker else ""),
             seeds=tuple(Server(host, port) for host, port in section.places),
-            credentials=Credentials(section.user, password.octets if password else None, section.to_tls()),
+            credentials=Credentials(section.user, password.octets if password else None, section.tls, section.tls_ca),
             is_island_allowed=section.island,
             cache_limit=section.cache,
         )

@@ -26,6 +26,7 @@ from lispmob.hub.sealing import HubSealing
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
+from lispmob.wire.map_register import xtr_id_in
 
 _SHORTEST: Final = 4
 # In the first octet, by type
@@ -225,6 +226,15 @@ class ControlPlane:
             *self._tell_names(now),
         ]
 
+    def _on_map_register(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """To the Map-Server. By the binding of its NAT a node hears what another hub published that is gone."""
+        effects: list[PlaneEffect] = [*self.map_server.on_map_register(arrival, now)]
+        news = [effect.record for effect in effects if isinstance(effect, RegistrationChanged) and effect.record]
+        is_behind_nat = bool(news) and not any(arrival.source in locator.ips for locator in news[0].locators)
+        if is_behind_nat and (xtr_id := xtr_id_in(arrival.payload)) is not None:
+            effects += self.publisher.on_registered(xtr_id, arrival, now)
+        return effects
+
     def on_publications(self, now: float) -> list[PlaneEffect]:
         """All subscriptions have been taken back: they hear of what has changed meanwhile."""
         return list(self.publisher.on_restored(now))
@@ -247,7 +257,7 @@ class ControlPlane:
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
             relayed = self.traversal.on_old_register(arrival, now) if raw[0] & _IS_FOR_RTR else None
-            return list(relayed if relayed is not None else self.map_server.on_map_register(arrival, now))
+            return list(relayed) if relayed is not None else self._on_map_register(arrival, now)
         if kind == MessageType.ENCAPSULATED_CONTROL:
             taken = self.traversal.on_encapsulated_control(arrival, now)
             return list(taken if taken is not None else self.map_resolver.on_encapsulated_control(arrival, now))

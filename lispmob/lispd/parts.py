@@ -1,4 +1,4 @@
-"""The daemon as its views, explanations and reports see it: attributes and a few calls, and no more of it."""
+"""The daemon as its views, explanations and reports use it: attributes and a few calls."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from lispmob.lispd.tasks.steering import Steering
 from lispmob.node.node import Node, NodeEffect
 from lispmob.problems.problem import Problem
 
-if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
+if TYPE_CHECKING:  # loaded when needed, and not at every start
     from lispmob.recording.recorder import Tape
 
 
 class Parts(Protocol):
-    """The daemon, as far as its views, explanations and reports need it."""
+    """The part of the daemon that its views, explanations and reports need."""
 
     path: Path
     file: NodeFile

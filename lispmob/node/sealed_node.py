@@ -1,7 +1,7 @@
 """A node that can seal: `Node` with the machine of sealed data (`sealing.py`) between it and the daemon. Pure.
 
-What leaves for the forwarding table is told whom to seal for on its way out; probes with a handshake in them, and key
-records in mappings, are taken out on their way in. So nothing else of a node knows of keys.
+On the way out, forwarding entries get the peer to seal for. On the way in, handshakes are taken out of probes, and key
+records out of mappings. So no other part of a node handles keys.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage
 from lispmob.wire.record import MappingRecord
 
-FIRST_TOLD: Final = 16  # ours: announcements, and their counts, that leave before the Map-Registers of a move
+FIRST_TOLD: Final = 16  # ours: announcements, with their counts, that leave before the Map-Registers of a move
 
 
 class SealedNode(Node):
@@ -58,13 +58,13 @@ class SealedNode(Node):
         self._unsaid += self.sealing.on_start()
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        """The next deadline of on_timer, in monotonic seconds; None if there is none."""
         own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at()
         times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
-        """A control datagram arrived. From EID to EID, as data goes, handshakes alone come, and answers to ours."""
+        """A control datagram has arrived. Only handshakes, and answers to ours, travel from EID to EID as data does."""
         if not any(eid.contains(datagram.destination) for eid in self.config.eids):
             return super().on_datagram(datagram, now)
         message = self._read(datagram.payload, datagram.source, now)
@@ -84,7 +84,7 @@ class SealedNode(Node):
         return [*super().on_timer(now), *self._route([*own, *told], now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """A packet met no forwarding entry, or a default one. An RTR knows where it goes, and we ask for the key."""
+        """A packet matched no forwarding entry, or a default one. The RTR knows the destination; we ask for its key."""
         told = super().on_miss(source, destination, instance_id, now)
         is_own = self.config.owner_of(source, instance_id) is not None
         if self.plan.asks_mapping_system or not is_own or self.sealing.mode == "off":
@@ -93,13 +93,13 @@ class SealedNode(Node):
         return [*told, *self._route(self._ask_for_key(*ends, now), now)]
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._answerer.on_key_record(config.key_record)
         told = self._route(self.sealing.on_config(config.sealing), now)
         return [*told, *super().on_config(config, now)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
-        """The clock jumped: what has slept may have been copied, so all sessions end first."""
+        """The clock jumped. A suspended host may have been copied, so all sessions end first."""
         return [*self._route(self.sealing.on_slept(), now), *super().on_slept(now)]
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
@@ -110,28 +110,28 @@ class SealedNode(Node):
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[NodeEffect]:
-        """Packets to it go unanswered: whoever has restarted has no session any more, and answers a handshake."""
+        """Packets to this locator go unanswered. A peer that restarted has no session, but answers a handshake."""
         asked = self._route(self.sealing.on_silence(remote, now), now)
         return [*asked, *super().on_unanswered(remote, is_flowing, now, is_alone=is_alone)]
 
     def on_seal_wanted(self, peer: int, now: float) -> list[NodeEffect]:
-        """Packets for this peer want a session, or new keys."""
+        """Packets for this peer need a session, or new keys."""
         return self._route(self.sealing.on_seal_wanted(peer, now), now)
 
     def on_clear_heard(self, peer: int, now: float) -> list[NodeEffect]:
-        """Clear text was refused that says it is this peer's."""
+        """Clear text that claims to be from this peer was refused."""
         return self._route(self.sealing.on_clear_heard(peer, now), now)
 
     def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
-        """A packet of this peer has opened with a session that was not known to be its, too."""
+        """A packet of this peer opened with a session that was not yet confirmed."""
         return self._route(self.sealing.on_confirmed(peer, local_index, now), now)
 
     def on_sealed_from(self, remote: IpAddress, local: IpAddress, now: float) -> list[NodeEffect]:
-        """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
+        """A sealed packet came from another address than before: probe that pair if a mapping names it."""
         return self._route(self._prober.on_probed(remote, local, now), now)
 
     def on_sealed_word(self, number: int, instance_id: int, payload: bytes, now: float) -> list[NodeEffect]:
-        """A peer has sealed a control message for us: it says where it is now, or that it has heard where we are."""
+        """A peer sent a sealed control message: its new locators, or a confirmation of ours."""
         peer = self.sealing.entries.by_number(number)
         if peer is None or not self.config.announcements:
             return self._route([Count("rx_policy")], now)
@@ -144,33 +144,33 @@ class SealedNode(Node):
         effects: list[MachineEffect] = []
         for record in heard.records:
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
-        return self._route([*effects, *heard.effects], now)  # the answer goes where the peer is now
+        return self._route([*effects, *heard.effects], now)  # the answer goes to the peer's new locators
 
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
-        """We have another static key. The configuration that says so to the Map-Servers came before."""
+        """The static key has changed. The configuration that registers it with the Map-Servers has come before."""
         return self._route(self.sealing.on_static_key(static, now), now)
 
     def on_rekey(self, now: float) -> list[NodeEffect]:
-        """Somebody wants new keys for all sessions."""
+        """A client wants new keys for all sessions."""
         return self._route(self.sealing.on_rekey(now), now)
 
     def on_key_forgotten(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
-        """Somebody says that an EID-Prefix seals no more. ValueError when no key of it is kept."""
+        """A client says that an EID-Prefix no longer seals. ValueError if no key of it is stored."""
         return self._route(self.sealing.forget_key(prefix), now)
 
     def on_key_accepted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
-        """Somebody says yes to the new key of an EID-Prefix. ValueError when none waits."""
+        """A client accepts the new key of an EID-Prefix. ValueError if none is waiting."""
         return self._route(self.sealing.accept_key(prefix), now)
 
     def _on_plan(self, now: float) -> list[_Inner]:
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
         said = self._announce(now)
-        # A peer that sends to us waits for nothing else; the others can wait for the registers.
+        # A peer that sends to us needs nothing but the announcement; the others can wait for the registers.
         return [*said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
 
     def _announce(self, now: float) -> list[MachineEffect]:
-        """Peers with a session hear from us where we are: those that we talk to before all others."""
+        """Announce our locators to the peers that have a session, active peers first."""
         if not self.config.announcements:
             return []
         eids, ttl_min = self.config.eids, self.config.record_ttl_min
@@ -184,10 +184,10 @@ class SealedNode(Node):
         return float("-inf") if entry is None else entry.last_used
 
     def _believe(self, record: MappingRecord, now: float) -> list[MachineEffect]:
-        """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked.
+        """A peer announces the locators of its own EID-Prefix. Use them at once, and ask the mapping system.
 
-        A node that cannot ask has an RTR to send to, which knows where the peer is: an old mapping has to go, and a
-        new one, which nobody would ever confirm, is not needed.
+        A node that cannot ask sends through an RTR, which knows where the peer is. It drops its old mapping, and needs
+        no new one, which nothing would ever confirm.
         """
         prefix = record.eid_prefix
         assert prefix is not None, record
@@ -203,7 +203,7 @@ class SealedNode(Node):
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         if self._is_routing:
-            return super()._route(effects, now)  # the call around this one does the rest, once
+            return super()._route(effects, now)  # the outer call does the rest, once
         self._is_routing = True
         try:
             routed = super()._route(effects, now)
@@ -231,10 +231,10 @@ class SealedNode(Node):
         return super()._receive(message, datagram, now) if taken is None else taken
 
     def _shake_hands(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect] | None:
-        """What a handshake of ours or of others leads to; None for anything else. Raises MalformedMessage."""
+        """The effects of a handshake, sent or received; None for any other message. Raises MalformedMessage."""
         match message:
             case MapRequest(is_probe=True) if (first := take_first(message)) is not None:
-                # As data goes it comes from an EID: the datapath has checked that its mapping names the sender.
+                # It came from an EID, as data does: the datapath has checked that its mapping names the sender.
                 eid_space = first.initiator.instance_id
                 is_known = self._is_known(datagram.source) or bool(self._mappings.known(datagram.source, eid_space))
                 effects = self.sealing.on_first(first, datagram, message.nonce, now, is_known=is_known)
@@ -255,7 +255,7 @@ class SealedNode(Node):
         return None
 
     def _ask_for_keys(self, now: float) -> list[MachineEffect]:
-        """Whoever begins a handshake is looked up; what that costs is limited as all that others cause is."""
+        """Look up the initiators of handshakes. The rate is limited, as it is for all lookups that others cause."""
         effects: list[MachineEffect] = []
         for eid in self.sealing.take_questions():
             if eid.address in self._proxies:
@@ -270,11 +270,11 @@ class SealedNode(Node):
 
     @property
     def _proxies(self) -> frozenset[IpAddress]:
-        """Where packets go to hosts without LISP."""
+        """The proxies that carry packets to hosts without LISP."""
         return frozenset(address for proxy in self.config.proxy_etrs for address in proxy.ips)
 
     def _ask_for_hub(self, address: IpAddress, now: float) -> list[MachineEffect]:
-        """Which key has the proxy at this address, if any: our Map-Resolver may be the same hub, and knows."""
+        """Ask for the key of the proxy at this address. Our Map-Resolver may be the same hub, and know it."""
         own = next((EidPrefix.host(eid.address, eid.instance_id) for eid in self.config.eids), None)
         best = self._direct.best(address.version)
         if own is None or self.sealing.mode == "off" or (best is None and self.plan.asks_mapping_system):
@@ -286,7 +286,7 @@ class SealedNode(Node):
         return self._ask_for_key(own, EidPrefix.host(address), now)
 
     def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
-        """Whose key is it, where an RTR looks up where the EID is. A key that was written down needs no question."""
+        """Ask for the key of an EID whose locators an RTR looks up. A configured key needs no request."""
         known = self.sealing.keys.of(eid)
         if known is not None and known.grade == "pinned":
             return []

@@ -75,6 +75,11 @@ def why_no_machine() -> str | None:
     return None
 
 
+def architecture() -> str:
+    """What Debian calls this machine's kind: amd64, arm64, ..."""
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def bootstrap(kind: str) -> Path:
     """The clean root with these packages; made when there is none yet."""
     base = BASES / kind

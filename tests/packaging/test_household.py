@@ -19,7 +19,7 @@ import pytest
 
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from tests.desktop.private_bus import wait_for
-from tests.packaging.machine import BASES, ROOT, Machine, machine, why_no_machine
+from tests.packaging.machine import BASES, ROOT, Machine, architecture, machine, why_no_machine
 from tests.packaging.readme import blocks_of
 
 pytestmark = [
@@ -101,7 +101,7 @@ def package_for(suite: str, request: pytest.FixtureRequest) -> Path:
     DEBS=dist takes what `make debs` has made there.
     """
     if (made := os.environ.get("DEBS")) is not None:
-        (found,) = (Path(made) / suite).glob("lispmob_*.deb")
+        (found,) = (Path(made) / suite).glob(f"lispmob_*_{architecture()}.deb")
         return found
     if f"VERSION_CODENAME={suite}" in Path("/etc/os-release").read_text():
         built: Path = request.getfixturevalue("package")
@@ -110,12 +110,8 @@ def package_for(suite: str, request: pytest.FixtureRequest) -> Path:
     command = [str(ROOT / "packaging" / "build_debs.sh"), str(out), architecture(), "--", suite]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    (found,) = (out / suite).glob("lispmob_*.deb")
+    (found,) = (out / suite).glob(f"lispmob_*_{architecture()}.deb")
     return found
-
-
-def architecture() -> str:
-    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_the_first_page_of_readme_leads_from_nothing_to_a_session_that_goes_on_outside(household: Household) -> None:

@@ -1,13 +1,12 @@
-"""Asks the mapping system for keys, and for nothing else, where an RTR looks up the mappings (behind a NAT). Pure.
+"""Looks up keys alone, when an RTR looks up the mappings because the node is behind a NAT. Pure.
 
-How it works. Behind a NAT everything goes to an RTR by a default mapping, and whoever asks the mapping system is the
-RTR, which proves nothing to us. So the datapath tells now and then which EIDs only a default entry knows, and about
-each we ask ourselves, under LISP-SEC (RFC 9303): the Map-Reply finds us at the address and port that the NAT gives our
-control port. Nothing of it but the key counts; packets go on through the RTR, sealed for whoever has that key.
+How it works. Behind a NAT all packets go to an RTR by a default mapping, and the RTR asks the mapping system, which
+proves nothing to us. So the datapath reports now and then which EIDs match only a default entry. For each we send a
+Map-Request with LISP-SEC (RFC 9303); the Map-Reply reaches us at the address and port that the NAT gives our control
+port. Only the key in it is used; packets still go through the RTR, sealed for the owner of that key.
 
-A Map-Resolver that is not known to do LISP-SEC is asked as `ItrSecurity` has it; without a genuine answer there is no
-key. An EID is asked about again after a minute while packets go there, and after longer and longer pauses where it has
-no key.
+`ItrSecurity` decides how to ask a Map-Resolver that has not shown LISP-SEC; without a genuine answer there is no key.
+An EID with traffic is looked up again after a minute, and at growing intervals if it has no key.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from lispmob.wire.map_request import EidRecord, MapRequest
 ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3
 AGAIN_S: Final = 60.0  # ours: a key may be replaced by another one
-REST_MAX_S: Final = 900.0  # ours: where there is no key; doubles up to this
-QUESTIONS_MAX: Final = 256  # ours: those that rest included
+REST_MAX_S: Final = 900.0  # ours: without a key; doubles up to this
+QUESTIONS_MAX: Final = 256  # ours: including those that wait for their repetition
 INTERVAL_S: Final = 0.2  # ours: between Map-Requests
 BURST: Final = 16
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """Where an answer finds us: what the NAT makes of our control port. `server` has told us so."""
+    """Where an answer reaches us: our control port as the NAT maps it. `server` told us so."""
 
     local: IpAddress
     ifindex: int
@@ -50,7 +49,7 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A genuine answer says whose key this is; None: the EID-Prefix has none."""
+    """The key in a genuine answer; None: the EID-Prefix has none."""
 
     prefix: EidPrefix
     keys: KeyRecord | None
@@ -61,15 +60,15 @@ class _Question(msgspec.Struct):
     own: EidPrefix
     tries: int = 0
     wake_at: float | None = None
-    """When the next try is due; None: it rests."""
+    """When the next try is due; None: idle."""
     rests_until: float = 0.0
     rest_s: float = AGAIN_S
     nonces: dict[int, tuple[bytes, IpAddress]] = msgspec.field(default_factory=dict)
-    """Of what is unanswered: the One-Time-Key, and who was asked."""
+    """An open request: its One-Time-Key, and the Map-Resolver."""
 
 
 class KeyLookups:
-    """Needs to be told of EIDs that packets go to, or that handshakes come from."""
+    """Must be told of EIDs that get packets, or that handshakes come from."""
 
     def __init__(self, security: ItrSecurity, new_nonce: Callable[[], int]) -> None:
         self._security = security
@@ -85,7 +84,7 @@ class KeyLookups:
         return min((at for at in times if at is not None), default=None)
 
     def on_outside(self, outside: Outside | None, resolvers: Iterable[IpAddress]) -> None:
-        """We are to be found there now; None: nobody outside can answer us, or nobody need ask in this way."""
+        """Our control port is reachable there now; None: no answer can reach us, or none is needed."""
         if outside != self._outside:
             self._questions.clear()
         self._outside = outside
@@ -109,11 +108,11 @@ class KeyLookups:
         return self._try(question, self._outside, resolver, now)
 
     def expects(self, nonce: int) -> bool:
-        """True when a Map-Reply with this nonce would answer a question of ours."""
+        """True when a Map-Reply with this nonce would answer a request of ours."""
         return any(nonce in question.nonces for question in self._questions.values())
 
     def on_map_reply(self, reply: MapReply, raw: bytes, now: float) -> tuple[list[Found], list[MachineEffect]]:
-        """A Map-Reply whose nonce is one of ours. What is not genuine leaves the question open."""
+        """A Map-Reply with a nonce of ours. One that is not genuine leaves the request open."""
         question = next(question for question in self._questions.values() if reply.nonce in question.nonces)
         otk, resolver = question.nonces[reply.nonce]
         eids, effects = self._security.verify(reply, raw, otk, question.eid, resolver, now)
@@ -151,7 +150,7 @@ class KeyLookups:
         return effects
 
     def _try(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
-        """Ask, if the Map-Resolver is known to do LISP-SEC, or is to be tried: else it may be known in a moment."""
+        """Ask if the Map-Resolver is known to support LISP-SEC, or is to be tried: otherwise it may be known soon."""
         if question.nonces or True in self._security.ways(resolver, now):
             return self._ask(question, outside, resolver, now)
         question.tries += 1
@@ -159,8 +158,8 @@ class KeyLookups:
         return []
 
     def _resolver(self, outside: Outside) -> IpAddress | None:
-        """Whoever told us our place outside first: a NAT may have given us another port towards others."""
-        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.local.version]
+        """Prefer the server that reported our outside address: the NAT may use another port towards others."""
+        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.address.version]
         return outside.server if outside.server in fitting else next(iter(fitting), None)
 
     def _rest(self, question: _Question, rest_s: float, now: float) -> None:

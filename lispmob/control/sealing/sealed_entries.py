@@ -1,4 +1,4 @@
-"""Which forwarding entries are sealed, for whom, and what may still leave, or come, in clear. Pure.
+"""Which forwarding entries are sealed for which peer, and which packets may be sent or received in clear. Pure.
 
 | security: seal | key known | had a session | what leaves                                  | clear text from there |
 |----------------|-----------|---------------|----------------------------------------------|-----------------------|
@@ -48,48 +48,48 @@ class SealedEntries:
         self._by_number: dict[int, SealedPeer] = {}
         self._next_number = 1
         self._installed: PrefixTable[InstallMapping] = PrefixTable()
-        self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that say more to the datapath
+        self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that differ in the datapath
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
         self._returned: list[SealedPeer] = []
         self._parting: dict[int, float] = {}  # peers whose key was replaced, and until when their sessions receive
-        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, made of a default mapping
+        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, derived from a default mapping
 
     @property
     def peers(self) -> tuple[SealedPeer, ...]:
-        """Everybody with a known key and a mapping, or a session."""
+        """All peers with a known key and a mapping, or with a session."""
         return tuple(self._peers.values())
 
     @property
     def parting_at(self) -> list[float]:
-        """When sessions with keys that were replaced end, in monotonic seconds."""
+        """When sessions of replaced keys end, in monotonic seconds."""
         return [*self._parting.values()]
 
     def part(self, now: float = float("inf")) -> list[MachineEffect]:
-        """End those whose time has come."""
+        """End the sessions of replaced keys that are due."""
         over = [number for number, until in self._parting.items() if now >= until]
         for number in over:
             del self._parting[number]
         return [ForgetPeer(number) for number in over]
 
     def by_number(self, number: int) -> SealedPeer | None:
-        """The peer that the datapath calls so."""
+        """The peer with this number in the datapath."""
         return self._by_number.get(number)
 
     def by_prefix(self, prefix: EidPrefix) -> SealedPeer | None:
-        """Who is meant by a forwarding entry."""
+        """The peer of a forwarding entry."""
         known = self._keys.of(prefix)
         return self._peer_by_entry.get(prefix) if known is None else self._peers.get(known.prefix)
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._config = config
         return self.reconsider()
 
     def on_installed(self, mapping: InstallMapping) -> list[InstallMapping]:
-        """A forwarding entry is made: the same one, with whom to seal for; and more where it is a default mapping."""
+        """A forwarding entry was made: returns it with its peer; and further ones if it is a default mapping."""
         if mapping.peer or mapping.must_seal:
-            return [mapping]  # it has been here before
+            return [mapping]  # it has been through here
         self._installed.insert(mapping.prefix, mapping)
         self._narrow.pop(mapping.prefix, None)
         dressed = self._dress(mapping)
@@ -103,7 +103,7 @@ class SealedEntries:
         return [dressed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
 
     def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
-        """A forwarding entry is gone; what comes in its place. Sessions stay as long as they may be used."""
+        """A forwarding entry was removed; returns what replaces it. Sessions stay as long as they may be used."""
         self._installed.remove(prefix)
         self._narrow.pop(prefix, None)
         if (peer := self._peer_by_entry.get(prefix)) is not None:
@@ -120,7 +120,7 @@ class SealedEntries:
         return effects
 
     def take_returned(self) -> list[SealedPeer]:
-        """Peers whose mapping has gone and come again, since the previous call."""
+        """Peers whose mapping went and came back, since the previous call."""
         taken, self._returned = self._returned, []
         return taken
 
@@ -128,9 +128,9 @@ class SealedEntries:
         return self._installed.get(EidPrefix.make(_ZEROS[prefix.family], 0, prefix.instance_id))
 
     def _narrowed(self, default: InstallMapping, prefixes: Iterable[EidPrefix]) -> list[InstallMapping]:
-        """Behind a NAT all goes to the RTR by a default mapping: peers with known keys have entries of their own then.
+        """Behind a NAT a default mapping sends all to the RTR: peers with known keys get entries of their own.
 
-        They lead where the default leads; what is sealed for them goes through the RTR as it is.
+        They have the locators of the default; packets sealed for the peer pass the RTR unchanged.
         """
         if self._config.mode == "off" or default.disposition not in CARRIES:
             return []
@@ -148,7 +148,7 @@ class SealedEntries:
         return made
 
     def peer(self, known: PeerKey) -> SealedPeer:
-        """The peer with this key, a new one if need be."""
+        """The peer with this key, created if necessary."""
         peer = self._peers.get(known.prefix)
         if peer is None:
             peer = self._peers[known.prefix] = SealedPeer(self._next_number, known)
@@ -157,14 +157,14 @@ class SealedEntries:
         return peer
 
     def _hub(self, hub: HubKey | None, prefix: EidPrefix) -> SealedPeer:
-        """The peer that a hub is, in the Instance-ID of an entry that leads there."""
+        """The peer for a hub, in the Instance-ID of an entry that leads there."""
         assert hub is not None
         peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade))
         peer.is_hub = True
         return peer
 
     def drop(self, peer: SealedPeer) -> None:
-        """It has neither mappings nor sessions any more, or another key."""
+        """Remove a peer that has neither mappings nor sessions any more, or another key."""
         self._peers.pop(peer.known.prefix, None)
         self._by_number.pop(peer.number, None)
 
@@ -193,7 +193,7 @@ class SealedEntries:
         return dressed
 
     def on_way(self, peer: SealedPeer, *, is_behind: bool) -> list[MachineEffect]:
-        """A handshake has shown whether the locators of a peer are its own, or those of RTRs that it is behind."""
+        """A handshake showed whether a peer's locators are its own, or those of RTRs in front of it."""
         peer.asked_at = peer.remotes
         if peer.is_behind == is_behind:
             return []
@@ -201,12 +201,12 @@ class SealedEntries:
         return [self._dress(mapping) for mapping in [*peer.entries.values()]]
 
     def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
-        """A node may have several EIDs: whose this one is has become known, and sessions with those nodes are told."""
+        """A node may have several EIDs. The owner of this one has become known: update the sources of its sessions."""
         known = self._keys.of(changed)
         effects: list[MachineEffect] = []
         for peer in self.peers:
             if peer.is_hub:
-                continue  # it sends for all who have no key
+                continue  # a hub sends for all hosts without a key
             is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
             sources = self._keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
             if sources != peer.sources:
@@ -220,9 +220,9 @@ class SealedEntries:
             peer.entries.pop(prefix, None)
 
     def reconsider(self, within: EidPrefix | None = None, until: float | None = None) -> list[MachineEffect]:
-        """Keys or policy have changed, in all or within a prefix: what that changes in the forwarding table.
+        """Keys or policy have changed, for all or within a prefix: returns the changes of the forwarding table.
 
-        `until`: sessions of keys that are no longer known may receive for so long; None: they end at once.
+        `until`: sessions of keys that are no longer known may receive until then; None: they end at once.
         """
         effects: list[MachineEffect] = []
         if self._config.mode == "off":
@@ -247,7 +247,7 @@ class SealedEntries:
         return [*effects, *self.say_refused()]
 
     def _known_of(self, peer: SealedPeer) -> PeerKey | None:
-        """What is known of a peer by now; of a hub what is written about it."""
+        """The present key of a peer; for a hub, the configured one."""
         if not peer.is_hub:
             return self._keys.of(peer.known.prefix)
         hub = self._config.hub_at((peer.known.prefix.address,))
@@ -260,7 +260,7 @@ class SealedEntries:
         return [*([] if exact is None else [exact]), *(one for _, one in self._installed.covered(prefix))]
 
     def say_refused(self) -> list[MachineEffect]:
-        """Whose clear text is not taken; with `require` nobody's is."""
+        """The prefixes whose clear text is refused; all of them with `require`."""
         found: tuple[EidPrefix, ...] = ()
         if self._config.mode == "prefer":
             found = self._keys.refused_clear

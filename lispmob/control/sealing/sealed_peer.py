@@ -1,4 +1,4 @@
-"""One peer of the sealed data plane: its key, the handshake that is open, and the sessions that stand. Pure."""
+"""One peer of the sealed data plane: its key, its open handshake, and its sessions. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lispmob.control.sealing.sealed_handshake import OpenHandshake
 from lispmob.protocol.effect import InstallMapping
 from lispmob.wire.address import EidPrefix, IpAddress
 
-RETRY_S: Final = (1.0, 2.0, 4.0, 5.0)  # ours: between tries of a handshake; the last one from then on
+RETRY_S: Final = (1.0, 2.0, 4.0, 5.0)  # ours: between tries of a handshake; the last value repeats
 GIVE_UP_S: Final = 90.0  # ours: after that only traffic keeps a handshake going
-REKEY_RESPONDER_S: Final = 165.0  # ours: before that the initiator, which begins at 120 s, comes first
-SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives by an older key
-FORGET_S: Final = 540.0  # ours: then the octets of its keys are overwritten
-SETTLED_S: Final = 3.0  # ours: with the first session of all, for as long clear packets may still be on the way
-PARTING_S: Final = 3.0  # ours: packets sealed with a key that was replaced may still be on the way
+REKEY_RESPONDER_S: Final = 165.0  # ours: the initiator begins at 120 s, so the responder is second
+SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives with an older key
+FORGET_S: Final = 540.0  # ours: then its keys are overwritten
+SETTLED_S: Final = 3.0  # ours: after the very first session, how long clear packets may be in flight
+PARTING_S: Final = 3.0  # ours: packets sealed with a replaced key may still be in flight
 SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
 
 
 class Standing(msgspec.Struct):
-    """A session. `at`: when its handshake was over, in monotonic seconds."""
+    """A session. `at`: when its handshake ended, in monotonic seconds."""
 
     local_index: int
     at: float
@@ -37,18 +37,18 @@ class Asking(msgspec.Struct, eq=False):
     handshake: OpenHandshake
     sent_at: float
     is_nested: bool
-    """It went from EID to EID."""
+    """It was sent from EID to EID."""
 
 
 class SealedPeer(msgspec.Struct, eq=False):
-    """What is known of a peer and going on with it. `number` is how the datapath calls it."""
+    """The state of a peer. `number` identifies it in the datapath."""
 
     number: int
     known: PeerKey
     entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
     sessions: list[Standing] = msgspec.field(default_factory=list)
     sources: tuple[EidPrefix, ...] = ()
-    """What its sessions may send, as the datapath was told last."""
+    """The permitted sources of its sessions, as last installed in the datapath."""
     tries: int = 0
     begun_at: float = 0.0
     next_at: float | None = None
@@ -56,22 +56,22 @@ class SealedPeer(msgspec.Struct, eq=False):
     last_try_at: float = float("-inf")
     wanted_at: float = float("-inf")
     settled_at: float | None = None
-    """When its clear text is no longer taken; None: long ago, or there was no session yet."""
+    """When its clear text begins to be refused; None: already so, or there was no session yet."""
     trouble: str = ""
     is_behind: bool = False
-    """One of its locators answers probes without a handshake: an RTR, so the peer is asked as data goes."""
+    """One of its locators answers probes without a handshake: an RTR, so handshakes are sent as data."""
     asked_at: tuple[IpAddress, ...] = ()
-    """Its locators when that was found out."""
+    """Its locators at that time."""
     is_hub: bool = False
-    """It has no EID: it opens for hosts without LISP, and speaks for all that have no key of their own."""
+    """It has no EID: it opens packets for hosts without LISP, and sends for all that have no key."""
     is_gone: bool = False
     """It had a mapping, and has none now."""
     is_told: bool = False
-    """An event has said that packets are sealed."""
+    """An event has reported that packets are sealed."""
 
     @property
     def confirmed(self) -> Standing | None:
-        """The session that both sides are known to have, the latest one."""
+        """The latest session that both sides are known to have."""
         return next((session for session in reversed(self.sessions) if session.is_confirmed), None)
 
     @property
@@ -82,28 +82,28 @@ class SealedPeer(msgspec.Struct, eq=False):
 
     @property
     def eid(self) -> EidPrefix | None:
-        """An EID of it, to name in a handshake; None while none of its mappings is there."""
+        """An EID of the peer, to name in a handshake; None without a mapping."""
         prefix = next(iter(self.entries), None)
         return None if prefix is None or self.is_hub else EidPrefix.host(prefix.address, prefix.instance_id)
 
     def is_sealed(self, now: float) -> bool:
-        """True while there is a session to send by."""
+        """True while there is a session to send with."""
         standing = self.confirmed
         return standing is not None and now - standing.at < SESSION_S
 
     def take_old(self, now: float) -> list[Standing]:
-        """The sessions whose keys are to be overwritten; they are none of its any more."""
+        """Remove and return the sessions whose keys must be overwritten."""
         old = [session for session in self.sessions if now - session.at >= FORGET_S]
         self.sessions = [session for session in self.sessions if now - session.at < FORGET_S]
         return old
 
     def wants_rekey(self, now: float) -> bool:
-        """Whether traffic that asks for new keys is to be heeded: a responder lets the initiator begin."""
+        """Whether a request of traffic for new keys is followed: a responder leaves it to the initiator."""
         standing = self.confirmed
         return standing is None or standing.is_initiator or now - standing.at >= REKEY_RESPONDER_S
 
     def wait(self, now: float) -> None:
-        """A try has been made: when the next one is due."""
+        """A try was made: set the time of the next one."""
         self.next_at = now + RETRY_S[min(self.tries, len(RETRY_S)) - 1]
         self.last_try_at = now
 

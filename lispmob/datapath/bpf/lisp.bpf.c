@@ -1,4 +1,4 @@
-/* The ebpf tier: LISP's data plane in the kernel. One object of three programs, since they share all maps. */
+/* The ebpf tier: LISP's data plane in the kernel. One object with three programs, because they share all maps. */
 #include "encap.bpf.c"
 
 #include "decap.bpf.c"

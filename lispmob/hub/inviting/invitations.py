@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -16,7 +17,7 @@ import msgspec
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.pool import next_eids
-from lispmob.hub.map_server.names import label_of
+from lispmob.hub.map_server.names import label_of, overlap
 from lispmob.hub.map_server.site import Site
 from lispmob.joining.exchange import (
     QUESTION_OCTETS,
@@ -42,6 +43,10 @@ TRIAL_S: Final = 0.02  # ours: between two MACs that are tried for one invitatio
 TRIAL_BURST: Final = 100
 IN_ALL_S: Final = 0.02  # ours: between two questions with the right MAC, for each costs X25519; the same for strangers
 IN_ALL_BURST: Final = 100
+NAME_SHOWN: Final = 80  # ours: letters of a name that is none
+RESERVED: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback", "broadcasthost", "wpad", "isatap"})
+"""Names that programs ask for by themselves: browsers would take their proxy from a site called wpad."""
+_NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")  # inet_aton(3) reads it as an address, and asks nobody
 
 
 class InvitationRefused(LispError):
@@ -119,12 +124,11 @@ class Invitations:
 
     def sites(self) -> tuple[Site, ...]:
         """Those that do not collide with a configured one, which has its name and EIDs first."""
-        names = {site.name for site in self._configured}
         eids = {eid for site in self._configured for eid in site.eids}
         return tuple(
             invited.to_site()
             for invited in self._sites.values()
-            if invited.name not in names and not eids.intersection(invited.eids)
+            if not self._is_configured(invited.name) and not eids.intersection(invited.eids)
         )
 
     def displaced(self) -> list[str]:
@@ -148,8 +152,15 @@ class Invitations:
             )
         label = label_of(name)
         if label is None:
-            raise InvitationRefused(f"{name!r} is no name of a host: 1 to 63 letters, digits and hyphens")
+            shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
+            raise InvitationRefused(
+                f"{shown!r} is no name of a host: 1 to 63 letters (a to z), digits and hyphens, and no hyphen at an end"
+            )
         former = self._former(label, wall, is_again=is_again)
+        if former is None and _NUMBER.fullmatch(label):
+            raise InvitationRefused(f"programs take {label} for an address: let the name have a letter")
+        if former is None and label in RESERVED:
+            raise InvitationRefused(f"programs use the name {label} for something else: take another one")
         expires_min = int((wall + (offer.valid_s if valid_s is None else valid_s)) // 60) + 1
         made = InvitedSite(
             name=label,
@@ -179,7 +190,7 @@ class Invitations:
         site = self._sites.get(name.lower())
         if site is not None:
             return site
-        if any(site.name == name for site in self._configured):
+        if self._is_configured(name.lower()):
             raise InvitationRefused(f"{name} is a site of hub.conf or sites.d: remove it there, and reload")
         raise InvitationRefused(f"nobody was invited as {name}; `lisphub sites` lists who was")
 
@@ -250,7 +261,7 @@ class Invitations:
         return Answered(accepted[0])
 
     def _former(self, name: str, wall: float, *, is_again: bool) -> InvitedSite | None:
-        if any(site.name.lower() == name or name in site.names for site in self._configured):
+        if self._is_configured(name):
             raise InvitationRefused(f"the name {name} belongs to a site of hub.conf or sites.d")
         former = self._sites.get(name)
         if former is None or is_again:
@@ -261,6 +272,13 @@ class Invitations:
         raise InvitationRefused(
             f"{name} has {'joined' if state == 'joined' else 'an invitation'} already; another invitation for the same "
             f"site: lisphub invite --again {name}"
+        )
+
+    def _is_configured(self, name: str) -> bool:
+        """True when a site of hub.conf or sites.d is called so, or its host is; `name` is in small letters."""
+        return any(
+            site.name.lower() == name or any(overlap(name, pattern) for pattern in site.names)
+            for site in self._configured
         )
 
     def _taken(self) -> list[EidPrefix]:

@@ -21,6 +21,10 @@ PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/1
 """RFC 1918, RFC 6598 (shared by the users of one provider), RFC 4193."""
 
 
+_UNTOLD: Final = (*PRIVATE, "192.0.0.0/29")
+"""And what a host with IPv6 alone calls itself towards a translator (RFC 7335)."""
+
+
 class _Ranges:
     """Whether an address lies in one of some networks, by comparing numbers."""
 
@@ -43,6 +47,7 @@ class _Ranges:
 _loopback = _Ranges(_LOOPBACK)
 _translated = _Ranges(_TRANSLATED)
 _private = _Ranges(PRIVATE)
+_untold = _Ranges(_UNTOLD)
 
 
 def is_loopback(address: IpAddress) -> bool:
@@ -53,6 +58,11 @@ def is_loopback(address: IpAddress) -> bool:
 def is_private(address: IpAddress) -> bool:
     """True for an address that means another host in every private network."""
     return address in _private
+
+
+def is_translated(address: IpAddress) -> bool:
+    """True for an address that nobody far away ever sees: on the way there it becomes another one."""
+    return address in _untold
 
 
 def is_host(address: IpAddress) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
-from lispmob.hub.map_server.host_address import is_sendable
+from lispmob.hub.map_server.host_address import is_sendable, is_translated
 from lispmob.hub.map_server.registration import is_usable
 from lispmob.wire.address import IpAddress
 from lispmob.wire.key_record import is_key_record
@@ -40,13 +40,13 @@ def itr_rlocs(request: MapRequest, arrival: Arrival, families: Container[int]) -
 
 
 def is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
-    """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
+    """True for an asker that names only addresses that a NAT hides, and comes by another one: it cannot know which.
 
     It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
     """
     named = [address for rloc in request.itr_rlocs for address in ip_addresses(rloc)]
-    is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
-    return is_translated and is_sendable(arrival.source, arrival.source)
+    is_behind = bool(named) and all(map(is_translated, named)) and not is_private(arrival.source)
+    return is_behind and is_sendable(arrival.source, arrival.source)
 
 
 def families_of(request: MapRequest) -> tuple[int, ...]:

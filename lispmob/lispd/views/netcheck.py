@@ -10,7 +10,7 @@ from lispmob.natt.machine import UplinkMachine
 
 
 def view(machine: UplinkMachine, measuring: Measuring) -> schema.NetCheck:
-    """The uplink as far as it is known."""
+    """The present knowledge about the uplink."""
     seen, one = machine.seen, machine.locator
     rtr = machine.rtrs[0] if machine.rtrs else None
     rtt_s = machine.rtt_s_to(rtr) if rtr is not None else None

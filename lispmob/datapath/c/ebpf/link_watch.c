@@ -1,8 +1,8 @@
 /*
- * What happens to the uplinks' links and addresses makes their paths suspect: until one packet has left by its socket, the
- * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect. What it keeps for
- * a way that is gone is thrown away (neighbours.h). And after any news, of routes and rules, too, it is asked again where
- * those lead.
+ * Changes of the uplinks' links and addresses make their paths suspect: the BPF programs do not use a suspect path
+ * until one packet has been sent through its socket. They cannot see that the kernel drops what they redirect. Packets
+ * that the kernel holds for a lost path are discarded (neighbours.h). After any change, also of routes and rules, the
+ * kernel is asked again where those lead.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -14,7 +14,7 @@
 #include "engine/engine.h"
 
 #define MESSAGES_AT_ONCE 64
-#define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* which has no RTMGRP_ of its own */
+#define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* has no RTMGRP_ constant */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* the filter loads in network order what netlink writes in the host's */
 #define AS_LOADED(type) ((type) << 8 & 0xff00)
 #else
@@ -22,8 +22,8 @@
 #endif
 
 /*
- * Addresses that come, and those whose lifetime a router renews every few seconds, need nobody to wake up. Nor do routes of
- * IPv4, of which a router has tens of thousands, but for a default route that goes.
+ * New addresses, and addresses whose lifetime a router renews every few seconds, need no wake-up. Nor do IPv4 routes,
+ * of which a router has tens of thousands, except for the loss of a default route.
  */
 static const struct sock_fprog only_news = {
     .len = 12,
@@ -70,7 +70,7 @@ static void suspect(struct lm_engine *e, int ifindex)
             atomic_store(&e->shared->suspect[i], 1);
 }
 
-/* The way out of an interface (0: of any) has gone in a family (0: in both), or a part of it. */
+/* A route out of an interface (0: any) was lost in a family (0: both). */
 static void lose(struct lm_engine *e, int ifindex, uint8_t family)
 {
     suspect(e, ifindex);

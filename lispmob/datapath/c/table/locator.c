@@ -13,10 +13,10 @@ struct lm_locators {
     struct lm_remote *watched;
     size_t set_buckets, remote_buckets, set_count, remote_count;
     uint32_t last_number;     /* of a set */
-    struct lm_mirror *mirror; /* NULL: the kernel's programs are not in use */
+    struct lm_mirror *mirror; /* NULL: the BPF programs are not in use */
 };
 
-/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is enough here. */
+/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is sufficient. */
 static uint64_t fnv(uint64_t hash, const void *data, size_t length)
 {
     const uint8_t *octets = data;
@@ -58,7 +58,7 @@ static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_
     return true;
 }
 
-/* Family, 16 octets of address, port: what stays while it is the same locator, whatever its priority and weight. */
+/* Family, 16 octets of address, port: the parts that identify the locator, whatever its priority and weight. */
 static uint64_t identity(const struct lm_locator_spec *spec)
 {
     uint8_t name[19] = {spec->address.family};
@@ -92,7 +92,7 @@ struct lm_locators *lm_locators_new(void)
     return NULL;
 }
 
-/* Growing is only a matter of speed: without memory the chains get longer. */
+/* Growth only affects speed: without memory the chains get longer. */
 static void grow_sets(struct lm_locators *all)
 {
     if (all->set_count < all->set_buckets)
@@ -278,7 +278,7 @@ struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const
     set->next = all->sets[hash % all->set_buckets];
     all->sets[hash % all->set_buckets] = set;
     all->set_count++;
-    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 says "none" */
+    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 means "none" */
     if (all->mirror)
         lm_mirror_set(all->mirror, set);
     return set;
