@@ -1,8 +1,8 @@
-"""The servers of the registry: which of them has which bucket, and which of them answer (adapter).
+"""The servers of the registry: which has which bucket, and which answer (adapter).
 
-A single server has all buckets. In a cluster redis-py knows who has which slot; this asks it to find out once more when
-a server is away, refuses, or sends us on. A server that does not answer is given up until it answers a PING: what is
-asked of it meanwhile fails at once. A command that meets a slot on the move follows it.
+A single server has all buckets. In a cluster redis-py knows the server of each slot; this makes it search again when a
+server is away, refuses, or redirects. Requests to a server that does not answer fail at once until it answers a PING. A
+command that meets a moving slot follows it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 LOOK_IN_TROUBLE_S: Final = 0.2
-FIND_S: Final = 30.0  # ours: servers are replaced one by one, and nobody may notice for days
+FIND_S: Final = 30.0  # ours: servers are replaced one by one, and that may go unnoticed for days
 PROBE_S: Final = 0.5  # ours: between attempts at a server that is away
-START_S: Final = 1.0  # ours: what is not there by then is found later
+START_S: Final = 1.0  # ours: servers not found by then are found later
 REDIRECTIONS: Final = 5
 TRY_AGAIN_S: Final = 0.02
-MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are on the way
+MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are being moved
 _HERE: Final = Path(__file__).parent
 _BUCKET_KEYS: Final = tuple(f"{{{bucket}}}" for bucket in range(BUCKETS))
 
 
 class Script:
-    """A script of Lua in a file of a folder, and how many of its arguments are keys."""
+    """A Lua script in a file of a folder, and how many of its arguments are keys."""
 
     def __init__(self, name: str, keys: int, folder: Path = _HERE) -> None:
         self.text = (folder / f"{name}.lua").read_bytes()
@@ -52,9 +52,9 @@ class Script:
 
 
 class Servers:
-    """Runs scripts where the bucket is.
+    """Runs scripts on the server of a bucket.
 
-    `on_moved` hears of buckets that another server has now, `on_lost` of a server that does not answer.
+    `on_moved` is called with buckets that another server has now, `on_lost` with a server that does not answer.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Servers:
         self.on_lost: Callable[[Server], None] = lambda _: None
 
     async def start(self) -> None:
-        """Find out who has what; what cannot be reached is tried again until `stop`."""
+        """Find the servers of all buckets; unreachable ones are retried until `stop`."""
         self._looking = asyncio.create_task(self._look_on())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_S):
@@ -91,7 +91,7 @@ class Servers:
 
     async def stop(self) -> None:
         """Close all connections."""
-        self._is_over = True  # redis-py may swallow that a task is cancelled while it closes a connection
+        self._is_over = True  # redis-py may swallow the cancellation of a task while it closes a connection
         tasks = [*self._probes.values(), *([self._looking] if self._looking is not None else [])]
         for task in tasks:
             task.cancel()
