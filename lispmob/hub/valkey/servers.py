@@ -104,7 +104,7 @@ class Servers:
             await self._engine.close()
 
     def owner(self, bucket: int) -> Server | None:
-        """Which server has a bucket; None while nobody is known to."""
+        """The server of a bucket; None while none is known."""
         return self._owners[bucket]
 
     def owners(self) -> dict[Server, list[int]]:
@@ -116,7 +116,7 @@ class Servers:
         return found
 
     def is_served(self, bucket: int) -> bool:
-        """True while the server that has the bucket answers."""
+        """True while the server of the bucket answers."""
         return self._owners[bucket] in self._answering
 
     def away_since(self, bucket: int) -> float | None:
@@ -128,12 +128,12 @@ class Servers:
 
     @property
     def unserved(self) -> int:
-        """How many buckets nobody serves."""
+        """The number of buckets without a server."""
         return sum(server not in self._answering for server in self._owners)
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the servers, in a sentence."""
+        """The problem with the servers, as a sentence."""
         missing = self.unserved
         if not missing:
             return None
@@ -143,15 +143,15 @@ class Servers:
         return f"{why}; it has {missing} of {BUCKETS} parts of the registry"
 
     async def run(self, bucket: int, script: Script, arguments: list[bytes]) -> Any:
-        """A script, where the bucket is. Raises ServerAway with a sentence."""
+        """Run a script on the server of a bucket. Raises ServerAway with a sentence."""
         return await self._follow(bucket, ("EVALSHA", script.sha, script.keys, *arguments), script)
 
     async def command(self, bucket: int, *words: str | bytes) -> Any:
-        """A command, where the bucket is; what redis-py makes of the answer. Raises ServerAway with a sentence."""
+        """Run a command on the server of a bucket; returns redis-py's answer. Raises ServerAway with a sentence."""
         return await self._follow(bucket, words, None)
 
     async def everywhere(self, *words: str | bytes) -> dict[Server, Any]:
-        """The answer of each server that has buckets. Raises ServerAway when one cannot."""
+        """The answer of each server that has buckets. Raises ServerAway when one does not answer."""
         found = {}
         for server in self.owners():
             try:
@@ -161,7 +161,7 @@ class Servers:
         return found
 
     def nudge(self) -> None:
-        """Somebody has seen that the servers are not what they were."""
+        """Search again: the servers have changed."""
         self._nudge.set()
 
     async def _follow(self, bucket: int, words: Words, script: Script | None) -> Any:
@@ -207,14 +207,15 @@ class Servers:
         known = self._no_server or next(iter(self._why.values()), None)
         return known or "no server of the registry has this part of it"
 
-    # --- Who has what -------------------------------------------------------------------------------------------------
+    # --- Finding servers
+    # ------------------------------------------------------------------------------------------------
 
     async def _look_on(self) -> None:
         while not self._is_over:
             if self._nudge.is_set() or self.unserved or self._loop.time() - self._found_at > FIND_S:
                 self._nudge.clear()
                 await self._find()
-                await asyncio.sleep(LOOK_IN_TROUBLE_S)  # what goes wrong now is seen by many commands at once
+                await asyncio.sleep(LOOK_IN_TROUBLE_S)  # many commands meet the same failure at once
             self._note_owners()
             if not self.unserved and not self._is_over:
                 with contextlib.suppress(TimeoutError):
@@ -243,7 +244,8 @@ class Servers:
         if moved:
             self._on_moved(moved)
 
-    # --- Who answers --------------------------------------------------------------------------------------------------
+    # --- Failures
+    # -------------------------------------------------------------------------------------------------------
 
     def _on_lost(self, server: Server, error: ServerAway) -> None:
         self._answering.discard(server)
@@ -261,7 +263,7 @@ class Servers:
             task.add_done_callback(lambda _: self._probes.pop(server, None))
 
     async def _probe(self, server: Server) -> None:
-        """Until it answers, or nobody needs it any more."""
+        """Send PINGs until the server answers, or is not needed any more."""
         assert self._engine is not None
         while not self._is_over and (server in self._owners or server in self._engine.servers):
             try:
