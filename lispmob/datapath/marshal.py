@@ -8,15 +8,13 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from lispmob.datapath import _lispdp
+from lispmob.datapath.dialects import DialectKey, DialectName, DialectUse
 from lispmob.datapath.model import (
     AeadName,
     Announced,
     ClearHeard,
     ControlPacket,
     DataPortName,
-    DialectKey,
-    DialectName,
-    DialectUse,
     Disposition,
     Echoed,
     EngineConfig,

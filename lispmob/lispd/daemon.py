@@ -225,7 +225,7 @@ class Daemon:
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             warm_up(self._lisp_sec)
-            await self.engine.tiers.switch(assembly.tier(self.file))
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -540,7 +540,7 @@ class Daemon:
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
-            await self.engine.tiers.switch(assembly.tier(self.file))
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()

@@ -32,6 +32,7 @@ from lispmob.protocol.effect import (
     MachineEffect,
     MappingLearned,
     RemoveMapping,
+    SendControl,
     UseMapVersion,
 )
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -274,6 +275,8 @@ class SealedNode(Node):
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)
                     wanted.update(locator.address for locator in effect.locators)
+                case SendControl() if self.dialects.wanted:
+                    out.append(self.dialects.with_key(effect))
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
                 case _:

@@ -19,6 +19,7 @@ from typing import Any
 from lispmob.datapath import _lispdp
 from lispmob.datapath.ask import Question
 from lispmob.datapath.device.lanes import CopyingLane
+from lispmob.datapath.dialects import DialectKey
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -28,7 +29,7 @@ from lispmob.datapath.engine import (
     Traversal,
     Uplink,
 )
-from lispmob.datapath.model import Announced, DialectKey, Near, PathMtu, SealedSession
+from lispmob.datapath.model import Announced, Near, PathMtu, SealedSession
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>

@@ -237,7 +237,7 @@ class MapResolver:
             return self._drop("rx_policy"), False
         if not self._map_server.is_complete:
             self._map_server.read(_first(asked), now)
-        record = node.refer(asked)
+        record = node.refer(asked, network_of(arrival.source))
         if record is None:
             return self._drop("tx_rate"), False
         payload = MapReferral(request.nonce, (record,)).encode()
