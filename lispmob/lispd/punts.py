@@ -1,4 +1,4 @@
-"""What the datapath cannot decide alone, handed to the node; pure."""
+"""Passes the datapath's reports to the node; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.node.sealed_node import SealedNode
 
 
 def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
-    """What follows from one report of the datapath. What the journal of handovers counts is not the node's."""
+    """The effects of one report. Reports for the journal of handovers are not handled here."""
     match punt:
         case model.Miss(source, destination, instance_id):
             return node.on_miss(source, destination, instance_id, now)
@@ -52,6 +52,6 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
         case model.PeerBehind() | model.PeerAhead():
             return []  # of a session that nobody has made
         case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
-            return []  # of a session that nobody has made
+            return []  # of a session that was not made here
         case model.TrafficResumed() | model.Stranger():
             return []

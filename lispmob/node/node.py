@@ -226,10 +226,15 @@ class Node:
             self._targets.on_traffic(now)
         return self._route(self._subscribe(used, now), now)
 
-    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
-        """Packets to these local RLOCs, each with its outer source, have been decapsulated since the last call."""
+    def on_heard(
+        self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float, strangers: Iterable[IpAddress] = ()
+    ) -> list[NodeEffect]:
+        """Packets to these local RLOCs, each with its outer source, have been decapsulated since the last call.
+
+        No mapping names the `strangers` among the sources as senders for the EIDs inside.
+        """
         heard = list(self.traversal.translation.heard(pairs))
-        self._peers.on_heard((source for _, source in heard), now)
+        self._peers.on_heard((source for _, source in heard), strangers, now)
         effects = self._route(self.traversal.on_heard(heard, now), now)
         return effects + self._route(self._prober.on_heard(heard, now), now)
 

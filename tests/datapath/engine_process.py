@@ -5,13 +5,14 @@ Started by netlab.py as `ip netns exec NS python -m tests.datapath.engine_proces
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import sys
 import threading
 import time
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,11 @@ class Host:
         return [str(prefix) for prefix in self._engine.table.used()]
 
     def heard(self) -> list[str]:
-        return [str(source) for _, source in self._engine.liveness.heard()]
+        return [str(heard.source) for heard in self._engine.liveness.heard()]
+
+    def heard_strangers(self) -> list[str]:
+        """As `heard`, and of those alone whom nothing has proved."""
+        return [str(heard.source) for heard in self._engine.liveness.heard() if not heard.is_proven]
 
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.liveness.path_mtus().items()}
@@ -422,6 +427,11 @@ class Host:
                 kind = 0x86DD if packet[:1] and packet[0] >> 4 == 6 else 0x0800
                 sock.sendto(bytes.fromhex(head) + packet, (interface, kind))
                 time.sleep(pause_s)  # packets that follow closely may leave in one piece
+
+    def inject_from_many(self, *, sources: str, count: int, to: str, payload: str) -> None:
+        """Sends one datagram to UDP port 4341 from each of the first addresses of a network."""
+        for source in itertools.islice(ip_network(sources).hosts(), count):
+            self.inject(source=str(source), to=to, payloads=[payload])
 
     def inject(
         self,

@@ -1,4 +1,4 @@
-"""Keys of peers: what is sealed with, and what opens."""
+"""The keys of peers, for sealing and opening."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _FIRST_ROOM = 64
 
 
 class Sessions:
-    """The sessions of all peers, and who has to seal."""
+    """The sessions of all peers, and which prefixes must be sealed."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
     def install(self, session: SealedSession) -> None:
-        """Use this key pair: at once when it is confirmed, else from the first packet on that it opens.
+        """Use this key pair: at once if it is confirmed, otherwise from the first packet that it opens.
 
-        What was current before stays for receiving, and packets that waited for a key of the peer leave. Raises
-        ValueError when the local index is in use, SealingMissingError in a build without libcrypto.
+        The former session stays for receiving, and packets that waited for a key of the peer are sent. Raises
+        ValueError if the local index is in use, SealingMissingError in a build without libcrypto.
         """
         spec, _sources = marshal.session(session)
         error = lib.lm_engine_install_session(self._handle.c, spec)
         octets = ffi.sizeof(spec[0])
-        ffi.memmove(spec, bytes(octets), octets)  # the keys are in the engine alone from now on
+        ffi.memmove(spec, bytes(octets), octets)  # from now on only the engine has the keys
         if error == -errno.EEXIST:
             raise ValueError(f"local index {session.local_index:#x} is in use")
         if error == -errno.ENOTSUP:
@@ -43,12 +43,12 @@ class Sessions:
             raise MemoryError("datapath")
 
     def set_sources(self, local_index: int, sources: Iterable[EidPrefix]) -> bool:
-        """The peer of a session may send these inner sources from now on; False: there is no such session."""
+        """The inner sources that the session's peer may send from now on; False: there is no such session."""
         prefixes, count = marshal.prefixes(sources)
         return bool(lib.lm_engine_set_sources(self._handle.c, local_index, prefixes, count))
 
     def forget(self, local_index: int) -> bool:
-        """Overwrite the keys of a session and use it no more; False when there was none."""
+        """Overwrite the keys of a session and stop using it; False if there was none."""
         return bool(lib.lm_engine_forget_session(self._handle.c, local_index))
 
     def forget_peer(self, peer: int) -> None:
@@ -56,7 +56,7 @@ class Sessions:
         lib.lm_engine_forget_peer(self._handle.c, peer)
 
     def set_clear_refused(self, sources: Iterable[EidPrefix]) -> None:
-        """Drop what comes in clear from these inner sources from now on, and from no others."""
+        """Drop clear packets with these inner sources from now on, and with no others."""
         prefixes, count = marshal.prefixes(sources)
         check(lib.lm_engine_set_clear_refused(self._handle.c, prefixes, count))
 
@@ -87,7 +87,7 @@ class Sessions:
         lib.lm_map_version_use(self._handle.c, version)
 
     def all(self) -> list[SessionUse]:
-        """All sessions, and what became of them so far."""
+        """All sessions, with their use so far."""
         room = count = _FIRST_ROOM // 4
         while count == room:
             room *= 4
@@ -96,9 +96,9 @@ class Sessions:
         return [marshal.session_use(found[i]) for i in range(count)]
 
     def say(self, peer: int, payload: bytes) -> bool:
-        """Send a control message to a peer, sealed, by the way that its packets take; False when it could not leave."""
+        """Send a sealed control message to a peer, by the path of its packets; False if it could not be sent."""
         return bool(lib.lm_engine_say(self._handle.c, peer, payload, len(payload)))
 
     def send_keepalive(self, peer: int) -> bool:
-        """Send an empty sealed packet to a peer, by the way that its packets take; False when none could leave."""
+        """Send an empty sealed packet to a peer, by the path of its packets; False if it could not be sent."""
         return bool(lib.lm_engine_send_keepalive(self._handle.c, peer))

@@ -1,4 +1,4 @@
-"""Sessions of the core handed to the datapath, which has a fixed length for keys; and what it says of them."""
+"""Passes sessions of the core to the datapath, which has a fixed key length, and converts its reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = logging.getLogger("lispd")
 
 
 def perform(engine: Engine, effect: SealEffect) -> None:
-    """Do it. A session that cannot be installed is reported: its peer begins another handshake when nothing comes."""
+    """Apply it. A session that cannot be installed is reported: its peer begins another handshake without traffic."""
     match effect:
         case InstallSession():
             try:
@@ -67,7 +67,7 @@ def perform(engine: Engine, effect: SealEffect) -> None:
 
 
 def to_session(effect: InstallSession) -> SealedSession:
-    """The datapath's value: keys of AES-128-GCM, which have 16 octets, stand at the beginning of 32."""
+    """The datapath's value: keys of AES-128-GCM, with 16 octets, are at the beginning of 32."""
     return SealedSession(
         peer=effect.peer,
         local_index=effect.local_index,

@@ -1,4 +1,4 @@
-"""The room of the control socket's Backend that is about sealed data, and what other views say of it."""
+"""The part of the control socket's Backend for sealed data, and the sealing columns of other views."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SealViews:
         self._parts = parts
 
     def keys(self) -> Keys:
-        """Our static key, and those of others."""
+        """Our static key, and those of peers."""
         parts = self._parts
         node = parts.node
         if not isinstance(node, SealedNode):
@@ -61,7 +61,7 @@ class SealViews:
         )
 
     def replace_key(self) -> Keys:
-        """Have another static key; everybody hears of it."""
+        """Replace our static key, and inform all peers."""
         self._sealed_node()
         try:
             self._parts.replace_static_key()
@@ -70,14 +70,14 @@ class SealViews:
         return self.keys()
 
     def rekey(self) -> int:
-        """Make new keys for all sessions now; how many there are."""
+        """Make new keys for all sessions now; returns how many there are."""
         node = self._sealed_node()
         count = sum(bool(peer.sessions) for peer in node.sealing.entries.peers)
         self._parts.perform(node.on_rekey(self._parts.now()))
         return count
 
     def forget_key(self, prefix: EidPrefix) -> None:
-        """Keep no key of this EID-Prefix any more: what it says in clear is taken."""
+        """Forget the key of this EID-Prefix: its clear text is accepted."""
         try:
             self._parts.perform(self._sealed_node().on_key_forgotten(prefix, self._parts.now()))
         except ValueError:
@@ -103,14 +103,14 @@ class SealViews:
 
 
 def why_nothing(parts: Parts) -> str:
-    """Why this lispd seals nothing at all."""
+    """Why this lispd does not seal."""
     if parts.file.log.record:
         return "lispd makes a recording, which has no keys"
     return "this build has no libcrypto (libssl-dev), or the datapath cannot seal"
 
 
 def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | None = None) -> Seal:
-    """How packets of a forwarding entry leave. `sessions`: those of the datapath, for who asks about many entries."""
+    """How packets of a forwarding entry are sent. `sessions`: those of the datapath, for calls about many entries."""
     node = parts.node
     if not isinstance(node, SealedNode):
         return Seal(state="clear", why=why_nothing(parts))
@@ -142,7 +142,7 @@ def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | Non
 
 
 def seals_by_locator(parts: Parts) -> dict[str, str]:
-    """What `lispctl paths` says of each remote locator: sealed, or clear and why, or both where EIDs differ."""
+    """For `lispctl paths`, the state of each remote locator: sealed, or clear and why, or both where EIDs differ."""
     node = parts.node
     if not isinstance(node, SealedNode):
         return {}

@@ -1,4 +1,4 @@
-/* One counter per thing that can happen to a packet: nothing is dropped without adding 1 to one of them. */
+/* One counter for each thing that can happen to a packet: every drop adds 1 to one of them. */
 #ifndef LM_COUNTERS_H
 #define LM_COUNTERS_H
 
@@ -86,7 +86,7 @@
     X(uplink_refused)       /* an uplink's socket could not be opened */                                               \
     X(kernel_out_packets)   /* of out_packets those that the kernel moved without us (ebpf tier) */                    \
     X(kernel_data_packets)  /* of data_packets those that the kernel moved without us */                               \
-    X(tun_gone)             /* the TUN device vanished under us */
+    X(tun_gone)             /* the TUN device was removed while in use */
 
 enum lm_counter {
 #define LM_ENUM(name) LM_##name,
@@ -109,7 +109,7 @@ static inline void lm_count(struct lm_counters *c, enum lm_counter which)
     lm_count_many(c, which, 1);
 }
 
-/* NULL beyond the last. */
+/* NULL after the last. */
 const char *lm_counters_name(unsigned index);
 
 #endif

@@ -1,4 +1,4 @@
-/* The control side of sealed packets: sessions come and go while packets move. */
+/* The control side of sealed packets: sessions are added and removed while packets move. */
 #include <errno.h>
 
 #include "engine/engine.h"
@@ -72,7 +72,7 @@ int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *pre
     return 0;
 }
 
-/* A locator set by which packets for the peer leave, and the EID that they are for; NULL: there is none. */
+/* The locator set for the peer's packets, and the EID that they are for; NULL: there is none. */
 static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_session *session, struct lm_addr *eid)
 {
     for (size_t i = 0; i < session->source_count; i++) {

@@ -17,7 +17,7 @@ static void confirm(struct lm_engine *e, struct lm_session *session)
     lm_sealed_out_wake(e);
 }
 
-/* Where it came from is only a hint: another address than before may be where the peer is now. */
+/* The outer source is only a hint: a new one may be where the peer is now. */
 static void note_outer(struct lm_engine *e, const struct lm_session *session, const struct lm_outer *outer)
 {
     struct lm_peer *peer = lm_peers_find(e->peers, session->peer);
@@ -28,7 +28,7 @@ static void note_outer(struct lm_engine *e, const struct lm_session *session, co
         return;
     bool is_other = peer->outer[0].family != 0;
     if (is_other && !lm_peers_may_report(e->peers->moved_at, peer->number, outer->now))
-        return; /* noticed again with the next packet */
+        return; /* detected again with the next packet */
     peer->outer[1] = peer->outer[0];
     peer->outer_port[1] = peer->outer_port[0];
     peer->outer[0] = outer->source;

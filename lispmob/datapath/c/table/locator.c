@@ -13,10 +13,10 @@ struct lm_locators {
     struct lm_remote *watched;
     size_t set_buckets, remote_buckets, set_count, remote_count;
     uint32_t last_number;     /* of a set */
-    struct lm_mirror *mirror; /* NULL: the kernel's programs are not in use */
+    struct lm_mirror *mirror; /* NULL: the BPF programs are not in use */
 };
 
-/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is enough here. */
+/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is sufficient. */
 static uint64_t fnv(uint64_t hash, const void *data, size_t length)
 {
     const uint8_t *octets = data;
@@ -97,7 +97,7 @@ struct lm_locators *lm_locators_new(void)
     return NULL;
 }
 
-/* Growing is only a matter of speed: without memory the chains get longer. */
+/* Growth only affects speed: without memory the chains get longer. */
 static void grow_sets(struct lm_locators *all)
 {
     if (all->set_count < all->set_buckets)
@@ -283,7 +283,7 @@ struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const
     set->next = all->sets[hash % all->set_buckets];
     all->sets[hash % all->set_buckets] = set;
     all->set_count++;
-    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 says "none" */
+    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 means "none" */
     if (all->mirror)
         lm_mirror_set(all->mirror, set);
     return set;
