@@ -248,6 +248,11 @@ class NameLookups:
         """The cached answers, latest last."""
         return self._known
 
+    def is_known(self, asked: bytes, now: float) -> bool:
+        """Whether `resolve` answers at once: whatever else is asked for, and without a question where none is due."""
+        known = self._known.get(folded(asked))
+        return known is not None and (known.is_found or known.until > now)
+
     def restore(self, known: Mapping[bytes, KnownName]) -> None:
         """Restore answers from before a restart; newer ones take precedence."""
         for name, answer in list(known.items())[-CACHE_LIMIT:]:
@@ -380,6 +385,10 @@ class Names:
     def resolve(self, name: bytes, now: float) -> list[MachineEffect]:
         """See `NameLookups.resolve`."""
         return self._lookups.resolve(name, now)
+
+    def is_known(self, name: bytes, now: float) -> bool:
+        """See `NameLookups.is_known`."""
+        return self._lookups.is_known(name, now)
 
     @property
     def known(self) -> Mapping[bytes, KnownName]:

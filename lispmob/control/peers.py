@@ -14,7 +14,8 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import may_be_rloc
 
 MAX_TOLD = 1024  # ours: mappings whose RLOCs get an SMR, most recently used first
-MAX_HEARD = 64  # ours: outer sources kept in addition to mappings in use; forged ones evict each other
+MAX_HEARD = 1024  # ours: outer sources kept in addition to mappings in use
+MAX_STRANGERS = 64  # ours: and those that may be forged, which evict only each other
 
 
 class Peers:
@@ -22,14 +23,18 @@ class Peers:
 
     def __init__(self) -> None:
         self._heard: OrderedDict[IpAddress, float] = OrderedDict()
+        self._strangers: OrderedDict[IpAddress, float] = OrderedDict()
 
-    def on_heard(self, sources: Iterable[IpAddress], now: float) -> None:
-        """Traffic from these outer sources was decapsulated."""
+    def on_heard(self, sources: Iterable[IpAddress], strangers: Iterable[IpAddress], now: float) -> None:
+        """Traffic from these outer sources was decapsulated. Nothing has authenticated those in `strangers`."""
+        unproven = frozenset(strangers)
         for source in sources:
-            self._heard[source] = now
-            self._heard.move_to_end(source)
-        while len(self._heard) > MAX_HEARD:
-            self._heard.popitem(last=False)
+            of_its_kind = self._strangers if source in unproven else self._heard
+            of_its_kind[source] = now
+            of_its_kind.move_to_end(source)
+        for kept, most in ((self._heard, MAX_HEARD), (self._strangers, MAX_STRANGERS)):
+            while len(kept) > most:
+                kept.popitem(last=False)
 
     def targets(self, cache: MapCache, config: NodeConfig, own: LocatorSet, lately: float) -> list[SmrTarget]:
         """All peers of the minute before `lately`: those that we sent to (latest first), proxy ITRs, those heard."""
@@ -37,7 +42,8 @@ class Peers:
         used.sort(key=lambda entry: -entry.last_used)
         found = [target for entry in used[:MAX_TOLD] for target in entry_targets(entry, config, own)]
         known = {target.rloc for target in found}
-        heard = (source for source, at in reversed(self._heard.items()) if lately - at <= LATELY_S)
+        latest = (*reversed(self._heard.items()), *reversed(self._strangers.items()))
+        heard = (source for source, at in latest if lately - at <= LATELY_S)
         for rloc in dict.fromkeys((*config.proxy_itrs, *heard)):
             if rloc not in known and rloc not in own.addresses and may_be_rloc(rloc):
                 # Their EIDs are unknown: our EID stands in both places.

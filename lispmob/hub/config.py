@@ -404,10 +404,10 @@ def load_hub(path: Path) -> HubFile:
             hub.ddt.to_policy()
         except LispError as error:
             raise ConfigError(f"{path}: ddt: {error}") from None
-    if hub.registry.is_shared and find_spec("hiredis") is None:
-        raise ConfigError(f"{path}: registry: needs the package hiredis (python3-hiredis, or the extra 'cluster')")
+    if hub.registry.is_shared and find_spec("redis") is None:
+        raise ConfigError(f"{path}: registry: needs redis-py 8.1 or newer: pip install 'lispmob[cluster]'")
     try:
-        hub.registry.to_tls()
+        hub.registry.check_tls()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"{path}: registry.tls-ca: {hub.registry.tls_ca}: {error}") from None
     more = [key for section in hub.sites for key in (*section.more_keys, *section.map_resolver_keys)]

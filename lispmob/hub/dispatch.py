@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
@@ -22,16 +22,25 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.rtr.rtr_effect import InData
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
-from lispmob.hub.sealing import HubSealing
+from lispmob.hub.sealing import HubSealing, own_records
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
+from lispmob.wire.map_register import xtr_id_in
 
 _SHORTEST: Final = 4
 # In the first octet, by type
 _IS_SMR: Final = 0x01
 _IS_PROBE: Final = 0x02
 _IS_FOR_RTR: Final = 0x01
+
+
+class Front(NamedTuple):
+    """What of a hub only the process knows that carries its data. `public_key`: nodes seal data to it by that."""
+
+    addresses: tuple[IpAddress, ...]
+    is_relay: bool
+    public_key: bytes | None
 
 
 class ControlPlane:
@@ -73,15 +82,24 @@ class ControlPlane:
         self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
+        self._front: Front | None = None
         self._names_version = 0
 
     def on_addresses(self, own: Sequence[IpAddress]) -> None:
         """This hub's addresses are these now."""
         self._own = tuple(own)
         self.traversal.on_addresses(own)
-        self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
-        if self.sealing is not None:
-            self.map_resolver.own_keys = self.sealing.records(self._own)
+        is_relay = self._front.is_relay if self._front is not None else self.traversal.policy.is_rtr
+        self.map_resolver.on_relays(self._own if is_relay else ())
+        public_key = self.sealing.public_key if self.sealing is not None else None
+        if self._front is not None:
+            public_key = self._front.public_key
+        self.map_resolver.own_keys = own_records(public_key, self._own) if public_key else {}
+
+    def on_front(self, front: Front) -> None:
+        """Another process of this hub carries the data: what nodes are told of it they are told here, too."""
+        self._front = front
+        self.on_addresses(front.addresses)
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:
@@ -225,6 +243,15 @@ class ControlPlane:
             *self._tell_names(now),
         ]
 
+    def _on_map_register(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """To the Map-Server. By the binding of its NAT a node hears what another hub published that is gone."""
+        effects: list[PlaneEffect] = [*self.map_server.on_map_register(arrival, now)]
+        news = [effect.record for effect in effects if isinstance(effect, RegistrationChanged) and effect.record]
+        is_behind_nat = bool(news) and not any(arrival.source in locator.ips for locator in news[0].locators)
+        if is_behind_nat and (xtr_id := xtr_id_in(arrival.payload)) is not None:
+            effects += self.publisher.on_registered(xtr_id, arrival, now)
+        return effects
+
     def on_publications(self, now: float) -> list[PlaneEffect]:
         """All subscriptions have been taken back: they hear of what has changed meanwhile."""
         return list(self.publisher.on_restored(now))
@@ -247,7 +274,7 @@ class ControlPlane:
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
             relayed = self.traversal.on_old_register(arrival, now) if raw[0] & _IS_FOR_RTR else None
-            return list(relayed if relayed is not None else self.map_server.on_map_register(arrival, now))
+            return list(relayed) if relayed is not None else self._on_map_register(arrival, now)
         if kind == MessageType.ENCAPSULATED_CONTROL:
             taken = self.traversal.on_encapsulated_control(arrival, now)
             return list(taken if taken is not None else self.map_resolver.on_encapsulated_control(arrival, now))

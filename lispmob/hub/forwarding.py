@@ -188,7 +188,7 @@ class Forwarding:
     def _count(self) -> None:
         self._counting = None
         if self._engine is not None:
-            heard = {source for _, source in self._engine.liveness.heard()}
+            heard = {heard.source for heard in self._engine.liveness.heard()}
             now = asyncio.get_running_loop().time()
             self._perform(self._policy.on_traffic(self._engine.table.used(), heard, now))
             self._watch_traffic()

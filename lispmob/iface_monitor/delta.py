@@ -55,12 +55,12 @@ class NetworkDelta(msgspec.Struct, frozen=True):
 
     @property
     def has_changed(self) -> bool:
-        """True when the uplinks are no longer the same: only then must anybody be told outside this host."""
+        """True when the uplinks have changed: only then must other hosts be informed."""
         return self.uplinks != self.former_uplinks
 
 
 OnChange: TypeAlias = Callable[[NetworkState, NetworkDelta, float], None]
-"""Told of every difference, with the loop's time at which the first event behind it was read."""
+"""Called for every difference, with the loop's time at which its first event was read."""
 
 CONFIGURED = "the configured policy for uplinks changed"
 
@@ -72,11 +72,11 @@ def diff(
     former_policy: UplinkPolicy | None = None,
     why: Sequence[str] = (),
 ) -> NetworkDelta:
-    """Compare two states under one policy, or across a change of policy when `former_policy` is given.
+    """Compare two states under one policy, or across a change of policy if `former_policy` is given.
 
-    `why` says, in sentences, what changed the policy when it was not the configuration.
+    `why` has the reasons for the policy's change, in sentences, if it was not the configuration.
 
-    Loopback and interfaces of our own give no reasons; addresses count from when the policy accepts them.
+    Loopback and our own interfaces give no reasons; addresses count once the policy accepts them.
     """
     before = former_policy or policy
     reasons: list[Reason] = []

@@ -1,4 +1,4 @@
-"""Watch links, addresses and default routes over netlink: every event is a nudge to look again, and no timer runs.
+"""Watches links, addresses and default routes over netlink: every event causes a new look, and no timer runs.
 
 One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
 """
@@ -44,17 +44,17 @@ from lispmob.netlink.message import (
 log = logging.getLogger(__name__)
 
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, ND_USEROPT; not
-# NEIGH, which never rests.
+# NEIGH, which is never quiet.
 GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
-_RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected to happen at all
+_RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected
 
 
 class NetlinkMonitor(Monitor):
-    """A Monitor that the kernel tells of every change."""
+    """A Monitor with events from the kernel."""
 
     def __init__(
         self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
@@ -63,7 +63,7 @@ class NetlinkMonitor(Monitor):
         self._has_new_rules = False
         self._has_lost_routes = False
         self._seen = self._state
-        self._links: list[Link] | None = None  # None: to be listed again
+        self._links: list[Link] | None = None  # None: must be listed again
         self._addresses: list[LocalAddress] | None = None
         self._trials = GatewayTrials()
         self._trial: asyncio.TimerHandle | None = None
@@ -75,7 +75,7 @@ class NetlinkMonitor(Monitor):
         self.resyncs = 0
 
     async def start(self) -> None:
-        """Subscribe, then look. Raises KernelRefused where netlink is not allowed."""
+        """Subscribe, then look. Raises KernelRefused if netlink is not allowed."""
         try:
             self._open()
             self._look_at_everything()
@@ -101,7 +101,7 @@ class NetlinkMonitor(Monitor):
         return self._trials.waiting
 
     def nudge(self) -> None:
-        """Look at everything again, as after a sleep of the machine; publishes only what differs."""
+        """Read everything again, as after a suspend; publishes only differences."""
         self._resync(asyncio.get_running_loop().time())
 
     def _open(self) -> None:
@@ -129,7 +129,7 @@ class NetlinkMonitor(Monitor):
         self._publish_seen(since)
 
     def _read_events(self) -> None:
-        """Take what is readable now. Raises OSError: ENOBUFS when the kernel had to drop events."""
+        """Read the available events. Raises OSError: ENOBUFS when the kernel had to drop events."""
         assert self._socket is not None
         for _ in range(_EVENTS_PER_TURN):
             if (told := events(self._socket)) is None:
@@ -161,7 +161,7 @@ class NetlinkMonitor(Monitor):
             self._ipv6_routes.on_removed(rtnetlink.candidates(message))
 
     def _resync(self, since: float) -> None:
-        """Events were lost: subscribe again, list everything, and publish what differs from what was known."""
+        """Events were lost: subscribe again, list everything, and publish the differences."""
         self.resyncs += 1
         self._retry = None
         self._has_new_rules = True
@@ -184,7 +184,7 @@ class NetlinkMonitor(Monitor):
         self._look()
 
     def _look(self) -> None:
-        """List what an event told of, and what may change without one. In a move each listing delays the registers."""
+        """List what an event was about, and what changes without one. In a move each listing delays the registers."""
         if self._links is None:
             self._links = rtnetlink.dump_links()
         if self._addresses is None:
@@ -206,7 +206,7 @@ class NetlinkMonitor(Monitor):
                 self._on_rules_changed()
 
     def _judge(self) -> tuple[str, ...]:
-        """Let new uplinks wait for their gateways, and those whose gateway has answered no longer."""
+        """Make new uplinks wait for their gateways, until a gateway has answered."""
         loop = asyncio.get_running_loop()
         unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
         news = self._trials.on_known([gateway for gateway in unproven if _answers(gateway)], loop.time())
@@ -231,7 +231,7 @@ def _answers(gateway: Gateway) -> bool:
         return neighbours.is_known(gateway)
     except OSError as error:
         log.debug("neighbour not asked gateway=%s why=%s", gateway.address, _name(error))
-        return True  # who cannot ask does not wait
+        return True  # without neighbour tables no uplink waits
 
 
 def _name(error: OSError) -> str:
@@ -239,10 +239,11 @@ def _name(error: OSError) -> str:
 
 
 def _only_default_routes() -> bytes:
-    """A classic BPF program: route messages pass only when their prefix is at most one bit long, or a loss of ours.
+    """A classic BPF filter: route messages pass only if their prefix is at most one bit long, or if a route of ours was
+    lost.
 
-    Someone else's 60,000 routes then never reach the socket, whose buffer they would overflow. It would drop the
-    answers to route requests as well: nothing is ever asked on a socket that has it.
+    Others' 60,000 routes then never reach the socket, whose buffer they would overflow. The filter would drop answers
+    to route requests too, so a socket with it sends no requests.
     """
     ldh, ldb, jeq, jgt, ret = 0x28, 0x30, 0x15, 0x25, 0x06  # BPF_LD|H|ABS, ..B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
 

@@ -1,4 +1,4 @@
-"""Info-Request and Info-Reply for one uplink: how does the Internet see me, and which RTRs may I use?"""
+"""Info-Request and Info-Reply for one uplink: its outside address, and the RTRs that it may use."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from lispmob.wire.record import Locator
 FIRST_WAIT_S: Final = 1.0  # ours, as for Map-Registers; doubles
 TRIES: Final = 3  # NAT-traversal draft and OOR: then it counts as unanswered
 MAX_OUTSTANDING: Final = 8
-MAX_RTRS: Final = 16  # error catalogue: more are not looked at
-TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "ask again at once"
+MAX_RTRS: Final = 16  # error catalogue: more are ignored
+TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "repeat at once"
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question.
+    """The contents of an Info-Reply. `address` None: unknown. `port` is the translated source port of the request.
 
     `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way, where the Map-Server was asked at
     an IPv6 address that a DNS server made up, by a prefix that we do not know (NAT64 and DNS64; RFC 6146, RFC 6147).
@@ -83,12 +83,12 @@ class InfoExchange:
         self._turn = 0
         self._tries = 0
         self._wake_at: float | None = None
-        self._check_at: float | None = None  # when to look for a life sign, of a server that may not be asked again
+        self._check_at: float | None = None  # when to check for a life sign of a server that must not be asked again
         self._on_trial: MapServerPeer | None = None
 
     @property
     def server(self) -> MapServerPeer | None:
-        """The Map-Server whose turn it is; None when there is none that this uplink can ask."""
+        """The Map-Server to ask now; None if this uplink can ask none."""
         servers = self._servers
         return servers[self._turn % len(servers)] if servers else None
 
@@ -122,7 +122,7 @@ class InfoExchange:
 
     @property
     def asks_from_data_port(self) -> bool:
-        """True while an answer may still come to the ephemeral port that data of such a dialect leaves from."""
+        """True while an answer may still come to the ephemeral data port of such a dialect."""
         return self.is_asking and any(TRAITS[asked.dialect].info_from_data_port for asked in self._outstanding.values())
 
     def wake_at(self) -> float | None:
@@ -136,7 +136,7 @@ class InfoExchange:
         return self._ask(now)
 
     def stop(self) -> None:
-        """No answer is wanted any more."""
+        """Stop asking."""
         self._outstanding.clear()
         self._wake_at = self._on_trial = None
         self.trial.stop()
@@ -154,22 +154,22 @@ class InfoExchange:
         return effects
 
     def on_record(self, locators: tuple[Locator, ...], now: float) -> list[UplinkEffect]:
-        """What our record says now. A server that was asked with care is on trial: may it be asked as others are?"""
+        """Our record has changed. A server at risk is tried with registers first, to see whether it may be asked."""
         if self._on_trial is None or self.trial.server == self._on_trial or self._wake_at is None:
             return []
         return [*self.trial.start(self._on_trial, locators, now)]
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect]:
-        """A Map-Notify for a register of the trial came."""
+        """A Map-Notify for a register of the trial arrived."""
         return self._on_tried(self.trial.on_map_notify(notify, raw, now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:
-        """The server answered something else: the question may be repeated sooner."""
+        """The server answered something else: the request may be repeated sooner."""
         if self._wake_at is not None and server == self.server:
             self._wake_at = min(self._wake_at, self._may_ask_at(server, now))
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:
-        """An Info-Reply came; `raw` is the message whose MAC counts. The counter says why it is not believed."""
+        """An Info-Reply arrived; `raw` is the message that its MAC covers. Returns the counter if it is refused."""
         asked = self._outstanding.get(reply.nonce)
         if asked is None:
             return Count("rx_nonce")
@@ -181,7 +181,7 @@ class InfoExchange:
             except AuthenticationFailed:
                 return Count("rx_auth")
         elif self._knowledge.dialect_of(asked.server) is Dialect.E19:
-            return Count("rx_policy")  # it can prove what it says, so this is somebody else
+            return Count("rx_policy")  # the server can authenticate its replies, so this one is forged
         if (reply.eid, reply.mask_len) != (asked.request.eid, asked.request.mask_len):
             return Count("rx_policy")
         self.stop()
@@ -221,7 +221,7 @@ class InfoExchange:
         if self._may_ask_at(server, now) <= now:
             self._tries += 1
             return [*effects, *self._put(server, FIRST_WAIT_S * 2 ** (self._tries - 1), now)]
-        # It may be dead, and is left alone for a while. Whoever may be asked meanwhile need not wait for its turn.
+        # It may be dead, so it rests for a while. A server that may be asked now goes first.
         other = self._soonest(now)
         if self._may_ask_at(other, now) <= now:
             return [*effects, *self._put(other, FIRST_WAIT_S, now)]
@@ -248,14 +248,14 @@ class InfoExchange:
         return [effect for spoken in dialects for effect in (self._send(server, spoken, now), Count("tx_info_request"))]
 
     def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
-        """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""
+        """Configured RTRs may be lispers.net's, which ignores the other dialect: ask in both without waiting."""
         is_unknown = self._knowledge.dialect_of(server) is None and dialect is Dialect.E19
         if self._is_beyond(server):
             return False
         return is_unknown and bool(self._config.rtrs) and Dialect.LISPERS in candidates(self._config.mode, server.key)
 
     def _on_tried(self, sent: Sequence[UplinkEffect], now: float) -> list[UplinkEffect]:
-        """Take in what the trial found out."""
+        """Apply the result of the trial."""
         effects, server, finding = list(sent), self._on_trial, self.trial.take_finding()
         if server is None:
             return effects
@@ -300,7 +300,7 @@ class InfoExchange:
         return SendControl(payload, server.address, INFO_PORT, one.address, one.ifindex)
 
     def _offered(self, reply: InfoReply, server: MapServerPeer) -> tuple[IpAddress, ...]:
-        """The RTRs of the list that anybody could use from here."""
+        """The RTRs of the list that are usable from here."""
         found = [ip for rloc in reply.nat.rtr_rlocs[:MAX_RTRS] for ip in ip_addresses(rloc)]
         return tuple(ip for ip in dict.fromkeys(found) if self._is_usable(ip, server))
 
@@ -314,7 +314,7 @@ class InfoExchange:
         return not is_private(rtr) or is_private(server.address)
 
     def _trusted(self, rtrs: tuple[IpAddress, ...], dialect: Dialect) -> tuple[IpAddress, ...]:
-        """An unauthenticated list could name anybody's RTR: then only configured ones count."""
+        """An unauthenticated list could name any RTR: then only configured ones count."""
         if self._config.rtrs:
             return tuple(ip for ip in self._config.rtrs if ip in rtrs)
         return rtrs if TRAITS[dialect].info_is_authenticated else ()

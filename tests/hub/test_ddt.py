@@ -15,6 +15,7 @@ from lispmob.hub.ddt.node import DdtNode
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
 from lispmob.hub.ddt.referral_cache import CachedReferral, ReferralCache
 from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.map_server.asker_limits import network_of
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.site import Site
@@ -274,7 +275,7 @@ def referred(policy: DdtPolicy, asked: str, *sites: Site) -> ReferralRecord:
     server = MapServer(sites)
     if sites:
         server.on_map_register(xtr("192.0.2.5").register(LAPTOP), 0.0)
-    record = DdtNode(policy, server).refer(eid(asked))
+    record = DdtNode(policy, server).refer(eid(asked), network_of(RESOLVER))
     assert record is not None
     return record
 

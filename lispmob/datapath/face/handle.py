@@ -1,4 +1,4 @@
-"""The engine of the C side that the parts of its face share."""
+"""The C engine that the parts of the interface share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Handle:
 
     @property
     def c(self) -> Any:
-        """The pointer. ValueError once the datapath has been stopped."""
+        """The pointer. ValueError after the datapath was stopped."""
         if self._c is None:
             raise ValueError("the datapath has been stopped")
         return self._c
@@ -34,6 +34,6 @@ class Handle:
 
 
 def check(error: int) -> None:
-    """Raise MemoryError unless the C side returned 0: it is the only way in which an update can fail."""
+    """Raise MemoryError unless the C side returned 0: an update can fail in no other way."""
     if error:
         raise MemoryError("datapath")

@@ -101,9 +101,8 @@ async def fill(servers: Servers, count: int) -> None:
 
 async def memory(servers: Servers) -> int:
     """Octets that all primaries use."""
-    told = await servers.everywhere(b"INFO", b"memory")
-    lines = (line for text in told.values() for line in text.decode().splitlines())
-    return sum(int(line.partition(":")[2]) for line in lines if line.startswith("used_memory:"))
+    told = await servers.everywhere("INFO", "memory")
+    return sum(int(of_one["used_memory"]) for of_one in told.values())
 
 
 async def registers(writer: Writer, count: int, seconds: float, per_s: float | None) -> dict[str, float]:

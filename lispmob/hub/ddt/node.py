@@ -16,6 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
+from lispmob.hub.map_server.asker_limits import Network
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -45,10 +46,10 @@ class DdtNode:
         for delegation in policy.delegations:
             self._delegations.insert(delegation.prefix, delegation)
 
-    def refer(self, asked: EidPrefix) -> ReferralRecord | None:
+    def refer(self, asked: EidPrefix, asker: Network) -> ReferralRecord | None:
         """What to say about an EID; of a wider prefix, about its first address. None: not now, it cannot be signed."""
         record = self._refer(asked)
-        return record if self._policy.signer is None else self._policy.signer.signed(record)
+        return record if self._policy.signer is None else self._policy.signer.signed(record, asker)
 
     def _refer(self, asked: EidPrefix) -> ReferralRecord:
         host = EidPrefix.host(asked.address, asked.instance_id)

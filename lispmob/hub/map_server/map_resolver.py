@@ -34,8 +34,9 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.question import DdtQuestion, Question
 from lispmob.hub.map_server.registration import best_address
-from lispmob.hub.publishing.publisher import Publisher, Wish, places_of
+from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.publishing.subscription import Place, Subscription
+from lispmob.hub.publishing.wish import Wish, places_of
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
@@ -236,7 +237,7 @@ class MapResolver:
             return self._drop("rx_policy"), False
         if not self._map_server.is_complete:
             self._map_server.read(_first(asked), now)
-        record = node.refer(asked)
+        record = node.refer(asked, network_of(arrival.source))
         if record is None:
             return self._drop("tx_rate"), False
         payload = MapReferral(request.nonce, (record,)).encode()

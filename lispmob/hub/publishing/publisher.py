@@ -12,13 +12,15 @@ How it works.
    to the next ITR-RLOC. When there is none, the subscription ends, and a last Map-Notify says so.
 
 A subscriber behind a NAT is written to where its Map-Request came from; through its RTR, where it registers by one.
+When that hub is gone, its NAT lets in the hubs that it registers with, and no other: so what is not acknowledged goes
+to where its last Map-Register here came from, at once when the next one comes (`on_registered`).
 Pure.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Final, TypeAlias
@@ -31,6 +33,7 @@ from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection, host_of
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.publishing.associations import Associations
+from lispmob.hub.publishing.bindings import Bindings
 from lispmob.hub.publishing.subscription import (
     LIFETIME_S,
     Place,
@@ -40,6 +43,7 @@ from lispmob.hub.publishing.subscription import (
     key_of,
     mark_of,
 )
+from lispmob.hub.publishing.wish import Wish
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
@@ -79,18 +83,6 @@ class _Open(msgspec.Struct, eq=False):
     place: int = 0
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """A subscription as it is asked for. `found` is what an ordinary Map-Reply would say."""
-
-    request: MapRequest
-    prefix: EidPrefix
-    protection: Protection
-    arrival: Arrival
-    found: tuple[MappingRecord, ...]
-    places: tuple[Place, ...]
-    families: tuple[int, ...]
-
-
 class Publisher:
     """All subscriptions of a hub."""
 
@@ -103,7 +95,8 @@ class Publisher:
         self._mapping_of = mapping_of
         self._by_rtr = by_rtr
         self._of: OrderedPrefixTable[dict[bytes, Subscription]] = OrderedPrefixTable()  # by EID-Prefix, then xTR-ID
-        self._per_xtr: Counter[bytes] = Counter()
+        self._of_xtr: defaultdict[bytes, dict[EidPrefix, None]] = defaultdict(dict)
+        self._bindings = Bindings()
         self._per_site: Counter[bytes] = Counter()
         self._open: dict[SubscriptionKey, _Open] = {}
         self._by_nonce: dict[int, list[SubscriptionKey]] = {}  # subscribers choose them: two may choose the same
@@ -279,15 +272,36 @@ class Publisher:
             unspecified = ip_address("::" if version == 6 else "0.0.0.0")
             asked = next((address for address in here if address.version == version), unspecified)
             subscription = dataclasses.replace(subscription, own=asked)
+        subscription = self._bindings.applied(subscription)
         return dataclasses.replace(subscription, nonce=subscription.nonce + NONCE_GAP)
 
-    def adopt(self, subscription: Subscription) -> bool:
+    def adopt(self, subscription: Subscription, now: float) -> bool:
         """Publish for this one from now on; False where there is no room for it, or it is published already."""
         if self._get(subscription.name) is not None or self._is_full(subscription.xtr_id, subscription.mark):
             return False
         self._put(subscription)
+        self._bindings.on_taken_over(subscription, now)
         self._unsaved.discard(subscription.name)
         return True
+
+    def on_registered(self, xtr_id: bytes, arrival: Arrival, now: float) -> list[SendControl | Event]:
+        """A node behind a NAT has registered: what it has not acknowledged goes by the same binding, at once."""
+        binding = arrival.source, arrival.source_port, arrival.destination
+        if self._map_server.is_shared:
+            self._bindings.learn(xtr_id, *binding)
+        effects: list[SendControl | Event] = []
+        for prefix in [*self._of_xtr.get(xtr_id, ())]:
+            name = prefix, xtr_id
+            subscription, opened = self._get(name), self._open.get(name)
+            if subscription is None or opened is None or not subscription.places[0].is_binding:
+                continue
+            if (moved := subscription.by_binding(*binding)) == subscription:
+                continue
+            self._bindings.forget(name)
+            self._replace(moved)
+            opened.tries, opened.place = 0, 0
+            effects += self._send(moved, opened, now)
+        return effects
 
     def give_away(self, name: SubscriptionKey) -> None:
         """Another hub publishes for it from now on."""
@@ -347,7 +361,7 @@ class Publisher:
     # --- inside
 
     def _is_full(self, xtr_id: bytes, mark: bytes) -> bool:
-        return len(self) >= IN_ALL or self._per_xtr[xtr_id] >= PER_XTR or self._per_site[mark] >= PER_SITE
+        return len(self) >= IN_ALL or len(self._of_xtr.get(xtr_id, ())) >= PER_XTR or self._per_site[mark] >= PER_SITE
 
     def _has_closer(self, asked: EidPrefix, changed: EidPrefix) -> bool:
         covering = self._map_server.registrations.covering(asked)
@@ -400,7 +414,9 @@ class Publisher:
         if opened.tries == len(RETRIES_S):
             opened.tries, opened.place = 0, opened.place + 1
         if opened.place >= len(subscription.places):
-            return self._give_up(subscription)
+            if not self._bindings.is_hoped_for(subscription.name, now):
+                return self._give_up(subscription)
+            opened.tries, opened.place = len(RETRIES_S) - 1, 0
         place = subscription.places[opened.place]
         self._due.set(subscription.name, now + RETRIES_S[opened.tries])
         self.counters["tx_publication_again" if opened.tries else "tx_publication"] += 1
@@ -429,7 +445,7 @@ class Publisher:
     def _put(self, subscription: Subscription) -> None:
         if self._get(subscription.name) is None:
             self._count += 1
-            self._per_xtr[subscription.xtr_id] += 1
+            self._of_xtr[subscription.xtr_id][subscription.prefix] = None
             self._per_site[subscription.mark] += 1
         self._expiry.set(subscription.name, subscription.expires_at)
         self._replace(subscription)
@@ -448,10 +464,14 @@ class Publisher:
             return
         self._count -= 1
         self._expiry.set(name, None)
-        for counts, counted in ((self._per_xtr, subscription.xtr_id), (self._per_site, subscription.mark)):
-            counts[counted] -= 1
-            if not counts[counted]:
-                del counts[counted]
+        its = self._of_xtr[subscription.xtr_id]
+        its.pop(subscription.prefix, None)
+        if not its:
+            del self._of_xtr[subscription.xtr_id]
+        self._per_site[subscription.mark] -= 1
+        if not self._per_site[subscription.mark]:
+            del self._per_site[subscription.mark]
+        self._bindings.forget(name)
         if not some:
             self._of.remove(name[0])
         self._close(name)
@@ -478,10 +498,3 @@ def _is_signed(payload: bytes, key: Key) -> bool:
 
 def _refusal(prefix: EidPrefix, action: Action) -> MappingRecord:
     return MappingRecord.of(prefix, ttl_min=REFUSED_TTL_MIN, action=action)
-
-
-def places_of(addresses: Iterable[IpAddress], binding: Place | None) -> tuple[Place, ...]:
-    """Where a subscriber may be written to: outside of its NAT, or at its ITR-RLOCs, in this order."""
-    if binding is not None:
-        return (binding,)
-    return tuple(Place(address) for address in dict.fromkeys(addresses))

@@ -59,6 +59,13 @@ class Subscription:
         """What its messages are signed with."""
         return key_of(self.secret, self.key_id)
 
+    def by_binding(self, address: IpAddress, port: int, own: IpAddress) -> Subscription:
+        """The same, written to outside of its NAT there first, and then where it was written to before."""
+        place = Place(address, port, is_binding=True)
+        former = [known for known in self.places if known != place]
+        places = self.places if place == self.places[0] else (place, *former[:1])
+        return dataclasses.replace(self, places=places, own=own)
+
 
 class SubscriptionChanges(msgspec.Struct, frozen=True):
     """What the store has to write."""

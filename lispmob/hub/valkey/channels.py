@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from lispmob.hub.valkey.connection import Connection, Server, ServerAway
+from lispmob.hub.valkey.connection import Listener, Server, ServerAway, ServerRefused
 from lispmob.hub.valkey.keys import BUCKETS, channel_of
 from lispmob.hub.valkey.lengths import HOMES, lengths_channel
 from lispmob.hub.valkey.servers import Servers
@@ -38,7 +37,10 @@ class Channels:
     ) -> None:
         self._servers = servers
         self._on_told, self._on_live, self._on_deaf, self._on_length = on_told, on_live, on_deaf, on_length
-        self._connections: dict[Server, Connection] = {}
+        self._loop = asyncio.get_running_loop()
+        self._listeners: dict[Server, Listener] = {}
+        self._hearing: dict[Listener, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._asked: dict[int, Server] = {}  # where each bucket is subscribed, confirmed or not
         self._live: set[int] = set()
         self._wake = asyncio.Event()
@@ -53,8 +55,9 @@ class Channels:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for connection in self._connections.values():
-            connection.close()
+        for listener in [*self._listeners.values()]:
+            self._end(listener)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def is_live(self, bucket: int) -> bool:
         """True while every change of the bucket is heard."""
@@ -97,40 +100,50 @@ class Channels:
             missing = [bucket for bucket in buckets if bucket not in self._asked]
             if not missing:
                 continue
-            connection = self._connections.get(server)
-            if connection is None:
-                if not any(self._servers.is_served(bucket) for bucket in missing[:1]):
-                    is_done = False
-                    continue
-                connection = await Connection.connect(
-                    server,
-                    self._servers.credentials,
-                    on_told=partial(self._on_message, server),
-                    on_lost=partial(self._on_lost, server),
-                )
-                self._connections[server] = connection
-            for bucket in missing:
-                self._asked[bucket] = server
-                connection.tell(b"SSUBSCRIBE", channel_of(bucket))
-                if bucket in HOMES:
-                    connection.tell(b"SSUBSCRIBE", lengths_channel(bucket))
+            if not self._servers.is_served(missing[0]):
+                is_done = False
+                continue
+            listener = self._listeners.get(server)
+            if listener is None:
+                listener = self._listeners[server] = Listener(server, self._servers.credentials)
+            try:
+                if listener not in self._hearing:
+                    await listener.open()
+                    self._hearing[listener] = asyncio.create_task(self._hear(listener))
+                for bucket in missing:
+                    self._asked[bucket] = server
+                    await listener.subscribe(channel_of(bucket))
+                    if bucket in HOMES:
+                        await listener.subscribe(lengths_channel(bucket))
+            except ServerAway:
+                self._end(listener)
+                raise
         return is_done and len(self._asked) == BUCKETS
 
-    def _on_message(self, server: Server, message: Sequence[Any]) -> None:
-        kind, channel = message[0], message[1]
-        if kind == b"smessage" and channel in _LENGTHS:
-            self._on_length(message[2])
+    async def _hear(self, listener: Listener) -> None:
+        """Until the connection ends."""
+        try:
+            while True:
+                try:
+                    self._on_message(listener.server, *await listener.next())
+                except ServerRefused as refused:  # which one is not said: the slot moved, and the servers tell where to
+                    log.debug("subscription refused server=%s why=%s", listener.server, refused)
+                    self._forget(listener.server, confirmed_too=False)
+                    self._servers.nudge()
+        except ServerAway as error:
+            log.debug("%s", error)
+            self._end(listener)
+
+    def _on_message(self, server: Server, kind: str, channel: bytes, octets: Any) -> None:
+        if kind == "smessage" and channel in _LENGTHS:
+            self._on_length(octets)
             return
         bucket = _BUCKET_OF.get(channel)
-        if kind == b"refused":  # which one is not said: the slot moved, and the servers tell where to
-            log.debug("subscription refused server=%s why=%s", server, channel.decode("utf-8", "replace"))
-            self._forget(server, confirmed_too=False)
-            self._servers.nudge()
-        elif bucket is None or self._asked.get(bucket) != server:
+        if bucket is None or self._asked.get(bucket) != server:
             return
-        elif kind == b"smessage":
-            self._on_told(bucket, message[2])
-        elif kind == b"ssubscribe":
+        if kind == "smessage":
+            self._on_told(bucket, octets)
+        elif kind == "ssubscribe":
             self._live.add(bucket)
             self._on_live(bucket)
         else:
@@ -138,14 +151,29 @@ class Channels:
             self._servers.nudge()
             self._wake.set()
 
-    def _on_lost(self, server: Server, why: str) -> None:
-        log.debug("no word from server=%s why=%s", server, why)
-        self._connections.pop(server, None)
-        self._forget(server, confirmed_too=True)
-        self._servers.nudge()
+    def on_lost(self, server: Server) -> None:
+        """A server does not answer: its channels may have ended without a word."""
+        if (listener := self._listeners.get(server)) is not None:
+            self._end(listener)
+
+    def _end(self, listener: Listener) -> None:
+        if self._listeners.get(listener.server) is listener:
+            del self._listeners[listener.server]
+            self._forget(listener.server, confirmed_too=True)
+            self._servers.nudge()
+        closing = asyncio.create_task(self._close(listener))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, listener: Listener) -> None:
+        hearing = self._hearing.pop(listener, None)
+        if hearing is not None and not hearing.done():
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+        await listener.close()
 
     def _forget(self, server: Server, *, confirmed_too: bool) -> None:
         for bucket in [bucket for bucket, asked in self._asked.items() if asked == server]:
             if confirmed_too or bucket not in self._live:
                 self._drop(bucket)
-        asyncio.get_running_loop().call_later(AGAIN_S, self._wake.set)
+        self._loop.call_later(AGAIN_S, self._wake.set)

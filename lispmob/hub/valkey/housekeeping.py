@@ -98,7 +98,7 @@ class Housekeeping:
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(ServerAway, TimeoutError):
             async with asyncio.timeout(EVERY_S):
-                await self._servers.command(0, b"HDEL", HUBS, b"%d" % self._hub)
+                await self._servers.command(0, "HDEL", HUBS, b"%d" % self._hub)
 
     def on_sites(self, sites: SiteTable) -> None:
         """These are our sites."""
@@ -139,8 +139,8 @@ class Housekeeping:
 
     async def _version_at(self, home: int) -> int:
         key = keys.key(keys.VERSION_KEY, home)
-        await self._servers.command(home, b"SETNX", key, b"%d" % keys.VERSION)
-        text = await self._servers.command(home, b"GET", key)
+        await self._servers.command(home, "SETNX", key, b"%d" % keys.VERSION)
+        text = await self._servers.command(home, "GET", key)
         return int(text) if text is not None and text.isdigit() else keys.VERSION
 
     async def _sweep(self) -> None:
@@ -166,17 +166,17 @@ class Housekeeping:
 
     async def _compare(self) -> None:
         """Find hubs that have other sites than we: a node may be let in here, and refused there."""
-        now = float((await self._servers.command(0, b"TIME"))[0])
+        now = float((await self._servers.command(0, "TIME"))[0])
         own = msgspec.json.encode(Presence(self._name, self._sites, now))
-        await self._servers.command(0, b"HSET", HUBS, b"%d" % self._hub, own)
-        said = await self._servers.command(0, b"HGETALL", HUBS)
+        await self._servers.command(0, "HSET", HUBS, b"%d" % self._hub, own)
+        said = await self._servers.command(0, "HGETALL", HUBS)
         others: set[str] = set()
         present: set[int] = set()
-        for hub, text in zip(said[::2], said[1::2], strict=True):
+        for hub, text in said.items():
             with contextlib.suppress(msgspec.MsgspecError, ValueError):
                 presence = msgspec.json.decode(text, type=Presence)
                 if now - presence.at >= GONE_S:
-                    await self._servers.command(0, b"HDEL", HUBS, hub)
+                    await self._servers.command(0, "HDEL", HUBS, hub)
                     continue
                 present.add(int(hub))
                 if presence.sites != self._sites and int(hub) != self._hub:

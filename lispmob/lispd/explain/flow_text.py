@@ -1,4 +1,4 @@
-"""A flow as somebody asks about it, in words, to the flow that steering judges."""
+"""Converts a flow in a request to the flow that steering evaluates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK_MAX = 0xFFFFFFFF
 
 
 def read_flow(params: FlowParams, default_source: IpAddress | None, came_in_by: int = 0) -> Flow:
-    """The flow. `default_source` stands in for a source that is not given. Raises ApiError with a sentence."""
+    """The flow. `default_source` replaces a missing source. Raises ApiError with a sentence."""
     destination = read_address("destination", params.destination)
     source = default_source if params.source is None else read_address("source", params.source)
     if source is None:
@@ -62,7 +62,7 @@ def read_flow(params: FlowParams, default_source: IpAddress | None, came_in_by: 
 
 
 def read_protocol_of(params: FlowParams, destination: IpAddress) -> int:
-    """The protocol: TCP where only a port is given, ICMP where nothing is. Raises ApiError."""
+    """The protocol: TCP if only a port is given, ICMP if nothing is. Raises ApiError."""
     if params.protocol is None:
         return 6 if params.port is not None else 1 if destination.version == 4 else 58
     number = _one("protocol", params.protocol, read_protocol, f"a number, or one of {', '.join(PROTOCOLS)}")
@@ -71,12 +71,12 @@ def read_protocol_of(params: FlowParams, destination: IpAddress) -> int:
 
 
 def protocol_name(number: int) -> str:
-    """ "tcp", or the number of what has no name here."""
+    """ "tcp", or the number of a protocol without a name here."""
     return _NAMES.get(number, f"protocol {number}")
 
 
 def flow_text(flow: Flow) -> str:
-    """The flow in one line, for people."""
+    """The flow in one line, for display."""
     source, destination = (_end(*end) for end in _ends(flow))
     return f"{protocol_name(flow.protocol)} {source} -> {destination}"
 

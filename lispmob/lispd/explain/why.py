@@ -1,7 +1,7 @@
-"""Explains what becomes of a flow: the route, marks, rules, the mapping, the uplink, the locators, the RTR, in order.
+"""Explains what happens to a flow: the route, marks, rules, the mapping, the uplink, the locators, the RTR, in order.
 
-Nothing is guessed where somebody can be asked: the kernel says its route and what connection tracking remembers, and
-the datapath says what it would do with a packet. What cannot be told is said to be so.
+Nothing is guessed that can be queried: the kernel reports its route and its connection tracking, and the datapath
+reports what it would do with a packet. What cannot be determined is named as such.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from lispmob.mh.selector import WITH_PORTS, Flow
 Stage: TypeAlias = Literal["route", "mark", "rule", "mapping", "seal", "uplink", "locator", "rtr"]
 _Place: TypeAlias = tuple[int, str, str, str | None]  # ifindex, local, remote, RTR
 
-SAMPLES: Final = 256  # ours: a share is told within 3 percent
+SAMPLES: Final = 256  # ours: shares are exact within 3 percent
 _TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 _ABOUT_MARKS: Final = ("the packet has", "it answers", "the uplink that its flow", "mark ")
 
 
 async def why(parts: Parts, params: FlowParams) -> Why:
-    """Explain one flow. Raises ApiError for what is no flow."""
+    """Explain one flow. Raises ApiError for an invalid flow."""
     return await _Explanation(parts).of(params)
 
 
@@ -104,7 +104,7 @@ class _Explanation:
         return route, read_flow(params, source or route.source, self._came_in_by(params.came_in_by))
 
     def _own(self, params: FlowParams) -> Why | None:
-        """For a destination that is this host itself, there is no way to be explained."""
+        """If the destination is this host itself, there is no path to explain."""
         destination = read_address("destination", params.destination)
         own = self._parts.node.config.owner_of(destination, 0)
         if own is None or own.network.num_addresses > 1:
@@ -113,7 +113,7 @@ class _Explanation:
         return Why(flow=f"to {destination}", outcome="own", steps=self._steps)
 
     def _came_in_by(self, name: str | None) -> int:
-        """The uplink that a flow came in by; 0 where none was named. Raises ApiError."""
+        """The uplink that a flow came in by; 0 if none was given. Raises ApiError."""
         if name is None:
             return 0
         found = next((up.ifindex for up in self._parts.uplinks if up.name == name), None)
@@ -123,7 +123,7 @@ class _Explanation:
         return found
 
     async def _of_socket(self, params: FlowParams, flow: Flow) -> Flow:
-        """With the user, mark and control group of the socket that the flow has, unless they were said."""
+        """Adds the user, mark and control group of the flow's socket, unless they were given."""
         said = (params.user, params.group, params.cgroup, params.mark, params.from_interface)
         if (
             any(condition is not None for condition in said)
@@ -144,7 +144,7 @@ class _Explanation:
         return replace(flow, uid=found.uid, mark=found.mark, cgroup=found.cgroup)
 
     def _remembered(self, flow: Flow) -> Flow:
-        """With what connection tracking knows of a flow that exists."""
+        """Adds the connection tracking of an existing flow."""
         if flow.source_port is None or flow.destination_port is None or flow.came_in_by:
             return flow
         ports = (flow.source_port, flow.destination_port)
@@ -162,7 +162,7 @@ class _Explanation:
         return replace(flow, came_in_by=ifindex) if found.began_outside else replace(flow, kept_by=ifindex)
 
     async def _foreign_rules(self, flow: Flow) -> tuple[list[str], list[str]]:
-        """Rules of others that our packets meet before and behind our own chain."""
+        """Other programs' rules before and after our own chain."""
         try:
             saved = await _TOOLS[flow.destination.version].save(TABLE)
         except ToolMissing:
@@ -177,7 +177,7 @@ class _Explanation:
         return before, [*behind, *foreign_marks.of_chain(saved, "POSTROUTING")]
 
     def _passed(self, lines: Sequence[str], flow: Flow, mark: int) -> int:
-        """The mark behind these rules of others."""
+        """The mark after these rules."""
         for met in foreign_marks.walk(lines, flow, self._parts.engine.config.tun_name, mark):
             if met.mark is None:
                 self._doubt("mark", f"another program's rule may change the mark: {met.line}")
@@ -226,7 +226,7 @@ class _Explanation:
         return not self._parts.node.is_reachable(ip_address(remote))
 
     def _lanes(self, decision: Decision, ours: int) -> dict[int, int]:
-        """Which lanes the mark may lead to, each with its weight."""
+        """The lanes that the mark may lead to, each with its weight."""
         compiled, engine = self._parts.steering.compiled, self._parts.engine
         if not engine.lanes:
             if ours or len(decision.uplinks) > 1:
@@ -244,7 +244,7 @@ class _Explanation:
         return {ifindex if any(lane.ifindex == ifindex for lane in engine.lanes) else UNUSABLE: 1}
 
     def _ask(self, flow: Flow, lane: int) -> list[Answer]:
-        """What the datapath says; many times where a port is not known and makes a difference."""
+        """The datapath's answer; many times if an unknown port makes a difference."""
         engine = self._parts.engine
         if flow.protocol not in WITH_PORTS:
             return [engine.ask(Question(flow.source, flow.destination, flow.protocol, None, lane))]
@@ -276,7 +276,7 @@ class _Explanation:
         silent = [str(ip) for ip in dead if not self._parts.node.is_reachable(ip)]
         missing = f"; no answer from {', '.join(silent)}" if silent else ""
         self._say("mapping", f"{answer.entry}{source}: {told or 'no locator'}{missing}")
-        seal = seal_of(self._parts, answer.entry, sessions=())  # how much was sealed is not asked
+        seal = seal_of(self._parts, answer.entry, sessions=())  # the amount sealed is not needed
         self._say("seal", f"{seal.state}: {seal.why}")
 
     def _not_sent(self, flow: Flow, decision: Decision, mark: int, answer: Answer) -> Why:

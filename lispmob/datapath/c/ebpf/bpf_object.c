@@ -20,11 +20,11 @@
 
 #define TCX_INGRESS 46 /* enum bpf_attach_type of Linux 6.6 */
 #define TCX_EGRESS 47
-#define FILTER_HANDLE 0x4341u /* by these two our filters are known after a crash */
+#define FILTER_HANDLE 0x4341u /* these two identify our filters after a crash */
 #define FILTER_PRIORITY 4341u
 #define LOG_SIZE 4096
 
-/* What we use of libbpf 1.0 and later, as <bpf/libbpf.h> declares it. */
+/* The functions of libbpf 1.0 and later that we use, as <bpf/libbpf.h> declares them. */
 struct bpf_object;
 struct bpf_program;
 struct bpf_map;
@@ -66,7 +66,7 @@ struct attachment {
 
 struct lm_bpf_object {
     struct libbpf bpf;
-    int maps[LM_MAP_COUNT], encap, uplink; /* the program of the TUN, and that of the uplinks */
+    int maps[LM_MAP_COUNT], encap, uplink, news; /* programs: of the TUN, of the uplinks, of the link watch */
     unsigned processors;
     bool has_tcx, is_rtr;
     struct attachment device, uplinks[LM_PATHS_MAX];
@@ -75,7 +75,7 @@ struct lm_bpf_object {
 static const char *const map_names[LM_MAP_COUNT] = {"state",   "remotes", "used",      "counts", "table",  "sets",
                                                     "uplinks", "heard",   "addresses", "ways",   "origins"};
 
-/* What libbpf says last before it gives up is the reason. One load at a time: the caller is the control side. */
+/* libbpf's last message before it gives up is the reason. One load at a time: the caller is the control side. */
 static char said[LOG_SIZE];
 
 static int note(int level, const char *format, va_list arguments)
@@ -157,7 +157,7 @@ static int attach(struct lm_bpf_object *t, struct attachment *to, int ifindex, b
         link = link_create(ifindex, is_egress, program);
         error = link < 0 ? link : 0;
     }
-    if (error == -EINVAL) /* what older kernels say about a kind of link that they do not know */
+    if (error == -EINVAL) /* the error of older kernels for an unknown kind of link */
         error = filter_add(&t->bpf, ifindex, is_egress, program);
     if (!error)
         *to = (struct attachment){.ifindex = ifindex, .link = link < 0 ? -1 : link};
@@ -175,7 +175,7 @@ static void detach(struct lm_bpf_object *t, struct attachment *from, bool is_egr
     *from = (struct attachment){0};
 }
 
-/* Filters that a crash has left; links leave none. */
+/* Removes filters that a crash has left; links leave none. */
 static void sweep(struct libbpf *b)
 {
     struct if_nameindex *all = if_nameindex();
@@ -191,7 +191,7 @@ static int keep(int fd)
 
 static const char *const uplink_programs[] = {"lm_decap", "lm_relay"}; /* a node's, an RTR's */
 
-/* Only what is used is loaded, and takes memory. */
+/* Only what is used is loaded, to save memory. */
 static int choose(struct lm_bpf_object *t, struct bpf_object *object)
 {
     struct bpf_program *unused = t->bpf.program(object, uplink_programs[!t->is_rtr]);
@@ -205,8 +205,10 @@ static bool take(struct lm_bpf_object *t, struct bpf_object *object)
 {
     struct bpf_program *encap = t->bpf.program(object, "lm_encap");
     struct bpf_program *uplink = t->bpf.program(object, uplink_programs[t->is_rtr]);
-    bool is_whole = encap && uplink && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
-                    (t->uplink = keep(t->bpf.program_fd(uplink))) >= 0;
+    struct bpf_program *news = t->bpf.program(object, "lm_link_news");
+    bool is_whole = encap && uplink && news && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
+                    (t->uplink = keep(t->bpf.program_fd(uplink))) >= 0 &&
+                    (t->news = keep(t->bpf.program_fd(news))) >= 0;
     for (int i = 0; i < LM_MAP_COUNT && is_whole; i++)
         is_whole = (t->maps[i] = keep(t->bpf.map_fd(object, map_names[i]))) >= 0;
     return is_whole;
@@ -235,7 +237,7 @@ static bool load(struct lm_bpf_object *t, const char *path, char *why, size_t si
     return is_loaded;
 }
 
-/* To load takes more than a megabyte (the kernel's types), which would stay with the process to its end. */
+/* Loading takes more than a megabyte (the kernel's types), which the process would keep. */
 static void give_back(void)
 {
 #ifdef __GLIBC__
@@ -250,7 +252,7 @@ struct lm_bpf_object *lm_bpf_object_load(const char *path, bool allows_tcx, bool
         (void)snprintf(why, size, "no memory");
         return NULL;
     }
-    t->encap = t->uplink = -1;
+    t->encap = t->uplink = t->news = -1;
     for (int i = 0; i < LM_MAP_COUNT; i++)
         t->maps[i] = -1;
     t->has_tcx = allows_tcx;
@@ -285,8 +287,8 @@ void lm_bpf_object_free(struct lm_bpf_object *t)
     if (!t)
         return;
     lm_bpf_object_detach(t);
-    int *programs[] = {&t->encap, &t->uplink};
-    for (size_t i = 0; i < 2; i++)
+    int *programs[] = {&t->encap, &t->uplink, &t->news};
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
         if (*programs[i] >= 0)
             close(*programs[i]);
     for (int i = 0; i < LM_MAP_COUNT; i++)
@@ -300,6 +302,11 @@ void lm_bpf_object_free(struct lm_bpf_object *t)
 int lm_bpf_object_map(const struct lm_bpf_object *t, enum lm_map map)
 {
     return t->maps[map];
+}
+
+int lm_bpf_object_link_news(const struct lm_bpf_object *t)
+{
+    return t->news;
 }
 
 unsigned lm_bpf_object_processors(const struct lm_bpf_object *t)
@@ -319,7 +326,7 @@ int lm_bpf_object_attach_device(struct lm_bpf_object *t, int ifindex)
     return error;
 }
 
-/* An interface that was taken away has taken its program along, and another may have its number by now. */
+/* A removed interface has taken its program along, and a new interface may have its number. */
 static bool is_attached(const struct attachment *to)
 {
     struct bpf_link_info info;
@@ -330,7 +337,7 @@ static bool is_attached(const struct attachment *to)
     attributes.info.info_len = sizeof info;
     attributes.info.info = (uint64_t)(uintptr_t)&info;
     if (to->link < 0 || syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes))
-        return false; /* of a filter nobody knows: it is put there once more, in place of itself */
+        return false; /* for a filter it is unknown: the filter is attached again, replacing itself */
     return info.xdp.ifindex == (uint32_t)to->ifindex; /* tcx has it in the same place; headers before 6.6 have no tcx */
 }
 
@@ -374,7 +381,7 @@ int lm_bpf_object_attach_uplinks(struct lm_bpf_object *t, const int *ifindexes, 
     int first_error = 0;
     for (size_t k = 0; k < count; k++) {
         struct attachment *room = room_for(t, ifindexes[k]);
-        if (!room) { /* those that have gone may stay for a while, but not in anybody's place */
+        if (!room) { /* removed ones may stay for a while, but must not take the place of others */
             lm_bpf_object_detach_others(t, ifindexes, count);
             room = room_for(t, ifindexes[k]);
         }

@@ -1,4 +1,4 @@
-/* From a judged packet to an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses. */
+/* Sends a single packet by an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses. */
 #include <errno.h>
 #include <linux/udp.h>
 #include <poll.h>
@@ -63,7 +63,7 @@ static bool set_sums(const struct lm_job *job, int fd, bool sums)
                        sizeof is_off);
 }
 
-/* The socket's bit among those of the pool; 0: it is none of them, and makes checksums for the sake of NATs. */
+/* The socket's bit in the pool; 0: it is not of the pool, and always computes checksums because of NATs. */
 static uint64_t bit_of(const struct lm_path *path, int fd)
 {
     for (size_t i = 0; i < path->pool; i++)
@@ -100,7 +100,7 @@ bool lm_send_wait(int fd, uint64_t deadline)
     return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
 }
 
-/* An outer packet with what it takes to send it. */
+/* An outer packet with all that sendmsg needs. */
 struct letter {
     struct lm_envelope envelope;
     struct iovec io;
@@ -131,11 +131,11 @@ static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, con
 }
 
 /*
- * An error may be an old one: ICMP errors of earlier packets are reported once by whatever is sent next. So the second
- * refusal counts, not the first.
+ * The first error may be an old one, because ICMP errors of earlier packets are reported by the next send. So the
+ * second refusal counts.
  *
- * Where the uplink has no room the job is held; or waited for, when what is sent is only a part of it (`is_rest`), or the
- * inbound thread relays it: what comes in waits in the socket meanwhile.
+ * If the uplink has no room, the job is held. It is waited for instead if this is only a part of the job (`is_rest`),
+ * or if the inbound thread relays it: arriving packets wait in the socket meanwhile.
  */
 static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd,
                              bool is_rest)
@@ -171,7 +171,7 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
     }
 }
 
-/* One of the ways of a packet that is sealed already, at once or not at all: the other one may be quicker. */
+/* One of the ways of a sealed packet, at once or not at all: the other one may be faster. */
 static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t octets)
 {
     struct letter letter;
@@ -197,7 +197,7 @@ static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint
     return SENT;
 }
 
-/* By both ways of a job, sealed once; as long as one of them takes it, it has left. */
+/* By both ways of a job, sealed once; if one of them takes it, it has been sent. */
 static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length)
 {
     struct iovec part = {packet, length};
@@ -220,7 +220,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     }
     if (first == SENT || other == SENT)
         return SENT;
-    if (first == HELD || other == HELD) { /* nothing has left: both are tried again, with another counter */
+    if (first == HELD || other == HELD) { /* nothing was sent: both are tried again, with another counter */
         const struct lm_job *full = first == HELD ? job : &second;
         lm_backpressure_add(e, job, lm_send_socket(full), true);
         return HELD;
@@ -228,7 +228,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     return first == TOO_BIG || other == TOO_BIG ? TOO_BIG : REFUSED;
 }
 
-/* `is_rest`: what is sent is a part of the job's packet, and not the first one. */
+/* `is_rest`: this is a part of the job's packet, and not the first one. */
 static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length,
                                 bool is_rest)
 {
@@ -242,7 +242,7 @@ static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, u
 void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
                   const struct lm_inner *inner, uint64_t now)
 {
-    /* The host drops what claims to come from its own address: about our own packets the destination has to speak. */
+    /* The host drops packets from its own address, so errors about our own packets come from the destination. */
     const struct lm_addr *ours = &e->icmp_source[inner->version == 6];
     bool is_own = lm_table_lookup(e->eids, 0, &inner->source) != NULL;
     uint8_t error[LM_ICMP_MAX];
@@ -268,7 +268,7 @@ struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, si
 
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job);
 
-/* To the source of what is relayed, which is behind a locator of the table, too: the kernel need not forward. */
+/* To the source of a relayed packet, which is also behind a locator of the table: the kernel need not forward. */
 static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *about)
 {
     uint8_t room[LM_FRAME_HEADROOM + LM_ICMP_MAX];
@@ -342,7 +342,11 @@ static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room
 {
     lm_count(&e->counters, LM_out_toobig);
     lm_path_mtu_note_large(e, job,
-                           job->inner.length); /* somebody would have use for more: is this still all that there is? */
+                           /*
+                            * The sender would use a larger MTU: the control plane checks whether this is still the
+                            * limit.
+                            */
+                           job->inner.length);
     lm_send_icmp_about(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
 }
 
@@ -364,7 +368,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     return SENT;
 }
 
-/* One try by one path: whole, in fragments, or not at all with a word to the source. */
+/* One try by one path: whole, in fragments, or refused with an ICMP error to the source. */
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     struct letter letter;
@@ -390,11 +394,11 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         if (outcome != TOO_BIG)
             return outcome;
     }
-    too_big(e, job, lm_send_room(job)); /* the kernel takes even less than it tells */
+    too_big(e, job, lm_send_room(job)); /* the kernel accepts even less than it says */
     return LOST;
 }
 
-/* The first choice has refused: every other usable path, its family first, by priority. */
+/* The first choice has refused: try every other usable path, its own family first, by priority. */
 static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_path *first = job->path;
@@ -409,7 +413,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
                 job->remote = remote;
-                lm_outbound_turn(job);
+                lm_outbound_turn(e, job);
                 if (job->path == first || job->path->priority != priority || job->path->address.family != family)
                     continue;
                 enum outcome outcome = try_path(e, job);
@@ -430,8 +434,8 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 }
 
 /*
- * What is too large is cut here, or its source is told. The rest has been refused: by way of the kernel, where that
- * forwards, it comes to the thread that has queues.
+ * Packets that are too large are fragmented here, or their source gets an ICMP error. Those that were refused go
+ * through the kernel, if that forwards, to the thread that has queues.
  */
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
@@ -461,7 +465,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
                          job->now);
 }
 
-/* No segment fits the path, and none may be cut: one word to the source is enough for all. */
+/* No segment fits the path, and none may be fragmented: one ICMP error is enough for all. */
 static bool is_too_big(const struct lm_job *job)
 {
     size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
@@ -470,7 +474,7 @@ static bool is_too_big(const struct lm_job *job)
 
 void lm_send(struct lm_engine *e, struct lm_job *job)
 {
-    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as it is */
+    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as one packet */
         send_one(e, job);
         return;
     }

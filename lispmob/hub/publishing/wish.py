@@ -1,0 +1,33 @@
+"""What a Map-Request with N=1 asks for (RFC 9437, 5). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.lisp_sec import Protection
+from lispmob.hub.publishing.subscription import Place
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.record import MappingRecord
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A subscription as it is asked for. `found` is what an ordinary Map-Reply would say."""
+
+    request: MapRequest
+    prefix: EidPrefix
+    protection: Protection
+    arrival: Arrival
+    found: tuple[MappingRecord, ...]
+    places: tuple[Place, ...]
+    families: tuple[int, ...]
+
+
+def places_of(addresses: Iterable[IpAddress], binding: Place | None) -> tuple[Place, ...]:
+    """Where a subscriber may be written to: outside of its NAT, or at its ITR-RLOCs, in this order."""
+    if binding is not None:
+        return (binding,)
+    return tuple(Place(address) for address in dict.fromkeys(addresses))
