@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from lispmob.control.etr_security import ReplySigner
+from lispmob.control.sealing.dialects import Dialects
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.protocol.locator_set import LocatorSet
@@ -81,6 +82,8 @@ class Answerer:
         self._ttl_min = ttl_min
         self._echoes = echoes
         self._key_record: KeyRecord | None = None
+        self.dialects: Dialects | None = None
+        """Answers keys with keys (RFC 8061, lispers.net); None: nobody does."""
         # Two tables, so that strangers evict no peer. A peer's nonce proves its next SMR.
         self._probed_with: dict[bool, OrderedDict[IpAddress, int]] = {True: OrderedDict(), False: OrderedDict()}
         self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
@@ -132,6 +135,11 @@ class Answerer:
             # key.
             said = self._key_record.to_locator()
             records = tuple(replace(record, locators=(*record.locators, said)) for record in records)
+        more: list[MachineEffect] = []
+        if self.dialects is not None:
+            leaves_from = self._send(b"", destination, asked, own).source
+            if leaves_from is not None:
+                records, more = self.dialects.on_asked(request, leaves_from, records, now)
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
         if request.is_probe:
             self._probed_with[not asked.is_known].pop(destination, None)
@@ -141,7 +149,7 @@ class Answerer:
             if len(probed_with) > PROBERS_MAX:
                 probed_with.popitem(last=False)
         payload = asked.signer.sign(reply) if asked.signer is not None else reply.encode()
-        return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
+        return [*more, self._send(payload, destination, asked, own), Count("tx_map_reply")]
 
     def _may_answer(self, destination: IpAddress, asked: Asked, own: LocatorSet, now: float) -> bool:
         if asked.request.is_probe:

@@ -224,7 +224,11 @@ class Mappings:
         if prefix is None or present is None or present.source != "reply" or not present.locators:
             return [Count("rx_announcement_unknown")]
         if present.locators == record.locators:
-            return []
+            if record.map_version in (0, present.map_version):
+                return []
+            present.map_version = record.map_version
+            self._doubt(present, now)
+            return self._reconsider(now)
         self.told.put_on_trial(prefix, record.locators, present.locators)
         self.told.on_moved(prefix, present.locators, record.locators, now)
         entry = MapCacheEntry(
@@ -411,6 +415,7 @@ class Mappings:
     def _decide(self, entry: MapCacheEntry) -> InstallMapping:
         """The forwarding entry, including NAT addresses from which hosts of this mapping have proven a direct path."""
         made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+        made = replace(made, map_version=entry.map_version) if entry.map_version else made
         made = replace(made, locators=self.told.mark(entry.prefix, made.locators)) if self.told.on_trial else made
         is_translated = any(not locator.is_reachable for locator in entry.locators)
         past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]

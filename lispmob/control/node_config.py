@@ -8,6 +8,7 @@ import msgspec
 
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import HubKey, SealConfig, SealMode
 from lispmob.protocol.natt_settings import NattSettings
@@ -67,6 +68,10 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """Subscribe to changes of mappings (RFC 9437) that LISP-SEC authenticates."""
     announcements: bool = False
     """Announce moves to peers in sealed sessions, and use their announcements."""
+    map_versions: bool = False
+    """Our mappings have Map-Version Numbers (RFC 9302), which sealed packets carry."""
+    dialects: tuple[DialectName, ...] = ()
+    """Encrypt data in clear as RFC 8061 or lispers.net do, with locators that can."""
     resolver_secrets: tuple[tuple[IpAddress, ResolverSecret], ...] = ()
     """For the Map-Resolvers that may be asked with LISP-SEC."""
     name: bytes = b""

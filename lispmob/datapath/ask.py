@@ -34,13 +34,15 @@ class Fate(Enum):
     NO_KEY = "LM_FATE_NO_KEY"  # it must not leave in clear, and there is no key yet
 
 
-SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed"]
-"""In clear; sealed; with NO_KEY: it waits for a key of its peer, or is dropped because it has no peer."""
+SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed", "rfc8061", "lispers-net"]
+"""In clear; sealed; with NO_KEY: it waits for a key of its peer, or is lost, since it has no peer."""
 _SEALS: Final[dict[int, SealAnswer]] = {
     lib.LM_ANSWER_CLEAR: "clear",
     lib.LM_ANSWER_SEALED: "sealed",
     lib.LM_ANSWER_WAITS: "waiting",
     lib.LM_ANSWER_UNSEALED: "unsealed",
+    lib.LM_ANSWER_RFC8061: "rfc8061",
+    lib.LM_ANSWER_LISPERS: "lispers-net",
 }
 _FATES: Final = {int(getattr(lib, fate.value)): fate for fate in Fate}
 

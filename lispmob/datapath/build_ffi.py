@@ -33,13 +33,14 @@ NUMBERS = """
 
 ENUMS = """
     lm_disposition lm_source_check lm_near lm_punt_kind lm_mtu_source lm_data_port lm_fate lm_answer_seal lm_slow_reason
-    lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind lm_silence_word
+    lm_dialect lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind lm_silence_word
 """
 
 # Ordered by containment.
 STRUCTS = """
     lm_addr lm_prefix lm_key lm_locator_spec lm_uplink_spec lm_punt lm_mtu lm_traffic_with lm_config lm_seal_wish
     lm_install lm_heard lm_near_spec lm_lane lm_copying lm_question lm_answer lm_steer lm_session_spec lm_session_use
+    lm_dialect_spec lm_dialect_use
     lm_inner lm_data lm_contender
 """
 
@@ -78,14 +79,16 @@ SEALED = """
     lm_session_may_receive lm_session_is_rekey_due lm_session_take lm_session_seal lm_session_open
     lm_session_covers lm_peers_new lm_peers_free lm_peers_install lm_peers_forget lm_peers_forget_peer
     lm_peers_find_session lm_peers_sender lm_peers_confirm lm_peers_may_send lm_peers_set_sources
-    lm_engine_set_sources
+    lm_engine_set_sources lm_map_version_use lm_map_version_is_newer lm_dialect_install lm_dialect_forget
+    lm_dialect_used lm_dialect_session lm_dialect_seal lm_dialect_open_one
 """
 
 # Pure functions: called only by the tests, which compare them with the oracle in tests/datapath/oracle.
 PURE = """
     lm_hash lm_cable_driver_is_whole lm_peer_check_nonce lm_address_may_be_eid lm_packet_parse
     lm_packet_flow_hash lm_lisp_header_parse lm_lisp_header_write lm_lisp_header_put_status
-    lm_lisp_header_put_nonce lm_packet_strip lm_icmp_build lm_fragment_count lm_fragment_write
+    lm_lisp_header_put_nonce lm_lisp_header_put_versions
+    lm_packet_strip lm_icmp_build lm_fragment_count lm_fragment_write
     lm_segment_complete_vnet lm_segments_read lm_segment_write lm_coalesce_start lm_coalesce_join
     lm_coalesce_finish lm_locators_new lm_locators_free
     lm_locator_set_take lm_locator_choose lm_silence_sent lm_silence_tick lm_silence_due lm_silence_arrived

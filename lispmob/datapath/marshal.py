@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from lispmob.datapath import _lispdp
+from lispmob.datapath.dialects import DialectKey, DialectName, DialectUse
 from lispmob.datapath.model import (
     AeadName,
     Announced,
@@ -24,6 +25,8 @@ from lispmob.datapath.model import (
     MtuLearned,
     MtuSourceName,
     Near,
+    PeerAhead,
+    PeerBehind,
     Punt,
     Refuted,
     SealConfirmed,
@@ -64,6 +67,12 @@ DATA_PORTS: Final[dict[DataPortName, int]] = {
     "fixed": lib.LM_PORT_FIXED,
     "ephemeral": lib.LM_PORT_EPHEMERAL,
 }
+DIALECTS: Final[dict[DialectName, int]] = {
+    "rfc8061": lib.LM_DIALECT_RFC8061,
+    "lispers-net-2": lib.LM_DIALECT_LISPERS_2,
+    "lispers-net-5": lib.LM_DIALECT_LISPERS_5,
+}
+_DIALECT_NAMES: Final = {number: name for name, number in DIALECTS.items()}
 _SLOTS: Final[dict[int, SessionSlot]] = {
     lib.LM_SLOT_PREVIOUS: "previous",
     lib.LM_SLOT_CURRENT: "current",
@@ -191,6 +200,21 @@ def session(wanted: SealedSession) -> tuple[Any, Any]:
     return spec, sources
 
 
+def dialect_key(wanted: DialectKey) -> Any:
+    """A struct lm_dialect_spec."""
+    spec = ffi.new("struct lm_dialect_spec *")
+    put_address(spec.address, wanted.address)
+    spec.dialect, spec.key_id, spec.seals = DIALECTS[wanted.dialect], wanted.key_id, wanted.seals
+    ffi.buffer(spec.key)[:], ffi.buffer(spec.integrity)[:] = wanted.key, wanted.integrity
+    spec.start_high, spec.start_low = wanted.start >> 64, wanted.start & (1 << 64) - 1
+    return spec
+
+
+def dialect_use(c: Any) -> DialectUse:
+    """What a struct lm_dialect_use says."""
+    return DialectUse(_DIALECT_NAMES.get(c.dialect_out), _DIALECT_NAMES.get(c.dialect_in), c.sent, c.opened)
+
+
 def session_use(c: Any) -> SessionUse:
     """The value of a struct lm_session_use."""
     return SessionUse(
@@ -281,4 +305,6 @@ PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_SEAL_CONFIRMED: lambda c: SealConfirmed(c.peer, c.local_index),
     lib.LM_PUNT_SEALED_FROM: _sealed_from,
     lib.LM_PUNT_ANNOUNCED: _announced,
+    lib.LM_PUNT_PEER_BEHIND: lambda c: PeerBehind(c.peer),
+    lib.LM_PUNT_PEER_AHEAD: lambda c: PeerAhead(c.peer, address(c.source), c.instance_id),
 }

@@ -103,7 +103,8 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
     """One line of the forwarding table; the longest prefix decides.
 
     `peer`: packets are sealed for it while there is a key; 0: they leave in clear. `must_seal`: they never leave in
-    clear. They wait for the key of the peer as for a mapping; without a peer they are dropped.
+    clear. They wait for the key of the peer as for a mapping; without a peer they are dropped. `map_version`: that of
+    the peer's mapping, sent in sealed packets beside our own (RFC 9302); 0: it has none, and packets carry no versions.
     """
 
     prefix: EidPrefix
@@ -111,6 +112,7 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
     locators: tuple[ForwardingLocator, ...] = ()
     peer: int = 0
     must_seal: bool = False
+    map_version: int = 0
 
 
 AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
@@ -394,6 +396,20 @@ class Announced(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+class PeerBehind(msgspec.Struct, frozen=True):
+    """A sealed packet says that its sender uses an old mapping of ours (RFC 9302). Once a second at most."""
+
+    peer: int
+
+
+class PeerAhead(msgspec.Struct, frozen=True):
+    """A sealed packet from this source says that its mapping is newer than the one here. Once a second at most."""
+
+    peer: int
+    source: IpAddress
+    instance_id: int
+
+
 class SealedFrom(msgspec.Struct, frozen=True):
     """An opened sealed packet came from another outer source than the one before. A hint; once a second at most."""
 
@@ -422,6 +438,8 @@ Punt: TypeAlias = (
     | SealConfirmed
     | SealedFrom
     | Announced
+    | PeerBehind
+    | PeerAhead
 )
 
 # The datapath's counters of dropped packets; the others count what was done, noticed or kept.
@@ -432,6 +450,7 @@ LOSSES: Final = frozenset(
         "data_replay",
         "data_tag",
         "data_clear",
+        "data_policy",
         "data_iid",
         "data_inner",
         "data_notours",

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -29,7 +30,7 @@ from lispmob.hub.cli import commands
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.config import SITES_DIRECTORY, HubFile, load_hub
 from lispmob.hub.control import HubSocket
-from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.dispatch import ControlPlane, Front
 from lispmob.hub.inviting.desk import InvitationDesk
 from lispmob.hub.inviting.site_directory import SiteDirectory
 from lispmob.hub.ledger import Ledger
@@ -46,7 +47,7 @@ from lispmob.hub.rtr.way_doubts import AskWay
 from lispmob.hub.sealing import HubSealing
 from lispmob.hub.show import show
 from lispmob.hub.store.embedded import EmbeddedRegistry
-from lispmob.hub.workers import Worker, Workers
+from lispmob.hub.workers import Carrier, Worker, Workers
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
 from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
@@ -180,11 +181,14 @@ class Hub:
             self._socket.start(loop)
             self._garbage.start()
             if self._worker is not None:
-                self._worker.start(self._on_received, self._on_hangup, self._stopped.set, self.counters)
+                self._worker.start(
+                    self._on_received, self._on_hangup, self._on_carrier, self._stopped.set, self.counters
+                )
             else:
                 self._site_directory.start()
             if self._worker is None and self.file.workers > 1:
                 self._workers = Workers(self._path, self.file.workers, self._keep_event)
+                self._tell_workers()
                 self._workers.start()
             sealing = self.plane.sealing
             key = "" if sealing is None else f" public-key={sealing.public_key.hex()}"
@@ -276,9 +280,23 @@ class Hub:
         """The datapath found our addresses; where the file names some, only those are us."""
         known = self._public.on_addresses(self.file.listen or own)
         self.plane.on_addresses(known)
+        self._tell_workers()
         self._hold_own_eids()
         if self.file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
             log.warning("%s", problem)
+
+    def _tell_workers(self) -> None:
+        """The other processes answer for this one, which alone carries data."""
+        if self._workers is None:
+            return
+        sealing = self.plane.sealing
+        key = None if sealing is None else sealing.public_key
+        self._workers.tell(Carrier(tuple(map(str, self.plane.addresses)), self.file.rtr.enabled, key))
+
+    def _on_carrier(self, carrier: Carrier) -> None:
+        """What the first process says of itself."""
+        addresses = tuple(map(ip_address, carrier.addresses))
+        self.plane.on_front(Front(addresses, carrier.is_relay, carrier.public_key))
 
     def _hold_own_eids(self) -> None:
         self._feed(self.plane.on_own_eids(self.file.own_eids, asyncio.get_running_loop().time()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
@@ -22,7 +22,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.rtr.rtr_effect import InData
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
-from lispmob.hub.sealing import HubSealing
+from lispmob.hub.sealing import HubSealing, own_records
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
@@ -33,6 +33,14 @@ _SHORTEST: Final = 4
 _IS_SMR: Final = 0x01
 _IS_PROBE: Final = 0x02
 _IS_FOR_RTR: Final = 0x01
+
+
+class Front(NamedTuple):
+    """What of a hub only the process knows that carries its data. `public_key`: nodes seal data to it by that."""
+
+    addresses: tuple[IpAddress, ...]
+    is_relay: bool
+    public_key: bytes | None
 
 
 class ControlPlane:
@@ -74,15 +82,24 @@ class ControlPlane:
         self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
+        self._front: Front | None = None
         self._names_version = 0
 
     def on_addresses(self, own: Sequence[IpAddress]) -> None:
         """This hub's addresses are these now."""
         self._own = tuple(own)
         self.traversal.on_addresses(own)
-        self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
-        if self.sealing is not None:
-            self.map_resolver.own_keys = self.sealing.records(self._own)
+        is_relay = self._front.is_relay if self._front is not None else self.traversal.policy.is_rtr
+        self.map_resolver.on_relays(self._own if is_relay else ())
+        public_key = self.sealing.public_key if self.sealing is not None else None
+        if self._front is not None:
+            public_key = self._front.public_key
+        self.map_resolver.own_keys = own_records(public_key, self._own) if public_key else {}
+
+    def on_front(self, front: Front) -> None:
+        """Another process of this hub carries the data: what nodes are told of it they are told here, too."""
+        self._front = front
+        self.on_addresses(front.addresses)
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:

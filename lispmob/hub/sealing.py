@@ -40,6 +40,15 @@ SealEffect: TypeAlias = InstallSession | ForgetSession
 HandshakeEffect: TypeAlias = SendControl | SealEffect
 
 
+def own_records(public_key: bytes, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
+    """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
+    key = KeyRecord((public_key,)).to_locator()
+    return {
+        (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
+        for address in own
+    }
+
+
 class _Peer(msgspec.Struct):
     """A node that registers a key; all of its EID-Prefixes are one peer. `sessions`: index, and when it was made."""
 
@@ -66,14 +75,6 @@ class HubSealing:
     def public_key(self) -> bytes:
         """What nodes write down as this hub's."""
         return self._tools.static.public
-
-    def records(self, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
-        """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
-        key = KeyRecord((self.public_key,)).to_locator()
-        return {
-            (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
-            for address in own
-        }
 
     @property
     def session_count(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
@@ -12,6 +12,7 @@ from lispmob.control.itr_security import derived_secret
 from lispmob.control.node_config import Fallback, NodeConfig, StatusBitsUse
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import HubKey, SealMode
 from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
@@ -49,6 +50,7 @@ NO_PLAN: Final = NattPlan()
 _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
+NO_TRANSLATORS: Final[Mapping[int, IPv6Network]] = {}
 NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
@@ -127,6 +129,8 @@ def node_config(
         key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
+        map_versions=seal != "off" and file.security.map_versions == "sealed",
+        dialects=cast(tuple[DialectName, ...], file.security.dialects) if static_key is not None else (),
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,
@@ -262,7 +266,8 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
-    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal)
+    version = mapping.map_version if mapping.peer else 0  # in clear it would be said to anybody
+    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal, version)
 
 
 def leaves_natively(file: NodeFile) -> bool:
@@ -354,9 +359,12 @@ def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
 
 
 def local_locators(
-    uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
+    uplinks: Iterable[Uplink],
+    file: NodeFile,
+    meaning: Meaning = NO_MEANING,
+    translators: Mapping[int, IPv6Network] = NO_TRANSLATORS,
 ) -> tuple[LocalLocator, ...]:
-    """Our RLOCs: every usable address of every uplink.
+    """Our RLOCs: every usable address of every uplink, with the prefix of the translator that its interface needs.
 
     The first of a family has all the weight of its uplink: several addresses do not make an interface better, and
     traffic arrives where ours leaves. The others serve when the first cannot be reached.
@@ -371,6 +379,7 @@ def local_locators(
             uplink.mtu_bytes,
             uplink_cost(file, uplink, meaning),
             eid_ranks(file, uplink, is_first=is_first),
+            nat64=translators.get(uplink.ifindex),
         )
         for uplink in uplinks
         for address in uplink.addresses

@@ -63,6 +63,7 @@ from lispmob.lispd.tasks.naming import Naming
 from lispmob.lispd.tasks.refreshing import Refreshing
 from lispmob.lispd.tasks.runs import Runs
 from lispmob.lispd.tasks.steering import Steering
+from lispmob.lispd.translators import Translators
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
@@ -79,6 +80,7 @@ from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,
     Event,
+    ForgetDialect,
     ForgetPeer,
     ForgetSession,
     InstallMapping,
@@ -94,6 +96,8 @@ from lispmob.protocol.effect import (
     SetSessionSources,
     UplinkChanged,
     UplinksRanked,
+    UseDialect,
+    UseMapVersion,
     UsePathMtu,
     UseStatusBits,
     WatchForSilence,
@@ -122,6 +126,7 @@ class Daemon:
         self.is_starting = True
         self.is_stopping = False
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
+        self.translators = Translators(self._tell_locators)
         self._loop = asyncio.get_running_loop()
         self._rests_at = 0.0
         self._stop = asyncio.Event()
@@ -220,7 +225,7 @@ class Daemon:
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             warm_up(self._lisp_sec)
-            await self.engine.tiers.switch(self.file.datapath.tier)
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -248,6 +253,7 @@ class Daemon:
         self.control.start(self._loop)
         self.names.start()
         stack.callback(self.names.stop)
+        stack.callback(self.translators.stop)
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Reports the present state at once: the first Map-Register leaves in this call. A program that changes routing
@@ -303,7 +309,7 @@ class Daemon:
                 self._use_uplinks()
             case handover.RefreshUplinks():
                 self._use_uplinks()
-                self.problems.touch()
+                self._tell_locators()
             case handover.EndMove():
                 self.journal.on_moved(self.now(), handover.ways(self.uplinks))
             case handover.TellCore():
@@ -354,7 +360,10 @@ class Daemon:
 
     def _tell_locators(self) -> None:
         self.problems.touch()
-        self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
+        self.translators.look(self.file, self.network, self.uplinks)
+        ways = self.translators.prefixes
+        locators = assembly.local_locators(self.uplinks, self.file, self.meaning, ways)
+        self._perform(self.node.on_locators(locators, self.now()))
 
     def nudge(self) -> bool:
         """For the control socket: read the network again, now (True) or shortly."""
@@ -488,6 +497,9 @@ class Daemon:
                     | RefuseClear()
                     | SendKeepalive()
                     | SendSealed()
+                    | UseMapVersion()
+                    | UseDialect()
+                    | ForgetDialect()
                 ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():
@@ -528,7 +540,7 @@ class Daemon:
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
-            await self.engine.tiers.switch(self.file.datapath.tier)
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()

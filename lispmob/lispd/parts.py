@@ -21,6 +21,7 @@ from lispmob.lispd.tasks.measuring import Measuring
 from lispmob.lispd.tasks.naming import Naming
 from lispmob.lispd.tasks.runs import Runs
 from lispmob.lispd.tasks.steering import Steering
+from lispmob.lispd.translators import Translators
 from lispmob.node.node import Node, NodeEffect
 from lispmob.problems.problem import Problem
 
@@ -49,6 +50,7 @@ class Parts(Protocol):
     runs: Runs
     local_mappings: LocalMappings
     names: Resolving
+    translators: Translators
     tape: Tape | None
     cost: ControlCost
     naming: Naming

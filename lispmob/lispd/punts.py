@@ -45,6 +45,12 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_sealed_from(outer_source, local, now)
         case model.Announced(peer, _, instance_id, payload) if isinstance(node, SealedNode):
             return node.on_sealed_word(peer, instance_id, payload, now)
+        case model.PeerBehind(peer) if isinstance(node, SealedNode):
+            return node.on_peer_behind(peer, now)
+        case model.PeerAhead(_, source, instance_id) if isinstance(node, SealedNode):
+            return node.on_peer_ahead(source, instance_id, now)
+        case model.PeerBehind() | model.PeerAhead():
+            return []  # of a session that nobody has made
         case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
             return []  # of a session that was not made here
         case model.TrafficResumed() | model.Stranger():

@@ -130,10 +130,8 @@ class Resolving:
         self._ask(self._names.on_timer(self._now()))
 
     def _ask(self, questions: Iterable[AskName]) -> None:
-        loop = asyncio.get_running_loop()
         for question in questions:
-            done = partial(self._on_answer, question)
-            threading.Thread(target=_look_up, args=(question.name, loop, done), name="resolver", daemon=True).start()
+            ask_in_thread(question, self._on_answer)
         self._alarm.set(self._names.wake_at() if self._is_open else None)
 
     def _on_answer(self, question: AskName, addresses: tuple[IpAddress, ...], why_none: str) -> None:
@@ -152,6 +150,12 @@ class Resolving:
 
 
 _Answered = Callable[[tuple[IpAddress, ...], str], None]
+
+
+def ask_in_thread(question: AskName, done: Callable[[AskName, tuple[IpAddress, ...], str], None]) -> None:
+    """Look the name up without waiting; `done` is called by the running loop, with what `look_up` returns."""
+    arguments = question.name, asyncio.get_running_loop(), partial(done, question)
+    threading.Thread(target=_look_up, args=arguments, name="resolver", daemon=True).start()
 
 
 def _look_up(name: str, loop: asyncio.AbstractEventLoop, done: _Answered) -> None:

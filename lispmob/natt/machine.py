@@ -240,10 +240,13 @@ class UplinkMachine:
             self.choice.on_answered(*found)
         return found is not None
 
-    def on_record(self, locators: tuple[Locator, ...], eid_records: EidRecords, now: float) -> list[UplinkEffect]:
-        """Our records have changed. They are registered at once if they differ, or go through another RTR."""
+    def on_record(
+        self, locators: tuple[Locator, ...], eid_records: EidRecords, map_version: int, now: float
+    ) -> list[UplinkEffect]:
+        """What our records say now; it is registered at once when it is something else, or through another RTR."""
         is_news = (locators, eid_records) != self._record
         self._record = locators, eid_records
+        self.relays.map_version = map_version
         rtr = self.choice.current
         if self.state not in (State.REGISTERING, State.RELAYED) or self.dialect is Dialect.LISPERS or rtr is None:
             return self._exchange.on_record(locators, now)

@@ -42,6 +42,7 @@ class NattConfig(msgspec.Struct, frozen=True):
     site_id: bytes = bytes(8)
     host_name: bytes = b"lispmob"
     key_record: KeyRecord | None = None
+    map_versions: bool = False
 
     @classmethod
     def of(cls, config: NodeConfig) -> NattConfig:
@@ -59,6 +60,7 @@ class NattConfig(msgspec.Struct, frozen=True):
             site_id=config.site_id,
             host_name=config.natt.host_name,
             key_record=config.key_record,
+            map_versions=config.map_versions,
         )
 
     def host_name_on(self, interface: str) -> bytes:

@@ -42,7 +42,8 @@ class NattPlan(msgspec.Struct, frozen=True):
 
     `direct`: the uplinks that may send the ordinary Map-Register. `record_locators`: the locators in each of our
     records, whoever sends it, except for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach us, so
-    mappings are looked up; otherwise `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache.
+    mappings are looked up; otherwise `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache. `map_version`: that of
+    the records (RFC 9302).
     """
 
     direct: tuple[LocalLocator, ...] = ()
@@ -51,6 +52,7 @@ class NattPlan(msgspec.Struct, frozen=True):
     defaults: tuple[Relay, ...] = ()
     asks_mapping_system: bool = True
     eid_records: EidRecords = ()
+    map_version: int = 0
 
     def locators_for(self, eid: EidPrefix) -> tuple[Locator, ...]:
         """The locators in the record of this EID."""

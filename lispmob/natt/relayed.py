@@ -61,6 +61,7 @@ class RelayedRegistrations:
     def __init__(self, locator: LocalLocator, config: NattConfig, *, next_nonce: Callable[[], int]) -> None:
         self.locator = locator
         self.rtr: IpAddress | None = None
+        self.map_version = 0  # of the records, from now on
         self._names = 0  # that it has had towards RTRs, beside its own
         self._config = config
         self._next_nonce = next_nonce
@@ -273,7 +274,8 @@ class RelayedRegistrations:
         key_record = self._config.key_record
         if key_record is not None and one.trial.says_key(max(one.tries, 1)):
             locators = (*locators, key_record.to_locator())
-        return MappingRecord.of(one.eid, locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
+        ttl_min, version = self._config.record_ttl_min, self.map_version
+        return MappingRecord.of(one.eid, locators, ttl_min=ttl_min, is_authoritative=True, map_version=version)
 
     def _packet(self, one: Relayed, record: MappingRecord, now: float) -> SendFromDataPort:
         assert self.rtr is not None

@@ -159,8 +159,10 @@ class Shortcuts:
             return [Count("rx_rate")]
         self._answers.take(now)
         ttl_min, own = self._config.record_ttl_min, arrival.outer_destination
+        version = plan.map_version
         records = tuple(
-            MappingRecord.of(eid, plan.locators_for(eid), ttl_min=ttl_min, is_authoritative=True) for eid in eids
+            MappingRecord.of(eid, plan.locators_for(eid), ttl_min=ttl_min, is_authoritative=True, map_version=version)
+            for eid in eids
         )
         reply = MapReply(request.nonce, records, is_probe=True).encode()
         payload = answer(own, arrival.source, reply)

@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
+from lispmob.control.map_version import OwnMapVersion
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.dialect import Dialect
@@ -58,6 +61,7 @@ class Traversal:
         new_nonce: Callable[[], int],
         next_nonce: Callable[[], int],
         asks: Callable[[LocalLocator], bool] = lambda _: True,
+        next_version: Callable[[], int] | None = None,
     ) -> None:
         """`asks`: whether this locator, without an RTR, has had answers from the mapping system."""
         self.config = config
@@ -65,6 +69,7 @@ class Traversal:
         self._new_nonce = new_nonce
         self._next_nonce = next_nonce
         self._asks = asks
+        self._version = OwnMapVersion(next_version)
         self._knowledge = ServerKnowledge(config.mode)
         self._machines: dict[Place, UplinkMachine] = {}
         self.translation = Translation()
@@ -381,14 +386,26 @@ class Traversal:
         out: list[NattEffect] = []
         out += self._sort(effects, now)
         new = plan(self.machines, self.config, self._asks)
+        new = replace(new, map_version=self._number(new, now))
         if new != self.plan:
             self.plan = new
             out.insert(0, PlanChanged(new))
         out += self._sort(self.shortcuts.on_ground(self._ground(), self.config), now)
         registers: list[UplinkEffect] = []
         for machine in self.machines:
-            registers += machine.on_record(*record_for(machine, self.machines, self.config), now)
+            said = record_for(machine, self.machines, self.config)
+            registers += machine.on_record(*said, new.map_version, now)
         return self.translation.outward(out + self._sort(registers, now))
+
+    def _number(self, new: NattPlan, now: float) -> int:
+        """The Map-Version Number of what our registers say: by an RTR they name more than the plan until it answers."""
+        relayed = [machine for machine in self.machines if machine.state in (State.REGISTERING, State.RELAYED)]
+        said = tuple(record_for(machine, self.machines, self.config) for machine in relayed)
+        content = said or (new.record_locators, new.eid_records)
+        if not said and not new.record_locators:
+            return self._version.number
+        config = self.config
+        return self._version.on_records(content, config.record_ttl_min, now, is_wanted=config.map_versions)
 
     def _sort(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:
         waiting = deque(effects)

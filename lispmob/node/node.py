@@ -107,6 +107,7 @@ class Node:
         jitter: Callable[[], float],
         next_nonce: Growing = None,
         lisp_sec: LispSecTools | None = None,
+        next_map_version: NewNonce | None = None,
     ) -> None:
         self.config = config
         self.locators = LocatorSet()
@@ -118,7 +119,9 @@ class Node:
         self.gate = Gate(asked, self._registrations.nonces, self._subscriptions)
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
-        self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
+        self.traversal = Traversal(
+            NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks, next_version=next_map_version
+        )
         self._direct = LocatorSet()  # uplinks that need no RTR
         self._sending = LocatorSet()  # uplinks that may send, with the locators of our records
         self._etr = EtrSecurity(config.etr_keys, lisp_sec.wrap if lisp_sec is not None else None)
@@ -586,10 +589,11 @@ class Node:
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or no longer do. The whole handover is returned here: registers first, then SMRs."""
         plan, old, version = self.plan, self._direct, self.locators.version
-        self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
+        said = plan.record_locators, plan.eid_records, plan.map_version
+        self._direct = LocatorSet.of(version, plan.direct, *said)
         usable = [uplink.locator for uplink in plan.uplinks if uplink.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
-        self._sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
+        self._sending = LocatorSet.of(version, usable, *said)
         if not self._direct.says_like(old) or not usable:
             targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(self._sending, targets, now)

@@ -13,8 +13,10 @@ from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.peers import entry_targets
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.announcing import Announcer, is_acceptable
+from lispmob.control.sealing.dialects import Dialects
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
@@ -24,7 +26,15 @@ from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
-from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
+from lispmob.protocol.effect import (
+    Count,
+    InstallMapping,
+    MachineEffect,
+    MappingLearned,
+    RemoveMapping,
+    SendControl,
+    UseMapVersion,
+)
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
@@ -50,7 +60,17 @@ class SealedNode(Node):
         lisp_sec: LispSecTools | None = None,
     ) -> None:
         self._is_routing = False
-        super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
+        super().__init__(
+            config,
+            new_nonce=new_nonce,
+            jitter=jitter,
+            next_nonce=next_nonce,
+            lisp_sec=lisp_sec,
+            next_map_version=seal.next_map_version,
+        )
+        self._map_version = 0  # that the datapath says
+        self.dialects = Dialects(config.dialects, ciphers=seal.ciphers, draw=seal.draw, new_nonce=self._asked)
+        self._answerer.dialects = self.dialects
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
@@ -59,7 +79,7 @@ class SealedNode(Node):
 
     def wake_at(self) -> float | None:
         """The next deadline of on_timer, in monotonic seconds; None if there is none."""
-        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at()
+        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at(), self.dialects.wake_at()
         times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
@@ -80,7 +100,7 @@ class SealedNode(Node):
         """A deadline may have passed."""
         tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
-        told = [*tried, *self._announcer.on_timer(self._direct, now)]
+        told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
         return [*super().on_timer(now), *self._route([*own, *told], now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
@@ -92,15 +112,27 @@ class SealedNode(Node):
         ends = EidPrefix.host(source, instance_id), EidPrefix.host(destination, instance_id)
         return [*told, *self._route(self._ask_for_key(*ends, now), now)]
 
+    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
+        """These forwarding entries have carried traffic. What left in clear may be encrypted as others do it."""
+        used = list(prefixes)
+        told = super().on_used(used, now)
+        asked: list[MachineEffect] = []
+        for prefix in used if self.dialects.wanted else ():
+            mapping, own = self._mappings.installed.get(prefix), self.config.source_for(prefix)
+            if mapping is not None and own is not None and self.sealing.entries.by_prefix(prefix) is None:
+                eid = EidPrefix.host(own, prefix.instance_id)
+                asked += self.dialects.on_used(mapping, eid, self._direct, now)
+        return [*told, *self._route(asked, now)] if asked else told
+
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """The configuration was reloaded."""
         self._answerer.on_key_record(config.key_record)
-        told = self._route(self.sealing.on_config(config.sealing), now)
+        told = self._route([*self.sealing.on_config(config.sealing), *self.dialects.on_config(config.dialects)], now)
         return [*told, *super().on_config(config, now)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped. A suspended host may have been copied, so all sessions end first."""
-        return [*self._route(self.sealing.on_slept(), now), *super().on_slept(now)]
+        return [*self._route([*self.sealing.on_slept(), *self.dialects.on_slept()], now), *super().on_slept(now)]
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops."""
@@ -111,7 +143,8 @@ class SealedNode(Node):
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[NodeEffect]:
         """Packets to this locator go unanswered. A peer that restarted has no session, but answers a handshake."""
-        asked = self._route(self.sealing.on_silence(remote, now), now)
+        rekeyed = self.dialects.on_silence(remote, self._direct, now)
+        asked = self._route([*self.sealing.on_silence(remote, now), *rekeyed], now)
         return [*asked, *super().on_unanswered(remote, is_flowing, now, is_alone=is_alone)]
 
     def on_seal_wanted(self, peer: int, now: float) -> list[NodeEffect]:
@@ -146,6 +179,28 @@ class SealedNode(Node):
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
         return self._route([*effects, *heard.effects], now)  # the answer goes to the peer's new locators
 
+    def on_peer_behind(self, number: int, now: float) -> list[NodeEffect]:
+        """A peer sends by an old mapping of ours: it is told by its session, and by an SMR where that has no effect."""
+        peer = self.sealing.entries.by_number(number)
+        if peer is None:
+            return self._route([Count("rx_policy")], now)
+        told = self._announcer.on_behind(peer, now) if self.config.announcements else []
+        if told:
+            return self._route(told, now)
+        entries = [entry for prefix in peer.entries if (entry := self.map_cache.get(prefix)) is not None]
+        targets = [target for entry in entries for target in entry_targets(entry, self.config, self.locators)]
+        reached = [target for target in targets if target.rloc not in self.plan.rtrs]
+        return self._route(self._smr.on_peers(reached, now), now)
+
+    def on_peer_ahead(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """A peer says that its mapping is newer than the one here: the mapping system is asked, and nobody else."""
+        entry = self.map_cache.lookup(source, instance_id)
+        own = None if entry is None else self.config.source_for(entry.prefix)
+        if entry is None or own is None or entry.source != "reply" or not self.plan.asks_mapping_system:
+            return self._route([Count("rx_policy")], now)
+        host = EidPrefix.host(source, instance_id)
+        return self._route(self._resolver.on_smr(host, entry.prefix, own, now), now)
+
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
         """The static key has changed. The configuration that registers it with the Map-Servers has come before."""
         return self._route(self.sealing.on_static_key(static, now), now)
@@ -166,8 +221,12 @@ class SealedNode(Node):
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
         said = self._announce(now)
-        # A peer that sends to us needs nothing but the announcement; the others can wait for the registers.
-        return [*said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+        version: list[_Inner] = []
+        if self.plan.map_version != self._map_version:  # first of all: what is answered to may name it
+            self._map_version = self.plan.map_version
+            version.append(UseMapVersion(self._map_version))
+        # A peer that sends to us waits for nothing else; the others can wait for the registers.
+        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
 
     def _announce(self, now: float) -> list[MachineEffect]:
         """Announce our locators to the peers that have a session, active peers first."""
@@ -216,6 +275,8 @@ class SealedNode(Node):
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)
                     wanted.update(locator.address for locator in effect.locators)
+                case SendControl() if self.dialects.wanted:
+                    out.append(self.dialects.with_key(effect))
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
                 case _:
@@ -242,6 +303,8 @@ class SealedNode(Node):
             case MapReply(is_probe=True) if self._announcer.expects(message.nonce):
                 passed = self._announcer.on_probe_answer(message, now)
                 return [Count("rx_policy")] if passed is None else self._mappings.on_answered(*passed, now)
+            case MapReply(is_probe=True) if self.dialects.expects(message.nonce):
+                return self.dialects.on_map_reply(message, self._direct, now)
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
             case MapReply() if self.key_lookups.expects(message.nonce):

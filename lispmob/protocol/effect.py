@@ -73,6 +73,8 @@ class InstallMapping(msgspec.Struct, frozen=True):
     sources: tuple[IpAddress, ...] = ()
     peer: int = 0
     must_seal: bool = False
+    map_version: int = 0
+    """Of the mapping that it comes from (RFC 9302); 0: it has none."""
 
 
 class RemoveMapping(msgspec.Struct, frozen=True):
@@ -226,6 +228,36 @@ class RefuseClear(msgspec.Struct, frozen=True):
     prefixes: tuple[EidPrefix, ...]
 
 
+class UseMapVersion(msgspec.Struct, frozen=True):
+    """Sealed packets say this Map-Version Number of ours from now on, and that of the peer; 0: neither."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseDialect:
+    """Encrypt packets to a locator that may leave in clear (`seals`), or open those from it, as others do it.
+
+    `suite`: 2 or 5 of lispers.net, 5 of RFC 8061. `key_id`: 1 to 3. `start`: the first IV of lispers.net.
+    """
+
+    locator: IpAddress
+    dialect: Literal["rfc8061", "lispers-net"]
+    suite: int
+    key_id: int
+    seals: bool
+    key: bytes = dataclasses.field(repr=False)
+    integrity: bytes = dataclasses.field(repr=False)
+    start: int = dataclasses.field(default=0, repr=False)
+
+
+class ForgetDialect(msgspec.Struct, frozen=True):
+    """Overwrite the keys for packets to a locator (`seals`), or from it."""
+
+    locator: IpAddress
+    seals: bool
+
+
 class SendKeepalive(msgspec.Struct, frozen=True):
     """Send an empty sealed packet to this peer."""
 
@@ -261,6 +293,9 @@ Effect: TypeAlias = (
     | RefuseClear
     | SendKeepalive
     | SendSealed
+    | UseMapVersion
+    | UseDialect
+    | ForgetDialect
 )
 """The effects that a node returns to the daemon."""
 

@@ -114,6 +114,8 @@ class LocatorSet(msgspec.Struct, frozen=True):
     """The locators of our records if they differ: behind NATs they are RTRs."""
     eid_records: EidRecords = ()
     """The locators in records of single EIDs."""
+    map_version: int = 0
+    """The Map-Version Number of the records (RFC 9302), of 12 bits; 0: none. `version` is for people and never sent."""
 
     @classmethod
     def of(
@@ -122,6 +124,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
         locators: Iterable[LocalLocator],
         record_locators: tuple[Locator, ...] | None = None,
         eid_records: EidRecords = (),
+        map_version: int = 0,
     ) -> LocatorSet:
         """Sort, keep one locator per place (the most preferred), and at most the 32 most preferred.
 
@@ -131,7 +134,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
         unique = list({locator.place: locator for locator in reversed(preferred)}.values())
         kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
         ordered = tuple(sorted(_named(kept), key=lambda one: (one.address.version, int(one.address), one.ifindex)))
-        return cls(version, ordered, record_locators, eid_records)
+        return cls(version, ordered, record_locators, eid_records, map_version)
 
     def is_like(self, other: LocatorSet) -> bool:
         """True when both look the same from outside."""
@@ -213,7 +216,8 @@ class LocatorSet(msgspec.Struct, frozen=True):
 
     def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:
         """Our mapping of one EID-Prefix, authoritative. TTL in minutes, the unit of the wire."""
-        return MappingRecord.of(eid, self.to_locators(probed, eid), ttl_min=ttl_min, is_authoritative=True)
+        locators, version = self.to_locators(probed, eid), self.map_version
+        return MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True, map_version=version)
 
 
 def _named(preferred: Iterable[LocalLocator]) -> Iterator[LocalLocator]:

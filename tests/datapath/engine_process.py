@@ -19,6 +19,7 @@ from typing import Any
 from lispmob.datapath import _lispdp
 from lispmob.datapath.ask import Question
 from lispmob.datapath.device.lanes import CopyingLane
+from lispmob.datapath.dialects import DialectKey
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -85,7 +86,7 @@ class Host:
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
         never: list[str] = traits.pop("never", [])
-        seal = {key: traits.pop(key) for key in ("peer", "must_seal") if key in traits}
+        seal = {key: traits.pop(key) for key in ("peer", "must_seal", "map_version") if key in traits}
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
         self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
@@ -101,6 +102,22 @@ class Host:
 
     def sources(self, *, local_index: int, sources: list[str]) -> bool:
         return self._engine.sessions.set_sources(local_index, map(EidPrefix.parse, sources))
+
+    def dialect(self, *, address: str, dialect: Any, seals: bool, key: str, **more: Any) -> None:
+        """A key of RFC 8061 or lispers.net for packets to a locator, or from it."""
+        octets, key_id = bytes.fromhex(key), more.pop("key_id", 1)
+        wanted = DialectKey(ip_address(address), dialect, key_id, seals, octets, integrity=octets[::-1], **more)
+        self._engine.sessions.use_dialect(wanted)
+
+    def forget_dialect(self, *, address: str, seals: bool) -> None:
+        self._engine.sessions.forget_dialect(ip_address(address), seals=seals)
+
+    def dialect_use(self, *, address: str) -> list[Any]:
+        use = self._engine.sessions.dialect_use(ip_address(address))
+        return [use.dialect_out, use.dialect_in, use.sent_packets, use.opened_packets]
+
+    def use_map_version(self, *, version: int) -> None:
+        self._engine.sessions.use_map_version(version)
 
     def rest(self) -> None:
         self._engine.rest()

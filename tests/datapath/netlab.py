@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,15 @@ class RemoteEngine:
 
     def run(self, command: str) -> str:
         return run(f"ip netns exec {self.namespace} {command}")
+
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """Its threads do not run meanwhile; the kernel's programs do."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self._process.kill()

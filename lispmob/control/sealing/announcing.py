@@ -111,6 +111,14 @@ class Announcer:
             effects += self._tell(peer.number, now)
         return effects
 
+    def on_behind(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
+        """A peer sends by an old mapping of ours: it is told again, unless that is under way."""
+        if not self._told or peer.number in self._telling or not peer.is_sealed(now):
+            return []
+        nonce = self._next_nonce()
+        self._telling[peer.number] = _Telling(MapNotify(nonce, self._told).encode(), nonce)
+        return self._tell(peer.number, now)
+
     def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
         """Repeat unacknowledged announcements, and unanswered probes."""
         effects: list[MachineEffect] = []

@@ -70,7 +70,8 @@ class SealConfig(msgspec.Struct, frozen=True):
 class SealTools:
     """What the machine is given: ciphers, our static key, the stored state, randomness, and an increasing clock.
 
-    `draw` returns that many unpredictable octets; `next_timestamp` nanoseconds since 1970, never the same twice.
+    `draw` returns that many unpredictable octets; `next_timestamp` nanoseconds since 1970, never the same twice;
+    `next_map_version` the next Map-Version Number, over restarts too (RFC 9302); None: our mappings have none.
     """
 
     ciphers: Ciphers = dataclasses.field(repr=False)
@@ -79,3 +80,4 @@ class SealTools:
     draw: Callable[[int], bytes] = dataclasses.field(repr=False)
     next_timestamp: Callable[[], int] = dataclasses.field(repr=False)
     aeads: int = ALL_AEADS
+    next_map_version: Callable[[], int] | None = dataclasses.field(default=None, repr=False)

@@ -1,7 +1,8 @@
-/* The ebpf tier: LISP's data plane in the kernel. One object with three programs, because they share all maps. */
+/* The ebpf tier: LISP's data plane in the kernel. One object with all programs, because they share the maps. */
 #include "encap.bpf.c"
 
 #include "decap.bpf.c"
+#include "link_news.bpf.c"
 #include "relay.bpf.c"
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -116,6 +116,13 @@ struct lm_shared_lane {
 #define LM_STALL_NS 60000000u
 #define LM_STALL_REPORTED 1u /* a value that no clock shows */
 
+/*
+ * A path that the kernel may have lost belongs to the tun tier until a packet has left through its socket. A packet within
+ * LM_SUSPECT_NS of the message proves nothing: the kernel reports first, and removes then.
+ */
+#define LM_SUSPECT_NS 20000000u
+#define LM_SUSPECT_AT_FIRST 1u /* a value that no clock shows: the path is new, and the first packet proves it */
+
 /* When packets last moved in one direction, and whether the tun tier must report the next one. */
 struct lm_traffic {
     LM_SHARED(uint64_t) last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
@@ -138,7 +145,7 @@ struct lm_shared_state {
     __u64 gap[4];
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
-    LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier tests it */
+    LM_SHARED(uint64_t) suspect[LM_SHARED_PATHS];    /* since when the kernel may have lost the path; 0: it has not */
     LM_SHARED(uint32_t) routes;      /* how often IPv6 routes may have changed: results of earlier counts are void */
     LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
     LM_SHARED(uint64_t) status;      /* the Locator-Status-Bits in our data headers, and LM_STATUS_TOLD */

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
+from lispmob.datapath.dialects import DialectKey, DialectUse
 from lispmob.datapath.face.handle import Handle, check
 from lispmob.datapath.model import SealedSession, SessionUse
 from lispmob.datapath.sealing import MISSING, SealingMissingError
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
@@ -58,6 +59,32 @@ class Sessions:
         """Drop clear packets with these inner sources from now on, and with no others."""
         prefixes, count = marshal.prefixes(sources)
         check(lib.lm_engine_set_clear_refused(self._handle.c, prefixes, count))
+
+    def use_dialect(self, key: DialectKey) -> None:
+        """Encrypt what may leave in clear to a locator with this key, or open what comes from it.
+
+        It takes the place of the key before. Raises SealingMissingError in a build without libcrypto.
+        """
+        spec = marshal.dialect_key(key)
+        error = lib.lm_dialect_install(self._handle.c, spec)
+        octets = ffi.sizeof(spec[0])
+        ffi.memmove(spec, bytes(octets), octets)  # the key is in the engine alone from now on
+        if error == -errno.ENOTSUP:
+            raise SealingMissingError(MISSING)
+        if error:
+            raise MemoryError("datapath")
+
+    def forget_dialect(self, locator: IpAddress, *, seals: bool) -> None:
+        """Overwrite the keys for packets to a locator, or from it."""
+        lib.lm_dialect_forget(self._handle.c, marshal.one_address(locator), seals)
+
+    def dialect_use(self, locator: IpAddress) -> DialectUse:
+        """What is encrypted with a locator, and how much so far."""
+        return marshal.dialect_use(lib.lm_dialect_used(self._handle.c, marshal.one_address(locator)))
+
+    def use_map_version(self, version: int) -> None:
+        """The Map-Version Number of our own mappings (RFC 9302), 12 bits, for sealed packets; 0: say and heed none."""
+        lib.lm_map_version_use(self._handle.c, version)
 
     def all(self) -> list[SessionUse]:
         """All sessions, with their use so far."""

@@ -14,8 +14,8 @@ from lispmob.wire.address import EidPrefix
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
-# struct lm_install: packing a hundred thousand entries is much faster than setting their fields.
-_INSTALL = struct.Struct("=IBB16s2xIBB?xI")
+# struct lm_install: a hundred thousand entries are packed in a fraction of the time that setting their fields takes.
+_INSTALL = struct.Struct("=IBB16s2xIBB?xH2xI")
 assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
 _BATCH = 64
@@ -31,7 +31,7 @@ class Table:
         """Add or replace; packets that waited for it are sent before this returns. At most 32 locators count."""
         prefix, _ = marshal.prefixes([entry.prefix])
         used = entry.locators[: lib.LM_LOCATORS_MAX]
-        wish = ffi.new("struct lm_seal_wish *", (entry.peer, entry.must_seal))[0]
+        wish = ffi.new("struct lm_seal_wish *", (entry.peer, entry.must_seal, entry.map_version))[0]
         locators, kind = marshal.locators(used), marshal.DISPOSITIONS[entry.disposition]
         check(lib.lm_engine_install_sealed(self._handle.c, prefix, kind, locators, len(used), wish))
 
@@ -49,7 +49,7 @@ class Table:
             address = prefix.address
             head = prefix.instance_id, prefix.mask_len, address.version, address.packed
             kind = marshal.DISPOSITIONS[entry.disposition]
-            packed += _INSTALL.pack(*head, first, len(used), kind, entry.must_seal, entry.peer)
+            packed += _INSTALL.pack(*head, first, len(used), kind, entry.must_seal, entry.map_version, entry.peer)
         items = ffi.from_buffer("struct lm_install[]", packed)
         check(lib.lm_engine_install_many(self._handle.c, items, len(entries), marshal.locators(wanted)))
 

@@ -295,8 +295,7 @@ class Publisher:
             subscription, opened = self._get(name), self._open.get(name)
             if subscription is None or opened is None or not subscription.places[0].is_binding:
                 continue
-            moved = subscription.by_binding(*binding)
-            if moved == subscription:
+            if (moved := subscription.by_binding(*binding)) == subscription:
                 continue
             self._bindings.forget(name)
             self._replace(moved)

@@ -25,6 +25,7 @@ CONNECT_S: Final = 2.0
 LANES: Final = 4  # ours: pipelines to one server at once
 _CONNECTIONS: Final = 16  # to one server: lanes, the search for slots, and what is left of those that were given up
 _NO_RESP3: Final = 2
+_MUCH_LONGER: Final = 2.0
 
 
 class ServerAway(LispError):
@@ -55,7 +56,7 @@ class Credentials(msgspec.Struct, frozen=True):
         found: dict[str, Any] = {
             "username": self.user,
             "password": self.password,
-            "socket_timeout": self.patience_s,
+            "socket_timeout": _MUCH_LONGER * self.patience_s,  # `lane.py` looks at the time, and can tell who is slow
             "socket_connect_timeout": CONNECT_S,
             "protocol": _NO_RESP3,
             "driver_info": None,

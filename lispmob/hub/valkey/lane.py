@@ -16,6 +16,7 @@ from lispmob.hub.valkey.connection import LANES, Engine, Server, ServerAway, Ser
 
 PIPELINE: Final = 128  # ours: commands at once; a server takes some 15 us for each
 ASKING: Final = ("ASKING",)
+SUSPECT_S: Final = 0.1
 STOP_S: Final = 1.0  # ours: longer than redis-py takes to close a connection
 _OVER: Final = "this hub ends"
 
@@ -23,8 +24,10 @@ _OVER: Final = "this hub ends"
 class Lane:
     """`server` is where the commands go."""
 
-    def __init__(self, engine: Engine, server: Server, on_lost: Callable[[Server, ServerAway], None]) -> None:
-        self._engine, self._server, self._on_lost = engine, server, on_lost
+    def __init__(
+        self, engine: Engine, server: Server, on_lost: Callable[[Server, ServerAway], None], patience_s: float
+    ) -> None:
+        self._engine, self._server, self._on_lost, self._patience_s = engine, server, on_lost, patience_s
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Words, bool, asyncio.Future[Any]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -67,7 +70,7 @@ class Lane:
         for words, is_asking, _ in some:
             commands += [ASKING, words] if is_asking else [words]
         try:
-            answers = iter(await self._engine.send(self._server, commands))
+            answers = iter(await self._patiently(commands))
         except ServerAway as error:
             self._waiting.extendleft(reversed(some))
             self._fail(error)
@@ -87,6 +90,19 @@ class Lane:
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+    async def _patiently(self, commands: list[Words]) -> list[Any]:
+        """What the server answers in time. Raises ServerAway."""
+        answering = self._loop.create_task(self._engine.send(self._server, commands))
+        try:
+            await asyncio.wait({answering}, timeout=self._patience_s)
+            if not answering.done():  # it may be we who were busy: what has come meanwhile is read first
+                await asyncio.wait({answering}, timeout=SUSPECT_S)
+            if answering.done():
+                return answering.result()
+            raise ServerAway(f"the registry's server {self._server} does not answer")
+        finally:
+            answering.cancel()
 
     def _fail(self, error: ServerAway) -> None:
         waiting, self._waiting = self._waiting, deque()

@@ -198,7 +198,7 @@ class Servers:
             raise ServerAway(self._why_away(server))
         lane = self._lanes.get(server)
         if lane is None:
-            lane = self._lanes[server] = Lane(self._engine, server, self._on_lost)
+            lane = self._lanes[server] = Lane(self._engine, server, self._on_lost, self.credentials.patience_s)
         return lane.ask(words, is_asking=is_asking)
 
     def _why_away(self, server: Server | None) -> str:

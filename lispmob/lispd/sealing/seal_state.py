@@ -6,6 +6,7 @@
 | peer-keys        | a line for each EID-Prefix: prefix, public key, "sealed" where there was a session      |
 | peer-times       | a line for each static key: public key, the last timestamp of its handshakes            |
 | handshake-time   | our own timestamps, reserved in blocks as the nonces of Map-Registers are               |
+| map-version      | the Map-Version Number of our mappings, reserved in blocks as well                      |
 
 A file that cannot be read is reported and replaced; files are written atomically.
 """
@@ -28,6 +29,7 @@ from lispmob.crypto.key_wrap import KeyWrapMissingError
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import KernelRefused
 from lispmob.lispd.register_nonces import RegisterNonces
+from lispmob.lispd.sealing.map_versions import MapVersions
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KEY_OCTETS
 from lispmob.wire.sealed_handshake import CHACHA20_POLY1305
@@ -52,7 +54,8 @@ def seal_tools(directory: Path, complain: Callable[[str], None] = log.warning) -
         directory, draw=lambda _: 0, file_name=OWN_TIME_FILE, what_for="sessions with nodes that it has met before"
     )
     aeads = ALL_AEADS if has_aes(_CPU_INFO) else CHACHA20_POLY1305
-    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads)
+    versions = MapVersions(directory)
+    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads, versions)
 
 
 def has_aes(cpu_info: Path) -> bool:

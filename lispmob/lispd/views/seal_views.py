@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
+from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.datapath.model import SessionUse
@@ -16,13 +17,22 @@ from lispmob.lispd.views.shown import Shown
 from lispmob.node.sealed_node import SealedNode
 
 if TYPE_CHECKING:
-    from lispmob.wire.address import EidPrefix
+    from lispmob.wire.address import EidPrefix, IpAddress
 
 _WHOSE: Final = {
     "pinned": "its key stands in lispd.conf",
     "vouched": "the Map-Server vouches for its key",
     "remembered": "the Map-Server vouched for its key before",
 }
+
+
+DIALECTS: Final[
+    dict[DialectName, Literal["obfuscated (lispers.net)", "encrypted, by whom nobody knows (RFC 8061)"]]
+] = {
+    "lispers-net": "obfuscated (lispers.net)",
+    "rfc8061": "encrypted, by whom nobody knows (RFC 8061)",
+}
+"""What people are told of data that a dialect has encrypted."""
 
 
 class SealViews:
@@ -104,17 +114,31 @@ def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | No
     node = parts.node
     if not isinstance(node, SealedNode):
         return Seal(state="clear", why=why_nothing(parts))
-    if node.config.seal == "off":
-        return Seal(state="clear", why="security: seal is off")
-    peer = node.sealing.entries.by_prefix(prefix)
+    is_off = node.config.seal == "off"
+    peer = None if is_off else node.sealing.entries.by_prefix(prefix)
     if peer is not None:
         return _of_peer(parts, peer, sessions)
     if node.config.seal == "require":
         return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
     entry = node.map_cache.get(prefix)
+    dialects = () if entry is None else tuple(ip for locator in entry.locators for ip in locator.ips)
+    if (seal := next(filter(None, (_of_dialect(parts, node, remote) for remote in dialects)), None)) is not None:
+        return seal
+    if is_off:
+        return Seal(state="clear", why="security: seal is off")
     if entry is not None and entry.source == "reply" and not entry.is_genuine:
         return Seal(state="clear", why="its mapping is not proved by LISP-SEC, so no key in it counts")
     return Seal(state="clear", why="its key is not known")
+
+
+def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | None:
+    """How packets to a locator leave that has a key of a dialect; None: it has none."""
+    dialect = node.dialects.dialect_of(remote)
+    if dialect is None:
+        return None
+    used = parts.engine.sessions.dialect_use(remote)
+    why = "nobody has proved whose key it is: a listener reads nothing, and who is on the way may take part"
+    return Seal(state=DIALECTS[dialect], why=why, packets_out=used.sent_packets, packets_in=used.opened_packets)
 
 
 def seals_by_locator(parts: Parts) -> dict[str, str]:
@@ -128,6 +152,9 @@ def seals_by_locator(parts: Parts) -> dict[str, str]:
         text = seal.state if seal.state.startswith("sealed") else f"{seal.state} ({seal.why})"
         for remote in peer.remotes:
             found.setdefault(str(remote), {})[text] = None
+    for locator in node.dialects.locators:
+        if (dialect := node.dialects.dialect_of(locator)) is not None:
+            found.setdefault(str(locator), {})[DIALECTS[dialect]] = None
     return {remote: " and ".join(texts) for remote, texts in found.items()}
 
 
@@ -137,11 +164,13 @@ def summary(parts: Parts) -> str:
     if not isinstance(node, SealedNode):
         return f"nothing: {why_nothing(parts)}"
     mode = node.sealing.mode
+    dialects = [name for locator in node.dialects.locators if (name := node.dialects.dialect_of(locator)) is not None]
+    others = "".join(f"; {dialects.count(name)} {DIALECTS[name]}" for name in DIALECTS if name in dialects)
     if mode == "off":
-        return "nothing: security: seal is off"
+        return f"nothing: security: seal is off{others}"
     peers = node.sealing.entries.peers
     sealed = sum(peer.is_sealed(parts.now()) for peer in peers)
-    return f"{sealed} of {len(peers)} peers with known keys ({mode})"
+    return f"{sealed} of {len(peers)} peers with known keys ({mode}){others}"
 
 
 def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | None = None) -> Seal:

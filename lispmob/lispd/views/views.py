@@ -115,7 +115,7 @@ class Views:
                 prefix=str(eid),
                 locators=self._locators(eid),
                 ttl_min=self._parts.node.config.record_ttl_min,
-                map_version=self._parts.node.locators.version,
+                map_version=self._parts.node.plan.map_version,
             )
             for eid in self._parts.file.eids
         ]
@@ -254,7 +254,8 @@ class Views:
                 interface=announced.interface,
                 priority=announced.priority,
                 weight=announced.weight,
-                rtr=next((str(relay.address) for relay in relays.get(announced.place, ())), None),
+                rtr=next((str(relay.rtr or relay.address) for relay in relays.get(announced.place, ())), None),
+                nat64=next((str(announced.nat64) for relay in relays.get(announced.place, ()) if relay.rtr), None),
             )
             for announced in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ class FakeCluster:
         self.refusals: dict[Server, list[ServerRefused]] = {}
         self.away: set[Server] = set()
         self.hanging: set[Server] = set()
+        self.late: dict[Server, asyncio.Event] = {}
         self.sent: list[tuple[Server, Words]] = []
         self.pipelines: list[int] = []
         self.suspects: list[Server | None] = []
@@ -42,6 +44,8 @@ class FakeCluster:
         if server in self.hanging:
             await asyncio.Event().wait()
         await asyncio.sleep(0)
+        if server in self.late:
+            await self.late[server].wait()
         if server in self.away:
             raise ServerAway(f"the registry's server {server} does not answer")
         self.pipelines.append(len(commands))
@@ -70,7 +74,7 @@ def run(scene: Callable[[FakeCluster, Servers], Awaitable[None]]) -> list[list[i
         async def connect(_: tuple[Server, ...], __: Credentials) -> FakeCluster:
             return fake
 
-        servers = Servers((A, B), Credentials(), moved.append, connect)
+        servers = Servers((A, B), Credentials(patience_s=0.3), moved.append, connect)
         await servers.start()
         try:
             await until(lambda: not servers.unserved)
@@ -204,6 +208,32 @@ def test_a_server_that_hangs_holds_up_nothing_that_another_one_has() -> None:
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
+
+    run(scene)
+
+
+def test_a_server_that_hangs_is_given_up_and_what_waited_for_it_fails() -> None:
+    async def scene(fake: FakeCluster, servers: Servers) -> None:
+        fake.hanging.add(B)
+
+        with pytest.raises(ServerAway, match="does not answer"):
+            await servers.command(BUCKET, "GET", b"x")
+
+        assert not servers.is_served(BUCKET)
+
+    run(scene)
+
+
+def test_an_answer_that_came_while_the_hub_itself_was_busy_counts() -> None:
+    async def scene(fake: FakeCluster, servers: Servers) -> None:
+        asked = asyncio.create_task(servers.command(BUCKET, "GET", b"x"))
+        fake.late[B] = answer = asyncio.Event()
+        await asyncio.sleep(0.01)
+
+        asyncio.get_running_loop().call_soon(time.sleep, 0.35)  # longer than the hub's patience
+        asyncio.get_running_loop().call_soon(answer.set)
+
+        assert await asked == (B, "GET")
 
     run(scene)
 

@@ -66,7 +66,7 @@ struct attachment {
 
 struct lm_bpf_object {
     struct libbpf bpf;
-    int maps[LM_MAP_COUNT], encap, uplink; /* the program of the TUN, and that of the uplinks */
+    int maps[LM_MAP_COUNT], encap, uplink, news; /* programs: of the TUN, of the uplinks, of the link watch */
     unsigned processors;
     bool has_tcx, is_rtr;
     struct attachment device, uplinks[LM_PATHS_MAX];
@@ -205,8 +205,10 @@ static bool take(struct lm_bpf_object *t, struct bpf_object *object)
 {
     struct bpf_program *encap = t->bpf.program(object, "lm_encap");
     struct bpf_program *uplink = t->bpf.program(object, uplink_programs[t->is_rtr]);
-    bool is_whole = encap && uplink && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
-                    (t->uplink = keep(t->bpf.program_fd(uplink))) >= 0;
+    struct bpf_program *news = t->bpf.program(object, "lm_link_news");
+    bool is_whole = encap && uplink && news && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
+                    (t->uplink = keep(t->bpf.program_fd(uplink))) >= 0 &&
+                    (t->news = keep(t->bpf.program_fd(news))) >= 0;
     for (int i = 0; i < LM_MAP_COUNT && is_whole; i++)
         is_whole = (t->maps[i] = keep(t->bpf.map_fd(object, map_names[i]))) >= 0;
     return is_whole;
@@ -250,7 +252,7 @@ struct lm_bpf_object *lm_bpf_object_load(const char *path, bool allows_tcx, bool
         (void)snprintf(why, size, "no memory");
         return NULL;
     }
-    t->encap = t->uplink = -1;
+    t->encap = t->uplink = t->news = -1;
     for (int i = 0; i < LM_MAP_COUNT; i++)
         t->maps[i] = -1;
     t->has_tcx = allows_tcx;
@@ -285,8 +287,8 @@ void lm_bpf_object_free(struct lm_bpf_object *t)
     if (!t)
         return;
     lm_bpf_object_detach(t);
-    int *programs[] = {&t->encap, &t->uplink};
-    for (size_t i = 0; i < 2; i++)
+    int *programs[] = {&t->encap, &t->uplink, &t->news};
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
         if (*programs[i] >= 0)
             close(*programs[i]);
     for (int i = 0; i < LM_MAP_COUNT; i++)
@@ -300,6 +302,11 @@ void lm_bpf_object_free(struct lm_bpf_object *t)
 int lm_bpf_object_map(const struct lm_bpf_object *t, enum lm_map map)
 {
     return t->maps[map];
+}
+
+int lm_bpf_object_link_news(const struct lm_bpf_object *t)
+{
+    return t->news;
 }
 
 unsigned lm_bpf_object_processors(const struct lm_bpf_object *t)

@@ -34,6 +34,8 @@ struct lm_bpf_object; /* descriptors of a loaded object, and of its attachments 
 struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, bool is_rtr, char *why, size_t size);
 void lm_bpf_object_free(struct lm_bpf_object *tier);
 int lm_bpf_object_map(const struct lm_bpf_object *tier, enum lm_map map);
+/* The filter of the socket that hears of links, addresses and routes. */
+int lm_bpf_object_link_news(const struct lm_bpf_object *tier);
 unsigned lm_bpf_object_processors(const struct lm_bpf_object *tier);
 /* Attach to the TUN, and to these uplinks in addition to the present ones. 0 or -errno. */
 int lm_bpf_object_attach_device(struct lm_bpf_object *tier, int ifindex);

@@ -1,11 +1,11 @@
 /*
  * Changes of the uplinks' links and addresses make their paths suspect: the BPF programs do not use a suspect path
- * until one packet has been sent through its socket. They cannot see that the kernel drops what they redirect. Packets
- * that the kernel holds for a lost path are discarded (neighbours.h). After any change, also of routes and rules, the
- * kernel is asked again where those lead.
+ * until one packet has been sent through its socket. They cannot see that the kernel drops what they redirect. The
+ * filter of this file's socket marks the path first (bpf/link_news.bpf.c). The thread marks it again, once the kernel
+ * has made the change that it reported. Packets that the kernel holds for a lost path are discarded (neighbours.h). After
+ * any change, also of routes and rules, the kernel is asked again where those lead.
  */
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/rtnetlink.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -15,34 +15,6 @@
 
 #define MESSAGES_AT_ONCE 64
 #define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* has no RTMGRP_ constant */
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* the filter loads in network order what netlink writes in the host's */
-#define AS_LOADED(type) ((type) << 8 & 0xff00)
-#else
-#define AS_LOADED(type) (type)
-#endif
-
-/*
- * New addresses, and addresses whose lifetime a router renews every few seconds, need no wake-up. Nor do IPv4 routes,
- * of which a router has tens of thousands, except for the loss of a default route.
- */
-static const struct sock_fprog only_news = {
-    .len = 12,
-    .filter = (struct sock_filter[]){
-        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_NEWADDR), 8, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_DELROUTE), 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_NEWROUTE), 0, 7),
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, NLMSG_HDRLEN),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 4, 5),
-        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, NLMSG_HDRLEN), /* the family and the prefix length */
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET << 8, 3, 0),
-        BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 8),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-    }};
-_Static_assert(offsetof(struct rtmsg, rtm_family) == 0 && offsetof(struct rtmsg, rtm_dst_len) == 1,
-               "the filter says so");
 
 int lm_link_watch_open(struct lm_engine *e)
 {
@@ -53,8 +25,9 @@ int lm_link_watch_open(struct lm_engine *e)
     if (fd < 0)
         return -errno;
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &only_news, sizeof only_news);
-    if (bind(fd, (struct sockaddr *)&name, sizeof name) || epoll_ctl(e->poll_in, EPOLL_CTL_ADD, fd, &event)) {
+    int filter = lm_bpf_object_link_news(lm_mirror_tier(e->mirror));
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &filter, sizeof filter) ||
+        bind(fd, (struct sockaddr *)&name, sizeof name) || epoll_ctl(e->poll_in, EPOLL_CTL_ADD, fd, &event)) {
         int error = -errno;
         close(fd);
         return error;
@@ -67,7 +40,7 @@ static void suspect(struct lm_engine *e, int ifindex)
 {
     for (size_t i = 0; i < e->uplinks->path_count; i++)
         if (ifindex == 0 || e->uplinks->paths[i].ifindex == ifindex)
-            atomic_store(&e->shared->suspect[i], 1);
+            atomic_store(&e->shared->suspect[i], lm_clock_now());
 }
 
 /* A route out of an interface (0: any) was lost in a family (0: both). */

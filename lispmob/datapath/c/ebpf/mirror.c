@@ -243,7 +243,7 @@ static struct lm_shared_locator locator_of(const struct lm_locator_set *set, siz
 {
     const struct lm_locator_spec *spec = &set->specs[place];
     bool is_bound = spec->source.family && spec->fd >= 0;
-    bool is_sealed = set->peer || set->must_seal; /* only the threads can send to it */
+    bool is_sealed = set->wish.peer || set->wish.must_seal; /* by the threads alone */
     bool is_plain = (is_bound || !spec->source.family) && !lm_address_is_link_local(&spec->address) && !is_sealed;
     struct lm_shared_locator made = {.contender = {.identity = set->contenders[place].identity,
                                                    .family = spec->address.family,

@@ -90,7 +90,7 @@ void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t o
     made->count = (uint32_t)u->path_count;
     for (size_t i = 0; i < u->path_count; i++) {
         describe(&made->paths[i], e, &u->paths[i], u->contenders[0][i].identity);
-        atomic_store(&e->shared->suspect[i], 1); /* the first packet shows whether it works */
+        atomic_store(&e->shared->suspect[i], LM_SUSPECT_AT_FIRST);
     }
     for (size_t i = 0; i < u->rloc_count; i++) {
         int place = LM_SHARED_PATHS;

@@ -279,7 +279,7 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
 static bool is_easy(const struct lm_job *job)
 {
     const struct lm_segments *s = &job->segments;
-    if (!job->path || job->copy.path)
+    if (!job->path || job->copy.path || (job->seal && !lm_dialect_is_even(job->seal)))
         return false;
     if (s->count == 0)
         return job->inner.length <= lm_send_room(job);

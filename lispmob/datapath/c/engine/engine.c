@@ -147,7 +147,7 @@ int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, s
 static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                    const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
-    struct lm_locator_set *set = lm_locator_set_take_sealed(e->locators, locators, count, wish.peer, wish.must_seal);
+    struct lm_locator_set *set = lm_locator_set_take_sealed(e->locators, locators, count, wish);
     if (!set)
         return -ENOMEM;
     struct lm_entry *entry = lm_table_insert(e->table, prefix);
@@ -165,9 +165,11 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         lm_mirror_changed(e->mirror);
     }
     lm_source_release(e, entry);
-    if (before && (before->peer != set->peer || before->must_seal != set->must_seal))
-        lm_sealed_out_release(e, before->peer);
-    lm_locator_set_drop(e->locators, before); /* after the new one was taken: remotes in both keep their path MTU */
+    if (before && (before->wish.peer != wish.peer || before->wish.must_seal != wish.must_seal))
+        lm_sealed_out_release(e, before->wish.peer);
+    if (before && before->wish.map_version != wish.map_version)
+        lm_map_version_forget_peer(e->peers, wish.peer);
+    lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
     return 0;
 }
 
@@ -205,7 +207,7 @@ int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, 
         lock(e);
         for (size_t end = done + PORTION < count ? done + PORTION : count; done < end && !error; done++) {
             const struct lm_install *item = &items[done];
-            struct lm_seal_wish wish = {item->peer, item->must_seal};
+            struct lm_seal_wish wish = {item->peer, item->must_seal, item->map_version};
             error = install(e, &item->prefix, item->disposition, locators + item->first, item->count, wish);
             if (!error && item->disposition != LM_MISS)
                 answered(e, &item->prefix);

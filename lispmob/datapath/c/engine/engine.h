@@ -22,6 +22,8 @@
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
 #include "packet/lisp_header.h"
+#include "seal/dialect.h"
+#include "seal/map_version.h"
 #include "seal/sealed_in.h"
 #include "seal/sealed_out.h"
 #include "table/table.h"
@@ -174,9 +176,11 @@ struct lm_engine {
     size_t copying_count;
     bool drops_unusable;                  /* packets whose lane has no uplink are dropped, else sent the default way */
     struct lm_peers *peers;               /* and their sessions */
+    struct lm_dialects *dialects;         /* keys by locator */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
-    atomic_bool has_key;                  /* for some of them: the outbound thread checks */
-    uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: sealed packets about to be sent */
+    _Atomic uint16_t map_version;         /* of our own mappings, seal/map_version.h; 0: none */
+    atomic_bool has_key;                  /* for some of them: the outbound thread looks */
+    uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (shared) or the control side (exclusive) */
     bool has_stalled;                     /* a packet was added to these; same rule */
@@ -253,8 +257,8 @@ bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *v
 bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why);
 /* Chooses uplink and locator of the flow, by priority and weight; no path if there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
-/* After the choice: the relay that replaces the locator on this path, if there is one. */
-void lm_outbound_turn(struct lm_job *job);
+/* With path and locator chosen: the relay that stands in for the locator on this path, if there is one. */
+void lm_outbound_turn(const struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 /* Keeps a packet until its destination has an entry; the first one is reported. */
 void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
@@ -341,8 +345,12 @@ void lm_link_watch_read(struct lm_engine *e, int fd);
 /* A packet was sent by the path: the BPF programs may use it. */
 static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)
 {
-    if (path && e->mirror)
-        atomic_store_explicit(&e->shared->suspect[path - e->uplinks->paths], 0, memory_order_relaxed);
+    if (!path || !e->mirror)
+        return;
+    atomic_uint_fast64_t *since = &e->shared->suspect[path - e->uplinks->paths];
+    uint64_t seen = atomic_load_explicit(since, memory_order_relaxed);
+    if (seen && lm_clock_now() - seen >= LM_SUSPECT_NS)
+        (void)atomic_compare_exchange_strong(since, &seen, 0); /* but for what was told meanwhile */
 }
 
 /* liveness/traffic_gap.c */
@@ -372,11 +380,6 @@ int lm_data_port_socket(const struct lm_engine *e, int family);
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
-/* The sealing of an entry's packets. */
-struct lm_seal_wish {
-    uint32_t peer;  /* 0: none, they leave in clear */
-    bool must_seal; /* they never leave in clear */
-};
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
 int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
@@ -387,6 +390,7 @@ struct lm_install {
     uint32_t first;
     uint8_t count, disposition;
     bool must_seal;
+    uint16_t map_version;
     uint32_t peer;
 };
 /* Installs many, in portions: packets move in between. Entries before an error are installed. */

@@ -48,7 +48,14 @@ struct lm_answer {
     uint8_t seal; /* enum lm_answer_seal */
 };
 
-enum lm_answer_seal { LM_ANSWER_CLEAR, LM_ANSWER_SEALED, LM_ANSWER_WAITS, LM_ANSWER_UNSEALED };
+enum lm_answer_seal {
+    LM_ANSWER_CLEAR,
+    LM_ANSWER_SEALED,
+    LM_ANSWER_WAITS,
+    LM_ANSWER_UNSEALED,
+    LM_ANSWER_RFC8061, /* encrypted, by whom nobody knows */
+    LM_ANSWER_LISPERS
+};
 
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 

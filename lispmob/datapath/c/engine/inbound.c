@@ -291,7 +291,7 @@ static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_d
             return;
         }
     }
-    if (!is_welcome(e, packet, data, outer))
+    if (!is_welcome(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
         return;
     note_flags(e, data->flags);
     lm_status_bits_on_data(e, data, outer);
@@ -345,7 +345,12 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         return;
     }
     if (length >= LM_DATA_HEADER && (datagram[0] & LM_FLAG_KK)) {
-        arrive_sealed(e, datagram, length, outer);
+        size_t head;
+        enum lm_dialect_verdict opened = lm_dialect_open(e, datagram, length, outer, &data, &head);
+        if (opened == LM_DIALECT_OTHER)
+            arrive_sealed(e, datagram, length, outer);
+        else if (opened == LM_DIALECT_OPENED)
+            accept_inner(e, datagram + head, &data, outer);
         return;
     }
     enum lm_data_verdict verdict = lm_lisp_header_parse(datagram, length, &data);

@@ -29,7 +29,7 @@ static bool choose_by(struct lm_engine *e, struct lm_job *job, int ifindex)
     job->remote = lm_locator_choose(job->set, lm_uplinks_families(e->uplinks, ifindex, true), job->flow);
     job->path = job->remote ? lm_uplinks_path(e->uplinks, ifindex, job->remote->address.family) : NULL;
     if (job->path)
-        lm_outbound_turn(job);
+        lm_outbound_turn(e, job);
     return job->path != NULL;
 }
 
@@ -58,7 +58,7 @@ static void turn_elsewhere(const struct lm_engine *e, struct lm_job *copy, const
             continue;
         copy->path = path;
         copy->remote = other;
-        lm_outbound_turn(copy);
+        lm_outbound_turn(e, copy);
     }
 }
 
@@ -76,10 +76,12 @@ bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
     if (has_first && has_second)
         turn_elsewhere(e, &second, job->remote);
     struct lm_way way = {second.path, second.remote, second.is_nested};
-    if (has_first && has_second && job->seal)
+    if (has_first && has_second && job->seal && !job->seal->dialect) {
         job->copy = way;
-    else if (!has_first && has_second)
+    } else if (!has_first && has_second) {
         lm_way_take(job, &way);
+        job->seal = second.seal;
+    }
     return has_first || has_second;
 }
 

@@ -126,9 +126,10 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->relayed_segment = map_room(LM_FRAME_SIZE);
     e->relayed_fragment = map_room(LM_FRAME_SIZE);
     e->peers = lm_peers_new(&e->key);
+    e->dialects = lm_dialects_new(&e->key);
     e->unsealed =
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, unsealed_lost, e);
-    bool has_sealed = e->peers && e->unsealed;
+    bool has_sealed = e->peers && e->dialects && e->unsealed;
     for (size_t i = 0; i < LM_SEAL_THREADS; i++)
         has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE)) && has_sealed;
     e->relay = config->is_rtr ? lm_rtr_new() : NULL;
@@ -309,6 +310,7 @@ void lm_engine_free(struct lm_engine *e)
         if (e->sealed[i])
             munmap(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
     lm_peers_free(e->peers);
+    lm_dialects_free(e->dialects);
     lm_pending_free(e->unsealed);
     lm_rtr_free(e->relay);
     lm_sources_free(e->sources);

@@ -93,10 +93,12 @@ static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counte
     lm_send_icmp_about(e, kind, 0, job);
 }
 
-void lm_outbound_turn(struct lm_job *job)
+void lm_outbound_turn(const struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_remote *mapped = job->remote;
     job->remote = lm_path_remote(job->path, job->remote, job->flow);
+    if (!job->seal || job->seal->dialect)
+        job->seal = lm_dialect_choose(e, job, mapped);
     job->is_nested = job->seal && lm_sealed_out_nests(job, mapped);
 }
 
@@ -109,7 +111,7 @@ void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
     job->remote = lm_locator_choose(job->set, families, job->flow);
     job->path = job->remote ? lm_uplinks_path(e->uplinks, ifindex, job->remote->address.family) : NULL;
     if (job->path)
-        lm_outbound_turn(job);
+        lm_outbound_turn(e, job);
 }
 
 /* Locator and uplink of the flow; no path if there is no uplink: lm_send keeps the packet. */
@@ -168,7 +170,7 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);
-        if ((job->set->peer || job->set->must_seal) && !lm_sealed_out_admit(e, job))
+        if ((job->set->wish.peer || job->set->wish.must_seal) && !lm_sealed_out_admit(e, job))
             return false;
         return choose(e, job);
     case LM_NATIVE:

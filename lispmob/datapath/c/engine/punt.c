@@ -35,7 +35,8 @@ void lm_punt_close(struct lm_punt_ring *ring)
 static bool is_outside(uint8_t kind)
 {
     return kind == LM_PUNT_CONTROL || kind == LM_PUNT_STRANGER || kind == LM_PUNT_STATUS || kind == LM_PUNT_SOURCE ||
-           kind == LM_PUNT_MTU || kind == LM_PUNT_ANNOUNCED;
+           kind == LM_PUNT_MTU || kind == LM_PUNT_ANNOUNCED || kind == LM_PUNT_PEER_BEHIND ||
+           kind == LM_PUNT_PEER_AHEAD;
 }
 
 bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length)

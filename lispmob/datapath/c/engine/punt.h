@@ -27,7 +27,9 @@ enum lm_punt_kind {
     LM_PUNT_SEAL_CONFIRMED = 15,
     LM_PUNT_SEALED_FROM = 16,
     LM_PUNT_CLEAR_HEARD = 17,
-    LM_PUNT_ANNOUNCED = 18
+    LM_PUNT_ANNOUNCED = 18,
+    LM_PUNT_PEER_BEHIND = 19, /* seal/map_version.h: a peer sends by an old mapping of ours */
+    LM_PUNT_PEER_AHEAD = 20   /* and one has a newer mapping than we know */
 };
 
 /* Why packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */

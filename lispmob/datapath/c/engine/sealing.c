@@ -79,14 +79,14 @@ static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_sessio
         *eid = session->sources[i].address;
         const struct lm_entry *entry = lm_table_lookup(e->table, session->instance_id, eid);
         struct lm_locator_set *set = entry ? entry->value : NULL;
-        if (set && set->peer == session->peer)
+        if (set && set->wish.peer == session->peer)
             return set;
     }
     uint32_t cursor = 0;
     for (struct lm_entry *entry; (entry = lm_table_next(e->table, &cursor));) {
         struct lm_locator_set *set = entry->value;
         *eid = entry->address;
-        if (set && set->peer == session->peer && entry->instance_id == session->instance_id)
+        if (set && set->wish.peer == session->peer && entry->instance_id == session->instance_id)
             return set;
     }
     return NULL;

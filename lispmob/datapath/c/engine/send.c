@@ -413,7 +413,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
                 job->remote = remote;
-                lm_outbound_turn(job);
+                lm_outbound_turn(e, job);
                 if (job->path == first || job->path->priority != priority || job->path->address.family != family)
                     continue;
                 enum outcome outcome = try_path(e, job);

@@ -33,7 +33,9 @@ bool lm_lisp_header_holds_info(const uint8_t *datagram, size_t length);
 void lm_lisp_header_write(uint8_t *header, uint32_t instance_id);
 /* Adds L and the Locator-Status-Bits: all 32, or the lowest 8 beside an Instance-ID. */
 void lm_lisp_header_put_status(uint8_t *header, uint32_t bits);
-/* Adds N and a nonce of 24 bits; `wants_echo`: also E. */
+/* Adds V and both Map-Version Numbers, 12 bits each, where N is not set. */
+void lm_lisp_header_put_versions(uint8_t *header, uint16_t source, uint16_t destination);
+/* Adds N and a nonce of 24 bits; `wants_echo`: E, too. */
 void lm_lisp_header_put_nonce(uint8_t *header, uint32_t nonce, bool wants_echo);
 
 #endif

@@ -36,6 +36,7 @@ struct lm_peers {
     struct lm_table *keyed;             /* inner sources that have their own session: value is the peer's number */
     struct lm_table *refused;           /* inner sources that must not come in clear */
     atomic_uint_fast64_t wanted_at[LM_PEERS_REPORTS], moved_at[LM_PEERS_REPORTS], clear_at[LM_PEERS_REPORTS];
+    atomic_uint_fast64_t behind_at[LM_PEERS_REPORTS], ahead_at[LM_PEERS_REPORTS]; /* seal/map_version.h */
 };
 
 /* NULL: out of memory. */

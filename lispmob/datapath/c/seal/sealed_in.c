@@ -83,7 +83,7 @@ void lm_sealed_in_clear(struct lm_engine *e, const struct lm_data *data, const s
 {
     const struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
     const struct lm_locator_set *set = entry ? entry->value : NULL;
-    struct lm_punt report = {.kind = LM_PUNT_CLEAR_HEARD, .peer = set ? set->peer : 0};
+    struct lm_punt report = {.kind = LM_PUNT_CLEAR_HEARD, .peer = set ? set->wish.peer : 0};
     if (!report.peer)
         lm_source_ask(e, data, outer);
     else if (lm_peers_may_report(e->peers->clear_at, report.peer, outer->now))

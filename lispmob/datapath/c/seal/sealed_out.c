@@ -55,21 +55,21 @@ bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job)
     static const struct lm_addr nobody = {0};
     const struct lm_locator_set *set = job->set;
     job->seal = NULL;
-    if ((!set->peer && !set->must_seal) || is_sealed_already(e, &job->inner) ||
+    if ((!set->wish.peer && !set->wish.must_seal) || is_sealed_already(e, &job->inner) ||
         lm_handshake_is(job->packet, &job->inner))
         return true;
-    if (!set->peer) {
+    if (!set->wish.peer) {
         lm_count_many(&e->counters, LM_out_unsealed, packets_of(job));
         return false;
     }
-    job->seal = lm_peers_sender(e->peers, set->peer, job->now);
+    job->seal = lm_peers_sender(e->peers, set->wish.peer, job->now);
     if (!job->seal || lm_session_is_rekey_due(job->seal, job->now))
-        want(e, set->peer, job->now);
-    if (job->seal || !set->must_seal)
+        want(e, set->wish.peer, job->now);
+    if (job->seal || !set->wish.must_seal)
         return true;
     if (!job->is_retry)
         lm_count_many(&e->counters, LM_out_key_wait, packets_of(job));
-    (void)lm_pending_add(e->unsealed, set->peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
+    (void)lm_pending_add(e->unsealed, set->wish.peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
                          job->born, job->now);
     return false;
 }
@@ -98,7 +98,7 @@ static size_t nest_of(const struct lm_job *job)
 
 size_t lm_sealed_out_overhead(const struct lm_job *job)
 {
-    return job->seal ? LM_SEAL_OCTETS + nest_of(job) : 0;
+    return job->seal ? lm_dialect_octets(job->seal) + nest_of(job) : 0;
 }
 
 size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_t port, size_t payload)
@@ -162,9 +162,14 @@ bool lm_sealed_out_number(struct lm_engine *e, const struct lm_job *job, size_t 
 size_t lm_sealed_out_seal(struct lm_engine *e, const struct lm_job *job, uint64_t counter, const struct iovec *parts,
                           size_t count, uint8_t *out)
 {
-    lm_lisp_header_write(out, job->seal->instance_id);
+    bool is_dialect = job->seal->dialect != LM_DIALECT_NONE;
+    lm_lisp_header_write(out, is_dialect ? job->instance_id : job->seal->instance_id);
     lm_send_put_status(e, out);
-    size_t octets = lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    lm_map_version_put(e, job, out);
+    size_t octets = is_dialect ? lm_dialect_seal(job->seal, own_number, counter, parts, count, out)
+                               : lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    if (is_dialect && octets)
+        lm_count(&e->counters, LM_out_obfuscated);
     if (octets == 0)
         lost(e, 1);
     return octets;

@@ -33,6 +33,7 @@
 #define LM_SEAL_REKEY_PACKETS (UINT64_C(1) << 27)
 #define LM_SEAL_LIFE_NS (UINT64_C(180) * 1000000000u)
 #define LM_SEAL_PACKETS_MAX (UINT64_C(1) << 28)
+#define LM_DIALECT_PACKETS_MAX (UINT64_C(1) << 32) /* the control plane replaces keys before */
 
 struct lm_session_spec {
     uint32_t peer, local_index, remote_index, instance_id;
@@ -56,6 +57,7 @@ struct lm_session {
     struct lm_session *next_by_index, *next_by_remote, *next_retired;
     uint32_t peer, local_index, remote_index, instance_id;
     uint8_t aead;
+    uint8_t dialect, key_id; /* seal/dialect.h; 0 and 1: it is none of these */
     bool is_initiator;
     uint8_t send_key[LM_AEAD_KEY], receive_key[LM_AEAD_KEY];
     /* Made when a thread first needs them: a hub has many sessions, most of which serve one thread each. */
@@ -67,6 +69,12 @@ struct lm_session {
     atomic_uint nested_mtu;                 /* seal/nested_mtu.h; until then */
     atomic_uint_fast64_t nested_until;
     struct lm_replay replay;
+    atomic_uint_fast64_t versions; /* seal/map_version.h: what was found to be in order last; 0: nothing */
+    /* Of a dialect: key of the ICV, the IV that the counters start at, whether it is known, and the key before. */
+    uint8_t integrity[20];
+    uint64_t iv_high, iv_low;
+    bool has_iv;
+    struct lm_session *former;
     size_t source_count;
     struct lm_prefix *sources; /* its own copy; replaced by the exclusive holder of the engine's lock */
 };

@@ -54,13 +54,19 @@ struct lm_locator_spec {
     bool is_on_trial;      /* announced by the peer alone: a limited number of packets until it has answered */
 };
 
+/* For whom packets of an entry are sealed, and by which of its mappings. */
+struct lm_seal_wish {
+    uint32_t peer;        /* 0: nobody, they leave in clear */
+    bool must_seal;       /* they never leave in clear */
+    uint16_t map_version; /* RFC 9302, 0: none */
+};
+
 struct lm_locator_set {
     uint32_t references;
     uint32_t number; /* never reused */
     struct lm_locator_set *next;
     uint64_t hash;
-    uint32_t peer;    /* the peer that packets are sealed for; 0: none */
-    bool must_seal;   /* and never leave in clear */
+    struct lm_seal_wish wish;
     atomic_int trial; /* packets that may still be sealed for the locators on trial */
     size_t count;
     struct lm_locator_spec *specs;
@@ -82,7 +88,7 @@ void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror);
 struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
 /* The same for packets that are sealed for a peer. */
 struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const struct lm_locator_spec *specs,
-                                                  size_t count, uint32_t peer, bool must_seal);
+                                                  size_t count, struct lm_seal_wish wish);
 void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);
 /* The remote for a flow, given the families of our uplinks; NULL: none. */
 struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
