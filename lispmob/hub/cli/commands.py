@@ -22,6 +22,7 @@ from lispmob.hub.asking import MayNotAsk, ask
 from lispmob.hub.cli import screens
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.places import DEFAULT_PATH, DEFAULT_SOCKET
+from lispmob.terminal.text import complain, fold
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -165,7 +166,8 @@ def _renumber(arguments: argparse.Namespace) -> int:
     answer = asked(arguments, "renumber", name=arguments.name)
 
     def lines(answer: Json) -> list[str]:
-        return [f"{answer['name']} has {', '.join(answer['eids'])} now; its node takes that over within a minute"]
+        said = f"{answer['name']} has {', '.join(answer['eids'])} now; its node takes that over within a minute"
+        return fold(said)
 
     return _show(answer, arguments, lines)
 
@@ -206,7 +208,7 @@ def _seconds(text: str) -> float:
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"lisphub: {error}", file=sys.stderr)
+    complain("lisphub", str(error))
     return code
 
 

@@ -85,9 +85,10 @@ def site_lines(answer: Json) -> list[str]:
         is_here = "yes" if registered else "no"
         if registered and not registered.issuperset(site["eids"]) and site["origin"] == "invited":
             is_here = "in part"
+        is_waiting = site["state"] == "invited"
+        state = f"invited until {when(site['expires_at'])}" if is_waiting else site["state"]
         since = site["joined_at"] or site["invited_at"]
-        until = f"until {when(site['expires_at'])}" if site["state"] == "invited" else when(since)
-        rows.append([site["name"], site["eids"], site["state"], is_here, until])
+        rows.append([site["name"], site["eids"], state, is_here, when(since)])
     lines = table(("NAME", "EIDS", "STATE", "REGISTERED", "SINCE"), rows)
     for name in answer["displaced"]:
         lines += fold(f"{clean(name)} was invited, and a site of hub.conf has its name or an EID of it", first="! ")

@@ -3,7 +3,8 @@
 Without the merge bit a Map-Register speaks for the whole EID-Prefix (RFC 9301, 8.2), so two nodes that register the
 same one, as after a copied configuration, would take it from each other with every refresh. The first one keeps it for
 as long as it refreshes; a reinstalled machine gets it once the old one has been silent. xTR-IDs distinguish nodes: a
-node that moves keeps its own, and one without an xTR-ID is accepted.
+node that moves keeps its own, and one without an xTR-ID is accepted. Two routers of one site do not compete: other
+implementations have each of them register the whole Locator-Set, with both addresses and without the merge bit.
 
 Two machines with one xTR-ID, as after a copied disk, are distinguished by their nonces: the one that began later is
 ahead, and keeps the EID-Prefix, because a node that was restarted elsewhere looks the same. The nonces of the other one
@@ -158,11 +159,30 @@ def holder_of(registered: Iterable[XtrRegistration], part: XtrRegistration, now:
     """The registered node that `part` must yield to."""
     for held in registered:
         is_other = _is_named(held) and _is_named(part) and held.xtr_id != part.xtr_id
-        if is_other and not (held.wants_merge or part.wants_merge):
+        if is_other and not (held.wants_merge or part.wants_merge or _are_siblings(held, part)):
             silence_s = now - held.registered_at
             if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
                 return held
     return None
+
+
+def _are_siblings(held: XtrRegistration, part: XtrRegistration) -> bool:
+    """True for two routers of a site that register one Locator-Set, in which both of them are: neither is a rival.
+
+    Each sends from a locator of the set. Where a NAT or an RTR is on the way the same locators prove nothing.
+    """
+    sets = [
+        {(locator.ip, locator.priority, locator.weight) for locator in one.record.locators if locator.is_reachable}
+        for one in (held, part)
+    ]
+    is_open = len(sets[0]) == len(held.record.locators) == len(part.record.locators)
+    addresses = {ip for ip, _, _ in sets[0]}
+    return is_open and sets[0] == sets[1] and held.source != part.source and {held.source, part.source} <= addresses
+
+
+def is_sibling(registered: Iterable[XtrRegistration], part: XtrRegistration) -> bool:
+    """True for another router of the site that is registered: it says the same, with a count of nonces of its own."""
+    return not part.wants_merge and any(_are_siblings(held, part) for held in registered)
 
 
 def is_overtaken(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lispmob.hub.valkey.connection import Listener, Server, ServerAway, ServerRefused
 from lispmob.hub.valkey.keys import BUCKETS, channel_of
+from lispmob.hub.valkey.lane import STOP_S
 from lispmob.hub.valkey.lengths import HOMES, lengths_channel
 from lispmob.hub.valkey.servers import Servers
 
@@ -45,19 +46,23 @@ class Channels:
         self._live: set[int] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_over = False
 
     def start(self) -> None:
         """Subscribe at the servers of all buckets, from now on."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop."""
+        """Hear no more."""
+        self._is_over = True  # redis-py may swallow that a task is cancelled while it writes
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._wake.set()
+            await asyncio.wait({self._task}, timeout=STOP_S)
         for listener in [*self._listeners.values()]:
             self._end(listener)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=2 * STOP_S)
 
     def is_live(self, bucket: int) -> bool:
         """True while every change of the bucket is received."""
@@ -81,14 +86,14 @@ class Channels:
             self._on_deaf(bucket)
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_over:
             self._wake.clear()
             try:
                 is_done = await self._subscribe()
             except ServerAway as error:
                 log.debug("%s", error)
                 is_done = False
-            if is_done:
+            if is_done and not self._is_over:
                 await self._wake.wait()
             else:
                 await asyncio.sleep(AGAIN_S)
@@ -111,6 +116,8 @@ class Channels:
                     await listener.open()
                     self._hearing[listener] = asyncio.create_task(self._hear(listener))
                 for bucket in missing:
+                    if self._is_over:
+                        return True
                     self._asked[bucket] = server
                     await listener.subscribe(channel_of(bucket))
                     if bucket in HOMES:
@@ -123,7 +130,7 @@ class Channels:
     async def _hear(self, listener: Listener) -> None:
         """Receive until the connection ends."""
         try:
-            while True:
+            while not self._is_over:
                 try:
                     self._on_message(listener.server, *await listener.next())
                 # It does not say which one: the slot moved, and the servers say where to.
@@ -133,7 +140,8 @@ class Channels:
                     self._servers.nudge()
         except ServerAway as error:
             log.debug("%s", error)
-            self._end(listener)
+            if self._hearing.get(listener) is not None:
+                self._end(listener)
 
     def _on_message(self, server: Server, kind: str, channel: bytes, octets: Any) -> None:
         if kind == "smessage" and channel in _LENGTHS:
@@ -170,7 +178,7 @@ class Channels:
         hearing = self._hearing.pop(listener, None)
         if hearing is not None and not hearing.done():
             hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+            await asyncio.wait({hearing}, timeout=STOP_S)
         await listener.close()
 
     def _forget(self, server: Server, *, confirmed_too: bool) -> None:

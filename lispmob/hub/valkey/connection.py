@@ -7,6 +7,8 @@ waiting node does that, perhaps at another hub. Its exceptions become sentences 
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -254,6 +256,8 @@ class Listener:
         self.server = server
         self._client = Redis(host=server.host, port=server.port, **credentials.settings())
         self._pubsub = self._client.pubsub()
+        self._writing = asyncio.Lock()  # what is written to must not be closed meanwhile
+        self._is_closed = False
 
     async def open(self) -> None:
         """Connect. Raises ServerAway."""
@@ -263,11 +267,14 @@ class Listener:
             raise _away(self.server, error) from None
 
     async def subscribe(self, channel: bytes) -> None:
-        """Subscribe to a channel; the confirmation comes as a message. Raises ServerAway."""
-        try:
-            await self._pubsub.ssubscribe(channel)
-        except (exceptions.RedisError, OSError) as error:
-            raise _away(self.server, error) from None
+        """Ask for a channel; that it is heard comes as a message. Raises ServerAway."""
+        async with self._writing:
+            if self._is_closed:
+                raise ServerAway(f"the registry's server {self.server} is not heard any more")
+            try:
+                await self._pubsub.ssubscribe(channel)
+            except (exceptions.RedisError, OSError) as error:
+                raise _away(self.server, error) from None
 
     async def next(self) -> tuple[str, bytes, Any]:
         """Kind, channel and contents of the next message. Raises ServerAway, ServerRefused."""
@@ -282,9 +289,11 @@ class Listener:
                 return message["type"], message["channel"], message["data"]
 
     async def close(self) -> None:
-        """Stop listening."""
-        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-        await self._client.aclose()
+        """Hear no more."""
+        async with self._writing:
+            self._is_closed = True
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+            await self._client.aclose()
 
 
 def _sorted(server: Server, answers: list[Any]) -> list[Any]:
@@ -323,7 +332,7 @@ def _reason(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            return cause.strerror if isinstance(cause, ssl.SSLError) or not cause.errno else os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
 

@@ -31,7 +31,7 @@ EVERY_S: Final = 1.0
 LEASE_MS: Final = 3000
 ENDED_AT_ONCE: Final = 500
 TRY_OTHERS: Final = 3  # ours: turns between two attempts at buckets that others keep
-AT_ONCE: Final = 128
+AT_ONCE: Final = 32  # ours: two milliseconds of the loop
 HUBS: Final = b"hubs{0}"
 GONE_S: Final = 10.0  # ours: a hub that was silent for this long is ignored in comparisons
 
