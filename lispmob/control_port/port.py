@@ -95,7 +95,7 @@ class Received(msgspec.Struct, frozen=True):
 class ControlPort:
     """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
 
-    It returns True for one that was proved to be from somebody we know; `control_port/flood_watch.py` says what the
+    It returns True for one that was proved to be from a known sender; `control_port/flood_watch.py` says what the
     others may cost.
     `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
