@@ -13,16 +13,16 @@ PATIENCE_S: Final = 60.0
 
 
 class NotStarted(LispError):
-    """systemd did not start it; the text says what it said."""
+    """systemd did not start the service; the text is its message."""
 
 
 def runs_systemd() -> bool:
-    """True where systemd is what starts services."""
+    """True where systemd starts the services."""
     return SYSTEMD.is_dir()
 
 
 def start(unit: str) -> None:
-    """Start a service, now and with each start of the machine; one that runs starts again. Raises NotStarted."""
+    """Start a service now and at each boot; a running service is restarted. Raises NotStarted."""
     for words in (("enable", unit), ("restart", unit)):
         try:
             done = subprocess.run(
