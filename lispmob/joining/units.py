@@ -38,7 +38,5 @@ def start(*units: str) -> None:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotStarted(f"systemctl {' '.join(words)}: {error}") from None
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines()
-            raise NotStarted(
-                f"systemctl {' '.join(words)}: {said[0] if said else 'failed'}; why: sudo journalctl -u {units[0]} -n 20"
-            )
+            said = [*done.stderr.strip().splitlines(), "failed"][0]
+            raise NotStarted(f"systemctl {' '.join(words)}: {said}; why: sudo journalctl -u {units[0]} -n 20")
