@@ -69,7 +69,7 @@ def _facts(status: Json) -> list[tuple[str, str]]:
 
 
 def _subscriptions(status: Json) -> str:
-    """How many are told of changes, and what was published last; nothing of that in the answer of an older hub."""
+    """The number of subscribers, and the last publication; empty for the answer of an older hub."""
     count, last = status.get("subscriptions", 0), status.get("published")
     said = f"; last published {when(last['at'])}: {clean(last['eid'])}" if last else ""
     return f"{plural(count, 'subscription')}{said}" if count or last else "none"
@@ -96,7 +96,7 @@ def site_lines(answer: Json) -> list[str]:
 
 
 def node_lines(answer: Json) -> list[str]:
-    """One node a paragraph: by which way it is reached, since when, its EIDs, and where they are."""
+    """One node a paragraph: its path, since when, its EIDs, and its locators."""
     if not answer["nodes"]:
         return ["nobody is registered"]
     groups: dict[tuple[str, str | None, tuple[str, ...], str], list[Json]] = {}
@@ -142,14 +142,14 @@ def event_line(event: Json) -> str:
 
 
 def counter_lines(answer: Json) -> list[str]:
-    """One counter a line; those that stand at 0 are not there."""
+    """One counter a line, without those at 0."""
     counters = answer["counters"]
     width = max(map(len, counters), default=0)
     return [f"{clean(name):<{width}}  {value}" for name, value in counters.items()] or ["every counter stands at 0"]
 
 
 def invitation_lines(answer: Json) -> list[str]:
-    """What the operator hands on."""
+    """The invitation for the operator to pass on."""
     return [
         f"{paint(clean(answer['name']), 'bold')}: {', '.join(map(clean, answer['eids']))}",
         "",
