@@ -222,3 +222,19 @@ def test_a_needless_question_about_one_locator_makes_patient_about_that_one_and_
     assert before == pytest.approx({PEER: 0.11, PEER6: 0.11})
     assert alone == pytest.approx({PEER: 0.22, PEER6: 0.11})
     assert quick(world) == pytest.approx({PEER: 0.44, PEER6: 0.22})
+
+
+def test_the_datapath_is_told_of_shorter_patience_again_after_calm_seconds_and_not_before() -> None:
+    world = World()
+    world.begin()
+    world.run(3.0)
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 0.5)
+    assert quick(world) == pytest.approx({PEER: 0.22})
+    told = len(world.of(WatchForSilence))
+
+    world.run(12.0)
+    assert len(world.of(WatchForSilence)) == told
+    world.run(16.0)
+
+    assert quick(world) == pytest.approx({PEER: 0.11})
