@@ -22,7 +22,7 @@ from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
