@@ -38,6 +38,10 @@ class SecuritySection(Section, frozen=True, kw_only=True):
         if self.dialects and self.seal == "require":
             raise FieldError("dialects", "with `seal: require` nothing leaves in clear, so none of them is ever used")
 
+    def tier(self, wish: str) -> str:
+        """The tier of the datapath in place of the one wished for: dialects are not for the kernel's programs."""
+        return "tun" if self.dialects else wish
+
 
 class PeerSection(Section, frozen=True, kw_only=True):
     """The static key of another node, by which it is known whatever the mapping system says."""

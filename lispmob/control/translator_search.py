@@ -45,6 +45,11 @@ class TranslatorSearch:
         wanted = ((ifindex, self._named or routed or self._found) for ifindex, routed in self._needy.items())
         return {} if self._is_off else {ifindex: prefix for ifindex, prefix in wanted if prefix is not None}
 
+    @property
+    def is_open(self) -> bool:
+        """True while an interface needs a prefix, and DNS may yet give one."""
+        return self._slow_at is not None
+
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while nothing is to be asked."""
         return min((at for at in (self._due, self._slow_at) if at is not None), default=None)

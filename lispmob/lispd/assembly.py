@@ -27,7 +27,6 @@ from lispmob.datapath.model import (
 )
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.datapath.tier import TierWish
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.device_mtu import device_mtu
@@ -207,11 +206,6 @@ def engine_config(file: NodeFile) -> EngineConfig:
         pin_threads=file.tun.pin_threads,
         source_check=source_check(file),
     )
-
-
-def tier(file: NodeFile) -> TierWish:
-    """The tier of the datapath: dialects are not for the kernel's programs."""
-    return "tun" if file.security.dialects else cast(TierWish, file.datapath.tier)
 
 
 def source_check(file: NodeFile) -> SourceCheck:

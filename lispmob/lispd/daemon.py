@@ -128,6 +128,7 @@ class Daemon:
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
         self.translators = Translators(self._tell_locators)
         self._loop = asyncio.get_running_loop()
+        self.now: Final = self._loop.time  # monotonic seconds, the core's clock
         self._rests_at = 0.0
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
@@ -206,10 +207,6 @@ class Daemon:
         """What this host does not allow in its kernel."""
         return (*self._kernel.problems, *self.steering.problems, *self.naming.problems, *lisp_sec_problems(self))
 
-    def now(self) -> float:
-        """Monotonic seconds, the core's clock."""
-        return self._loop.time()
-
     def wall(self) -> float:
         """Seconds since 1970."""
         return time.time()
@@ -225,7 +222,7 @@ class Daemon:
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             warm_up(self._lisp_sec)
-            await self.engine.tiers.switch(assembly.tier(self.file))
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -540,7 +537,7 @@ class Daemon:
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
-            await self.engine.tiers.switch(assembly.tier(self.file))
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()

@@ -38,6 +38,11 @@ class Translators:
         """By the index of an uplink that has IPv6 only: the prefix that IPv4 addresses are embedded behind."""
         return self._search.prefixes
 
+    @property
+    def is_searching(self) -> bool:
+        """True while an uplink has none, and DNS may yet tell."""
+        return self._search.is_open
+
     def look(self, file: NodeFile, network: NetworkState, uplinks: Iterable[Uplink]) -> None:
         """The configuration, the network or the uplinks are these now."""
         wish, now = file.natt.nat64, self._now()

@@ -22,7 +22,7 @@ from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -32,6 +32,7 @@ from lispmob.protocol.effect import (
     MachineEffect,
     MappingLearned,
     RemoveMapping,
+    SendControl,
     UseMapVersion,
 )
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -274,6 +275,8 @@ class SealedNode(Node):
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)
                     wanted.update(locator.address for locator in effect.locators)
+                case SendControl() if self.dialects.wanted:
+                    out.append(self.dialects.with_key(effect))
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
                 case _:
@@ -325,7 +328,7 @@ class SealedNode(Node):
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
             elif own is not None:
-                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
+                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now, is_strange=True)
         return effects
 
     @property
@@ -345,7 +348,9 @@ class SealedNode(Node):
             return self.key_lookups.on_wanted(own, EidPrefix.host(address), now)
         return self._ask_for_key(own, EidPrefix.host(address), now)
 
-    def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
+    def _ask_for_key(
+        self, own: EidPrefix, eid: EidPrefix, now: float, *, is_strange: bool = False
+    ) -> list[MachineEffect]:
         """Ask for the key of an EID whose locators an RTR looks up. A configured key needs no request."""
         known = self.sealing.keys.of(eid)
         if known is not None and known.grade == "pinned":
@@ -356,7 +361,7 @@ class SealedNode(Node):
             locator, seen = at
             place = Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
         self.key_lookups.on_outside(place, self.config.map_resolvers)
-        return self.key_lookups.on_wanted(own, eid, now)
+        return self.key_lookups.on_wanted(own, eid, now, is_strange=is_strange)
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []

@@ -14,6 +14,7 @@ from lispmob.wire.address import IpAddress
 
 K = TypeVar("K", bound=Hashable)
 
+_ROUNDING = 1e-6  # ours: no float holds most intervals exactly, and a sum of them must not cost a token
 _OWNED_BITS = 64  # of an IPv6 address: whoever has one address has the other 2^64 of its network too
 
 
@@ -33,7 +34,7 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Take a token if one is available."""
-        if self.available_at(now) > now:
+        if self.available_at(now) > now + self._ahead_s * _ROUNDING:
             return False
         self._full_at = max(self._full_at, now) + self._interval_s
         return True
@@ -58,7 +59,7 @@ class KeyedBuckets(Generic[K]):
 
     def take(self, key: K, now: float) -> bool:
         """Take a token of this key if one is available."""
-        if self.available_at(key, now) > now:
+        if self.available_at(key, now) > now + self._ahead_s * _ROUNDING:
             return False
         self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval_s
         self._full_at.move_to_end(key)

@@ -22,7 +22,7 @@ from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.lcaf_types import AfiList, SecurityKey
 from lispmob.wire.map_reply import MapReply
-from lispmob.wire.map_request import MapRequest
+from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.sealed_pair import drawing
@@ -219,7 +219,7 @@ def test_lispers_net_has_one_key_and_it_is_replaced_in_place() -> None:
     assert made[0][0].key != made[1][0].key
 
 
-def test_one_that_has_restarted_is_asked_anew_when_it_falls_silent_and_left_in_clear_when_it_cannot_any_more() -> None:
+def test_one_that_has_restarted_is_asked_again_when_it_falls_silent_and_left_in_clear_when_it_cannot_any_more() -> None:
     asker, other = machine("lispers-net"), machine("lispers-net", seed=2)
     agreed(asker, other)
 
@@ -263,3 +263,41 @@ def test_an_answer_in_lispers_nets_way_has_the_octets_that_it_writes_itself() ->
     there = "0001" + B.packed.hex()
     lcaf = "400300000100003a" + there + "400300000b00002c010002000020" + key.keys[0].hex() + there
     assert lcaf in reply.encode().hex()
+
+
+def test_where_another_key_brings_no_answer_either_packets_leave_in_clear_again() -> None:
+    asker, other = machine("rfc8061"), machine("rfc8061", seed=2)
+    agreed(asker, other)
+    request = question(asker.on_silence(B, OWN, 10.0))
+    reply, _ = answered(other, request, 10.0)
+    assert used(asker.on_map_reply(reply, OWN, 10.1))
+
+    assert asker.on_silence(B, OWN, 20.0) == [ForgetDialect(B, True)]
+    assert asker.on_used(MAPPING, EID_A, OWN, 30.0) == []
+
+
+@pytest.mark.parametrize("padding", [0, 40, 1000])
+def test_probes_to_a_lispers_net_carry_the_key_in_use_and_stay_as_long_as_they_are(padding: int) -> None:
+    asker = machine("lispers-net")
+    agreed(asker, machine("lispers-net", seed=2))
+    probe = MapRequest(7, None, (A,), (EidRecord.of(EID_B),), is_probe=True)
+    sent = SendControl(probe.encode() + bytes(padding), B, is_whole=bool(padding))
+
+    dressed = asker.with_key(sent)
+    message = decode_control(dressed.payload)
+
+    assert isinstance(message, MapRequest)
+    assert isinstance(message.itr_rlocs[0], SecurityKey)
+    assert (message.nonce, message.itr_rlocs[0].address) == (7, A)
+    assert padding < 100 or len(dressed.payload) == len(sent.payload)
+    assert asker.with_key(dressed) == dressed
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+def test_messages_to_others_and_of_other_kinds_stay_as_they_are(dialect: DialectName) -> None:
+    asker = machine(dialect)
+    agreed(asker, machine(dialect, seed=2))
+    probe = SendControl(MapRequest(7, None, (A,), (EidRecord.of(EID_B),), is_probe=True).encode(), A)
+    reply = SendControl(MapReply(7, (RECORD,), is_probe=True).encode(), B)
+
+    assert [asker.with_key(one) for one in (probe, reply)] == [probe, reply]

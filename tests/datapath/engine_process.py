@@ -19,6 +19,7 @@ from typing import Any
 from lispmob.datapath import _lispdp
 from lispmob.datapath.ask import Question
 from lispmob.datapath.device.lanes import CopyingLane
+from lispmob.datapath.dialects import DialectKey
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -28,7 +29,7 @@ from lispmob.datapath.engine import (
     Traversal,
     Uplink,
 )
-from lispmob.datapath.model import Announced, DialectKey, Near, PathMtu, SealedSession
+from lispmob.datapath.model import Announced, Near, PathMtu, SealedSession
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
@@ -282,7 +283,7 @@ class Host:
     def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
         """What would become of a UDP packet: its fate, and the locators."""
         question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
-        answer = self._engine.ask(question)
+        answer = self._engine.dry_run.ask(question)
         return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
 
     def udp_mark(self, *, name: str, mark: int) -> None:

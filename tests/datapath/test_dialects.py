@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lispmob.datapath import _lispdp, marshal, sealing
-from lispmob.datapath.model import DialectKey, DialectName
+from lispmob.datapath.dialects import DialectKey, DialectName
 from tests.datapath.sealed import Verdict
 from tests.datapath.test_sealed import INNER
 

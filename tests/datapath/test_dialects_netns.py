@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lispmob.datapath import sealing
-from lispmob.datapath.model import DialectName
+from lispmob.datapath.dialects import DialectName
 from tests.datapath.netlab import EID_A4, EID_B4, Lab, lab
 from tests.datapath.test_sealed_netns import data_of, grown, send, use_keys
 

@@ -7,7 +7,8 @@ How it works.
    dialect is tried, and after the last one the locator is left alone for ten minutes.
 3. A Map-Request of others with a key is answered with one, in the locator that the reply leaves from. What comes from
    its ITR-RLOC opens with that.
-4. A key is replaced after an hour, if packets still leave. RFC 8061 has key-ids that take turns, so nothing is lost.
+4. Probes of the path to a lispers.net locator carry the key that is in use, as its own do.
+5. A key is replaced after an hour, if packets still leave. RFC 8061 has key-ids that take turns, so nothing is lost.
 
 Nobody proves who he is by any of it, so nothing follows from a packet that opened. Peers that seal are never asked.
 Pure.
@@ -42,12 +43,14 @@ from lispmob.wire.lcaf_contents import ip_addresses, parts
 from lispmob.wire.lcaf_types import AfiList, Lcaf, SecurityKey, WireAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
 
 AGAIN_S: Final = (1.0, 2.0, 4.0)  # ours: until the next try of one dialect
 REST_S: Final = 600.0  # ours: a locator that answered without a key, or not at all
 REKEY_S: Final = 3600.0  # ours: fewer than 2^32 packets, whatever this host can send
 SILENCE_S: Final = 5.0  # ours: between keys that silence is the reason of
+SILENT_AGAIN_S: Final = 60.0  # ours: silence again, after another key
 ASKED_MAX: Final = 256  # ours: locators that are asked, or have a key
 ANSWERED_MAX: Final = 256  # ours: locators that we have given a key
 ANSWERS_S: Final = 0.05  # ours: 20 answers a second in all; each costs two scalar multiplications
@@ -71,6 +74,7 @@ class _Asking(msgspec.Struct, eq=False):
     used_public: bytes = b""  # of ours, for that key
     since: float = 0.0
     rests_until: float = 0.0
+    silent_at: float = float("-inf")
 
 
 class _Answered(msgspec.Struct, frozen=True):
@@ -117,6 +121,20 @@ class Dialects:
         asking = self._asked.get(remote)
         return self._wanted[asking.dialect] if asking is not None and asking.key_id else None
 
+    def with_key(self, sent: SendControl) -> SendControl:
+        """A Map-Request of ours to a locator, with the key in use: lispers.net forgets it if a probe leaves it out."""
+        asking = self._asked.get(sent.destination)
+        if asking is None or not asking.key_id or self._wanted[asking.dialect] != "lispers-net":
+            return sent
+        request = decode_control(sent.payload)
+        if not isinstance(request, MapRequest) or isinstance(request.itr_rlocs[0], SecurityKey):
+            return sent
+        first, *others = request.itr_rlocs
+        key = SecurityKey(LISPERS_SUITES[0], (asking.used_public,), first)
+        keyed = replace(request, itr_rlocs=(key, *others)).encode()
+        is_padded = len(sent.payload) > len(request.encode())
+        return replace(sent, payload=keyed.ljust(len(sent.payload), b"\0") if is_padded else keyed)
+
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while nobody is asked."""
         return self._agenda.first()
@@ -126,7 +144,7 @@ class Dialects:
         return nonce in self._by_nonce
 
     def on_config(self, wanted: tuple[DialectName, ...]) -> list[MachineEffect]:
-        """A reload. Other dialects: all begins anew."""
+        """A reload. Other dialects: all begins again."""
         if wanted == self._wanted:
             return []
         self._wanted = wanted
@@ -162,10 +180,16 @@ class Dialects:
         return effects
 
     def on_silence(self, remote: IpAddress, own: LocatorSet, now: float) -> list[MachineEffect]:
-        """Packets to it go unanswered. If it has restarted it has lost our key: it is asked for another one."""
+        """Packets to it go unanswered. If it has restarted it has lost our key: it is asked for another one.
+
+        Where another key brings no answer either, packets leave in clear again.
+        """
         asking = self._asked.get(remote)
         if asking is None or not asking.key_id or asking.nonce is not None or now - asking.since < SILENCE_S:
             return []
+        if now - asking.silent_at < SILENT_AGAIN_S:
+            return self._give_up(remote, asking, now)
+        asking.silent_at = now
         return self._ask(remote, asking, own, now)
 
     def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
@@ -296,10 +320,13 @@ class Dialects:
         if not asking.key_id and asking.dialect + 1 < len(self._wanted):
             asking.dialect += 1
             return self._ask(remote, asking, own, now)
+        return self._give_up(remote, asking, now)  # one with a key has restarted, or speaks it no more
+
+    def _give_up(self, remote: IpAddress, asking: _Asking, now: float) -> list[MachineEffect]:
         was_keyed, asking.dialect, asking.key_id, asking.used_public = asking.key_id, 0, 0, b""
         asking.rests_until = now + REST_S
         self._agenda.set(remote, None)
-        return [ForgetDialect(remote, True)] if was_keyed else []  # it has restarted, or speaks it no more
+        return [ForgetDialect(remote, True)] if was_keyed else []
 
     def _close(self, asking: _Asking) -> None:
         """The question is over: an answer to it counts no more."""

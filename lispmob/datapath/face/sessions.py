@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle, check
-from lispmob.datapath.model import DialectKey, DialectUse, SealedSession, SessionUse
+from lispmob.datapath.dialects import DialectKey, DialectUse
+from lispmob.datapath.marshal import Handle, check
+from lispmob.datapath.model import SealedSession, SessionUse
 from lispmob.datapath.sealing import MISSING, SealingMissingError
 from lispmob.wire.address import EidPrefix, IpAddress
 

@@ -116,7 +116,7 @@ def _works(socket: Path) -> bool:
             status = client.call("status")
     except LispError:
         return False
-    return status["state"] == "registered" and status["verdict"] == "working"
+    return bool(status["state"] == "registered" and status["verdict"] == "working")
 
 
 def _names(world: World, known: list[Identity]) -> Figures:

@@ -75,6 +75,7 @@ def gather(
         is_starting=parts.is_starting,
         is_stopping=parts.is_stopping,
         families=families,
+        seeks_translator=parts.translators.is_searching,
         addresses=tuple(_address(machine, parts, complaints, filtered) for machine in parts.node.traversal.machines),
         duplicates=tuple(duplicates(parts.network, parts.policy)),
         unused=tuple(_unused(parts)),
@@ -161,7 +162,14 @@ def _address(
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
+        nat64=None if one.nat64 is None or _is_native(machine) else str(one.nat64),
+        nat64_answers=True if machine.is_translated else False if machine.is_unserved else None,
     )
+
+
+def _is_native(machine: UplinkMachine) -> bool:
+    """True when a Map-Server answers without a translator."""
+    return machine.seen is not None and not machine.is_translated
 
 
 def translated_to(seen: Seen | None, uplinks: Iterable[Uplink]) -> str | None:

@@ -1,4 +1,4 @@
-"""The Map-Version Number of our mappings (RFC 9302) over restarts: who counts anew is taken for an old copy.
+"""The Map-Version Number of our mappings (RFC 9302) over restarts: who begins again is taken for an old copy.
 
 1. The first number of a node is random, and never one that nobody has drawn (RFC 9302, 6).
 2. A block of numbers is reserved in the state directory before the first one of it is used, so that a move waits for

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TypeAlias
 
+from lispmob.datapath.dialects import DialectKey, DialectName
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import SESSION_KEY_OCTETS, DialectKey, DialectName, SealedSession
+from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
 from lispmob.errors import LispError
 from lispmob.protocol.effect import (
     ForgetDialect,

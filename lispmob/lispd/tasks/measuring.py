@@ -122,7 +122,7 @@ class Measuring:
         probe: _Probe
         if kind is FirewallProbe:
             server = seen.server.address
-            probe = FirewallProbe(one, eid, server, spare.port_for(server.version), new_nonce=self.nonces)
+            probe = FirewallProbe(one, eid, server, spare.port_for(one.address.version), new_nonce=self.nonces)
             start_at = now + SETTLE_S
         elif kind is MappingProbe or kind is FilteringProbe:
             name = self._traversal.config.host_name + b"-probe"
@@ -158,10 +158,10 @@ class Measuring:
     def _perform(self, place: Place, running: _Running, effects: Iterable[object], now: float) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
-                self._send(effect)
+                self._send(*self._traversal.translation.outward([effect]))
             elif isinstance(effect, SendFromSparePort):
                 out = SendControl(effect.payload, effect.destination, effect.port, effect.source, effect.ifindex)
-                running.spare.send(out)
+                running.spare.send(*self._traversal.translation.outward([out]))
             elif isinstance(effect, LifetimeMeasured):
                 self._perform_natt(self._traversal.on_lifetime(place, effect.lifetime, now))
             elif isinstance(effect, KindFound):

@@ -23,6 +23,7 @@ from lispmob.control.names import CACHE_LIMIT, KnownName
 from lispmob.errors import LispError
 from lispmob.lispd.flows.name_asking import NameAsking
 from lispmob.names.resolved import LinkNames, Resolved
+from lispmob.netlink.socket_owner import SocketOwners
 from lispmob.node.node import Node
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.protocol.effect import NameResolved
@@ -50,6 +51,7 @@ class Naming:
         self._server: NameServer | None = None
         self._kept: dict[bytes, KnownName] = {}
         self._keep_timer: asyncio.TimerHandle | None = None
+        self._owners = SocketOwners()
         self.resolved = Resolved()
         self.refusal: str | None = None
         self.is_plain = False
@@ -125,7 +127,13 @@ class Naming:
         prefixes = served_prefixes(file.routing.overlay_prefixes, file.eids)
         own = frozenset(eids)
         zone = Zone(file.names.domain, prefixes)
-        server = NameServer(zone, self._asking.resolve, lambda asker: asker in own or asker.is_loopback)
+        server = NameServer(
+            zone,
+            self._asking.resolve,
+            lambda asker: asker in own or asker.is_loopback,
+            is_known=lambda name: self._node.names.is_known(name, asyncio.get_running_loop().time()),
+            owner=self._owners.uid,
+        )
         try:
             await server.start((*eids, LOOPBACK), file.names.port)
         except LispError as error:
@@ -154,6 +162,7 @@ class Naming:
         log.error("no names for other programs: %s", why)
 
     def _close_server(self) -> None:
+        self._owners.close()
         if self._server is not None:
             self._server.close()
             self._server = None

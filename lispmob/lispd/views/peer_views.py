@@ -161,11 +161,18 @@ class _Known:
             family = f"this node has no EID of IPv{eid.version}" if source is None else None
             why = family or ("nothing is known about it yet" if entry is None else "its Instance-ID is not 0")
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
-        answer = parts.engine.ask(Question(source.address, eid, _PING[eid.version]))
+        answer = parts.engine.dry_run.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
             why = _WHY_NOT.get(answer.fate, "the datapath drops it")
             return schema.Peer(
-                eid=str(prefix), way="none", why=why, name=self.name_of(prefix), used_s=self._used(entry)
+                eid=str(prefix),
+                way="none",
+                why=why,
+                name=self.name_of(prefix),
+                used_s=self._used(entry),
+                is_genuine=entry.is_genuine,
+                mapping_from=_said_by(entry),
+                map_version=entry.map_version,
             )
         return self._sent_to(prefix, entry, answer, answer.local, answer.remote)
 
@@ -210,11 +217,22 @@ class _Known:
             octets_in=None if traffic is None else traffic.received_octets,
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
             is_genuine=entry.is_genuine,
+            mapping_from=_said_by(entry),
+            map_version=entry.map_version,
             seal=seal_of(self._parts, entry.prefix, self._sessions),
         )
 
     def _used(self, entry: MapCacheEntry) -> float | None:
         return None if entry.last_used == float("-inf") else round(max(0.0, self._now - entry.last_used), 3)
+
+
+def _said_by(entry: MapCacheEntry) -> schema.MappingFrom | None:
+    """Who said last where it is; None: nobody, for nobody has answered."""
+    if entry.source == "placeholder":
+        return None
+    if entry.source == "reply":
+        return entry.told_by or "map-reply"
+    return entry.source
 
 
 def _first(values: tuple[float, *tuple[IpAddress, ...]]) -> float:

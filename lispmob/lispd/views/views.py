@@ -254,7 +254,8 @@ class Views:
                 interface=announced.interface,
                 priority=announced.priority,
                 weight=announced.weight,
-                rtr=next((str(relay.address) for relay in relays.get(announced.place, ())), None),
+                rtr=next((str(relay.rtr or relay.address) for relay in relays.get(announced.place, ())), None),
+                nat64=next((str(announced.nat64) for relay in relays.get(announced.place, ()) if relay.rtr), None),
             )
             for announced in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
         ]

@@ -1,6 +1,7 @@
 /* Creates, opens, starts, stops and frees an engine. */
 #include <errno.h>
 #include <linux/udp.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -83,8 +84,15 @@ void lm_engine_rest(struct lm_engine *e)
             give_back(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
         lm_give_back(&e->lock);
     }
+    bool has_quieted = is_quiet && !e->is_resting;
     e->is_resting = is_quiet;
     pthread_mutex_unlock(&e->writer);
+#ifdef __GLIBC__
+    if (has_quieted)
+        (void)malloc_trim(0); /* what was allocated while there was more to do, and is free by now */
+#else
+    (void)has_quieted;
+#endif
 }
 
 static void close_fd(int *fd)

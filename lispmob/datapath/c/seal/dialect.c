@@ -206,7 +206,7 @@ static struct lm_aead_context *context_of(struct lm_session *session, unsigned t
     struct lm_aead_context **place = seals ? &session->sealers[thread] : &session->openers[thread];
     const uint8_t *key = seals ? session->send_key : session->receive_key;
     if (!*place)
-        *place = session->dialect == LM_DIALECT_LISPERS_2 ? lm_dialect_cbc_new(key, seals)
+        *place = session->dialect == LM_DIALECT_LISPERS_2 ? lm_dialect_cipher_new(key, seals)
                                                           : lm_aead_new(LM_AEAD_AES_128_GCM, key, seals);
     return *place;
 }
@@ -225,10 +225,10 @@ static size_t seal_lispers(struct lm_session *session, unsigned thread, uint64_t
     put_iv(session, counter, iv);
     struct iovec whole = {text, octets};
     bool is_good = context && (session->dialect == LM_DIALECT_LISPERS_2
-                                   ? lm_dialect_cbc(context, iv, text, octets)
+                                   ? lm_dialect_cipher_run(context, iv, text, octets)
                                    : lm_aead_seal(context, iv, NULL, 0, &whole, 1, text));
     at += session->dialect == LM_DIALECT_LISPERS_2 ? 0 : LM_AEAD_TAG;
-    if (!is_good || !lm_dialect_hmac(session->integrity, ICV_KEY, out, (size_t)(at - out), at))
+    if (!is_good || !lm_dialect_cipher_icv(session->integrity, ICV_KEY, out, (size_t)(at - out), at))
         return 0;
     return (size_t)(at - out) + LM_DIALECT_ICV;
 }
@@ -277,7 +277,7 @@ static size_t open_lispers(struct lm_session *session, unsigned thread, uint8_t 
     *why = LM_OPEN_TAG;
     if (length < *head + BLOCK + tag + LM_DIALECT_ICV ||
         (tag == 0 && (length - *head - LM_DIALECT_ICV) % BLOCK) ||
-        !lm_dialect_hmac(session->integrity, ICV_KEY, datagram, length - LM_DIALECT_ICV, icv) ||
+        !lm_dialect_cipher_icv(session->integrity, ICV_KEY, datagram, length - LM_DIALECT_ICV, icv) ||
         !is_equal(icv, datagram + length - LM_DIALECT_ICV, LM_DIALECT_ICV))
         return 0;
     *why = LM_OPEN_REPLAY;
@@ -286,7 +286,7 @@ static size_t open_lispers(struct lm_session *session, unsigned thread, uint8_t 
     struct lm_aead_context *context = context_of(session, thread, false);
     size_t octets = length - *head - LM_DIALECT_ICV;
     *why = LM_OPEN_TAG;
-    if (!context || !(tag ? lm_aead_open(context, iv, NULL, 0, text, octets) : lm_dialect_cbc(context, iv, text, octets)))
+    if (!context || !(tag ? lm_aead_open(context, iv, NULL, 0, text, octets) : lm_dialect_cipher_run(context, iv, text, octets)))
         return 0;
     *why = LM_OPEN_REPLAY;
     if (!lm_replay_mark(&session->replay, counter))

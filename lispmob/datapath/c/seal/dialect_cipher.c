@@ -10,7 +10,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-struct lm_aead_context *lm_dialect_cbc_new(const uint8_t *key, bool seals)
+struct lm_aead_context *lm_dialect_cipher_new(const uint8_t *key, bool seals)
 {
     EVP_CIPHER_CTX *made = EVP_CIPHER_CTX_new();
     if (made && (EVP_CipherInit_ex2(made, EVP_aes_128_cbc(), key, NULL, seals, NULL) != 1 ||
@@ -22,7 +22,7 @@ struct lm_aead_context *lm_dialect_cbc_new(const uint8_t *key, bool seals)
     return (struct lm_aead_context *)(void *)made;
 }
 
-bool lm_dialect_cbc(struct lm_aead_context *context, const uint8_t *iv, uint8_t *text, size_t octets)
+bool lm_dialect_cipher_run(struct lm_aead_context *context, const uint8_t *iv, uint8_t *text, size_t octets)
 {
     EVP_CIPHER_CTX *c = (EVP_CIPHER_CTX *)(void *)context;
     int written = 0, last = 0;
@@ -34,7 +34,7 @@ bool lm_dialect_cbc(struct lm_aead_context *context, const uint8_t *iv, uint8_t 
     return is_good;
 }
 
-bool lm_dialect_hmac(const uint8_t *key, size_t key_octets, const uint8_t *text, size_t octets, uint8_t *icv)
+bool lm_dialect_cipher_icv(const uint8_t *key, size_t key_octets, const uint8_t *text, size_t octets, uint8_t *icv)
 {
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
@@ -48,19 +48,19 @@ bool lm_dialect_hmac(const uint8_t *key, size_t key_octets, const uint8_t *text,
 
 #else
 
-struct lm_aead_context *lm_dialect_cbc_new(const uint8_t *key, bool seals)
+struct lm_aead_context *lm_dialect_cipher_new(const uint8_t *key, bool seals)
 {
     (void)key, (void)seals;
     return NULL;
 }
 
-bool lm_dialect_cbc(struct lm_aead_context *context, const uint8_t *iv, uint8_t *text, size_t octets)
+bool lm_dialect_cipher_run(struct lm_aead_context *context, const uint8_t *iv, uint8_t *text, size_t octets)
 {
     (void)context, (void)iv, (void)text, (void)octets;
     return false;
 }
 
-bool lm_dialect_hmac(const uint8_t *key, size_t key_octets, const uint8_t *text, size_t octets, uint8_t *icv)
+bool lm_dialect_cipher_icv(const uint8_t *key, size_t key_octets, const uint8_t *text, size_t octets, uint8_t *icv)
 {
     (void)key, (void)key_octets, (void)text, (void)octets, (void)icv;
     return false;
