@@ -677,7 +677,7 @@ class Node:
                     out.append(effect)
         return self.traversal.translation.outward([*out, *self._weigh(now)])
 
-    def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
+    def _learn(self, learned: MappingLearned, now: float) -> list[_Inner]:
         """Store an answer. If it shows that a peer has moved, make sure that the peer knows our locators."""
         asked = learned.asked
         before = self.map_cache.lookup(asked.address, asked.instance_id)
@@ -689,7 +689,7 @@ class Node:
             places = [address for locator in after.locators for address in locator.ips]
             effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None:
-            return effects
+            return [*effects]
         self._resolver.on_known(learned, before.prefix, now, is_same=(is_same := before.locators == after.locators))
         moved = [] if is_same else self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
         return [*effects, *moved]
