@@ -21,8 +21,8 @@ import msgspec
 from lispmob.control.sealing.callers import AnswerLimits
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
 from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_entries import FORGET_S, SESSIONS_MAX
 from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
-from lispmob.control.sealing.sealed_peer import FORGET_S, SESSIONS_MAX
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.protocol.effect import AeadName, ForgetSession, InstallSession, SendControl

@@ -22,7 +22,7 @@ from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -329,7 +329,7 @@ class SealedNode(Node):
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
             elif own is not None:
-                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
+                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now, is_strange=True)
         return effects
 
     @property
@@ -349,13 +349,15 @@ class SealedNode(Node):
             return self.key_lookups.on_wanted(own, EidPrefix.host(address), now)
         return self._ask_for_key(own, EidPrefix.host(address), now)
 
-    def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
+    def _ask_for_key(
+        self, own: EidPrefix, eid: EidPrefix, now: float, *, is_strange: bool = False
+    ) -> list[MachineEffect]:
         """Ask for the key of an EID whose locators an RTR looks up. A configured key needs no request."""
         known = self.sealing.keys.of(eid)
         if known is not None and known.grade == "pinned":
             return []
         self.key_lookups.on_outside(self._outside, self.config.map_resolvers)
-        return self.key_lookups.on_wanted(own, eid, now)
+        return self.key_lookups.on_wanted(own, eid, now, is_strange=is_strange)
 
     @property
     def _outside(self) -> Outside | None:

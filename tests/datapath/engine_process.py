@@ -283,7 +283,7 @@ class Host:
     def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
         """What would become of a UDP packet: its fate, and the locators."""
         question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
-        answer = self._engine.ask(question)
+        answer = self._engine.dry_run.ask(question)
         return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
 
     def udp_mark(self, *, name: str, mark: int) -> None:

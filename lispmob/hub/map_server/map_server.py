@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.map_server import packed_part
-from lispmob.hub.map_server.claims import Claims, SeenAt, is_overtaken
+from lispmob.hub.map_server.claims import Claims, SeenAt, is_overtaken, is_sibling
 from lispmob.hub.map_server.commit import Committed, Prepared, Put
 from lispmob.hub.map_server.deadlines import Deadlines
 from lispmob.hub.map_server.effect import Arrival, HubEffect, RegistrationChanged
@@ -528,7 +528,7 @@ class MapServer:
             effects = self._report(registration, has_changed, "withdrawn") if before else []
             self._keep(registration, before)
             return effects
-        goes_on = bool(before) and registration.goes_on_with(part)
+        goes_on = bool(before) and (registration.goes_on_with(part) or is_sibling(registration, part))
         former = registration.part_of(part.xtr)
         has_changed = registration.put(part) or not goes_on
         is_stored = former is not None and packed_part.is_refresh(registration.part_of(part.xtr) or b"", former)

@@ -242,13 +242,17 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job);
 uint32_t lm_send_room(const struct lm_job *job);
 /* Octets that the outer headers to this remote add to an inner packet. */
 uint32_t lm_send_overhead(const struct lm_remote *remote);
+/* Sends a job by its path alone; false: it was not sent. */
+bool lm_send_by_path(struct lm_engine *e, struct lm_job *job);
+
+/* send_icmp.c: to the host, or to the source of a relayed packet. */
+void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+                  const struct lm_inner *inner, uint64_t now);
 /* Sends an ICMP error about a job; for a super-packet, about its first segment. */
 void lm_send_icmp_about(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
 
 /* engine/batch.c: many jobs with few system calls. */
 void lm_batch_send(struct lm_engine *e, struct lm_job **jobs, size_t count);
-void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
-                  const struct lm_inner *inner, uint64_t now);
 
 /* outbound.c: processes one packet; true when `job` is ready for lm_send, false when it is done. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
