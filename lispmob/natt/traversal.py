@@ -177,7 +177,7 @@ class Traversal:
                 return self._route(found, now)
         if machine is None or not is_from_rtr:
             return self._route(self._refuse(arrival, now), now)
-        if isinstance(message, MapNotify) and machine.relays.expects(message.nonce):
+        if isinstance(message, MapNotify):
             return self._route(self._on_data_map_notify(machine, message, arrival, now), now)
         if isinstance(message, MapRequest) and message.is_smr and not message.is_probe:
             return self._route(self._on_poke(machine, message, now), now)

@@ -184,7 +184,10 @@ class Node:
         is_relayed = any(
             uplink.relays for uplink in self.plan.uplinks if uplink.locator.address == arrival.outer_destination
         )
-        taken = self.traversal.on_data_control(arrival, now, message) if is_relayed or arrival.is_about_ways else None
+        # The Map-Server publishes by the RTR that it is itself; a MAC says whether it did.
+        is_published = isinstance(message, MapNotify) and self._subscriptions.knows(arrival.payload[4:12])
+        is_about_nat = (is_relayed or arrival.is_about_ways) and not is_published
+        taken = self.traversal.on_data_control(arrival, now, message) if is_about_nat else None
         if taken is not None:
             return self._route(taken, now)
         if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):

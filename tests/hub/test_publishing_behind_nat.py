@@ -23,7 +23,7 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_request import MapRequest
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, eid, sent
-from tests.hub.test_publishing import MOVER, Subscriber, hub, mover
+from tests.hub.subscriber import MOVER, Subscriber, hub, mover
 from tests.internet.world import ip
 
 pytestmark = needs_libcrypto
