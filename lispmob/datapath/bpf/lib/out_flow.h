@@ -17,6 +17,8 @@ struct out_flow {
     __u32 tells;      /* only a default entry knows its destination: a packet now and then goes to who reports that */
     __u64 tell_at;    /* when the next one does */
     __u32 has_relays; /* what is sent to them has to be answered soon */
+    __u32 lane;       /* that its mark leads to */
+    __u32 hash;       /* the lower half */
     __u32 is_whole;   /* nothing that is left open gets past the device */
     __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
 };

@@ -67,6 +67,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
     if (fresh->families) {
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
+        lm_last_packet_repeat(e, NULL);
     }
     lm_give_back(&e->lock);
     lm_reflect_uplinks(e, old->rlocs, old->rloc_count);
@@ -170,13 +171,14 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
     return 0;
 }
 
-/* Sends what waited for the mapping, and forgets whom it asked about. */
+/* Sends what waited for the mapping or went another way before it, and forgets whom it asked about. */
 static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
 {
     bool has_waited = lm_pending_count(e->pending) > 0;
     lm_pending_release(e->pending, prefix);
     if (has_waited)
         lm_outbound_retry(e, e->pending);
+    lm_last_packet_repeat(e, prefix);
 }
 
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,

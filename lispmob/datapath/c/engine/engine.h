@@ -18,6 +18,7 @@
 #include "engine/pending.h"
 #include "engine/punt.h"
 #include "engine/source.h"
+#include "liveness/last_packet.h"
 #include "liveness/peer_check.h"
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
@@ -145,9 +146,10 @@ struct lm_engine {
     struct lm_key key;
     struct lm_counters counters;
     struct lm_punt_ring punts;
-    struct lm_shared_state own;        /* what the kernel's programs see, too, when they are in use: */
-    struct lm_shared_state *shared;    /* then in the kernel. Followed with the lock, or by the control side */
-    struct lm_mirror *mirror;          /* NULL: they are not */
+    struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
+    struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
+    struct lm_last_packet *own_last_packets, *last_packets; /* the same of these */
+    struct lm_mirror *mirror;                               /* NULL: they are not */
     struct lm_attach_thread *attacher; /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_uint_fast64_t
         told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know of, by hash; 0: nothing */
