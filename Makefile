@@ -111,6 +111,7 @@ fuzz-night: $(ENGINE)  ## 100 million inputs to the C side and 10 million to the
 
 bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; needs root
 	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }
+	@$(PY) -m compileall -q lispmob  # as for the demo
 	@$(PY) -m lispmob.lab.bench
 
 .PHONY: flood-bench

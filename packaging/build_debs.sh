@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Build a Debian package for each suite, in a clean root of that suite: build_debs.sh DIRECTORY ARCH... -- SUITE...
 # A root is bootstrapped once, in build/roots; its Python is the one that the package is for. Needs root, debootstrap and
-# the suite's archive (MIRROR). An architecture that is not the host's is for a root that qemu-user can run.
+# the suite's archive (MIRROR), whose keys are those of KEYRING. An architecture that is not the host's is for a root that
+# qemu-user can run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "$1"); shift
@@ -14,11 +15,26 @@ native=$(dpkg --print-architecture)
 needs='build-essential debhelper dh-python dpkg-dev clang libbpf-dev libssl-dev python3-dev python3-venv ca-certificates'
 
 build() {
-  local suite=$1 arch=$2 root=build/roots/$1-$2 mirror
+  local suite=$1 arch=$2 root=build/roots/$1-$2 mirror keyring script=$1
   case $suite in
-    noble) mirror=${MIRROR:-http://archive.ubuntu.com/ubuntu} ;;
-    *) mirror=${MIRROR:-http://deb.debian.org/debian} ;;
+    noble)
+      case $arch in
+        amd64) mirror=${MIRROR:-http://archive.ubuntu.com/ubuntu} ;;
+        *) mirror=${MIRROR:-http://ports.ubuntu.com/ubuntu-ports} ;;
+      esac
+      keyring=${KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg}
+      # Debian 12's debootstrap does not know the name; all of Ubuntu's suites are made as this one is.
+      [ -e "/usr/share/debootstrap/scripts/$suite" ] || script=gutsy
+      ;;
+    *)
+      mirror=${MIRROR:-http://deb.debian.org/debian}
+      keyring=${KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
+      ;;
   esac
+  if [ ! -e "$keyring" ]; then
+    echo "$suite $arch: not built: $keyring is missing, the keys of its archive; another file: KEYRING=" >&2
+    return 1
+  fi
   if [ "$arch" != "$native" ] && ! ls /proc/sys/fs/binfmt_misc/qemu-* >/dev/null 2>&1; then
     echo "$suite $arch: not built: this kernel runs no programs of $arch (binfmt_misc and qemu-user-static)" >&2
     return 1
@@ -26,7 +42,8 @@ build() {
   if [ ! -e "$root/complete" ]; then
     rm -rf "$root"
     mkdir -p "$root"
-    debootstrap --variant=minbase --arch="$arch" "$suite" "$root" "$mirror" >"$root.log" 2>&1 \
+    debootstrap --variant=minbase --arch="$arch" --keyring="$keyring" "$suite" "$root" "$mirror" \
+      "/usr/share/debootstrap/scripts/$script" >"$root.log" 2>&1 \
       || { tail -3 "$root.log" >&2; return 1; }
     [ "$suite" != noble ] || echo "deb $mirror noble main universe" >"$root/etc/apt/sources.list"
     inside "$root" "apt-get update -qq && apt-get install -y -qq --no-install-recommends $needs >/dev/null && apt-get clean"

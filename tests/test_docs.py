@@ -30,6 +30,13 @@ def test_the_picture_of_the_packages_is_that_of_the_imports() -> None:
     assert text == architecture.page(), "stale: run `make docs`"
 
 
+def test_the_first_page_names_every_package() -> None:
+    there = {path.parent.name for path in (ROOT / "lispmob").glob("*/__init__.py")}
+    named = set(re.findall(r"`lispmob/(\w+)/`", (ROOT / "README.md").read_text().partition("## The tree")[2]))
+
+    assert named == there
+
+
 @pytest.mark.parametrize(("question", "sought", "file"), architecture.SEARCHES)
 def test_a_search_of_the_architecture_page_leads_to_its_file(question: str, sought: str, file: str) -> None:
     folders = ("lispmob/**/*.py", "lispmob/**/*.[ch]")

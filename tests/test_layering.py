@@ -99,7 +99,7 @@ ONE_HOME = {
     "dbus_fast": {"bus/connection.py"},
     "sqlite3": {"hub/store/store.py", "hub/inviting/site_store.py"},
     "cryptography": {"crypto/rsa_signatures.py"},
-    "hiredis": {"hub/valkey/connection.py"},
+    "redis": {"hub/valkey/connection.py"},
     "dns": {"flow/resolve.py", "names/dns_message.py"},
     "prometheus_client": {"metrics/exposition.py"},
     "aiohttp": {"hub/web/server.py"},

@@ -189,6 +189,12 @@ METHODS: Final[dict[str, Method]] = {
 # `events` and `mapping-events` are the server's own: they need the connection.
 
 
+def is_change(request: Request) -> bool:
+    """Whether the request may change something."""
+    method = METHODS.get(request.method)
+    return method is not None and method.is_change
+
+
 def call(
     backend: Backend, request: Request, *, may_change: bool, pid: int = 0, group: str | None = "lispmob"
 ) -> Any | Awaitable[Any]:

@@ -135,7 +135,8 @@ class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
 
     `mapping` and `filtering` are the words of RFC 4787. The NAT keeps a binding for `lifetime_at_least_s`, and not for
     `lifetime_below_s`. `passes_zero_checksum`: packets without a UDP checksum get to the RTR, so that the kernel's
-    programs may send them.
+    programs may send them. `nat64`: the prefix of a translator to IPv4; with a `seen_address` a Map-Server was heard by
+    it.
     """
 
     uplink: str
@@ -154,16 +155,21 @@ class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
     rtr: str | None = None
     rtr_rtt_ms: float | None = None
     passes_zero_checksum: bool | None = None
+    nat64: str | None = None
 
 
 class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):
-    """One of our own RLOCs as we register it; behind a NAT its data goes through `rtr`."""
+    """One of our own RLOCs as we register it; behind a NAT its data goes through `rtr`.
+
+    `nat64`: the prefix of the translator that leads there, where the RTR has IPv4 and the locator has not.
+    """
 
     address: str
     interface: str
     priority: int
     weight: int
     rtr: str | None = None
+    nat64: str | None = None
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,7 +309,7 @@ class MapCache(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of our own, as we register it and answer with it. `map_version` counts our moves."""
+    """A mapping of our own, as we register it and answer with it. `map_version` (RFC 9302): 0 is none."""
 
     prefix: str
     locators: list[LocalLocator]

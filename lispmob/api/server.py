@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,7 +23,7 @@ from lispmob.api.event_kinds import KINDS
 from lispmob.api.listen import Peer, file_identity, open_socket, peer_of, remove_socket
 from lispmob.api.mapping.follow import Author, Reader, Signature, Signed, check_kinds, line_of
 from lispmob.api.mapping.schema import MappingEvent, MappingEventsParams
-from lispmob.api.methods import call, is_pending, read_params
+from lispmob.api.methods import call, is_change, is_pending, read_params
 from lispmob.api.schema import (
     API_VERSION,
     MAX_LINE_OCTETS,
@@ -316,10 +317,13 @@ class _Client(asyncio.Protocol):
             self._fail(request_id, ApiError("internal", "the daemon could not do this; its log says why"))
 
     def _call(self, request: Request) -> Any | Awaitable[Any]:
+        may_change, group = self.may_change, self._server.group
+        make = partial(call, self._backend, request, may_change=may_change, pid=self._pid, group=group)
+        if not is_change(request):
+            return make()
         author, signature = Author(self, self._pid, request.id), self._server.signature
         with signature.of(author):
-            may_change, group = self.may_change, self._server.group
-            result = call(self._backend, request, may_change=may_change, pid=self._pid, group=group)
+            result = make()
         return Signed(result, signature, author) if is_pending(result) else result
 
     async def _finish(self, request_id: int, pending: Awaitable[object]) -> None:

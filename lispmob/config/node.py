@@ -43,6 +43,7 @@ from lispmob.config.values import (
     SecretText,
     Server,
     Text,
+    Translator,
     Weight,
     YesNo,
     duration,
@@ -321,12 +322,16 @@ class ProbingSection(Section, frozen=True, kw_only=True):
 
 
 class NattSection(Section, frozen=True, kw_only=True):
-    """NATs on the way. `keepalive_s` None: as the NAT wants it. `host_name` empty: that of the machine."""
+    """NATs on the way. `keepalive_s` None: as the NAT wants it. `host_name` empty: that of the machine.
+
+    `nat64`: the prefix of a translator to IPv4, "auto" to find it, "off" to use none.
+    """
 
     mode: Annotated[str, one_of("auto", "off", "e19", "lispers-net")] = "auto"
     written_rtrs: tuple[Server, ...] = field(name="rtrs", default=())
     prefer_rtr: YesNo = False
     direct: YesNo = False
+    nat64: Translator = "auto"
     keepalive_s: Annotated[float | None, or_word("auto", duration("s", 5, 120))] = field(name="keepalive", default=None)
     host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
 

@@ -20,6 +20,8 @@ class SecuritySection(Section, frozen=True, kw_only=True):
 
     `strict_keys`: another key of a peer, though the Map-Server vouches for it, waits for the user's yes.
     `publications`: the Map-Server is asked to say when a peer moves (RFC 9437). `announcements`: peers tell each other.
+    `map_versions`: sealed packets say by which mappings they were sent (RFC 9302).
+    `dialects`: what leaves in clear is encrypted as these do it, with whoever can; nobody proves who he is by that.
     """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
@@ -27,6 +29,18 @@ class SecuritySection(Section, frozen=True, kw_only=True):
     strict_keys: YesNo = False
     publications: Annotated[str, one_of("off", "prefer")] = "prefer"
     announcements: Annotated[str, one_of("off", "prefer")] = "prefer"
+    map_versions: Annotated[str, one_of("off", "sealed")] = "sealed"
+    dialects: tuple[Annotated[str, one_of("lispers-net", "rfc8061")], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.dialects)) != len(self.dialects):
+            raise FieldError("dialects", "each of lispers-net and rfc8061 once at most")
+        if self.dialects and self.seal == "require":
+            raise FieldError("dialects", "with `seal: require` nothing leaves in clear, so none of them is ever used")
+
+    def tier(self, wish: str) -> str:
+        """The tier of the datapath in place of the one wished for: dialects are not for the kernel's programs."""
+        return "tun" if self.dialects else wish
 
 
 class PeerSection(Section, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -18,6 +18,7 @@ from lispmob.iface_monitor.network_identity import NetworkPattern
 from lispmob.options import meant
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.address_class import class_of, may_be_rloc, why_no_eid
+from lispmob.wire.embedded_ipv4 import may_be_prefix
 
 MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: the data header carries 24 bits
 MAX_KEY_OCTETS: Final = 256  # ours: far beyond what HMAC profits from
@@ -213,6 +214,21 @@ def hex_octets(count: int) -> Text:
 def or_word(word: str, text: Text) -> Text:
     """`word` gives None, anything else is read by `text`."""
     return Text(lambda t, d: None if t == word else text.read(t, d), f"{word} or {text.accepts}")
+
+
+def _translator(text: str) -> IPv6Network | str:
+    if text in ("auto", "off"):
+        return text
+    prefix = IPv6Network(text)
+    if not may_be_prefix(prefix):
+        raise ValueError
+    return prefix
+
+
+Translator: TypeAlias = Annotated[
+    IPv6Network | str,
+    plain(_translator, "auto, off or a translator's prefix of 32, 40, 48, 56, 64 or 96 bits, such as 64:ff9b::/96"),
+]
 
 
 class Secret:

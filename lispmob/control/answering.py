@@ -1,7 +1,7 @@
 """Answers Map-Requests for our own EIDs, as an ETR does: asked through the mapping system, directly, or by a probe.
 
-A question is not authenticated, so an answer is limited in rate and goes only where an asker can plausibly be.
-RFC 9301, 5.3 to 5.5 and 7.1.
+A Map-Request is not authenticated, so replies are limited in rate, and go only where an asker can plausibly be. RFC
+9301, 5.3 to 5.5 and 7.1.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from lispmob.control.etr_security import ReplySigner
+from lispmob.control.sealing.dialects import Dialects
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.protocol.locator_set import LocatorSet
@@ -26,26 +27,26 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 
 REPLY_INTERVAL_S = 3.0  # RFC 9301, 5.5: one Map-Reply per 3 s to the same RLOC
-REPLY_BURST = 3  # ours: an asker whose first answer got lost asks again after 1 s
+REPLY_BURST = 3  # ours: an asker whose first answer was lost asks again after 1 s
 PROBE_INTERVAL_S = 0.2  # ours, for each pair of locators: a prober asks once a second as long as it gets answers
-PROBE_BURST = 40  # ours: in doubt it sends volleys (path.py); what is refused would count as lost there
+PROBE_BURST = 40  # ours: a prober in doubt sends volleys (path.py), and counts a refused probe as lost
 TOTAL_INTERVAL_S = 0.02  # ours: 50 answers per second in all
 TOTAL_BURST = 50
-PROBES_INTERVAL_S = 0.01  # ours: and 100 to probes, which ask each locator by itself
+PROBES_INTERVAL_S = 0.01  # ours: and 100 to probes, which ask each locator separately
 PROBES_BURST = 200
-PROBERS_MAX = 256  # ours: whose last nonces are remembered, of peers and of strangers
+PROBERS_MAX = 256  # ours: addresses whose last nonces are kept, of peers and of strangers
 
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
     ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )
-"""Addresses that mean something only near their owner (RFC 1918, RFC 6598, RFC 4193)."""
+"""Addresses that are valid only near their owner (RFC 1918, RFC 6598, RFC 4193)."""
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A Map-Request and the way it took. `source_port` is the inner one when it came in an ECM.
+    """A Map-Request and the path it took. `source_port` is the inner one if it came in an ECM.
 
-    `is_known`: it claims to come from a peer, or from the mapping system; what strangers ask does not count against it.
-    `signer`: the answer has to be signed (LISP-SEC).
+    `is_known`: it claims to come from a peer, or from the mapping system; requests of strangers have limits of their
+    own. `signer`: the reply has to be signed (LISP-SEC).
     """
 
     request: MapRequest
@@ -68,24 +69,26 @@ class Asked(msgspec.Struct, frozen=True):
         is_known: bool,
         signer: ReplySigner | None = None,
     ) -> Asked:
-        """A question that came in this datagram."""
+        """The request that this datagram carried."""
         place = datagram.source, source_port, datagram.destination, datagram.ifindex
         return cls(request, *place, is_encapsulated, is_known, signer)
 
 
 class Answerer:
-    """Map-Replies for our EIDs. Holds rate limits, and who has probed us last: no timer is needed."""
+    """Map-Replies for our EIDs. Keeps rate limits, and the latest probers: no timer is needed."""
 
     def __init__(self, eids: tuple[EidPrefix, ...], ttl_min: int, *, echoes: bool = False) -> None:
         self._eids = eids
         self._ttl_min = ttl_min
         self._echoes = echoes
         self._key_record: KeyRecord | None = None
-        # Apart, so that strangers push out no peer, whom the next SMR has to prove something to.
+        self.dialects: Dialects | None = None
+        """Answers keys with keys (RFC 8061, lispers.net); None: nobody does."""
+        # Two tables, so that strangers evict no peer. A peer's nonce proves its next SMR.
         self._probed_with: dict[bool, OrderedDict[IpAddress, int]] = {True: OrderedDict(), False: OrderedDict()}
         self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
         self._per_pair: KeyedBuckets[tuple[int, IpAddress | None]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
-        # By whether the asker is known, and whether he probes: nobody uses up what is meant for another kind.
+        # A limit for each kind of asker, known or not, probing or not: none uses up the share of another.
         self._totals = {
             (is_known, is_probe): TokenBucket(PROBES_INTERVAL_S, PROBES_BURST)
             if is_probe
@@ -95,21 +98,21 @@ class Answerer:
         }
 
     def on_eids(self, eids: tuple[EidPrefix, ...], ttl_min: int, *, echoes: bool = False) -> None:
-        """Our EIDs are these now, this is the TTL of their mappings in minutes, and whether we echo nonces in data."""
+        """The local EIDs, the TTL of their mappings in minutes, and whether we echo nonces in data."""
         self._eids = eids
         self._ttl_min = ttl_min
         self._echoes = echoes
 
     def on_key_record(self, key_record: KeyRecord | None) -> None:
-        """Our static key as our mappings say it; None: they do not."""
+        """Our static key for our mappings; None: it is left out."""
         self._key_record = key_record
 
     def probe_nonce_of(self, prober: IpAddress) -> int | None:
-        """The nonce of the last probe that was answered to this address: whoever repeats it was probed here."""
+        """The nonce of the last probe from this address that was answered. Whoever repeats it was probed here."""
         return next((nonces[prober] for nonces in self._probed_with.values() if prober in nonces), None)
 
     def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:
-        """Somebody asks for a mapping (not an SMR)."""
+        """A Map-Request for a mapping arrived (not an SMR)."""
         request = asked.request
         if request.is_probe and asked.is_encapsulated:
             return [Count("rx_policy")]
@@ -128,9 +131,15 @@ class Answerer:
         probed = asked.arrived_at if request.is_probe else None
         records = tuple(own.to_record(eid, self._ttl_min, probed) for eid in dict.fromkeys(eids))
         if asked.signer is not None and self._key_record is not None:
-            # Only whoever knows LISP-SEC can tell whose key it is; Open Overlay Router refuses any message with a key.
+            # Send the key only with LISP-SEC, which authenticates it. Open Overlay Router refuses any message with a
+            # key.
             said = self._key_record.to_locator()
             records = tuple(replace(record, locators=(*record.locators, said)) for record in records)
+        more: list[MachineEffect] = []
+        if self.dialects is not None:
+            leaves_from = self._send(b"", destination, asked, own).source
+            if leaves_from is not None:
+                records, more = self.dialects.on_asked(request, leaves_from, records, now)
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
         if request.is_probe:
             self._probed_with[not asked.is_known].pop(destination, None)
@@ -140,26 +149,27 @@ class Answerer:
             if len(probed_with) > PROBERS_MAX:
                 probed_with.popitem(last=False)
         payload = asked.signer.sign(reply) if asked.signer is not None else reply.encode()
-        return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
+        return [*more, self._send(payload, destination, asked, own), Count("tx_map_reply")]
 
     def _may_answer(self, destination: IpAddress, asked: Asked, own: LocatorSet, now: float) -> bool:
         if asked.request.is_probe:
-            local = asked.arrived_at if asked.arrived_at in own.addresses else None  # in data anybody writes another
+            # In data the sender can write any other address.
+            local = asked.arrived_at if asked.arrived_at in own.addresses else None
             return self._per_pair.take((owner_of(destination), local), now)
         return self._per_rloc.take(owner_of(destination), now)
 
     def _owner(self, prefix: EidPrefix | None) -> EidPrefix | None:
-        """Our EID-Prefix that a question is about."""
+        """The local EID-Prefix that a request is about."""
         return next((eid for eid in self._eids if prefix is not None and eid.covers(prefix)), None)
 
     def _reply_address(self, asked: Asked, own: LocatorSet) -> IpAddress | None:
-        """One ITR-RLOC that we can reach, if possible the one that the question came from."""
+        """An ITR-RLOC that we can reach, if possible the source of the request."""
         offered = [ip for rloc in asked.request.itr_rlocs for ip in ip_addresses(rloc)]
         near = _is_private(asked.source) or any(_is_private(address) for address in own.addresses)
         fitting = [
             ip
             for ip in offered
-            # A private address, asked for from far away, is somebody else's: ours to reach only if we are near too.
+            # A private address of a distant asker belongs to another network: use it only if the asker is near.
             if ip.version in own.families
             and may_be_rloc(ip)
             and ip not in own.addresses
@@ -171,7 +181,7 @@ class Answerer:
 
     def _send(self, payload: bytes, destination: IpAddress, asked: Asked, own: LocatorSet) -> SendControl:
         if asked.request.is_probe and asked.arrived_at in own.addresses:
-            # Back along the way that was probed.
+            # Back over the path that was probed.
             return SendControl(payload, destination, asked.source_port, asked.arrived_at, asked.ifindex)
         uplink = own.best(destination.version)
         if uplink is None:

@@ -1,8 +1,8 @@
-"""Asks the mapping system where our own EIDs are, as anybody would who wants to talk to us, and compares.
+"""Asks the mapping system for our own EIDs, as a peer would, and compares the answers.
 
-One Map-Request (RFC 9301, 5.2) for each EID and Map-Resolver, in an ECM; a second one when the first is not answered in
-a second. A Map-Server that does not answer for us sends the question to us: then it knows where we are. What is found
-is shown to people and decides nothing, so an answer need only name the nonce of the question.
+One Map-Request (RFC 9301, 5.2) for each EID and Map-Resolver, in an ECM; a second one if the first is not answered
+within a second. A Map-Server that does not answer for us forwards the request to us: that shows that it knows our
+locators. The result is only displayed and decides nothing, so an answer is accepted by its nonce alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Answer: TypeAlias = Literal["record", "negative", "forwards", "silent", "cannot-
 
 
 class Belief(msgspec.Struct, frozen=True):
-    """What one Map-Resolver says of one EID. forwards: it has us answer ourselves, at `forwarded_to`."""
+    """The answer of one Map-Resolver for one EID. forwards: it had us answer ourselves, at `forwarded_to`."""
 
     eid: EidPrefix
     resolver: IpAddress
@@ -50,7 +50,7 @@ class _Question(msgspec.Struct):
 
 
 class Beliefs:
-    """One round of questions at a time. `new_nonce` gives unpredictable 64-bit numbers."""
+    """One round of requests at a time. `new_nonce` returns unpredictable 64-bit numbers."""
 
     def __init__(self, new_nonce: Callable[[], int]) -> None:
         self._new_nonce = new_nonce
@@ -59,7 +59,7 @@ class Beliefs:
 
     @property
     def found(self) -> tuple[Belief, ...] | None:
-        """What was said; None while somebody may still answer."""
+        """The answers; None while some may still come."""
         return None if self._open else tuple(self._found)
 
     def wake_at(self) -> float | None:
@@ -69,7 +69,7 @@ class Beliefs:
     def begin(
         self, eids: Iterable[EidPrefix], resolvers: Sequence[IpAddress], locators: LocatorSet, now: float
     ) -> list[SendControl]:
-        """Ask everybody about everything, from our best locators."""
+        """Ask all Map-Resolvers for all EIDs, from our best locators."""
         self._open.clear()
         self._found = []
         effects: list[SendControl] = []
@@ -83,7 +83,7 @@ class Beliefs:
         return effects
 
     def on_datagram(self, payload: bytes, destination: IpAddress, now: float) -> bool:
-        """True when this answers a question of ours, or is one that came back to us."""
+        """True when this answers a request of ours, or is a request of ours that was forwarded to us."""
         if not self._open or len(payload) < 12:
             return False
         kind = payload[0] >> 4
@@ -112,7 +112,7 @@ class Beliefs:
         try:
             records = MapReply.decode(payload).records
         except MalformedMessage:
-            return True  # it is no answer to anybody else's question either
+            return True  # it answers no other request either
         record = _best(records, eid)
         locators = () if record is None else record.locators
         answer: Answer = "record" if locators else "negative"
@@ -121,7 +121,7 @@ class Beliefs:
 
     def _on_request(self, payload: bytes, destination: IpAddress, now: float) -> bool:
         if not any(one.nonce.to_bytes(8, "big") in payload for one in self._open.values()):
-            return False  # nobody's message is decoded only to find that out
+            return False  # do not decode other messages for this
         try:
             nonce = MapRequest.decode(EncapsulatedControl.decode(payload).message).nonce
         except MalformedMessage:
@@ -155,7 +155,7 @@ class Beliefs:
 
 
 def _best(records: Iterable[MappingRecord], eid: EidPrefix) -> MappingRecord | None:
-    """The record that is most about an EID."""
+    """The most specific record for an EID."""
     about = [
         (prefix.mask_len, number, record)
         for number, record in enumerate(records)
@@ -165,7 +165,7 @@ def _best(records: Iterable[MappingRecord], eid: EidPrefix) -> MappingRecord | N
 
 
 def differences(said: Iterable[Locator], truth: Iterable[Locator]) -> list[str]:
-    """What is wrong with what is said, a sentence each; the order of locators is of no account."""
+    """The differences between an answer and our locators, a sentence each; the order of locators does not count."""
     told = {locator.ip: locator for locator in said if locator.ip is not None}
     ours = {locator.ip: locator for locator in truth if locator.ip is not None}
     found = [f"{ip} is missing" for ip in ours if ip not in told]

@@ -1,7 +1,7 @@
-"""What others may make us ask for: an SMR, and data whose source no mapping vouches for. Both lead to a question only.
+"""Claims of others that lead to a lookup: an SMR, and data whose source has no mapping that names the sender.
 
-Nobody has proven anything by either. So each leads to one question at a time for a cached prefix, to the mapping system
-and to nobody else, within a share of what may be asked (`resolver.py`); of a hole in the registrations, to none.
+Neither is authenticated. So a claim causes only a Map-Request to the mapping system, one at a time for each cached
+prefix, within a share of the request rate (`resolver.py`). For a hole in the registrations it causes none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lispmob.wire.map_request import MapRequest
 
 
 class Proven(Protocol):
-    """Which locator was sent a nonce in a probe (`probing.py`)."""
+    """Knows which locator was sent a nonce in a probe (`probing.py`)."""
 
     def __call__(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None: ...
 
@@ -34,13 +34,13 @@ def on_smr(
     *,
     is_from_mapping_system: bool = False,
 ) -> list[MachineEffect]:
-    """Somebody says that an EID has moved. `own`: the EID of ours that would talk to it.
+    """An SMR says that an EID has moved. `own`: our EID that talks to it.
 
-    `proven`: the locator that was sent a nonce in a probe, and nobody else was. A peer that repeats it has read what
-    was sent there, as the owner of the mapping does. So its data is taken from where it is now before the answer comes,
-    and goes there at once where that is a locator of its mapping already.
+    `proven`: the locator that was sent this nonce in a probe. A peer that repeats the nonce can read what is sent
+    there, as the owner of the mapping can. So its data is accepted from its new address before the lookup is answered,
+    and data is sent there at once if it is already a locator of its mapping.
 
-    Only a Map-Server may say that somebody is there whom we refuse packets to: it knows whom it has answered so.
+    For an EID whose packets we refuse, only a Map-Server's SMR counts: it knows to whom it gave the negative answer.
     """
     eid = solicited(request)
     entry = mappings.known(eid.address, eid.instance_id) if eid is not None else None
@@ -53,14 +53,15 @@ def on_smr(
     is_mover = former is not None and any(former in locator.ips for locator in entry.locators)
     vouched = mappings.on_mover(entry, sender, now) if is_mover and may_be_rloc(sender) else []
     effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named or is_mover else sender)
-    if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
+    # One log line for each would let a flood fill the log.
+    if any(isinstance(effect, SendControl) for effect in effects):
         effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
     return [*vouched, *effects]
 
 
 def on_doubt(eid: EidPrefix, own: IpAddress, mappings: Mappings, resolver: Resolver, now: float) -> list[MachineEffect]:
-    """Data came from a host by somebody whom no mapping names for it."""
+    """Data came from a host through a locator that its mapping does not name."""
     entry = mappings.cache.lookup(eid.address, eid.instance_id)
     if entry is not None and mappings.known(eid.address, eid.instance_id) is None:
-        return [Count("rx_source")]  # we were told that nobody is there, or told by hand who is
+        return [Count("rx_source")]  # the mapping is negative, or was configured
     return resolver.on_doubt(eid, entry.prefix if entry is not None else eid, own, now)

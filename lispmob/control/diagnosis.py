@@ -1,16 +1,16 @@
-"""Finds out why a Map-Server does not confirm a registration, by a question that needs no key.
+"""Finds out why a Map-Server does not confirm a registration, by a Map-Request, which needs no key.
 
-A Map-Register with a wrong key, for an EID of no site, to an address without a Map-Server and through a firewall all
-end in the same silence. A Map-Request (RFC 9301, 8.1) is answered by whoever is up, whatever keys it has:
+A Map-Register gets no answer at all if its key is wrong, if its EID belongs to no site, if the address has no
+Map-Server, or if a firewall drops it. But a Map-Server answers a Map-Request (RFC 9301, 8.1) whatever the keys:
 
-1. after a Map-Register that nobody confirmed, ask the Map-Server itself where our own EID is;
-2. a Map-Reply proves that it is up and that UDP port 4342 is open, so it is the registration that it does not take.
-   Its record tells more (RFC 9301, 8.3): a negative one with a TTL of 15 minutes, that it has no site for this EID;
-   one minute, or locators, that it has one, so that the key is left;
-3. an ICMP error says that the host has no Map-Server, or that the network does not reach it;
-4. silence leaves the address, and a filter on the way.
+1. after an unconfirmed Map-Register, ask the Map-Server itself for our own EID;
+2. a Map-Reply proves that it is up and that UDP port 4342 is open, so it refuses the registration. Its record says
+   more (RFC 9301, 8.3): a negative one with a TTL of 15 minutes means that it has no site for this EID; a TTL of one
+   minute, or locators, that it has a site, so the key must be wrong;
+3. an ICMP error means that the host has no Map-Server, or that the network does not reach it;
+4. no answer leaves a wrong address, or a filter on the path.
 
-What is found is shown to people and decides nothing, so an answer need only name the nonce of the question.
+The result is only displayed and decides nothing, so an answer is accepted by its nonce alone.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import MappingRecord
 
-ASK_AGAIN_S: Final = 10.0  # ours: who repairs something sees it in the status soon, and nobody is flooded
+ASK_AGAIN_S: Final = 10.0  # ours: a repair shows in the status soon, and no server is flooded
 ANSWER_S: Final = 1.0  # ours: as long as the first wait of a Map-Register
 TRIES: Final = 2  # ours: one lost datagram proves nothing
 REFUSAL_HOLDS_S: Final = 60.0  # ours: routers limit their ICMP errors, and registers back off to a minute
-MAX_OPEN: Final = 64  # ours: more EIDs than anybody has
-NO_SITE_TTL_MIN: Final = 15  # RFC 9301, 8.3: the TTL of a negative answer about what is in no site
+MAX_OPEN: Final = 64  # ours: more EIDs than any node has
+NO_SITE_TTL_MIN: Final = 15  # RFC 9301, 8.3: the TTL of a negative answer for an EID of no site
 
 Place: TypeAlias = tuple[EidPrefix, IpAddress]
-"""An EID-Prefix of ours and the Map-Server that it is registered with."""
+"""A local EID-Prefix and the Map-Server that it is registered with."""
 
 
 class Finding(Enum):
-    """What is known about a Map-Server that does not confirm."""
+    """Why a Map-Server does not confirm."""
 
     KNOWS_EID = "it answers questions, and has a site for this EID"
     NO_SITE = "it answers questions, and has no site for this EID"
@@ -56,7 +56,7 @@ class Finding(Enum):
 
 
 class _Question(msgspec.Struct):
-    """One that is open. `path`: the address and interface that it is sent from."""
+    """An open request. `path`: the address and interface that it is sent from."""
 
     nonce: int
     path: tuple[IpAddress, int]
@@ -65,7 +65,7 @@ class _Question(msgspec.Struct):
 
 
 class Diagnosis:
-    """One question at most for each EID and Map-Server. `new_nonce` gives unpredictable 64-bit numbers."""
+    """At most one request for each EID and Map-Server. `new_nonce` returns unpredictable 64-bit numbers."""
 
     def __init__(self, new_nonce: Callable[[], int]) -> None:
         self._new_nonce = new_nonce
@@ -75,7 +75,7 @@ class Diagnosis:
         self._refused_at: dict[Place, float] = {}
 
     def finding(self, eid: EidPrefix, server: IpAddress) -> Finding | None:
-        """What the last question found out; None while the first is open, and where there is no doubt."""
+        """The result of the last request; None while the first is open, or if the registration is confirmed."""
         return self._found.get((eid, server))
 
     def wake_at(self) -> float | None:
@@ -95,12 +95,12 @@ class Diagnosis:
         return [self._ask(place)]
 
     def on_confirmed(self, eid: EidPrefix, server: IpAddress) -> None:
-        """The registration stands, or is not wanted any more."""
+        """The registration is confirmed, or no longer wanted."""
         for known in (self._open, self._found, self._asked_at, self._refused_at):
             known.pop((eid, server), None)
 
     def on_datagram(self, payload: bytes) -> bool:
-        """True when this answers a question of ours; everything else is left to others."""
+        """True when this answers a request of ours; all else is left to other machines."""
         if not self._open or len(payload) < 12 or payload[0] >> 4 != MessageType.MAP_REPLY:
             return False
         nonce = int.from_bytes(payload[4:12])
@@ -110,16 +110,16 @@ class Diagnosis:
         try:
             records = MapReply.decode(payload).records
         except MalformedMessage:
-            records = ()  # somebody is there, whatever it says
+            records = ()  # the server is up, whatever the message says
         self._conclude(place, _said(records, place[0]))
         return True
 
     def on_map_request(self, payload: bytes) -> bool:
-        """True when a question of ours came back: the Map-Server has us answer for ourselves, so it knows the EID."""
+        """True when a request of ours came back: the Map-Server has us answer ourselves, so it knows the EID."""
         if not self._open or len(payload) < 12 or payload[0] >> 4 != MessageType.ENCAPSULATED_CONTROL:
             return False
         if not any(question.nonce.to_bytes(8, "big") in payload for question in self._open.values()):
-            return False  # nobody's message is decoded only to find that out
+            return False  # do not decode other messages for this
         try:
             asked = MapRequest.decode(EncapsulatedControl.decode(payload).message)
         except MalformedMessage:
@@ -131,9 +131,9 @@ class Diagnosis:
         return True
 
     def on_unreachable(self, server: IpAddress, finding: Finding, now: float) -> None:
-        """An ICMP error, or this host's own firewall, answered something that was sent to this Map-Server.
+        """An ICMP error, or this host's own firewall, answered a message to this Map-Server.
 
-        It may come late: a router looks for a host that is off for three seconds before it says so.
+        It may come late: a router tries to resolve a host that is off for three seconds first.
         """
         silent = [place for place, found in self._found.items() if found is Finding.SILENT]
         for place in {*self._open, *silent}:
@@ -151,7 +151,7 @@ class Diagnosis:
                 question.asked_at = now
                 effects.append(self._ask(place))
             elif now < self._refused_at.get(place, float("-inf")) + REFUSAL_HOLDS_S:
-                self._open.pop(place)  # the word about it is on its way again, or limited
+                self._open.pop(place)  # the ICMP error is still to come, or was rate-limited
             else:
                 self._conclude(place, Finding.SILENT)
         return effects
@@ -176,7 +176,7 @@ class Diagnosis:
 
 
 def _said(records: tuple[MappingRecord, ...], eid: EidPrefix) -> Finding:
-    """What an answer about our own EID means."""
+    """The meaning of an answer about our own EID."""
     about = [record for record in records if (prefix := record.eid_prefix) is not None and _overlap(prefix, eid)]
     is_unknown = about and all(not record.locators and record.ttl_min >= NO_SITE_TTL_MIN for record in about)
     return Finding.NO_SITE if is_unknown else Finding.KNOWS_EID

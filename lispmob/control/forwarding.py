@@ -1,4 +1,4 @@
-"""What the forwarding table does with a mapping: one pure decision, so that the datapath has none to make.
+"""The forwarding entry for a mapping: one pure decision, so that the datapath has none to make.
 
 | mapping                          | fallback proxy           | native     | auto       | drop       |
 | locators, one answers            | encapsulate to them      | same       | same       | same       |
@@ -9,9 +9,9 @@
 | Send-Map-Request                 | miss                     | miss       | miss       | miss       |
 | any other action, placeholder    | drop                     | drop       | drop       | drop       |
 
-"Encapsulate to the PETRs" becomes "drop" without a usable proxy ETR: a packet with an EID as its source that leaves
-natively dies at the next ingress filter, or worse, gives away where the node is. "auto" keeps what is meant for an EID
-off the local network, where its address is somebody else's. A mapping that was added by hand is native whatever the
+Without a usable proxy ETR, "encapsulate to the PETRs" becomes "drop": a native packet with an EID as its source is
+dropped by the next ingress filter, or worse, reveals the node's location. "auto" keeps packets for EIDs off the local
+network, where the address may belong to another host. A native mapping that was added by hand stays native with every
 fallback. "Drop" and "in doubt" send an ICMP error to the source.
 """
 
@@ -44,29 +44,29 @@ class ForwardingPolicy(msgspec.Struct, frozen=True):
     fallback: Fallback = "proxy"
     proxy_etrs: tuple[Locator, ...] = ()
     own_eids: tuple[EidPrefix, ...] = ()
-    tells_by_default: bool = False  # where packets go that only a default mapping has a way for
-    overlay: tuple[EidPrefix, ...] = ()  # the overlay prefixes, in every Instance-ID of ours
+    tells_by_default: bool = False  # the disposition TELL for packets that match only a default mapping
+    overlay: tuple[EidPrefix, ...] = ()  # the overlay prefixes, in every Instance-ID of this node
     is_full: bool = False
 
     @classmethod
     def of(cls, config: NodeConfig) -> ForwardingPolicy:
-        """That of a node."""
+        """The policy of a node's configuration."""
         instances = dict.fromkeys(eid.instance_id for eid in config.eids)
         overlay = tuple(EidPrefix(prefix, iid) for iid in instances for prefix in config.overlay_prefixes)
         tells = config.natt.direct or config.seal != "off"
         return cls(config.fallback, config.proxy_etrs, config.eids, tells, overlay, config.is_full)
 
     def may_leave_natively(self, prefix: EidPrefix) -> bool:
-        """True when all of a prefix without LISP is for the host's own routes. Instance-ID 0 alone has such a side."""
+        """True if all packets to a prefix without LISP may use the host's own routes. Only in Instance-ID 0."""
         if self.fallback == "native":
             return True
         overlaps = any(eid_prefix.covers(prefix) or prefix.covers(eid_prefix) for eid_prefix in self.overlay)
         return self.fallback == "auto" and self.is_full and not overlaps
 
     def narrowed(self, prefix: EidPrefix, asked: EidPrefix) -> EidPrefix:
-        """The part of a prefix without LISP, around what was asked for, that one decision holds for.
+        """The part of a prefix without LISP, around the requested EID, to which one decision applies.
 
-        A hole in the registrations may reach beyond an overlay prefix, or around one.
+        A hole in the registrations may extend beyond an overlay prefix, or contain one.
         """
         if self.fallback != "auto":
             return prefix
@@ -83,10 +83,10 @@ def decide(
     unreachable: Container[IpAddress] = (),
     ranks: Mapping[Group, Mapping[IpAddress, int]] = NO_RANKS,
 ) -> InstallMapping:
-    """The forwarding entry for a map-cache entry, given our present RLOCs, and the locators that do not answer.
+    """The forwarding entry for a map-cache entry, given our current RLOCs and the locators that do not answer.
 
-    `ranks`: how equal locators are ordered among themselves, where a quality is preferred. When none answers, all
-    are used, and their senders hear of it: probes may be lost where packets are not (RFC 9301, 7.1).
+    `ranks`: the order of equal locators, if a quality is preferred. If no locator answers, all are used and senders get
+    an ICMP error: probes may be lost where packets are not (RFC 9301, 7.1).
     """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
@@ -96,7 +96,7 @@ def decide(
 
 
 def further_sources(locators: Iterable[Locator], used: Iterable[UsableLocator]) -> tuple[IpAddress, ...]:
-    """The locators of a mapping that nothing is sent to (dead, priority 255, R=0), and that data may come from."""
+    """Locators of a mapping that we send nothing to (dead, priority 255, R=0), but accept data from."""
     known = {locator.address for locator in used}
     named = (address for locator in locators for address in locator.ips)
     return tuple(dict.fromkeys(address for address in named if address not in known and may_be_rloc(address)))
@@ -131,9 +131,9 @@ def _decide(
 def usable_locators(
     locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
 ) -> tuple[UsableLocator, ...]:
-    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order.
+    """The locators that we may and can encapsulate to, most preferred first; equal ones keep their order.
 
-    Of a family by which we reach nobody only when there are no others.
+    Locators of a family by which we reach nothing are used only if there are no others.
     """
     given = tuple(locators)
     found = _usable_in(own.live_families, given, policy, own)
@@ -143,7 +143,7 @@ def usable_locators(
 def possible_locators(
     locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
 ) -> tuple[UsableLocator, ...]:
-    """The same whatever family they are of: it may lead somewhere again."""
+    """The same for any family, because a family may work again."""
     return _usable_in(own.families, locators, policy, own)
 
 
@@ -153,7 +153,8 @@ def _usable_in(
     found: dict[IpAddress, UsableLocator] = {}
     our_addresses = own.addresses
     given = tuple(locators)
-    is_behind = any(not locator.is_reachable and locator.ips for locator in given)  # E19: the others are RTRs then
+    # E19: the other locators are RTRs then.
+    is_behind = any(not locator.is_reachable and locator.ips for locator in given)
     for locator in given:
         if not locator.is_reachable or locator.priority == NEVER:
             continue
@@ -176,7 +177,7 @@ def equals(locators: Iterable[UsableLocator]) -> Group:
 def ranked(
     locators: tuple[UsableLocator, ...], ranks: Mapping[Group, Mapping[IpAddress, int]]
 ) -> tuple[UsableLocator, ...]:
-    """With the best of equals ahead of them; all others stay behind these."""
+    """With the best of equal locators moved ahead of the others of its priority."""
     order = ranks.get(equals(locators))
     if order is None:
         return locators
@@ -189,7 +190,7 @@ def ranked(
 
 
 def preferring(rloc: IpAddress, locators: tuple[UsableLocator, ...]) -> tuple[UsableLocator, ...]:
-    """With the locators of a better priority than `rloc` has behind all others; unchanged when it is none of them."""
+    """With the locators of a better priority than `rloc` moved behind all others; unchanged if it is not among them."""
     chosen = next((locator.priority for locator in locators if locator.address == rloc), 0)
     behind = max((locator.priority for locator in locators), default=0) + 1
     moved = [

@@ -1,13 +1,13 @@
 """LISP-SEC as an ITR: which Map-Requests are protected, and whether the Map-Reply is genuine (RFC 9303, 6.4 and 6.9).
 
 How it works. A protected Map-Request carries a One-Time-Key, wrapped with a secret that this node shares with the
-Map-Resolver. `require` protects all of them. `prefer` has to find out who knows LISP-SEC, for others drop or misread
-what they do not know: a Map-Resolver is asked in both ways at once, now and then, until a genuine answer has come from
-it; from then on, over restarts too, all are protected, and an answer without LISP-SEC is none. It asks without once
-more where the Map-Server itself says, under its HMAC, that an ETR cannot sign.
+Map-Resolver. `require` protects all Map-Requests. `prefer` first finds out which Map-Resolvers support LISP-SEC,
+because others drop or misread protected requests. It now and then sends a Map-Resolver both kinds at once, until a
+genuine reply has come. From then on, over restarts too, all requests are protected, and a reply without LISP-SEC is
+refused. If the Map-Server states under its HMAC that an ETR cannot sign, one unprotected request follows.
 
-The key of a Map-Request is kept beside its nonce (`resolver.py`). What was refused is remembered by EID-Prefix, so that
-`lispctl` can say why there is no mapping.
+The key of a Map-Request is kept with its nonce (`resolver.py`). Refusals are kept by EID-Prefix, so that `lispctl` can
+say why there is no mapping.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from lispmob.wire.lisp_sec_auth import Fault, KeyWrap, NotGenuine
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import MappingRecord
 
-TRIAL_FIRST_S: Final = 30.0  # ours: between trials of whether a Map-Resolver knows LISP-SEC; doubles
+TRIAL_FIRST_S: Final = 30.0  # ours: between trials of whether a Map-Resolver supports LISP-SEC; doubles
 TRIAL_MAX_S: Final = 3600.0
 EVENT_S: Final = 60.0  # ours: one event a minute about the same fault of the same Map-Resolver
-FAULTS_KEPT: Final = 64  # ours: EIDs that a fault is remembered of
-MARKS_KEPT: Final = 32  # ours: more Map-Resolvers than anybody has
-FAULT_HOLDS_S: Final = 300.0  # ours: as long as a drop counts as one of now
+FAULTS_KEPT: Final = 64  # ours: EIDs whose fault is kept
+MARKS_KEPT: Final = 32  # ours: more Map-Resolvers than any node has
+FAULT_HOLDS_S: Final = 300.0  # ours: how long a refusal is shown as current
 
 Ways: TypeAlias = tuple[bool, ...]
-"""How to ask at this moment: with protection (True), without, or both, in this order."""
+"""How to ask now: with protection (True), without, or both, in this order."""
 
 _PLAIN: Final[Ways] = (False,)
 _PROTECTED: Final[Ways] = (True,)
-_BOTH: Final[Ways] = (False, True)  # whoever does not know LISP-SEC is not made to answer later
+_BOTH: Final[Ways] = (False, True)  # unprotected first: a resolver without LISP-SEC answers no later than before
 
 
 class Trouble(Enum):
-    """What stands between us and a genuine mapping. The value is the key of the problem that tells of it."""
+    """Why there is no genuine mapping. The value is the key of the problem that is shown."""
 
     MISSING = "no-lisp-sec"
     FORGED = "lisp-sec-forged"
@@ -82,7 +82,7 @@ _SENTENCES: Final = MappingProxyType(
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """What was last refused about an EID-Prefix. `is_over`: a genuine answer has come since."""
+    """The last refusal about an EID-Prefix. `is_over`: a genuine reply has come since."""
 
     trouble: Trouble
     asked: EidPrefix
@@ -93,10 +93,10 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 def derived_secret(key: Key, mode: LispSecMode) -> ResolverSecret | None:
-    """What we share with a Map-Resolver that has this key in common with us for something else (ours).
+    """The secret derived from a key that we share with a Map-Resolver for another purpose (ours).
 
-    None under `prefer` for what may be Open Overlay Router, which knows HMAC-SHA-1 alone, with all of the digest:
-    nobody has promised that it survives a Map-Request with LISP-SEC.
+    None under `prefer` for a key that may be Open Overlay Router's, which knows HMAC-SHA-1 alone, with the full digest:
+    it may not survive a Map-Request with LISP-SEC.
     """
     may_be_old = key.algorithm is Algorithm.HMAC_SHA_1_96 and not key.is_truncated
     if mode == "off" or (may_be_old and mode == "prefer"):
@@ -105,14 +105,14 @@ def derived_secret(key: Key, mode: LispSecMode) -> ResolverSecret | None:
 
 
 class Memory(Protocol):
-    """Keeps marks of Map-Resolvers over restarts; what cannot be kept is the memory's own business."""
+    """Stores marks of Map-Resolvers over restarts, and handles its own failures."""
 
     def load(self) -> frozenset[str]:
-        """What was kept."""
+        """The stored marks."""
         ...
 
     def save(self, marks: Iterable[str]) -> None:
-        """Keep these, and no others."""
+        """Store these, and no others."""
         ...
 
 
@@ -125,7 +125,7 @@ class _NoMemory:
 
 
 class LispSecTools(msgspec.Struct, frozen=True):
-    """What LISP-SEC needs from outside: key wrap, 16 unpredictable octets at each call, and a memory."""
+    """What LISP-SEC needs from outside: key wrap, 16 unpredictable octets per call, and a memory."""
 
     wrap: KeyWrap
     new_otk: Callable[[], bytes]
@@ -133,25 +133,25 @@ class LispSecTools(msgspec.Struct, frozen=True):
 
 
 class ItrSecurity:
-    """Knows the Map-Resolvers' secrets, and which of them have shown that they know LISP-SEC."""
+    """Holds the Map-Resolvers' secrets, and which Map-Resolvers have shown that they support LISP-SEC."""
 
     def __init__(
         self, mode: LispSecMode, secrets: Mapping[IpAddress, ResolverSecret], tools: LispSecTools | None = None
     ) -> None:
-        """Without `tools` there is no LISP-SEC. ValueError for `require` then."""
+        """Without `tools` LISP-SEC is off. Then `require` raises ValueError."""
         self._tools = tools
         self._secrets: dict[IpAddress, ResolverSecret] = {}
         self._marks: dict[IpAddress, str] = {}
-        self._shown = set(tools.memory.load()) if tools is not None else set()  # of marks
-        self._trials: dict[IpAddress, tuple[float, float]] = {}  # when the next one is, and the pause after it
+        self._shown = set(tools.memory.load()) if tools is not None else set()  # marks
+        self._trials: dict[IpAddress, tuple[float, float]] = {}  # time of the next trial, and the pause after it
         self._refused: OrderedDict[EidPrefix, Refused] = OrderedDict()
         self._events: KeyedBuckets[tuple[IpAddress, Trouble]] = KeyedBuckets(EVENT_S)
         self.on_config(mode, secrets)
 
     def on_config(self, mode: LispSecMode, secrets: Mapping[IpAddress, ResolverSecret]) -> None:
-        """The configuration is this now. Who has shown LISP-SEC stays known, as long as its secret is the same.
+        """The configuration has changed. A Map-Resolver keeps its mark as long as its secret is the same.
 
-        `off` forgets it, so that there is a way back where a Map-Resolver has given it up.
+        `off` clears the marks: the way back if a Map-Resolver has dropped LISP-SEC.
         """
         if mode == "require" and self._tools is None:
             raise ValueError("LISP-SEC is required, and there is no key wrap")
@@ -166,15 +166,15 @@ class ItrSecurity:
 
     @property
     def is_required(self) -> bool:
-        """True when nothing is believed without LISP-SEC."""
+        """True when no mapping is accepted without LISP-SEC."""
         return self._mode == "require"
 
     def has_shown(self, resolver: IpAddress) -> bool:
-        """Whether a genuine answer has come by this Map-Resolver."""
+        """Whether a genuine reply has come through this Map-Resolver."""
         return self._marks.get(resolver) in self._shown
 
     def ways(self, resolver: IpAddress, now: float) -> Ways:
-        """How to ask this Map-Resolver now; nothing when it must be protected and cannot be."""
+        """How to ask this Map-Resolver now; empty if it must be protected and cannot be."""
         if self._mode == "off" or (resolver not in self._secrets and not self.is_required):
             return _PLAIN
         if resolver not in self._secrets:
@@ -188,7 +188,7 @@ class ItrSecurity:
         return _BOTH
 
     def protect(self, nonce: int, resolver: IpAddress) -> tuple[bytes, bytes]:
-        """A new ITR-OTK for a Map-Request, and the AD of its ECM. Only where `ways` says so."""
+        """A new ITR-OTK for a Map-Request, and the AD of its ECM. Call it only if `ways` includes protection."""
         assert self._tools is not None, resolver
         secret, otk = self._secrets[resolver], self._tools.new_otk()
         wrapped = lisp_sec_auth.wrapped_otk(self._tools.wrap, nonce, secret.octets, otk)
@@ -197,13 +197,13 @@ class ItrSecurity:
         return otk, security.encode()
 
     def publication_secret(self, otk: bytes, nonce: int) -> bytes:
-        """The key of the subscription that a Map-Request with this One-Time-Key and nonce makes (RFC 9437)."""
+        """The key of the subscription that a Map-Request with this One-Time-Key and nonce creates (RFC 9437)."""
         return lisp_sec_auth.publication_key(otk, nonce)
 
     def verify(
         self, reply: MapReply, raw: bytes, otk: bytes, asked: EidPrefix, resolver: IpAddress, now: float
     ) -> tuple[EidAuthentication | None, list[MachineEffect]]:
-        """The EID-AD of a genuine Map-Reply to a protected Map-Request; None when it is to be dropped."""
+        """The EID-AD of a genuine Map-Reply to a protected Map-Request; None if the reply must be dropped."""
         try:
             algorithms = lisp_sec_auth.HMAC_SHA_256_128, lisp_sec_auth.HKDF_SHA_256
             eids = lisp_sec_auth.verify_reply(raw, reply, otk, *algorithms)
@@ -228,7 +228,7 @@ class ItrSecurity:
         resolver: IpAddress,
         now: float,
     ) -> tuple[tuple[MappingRecord, ...], list[MachineEffect]]:
-        """The records that lie in an EID-Prefix which the Map-Server vouches for; the others are discarded and told."""
+        """The records inside an EID-Prefix that the Map-Server vouches for; the others are discarded and reported."""
         authorized = [prefix for eid in eids.eids if (prefix := to_prefix(eid.eid, eid.mask_len)) is not None]
         kept: list[MappingRecord] = []
         effects: list[MachineEffect] = []
@@ -242,18 +242,18 @@ class ItrSecurity:
         return tuple(kept), effects
 
     def on_unsigned(self, asked: EidPrefix, resolver: IpAddress, now: float) -> list[MachineEffect]:
-        """The Map-Server says that no ETR of this EID can sign; under `require` that is the end of it."""
+        """The Map-Server states that no ETR of this EID can sign; under `require` the lookup ends here."""
         return self._refuse(Trouble.UNSIGNED, asked, resolver, "", now)
 
     def on_unanswered(self, asked: EidPrefix, resolver: IpAddress, now: float) -> list[MachineEffect]:
-        """All protected Map-Requests about it went unanswered, and nothing else was sent."""
+        """All protected Map-Requests for it went unanswered, and no other kind was sent."""
         known = self._refused.get(asked)
         if known is not None and not known.is_over and now - known.at <= FAULT_HOLDS_S:
-            return []  # what came instead says more
+            return []  # what came instead is the better explanation
         return self._refuse(Trouble.SILENT, asked, resolver, "", now)
 
     def refused(self, now: float) -> tuple[Refused, ...]:
-        """What was refused of late, the latest first."""
+        """Recent refusals, latest first."""
         return tuple(refusal for refusal in reversed(self._refused.values()) if now - refusal.at <= FAULT_HOLDS_S)
 
     def why_refused(self, asked: EidPrefix, now: float) -> str | None:
@@ -264,7 +264,7 @@ class ItrSecurity:
 
     def _keep(self) -> None:
         if len(self._shown) > MARKS_KEPT:
-            self._shown &= set(self._marks.values())  # the others are of secrets that are long gone
+            self._shown &= set(self._marks.values())  # the other marks belong to secrets that are gone
         if self._tools is not None:
             self._tools.memory.save(self._shown)
 
@@ -277,7 +277,7 @@ class ItrSecurity:
         self, trouble: Trouble, asked: EidPrefix, resolver: IpAddress, why: str, now: float
     ) -> list[MachineEffect]:
         if not self.is_required and not self.has_shown(resolver):
-            return []  # it was a trial, which nothing depends on
+            return []  # it was a trial, and nothing depends on it
         text = _SENTENCES[trouble].format(resolver=resolver, why=why)
         self._refused[asked] = Refused(trouble, asked, resolver, text, now)
         self._refused.move_to_end(asked)
@@ -289,6 +289,6 @@ class ItrSecurity:
 
 
 def _mark(resolver: IpAddress, secret: ResolverSecret) -> str:
-    """What a Map-Resolver is remembered by: 32 hexadecimal digits, others with another secret."""
+    """The stored mark of a Map-Resolver: 32 hexadecimal digits, different for each secret."""
     text = b"lispmob shown" + resolver.packed + bytes((secret.key_id,)) + secret.octets
     return hashlib.sha256(text).hexdigest()[:32]

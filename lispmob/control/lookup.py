@@ -1,4 +1,4 @@
-"""One question to the mapping system: why it is asked, where it stands, and what its answer is worth. Pure."""
+"""One lookup in the mapping system: its reason, its state, and what its answer is worth. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from lispmob.wire.address import EidPrefix, IpAddress
 
-AGAIN_S: Final = (0.1, 1.0)  # ours: later than a Map-Register takes that was overtaken; than a slow Map-Server
+AGAIN_S: Final = (0.1, 1.0)  # ours: longer than a Map-Register takes that was overtaken; than a slow Map-Server takes
 
 
 class Reason(Enum):
@@ -20,16 +20,16 @@ class Reason(Enum):
     SMR = "smr"
     DOUBT = "doubt"
     PUBLISHED = "published"
-    """Nobody asked: the Map-Server said it to a subscriber."""
+    """No lookup: the Map-Server published it to a subscriber."""
 
     @property
     def is_claim(self) -> bool:
-        """True for what others can cause."""
+        """True for reasons that others can cause."""
         return self in (Reason.SMR, Reason.DOUBT)
 
 
 class State(Enum):
-    """Where one lookup stands."""
+    """The state of one lookup."""
 
     ASKING = "asking"
     ANSWERED = "answered"
@@ -44,7 +44,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class Lookup(msgspec.Struct, eq=False):
-    """One question that is open. `wake_at`: when to ask again, or to give up."""
+    """One open lookup. `wake_at`: when to repeat the request, or to give up."""
 
     asked: EidPrefix
     reason: Reason
@@ -55,22 +55,23 @@ class Lookup(msgspec.Struct, eq=False):
     tries: int = 0
     nonces: set[int] = msgspec.field(default_factory=set)
     protected_by: IpAddress | None = None
-    """The Map-Resolver asked last, when it was asked with LISP-SEC."""
-    is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
-    repeats: bool = True  # False: what caused it costs its sender nothing, and is worth one question
-    is_named: bool = False  # a locator of the mapping itself has caused it
-    times_again: int = 0  # how often it was asked again because the answer may have been so
+    """The Map-Resolver of the last request, if that had LISP-SEC."""
+    is_late: bool = False  # an SMR came after the request: the answer may be older than the move
+    repeats: bool = True  # False: the claim cost its sender nothing, and deserves one request
+    is_named: bool = False  # a locator of the mapping itself caused it
+    times_again: int = 0  # repetitions because the answer may have been stale
 
     @property
     def is_paid(self) -> bool:
-        """Whether the claim that it repeats has taken the tokens: else the next move would have to wait for others."""
+        """Whether the repeated claim has taken the tokens. Otherwise the next move would wait for other claims."""
         return self.times_again > 0 and self.tries == 0
 
     @property
     def may_be_stale(self) -> bool:
-        """Whether an answer that says nothing new is no reason to believe that nobody has moved.
+        """Whether an unchanged answer leaves open that the EID has moved.
 
-        An SMR, and data from a new place, leave together with the Map-Register, and may be quicker than the Map-Server.
+        An SMR, and data from a new locator, leave together with the Map-Register, and may arrive before the Map-Server
+        has processed it.
         """
         return self.repeats and self.times_again < len(AGAIN_S) and (self.is_late or self.reason.is_claim)
 

@@ -1,8 +1,8 @@
-"""The map-cache: longest match per Instance-ID, TTLs, negative entries, and a bound that a scan cannot abuse.
+"""The map-cache: longest match per Instance-ID, TTLs, negative entries, and an eviction that resists scans.
 
-Eviction is a segmented LRU. New entries start on probation; one that is still carrying traffic some seconds after it
-came moves to the protected segment. Probation is evicted first, so ten thousand lookups by a port scanner push each
-other out and not the mapping of the ssh session. Static entries are never evicted and never expire.
+Eviction is a segmented LRU. New entries start on probation. An entry that still carries traffic some seconds later
+moves to the protected segment. Probation is evicted first, so ten thousand lookups by a port scanner evict each other,
+and not the mapping of the ssh session. Static entries are never evicted and never expire.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
 Source: TypeAlias = Literal["reply", "static", "program", "placeholder"]
-"""Who said it: the mapping system, the user, a program that stands in for the mapping system, nobody."""
+"""Where it came from: the mapping system, the user, a program that acts as a mapping system, or nowhere."""
 
 ToldBy: TypeAlias = Literal["", "published", "announced"]
-"""How the last change came without a question: from the Map-Server (RFC 9437), or from the peer by its session."""
+"""Where the last unsolicited change came from: the Map-Server (RFC 9437), or the peer in its session."""
 
-PROVEN_AFTER_S = 2.0  # ours: a packet queue being flushed is no proof of a conversation
-PROTECTED_SHARE = 0.8  # ours: the rest always stays open for newcomers
+PROVEN_AFTER_S = 2.0  # ours: flushing a packet queue takes less, and proves no conversation
+PROTECTED_SHARE = 0.8  # ours: the rest is always open for new entries
 REFRESH_AT_SHARE = 0.9  # RFC 9301, 5.5 leaves it open; ours: ask again with a tenth of the TTL to go
 LAST_CHECK_S = 1.0  # ours: no refresh check in the last second of a TTL
-GRACE_S = 10.0  # ours: how long a mapping that is being used may outlive its TTL while a fresh one is asked for
+GRACE_S = 10.0  # ours: how long a mapping in use may outlive its TTL while it is being refreshed
 LATELY_S = 60.0  # RFC 9301, 6.1: sites that traffic was exchanged with in the last minute
 MAX_LOCATORS = 32  # a record on the wire can carry more; see the limits in the error catalogue
 
 
 class State(Enum):
-    """Where one entry stands."""
+    """The state of one entry."""
 
     ACTIVE = "active"
     NEGATIVE = "negative"
-    STALE = "stale"  # still used, no longer trusted: a fresh answer is asked for
+    STALE = "stale"  # still used, no longer trusted: a refresh is under way
     GONE = "gone"
 
 
@@ -50,11 +50,11 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.STALE: frozenset({State.GONE}),
     State.GONE: frozenset(),
 }
-"""A fresh answer is a new entry; the one it replaces is GONE."""
+"""A new answer makes a new entry; the replaced one is GONE."""
 
 
 class MapCacheEntry(msgspec.Struct, eq=False):
-    """One mapping. Times are monotonic seconds; `expires_at` None means never. Locators stand as received."""
+    """One mapping. Times are monotonic seconds; `expires_at` None means never. Locators are stored as received."""
 
     prefix: EidPrefix
     locators: tuple[Locator, ...] = ()
@@ -67,7 +67,7 @@ class MapCacheEntry(msgspec.Struct, eq=False):
     state: State = State.ACTIVE
     is_proven: bool = False
     is_genuine: bool = False
-    """LISP-SEC has shown that the mapping system and the ETR say so."""
+    """LISP-SEC has authenticated the mapping system and the ETR."""
     told_by: ToldBy = ""
 
     def __post_init__(self) -> None:
@@ -76,16 +76,16 @@ class MapCacheEntry(msgspec.Struct, eq=False):
 
     @property
     def is_local_word(self) -> bool:
-        """True for what was said on this host: no answer from elsewhere replaces it."""
+        """True for mappings from this host: no answer from elsewhere replaces them."""
         return self.source in ("static", "program")
 
     @property
     def is_gone(self) -> bool:
-        """True when it is out of the map-cache."""
+        """True when it has left the map-cache."""
         return self.state is State.GONE
 
     def is_used(self, now: float) -> bool:
-        """True when traffic met this entry within the last minute."""
+        """True when traffic used this entry within the last minute."""
         return now - self.last_used <= LATELY_S
 
     def to(self, new: State) -> None:
@@ -97,14 +97,14 @@ class MapCacheEntry(msgspec.Struct, eq=False):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """What the passing of time brought: entries that are out of the cache now, and entries to ask for again."""
+    """Entries that have expired, and entries that need a refresh."""
 
     expired: tuple[MapCacheEntry, ...] = ()
     aging: tuple[MapCacheEntry, ...] = ()
 
 
 class MapCache:
-    """At most `limit` entries (static ones come on top)."""
+    """At most `limit` entries, static ones not counted."""
 
     def __init__(self, limit: int = 10000) -> None:
         assert limit >= 1, limit
@@ -125,7 +125,7 @@ class MapCache:
         return self._table.buckets()
 
     def following(self, last: EidPrefix | None, limit: int) -> list[MapCacheEntry]:
-        """At most `limit` entries behind `last`, in the order of their prefixes; None: the first ones."""
+        """At most `limit` entries after `last`, in the order of their prefixes; None: from the start."""
         return [entry for _, entry in self._table.following(last, limit)]
 
     def get(self, prefix: EidPrefix) -> MapCacheEntry | None:
@@ -146,7 +146,7 @@ class MapCache:
         return [entry for _, entry in self._table.covered(prefix)]
 
     def insert(self, entry: MapCacheEntry) -> list[MapCacheEntry]:
-        """Add or replace; returns what had to leave for it. A replacement inherits the usage of its predecessor."""
+        """Add or replace an entry; returns the evicted ones. A replacement inherits the usage of its predecessor."""
         old = self._table.get(entry.prefix)
         if old is not None:
             entry.last_used = max(entry.last_used, old.last_used)
@@ -160,14 +160,14 @@ class MapCache:
         return self._make_room(keep=entry)
 
     def remove(self, prefix: EidPrefix) -> MapCacheEntry | None:
-        """Take one entry out."""
+        """Remove an entry."""
         entry = self._table.get(prefix)
         if entry is not None:
             self._forget(entry)
         return entry
 
     def touch(self, prefixes: Iterable[EidPrefix], now: float) -> None:
-        """Traffic met these entries since the last call."""
+        """Traffic has used these entries since the last call."""
         for prefix in prefixes:
             entry = self._table.get(prefix)
             if entry is None:
@@ -192,23 +192,23 @@ class MapCache:
             self._schedule(entry, now)
 
     def set_limit(self, limit: int) -> list[MapCacheEntry]:
-        """Change the bound; returns the entries that had to leave."""
+        """Change the limit; returns the evicted entries."""
         assert limit >= 1, limit
         self.limit = limit
         return self._make_room(keep=None)
 
     def wake_at(self) -> float | None:
-        """When the next entry wants a look."""
+        """When the next entry is to be checked."""
         return self._checks.first()
 
     def on_timer(self, now: float) -> Due:
-        """Expire what is due, and find what is in use and close to its end."""
+        """Expire entries that are due, and find those in use that are close to expiry."""
         expired: list[MapCacheEntry] = []
         aging: dict[EidPrefix, MapCacheEntry] = {}
         while (entry := self._checks.pop_due(now)) is not None:
             assert entry.expires_at is not None, entry
             if entry.expires_at <= now and entry.state is State.ACTIVE and now - entry.last_used <= GRACE_S:
-                # Somebody is talking and the mapping system is slow: a hole in the traffic helps nobody.
+                # It is in use and the mapping system is slow: keep using it meanwhile.
                 entry.to(State.STALE)
                 entry.expires_at = now + GRACE_S
                 aging[entry.prefix] = entry
@@ -220,7 +220,7 @@ class MapCache:
                 continue
             if entry.is_used(now) and entry.source in ("reply", "program"):
                 aging[entry.prefix] = entry
-            # Not in use now, but perhaps in a moment: look again halfway to the end.
+            # Not in use now, but it may be later: check again halfway to the end.
             remaining = entry.expires_at - now
             self._checks.add(now + remaining / 2 if remaining > 2 * LAST_CHECK_S else entry.expires_at, entry)
         return Due(tuple(expired), tuple(aging.values()))

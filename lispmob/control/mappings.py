@@ -1,4 +1,4 @@
-"""The map-cache at work: what answers, time and traffic do to it, and what the forwarding table is told about it."""
+"""Applies answers, time and traffic to the map-cache, and keeps the forwarding table in step with it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ from lispmob.protocol.split_dict import AnyDict, grown
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
-LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
+LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is used for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
 BATCH = 256  # ours: about two milliseconds of decisions
-REPLACED_MAX = 256  # ours: what an answer makes superfluous goes at once; more than that ends with its own TTL
-MOVER_S = 3.0  # ours: a lookup, and another one where the first was overtaken by the register
+# Ours: entries that an answer supersedes go at once, up to this number; others end with their own TTL.
+REPLACED_MAX = 256
+MOVER_S = 3.0  # ours: the time of a lookup, and of another one if the register overtook the first
 MOVERS_MAX = 64  # ours: peers that move within three seconds
-PAST_MAX = 64  # ours: as many as a node behind a NAT has ways past its RTR
+PAST_MAX = 64  # ours: as many as a node behind a NAT has direct paths
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
-HOPELESS_S = 30.0  # ours: how long packets are refused on the word of one answer, while somebody goes on sending them
+HOPELESS_S = 30.0  # ours: how long packets are refused because of one answer, while more of them arrive
 
 
 class Mappings:
-    """Keeps the map-cache, and the forwarding table in step with it."""
+    """Holds the map-cache, and keeps the forwarding table in step with it."""
 
     def __init__(self, policy: ForwardingPolicy, limit: int) -> None:
         self.cache = MapCache(limit)
@@ -48,12 +49,13 @@ class Mappings:
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
         self.installed: AnyDict[EidPrefix, InstallMapping] = {}
-        """What the forwarding table was told, by prefix. For others to read."""
+        """The forwarding entries as last installed, by prefix. Read by others."""
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
-        self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
+        self._defaults: dict[EidPrefix, MappingRecord] = {}  # used where there is no mapping
         self._configured: frozenset[EidPrefix] = frozenset()
-        self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
-        self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
+        self._added: dict[EidPrefix, MappingRecord] = {}  # static, added by a client: a reload keeps them
+        # Hosts that send past their RTR, and their addresses.
+        self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()
         self._movers: OrderedDict[EidPrefix, Mover] = OrderedDict()
         self.told = ToldMoves()
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
@@ -68,7 +70,7 @@ class Mappings:
     def on_policy(
         self, policy: ForwardingPolicy, limit: int, static: Iterable[MappingRecord], now: float
     ) -> list[MachineEffect]:
-        """The configuration is this now; static mappings are part of it."""
+        """The configuration has changed; static mappings are part of it."""
         self._policy = policy
         effects = self._dropped(self.cache.set_limit(limit), "evicted")
         configured = {prefix: record for record in static if (prefix := record.eid_prefix) is not None}
@@ -85,23 +87,23 @@ class Mappings:
         effects += self._dropped(gone, "configuration")
         for prefix, record in wanted.items():
             if prefix in self._added:
-                continue  # by hand, and it stays; there may be very many
+                continue  # added by a client, so it stays; there may be very many
             present = self.cache.get(prefix)
             if present is None or present.source != "static" or (present.locators, present.action) != _content(record):
                 effects += self._insert_static(prefix, record, now)
         return effects + self._reconsider_all(now)
 
     def on_proof_required(self) -> list[MachineEffect]:
-        """Nothing counts any more but what LISP-SEC has shown to be genuine, and what somebody here has written."""
+        """From now on only mappings with LISP-SEC, and those from this host, are used."""
         gone = [entry for entry in self.cache if entry.source != "static" and not entry.is_genuine]
         for entry in gone:
             self.cache.remove(entry.prefix)
         return self._dropped(gone, "not genuine")
 
     def on_defaults(self, records: Iterable[MappingRecord], now: float) -> list[MachineEffect]:
-        """All that no mapping says otherwise goes there, to RTRs; none: the mapping system is asked again.
+        """Use these records, which lead to RTRs, for every EID without a mapping; empty: use the mapping system again.
 
-        What was learned without locators goes: from behind a NAT nobody could be asked again.
+        Entries without locators are removed: from behind a NAT they cannot be refreshed.
         """
         wanted = {prefix: record for record in records if (prefix := record.eid_prefix) is not None}
         if wanted == self._defaults:
@@ -122,20 +124,20 @@ class Mappings:
 
     @property
     def added(self) -> int:
-        """How many static mappings were added by hand."""
+        """How many static mappings clients have added."""
         return len(self._added)
 
     def is_added(self, prefix: EidPrefix) -> bool:
-        """True for one of those."""
+        """True for a mapping that a client added."""
         return prefix in self._added
 
     def on_added(
         self, record: MappingRecord, now: float, source: Source = "static", ttl_s: float | None = None
     ) -> list[MachineEffect]:
-        """Somebody on this host says a mapping.
+        """A client on this host adds a mapping.
 
-        A static one stays until it is deleted or the node stops. One of a program is a guest of the cache, as an answer
-        would be: it gives way to others when it is unused, and after `ttl_s` its program is asked again.
+        A static one stays until it is deleted or the node stops. One from a mapping program is treated as an answer: it
+        may be evicted when unused, and after `ttl_s` the program is asked again.
         """
         prefix = record.eid_prefix
         assert prefix is not None, record
@@ -144,25 +146,25 @@ class Mappings:
             return self._insert_static(prefix, record, now)
         self._added.pop(prefix, None)
         end = None if ttl_s is None else now + ttl_s
-        # It was asked for because of packets, so it is in use.
+        # It was wanted because of packets, so it is in use.
         entry = MapCacheEntry(prefix, record.locators, record.action, now, end, last_used=now, source=source)
         return self._insert(entry)
 
     def on_deleted(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """Somebody deleted a mapping by hand. One from the configuration comes back with the next reload."""
+        """A client deletes a mapping. A configured one comes back with the next reload."""
         self._added.pop(prefix, None)
         entry = self.cache.remove(prefix)
         return self._dropped([entry] if entry else [], "deleted")
 
     def on_locators(self, own: LocatorSet, now: float) -> list[MachineEffect]:
-        """Our RLOCs are these now. Without any, the table stays as it is: nothing can be sent anyway."""
+        """Our RLOCs have changed. Without any, the table stays as it is: nothing can be sent anyway."""
         if not own:
             return []
         self._own = own
         return self._reconsider_all(now)
 
     def on_reachability(self, remote: IpAddress, is_up: bool, now: float) -> list[MachineEffect]:
-        """A locator does not answer any more, or it does again: what names it is decided again, at once."""
+        """A locator stopped answering, or answers again: compute the entries that name it again, at once."""
         (self._unreachable.discard if is_up else self._unreachable.add)(remote)
         for entry in self.cache:
             if any(remote in locator.ips for locator in entry.locators):
@@ -176,24 +178,24 @@ class Mappings:
         for entry in self.cache:
             if len(entry.locators) > 1:
                 group = equals(usable_locators(entry.locators, self._policy, self._own))
-                if entry.is_used(now) or group in self._ranks:  # one that rests keeps what was preferred
+                if entry.is_used(now) or group in self._ranks:  # an unused one keeps its order
                     found.add(group)
         return found
 
     def on_ranks(self, ranks: Mapping[Group, Mapping[IpAddress, int]], now: float) -> list[MachineEffect]:
-        """Equal locators are ordered so among themselves; what that changes is decided again."""
+        """The order of equal locators has changed: compute the affected entries again."""
         if ranks == self._ranks:
             return []
         self._ranks = dict(ranks)
         return self._reconsider_all(now)
 
     def siblings(self, remote: IpAddress) -> set[IpAddress]:
-        """The other locators that packets may go to by the mappings that name this one."""
+        """The other locators in mappings that name this one."""
         named = (entry for entry in self.cache if any(remote in locator.ips for locator in entry.locators))
         return {address for entry in named for locator in entry.locators for address in locator.ips} - {remote}
 
     def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
-        """The mapping system answered. Less-specific records go in first, so that replacing spares their company."""
+        """The mapping system answered. Less-specific records are installed first, so that the others survive."""
         known = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]
         answers = [(self._scope(prefix, record, learned.asked), record) for prefix, record in known]
         answers.sort(key=lambda answer: answer[0].mask_len)
@@ -212,17 +214,21 @@ class Mappings:
         return effects
 
     def on_announced(self, record: MappingRecord, now: float) -> list[MachineEffect]:
-        """A peer says by its session where it is now; that it is the peer, the session has shown.
+        """A peer announced its new locators in its session, which authenticates the peer.
 
-        It counts until the mapping system's next answer. Locators that its mapping did not name before are on trial:
-        they may be somebody else's, who has asked for nothing.
+        They are used until the mapping system's next answer. Locators that its mapping did not name before are on
+        trial: they may belong to a host that did not ask for packets.
         """
         prefix = record.eid_prefix
         present = self.cache.get(prefix) if prefix is not None else None
         if prefix is None or present is None or present.source != "reply" or not present.locators:
             return [Count("rx_announcement_unknown")]
         if present.locators == record.locators:
-            return []
+            if record.map_version in (0, present.map_version):
+                return []
+            present.map_version = record.map_version
+            self._doubt(present, now)
+            return self._reconsider(now)
         self.told.put_on_trial(prefix, record.locators, present.locators)
         self.told.on_moved(prefix, present.locators, record.locators, now)
         entry = MapCacheEntry(
@@ -239,7 +245,7 @@ class Mappings:
         return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
 
     def on_moved_away(self, prefix: EidPrefix, locators: tuple[Locator, ...]) -> list[MachineEffect]:
-        """A peer says by its session that it is at these locators: forget a mapping that names others."""
+        """A peer announced that it is at these locators: remove a mapping that names others."""
         entry = self.cache.get(prefix)
         if entry is None or entry.source != "reply" or entry.locators == locators:
             return [Count("rx_announcement_unknown")]
@@ -247,18 +253,18 @@ class Mappings:
         return self._dropped([entry], "announced")
 
     def on_answered(self, remote: IpAddress, prefix: EidPrefix, now: float) -> list[MachineEffect]:
-        """A locator has answered for this EID-Prefix: it is on trial no more."""
+        """A locator has answered for this EID-Prefix: its trial is over."""
         if not self.told.pass_trial(remote, prefix):
             return []
         self._doubt(self.cache.get(prefix), now)
         return self._reconsider(now)
 
     def on_lookup_failed(self, failed: LookupFailed, now: float) -> list[MachineEffect]:
-        """Nobody answered. A mapping that we have stays in use; where we have none, stop asking for a while."""
+        """No answer came. An existing mapping stays in use; without one, no further request is sent for a while."""
         if self.cache.lookup(failed.asked.address, failed.asked.instance_id) is not None:
             return [DropPending(failed.asked, failed.why)]
         effects: list[MachineEffect] = []
-        if failed.why == "unanswered" and failed.reason != "doubt":  # packets of ours did not ask
+        if failed.why == "unanswered" and failed.reason != "doubt":  # the lookup was not caused by our packets
             expiry = now + PLACEHOLDER_S
             entry = MapCacheEntry(failed.asked, created_at=now, expires_at=expiry, source="placeholder")
             effects += self._insert(entry)
@@ -266,7 +272,7 @@ class Mappings:
         return [*effects, DropPending(failed.asked, failed.why)]
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """Expire entries, and ask for those again that are in use and close to their end."""
+        """Expire entries, and refresh those in use that are close to expiry."""
         over = [prefix for prefix, mover in self._movers.items() if mover.until <= now]
         for prefix in over:
             del self._movers[prefix]
@@ -276,7 +282,7 @@ class Mappings:
         return refresh + self._dropped(due.expired, "expired") + self._reconsider(now)
 
     def on_slept(self, now: float) -> list[MachineEffect]:
-        """The host was suspended and TTLs did not run: distrust all, ask again for what is in use."""
+        """The host was suspended and TTLs did not run: trust no entry, and refresh those in use."""
         effects: list[MachineEffect] = []
         for entry in self.cache:
             if entry.is_local_word:
@@ -291,9 +297,9 @@ class Mappings:
         return effects
 
     def on_way_past(self, eid: EidPrefix, rloc: IpAddress, now: float) -> list[MachineEffect]:
-        """A host behind a NAT has shown that it reaches us past its RTR: its data comes from that address, too.
+        """A host behind a NAT has proven a direct path to us: accept its data from that address too.
 
-        Whether it is behind one, its mapping says (R=0 locators); whose address it is, nobody.
+        Its mapping says whether it is behind a NAT (R=0 locators). Nothing proves whose address it is.
         """
         if self._past.get(eid) == rloc:
             return []
@@ -305,14 +311,14 @@ class Mappings:
         return self._reconsider(now)
 
     def on_mover(self, entry: MapCacheEntry, rloc: IpAddress, now: float) -> list[MachineEffect]:
-        """A peer has proven that it was at a locator of its mapping, and says from `rloc` that it has moved.
+        """A peer proved that it was at a locator of its mapping, and says from `rloc` that it has moved.
 
-        For as long as the mapping system takes to say so too, its data is taken from there. Where the mapping names
-        `rloc`, data is sent there rather than to better locators, which it has just left; elsewhere nothing is sent.
+        Until the mapping system answers, its data is accepted from there. If the mapping names `rloc`, data is sent
+        there rather than to better locators, which the peer has just left. Otherwise nothing is sent there.
         """
         known = self._movers.get(entry.prefix)
         if known is not None and known.rloc == rloc and known.former == entry.locators and now < known.until:
-            return []  # that it is said again makes it no truer
+            return []  # repetition does not make it more credible
         self._movers[entry.prefix] = Mover(rloc, now + MOVER_S, entry.locators)
         self._movers.move_to_end(entry.prefix)
         if len(self._movers) > MOVERS_MAX:
@@ -321,23 +327,23 @@ class Mappings:
         return self._reconsider(now)
 
     def _doubt(self, entry: MapCacheEntry | None, now: float) -> None:
-        """What was decided about it is decided again, before anything else."""
+        """Compute its forwarding entry again, before any other."""
         if entry is not None:
             self._in_doubt.appendleft(entry)
             self._in_doubt_since = now
 
     def in_use(self, now: float) -> list[RefreshNeeded]:
-        """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
+        """Refresh the mappings that carried traffic in the last minute: updates may have been missed."""
         used = (entry for entry in self.cache if entry.source == "reply" and entry.locators and entry.is_used(now))
         return [RefreshNeeded(entry.prefix) for entry in used]
 
     def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
-        """The entry with locators, not a static one, that covers an EID: others may have us ask for it again."""
+        """The non-static entry with locators that covers an EID: others may cause its refresh."""
         entry = self.cache.lookup(address, instance_id)
         return entry if entry is not None and entry.source in ("reply", "program") and entry.locators else None
 
     def refuted(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
-        """The entry that has packets to an EID refused, or left to the host: wrong, if the EID is heard of."""
+        """The entry that refuses packets to an EID, or leaves them to the host: wrong if the EID is alive."""
         entry = self.cache.lookup(address, instance_id)
         if entry is None or entry.is_local_word:
             return None
@@ -356,7 +362,7 @@ class Mappings:
         if record.ttl_min == 0:
             entry = self.cache.remove(prefix)
             return self._dropped([entry] if entry else [], "withdrawn")
-        # Only what covers the question speaks for what is narrower: the rest came along, and lies beside it.
+        # Only a record that covers the request may remove narrower entries; the others are beside it.
         asked, reason = learned.asked, learned.reason
         found = self.cache.narrower(prefix) if prefix.covers(asked) else []
         narrower = [entry for entry in found if not entry.is_local_word and entry.prefix not in company]
@@ -375,7 +381,7 @@ class Mappings:
             record.locators[:MAX_LOCATORS],
             record.action,
             created_at=now,
-            expires_at=min([expires_at, *kept]),  # RFC 9301, 5.5: so that no hole opens when they go
+            expires_at=min([expires_at, *kept]),  # RFC 9301, 5.5: so that no hole opens when they expire
             last_used=max([now if reason == "miss" else float("-inf"), *(mapping.last_used for mapping in replaced)]),
             map_version=record.map_version,
             is_genuine=learned.is_genuine,
@@ -388,7 +394,7 @@ class Mappings:
         return effects
 
     def _scope(self, prefix: EidPrefix, record: MappingRecord, asked: EidPrefix) -> EidPrefix:
-        """How much of a record counts: of one without LISP, what is all inside or all outside the overlay prefixes."""
+        """The part of a record that counts: without LISP, the part inside or outside of the overlay prefixes."""
         if record.locators or record.action != Action.NATIVELY_FORWARD:
             return prefix
         return self._policy.narrowed(prefix, asked)
@@ -399,7 +405,7 @@ class Mappings:
     def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
         told = _changed(self.cache.get(entry.prefix), entry)
         evicted = self._dropped(self.cache.insert(entry), "evicted")
-        # Installed even when nothing changed: packets may be waiting for just this entry.
+        # Install it even if nothing changed: packets may be waiting for this entry.
         decision = self.installed[entry.prefix] = self._decide(entry)
         self.installed = grown(self.installed)
         if self._is_hopeless(entry, decision):
@@ -407,8 +413,9 @@ class Mappings:
         return [*evicted, decision, *told]
 
     def _decide(self, entry: MapCacheEntry) -> InstallMapping:
-        """What the table is told; with the addresses of NATs that hosts of this mapping have proven a way past."""
+        """The forwarding entry, including NAT addresses from which hosts of this mapping have proven a direct path."""
         made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+        made = replace(made, map_version=entry.map_version) if entry.map_version else made
         made = replace(made, locators=self.told.mark(entry.prefix, made.locators)) if self.told.on_trial else made
         is_translated = any(not locator.is_reachable for locator in entry.locators)
         past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
@@ -434,9 +441,9 @@ class Mappings:
         return self._reconsider(now)
 
     def _reconsider(self, now: float) -> list[MachineEffect]:
-        """Decide again about the next batch: a full cache must not hold up the registers and SMRs of a move.
+        """Compute the next batch of entries again: a full cache must not delay the registers and SMRs of a move.
 
-        A mapping whose locators have all died may be an old one: its site is perhaps somewhere else by now.
+        A mapping whose locators are all dead may be old, because its site may have moved: refresh it.
         """
         effects: list[MachineEffect] = []
         for _ in range(min(BATCH, len(self._in_doubt))):
@@ -454,20 +461,20 @@ class Mappings:
         return effects
 
     def _is_hopeless(self, entry: MapCacheEntry, decision: InstallMapping) -> bool:
-        """True when the mapping system's last word has packets refused: it is worth another question soon."""
+        """True when the last answer makes us refuse packets: it deserves a new request soon."""
         return entry.source == "reply" and decision.disposition in ("DROP", "DOUBT")
 
 
 def _is_anothers(known: MapCacheEntry, asked: EidPrefix, now: float) -> bool:
-    """True for a mapping that is in use and that nobody has asked about: whoever answers has no say in it."""
+    """True for a mapping in use that was not asked about: the answer must not change it."""
     is_related = known.prefix.covers(asked) or asked.covers(known.prefix)
     return not is_related and bool(known.locators) and known.is_used(now)
 
 
 def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix, now: float) -> bool:
-    """Whether a narrower entry goes with this answer. Where a peer in use is, only an answer about it can say.
+    """Whether this answer removes a narrower entry. If that is in use, only an answer about it may.
 
-    A negative answer is as wide as the hole in the registrations; what else works inside it is not its business.
+    A negative answer covers the whole hole in the registrations, but not entries that work inside it.
     """
     if one.prefix.covers(asked):
         return True
@@ -477,7 +484,7 @@ def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix,
 
 
 def _changed(old: MapCacheEntry | None, new: MapCacheEntry) -> list[MachineEffect]:
-    """What those who follow the map-cache are told of a new entry; nothing when it only says the same again."""
+    """The map-cache event of a new entry; none if it equals the old one."""
     if old is None:
         return [MappingChanged("add", new.prefix, new.source, new.locators, new.action)]
     if (old.source, old.locators, old.action) == (new.source, new.locators, new.action):

@@ -1,11 +1,11 @@
-"""Names in the mapping system (RFC 9735): this host's own is registered there, and those of others are asked for. Pure.
+"""Names in the mapping system (RFC 9735): registers this host's own name, and looks up those of others. Pure.
 
-A name is an EID whose locators are the EIDs of its host. Those of the reverse name of an EID are the names of its host.
-An answer whose time is over is used on while the mapping system is asked again, so a name that was known stays known
-while nobody answers; when it leads elsewhere, the Map-Server says so with a Solicit-Map-Request.
+A name is an EID whose locators are the EIDs of its host. The locators of the reverse name of an EID are the names of
+its host. An expired answer stays in use while it is looked up again, so a known name stays known when the mapping
+system does not answer. When a name changes, the Map-Server sends a Solicit-Map-Request.
 
-Only Map-Servers with a key of HMAC-SHA-256 hear of names: the one implementation that knows HMAC-SHA-1 alone stops at
-what it does not expect.
+Names are registered only with Map-Servers that have a key of HMAC-SHA-256: the one implementation that knows only
+HMAC-SHA-1 stops at records that it does not expect.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import ControlMessage
-from lispmob.wire.name_eid import EIDS_OF_NAME, folded, may_be_name, name_of, name_record
+from lispmob.wire.name_eid import EIDS_OF_NAME, covers_name, folded, may_be_name, name_of, name_record
 from lispmob.wire.record import Action, MappingRecord
 
 FIRST_WAIT_S: Final = 1.0  # RFC 9301, 8.2
 LONGEST_WAIT_S: Final = 60.0  # RFC 9301, 8.2
-UNKNOWN_WAIT_S: Final = 600.0  # ours: a Map-Server that has never taken the name may not know it, and keeps silent
-MAX_OUTSTANDING: Final = 16  # ours: nonces of Map-Registers that a late Map-Notify may still answer
+# Ours: a Map-Server that never confirmed the name may not support names, and never answers.
+UNKNOWN_WAIT_S: Final = 600.0
+MAX_OUTSTANDING: Final = 16  # ours: nonces of Map-Registers that a late Map-Notify may still confirm
 JITTER_SHARE: Final = 0.1
 RETRY_S: Final = 1.0  # RFC 9301, 5.3
-TRIES: Final = 2  # ours: DNS is asked next, and a program waits
+TRIES: Final = 2  # ours: DNS is asked next, and a program is waiting
 NEGATIVE_S: Final = 60.0
-SILENCE_S: Final = 10.0  # ours: how long a mapping system that did not answer is not asked for the same name
+SILENCE_S: Final = 10.0  # ours: a name without an answer is not asked for again in this time
 LONGEST_S: Final = 86400.0  # ours, as for EID-Prefixes
 CACHE_LIMIT: Final = 1024  # ours: names with their answers
-LOOKUPS_LIMIT: Final = 64  # ours: names that are asked for at once
+LOOKUPS_LIMIT: Final = 64  # ours: open lookups
 ASK_INTERVAL_S: Final = 0.05  # ours: 20 Map-Requests per second
 ASK_BURST: Final = 40
 _OLD: Final = frozenset({Algorithm.NONE, Algorithm.HMAC_SHA_1_96})
@@ -73,20 +74,20 @@ class NameRegistration:
         return self._wake_at
 
     def expects(self, nonce: int) -> bool:
-        """Whether a Map-Notify with this nonce answers a Map-Register of ours."""
+        """Whether a Map-Notify with this nonce confirms a Map-Register of ours."""
         return nonce in self._outstanding
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
-        """Our RLOCs are these now. The record holds none of them, so a move alone says nothing new."""
+        """Our RLOCs have changed. The record holds none of them, so a move alone changes nothing."""
         had_none = not self._uplinks
-        self._uplinks = locators.for_family(self.server.address.version)
+        self._uplinks = locators.ways_to(self.server.address)
         if not self._uplinks:
             self._wake_at = None
             return []
         return self.restart(now) if had_none else []
 
     def restart(self, now: float) -> list[MachineEffect]:
-        """Register now, whatever was said before."""
+        """Register now, whatever was sent before."""
         self._tries = 0
         self._outstanding.clear()
         return self._register(now) if self._uplinks else []
@@ -96,7 +97,7 @@ class NameRegistration:
         return self._register(now) if self._wake_at is not None and now >= self._wake_at else []
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
-        """A Map-Notify came with a nonce of ours; `raw` is the message whose MAC counts."""
+        """A Map-Notify with a nonce of ours arrived; `raw` is the message that its MAC covers."""
         try:
             verify_mac(raw, self.server.key)
         except AuthenticationFailed:
@@ -139,7 +140,7 @@ class NameRegistration:
         message = MapRegister(
             nonce=nonce,
             records=(record,),
-            proxy_map_reply=True,  # nobody could ask the host itself without knowing where it is
+            proxy_map_reply=True,  # the host itself cannot be asked without its locators
             want_map_notify=True,
             xtr_id=self._config.xtr_id,
             site_id=self._config.site_id,
@@ -156,7 +157,7 @@ class NameRegistration:
 
 
 class KnownName(msgspec.Struct, frozen=True):
-    """An answer that is remembered: `until` is in monotonic seconds."""
+    """A cached answer: `until` is in monotonic seconds."""
 
     eids: tuple[IpAddress, ...]
     why: str
@@ -166,11 +167,11 @@ class KnownName(msgspec.Struct, frozen=True):
 
     @property
     def is_found(self) -> bool:
-        """Whether it says where the name leads."""
+        """Whether it has addresses."""
         return bool(self.eids or self.names)
 
     def resolved(self, name: bytes, now: float | None = None) -> NameResolved:
-        """The same as an effect; with `now`, it says how long it is still true."""
+        """The answer as an effect; with `now`, including its remaining TTL."""
         why = self.why if now is None else f"{self.why}, {self.until - now:.0f} s to live"
         return NameResolved(name, self.eids, why, self.is_answered, self.names)
 
@@ -183,7 +184,7 @@ class _Lookup(msgspec.Struct, eq=False):
 
 
 class NameLookups:
-    """Asks for names, and remembers the answers."""
+    """Looks up names, and caches the answers."""
 
     def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int]) -> None:
         self._config = config
@@ -199,25 +200,25 @@ class NameLookups:
         return min((lookup.wake_at for lookup in self._lookups.values()), default=None)
 
     def expects(self, nonce: int) -> bool:
-        """Whether a Map-Reply with this nonce answers a question of ours."""
+        """Whether a Map-Reply with this nonce answers a request of ours."""
         return nonce in self._of_nonce
 
     def on_locators(self, locators: LocatorSet) -> None:
-        """Our RLOCs are these now; what is asked goes on from there."""
+        """Our RLOCs have changed; open lookups continue from the new ones."""
         self._locators = locators
 
     def on_config(self, config: NodeConfig) -> None:
-        """A reload: another mapping system may know other names."""
+        """The configuration was reloaded: another mapping system may know other names."""
         if config.map_resolvers != self._config.map_resolvers:
             self._known.clear()
         self._config = config
 
     def doubt(self, now: float) -> None:
-        """What was answered may be old."""
+        """Cached answers may be old."""
         self._known = OrderedDict((name, replace(one, until=now)) for name, one in self._known.items() if one.is_found)
 
     def resolve(self, asked: bytes, now: float) -> list[MachineEffect]:
-        """Which EIDs has the host of this name? One NameResolved follows, at once when it is known or cannot be."""
+        """Look up the EIDs of a host name. One NameResolved follows, at once if the answer is cached or impossible."""
         name = folded(asked)
         if not may_be_name(name):
             return [NameResolved(name, (), "no name of US-ASCII")]
@@ -235,7 +236,7 @@ class NameLookups:
         return [*stale, *self._ask(_Lookup(name, now), now)]
 
     def on_solicited(self, name: bytes, now: float) -> list[MachineEffect]:
-        """The Map-Server says that a name may lead elsewhere now: ask again, if anybody has asked before."""
+        """The Map-Server says that a name may have changed: look it up again if it is cached."""
         if name not in self._known or name in self._lookups:
             return []
         if len(self._lookups) >= LOOKUPS_LIMIT or not self._allowed.take(now):
@@ -244,16 +245,21 @@ class NameLookups:
         return self._ask(_Lookup(name, now), now)
 
     def known(self) -> Mapping[bytes, KnownName]:
-        """What is remembered, the latest answer last."""
+        """The cached answers, latest last."""
         return self._known
 
+    def is_known(self, asked: bytes, now: float) -> bool:
+        """Whether `resolve` answers at once: whatever else is asked for, and without a question where none is due."""
+        known = self._known.get(folded(asked))
+        return known is not None and (known.is_found or known.until > now)
+
     def restore(self, known: Mapping[bytes, KnownName]) -> None:
-        """Remember what was found before a restart, as long as nobody says anything else."""
+        """Restore answers from before a restart; newer ones take precedence."""
         for name, answer in list(known.items())[-CACHE_LIMIT:]:
             self._known.setdefault(name, answer)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """Ask again where no answer came, and give up soon."""
+        """Repeat unanswered requests; give up soon."""
         effects: list[MachineEffect] = []
         for lookup in [due for due in self._lookups.values() if due.wake_at <= now]:
             if lookup.tries < TRIES:
@@ -263,10 +269,12 @@ class NameLookups:
         return effects
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[MachineEffect]:
-        """A Map-Reply with a nonce of ours: exactly the name that was asked for, at an address that we named."""
+        """A Map-Reply with a nonce of ours: accepted for exactly the requested name, at an address that we named."""
         lookup = self._of_nonce[reply.nonce]
         record = reply.records[0]
-        is_answer = len(reply.records) == 1 and not reply.is_probe and name_of(record.eid) == lookup.name
+        is_shorter = covers_name(record, lookup.name)
+        is_named = is_shorter or name_of(record.eid) == lookup.name
+        is_answer = len(reply.records) == 1 and not reply.is_probe and is_named
         if not is_answer or arrived_at not in lookup.sent[reply.nonce]:
             return [Count("rx_policy")]
         found = (locator.ip for locator in record.locators if locator.is_reachable and locator.priority < 255)
@@ -274,13 +282,13 @@ class NameLookups:
         names = tuple(dict.fromkeys(name for locator in record.locators if (name := name_of(locator.address))))[
             :EIDS_OF_NAME
         ]
-        if not eids and not names:
+        if is_shorter or (not eids and not names):
             return self._end(lookup, KnownName((), "nobody has registered it", now + NEGATIVE_S), now)
         lives_s = min(60.0 * record.ttl_min, LONGEST_S)
         return self._end(lookup, KnownName(eids, "registered", now + lives_s, names), now)
 
     def _unanswered(self, name: bytes, now: float) -> KnownName:
-        """Nobody says anything: what was known before holds on."""
+        """No answer came: the former answer stays in use."""
         before = self._known.get(name)
         if before is not None and before.is_found:
             return replace(before, until=now + SILENCE_S)
@@ -292,7 +300,7 @@ class NameLookups:
             for map_resolver in self._config.map_resolvers
             if map_resolver not in _old_servers(self._config)
         ]
-        ways = [(address, uplink) for address in resolvers for uplink in self._locators.for_family(address.version)]
+        ways = [(address, uplink) for address in resolvers for uplink in self._locators.ways_to(address)]
         if not ways:
             return self._end(lookup, KnownName((), "no uplink to a Map-Resolver", now, is_answered=False), now)
         resolver, uplink = ways[lookup.tries % len(ways)]
@@ -300,12 +308,13 @@ class NameLookups:
         lookup.wake_at = now + RETRY_S
         self._lookups[lookup.name] = lookup
         nonce = self._new_nonce()
-        itr_rlocs = self._locators.itr_rlocs_from(uplink)
+        itr_rlocs = self._locators.itr_rlocs_from(uplink, resolver)
         lookup.sent[nonce] = itr_rlocs
         self._of_nonce[nonce] = lookup
         request = MapRequest(nonce, None, itr_rlocs, (EidRecord(DistinguishedName(lookup.name), 0),))
-        # A name has no address: the inner header goes where the outer one does.
-        ecm = EncapsulatedControl(uplink.address, CONTROL_PORT, resolver, CONTROL_PORT, request.encode())
+        # A name has no address, so the inner header gets the outer destination.
+        source = uplink.address_towards(resolver)
+        ecm = EncapsulatedControl(source, CONTROL_PORT, resolver, CONTROL_PORT, request.encode())
         sent = SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_map_request")]
 
@@ -317,14 +326,14 @@ class NameLookups:
             self._known[lookup.name] = answer
             self._known.move_to_end(lookup.name)
             if len(self._known) > CACHE_LIMIT:
-                # Anybody on this host asks for names that there are not; they push out no answer that led somewhere.
+                # Any program on this host can look up nonexistent names: these must not evict useful answers.
                 nothing = (name for name, known in self._known.items() if not known.is_found)
                 del self._known[next(nothing, next(iter(self._known)))]
         return [answer.resolved(lookup.name)]
 
 
 class Names:
-    """Both together, as the node has them."""
+    """Registration and lookup of names together, as the node uses them."""
 
     def __init__(
         self,
@@ -351,13 +360,13 @@ class Names:
         return [*registering, *self._lookups.on_timer(now)]
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
-        """Our RLOCs are these now."""
+        """Our RLOCs have changed."""
         self._locators = locators
         self._lookups.on_locators(locators)
         return [effect for registration in self.registrations for effect in registration.on_locators(locators, now)]
 
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._lookups.on_config(config)
         if _identity(config) == self._identity:
             return []
@@ -379,9 +388,13 @@ class Names:
         """See `NameLookups.resolve`."""
         return self._lookups.resolve(name, now)
 
+    def is_known(self, name: bytes, now: float) -> bool:
+        """See `NameLookups.is_known`."""
+        return self._lookups.is_known(name, now)
+
     @property
     def known(self) -> Mapping[bytes, KnownName]:
-        """What is remembered of names."""
+        """The cached names."""
         return self._lookups.known()
 
     def restore(self, known: Mapping[bytes, KnownName]) -> None:
@@ -391,7 +404,7 @@ class Names:
     def on_message(
         self, message: ControlMessage, raw: bytes, arrived_at: IpAddress, now: float
     ) -> list[MachineEffect] | None:
-        """Take what answers a question or Map-Register about a name; None for everything else."""
+        """Handle an answer to a lookup or Map-Register of a name; None for everything else."""
         match message:
             case MapReply() if self._lookups.expects(message.nonce):
                 return self._lookups.on_map_reply(message, arrived_at, now)
@@ -426,6 +439,6 @@ def _old_servers(config: NodeConfig) -> frozenset[IpAddress]:
 
 
 def _own_eids(config: NodeConfig) -> tuple[IpAddress, ...]:
-    """Our EIDs that a program can have a socket on: whole addresses in Instance-ID 0."""
+    """The EIDs that a program can bind a socket to: whole addresses in Instance-ID 0."""
     whole = (eid for eid in config.eids if eid.mask_len == eid.network.max_prefixlen and not eid.instance_id)
     return tuple(eid.address for eid in whole)

@@ -1,9 +1,9 @@
-"""The policy `prefer`: which of equal uplinks, and of equal remote locators, take the flows, by what probes measure.
+"""The policy `prefer`: which of several equal uplinks, and of equal remote locators, takes the flows, by measured
+quality.
 
-It is about what we send. Priorities stay what they are; among those of one priority the best takes all, the others wait
-behind it. An uplink is judged by the remote locators in use that all of its equals reach, so that like is compared with
-like; a remote locator by its pairs with the uplinks that are preferred. `protocol/scheduler.py` says when a rival takes
-over.
+It concerns what we send. Priorities stay; among locators of one priority the best takes all flows, and the others wait.
+An uplink is measured over the remote locators in use that all of its equals reach, so that the figures are comparable;
+a remote locator over its paths from the preferred uplinks. `protocol/scheduler.py` decides when a rival takes over.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.protocol.scheduler import Candidate, Hysteresis, Prefer, Scheduler
 from lispmob.wire.address import IpAddress
 
-SOONEST_S: Final = 1.0  # ours: probes are answered in bursts
-PROBES_MIN: Final = 8  # ours: fewer outcomes say nothing about loss
-GROUPS_MAX: Final = 1024  # ours: as many as the prober has paths for
+SOONEST_S: Final = 1.0  # ours: probe answers come in bursts
+PROBES_MIN: Final = 8  # ours: the loss of fewer probes is meaningless
+GROUPS_MAX: Final = 1024  # ours: the prober's limit of paths
 MEASURED: Final = frozenset({State.UP, State.VERIFYING})
 
 Group: TypeAlias = frozenset[IpAddress]
-"""Remote locators of one mapping and of one priority."""
+"""Remote locators of one mapping with one priority."""
 
 
 class PreferenceConfig(msgspec.Struct, frozen=True):
-    """What is preferred. `hold_s`: for how long a rival has to be clearly better."""
+    """The quality to prefer. `hold_s`: how long a rival has to be clearly better."""
 
     prefer: Prefer = Prefer.WEIGHT
     hold_s: float = 10.0
 
     @property
     def is_on(self) -> bool:
-        """True when anything but the weight decides."""
+        """True unless weight alone decides."""
         return self.prefer is not Prefer.WEIGHT
 
     @property
     def is_measured(self) -> bool:
-        """True when probes have to go on while data proves the paths."""
+        """True when probes must continue although data proves the paths."""
         return self.prefer in (Prefer.LATENCY, Prefer.LOSS)
 
 
 class Quality(NamedTuple):
-    """The figures of an uplink or a remote locator; None: not measured."""
+    """The measured quality of an uplink or a remote locator; None: not measured."""
 
     rtt_ms: float | None = None
     loss: float | None = None
 
 
 class Preference:
-    """Remembers whom it has preferred. `uplinks`, `remotes`: the priorities that count then; empty: as configured."""
+    """Keeps the preferred ones. `uplinks`, `remotes`: their priorities; empty: as configured."""
 
     def __init__(self, config: PreferenceConfig) -> None:
         self.uplinks: Mapping[str, int] = {}
@@ -71,16 +71,16 @@ class Preference:
         return self._at
 
     def due(self, now: float) -> bool:
-        """True when it is time for `on_review`."""
+        """True when `on_review` is due."""
         return self._at is not None and self._at <= now
 
     def touch(self, now: float) -> None:
-        """Something was measured, or the uplinks have changed: look, soon."""
+        """A measurement or the uplinks have changed: review soon."""
         if self._config.is_on or self.uplinks:
             self._wake(max(now, self._last + SOONEST_S))
 
     def on_config(self, config: PreferenceConfig, now: float) -> None:
-        """A reload."""
+        """The configuration was reloaded."""
         if config != self._config:
             self._config = config
             self._scheduler, self._by_group = self._new(), {}
@@ -89,14 +89,14 @@ class Preference:
     def on_review(
         self, own: Sequence[LocalLocator], paths: Iterable[Path], groups: Iterable[Group], now: float
     ) -> list[MachineEffect]:
-        """Compare them all. `own` with the configured priorities, `groups` of mappings in use."""
+        """Compare all candidates. `own`: with configured priorities, `groups`: of mappings in use."""
         self._at, self._last = None, now
         known = [path for path in paths if path.state in MEASURED]
         if not self._config.is_on:
             effects = self._rank({}, (), ())
             self.remotes = {}
             return effects
-        # The address that has the weight of its interface; any tells the priority.
+        # The address that carries the interface's weight; any address has its priority.
         interfaces = {locator.interface: locator for locator in sorted(own, key=lambda one: one.weight)}
         addresses = {locator.address: locator.interface for locator in own}
         candidates = [
@@ -145,7 +145,7 @@ class Preference:
 
 
 def figures(own: Iterable[LocalLocator], paths: Iterable[Path]) -> dict[str, Quality]:
-    """What is measured of each interface that may send, over the remote locators that all of them reach."""
+    """The quality of each sending interface, over the remote locators that all of them reach."""
     addresses = {locator.address: locator.interface for locator in own if locator.priority < NEVER}
     known = [path for path in paths if path.state in MEASURED]
     names = set(addresses.values())
@@ -157,7 +157,7 @@ def _equals(one: LocalLocator, others: Iterable[LocalLocator]) -> set[str]:
 
 
 def _of_uplink(name: str, equals: set[str], addresses: Mapping[IpAddress, str], paths: list[Path]) -> Quality:
-    """Its mean over the remotes that all of its equals reach, or over its own when there is none of these."""
+    """The mean over the remotes that all of its equals reach, or over all of its own if there are none."""
     reached: dict[str, set[IpAddress]] = {equal: set() for equal in equals | {name}}
     mine: list[Path] = []
     for path in paths:
@@ -178,5 +178,5 @@ def _mean(paths: list[Path]) -> Quality:
 
 
 def _average(figures: Sequence[float]) -> float | None:
-    # `statistics` has one, and a tenth of the time that lispd takes to start.
+    # `statistics.mean` would do, but importing it takes a tenth of lispd's start-up time.
     return sum(figures) / len(figures) if figures else None

@@ -1,21 +1,24 @@
-"""Whom to probe: the locators of mappings that carry traffic, looked up now and then and not for every packet."""
+"""Which locators to probe: those of mappings that carry traffic, collected now and then and not per packet."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.control.forwarding import ForwardingPolicy, possible_locators
 from lispmob.control.map_cache import MapCache
-from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.locator_set import NEVER, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 
-SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not make us walk through it each time
-AGAIN_S: Final = 15.0  # ours: what no traffic has met for a minute is left alone a quarter of a minute later
-TARGETS_MAX: Final = 1024  # ours: as many as the prober has paths for
+SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not cause a walk for each entry
+AGAIN_S: Final = 15.0  # ours: probing ends at most a quarter of a minute after a mapping has been idle for a minute
+TARGETS_MAX: Final = 1024  # ours: the prober's limit of paths
 
 
 class ProbeTargets:
-    """Remembers when to look through the map-cache again."""
+    """When to walk through the map-cache again."""
 
     def __init__(self) -> None:
         self._at: float | None = None
@@ -31,19 +34,30 @@ class ProbeTargets:
         self._at = at if self._at is None else min(self._at, at)
 
     def due(self, now: float) -> bool:
-        """True when it is time to look."""
+        """True when a walk is due."""
         return self._at is not None and self._at <= now
 
     def find(
-        self, cache: MapCache, own: LocatorSet, own_eids: tuple[EidPrefix, ...], now: float
+        self,
+        cache: MapCache,
+        own: LocatorSet,
+        own_eids: tuple[EidPrefix, ...],
+        now: float,
+        unasked: Container[int] = frozenset(),
     ) -> dict[IpAddress, EidPrefix]:
-        """The locators that packets may go to, each with the prefix that was used last of those that it serves."""
+        """The locators that packets may go to, each with the most recently used prefix that it serves.
+
+        Of an `unasked` family (4, 6), which has no Map-Resolver, those of priority 255 as well: the peer announces them
+        so because it has nobody to ask either, and without a probe neither of us finds out that they work.
+        """
         used = [entry for entry in cache if entry.locators and entry.is_used(now)]
         used.sort(key=lambda entry: -entry.last_used)
         policy = ForwardingPolicy(own_eids=own_eids)
         found: dict[IpAddress, EidPrefix] = {}
         for entry in used:
-            for locator in possible_locators(entry.locators, policy, own):
+            unused = (one for one in entry.locators if one.priority == NEVER and one.is_reachable)
+            tried = [replace(one, priority=NEVER - 1) for one in unused if any(ip.version in unasked for ip in one.ips)]
+            for locator in possible_locators((*entry.locators, *tried), policy, own):
                 found.setdefault(locator.address, entry.prefix)
             if len(found) >= TARGETS_MAX:
                 break

@@ -1,4 +1,4 @@
-"""A control message as the node wants it: out of its encapsulation if it came in one (RFC 9301, 5.8)."""
+"""A control message taken out of its encapsulation, if it came in one (RFC 9301, 5.8)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lispmob.wire.message import ControlMessage, decode_control
 
 
 class ReceivedMessage(msgspec.Struct, frozen=True):
-    """What came. `source_port`: where an answer to it goes."""
+    """A received message. `source_port`: where an answer to it goes."""
 
     message: ControlMessage
     source_port: int
     is_encapsulated: bool
-    has_checksum: bool = True  # that of the UDP header inside the encapsulation
-    lisp_sec: bytes | None = None  # the AD of the encapsulation, where it is LISP-SEC's
+    has_checksum: bool = True  # of the UDP header inside the ECM
+    lisp_sec: bytes | None = None  # the AD of the ECM if it is LISP-SEC's
 
 
 def unwrap(
     message: ControlMessage, datagram: Datagram, is_ours: Callable[[IpAddress], bool]
 ) -> ReceivedMessage | Count:
-    """The message of a datagram; a counter when it may not come this way. Raises MalformedMessage."""
+    """The message of a datagram; a counter if it must not come this way. Raises MalformedMessage."""
     if not isinstance(message, EncapsulatedControl):
         return ReceivedMessage(message, datagram.source_port, is_encapsulated=False)
     if not is_ours(message.destination):

@@ -1,18 +1,18 @@
-"""Keeps one EID-Prefix registered with one Map-Server (RFC 9301, 8.2), whatever gets lost on the way.
+"""Keeps one EID-Prefix registered with one Map-Server in spite of losses (RFC 9301, 8.2).
 
 How it works:
 
-1. `on_locators` starts: a Map-Register leaves in the same call, from the best uplink, with a new nonce. Older nonces
-   are forgotten, because they would confirm locators that are no longer true.
-2. Without a Map-Notify it is repeated after 1 s, 2 s, 4 s, up to every 60 s, by up to four uplinks: the best one may
-   lead nowhere. After three minutes the registration counts as lost, and the tries go on.
-3. A Map-Notify counts when its nonce is known, its MAC is right and it holds our EID-Prefix. Then the machine rests
+1. `on_locators` starts: it returns a Map-Register from the best uplink with a new nonce. Older nonces
+   are forgotten, because they would confirm old locators.
+2. Without a Map-Notify it is repeated after 1 s, 2 s, 4 s, up to every 60 s, on up to four uplinks: the best one may
+   not work. After three minutes the registration counts as lost, and the tries go on.
+3. A Map-Notify is valid if its nonce is known, its MAC is right and it holds our EID-Prefix. Then the machine is idle
    until the next refresh, which is spread by 10 percent so that a fleet does not refresh at once.
 4. A Map-Notify that shows another node's locators means that the EID is taken: the next try comes after ten seconds.
 5. `on_shutdown` withdraws the mapping with a record TTL of 0.
 
-One EID-Prefix per Map-Register: some deployed Map-Servers mishandle more than one. A Map-Notify is always asked for,
-because nothing else tells a node that the mapping system knows where it is.
+One EID-Prefix per Map-Register: some deployed Map-Servers mishandle more than one. A Map-Notify is always requested,
+because nothing else confirms that the mapping system has our locators.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ FIRST_WAIT_S = 1.0  # RFC 9301, 8.2: first retransmission after 1 s, then doubli
 LONGEST_WAIT_S = 60.0  # RFC 9301, 8.2: at most 60 s between tries
 LIFETIME_S = 180.0  # RFC 9301, 8.2: a Map-Server forgets a registration after three minutes
 JITTER_SHARE = 0.1  # ours: refreshes spread over +/- 10 %, so that a whole fleet does not refresh at once
-TAKEN_WAIT_S = 10.0  # ours: between tries for an EID that another node has
-UPLINKS_AT_ONCE = 4  # ours: a register that is not answered goes by so many; the best may be one that leads nowhere
+TAKEN_WAIT_S = 10.0  # ours: between tries for an EID that another node holds
+UPLINKS_AT_ONCE = 4  # ours: an unanswered register is repeated on so many uplinks, because the best one may not work
 MAX_OUTSTANDING = 16  # ours: nonces that a late Map-Notify may still answer
-AUTH_FAILED_EVENT_S = 60.0  # ours: whoever sends forgeries must not fill the log
+AUTH_FAILED_EVENT_S = 60.0  # ours: forged messages must not fill the log
 
 
 class State(Enum):
-    """Where one registration stands."""
+    """The state of one registration."""
 
     IDLE = "idle"
     REGISTERING = "registering"
@@ -77,18 +77,18 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class RegistrationPolicy(msgspec.Struct, frozen=True):
-    """What all registrations of a node have in common."""
+    """The settings that all registrations of a node share."""
 
     interval_s: float = 60.0
     ttl_min: int = 10
     xtr_id: bytes = bytes(16)
     site_id: bytes = bytes(8)
     key_record: KeyRecord | None = None
-    """Our static key, for Map-Servers that take it."""
+    """Our static key, for Map-Servers that accept it."""
 
 
 class Registration:
-    """The life of one EID-Prefix at one Map-Server. Nonces come from a counter that the whole node shares."""
+    """One EID-Prefix at one Map-Server. Nonces come from a counter that the whole node shares."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Registration:
         self.tries = 0
         self.confirmed_at: float | None = None
         self.since: float | None = None
-        """When the present locators were confirmed for the first time."""
+        """When the current locators were first confirmed."""
         self.rtt_ms: float | None = None
         self._next_nonce = next_nonce
         self._jitter = jitter
@@ -121,7 +121,7 @@ class Registration:
 
     @property
     def is_confirmed(self) -> bool:
-        """True while the Map-Server is known to hold our present locators."""
+        """True while the Map-Server is known to hold our current locators."""
         return self.state in (State.REGISTERED, State.REFRESHING)
 
     @property
@@ -130,15 +130,15 @@ class Registration:
         return self._trial.is_taken
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        """When to call on_timer, in monotonic seconds; None if nothing is due."""
         return self._wake_at
 
     def expects(self, nonce: int) -> bool:
-        """True when a Map-Notify with this nonce would answer a Map-Register of ours."""
+        """True when a Map-Notify with this nonce would confirm a Map-Register of ours."""
         return nonce in self._outstanding
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
-        """Our RLOCs are these now."""
+        """Our RLOCs have changed."""
         is_same = locators.is_like(self._locators)
         self._locators = locators
         if not self._uplinks():
@@ -148,15 +148,15 @@ class Registration:
         return self._start(now)
 
     def on_slept(self, now: float) -> list[MachineEffect]:
-        """The host was suspended: the Map-Server may have forgotten us meanwhile."""
+        """The host was suspended: the Map-Server may have dropped the registration."""
         return self._start(now) if self._uplinks() else []
 
     def on_doubt(self, now: float) -> list[MachineEffect]:
-        """Is the Map-Server still there? A refresh tells; a try that is open asks already, and keeps its pace."""
+        """Check whether the Map-Server still answers, by a refresh. An open try already does that, at its own pace."""
         return self._refresh(now) if self.state is State.REGISTERED else []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """A deadline may have passed: refresh, or try again and wait twice as long."""
+        """A deadline may have passed: refresh, or try again and double the wait."""
         if self._wake_at is None or now < self._wake_at:
             return []
         if self.state is State.REGISTERED:
@@ -171,7 +171,7 @@ class Registration:
         return effects + self._register(now)
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
-        """A Map-Notify came; `raw` is the message whose MAC counts."""
+        """A Map-Notify arrived; `raw` is the message that its MAC covers."""
         sent = self._outstanding.get(notify.nonce)
         if sent is None:
             return [Count("rx_nonce")]
@@ -186,7 +186,7 @@ class Registration:
             return [Count("rx_policy")]
         shared = sharing(record, self._locators.to_record(self.eid, self.policy.ttl_min).locators)
         if shared is not None and shared.is_refused:
-            # Whoever has it may go at any moment: the next try comes soon, and at a steady pace.
+            # The other node may leave at any moment: try again soon, at a steady pace.
             self._wait_s = TAKEN_WAIT_S / 2
             self._wake_at = now + TAKEN_WAIT_S
             return [Count("rx_policy"), self._event("eid-shared", text=shared.text, is_refused=True)]
@@ -195,11 +195,11 @@ class Registration:
         sent_at, uplink, is_keyed = sent
         confirmed = self._confirm(sent_at, shared, now)
         if self._trial.on_answer(now, is_keyed=is_keyed, is_offered=notify.keeps_keys, tries=self.tries):
-            confirmed += self._refresh(now)  # the Map-Server is there: now with our key, or without
+            confirmed += self._refresh(now)  # the Map-Server answers: register again at once, with our key or without
         return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *confirmed]
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:
-        """The node goes away: withdraw the mapping with TTL 0, best effort."""
+        """The node stops: withdraw the mapping with TTL 0, best effort."""
         if self.state is State.IDLE:
             return []
         withdrawal = MappingRecord.of(self.eid, ttl_min=0, is_authoritative=True)
@@ -210,7 +210,7 @@ class Registration:
         if self.state is not State.REGISTERING:
             self._trying_since = now
         self._to(State.REGISTERING)
-        self._outstanding.clear()  # they would confirm locators that are no longer true
+        self._outstanding.clear()  # they would confirm old locators
         self.tries = 0
         self._wait_s = FIRST_WAIT_S
         return self._register(now)
@@ -230,7 +230,7 @@ class Registration:
         event = self._event("register-sent", tries=self.tries, version=self._locators.version, rlocs=rlocs)
         if is_keyed and self.policy.key_record is not None:
             record = replace(record, locators=(*record.locators, self.policy.key_record.to_locator()))
-        # The first by the best uplink; one that was not answered by all: whichever leads somewhere.
+        # The first try uses the best uplink; repeats use several, because one of them may work.
         uplinks = self._uplinks()[: UPLINKS_AT_ONCE if self.tries > 1 else 1]
         sent = [self._send(record, uplink, now, is_keyed=is_keyed) for uplink in uplinks]
         return [*sent, *[Count("tx_map_register")] * len(sent), event]
@@ -297,7 +297,7 @@ class Registration:
 
 
 def _refusal(record: MappingRecord) -> str | None:
-    """Why a Map-Notify of ours is no confirmation, or None when it is one."""
+    """Why a Map-Notify is no confirmation; None if it is one."""
     if record.ttl_min == 0:
         return "the Map-Server reports TTL 0: somebody else withdrew this EID, or shares its key"
     if not record.locators and record.action in (Action.DROP_POLICY_DENIED, Action.DROP_AUTH_FAILURE):

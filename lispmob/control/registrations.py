@@ -21,15 +21,15 @@ from lispmob.wire.map_notify import MapNotify
 SOLICITED_S = 3.0  # RFC 9301, 6.1: what an SMR may cause, once in 3 s
 
 _Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
-"""What a registration is made of. When any of it changes, it is another registration."""
+"""The parameters of a registration. If any of them changes, it is another registration."""
 
 NewNonce: TypeAlias = Callable[[], int]
 Growing: TypeAlias = NewNonce | None
-"""Gives numbers that only grow, over restarts too; None: they count from the configuration's `first_nonce`."""
+"""Returns increasing numbers, over restarts too; None: count from the configuration's `first_nonce`."""
 
 
 class Registrations:
-    """Starts, stops and feeds the machines."""
+    """Starts, stops and feeds the registrations."""
 
     def __init__(self, config: NodeConfig, *, jitter: Callable[[], float], next_nonce: Growing = None) -> None:
         self._jitter = jitter
@@ -48,17 +48,17 @@ class Registrations:
         return min((at for machine in self.machines if (at := machine.wake_at()) is not None), default=None)
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
-        """Our RLOCs are these now."""
+        """Our RLOCs have changed."""
         self._locators = locators
         return [effect for machine in self.machines for effect in machine.on_locators(locators, now)]
 
     def on_life_sign_wanted(self, server: IpAddress, now: float) -> list[MachineEffect]:
-        """Does this Map-Server still answer? One Map-Register tells."""
+        """Check whether this Map-Server still answers, by one Map-Register."""
         asked = next((machine for machine in self.machines if machine.server.address == server), None)
         return asked.on_doubt(now) if asked is not None else []
 
     def on_solicited(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
-        """Somebody says that our own mapping is another one now: a Map-Register tells. An SMR proves nothing."""
+        """An SMR says that our own mapping has changed: check by a Map-Register. An SMR is not authenticated."""
         if not self._solicited.take(eid, now):
             return [Count("rx_rate")]
         return [effect for machine in self.machines if machine.eid == eid for effect in machine.on_doubt(now)]
@@ -76,9 +76,9 @@ class Registrations:
         return [effect for machine in self.machines for effect in machine.on_shutdown(now)]
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
-        """A Map-Notify came. Its nonce, unique in the node, says whom it is for; octets the wrong way round do, too.
+        """A Map-Notify arrived. Its nonce, unique in the node, identifies the registration; so do its reversed octets.
 
-        The MAC decides either way: a nonce that is easier to guess by one bit makes nothing believable.
+        Accepting both costs one bit of the nonce, and the MAC decides anyway.
         """
         for nonce in (notify.nonce, notify.nonce_octets_reversed):
             for machine in self.machines:
@@ -87,13 +87,13 @@ class Registrations:
         return [Count("rx_nonce")]
 
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
-        """Keep what did not change, withdraw what is gone, start what is new."""
+        """Keep registrations that did not change, withdraw removed ones, start new ones."""
         old, wanted = self._machines, list(dict.fromkeys(_identities(config)))
         self._machines = {identity: old.get(identity) or self._make(identity) for identity in wanted}
         still_there = {(eid, server.address) for eid, server, _ in wanted}
         effects: list[MachineEffect] = []
         for identity, machine in old.items():
-            # Where only a key or a TTL changed, a withdrawal would race with the new registration.
+            # If only a key or a TTL changed, a withdrawal would race with the new registration.
             if identity not in self._machines and (machine.eid, machine.server.address) not in still_there:
                 effects += machine.on_shutdown(now)
         for identity, machine in self._machines.items():
@@ -106,7 +106,7 @@ class Registrations:
         return Registration(eid, server, policy, next_nonce=self.next_nonce, jitter=self._jitter)
 
     def next_nonce(self) -> int:
-        """The next nonce of a Map-Register, whatever way it takes."""
+        """The next nonce for a Map-Register, for any path."""
         return self.nonces()
 
 

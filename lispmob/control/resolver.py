@@ -1,12 +1,12 @@
-"""Asks the mapping system where an EID is: Map-Requests in ECMs, with fail-over, limits, and an end to trying.
+"""Looks up EIDs in the mapping system: Map-Requests in ECMs, with fail-over, rate limits and a bounded number of tries.
 
-Four things start a lookup: a packet that met no mapping, a mapping in use that grows old, an SMR, and data from
-somebody whom the mapping of its source does not name. They differ in what failure means, so a lookup remembers its
-reason; for the asking they are the same. The last two are caused by others: they have a share of the table and a budget
-of their own, and there is one of them at a time for each cached prefix.
+Four things start a lookup: a packet without a mapping, a mapping in use that is about to expire, an SMR, and data whose
+sender its mapping does not name. They differ in what a failure means, so a lookup keeps its reason; the requests are
+the same. The last two are claims of others: they have a limited share of the table and their own rate, and each cached
+prefix has one at a time.
 
-Whether a Map-Request has LISP-SEC, and whether its answer is genuine, `itr_security.py` says; its key lives and dies
-with the nonce here.
+`itr_security.py` decides whether a Map-Request has LISP-SEC, and whether the reply is genuine; its key is kept with the
+nonce here.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import MappingRecord
 
-RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix; those for claims count apart
+RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix; those for claims count separately
 MAX_TRIES = 10  # RFC 9301, 5.3: then give up for a while
-NONCE_LIFETIME_S = 30.0  # ours: how late an answer may come
+NONCE_LIFETIME_S = 30.0  # ours: how late a reply may come
 MAX_NONCES = 1024  # ours: see the limits in the error catalogue
 MAX_LOOKUPS = 1024  # ours: a lookup costs about a kilobyte
-GLOBAL_INTERVAL_S = 0.05  # ours: 20 Map-Requests per second for misses, and as many for what is in use already
+GLOBAL_INTERVAL_S = 0.05  # ours: 20 Map-Requests per second for misses, and as many for mappings in use
 GLOBAL_BURST = 20
 SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s per EID-Prefix
-SMR_BURST = 3  # ours: somebody who moves twice in a row is still found at once
-MAX_CLAIMS = 64  # ours: lookups that others cause, at a time; misses and refreshes have the rest of the table
-MAX_STRANGE = 48  # ours: of those for data, and for SMRs of whom no mapping names; peers have the rest for theirs
-CLAIM_INTERVAL_S = 0.1  # ours: and 10 Map-Requests per second for them, as many for those of peers
+SMR_BURST = 3  # ours: a peer that moves twice in a row is still found at once
+MAX_CLAIMS = 64  # ours: open lookups for claims; misses and refreshes have the rest of the table
+MAX_STRANGE = 48  # ours: of those, for data and for SMRs from unknown senders; peers have the rest
+CLAIM_INTERVAL_S = 0.1  # ours: 10 Map-Requests per second for them, and as many for claims of peers
 CLAIM_BURST = 20
-STRANGE_INTERVAL_S = 3.0  # ours: SMRs from one whom the mapping does not name; a mover is one, too
+STRANGE_INTERVAL_S = 3.0  # ours: SMRs from a sender that the mapping does not name, as a peer that has moved is
 STRANGE_BURST = 4
-DOUBT_TRIES = 3  # ours: nobody waits for the answer
+DOUBT_TRIES = 3  # ours: nothing waits for the answer
 LIMITED_EVENT_S = 10.0  # ours
 
 
@@ -74,9 +74,9 @@ class _Transmission:
 
 
 class Resolver:
-    """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup.
+    """All open lookups of a node. The call that starts a lookup returns its first Map-Request.
 
-    `has_program`: a program on this host answers, too. Without a Map-Resolver it is asked alone, as often and as long.
+    `has_program`: a program on this host answers too. Without a Map-Resolver it alone is asked, at the same rate.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Resolver:
         eids: Sequence[EidPrefix] = (),
         has_program: bool = False,
     ) -> None:
-        """`eids`: our own; one of them stands for the asker where LISP-SEC needs to know him."""
+        """`eids`: our own; one of them identifies the asker where LISP-SEC needs that."""
         self._map_resolvers = tuple(map_resolvers)
         self._has_program = has_program
         self._new_nonce = new_nonce
@@ -97,7 +97,7 @@ class Resolver:
         self._locators = LocatorSet()
         self._heard: frozenset[Place] = frozenset()
         self._lookups: dict[EidPrefix, Lookup] = {}
-        self._claims: dict[EidPrefix, Lookup] = {}  # of those the ones that others caused, by the cached prefix
+        self._claims: dict[EidPrefix, Lookup] = {}  # the open lookups that claims caused, by the cached prefix
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
         self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
@@ -116,50 +116,50 @@ class Resolver:
         return tuple(self._lookups.values())
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while nothing is asked."""
+        """When to call on_timer, in monotonic seconds; None without open lookups."""
         return self._agenda.first()
 
     def expects(self, nonce: int) -> bool:
-        """Whether a Map-Reply with this nonce answers a question of ours."""
+        """Whether a Map-Reply with this nonce answers a request of ours."""
         return nonce in self._transmissions
 
     def asks(self, asked: EidPrefix) -> bool:
-        """Whether a lookup for exactly this is open."""
+        """Whether a lookup for exactly this prefix is open."""
         return asked in self._lookups
 
     def on_resolvers(
         self, map_resolvers: Sequence[IpAddress], eids: Sequence[EidPrefix] = (), *, has_program: bool = False
     ) -> None:
-        """The configured Map-Resolvers, and our EIDs, are these now."""
+        """The configured Map-Resolvers, or our EIDs, have changed."""
         self._map_resolvers = tuple(map_resolvers)
         self._eids = tuple(eids)
         self._has_program = has_program
 
     def on_told(self, prefix: EidPrefix) -> None:
-        """Somebody on this host has said where all of this is: nobody else needs to."""
+        """A client gave the mapping for this prefix, so no lookup is needed."""
         for lookup in self.lookups:
             if prefix.covers(lookup.asked):
                 lookup.to(State.ANSWERED)
                 self._close(lookup)
 
     def on_heard(self, places: frozenset[Place]) -> None:
-        """From these of our RLOCs a question was answered: they are asked from first."""
+        """Requests from these local RLOCs were answered: prefer them."""
         self._heard = places
 
     def on_locators(self, locators: LocatorSet) -> list[MachineEffect]:
-        """Our RLOCs are these now. Open lookups go on from there; without any RLOC they fail."""
+        """Our RLOCs have changed. Open lookups continue from the new ones; without any RLOC they fail."""
         self._locators = locators
         if locators:
             return []
         return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator", None)]
 
     def on_miss(self, source: IpAddress, destination: EidPrefix, now: float) -> list[MachineEffect]:
-        """A packet from `source` met no mapping; `destination` is the /32 or /128 of where it goes."""
+        """A packet from `source` has no mapping; `destination` is its destination as a /32 or /128."""
         known = self._lookups.get(destination)
         if known is not None:
             self._release(known)
             known.reason = Reason.MISS
-            return [] if known.tries else self._ask(known, now)  # what others cause had to wait
+            return [] if known.tries else self._ask(known, now)  # the limit for claims had delayed it
         if self._is_full or self._for_misses.available_at(now) > now:
             effects: list[MachineEffect] = [Count("tx_rate"), DropPending(destination, "rate-limited")]
             if self._limited_events.take(now):
@@ -169,7 +169,7 @@ class Resolver:
         return [event, *self._ask(Lookup(destination, Reason.MISS, source, now, destination), now)]
 
     def on_aging(self, prefix: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
-        """A mapping in use needs a fresh answer. `source`: our EID that talks to it."""
+        """A mapping in use needs a refresh. `source`: our EID that talks to it."""
         if prefix in self._lookups or self._is_full:
             return []
         return self._ask(Lookup(prefix, Reason.REFRESH, source, now, prefix), now)
@@ -184,16 +184,16 @@ class Resolver:
         *,
         repeats: bool = True,
     ) -> list[MachineEffect]:
-        """Somebody says that `eid` (a host, inside the cached prefix) has moved. A limit delays the question.
+        """An SMR says that `eid` (a host, inside the cached prefix) has moved. A limit may delay the request.
 
-        One question at a time for a cached prefix, whatever hosts are named. `strange`: who says so, if the mapping
-        does not name him. Without `repeats` it is asked about once: anybody can send data in the name of an EID.
+        One lookup at a time for a cached prefix, whatever hosts are named. `strange`: the sender, if the mapping does
+        not name it. Without `repeats` there is only one request: anybody can send data with an EID's address.
         """
         known = self._lookups.get(eid)
         if known is not None and not repeats:
             return []
         if known is not None and known.is_paid:
-            return self._ask(known, now)  # it waits to be asked again, and there is reason to by now
+            return self._ask(known, now)  # it waits for its repetition, and there is reason for it now
         if known is not None and known.tries:
             known.is_late = True
         if known is not None and known.reason is Reason.REFRESH:
@@ -216,10 +216,10 @@ class Resolver:
         return self._claim(Lookup(eid, Reason.DOUBT, source, now, cached), now)
 
     def on_known(self, learned: MappingLearned, cached: EidPrefix, now: float, *, is_same: bool) -> None:
-        """What was cached was the same, or not.
+        """Whether the answer was the same as the cached mapping.
 
-        A claim that was true does not count, so that a host that moves often is found each time. One that was not may
-        have come before the Map-Register: it is asked about again, twice.
+        A true claim does not count against the limit, so a host that moves often is found each time. A claim without
+        effect may have come before the Map-Register: it is repeated twice.
         """
         if is_same and learned.may_be_stale and learned.asked not in self._lookups and cached not in self._claims:
             wait_s = AGAIN_S[min(learned.times_again, len(AGAIN_S) - 1)]
@@ -231,7 +231,7 @@ class Resolver:
             self._per_smr.give_back(cached)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """Ask again where no answer came; give up after the tenth try."""
+        """Repeat requests without an answer; give up after the tenth try."""
         effects: list[MachineEffect] = []
         for asked in self._agenda.due(now):
             lookup = self._lookups[asked]
@@ -249,9 +249,9 @@ class Resolver:
         source: IpAddress | None = None,
         raw: bytes | None = None,
     ) -> list[MachineEffect]:
-        """A Map-Reply came, to our address `arrived_at`; `raw`, its octets, are what LISP-SEC covers.
+        """A Map-Reply arrived at our address `arrived_at`; LISP-SEC covers the octets in `raw`.
 
-        Without LISP-SEC its source proves nothing; it may only narrow what it says.
+        Without LISP-SEC its source is not authenticated; it can only restrict what is accepted.
         """
         sent = self._transmissions.get(reply.nonce)
         if sent is None or now - sent.sent_at > NONCE_LIFETIME_S:
@@ -268,7 +268,7 @@ class Resolver:
     def _on_protected(
         self, reply: MapReply, raw: bytes, sent: _Transmission, otk: bytes, guard: Guard, now: float
     ) -> list[MachineEffect]:
-        """What is not genuine leaves the nonce open: else whoever sees one could end the lookup (RFC 9303, 6.9)."""
+        """A forged reply leaves the nonce open. Otherwise whoever sees a nonce could end the lookup (RFC 9303, 6.9)."""
         lookup, asked = sent.lookup, sent.lookup.asked
         eids, effects = self._security.verify(reply, raw, otk, asked, sent.resolver, now)
         if eids is None:
@@ -287,7 +287,7 @@ class Resolver:
         return effects + self._answered(sent, records, now, is_genuine=True)
 
     def _ask_unprotected(self, lookup: Lookup, sent: _Transmission, now: float) -> list[MachineEffect]:
-        """The Map-Server says, provably, that no ETR of this EID can sign: one more Map-Request, without LISP-SEC."""
+        """The Map-Server states, under its HMAC, that no ETR of this EID can sign: ask again without LISP-SEC."""
         if lookup.state is not State.ASKING or self._lookups.get(lookup.asked) is not lookup:
             return []
         lookup.protected_by = None
@@ -319,7 +319,7 @@ class Resolver:
         ]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
-        """Send one Map-Request, or put it off until the limits allow it."""
+        """Send one Map-Request, or delay it until the limits allow it."""
         self._lookups[lookup.asked] = lookup
         ways = self._ways()
         if not ways and not (self._has_program and self._locators):
@@ -349,7 +349,7 @@ class Resolver:
         return effects
 
     def _allowed_at(self, lookup: Lookup, now: float) -> float:
-        """When all limits on a Map-Request for this allow the next one."""
+        """When all limits allow the next Map-Request for this."""
         is_claim = lookup.reason.is_claim
         if lookup.is_paid:
             return self._total(lookup).available_at(now)
@@ -362,7 +362,7 @@ class Resolver:
         return self._for_misses if lookup.reason is Reason.MISS else self._for_known
 
     def _ask_anew(self, refresh: Lookup, cached: EidPrefix, now: float) -> list[MachineEffect]:
-        """The answer may be from before the move: ask again, once for each refresh, if the limits allow it now."""
+        """The answer may be older than the move: ask again, once for each refresh, if the limits allow it now."""
         refresh.reason, refresh.limited_as = Reason.SMR, cached
         if not refresh.tries or self._allowed_at(refresh, now) > now:
             return []
@@ -400,9 +400,9 @@ class Resolver:
         return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
 
     def _source_eid(self, lookup: Lookup, *, is_protected: bool) -> WireAddress:
-        """A refresh names no source: it is the node that asks, not a packet (RFC 9301, 5.2).
+        """A refresh names no source: the node asks, not a packet (RFC 9301, 5.2).
 
-        With LISP-SEC it has to, for the Map-Resolver finds by it whose secret unwraps the One-Time-Key.
+        With LISP-SEC it must, because the Map-Resolver finds the secret that unwraps the One-Time-Key by it.
         """
         if lookup.source is not None and (is_protected or lookup.reason is not Reason.REFRESH):
             return from_prefix(EidPrefix.host(lookup.source, lookup.asked.instance_id))
@@ -411,15 +411,15 @@ class Resolver:
         return from_prefix(EidPrefix.host(self._eids[0].address, self._eids[0].instance_id))
 
     def _inner_source(self, family: int) -> IpAddress:
-        """An inner source of the family asked for, when no EID of ours has it: an RLOC, or else nothing."""
+        """An inner source of the requested family if no EID has it: an RLOC, or nothing."""
         uplink = self._locators.best(family)
         return uplink.address if uplink is not None else ip_address("0.0.0.0" if family == 4 else "::")
 
     def _ways(self) -> list[tuple[IpAddress, LocalLocator]]:
         """Map-Resolvers and locators to ask from, in the order of trying.
 
-        All resolvers from the best locator, then from the next. Locators that were heard come before those that were
-        not, and those that lead nowhere last.
+        All resolvers from the best locator, then from the next. Locators that were answered come first, silent ones
+        last.
         """
         found: list[tuple[tuple[bool, bool, int], IpAddress, LocalLocator]] = []
         for resolver in self._by_preference():
@@ -436,7 +436,7 @@ class Resolver:
         return [*self._map_resolvers[start:], *self._map_resolvers[:start]]
 
     def _fail(self, lookup: Lookup, why: str, now: float | None) -> list[MachineEffect]:
-        """Stop asking. The nonces live on: a late answer is still an answer."""
+        """End a lookup without an answer. Its nonces stay valid: a late answer is still accepted."""
         lookup.to(State.FAILED)
         self._forget(lookup)
         effects: list[MachineEffect] = []
@@ -445,7 +445,7 @@ class Resolver:
         return [*effects, LookupFailed(lookup.asked, lookup.reason.value, why)]
 
     def _close(self, lookup: Lookup, *, keeps_protected: bool = False) -> None:
-        """`keeps_protected`: an answer with LISP-SEC may come yet, and count for more than the one that came."""
+        """`keeps_protected`: an answer with LISP-SEC may still come, and takes precedence over the present one."""
         if self._lookups.get(lookup.asked) is lookup:
             self._forget(lookup)
         for nonce in list(lookup.nonces):
@@ -459,7 +459,7 @@ class Resolver:
         return len(self._lookups) - len(self._claims) >= MAX_LOOKUPS
 
     def _has_room(self, *, is_named: bool) -> bool:
-        """Whether others may cause one more lookup. What strangers cause leaves room for what peers say."""
+        """Whether others may cause one more lookup. Strangers leave room for peers."""
         strange = 0 if is_named else sum(not claim.is_named for claim in self._claims.values())
         return len(self._claims) < MAX_CLAIMS and strange < MAX_STRANGE
 
@@ -468,7 +468,7 @@ class Resolver:
         return self._ask(lookup, now)
 
     def _release(self, lookup: Lookup) -> None:
-        """It counts among those of others no more."""
+        """It no longer counts as a claim."""
         if self._claims.get(lookup.limited_as) is lookup:
             del self._claims[lookup.limited_as]
 
@@ -482,7 +482,7 @@ class Resolver:
         self._agenda.set(lookup.asked, until)
 
     def _trim(self, now: float) -> None:
-        """Forget nonces that are too old to be answered, and the oldest beyond the limit."""
+        """Forget expired nonces, and the oldest beyond the limit."""
         while self._transmissions:
             nonce, oldest = next(iter(self._transmissions.items()))
             if now - oldest.sent_at <= NONCE_LIFETIME_S and len(self._transmissions) <= MAX_NONCES:

@@ -1,13 +1,13 @@
-"""The addresses of servers that are known by host name: when to ask for them, and which answer counts.
+"""The addresses of servers that are configured by host name: when to resolve the names, and which answer counts.
 
-1. A new name is asked for at once. While that fails it is asked for again, after 1 s, 2 s and so on up to a minute.
-2. What was found is kept for as long as nothing better is known: a name that fails later takes no address away.
+1. A new name is resolved at once. A failure is repeated after 1 s, 2 s and so on, up to a minute.
+2. Addresses are kept until better ones are known: a name that fails later loses no address.
 3. A network with a login page answers every name with its own address. So a Map-Server's former addresses stay in use
    beside the new ones until a Map-Server at one of the new ones has confirmed a registration.
-4. A name is asked for again when the uplinks change, for another network may have other answers; when a server at one
-   of its addresses does not answer; and every five minutes, since the resolver of the C library tells no time to live.
-5. A question may hang for half a minute on a network that is gone. So the next one need not wait for it, and an answer
-   that was overtaken by a later question's does not count.
+4. A name is resolved again when the uplinks change, as another network may give other answers; when a server at one
+   of its addresses does not answer; and every five minutes, because the C library reports no time to live.
+5. A query may hang for half a minute on a network that is gone. So the next one does not wait for it, and an answer
+   that comes after a later query's does not count.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from lispmob.wire.address import IpAddress
 RENEW_S: Final = 300.0  # ours: a usual time to live of an address that is expected to change
 FIRST_RETRY_S: Final = 1.0  # ours
 LAST_RETRY_S: Final = 60.0  # ours
-UNANSWERED_S: Final = 30.0  # ours: a server that is off has its name asked for no more often
-MOVE_PAUSE_S: Final = 1.0  # ours: a move is several changes
+UNANSWERED_S: Final = 30.0  # ours: for a server that is off, its name is resolved no more often
+MOVE_PAUSE_S: Final = 1.0  # ours: a move consists of several changes
 OPEN_MAX: Final = 3  # ours: of one name; each is a thread that waits
-SLOW_S: Final = 3.0  # ours: a resolver that has an answer has it by then
+SLOW_S: Final = 3.0  # ours: a working resolver has answered by then
 SLOW: Final = "no DNS server has answered yet"
-ADDRESSES_MAX: Final = 8  # ours: of one name; each is a server to register with
+ADDRESSES_MAX: Final = 8  # ours: of one name; we register with each
 
 
 class AskName(msgspec.Struct, frozen=True):
-    """Find out the addresses of `name`; the answer comes with this number."""
+    """Resolve `name`; the answer comes with this number."""
 
     name: str
     number: int
 
 
 class NameFailure(msgspec.Struct, frozen=True):
-    """A name that could not be found out the last time. `has_addresses`: those of earlier stay in use."""
+    """A name that could not be resolved the last time. `has_addresses`: earlier ones stay in use."""
 
     name: str
     why: str
@@ -58,7 +58,7 @@ class _Known(msgspec.Struct):
     open: set[int] = msgspec.field(default_factory=set)
 
     def is_slow(self, now: float) -> bool:
-        """Nothing has been found out about it yet, for longer than DNS takes."""
+        """It has not been resolved yet, for longer than DNS takes."""
         return not self.addresses and bool(self.open) and now >= self.first_asked_at + SLOW_S
 
 
@@ -76,7 +76,7 @@ class ServerAddresses:
         return {name: (*known.addresses, *known.former) for name, known in self._known.items() if known.addresses}
 
     def failures(self, now: float) -> tuple[NameFailure, ...]:
-        """The names that are not found."""
+        """The names that cannot be resolved."""
         return tuple(
             NameFailure(name, why, bool(known.addresses))
             for name, known in self._known.items()
@@ -88,28 +88,28 @@ class ServerAddresses:
         return min((known.due for known in self._known.values()), default=None)
 
     def on_names(self, names: Iterable[str], now: float, map_servers: Container[str] = ()) -> list[AskName]:
-        """These are the names, and no others. What is known of one stays."""
+        """The set of names has changed to these. Kept names keep their addresses."""
         self._known = {name: self._known.get(name) or _Known(due=now) for name in names}
         for name, known in self._known.items():
             known.is_confirmed_by_registers = name in map_servers
         return self.on_timer(now)
 
     def on_uplinks(self, now: float) -> list[AskName]:
-        """The uplinks are other ones."""
+        """The uplinks have changed."""
         for known in self._known.values():
             known.retry_s = FIRST_RETRY_S
             known.due = max(now, known.asked_at + MOVE_PAUSE_S)
         return self.on_timer(now)
 
     def on_unanswered(self, server: IpAddress, now: float) -> list[AskName]:
-        """A server does not answer: it may have another address by now."""
+        """A server does not answer: its address may have changed."""
         for known in self._known.values():
             if server in (*known.addresses, *known.former):
                 known.due = min(known.due, max(now, known.asked_at + UNANSWERED_S))
         return self.on_timer(now)
 
     def on_registered(self, server: IpAddress) -> bool:
-        """A Map-Server has confirmed a registration. True when the addresses of its name are others now."""
+        """A Map-Server has confirmed a registration. True when this changes the addresses of its name."""
         settled = [known for known in self._known.values() if known.former and server in known.addresses]
         for known in settled:
             known.former = ()
@@ -120,7 +120,7 @@ class ServerAddresses:
         return [self._ask(name, known, now) for name, known in self._known.items() if self._is_due(known, now)]
 
     def on_answer(self, number: int, addresses: Iterable[IpAddress], why_none: str, now: float) -> bool:
-        """The answer to a question, or why there is none. True when the addresses of a name are others now."""
+        """The answer to a query, or the reason for none. True when it changes the addresses of a name."""
         known = next((known for known in self._known.values() if number in known.open), None)
         if known is None:
             return False
@@ -134,7 +134,7 @@ class ServerAddresses:
             known.due = now + known.retry_s
             known.retry_s = min(2 * known.retry_s, LAST_RETRY_S)
             return False
-        # Resolvers give them in another order each time: what stays keeps its place.
+        # Resolvers rotate the order: known addresses keep their place.
         kept = [address for address in known.addresses if address in found]
         usable = (*kept, *(address for address in found if address not in kept))[:ADDRESSES_MAX]
         is_other = usable != known.addresses

@@ -1,7 +1,7 @@
-"""What a Map-Notify shows of somebody else with our EID-Prefix: locators that nobody shall use. Pure.
+"""Detects in a Map-Notify that another node registers our EID-Prefix: it shows locators that must not be used. Pure.
 
-A Map-Server with which two nodes register the same EID-Prefix answers both with the mapping as it stands: the locators
-of whoever was refused have priority 255, and the refused one's record says Drop/Policy-Denied besides.
+If two nodes register the same EID-Prefix, the Map-Server answers both with the present mapping. The locators of the
+refused node have priority 255, and the record that the refused node gets also says Drop/Policy-Denied.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 
 
 class Sharing(msgspec.Struct, frozen=True):
-    """Another node registers our EID-Prefix, at `places`; `is_refused`: it has it, and we do not."""
+    """Another node registers our EID-Prefix, at `places`; `is_refused`: it holds the registration, and we do not."""
 
     places: tuple[str, ...]
     is_refused: bool
 
     @property
     def text(self) -> str:
-        """Why that is a problem."""
+        """The text of the problem."""
         where = f" at {', '.join(self.places)}" if self.places else ""
         if self.is_refused:
             return f"the node{where} has it, and keeps it"
@@ -32,7 +32,7 @@ class Sharing(msgspec.Struct, frozen=True):
 
 
 def sharing(record: MappingRecord, ours: Iterable[Locator]) -> Sharing | None:
-    """Compare the record of a Map-Notify with the locators that we registered; None: nobody else is in it."""
+    """Compare the record of a Map-Notify with our registered locators; None: no other node is in it."""
     if record.action == Action.DROP_POLICY_DENIED and record.locators:
         theirs = [locator for locator in record.locators if locator.priority != NEVER]
         return Sharing(_places(theirs), is_refused=True)

@@ -1,16 +1,15 @@
-"""Solicit-Map-Requests: after a move, tell those who send to us that their mapping of us is old (RFC 9301, 6.1).
+"""Solicit-Map-Requests: after a move, inform the senders of traffic that their mapping of us is old (RFC 9301, 6.1).
 
-An SMR need prove nothing; it makes its receiver ask the mapping system. Here is the sending side. The receiving side is
-a lookup (`resolver.py`) that `solicited()` decides about.
+An SMR proves nothing; it makes its receiver ask the mapping system. This is the sending side. The receiving side is a
+lookup (`resolver.py`), which `solicited()` starts.
 
-The nonce of an SMR answers nothing (RFC 9301, 6.1), so it is free to prove something: where the receiver has probed us,
-it is that of the last probe, which went to a locator of ours and was read there. A receiver of our kind takes data from
-the address that the SMR comes from until the mapping system has told, and sends there if its mapping names it
-(`claims.py`).
+The nonce of an SMR matches no reply (RFC 9301, 6.1), so it can prove something: if the receiver has probed us, it is
+the nonce of the last probe, which was read at a locator of ours. A lispmob receiver accepts data from the address of
+the SMR until the mapping system has answered, and sends data there if its mapping names it (`claims.py`).
 
-A move is told three times, for an SMR can get lost, and can leave before the Map-Server knows. The second and third
-time the targets are looked up afresh: a peer that moved at the same moment is told at its new RLOC. The first SMR about
-a move has a limit of its own: repeats of an earlier move do not delay it.
+A move is reported three times, because an SMR can be lost, or arrive before the Map-Server knows. The second and third
+time the targets are computed again: a peer that moved at the same moment gets it at its new RLOC. The first SMR of a
+move has its own limit: repetitions of an earlier move do not delay it.
 """
 
 from __future__ import annotations
@@ -29,20 +28,18 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, to_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
 
-SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: one SMR per 3 s to the same RLOC; here for each EID of ours, as one SMR names one
+SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: one SMR per 3 s to the same RLOC; here for each local EID, as an SMR names one
 SMR_BURST = 3
-MOVE_INTERVAL_S = (
-    1.0  # ours: the limit above is RECOMMENDED, and a peer that hears nothing sends to a link that is gone
-)
-MOVE_BURST = 3  # ours: a second and a third move may follow the first at once, as in a doorway between two networks
-FOLLOW_UPS_S = (4.0, 16.0)  # ours: when a register with 1, 3, 7, 15 s between its tries has probably arrived
-BATCH = 64  # ours: SMRs per turn, so that a busy node does not fill the queue of the uplink it has just got
+MOVE_INTERVAL_S = 1.0  # ours: the limit above is RECOMMENDED, and an uninformed peer sends to a dead link
+MOVE_BURST = 3  # ours: a second and a third move may follow at once, as in a doorway between two networks
+FOLLOW_UPS_S = (4.0, 16.0)  # ours: when a register with tries after 1, 3, 7, 15 s has probably arrived
+BATCH = 64  # ours: SMRs per call, so that a busy node does not fill the queue of its new uplink
 BATCH_INTERVAL_S = 0.05
 MAX_QUEUED = 4096
 
 
 class State(Enum):
-    """Whether the last move is still being told."""
+    """Whether SMRs of the last move are still being sent."""
 
     QUIET = "quiet"
     TELLING = "telling"
@@ -55,7 +52,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class SmrTarget(msgspec.Struct, frozen=True):
-    """Whom to tell what: `eid` of ours has moved; `peer` is the prefix that the RLOC serves, or our EID if unknown."""
+    """A receiver and the contents: our `eid` has moved; `peer` is the prefix of the RLOC, or our EID if unknown."""
 
     rloc: IpAddress
     eid: EidPrefix
@@ -63,7 +60,7 @@ class SmrTarget(msgspec.Struct, frozen=True):
 
 
 class SmrSender:
-    """Tells moves, at once and again, within the limit per RLOC: what the limit holds back is sent later."""
+    """Sends the SMRs of a move, at once and repeatedly, within the limit per RLOC; delayed ones are sent later."""
 
     def __init__(
         self, *, new_nonce: Callable[[], int], proof_for: Callable[[IpAddress], int | None] = lambda _: None
@@ -74,17 +71,17 @@ class SmrSender:
         self._locators = LocatorSet()
         self._queue: dict[tuple[IpAddress, EidPrefix], SmrTarget] = {}
         self._agenda: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
-        self._told: set[tuple[IpAddress, EidPrefix]] = set()  # since the last move
+        self._told: set[tuple[IpAddress, EidPrefix]] = set()  # informed since the last move
         self._follow_ups: tuple[float, ...] = ()
         self._repeats: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._moves: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(MOVE_INTERVAL_S, MOVE_BURST)
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to tell."""
+        """When to call on_timer, in monotonic seconds; None if nothing is due."""
         return min((at for at in (*self._follow_ups[:1], self._agenda.first()) if at is not None), default=None)
 
     def on_moved(self, locators: LocatorSet, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
-        """Our RLOCs are these now: tell the targets at once. Without RLOCs there is nothing to tell, and no way to."""
+        """Our RLOCs have changed: inform the targets at once. Without RLOCs nothing can be sent."""
         self._locators = locators
         self._queue.clear()
         self._agenda.clear()
@@ -93,21 +90,21 @@ class SmrSender:
         return self.on_peers(targets, now)
 
     def on_peers(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
-        """Tell these as well."""
+        """Inform these too."""
         for target in targets:
-            key, is_sendable = (target.rloc, target.eid), target.rloc.version in self._locators.families
+            key, is_sendable = (target.rloc, target.eid), bool(self._locators.ways_to(target.rloc))
             if len(self._queue) < MAX_QUEUED and is_sendable and key not in self._queue:
                 self._put(key, now, target)
         return self._drain(now)
 
     def on_peer_moved(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
-        """A peer turned up at these RLOCs. While our own last move is being told, it may not have heard of it."""
+        """A peer appeared at these RLOCs. While our own move is being reported, it may not have heard of it."""
         if self.state is State.QUIET:
             return []
         return self.on_peers([target for target in targets if (target.rloc, target.eid) not in self._told], now)
 
     def on_registered_late(self, now: float) -> list[MachineEffect]:
-        """The first Map-Register was lost: whoever asked since the move was told the old mapping. Tell it again."""
+        """The first Map-Register was lost: peers that asked since the move got the old mapping. Inform them again."""
         if not self._locators:
             return []
         later = tuple(at for at in self._follow_ups if at > now + FOLLOW_UPS_S[0])
@@ -115,7 +112,7 @@ class SmrSender:
         return self.on_timer(now)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """A deadline may have passed: send what the limit held back, or begin the next round."""
+        """A deadline may have passed: send what the limit delayed, or begin the next round."""
         effects = self._drain(now)
         if self._follow_ups and self._follow_ups[0] <= now:
             self._follow_ups = tuple(at for at in self._follow_ups if at > now)
@@ -148,8 +145,7 @@ class SmrSender:
         self._agenda.set(key, not_before)
 
     def _solicit(self, target: SmrTarget) -> SendControl:
-        uplink = self._locators.best(target.rloc.version)
-        assert uplink is not None, target
+        uplink = self._locators.ways_to(target.rloc)[0]
         proof = self._proof_for(target.rloc)
         message = MapRequest(
             nonce=self._new_nonce() if proof is None else proof,
@@ -172,6 +168,6 @@ class SmrSender:
 
 
 def solicited(request: MapRequest) -> EidPrefix | None:
-    """The EID that an SMR says has moved, as a host; None when it names none."""
+    """The EID that an SMR says has moved, as a host; None if it names none."""
     family = to_prefix(request.source_eid, 0)
     return to_prefix(request.source_eid, family.width) if family is not None else None

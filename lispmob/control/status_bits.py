@@ -1,8 +1,8 @@
 """Locator-Status-Bits (RFC 9300, 10): which locators of its mapping a sender says are up, bit n for locator n.
 
-Nothing protects them, and the positions may be those of another version of the mapping. So a bit that falls only makes
-us ask that locator, and one that rises makes us ask one that was found dead. What data says counts only from a locator
-of the mapping that it is about. RFC 9300, 4.1, forbids the bits on the public Internet: we say nothing by default.
+The bits are unauthenticated, and may refer to another version of the mapping. So a bit that falls only causes a probe
+of that locator, and one that rises causes a probe if the locator was down. Bits count only in data from a locator of
+the mapping in question. RFC 9300, 4.1, forbids the bits on the public Internet: we send none by default.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lispmob.protocol.locator_set import MAX_LOCATORS, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
-SILENT_S: Final = 300.0  # RFC 9301, 6.1: so long after an SMR others may still number our locators as before
-KNOWN_MAX: Final = 1024  # ours: mappings whose bits are remembered; a forgotten one is asked once too often
+SILENT_S: Final = 300.0  # RFC 9301, 6.1: how long after an SMR others may still use the old numbering
+KNOWN_MAX: Final = 1024  # ours: mappings whose bits are kept; a forgotten one costs one needless probe
 ALL_UP: Final = (1 << MAX_LOCATORS) - 1
 
 
@@ -30,13 +30,13 @@ class Said(NamedTuple):
 
 
 class HeardStatus:
-    """What others say of their locators. Locators are up until somebody says that they are not."""
+    """The bits of peers. Locators are up until a bit says otherwise."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[EidPrefix, tuple[tuple[Locator, ...], int]] = OrderedDict()
 
     def on_bits(self, entry: MapCacheEntry, source: IpAddress, bits: int, width: int) -> Said | None:
-        """Data of this mapping came from `source` with these bits; None: `source` is no locator of it."""
+        """Data of this mapping came from `source` with these bits; None: `source` is none of its locators."""
         if entry.prefix.mask_len == 0 or not any(source in locator.ips for locator in entry.locators):
             return None
         locators = in_order(entry.locators)
@@ -52,7 +52,7 @@ class HeardStatus:
 
 
 class OwnStatus:
-    """What we say of ours. Silent while others may number them otherwise, and behind a NAT, where RTRs stand for us."""
+    """Our own bits. None are sent while peers may have other ordinals, or behind a NAT, where records name RTRs."""
 
     def __init__(self, *, heeds: bool, tells: bool) -> None:
         self._heeds, self._tells = heeds, tells
@@ -66,15 +66,15 @@ class OwnStatus:
         return self._quiet_until if self._tells else None
 
     def on_config(self, *, heeds: bool, tells: bool) -> list[UseStatusBits]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._heeds, self._tells = heeds, tells
         return self._say()
 
     def on_locators(self, own: LocatorSet, is_silent: Callable[[IpAddress], bool], now: float) -> list[UseStatusBits]:
-        """Our mapping names these now; of the silent ones we know that they reach nobody."""
+        """Our mapping has changed to these locators; `is_silent` gives those that reach nothing."""
         order = tuple(locator.address for locator in own.locators) if own.record_locators is None else ()
         if order != self._order:
-            # At the start nobody knows of us; afterwards an SMR tells of every change.
+            # At the start no peer has our mapping; afterwards an SMR reports every change.
             self._quiet_until = now + SILENT_S if self._order else None
             self._order = order
         self._bits = sum(1 << place for place, one in enumerate(order) if not is_silent(one)) if order else None
@@ -95,7 +95,7 @@ class OwnStatus:
 
 
 def in_order(locators: Iterable[Locator]) -> tuple[Locator, ...]:
-    """As their ordinals go: IPv4, IPv6, then all that is more than an address, as it came (RFC 9301, 5.4)."""
+    """In the order of their ordinals: IPv4, IPv6, then other address types in their given order (RFC 9301, 5.4)."""
     return tuple(sorted(locators, key=_rank))
 
 

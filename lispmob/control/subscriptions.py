@@ -1,16 +1,16 @@
-"""Subscriptions of a node: who hears from the Map-Server when a peer's mapping changes, without asking (RFC 9437).
+"""Subscriptions of a node: the Map-Server notifies it when a peer's mapping changes (RFC 9437).
 
 How it works.
 1. A mapping that LISP-SEC has shown to be genuine carries traffic: a Map-Request with N=1 leaves, to the Map-Resolver
-   that has shown LISP-SEC. From its One-Time-Key and its nonce follows the key of the subscription.
-2. A Map-Notify with that nonce and a good MAC confirms it. Its mapping is taken in, and a Map-Notify-Ack goes back. A
-   Map-Reply says that nothing is published here: the peer's SMRs have to do, and it is tried again much later.
-3. A publication is a Map-Notify with a good MAC and a nonce that is greater than the last one. It is taken in like a
-   genuine answer, and acknowledged. What is repeated is acknowledged again; what is older is counted and dropped.
-4. When our RLOCs change, all of it is subscribed to again, after the Map-Registers: publications go where we are.
+   that has shown LISP-SEC. The key of the subscription is derived from its One-Time-Key and its nonce.
+2. A Map-Notify with that nonce and a valid MAC confirms it. Its mapping is used, and a Map-Notify-Ack is sent. A
+   Map-Reply instead means that nothing is published: the peer's SMRs must do, and it is tried again much later.
+3. A publication is a Map-Notify with a valid MAC and a nonce greater than the last one. It is used like a
+   genuine answer, and acknowledged. A repeated one is acknowledged again; an older one is counted and dropped.
+4. When our RLOCs change, all subscriptions are made again after the Map-Registers, to get publications at the new ones.
 5. When the mapping leaves the map-cache, the subscription ends.
 
-Nothing here wakes an idle node but a renewal each half day. Pure.
+An idle node is woken only for a renewal every half day. Pure.
 """
 
 from __future__ import annotations
@@ -44,22 +44,23 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action
 
-SUBSCRIPTIONS_MAX: Final = 256  # ours: correspondents of a node; the others tell by SMR
+SUBSCRIPTIONS_MAX: Final = 256  # ours: peers of a node; the others send SMRs
 WAITS_S: Final = (1.0, 2.0, 4.0)  # ours: between tries of one subscription
-REFUSED_S: Final = (30.0, 120.0, 600.0)  # ours: until it is tried again where nothing is published
-RENEW_S: Final = 43_200.0  # ours: a hub of ours forgets after a day
-GONE_S: Final = 900.0  # ours: a peer that went away may be back; its mapping is published then
+REFUSED_S: Final = (30.0, 120.0, 600.0)  # ours: until the next try at a Map-Server that publishes nothing
+RENEW_S: Final = 43_200.0  # ours: a lispmob hub forgets a subscription after a day
+GONE_S: Final = 900.0  # ours: a peer that is gone may return; its mapping is published then
 ASK_INTERVAL_S: Final = 0.1  # ours: ten Map-Requests a second
 ASK_BURST: Final = 20
-HEARD_INTERVAL_S: Final = 0.005  # ours: 200 Map-Notifies a second are worth a MAC
+HEARD_INTERVAL_S: Final = 0.005  # ours: the MAC of 200 Map-Notifies a second is checked
 HEARD_BURST: Final = 400
-WINDOW_BITS: Final = 16  # ours: of a nonce; so far ahead of the last one a publication may be
-ASKING_S: Final = 30.0  # ours: as late as a confirmation may come
+WINDOW_BITS: Final = 16  # ours: how far ahead of the last nonce a publication may be
+ASKING_S: Final = 30.0  # ours: how late a confirmation may come
+ASKING_MAX: Final = 4  # ours: transmissions of one subscription that may still be confirmed; a day of moves has many
 _NONCE_BITS: Final = 0x7FFF_FFFF_FFFF_FFFF  # the first nonce leaves room to grow
 
 
 class State(Enum):
-    """Where one subscription stands."""
+    """The state of one subscription."""
 
     ASKING = "asking"
     SUBSCRIBED = "subscribed"
@@ -75,7 +76,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One transmission, and the keys that follow from it."""
+    """One request, and the keys derived from it."""
 
     prefix: EidPrefix
     resolver: IpAddress
@@ -85,7 +86,7 @@ class _Asked:
 
 
 class Subscription(msgspec.Struct, eq=False):
-    """One of them. `nonce`: the last one that was accepted. Times are monotonic seconds."""
+    """One subscription. `nonce`: the last accepted one. Times are monotonic seconds."""
 
     prefix: EidPrefix
     state: State = State.ASKING
@@ -98,7 +99,7 @@ class Subscription(msgspec.Struct, eq=False):
     published_at: float | None = None
     publications: int = 0
     is_gone: bool = False
-    """The Map-Server has said that nobody is there; it will say when somebody is."""
+    """The Map-Server has said that the prefix is not registered; it will publish when it is."""
 
     @property
     def is_standing(self) -> bool:
@@ -123,7 +124,7 @@ class Subscriptions:
         self._own = LocatorSet()
         self._of: dict[EidPrefix, Subscription] = {}
         self._agenda: Agenda[EidPrefix] = Agenda()
-        self._asked: OrderedDict[int, _Asked] = OrderedDict()  # by nonce, the oldest first
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()  # open requests by nonce, oldest first
         self._windows: Counter[int] = Counter()
         self._asks = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
         self._heard = TokenBucket(HEARD_INTERVAL_S, HEARD_BURST)
@@ -134,38 +135,38 @@ class Subscriptions:
         return tuple(self._of.values())
 
     def of(self, prefix: EidPrefix) -> Subscription | None:
-        """The one of a mapping."""
+        """The subscription to a mapping."""
         return self._of.get(prefix)
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        """When to call on_timer, in monotonic seconds; None if nothing is due."""
         return self._agenda.first()
 
     def knows(self, octets: bytes) -> bool:
-        """Whether these eight octets may be the nonce of an answer or of a publication: what else comes is noise."""
+        """Whether these eight octets may be the nonce of an answer or of a publication; others are noise."""
         window = int.from_bytes(octets) >> WINDOW_BITS
         return window in self._windows or window - 1 in self._windows
 
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._config = config
         if config.subscribes:
             return []
         return [effect for prefix in [*self._of] for effect in self._end(prefix, now)]
 
     def on_locators(self, own: LocatorSet, now: float) -> list[MachineEffect]:
-        """The RLOCs that we can be written to at are these now. The Map-Registers about it have left."""
+        """The RLOCs at which we are reachable have changed. The Map-Registers with them have been sent."""
         is_same, self._own = own.locators == self._own.locators, own
         if is_same or not own:
             return []
         return self._subscribe_again(now)
 
     def on_slept(self, now: float) -> list[MachineEffect]:
-        """The host was suspended: what was published meanwhile was not heard, and nobody acknowledged it."""
+        """The host was suspended: publications meanwhile were missed and not acknowledged."""
         return self._subscribe_again(now)
 
     def on_used(self, entries: Iterable[MapCacheEntry], now: float) -> list[MachineEffect]:
-        """These mappings carry traffic, and we are registered: who is not subscribed to is, as far as there is room."""
+        """These mappings carry traffic, and we are registered: subscribe to them as far as there is room."""
         effects: list[MachineEffect] = []
         for entry in entries:
             is_fit = entry.is_genuine and entry.source == "reply" and entry.locators
@@ -177,7 +178,7 @@ class Subscriptions:
         return effects
 
     def on_forgotten(self, prefix: EidPrefix, why: str, now: float) -> list[MachineEffect]:
-        """A mapping has left the map-cache. Where the Map-Server has taken it away it may come back."""
+        """A mapping has left the map-cache. One that the Map-Server withdrew may come back."""
         subscription = self._of.get(prefix)
         if subscription is None or why == "replaced":
             return []
@@ -187,7 +188,7 @@ class Subscriptions:
         return self._end(prefix, now)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """A deadline may have passed: ask again, renew, or end what has been gone for long."""
+        """A deadline may have passed: ask again, renew, or end a subscription to a prefix that is long gone."""
         self._trim(now)
         effects: list[MachineEffect] = []
         for prefix in self._agenda.due(now):
@@ -204,7 +205,7 @@ class Subscriptions:
         return effects
 
     def on_map_reply(self, reply: MapReply, raw: bytes, now: float) -> list[MachineEffect] | None:
-        """A Map-Reply came; None when it answers no subscription. A genuine one says that nothing is published."""
+        """A Map-Reply came; None if it answers no subscription. A genuine one means that nothing is published."""
         asked = self._asked.get(reply.nonce)
         if asked is None:
             return None
@@ -215,13 +216,13 @@ class Subscriptions:
         self._forget_asked(reply.nonce)
         is_again = any(record.action == Action.DROP_AUTH_FAILURE for record in reply.records)
         if subscription.state is not State.ASKING or (is_again and subscription.tries <= len(WAITS_S)):
-            return effects  # another nonce is due soon
+            return effects  # another request is due soon
         return [*effects, *self._refused(subscription, now)]
 
     def on_map_notify(
         self, notify: MapNotify, raw: bytes, datagram: Datagram, guard: Guard, now: float
     ) -> list[MachineEffect] | None:
-        """A Map-Notify came; None when it can be none of ours. Nothing counts before its MAC does."""
+        """A Map-Notify came; None if it cannot be ours. Nothing counts before the MAC is verified."""
         asked = self._asked.get(notify.nonce)
         if asked is None and not self.knows(notify.nonce.to_bytes(8)):
             return None
@@ -248,7 +249,7 @@ class Subscriptions:
         guard: Guard,
         now: float,
     ) -> list[MachineEffect]:
-        """The Map-Server has taken it. The same Map-Notify may come again, until our acknowledgement has arrived."""
+        """The Map-Server has accepted it. The same Map-Notify may come again until our acknowledgement has arrived."""
         if _is_refusal(notify):
             return self._lost(subscription, now)
         if asked.secret == subscription.secret and notify.nonce <= subscription.nonce:
@@ -267,7 +268,7 @@ class Subscriptions:
     def _published(
         self, subscription: Subscription, notify: MapNotify, datagram: Datagram, guard: Guard, now: float
     ) -> list[MachineEffect]:
-        """A Map-Notify that the Map-Server has signed for this subscription, and its place in the order of them."""
+        """A Map-Notify that the Map-Server has signed for this subscription: check its nonce against the last one."""
         if _is_refusal(notify) and notify.nonce >= subscription.nonce:
             return self._lost(subscription, now)
         if notify.nonce == subscription.nonce:
@@ -282,7 +283,7 @@ class Subscriptions:
         return [ack, Count("rx_publication"), event, *learned]
 
     def _learned(self, subscription: Subscription, notify: MapNotify, guard: Guard) -> list[MachineEffect] | None:
-        """What it says of the prefix that was subscribed to, or of a part of it; None where it says nothing of that."""
+        """The mapping that it states for the subscribed prefix, or a part of it; None if there is none."""
         prefix = subscription.prefix
         records = accept_records(notify.records, prefix, guard)
         if not records or not all(_is_within(record.eid_prefix, prefix) for record in records):
@@ -293,7 +294,7 @@ class Subscriptions:
         return [MappingLearned(prefix, records, "published", 0.0, is_genuine=True)]
 
     def _acknowledge(self, subscription: Subscription, notify: MapNotify, datagram: Datagram) -> SendControl:
-        """The same contents, signed by us, back where it came from (RFC 9437, 6)."""
+        """The same contents, signed by us, sent back to the source (RFC 9437, 6)."""
         ack = MapNotifyAck(notify.nonce, notify.records, xtr_id=notify.xtr_id, site_id=notify.site_id)
         payload = sign(ack, _key(subscription.secret, notify.key_id))
         return SendControl(
@@ -301,9 +302,9 @@ class Subscriptions:
         )
 
     def _lost(self, subscription: Subscription, now: float) -> list[MachineEffect]:
-        """The Map-Server has ended it, for nobody acknowledged."""
+        """The Map-Server has ended it because acknowledgements were missing."""
         if subscription.state is State.ASKING:
-            return [Count("rx_subscription_lost")]  # it is being made again
+            return [Count("rx_subscription_lost")]  # it is already being made again
         subscription.to(State.ASKING)
         subscription.tries, subscription.is_gone = 0, False
         return [Count("rx_subscription_lost"), *self._ask(subscription, now)]
@@ -331,13 +332,13 @@ class Subscriptions:
         return is_ready and self._asks.available_at(now) <= now
 
     def _resolver(self, turn: int = 0) -> IpAddress | None:
-        """A Map-Resolver that has shown LISP-SEC, and that we can write to; with each turn the next one."""
+        """A reachable Map-Resolver that has shown LISP-SEC; each turn picks the next one."""
         shown = (one for one in self._config.map_resolvers if self._security.has_shown(one))
         fit = [one for one in shown if self._own.best(one.version) is not None]
         return fit[turn % len(fit)] if fit else None
 
     def _ask(self, subscription: Subscription, now: float) -> list[MachineEffect]:
-        """One Map-Request with N=1, each with a nonce and a One-Time-Key of its own; later where the limit says so."""
+        """Send one Map-Request with N=1, each with its own nonce and One-Time-Key; delayed if the limit requires."""
         resolver = self._resolver(subscription.tries)
         at = self._asks.available_at(now)
         if resolver is None or at > now:
@@ -362,6 +363,8 @@ class Subscriptions:
         nonce = subscription.last_asked = latest + 1 if latest else self._new_nonce() & _NONCE_BITS
         otk, authentication = self._security.protect(nonce, resolver)
         secret = self._security.publication_secret(otk, nonce)
+        for old in self._asked_about(prefix)[: 1 - ASKING_MAX]:
+            self._forget_asked(old)
         self._asked[nonce] = _Asked(prefix, resolver, now, otk, secret)
         self._windows[nonce >> WINDOW_BITS] += 1
         source = self._config.source_for(prefix)
@@ -383,13 +386,15 @@ class Subscriptions:
         return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
 
     def _end(self, prefix: EidPrefix, now: float) -> list[MachineEffect]:
-        """No more of it. One word to the Map-Server, if it knows of us; who misses it hears no acknowledgement."""
+        """End a subscription, with one message to the Map-Server if it knows us. A lost one is noticed by missing
+        acknowledgements.
+        """
         subscription, effects = self._of[prefix], list[MachineEffect]()
         resolver = self._resolver()
         if subscription.secret and resolver is not None and self._asks.take(now):
             effects = [self._request(prefix, resolver, (None,), now), Count("tx_unsubscription")]
         self._keep(subscription, 0, b"")
-        for nonce in [nonce for nonce, asked in self._asked.items() if asked.prefix == prefix]:
+        for nonce in self._asked_about(prefix):
             self._forget_asked(nonce)
         del self._of[prefix]
         self._agenda.set(prefix, None)
@@ -409,6 +414,10 @@ class Subscriptions:
                 return
             self._forget_asked(nonce)
 
+    def _asked_about(self, prefix: EidPrefix) -> list[int]:
+        """The nonces of its transmissions, the oldest first."""
+        return [nonce for nonce, asked in self._asked.items() if asked.prefix == prefix]
+
     def _forget_asked(self, nonce: int) -> None:
         del self._asked[nonce]
         self._close_window(nonce)
@@ -421,7 +430,7 @@ class Subscriptions:
 
 
 def _key(secret: bytes, key_id: int) -> Key:
-    """RFC 9437 leaves the algorithm open: ours is 2. The Key ID is what the Map-Server knows the other secret by."""
+    """RFC 9437 leaves the algorithm open: ours is 2. The Key ID is that of the secret that wrapped the key."""
     return Key(secret, key_id, Algorithm.HMAC_SHA_256_128)
 
 
@@ -434,7 +443,7 @@ def _is_signed(raw: bytes, notify: MapNotify, secret: bytes) -> bool:
 
 
 def _is_refusal(notify: MapNotify) -> bool:
-    """The Map-Server's last word about a subscription (RFC 9437, 6): no locators, and ACT 5."""
+    """The Map-Server refuses or ends a subscription (RFC 9437, 6): no locators, and ACT 5."""
     return all(not record.locators and record.action == Action.DROP_AUTH_FAILURE for record in notify.records)
 
 

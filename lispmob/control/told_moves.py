@@ -1,8 +1,7 @@
-"""Moves that nobody had to ask about: what was true before them, and which of the new locators have to answer first.
+"""Unsolicited moves: the mappings before them, and the new locators that must answer first.
 
-A publication, or the peer itself by its sealed session, is quicker than the answer to an SMR. An answer that is on its
-way meanwhile may be from before the move. It says what was true then, to the letter, and counts for nothing for three
-seconds. Pure.
+A publication, or a peer's announcement in its session, is faster than the answer to an SMR. An answer in flight may be
+older than the move. An answer that equals the mapping from before the move is ignored for three seconds. Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from lispmob.protocol.effect import UsableLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
-OVERTAKEN_S: Final = 3.0  # ours: a lookup, and another one where the first was overtaken by the register
+OVERTAKEN_S: Final = 3.0  # ours: the time of a lookup, and of another one if the register overtook the first
 _MOVES_MAX: Final = 1024  # ours: peers that move within three seconds
 _MOVES_KEPT: Final = 3  # ours: of one peer, in that time
 
@@ -25,7 +24,7 @@ Locators = tuple[Locator, ...]
 
 
 class Mover(msgspec.Struct, frozen=True):
-    """A peer that says that it has moved: where from it says so, how long that counts, and its mapping until then."""
+    """A peer that says that it has moved: from which address, how long that counts, and its mapping until then."""
 
     rloc: IpAddress
     until: float
@@ -33,19 +32,19 @@ class Mover(msgspec.Struct, frozen=True):
 
 
 class ToldMoves:
-    """Remembers them by EID-Prefix."""
+    """The unsolicited moves by EID-Prefix."""
 
     def __init__(self) -> None:
-        self._former: dict[EidPrefix, dict[Locators, float]] = {}  # what was true, and until when that matters
+        self._former: dict[EidPrefix, dict[Locators, float]] = {}  # earlier mappings, and until when they are ignored
         self._on_trial: dict[IpAddress, EidPrefix] = {}
 
     @property
     def on_trial(self) -> Mapping[IpAddress, EidPrefix]:
-        """The locators that a peer alone has told, and that have not answered; and whose they are said to be."""
+        """The announced locators that have not answered yet, and the EID-Prefix that they are announced for."""
         return self._on_trial
 
     def on_moved(self, prefix: EidPrefix, former: Locators, present: Locators, now: float) -> None:
-        """It is elsewhere now."""
+        """The prefix has moved."""
         if len(self._former) >= _MOVES_MAX:
             lately = {prefix: _lately(known, now) for prefix, known in self._former.items()}
             self._former = {prefix: known for prefix, known in lately.items() if known}
@@ -56,34 +55,34 @@ class ToldMoves:
         known.pop(present, None)
 
     def on_answered(self, prefix: EidPrefix) -> None:
-        """The mapping system has answered: the peer's own word is over."""
+        """The mapping system has answered: the announcement is superseded."""
         self._former.pop(prefix, None)
         self.end_trials(prefix)
 
     def is_overtaken(self, prefix: EidPrefix, locators: Locators, now: float) -> bool:
-        """Whether an answer with these locators is from before the move."""
+        """Whether an answer with these locators is older than the move."""
         return self._former.get(prefix, {}).get(locators, now) > now
 
     def put_on_trial(self, prefix: EidPrefix, told: Locators, before: Locators) -> None:
-        """Of what a peer tells, those that its mapping did not name before, or that had not answered by now."""
+        """Puts announced locators on trial that its mapping did not name before, or that had not answered."""
         named = _addresses(before) - self._on_trial.keys()
         self.end_trials(prefix)
         self._on_trial.update((address, prefix) for address in _addresses(told) if address not in named)
 
     def end_trials(self, prefix: EidPrefix) -> None:
-        """The mapping system says where it is, or nobody does."""
+        """The mapping system has answered, or the mapping is gone."""
         for remote in [remote for remote, told in self._on_trial.items() if told == prefix]:
             del self._on_trial[remote]
 
     def pass_trial(self, remote: IpAddress, prefix: EidPrefix) -> bool:
-        """It has answered for this EID-Prefix; False: it was not on trial for it."""
+        """The locator has answered for this EID-Prefix; False: it was not on trial for it."""
         is_tried = self._on_trial.get(remote) == prefix
         if is_tried:
             del self._on_trial[remote]
         return is_tried
 
     def mark(self, prefix: EidPrefix, locators: tuple[UsableLocator, ...]) -> tuple[UsableLocator, ...]:
-        """The locators of a forwarding entry, those on trial marked so."""
+        """The locators of a forwarding entry, with those on trial marked."""
         if not self._on_trial:
             return locators
         return tuple(

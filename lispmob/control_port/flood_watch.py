@@ -3,7 +3,8 @@
 A socket that is not emptied for a whole moment gets more than we can look at, and the kernel drops what anybody sends.
 Whoever sends most of what proves nothing is looked at in part then: the kernel passes one in 64 of his datagrams, drawn
 by lot. He is still heard, so that it shows when he stops, and somebody whose address is forged is not cut off. As long
-as the socket is emptied nobody is cut short for what may mean something.
+as the socket is emptied nobody is cut short for what may mean something. A slow or busy machine hears little of a
+flood: what the kernel had to drop counts as if it had come from those who were heard often.
 
 What can mean nothing, by its first octets, has a lower limit, for it takes its time from everything else: of noise that
 one sender sends faster, the same share is passed, of that type of message alone. So who forges a peer's address in
@@ -13,7 +14,7 @@ answers to no question keeps no register of that peer away.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from struct import Struct
 from typing import Final, TypeAlias, TypeVar
 
@@ -25,6 +26,7 @@ WINDOW_S: Final = 0.1
 ONE_IN: Final = 64
 FLOOD_PER_S: Final = 2000  # ours: less is no flood, whatever else is wrong
 FLOOD_SHARE: Final = 0.05
+OFTEN: Final = 10  # ours: datagrams in one window, so that no chance makes a flood of somebody
 CALM_PER_S: Final = 1000
 CALM_S: Final = 2.0  # ours: so long, before somebody is heard in full again
 NOISE_PER_S: Final = 5000  # ours: a look at the first octets takes 8 microseconds, so 4 % of a processor
@@ -60,9 +62,11 @@ def type_of(payload: bytes) -> int:
 
 
 class FloodWatch:
-    """Of one socket: who is to be heard in part only."""
+    """Of one socket: who is to be heard in part only. `lost` is how many datagrams the kernel has dropped there."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], int] = lambda: 0) -> None:
+        self._lost, self._lost_before = lost, 0
+        self._proved = 0
         self.sampled: tuple[Part, ...] = ()
         self._heard: Counter[Part] = Counter()  # by its type what was noise, and all else under ANY_TYPE
         self._calm_since: dict[Part, float] = {}
@@ -73,13 +77,17 @@ class FloodWatch:
         """The socket has nothing more."""
         self._was_emptied = True
 
+    def on_proved(self) -> None:
+        """A datagram was taken from the socket that proved who sent it."""
+        self._proved += 1
+
     def on_datagram(self, sender: Sender, now: float, noise: int = ANY_TYPE) -> bool:
         """A datagram that proved nothing was taken from the socket; True when `sampled` is another one now.
 
         `noise`: the type of a message that can mean nothing.
         """
         if self._began_at is None:
-            self._began_at = now
+            self._began_at, self._lost_before = now, self._lost()
         self._heard[sender, noise] += 1
         return self.on_time(now)
 
@@ -88,7 +96,11 @@ class FloodWatch:
         if self._began_at is None or now - self._began_at < WINDOW_S:
             return False
         before, elapsed_s = self.sampled, now - self._began_at
-        rates = {part: self._weight(part) * heard / elapsed_s for part, heard in self._heard.items()}
+        missed = self._missed()
+        rates = {
+            part: self._weight(part) * heard * (missed if heard >= OFTEN else 1.0) / elapsed_s
+            for part, heard in self._heard.items()
+        }
         totals: dict[Sender, float] = {}
         for (sender, _), per_s in rates.items():
             totals[sender] = totals.get(sender, 0.0) + per_s
@@ -99,8 +111,15 @@ class FloodWatch:
             :SAMPLED_MAX
         ]
         self._heard.clear()
-        self._began_at, self._was_emptied = now, False
+        self._began_at, self._was_emptied, self._proved = now, False, 0
         return self.sampled != before
+
+    def _missed(self) -> float:
+        """How many came for each that was heard. While somebody is sampled the filter drops, too: then none counts."""
+        lost = self._lost()
+        missed, self._lost_before = lost - self._lost_before, lost
+        heard = self._proved + self._heard.total()
+        return 1.0 if self.sampled or self._was_emptied or not heard else (heard + missed) / heard
 
     def _flooding(self, totals: dict[Sender, float]) -> list[Part]:
         """Who fills a socket that is never empty, the worst first."""

@@ -14,7 +14,7 @@ import errno
 import logging
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -133,7 +133,7 @@ class ControlPort:
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watches: dict[int, FloodWatch] = defaultdict(FloodWatch)  # by descriptor
+        self._watches: dict[int, FloodWatch] = {}  # by descriptor
         self._told = TokenBucket(TOLD_S)
 
     @property
@@ -315,7 +315,7 @@ class ControlPort:
             try:
                 payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
             except BlockingIOError:
-                self._watches[one.fileno()].on_emptied()
+                self._watch_of(one).on_emptied()
                 self._read_errors(family, one)  # or an error that nobody reads would wake us for ever
                 return
             except OSError as error:
@@ -338,12 +338,20 @@ class ControlPort:
             is_proved = self._on_datagram(Received(payload, source, sender[1], *arrived))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
-            if not is_proved:
+            if is_proved:
+                self._watch_of(one).on_proved()
+            else:
                 self._watch(one, source)
+
+    def _watch_of(self, one: socket.socket) -> FloodWatch:
+        watch = self._watches.get(one.fileno())
+        if watch is None:
+            watch = self._watches[one.fileno()] = FloodWatch(lambda: _drops(one))
+        return watch
 
     def _watch(self, one: socket.socket, source: IpAddress, noise: int = ANY_TYPE) -> None:
         """Whoever floods the socket is heard in part: the kernel drops the rest."""
-        watch, now = self._watches[one.fileno()], time.monotonic()
+        watch, now = self._watch_of(one), time.monotonic()
         if not watch.on_datagram(sender_of(source), now, noise):
             return
         self._sample(one, watch)

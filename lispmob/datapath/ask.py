@@ -1,4 +1,4 @@
-"""The typed face of engine/explain.c: what would become of a packet of a flow, without sending one."""
+"""Typed access to engine/explain.c: what would happen to a packet of a flow, without sending one."""
 
 from __future__ import annotations
 
@@ -17,38 +17,40 @@ lib: Any = _lispdp.lib
 
 
 class Fate(Enum):
-    """What becomes of the packet; the values are the names that C has for it (enum lm_fate)."""
+    """What happens to the packet; the values are the names in C (enum lm_fate)."""
 
     SENT = "LM_FATE_SENT"
-    NOT_LISP = "LM_FATE_NOT_LISP"  # its destination is multicast, link-local or our own
+    NOT_LISP = "LM_FATE_NOT_LISP"  # its destination is multicast, link-local or one of our addresses
     GUARDED = "LM_FATE_GUARDED"  # it would be a tunnel in the tunnel
-    SOURCE = "LM_FATE_SOURCE"  # its source is not our EID
+    SOURCE = "LM_FATE_SOURCE"  # its source is not one of our EIDs
     MISS = "LM_FATE_MISS"  # it waits for the mapping
     DROP = "LM_FATE_DROP"
     PROHIBIT = "LM_FATE_PROHIBIT"
-    NATIVE = "LM_FATE_NATIVE"  # the mapping says native, and it came to our device all the same
-    NO_LOCATOR = "LM_FATE_NO_LOCATOR"  # none of a family that an uplink has
+    NATIVE = "LM_FATE_NATIVE"  # the mapping says native, but the packet came to our device: dropped
+    NO_LOCATOR = "LM_FATE_NO_LOCATOR"  # no locator of a family that an uplink has
     NO_UPLINK = "LM_FATE_NO_UPLINK"  # it waits for an uplink
     MARK = "LM_FATE_MARK"  # its mark names no usable uplink, and such packets are dropped
-    DOUBT = "LM_FATE_DOUBT"  # sent all the same, though no locator answers: its sender gets an ICMP error
-    NO_KEY = "LM_FATE_NO_KEY"  # it may not leave in clear, and there is no key yet
+    DOUBT = "LM_FATE_DOUBT"  # sent although no locator answers; its sender gets an ICMP error
+    NO_KEY = "LM_FATE_NO_KEY"  # it must not leave in clear, and there is no key yet
 
 
-SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed"]
+SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed", "rfc8061", "lispers-net"]
 """In clear; sealed; with NO_KEY: it waits for a key of its peer, or is lost, since it has no peer."""
 _SEALS: Final[dict[int, SealAnswer]] = {
     lib.LM_ANSWER_CLEAR: "clear",
     lib.LM_ANSWER_SEALED: "sealed",
     lib.LM_ANSWER_WAITS: "waiting",
     lib.LM_ANSWER_UNSEALED: "unsealed",
+    lib.LM_ANSWER_RFC8061: "rfc8061",
+    lib.LM_ANSWER_LISPERS: "lispers-net",
 }
 _FATES: Final = {int(getattr(lib, fate.value)): fate for fate in Fate}
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A five-tuple, and the lane that its mark leads to: an ifindex, 0 without mark, -1 for a mark of no uplink.
+    """A five-tuple, and the lane of its mark: an ifindex, 0 without mark, -1 for a mark of no uplink.
 
-    `ports` of the source and the destination; None for a protocol that has none.
+    `ports` of the source and the destination; None for a protocol without ports.
     """
 
     source: IpAddress
@@ -59,11 +61,11 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the datapath says. `entry`: the mapping it found. With SENT and DOUBT, all but `relayed_to` is set.
+    """The datapath's answer. `entry`: the mapping. With SENT and DOUBT, all fields but `relayed_to` are set.
 
-    `flow`: the hash that choose_uplink() takes, for whoever wonders what other uplinks would make of it.
-    `by_mark` False: priority and weight chose the uplink. `relayed_to`: the RTR that stands in for `remote`.
-    `copy_ifindex`: the uplink that each packet leaves by as well; 0: by none.
+    `flow`: the hash that choose_uplink() takes, for comparisons with other uplinks. `by_mark` False: priority and
+    weight chose the uplink. `relayed_to`: the RTR in place of `remote`. `copy_ifindex`: the uplink that carries a copy
+    of each packet; 0: none.
     """
 
     fate: Fate
@@ -79,39 +81,45 @@ class Answer(msgspec.Struct, frozen=True):
     seal: SealAnswer = "clear"
 
 
-def ask(engine: Any, question: Question) -> Answer:
-    """Ask a struct lm_engine. It shares the lock of the threads for the time of one lookup."""
-    asked, said = ffi.new("struct lm_question *"), ffi.new("struct lm_answer *")
-    marshal.put_address(asked.source, question.source)
-    marshal.put_address(asked.destination, question.destination)
-    asked.protocol, asked.lane = question.protocol, question.lane
-    if question.ports is not None:
-        asked.has_ports = True
-        asked.source_port, asked.destination_port = question.ports
-    lib.lm_explain(engine, asked, said)
-    entry = marshal.prefix(said.entry) if said.has_entry else None
-    fate = _FATES[said.fate]
-    if fate not in (Fate.SENT, Fate.DOUBT):
-        return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
-    return Answer(
-        fate,
-        entry,
-        int(said.flow),
-        by_mark=bool(said.by_mark),
-        ifindex=int(said.ifindex),
-        copy_ifindex=int(said.copy_ifindex),
-        local=marshal.address(said.local),
-        remote=marshal.address(said.mapped),
-        relayed_to=marshal.address(said.remote) if said.is_relayed else None,
-        port=int(said.port),
-        seal=_SEALS[said.seal],
-    )
+class DryRun:
+    """What would happen to packets: nothing is sent, counted or stored."""
+
+    def __init__(self, handle: marshal.Handle) -> None:
+        self._handle = handle
+
+    def ask(self, question: Question) -> Answer:
+        """The fate of a packet of this flow. Holds the threads' lock, shared, during one lookup."""
+        asked, said = ffi.new("struct lm_question *"), ffi.new("struct lm_answer *")
+        marshal.put_address(asked.source, question.source)
+        marshal.put_address(asked.destination, question.destination)
+        asked.protocol, asked.lane = question.protocol, question.lane
+        if question.ports is not None:
+            asked.has_ports = True
+            asked.source_port, asked.destination_port = question.ports
+        lib.lm_explain(self._handle.c, asked, said)
+        entry = marshal.prefix(said.entry) if said.has_entry else None
+        fate = _FATES[said.fate]
+        if fate not in (Fate.SENT, Fate.DOUBT):
+            return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
+        return Answer(
+            fate,
+            entry,
+            int(said.flow),
+            by_mark=bool(said.by_mark),
+            ifindex=int(said.ifindex),
+            copy_ifindex=int(said.copy_ifindex),
+            local=marshal.address(said.local),
+            remote=marshal.address(said.mapped),
+            relayed_to=marshal.address(said.remote) if said.is_relayed else None,
+            port=int(said.port),
+            seal=_SEALS[said.seal],
+        )
 
 
 def choose_uplink(uplinks: Sequence[Uplink], flow: int) -> Uplink | None:
-    """Which of these uplinks a flow would take by priority and weight (RFC 9300, section 12); None: none takes part.
+    """The uplink of a flow by priority and weight (RFC 9300, section 12); None: none takes part.
 
-    `flow` is the hash of an Answer. The uplinks need not be those of the engine: this is what `rehearse` asks.
+    `flow` is the hash of an Answer. The uplinks need not be those of the engine: `rehearse` uses this.
     """
     contenders = [(_identity(uplink.ifindex), uplink.priority, uplink.weight) for uplink in uplinks]
     index = lib.lm_rendezvous_choose(ffi.new("struct lm_contender[]", contenders), len(contenders), flow)
@@ -119,6 +127,6 @@ def choose_uplink(uplinks: Sequence[Uplink], flow: int) -> Uplink | None:
 
 
 def _identity(ifindex: int) -> int:
-    """As table/uplink.c has it: it stays when the address changes."""
+    """As in table/uplink.c: it stays when the address changes."""
     name = b"\0" + ifindex.to_bytes(4, "big")
     return int(lib.lm_rendezvous_identity(name, len(name)))

@@ -1,4 +1,4 @@
-"""The cffi declaration of the C datapath, and nothing else. setup.py builds `lispmob.datapath._lispdp` from it."""
+"""The cffi declaration of the C datapath. setup.py builds `lispmob.datapath._lispdp` from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cffi import FFI
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 C_DIRECTORY = f"{DIRECTORY}/c"
 ROOMS = ("base", "packet", "table", "engine", "liveness", "nat", "seal", "ebpf")
-"""The folders of c/; a room may use the headers of all of them, by `room/file.h`."""
+"""The folders of c/; each may include the headers of all others, by `folder/file.h`."""
 
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
 # Sealed packets need libcrypto: setup.py says whether its headers are there.
@@ -33,17 +33,18 @@ NUMBERS = """
 
 ENUMS = """
     lm_disposition lm_source_check lm_near lm_punt_kind lm_mtu_source lm_data_port lm_fate lm_answer_seal lm_slow_reason
-    lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind lm_silence_word
+    lm_dialect lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind lm_silence_word
 """
 
-# In the order in which they hold each other.
+# Ordered by containment.
 STRUCTS = """
     lm_addr lm_prefix lm_key lm_locator_spec lm_uplink_spec lm_punt lm_mtu lm_traffic_with lm_config lm_seal_wish
     lm_install lm_heard lm_near_spec lm_lane lm_copying lm_question lm_answer lm_steer lm_session_spec lm_session_use
+    lm_dialect_spec lm_dialect_use
     lm_inner lm_data lm_contender
 """
 
-# Structs that Python reads a part of, or makes room for.
+# Structs of which Python reads a part, or allocates.
 PARTS = """
 struct virtio_net_hdr { uint8_t flags, gso_type; uint16_t hdr_len, gso_size, csum_start, csum_offset; ...; };
 typedef struct virtio_net_hdr lm_vnet;
@@ -59,7 +60,7 @@ struct lm_replay { ...; };
 
 ENGINE = """
     lm_engine_new lm_engine_offload lm_engine_open lm_engine_start lm_engine_stop lm_engine_free
-    lm_engine_set_uplinks lm_data_port_send_control lm_data_port_socket lm_engine_mark_move
+    lm_engine_set_uplinks lm_data_port_send_control lm_data_port_socket lm_engine_mark_move lm_engine_repeat_last
     lm_engine_set_eids lm_engine_set_guard lm_engine_install_sealed lm_engine_install_many lm_engine_remove
     lm_engine_drop_pending lm_engine_wake_fd lm_engine_drain lm_engine_counters lm_engine_used
     lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_tell_large lm_path_mtu_set
@@ -70,7 +71,7 @@ ENGINE = """
     lm_rendezvous_identity lm_rendezvous_choose
 """
 
-# Sealed packets: the face of engine/sealing.c, and what is pure below it.
+# Sealed packets: the interface of engine/sealing.c, and the pure functions below it.
 SEALED = """
     lm_engine_install_session lm_engine_forget_session lm_engine_forget_peer lm_engine_set_clear_refused
     lm_engine_send_keepalive lm_engine_say lm_engine_sessions lm_engine_wear_session lm_aead_is_built lm_aead_time
@@ -78,14 +79,16 @@ SEALED = """
     lm_session_may_receive lm_session_is_rekey_due lm_session_take lm_session_seal lm_session_open
     lm_session_covers lm_peers_new lm_peers_free lm_peers_install lm_peers_forget lm_peers_forget_peer
     lm_peers_find_session lm_peers_sender lm_peers_confirm lm_peers_may_send lm_peers_set_sources
-    lm_engine_set_sources
+    lm_engine_set_sources lm_map_version_use lm_map_version_is_newer lm_dialect_install lm_dialect_forget
+    lm_dialect_used lm_dialect_session lm_dialect_seal lm_dialect_open_one
 """
 
-# The pure functions: only the tests call these, to compare them with the oracle in tests/datapath/oracle.
+# Pure functions: called only by the tests, which compare them with the oracle in tests/datapath/oracle.
 PURE = """
     lm_hash lm_cable_driver_is_whole lm_peer_check_nonce lm_address_may_be_eid lm_packet_parse
     lm_packet_flow_hash lm_lisp_header_parse lm_lisp_header_write lm_lisp_header_put_status
-    lm_lisp_header_put_nonce lm_packet_strip lm_icmp_build lm_fragment_count lm_fragment_write
+    lm_lisp_header_put_nonce lm_lisp_header_put_versions
+    lm_packet_strip lm_icmp_build lm_fragment_count lm_fragment_write
     lm_segment_complete_vnet lm_segments_read lm_segment_write lm_coalesce_start lm_coalesce_join
     lm_coalesce_finish lm_locators_new lm_locators_free
     lm_locator_set_take lm_locator_choose lm_silence_sent lm_silence_tick lm_silence_due lm_silence_arrived
@@ -95,7 +98,7 @@ PURE = """
 
 
 class Headers:
-    """The C headers, and what of them cffi can read: a declaration is written once, where C has it."""
+    """The C headers, and the parts that cffi can read: a declaration is written once, in C."""
 
     def __init__(self) -> None:
         root = Path(__file__).resolve().parents[2] / C_DIRECTORY
@@ -103,13 +106,13 @@ class Headers:
         self._text = re.sub(r"/\*.*?\*/", "", "\n".join(texts), flags=re.DOTALL)
 
     def enum(self, name: str) -> str:
-        """The enumerators; their values are the compiler's."""
+        """The enumerators; the compiler gives their values."""
         found = self._cut(rf"^enum {name} \{{(.*?)\}};", name)
         names = [part.partition("=")[0].strip() for part in found[1].split(",")]
         return f"enum {name} {{ {', '.join(filter(None, names))}, ... }};"
 
     def struct(self, name: str) -> str:
-        """The members; sizes and places are the compiler's, and so is the length of an array that has a name."""
+        """The members; the compiler gives sizes and offsets, and the length of an array with a named bound."""
         found = self._cut(rf"^struct {name} \{{.*?^\}};", name)[0]
         return re.sub(r"\[[A-Z]\w*\]", "[...]", found).replace("};", "    ...;\n};")
 
@@ -126,7 +129,7 @@ class Headers:
 
 
 def declarations() -> str:
-    """All that Python may use of the C side, as cffi reads it. ValueError for a name that no header has."""
+    """All declarations of C that Python may use, for cffi. ValueError for a name that no header has."""
     headers = Headers()
     parts = [f"#define {name} ..." for name in NUMBERS.split()]
     parts += map(headers.enum, ENUMS.split())
@@ -136,7 +139,7 @@ def declarations() -> str:
     return "\n".join(parts)
 
 
-# The generated glue is not ours to polish; the flags are for what we write.
+# The flags are for our own code, not for the generated glue.
 PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wextra"

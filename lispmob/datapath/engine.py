@@ -1,4 +1,4 @@
-"""The typed face of the C datapath: what is installed here decides where packets go. No Python runs per packet."""
+"""Typed access to the C datapath: its tables decide where packets go. No Python runs per packet."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.ask import Answer, Question, ask
+from lispmob.datapath.ask import DryRun
 from lispmob.datapath.device.lanes import CopyingLane, Lane, Lanes, MarksWay, open_lanes
 from lispmob.datapath.device.tun import Tun, open_tun
 from lispmob.datapath.face.addresses import Addresses
 from lispmob.datapath.face.data_port import DataPort
-from lispmob.datapath.face.handle import Handle, check
 from lispmob.datapath.face.liveness import Liveness
 from lispmob.datapath.face.sessions import Sessions
 from lispmob.datapath.face.table import Table
 from lispmob.datapath.face.tiers import Tiers
+from lispmob.datapath.marshal import Handle, check
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
@@ -64,18 +64,18 @@ _BATCH = 64
 
 
 class Engine:
-    """Packets between one TUN device and the uplinks. Methods may be called from any thread, while packets move.
+    """Moves packets between one TUN device and the uplinks. All methods are thread-safe, while packets move.
 
-    Life: Engine(config), open(), start(), any number of updates, stop(). What it does is set by its parts: `table`,
-    `addresses`, `sessions`, `liveness`, `data_port` and `tiers`.
+    Life: Engine(config), open(), start(), any number of updates, stop(). Its parts control what it does: `table`,
+    `addresses`, `sessions`, `liveness`, `data_port` and `tiers`; `dry_run` answers what would happen to a packet.
     """
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self._tun_fd = -1
         self._lanes: Lanes | None = None
-        self.lanes: tuple[Lane, ...] = ()  # of the device: none where marks are not told apart
-        self.uplinks: tuple[Uplink, ...] = ()  # as set_uplinks() was told them last
+        self.lanes: tuple[Lane, ...] = ()  # of the device: none if marks are not used
+        self.uplinks: tuple[Uplink, ...] = ()  # as last set by set_uplinks()
         self.marks_way = MarksWay("none", "no bits of marks are ours")
         self.ifindex = 0
         self._handle = Handle(config)
@@ -84,6 +84,7 @@ class Engine:
         self.sessions = Sessions(self._handle)
         self.liveness = Liveness(self._handle)
         self.data_port = DataPort(self._handle)
+        self.dry_run = DryRun(self._handle)
         self.tiers = Tiers(self._handle, config, lambda: self.ifindex)
         self._punts = ffi.new("struct lm_punt[]", _BATCH)
         self._names = _counter_names()
@@ -91,7 +92,7 @@ class Engine:
     def open(self) -> None:
         """Create the TUN device, up and without addresses, and the receiving sockets.
 
-        Raises KernelRefused, and LispError when another process has the port.
+        Raises KernelRefused, and LispError if another process has the port.
         """
         tun = self._open_device()
         self.ifindex = tun.ifindex
@@ -108,7 +109,7 @@ class Engine:
             raise KernelRefused(f"UDP port {port}: {os.strerror(-error)}")
 
     def _open_device(self) -> Tun:
-        """The TUN, with lanes where marks are to be told apart."""
+        """The TUN, with lanes if marks are used."""
         config = self.config
         if config.mark_mask:
             self._lanes, self.marks_way = open_lanes(
@@ -129,9 +130,9 @@ class Engine:
     ) -> tuple[Lane, ...]:
         """Packets with a mark leave by its uplink, from the next one on: (ifindex, mark) for each uplink.
 
-        Those with the mark of one of `copying` leave by its first uplink and, where they are sealed, by its second as
-        well. A mark that names none of them, or one that cannot send, is sent the default way, or dropped. In the TUN's
-        network namespace only. Raises KernelRefused.
+        Those with the mark of one of `copying` leave by its first uplink and, if sealed, also by its second. A packet
+        with another mark, or of an uplink that cannot send, is sent the default way, or dropped. In the TUN's network
+        namespace only. Raises KernelRefused.
         """
         if self._lanes is None:
             return ()
@@ -152,7 +153,7 @@ class Engine:
         return self.lanes
 
     def start(self) -> None:
-        """Start moving packets. Raises KernelRefused when there are no threads to be had, ValueError before open()."""
+        """Start moving packets. Raises KernelRefused if threads cannot be created, ValueError before open()."""
         error = lib.lm_engine_start(self._handle.c)
         if error == -errno.EBADF:
             raise ValueError("the datapath is not open")
@@ -160,7 +161,7 @@ class Engine:
             raise KernelRefused(f"datapath threads: {os.strerror(-error)}")
 
     def stop(self) -> None:
-        """Stop moving packets, free everything, and remove the TUN device. Idempotent; nothing else may follow."""
+        """Stop moving packets, free everything, and remove the TUN device. Idempotent; no other call may follow."""
         self._handle.free()
         if self._lanes is not None:
             self._lanes.close()
@@ -174,10 +175,10 @@ class Engine:
         self.stop()
 
     def set_uplinks(self, uplinks: Sequence[Uplink]) -> tuple[UplinkRefused, ...]:
-        """Use these uplinks from now on, no others; packets that waited for one leave at once.
+        """Use these uplinks from now on, and no others; packets that waited for one are sent at once.
 
-        Sends from the first address of each family; sockets of unchanged (interface, address) pairs stay open.
-        What the kernel refuses (an address that has just gone) is left out and returned; the next call tries again.
+        Sends from the first address of each family; sockets of unchanged (interface, address) pairs stay open. What the
+        kernel refuses (an address that has just gone) is left out and returned; the next call tries again.
         """
         wanted = [(uplink, address) for uplink in uplinks for address in uplink.addresses]
         specs = ffi.new("struct lm_uplink_spec[]", max(1, len(wanted)))
@@ -197,7 +198,7 @@ class Engine:
         )
 
     def rest(self) -> None:
-        """Give memory of buffers back, if hardly a packet has moved since the last call. To be called now and then."""
+        """Return memory of buffers to the kernel if hardly a packet has moved since the last call."""
         lib.lm_engine_rest(self._handle.c)
 
     def fileno(self) -> int:
@@ -205,23 +206,19 @@ class Engine:
         return int(lib.lm_engine_wake_fd(self._handle.c))
 
     def drain(self) -> list[Punt]:
-        """What the datapath cannot decide alone, oldest first; at most 64, the descriptor stays readable for more."""
+        """Reports of the datapath that need a decision, oldest first, at most 64; readable while there are more."""
         count = lib.lm_engine_drain(self._handle.c, self._punts, _BATCH)
         return [marshal.punt(self._punts[i]) for i in range(count)]
 
     def counters(self) -> dict[str, int]:
-        """All counters by name; they only ever grow."""
+        """All counters by name; they only grow."""
         values = ffi.new("uint64_t[]", len(self._names))
         lib.lm_engine_counters(self._handle.c, values)
         return dict(zip(self._names, values, strict=True))
 
     def drops(self, prefix: str = "") -> int:
-        """Packets lost here, for every reason whose counter begins so; `out_` are packets of this host."""
+        """Packets dropped here, for every reason whose counter has this prefix; `out_` are packets of this host."""
         return sum(value for name, value in self.counters().items() if name in LOSSES and name.startswith(prefix))
-
-    def ask(self, question: Question) -> Answer:
-        """What would become of a packet of this flow; nothing is sent, counted or kept."""
-        return ask(self._handle.c, question)
 
 
 def _counter_names() -> tuple[str, ...]:

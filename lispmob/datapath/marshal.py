@@ -1,4 +1,4 @@
-"""Between the values of the datapath's face and the structs of its C side."""
+"""The C engine that all parts of its interface share, and its structs as Python values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from lispmob.datapath import _lispdp
+from lispmob.datapath.dialects import DialectKey, DialectName, DialectUse
 from lispmob.datapath.model import (
     AeadName,
     Announced,
@@ -24,6 +25,8 @@ from lispmob.datapath.model import (
     MtuLearned,
     MtuSourceName,
     Near,
+    PeerAhead,
+    PeerBehind,
     Punt,
     Refuted,
     SealConfirmed,
@@ -47,7 +50,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
-# The numbers are C's: the compiler tells them.
+# The compiler gives the numbers of C.
 PRIORITY_NEVER: Final[int] = lib.LM_PRIORITY_NEVER
 DISPOSITIONS: Final = {disposition: int(getattr(lib, disposition.value)) for disposition in Disposition}
 AEADS: Final[dict[AeadName, int]] = {
@@ -64,6 +67,12 @@ DATA_PORTS: Final[dict[DataPortName, int]] = {
     "fixed": lib.LM_PORT_FIXED,
     "ephemeral": lib.LM_PORT_EPHEMERAL,
 }
+DIALECTS: Final[dict[DialectName, int]] = {
+    "rfc8061": lib.LM_DIALECT_RFC8061,
+    "lispers-net-2": lib.LM_DIALECT_LISPERS_2,
+    "lispers-net-5": lib.LM_DIALECT_LISPERS_5,
+}
+_DIALECT_NAMES: Final = {number: name for name, number in DIALECTS.items()}
 _SLOTS: Final[dict[int, SessionSlot]] = {
     lib.LM_SLOT_PREVIOUS: "previous",
     lib.LM_SLOT_CURRENT: "current",
@@ -79,8 +88,36 @@ _NEVER_NS: Final = (1 << 64) - 1
 NO_NAT = Traversal()
 
 
-def config(config: EngineConfig) -> Any:
-    """A struct lm_config, with a key of its own."""
+class Handle:
+    """A struct lm_engine, until it is freed."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._c = lib.lm_engine_new(_config(config))
+        if self._c == ffi.NULL:
+            raise MemoryError("datapath")
+
+    @property
+    def c(self) -> Any:
+        """The pointer. ValueError after the datapath was stopped."""
+        if self._c is None:
+            raise ValueError("the datapath has been stopped")
+        return self._c
+
+    def free(self) -> None:
+        """Stop its threads and free it. Idempotent."""
+        if self._c is not None:
+            lib.lm_engine_free(self._c)
+            self._c = None
+
+
+def check(error: int) -> None:
+    """Raise MemoryError unless the C side returned 0: an update can fail in no other way."""
+    if error:
+        raise MemoryError("datapath")
+
+
+def _config(config: EngineConfig) -> Any:
+    """A struct lm_config, with a new key."""
     c = ffi.new("struct lm_config *")
     c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)
     c.is_rtr = config.is_rtr
@@ -102,7 +139,7 @@ def put_address(into: Any, address: IpAddress) -> None:
 
 
 def one_address(address: IpAddress | None) -> Any:
-    """A struct lm_addr of its own; None: no address."""
+    """A new struct lm_addr; None: no address."""
     made = ffi.new("struct lm_addr *")
     if address is not None:
         put_address(made, address)
@@ -115,7 +152,7 @@ def traffic(one: Any) -> Traffic:
 
 
 def smallest_mtus(found: Any, count: int) -> dict[IpAddress, int]:
-    """Of an array of struct lm_mtu the smallest for each locator, in octets."""
+    """The smallest MTU of each locator in an array of struct lm_mtu, in octets."""
     smallest: dict[IpAddress, int] = {}
     for figure in (found[i] for i in range(count)):
         locator = address(figure.address)
@@ -134,7 +171,7 @@ def put_locator(into: Any, locator: ForwardingLocator) -> None:
 
 
 def put_traversal(spec: Any, traversal: Traversal) -> None:
-    """Set what a NAT on the way asks of a struct lm_uplink_spec."""
+    """Set what a NAT in between requires of a struct lm_uplink_spec."""
     if not traversal.is_usable:
         spec.priority = PRIORITY_NEVER
     spec.data_port = DATA_PORTS[traversal.data_port]
@@ -145,7 +182,7 @@ def put_traversal(spec: Any, traversal: Traversal) -> None:
 
 
 def address(c: Any) -> IpAddress:
-    """What a struct lm_addr holds."""
+    """The value of a struct lm_addr."""
     octets = bytes(ffi.buffer(c.octets))
     return IPv4Address(octets[:4]) if c.family == 4 else IPv6Address(octets)
 
@@ -159,7 +196,7 @@ def locators(locators: Sequence[ForwardingLocator]) -> Any:
 
 
 def prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:
-    """An array of struct lm_prefix, and how many it holds."""
+    """An array of struct lm_prefix, and its length."""
     wanted = list(prefixes)
     made = ffi.new("struct lm_prefix[]", max(1, len(wanted)))
     for c, prefix in zip(made, wanted, strict=False):
@@ -169,7 +206,7 @@ def prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:
 
 
 def near(near: Near) -> tuple[Any, int]:
-    """An array of struct lm_near_spec, and how many it holds; what is several things counts as the worst of them."""
+    """An array of struct lm_near_spec, and its length; an address of several kinds has the most restricted one."""
     kinds = dict.fromkeys((EidPrefix.host(proxy) for proxy in near.proxies), lib.LM_NEAR_PROXY)
     kinds.update(dict.fromkeys(near.links, lib.LM_NEAR_LINK))
     kinds.update(dict.fromkeys((EidPrefix.host(address) for address in near.own), lib.LM_NEAR_OWN))
@@ -191,8 +228,23 @@ def session(wanted: SealedSession) -> tuple[Any, Any]:
     return spec, sources
 
 
+def dialect_key(wanted: DialectKey) -> Any:
+    """A struct lm_dialect_spec."""
+    spec = ffi.new("struct lm_dialect_spec *")
+    put_address(spec.address, wanted.address)
+    spec.dialect, spec.key_id, spec.seals = DIALECTS[wanted.dialect], wanted.key_id, wanted.seals
+    ffi.buffer(spec.key)[:], ffi.buffer(spec.integrity)[:] = wanted.key, wanted.integrity
+    spec.start_high, spec.start_low = wanted.start >> 64, wanted.start & (1 << 64) - 1
+    return spec
+
+
+def dialect_use(c: Any) -> DialectUse:
+    """What a struct lm_dialect_use says."""
+    return DialectUse(_DIALECT_NAMES.get(c.dialect_out), _DIALECT_NAMES.get(c.dialect_in), c.sent, c.opened)
+
+
 def session_use(c: Any) -> SessionUse:
-    """What a struct lm_session_use says."""
+    """The value of a struct lm_session_use."""
     return SessionUse(
         peer=c.peer,
         local_index=c.local_index,
@@ -205,12 +257,12 @@ def session_use(c: Any) -> SessionUse:
 
 
 def prefix(c: Any) -> EidPrefix:
-    """What a struct lm_prefix holds."""
+    """The value of a struct lm_prefix."""
     return EidPrefix.make(address(c.address), c.length, c.instance_id)
 
 
 def punt(c: Any) -> Punt:
-    """What a struct lm_punt tells."""
+    """The value of a struct lm_punt."""
     return PUNTS[c.kind](c)
 
 
@@ -257,7 +309,7 @@ def _sealed_from(c: Any) -> Punt:
     return SealedFrom(c.peer, address(c.outer_source), c.outer_source_port, address(c.outer_destination))
 
 
-# Every kind of enum lm_punt_kind; the comments there say which members each one sets.
+# Every kind of enum lm_punt_kind; the comments there list the members that each one sets.
 def _announced(c: Any) -> Punt:
     return Announced(c.peer, address(c.source), c.instance_id, bytes(ffi.buffer(c.payload, c.length)))
 
@@ -281,4 +333,6 @@ PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_SEAL_CONFIRMED: lambda c: SealConfirmed(c.peer, c.local_index),
     lib.LM_PUNT_SEALED_FROM: _sealed_from,
     lib.LM_PUNT_ANNOUNCED: _announced,
+    lib.LM_PUNT_PEER_BEHIND: lambda c: PeerBehind(c.peer),
+    lib.LM_PUNT_PEER_AHEAD: lambda c: PeerAhead(c.peer, address(c.source), c.instance_id),
 }

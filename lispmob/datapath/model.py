@@ -1,4 +1,4 @@
-"""What goes into the datapath and comes out of it: plain values, so that everybody may import them."""
+"""The input and output values of the datapath: plain values that any module may import."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ DEFAULT_TUN_MTU_BYTES = 1440  # 1500 less IPv6, UDP and LISP headers, with room 
 
 
 class Disposition(Enum):
-    """What happens to packets of an entry; the values are the names that C has for it (enum lm_disposition)."""
+    """What happens to packets of an entry; the values are the names in C (enum lm_disposition)."""
 
     ENCAPSULATE = "LM_ENCAPSULATE"
-    DROP = "LM_DROP"  # ICMP host unreachable tells the source
-    NATIVE = (
-        "LM_NATIVE"  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
-    )
+    DROP = "LM_DROP"  # the source gets ICMP host unreachable
+    NATIVE = "LM_NATIVE"  # dropped and counted: the kernel's throw route should have sent such packets elsewhere before
     MISS = "LM_MISS"  # ask the control plane, as if there were no entry
-    PROHIBIT = "LM_PROHIBIT"  # ICMP administratively prohibited tells the source
-    TELL = "LM_TELL"  # as ENCAPSULATE, and a Miss says where the packets go
-    DOUBT = "LM_DOUBT"  # as ENCAPSULATE, and ICMP host unreachable tells the source all the same: no locator answers
+    PROHIBIT = "LM_PROHIBIT"  # the source gets ICMP administratively prohibited
+    TELL = "LM_TELL"  # as ENCAPSULATE, and Miss reports the destinations
+    DOUBT = "LM_DOUBT"  # as ENCAPSULATE, but the source also gets ICMP host unreachable: no locator answers
 
 
 class ForwardingLocator(msgspec.Struct, frozen=True):
-    """A remote RLOC; priority 255: not to be used.
+    """A remote RLOC; priority 255: must not be used.
 
-    With a `source`, packets leave from that address of ours and by the socket with descriptor `socket`: its port is
-    the one that a NAT on the way lets answers in from. With a `source` and no socket, the uplink of that address sends
-    there past its relays, and every other uplink as if there were no source. `is_relay`: an RTR; what is sealed for the
-    peer behind it is sealed from EID to EID, and the RTR reads addresses only.
+    With a `source`, packets leave from that local address and by the socket with descriptor `socket`: a NAT in between
+    lets answers in to its port. With a `source` and no socket, the uplink of that address sends there past its relays,
+    and other uplinks ignore the source. `is_relay`: an RTR; packets for the peer behind it are sealed from EID to EID,
+    and the RTR reads only addresses.
     """
 
     address: IpAddress
@@ -47,19 +45,19 @@ class ForwardingLocator(msgspec.Struct, frozen=True):
     socket: int = -1
     is_relay: bool = False
     is_on_trial: bool = False
-    """The peer alone says that it is there: some packets are sealed for it, and no more until it is said otherwise."""
+    """Announced by the peer alone: a limited number of packets is sealed for it until this is cleared."""
 
 
 MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
 SourceCheck: TypeAlias = Literal["off", "loose", "strict"]
-"""Which inner sources are believed: any; those that no mapping contradicts; those whose mapping names the sender."""
+"""Which inner sources are accepted: all; those that no mapping contradicts; those whose mapping names the sender."""
 
 
 class Near(msgspec.Struct, frozen=True):
-    """What is known of the addresses near us, for the check of sources.
+    """The addresses near us, for the check of sources.
 
-    `own`: of this host, which sends us nothing. `links`: the networks of the uplinks, where no EID of a peer is.
-    `proxies`: PITRs, PETRs and RTRs, who may pass on packets of anybody.
+    `own`: of this host, which sends us nothing. `links`: the networks of the uplinks, which contain no peer's EID.
+    `proxies`: PITRs, PETRs and RTRs, which may forward packets from any source.
     """
 
     own: frozenset[IpAddress] = frozenset()
@@ -68,16 +66,16 @@ class Near(msgspec.Struct, frozen=True):
 
 
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
-"""The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
+"""The port of data: any, 4341, or one that the kernel chose for this address and that also receives."""
 
 
 class Traversal(msgspec.Struct, frozen=True):
-    """What a NAT on the way of one address asks for. With `relays`, everything goes to them and comes from them."""
+    """What a NAT in front of one address requires. With `relays`, everything goes to them and comes from them."""
 
     data_port: DataPortName = "pool"
     relays: tuple[ForwardingLocator, ...] = ()
-    is_usable: bool = True  # False: nothing can leave usefully yet; packets wait
-    admits_others: bool = False  # data may come from others than the relays, too
+    is_usable: bool = True  # False: no useful packet can be sent yet; packets wait
+    admits_others: bool = False  # data may also come from others than the relays
     passes_zero: bool = False  # the RTRs also receive packets with a zero UDP checksum
 
 
@@ -90,11 +88,11 @@ class Uplink(msgspec.Struct, frozen=True):
     priority: int = 1
     weight: int = 100
     mtu_bytes: int = 1500
-    traversal: Mapping[IpAddress, Traversal] = msgspec.field(default_factory=dict)  # by address; none: no NAT
+    traversal: Mapping[IpAddress, Traversal] = msgspec.field(default_factory=dict)  # by address; empty: no NAT
 
 
 class UplinkRefused(msgspec.Struct, frozen=True):
-    """An uplink's address that the kernel did not let us use; `errno` says why."""
+    """An uplink's address that the kernel refused; `errno` says why."""
 
     interface: str
     address: IpAddress
@@ -105,7 +103,8 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
     """One line of the forwarding table; the longest prefix decides.
 
     `peer`: packets are sealed for it while there is a key; 0: they leave in clear. `must_seal`: they never leave in
-    clear. They wait for the key of the peer as for a mapping; without a peer they are lost.
+    clear. They wait for the key of the peer as for a mapping; without a peer they are dropped. `map_version`: that of
+    the peer's mapping, sent in sealed packets beside our own (RFC 9302); 0: it has none, and packets carry no versions.
     """
 
     prefix: EidPrefix
@@ -113,6 +112,7 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
     locators: tuple[ForwardingLocator, ...] = ()
     peer: int = 0
     must_seal: bool = False
+    map_version: int = 0
 
 
 AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
@@ -125,7 +125,7 @@ _INDEX_MAX: Final = 0xFFFFFFFF
 class SealedSession:
     """One key pair of one peer. A peer may have three: the previous one receives, the next one is not confirmed yet.
 
-    `peer`: a number of the control plane's choice, 1 to 2^32 - 1. `local_index` is in the packets that come to us,
+    `peer`: a number that the control plane chooses, 1 to 2^32 - 1. `local_index` is in the packets that come to us,
     `remote_index` in those that we send; neither is 0. Keys have 32 octets, of which AES-128-GCM uses the first 16.
     `sources`: the inner sources that the peer may send; none: any that has no session of its own, as a hub may.
     `is_confirmed`: we were the initiator, and may send; else the first packet that opens confirms.
@@ -154,7 +154,7 @@ class SealedSession:
 
 
 class SessionUse(msgspec.Struct, frozen=True):
-    """What became of a session so far; `last_opened_s`: seconds since a packet was opened, None: none was."""
+    """The use of a session so far; `last_opened_s`: seconds since a packet was opened, None: none was."""
 
     peer: int
     local_index: int
@@ -166,10 +166,10 @@ class SessionUse(msgspec.Struct, frozen=True):
 
 
 class EngineConfig(msgspec.Struct, frozen=True):
-    """How an engine works from start to end; what changes on the way has a method.
+    """How an engine works from start to end; anything that changes meanwhile has a method.
 
-    Role "node": only our EIDs send and receive. Role "proxy": anybody's packets leave, in `proxy_instance_id`, and
-    whatever arrives is delivered when its inner source is registered at the outer source.
+    Role "node": only our EIDs send and receive. Role "proxy": packets of any source leave, in `proxy_instance_id`, and
+    arriving packets are delivered if their inner source is registered at the outer source.
     """
 
     tun_name: str
@@ -184,11 +184,11 @@ class EngineConfig(msgspec.Struct, frozen=True):
     pending_age_s: float = 3.0
     tun_mtu_bytes: int = DEFAULT_TUN_MTU_BYTES
     proxy_instance_id: int = 0
-    is_rtr: bool = False  # a proxy that passes on packets between registered EIDs by itself
+    is_rtr: bool = False  # a proxy that forwards packets between registered EIDs itself
     mark: int = 0  # SO_MARK on outer packets, 0: none
-    mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
+    mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes
     offload: bool = True  # super-packets on the TUN device
-    source_check: SourceCheck = "off"  # role node: whose word an inner source is; lispd asks for "loose"
+    source_check: SourceCheck = "off"  # role node: the check of inner sources; lispd uses "loose"
     pin_threads: bool = False  # one processor for each thread, the last ones that this process may use
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
 class Miss(msgspec.Struct, frozen=True):
     """Packets for an EID without mapping; reported once while they wait.
 
-    With one that says TELL they do not wait: reported again after 10 s, and at most 20 times a second in all.
+    Packets of a TELL entry do not wait: reported again after 10 s, and at most 20 times a second in all.
     """
 
     source: IpAddress
@@ -224,9 +224,9 @@ class ControlPacket(msgspec.Struct, frozen=True):
 
 
 class MtuLearned(msgspec.Struct, frozen=True):
-    """Packets from `local` to a locator are too big: larger than so many octets, outer header and all.
+    """Packets from `local` to a locator are too big: larger than this many octets, including the outer header.
 
-    `source`: "icmp", about a packet of ours; "unproven", ICMP that may be about one, and nothing follows from it yet;
+    `source`: "icmp", about a packet of ours; "unproven", ICMP that may be about one, so nothing follows from it yet;
     "interface", the uplink itself refused.
     """
 
@@ -238,15 +238,24 @@ class MtuLearned(msgspec.Struct, frozen=True):
 
 
 class LargeSent(msgspec.Struct, frozen=True):
-    """Large packets leave for a locator, from `local`; told now and then. Does the path take them?"""
+    """Large packets are being sent to a locator, from `local`; reported now and then, for path MTU probes."""
 
     locator: IpAddress
     local: IpAddress
     port: int
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """Packets came to this RLOC of ours from that outer source, and were delivered."""
+
+    local: IpAddress
+    source: IpAddress
+    is_proven: bool
+    """The mapping of an inner source names the outer one, or a proxy or RTR of ours is it, or the packet was sealed."""
+
+
 class PathMtu(msgspec.Struct, frozen=True):
-    """How large outer packets from an address of ours to a remote may be at present, in octets."""
+    """The largest outer packet from a local address to a remote at present, in octets."""
 
     local: IpAddress
     locator: IpAddress
@@ -263,7 +272,7 @@ class Traffic(msgspec.Struct, frozen=True):
     received_octets: int = 0
 
     def __add__(self, other: Traffic) -> Traffic:
-        """Of two ports of one locator."""
+        """The sum over two ports of one locator."""
         return Traffic(
             self.sent + other.sent,
             self.sent_octets + other.sent_octets,
@@ -284,10 +293,10 @@ class TrafficResumed(msgspec.Struct, frozen=True):
 
 
 class Silent(msgspec.Struct, frozen=True):
-    """Packets to a locator have gone unanswered for as long as set_patience() said.
+    """Packets to a locator have gone unanswered for the time of set_patience().
 
-    `is_flowing`: packets came from it, or from its company, until now; else the traffic has been one-sided for a while.
-    `is_alone`: others of its company have been heard since.
+    `is_flowing`: packets came from it, or from its group, until now; otherwise the traffic has been one-way for a
+    while. `is_alone`: other locators of its group have been heard since.
     """
 
     locator: IpAddress
@@ -296,14 +305,14 @@ class Silent(msgspec.Struct, frozen=True):
 
 
 class HeardAgain(msgspec.Struct, frozen=True):
-    """After Silent: data came from the locator, to this RLOC of ours."""
+    """After Silent: data came from the locator, to this local RLOC."""
 
     locator: IpAddress
     local: IpAddress
 
 
 class Stalled(msgspec.Struct, frozen=True):
-    """Data left by an address with relays, and nothing came back for longer than a round trip. Once per silence."""
+    """Data was sent from an address with relays, and unanswered for longer than a round trip. Once per silence."""
 
     address: IpAddress
     ifindex: int
@@ -312,7 +321,7 @@ class Stalled(msgspec.Struct, frozen=True):
 class StatusBits(msgspec.Struct, frozen=True):
     """Data from this inner source says which locators of its mapping are up: the first `width` of them, bit by bit.
 
-    It came from a locator that packets to the source may go to. Told when the bits change, once a second at most.
+    It came from a locator that packets to the source may go to. Reported when the bits change, once a second at most.
     """
 
     source: IpAddress
@@ -323,14 +332,14 @@ class StatusBits(msgspec.Struct, frozen=True):
 
 
 class Echoed(msgspec.Struct, frozen=True):
-    """The nonce that ask_echo() put into data to a locator came back to this RLOC of ours. Once; then it is over."""
+    """The nonce that ask_echo() put into data to a locator came back to this local RLOC. Reported once."""
 
     locator: IpAddress
     local: IpAddress
 
 
 class Stranger(msgspec.Struct, frozen=True):
-    """At an RTR: data whose inner source is not registered from where it came, or (`is_registered`) from that port."""
+    """At an RTR: data whose inner source is not registered at its outer source, or (`is_registered`) at that port."""
 
     source: IpAddress
     destination: IpAddress
@@ -342,7 +351,7 @@ class Stranger(msgspec.Struct, frozen=True):
 
 
 class SourceDoubted(msgspec.Struct, frozen=True):
-    """Data came whose inner source has no mapping, or one that does not name who sent it. Once in 3 s for a source."""
+    """Data came whose inner source has no mapping, or one that does not name the sender. Once in 3 s for a source."""
 
     source: IpAddress
     instance_id: int
@@ -350,9 +359,9 @@ class SourceDoubted(msgspec.Struct, frozen=True):
 
 
 class Refuted(msgspec.Struct, frozen=True):
-    """Data came from an EID, at a node, whose entry says DROP, NATIVE, PROHIBIT or DOUBT: it may be an old one.
+    """Data came from an EID, at a node, whose entry says DROP, NATIVE, PROHIBIT or DOUBT: the entry may be old.
 
-    Told once a second of the same EID, and at most 20 times a second in all.
+    Reported once a second for an EID, and at most 20 times a second in all.
     """
 
     source: IpAddress
@@ -360,26 +369,26 @@ class Refuted(msgspec.Struct, frozen=True):
 
 
 class SealWanted(msgspec.Struct, frozen=True):
-    """Something leaves for a peer without a usable key, or whose key is due to be replaced. Once a second at most."""
+    """Packets leave for a peer without a usable key, or with one that is due for replacement. Once a second at most."""
 
     peer: int
 
 
 class ClearHeard(msgspec.Struct, frozen=True):
-    """Clear text came that says it is a peer's whose clear text is refused, and was dropped. Once a second at most."""
+    """Clear text in the name of a peer whose clear text is refused came, and was dropped. Once a second at most."""
 
     peer: int
 
 
 class SealConfirmed(msgspec.Struct, frozen=True):
-    """The first packet of a session that was not confirmed has been opened: we send with it from now on."""
+    """The first packet of an unconfirmed session was opened: we send with it from now on."""
 
     peer: int
     local_index: int
 
 
 class Announced(msgspec.Struct, frozen=True):
-    """A peer has sealed a control message for us, with its EID `source` in it."""
+    """A peer has sealed a control message for us; its EID is `source`."""
 
     peer: int
     source: IpAddress
@@ -387,8 +396,22 @@ class Announced(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+class PeerBehind(msgspec.Struct, frozen=True):
+    """A sealed packet says that its sender uses an old mapping of ours (RFC 9302). Once a second at most."""
+
+    peer: int
+
+
+class PeerAhead(msgspec.Struct, frozen=True):
+    """A sealed packet from this source says that its mapping is newer than the one here. Once a second at most."""
+
+    peer: int
+    source: IpAddress
+    instance_id: int
+
+
 class SealedFrom(msgspec.Struct, frozen=True):
-    """A sealed packet that opened came from another outer source than the one before. A hint; once a second at most."""
+    """An opened sealed packet came from another outer source than the one before. A hint; once a second at most."""
 
     peer: int
     outer_source: IpAddress
@@ -415,9 +438,11 @@ Punt: TypeAlias = (
     | SealConfirmed
     | SealedFrom
     | Announced
+    | PeerBehind
+    | PeerAhead
 )
 
-# Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
+# The datapath's counters of dropped packets; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(
     {
         "data_short",
@@ -425,6 +450,7 @@ LOSSES: Final = frozenset(
         "data_replay",
         "data_tag",
         "data_clear",
+        "data_policy",
         "data_iid",
         "data_inner",
         "data_notours",

@@ -1,4 +1,4 @@
-"""Whether this build seals, and which cipher is the quicker one here."""
+"""Whether this build can seal, and which cipher is faster here."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def can_seal() -> bool:
 
 @cache
 def quickest_aead() -> AeadName:
-    """The cipher that this processor is quicker with; times both once, which takes a millisecond."""
+    """The faster cipher on this processor; both are timed once, which takes a millisecond."""
     return min(marshal.AEADS, key=lambda name: int(lib.lm_aead_time(marshal.AEADS[name])))

@@ -1,4 +1,4 @@
-"""Which tier moves the packets: the tun tier always can; the ebpf tier stands before it where the kernel lets it."""
+"""Which tier moves the packets: the tun tier always can; the ebpf tier comes before it if the kernel allows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CHOSEN: Final = {
 
 
 class Tier(msgspec.Struct, frozen=True):
-    """The tier in use, and why it is this one."""
+    """The tier in use, and the reason for it."""
 
     name: TierName = "tun"
     why: str = "nothing else was asked for"
@@ -43,16 +43,16 @@ class Tier(msgspec.Struct, frozen=True):
 def choose(
     engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, is_rtr: bool = False, allows_tcx: bool = True
 ) -> Tier:
-    """Switch a struct lm_engine that is open to the tier wished for, while packets move; none is lost.
+    """Switch an open struct lm_engine to the wanted tier, while packets move; none is lost.
 
-    "auto" and "ebpf" both end with the tun tier when the other cannot be; the reason is in what is returned.
+    "auto" and "ebpf" both end with the tun tier if the other is impossible; the result has the reason.
     """
     if wish == "tun":
         lib.lm_reflect_stop(engine)
         return Tier("tun", _CHOSEN[wish])
     if lib.lm_reflect_state(engine) == 1:
         return Tier("ebpf", _CHOSEN[wish])
-    lib.lm_reflect_stop(engine)  # what was switched off because of an error
+    lib.lm_reflect_stop(engine)  # the tier that an error switched off
     why = ffi.new("char[]", _WHY_SIZE)
     tier = lib.lm_bpf_object_load(os.fsencode(OBJECT), allows_tcx, is_rtr, why, _WHY_SIZE)
     if tier == ffi.NULL:
@@ -63,7 +63,7 @@ def choose(
 
 
 def look(engine: Any, chosen: Tier) -> Tier:
-    """What is in use now: the ebpf tier switches itself off when the kernel refuses an update of its tables."""
+    """The tier in use now: the ebpf tier switches itself off when the kernel refuses an update of its tables."""
     if chosen.name == "tun":
         return chosen
     if (state := lib.lm_reflect_state(engine)) == 1:
@@ -73,7 +73,7 @@ def look(engine: Any, chosen: Tier) -> Tier:
 
 
 def _by_threads(engine: Any) -> list[str]:
-    """The uplinks that the kernel's programs cannot send by, each with the reason: both tiers are in use then."""
+    """The uplinks that the BPF programs cannot send by, each with the reason: both tiers are in use then."""
     name, family = ffi.new("char[]", lib.IFNAMSIZ), ffi.new("uint8_t *")
     found: list[str] = []
     for place in count():
@@ -85,7 +85,7 @@ def _by_threads(engine: Any) -> list[str]:
 
 
 def _reason(error: int) -> str:
-    """What a negative errno means for the kernel's tables."""
+    """The meaning of a negative errno for the kernel's tables."""
     if -error in _TOO_MANY:
         return f"more than they hold: {lib.LM_SHARED_ENTRIES} prefixes, {lib.LM_SHARED_SETS} different sets of locators"
     return os.strerror(-error)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -29,7 +30,7 @@ from lispmob.hub.cli import commands
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.config import SITES_DIRECTORY, HubFile, load_hub
 from lispmob.hub.control import HubSocket
-from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.dispatch import ControlPlane, Front
 from lispmob.hub.inviting.desk import InvitationDesk
 from lispmob.hub.inviting.site_directory import SiteDirectory
 from lispmob.hub.ledger import Ledger
@@ -46,7 +47,7 @@ from lispmob.hub.rtr.way_doubts import AskWay
 from lispmob.hub.sealing import HubSealing
 from lispmob.hub.show import show
 from lispmob.hub.store.embedded import EmbeddedRegistry
-from lispmob.hub.workers import Worker, Workers
+from lispmob.hub.workers import Carrier, Worker, Workers
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
 from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
@@ -64,9 +65,9 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
-JOIN_TYPE: Final = TYPE.to_bytes(2)  # what a message begins with that redeems an invitation
+JOIN_TYPE: Final = TYPE.to_bytes(2)  # the first octets of a message that redeems an invitation
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
-# Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
+# Logged at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset(
     {
         "registered",
@@ -82,7 +83,8 @@ _TOLD: Final = frozenset(
         "revoked",
     }
 )
-_FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_REFERRAL})  # which process, nobody knows
+# It is not known which process has the request.
+_FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_REFERRAL})
 _WARNED: Final = frozenset({"duplicate"})
 
 
@@ -90,7 +92,7 @@ class Hub:
     """One running hub."""
 
     def __init__(self, path: Path, file: HubFile, worker: Worker | None = None) -> None:
-        """`worker`: this is not the first process of a hub that has several."""
+        """`worker`: set for a process of a hub that is not its first."""
         self._path = path
         self.file = file if worker is None else worker_file(file)
         file = self.file
@@ -144,12 +146,12 @@ class Hub:
             self.plane.map_resolver.on_families(self._socket.families)
             self.plane.map_server.is_watched = self.file.proxy.enabled or self.file.rtr.enabled
             self.desk.open(self._configured)
-            await self._take_sites()  # before the registrations of invited sites are taken back
+            await self._take_sites()  # before the registrations of invited sites are restored
             self.registry = self._made_registry()
             await self.registry.start()
             self.registry.on_sites()
             if self.file.proxy.enabled or self.file.rtr.enabled:
-                # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
+                # The datapath is compiled code: a hub that carries no data does not load it.
                 from lispmob.hub.forwarding import Forwarding
 
                 self._forwarding = Forwarding(
@@ -180,11 +182,14 @@ class Hub:
             self._socket.start(loop)
             self._garbage.start()
             if self._worker is not None:
-                self._worker.start(self._on_received, self._on_hangup, self._stopped.set, self.counters)
+                self._worker.start(
+                    self._on_received, self._on_hangup, self._on_carrier, self._stopped.set, self.counters
+                )
             else:
                 self._site_directory.start()
             if self._worker is None and self.file.workers > 1:
                 self._workers = Workers(self._path, self.file.workers, self._keep_event)
+                self._tell_workers()
                 self._workers.start()
             sealing = self.plane.sealing
             key = "" if sealing is None else f" public-key={sealing.public_key.hex()}"
@@ -222,7 +227,7 @@ class Hub:
             await self.registry.stop()
 
     def _made_registry(self) -> Registry:
-        """Where the registrations are kept."""
+        """The registry of the configuration."""
         section = self.file.registry
         if not section.is_shared:
             return EmbeddedRegistry(self.plane, self._feed, self.file.state_file, self.file.own_eids)
@@ -236,13 +241,13 @@ class Hub:
             hub=secrets.randbits(63),
             name=(section.name or socket.gethostname()) + (f"/{self._worker.number}" if self._worker else ""),
             seeds=tuple(Server(host, port) for host, port in section.places),
-            credentials=Credentials(section.user, password.octets if password else None, section.to_tls()),
+            credentials=Credentials(section.user, password.octets if password else None, section.tls, section.tls_ca),
             is_island_allowed=section.island,
             cache_limit=section.cache,
         )
 
     def _on_received(self, received: Received) -> bool:
-        """A datagram came; True when it was a register of a node that has the key."""
+        """A datagram came; True for an authenticated register of a node."""
         if self._forwarding is not None and self._forwarding.take_answer(received.payload):
             return True
         if received.payload[:2] == JOIN_TYPE:
@@ -273,12 +278,26 @@ class Hub:
         self._feed(self.plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
-        """The datapath found our addresses; where the file names some, only those are us."""
+        """The datapath found our addresses; configured ones take precedence."""
         known = self._public.on_addresses(self.file.listen or own)
         self.plane.on_addresses(known)
+        self._tell_workers()
         self._hold_own_eids()
         if self.file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
             log.warning("%s", problem)
+
+    def _tell_workers(self) -> None:
+        """The other processes answer for this one, which alone carries data."""
+        if self._workers is None:
+            return
+        sealing = self.plane.sealing
+        key = None if sealing is None else sealing.public_key
+        self._workers.tell(Carrier(tuple(map(str, self.plane.addresses)), self.file.rtr.enabled, key))
+
+    def _on_carrier(self, carrier: Carrier) -> None:
+        """What the first process says of itself."""
+        addresses = tuple(map(ip_address, carrier.addresses))
+        self.plane.on_front(Front(addresses, carrier.is_relay, carrier.public_key))
 
     def _hold_own_eids(self) -> None:
         self._feed(self.plane.on_own_eids(self.file.own_eids, asyncio.get_running_loop().time()))
@@ -297,7 +316,7 @@ class Hub:
         self._feed(self.plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
 
     def _feed(self, effects: Iterable[PlaneEffect]) -> None:
-        # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
+        # Install forwarding before the acknowledgement: the node may get packets right after it.
         for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
             if isinstance(effect, SendControl):
                 self._socket.send(self._public.to_send(effect))
@@ -329,7 +348,7 @@ class Hub:
         self._tell(Event(kind, cast(dict[str, EventValue], fields)))
 
     def _keep_event(self, event: Event) -> None:
-        """Another process of this hub has logged it."""
+        """An event that another process of this hub has logged."""
         self.ledger.on_event(event, time.time())
 
     def _tell(self, event: Event) -> None:
@@ -342,7 +361,7 @@ class Hub:
             log.log(level, "%s %s", event.kind, " ".join(tail))
 
     def counters(self) -> dict[str, int]:
-        """Every counter that is not zero, of all parts."""
+        """All nonzero counters, of all parts."""
         forwarding = self._forwarding.counters() if self._forwarding is not None else {}
         found = {**self.plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
         found |= self.registry.counters if self.registry is not None else {}
@@ -360,28 +379,28 @@ class Hub:
             self._reloading = asyncio.create_task(self._reload())
 
     async def reload(self) -> str | None:
-        """Read the configuration again; what is wrong with it, or None."""
+        """Read the configuration again; returns its error, or None."""
         self._on_hangup()
         assert self._reloading is not None
         return await asyncio.shield(self._reloading)
 
     async def settle(self) -> None:
-        """Wait until what was known before a restart is there, and what is waiting is written."""
+        """Wait until the stored state is loaded, and pending changes are written."""
         if self.registry is not None:
             await self.registry.settle()
 
     def slices(self, count: int) -> AsyncIterator[list[Registration]]:
-        """All that is registered, so many at a time; the hub serves meanwhile."""
+        """All registrations, some at a time; the hub serves meanwhile."""
         assert self.registry is not None
         return self.registry.slices(count)
 
     @property
     def store_problem(self) -> str | None:
-        """Why registrations are not saved."""
+        """Why registrations cannot be saved."""
         return self.registry.problem if self.registry is not None else None
 
     async def _take_sites(self) -> None:
-        """The sites are those of the files and the invited ones, as they are now."""
+        """Use the present sites: those of the files and the invited ones."""
         async with self._taking_sites:
             file, sites = self.file, (*self._configured, *self.desk.sites())
             table = await asyncio.to_thread(SiteTable, sites)
@@ -393,7 +412,7 @@ class Hub:
                 self._workers.reload()
 
     async def _reload(self) -> str | None:
-        """Read the configuration again; with errors in it the old one stays, and they are returned."""
+        """Read the configuration again; if it has errors the old one stays, and they are returned."""
         try:
             file, sites = await asyncio.to_thread(_load, self._path)
         except ConfigError as error:
@@ -425,7 +444,7 @@ class Hub:
 
 
 def _sealing(file: HubFile) -> HubSealing | None:
-    """For data of nodes to the proxy; None where there is none, or libcrypto is missing, or nobody wants it."""
+    """Sealing of data between nodes and the proxy; None without a proxy or libcrypto, or if it is off."""
     if file.security.seal == "off" or not (file.proxy.enabled or file.rtr.enabled):
         return None
     tools = answering_tools(None if file.state_file is None else file.state_file.parent)
@@ -433,7 +452,7 @@ def _sealing(file: HubFile) -> HubSealing | None:
 
 
 def worker_file(file: HubFile) -> HubFile:
-    """The configuration of a process that is not the first: it carries no data."""
+    """The configuration of a process other than the first: it carries no data."""
     proxy, rtr = replace(file.proxy, enabled=False), replace(file.rtr, enabled=False)
     return replace(file, proxy=proxy, rtr=rtr)
 
@@ -492,7 +511,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ask_to_reload(file: HubFile) -> int:
-    """Have the running hub read its configuration; the exit code tells whether it took it. Raises LispError."""
+    """Make the running hub read its configuration; the exit code says whether it did. Raises LispError."""
     error = ask(file.control_socket, "reload")["error"]
     if error is None:
         return 0

@@ -21,8 +21,8 @@ import msgspec
 from lispmob.control.sealing.callers import AnswerLimits
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
 from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_entries import FORGET_S, SESSIONS_MAX
 from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
-from lispmob.control.sealing.sealed_peer import FORGET_S, SESSIONS_MAX
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.protocol.effect import AeadName, ForgetSession, InstallSession, SendControl
@@ -38,6 +38,15 @@ TIMES_MAX: Final = 65536  # ours: static keys whose last time is remembered
 
 SealEffect: TypeAlias = InstallSession | ForgetSession
 HandshakeEffect: TypeAlias = SendControl | SealEffect
+
+
+def own_records(public_key: bytes, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
+    """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
+    key = KeyRecord((public_key,)).to_locator()
+    return {
+        (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
+        for address in own
+    }
 
 
 class _Peer(msgspec.Struct):
@@ -66,14 +75,6 @@ class HubSealing:
     def public_key(self) -> bytes:
         """What nodes write down as this hub's."""
         return self._tools.static.public
-
-    def records(self, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
-        """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
-        key = KeyRecord((self.public_key,)).to_locator()
-        return {
-            (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
-            for address in own
-        }
 
     @property
     def session_count(self) -> int:

@@ -2,8 +2,9 @@
 
 All of them serve the same port (`control_port/steering.py`) and share a registry, so that any of them may take any
 register or question. The first one is the proxy and the RTR as well, answers invitations and the control socket. To the
-others it hands what answers a message of theirs (Map-Referrals, Map-Notify-Acks), and says when sites change. They send
-it their counters and events. A process that ends is started again; with the first one all end.
+others it hands what answers a message of theirs (Map-Referrals, Map-Notify-Acks), and says when sites change. It also
+tells them its addresses and the key that data to it is sealed by, for a node may ask any of them. They send it their
+counters and events. A process that ends is started again; with the first one all end.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ class Handed(msgspec.Struct, frozen=True, tag="datagram"):
     ifindex: int
 
 
+class Carrier(msgspec.Struct, frozen=True, tag="carrier"):
+    """What is said of the first process, which carries the data (`dispatch.Front`)."""
+
+    addresses: tuple[str, ...]
+    is_relay: bool
+    public_key: bytes | None
+
+
 class Reload(msgspec.Struct, frozen=True, tag="reload"):
     """Sites or configuration are others."""
 
@@ -64,7 +73,7 @@ class Happened(msgspec.Struct, frozen=True, tag="happened"):
     fields: dict[str, Any]
 
 
-_Message = Handed | Reload | Counted | Happened
+_Message = Handed | Carrier | Reload | Counted | Happened
 _decoder: Final = msgspec.msgpack.Decoder(_Message)
 
 
@@ -109,6 +118,7 @@ class Workers:
         self._links: dict[int, Link] = {}
         self._counters: dict[int, dict[str, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._carrier: Carrier | None = None
 
     def start(self) -> None:
         """Start them; those that end are started again."""
@@ -136,6 +146,14 @@ class Workers:
         for link in self._links.values():
             link.send(message)
 
+    def tell(self, carrier: Carrier) -> None:
+        """This is what nodes are told of the first process, from now on."""
+        if carrier == self._carrier:
+            return
+        self._carrier = carrier
+        for link in self._links.values():
+            link.send(carrier)
+
     def reload(self) -> None:
         """Sites or configuration are others."""
         for link in self._links.values():
@@ -156,6 +174,8 @@ class Workers:
                     *command, "--worker", f"{number}:{theirs.fileno()}", pass_fds=(theirs.fileno(),)
                 )
             link = self._links[number] = Link(ours, lambda message: self._take(number, message), lambda: None)
+            if self._carrier is not None:
+                link.send(self._carrier)  # it waits in the socket until the process is there
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
@@ -191,6 +211,7 @@ class Worker:
         self,
         on_datagram: Callable[[Received], object],
         on_reload: Callable[[], None],
+        on_carrier: Callable[[Carrier], None],
         on_end: Callable[[], None],
         counters: Callable[[], dict[str, int]],
     ) -> None:
@@ -200,6 +221,8 @@ class Worker:
             if isinstance(message, Handed):
                 source, destination = ip_address(message.source), ip_address(message.destination)
                 on_datagram(Received(message.payload, source, message.source_port, destination, message.ifindex))
+            elif isinstance(message, Carrier):
+                on_carrier(message)
             elif isinstance(message, Reload):
                 on_reload()
 

@@ -1,1 +1,1 @@
-"""Uplink watch: what the host is attached to, and why that changed."""
+"""The interface monitor: which networks the host is attached to, and why that changed."""

@@ -1,9 +1,8 @@
-"""Default routes, kept without listing all routes.
+"""Default routes, maintained without listing all routes.
 
-IPv4 routes vanish without an event when their interface goes down, when its last address is removed, or when the
-address that they name as source is: they are read again each time, which is cheap (see
-`rtnetlink.peek_ipv4_default_routes`). IPv6 routes cannot be read cheaply, but each removal is an event, except (by
-sysctl) those of an interface that went down.
+IPv4 routes vanish without an event when their interface goes down, when its last address is removed, or when their
+source address is. They are read again each time, which is cheap (see `rtnetlink.peek_ipv4_default_routes`). IPv6 routes
+cannot be read cheaply, but each removal is an event, except (by sysctl) those of an interface that went down.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from lispmob.iface_monitor.snapshot import DefaultRoute
 from lispmob.wire.address import IpAddress, IpNetwork
 
 ROUTE_PROTOCOL: Final = 201
-"""Marks routes and rules as ours (rtm_protocol, FRA_PROTOCOL); unassigned in iproute2's rt_protos."""
+"""Marks our routes and rules (rtm_protocol, FRA_PROTOCOL); unassigned in iproute2's rt_protos."""
 
 WHOLE: Final = 0
 LOW_HALF: Final = 1
 HIGH_HALF: Final = 2
 
 FOR_SOME: Final = 1 << 16
-"""The order of a table that is looked up for some packets only: behind all others."""
+"""The order of a table that only some packets use: after all others."""
 
 
 class TableLookup(NamedTuple):
     """A table that a routing rule looks up, for packets from `source` or for all.
 
-    `order`: 0 for the main table, smaller for one that is looked up before it, larger for one behind it.
+    `order`: 0 for the main table, smaller for one that is looked up before it, larger for one after it.
     """
 
     family: int
@@ -45,7 +44,7 @@ _Slot = tuple[int, int, int, int, IpNetwork | None]
 class Candidate(msgspec.Struct, frozen=True):
     """One next hop of a default route, or of half of one. `part` is WHOLE, LOW_HALF or HIGH_HALF.
 
-    `source`: the route is for packets from there only.
+    `source`: the route is only for packets from there.
     """
 
     family: int
@@ -59,12 +58,12 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def slot(self) -> _Slot:
-        """What a replacing route replaces. Routes for two sources are two routes."""
+        """The key by which routes replace each other. Routes for two sources are two routes."""
         return (self.family, self.table, self.part, self.metric, self.source)
 
 
 class Ipv6DefaultRoutes:
-    """The IPv6 default routes, from one listing and the events after it, in their order."""
+    """The IPv6 default routes, from one listing and the later events, in order."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[_Slot, int, IpAddress | None], Candidate] = {}
@@ -74,7 +73,7 @@ class Ipv6DefaultRoutes:
         self._held = {_key(candidate): candidate for candidate in listed}
 
     def on_added(self, routes: Iterable[Candidate], is_replacing: bool) -> None:
-        """A route was added or replaced; replacing drops the other next hops of the same metric."""
+        """A route was added or replaced; replacing removes the other next hops of the same metric."""
         added = list(routes)
         if is_replacing:
             slots = {candidate.slot for candidate in added}
@@ -87,7 +86,7 @@ class Ipv6DefaultRoutes:
             self._held.pop(_key(route), None)
 
     def on_link_down(self, ifindex: int) -> None:
-        """The kernel drops all IPv6 routes of an interface that is set down or goes away."""
+        """The kernel removes all IPv6 routes of an interface that is set down or removed."""
         self._held = {key: each for key, each in self._held.items() if each.ifindex != ifindex}
 
     def __iter__(self) -> Iterator[Candidate]:
@@ -95,7 +94,7 @@ class Ipv6DefaultRoutes:
 
 
 def merge(candidates: Iterable[Candidate], tables: Collection[TableLookup]) -> list[DefaultRoute]:
-    """The default routes that they amount to, in the tables that are looked up; two halves make one."""
+    """The default routes in the tables that are looked up; two halves make one."""
     lookups: dict[tuple[int, int], list[TableLookup]] = {}
     for lookup in tables:
         lookups.setdefault((lookup.family, lookup.table), []).append(lookup)
@@ -121,7 +120,7 @@ def _key(each: Candidate) -> tuple[_Slot, int, IpAddress | None]:
 
 
 def _routes(each: Candidate, metric: int, lookups: dict[tuple[int, int], list[TableLookup]]) -> Iterator[DefaultRoute]:
-    """One for each source that may take it: as the route says, and the rules that look its table up."""
+    """One route for each source that may use it: by the route itself, and by the rules that look its table up."""
     for lookup in lookups[each.family, each.table]:
         sources = [source for source in (each.source, lookup.source) if source is not None]
         narrow = max(sources, key=lambda source: source.prefixlen, default=None)

@@ -32,6 +32,8 @@ class ReasonKind(Enum):
     DEFAULT_ROUTE_REMOVED = "default-route-removed"
     DEFAULT_ROUTE_CHANGED = "default-route-changed"
     METRIC_CHANGED = "metric-changed"
+    TRANSLATOR_FOUND = "translator-found"
+    TRANSLATOR_GONE = "translator-gone"
     POLICY_CHANGED = "policy-changed"
 
 
@@ -53,12 +55,12 @@ class NetworkDelta(msgspec.Struct, frozen=True):
 
     @property
     def has_changed(self) -> bool:
-        """True when the uplinks are no longer the same: only then must anybody be told outside this host."""
+        """True when the uplinks have changed: only then must other hosts be informed."""
         return self.uplinks != self.former_uplinks
 
 
 OnChange: TypeAlias = Callable[[NetworkState, NetworkDelta, float], None]
-"""Told of every difference, with the loop's time at which the first event behind it was read."""
+"""Called for every difference, with the loop's time at which its first event was read."""
 
 CONFIGURED = "the configured policy for uplinks changed"
 
@@ -70,11 +72,11 @@ def diff(
     former_policy: UplinkPolicy | None = None,
     why: Sequence[str] = (),
 ) -> NetworkDelta:
-    """Compare two states under one policy, or across a change of policy when `former_policy` is given.
+    """Compare two states under one policy, or across a change of policy if `former_policy` is given.
 
-    `why` says, in sentences, what changed the policy when it was not the configuration.
+    `why` has the reasons for the policy's change, in sentences, if it was not the configuration.
 
-    Loopback and interfaces of our own give no reasons; addresses count from when the policy accepts them.
+    Loopback and our own interfaces give no reasons; addresses count once the policy accepts them.
     """
     before = former_policy or policy
     reasons: list[Reason] = []
@@ -99,6 +101,7 @@ def diff(
                 old.routes_of(ifindex, family) if was else (),
                 new.routes_of(ifindex, family) if now else (),
             )
+        reasons += _translator_reasons(name, ifindex, old, new)
     return NetworkDelta(tuple(reasons), new.uplinks(policy), old.uplinks(before))
 
 
@@ -146,6 +149,20 @@ def _duplicate_reasons(name: str, had: set[IpAddress], has: set[IpAddress]) -> I
         yield Reason(ReasonKind.DUPLICATE_FOUND, name, address, f"{name}: another host has {address}, too")
     for address in sorted(had - has, key=str):
         yield Reason(ReasonKind.DUPLICATE_GONE, name, address, f"{name}: {address} is no other host's any more")
+
+
+def _translator_reasons(name: str, ifindex: int, old: NetworkState, new: NetworkState) -> Iterator[Reason]:
+    had, has = (
+        [translator.prefix for translator in state.translators if translator.ifindex == ifindex] for state in (old, new)
+    )
+    for prefix in has:
+        if prefix not in had:
+            text = f"{name}: the router translates to IPv4 behind {prefix} (NAT64)"
+            yield Reason(ReasonKind.TRANSLATOR_FOUND, name, prefix.network_address, text)
+    for prefix in had:
+        if prefix not in has:
+            text = f"{name}: the router translates behind {prefix} no longer"
+            yield Reason(ReasonKind.TRANSLATOR_GONE, name, prefix.network_address, text)
 
 
 def _route_reasons(

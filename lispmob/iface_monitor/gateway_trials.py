@@ -1,8 +1,9 @@
-"""A new uplink waits until its gateway has answered, as long as another one works; pure.
+"""A new uplink waits until its gateway has answered, as long as another uplink works; pure.
 
-A link that is up need not carry packets yet: a switch port listens and learns first (IEEE 802.1D: up to half a minute),
-an access point still authorises. Moving there at once would lose what the other uplink carries well. No packet can
-leave by a gateway whose link-layer address is unknown, so waiting for that costs nothing and proves the way to it.
+A link that is up may not carry packets yet: a switch port first listens and learns (IEEE 802.1D: up to half a minute),
+an access point may still authorise. Moving there at once would lose packets that the other uplink carries. No packet
+can leave through a gateway whose link-layer address is unknown, so waiting for it costs nothing and proves the path to
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lispmob.wire.address import IpAddress
 WAITS: Final = "waits until its gateway answers"
 _FIRST_LOOK_S: Final = 0.01  # ours: most gateways answer within milliseconds
 _BACK_OFF: Final = 0.2  # ours: of the time waited so far
-_LONGEST_S: Final = 30.0  # ours: a gateway that has been silent for long must not keep the machine awake
+_LONGEST_S: Final = 30.0  # ours: a gateway that stays silent must not keep the machine awake
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -29,7 +30,7 @@ class Gateway(msgspec.Struct, frozen=True):
 
 
 def gateways_of(state: NetworkState, uplinks: Iterable[Uplink]) -> dict[str, frozenset[Gateway]]:
-    """The gateways of each uplink, of the families that it has addresses of; none where a route needs no next hop."""
+    """The gateways of each uplink, in the families of its addresses; none if a route needs no next hop."""
     return {
         uplink.name: frozenset(
             Gateway(uplink.ifindex, route.gateway)
@@ -42,7 +43,7 @@ def gateways_of(state: NetworkState, uplinks: Iterable[Uplink]) -> dict[str, fro
 
 
 class GatewayTrials:
-    """Tells which uplinks wait. One in use goes on: a gateway that falls silent later is RLOC-probing's business."""
+    """Which uplinks wait. One in use continues: a gateway that fails later is detected by RLOC-probing."""
 
     def __init__(self) -> None:
         self._uplinks: Mapping[str, frozenset[Gateway]] = {}
@@ -52,20 +53,20 @@ class GatewayTrials:
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Interfaces that must not carry us yet."""
+        """Interfaces that must not be used yet."""
         return frozenset(self._since)
 
     def wake_at(self) -> float | None:
-        """When to look at the gateways again (monotonic seconds)."""
+        """When to check the gateways again (monotonic seconds)."""
         return self._wake_at
 
     def on_uplinks(self, uplinks: Mapping[str, frozenset[Gateway]]) -> frozenset[Gateway]:
-        """The uplinks and their gateways are these now. Returns the gateways that have yet to answer."""
+        """The present uplinks and their gateways. Returns the gateways that have not answered yet."""
         self._uplinks = uplinks
         return frozenset().union(*(ways for ways in uplinks.values() if not self._is_proven(ways)))
 
     def on_known(self, known: Iterable[Gateway], now: float) -> tuple[str, ...]:
-        """These gateways answer. Returns in sentences what has changed for whom."""
+        """These gateways answer. Returns the changes in sentences."""
         self._proven |= frozenset(known)
         usable = {name for name, ways in self._uplinks.items() if self._is_proven(ways)}
         usable = usable or set(self._uplinks)  # an uplink that may not work yet is better than none

@@ -1,7 +1,7 @@
-"""Asks the kernel (RTM_GETROUTE) by which interface, and from which address, it would send to a destination.
+"""Asks the kernel (RTM_GETROUTE) for the interface and the source address towards a destination.
 
-Its answer counts everybody's rules, tables and preferences. It is asked only where there is something to choose. The
-question names our own control messages (UDP 4342), and with an interface no route of ours can be the answer.
+The answer includes all rules, tables and preferences. The kernel is asked only if there is a choice. The query
+describes our own control messages (UDP 4342); with an interface given, our own routes cannot be the answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTROL_PORT: Final = 4342
 
 
 def choices(state: NetworkState, policy: UplinkPolicy) -> tuple[Choice, ...]:
-    """What the kernel would take towards the destinations of the policy, where several would do."""
+    """The kernel's choices towards the destinations of the policy, if there are alternatives."""
     found: list[Choice] = []
     for family in (4, 6):
         destination = next((address for address in policy.destinations if address.version == family), None)
@@ -39,7 +39,7 @@ def choices(state: NetworkState, policy: UplinkPolicy) -> tuple[Choice, ...]:
 
 
 def _to_ask(state: NetworkState, policy: UplinkPolicy, family: int) -> Iterable[int]:
-    """Interfaces with several addresses to choose from; 0, for any interface, where there are several of them."""
+    """Interfaces with a choice of addresses; 0, for any interface, if there are several of them."""
     routed = {route.ifindex for route in state.default_routes if route.family == family}
     if len(routed) > 1:
         yield 0
@@ -50,9 +50,9 @@ def _to_ask(state: NetworkState, policy: UplinkPolicy, family: int) -> Iterable[
 
 
 def _ask(destination: IpAddress, ifindex: int) -> Choice | None:
-    """None where there is no route, or the question cannot be put."""
+    """None if there is no route, or the query fails."""
     family = FAMILIES[destination.version]
-    # Of its own accord: by which of the routes, to tell a default route from one to the destination's own network.
+    # Without an interface: also by which route, to distinguish a default route from one to the destination's network.
     flags = 0 if ifindex else _FIB_MATCH
     body = RTMSG.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, flags)
     body += put(_DST, destination.packed) + put(_IP_PROTO, bytes([socket.IPPROTO_UDP]))
@@ -68,7 +68,7 @@ def _ask(destination: IpAddress, ifindex: int) -> Choice | None:
 
 def _read(answer: bytes, version: int, *, is_any: bool) -> Choice | None:
     found = dict(attributes(answer[RTMSG.size :]))
-    if _OIF not in found:  # several next hops, of equal right
+    if _OIF not in found:  # several equal next hops
         return None
     ifindex = int.from_bytes(found[_OIF], sys.byteorder)
     if is_any:

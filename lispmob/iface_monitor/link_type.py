@@ -1,7 +1,7 @@
-"""What sort of interface it is, in one word, as the user writes it in `uplinks:` and as `lispctl uplinks` shows it.
+"""The type of an interface in one word, as in `uplinks:` of the configuration and in `lispctl uplinks`.
 
-The kernel tells of virtual interfaces what they are (rtnetlink's IFLA_INFO_KIND); of hardware it tells the link layer
-(ARPHRD_*) and, in /sys/class/net, what its driver calls itself (DEVTYPE) and the bus that it is on. Pure.
+For virtual interfaces the kernel reports their kind (rtnetlink's IFLA_INFO_KIND). For hardware it reports the link
+layer (ARPHRD_*) and, in /sys/class/net, the driver's type (DEVTYPE) and the bus. Pure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ARPHRD_ETHER: Final = 1
 ARPHRD_PPP: Final = 512
 ARPHRD_RAWIP: Final = 519
 
-# Overlays by their rtnetlink kind: each needs another uplink beneath it. "tun" is TUN and TAP alike.
+# Overlays by their rtnetlink kind: each needs another uplink below it. "tun" is TUN and TAP alike.
 _LAYER_3_TUNNELS: Final = frozenset({"ip6tnl", "ipip", "sit", "tun", "vti", "vti6", "wireguard", "amneziawg", "xfrm"})
 _LAYER_2_TUNNELS: Final = frozenset({"bareudp", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan", "vxlan"})
 TUNNEL_KINDS: Final = _LAYER_3_TUNNELS | _LAYER_2_TUNNELS | {"gre", "ip6gre", "ovpn", "ovpn-dco"}
@@ -62,7 +62,7 @@ _OF_DRIVER: Final = {
 
 
 class DriverWords(msgspec.Struct, frozen=True):
-    """What /sys/class/net says; the defaults where it says nothing, or cannot be read."""
+    """The contents of /sys/class/net; the defaults if it is silent or unreadable."""
 
     devtype: str = ""
     is_wireless: bool = False

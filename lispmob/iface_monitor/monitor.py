@@ -1,4 +1,4 @@
-"""What all ways to watch the network have in common: a state, the policy that judges it, how a difference is told."""
+"""The common part of all monitors: a state, the policy that evaluates it, and the report of a difference."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
 
 
 class Monitor(abc.ABC):
-    """Keeps a `NetworkState` current and tells `on_change(state, delta, since)` of every difference.
+    """Keeps a `NetworkState` current and calls `on_change(state, delta, since)` for every difference.
 
-    `since` is the loop's time at which the first event behind the difference was read. The callback runs inside the
-    loop, first from within `start()` with everything that is already there. `on_rules_changed()` tells that somebody,
-    perhaps we ourselves, changed routing rules: the moment to look whether ours are still there.
+    `since` is the loop's time at which the first event of the difference was read. The callback runs inside the loop,
+    for the first time within `start()` with the whole present state. `on_rules_changed()` reports a change of routing
+    rules, perhaps by ourselves: the time to check whether ours are still there.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Monitor(abc.ABC):
         self._on_change = on_change
         self._on_rules_changed = on_rules_changed
         self._state = NetworkState()
-        self._judged_by = policy  # the policy, and less what `_judge` keeps waiting
+        self._judged_by = policy  # the policy, without interfaces that `_judge` makes wait
 
     @property
     def state(self) -> NetworkState:
@@ -34,18 +34,18 @@ class Monitor(abc.ABC):
 
     @property
     def waiting(self) -> frozenset[str]:
-        """Interfaces that would be uplinks if their gateways answered; none where that cannot be asked."""
+        """Interfaces that would be uplinks if their gateways answered; none if that cannot be checked."""
         return frozenset()
 
     @property
     def policy(self) -> UplinkPolicy:
-        """What the uplinks are judged by."""
+        """The policy that selects the uplinks."""
         return self._policy
 
     def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = (), since: float | None = None) -> None:
-        """Judge the present state by another policy, and tell what that changes.
+        """Apply another policy to the present state, and report the changes.
 
-        `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
+        `why` and `since` (the loop's time) describe the event behind it if it was not a change of the configuration.
         """
         former, self._policy = self._policy, policy
         if former != policy:
@@ -53,7 +53,7 @@ class Monitor(abc.ABC):
 
     @abc.abstractmethod
     async def start(self) -> None:
-        """Look, tell, and begin to watch."""
+        """Look, report, and begin to watch."""
 
     @abc.abstractmethod
     async def stop(self) -> None:
@@ -61,22 +61,22 @@ class Monitor(abc.ABC):
 
     @abc.abstractmethod
     def nudge(self) -> None:
-        """Look again: somebody has reason to think that something changed. Publishes only what differs."""
+        """The network may have changed: look again. Publishes only differences."""
 
     def _publish(self, seen: NetworkState, since: float) -> None:
-        """Take `seen` for the state from now on, and tell how it differs from the one before."""
+        """Make `seen` the present state, and report how it differs from the former one."""
         old, self._state = self._state, seen
         if old != seen:
             self._tell(old, since)
 
     def _tell(self, old: NetworkState, since: float, why: Sequence[str] = ()) -> None:
-        """Tell what is new since `old` and since the uplinks were last judged."""
+        """Report what has changed since `old` and since the uplinks were last selected."""
         former, news = self._judged_by, self._judge()
         delta = diff(old, self._state, self._judged_by, former, (*why, *news))
         if delta.reasons or delta.has_changed:
             self._on_change(self._state, delta, since)
 
     def _judge(self) -> tuple[str, ...]:
-        """Set what the uplinks of the present state are judged by. Returns in sentences what has changed for whom."""
+        """Set the policy for the uplinks of the present state. Returns the changes in sentences."""
         self._judged_by = self._policy
         return ()

@@ -1,4 +1,4 @@
-"""The kernel's neighbour tables: whether a gateway's link-layer address is known, and asking for it.
+"""The kernel's neighbour tables: whether a gateway's link-layer address is known, and resolving it.
 
 Two requests of fixed shape; pyroute2's asynchronous ones would take turns of the loop, in the middle of a move.
 """
@@ -21,9 +21,9 @@ _NDMSG: Final = struct.Struct("=BBHiHBB")
 
 
 def is_known(gateway: Gateway) -> bool:
-    """True when packets can leave by the gateway at once. Asks for its address when not: a later look may tell.
+    """True when packets can leave through the gateway at once. Otherwise starts the resolution: try again later.
 
-    A device without neighbours (a modem, PPP) knows every one. Raises OSError where the kernel refuses.
+    A device without neighbours (a modem, PPP) needs none. Raises OSError if the kernel refuses.
     """
     if _is_valid(gateway):
         return True
@@ -33,9 +33,9 @@ def is_known(gateway: Gateway) -> bool:
 
 
 def link_address(gateway: Gateway) -> str | None:
-    """The gateway's link-layer address, as in 52:54:00:12:34:56; None while it is not known, or when there is none.
+    """The gateway's link-layer address, as in 52:54:00:12:34:56; None if it is unknown, or there is none.
 
-    Asks for it when it is not known: a later look may tell. Raises OSError where the kernel refuses.
+    Starts the resolution if it is unknown: try again later. Raises OSError if the kernel refuses.
     """
     if not is_known(gateway):
         return None
@@ -50,7 +50,7 @@ def _is_valid(gateway: Gateway) -> bool:
 
 
 def _entry_of(gateway: Gateway) -> bytes | None:
-    """The kernel's entry, as struct ndmsg and attributes; None: it has none."""
+    """The kernel's entry, as struct ndmsg and attributes; None: there is none."""
     with open_netlink() as kernel:
         try:
             return next(ask(kernel, RTM_GETNEIGH, 0, _about(gateway, 0)))

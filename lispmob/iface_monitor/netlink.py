@@ -1,4 +1,4 @@
-"""Watch links, addresses and default routes over netlink: every event is a nudge to look again, and no timer runs.
+"""Watches links, addresses and default routes over netlink: every event causes a new look, and no timer runs.
 
 One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
 """
@@ -22,6 +22,7 @@ from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.router_options import Translators, pref64_in
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
 from lispmob.iface_monitor.table_lookups import dump_tables
 from lispmob.netlink.connection import events, subscribe
@@ -34,6 +35,7 @@ from lispmob.netlink.message import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNDUSEROPT,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     Raw,
@@ -41,18 +43,18 @@ from lispmob.netlink.message import (
 
 log = logging.getLogger(__name__)
 
-# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE; not NEIGH, which
-# never rests.
-GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)
+# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, ND_USEROPT; not
+# NEIGH, which is never quiet.
+GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
-_RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected to happen at all
+_RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected
 
 
 class NetlinkMonitor(Monitor):
-    """A Monitor that the kernel tells of every change."""
+    """A Monitor with events from the kernel."""
 
     def __init__(
         self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
@@ -61,18 +63,19 @@ class NetlinkMonitor(Monitor):
         self._has_new_rules = False
         self._has_lost_routes = False
         self._seen = self._state
-        self._links: list[Link] | None = None  # None: to be listed again
+        self._links: list[Link] | None = None  # None: must be listed again
         self._addresses: list[LocalAddress] | None = None
         self._trials = GatewayTrials()
         self._trial: asyncio.TimerHandle | None = None
         self._ipv6_routes = Ipv6DefaultRoutes()
+        self._translators = Translators()
         self._tables: set[TableLookup] = set()
         self._socket: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
         self.resyncs = 0
 
     async def start(self) -> None:
-        """Subscribe, then look. Raises KernelRefused where netlink is not allowed."""
+        """Subscribe, then look. Raises KernelRefused if netlink is not allowed."""
         try:
             self._open()
             self._look_at_everything()
@@ -98,7 +101,7 @@ class NetlinkMonitor(Monitor):
         return self._trials.waiting
 
     def nudge(self) -> None:
-        """Look at everything again, as after a sleep of the machine; publishes only what differs."""
+        """Read everything again, as after a suspend; publishes only differences."""
         self._resync(asyncio.get_running_loop().time())
 
     def _open(self) -> None:
@@ -126,7 +129,7 @@ class NetlinkMonitor(Monitor):
         self._publish_seen(since)
 
     def _read_events(self) -> None:
-        """Take what is readable now. Raises OSError: ENOBUFS when the kernel had to drop events."""
+        """Read the available events. Raises OSError: ENOBUFS when the kernel had to drop events."""
         assert self._socket is not None
         for _ in range(_EVENTS_PER_TURN):
             if (told := events(self._socket)) is None:
@@ -145,8 +148,12 @@ class NetlinkMonitor(Monitor):
             ifindex, flags = struct.unpack_from("=iI", message.data, 20)
             if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
                 self._ipv6_routes.on_link_down(ifindex)
+                self._translators.on_link_down(ifindex)
         elif message.type in (RTM_NEWRULE, RTM_DELRULE):
             self._has_new_rules = True
+        elif message.type == RTM_NEWNDUSEROPT:
+            if (said := pref64_in(message)) is not None:
+                self._translators.on_said(*said, asyncio.get_running_loop().time())
         elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
             is_replacing = bool(message.flags & REPLACE)
             self._ipv6_routes.on_added(rtnetlink.candidates(message), is_replacing)
@@ -154,7 +161,7 @@ class NetlinkMonitor(Monitor):
             self._ipv6_routes.on_removed(rtnetlink.candidates(message))
 
     def _resync(self, since: float) -> None:
-        """Events were lost: subscribe again, list everything, and publish what differs from what was known."""
+        """Events were lost: subscribe again, list everything, and publish the differences."""
         self.resyncs += 1
         self._retry = None
         self._has_new_rules = True
@@ -177,14 +184,15 @@ class NetlinkMonitor(Monitor):
         self._look()
 
     def _look(self) -> None:
-        """List what an event told of, and what may change without one. In a move each listing delays the registers."""
+        """List what an event was about, and what changes without one. In a move each listing delays the registers."""
         if self._links is None:
             self._links = rtnetlink.dump_links()
         if self._addresses is None:
             self._addresses = rtnetlink.dump_addresses()
         routes = merge([*self._ipv6_routes, *self._ipv4_routes()], self._tables)
         seen = NetworkState.of(self._links, self._addresses, routes)
-        self._seen = replace(seen, choices=choices(seen, self._policy))
+        translators = self._translators.at(asyncio.get_running_loop().time())
+        self._seen = replace(seen, choices=choices(seen, self._policy), translators=translators)
 
     def _ipv4_routes(self) -> list[Candidate]:
         tables = sorted({lookup.table for lookup in self._tables if lookup.family == 4})
@@ -198,7 +206,7 @@ class NetlinkMonitor(Monitor):
                 self._on_rules_changed()
 
     def _judge(self) -> tuple[str, ...]:
-        """Let new uplinks wait for their gateways, and those whose gateway has answered no longer."""
+        """Make new uplinks wait for their gateways, until a gateway has answered."""
         loop = asyncio.get_running_loop()
         unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
         news = self._trials.on_known([gateway for gateway in unproven if _answers(gateway)], loop.time())
@@ -223,7 +231,7 @@ def _answers(gateway: Gateway) -> bool:
         return neighbours.is_known(gateway)
     except OSError as error:
         log.debug("neighbour not asked gateway=%s why=%s", gateway.address, _name(error))
-        return True  # who cannot ask does not wait
+        return True  # without neighbour tables no uplink waits
 
 
 def _name(error: OSError) -> str:
@@ -231,10 +239,11 @@ def _name(error: OSError) -> str:
 
 
 def _only_default_routes() -> bytes:
-    """A classic BPF program: route messages pass only when their prefix is at most one bit long, or a loss of ours.
+    """A classic BPF filter: route messages pass only if their prefix is at most one bit long, or if a route of ours was
+    lost.
 
-    Someone else's 60,000 routes then never reach the socket, whose buffer they would overflow. It would drop the
-    answers to route requests as well: nothing is ever asked on a socket that has it.
+    Others' 60,000 routes then never reach the socket, whose buffer they would overflow. The filter would drop answers
+    to route requests too, so a socket with it sends no requests.
     """
     ldh, ldb, jeq, jgt, ret = 0x28, 0x30, 0x15, 0x25, 0x06  # BPF_LD|H|ABS, ..B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
 

@@ -1,7 +1,7 @@
-"""Which network an interface is in: by its SSID, NetworkManager's connection, or its gateway; pure.
+"""The network of an interface: by its SSID, NetworkManager's connection, or its gateway; pure.
 
-None of them is a proof: anybody may name an access point as he likes, or take another link-layer address. They choose
-uplinks, and open nothing.
+None of these is authenticated: an access point may have any name, and a gateway any link-layer address. They select
+uplinks, and grant nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ LONGEST: Final = 255  # ours: of a pattern; an SSID has 32 octets (IEEE 802.11),
 
 
 class Network(msgspec.Struct, frozen=True):
-    """What is known of the network of an interface. Empty strings: not known."""
+    """The known identity of an interface's network. Empty strings: unknown."""
 
     ssid: str = ""
     connection: str = ""
     uuid: str = ""
     gateways: frozenset[str] = frozenset()
-    """Link-layer addresses of the gateways, in small letters with colons."""
+    """Link-layer addresses of the gateways, in lower case with colons."""
 
     def __str__(self) -> str:
-        """What a user calls it."""
+        """The name for users."""
         return self.ssid or self.connection or ", ".join(sorted(self.gateways))
 
 
@@ -76,5 +76,5 @@ class NetworkPattern(msgspec.Struct, frozen=True):
 
 
 def is_in(networks: tuple[NetworkPattern, ...], network: Network) -> bool:
-    """True when one of the patterns matches, or when there is none to match."""
+    """True when one of the patterns matches, or when there are none."""
     return not networks or any(network_pattern.matches(network) for network_pattern in networks)

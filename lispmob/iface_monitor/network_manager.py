@@ -1,7 +1,7 @@
-"""Listen to NetworkManager over D-Bus: a nudge, and a meaning on top of what netlink says, never the source of it.
+"""Listens to NetworkManager over D-Bus. It adds meaning to the state from netlink, and never replaces it.
 
-NetworkManager may come, go and restart while we run; without it the meaning is empty and netlink goes on alone. Only
-the signals that matter are subscribed to: a Wi-Fi scan, which it reports access point by access point, wakes nobody.
+NetworkManager may come, go and restart while we run; without it the meaning is empty and netlink continues alone. Only
+the necessary signals are subscribed to: a Wi-Fi scan, which it reports access point by access point, causes no wake-up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _DEVICES_PATH: Final = "/org/freedesktop/NetworkManager/Devices/"
 _ACCESS_POINT_PATH: Final = "/org/freedesktop/NetworkManager/AccessPoint/"
 _MAX_DEVICES: Final = 256  # ours: more than any host has that moves
-_ASK_AGAIN_S: Final = 0.1  # ours: it needs some tenths of a second to be ready
+_ASK_AGAIN_S: Final = 0.1  # ours: it needs some tenths of a second to get ready
 _ASK_LAST_S: Final = 10.0  # ours: one that never answers costs no battery
 _RULES: Final = (
     f"type='signal',sender='{NAME}',path='{PATH}',interface='{NAME}'",
@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class NetworkManagerWatch:
-    """Keeps a `Meaning` current and tells `on_change(meaning, reasons, since)` of every difference.
+    """Keeps a `Meaning` current and calls `on_change(meaning, reasons, since)` for every difference.
 
     `since` is the loop's time at which the last signal was read; `reasons` are sentences for people and may be empty.
-    The callback runs inside the loop. A BusClient: it is given to a SystemBus.
+    The callback runs inside the loop. A BusClient for a SystemBus.
     """
 
     def __init__(self, on_change: OnMeaning) -> None:
@@ -61,18 +61,18 @@ class NetworkManagerWatch:
 
     @property
     def meaning(self) -> Meaning:
-        """The last one told."""
+        """The last reported one."""
         return self._meaning
 
     async def on_bus(self, bus: Connection) -> None:
-        """Subscribe, and look when it runs already."""
+        """Subscribe, and read its state if it runs already."""
         self._bus = bus
         for rule in _RULES:
             await bus.subscribe(rule)
         await bus.follow(NAME)
 
     def on_bus_lost(self) -> None:
-        """Nothing is known any more."""
+        """Everything is unknown again."""
         self._bus = None
         self._forget()
 
@@ -86,7 +86,7 @@ class NetworkManagerWatch:
             self._spawn(self._look_until_known)
 
     def on_signal(self, signal: Signal) -> None:
-        """One change; applied at once, asked about only where the signal does not say it all."""
+        """One change; applied at once, with a query only if the signal is incomplete."""
         if signal.sender == NAME:
             self._heard_at = asyncio.get_running_loop().time()
             self._on_news(signal)
@@ -120,13 +120,13 @@ class NetworkManagerWatch:
                 self._spawn(lambda: self._look_at_connection(connection))
 
     def _update(self, path: str, changed: dict[str, Any]) -> None:
-        """News of a device, whether it is known or just being asked for."""
+        """Changed properties of a device, which may still be in the middle of its first query."""
         for known in (self._devices.get(path), self._news.get(path)):
             if known is not None:
                 known.update(changed)
 
     async def _look_until_known(self) -> None:
-        """NetworkManager takes its name before it can answer for itself: ask again until it does."""
+        """NetworkManager takes its name before it can answer: repeat the query until it does."""
         pause_s = _ASK_AGAIN_S
         while True:
             try:
@@ -139,7 +139,7 @@ class NetworkManagerWatch:
             pause_s = min(2 * pause_s, _ASK_LAST_S)
 
     async def _look(self) -> None:
-        """Ask for everything; what is answered is newer than any signal that arrived before it."""
+        """Query everything; the answers are newer than any signal that arrived before them."""
         assert self._bus is not None
         self._manager = await self._ask(PATH, NAME)
         paths = self._manager.get("AllDevices") or self._manager.get("Devices") or []
@@ -151,7 +151,7 @@ class NetworkManagerWatch:
     async def _look_at_device(self, path: str) -> None:
         try:
             known = await self._ask(path, DEVICE)
-        except BusError:  # it went away while we asked; the signal that says so is behind
+        except BusError:  # it went away meanwhile; its signal follows
             return
         if len(self._devices) < _MAX_DEVICES and path.startswith(_DEVICES_PATH):
             self._devices[path] = known
@@ -159,7 +159,7 @@ class NetworkManagerWatch:
         await self._look_at_connection(known.get("ActiveConnection"))
 
     async def _look_at_connection(self, path: object) -> None:
-        """Which network a device is in: the name of its connection, and of the access point on Wi-Fi."""
+        """The network of a device: the name of its connection, and of the access point for Wi-Fi."""
         used = {device.get("ActiveConnection") for device in self._devices.values()}
         self._connections = {known: found for known, found in self._connections.items() if known in used}
         if not isinstance(path, str) or path == "/" or path in self._connections or path not in used:
@@ -167,7 +167,7 @@ class NetworkManagerWatch:
         found = await self._ask(path, ACTIVE)
         point = found.get("SpecificObject")
         if isinstance(point, str) and point.startswith(_ACCESS_POINT_PATH):
-            with contextlib.suppress(BusError):  # it is out of reach already
+            with contextlib.suppress(BusError):  # it is out of range already
                 found["Ssid"] = (await self._ask(point, ACCESS_POINT)).get("Ssid")
         self._connections[path] = found
         self._publish()
@@ -187,7 +187,7 @@ class NetworkManagerWatch:
     async def _ask(self, path: str, interface: str) -> dict[str, Any]:
         if self._bus is None:
             raise BusError("org.freedesktop.DBus.Error.Disconnected", "the bus is gone")
-        # Signals right behind the answer are read before we come back here: what they say since the question holds.
+        # Signals right after the answer are read before this line: what they say since the query takes precedence.
         news = self._news.setdefault(path, {})
         try:
             (found,) = await self._bus.call(NAME, path, PROPERTIES, "GetAll", "s", interface)
@@ -214,7 +214,7 @@ class NetworkManagerWatch:
         self._publish()
 
     def _publish(self) -> None:
-        """Tell what differs; nothing while the first look is not complete."""
+        """Report differences; none before the first query is complete."""
         meaning = Meaning()
         if self._is_known:
             meaning = Meaning.of(self._manager, self._devices, self._primary_path, self._connections)

@@ -1,7 +1,7 @@
-"""What NetworkManager says of the host, as a frozen value, and what it means for our uplinks. Pure.
+"""NetworkManager's view of the host, as a frozen value, and its consequences for our uplinks. Pure.
 
-NetworkManager never tells which addresses there are: the kernel does. It tells what the kernel cannot know: that a
-network only shows a login page, that it is metered, and that a connection is about to be taken down.
+Addresses come from the kernel alone. NetworkManager adds what the kernel cannot know: that a network only shows a login
+page, that it is metered, and that a connection is about to be taken down.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DeviceState(IntEnum):
 
 
 class Connectivity(IntEnum):
-    """NMConnectivityState. UNKNOWN also means that nobody checks."""
+    """NMConnectivityState. UNKNOWN also means that there is no check."""
 
     UNKNOWN = 0
     NONE = 1
@@ -44,7 +44,7 @@ class Connectivity(IntEnum):
     FULL = 4
 
 
-# NMDeviceStateReason: those that a user would tell a friend; others are shown by number.
+# NMDeviceStateReason: those that interest users; others are shown by number.
 REASONS: Final[Mapping[int, str]] = {
     0: "no reason given",
     2: "now managed",
@@ -110,7 +110,7 @@ class Device(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, properties: Mapping[str, Any], connection: Mapping[str, Any] = _NONE) -> Device:
-        """From the properties of org.freedesktop.NetworkManager.Device; what is missing or odd counts as unknown.
+        """From the properties of org.freedesktop.NetworkManager.Device; missing or invalid ones count as unknown.
 
         `connection`: those of its active connection, with "Ssid" (octets) of its access point.
         """
@@ -138,38 +138,38 @@ class Device(msgspec.Struct, frozen=True):
 
     @property
     def is_leaving(self) -> bool:
-        """True from the moment that the connection is being taken down: move before the link is gone."""
+        """True once the connection is being taken down: move before the link is gone."""
         return self.state is DeviceState.DEACTIVATING
 
     @property
     def is_behind_portal(self) -> bool:
-        """True while all that this network shows is a login page."""
+        """True while the network only shows a login page."""
         return self.state is DeviceState.ACTIVATED and self.connectivity is Connectivity.PORTAL
 
     @property
     def is_limited(self) -> bool:
-        """True while NetworkManager's check does not get through to the internet."""
+        """True while NetworkManager's check does not reach the internet."""
         return self.state is DeviceState.ACTIVATED and self.connectivity is Connectivity.LIMITED
 
     @property
     def why(self) -> str:
-        """The reason of the last change of state, for people."""
+        """The reason of the last change of state, for display."""
         return REASONS.get(self.reason, f"reason {self.reason}")
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """Everything that NetworkManager says at one moment; the default is what is true when it does not run."""
+    """NetworkManager's whole view at one moment; the default is for when it does not run."""
 
     is_running: bool = False
     devices: tuple[Device, ...] = ()
     primary: str | None = None
-    """Interface of the connection that has the default route; None when there is none, or when it is not told."""
+    """Interface of the connection with the default route; None if there is none, or it is unknown."""
     primary_kind: str = ""
     """Type of that connection: "802-3-ethernet", "802-11-wireless", "gsm", "vpn" ..."""
     connectivity: Connectivity = Connectivity.UNKNOWN
     is_metered: bool | None = None
     gateways: tuple[tuple[str, frozenset[str]], ...] = ()
-    """By interface, the link-layer addresses of its gateways. The kernel tells those, NetworkManager or not."""
+    """The link-layer addresses of gateways by interface. The kernel gives these, with or without NetworkManager."""
 
     @classmethod
     def of(
@@ -203,7 +203,7 @@ class Meaning(msgspec.Struct, frozen=True):
 
     @property
     def networks(self) -> tuple[tuple[str, Network], ...]:
-        """By interface, the network that it is in."""
+        """The network of each interface."""
         gateways = dict(self.gateways)
         names = {known.interface for known in self.devices} | gateways.keys()
         found = {}
@@ -226,28 +226,28 @@ class Meaning(msgspec.Struct, frozen=True):
 
     @property
     def portals(self) -> Mapping[str, str]:
-        """Interfaces behind which there is only a login page so far, each with that reason."""
+        """Interfaces that only reach a login page so far, each with that reason."""
         why = "waits for a login page (captive portal)"
         return {device.interface: why for device in self.devices if device.is_behind_portal}
 
     @property
     def held_back(self) -> Mapping[str, str]:
-        """Interfaces that had better not carry us now, each with the reason."""
+        """Interfaces that should not be used now, each with the reason."""
         return {**self.portals, **self.leaving}
 
     @property
     def metered(self) -> frozenset[str]:
-        """Interfaces that are metered, or are guessed to be."""
+        """Interfaces that are metered, or assumed to be."""
         return frozenset(device.interface for device in self.devices if device.is_metered and _is_up(device))
 
     @property
     def limited(self) -> frozenset[str]:
-        """Interfaces that do not reach the internet, as NetworkManager sees it."""
+        """Interfaces that do not reach the internet according to NetworkManager."""
         return frozenset(device.interface for device in self.devices if device.is_limited)
 
 
 def explain(old: Meaning, new: Meaning) -> list[str]:
-    """What changed, one sentence each, for the log and the handover journal; empty when nothing worth telling did."""
+    """The changes, one sentence each, for the log and the handover journal; empty if none is of interest."""
     if old.is_running != new.is_running:
         return ["NetworkManager is there" if new.is_running else "NetworkManager is gone: going by netlink alone"]
     told = []
@@ -276,7 +276,7 @@ def _is_up(device: Device) -> bool:
 
 
 def _ssid(value: Any) -> str:
-    """An SSID is octets, mostly UTF-8, of anybody's choice; what cannot be printed is escaped."""
+    """An SSID is arbitrary octets, mostly UTF-8; unprintable ones are escaped."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else ""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 

@@ -1,17 +1,17 @@
-"""Watch the network where netlink cannot be bound, as in some containers and on Android: look again and again.
+"""Watches the network where netlink cannot be bound, as in some containers and on Android: by polling.
 
-What can be had differs, and the best that works is taken, again after every failure:
+The possible sources differ; the best working one is used, and chosen again after every failure:
 
-1. netlink dumps without a bound socket. A sandbox that refuses bind() mostly allows them, and they tell everything.
-2. addresses by netifaces (getifaddrs), links by ioctl, default routes from /proc/net. Android's getifaddrs copes
-   without binding; glibc's does not, so where netlink is closed altogether
-3. addresses by ioctl and from /proc/net/if_inet6 stand in for netifaces.
+1. netlink dumps without a bound socket. A sandbox that refuses bind() mostly allows them, and they are complete.
+2. addresses by netifaces (getifaddrs), links by ioctl, default routes from /proc/net. Android's getifaddrs works
+   without bind(); glibc's does not.
+3. without netlink at all, addresses by ioctl and from /proc/net/if_inet6 replace netifaces.
 
-Where /proc/net/route is closed as well, a UDP socket is asked which address it would leave with: the best uplink only.
+If /proc/net/route is closed as well, a UDP socket is asked for its source address: that gives only the best uplink.
 
-A look costs a millisecond or two. So that an idle machine sleeps: one look a second in the ten seconds after a change,
-one in five seconds otherwise, one in a minute while the kernel tells of changes by itself. For that, a socket which the
-kernel bound on its own, at its first message, may join the groups that a bind() was refused for.
+A look costs a millisecond or two. For an idle machine to sleep, the interval is a second in the ten seconds after a
+change, five seconds otherwise, and a minute while the kernel reports changes. For such reports, a socket that the
+kernel bound itself, at its first message, may join the groups that were refused to bind().
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Final
 
 try:
     import netifaces
-except ModuleNotFoundError:  # nobody builds it for every system that polls: way 3
+except ModuleNotFoundError:  # not built for every system that polls: way 3
     netifaces = None  # type: ignore[assignment]
 
 from lispmob.iface_monitor import proc_net, rtnetlink
@@ -45,7 +45,7 @@ CALM_S: Final = 5.0
 TOLD_S: Final = 60.0
 CALM_AFTER_S: Final = 10.0
 SHORTEST_S: Final = 0.05
-"""Between two looks, however many changes the kernel tells of."""
+"""Between two looks, however many changes the kernel reports."""
 
 _BYTES_PER_TURN: Final = 1 << 20
 _MAIN_TABLES: Final = {TableLookup(4, MAIN_TABLE), TableLookup(6, MAIN_TABLE)}
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 class PollingMonitor(Monitor):
-    """NetlinkMonitor's stand-in: the same face, the same callback, later by up to the interval."""
+    """NetlinkMonitor's replacement: the same interface and callback, later by up to the interval."""
 
     def __init__(
         self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
@@ -65,19 +65,19 @@ class PollingMonitor(Monitor):
         self._looked_at = float("-inf")
         self._changed_at = float("-inf")
         self.source = ""
-        """Which of the ways above was taken last: "netlink", "netifaces" or "proc"."""
+        """The way that was used last: "netlink", "netifaces" or "proc"."""
         self.looks = 0
 
     @property
     def interval_s(self) -> float:
-        """How long until the next look, if nobody nudges."""
+        """How long until the next look, without a nudge."""
         if self._nudges is not None:
             return TOLD_S
         is_lively = asyncio.get_running_loop().time() - self._changed_at < CALM_AFTER_S
         return LIVELY_S if is_lively else CALM_S
 
     async def start(self) -> None:
-        """Look, tell, and begin to watch."""
+        """Look, report, and begin to watch."""
         self._nudges = _open_nudges()
         if self._nudges is not None:
             asyncio.get_running_loop().add_reader(self._nudges.fileno(), self._on_nudged)
@@ -98,7 +98,7 @@ class PollingMonitor(Monitor):
             self._nudges = None
 
     def nudge(self) -> None:
-        """Look now, or in a moment when we just did: somebody has reason to think that something changed."""
+        """The network may have changed: look now, or shortly if the last look was just now."""
         loop = asyncio.get_running_loop()
         due = max(loop.time(), self._looked_at + SHORTEST_S)
         if self._timer is None or self._timer.when() > due:
@@ -124,20 +124,20 @@ class PollingMonitor(Monitor):
         self.looks += 1
         try:
             self.source, seen = look()
-        except OSError as error:  # in the middle of a change; or nothing can be had at all
+        except OSError as error:  # in the middle of a change; or no source works
             log.debug("no look at the network why=%s", error)
             seen = self._state
         if seen != self._state:
             self._changed_at = now
         self._publish(seen, now)
         if self._on_rules_changed is not None:
-            self._on_rules_changed()  # nobody tells of rules here: whoever cares compares
+            self._on_rules_changed()  # there are no events for rules here: the callback compares
         if self._timer is None:
             self._arm(now + self.interval_s)
 
 
 def look() -> tuple[str, NetworkState]:
-    """The host's attachment, and the way that it was found. Raises OSError when there is none."""
+    """The host's attachment, and the way that found it. Raises OSError if none works."""
     with contextlib.suppress(OSError, DumpInterrupted):
         return "netlink", _by_netlink()
     found = proc_net.links(proc_net.interface_names())
@@ -158,7 +158,7 @@ def _by_netlink() -> NetworkState:
 
 
 def _addresses(links: list[Link]) -> tuple[str, list[LocalAddress]]:
-    """Addresses with their flags as far as anybody tells them."""
+    """Addresses with their flags as far as they are known."""
     try:
         flagged = {
             (ipv6_address.ifindex, ipv6_address.address): ipv6_address for ipv6_address in proc_net.ipv6_addresses()
@@ -203,7 +203,7 @@ def _prefix_len(netmask: str) -> int:
 
 
 def _open_nudges() -> socket.socket | None:
-    """A socket that becomes readable when something changes; None where that is not to be had."""
+    """A socket that becomes readable when something changes; None if that is not possible."""
     try:
         return subscribe_unbound(GROUPS, request(RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, 1, 0, 0)))
     except OSError:

@@ -1,8 +1,8 @@
-"""Links, addresses and default routes without netlink: from /proc/net, /sys/class/net and the ioctls of old.
+"""Links, addresses and default routes without netlink: from /proc/net, /sys/class/net and the old ioctls.
 
 For sandboxes that forbid AF_NETLINK. Less exact than netlink: only the main routing table, and no secondary IPv4
-addresses under names of their own. Where even /proc/net is closed, an unbound UDP socket is asked which address it
-would leave with: connecting it sends nothing, and fails at once without a route.
+addresses under names of their own. If even /proc/net is closed, an unbound UDP socket is asked for its source address:
+connecting it sends nothing, and fails at once without a route.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _RTF_GATEWAY: Final = 0x2
 _RTF_REJECT: Final = 0x200
 _MAX_INTERFACES: Final = 1024  # ours: more than any host that moves has
 _SCOPES: Final = {0x10: SCOPE_HOST, 0x20: 253, 0x40: 200}  # net/ipv6.h to linux/rtnetlink.h
-# Any global address serves: it is routed by the default route, and nothing is sent. These are for benchmarks.
+# Any global address works: it uses the default route, and nothing is sent. These are for benchmarks.
 _SOMEWHERE: Final = {int(socket.AF_INET): "198.18.0.1", int(socket.AF_INET6): "2001:2::1"}
 
 
 def interface_names() -> list[str]:
-    """Every interface, as /proc/net/dev or /sys lists them; those with an IPv4 address where neither is readable."""
+    """Every interface in /proc/net/dev or /sys; those with an IPv4 address if neither is readable."""
     with contextlib.suppress(OSError):
         return re.findall(r"^\s*([^:\s]+):", (PROC / "dev").read_text("ascii"), re.MULTILINE)[:_MAX_INTERFACES]
     with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ def interface_names() -> list[str]:
 
 
 def links(names: Iterable[str]) -> list[Link]:
-    """What is known of these interfaces; one that went away meanwhile is left out."""
+    """The properties of these interfaces, without those that went away meanwhile."""
     found = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for name in names:
@@ -91,7 +91,7 @@ def ipv4_addresses(known: Iterable[Link]) -> list[LocalAddress]:
 
 
 def ipv4_address(address: IPv4Address, prefix_len: int, ifindex: int) -> LocalAddress:
-    """An IPv4 address with the scope that the kernel would give it."""
+    """An IPv4 address with the scope that the kernel would assign."""
     scope = SCOPE_HOST if address.is_loopback else 253 if address.is_link_local else 0
     return LocalAddress(address, prefix_len, ifindex, scope)
 
@@ -172,10 +172,10 @@ def parse_ipv6_route(text: str, index: Mapping[str, int]) -> list[Candidate]:
 
 
 def probed_routes(addresses: Iterable[LocalAddress]) -> list[DefaultRoute]:
-    """The best default route of each family, by the address that it leaves with; others cannot be told.
+    """The best default route of each family, by its source address; others cannot be found.
 
-    Its gateway and metric are not known. (A socket bound to an interface says nothing about routes: IPv4 takes every
-    destination for a neighbour then.)
+    Its gateway and metric are unknown. (A socket bound to an interface shows no routes: IPv4 then treats every
+    destination as a neighbour.)
     """
     ifindex = {local.address: local.ifindex for local in addresses}
     sources = [source for family in (socket.AF_INET, socket.AF_INET6) if (source := source_to_the_world(family))]
@@ -183,7 +183,7 @@ def probed_routes(addresses: Iterable[LocalAddress]) -> list[DefaultRoute]:
 
 
 def source_to_the_world(family: int) -> IpAddress | None:
-    """The address that packets to anywhere leave with; None: there is no way out. Sends nothing."""
+    """The source address towards any destination; None: there is no route. Sends nothing."""
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.connect((_SOMEWHERE[family], 9))
         return ip_address(sock.getsockname()[0].partition("%")[0])

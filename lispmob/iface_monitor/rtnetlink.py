@@ -1,7 +1,7 @@
-"""What rtnetlink says of links, addresses, rules and routes, by dumps that read no more than they need.
+"""Reads links, addresses, rules and routes over rtnetlink, by dumps that read no more than necessary.
 
-A dump is produced by the kernel while it is read, so reading it never waits: it is done in one go, without tasks. Only
-the messages that matter are decoded (by pyroute2); a route that is not a default route costs a look at its header.
+A dump is produced by the kernel while it is read, so reading it never waits: it is done at once, without tasks. Only
+the necessary messages are decoded (by pyroute2); of other routes only the header is read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RTA_OIF: Final = 4
 _RTA_TABLE: Final = 15
 _RTN_UNICAST: Final = 1
 _IFLA_EXT_MASK: Final = 29
-_RTEXT_FILTER_SKIP_STATS: Final = 8  # counters would make every dump different, and we keep what we decoded
+_RTEXT_FILTER_SKIP_STATS: Final = 8  # counters would make every dump different, and decoded messages are cached
 _IFF_LOOPBACK: Final = 0x8
 _IFF_RUNNING: Final = 0x40
 _IFF_LOWER_UP: Final = 0x10000
@@ -50,8 +50,8 @@ _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 _IFA_F_PERMANENT: Final = 0x80
 
-_PEEK_TRIES: Final = 4  # ours: a listing that changes under the reader this often is taken as it is; an event follows
-# A rule names a table that nobody has filled; the family is switched off.
+_PEEK_TRIES: Final = 4  # ours: a listing that changes under the reader this often is used as it is; an event follows
+# A rule names an empty table; the family is switched off.
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 _links: dict[bytes, Link] = {}
 _addresses: dict[bytes, LocalAddress] = {}
@@ -71,10 +71,10 @@ def dump_addresses() -> list[LocalAddress]:
 
 
 def remembering(known: dict[bytes, T], read: Callable[[Raw], T], listed: list[Raw]) -> list[T]:
-    """Decode only what was not there the last time: a move changes one line of many, and has to be told at once."""
+    """Decode only new messages: a move changes one line of many, and must be reported at once."""
     found: dict[bytes, T] = {}
     for message in listed:
-        body = message.body  # the header names the socket that asked, which is another one each time
+        body = message.body  # the header names the requesting socket, which differs each time
         found[body] = known[body] if body in known else read(message)
     known.clear()
     known.update(found)
@@ -87,7 +87,7 @@ def dump_rules(family: int) -> list[Raw]:
 
 
 def dump_table(family: int, table: int) -> list[Raw]:
-    """All routes of one table and family; the others are not even sent."""
+    """All routes of one table and family; the kernel does not send others."""
     return [raw for raw in _whole_if_there(RTM_GETROUTE, _body(family) + _table(table)) if raw.family == family]
 
 
@@ -101,8 +101,8 @@ def peek_ipv4_default_routes(table: int) -> list[Candidate]:
     """IPv4 default routes of one table, at a cost that does not grow with the table.
 
     The kernel keeps IPv4 routes in a trie and lists them by ascending network address. All prefixes at 0.0.0.0 come
-    first, so default routes are in the first datagram, and the rest is never produced. Only where the lower half of a
-    split default is found is the upper half looked for, among the routes of that interface alone.
+    first, so default routes are in the first datagram, and the rest is never produced. Only if the lower half of a
+    split default is found, the upper half is looked for, among the routes of that interface alone.
     """
     found = _peek(_table(table), last_octet=0)
     for ifindex in {candidate.ifindex for candidate in found if candidate.part == LOW_HALF}:
@@ -132,9 +132,9 @@ def _peek(filters: bytes, last_octet: int) -> list[Candidate]:
 
 
 def candidates(raw: Raw) -> list[Candidate]:
-    """What a route message for a default route, or for half of one, offers: one entry for each next hop.
+    """The next hops of a route message for a default route, or for half of one.
 
-    Routes of our own are no news: counting them would make us follow ourselves.
+    Our own routes are ignored: otherwise we would react to ourselves.
     """
     message = decode(raw)
     if raw.family not in VERSIONS or message["type"] != _RTN_UNICAST or message["proto"] == ROUTE_PROTOCOL:
@@ -168,7 +168,7 @@ _ANY: Final = {4: "0.0.0.0", 6: "::"}
 
 
 def _body(family: int) -> bytes:
-    """An rtmsg, or a fib_rule_hdr, which has the same shape, that asks for everything of a family."""
+    """An rtmsg, or a fib_rule_hdr with the same layout, that requests everything of a family."""
     return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -177,7 +177,7 @@ def _table(table: int) -> bytes:
 
 
 def _whole_if_there(kind: int, body: bytes) -> list[Raw]:
-    """A complete listing, empty when the kernel has no such table, or has the address family switched off."""
+    """A complete listing, empty if the kernel lacks the table, or the address family is switched off."""
     try:
         return whole(kind, body)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Listen to logind: the machine is about to sleep, or has just woken up.
+"""Listens to logind: the machine is about to sleep, or has just woken up.
 
-The backstop, where there is no logind, is the difference of the kernel's clocks, which a suspend leaves behind.
+Without logind, the difference of the kernel's clocks after a suspend is the fallback.
 
-No inhibitor lock delays the sleep, since nothing has to be done before it: to peers it is the loss of a network, which
-they notice by themselves, and a withdrawal would take the locators back for a nap of seconds too.
+No inhibitor lock delays the sleep, because nothing has to be done before it: to peers it is the loss of a network,
+which they detect themselves, and a withdrawal would also remove the locators for a suspend of seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MANAGER: Final = "org.freedesktop.login1.Manager"
 
 
 class SleepWatch:
-    """Tells `on_sleep(True)` before a suspend and `on_sleep(False)` after it. A BusClient."""
+    """Calls `on_sleep(True)` before a suspend and `on_sleep(False)` after it. A BusClient."""
 
     def __init__(self, on_sleep: Callable[[bool], None]) -> None:
         self._on_sleep = on_sleep
@@ -32,10 +32,10 @@ class SleepWatch:
         await bus.follow(NAME)
 
     def on_bus_lost(self) -> None:
-        """The backstop goes on."""
+        """The fallback continues."""
 
     def on_owner(self, name: str, is_there: bool) -> None:
-        """The backstop goes on."""
+        """The fallback continues."""
 
     def on_signal(self, signal: Signal) -> None:
         """PrepareForSleep(b)."""

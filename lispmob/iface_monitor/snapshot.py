@@ -1,7 +1,7 @@
 """The host's attachment as one frozen value, and the uplinks that a policy finds in it.
 
-An uplink is an interface that is up, has carrier, and has, of one and the same family, a usable address and a default
-route. What that means where opinions differ:
+An uplink is an interface that is up, has carrier, and has, in one family, a usable address and a default route. The
+details:
 
 - Any metric counts, and any table that a routing rule looks up. The order is that of the rules; tables that only some
   packets are looked up in come last. Where the kernel itself would take another interface, that one comes first.
@@ -37,7 +37,7 @@ LOWEST_PRIORITY: Final = 254
 """255 means "never use" in LISP (RFC 9301, priority)."""
 DEFAULT_WEIGHT: Final = 100
 TRANSLATED: Final = IPv4Network("192.0.0.0/29")
-"""IPv4 service continuity prefix: what a host with IPv6 alone calls itself towards a translator (RFC 7335)."""
+"""IPv4 service continuity prefix: the address of an IPv6-only host towards a translator (RFC 7335)."""
 SCOPE_HOST: Final = 254
 _PRIVATE: Final[tuple[IpNetwork, ...]] = (  # RFC 1918, RFC 6598, RFC 4193
     IPv4Network("10.0.0.0/8"),
@@ -83,19 +83,19 @@ class LocalAddress(msgspec.Struct, frozen=True):
 
     @property
     def subnet(self) -> IpNetwork:
-        """The network that it is in, on the link."""
+        """Its network on the link."""
         return ip_network((self.address.packed, self.prefix_len), strict=False)
 
     @property
     def is_private(self) -> bool:
-        """True for an address that means another host elsewhere."""
+        """True for an address that another host may have elsewhere."""
         return any(self.address in network for network in _PRIVATE if network.version == self.address.version)
 
 
 class DefaultRoute(msgspec.Struct, frozen=True):
-    """A default route, or the pair of half routes that stands for one. `family` is 4 or 6.
+    """A default route, or the pair of half routes in place of one. `family` is 4 or 6.
 
-    `source`: it is for packets from there only. `order`: that of its table among the rules, 0 for the main table.
+    `source`: it is only for packets from there. `order`: that of its table among the rules, 0 for the main table.
     """
 
     family: int
@@ -113,14 +113,14 @@ class DefaultRoute(msgspec.Struct, frozen=True):
         return (self.order, self.table != MAIN_TABLE, self.metric)
 
     def serves(self, address: IpAddress) -> bool:
-        """True when packets from this address may take it."""
+        """True when packets from this address may use it."""
         return self.family == address.version and (self.source is None or address in self.source)
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What the kernel would send to the mapping system by: this interface, and when told to use it, from this address.
+    """The kernel's choice towards the mapping system: this interface and, if bound to it, this source address.
 
-    `address` None: it takes the interface of its own accord, by a default route.
+    `address` None: the kernel chose the interface freely, by a default route.
     """
 
     family: int
@@ -128,8 +128,15 @@ class Choice(msgspec.Struct, frozen=True):
     address: IpAddress | None = None
 
 
+class Translator(msgspec.Struct, frozen=True, order=True):
+    """A router's option on an interface: IPv4 hosts are reached by addresses in this prefix (RFC 8781)."""
+
+    ifindex: int
+    prefix: IPv6Network
+
+
 class FamilyRank(msgspec.Struct, frozen=True):
-    """What the addresses of one family of an interface count; None: as the interface."""
+    """Priority and weight of the addresses of one family of an interface; None: as the interface."""
 
     family: int
     priority: int | None = None
@@ -137,9 +144,9 @@ class FamilyRank(msgspec.Struct, frozen=True):
 
 
 class UplinkRule(msgspec.Struct, frozen=True):
-    """What the user says of interfaces whose name matches a shell pattern, of that type and network if one is given.
+    """The user's rule for interfaces whose name matches a shell pattern, with that type and network if given.
 
-    None leaves a question to the default.
+    None leaves a setting at its default.
     """
 
     pattern: str
@@ -151,7 +158,7 @@ class UplinkRule(msgspec.Struct, frozen=True):
     families: tuple[FamilyRank, ...] = ()
 
     def matches(self, link: Link | Uplink, network: Network = UNKNOWN) -> bool:
-        """True when the rule speaks of this interface, as it is in this network."""
+        """True when the rule applies to this interface in this network."""
         named = self.type in (None, link.type) and fnmatchcase(link.name, self.pattern)
         return named and is_in(self.networks, network)
 
@@ -165,29 +172,29 @@ class UplinkPolicy(msgspec.Struct, frozen=True):
     use_deprecated: bool = False
     use_link_local: bool = False
     held_back: frozenset[str] = frozenset()
-    """Interfaces that must not carry us for now: a captive portal, a connection that is being taken down."""
+    """Interfaces that must not be used for now: a captive portal, a connection that is being taken down."""
     stopgaps: frozenset[str] = frozenset()
-    """Those of them that may carry us all the same as long as no other interface can."""
+    """Those of them that may be used as long as there is no other interface."""
     last_resort: frozenset[str] = frozenset()
-    """Interfaces that rank behind all others, whatever their metric: metered ones."""
+    """Interfaces that rank after all others, whatever their metric: metered ones."""
     destinations: tuple[IpAddress, ...] = ()
-    """The mapping system: what the kernel is asked about the way to."""
+    """The mapping system: the destinations for queries of the kernel's choice."""
     networks: tuple[tuple[str, Network], ...] = ()
-    """By interface, the network that it is in, as far as one is known."""
+    """The network of each interface, as far as it is known."""
 
     def rule_for(self, link: Link) -> UplinkRule:
-        """The first matching rule, or one that leaves everything to the defaults."""
+        """The first matching rule, or one with all defaults."""
         network = next((network for name, network in self.networks if name == link.name), UNKNOWN)
         return next((rule for rule in self.rules if rule.matches(link, network)), UplinkRule(link.name))
 
     def is_watched(self, link: Link) -> bool:
-        """False for loopback and for interfaces of our own."""
+        """False for loopback and for our own interfaces."""
         return not link.is_loopback and not any(
             fnmatchcase(link.name, ignored_interface) for ignored_interface in self.ignored_interfaces
         )
 
     def allows(self, link: Link, *, is_alone: bool = False) -> bool:
-        """True when the interface may be an uplink at all. `is_alone`: no other one is."""
+        """True when the interface may be an uplink at all. `is_alone`: there is no other one."""
         if not self.is_watched(link) or link.name in self.held_back - (self.stopgaps if is_alone else frozenset()):
             return False
         is_allowed = self.rule_for(link).is_allowed
@@ -206,7 +213,7 @@ class UplinkPolicy(msgspec.Struct, frozen=True):
 
 
 class Uplink(msgspec.Struct, frozen=True):
-    """A way out: its RLOCs, best first, and its rank. `metric` is that of its best default route."""
+    """An uplink: its RLOCs, best first, and its rank. `metric` is that of its best default route."""
 
     name: str
     ifindex: int
@@ -228,12 +235,13 @@ class Uplink(msgspec.Struct, frozen=True):
 
 
 class NetworkState(msgspec.Struct, frozen=True):
-    """Everything the kernel says of links, addresses and default routes at one moment; sorted, so equal means equal."""
+    """The kernel's links, addresses and default routes at one moment; sorted, so that equality means equal contents."""
 
     links: tuple[Link, ...] = ()
     addresses: tuple[LocalAddress, ...] = ()
     default_routes: tuple[DefaultRoute, ...] = ()
     choices: tuple[Choice, ...] = ()
+    translators: tuple[Translator, ...] = ()
 
     @classmethod
     def of(cls, links: list[Link], addresses: list[LocalAddress], default_routes: list[DefaultRoute]) -> NetworkState:
@@ -253,7 +261,7 @@ class NetworkState(msgspec.Struct, frozen=True):
         return tuple(route for route in self.default_routes if route.ifindex == ifindex and route.family == family)
 
     def usable_addresses(self, link: Link, policy: UplinkPolicy) -> tuple[LocalAddress, ...]:
-        """The addresses of an interface that may be RLOCs, default route or not; best first."""
+        """The addresses of an interface that may be RLOCs, with or without default route; best first."""
         routes = self.routes_of(link.ifindex, 4) + self.routes_of(link.ifindex, 6)
         preferred = {route.preferred_source for route in routes}
         gateways = [route.gateway for route in routes if route.gateway is not None]
@@ -280,12 +288,12 @@ class NetworkState(msgspec.Struct, frozen=True):
         )
 
     def _chosen_by(self, ifindex: int) -> frozenset[IpAddress]:
-        """The addresses that the kernel would send from by this interface."""
+        """The addresses that the kernel would send from on this interface."""
         asked = (choice.address for choice in self.choices if choice.ifindex == ifindex)
         return frozenset(address for address in asked if address is not None)
 
     def _locators(self, link: Link, policy: UplinkPolicy) -> tuple[IpAddress, ...]:
-        """The usable addresses that a default route serves, less those that are there for something else."""
+        """The usable addresses with a default route, without those that serve another purpose."""
         routes = self.routes_of(link.ifindex, 4) + self.routes_of(link.ifindex, 6)
         served = [
             local
@@ -307,12 +315,12 @@ class NetworkState(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(kept))
 
     def _is_chosen(self, ifindex: int, family: int, rank: tuple[int, bool, int]) -> bool:
-        """True when the kernel would take this interface, or another whose route is as good."""
+        """True when the kernel would use this interface, or another one whose route is as good."""
         ways = self._preferred_interfaces(family)
         return ifindex in ways or any(route.rank == rank for way in ways for route in self.routes_of(way, family)[:1])
 
     def _standing(self, ifindex: int, family: int, addresses: tuple[IpAddress, ...]) -> tuple[bool, int, bool, int]:
-        """How good the interface's best default route is that serves one of these; smaller is better."""
+        """The rank of the interface's best default route for one of these; smaller is better."""
         own = (address for address in addresses if address.version == family)
         served = {address: [r for r in self.routes_of(ifindex, family) if r.serves(address)] for address in own}
         best = min(route.rank for routes in served.values() for route in routes)
@@ -320,16 +328,16 @@ class NetworkState(msgspec.Struct, frozen=True):
         return (is_second, *best)
 
     def _preferred_interfaces(self, family: int) -> frozenset[int]:
-        """The interface that the kernel takes of its own accord; none where it was not asked."""
+        """The interface that the kernel chooses freely; none if it was not asked."""
         return frozenset(
             choice.ifindex for choice in self.choices if choice.address is None and choice.family == family
         )
 
     def _ways_out(self, policy: UplinkPolicy) -> list[tuple[Link, tuple[IpAddress, ...]]]:
-        """The interfaces that may carry us, with their locators; a stopgap where there is no other.
+        """The interfaces that may be used, with their locators; a stopgap if there is no other.
 
-        A network with IPv6 only may translate for the host, by a tunnel with an address of RFC 7335's prefix (464XLAT):
-        that is the way to IPv4 where no other interface has any.
+        An IPv6-only network may translate for the host, by a tunnel with an address of RFC 7335's prefix (464XLAT):
+        that is the path to IPv4 if no other interface has any.
         """
         ready = [link for link in self.links if link.is_up and link.has_carrier]
         found = self._with_locators([link for link in ready if policy.allows(link)], policy)
@@ -343,7 +351,7 @@ class NetworkState(msgspec.Struct, frozen=True):
         return [(link, addresses) for link in links if (addresses := self._locators(link, policy))]
 
     def _is_translator(self, link: Link, policy: UplinkPolicy) -> bool:
-        """True for the device of a customer-side translator (CLAT), unless the user has spoken about it."""
+        """True for the device of a customer-side translator (CLAT), unless a rule names it."""
         is_free = policy.is_watched(link) and link.name not in policy.held_back
         own = (local.address for local in self.addresses if local.ifindex == link.ifindex)
         has_address = any(address in TRANSLATED for address in own if address.version == 4)
@@ -353,7 +361,7 @@ class NetworkState(msgspec.Struct, frozen=True):
         """The uplinks that the policy finds, by priority, then metric, then name.
 
         Priorities that the policy leaves open are ranks (1, 2, 3, ...) of the metric among all uplinks, those of last
-        resort behind the others; equal metrics share a rank.
+        resort after the others; equal metrics share a rank.
         """
         found: list[tuple[tuple[bool, bool, int, bool, int], Link, tuple[IpAddress, ...]]] = []
         for link, addresses in self._ways_out(policy):
@@ -384,7 +392,7 @@ class NetworkState(msgspec.Struct, frozen=True):
 def _preference(
     local: LocalAddress, is_chosen: bool, is_preferred: bool, is_by_gateway: bool
 ) -> tuple[bool, bool, int, int, bool, bool, bool, bool, int]:
-    """Best first, and the same order whatever order the kernel lists them in."""
+    """Best first, independent of the kernel's order."""
     address = local.address
     reach = 2 if address.is_link_local else 0 if address.is_global or address.version == 4 else 1
     return (

@@ -1,7 +1,7 @@
-"""What /sys/class/net says of interfaces that netlink does not.
+"""Properties of interfaces in /sys/class/net that netlink does not report.
 
-A /sys of another network namespace has other interfaces under the same names: what it says counts only when it has the
-same index for the name.
+The /sys of another network namespace has other interfaces with the same names: an entry counts only if it has the same
+index.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def interface_names() -> list[str]:
 
 
 def driver_words(name: str, ifindex: int, root: Path = SYS) -> DriverWords:
-    """What the driver of an interface calls itself, and whether that is on USB."""
+    """The type of an interface by its driver, and whether it is on USB."""
     with contextlib.suppress(OSError, ValueError):
         here = root / name
         told = _words(here / "uevent")
@@ -38,7 +38,7 @@ def driver_words(name: str, ifindex: int, root: Path = SYS) -> DriverWords:
 
 
 def kind(name: str) -> str:
-    """rtnetlink's word for the kind, as far as /sys tells; empty for hardware."""
+    """rtnetlink's word for the kind, as far as /sys has it; empty for hardware."""
     with contextlib.suppress(OSError, ValueError):
         if (SYS / name / "tun_flags").exists():
             return "tun"
@@ -48,14 +48,14 @@ def kind(name: str) -> str:
 
 
 def hardware(name: str) -> int:
-    """The link layer's ARPHRD number; 0 where it is not told."""
+    """The link layer's ARPHRD number; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError):
         return int((SYS / name / "type").read_text("ascii"))
     return 0
 
 
 def _words(path: Path) -> dict[str, str]:
-    """The lines KEY=value of a file; none when there is no such file."""
+    """The lines KEY=value of a file; none if there is no such file."""
     try:
         text = path.read_text("ascii")
     except FileNotFoundError:

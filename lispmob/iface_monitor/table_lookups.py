@@ -1,4 +1,4 @@
-"""Which tables the routing rules of others look up for a default route, for whom, and in which order."""
+"""The tables that other routing rules look up for a default route, for which packets, and in which order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SELECTORS: Final = (
 
 
 class _Lookup(NamedTuple):
-    """A rule that looks up a table; `is_for_all`: every packet meets it, or every packet from `source`."""
+    """A rule that looks up a table; `is_for_all`: it applies to every packet, or every packet from `source`."""
 
     priority: int
     family: int
@@ -42,7 +42,7 @@ _lookups: dict[bytes, _Lookup | None] = {}
 
 
 def dump_tables() -> set[TableLookup]:
-    """The tables that routing rules look up for default routes; rules of our own do not count."""
+    """The tables that routing rules look up for default routes; our own rules do not count."""
     listed = rtnetlink.remembering(
         _lookups, _lookup_of, [raw for family in VERSIONS for raw in rtnetlink.dump_rules(family)]
     )

@@ -2,7 +2,8 @@
 
 It names the hub, and holds a secret that is good for one exchange (`exchange.py`). EIDs, keys and all that may change
 later are not in it. The text is "LISP-", a version, "-" and base32 (RFC 4648, 6): letters and digits that a QR code
-holds tightly, that no shell expands, and that may be typed in small letters and broken into pieces.
+holds tightly, that no shell expands, and that may be typed in small letters and broken into pieces. Signs that mails,
+messengers and word processors put into texts (blanks, quotes, other hyphens, invisible ones) are not counted.
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -24,6 +25,7 @@ import base64
 import binascii
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
@@ -33,15 +35,18 @@ from lispmob.errors import LispError
 
 Address = IPv4Address | IPv6Address
 
-PREFIX: Final = "LISP-1-"
+VERSION: Final = "1"
+PREFIX: Final = f"LISP-{VERSION}-"
 ID_OCTETS: Final = 8
 SECRET_OCTETS: Final = 16
 PUBLIC_KEY_OCTETS: Final = 32
 MAX_LETTERS: Final = 1024  # ours: several times the longest that is made
+MAX_SIGNS: Final = 4 * MAX_LETTERS  # ours: with all that is between them
 MAX_ADDRESSES: Final = 8  # ours: of one hub
 
 _HEAD: Final = Struct(f">I{ID_OCTETS}s{SECRET_OCTETS}s")
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+_BEGIN: Final = re.compile(r"(?:sudo)?(?:lispctljoin)?lisp([0-9])", re.IGNORECASE | re.ASCII)  # copied with the command
 _CHANGED: Final = "the invitation is incomplete, or a letter in it was changed: copy the whole line again"
 _CHECKSUM_OCTETS: Final = 4
 _ADDRESS_V4, _ADDRESS_V6, _PUBLIC_KEY = 4, 6, 32
@@ -82,13 +87,16 @@ class Invitation:
 
 
 def read_invitation(text: str) -> Invitation:
-    """The invitation that a text is, whatever blanks and small letters it has. Raises BadInvitation."""
-    letters = "".join(text.split()).upper()
-    if not letters.startswith("LISP-"):
+    """The invitation that a text is, however it was carried. Raises BadInvitation."""
+    if len(text) > MAX_SIGNS:
+        raise BadInvitation("that is too long for an invitation: copy one line")
+    letters = "".join(sign for sign in text if sign.isalnum())
+    found = _BEGIN.match(letters)
+    if found is None:
         raise BadInvitation(f"that is no invitation: one begins with {PREFIX}; `lisphub invite NAME` prints it")
-    if not letters.startswith(PREFIX):
+    if found[1] != VERSION:
         raise BadInvitation("the invitation is of another version of lispmob; bring both machines to the same one")
-    octets = _octets(letters.removeprefix(PREFIX))
+    octets = _octets(letters[found.end() :])
     if len(octets) < _HEAD.size + _CHECKSUM_OCTETS or octets[-_CHECKSUM_OCTETS:] != _checksum(
         octets[:-_CHECKSUM_OCTETS]
     ):
@@ -99,10 +107,13 @@ def read_invitation(text: str) -> Invitation:
 def _octets(letters: str) -> bytes:
     if len(letters) > MAX_LETTERS:
         raise BadInvitation("that is too long for an invitation: copy one line")
-    if not set(letters) <= _LETTERS:
-        raise BadInvitation("the invitation has a letter that no invitation has: copy the whole line again")
+    capitals = letters.upper() if letters.isascii() else letters  # others have capitals of several letters
+    if (strange := sorted(set(capitals) - _LETTERS)) != []:
+        raise BadInvitation(
+            f"the invitation has a letter that no invitation has ({strange[0]}): copy the whole line again"
+        )
     try:
-        return base64.b32decode(letters + "=" * (-len(letters) % 8))
+        return base64.b32decode(capitals + "=" * (-len(letters) % 8))
     except binascii.Error:  # a length that no octets have
         raise BadInvitation(_CHANGED) from None
 

@@ -117,7 +117,9 @@ def why_not_started(arguments: argparse.Namespace, configuration: str = "/etc/li
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"lispctl: {text}", file=sys.stderr)
+    from lispmob.terminal.text import complain
+
+    complain("lispctl", text)
     return code
 
 

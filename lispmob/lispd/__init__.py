@@ -1,1 +1,1 @@
-"""lispd, put together: translation between the parts, what is remembered, and what the control socket shows."""
+"""The daemon lispd: its parts connected, its stored state, and what the control socket shows."""

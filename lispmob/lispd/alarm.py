@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 
 class Alarm:
-    """Calls `ring()` once at the instant that was set last (the loop's time)."""
+    """Calls `ring()` once at the time that was set last (the loop's clock)."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float | None) -> None:
-        """Ring then, and not before; None: not at all."""
+        """Ring at this time only; None: never."""
         if self._timer is not None and self._timer.when() == at:
             return
         self.cancel()
@@ -22,7 +22,7 @@ class Alarm:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_time)
 
     def cancel(self) -> None:
-        """Do not ring."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
@@ -12,6 +12,7 @@ from lispmob.control.itr_security import derived_secret
 from lispmob.control.node_config import Fallback, NodeConfig, StatusBitsUse
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import HubKey, SealMode
 from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
@@ -49,14 +50,15 @@ NO_PLAN: Final = NattPlan()
 _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
+NO_TRANSLATORS: Final[Mapping[int, IPv6Network]] = {}
 NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
 def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: frozenset[str] = NONE) -> UplinkPolicy:
-    """Which interfaces and addresses may carry us, in the light of what NetworkManager says.
+    """Which interfaces and addresses may be uplinks, given NetworkManager's view.
 
-    `outlasted`: interfaces whose login page has been waited for long enough.
+    `outlasted`: interfaces that have shown a login page for long enough.
     """
     return UplinkPolicy(
         held_back=frozenset(held_back(file, meaning)),
@@ -72,14 +74,14 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: froz
 
 
 def last_resort(file: NodeFile, meaning: Meaning) -> frozenset[str]:
-    """Interfaces that come after all others."""
+    """Interfaces that are used only if there is no other."""
     wishes = file.network_manager
     metered = meaning.metered if wishes.use and wishes.metered == "last" else NONE
     return metered | (meaning.limited if wishes.use and wishes.limited == "last" else NONE)
 
 
 def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
-    """Interfaces that must not carry us now, each with the reason: NetworkManager's word under the user's rules."""
+    """Interfaces that must not be used now, each with the reason: NetworkManager's view under the user's rules."""
     wishes = file.network_manager
     if not wishes.use:
         return {}
@@ -104,10 +106,10 @@ def node_config(
     static_key: bytes | None = None,
     has_told_key: bool = False,
 ) -> NodeConfig:
-    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed.
+    """The configuration of the protocol core. Without key wrap there is no LISP-SEC, without a public key no sealing.
 
-    `has_told_key`: an earlier run may have sealed with it. Where nothing is sealed any more the Map-Servers are told
-    that it is no longer to be used, and by them, provably, everybody who would go on sealing for us.
+    `has_told_key`: an earlier run may have sealed with it. If sealing is off now, the Map-Servers are told that the key
+    is no longer used, and so, authenticated, are the peers that would still seal for us.
     """
     mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
     seal = cast(SealMode, file.security.seal) if static_key is not None else "off"
@@ -127,6 +129,8 @@ def node_config(
         key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
+        map_versions=seal != "off" and file.security.map_versions == "sealed",
+        dialects=cast(tuple[DialectName, ...], file.security.dialects) if static_key is not None else (),
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,
@@ -167,12 +171,12 @@ def node_config(
 
 
 def own_name(file: NodeFile, host_name: str) -> str:
-    """What callers of flows put behind a name that is meant for this host; nothing when it takes no flows."""
+    """The domain that callers of flows append to a name for this host; empty if it accepts no flows."""
     return (file.flows.host or host_name.partition(".")[0]) if file.flows.enabled else ""
 
 
 def probe_config(file: NodeFile) -> ProbeConfig | None:
-    """How locators are probed; None: not at all."""
+    """How locators are probed; None: probing is off."""
     wanted, profile = file.probing, PROFILES[file.profile]
     if not wanted.enabled:
         return None
@@ -187,13 +191,13 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
 
 
 def preference_config(file: NodeFile) -> PreferenceConfig:
-    """What decides among equals; in legacy mode the host's default route does."""
+    """The preference among equals; in legacy mode the host's default route decides."""
     wanted = file.multihoming
     return PreferenceConfig(Prefer.WEIGHT if wanted.mode == "legacy" else Prefer(wanted.prefer), wanted.hold_s)
 
 
 def engine_config(file: NodeFile) -> EngineConfig:
-    """What the datapath is told at its start."""
+    """The datapath's configuration at its start."""
     return EngineConfig(
         tun_name=file.tun.name,
         eids=file.eids,
@@ -205,14 +209,14 @@ def engine_config(file: NodeFile) -> EngineConfig:
 
 
 def source_check(file: NodeFile) -> SourceCheck:
-    """From whom the datapath takes data with an inner source."""
+    """Which inner sources the datapath accepts."""
     return cast(SourceCheck, file.datapath.source_check)
 
 
 def steering_uplinks(
     file: NodeFile, uplinks: Iterable[Uplink], meaning: Meaning = NO_MEANING
 ) -> tuple[SteeringUplink, ...]:
-    """The uplinks as rules see them."""
+    """The uplinks in the form that rules use."""
     return tuple(
         SteeringUplink(
             uplink.name,
@@ -226,20 +230,20 @@ def steering_uplinks(
 
 
 def uplink_cost(file: NodeFile, uplink: Uplink, meaning: Meaning = NO_MEANING) -> int:
-    """The user's figure; without one, what is metered costs something, and the rest nothing."""
+    """The user's figure; without one, metered uplinks have a cost, and others none."""
     if (told := _section(file, uplink, meaning).cost) is not None:
         return told
     return METERED_COST if _is_metered(file, uplink, meaning) else 0
 
 
 def _is_metered(file: NodeFile, uplink: Uplink, meaning: Meaning) -> bool:
-    """What costs by volume is said by the user, or else by NetworkManager."""
+    """Whether an uplink is metered: by the configuration, else by NetworkManager."""
     told = _section(file, uplink, meaning).metered
     return (file.network_manager.use and uplink.name in meaning.metered) if told is None else told
 
 
 def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
-    """What the user wrote about an interface: the first rule that matches, as everywhere."""
+    """The configuration of an interface: the first matching rule, as everywhere."""
     network = meaning.network(uplink.name)
     return next(
         (section for section in file.uplinks if section.to_rule().matches(uplink, network)), UplinkSection(name="*")
@@ -262,11 +266,12 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
-    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal)
+    version = mapping.map_version if mapping.peer else 0  # in clear it would be said to anybody
+    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal, version)
 
 
 def leaves_natively(file: NodeFile) -> bool:
-    """True when packets with an EID as their source may leave without LISP, which takes a translated source."""
+    """True when packets with an EID as source may leave without LISP, which needs source translation."""
     routing = file.routing
     return routing.fallback == "native" or (routing.fallback == "auto" and routing.mode == "full")
 
@@ -281,11 +286,11 @@ def kernel_state(
     marks: MarkRouting | None = None,
     nameservers: Iterable[IpAddress] = (),
 ) -> KernelState:
-    """What the kernel must hold for these uplinks. `nameservers`: those that the overlay cannot do without."""
+    """What the kernel must hold for these uplinks. `nameservers`: must be reachable outside of the overlay."""
     present, gone = tuple(uplinks), tuple(lost)
     overlay = natives.overlay(file.routing.overlay_prefixes)
     policy = file.steering.to_policy()
-    # Whoever asks DNS names no source; with everything in the overlay the question would wait for its own answer.
+    # DNS queries have no fixed source; with everything in the overlay, a query would wait for its own answer.
     outside = [
         nameserver for nameserver in nameservers if file.routing.mode == "full" and not _is_inside(nameserver, file)
     ]
@@ -303,7 +308,7 @@ def kernel_state(
         ),
         lost=gone,
         mtu_bytes=device_mtu(file, present, plan),
-        # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
+        # A lost private address was behind a NAT, and when it returns its first packet is a register.
         sends_from_data_port=frozenset(
             uplink.locator.address for uplink in plan.uplinks if uplink.data_port != "pool" or not uplink.is_usable
         ).union(lost_address.address for lost_address in gone if is_private(lost_address.address)),
@@ -318,12 +323,12 @@ def kernel_state(
 
 
 def _is_inside(address: IpAddress, file: NodeFile) -> bool:
-    """In an overlay prefix, where nothing leaves natively that nobody asked for."""
+    """In an overlay prefix, where packets leave natively only on request."""
     return any(prefix.version == address.version and address in prefix for prefix in file.routing.overlay_prefixes)
 
 
 def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:
-    """What each Map-Resolver shares with us: its key, or what follows from that of the Map-Server at its address."""
+    """The secret shared with each Map-Resolver: its key, or one derived from that of the Map-Server at its address."""
     found: dict[IpAddress, ResolverSecret] = {}
     for server in file.map_servers:
         if (derived := derived_secret(server.to_key(), cast(LispSecMode, file.security.lisp_sec))) is not None:
@@ -335,7 +340,7 @@ def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], 
 
 
 def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:
-    """Which devices the kernel has to route marks to; None where the datapath sorts them itself."""
+    """The devices that the kernel has to route marks to; None if the datapath sorts by mark itself."""
     if way.name != "devices":
         return None
     devices = tuple(
@@ -347,19 +352,22 @@ def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[
 
 
 def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
-    """Addresses that packets from applications must never be encapsulated to: the way to the mapping system."""
+    """Addresses that packets of applications must not be encapsulated to: those of the mapping system."""
     servers = tuple(server.address for server in file.map_servers)
     proxies = tuple(locator.address for locator in file.proxy_etrs)
     return tuple(dict.fromkeys((*servers, *file.resolvers, *proxies, *file.proxy_itrs)))
 
 
 def local_locators(
-    uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
+    uplinks: Iterable[Uplink],
+    file: NodeFile,
+    meaning: Meaning = NO_MEANING,
+    translators: Mapping[int, IPv6Network] = NO_TRANSLATORS,
 ) -> tuple[LocalLocator, ...]:
-    """Our RLOCs: every usable address of every uplink.
+    """Our RLOCs: every usable address of every uplink, with the prefix of the translator that its interface needs.
 
-    The first of a family has all the weight of its uplink: whoever has three addresses on an interface has no better
-    one, and its traffic comes in where it leaves. The others are there for when nobody gets through to the first.
+    The first of a family has all the weight of its uplink: several addresses do not make an interface better, and
+    traffic arrives where ours leaves. The others serve when the first cannot be reached.
     """
     return tuple(
         LocalLocator(
@@ -371,6 +379,7 @@ def local_locators(
             uplink.mtu_bytes,
             uplink_cost(file, uplink, meaning),
             eid_ranks(file, uplink, is_first=is_first),
+            nat64=translators.get(uplink.ifindex),
         )
         for uplink in uplinks
         for address in uplink.addresses
@@ -379,7 +388,7 @@ def local_locators(
 
 
 def eid_ranks(file: NodeFile, uplink: Uplink, *, is_first: bool) -> tuple[EidRank, ...]:
-    """The EIDs in whose mappings an address of this uplink, the first of its family or not, counts something else."""
+    """The EIDs in whose mappings an address of this uplink, the first of its family or not, has another rank."""
     usual = uplink.priority, uplink.weight
     ranks = ((own.prefix, own.rank(uplink.name, *usual)) for own in file.own_eids)
     return tuple(
@@ -397,12 +406,12 @@ def engine_uplinks(
     is_legacy: bool = False,
     ranks: Mapping[str, int] = NO_RANKS,
 ) -> tuple[EngineUplink, ...]:
-    """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself.
+    """The uplinks for the datapath: one for each family, because either family alone may fail.
 
-    `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
-    `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT,
-    unless it is private: what it sent would be lost. Of several addresses of a family the first one that leads
-    somewhere sends. One that is silent only does where no uplink has a better one of its family.
+    `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only if it fails.
+    `ranks`: priorities by name, if a quality is preferred. An address that the plan does not know yet has no NAT,
+    unless it is private: its packets would be lost. Of several addresses of a family, the first working one sends. A
+    silent one sends only if no uplink has a better one of its family.
     """
     present = tuple(uplinks)
     by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
@@ -442,13 +451,13 @@ def engine_uplinks(
 
 
 def _senders_first(uplink: Uplink, family: int, senders: set[Place]) -> tuple[IpAddress, ...]:
-    """The addresses of one family; those that lead somewhere come first, for the first one sends."""
+    """The addresses of one family; working ones come first, because the first one sends."""
     fitting = (address for address in uplink.addresses if address.version == family)
     return tuple(sorted(fitting, key=lambda address: (address, uplink.ifindex) not in senders))
 
 
 def data_control(punt: ControlPacket) -> DataControl:
-    """A control message from the data port, as the core wants it."""
+    """A control message from the data port in the form of the core."""
     return DataControl(
         payload=punt.payload,
         source=punt.source,
@@ -463,7 +472,7 @@ def data_control(punt: ControlPacket) -> DataControl:
 
 
 def path_mtu(use: UsePathMtu) -> PathMtu:
-    """How large packets may be by one way, as the datapath wants it."""
+    """The path MTU of one path in the form of the datapath."""
     return PathMtu(use.local, use.remote, use.port, use.mtu_bytes)
 
 
@@ -473,14 +482,14 @@ def _traversal(plan: UplinkPlan) -> EngineTraversal:
 
 
 def leaving_uplinks(former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> tuple[Uplink, ...]:
-    """Uplinks that we left before their addresses are gone: what is on the way to them may still be lost."""
+    """Uplinks that we left before their addresses are gone: packets to them may still arrive."""
     present = {local.address for local in state.addresses}
     leaving = (up for up in former if up.name in policy.held_back and present.intersection(up.addresses))
     return tuple(dict.fromkeys(leaving))
 
 
 def lost_addresses(former: Iterable[Uplink], state: NetworkState) -> tuple[LostAddress, ...]:
-    """RLOCs that are no addresses of this host any more while their link still works: packets may be on the way."""
+    """Former RLOCs that are no longer addresses of this host although their link works: packets may still arrive."""
     present = {local.address for local in state.addresses}
     return tuple(
         LostAddress(address, uplink.name)

@@ -63,6 +63,7 @@ from lispmob.lispd.tasks.naming import Naming
 from lispmob.lispd.tasks.refreshing import Refreshing
 from lispmob.lispd.tasks.runs import Runs
 from lispmob.lispd.tasks.steering import Steering
+from lispmob.lispd.translators import Translators
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
@@ -79,6 +80,7 @@ from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,
     Event,
+    ForgetDialect,
     ForgetPeer,
     ForgetSession,
     InstallMapping,
@@ -94,19 +96,21 @@ from lispmob.protocol.effect import (
     SetSessionSources,
     UplinkChanged,
     UplinksRanked,
+    UseDialect,
+    UseMapVersion,
     UsePathMtu,
     UseStatusBits,
     WatchForSilence,
 )
 
-REST_S: Final = 5.0  # ours: between looks at whether buffers are of use, whenever something else wakes us
+REST_S: Final = 5.0  # ours: between checks whether buffers are needed, whenever another event wakes us
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
 log = logging.getLogger("lispd")
 
 
 class Daemon:
-    """One running node. `await run()` returns when it was told to stop."""
+    """One running node. `await run()` returns after stop()."""
 
     def __init__(self, path: Path, file: NodeFile) -> None:
         self.path = path
@@ -122,12 +126,14 @@ class Daemon:
         self.is_starting = True
         self.is_stopping = False
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
+        self.translators = Translators(self._tell_locators)
         self._loop = asyncio.get_running_loop()
+        self.now: Final = self._loop.time  # monotonic seconds, the core's clock
         self._rests_at = 0.0
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
-        self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
+        self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording contains no keys
         self._has_told_key = has_static_key(file.state_dir)
         is_sealing = can_seal() and not file.log.record
         self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
@@ -174,21 +180,21 @@ class Daemon:
 
     @property
     def policy(self) -> UplinkPolicy:
-        """Which interfaces may carry us."""
+        """Which interfaces may be uplinks."""
         return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
 
     @property
     def meaning(self) -> Meaning:
-        """What NetworkManager says, and the kernel about the gateways."""
+        """NetworkManager's view, and the gateways in the kernel."""
         return self._gateways.onto(self.desktop.meaning)
 
     @property
     def tun_mtu_bytes(self) -> int:
-        """The MTU of our device, as the uplinks allow it now."""
+        """The MTU of our device for the current uplinks."""
         return device_mtu(self.file, self.uplinks, self.node.plan)
 
     def replace_static_key(self) -> None:
-        """Have another static key from now on, and say so to the Map-Servers first, then to peers."""
+        """Replace our static key: register it with the Map-Servers first, then inform peers."""
         assert self._seal is not None
         self._seal = replace_static_key(self.file.state_dir, self._seal)
         now = self._loop.time()
@@ -198,29 +204,25 @@ class Daemon:
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
-        """What this host does not let us put into its kernel."""
+        """What this host does not allow in its kernel."""
         return (*self._kernel.problems, *self.steering.problems, *self.naming.problems, *lisp_sec_problems(self))
-
-    def now(self) -> float:
-        """Monotonic seconds, as the core counts them."""
-        return self._loop.time()
 
     def wall(self) -> float:
         """Seconds since 1970."""
         return time.time()
 
     async def run(self) -> None:
-        """Serve until stopped. Raises LispError when it cannot start; the host is then as it was."""
+        """Serve until stopped. Raises LispError when it cannot start; the host is then as before."""
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
             self.problems.touch()
-            # What stays until the end need not be looked through in the middle of a move.
+            # Objects that live until the end need no garbage collection in the middle of a move.
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             warm_up(self._lisp_sec)
-            await self.engine.tiers.switch(self.file.datapath.tier)
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -248,10 +250,11 @@ class Daemon:
         self.control.start(self._loop)
         self.names.start()
         stack.callback(self.names.stop)
+        stack.callback(self.translators.stop)
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
-        # Hands over what is there already: the first Map-Register leaves in here.
-        # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
+        # Reports the present state at once: the first Map-Register leaves in this call. A program that changes routing
+        # rules may have changed ours too: `touch` checks, and repairs.
         self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
         stack.callback(self._gateways.stop)
         stack.push_async_callback(self.monitor.stop)
@@ -273,13 +276,13 @@ class Daemon:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
     async def _withdraw(self) -> None:
-        """Tell the mapping system that we go; best effort, and never for long."""
+        """Withdraw from the mapping system; best effort, for a short time."""
         effects = self.node.on_shutdown(self._loop.time())
         self._perform(effects)
         if any(isinstance(effect, SendControl | SendFromDataPort) for effect in effects):
             await asyncio.sleep(WITHDRAWAL_S)
 
-    # --- what comes in
+    # --- inputs
 
     def _on_change(self, state: NetworkState, delta: NetworkDelta, since: float) -> None:
         self.desktop.check_clocks()
@@ -303,12 +306,13 @@ class Daemon:
                 self._use_uplinks()
             case handover.RefreshUplinks():
                 self._use_uplinks()
-                self.problems.touch()
+                self._tell_locators()
             case handover.EndMove():
                 self.journal.on_moved(self.now(), handover.ways(self.uplinks))
             case handover.TellCore():
                 self._report_traffic()
                 self._tell_locators()
+                self.engine.liveness.repeat_last()
             case handover.Steer():
                 self._steer()
             case handover.Linger(former):
@@ -320,48 +324,51 @@ class Daemon:
                 self.names.on_uplinks()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
-        """NetworkManager says something else: judge the uplinks again, which moves before a link is gone."""
+        """NetworkManager's view has changed: evaluate the uplinks again, which can move before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
             self.monitor.set_policy(self.policy, reasons or ("NetworkManager sees the uplinks differently",), since)
         else:
             for reason in reasons:
                 self._publisher.say(reason)
-        self._tell_locators()  # what is metered has another cost
+        self._tell_locators()  # a metered uplink has another cost
         self._steer()
 
     def _on_gateways(self) -> None:
-        """Another gateway is seen: interfaces may be in another network."""
+        """A gateway has changed: interfaces may be in another network."""
         if self.monitor is not None:
             self.on_meaning([], self._loop.time())
 
     def on_awake(self) -> None:
-        """The machine has slept: register again, believe nothing, and look at what the night has left."""
+        """The machine was suspended: register again, trust nothing, and read the network again."""
         self._perform(self.node.on_slept(self._loop.time()))
         self.look_again()
 
     def look_again(self) -> None:
-        """Somebody has reason to think that the network changed."""
+        """The network may have changed."""
         self._repair()
         self.names.on_uplinks()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
 
     def _repair(self) -> None:
-        """Somebody may have flushed what we put into the kernel."""
+        """Our state in the kernel may have been flushed."""
         self._kernel.suspect()
         self.steering.repair()
 
     def _tell_locators(self) -> None:
         self.problems.touch()
-        self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
+        self.translators.look(self.file, self.network, self.uplinks)
+        ways = self.translators.prefixes
+        locators = assembly.local_locators(self.uplinks, self.file, self.meaning, ways)
+        self._perform(self.node.on_locators(locators, self.now()))
 
     def nudge(self) -> bool:
-        """For the control socket: look at the network, now (True) or in a moment."""
+        """For the control socket: read the network again, now (True) or shortly."""
         return self.desktop.nudge()
 
     def _use_uplinks(self) -> None:
-        """Send by the current uplinks; by one that reaches nobody only when there is no other."""
+        """Send by the current uplinks; by silent ones only if there is no other."""
         if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
             self.engine.addresses.set_near(around)
             self._near = around
@@ -369,19 +376,19 @@ class Daemon:
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
-        for known in self.node.path_mtus.in_use:  # other uplinks: the datapath has forgotten
+        for known in self.node.path_mtus.in_use:  # the uplinks changed, so the datapath has lost its limits
             self.engine.liveness.set_path_mtu(assembly.path_mtu(known))
         self._engine_uplinks = wanted if not refused else ()
         for refusal in refused:
             log.warning("%s: cannot send from %s yet (errno %d)", refusal.interface, refusal.address, refusal.errno)
 
     def _steer(self) -> None:
-        """Marks lead to the current uplinks."""
+        """Lead marks to the current uplinks."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         self.flows.on_uplinks()
 
     def _is_noise(self, payload: bytes) -> bool:
-        """Answers to nothing, and messages for others: no more is made of them, however many they are."""
+        """Unsolicited answers, and messages for others: ignored, at little cost."""
         why = self.node.gate.is_noise(payload)
         asked = self.measuring.nonces, self.problems.nonces, self.believing.nonces
         if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
@@ -410,7 +417,7 @@ class Daemon:
             match punt:
                 case model.ControlPacket():
                     self.cost.on_received(punt.payload, punt.outer_destination, punt.ifindex, now)
-                # What was heard before a silence is not heard in it.
+                # Data received before the silence must not count as received during it.
                 case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
@@ -426,7 +433,7 @@ class Daemon:
         )
 
     def _on_servers(self) -> None:
-        """Servers that are named have other addresses."""
+        """The addresses of servers with names have changed."""
         self._use(self.names.onto(self.file))
         self._kernel.touch()
 
@@ -442,14 +449,16 @@ class Daemon:
             self.engine.rest()
 
     def _report_traffic(self) -> None:
-        """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
+        """Report to the core which mappings carry traffic: read only when it matters, so that an idle node sleeps."""
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.table.used(), now))
         heard = self.engine.liveness.heard()
-        self.problems.on_heard(heard)
-        self._perform(self.node.on_heard(heard, now))
+        pairs = [(pair.local, pair.source) for pair in heard]
+        self.problems.on_heard(pairs)
+        proven = {pair.source for pair in heard if pair.is_proven}
+        self._perform(self.node.on_heard(pairs, now, {pair.source for pair in heard} - proven))
 
-    # --- what goes out
+    # --- outputs
 
     def _perform(self, effects: Iterable[NodeEffect]) -> None:
         for effect in effects:
@@ -486,6 +495,9 @@ class Daemon:
                     | RefuseClear()
                     | SendKeepalive()
                     | SendSealed()
+                    | UseMapVersion()
+                    | UseDialect()
+                    | ForgetDialect()
                 ):
                     session_keys.perform(self.engine, effect)
                 case UsePathMtu():
@@ -514,7 +526,7 @@ class Daemon:
     # --- the rest
 
     async def _reload(self) -> Reloaded:
-        """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
+        """Read the configuration again. Raises ConfigError and changes nothing if it has errors."""
         sd_notify.reloading()
         try:
             old = self.local_mappings.without(self.file)
@@ -526,7 +538,7 @@ class Daemon:
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
-            await self.engine.tiers.switch(self.file.datapath.tier)
+            await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
             await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()
@@ -536,7 +548,7 @@ class Daemon:
         return Reloaded(changed=changed, needs_restart=needs_restart)
 
     def _use(self, file: NodeFile) -> None:
-        """The configuration is this from now on."""
+        """Use this configuration from now on."""
         self._has_told_key = self._has_told_key or self.file.security.seal != "off"
         self.file = file
         self._gateways.look(self.network, is_wanted=names_gateways(file))
@@ -554,13 +566,13 @@ class Daemon:
             self.monitor.set_policy(self.policy)
 
     def use_local_mappings(self) -> None:
-        """For the control socket: a mapping of our own was added or removed. Raises FieldError if that cannot be."""
+        """For the control socket: a local mapping was added or removed. Raises FieldError if that is impossible."""
         self._use(self.local_mappings.onto(self.local_mappings.without(self.file)))
         self._kernel.touch()
         self._mapping_feed.look()
 
     def perform(self, effects: Iterable[NodeEffect]) -> None:
-        """For the control socket: a user changed the map-cache."""
+        """For the control socket: a client changed the map-cache."""
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:

@@ -1,4 +1,4 @@
-"""How large packets of the host may be, so that they fit through every uplink with all that comes around them."""
+"""The largest packets of the host that fit through every uplink with all added headers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the ker
 
 
 def device_mtu(file: NodeFile, uplinks: Iterable[Uplink], plan: NattPlan = NO_PLAN) -> int:
-    """The MTU of our device in octets: what fits through the narrowest uplink with all that may come around it.
+    """The MTU of our device in octets: what fits through the narrowest uplink with all added headers.
 
-    Where packets may be sealed, that counts: else the first large packets of each flow would be refused. Behind a NAT
-    they go through an RTR as sealed packets from EID to EID, with headers of their own.
+    If packets may be sealed, that overhead counts: otherwise the first large packets of each flow would be refused.
+    Behind a NAT, sealed packets go through an RTR from EID to EID, with additional headers.
     """
     if file.tun.mtu_bytes is not None:
         return file.tun.mtu_bytes

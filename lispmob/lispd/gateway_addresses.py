@@ -1,7 +1,7 @@
-"""Link-layer addresses of the gateways, for rules about the network that an interface is in.
+"""Link-layer addresses of the gateways, for rules about an interface's network.
 
-Nothing is asked unless the configuration names such an address. The kernel learns one when it first sends to the
-gateway, so a look may come too early: the next ones follow within seconds, and every change of the network brings one.
+They are looked up only if the configuration names such an address. The kernel learns one when it first sends to the
+gateway, so a lookup may come too early: it is repeated within seconds, and at every change of the network.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 def names_gateways(file: NodeFile) -> bool:
-    """Whether a rule of the configuration is about the link-layer address of a gateway."""
+    """Whether a configured rule names the link-layer address of a gateway."""
     patterns = [network_pattern for uplink in file.uplinks for network_pattern in uplink.network]
     patterns += [network_pattern for rule in file.steering.rules for network_pattern in rule.network]
     return any(pattern.kind == "gateway" for pattern in patterns)
 
 
 class GatewayAddresses:
-    """What the kernel's neighbour tables say of the gateways. `on_change` is called by the loop, later."""
+    """The gateways in the kernel's neighbour tables. The loop calls `on_change` later."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class GatewayAddresses:
         self._again: asyncio.TimerHandle | None = None
 
     def onto(self, meaning: Meaning) -> Meaning:
-        """What NetworkManager says, together with what is known here."""
+        """NetworkManager's view, with the gateways added."""
         return replace(meaning, gateways=self._found) if self._found else meaning
 
     def look(self, network: NetworkState, *, is_wanted: bool) -> None:
-        """The network is this now."""
+        """The network has changed to this."""
         self.stop()
         self._network = network
         if is_wanted:
@@ -59,7 +59,7 @@ class GatewayAddresses:
             self._use(())
 
     def stop(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop. Idempotent."""
         if self._again is not None:
             self._again.cancel()
             self._again = None

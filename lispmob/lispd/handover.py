@@ -1,6 +1,6 @@
 """What happens when an address, a route or a link comes or goes, and in which order. Pure.
 
-It is a value, which the daemon carries out. Packets leave by the new uplinks first. Map-Registers and SMRs follow in
+The steps are a value, which the daemon carries out. Packets use the new uplinks first. Map-Registers and SMRs follow in
 the same turn of the event loop, before marks and before the kernel's tables: only new connections need those.
 """
 
@@ -16,25 +16,25 @@ from lispmob.iface_monitor.snapshot import Uplink
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """Say this to whoever follows events."""
+    """Publish this event."""
 
     text: str
 
 
 class BeginMove(msgspec.Struct, frozen=True):
-    """The journal opens a handover; the datapath reports the next packet of each direction."""
+    """The journal opens a handover; the datapath reports the next packet in each direction."""
 
     reasons: tuple[str, ...]
 
 
 class UseUplinks(msgspec.Struct, frozen=True):
-    """The datapath sends by these from now on."""
+    """The datapath sends by these uplinks from now on."""
 
     uplinks: tuple[Uplink, ...]
 
 
 class RefreshUplinks(msgspec.Struct, frozen=True):
-    """The uplinks are the same; an address that is none of them came or went."""
+    """The uplinks are the same; another address came or went."""
 
 
 class EndMove(msgspec.Struct, frozen=True):
@@ -42,29 +42,32 @@ class EndMove(msgspec.Struct, frozen=True):
 
 
 class TellCore(msgspec.Struct, frozen=True):
-    """What carried traffic until now, and then the new locators: Map-Registers and SMRs leave in here."""
+    """Report the traffic so far, and then the new locators, to the core: Map-Registers and SMRs leave in this step.
+
+    Then the last packets of flows are repeated: a peer takes packets from a new locator once it has the SMR.
+    """
 
 
 class Steer(msgspec.Struct, frozen=True):
-    """Marks lead to the new uplinks. A mark of one that has just gone takes the default way until then."""
+    """Lead marks to the new uplinks. Until then a mark of a lost uplink takes the default way."""
 
 
 class Linger(msgspec.Struct, frozen=True):
-    """Packets on their way to the former uplinks are received for a while."""
+    """Packets in flight to the former uplinks are received for a while."""
 
     former: tuple[Uplink, ...]
 
 
 class KeepKernel(msgspec.Struct, frozen=True):
-    """The kernel's addresses, routes and rules follow, in the background."""
+    """Update the kernel's addresses, routes and rules, in the background."""
 
 
 class TellDesktop(msgspec.Struct, frozen=True):
-    """D-Bus, and host names of servers, which may have other addresses in another network."""
+    """Update D-Bus, and resolve host names of servers, which may differ in another network."""
 
 
 def ways(uplinks: Sequence[Uplink]) -> tuple[str, ...]:
-    """The uplinks that packets leave by, those of the best priority: "wifi wlan0", type and name."""
+    """The uplinks of the best priority, as "wifi wlan0": type and name."""
     best = min((uplink.priority for uplink in uplinks), default=0)
     return tuple(f"{uplink.type} {uplink.name}" for uplink in uplinks if uplink.priority == best)
 
@@ -75,7 +78,7 @@ Step: TypeAlias = (
 
 
 def steps_of(delta: NetworkDelta, *, is_first: bool) -> tuple[Step, ...]:
-    """The steps for one difference between two states of the network. `is_first`: there was none before."""
+    """The steps for one difference between two network states. `is_first`: there was no former state."""
     told = tuple(Tell(reason.text) for reason in delta.reasons)
     if not delta.has_changed:
         return (*told, RefreshUplinks(), Linger(()), KeepKernel())

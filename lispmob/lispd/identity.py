@@ -1,8 +1,8 @@
-"""Who this node is: its xTR-ID, and what is done when another machine turns out to have the same one.
+"""The xTR-ID of this node, and what happens if another machine has the same one.
 
-A copied disk or virtual machine has the state directory of the original. Both count nonces on their own, so a
-Map-Server hears the one that is ahead, and refuses the other one. Whoever is refused draws another xTR-ID, once: from
-then on it is another node with the same EID, of which the first keeps it for as long as it is there.
+A copied disk or virtual machine has the state directory of the original. Both count nonces independently, so a
+Map-Server accepts the one that is ahead, and refuses the other. The refused one draws another xTR-ID, once: then it is
+another node with the same EID, which the first one keeps while it is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger("lispd")
 
 
 class Identity:
-    """`configured`: the xTR-ID of lispd.conf, which stays. `complain` hears why another one cannot be kept."""
+    """`configured`: the xTR-ID of lispd.conf, which stays. `complain` gets the reason if none can be stored."""
 
     def __init__(self, configured: bytes | None, directory: Path, complain: Callable[[str], None]) -> None:
         self.xtr_id = configured or load_xtr_id(directory, complain)
@@ -27,9 +27,9 @@ class Identity:
         self._may_draw = configured is None
 
     def on_event(self, event: Event, *, is_registered: bool) -> bool:
-        """Something happened in the core; `is_registered`: an EID of ours stands somewhere. True: we are another node.
+        """An event of the core; `is_registered`: one of our EIDs is registered. True: the xTR-ID has changed.
 
-        A node that is refused beside another one changes nothing for anybody by that, whatever the other's xTR-ID is.
+        A node that is refused beside another one harms no node by changing, whatever the other's xTR-ID is.
         """
         if event.kind != "eid-shared" or is_registered or not self._may_draw:
             return False

@@ -10,11 +10,11 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd import assembly
 from lispmob.mh.plan import LostAddress
 
-LINGER_S: Final = 2.0  # ours: longer than any round trip worth living on; packets to a lost address arrive that late
+LINGER_S: Final = 2.0  # ours: longer than any usable round trip; packets to a lost address arrive within it
 
 
 class Lingering:
-    """Keeps the list, and tells `on_change()` when it becomes another."""
+    """Holds the list, and calls `on_change()` when it changes."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -22,7 +22,7 @@ class Lingering:
         self.lost: tuple[LostAddress, ...] = ()
 
     def on_network(self, former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> None:
-        """The network changed; `former` are the uplinks before, among them those that we left in good time."""
+        """The network changed; `former` are the uplinks before, including those that we left early."""
         once = (*former, *self._leaving)
         self._leaving = assembly.leaving_uplinks(once, policy, state)
         if lost := assembly.lost_addresses(once, state):

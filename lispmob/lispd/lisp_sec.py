@@ -1,4 +1,4 @@
-"""LISP-SEC in the daemon: the tools that the core is given, and what a user is told of it."""
+"""LISP-SEC in the daemon: the core's tools, and the problems for the user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lisp_sec_tools(state_dir: Path) -> LispSecTools | None:
 
 
 def lisp_sec_problems(parts: Parts) -> tuple[Problem, ...]:
-    """What was refused of late, one for each kind and Map-Resolver; and what stands in the way of proving anything."""
+    """Recent refusals, one for each kind and Map-Resolver; and obstacles to any authentication."""
     found: dict[tuple[object, ...], Problem] = {}
     for refusal in parts.node.security.refused(parts.now()):
         found.setdefault((refusal.trouble, refusal.resolver), _problem(refusal, parts.file.security.lisp_sec))

@@ -1,7 +1,7 @@
-"""Mappings of our own that were added while lispd runs: EIDs that lispd.conf does not have. A reload leaves them alone.
+"""Local mappings that clients added: EIDs that are not in lispd.conf. A reload keeps them.
 
-An uplink that was named by one of its addresses counts what was said for it; every other one comes after those, so that
-a move to a network that nobody named keeps the EID reachable.
+An uplink that was named by one of its addresses has the given rank; all others come after those, so that the EID stays
+reachable after a move to an unnamed network.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ LAST: Final = NEVER - 1
 
 
 class LocalMappings:
-    """Those that were added, by prefix."""
+    """The added mappings, by prefix."""
 
     def __init__(self) -> None:
         self._added: dict[EidPrefix, OwnEid] = {}
-        self._placed: frozenset[EidPrefix] = frozenset()  # those that the configuration in use has
+        self._placed: frozenset[EidPrefix] = frozenset()  # those that are part of the configuration in use
 
     @property
     def prefixes(self) -> tuple[EidPrefix, ...]:
-        """Of those that were added."""
+        """The prefixes of added mappings."""
         return tuple(self._added)
 
     def add(self, prefix: EidPrefix, locators: Sequence[StaticLocator], uplinks: Iterable[Uplink]) -> None:
@@ -47,21 +47,21 @@ class LocalMappings:
         self._added[prefix] = OwnEid(prefix, (*rules, EidUplinkSection(name="*", priority=LAST)))
 
     def get(self, prefix: EidPrefix) -> OwnEid | None:
-        """One that was added."""
+        """One added mapping."""
         return self._added.get(prefix)
 
     def restore(self, prefix: EidPrefix, former: OwnEid | None) -> None:
-        """As it was: what was added cannot be."""
+        """Undo an addition that failed."""
         self._added.pop(prefix, None)
         if former is not None:
             self._added[prefix] = former
 
     def remove(self, prefix: EidPrefix) -> bool:
-        """Forget one. False when it was not added."""
+        """Remove one. False if it was not added."""
         return self._added.pop(prefix, None) is not None
 
     def onto(self, file: NodeFile) -> NodeFile:
-        """The configuration with them; what it names itself is as it says. Raises FieldError if that cannot be."""
+        """The configuration with these mappings; its own entries win. Raises FieldError if that is impossible."""
         for prefix in self._added.keys() & {own.prefix for own in file.own_eids}:
             del self._added[prefix]
         whole = msgspec.structs.replace(file, own_eids=(*file.own_eids, *self._added.values()))
@@ -69,6 +69,6 @@ class LocalMappings:
         return whole
 
     def without(self, file: NodeFile) -> NodeFile:
-        """The configuration in use, before them."""
+        """The configuration in use, without them."""
         own = tuple(eid for eid in file.own_eids if eid.prefix not in self._placed)
         return msgspec.structs.replace(file, own_eids=own)

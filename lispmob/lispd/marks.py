@@ -1,4 +1,4 @@
-"""The mask of our marks, chosen once: the datapath's device is made for it."""
+"""The mask of our marks, chosen once, because the datapath's device is made for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def with_mask(file: NodeFile, former: MarkMask | None = None) -> NodeFile:
-    """The configuration with a mask where it leaves that to us: the former one, or one that no rule of others uses."""
+    """The configuration with a mask if it has none: the former one, or one that no other rule uses."""
     if file.steering.mask is not None:
         return file
     mask = former or _free_mask()

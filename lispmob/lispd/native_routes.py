@@ -1,7 +1,6 @@
-"""What the kernel must route as if we were not there: one function of the forwarding table. Pure.
+"""The prefixes that the kernel must route as without lispd, computed from the forwarding table. Pure.
 
-The table itself is kept here, and nothing else: what the kernel needs is computed from it, compared with what it was
-computed to be before, and never told by hand.
+Only the table is stored here: the kernel's prefixes are computed from it, and compared with the former result.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from lispmob.wire.address import EidPrefix, IpNetwork
 
 
 class OverlayRoutes(msgspec.Struct, frozen=True):
-    """Prefixes that lead to our device, and prefixes inside or around them that are the host's own business."""
+    """Prefixes that lead to our device, and prefixes inside or around them that use the host's own routes."""
 
     tunnelled: tuple[IpNetwork, ...]
     native: tuple[IpNetwork, ...]
 
 
 class NativeRoutes:
-    """Follows the forwarding table: Natively-Forward prefixes, and the mappings that lie inside one of them."""
+    """Follows the forwarding table: Natively-Forward prefixes, and the mappings inside them."""
 
     def __init__(self) -> None:
         self._is_native: PrefixTable[bool] = PrefixTable()  # of every entry of Instance-ID 0
         self._natives: set[EidPrefix] = set()
 
     def on_installed(self, mapping: InstallMapping) -> bool:
-        """True when the kernel's routes change by this. Instance-ID 0 alone has a native side."""
+        """True when this changes the kernel's routes. Only Instance-ID 0 has native routes."""
         prefix, is_native = mapping.prefix, mapping.disposition == "NATIVE"
         if prefix.instance_id or self._is_native.get(prefix) is is_native:
             return False
@@ -40,7 +39,7 @@ class NativeRoutes:
         return before != self._snapshot()
 
     def on_removed(self, prefix: EidPrefix) -> bool:
-        """True when the kernel's routes change by this."""
+        """True when this changes the kernel's routes."""
         before = self._snapshot()
         self._is_native.remove(prefix)
         self._natives.discard(prefix)
@@ -48,17 +47,17 @@ class NativeRoutes:
 
     @property
     def native(self) -> tuple[IpNetwork, ...]:
-        """The prefixes to be thrown back to the host's own routes."""
+        """The prefixes that use the host's own routes."""
         return _sorted(self._natives)
 
     @property
     def mapped_inside(self) -> tuple[IpNetwork, ...]:
-        """Mappings inside a native prefix: they need a route of their own, or the wider throw would catch them."""
+        """Mappings inside a native prefix: they need their own routes, or the wider throw route would match."""
         inside = (entry for outer in self._natives for entry, is_native in self._is_native.covered(outer))
         return _sorted({entry for entry in inside if not self._is_native.get(entry)})
 
     def overlay(self, prefixes: Iterable[IpNetwork]) -> OverlayRoutes:
-        """What these overlay prefixes come to in the kernel: one that lies in a native prefix is native, too."""
+        """The kernel's form of these overlay prefixes: one inside a native prefix is native too."""
         overlay = [EidPrefix(prefix) for prefix in prefixes]
         thrown = {prefix for prefix in overlay if self._is_thrown(prefix)}
         tunnelled = (prefix.network for prefix in overlay if prefix not in thrown)

@@ -1,4 +1,4 @@
-"""What the check of sources has to know of this host, its networks, and those who pass on packets for others; pure."""
+"""The addresses near us, for the check of sources: this host, its networks, and proxies; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lispmob.wire.address import EidPrefix
 
 
 def near(file: NodeFile, network: NetworkState, uplinks: Iterable[Uplink], plan: NattPlan) -> Near:
-    """For the datapath, of this moment. A network of length 0 is no network that anybody could be a neighbour in."""
+    """The present values for the datapath. A network of length 0 has no neighbours, so it is left out."""
     present = {uplink.ifindex for uplink in uplinks}
     links = (address for address in network.addresses if address.ifindex in present and address.prefix_len)
     proxies = (*(proxy_etr.address for proxy_etr in file.proxy_etrs), *file.proxy_itrs, *file.natt.rtrs, *plan.rtrs)

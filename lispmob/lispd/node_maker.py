@@ -1,4 +1,4 @@
-"""Makes the core with this machine's randomness, and with a tape where it is to be recorded."""
+"""Makes the core with this machine's randomness, and with a recorder if configured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lispmob.control.sealing.seal_config import SealTools
 from lispmob.node.node import Node
 from lispmob.node.sealed_node import SealedNode
 
-if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
+if TYPE_CHECKING:  # loaded when needed, and not at every start
     from lispmob.recording.recorder import Tape
 
 
@@ -24,7 +24,7 @@ def make_node(
     lisp_sec: LispSecTools | None,
     seal: SealTools | None = None,
 ) -> tuple[Node, Tape | None]:
-    """A node, and what it is fed from its start on."""
+    """A node, and what records its inputs from the start on."""
     jitter = SystemRandom().random
     if not is_recorded and seal is not None:
         made = SealedNode(

@@ -1,4 +1,4 @@
-"""The daemon as its views, explanations and reports see it: attributes and a few calls, and no more of it."""
+"""The daemon as its views, explanations and reports use it: attributes and a few calls."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from lispmob.lispd.tasks.measuring import Measuring
 from lispmob.lispd.tasks.naming import Naming
 from lispmob.lispd.tasks.runs import Runs
 from lispmob.lispd.tasks.steering import Steering
+from lispmob.lispd.translators import Translators
 from lispmob.node.node import Node, NodeEffect
 from lispmob.problems.problem import Problem
 
-if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
+if TYPE_CHECKING:  # loaded when needed, and not at every start
     from lispmob.recording.recorder import Tape
 
 
 class Parts(Protocol):
-    """The daemon, as far as its views, explanations and reports need it."""
+    """The part of the daemon that its views, explanations and reports need."""
 
     path: Path
     file: NodeFile
@@ -49,6 +50,7 @@ class Parts(Protocol):
     runs: Runs
     local_mappings: LocalMappings
     names: Resolving
+    translators: Translators
     tape: Tape | None
     cost: ControlCost
     naming: Naming

@@ -1,4 +1,4 @@
-"""What lispd may do, looked at before it begins: one clear sentence instead of the first thing that fails."""
+"""Checks lispd's capabilities at the start: one clear sentence instead of a failure later."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CAP_NET_ADMIN: Final = 12  # linux/capability.h
 
 
 def require_net_admin(status: Path = Path("/proc/self/status")) -> None:
-    """Raise KernelRefused when this process may not change the network. `status` is as proc(5) describes it."""
+    """Raise KernelRefused if this process may not change the network. `status` is as in proc(5)."""
     try:
         lines = status.read_text("ascii", errors="replace").splitlines()
     except OSError:
-        return  # no /proc: what the kernel refuses later says why, too
+        return  # without /proc, later refusals of the kernel give the reason too
     effective = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), None)
     if effective is not None and not effective >> CAP_NET_ADMIN & 1:
         raise KernelRefused(

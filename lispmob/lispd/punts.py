@@ -1,4 +1,4 @@
-"""What the datapath cannot decide alone, handed to the node; pure."""
+"""Passes the datapath's reports to the node; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.node.sealed_node import SealedNode
 
 
 def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
-    """What follows from one report of the datapath. What the journal of handovers counts is not the node's."""
+    """The effects of one report. Reports for the journal of handovers are not handled here."""
     match punt:
         case model.Miss(source, destination, instance_id):
             return node.on_miss(source, destination, instance_id, now)
@@ -45,7 +45,13 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_sealed_from(outer_source, local, now)
         case model.Announced(peer, _, instance_id, payload) if isinstance(node, SealedNode):
             return node.on_sealed_word(peer, instance_id, payload, now)
-        case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
+        case model.PeerBehind(peer) if isinstance(node, SealedNode):
+            return node.on_peer_behind(peer, now)
+        case model.PeerAhead(_, source, instance_id) if isinstance(node, SealedNode):
+            return node.on_peer_ahead(source, instance_id, now)
+        case model.PeerBehind() | model.PeerAhead():
             return []  # of a session that nobody has made
+        case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
+            return []  # of a session that was not made here
         case model.TrafficResumed() | model.Stranger():
             return []

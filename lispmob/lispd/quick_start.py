@@ -1,4 +1,4 @@
-"""What makes the imports of a daemon quick: 25 ms of 180, and a smaller process."""
+"""Makes a daemon's imports faster: 25 ms of 180, and a smaller process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import what is imported meanwhile for good: without looking for garbage in it, now or later, and without TLS.
+    """Imports inside are made without garbage collection, now or later, and without TLS.
 
-    asyncio loads OpenSSL where there is one, and does without where there is none; nothing here speaks TLS. A later
-    `import ssl` works as ever.
+    asyncio loads OpenSSL if there is one, and works without; nothing here uses TLS. A later `import ssl` works as
+    usual.
     """
     was_enabled = gc.isenabled()
     gc.disable()

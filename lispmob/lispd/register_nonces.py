@@ -1,12 +1,12 @@
-"""The nonces of a node's Map-Registers: they only grow, whatever restarts (RFC 9301, 5.6).
+"""The nonces of a node's Map-Registers: they only grow, over restarts too (RFC 9301, 5.6).
 
-1. The count starts at the clock: nanoseconds since 1970. So it goes on where the state directory was lost.
-2. It never starts below what was reserved before. So it goes on where the clock was set back.
+1. The count starts at the clock: nanoseconds since 1970. So it still grows if the state directory was lost.
+2. It never starts below what was reserved before. So it still grows if the clock was set back.
 3. A block is reserved in the state directory, and flushed to the disk, before the first nonce of it is used.
-4. Each nonce is a random step above the last one: who saw one cannot name the next.
+4. Each nonce is a random step above the last one, so that an observer cannot predict the next.
 
-A count that is an hour behind the clock begins a new block there. So a machine that comes back from a snapshot, with an
-older count in its memory than it has used since, is heard again by itself.
+A count that is an hour behind the clock begins a new block there. So a machine that is restored from a snapshot, with
+an older count in its memory than it has used since, is accepted again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Final
 FILE_NAME: Final = "register-nonce"
 BLOCK: Final = 1 << 34  # ours: about 2,000 Map-Registers, and 17 s of the clock
 STEP_MAX: Final = 1 << 24  # ours: 8 ms of the clock on average, so the count stays behind the clock
-LARGEST: Final = 1 << 63  # ours: the year 2262; a file that says more is damaged
+LARGEST: Final = 1 << 63  # ours: the year 2262; a file with a larger value is damaged
 BEHIND_NS: Final = 3_600_000_000_000  # ours: at most one write an hour
 
 log = logging.getLogger(__name__)
 
 
 class RegisterNonces:
-    """Gives the nonces, one a call. A directory that cannot be written is reported once; the clock still holds then."""
+    """Returns the next nonce at each call. A failure to store is reported once; the clock still counts."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class RegisterNonces:
         file_name: str = FILE_NAME,
         what_for: str = "its Map-Server",
     ) -> None:
-        """`what_for`: who would not listen any more if the count went back, for the log."""
+        """`what_for`: for the log, what would fail if the count went back."""
         self._path = directory / file_name
         self._what_for = what_for
         self._wall_ns = wall_ns
@@ -50,7 +50,7 @@ class RegisterNonces:
         self._end = 0
 
     def __call__(self) -> int:
-        """The next nonce: greater than every one before, of this process or of another one before it."""
+        """The next nonce: greater than every earlier one, of this process or an earlier process."""
         if self._last + STEP_MAX >= self._end or self._wall_ns() - self._last > BEHIND_NS:
             self._reserve()
         self._last += 1 + self._draw(STEP_MAX)
@@ -74,7 +74,7 @@ class RegisterNonces:
             self._is_failing = False
 
     def _reserved(self) -> int:
-        """The end of the last block that was written; 0 without one."""
+        """The end of the last stored block; 0 without one."""
         try:
             found = int(self._path.read_text("ascii"))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a reload may change while packets flow, and what waits for a restart; and the reload that a signal asks for."""
+"""What a reload may change while packets flow, and what needs a restart; and the reload on a signal."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from lispmob.errors import ConfigError
 
 log = logging.getLogger("lispd")
 
-PAUSE_S: Final = 1.0  # ours: nobody edits a file more quickly
+PAUSE_S: Final = 1.0  # ours: files are not edited more often
 
 # A device, a socket and a directory are opened once.
 NEEDS_RESTART: Final = ("tun", "control", "flows", "dbus", "state_dir")
 
 
 def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:
-    """(keys that changed, those among them that wait for a restart), as they stand in the file."""
+    """(changed keys, those among them that need a restart), in the order of the file."""
     keys = dict(zip(old.__struct_fields__, old.__struct_encode_fields__, strict=True))
     changed = [name for name in keys if getattr(old, name) != getattr(new, name)]
     return [keys[name] for name in changed], [keys[name] for name in changed if name in NEEDS_RESTART]
 
 
 def merge(old: NodeFile, new: NodeFile) -> NodeFile:
-    """The new configuration, with what waits for a restart as it was."""
+    """The new configuration, with the former values where a restart is needed."""
     kept = {name: getattr(old, name) for name in NEEDS_RESTART}
     return msgspec.structs.replace(new, **kept, log=msgspec.structs.replace(new.log, record=old.log.record))
 
 
 class Seldom:
-    """Reloads for all who ask: one at a time, with a pause between, and whoever asks in the pause shares the next one.
+    """Serialises reloads, with a pause between; all requests during the pause share the next one.
 
-    The user at the seat needs no password for a reload, and each costs the event loop some milliseconds.
+    The user at the seat needs no password for a reload, and each takes some milliseconds of the event loop.
     """
 
     def __init__(self, reload: Callable[[], Awaitable[Reloaded]], pause_s: float = PAUSE_S) -> None:
@@ -57,7 +57,7 @@ class Seldom:
         loop = asyncio.get_running_loop()
         async with self._lock:
             await asyncio.sleep(max(0.0, self._ready_at - loop.time()))
-            self._next = None  # from here on somebody may have changed the file once more
+            self._next = None  # from here on the file may have changed again
             try:
                 return await self._reload()
             finally:
@@ -65,19 +65,19 @@ class Seldom:
 
 
 class Reader:
-    """Reads the configuration beside the loop, for a large one takes seconds; who asked first is answered first."""
+    """Reads the configuration outside the loop, because a large one takes seconds; in order of request."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     async def read(self, path: Path) -> NodeFile:
-        """What the file says now. Raises ConfigError."""
+        """The present contents of the file. Raises ConfigError."""
         async with self._lock:
             return await asyncio.to_thread(load_node, path)
 
 
 class OnSignal:
-    """Called for SIGHUP: reloads in a task of its own; what is wrong with the configuration goes to the log."""
+    """Called for SIGHUP: reloads in a task; errors of the configuration go to the log."""
 
     def __init__(self, reload: Callable[[], Awaitable[object]]) -> None:
         self._reload = reload

@@ -1,7 +1,7 @@
-"""Servers that lispd.conf names by host name: the questions to the resolver of the C library, each in a thread.
+"""Resolves servers that lispd.conf names by host name: with the C library, each query in a thread.
 
-The resolver knows hosts files, DNS, mDNS and whatever else the host is set up for. It blocks, for half a minute where
-nothing answers. The threads are daemons, so that a stop of lispd need not wait for one.
+The library uses hosts files, DNS, mDNS and whatever the host is set up for. It blocks, for half a minute if nothing
+answers. The threads are daemons, so a stop of lispd does not wait for them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RESOLVER_FILES: Final = tuple(
         ),
     )
 )
-"""Who is asked; behind a resolver on this machine, whom it asks in turn."""
+"""The nameservers; behind a local resolver, the servers that it asks."""
 RESOLVERS_MAX: Final = 8  # ours: the C library reads three
 
 _WHY: Final[dict[int, str]] = {
@@ -51,7 +51,7 @@ log = logging.getLogger("lispd")
 
 
 class Resolving:
-    """`on_change` is called when servers have other addresses, `on_problems` when a name was found or not."""
+    """`on_change` is called when servers have other addresses, `on_problems` when a name was resolved or not."""
 
     def __init__(self, file: NodeFile, *, on_change: Callable[[], None], on_problems: Callable[[], None]) -> None:
         self._written = file
@@ -63,7 +63,7 @@ class Resolving:
 
     @property
     def evidence(self) -> tuple[NameEvidence, ...]:
-        """The names that are not found."""
+        """The names that cannot be resolved."""
         roles = names_of(self._written)
         return tuple(
             NameEvidence(
@@ -80,39 +80,39 @@ class Resolving:
         )
 
     def name_of(self, server: IpAddress) -> str:
-        """The name that a server is known by; nothing for one that is known by its address."""
+        """The host name of a server; empty if it is configured by address."""
         return next((name for name, addresses in self._names.answers.items() if server in addresses), "")
 
     def nameservers(self) -> tuple[IpAddress, ...]:
-        """Whom questions go to, as far as they are not on this machine; without a name in the configuration: nobody."""
+        """The nameservers outside of this machine; none if the configuration has no names."""
         return nameservers() if names_of(self._written) else ()
 
     def onto(self, file: NodeFile) -> NodeFile:
-        """A configuration with the addresses of now."""
+        """A configuration with the present addresses."""
         return with_addresses(file, self._written, self._names.answers)
 
     def start(self) -> None:
-        """Ask, from now on."""
+        """Start resolving."""
         self._is_open = True
         self._ask_all()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop resolving."""
         self._is_open = False
         self._alarm.cancel()
 
     def use(self, file: NodeFile) -> NodeFile:
-        """The configuration was read again; what it is with the addresses of now."""
+        """The configuration was reloaded; returns it with the present addresses."""
         self._written = file
         self._ask_all()
         return self.onto(file)
 
     def on_uplinks(self) -> None:
-        """The uplinks are other ones."""
+        """The uplinks have changed."""
         self._ask(self._names.on_uplinks(self._now()))
 
     def on_event(self, event: Event) -> None:
-        """Something happened in the core."""
+        """An event of the core."""
         if event.kind not in ("register-timeout", "registered") or not self._names.answers:
             return
         server = ip_address(str(event.fields["map_server"]))
@@ -130,10 +130,8 @@ class Resolving:
         self._ask(self._names.on_timer(self._now()))
 
     def _ask(self, questions: Iterable[AskName]) -> None:
-        loop = asyncio.get_running_loop()
         for question in questions:
-            done = partial(self._on_answer, question)
-            threading.Thread(target=_look_up, args=(question.name, loop, done), name="resolver", daemon=True).start()
+            ask_in_thread(question, self._on_answer)
         self._alarm.set(self._names.wake_at() if self._is_open else None)
 
     def _on_answer(self, question: AskName, addresses: tuple[IpAddress, ...], why_none: str) -> None:
@@ -154,6 +152,12 @@ class Resolving:
 _Answered = Callable[[tuple[IpAddress, ...], str], None]
 
 
+def ask_in_thread(question: AskName, done: Callable[[AskName, tuple[IpAddress, ...], str], None]) -> None:
+    """Look the name up without waiting; `done` is called by the running loop, with what `look_up` returns."""
+    arguments = question.name, asyncio.get_running_loop(), partial(done, question)
+    threading.Thread(target=_look_up, args=arguments, name="resolver", daemon=True).start()
+
+
 def _look_up(name: str, loop: asyncio.AbstractEventLoop, done: _Answered) -> None:
     addresses, why_none = look_up(name)
     with contextlib.suppress(RuntimeError):  # lispd has stopped meanwhile
@@ -161,7 +165,7 @@ def _look_up(name: str, loop: asyncio.AbstractEventLoop, done: _Answered) -> Non
 
 
 def look_up(name: str) -> tuple[tuple[IpAddress, ...], str]:
-    """The addresses that a server may have, or none and why. Blocks."""
+    """The addresses of a server, or none and why. Blocks."""
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
     except socket.gaierror as error:
@@ -176,7 +180,7 @@ def look_up(name: str) -> tuple[tuple[IpAddress, ...], str]:
 
 
 def nameservers(files: Iterable[Path] = RESOLVER_FILES) -> tuple[IpAddress, ...]:
-    """Those that questions go to from this machine."""
+    """The nameservers that this machine uses."""
     for path in files:
         try:
             lines = path.read_text(errors="replace").splitlines()
@@ -191,7 +195,7 @@ def nameservers(files: Iterable[Path] = RESOLVER_FILES) -> tuple[IpAddress, ...]
 
 
 def _address(text: str) -> IpAddress | None:
-    """None for what is none, or is reached on one link only."""
+    """None if it is invalid, or valid on one link only."""
     try:
         found = ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""When what the kernel refused is tried again; pure."""
+"""When to retry what the kernel refused; pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 
 from lispmob.problems.problem import Problem
 
-SHORTEST_S: Final = 1.0  # ours: a lock or a module that is on its way takes a second or two
-LONGEST_S: Final = 30.0  # ours: what a host does without for hours may be noticed half a minute late
-SHARE: Final = 0.1  # ours: of the time that it has lasted
+SHORTEST_S: Final = 1.0  # ours: a lock or a module that is being loaded takes a second or two
+LONGEST_S: Final = 30.0  # ours: after hours, half a minute more does not matter
+SHARE: Final = 0.1  # ours: of the problem's age
 
 
 class Retry:
-    """Follows the problems of one part; the pause before the next try grows with their age."""
+    """Follows the problems of one part; the pause between retries grows with their age."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -21,7 +21,7 @@ class Retry:
         self.problems: tuple[Problem, ...] = ()
 
     def on_problems(self, problems: Iterable[Problem], now: float) -> bool:
-        """These are the problems now. True when they are others than before; a new one is tried again soon."""
+        """The present problems. True when they have changed; a new one is retried soon."""
         former = self.problems
         self.problems = tuple(problems)
         fresh = {problem.identity for problem in self.problems} - {problem.identity for problem in former}
@@ -32,9 +32,9 @@ class Retry:
         return self.problems != former
 
     def pause_s(self, now: float) -> float | None:
-        """How long to wait before the next try; None: there is nothing to try again."""
+        """How long to wait before the next retry; None: there is nothing to retry."""
         return None if self._next_at is None else max(0.0, self._next_at - now)
 
     def is_due(self, now: float) -> bool:
-        """True when what was refused is to be tried again."""
+        """True when a retry is due."""
         return self._next_at is not None and now >= self._next_at

@@ -1,4 +1,4 @@
-"""What the datapath is to send by: the current uplinks, as configuration, probes and NATs have it; pure."""
+"""The uplinks that the datapath sends by, from configuration, probes and NATs; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lispmob.node.node import Node
 
 
 def sending_uplinks(file: NodeFile, uplinks: Iterable[Uplink], node: Node) -> tuple[EngineUplink, ...]:
-    """The uplinks for the datapath; one that reaches nobody only when there is no other."""
+    """The uplinks for the datapath; silent ones only if there is no other."""
     is_legacy = file.multihoming.mode == "legacy"
     silent = node.reachability.silent.__contains__
     return assembly.engine_uplinks(uplinks, silent, node.plan, is_legacy=is_legacy, ranks=node.uplink_ranks)

@@ -1,4 +1,4 @@
-"""What a node remembers over restarts: the xTR-ID that it drew for itself once."""
+"""The stored xTR-ID of a node, which is drawn once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 def load_xtr_id(directory: Path, complain: Callable[[str], None] = log.warning) -> bytes:
-    """The 16 octets in `directory`/xtr-id; drawn and written when there are none yet.
+    """The 16 octets in `directory`/xtr-id; drawn and written if there are none yet.
 
-    A directory that cannot be written does not stop the start: the identifier then lives as long as the process, and
-    `complain` hears why.
+    A directory that cannot be written does not prevent the start: the xTR-ID then lasts as long as the process, and
+    `complain` gets the reason.
     """
     path = directory / "xtr-id"
     try:
@@ -34,13 +34,13 @@ def load_xtr_id(directory: Path, complain: Callable[[str], None] = log.warning) 
 
 
 def draw_xtr_id(directory: Path, complain: Callable[[str], None] = log.warning) -> bytes:
-    """A new one, which takes the place of what is in `directory`/xtr-id."""
+    """A new xTR-ID, which replaces the one in `directory`/xtr-id."""
     path, drawn = directory / "xtr-id", secrets.token_bytes(XTR_ID_OCTETS)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         fresh.write_text(drawn.hex() + "\n", "ascii")
-        os.replace(fresh, path)  # never half a file, whenever the power goes
+        os.replace(fresh, path)  # atomic, also at a loss of power
     except OSError as error:
         complain(f"cannot keep the xTR-ID in {path} ({error.strerror}); the next start draws another one")
     return drawn

@@ -1,4 +1,4 @@
-"""Times of day, as people and programs read them."""
+"""Times of day for people and programs."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def iso_utc(seconds: float) -> str:
 
 
 def suspended_s() -> float:
-    """How long this machine has slept since its boot: CLOCK_MONOTONIC stands still then, CLOCK_BOOTTIME does not."""
+    """How long this machine was suspended since boot: CLOCK_MONOTONIC stops then, CLOCK_BOOTTIME does not."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -1,9 +1,9 @@
-"""Lookups that nobody waits for, so that the first real one does not meet cold code.
+"""Runs lookups in advance, so that the first real one does not run cold code.
 
-What Python runs for the first time takes about six times as long as later, and libcrypto takes a millisecond to find an
-algorithm. Together that was 2 ms of a first packet's wait. So once the first Map-Register has left, a node that nobody
-sees looks a few EIDs up, and answers itself. Its addresses are those for documentation (RFC 5737); nothing leaves the
-process, and nothing is kept.
+The first run of Python code takes about six times as long as later ones, and libcrypto takes a millisecond to find an
+algorithm. Together that delayed a first packet by 2 ms. So once the first Map-Register has been sent, an internal node
+looks a few EIDs up, and answers itself. Its addresses are documentation addresses (RFC 5737); no packet leaves the
+process, and no state is kept.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from lispmob.wire.map_request import MapRequest
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Locator, MappingRecord
 
-LOOKUPS: Final = 8  # ours: after so many runs Python has adapted its code to what it meets
-_PAUSE_S: Final = 60.0  # on the clock of that node: no limit on Map-Requests is met
+LOOKUPS: Final = 8  # ours: after so many runs Python has specialised its code
+_PAUSE_S: Final = 60.0  # on that node's clock: no limit on Map-Requests is met
 
 _EID: Final = IPv4Address("192.0.2.1")
 _STRANGERS: Final = IPv4Address("198.51.100.0")
@@ -41,7 +41,7 @@ _SECRET: Final = ResolverSecret(bytes(32), 0)
 
 
 def warm_up(tools: LispSecTools | None) -> None:
-    """Look up LOOKUPS EIDs with a node of our own, each with LISP-SEC and without if there are `tools` for it."""
+    """Look up LOOKUPS EIDs with an internal node, each with LISP-SEC and without if `tools` has it."""
     lisp_sec = None if tools is None else LispSecTools(tools.wrap, tools.new_otk)  # without the memory
     node = Node(_config(), new_nonce=count(1).__next__, jitter=lambda: 0.5, lisp_sec=lisp_sec)
     node.on_locators([LocalLocator(_RLOC, 1, "")], 0.0)
@@ -64,7 +64,7 @@ def _config() -> NodeConfig:
 
 
 def _answers(effects: Iterable[NodeEffect], tools: LispSecTools | None) -> Iterator[bytes]:
-    """What a Map-Resolver would say to these Map-Requests."""
+    """A Map-Resolver's answers to these Map-Requests."""
     for effect in effects:
         if not isinstance(effect, SendControl):
             continue

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from http.server import ThreadingHTTPServer
+from typing import Any, Final
 
 from lispmob.errors import LispError
 from lispmob.metrics.family import Family
 
 try:
-    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+    from prometheus_client import CollectorRegistry, MetricsHandler, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError:
@@ -16,6 +21,10 @@ except ImportError:
         "figures for Prometheus need the library prometheus-client: apt install python3-prometheus-client, or pip "
         "install 'lispmob[metrics]'"
     ) from None
+
+
+MOST: Final = 16  # ours: connections
+PATIENCE_S: Final = 5.0  # ours: for the next octets of a request
 
 
 class _Figures(Collector):
@@ -48,11 +57,48 @@ def text_of(up: str, families: Iterable[Family]) -> str:
     return generate_latest(registry).decode()
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, of which the oldest makes room: who does not end his request keeps nobody out.
+
+    The library's own server takes as many as come, and Debian 12's version of it cannot be stopped.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, place: tuple[str, int], handler: Any) -> None:
+        self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        self._open: dict[socket.socket, None] = {}
+        self._changing = threading.Lock()
+        super().__init__(place, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Somebody connects."""
+        with self._changing:
+            self._open[request] = None
+            leaves = next(iter(self._open)) if len(self._open) > MOST else None
+            if leaves is not None:
+                del self._open[leaves]
+        if leaves is not None:
+            with contextlib.suppress(OSError):
+                leaves.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """He is done with."""
+        with self._changing:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+
 def serve(address: str, port: int, up: str, read: Callable[[], Iterable[Family]]) -> tuple[int, Callable[[], None]]:
     """Answer GET /metrics; the port, and what ends it. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(up, read))
-    server, thread = start_http_server(port, addr=address, registry=registry)
+    handler: Any = MetricsHandler.factory(registry)
+    handler.timeout = PATIENCE_S
+    server = _Server((address, port), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
 
     def stop() -> None:
         server.shutdown()

@@ -1,1 +1,1 @@
-"""Multihoming: which uplink a flow takes, and the kernel state that this needs."""
+"""Multihoming: which uplink a flow takes, and the kernel state for that."""

@@ -1,8 +1,8 @@
-"""The name of the application that a control group is for, as systemd and desktops name their units; pure.
+"""The application of a control group, by the naming of systemd and desktop units; pure.
 
 Desktops start each application in a unit of its own (systemd, "Desktop Environment Integration"): a scope
 `app[-LAUNCHER]-ID-RANDOM.scope`, or a service `app[-LAUNCHER]-ID[@RANDOM].service`, with the desktop file's name as ID,
-in which "-" is written `\\x2d`. Snap has `snap.NAME.APP-UUID.scope`. A plain service bears its own name.
+in which "-" is written `\\x2d`. Snap has `snap.NAME.APP-UUID.scope`. A plain service is named after itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DESKTOP_FILE: Final = ".desktop"
 
 
 def app_names(unit: str) -> frozenset[str]:
-    """The names of the application of one unit, in small letters: its ID, and the last part of that; empty for none.
+    """The names of a unit's application, in lower case: its ID, and the last part of that; empty for none.
 
     `unit` is the last part of a control group's path.
     """
@@ -31,7 +31,7 @@ def app_names(unit: str) -> frozenset[str]:
     if name.startswith("app-"):
         words = name.split("-")[1:]
         if kind == "scope" and len(words) > 1:
-            words.pop()  # drawn at random, so that each start has a unit of its own
+            words.pop()  # random, so that each start has a unit of its own
         name = words[-1] if words else ""
     elif kind == "scope":
         return frozenset()
@@ -40,11 +40,11 @@ def app_names(unit: str) -> frozenset[str]:
 
 
 def is_app(unit: str, pattern: str) -> bool:
-    """Whether a unit is of an application: its name, or a shell pattern of one, or the name of its desktop file."""
+    """Whether a unit belongs to an application: its name, a shell pattern of it, or the name of its desktop file."""
     wanted = pattern.lower().removesuffix(DESKTOP_FILE)
     return any(fnmatchcase(name, wanted) for name in app_names(unit))
 
 
 def is_within_app(path: str, pattern: str) -> bool:
-    """Whether a control group is that of an application, or below it."""
+    """Whether a control group is an application's, or below it."""
     return any(is_app(unit, pattern) for unit in path.split("/"))

@@ -4,17 +4,17 @@ Everything stands in the mangle table, in chains whose names begin with LISPMOB-
 
     OUTPUT      -o TUN   LISPMOB-MARK     our own packets          \\  first match goes to
     FORWARD     -o TUN   LISPMOB-FORWARD  packets of others        /   LISPMOB-VIA-<mark> or LISPMOB-SPREAD-<n>
-    PREROUTING  -i TUN   LISPMOB-CAME-IN  remembers, in the connection mark, which uplink a flow came in by
-    PREROUTING  -s EID   LISPMOB-ROUTE    with a device per uplink: as LISPMOB-FORWARD, and drops nothing
+    PREROUTING  -i TUN   LISPMOB-CAME-IN  stores the uplink that a flow came in by in the connection mark
+    PREROUTING  -s EID   LISPMOB-ROUTE    with a device per uplink: as LISPMOB-FORWARD, without drops
 
-With one device per uplink the mark decides the route, so packets of others must have theirs before that. Our own are
+With one device per uplink the mark decides the route, so forwarded packets must be marked before routing. Our own are
 routed again when OUTPUT marks them.
 
-Our jumps stand at the end of the built-in chains: rules of the user's own come before them, and where a mark of ours
-is set already we touch nothing; a rule that the user appends later overrules ours. Bits outside our mask never change.
+Our jumps stand at the end of the built-in chains, after the user's own rules. A packet with one of our marks is left
+alone. A rule that the user appends later overrides ours. Bits outside our mask never change.
 
-A kernel or a tool may lack an extension. What can be said without it is said otherwise; what cannot is left out and
-named in `ChainText.lost`, and the rest stands.
+A kernel or a tool may lack an extension. A rule is then written without it if possible; otherwise it is left out and
+named in `ChainText.lost`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ ROUTE: Final = "LISPMOB-ROUTE"
 VIA: Final = "LISPMOB-VIA-"
 SPREAD: Final = "LISPMOB-SPREAD-"
 
-# "Which queue of the TUN was the packet written to", counted from 1: classic BPF, since iptables has no word for it.
-# ld [skb->queue_mapping]; jeq #queue, accept, refuse
+# Matches the TUN queue that the packet was written to, counted from 1. Classic BPF, because iptables has no match for
+# it. ld [skb->queue_mapping]; jeq #queue, accept, refuse
 _QUEUE_MATCH: Final = '-m bpf --bytecode "4,32 0 0 4294963224,21 0 1 {queue},6 0 0 65535,6 0 0 0"'
 
 
@@ -59,25 +59,25 @@ TRIALS: Final[Mapping[str, str]] = {
     "owner": "-m owner --uid-owner 1",
     "statistic": "-m statistic --mode random --probability 0.5",
 }
-"""A rule for each extension that a kernel or a tool may lack: who does not take the rule lacks the extension."""
+"""A test rule for each extension that a kernel or a tool may lack: if it is refused, the extension is missing."""
 
 _EXTENSION: Final = re.compile(r"-m (\w+)|-j (CONNMARK|MARK|MASQUERADE)\b")
 _FOR_REPLIES: Final = frozenset({"bpf", "conntrack", "connmark", "CONNMARK"})
 _FOR_SPREADING: Final = frozenset({"statistic", "connmark", "CONNMARK"})
-_WITHOUT_MULTIPORT: Final = frozenset({6, 17, 33, 132})  # whose own match knows ports: TCP, UDP, DCCP, SCTP
+_WITHOUT_MULTIPORT: Final = frozenset({6, 17, 33, 132})  # whose own match has ports: TCP, UDP, DCCP, SCTP
 REPLIES: Final = "replies by the uplink that the question came in by"
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """How packets that came in by an uplink are told from others: by the queue of the TUN (from 0)."""
+    """Identifies packets that came in by an uplink: by the queue of the TUN (from 0)."""
 
     ifindex: int
     queue: int
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """Where the chains hang. `sources`: the EIDs, where marks decide the route."""
+    """Where the chains are attached. `sources`: the EIDs, if marks decide the route."""
 
     tun: str
     arrivals: tuple[Arrival, ...] = ()
@@ -92,17 +92,17 @@ class Hooks(msgspec.Struct, frozen=True):
 
 
 class ChainText(msgspec.Struct, frozen=True):
-    """What one family's table has to hold: chains in the order of their making, and the rules in them."""
+    """The wanted contents of one family's table: chains in order of creation, and their rules."""
 
     chains: tuple[str, ...]
     rules: tuple[str, ...]
     jumps: tuple[str, ...]
-    skipped: tuple[str, ...] = ()  # names of rules that cannot be told to the kernel now
-    lost: tuple[str, ...] = ()  # what is left out for want of an extension, in words
+    skipped: tuple[str, ...] = ()  # names of rules that cannot be put into the kernel now
+    lost: tuple[str, ...] = ()  # what is left out because an extension is missing, in words
 
     @property
     def extensions(self) -> frozenset[str]:
-        """The extensions that the rules use, as TRIALS has them."""
+        """The extensions that the rules use, by their names in TRIALS."""
         found = (match[1] or match[2] for rule in self.rules for match in _EXTENSION.finditer(rule))
         return frozenset(found) & TRIALS.keys()
 
@@ -115,9 +115,9 @@ def chain_text(
     missing: frozenset[str] = NOTHING,
     cgroups_of_app: Callable[[str], Sequence[str]] = lambda _app: (),
 ) -> ChainText:
-    """The chains for one family. Rules whose control group does not exist match nothing, and are left out.
+    """The chains for one family. A rule whose control group does not exist matches nothing, and is left out.
 
-    `missing`: extensions to do without. `cgroups_of_app`: the control groups that a program runs in now.
+    `missing`: extensions that must not be used. `cgroups_of_app`: the present control groups of a program.
     """
     apps = {app: tuple(cgroups_of_app(app)) for rule in compiled.rules if (app := rule.rule.selector.app) is not None}
     writer = _Writer(compiled.policy.mask, family, missing, apps)
@@ -157,7 +157,7 @@ def chain_text(
 
 
 def _impossible(selector: Selector, missing: frozenset[str]) -> str | None:
-    """Why a selector cannot be told to the kernel without these extensions."""
+    """Why a selector cannot be expressed without these extensions."""
     needed = {
         "owner": selector.users or selector.groups,
         "dscp": selector.dscp,
@@ -183,11 +183,11 @@ class _Writer:
         self._spreads: dict[tuple[Share, ...], str] = {}
 
     def begin(self, chain: str) -> None:
-        """Whoever marked the packet before us knows better."""
+        """A mark that is already set takes precedence."""
         self._add(chain, f"-m mark ! --mark 0x0/{self._mask.bits:#x} -j RETURN")
 
     def came_in(self, tun: str, arrivals: Iterable[Arrival]) -> None:
-        """Remember the uplink of flows that others begin; what answers our own flows changes nothing."""
+        """Store the uplink of flows that others begin; answers to our own flows change nothing."""
         for arrival in arrivals:
             mark = self._mask.mark(arrival.ifindex)
             if not mark:
@@ -196,23 +196,24 @@ class _Writer:
             self._add(CAME_IN, f"{match} -j CONNMARK --set-xmark {mark:#x}/{self._mask.bits:#x}")
 
     def replies(self, chain: str, marks: Iterable[int]) -> None:
-        """Answers leave by the uplink that the question came in by, while it is there."""
+        """Answers leave by the uplink of the request, while it is there."""
         for mark in marks:
             remembered = f"-m connmark --mark {mark:#x}/{self._mask.bits:#x}"
             self._add(chain, f"{remembered} -m conntrack --ctdir REPLY -g {self._via(mark)}")
 
     def rule(self, chain: str, compiled: CompiledRule) -> None:
-        """One rule of the user's: as many lines as its lists need."""
+        """One rule of the user: as many lines as its lists need."""
         match compiled.verdict:
             case Verdict.MARK:
                 target = f"-g {self._via(compiled.shares[0].mark)}"
-            case Verdict.SPREAD if self._missing & _FOR_SPREADING:  # all flows by the heaviest: none hops about
+            # All flows take the heaviest, so that none moves about.
+            case Verdict.SPREAD if self._missing & _FOR_SPREADING:
                 target = f"-g {self._via(max(compiled.shares, key=lambda share: share.weight).mark)}"
             case Verdict.SPREAD:
                 target = f"-g {self._spread(compiled.shares)}"
-            case Verdict.NATIVE if chain == MARK:  # what others send is not routed again behind FORWARD
+            case Verdict.NATIVE if chain == MARK:  # forwarded packets are not routed again after FORWARD
                 target = f"-g {self._via(self._mask.native)}"
-            case Verdict.DROP if chain != ROUTE:  # a packet on its way elsewhere passes there as well
+            case Verdict.DROP if chain != ROUTE:  # a packet to another destination passes there too
                 target = "-j DROP"
             case Verdict.DROP | Verdict.DEFAULT | Verdict.NATIVE | Verdict.ELSEWHERE:
                 target = "-j RETURN"
@@ -230,7 +231,7 @@ class _Writer:
         return chain
 
     def _spread(self, shares: tuple[Share, ...]) -> str:
-        """A flow stays with the uplink that it was given; new ones are drawn by weight."""
+        """A flow keeps its uplink; a new one is assigned at random, by weight."""
         if shares in self._spreads:
             return self._spreads[shares]
         chain = self._spreads[shares] = f"{SPREAD}{len(self._spreads)}"
@@ -258,9 +259,9 @@ class _Writer:
 def matches(
     selector: Selector, family: int, *, has_multiport: bool = True, groups: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The matches of a selector, one for each combination that iptables needs a rule of its own for.
+    """The matches of a selector: one for each combination that needs an iptables rule.
 
-    `groups`: the control groups that its program runs in.
+    `groups`: the control groups of its program.
     """
     fixed = "".join(_fixed(selector))
     listed = _many_ports if has_multiport else _one_port
@@ -287,7 +288,7 @@ def _fixed(selector: Selector) -> Iterator[str]:
 
 
 def _is_for(selector: Selector, is_local: bool) -> bool:
-    """The kernel refuses a match on the sender's process where there is none, and one on an interface likewise."""
+    """The kernel refuses a match on the sender's process in chains without one, and on an interface likewise."""
     return selector.from_interface is None if is_local else not selector.is_local_only
 
 

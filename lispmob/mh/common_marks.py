@@ -1,6 +1,7 @@
-"""Marks that chains of others give to everybody's packets: a routing rule that selects by one selects nobody; pure.
+"""Finds marks that other programs' chains set on all packets: a routing rule that selects by such a mark applies to
+all; pure.
 
-Those of iptables, that is; `nft_marks.py` knows those of nftables' own tables.
+This is for iptables; `nft_marks.py` handles nftables' own tables.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from lispmob.mh.rule import MARK, MARK_MASK, Rule
 _FIRST: Final = "OUTPUT"
 _EVERY_BIT: Final = 0xFFFFFFFF
 _SAY_NOTHING: Final = frozenset({"mark", "connmark", "comment", "statistic", "conntrack", "state"})
-"""Matches that leave some of everybody's packets: by the mark so far, by chance, by the state of the flow."""
+"""Matches that do not depend on the kind of packet: the present mark, chance, the state of the flow."""
 
 
 def given_to_all(saved: Iterable[str]) -> tuple[tuple[int, int], ...]:
-    """(value, mask) of what MARK sets on packets that nothing but marks and chance selects.
+    """(value, mask) of marks that are set on packets regardless of their kind.
 
     `saved`: the mangle table as iptables-save prints it.
     """
@@ -49,7 +50,7 @@ def given_to_all(saved: Iterable[str]) -> tuple[tuple[int, int], ...]:
 
 
 def is_met(rule: Rule, marks: Iterable[tuple[int, int]]) -> bool:
-    """True when packets with one of these marks, and no bits beside it, meet the rule."""
+    """True when packets with one of these marks, and no other bits, match the rule."""
     mask = rule.number(MARK_MASK) or (_EVERY_BIT if rule.selector(MARK) else 0)
     others = {kind for kind, _ in rule.selectors} - {MARK, MARK_MASK}
     if not mask or others or rule.source or rule.destination or rule.is_inverted:

@@ -1,8 +1,8 @@
-"""The mark of a flow to a name: the uplink by what its program wants, by the rules, or by its class; pure.
+"""The mark of a flow to a name: the uplink by the program's wish, by the rules, or by its class; pure.
 
-In this order: the uplinks that the program names; the first rule that matches, of all rules; what the class prefers
-among the uplinks, by what probes have measured; and at last priority and weight, which take no mark. A mark of a rule
-or a class goes with every packet of the flow, in whatever direction it was begun.
+The order is: the uplinks that the program names; the first of all rules that matches; the preference of the class among
+the uplinks, by measured quality; and last priority and weight, which need no mark. The mark of a rule or a class
+applies to all packets of the flow, in both directions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lispmob.mh.policy import Compiled, Decision, Outcome, Rule, Share, Via
 from lispmob.mh.selector import Flow
 from lispmob.protocol.scheduler import Candidate, Prefer, Scheduler
 
-LOSS_MARGIN: Final = 0.02  # ours: so much more loss than the best is as good, and the round trip decides
+LOSS_MARGIN: Final = 0.02  # ours: loss within this of the best counts as equal, and the round trip decides
 _PREFERENCES: Final = {
     "voice": Prefer.LATENCY,
     "video": Prefer.LATENCY,
@@ -29,7 +29,7 @@ STEERED_CLASSES: Final = frozenset(_PREFERENCES)
 
 
 class UplinkFigures(msgspec.Struct, frozen=True):
-    """An uplink that can send now, with what is known of it; None: not measured. The loss is a share of packets."""
+    """An uplink that can send now, with its measured quality; None: not measured. The loss is a share of packets."""
 
     name: str
     ifindex: int
@@ -40,9 +40,9 @@ class UplinkFigures(msgspec.Struct, frozen=True):
 
 
 class FlowWish(msgspec.Struct, frozen=True):
-    """What a program wants of its flow. `is_only`: rather drop than take another uplink than the one wished for.
+    """What a program wants for its flow. `is_only`: drop rather than use another uplink than the wished one.
 
-    `former`: the mark that the flow has, 0 for none.
+    `former`: the present mark of the flow, 0 for none.
     """
 
     flow: Flow
@@ -53,13 +53,13 @@ class FlowWish(msgspec.Struct, frozen=True):
 
 
 class FlowMarks:
-    """Chooses marks. It remembers which uplink each class prefers, so that nothing flaps."""
+    """Chooses marks. It keeps the preferred uplink of each class, so that flows do not move back and forth."""
 
     def __init__(self) -> None:
         self._schedulers: dict[str, Scheduler[str]] = {}
 
     def mark(self, compiled: Compiled, wish: FlowWish, uplinks: Sequence[UplinkFigures], now: float) -> int:
-        """The mark for a flow; 0: priority and weight decide. All of the mask's bits: nowhere, see `nowhere`."""
+        """The mark for a flow; 0: priority and weight decide. All bits of the mask: no uplink, see `nowhere`."""
         allowed = [uplink for uplink in uplinks if not (wish.is_cheap and uplink.is_metered)]
         if wish.via:
             wanted = Rule("flow", via=tuple(map(Via, wish.via)), may_cost=not wish.is_cheap)
@@ -81,9 +81,9 @@ class FlowMarks:
         return nowhere(compiled) if wish.is_only else 0
 
     def _by_class(self, flow_class: str, allowed: Sequence[UplinkFigures], now: float) -> int | None:
-        """The ifindex that a class prefers; None without a preference, or when too little is known for one.
+        """The ifindex that a class prefers; None without a preference, or if too little is measured.
 
-        What costs by volume is for those alone who have nothing else.
+        Metered uplinks are used only if there is no other.
         """
         prefer = _PREFERENCES.get(flow_class)
         if prefer is None:
@@ -105,12 +105,12 @@ class FlowMarks:
 
 
 def nowhere(compiled: Compiled) -> int:
-    """A mark that names no uplink; with `unusable-mark: drop` its packets are dropped."""
+    """A mark of no uplink; with `unusable-mark: drop` its packets are dropped."""
     return compiled.policy.mask.bits
 
 
 def _of_decision(compiled: Compiled, decision: Decision, wish: FlowWish) -> int:
-    """A rule has decided. What it drops is dropped by the chains, unless only we know that the rule is about it."""
+    """The mark by a rule. Drops are done by the chains, except for rules that only lispd can match."""
     rule = next(candidate for candidate in compiled.rules if candidate.rule.name == decision.rule)
     match decision.outcome:
         case Outcome.UPLINK if decision.mark:
@@ -125,7 +125,7 @@ def _of_decision(compiled: Compiled, decision: Decision, wish: FlowWish) -> int:
 
 
 def _share(compiled: Compiled, shares: tuple[Share, ...], wish: FlowWish) -> int:
-    """One of the uplinks of a rule with weights: the same for the same flow, and the former one while it is there."""
+    """One uplink of a rule with weights: the same for the same flow, and the former one while it is there."""
     weights = {share.mark: share.weight for share in shares}
     former = wish.former & compiled.policy.mask.bits
     if former in weights:

@@ -1,7 +1,7 @@
-"""What the rules of others in the mangle table do to a packet's mark, as far as it can be told from their text; pure.
+"""What other programs' rules in the mangle table do to a packet's mark, as far as their text shows; pure.
 
-Only for explanations: the packets themselves are marked by the kernel. A rule is understood when it selects by address,
-protocol, port, interface, user, group or mark; of one that is not understood it is said that it may change the mark.
+Used only for explanations: the kernel marks the packets. Selection by address, protocol, port, interface, user, group
+and mark is understood. Of any other rule we say that it may change the mark.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _MODULES: Final = frozenset({"tcp", "udp", "comment", "mark", "owner", "sctp"})
 
 
 class Met(msgspec.Struct, frozen=True):
-    """Another program's rule that the packet meets. `mark` is what it has then; None: that cannot be told."""
+    """Another program's rule that matches the packet. `mark` is the result; None: unknown."""
 
     line: str
     mark: int | None
 
 
 def split_at(lines: Iterable[str], jump_prefix: str) -> tuple[list[str], list[str]]:
-    """Rules before and behind the last one that jumps to a chain whose name begins with `jump_prefix`."""
+    """The rules before and after the last one that jumps to a chain whose name begins with `jump_prefix`."""
     everything = list(lines)
     ours = [place for place, line in enumerate(everything) if f" -j {jump_prefix}" in line]
     if not ours:
@@ -42,7 +42,7 @@ def split_at(lines: Iterable[str], jump_prefix: str) -> tuple[list[str], list[st
 
 
 def walk(lines: Iterable[str], flow: Flow, out_interface: str, mark: int | None) -> list[Met]:
-    """The rules of one chain, in order, that may change the mark of this packet, which has `mark` at first."""
+    """The rules of one chain, in order, that may change the mark of this packet, whose mark is first `mark`."""
     met: list[Met] = []
     for line in lines:
         rule = _Rule.read(line)
@@ -61,7 +61,7 @@ def walk(lines: Iterable[str], flow: Flow, out_interface: str, mark: int | None)
 
 
 class _Rule(msgspec.Struct, frozen=True):
-    """What a line says. `checks`: (option, value, is_negated); `is_clear` False: there is more than we understand."""
+    """A parsed rule. `checks`: (option, value, is_negated); `is_clear` False: parts of it are not understood."""
 
     target: str | None
     sets: tuple[int, int] | None
@@ -79,7 +79,7 @@ class _Rule(msgspec.Struct, frozen=True):
             if word == "!":
                 is_negated = True
                 continue
-            if not word.startswith("-"):  # an option with more than one value is none of those that we know
+            if not word.startswith("-"):  # no option that we know has more than one value
                 is_clear = False
                 continue
             if word in _FLAGS:
@@ -102,11 +102,11 @@ class _Rule(msgspec.Struct, frozen=True):
 
     @property
     def is_harmless(self) -> bool:
-        """True when it leaves the packet's own mark alone."""
+        """True when it does not change the packet's mark."""
         return self.target in _HARMLESS or (self.target == "CONNMARK" and not self.restores)
 
     def fits(self, flow: Flow, out_interface: str, mark: int | None) -> bool | None:
-        """None: it cannot be told."""
+        """None: unknown."""
         verdicts = [_check(*check, flow, out_interface, mark) for check in self.checks]
         if False in verdicts:
             return False
@@ -151,5 +151,5 @@ def _span(text: str) -> range:
 
 
 def of_chain(saved: Iterable[str], chain: str) -> Iterator[str]:
-    """The rules of one chain, of what iptables-save printed."""
+    """The rules of one chain in the output of iptables-save."""
     return (line for line in saved if line.startswith(f"-A {chain} "))

@@ -1,11 +1,11 @@
-"""What keeps packets for the overlay off the local network when our device is not there: after a crash, or a stop.
+"""Keeps packets for the overlay off the local network while our device is missing: after a crash, or a stop.
 
-    4343  from EID | from unspecified, to OVERLAY   unreachable
+4343  from EID | from unspecified, to OVERLAY   unreachable
 
-It stands right behind what leads to our device, and in front of the host's own routes, so that it counts only when the
-device has gone and taken its routes with it. While lispd runs no packet gets that far; after a stop these rules may be
-left behind, if that is wanted. A rule that says "unreachable" needs no route, and so IPv6 asks nobody for the source
-address that such a packet would get: the rule counts for packets that have none yet, and for no other host's. Pure.
+It stands right after the rules that lead to our device, and before the host's own routes, so it takes effect only when
+the device and its routes are gone. While lispd runs no packet reaches it; after a stop these rules may be left behind,
+if configured. An "unreachable" rule needs no route, so IPv6 selects no source address for such a packet: the rule
+applies to packets without a source yet, and to no other host's. Pure.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ from lispmob.mh.plan import GUARD_PRIORITY, NEAR_OVERLAY_PRIORITY, KernelState, 
 
 
 def left_behind(desired: KernelState) -> Plan:
-    """What stays when lispd goes: the guard, and that what the host knows more precisely is reached all the same."""
+    """What stays when lispd stops: the guard, and the rules by which more specific host routes still work."""
     rules = {rule for rule in plan(desired).rules if rule.priority in (GUARD_PRIORITY, NEAR_OVERLAY_PRIORITY)}
     return Plan(frozenset(), frozenset(), frozenset(rules), frozenset())

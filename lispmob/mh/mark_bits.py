@@ -1,4 +1,4 @@
-"""Which bits of a packet's mark are left to us on a host where others use some; pure."""
+"""Chooses the bits of a packet's mark that are free for us on a host where others use some; pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lispmob.mh.rule import MARK, MARK_MASK, Rule
 
 MARK_BITS: Final = 32
 EVERY_BIT: Final = 0xFFFFFFFF
-FEWEST_BITS: Final = 8  # ours: of a mask that begins with the lowest bit, where a mark is still the ifindex itself
-GROWTH: Final = 2  # ours: interfaces that come later have higher numbers
+FEWEST_BITS: Final = 8  # ours: for a mask from the lowest bit on, in which a mark equals the ifindex
+GROWTH: Final = 2  # ours: later interfaces have higher numbers
 
 
 def choose(rules: Iterable[Rule], highest_ifindex: int) -> MarkMask:
     """The usual mask, or one that none of these rules selects by.
 
-    A mask from the lowest bit on is preferred: a mark is then an ifindex, as LISPmob's users know it. Where nothing is
-    wide enough the usual one stays, and `used_by` names who is in the way.
+    A mask from the lowest bit on is preferred: a mark then equals an ifindex, as LISPmob's users know it. If no free
+    range is wide enough, the usual mask stays, and `used_by` names the conflicting rules.
     """
     used = 0
     for rule in rules:
@@ -40,13 +40,13 @@ def used_by(rules: Iterable[Rule], mask: int) -> list[Rule]:
 
 
 def partial_mask(rule: Rule) -> int:
-    """The bits that a rule selects by; none when it compares all of them with a number: such a mark is no ifindex."""
+    """The bits that a rule selects by; none if it compares all of them: such a mark is no ifindex."""
     mask = rule.number(MARK_MASK) or (EVERY_BIT if rule.selector(MARK) else 0)
     return 0 if mask == EVERY_BIT else mask
 
 
 def _free_runs(used: int) -> Iterator[tuple[int, int]]:
-    """(first bit, length) of what is free."""
+    """(first bit, length) of each free range."""
     first = 0
     for bit in range(MARK_BITS + 1):
         if bit == MARK_BITS or used >> bit & 1:

@@ -1,7 +1,7 @@
-"""Marks that nftables' own rules give to everybody's packets, from what `nft -j list ruleset` prints; pure.
+"""Finds marks that nftables' own rules set on all packets, in the output of `nft -j list ruleset`; pure.
 
-As `common_marks.py` does for iptables: from the chains that packets of this host pass on their way out, through those
-that they jump to. A rule that selects by anything but marks, chance and the state of the flow is for some packets only.
+The counterpart of `common_marks.py`: from the chains that this host's packets pass on their way out, through those that
+they jump to. A rule that selects by anything but marks, chance and the state of the flow is for some packets only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Chain: TypeAlias = tuple[str, str, str]  # family, table, name
 
 
 def given_to_all(ruleset: object, family: int, own_tables: Iterable[str] = ()) -> tuple[Mark, ...]:
-    """What is set on packets of one family. `own_tables` are left out. Nothing for what is no ruleset."""
+    """The marks set on all packets of one family, without those of `own_tables`. Empty for invalid input."""
     entries = ruleset.get("nftables") if isinstance(ruleset, Mapping) else None
     ours = frozenset(own_tables)
     rules: dict[_Chain, list[list[Any]]] = {}
@@ -59,7 +59,7 @@ def _chain(told: Mapping[str, Any], name: str) -> _Chain:
 
 
 def _of_rule(expressions: Iterable[Any]) -> tuple[list[Mark], list[str]]:
-    """The marks that a rule sets on all packets that get to it, and the chains that it leads all of them to."""
+    """The marks that a rule sets on all packets that reach it, and the chains that it sends all of them to."""
     marks: list[Mark] = []
     targets: list[str] = []
     for expression in expressions:
@@ -81,7 +81,7 @@ def _of_rule(expressions: Iterable[Any]) -> tuple[list[Mark], list[str]]:
 
 
 def _says_nothing(left: Any) -> bool:
-    """True for a question that some of everybody's packets are right for."""
+    """True for a condition that does not depend on the kind of packet."""
     if not isinstance(left, Mapping) or len(left) != 1:
         return False
     [(kind, told)] = left.items()
@@ -93,7 +93,7 @@ def _says_nothing(left: Any) -> bool:
 
 
 def _values(value: Any) -> Iterator[Mark]:
-    """What a mark is set to; nothing where that cannot be told, as for the mark of the connection."""
+    """The possible values of a mark; none if unknown, as for the mark of the connection."""
     if isinstance(value, int) and not isinstance(value, bool):
         yield value & _EVERY_BIT, _EVERY_BIT
     elif isinstance(value, Mapping) and len(value) == 1:

@@ -1,9 +1,8 @@
 """Our chains in the language of nft, for hosts without iptables; pure.
 
-`chain_text.py` and `nat_chain.py` write our rules once, as iptables-restore reads them. This translates that small part
-of the language, no more. A table of ours holds all of it, one per family and purpose, so that it comes and goes in one
-transaction. Its chains hang right behind those of iptables, so that rules of the user's own come first, as they do with
-iptables.
+`chain_text.py` and `nat_chain.py` write our rules in the syntax of iptables-restore. This translates just that part of
+the syntax. One table per family and purpose holds all of it, and is created and removed in one transaction. Its chains
+come right after those of iptables, so that the user's own rules come first, as with iptables.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from lispmob.mh.chain_text import ChainText
 
 FAMILY_NAMES: Final = {4: "ip", 6: "ip6"}
 LACKS: Final = frozenset({"bpf"})
-"""Extensions of iptables that nft has no word for: it cannot tell by which queue of a device a packet came in."""
+"""Extensions of iptables that nft lacks: it cannot match the device queue that a packet came in by."""
 
 _HOOKS: Final[Mapping[tuple[str, str], str]] = {
     ("mangle", "PREROUTING"): "type filter hook prerouting priority -149;",
@@ -26,7 +25,7 @@ _HOOKS: Final[Mapping[tuple[str, str], str]] = {
     ("mangle", "OUTPUT"): "type route hook output priority -149;",
     ("nat", "POSTROUTING"): "type nat hook postrouting priority 101;",
 }
-"""One behind the priorities that iptables has there (NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_SRC)."""
+"""One after the priorities of iptables (NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_SRC)."""
 
 _PLAIN: Final[Mapping[str, str]] = {
     "--sport": "th sport",
@@ -37,7 +36,7 @@ _PLAIN: Final[Mapping[str, str]] = {
 
 
 def table_name(table: str) -> str:
-    """Our own table that stands for one of iptables'."""
+    """The name of our table in place of one of iptables'."""
     return f"lispmob_{table}"
 
 
@@ -54,18 +53,18 @@ def script(table: str, family: int, text: ChainText) -> str:
 
 
 def with_groups_below(script: str, place: str) -> str:
-    """The same, where the control groups of the unified hierarchy stand below this place in what nft looks up."""
+    """The script with the control groups of the unified hierarchy below this place in nft's view."""
     return re.sub(r'(socket cgroupv2 level \d+ (?:!= )?")', rf"\1{place}/", script)
 
 
 def removal(table: str, family: int) -> str:
-    """The transaction that takes our table out, also where it is not."""
+    """The transaction that removes our table, if it exists."""
     name = f"{FAMILY_NAMES[family]} {table_name(table)}"
     return f"add table {name}\ndelete table {name}\n"
 
 
 def rule(words: Iterable[str], family: int) -> str:
-    """One rule, from the words behind `-A CHAIN`. Raises ValueError for words that are not of our language."""
+    """One rule, from the words after `-A CHAIN`. Raises ValueError for unsupported words."""
     given = iter(words)
     said: list[str] = []
     negation, module = "", ""
@@ -106,7 +105,7 @@ def _said(word: str, value: str, negation: str, family: int) -> Iterator[str]:
             yield _mark(value, negation)
         case "--ctdir":
             yield f"ct direction {negation}{value.lower()}"
-        case "--comment":  # nft takes it behind the verdict only, and nobody needs it there
+        case "--comment":  # nft allows it only after the verdict, and it is not needed there
             return
         case "--mode":
             return

@@ -1,30 +1,31 @@
-"""What the kernel must hold so that packets of our EIDs reach the TUN, and nothing else does; pure.
+"""What the kernel must hold so that packets of our EIDs, and no others, reach the TUN; pure.
 
-This is how they stand on a host whose rules look up no other tables than local and main; `rule_order.py` puts them
-among those of others. The rules choose by source, so the host is never worse off than without us: a packet whose
-source is a native address (a reply to a connection from outside, a forwarded packet of a container, our own outer
-header) finds the routes that it always found, whatever the uplinks do, and nothing needs to change in a move.
+These are the rules of a host whose other rules look up only the tables local and main; `rule_order.py` places them
+among other programs' rules. The rules select by source, so native traffic is not affected: a packet with a native
+source address (a reply to a connection from outside, a forwarded packet of a container, our own outer header) uses the
+same routes as without lispd, and nothing changes in a move.
 
-    4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) what we send from there names its device
-    4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route just went
-    4339  mark of what leaves natively       lookup main    (a steering rule says so)
+    4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) packets from there are bound to a device
+    4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route has just gone
+    4339  mark of native packets             lookup main    (by a steering rule)
     4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
-    4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and passes the reverse path filter anywhere
+    4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and they pass the reverse path filter
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4343  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
-   32801  oif UPLINK                 lookup 4343    (IPv4) our device-bound packets, when the default route just went
+   32801  oif UPLINK                 lookup 4343    (IPv4) device-bound packets, when the default route has just gone
 
 With one device per uplink, rules 4342 and 4345 serve only marks that name no usable uplink. They look up copies of
-those tables that lead to lmn0-x, and in front of each stand the others:
+those tables that lead to lmn0-x. The other rules stand before each:
 
     4341, 4344  from EID | from unspecified, no mark            lookup 4341, 4342      lmn0
     4341, 4344  from EID | from unspecified, mark of an uplink  lookup 4350 to 4391    by lmn0-<ifindex>
 
-The last one closes a hole of a few milliseconds. A packet of a socket that is bound to a device without a route does
-not fail in IPv4: the kernel takes the destination for a neighbour, asks for it by ARP, and loses the packet in silence.
-With a copy of the gateway that worked a moment ago it goes out, until we have heard of the change and use another way.
+The last one (32801) closes a gap of a few milliseconds. In IPv4 a packet of a socket that is bound to a device without
+a route does not fail: the kernel treats the destination as a neighbour, sends an ARP request, and drops the packet
+silently. With a copy of the last working gateway the packet is sent, until we have heard of the change and use another
+path.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
 GATEWAY_TABLE: Final = 4343
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
-PLACES_MAX: Final = 21  # of devices that marks lead to; each has a table for the overlay and one for full mode
+PLACES_MAX: Final = 21  # devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
 TABLES_MAX: Final = MARK_TABLES.stop - LINGER_TABLE
 
@@ -56,15 +57,15 @@ NEAR_OVERLAY_PRIORITY: Final = 4340
 OVERLAY_PRIORITY: Final = 4342
 NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
-GUARD_PRIORITY: Final = 4346  # it is put right behind OVERLAY_PRIORITY (rule_order.py)
-GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
+GUARD_PRIORITY: Final = 4346  # placed right after OVERLAY_PRIORITY (rule_order.py)
+GATEWAY_PRIORITY: Final = 32801  # after main (32766) and default (32767): used only if those have no route
 EVERY_BIT: Final = 0xFFFFFFFF  # of a mark
 DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
-ROOM: Final = 64  # ours: so close in front of ours nobody stands on purpose; each VPN takes two priorities
+ROOM: Final = 64  # ours: no rule stands so close before ours on purpose; each VPN takes two priorities
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
-# Never to be encapsulated, whoever has the default route: multicast and broadcast of the link (mDNS, DHCP), link-local.
+# Never encapsulated, whoever has the default route: multicast and broadcast of the link (mDNS, DHCP), link-local.
 _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
     4: (IPv4Network("169.254.0.0/16"), IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32")),
     6: (IPv6Network("fe80::/10"), IPv6Network("ff00::/8")),
@@ -72,9 +73,9 @@ _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
 
 
 class KernelUplink(msgspec.Struct, frozen=True):
-    """An uplink as far as the kernel's tables are concerned; `gateways` are those of its IPv4 default routes.
+    """An uplink as the kernel's tables see it; `gateways` are those of its IPv4 default routes.
 
-    None among them is a default route straight into the interface (point to point).
+    None among them is a default route without a gateway (point to point).
     """
 
     name: str
@@ -83,16 +84,16 @@ class KernelUplink(msgspec.Struct, frozen=True):
 
 
 class LostAddress(msgspec.Struct, frozen=True):
-    """An address that is gone from an interface which is still up."""
+    """An address that is gone from an interface that is still up."""
 
     address: IpAddress
     interface: str
 
 
 class MarkedDevice(msgspec.Struct, frozen=True):
-    """A device that packets with a mark are routed to; `mark` None: with any that names no usable uplink.
+    """A device that packets with a mark are routed to; `mark` None: packets whose mark names no usable uplink.
 
-    `place`, below PLACES_MAX, tells its tables from those of others; a device keeps it.
+    `place`, below PLACES_MAX, selects its tables; a device keeps it.
     """
 
     name: str
@@ -101,7 +102,7 @@ class MarkedDevice(msgspec.Struct, frozen=True):
 
 
 class MarkRouting(msgspec.Struct, frozen=True):
-    """The devices that marks lead to. The names of all of them, and of no others, begin with `prefix`."""
+    """The devices that marks lead to. All their names, and no others, begin with `prefix`."""
 
     mask: int
     prefix: str
@@ -114,12 +115,12 @@ RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
 class KernelState(msgspec.Struct, frozen=True):
     """What is wanted. `eids` that are host prefixes become addresses of the TUN.
 
-    `native_prefixes` are routed as if we were not there (answered Natively-Forward). LISP data is delivered at the
-    addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
-    claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
-    with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None:
-    a mark makes no difference to the route. `mark_mask`: the bits that steering sets. Our tables are numbered from
-    `first_table` on, and our rules stand right before `last_priority`, and on it, as far as those of others allow.
+    `native_prefixes` are routed as without lispd (answered Natively-Forward). LISP data is delivered at the addresses
+    of the `uplinks` and at `lost` ones, whether the kernel still has them or not, without claiming them on the link.
+    `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively with an EID as its
+    source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None: marks do not affect
+    the route. `mark_mask`: the bits that steering sets. Our tables are numbered from `first_table` on. Our rules take
+    `last_priority` and the priorities before it, as far as other rules allow.
     """
 
     tun: str
@@ -135,9 +136,9 @@ class KernelState(msgspec.Struct, frozen=True):
     marks: MarkRouting | None = None
     mark_mask: int = 0
     native_mark: int = 0
-    """The mark, in the bits of `mark_mask`, of packets that a steering rule keeps out of the overlay; 0: none does."""
+    """The mark, within `mark_mask`, of packets that a steering rule keeps out of the overlay; 0: none."""
     guards_overlay: bool = False
-    """Without our device, packets for the overlay are refused, and do not go where the host's own routes lead."""
+    """Without our device, packets for the overlay are refused instead of following the host's own routes."""
     first_table: int = LINGER_TABLE
     last_priority: int = FULL_PRIORITY
 
@@ -160,7 +161,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Everything that a `KernelState` comes to. Addresses are those of a device."""
+    """Everything that a `KernelState` requires. Addresses are those of a device."""
 
     addresses: frozenset[tuple[str, IpAddress]]
     routes: frozenset[Route]
@@ -198,7 +199,7 @@ def plan(desired: KernelState) -> Plan:
             ]
             routes.update(Route(OVERLAY_TABLE, "throw", network) for network in inside)
         if desired.native_mark:
-            # In the tables of others, a VPN's, it is not looked up: what leaves natively takes the host's main table.
+            # Other programs' tables, such as a VPN's, do not apply to it: native packets use the host's main table.
             mark, mask = desired.native_mark, desired.mark_mask
             rules.add(Rule(LINGER_PRIORITY, family, MAIN_TABLE, mark=mark, mask=mask))
         if desired.guards_overlay:
@@ -211,7 +212,7 @@ def plan(desired: KernelState) -> Plan:
     addresses = {(desired.tun, host) for host in hosts}
     if desired.marks is not None:
         routes, rules = _sorted_by_mark(routes, rules, desired.marks)
-        # IPv6 looks for a source among the addresses of the device first; what the route prefers, rules do not ask.
+        # IPv6 prefers a source address of the device; rules do not see the route's preferred source.
         addresses |= {(device, host) for device in desired.devices for host in hosts if host.version == 6}
     masqueraded = {eid.network for eid in desired.eids} if desired.translates_native else set()
     shift = desired.first_table - LINGER_TABLE
@@ -227,7 +228,7 @@ def is_ours(table: int, first_table: int = LINGER_TABLE) -> bool:
 
 
 def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
-    """What stands by, so that nothing is lost between a change of the uplinks and our hearing of it."""
+    """Rules that are ready before a move, so that nothing is lost until lispd has heard of it."""
     routes: set[Route] = set()
     rules: set[Rule] = set()
     rlocs = {address: uplink.name for uplink in desired.uplinks for address in uplink.addresses}
@@ -251,16 +252,17 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
 
 
 def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_data: bool) -> set[Rule]:
-    """IPv4: what comes to an RLOC passes the reverse path filter, wherever the way back would lead.
+    """IPv4: lets packets to an RLOC pass the reverse path filter, wherever the route back leads.
 
-    rp_filter, which many distributions set, drops what comes in on an interface that is not the way back (1), or while
-    it has no address (2). It looks for a way from the RLOC and our port, and names no device; we ourselves do when we
-    send control messages from there. Data is sent from other ports, but for uplinks behind a NAT and answers to those.
+    rp_filter, which many distributions set, drops packets that arrive on an interface that is not the route back (1),
+    or while the host has no route back (2). It looks up a route from the RLOC and our port without a device; control
+    messages that we send from there are bound to a device. Data is sent from other ports, except for uplinks behind a
+    NAT and answers to those.
     """
     if sends_data and not is_present:
         return set()
     ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
-    # The filter looks without a mark. A packet of ours that somebody marks is routed again, and names no device then.
+    # The filter looks up without a mark. A packet of ours that gets a mark is routed again, then without a device.
     rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports, mask=EVERY_BIT)}
     if is_present:
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
@@ -292,7 +294,7 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
 
 
 def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
-    """An overlay prefix that something native lies in, as asked for by hand, has no guard. See guard.py."""
+    """An overlay prefix that contains a configured native prefix has no guard. See guard.py."""
     rules: set[Rule] = set()
     for prefix in overlay:
         if any(network.overlaps(prefix) for network in native):

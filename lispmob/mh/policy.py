@@ -1,13 +1,13 @@
-"""Steering: which uplink a flow takes by the user's rules, as a mark that every packet of it gets; pure.
+"""Steering: which uplink a flow takes by the user's rules, as a mark on each of its packets; pure.
 
-A mark names an uplink: its ifindex, in the bits of a mask that are ours (LISPmob's convention, so that rules which set
-`--set-mark <ifindex>` go on working). Mark 0 leaves the choice to priority and weight. Rules name uplinks by name or
-pattern, in order of preference; which ifindex that is, is found out again whenever the uplinks change.
+A mark names an uplink: its ifindex, in the bits of our mask (LISPmob's convention, so that rules which set `--set-mark
+<ifindex>` still work). Mark 0 leaves the choice to priority and weight. Rules name uplinks by name or pattern, in order
+of preference; the ifindexes are looked up again whenever the uplinks change.
 
-A packet is judged in this order, by the kernel (`chain_text.py`) and by `evaluate` alike:
+The kernel (`chain_text.py`) and `evaluate` decide in the same order:
 
-1. a mark that is already there, set by an application or by a rule of the user's own, stays;
-2. a reply to a flow that came in by an uplink leaves by the same one, while that is there;
+1. an existing mark, set by an application or by the user's own rule, stays;
+2. a reply to a flow that came in by an uplink leaves by the same one, while it is available;
 3. the first rule that matches decides;
 4. priority and weight decide.
 """
@@ -29,21 +29,21 @@ from lispmob.mh.selector import EVERYTHING, Flow, Selector
 __all__ = ["Compiled", "Decision", "Flow", "MarkMask", "Outcome", "Policy", "Rule", "Selector", "Uplink", "Via"]
 
 RULES_MAX: Final = 4096  # ours: each costs the kernel a comparison per packet
-COPIES_MAX: Final = 2  # ours: uplinks that a packet may leave by at once
+COPIES_MAX: Final = 2  # ours: uplinks that carry copies of one packet
 COPYING_RULES_MAX: Final = 8  # ours: each has a mark and a queue of the TUN
-LINES_MAX: Final = 32768  # ours: what their lists may multiply to; iptables takes some seconds for so many
-DEFAULT_MASK: Final = 0xFFFF  # ours: below the bits that WireGuard's, Tailscale's and Calico's marks live in
+LINES_MAX: Final = 32768  # ours: rules after multiplying their lists; iptables takes some seconds for that many
+DEFAULT_MASK: Final = 0xFFFF  # ours: below the bits of WireGuard's, Tailscale's and Calico's marks
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/+-]{0,63}")
 
 NATIVE: Final = "native"
-"""What stands in place of an uplink where packets are not to enter the overlay."""
+"""Stands in place of an uplink for packets that must not enter the overlay."""
 
 Otherwise: TypeAlias = Literal["fallback", "drop"]
-"""What happens when no uplink of a rule, or of a mark, is there: priority and weight decide, or nothing leaves."""
+"""What happens if no uplink of a rule, or of a mark, is available: priority and weight decide, or drop."""
 
 
 class MarkMask(msgspec.Struct, frozen=True):
-    """The bits of a packet's mark that are ours; they must be adjacent. An ifindex is shifted into them."""
+    """Our bits of a packet's mark; they must be adjacent. An ifindex is shifted into them."""
 
     bits: int = DEFAULT_MASK
 
@@ -58,19 +58,19 @@ class MarkMask(msgspec.Struct, frozen=True):
         return (self.bits & -self.bits).bit_length() - 1
 
     def mark(self, ifindex: int) -> int:
-        """The mark that names an uplink; 0 when the ifindex does not fit: such an uplink cannot be chosen by mark."""
+        """The mark that names an uplink; 0 if the ifindex does not fit: marks cannot choose that uplink."""
         mark = ifindex << self.shift
         return mark if ifindex > 0 and mark & ~self.bits == 0 and mark != self.native else 0
 
     @property
     def native(self) -> int:
-        """The mark of packets that leave without LISP; 0 where the mask has one bit only."""
+        """The mark of packets that leave without LISP; 0 if the mask has one bit only."""
         return self.bits & ~(1 << self.shift)
 
     def copying(self, place: int) -> int:
-        """The mark of packets of the rule at this place, from 0 on, of those that have each packet leave twice.
+        """The mark of the rule number `place` (from 0) among those that send each packet twice.
 
-        0 where the mask has no room for it: it stands below `native`, far from the numbers of interfaces.
+        0 if the mask has no room for it: it is below `native`, far from the ifindexes.
         """
         number = self.ifindex(self.native) - 1 - place
         return number << self.shift if number > COPYING_RULES_MAX else 0
@@ -81,7 +81,7 @@ class MarkMask(msgspec.Struct, frozen=True):
 
 
 class Uplink(msgspec.Struct, frozen=True):
-    """An uplink that can send now. The lower its priority, the earlier it comes among those that a pattern matches."""
+    """An uplink that can send now. Lower priorities come first among those that match a pattern."""
 
     name: str
     ifindex: int
@@ -91,7 +91,7 @@ class Uplink(msgspec.Struct, frozen=True):
 
 
 class Via(msgspec.Struct, frozen=True):
-    """Uplinks by name or shell pattern. `weight` 0: a preference; above: a share, of the flows of its rule."""
+    """Uplinks by name or shell pattern. `weight` 0: a preference; above 0: a share of the rule's flows."""
 
     pattern: str
     weight: int = 0
@@ -102,11 +102,11 @@ class Via(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Flows that `selector` matches leave by the first of `via` that is there, or are spread over those with weights.
+    """Flows that `selector` matches leave by the first available of `via`, or are spread over those with weights.
 
-    Uplinks that cost by volume are left out where `may_cost` is False. When none is left, or `via` is empty,
-    `otherwise` says what happens. With `networks` the rule holds only while an uplink is in one of them. `via` NATIVE:
-    this host's own packets leave as if lispd did not run.
+    Metered uplinks are left out if `may_cost` is False. If none is left, or `via` is empty, `otherwise` applies. With
+    `networks` the rule holds only while an uplink is in one of them. `via` NATIVE: this host's own packets leave as
+    without lispd.
     """
 
     name: str
@@ -116,9 +116,9 @@ class Rule(msgspec.Struct, frozen=True):
     otherwise: Otherwise = "fallback"
     networks: tuple[NetworkPattern, ...] = ()
     copies: int = 1
-    """By so many uplinks each packet leaves at once, where its flow is sealed."""
+    """Each packet of a sealed flow is sent by so many uplinks at once."""
     may_copy_cost: bool = False
-    """Whether an uplink that costs by volume may carry the second one."""
+    """Whether a metered uplink may carry the second copy."""
 
     def __post_init__(self) -> None:
         if self.is_native:
@@ -146,11 +146,11 @@ class Rule(msgspec.Struct, frozen=True):
 
     @property
     def is_native(self) -> bool:
-        """True when its packets are not to enter the overlay."""
+        """True when its packets must not enter the overlay."""
         return any(via.pattern == NATIVE for via in self.via)
 
     def holds(self, uplinks: Iterable[Uplink]) -> bool:
-        """Whether one of these uplinks is in a network that the rule is about."""
+        """Whether one of these uplinks is in a network of the rule."""
         return not self.networks or any(is_in(self.networks, uplink.network) for uplink in uplinks)
 
     def candidates(self, uplinks: Iterable[Uplink]) -> tuple[tuple[Uplink, int], ...]:
@@ -165,13 +165,13 @@ class Rule(msgspec.Struct, frozen=True):
         return tuple(found.values())
 
     def second(self, candidates: tuple[tuple[Uplink, int], ...]) -> Uplink | None:
-        """The uplink, of those that the rule allows now, that carries the copy; None: there is none that may."""
+        """Of the candidates, the uplink that carries the copy; None: there is none."""
         rest = (uplink for uplink, _ in candidates[1:] if self.may_copy_cost or not uplink.is_metered)
         return next(rest, None) if self.copies > 1 else None
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """All of the user's rules, in their order, and what holds for marks in general."""
+    """All of the user's rules, in order, and settings for marks in general."""
 
     rules: tuple[Rule, ...] = ()
     mask: MarkMask = MarkMask()
@@ -203,16 +203,16 @@ class Policy(msgspec.Struct, frozen=True):
 
     @property
     def has_kernel_rules(self) -> bool:
-        """True when the kernel has to be told of a rule."""
+        """True when a rule needs a rule in the kernel."""
         return any(not rule.selector.is_of_flows for rule in self.rules)
 
     @property
     def has_native(self) -> bool:
-        """True when a rule may send packets out without LISP."""
+        """True when a rule may send packets without LISP."""
         return any(rule.is_native for rule in self.rules)
 
     def compile(self, uplinks: Iterable[Uplink]) -> Compiled:
-        """The rules with marks in place of names, for the uplinks that are there now."""
+        """The rules with marks in place of names, for the present uplinks."""
         copying = [rule.name for rule in self.rules if rule.copies > 1]
         marks = {name: self.mask.copying(place) for place, name in enumerate(copying)}
         taken = {0, *marks.values()}
@@ -222,7 +222,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What a compiled rule does with the packets that it matches."""
+    """What a compiled rule does with matching packets."""
 
     MARK = "mark"
     SPREAD = "spread"
@@ -230,28 +230,28 @@ class Verdict(Enum):
     DROP = "drop"
     NATIVE = "native"
     ELSEWHERE = "elsewhere"
-    """No uplink is in a network that the rule is about: it does not hold now."""
+    """No uplink is in a network of the rule: it does not hold now."""
 
 
 class Share(msgspec.Struct, frozen=True):
-    """One uplink's part of the new flows of a rule."""
+    """One uplink's share of a rule's new flows."""
 
     mark: int
     weight: int
 
 
 class CompiledRule(msgspec.Struct, frozen=True):
-    """A rule as it stands now. `shares` has one member for MARK, several for SPREAD, none otherwise."""
+    """A rule for the present uplinks. `shares` has one member for MARK, several for SPREAD, none otherwise."""
 
     rule: Rule
     verdict: Verdict
     shares: tuple[Share, ...] = ()
     pair: tuple[Uplink, ...] = ()
-    """With copies: the uplinks that the mark of `shares` names, the preferred one first; one when no other may copy."""
+    """With copies: the uplinks of the mark of `shares`, the preferred one first; one if no other may copy."""
 
 
 class Copying(msgspec.Struct, frozen=True):
-    """A mark whose packets leave by `first`, and by `second` as well if that is not 0: both are ifindexes."""
+    """A mark whose packets leave by `first`, and also by `second` unless that is 0: both are ifindexes."""
 
     number: int
     mark: int
@@ -260,7 +260,7 @@ class Copying(msgspec.Struct, frozen=True):
 
 
 class Outcome(Enum):
-    """What happens to a flow in the end."""
+    """What happens to a flow."""
 
     UPLINK = "uplink"
     DEFAULT = "default"
@@ -269,9 +269,9 @@ class Outcome(Enum):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Where a flow goes. `mark` 0 and DEFAULT: priority and weight decide. `steps` tell how it came to that.
+    """The decision about a flow. `mark` 0 and DEFAULT: priority and weight decide. `steps` give the reasons.
 
-    `uplinks` names those that the flow may be on: several when the rule spreads its flows over them.
+    `uplinks` names the possible uplinks of the flow: several if the rule spreads its flows.
     """
 
     outcome: Outcome
@@ -282,14 +282,14 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """The policy for one set of uplinks: what the kernel is told, and what `why` explains."""
+    """The policy for one set of uplinks: the input of the kernel rules, and of `why`."""
 
     policy: Policy
     uplinks: tuple[Uplink, ...]
     rules: tuple[CompiledRule, ...]
 
     def evaluate(self, flow: Flow) -> Decision:
-        """What happens to a flow, with every step of the way."""
+        """What happens to a flow, with each step of the decision."""
         mask = self.policy.mask
         if self.policy.has_native and flow.mark & mask.bits == mask.native:
             return Decision(Outcome.NATIVE, mask.native, (), None, ("the packet has the mark of what leaves natively",))
@@ -316,13 +316,13 @@ class Compiled(msgspec.Struct, frozen=True):
         return Decision(Outcome.DEFAULT, 0, (), None, tuple(steps))
 
     def usable(self, mark: int) -> bool:
-        """True for mark 0 and for marks that name an uplink of the moment."""
+        """True for mark 0 and for marks that name a present uplink."""
         ours = mark & self.policy.mask.bits
         return ours == 0 or self._named(ours) is not None or self._copying(ours) is not None
 
     @property
     def copying(self) -> tuple[Copying, ...]:
-        """The marks of rules with copies, and where they lead now."""
+        """The marks of rules with copies, and their uplinks now."""
         mask = self.policy.mask
         found = ((compiled.shares[0].mark, compiled.pair) for compiled in self.rules if compiled.pair)
         return tuple(

@@ -1,4 +1,4 @@
-"""What would happen to flows if uplinks were lost or gained: nothing is changed, only computed; pure."""
+"""What would happen to flows if uplinks were lost or gained, computed without changing anything; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.mh.policy import Decision, Flow, Outcome, Policy, Uplink
 
 
 class Fate(Enum):
-    """What becomes of a flow."""
+    """What happens to a flow."""
 
     STAYS = "stays"
     MOVES = "moves"
@@ -20,7 +20,7 @@ class Fate(Enum):
 
 
 class Rehearsed(msgspec.Struct, frozen=True):
-    """One flow before and after. The uplinks are those that the flow is on; none: it is dropped, or has no way out."""
+    """One flow before and after. The uplinks are those of the flow; none: it is dropped, or has no path."""
 
     flow: Flow
     fate: Fate
@@ -36,10 +36,10 @@ def rehearse(
     flows: Iterable[Flow],
     default: Callable[[Flow, tuple[Uplink, ...]], str | None],
 ) -> Iterator[Rehearsed]:
-    """What changes for each flow, one after the other, when the uplinks `before` become those `after`.
+    """The changes for each flow when the uplinks `before` become `after`.
 
-    `default` says which uplink priority and weight choose for a flow, of those given; None: there is none. It is given
-    `before` or `after`, as they are.
+    `default` returns the uplink that priority and weight choose for a flow among the given ones; None: none. It is
+    called with `before` or `after` unchanged.
     """
     ups_now, ups_then = tuple(before), tuple(after)
     now, then = policy.compile(ups_now), policy.compile(ups_then)

@@ -1,4 +1,4 @@
-"""A routing rule, ours or somebody else's, as a value; pure."""
+"""A routing rule, ours or another program's, as a value; pure."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ FIND_SADDR: Final = 0x10000
 class Rule(msgspec.Struct, frozen=True):
     """One routing rule.
 
-    `udp_ports` limits it to UDP to the first of these ports up to the last; with a source, to the way back of such
-    packets. `device` limits it to packets that are bound to that interface. `mark` is compared in the bits of `mask`.
-    `target`: the priority that a goto leads to. `is_copy`: it is somebody else's, or a copy of one; what it selects is
-    then in `selectors`, `flags` and `tos`, as rtnetlink has them (attributes FRA_*, FIB_RULE_*).
+    `udp_ports` limits it to UDP to the first of these ports up to the last; with a source, to UDP from them. `device`
+    limits it to packets that are bound to that interface. `mark` is compared in the bits of `mask`. `target`: the
+    priority that a goto leads to. `is_copy`: it is another program's, or a copy of one; its selectors are then in
+    `selectors`, `flags` and `tos`, as in rtnetlink (attributes FRA_*, FIB_RULE_*).
     """
 
     priority: int
@@ -49,9 +49,9 @@ class Rule(msgspec.Struct, frozen=True):
 
     @property
     def finds_source(self) -> bool:
-        """IPv6 asks the rule which source its route would give to a packet that has none yet; IPv4 matches 0.0.0.0.
+        """IPv6: also match a packet without a source by the source that its route would give it; IPv4 matches 0.0.0.0.
 
-        Without that a rule about a source does not hold for such a packet. A copy says so itself.
+        Otherwise a rule about a source does not apply to such a packet. A copy has its own flag.
         """
         return self.family == 6 and self.source is not None and self.udp_ports is None and not self.is_copy
 
@@ -69,7 +69,7 @@ class Rule(msgspec.Struct, frozen=True):
         return int.from_bytes(self.selector(kind) or b"", sys.byteorder)
 
     def __str__(self) -> str:
-        """As `ip rule` says it, as far as it matters."""
+        """As `ip rule` prints it, roughly."""
         words = ["not"] if self.is_inverted else []
         words += [f"from {self.source}"] if self.source else []
         words += [f"to {self.destination}"] if self.destination else []

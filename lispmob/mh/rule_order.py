@@ -1,28 +1,29 @@
-"""Where our routing rules stand among those of others, so that the host's own routing is respected; pure.
+"""Places our routing rules among other programs' rules, so that the host's own routing is respected; pure.
 
-Ours are about packets of an EID, or of no source yet, and come in two parts: for the overlay prefixes, and in full mode
-for everything. What the host reaches by a nearer route than ours, in any table that its rules would use, must be found
-before ours is. On most hosts only the tables local and main are looked up, and the rules of `plan.py` say all of it.
+Our rules select packets with an EID as source, or without a source yet. They come in two parts: for the overlay
+prefixes, and in full mode for everything. A more specific route than ours, in any table that the host's rules would
+use, must be found first. On most hosts only the tables local and main are looked up, and the rules of `plan.py`
+suffice.
 
-On others our packets are led away from the rules of others, and first asked what those would find that is nearer:
+On other hosts our packets jump over the other rules, to copies that find only more specific routes:
 
     P    from EID to OVERLAY    goto NEAR    for each EID (IPv4: and for packets that have no source yet) and prefix
          (the rules of others)
-         from all               goto END     whoever found nothing there does not notice us
+         from all               goto END     other packets continue as without us
     NEAR (each rule of others behind P, with all that it selects by)  suppress_prefixlength LENGTH-OF-OVERLAY
          from EID               lookup 4341
-    REST (each rule of others behind P, as it is)    for what our table throws back
+    REST (each rule of others behind P, as it is)    for what our table does not route
     END                         nop
 
-A rule of others about destinations nearer than our prefix is copied as it is, and so is one that gives an application
-a network of its own (VRF), or a user none (blackhole). All of the table local is looked up, wherever its rule stands.
-The copies stand behind what they are copies of: whoever deletes a rule without naming its priority, as wg-quick(8)
-does, deletes the first that fits, and that must be theirs.
+A rule about destinations more specific than our prefix is copied unchanged, and so is one that gives an application its
+own network (VRF), or a user none (blackhole). All of the table local is looked up, wherever its rule stands. The copies
+stand after their originals: a program that deletes a rule without naming its priority, as wg-quick(8) does, deletes the
+first match, and that must be its own.
 
-The overlay part stands in front of every rule that would take its packets by a wider route: a default route tells
-nothing about the overlay. The part for everything competes with the default routes of others. It stands in front of
-those that every packet meets, or that came close without meaning to: a rule that is added without a priority gets the
-one before the first that is there, ours. Rules further in front than ROOM that select packets are there on purpose.
+The overlay part stands before every rule that would route its packets by a less specific route: a default route says
+nothing about the overlay. The part for everything competes with other default routes. It stands before rules that all
+packets match, and before rules that are close by accident: a rule that is added without a priority is put right before
+the first existing one, which is ours. Rules that select packets, and are further ahead than ROOM, are there on purpose.
 """
 
 from __future__ import annotations
@@ -59,24 +60,24 @@ from lispmob.mh.rule import (
 )
 from lispmob.wire.address import IpNetwork
 
-COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who has more has them for hosts of their own
+COPIES_MAX: Final = 200  # ours: each slows down our lookups; a host with more has them for other hosts
 
 Slot: TypeAlias = list[Rule]
 """Rules of one priority."""
 
 
 class Arrangement(msgspec.Struct, frozen=True):
-    """Our rules with their priorities; `ahead`: rules of others that stay in front and take packets of ours."""
+    """Our rules with their priorities; `ahead`: other rules that stay before them and take packets of ours."""
 
     rules: frozenset[Rule]
     ahead: tuple[Rule, ...] = ()
 
 
 class Others(msgspec.Struct, frozen=True):
-    """The rules of others in the order of the kernel.
+    """The other rules in the kernel's order.
 
-    `met_by_all`: (family, priority) of those that select by a mark which every packet is given. `has_default_table`:
-    there is something in the table `default`. `wide`: (family, table) of those with a default route.
+    `met_by_all`: (family, priority) of those that select by a mark which every packet has. `has_default_table`: the
+    table `default` has routes. `wide`: (family, table) of those with a default route.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -85,7 +86,7 @@ class Others(msgspec.Struct, frozen=True):
     wide: frozenset[tuple[int, int]] = frozenset()
 
     def of(self, family: int) -> tuple[Rule, ...]:
-        """Those of one family that can make a difference."""
+        """The rules of one family that can matter."""
         return tuple(
             rule
             for rule in self.rules
@@ -95,7 +96,7 @@ class Others(msgspec.Struct, frozen=True):
 
 
 def arrange(rules: Iterable[Rule], others: Others, last_priority: int = FULL_PRIORITY) -> Arrangement:
-    """Our rules of both families, put where they belong. `last_priority`: of our last one, where others allow."""
+    """Our rules of both families, with their priorities. `last_priority`: of the last one, if other rules allow."""
     wanted = tuple(rules)
     placed: set[Rule] = set()
     ahead: list[Rule] = []
@@ -139,7 +140,7 @@ class _Family:
         last = [replace(rule, priority=behind_all) for rule in self._at(GATEWAY_PRIORITY)]
         return Arrangement(frozenset([*overlay, *full, *back, *last]), tuple(ahead))
 
-    # --- which of the others would take our packets
+    # --- which other rules would take our packets
 
     def _overlay_must_lead(self, rule: Rule) -> bool:
         return self._concerns_us(rule) and any(
@@ -155,16 +156,16 @@ class _Family:
         return is_close or _is_met_by_all(rule) or (rule.family, rule.priority) in self._met_by_all
 
     def _concerns_us(self, rule: Rule) -> bool:
-        """False for a rule about sources that none of our packets has."""
+        """False for a rule about sources that no packet of ours has."""
         if rule.source is None or rule.is_inverted:
             return True
         return any(source.overlaps(rule.source) for source in self._sources)
 
-    # --- the parts in front of others, as slots
+    # --- the parts before other rules, as slots
 
     def _overlay_front(self, end: int) -> list[Slot]:
         moves = [self._at(priority) for priority in range(SENDING_PRIORITY, LINGER_PRIORITY + 1)]
-        # The guard stands right behind what leads to our device: without that it leads nowhere (guard.py).
+        # The guard stands right after the rules that lead to our device (guard.py).
         guard = [self._guard] if self._guard else []
         ours = [self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY), *guard]
         behind = self._behind(end)
@@ -193,7 +194,7 @@ class _Family:
         ]
 
     def _fronted(self, end: int, front: Callable[[int], list[Slot]]) -> list[Rule]:
-        """The part right in front of `end`, or of the first rule of others that would stand in its midst."""
+        """The part right before `end`, or before the first other rule that would stand inside it."""
         while True:
             mark = self._back.mark()
             slots = front(end)
@@ -203,7 +204,7 @@ class _Family:
                 break
             self._back.undo(mark)
             end = min(amidst)
-        if first < 1:  # who has a rule of priority 0 stands in front of everybody
+        if first < 1:  # a rule of priority 0 stands before all others
             slots = [slot for slot in slots if slot]
             first = max(end - len(slots), 1)
         return [replace(rule, priority=first + place) for place, slot in enumerate(slots) for rule in slot]
@@ -219,7 +220,7 @@ class _Family:
 
 
 class _Back:
-    """What stands behind all rules of others: sections, each entered by a goto to its first priority."""
+    """The part after all other rules: sections, each entered by a goto to its first priority."""
 
     def __init__(self, family: int, first: int, wide: Collection[tuple[int, int]]) -> None:
         self._family = family
@@ -228,7 +229,7 @@ class _Back:
         self._slots: list[Slot] = []
 
     def section(self, behind: Sequence[Rule], length: int, ours: list[Slot]) -> int:
-        """Lay one out; the priority to enter it by. `length`: of the prefixes, in bits."""
+        """Append a section; returns the priority to enter it by. `length`: of the prefixes, in bits."""
         start = self._first + 1 + len(self._slots)
         slots = _laid_out(self._near(behind, length)[:COPIES_MAX], start)
         slots += ours
@@ -237,15 +238,15 @@ class _Back:
         return start
 
     def mark(self) -> int:
-        """How far it is laid out."""
+        """The present end."""
         return len(self._slots)
 
     def undo(self, mark: int) -> None:
-        """Take back what was laid out since."""
+        """Remove what was appended since."""
         del self._slots[mark:]
 
     def rules(self) -> tuple[list[Rule], int]:
-        """All of it, and the first priority behind it."""
+        """All of it, and the first priority after it."""
         if not self._slots:
             return [], self._first
         family, end = self._family, self._first + len(self._slots)
@@ -258,9 +259,9 @@ class _Back:
         return rules, end + 1
 
     def _near(self, behind: Sequence[Rule], length: int) -> list[tuple[Rule, Rule]]:
-        """The rules of others that may find something nearer, or end the search, each with its copy."""
+        """Other rules that may find a more specific route, or end the search, each with its copy."""
         found: list[tuple[Rule, Rule]] = []
-        served: list[frozenset[tuple[int, bytes]]] = []  # what those packets are selected by that have found a way out
+        served: list[frozenset[tuple[int, bytes]]] = []  # the selectors of packets that have found a route
         for rule in behind:
             copy = _copy(rule, length)
             is_met = copy is not None and not (
@@ -286,7 +287,7 @@ _ENDS: Final = ("blackhole", "unreachable", "prohibit")
 
 
 def _laid_out(copies: Sequence[tuple[Rule, Rule]], start: int) -> list[Slot]:
-    """A slot for each copy, from the priority `start` on; a goto leads to the copy of what it led to, or behind all."""
+    """A slot for each copy, from the priority `start` on; a goto leads to the copy of its target, or to the end."""
     slots: list[Slot] = []
     for place, (rule, copy) in enumerate(copies):
         if copy.action == "goto":
@@ -301,7 +302,7 @@ def _last(rules: Iterable[Rule]) -> int:
 
 
 def _halves(rule: Rule) -> list[Rule]:
-    """The same, said in two rules where one could be taken for wg-quick's, which deletes all that look like its own."""
+    """Two equivalent rules where one would match wg-quick's, which deletes all that look like its own."""
     bare = Rule(rule.priority, rule.family, MAIN_TABLE, suppressed_prefix_len=0, is_copy=rule.is_copy)
     if rule != bare:
         return [rule]
@@ -313,7 +314,7 @@ def _everything(family: int) -> IpNetwork:
 
 
 def _copy(rule: Rule, length: int) -> Rule | None:
-    """What a rule of others finds that is nearer than a route of `length` bits; None: nothing."""
+    """A copy that finds only more specific routes than `length` bits; None: there are none."""
     is_nearer = rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length
     kept = replace(rule, priority=0)
     match rule.action:
@@ -329,7 +330,7 @@ def _copy(rule: Rule, length: int) -> Rule | None:
 
 
 def _takes(rule: Rule, length: int) -> bool:
-    """True for a rule that may take packets by a route that is no nearer than one of `length` bits."""
+    """True for a rule that may use a route that is no more specific than `length` bits."""
     if rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length:
         return False
     match rule.action:
@@ -344,7 +345,7 @@ def _takes(rule: Rule, length: int) -> bool:
 
 
 def _is_met_by_all(rule: Rule) -> bool:
-    """True when packets that nobody treats specially meet the rule: of any user, without a mark."""
+    """True when ordinary packets match the rule: of any user, without a mark."""
     if rule.source is not None or rule.tos:
         return False
     others = {kind for kind, _ in rule.selectors} - {SUPPRESS_IFGROUP, MARK, MARK_MASK}
@@ -357,7 +358,7 @@ def _is_met_by_all(rule: Rule) -> bool:
 
 
 def _is_plain(behind: Sequence[Rule]) -> bool:
-    """True when nothing but the table main is looked up behind us, for everybody: then plain rules say it all."""
+    """True when only the table main is looked up after us, for all packets: then plain rules suffice."""
     match behind:
         case [Rule(action="lookup", table=table) as only] if table == MAIN_TABLE:
             bare = not (only.selectors or only.flags or only.tos or only.source or only.destination)

@@ -1,4 +1,4 @@
-"""What a steering rule is about: the packets that it selects, and why a given flow is or is not one of them; pure."""
+"""Which packets a steering rule selects, and why a given flow is or is not among them; pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from lispmob.wire.address import IpAddress, IpNetwork
 
 PROTOCOLS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmpv6": 58, "sctp": 132, "udplite": 136}
 ICMP: Final = frozenset({1, 58})
-WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})  # what iptables' multiport reads: TCP, UDP, DCCP, SCTP, UDP-Lite
+# The protocols of iptables' multiport: TCP, UDP, DCCP, SCTP, UDP-Lite.
+WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})
 PORT_MAX: Final = 65535
 DSCP_MAX: Final = 63
 PORTS_PER_MATCH: Final = 15  # xt_multiport; a range counts twice
-COMBINATIONS_MAX: Final = 4096  # ours: more is a slip of the pen
-ID_MAX: Final = (1 << 32) - 2  # uid_t; the last one means "nobody in particular"
+COMBINATIONS_MAX: Final = 4096  # ours: more is a mistake
+ID_MAX: Final = (1 << 32) - 2  # uid_t; the last value means "no user"
 
-# iptables knows a name, or the beginning of one; both are ours to write and the kernel's to compare.
+# iptables accepts a name, or a prefix of one; so do we, and the kernel compares.
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,15}|[A-Za-z0-9_.@-]{0,14}\*")
 _APP: Final = re.compile(r"[A-Za-z0-9_.@:+*?\[\]!-]{1,255}")
 _CGROUP: Final = re.compile(r"[A-Za-z0-9_.@:+=/\\-]{1,512}")
@@ -43,10 +44,10 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """One flow to be explained. What is not known is None; a rule that asks for it then does not match.
+    """One flow to be explained. Unknown parts are None; a rule that needs one does not match.
 
-    `came_in_by`, `kept_by`: the ifindex that its connection mark holds, of the uplink that the other end began it by,
-    or that a rule with weights gave it. `flow_name` (in small letters), `flow_class`: of a flow to a name.
+    `came_in_by`, `kept_by`: the ifindex in its connection mark: of the uplink by which the other end began it, or that
+    a rule with weights gave it. `flow_name` (in lower case), `flow_class`: of a flow to a name.
     """
 
     source: IpAddress
@@ -67,19 +68,18 @@ class Flow(msgspec.Struct, frozen=True):
 
     @property
     def is_forwarded(self) -> bool:
-        """True for a packet of somebody else, which came in by an interface."""
+        """True for a forwarded packet, which came in by an interface."""
         return self.from_interface is not None
 
 
 class Selector(msgspec.Struct, frozen=True):
-    """Every part that is given has to match; of a tuple, one member. Nothing given matches everything.
+    """Every given part has to match; of a tuple, one member. An empty selector matches everything.
 
-    `users` and `groups` are numeric ids. `cgroup` is a path below the root of the unified hierarchy and holds for all
-    that is below it. `app` is a program or desktop file, by name or shell pattern, and stands for the control groups
-    that the desktop starts it in (app_unit.py). `from_interface` is a name, or the beginning of one and `*`; it selects
-    forwarded packets only, as `users`, `groups`, `cgroup` and `app` select packets of this host only. `flow_name` (a
-    shell pattern) and `flow_classes` select flows to names: lispd marks those itself, since the kernel knows nothing of
-    names.
+    `users` and `groups` are numeric ids. `cgroup` is a path below the root of the unified hierarchy and includes all
+    groups below it. `app` is a program or desktop file, by name or shell pattern, and stands for the control groups of
+    the desktop for it (app_unit.py). `from_interface` is a name, or a prefix of one and `*`; it selects forwarded
+    packets only, as `users`, `groups`, `cgroup` and `app` select packets of this host only. `flow_name` (a shell
+    pattern) and `flow_classes` select flows to names: lispd marks those, because the kernel has no names.
     """
 
     destinations: tuple[IpNetwork, ...] = ()
@@ -97,7 +97,7 @@ class Selector(msgspec.Struct, frozen=True):
     app: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError with a sentence for what cannot be, or what iptables could not be told."""
+        """Raises ValueError with a sentence for an impossible selector, or one that iptables cannot express."""
         if any(not 0 <= number <= 255 for number in self.protocols):
             raise ValueError("a protocol is a number from 0 to 255")
         if self.has_ports and not (self.protocols and set(self.protocols) <= WITH_PORTS):
@@ -124,7 +124,7 @@ class Selector(msgspec.Struct, frozen=True):
 
     @property
     def has_ports(self) -> bool:
-        """True when ports are asked for."""
+        """True when ports are given."""
         return bool(self.destination_ports or self.source_ports)
 
     @property
@@ -134,18 +134,18 @@ class Selector(msgspec.Struct, frozen=True):
 
     @property
     def is_of_flows(self) -> bool:
-        """True when only flows to names can match: no rule for the kernel."""
+        """True when only flows to names can match: not a rule for the kernel."""
         return self.flow_name is not None or bool(self.flow_classes)
 
     @property
     def combinations(self) -> int:
-        """How many comparisons the kernel needs at most: the lists are multiplied."""
+        """The largest number of comparisons in the kernel: the product of the lists."""
         lists = (self.destinations, self.sources, self.protocols, self.dscp, self.users, self.groups)
         batches = (-(-2 * len(ports) // PORTS_PER_MATCH) for ports in (self.destination_ports, self.source_ports))
         return prod(max(1, count) for count in (*map(len, lists), *batches))
 
     def families(self) -> tuple[int, ...]:
-        """The IP versions in which this can match at all."""
+        """The IP versions in which this can match."""
         return tuple(
             family
             for family in (4, 6)
@@ -157,7 +157,7 @@ class Selector(msgspec.Struct, frozen=True):
         )
 
     def mismatch(self, flow: Flow) -> str | None:
-        """The first part that does not fit, in words; None when all fits."""
+        """The first part that does not match, in words; None when all match."""
         return next((check.why for check in self._checks(flow) if not check.fits), None)
 
     def _checks(self, flow: Flow) -> list[_Check]:

@@ -22,6 +22,8 @@ UDP_OCTETS: Final = 1232  # ours: what an answer by UDP may have at most, whatev
 LEAST_OCTETS: Final = 512  # RFC 1035, 4.2.1
 TCP_OCTETS: Final = 65535
 _RESPONSE: Final = 0x80
+_TRANSFERS: Final = (dns.rdatatype.AXFR, dns.rdatatype.IXFR)  # RFC 5936, 2.2.1: of the zone as a whole
+_OF_MESSAGES: Final = (dns.rdatatype.OPT, dns.rdatatype.TSIG, dns.rdatatype.TKEY)  # what no name has
 _SERVER: Final = "lispd"
 
 
@@ -46,7 +48,13 @@ def read_question(raw: bytes) -> Question | bytes | None:
         return Question((), "", message, RCode.NOTIMP)
     if len(message.question) != 1:
         return Question((), "", message, RCode.FORMERR)
+    if message.edns > 0:
+        return Question((), "", message, RCode.BADVERS)
     (asked,) = message.question
+    if asked.rdtype in _OF_MESSAGES:
+        return Question((), "", message, RCode.FORMERR)
+    if asked.rdtype in _TRANSFERS:
+        return Question((), "", message, RCode.REFUSED)
     is_ours = asked.rdclass in (dns.rdataclass.IN, dns.rdataclass.ANY)
     kind = dns.rdatatype.to_text(asked.rdtype)
     return Question(asked.name.labels[:-1], kind, message, None if is_ours else RCode.REFUSED)

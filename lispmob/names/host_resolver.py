@@ -36,6 +36,7 @@ SERVERS_MAX: Final = 3  # resolv.h: MAXNS; what comes behind is not asked
 PATIENCE_S: Final = 20.0
 BEGIN: Final = "# lispmob: from here"
 END: Final = "# lispmob: to here; `lispctl names --untell` takes it away"
+MARK: Final = "# Written by lispctl;"
 _BLOCK: Final = re.compile(rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
 _OWNER: Final = re.compile(
     r"^[#;].*\b(generated|managed|written|created|maintained|auto-?generated)\b", re.MULTILINE | re.IGNORECASE
@@ -127,7 +128,7 @@ class HostResolver:
     def asked_by(self) -> Keeper | None:
         """Whose file says that lispd is asked; None: nobody's."""
         for keeper, directory in _DIRECTORIES.items():
-            if (self._root / directory / FILE).exists():
+            if self._text(self._root / directory / FILE).startswith(MARK):
                 return keeper
         return Keeper.NOBODY if _BLOCK.search(self._text(self._root / RESOLV_CONF)) is not None else None
 
@@ -136,13 +137,17 @@ class HostResolver:
     def _tell_dnsmasq(self, keeper: Keeper, wanted: Wanted) -> Told:
         path = self._root / _DIRECTORIES[keeper] / FILE
         zones = (wanted.domain, *wanted.reverse)
-        text = "# Written by lispctl; `lispctl names --untell` takes it away.\n" + "".join(
+        text = f"{MARK} `lispctl names --untell` takes it away.\n" + "".join(
             f"server=/{zone}/{SERVER}#{wanted.port}\n" for zone in zones
         )
         # Their answers are addresses of ours, which are private ones as a rule.
         text += f"rebind-domain-ok=/{wanted.domain}/\n"
-        if self._text(path) == text:
+        before = self._text(path)
+        if before == text:
             return Told(keeper, is_told=True)
+        if os.path.lexists(path) and not before.startswith(MARK):
+            said = f"{path} is somebody's own, so it is left alone. Without it {keeper.value} can be told"
+            return Told(keeper, is_told=False, text=said)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "ascii")
@@ -154,10 +159,10 @@ class HostResolver:
 
     def _remove(self, keeper: Keeper) -> Path | None:
         path = self._root / _DIRECTORIES[keeper] / FILE
+        if not self._text(path).startswith(MARK):
+            return None
         try:
             path.unlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except OSError as error:
             raise NotTold(f"{path}: {error.strerror}") from None
         with contextlib.suppress(NotTold):  # it is not there any more, perhaps
@@ -211,8 +216,9 @@ class HostResolver:
         return True
 
     def _text(self, path: Path) -> str:
+        """What is in a file; "" where there is none. A pipe or a device, which might never end, is none."""
         try:
-            return path.read_text("utf-8", errors="surrogateescape")
+            return path.read_text("utf-8", errors="surrogateescape") if path.is_file() else ""
         except OSError:
             return ""
 

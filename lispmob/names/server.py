@@ -1,7 +1,8 @@
 """The sockets of the DNS server: UDP and TCP at addresses of this host, in the daemon's event loop.
 
 Nobody can fill or block the daemon with questions: in each turn of the loop some are taken from a socket, what is not
-taken waits in the kernel or is lost there, and the questions and connections that wait for an answer are counted.
+taken waits in the kernel or is lost there, and the questions and connections that wait for an answer are counted, those
+of each user apart (shares.py). A name that was found before is answered whatever else waits.
 """
 
 from __future__ import annotations
@@ -17,30 +18,45 @@ from typing import Any, Final
 
 from lispmob.errors import KernelRefused
 from lispmob.names.dns_message import Question, read_question, write_answer
+from lispmob.names.shares import CONNECTIONS, Shares
 from lispmob.names.zone import Answer, RCode, Wanted, Zone
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import IpAddress
 
 BATCH: Final = 8  # ours: questions in one turn of the loop, two milliseconds
-WAITING: Final = 256  # ours: questions that wait for the mapping system
 PATIENCE_S: Final = 4.0  # ours: the node gives up before that; resolvers wait for five seconds
-CONNECTIONS: Final = 16
 IDLE_S: Final = 5.0
 DATAGRAM: Final = 4096
 _FREEBIND: Final = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, linux/in6.h
 
 log = logging.getLogger(__name__)
 
+Place = tuple[IpAddress, int]
 Find = Callable[[bytes], Awaitable[NameResolved]]
+Owner = Callable[[int, Place, Place], int | None]
+"""The user whose socket speaks this protocol (IPPROTO_UDP, IPPROTO_TCP) from there with ours; None: not known."""
 
 
 class NameServer:
-    """Answers for a zone. `find` asks the mapping system for a name; `may_ask` says whose questions are answered."""
+    """Answers for a zone. `find` asks the mapping system for a name; `may_ask` says whose questions are answered.
 
-    def __init__(self, zone: Zone, find: Find, may_ask: Callable[[IpAddress], bool]) -> None:
+    For a name that `is_known` it answers at once. `owner` tells users apart; without it all are one.
+    """
+
+    def __init__(
+        self,
+        zone: Zone,
+        find: Find,
+        may_ask: Callable[[IpAddress], bool],
+        *,
+        is_known: Callable[[bytes], bool] = lambda _: False,
+        owner: Owner = lambda _, __, ___: None,
+    ) -> None:
         self.counters: Counter[str] = Counter()
         self.zone = zone
         self._find, self._may_ask = find, may_ask
+        self._is_known, self._owner = is_known, owner
+        self._shares = Shares()
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,13 +127,16 @@ class NameServer:
         return False
 
     def _on_datagram(self, raw: bytes, source: Any, at: socket.socket) -> None:
-        reply = self._start(raw, is_tcp=False)
+        reply = self._start(raw, lambda: self._user(socket.IPPROTO_UDP, source, at.getsockname()), is_tcp=False)
         if isinstance(reply, bytes):
             self._send(at, reply, source)
         elif reply is not None:
             self._spawn(self._finish_datagram(reply, source, at))
 
-    def _start(self, raw: bytes, *, is_tcp: bool) -> bytes | Awaitable[bytes] | None:
+    def _user(self, protocol: int, theirs: Any, ours: Any) -> int | None:
+        return self._owner(protocol, _place(theirs), _place(ours))
+
+    def _start(self, raw: bytes, user: Callable[[], int | None], *, is_tcp: bool) -> bytes | Awaitable[bytes] | None:
         """The answer where it is known at once; else what has to be waited for; None: there is no answer."""
         question = read_question(raw)
         if question is None or isinstance(question, bytes):
@@ -130,10 +149,19 @@ class NameServer:
         if isinstance(wanted, Answer):
             self.counters["dns_refused"] += wanted.rcode is RCode.REFUSED
             return write_answer(question, wanted, is_tcp=is_tcp)
-        if len(self._tasks) >= WAITING:
+        if self._is_known(wanted.name):
+            return self._answer(question, wanted, is_tcp=is_tcp)
+        asker = user()
+        if not self._shares.wait(wanted.name, asker, asyncio.get_running_loop().time()):
             self.counters["dns_too_many"] += 1
             return write_answer(question, Answer(RCode.SERVFAIL), is_tcp=is_tcp)
-        return self._answer(question, wanted, is_tcp=is_tcp)
+        return self._wait(self._answer(question, wanted, is_tcp=is_tcp), wanted.name, asker)
+
+    async def _wait(self, answer: Awaitable[bytes], name: bytes, user: int | None) -> bytes:
+        try:
+            return await answer
+        finally:
+            self._shares.wait_no_more(name, user)
 
     async def _answer(self, question: Question, wanted: Wanted, *, is_tcp: bool) -> bytes:
         answer = Answer(RCode.SERVFAIL)
@@ -157,22 +185,26 @@ class NameServer:
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Questions one after the other, each behind its length (RFC 1035, 4.2.2)."""
+        theirs, ours = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        user = self._user(socket.IPPROTO_TCP, theirs, ours)
+        if not self._may_ask_from(theirs) or not self._shares.connect(user):
+            writer.close()
+            return
         self._writers.add(writer)
         try:
-            if len(self._writers) > CONNECTIONS or not self._may_ask_from(writer.get_extra_info("peername")):
-                return
             with contextlib.suppress(OSError, EOFError, TimeoutError):
-                while await self._serve_one(reader, writer):
+                while await self._serve_one(reader, writer, user):
                     pass
         finally:
+            self._shares.disconnect(user)
             self._writers.discard(writer)
             writer.close()
 
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: int | None) -> bool:
         async with asyncio.timeout(IDLE_S):
             length = int.from_bytes(await reader.readexactly(2))
             raw = await reader.readexactly(length)
-        reply = self._start(raw, is_tcp=True)
+        reply = self._start(raw, lambda: user, is_tcp=True)
         octets = reply if reply is None or isinstance(reply, bytes) else await reply
         if octets is None:
             return False
@@ -180,6 +212,11 @@ class NameServer:
         async with asyncio.timeout(IDLE_S):
             await writer.drain()
         return True
+
+
+def _place(name: Any) -> Place:
+    """An address of the socket module, without a scope."""
+    return ip_address(name[0].partition("%")[0]), name[1]
 
 
 def _bound(address: IpAddress, port: int, kind: socket.SocketKind) -> socket.socket:

@@ -26,7 +26,7 @@ _LABEL: Final = re.compile(rb"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 class RCode(IntEnum):
-    """Response codes (RFC 1035, 4.1.1)."""
+    """Response codes (RFC 1035, 4.1.1; RFC 6891, 9)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -34,6 +34,7 @@ class RCode(IntEnum):
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
+    BADVERS = 16
 
 
 Labels: TypeAlias = tuple[bytes, ...]

@@ -1,1 +1,3 @@
-"""NAT traversal: what stands between an uplink and the Internet, and the way around it. Pure, but for its adapters."""
+"""NAT traversal: finds out what is between an uplink and the Internet, and keeps the uplink reachable. Pure, except for
+its adapters.
+"""

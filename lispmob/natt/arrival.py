@@ -1,4 +1,4 @@
-"""The shape of a control message that came on the data port."""
+"""The type of a control message that came on the data port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lispmob.wire.header import DATA_PORT, MessageType
 class DataControl(msgspec.Struct, frozen=True):
     """Instance-ID 0xFFFFFF: a UDP datagram in a data packet, or a bare one from a Map-Server to an ephemeral data port.
 
-    The outer addresses are those of the packet as it reached the uplink; a bare one repeats them as its inner ones.
+    The outer addresses are those of the packet as the uplink received it; for a bare one they are repeated as the inner
+    ones.
     """
 
     payload: bytes
@@ -27,10 +28,10 @@ class DataControl(msgspec.Struct, frozen=True):
 
     @property
     def is_about_ways(self) -> bool:
-        """True for an Info message, and for a probe whose inner port says that it wants its answer the same way."""
+        """True for an Info message, and for a probe whose inner port requests an answer as data."""
         is_info = bool(self.payload) and self.payload[0] >> 4 == MessageType.INFO
         return is_info or self.source_port == DATA_PORT
 
     def as_datagram(self) -> Datagram:
-        """The same as any other control message sees it."""
+        """The same message as a control datagram."""
         return Datagram(self.payload, self.source, self.source_port, self.destination, self.ifindex, in_data=True)

@@ -1,8 +1,8 @@
-"""Do packets with a UDP checksum of zero get from an uplink to its RTR?
+"""Probes whether packets with a UDP checksum of zero reach an uplink's RTR.
 
-RFC 9300, section 5.3, wants outer checksums to be zero, and the kernel's programs cannot send large segments otherwise.
-Most NATs pass them; one that translates to IPv6 on the way (RFC 7915, section 4.5) may drop them. So the RTR is probed
-in such a packet, and whatever goes unanswered too often has proven nothing.
+RFC 9300, section 5.3, wants outer checksums to be zero, and the BPF programs cannot send large segments otherwise. Most
+NATs pass them; one that translates to IPv6 (RFC 7915, section 4.5) may drop them. So the RTR is probed with such a
+packet. Without an answer after several tries, checksums are used.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ TRIES: Final = 3
 
 
 class ChecksumProbe:
-    """One verdict on one uplink and RTR; it holds until another one is found."""
+    """The verdict about one uplink and RTR; it holds until a later one replaces it."""
 
     def __init__(self, locator: LocalLocator, *, new_nonce: Callable[[], int]) -> None:
         self._locator = locator
         self._new_nonce = new_nonce
         self._rtr: IpAddress | None = None
         self._passes: bool | None = None
-        self._nonces: list[int] = []  # of the probes that were not answered yet
+        self._nonces: list[int] = []  # of the unanswered probes
         self._wake_at: float | None = None
 
     def passes_to(self, rtr: IpAddress) -> bool | None:
-        """Whether packets without a checksum get to this RTR; None: not found out."""
+        """Whether packets without a checksum reach this RTR; None: unknown."""
         return self._passes if rtr == self._rtr else None
 
     def wake_at(self) -> float | None:
@@ -40,7 +40,7 @@ class ChecksumProbe:
         return self._wake_at
 
     def on_rtr(self, rtr: IpAddress, now: float) -> list[SendControl | Count]:
-        """The uplink's data goes through this RTR now. IPv6 forbids what is asked (RFC 8200, section 8.1)."""
+        """Data now goes through this RTR. IPv6 is not probed: it forbids zero checksums (RFC 8200, section 8.1)."""
         if rtr == self._rtr:
             return []
         self.stop()
@@ -48,7 +48,7 @@ class ChecksumProbe:
         return self._ask(now) if rtr.version == 4 else []
 
     def on_doubt(self, now: float) -> list[SendControl | Count]:
-        """The way may be another one. What passed is made use of until its probes have failed, too."""
+        """The path may have changed. A positive verdict holds until the new probes have failed too."""
         if not self._passes or self._wake_at is not None:
             return []
         return self._ask(now)
@@ -63,7 +63,7 @@ class ChecksumProbe:
         return []
 
     def on_map_reply(self, reply: MapReply) -> bool:
-        """True when this answers a probe, however late."""
+        """True when this answers a probe, even a late one."""
         if not reply.is_probe or reply.nonce not in self._nonces:
             return False
         self._passes, self._wake_at = True, None

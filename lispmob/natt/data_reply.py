@@ -1,4 +1,4 @@
-"""Probes that an RTR sent in a data packet are answered in one: it is the way that was probed, and the only one open.
+"""A probe in a data packet from an RTR is answered in a data packet: that path was probed, and no other one is open.
 
 RTR : 4341 -> NAT -> node     data header, Instance-ID 0xFFFFFF, IP, UDP, RLOC-probe
 node -> NAT -> RTR : 4341     the same with the Map-Reply, from the port that data leaves from
@@ -23,7 +23,7 @@ _HEADER = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 
 
 def in_data(effects: Iterable[E], arrival: DataControl, plan: NattPlan) -> list[E | SendFromDataPort]:
-    """What to do about a control message of the data plane, with the answers to its sender in the data plane too."""
+    """The effects of a control message on the data port, with answers to its sender moved to the data port too."""
     uplink = next((planned for planned in plan.uplinks if planned.locator.address == arrival.outer_destination), None)
     if uplink is None or not uplink.relays:
         return list(effects)
@@ -39,5 +39,7 @@ def _is_answer(effect: object, arrival: DataControl) -> bool:
 def _wrapped(effect: object, arrival: DataControl, port: DataPort) -> SendFromDataPort:
     assert isinstance(effect, SendControl)
     source, rtr = arrival.outer_destination, arrival.outer_source
-    inner = build_ip_udp(source, CONTROL_PORT, rtr, arrival.source_port, effect.payload)
+    # The RTR knows an uplink that a translator brings to it by another name.
+    known_as = source if source.version == rtr.version else arrival.destination
+    inner = build_ip_udp(known_as, CONTROL_PORT, rtr, arrival.source_port, effect.payload)
     return SendFromDataPort(_HEADER + inner, rtr, DATA_PORT, source, arrival.ifindex, port)

@@ -1,7 +1,7 @@
 """The two dialects of NAT traversal, and everything in which they differ, in one table.
 
-They share the type 7 message and LCAF type 7, and nothing else: E19 is draft-ermagan-lisp-nat-traversal-19 as Open
-Overlay Router speaks it, LISPERS is draft-farinacci-lisp-lispers-net-nat as lispers.net does.
+They share only the type 7 message and LCAF type 7. E19 is draft-ermagan-lisp-nat-traversal-19 as Open Overlay Router
+speaks it, LISPERS is draft-farinacci-lisp-lispers-net-nat as lispers.net does.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ PUNCH_INTERVAL_S: Final = 15.0  # lispers.net: Info-Requests to RTRs keep the bi
 
 
 class Dialect(Enum):
-    """Which scheme a Map-Server and its RTRs speak."""
+    """The scheme that a Map-Server and its RTRs speak."""
 
     E19 = "e19"
     LISPERS = "lispers"
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """How one dialect does it."""
+    """The properties of one dialect."""
 
     info_is_authenticated: bool
-    info_names_eid: bool  # else the host name stands in the tail
-    info_from_data_port: bool  # the Info-Request leaves from the port that data uses, else from 4342
+    info_names_eid: bool  # else the host name is at the end
+    info_from_data_port: bool  # the Info-Request is sent from the data port, else from 4342
     registers_through_rtr: bool
-    data_port_is_fixed: bool  # 4341; else an ephemeral one, for the RTR mistreats a translated port of 4341
-    rtr_punch_port: int | None  # RTRs take Info-Requests in data packets there; None: they take none
+    data_port_is_fixed: bool  # 4341; else an ephemeral one, because the RTR mishandles a translated port 4341
+    rtr_punch_port: int | None  # the port where RTRs accept Info-Requests in data packets; None: they do not
     longest_keepalive_s: float
 
 
@@ -57,13 +57,13 @@ TRAITS: Final = {
     ),
 }
 
-INFO_PORT: Final = CONTROL_PORT  # both: where a Map-Server takes Info-Requests
+INFO_PORT: Final = CONTROL_PORT  # both: where a Map-Server accepts Info-Requests
 
 
 def candidates(mode: str, key: Key) -> tuple[Dialect, ...]:
     """The dialects to try with a Map-Server, likeliest first; `mode` is "auto" or a dialect's name.
 
-    Open Overlay Router has SHA-1 alone, and lispers.net crashes on it: a SHA-1 key says whose the server is not.
+    Open Overlay Router knows only SHA-1, and lispers.net crashes on it: a SHA-1 key excludes lispers.net.
     """
     if mode != "auto":
         return (Dialect(mode),)

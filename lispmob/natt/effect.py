@@ -1,4 +1,4 @@
-"""What the NAT machines ask for beyond `protocol/effect.py`, and what they report to one another. Frozen values."""
+"""Effects of the NAT machines beside those of `protocol/effect.py`, and their reports to each other. Frozen values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lispmob.wire.address import EidPrefix, IpAddress
 
 
 class DataPort(Enum):
-    """Which source port the data of an uplink has. Behind a NAT it is always the same one: it owns the binding."""
+    """The source port of an uplink's data. Behind a NAT it is always the same: the binding belongs to it."""
 
     POOL = "pool"  # no NAT: any port, spread over the flows
-    FIXED = "fixed"  # 4341, where inbound data comes to as well
-    EPHEMERAL = "ephemeral"  # one port per uplink that the kernel chose, never 4341, and that receives too
+    FIXED = "fixed"  # 4341, which also receives data
+    EPHEMERAL = "ephemeral"  # one port per uplink, chosen by the kernel, never 4341; it also receives
 
 
 class SendFromDataPort(msgspec.Struct, frozen=True):
-    """Send one UDP datagram from the port that this uplink's data leaves from and comes back to."""
+    """Send one UDP datagram from the port that sends and receives this uplink's data."""
 
     payload: bytes
     destination: IpAddress
@@ -34,9 +34,9 @@ class SendFromDataPort(msgspec.Struct, frozen=True):
 
 
 class Reach(Enum):
-    """What an uplink's address is worth to the rest of the world."""
+    """Whether the rest of the world can use an uplink's address."""
 
-    UNKNOWN = "unknown"  # not asked yet, or nobody who could tell has answered
+    UNKNOWN = "unknown"  # not asked yet, or not answered
     DIRECT = "direct"  # the Map-Server sees the address and port that we sent from
     TRANSLATED = "nat"  # it sees others
 
@@ -48,9 +48,9 @@ class ServiceFound(msgspec.Struct, frozen=True):
 
 
 class RelayConfirmed(msgspec.Struct, frozen=True):
-    """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink.
+    """The Map-Server holds the mapping that was sent through an RTR, and the RTR can reach this uplink.
 
-    `problem`: what is wrong with it all the same, for people.
+    `problem`: a remaining problem, for display.
     """
 
     eid: EidPrefix
@@ -63,31 +63,31 @@ class RelayConfirmed(msgspec.Struct, frozen=True):
 
 
 class PlanChanged(msgspec.Struct, frozen=True):
-    """Registrations, forwarding and uplinks have to follow another plan from now on."""
+    """Registrations, forwarding and uplinks must follow the new plan from now on."""
 
     plan: NattPlan
 
 
 class AskFailed(msgspec.Struct, frozen=True):
-    """Nobody could tell what this uplink's address is worth. `server` had its chance."""
+    """No server could tell how the Internet sees this uplink's address. `server` was asked last."""
 
     server: MapServerPeer
 
 
 class LifeSignWanted(msgspec.Struct, frozen=True):
-    """Send the ordinary Map-Register to this Map-Server again: did the Info-Request get lost, or kill it?"""
+    """Send the ordinary Map-Register to this Map-Server again, to see whether the Info-Request crashed it."""
 
     server: IpAddress
 
 
 class AskAgain(msgspec.Struct, frozen=True):
-    """What the Map-Server saw of this uplink may be true no more."""
+    """The last Info-Reply about this uplink may be outdated."""
 
     address: IpAddress
 
 
 class WayPast(msgspec.Struct, frozen=True):
-    """A host behind a NAT has shown that it reaches us past its RTR: its data may come from this address, too."""
+    """A host behind a NAT has proven a direct path to us: accept its data from this address too."""
 
     eid: EidPrefix
     rloc: IpAddress
@@ -105,7 +105,7 @@ NattEffect: TypeAlias = (
     | WayPast
     | WayAnswered
 )
-"""What leaves `Traversal`."""
+"""The effects that leave `Traversal`."""
 
 UplinkEffect: TypeAlias = NattEffect | ServiceFound | RelayConfirmed | AskFailed | AskAgain
-"""What leaves the machine of one uplink; `Traversal` routes the additional kinds."""
+"""The effects of one uplink's machine; `Traversal` routes the additional kinds."""

@@ -1,7 +1,7 @@
-"""Is an address that nobody translates reachable, or does a stateful firewall let in nothing but answers?
+"""Finds out whether an untranslated address is reachable, or behind a stateful firewall that admits only answers.
 
-A Map-Resolver is asked to answer to a port that has never sent anything, and as a control to the one that asks. With
-the second answer alone there is a firewall: then the uplink needs an RTR as if there were a NAT.
+A Map-Resolver is asked to answer to a port that has never sent anything, and as a control, to the port that asks. If
+only the second answer comes, there is a firewall: the uplink then needs an RTR, as behind a NAT.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
 
-ANSWER_S: Final = 1.0  # ours: then the question is repeated, twice
+ANSWER_S: Final = 1.0  # ours: then the request is repeated, twice
 TRIES: Final = 3
 
 
 class Way(Enum):
-    """What is between us and the Internet."""
+    """What is between the uplink and the Internet."""
 
     UNKNOWN = "unknown"
     OPEN = "open"
@@ -33,14 +33,14 @@ class Way(Enum):
 
 
 class WayFound(msgspec.Struct, frozen=True):
-    """The verdict on an address."""
+    """The verdict about an address."""
 
     address: IpAddress
     way: Way
 
 
 class FirewallProbe:
-    """One verdict on one address. `spare_port` receives, and must not have sent to the resolver before."""
+    """One verdict about one address. `spare_port` receives, and must not have sent to the resolver before."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class FirewallProbe:
         self._resolver = resolver
         self._spare_port = spare_port
         self._spare_nonce, self._control_nonce = new_nonce(), new_nonce()
-        self._controls = 0  # rounds in which the control question was answered
+        self._controls = 0  # rounds in which the control request was answered
         self._tries = 0
         self._wake_at: float | None = None
 
@@ -66,7 +66,7 @@ class FirewallProbe:
         return self._wake_at
 
     def start(self, now: float) -> list[SendControl | WayFound]:
-        """Ask."""
+        """Send the requests."""
         self._tries += 1
         self._wake_at = now + ANSWER_S
         one, eid, resolver, place = self._locator, self._eid, self._resolver, self._locator.address
@@ -81,11 +81,11 @@ class FirewallProbe:
             return []
         if self._tries < TRIES:
             return self.start(now)
-        # One control answer may have been lucky where the other question was lost; two are not.
+        # After a single control answer the other one may just have been lost; after two it was blocked.
         return self._end(Way.FILTERED if self._controls > 1 else Way.UNKNOWN)
 
     def on_spare_datagram(self, payload: bytes, _now: float) -> list[SendControl | WayFound]:
-        """Something came to the spare port."""
+        """A datagram came to the spare port."""
         try:
             return self.on_spare_reply(MapReply.decode(payload))
         except MalformedMessage:
@@ -97,7 +97,7 @@ class FirewallProbe:
         return self._end(Way.OPEN) if is_answer else []
 
     def on_control_reply(self, reply: MapReply) -> bool:
-        """True when a Map-Reply on the control port is the answer to the control question."""
+        """True when a Map-Reply on the control port answers the control request."""
         is_answer = self._wake_at is not None and reply.nonce == self._control_nonce
         self._controls += is_answer
         return is_answer

@@ -1,4 +1,4 @@
-"""Info-Request and Info-Reply for one uplink: how does the Internet see me, and which RTRs may I use?"""
+"""Info-Request and Info-Reply for one uplink: its outside address, and the RTRs that it may use."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from lispmob.wire.record import Locator
 FIRST_WAIT_S: Final = 1.0  # ours, as for Map-Registers; doubles
 TRIES: Final = 3  # NAT-traversal draft and OOR: then it counts as unanswered
 MAX_OUTSTANDING: Final = 8
-MAX_RTRS: Final = 16  # error catalogue: more are not looked at
-TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "ask again at once"
+MAX_RTRS: Final = 16  # error catalogue: more are ignored
+TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "repeat at once"
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question.
+    """The contents of an Info-Reply. `address` None: unknown. `port` is the translated source port of the request.
 
-    `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way (NAT64, RFC 6146).
+    `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way, where the Map-Server was asked at
+    an IPv6 address that a DNS server made up, by a prefix that we do not know (NAT64 and DNS64; RFC 6146, RFC 6147).
     """
 
     server: MapServerPeer
@@ -59,7 +60,10 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 class InfoExchange:
-    """Asks the Map-Servers of the uplink's family in turn until one answers."""
+    """Asks the Map-Servers that the uplink can reach in turn until one answers.
+
+    One that a translator leads to is asked in the one dialect that proves who answers: anybody may be behind a prefix.
+    """
 
     def __init__(
         self,
@@ -79,23 +83,37 @@ class InfoExchange:
         self._turn = 0
         self._tries = 0
         self._wake_at: float | None = None
-        self._check_at: float | None = None  # when to look for a life sign, of a server that may not be asked again
+        self._check_at: float | None = None  # when to check for a life sign of a server that must not be asked again
         self._on_trial: MapServerPeer | None = None
 
     @property
     def server(self) -> MapServerPeer | None:
-        """The Map-Server whose turn it is; None when there is none that this uplink can ask."""
+        """The Map-Server to ask now; None if this uplink can ask none."""
         servers = self._servers
         return servers[self._turn % len(servers)] if servers else None
 
     @property
     def _servers(self) -> list[MapServerPeer]:
-        own = self.locator.address
+        own = self.locator
         return [
             server
-            for server in self._config.servers_for(own.version)
-            if self._knowledge.dialect_of(server) is not None or is_private(own) or not self._config.is_at_risk(server)
+            for server in self._config.servers_for(own)
+            if (
+                self._knowledge.dialect_of(server) is not None
+                or is_private(own.address)
+                or self._is_beyond(server)
+                or not self._config.is_at_risk(server)
+            )
+            and not (self._is_beyond(server) and not self._speaks_e19(server))
         ]
+
+    def _is_beyond(self, server: MapServerPeer) -> bool:
+        """True when only a translator leads to it."""
+        return server.address.version != self.locator.address.version
+
+    def _speaks_e19(self, server: MapServerPeer) -> bool:
+        known = self._knowledge.dialect_of(server)
+        return known is Dialect.E19 or (known is None and Dialect.E19 in candidates(self._config.mode, server.key))
 
     @property
     def is_asking(self) -> bool:
@@ -104,7 +122,7 @@ class InfoExchange:
 
     @property
     def asks_from_data_port(self) -> bool:
-        """True while an answer may still come to the ephemeral port that data of such a dialect leaves from."""
+        """True while an answer may still come to the ephemeral data port of such a dialect."""
         return self.is_asking and any(TRAITS[asked.dialect].info_from_data_port for asked in self._outstanding.values())
 
     def wake_at(self) -> float | None:
@@ -118,7 +136,7 @@ class InfoExchange:
         return self._ask(now)
 
     def stop(self) -> None:
-        """No answer is wanted any more."""
+        """Stop asking."""
         self._outstanding.clear()
         self._wake_at = self._on_trial = None
         self.trial.stop()
@@ -136,22 +154,22 @@ class InfoExchange:
         return effects
 
     def on_record(self, locators: tuple[Locator, ...], now: float) -> list[UplinkEffect]:
-        """What our record says now. A server that was asked with care is on trial: may it be asked as others are?"""
+        """Our record has changed. A server at risk is tried with registers first, to see whether it may be asked."""
         if self._on_trial is None or self.trial.server == self._on_trial or self._wake_at is None:
             return []
         return [*self.trial.start(self._on_trial, locators, now)]
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect]:
-        """A Map-Notify for a register of the trial came."""
+        """A Map-Notify for a register of the trial arrived."""
         return self._on_tried(self.trial.on_map_notify(notify, raw, now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:
-        """The server answered something else: the question may be repeated sooner."""
+        """The server answered something else: the request may be repeated sooner."""
         if self._wake_at is not None and server == self.server:
-            self._wake_at = min(self._wake_at, self._knowledge.may_ask_at(server, now))
+            self._wake_at = min(self._wake_at, self._may_ask_at(server, now))
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:
-        """An Info-Reply came; `raw` is the message whose MAC counts. The counter says why it is not believed."""
+        """An Info-Reply arrived; `raw` is the message that its MAC covers. Returns the counter if it is refused."""
         asked = self._outstanding.get(reply.nonce)
         if asked is None:
             return Count("rx_nonce")
@@ -163,13 +181,13 @@ class InfoExchange:
             except AuthenticationFailed:
                 return Count("rx_auth")
         elif self._knowledge.dialect_of(asked.server) is Dialect.E19:
-            return Count("rx_policy")  # it can prove what it says, so this is somebody else
+            return Count("rx_policy")  # the server can authenticate its replies, so this one is forged
         if (reply.eid, reply.mask_len) != (asked.request.eid, asked.request.mask_len):
             return Count("rx_policy")
         self.stop()
         self._tries = 0
         address = reply.nat.global_etr_rloc
-        is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == self.locator.address.version
+        is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == asked.server.address.version
         is_told = is_told and reply.nat.etr_port > 0
         rtrs = self._offered(reply, asked.server)
         usable = self._trusted(rtrs, asked.dialect)
@@ -182,7 +200,7 @@ class InfoExchange:
             bool(rtrs) and not usable,
             min(max(60.0 * reply.ttl_min, TTL_MIN_S), TTL_MAX_S),
             now - asked.at,
-            address if isinstance(address, IPv4Address) and self.locator.address.version == 6 else None,
+            address if isinstance(address, IPv4Address) and asked.server.address.version == 6 else None,
         )
 
     def _ask(self, now: float) -> list[UplinkEffect]:
@@ -200,36 +218,44 @@ class InfoExchange:
                 self.trial.stop()
                 return [*effects, AskFailed(server)]
             server = self.server or server
-        if self._knowledge.may_ask_at(server, now) <= now:
+        if self._may_ask_at(server, now) <= now:
             self._tries += 1
             return [*effects, *self._put(server, FIRST_WAIT_S * 2 ** (self._tries - 1), now)]
-        # It may be dead, and is left alone for a while. Whoever may be asked meanwhile need not wait for its turn.
+        # It may be dead, so it rests for a while. A server that may be asked now goes first.
         other = self._soonest(now)
-        if self._knowledge.may_ask_at(other, now) <= now:
+        if self._may_ask_at(other, now) <= now:
             return [*effects, *self._put(other, FIRST_WAIT_S, now)]
-        self._wake_at = self._knowledge.may_ask_at(other, now)
+        self._wake_at = self._may_ask_at(other, now)
         return effects
+
+    def _may_ask_at(self, server: MapServerPeer, now: float) -> float:
+        """One beyond a translator gives no other sign of life. What a question does no harm may be asked again."""
+        if self._is_beyond(server) and not self._config.is_at_risk(server):
+            return now
+        return self._knowledge.may_ask_at(server, now)
 
     def _soonest(self, now: float) -> MapServerPeer:
         """The Map-Server that may be asked before all others."""
-        return min(self._servers, key=lambda one: self._knowledge.may_ask_at(one, now))
+        return min(self._servers, key=lambda one: self._may_ask_at(one, now))
 
     def _put(self, server: MapServerPeer, wait_s: float, now: float) -> list[UplinkEffect]:
         """Ask this one."""
-        dialect = self._knowledge.next_dialect(server)
+        dialect = Dialect.E19 if self._is_beyond(server) else self._knowledge.next_dialect(server)
         self._knowledge.on_asked(server, now)
-        self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(self._soonest(now), now))
+        self._wake_at = max(now + wait_s, self._may_ask_at(self._soonest(now), now))
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
         dialects = (dialect, Dialect.LISPERS) if self._asks_both(server, dialect) else (dialect,)
         return [effect for spoken in dialects for effect in (self._send(server, spoken, now), Count("tx_info_request"))]
 
     def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
-        """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""
+        """Configured RTRs may be lispers.net's, which ignores the other dialect: ask in both without waiting."""
         is_unknown = self._knowledge.dialect_of(server) is None and dialect is Dialect.E19
+        if self._is_beyond(server):
+            return False
         return is_unknown and bool(self._config.rtrs) and Dialect.LISPERS in candidates(self._config.mode, server.key)
 
     def _on_tried(self, sent: Sequence[UplinkEffect], now: float) -> list[UplinkEffect]:
-        """Take in what the trial found out."""
+        """Apply the result of the trial."""
         effects, server, finding = list(sent), self._on_trial, self.trial.take_finding()
         if server is None:
             return effects
@@ -274,12 +300,12 @@ class InfoExchange:
         return SendControl(payload, server.address, INFO_PORT, one.address, one.ifindex)
 
     def _offered(self, reply: InfoReply, server: MapServerPeer) -> tuple[IpAddress, ...]:
-        """The RTRs of the list that anybody could use from here."""
+        """The RTRs of the list that are usable from here."""
         found = [ip for rloc in reply.nat.rtr_rlocs[:MAX_RTRS] for ip in ip_addresses(rloc)]
         return tuple(ip for ip in dict.fromkeys(found) if self._is_usable(ip, server))
 
     def _is_usable(self, rtr: IpAddress, server: MapServerPeer) -> bool:
-        if rtr.version != self.locator.address.version or rtr == self.locator.address:
+        if rtr.version != server.address.version or rtr == self.locator.address:
             return False
         if any(eid.contains(rtr) for eid in self._config.eids):
             return False
@@ -288,7 +314,7 @@ class InfoExchange:
         return not is_private(rtr) or is_private(server.address)
 
     def _trusted(self, rtrs: tuple[IpAddress, ...], dialect: Dialect) -> tuple[IpAddress, ...]:
-        """An unauthenticated list could name anybody's RTR: then only configured ones count."""
+        """An unauthenticated list could name any RTR: then only configured ones count."""
         if self._config.rtrs:
             return tuple(ip for ip in self._config.rtrs if ip in rtrs)
         return rtrs if TRAITS[dialect].info_is_authenticated else ()

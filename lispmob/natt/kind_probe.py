@@ -1,14 +1,14 @@
-"""Finds out of which kind a NAT is, in the terms of RFC 4787, with a port that is there for measuring alone.
+"""Finds the kind of a NAT in the terms of RFC 4787, with ports used for nothing else.
 
     port 1 --- Info-Request in a data packet ---> RTR : 4341      answered with the place outside
-    port 1 --- Info-Request ---> Map-Server : 4342                answered with the place outside: the same one?
+    port 1 --- Info-Request ---> Map-Server : 4342                answered with the place outside; the same one?
 
     port 2 --- Info-Request in a data packet ---> RTR : 4341      answered with the place outside
     4342 --- Encapsulated Map-Request ---> RTR, Map-Server        "answer to that place", which both do from 4342
 
-Two ports, for a NAT may hold what it did not let in against the next binding.
-An answer of the Map-Server, which the port never sent to: the filter is endpoint-independent. Of the RTR alone, whose
-port 4341 it sent to: address-dependent. Of nobody: address-and-port-dependent.
+Two ports, because a NAT may treat the second binding differently after refusing packets to the first.
+An answer from the Map-Server, to which the port never sent: endpoint-independent filtering. From the RTR alone, to
+whose port 4341 it sent: address-dependent. No answer: address-and-port-dependent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ADDRESS_AND_PORT_DEPENDENT: Final = "address-and-port-dependent"
 
 
 class KindFound(msgspec.Struct, frozen=True):
-    """The kind of the NAT of one address; None: could not be found out.
+    """The kind of the NAT of one address; None: unknown.
 
     With an RTR at the Map-Server's own address, address-dependent and endpoint-independent look the same.
     """
@@ -63,7 +63,7 @@ class _Phase(Enum):
 
 
 class _KindProbe:
-    """One verdict on one address. `host_name` is what the RTR shall call us."""
+    """One verdict about one address. `host_name` identifies us to the RTR."""
 
     _AFTER_PUNCH: ClassVar[_Phase]
 
@@ -107,7 +107,7 @@ class _KindProbe:
         return self._end(None)
 
     def on_spare_datagram(self, payload: bytes, now: float) -> list[KindEffect]:
-        """Something came to the spare port."""
+        """A datagram came to the spare port."""
         try:
             kind = payload[0] >> 4 if payload else 0
             if self._phase is _Phase.PUNCHING:
@@ -119,11 +119,11 @@ class _KindProbe:
                 verify(payload, self._seen.server.key)
                 return self._on_compared(InfoReply.decode(payload))
         except (MalformedMessage, AuthenticationFailed):
-            pass  # whoever sends garbage here delays the verdict, no more
+            pass  # garbage only delays the verdict
         return []
 
     def on_control_reply(self, reply: MapReply) -> bool:
-        """True when a Map-Reply on the control port is the answer to the control question."""
+        """True when a Map-Reply on the control port answers the control request."""
         is_answer = self._phase is _Phase.ASKING and reply.nonce == self._nonces[3]
         self._has_control = self._has_control or is_answer
         return is_answer
@@ -172,7 +172,8 @@ class _KindProbe:
         one, server = self._locator, self._seen.server
         if self._phase is _Phase.PUNCHING:
             request = InfoRequest(self._nonces[0], None, 0, tail=DistinguishedName(self._host_name))
-            inner = build_ip_udp(one.address, CONTROL_PORT, self._rtr, CONTROL_PORT, request.encode())
+            here = one.address_towards(self._rtr)
+            inner = build_ip_udp(here, CONTROL_PORT, self._rtr, CONTROL_PORT, request.encode())
             payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + inner
             return [SendFromSparePort(payload, self._rtr, DATA_PORT, one.address, one.ifindex)]
         if self._phase is _Phase.ASKING:
@@ -190,12 +191,12 @@ class _KindProbe:
 
 
 class MappingProbe(_KindProbe):
-    """Does a port of ours appear as the same one to everybody?"""
+    """Whether a port keeps its translation towards all destinations."""
 
     _AFTER_PUNCH = _Phase.COMPARING
 
 
 class FilteringProbe(_KindProbe):
-    """Who may send to a port of ours that is open?"""
+    """Which hosts may send to an open port."""
 
     _AFTER_PUNCH = _Phase.ASKING

@@ -1,11 +1,11 @@
-"""Measures how long the NAT of an uplink keeps an idle binding, with messages that every Map-Server understands.
+"""Measures how long the NAT of an uplink keeps an idle binding, using messages that every Map-Server supports.
 
-    spare port --- Info-Request ---> Map-Server : 4342     twice, some seconds apart: a binding as used as data's is
+    spare port --- Info-Request ---> Map-Server : 4342     twice, some seconds apart: as active as a data binding
     (silence for as long as the trial says)
     4342 --- Encapsulated Map-Request ---> the same server, "answer to the spare port's translated place"
-    4342 --- the same, "answer to this port's place"       the control: this binding is alive, and shows the server is
+    4342 --- the same, "answer to this port's place"       the control: this binding is alive, so the server is tested
 
-Both answers: alive. The second alone: dead. None: nothing learnt. The Map-Server has to be a Map-Resolver as well.
+Both answers: alive. The second alone: dead. None: no result. The Map-Server must be a Map-Resolver too.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from lispmob.wire.header import CONTROL_PORT, MessageType
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.map_reply import MapReply
 
-WARM_S: Final = 3.0  # Linux takes a flow for a stream when packets go both ways for 2 s
+WARM_S: Final = 3.0  # Linux treats a flow as a stream when packets go both ways for 2 s
 ANSWER_S: Final = 2.0  # ours: how long the answers may take
-LOST_PAUSE_S: Final = 60.0  # ours: after a trial that taught nothing
-LOST_LIMIT: Final = 5  # ours: then this server is not the one to measure with
+LOST_PAUSE_S: Final = 60.0  # ours: after a trial without a result
+LOST_LIMIT: Final = 5  # ours: then another server is needed
 
 
 class LifetimeMeasured(msgspec.Struct, frozen=True):
-    """More is known now."""
+    """A trial gave a result."""
 
     lifetime: Lifetime
 
@@ -45,7 +45,7 @@ ProbeEffect: TypeAlias = SendFromSparePort | SendControl | Count | LifetimeMeasu
 
 
 class Phase(Enum):
-    """Where a trial is."""
+    """The step of a trial."""
 
     RESTING = "resting"
     WARMING = "warming"
@@ -54,7 +54,7 @@ class Phase(Enum):
 
 
 class LifetimeProbe:
-    """Trials for one uplink behind a NAT, one after the other, until enough is known."""
+    """Trials for one uplink behind a NAT, one after another, until enough is known."""
 
     def __init__(
         self, locator: LocalLocator, eid: EidPrefix, seen: Seen, *, new_nonce: Callable[[], int], known: Lifetime
@@ -69,7 +69,7 @@ class LifetimeProbe:
         self._idle_s = 0.0
         self._is_warm = False
         self._info_nonce = 0
-        self._place: tuple[IpAddress, int] | None = None  # where the spare port appears outside
+        self._place: tuple[IpAddress, int] | None = None  # the outside place of the spare port
         self._spare_nonce = self._control_nonce = 0
         self._has_control = False
         self._is_second = False
@@ -80,7 +80,7 @@ class LifetimeProbe:
         return self._wake_at
 
     def start(self, now: float) -> list[ProbeEffect]:
-        """Begin the next trial; nothing when enough is known."""
+        """Begin the next trial; returns nothing when enough is known."""
         idle_s = self.lifetime.next_trial_s()
         if idle_s is None or self._lost >= LOST_LIMIT:
             self.phase, self._wake_at = Phase.RESTING, None
@@ -109,13 +109,14 @@ class LifetimeProbe:
         if self.phase is Phase.IDLING:
             self.phase = Phase.ASKING
             return self._ask(now)
-        if not self._is_second:  # one more, for one answer may get lost; but it was not late because of the NAT
+        # One more, in case the answer was lost; the NAT is not the reason, as nothing was idle yet.
+        if not self._is_second:
             self._is_second = True
             return self._ask(now)
         return self._end(Outcome.DEAD if self._has_control else Outcome.LOST, now)
 
     def on_spare_datagram(self, payload: bytes, now: float) -> list[ProbeEffect]:
-        """Something came to the spare port."""
+        """A datagram came to the spare port."""
         try:
             if payload[:1] and payload[0] >> 4 == MessageType.INFO:
                 return self._on_info_reply(InfoReply.decode(payload), payload)
@@ -127,7 +128,7 @@ class LifetimeProbe:
         return self._end(Outcome.ALIVE, now)
 
     def on_control_reply(self, reply: MapReply) -> bool:
-        """True when a Map-Reply on the control port is the answer to the control question."""
+        """True when a Map-Reply on the control port answers the control request."""
         if self.phase is not Phase.ASKING or reply.nonce != self._control_nonce:
             return False
         self._has_control = True
@@ -140,7 +141,7 @@ class LifetimeProbe:
             verify(payload, self._seen.server.key)
         except AuthenticationFailed:
             return [Count("rx_auth")]
-        # The mapping that the server answers to later is the one that it sees now.
+        # The server's later answer goes to the mapping that it sees now.
         address = self._seen.address
         if address is None or reply.nat.global_etr_rloc != address:
             return [Count("rx_policy")]

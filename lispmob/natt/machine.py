@@ -1,7 +1,7 @@
-"""One uplink: is there a NAT, and what keeps the uplink reachable in spite of it? (NAT-traversal drafts, section 6.)
+"""One uplink: detects a NAT, and keeps the uplink reachable behind it (NAT-traversal drafts, section 6).
 
          Info-Reply: no NAT            ordinary registrations
-PROBING -------------------> DIRECT ---------------------------> (asks again when the reply's TTL is over)
+PROBING -------------------> DIRECT ---------------------------> (asks again when the reply's TTL expires)
    |   Info-Reply: NAT                    Data-Map-Notify
    +-------------------> REGISTERING ------------------------> RELAYED --+ a register every keepalive interval
    |                          ^  all RTRs failed: PROBING         |       |
@@ -28,7 +28,7 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
 from lispmob.protocol.effect import Count, Event
-from lispmob.protocol.locator_set import EidRecords, LocalLocator, further_name
+from lispmob.protocol.locator_set import EidRecords, LocalLocator
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
@@ -39,6 +39,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator
 
 ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nobody answered, or without any RTR
+ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
@@ -59,9 +60,9 @@ class UplinkMachine:
         self.locator = locator
         self.state = State.IDLE
         self.seen: Seen | None = None
-        self.is_filtered = False  # nothing but answers comes in: an RTR is needed although nobody translates
-        self.is_unserved = False  # nobody could tell: registered in the ordinary way, for better or worse
-        self.has_failed = False  # no RTR has answered since one fell silent: whoever sends here sends into nothing
+        self.is_filtered = False  # only answers come in: an RTR is needed although there is no NAT
+        self.is_unserved = False  # no server answered: registered in the ordinary way, as the best guess
+        self.has_failed = False  # no RTR has answered since one fell silent: packets to this uplink are lost
         self.choice = RtrChoice()
         self.relays = RelayedRegistrations(locator, config, next_nonce=next_nonce)
         self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
@@ -76,40 +77,53 @@ class UplinkMachine:
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
-        self._names = 0  # that it has had towards RTRs, beside its own
 
     @property
     def name(self) -> IpAddress:
-        """What RTRs know the uplink by."""
+        """The uplink's name towards RTRs."""
         return self.relays.name
 
     @property
     def dialect(self) -> Dialect | None:
-        """What the Map-Server speaks, once it has answered."""
+        """The dialect of the Map-Server, once it has answered."""
         return self.seen.dialect if self.seen else None
 
     @property
     def reach(self) -> Reach:
-        """What the Map-Server sees of our address."""
+        """The Map-Server's view of our address."""
         if self.seen is None or self.seen.address is None:
             return Reach.UNKNOWN
-        # An ephemeral port is not known here; a NAT that changes nothing but the port does not occur.
+        # An ephemeral port is not known here; no NAT translates the port alone.
         port = CONTROL_PORT if self.seen.dialect is Dialect.E19 else self.seen.port
         is_same = (self.seen.address, self.seen.port) == (self.locator.address, port)
         return Reach.DIRECT if is_same else Reach.TRANSLATED
 
     @property
+    def is_translated(self) -> bool:
+        """True when a translator (NAT64) stands between us and the Map-Server that answered: it has IPv4 only."""
+        return self.seen is not None and self._is_beyond(self.seen)
+
+    @property
     def is_direct(self) -> bool:
-        """True when ordinary Map-Registers may leave from here.
+        """True when ordinary Map-Registers may be sent from here.
 
         While nothing is known that is so for a public address: waiting would cost it a round trip at every move. A
-        private one would be registered for nothing, and over what may still work.
+        private one would be registered for nothing, and over what may still work; so would one that reaches Map-Servers
+        by a translator alone. Where that leads to no RTR, it is an address like another to peers of its own family.
         """
+        if self.state is State.STRANDED and self.is_translated:
+            return True
         if self.state in (State.REGISTERING, State.RELAYED, State.STRANDED):
             return self.dialect is Dialect.LISPERS and self.state is State.RELAYED
-        if self.state in (State.DIRECT, State.IDLE):  # idle: NAT traversal is switched off
+        if self.state in (State.DIRECT, State.IDLE):  # idle: NAT traversal is off
             return True
-        return self.is_unserved or not is_private(self.locator.address)
+        return self.is_unserved or not (is_private(self.locator.address) or self._needs_translator)
+
+    @property
+    def _needs_translator(self) -> bool:
+        """True when there are Map-Servers, and a translator leads to all of them."""
+        servers = self._config.servers_for(self.locator)
+        return bool(servers) and all(server.address.version != self._family for server in servers)
 
     @property
     def rtrs(self) -> tuple[IpAddress, ...]:
@@ -122,24 +136,24 @@ class UplinkMachine:
 
     @property
     def passes_zero(self) -> bool | None:
-        """Whether packets without a UDP checksum get to the RTR that data goes through; None: not found out."""
+        """Whether packets without a UDP checksum reach the RTR in use; None: unknown."""
         is_relayed = self.state is State.RELAYED and self.rtrs
         return self._checksums.passes_to(self.rtrs[0]) if is_relayed else None
 
     def rtt_s_to(self, rtr: IpAddress) -> float | None:
-        """The round trip to an RTR, None when it was never measured."""
+        """The round trip to an RTR, None if it was never measured."""
         return self.punches.rtt_s(rtr) if self.dialect is Dialect.LISPERS else self.choice.rtt_s(rtr)
 
     @property
     def data_port(self) -> DataPort:
-        """Which port data leaves from."""
+        """The source port of data."""
         if self._exchange.asks_from_data_port or (self.rtrs and self.dialect is Dialect.LISPERS):
             return DataPort.EPHEMERAL
         return DataPort.FIXED if self.rtrs else DataPort.POOL
 
     @property
     def keepalive_s(self) -> float | None:
-        """Seconds between the packets that keep the binding; None: there is nothing to keep."""
+        """Seconds between packets that keep the binding; None: there is none to keep."""
         if not self.rtrs:
             return None
         dialect = self.dialect or Dialect.E19
@@ -152,7 +166,7 @@ class UplinkMachine:
         return min((at for at in times if at is not None), default=None)
 
     def on_up(self, now: float, remembered: Seen | None = None) -> list[UplinkEffect]:
-        """The address is there. A private one need not wait when an answer to another uplink is `remembered`."""
+        """The address has appeared. A private one need not wait if an answer to another uplink is `remembered`."""
         effects: list[UplinkEffect] = []
         if remembered is not None and self._may_guess(remembered):
             self.choice.on_offered(remembered.rtrs)
@@ -163,7 +177,7 @@ class UplinkMachine:
         return effects + self._exchange.start(now)
 
     def on_down(self) -> None:
-        """The address is gone, and the RTR forgets it when the others register without it."""
+        """The address is gone. The RTR forgets it when the others register without it."""
         self._exchange.stop()
         self.relays.stop()
         self.punches.stop()
@@ -189,7 +203,7 @@ class UplinkMachine:
         return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
-        """An Info-Reply came to this uplink; None when it answers no question of ours."""
+        """An Info-Reply came to this uplink; None when it answers no request of ours."""
         if self.punches.on_info_reply(reply, source, now):
             return []
         seen = self._exchange.on_info_reply(reply, raw, now)
@@ -207,18 +221,18 @@ class UplinkMachine:
                 self.has_failed = False
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
-                    effects += self._checksums.on_rtr(effect.rtr, now)
+                    effects += self._watch_checksums(effect.rtr, now)
                     effects += self._probes.probe(self._reserve(), now)
         return effects
 
     def on_plain_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect] | None:
-        """A Map-Notify came past any RTR; None when it is not about a question of ours."""
+        """A Map-Notify came outside of any RTR; None when it answers no request of ours."""
         if not self._exchange.trial.expects(notify.nonce):
             return None
         return self._asked(self._exchange.on_map_notify(notify, raw, now), now)
 
     def on_map_reply(self, reply: MapReply, now: float) -> bool:
-        """True when this answers a probe of ours to an RTR."""
+        """True when this answers a probe to an RTR."""
         if self._checksums.on_map_reply(reply):
             return True
         found = self._probes.on_map_reply(reply, now)
@@ -226,10 +240,13 @@ class UplinkMachine:
             self.choice.on_answered(*found)
         return found is not None
 
-    def on_record(self, locators: tuple[Locator, ...], eid_records: EidRecords, now: float) -> list[UplinkEffect]:
+    def on_record(
+        self, locators: tuple[Locator, ...], eid_records: EidRecords, map_version: int, now: float
+    ) -> list[UplinkEffect]:
         """What our records say now; it is registered at once when it is something else, or through another RTR."""
         is_news = (locators, eid_records) != self._record
         self._record = locators, eid_records
+        self.relays.map_version = map_version
         rtr = self.choice.current
         if self.state not in (State.REGISTERING, State.RELAYED) or self.dialect is Dialect.LISPERS or rtr is None:
             return self._exchange.on_record(locators, now)
@@ -239,30 +256,28 @@ class UplinkMachine:
         return self.relays.start(rtr, locators, eid_records, self.choice.rtt_s(rtr), now)
 
     def on_poked(self, now: float) -> list[UplinkEffect]:
-        """The RTR does not know us any more, or sees us come by another way."""
+        """The RTR no longer knows us, or sees packets from another address."""
         if not self.rtrs or not self._pokes.take(now):
             return []
-        # One that restarts answers the register after this at once; the next try may be a second away.
+        # An RTR that restarts answers the register after this at once; the next try may be a second away.
         return [*self.relays.repeat(now), *self._again(now)]
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
-        """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
-        and less.
-        """
+        """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
         self.deafness.on_silence(now)
         return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
 
     def on_heard(self, now: float) -> bool:
-        """Data came through the RTR; True when it was said that none does."""
+        """Data came through the RTR; True if an event had reported that none does."""
         self._trust.on_heard()
         return self.deafness.on_heard(now)
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
-        """Does the RTR still answer? Then it is not the world that has died."""
+        """Check whether the RTR still answers, which shows that the network works."""
         return self._again(now) if self.rtrs else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
-        """A Map-Server turned out to answer Info-Requests: no more holding back."""
+        """A Map-Server has answered an Info-Request: hold back no longer."""
         if self.seen is not None or self.state is State.IDLE:
             return []
         return self._asked(self._exchange.start(now), now)
@@ -276,20 +291,20 @@ class UplinkMachine:
         self._exchange.on_alive(server, now)
 
     def on_filtered(self, is_filtered: bool, now: float) -> list[UplinkEffect]:
-        """There is, or is not, a firewall that lets in nothing but answers."""
+        """A firewall that admits only answers was found, or found absent."""
         if is_filtered == self.is_filtered:
             return []
         self.is_filtered = is_filtered
         return self._judge(self.seen, now) if self.seen is not None else []
 
     def on_lifetime(self, lifetime: Lifetime) -> None:
-        """The NAT keeps bindings for this long."""
+        """The measured lifetime of the NAT's bindings."""
         self.lifetime = lifetime
         if self.keepalive_s is not None:
             self.relays.on_interval(self.keepalive_s)
 
     def _punch(self, now: float) -> list[UplinkEffect]:
-        """Keep the bindings; an RTR that falls silent leaves the work to the others."""
+        """Keep the bindings; if an RTR falls silent, the others take over."""
         before = self.punches.alive
         effects = self.punches.on_timer(now)
         left = self.punches.alive
@@ -299,19 +314,29 @@ class UplinkMachine:
         return effects
 
     def _again(self, now: float) -> list[UplinkEffect]:
-        """Open the way again. lispers.net's RTRs confirm nothing of a registration, so the Map-Server is asked too."""
+        """Open the path again. lispers.net's RTRs confirm no registration, so the Map-Server is asked too."""
         doubts = self._checksums.on_doubt(now)
         if self.dialect is not Dialect.LISPERS:
             return [*self.relays.again(now), *doubts] if self.relays.rtr is not None else []
         return [*self.punches.again(now), *self._asked(self._exchange.start(now), now), *doubts]
 
     def _may_guess(self, remembered: Seen) -> bool:
-        is_same_kind = remembered.dialect is Dialect.E19 and remembered.server.address.version == self._family
-        return is_same_kind and is_private(self.locator.address) and bool(remembered.rtrs)
+        if remembered.dialect is not Dialect.E19 or not remembered.rtrs:
+            return False
+        if self._is_beyond(remembered):
+            return self._needs_translator and self.locator.reach(remembered.server.address) is not None
+        return is_private(self.locator.address)
+
+    def _is_beyond(self, seen: Seen) -> bool:
+        return seen.server.address.version != self._family
 
     @property
     def _family(self) -> int:
         return self.locator.address.version
+
+    def _watch_checksums(self, rtr: IpAddress, now: float) -> list[UplinkEffect]:
+        """IPv6 forbids what is asked (RFC 8200, 8.1), on the way to a translator as well."""
+        return [*self._checksums.on_rtr(rtr, now)] if self._family == 4 else []
 
     def _reserve(self) -> list[IpAddress]:
         return [rtr for rtr in self.choice.offered if rtr != self.choice.current]
@@ -320,13 +345,14 @@ class UplinkMachine:
         before, self.seen, self.is_unserved = self.seen, seen, False
         self._patience_ends_at = None
         wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self._config.prefers_rtr
+        is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
-            wants_relay = wants_relay or is_private(self.locator.address)
+            wants_relay = wants_relay or is_hidden
         self._ask_at = now + (LISPERS_ASK_S if wants_relay and seen.dialect is Dialect.LISPERS else seen.ttl_s)
         effects: list[UplinkEffect] = []
         if before is None or (before.address, before.port) != (seen.address, seen.port):
             effects.append(Event("natt", self._fields()))
-        if wants_relay and not seen.rtrs and (self.reach is Reach.TRANSLATED or is_private(self.locator.address)):
+        if wants_relay and not seen.rtrs and (self.reach is Reach.TRANSLATED or is_hidden):
             return effects + self._strand(now)
         wants_relay = wants_relay and bool(seen.rtrs)
         if not wants_relay:
@@ -337,7 +363,7 @@ class UplinkMachine:
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()
             effects += self.punches.start(seen.rtrs, self._punch_interval_s(), now)
-            return [*effects, *self._to(State.RELAYED), *self._checksums.on_rtr(self.rtrs[0], now)]
+            return [*effects, *self._to(State.RELAYED), *self._watch_checksums(self.rtrs[0], now)]
         self.punches.stop()
         self.choice.on_offered(seen.rtrs)
         if self.state is not State.RELAYED or self.relays.rtr != self.choice.current:
@@ -365,23 +391,22 @@ class UplinkMachine:
         return [*effects, Event("natt-stranded", {**self._fields(), "text": why})]
 
     def _asked(self, effects: list[UplinkEffect], now: float) -> list[UplinkEffect]:
-        """Take in what became of the question."""
+        """Apply the result of the Info-Request."""
         if any(isinstance(effect, AskFailed) for effect in effects):
-            # What works goes on working: only an uplink of which nothing is known falls back.
+            # A working uplink stays as it is: only one without any result falls back.
             self.is_unserved = self.seen is None and self.state is State.PROBING
-            self._ask_at = now + ASK_AGAIN_S
+            self._ask_at = now + (ASK_BEYOND_S if self._needs_translator else ASK_AGAIN_S)
         return effects
 
     def rename(self) -> None:
-        """The RTR in use holds on to a place outside that we have lost: as another uplink it gets the present one.
+        """The RTR in use sends to an outside place that we have lost: under another name it learns the current one.
 
         Open Overlay Router's RTR finds that place by xTR-ID and private address, and never changes it.
         """
-        self._names += 1
-        self.relays.name = further_name(self.locator, self._names)
+        self.relays.rename()
 
     def fail_over(self, now: float) -> list[UplinkEffect]:
-        """The RTR in use is no good: the next one."""
+        """The RTR in use does not work: use the next one."""
         self.deafness.forget()
         failed, self.has_failed = self.choice.current, True
         after = self.choice.on_failed()
@@ -389,7 +414,7 @@ class UplinkMachine:
         effects: list[UplinkEffect] = [Event("rtr-failed", fields)]
         if after is not None:
             return effects + self._to(State.REGISTERING)  # registered as soon as the record names the new one
-        # All have failed: perhaps it is not them. A fresh list may name others; the old ones get another chance.
+        # All have failed, so the network may be the cause. A new list may name others; the old ones get another chance.
         self.choice.on_offered(self.choice.offered)
         effects += self.relays.on_timer(now)
         effects += self._to(State.REGISTERING)

@@ -1,4 +1,4 @@
-"""What NAT traversal decided, for everybody who has to obey: registrations, forwarding, the datapath. Plain values."""
+"""The decisions of NAT traversal, for registrations, forwarding and the datapath. Plain values."""
 
 from __future__ import annotations
 
@@ -14,31 +14,36 @@ DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 
 
 class Relay(msgspec.Struct, frozen=True):
-    """An RTR that data of an uplink goes through."""
+    """An RTR that data of an uplink goes through.
+
+    `rtr`: the address that others know it by, where packets for it go to another one, behind a translator's prefix.
+    """
 
     address: IpAddress
     port: int
     priority: int = 1
     weight: int = 100
+    rtr: IpAddress | None = None
 
 
 class UplinkPlan(msgspec.Struct, frozen=True):
-    """How one uplink sends. No relays: straight to the locators of the mapping; else everything goes through them."""
+    """How one uplink sends. Without relays: directly to the mapping's locators; otherwise all goes through them."""
 
     locator: LocalLocator
     relays: tuple[Relay, ...] = ()
     data_port: DataPortName = "pool"
-    admits_others: bool = False  # data may come past the relays, too
-    passes_zero: bool = False  # packets without a UDP checksum get to the relays
-    is_usable: bool = True  # False: behind a NAT and no RTR has it registered yet; nothing useful can leave
+    admits_others: bool = False  # data may also come from others than the relays
+    passes_zero: bool = False  # packets without a UDP checksum reach the relays
+    is_usable: bool = True  # False: behind a NAT without a confirmed RTR; no useful packet can be sent
 
 
 class NattPlan(msgspec.Struct, frozen=True):
-    """All uplinks together.
+    """The plan of all uplinks.
 
-    `direct`: the uplinks that the ordinary Map-Register may leave from. `record_locators`: what stands in every record
-    of ours, whoever carries it there, but for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach
-    us, so mappings may be looked up; else `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache.
+    `direct`: the uplinks that may send the ordinary Map-Register. `record_locators`: the locators in each of our
+    records, whoever sends it, except for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach us, so
+    mappings are looked up; otherwise `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache. `map_version`: that of
+    the records (RFC 9302).
     """
 
     direct: tuple[LocalLocator, ...] = ()
@@ -47,12 +52,14 @@ class NattPlan(msgspec.Struct, frozen=True):
     defaults: tuple[Relay, ...] = ()
     asks_mapping_system: bool = True
     eid_records: EidRecords = ()
+    map_version: int = 0
 
     def locators_for(self, eid: EidPrefix) -> tuple[Locator, ...]:
-        """What stands in the record of this EID."""
+        """The locators in the record of this EID."""
         return next((locators for one, locators in self.eid_records if one == eid), self.record_locators)
 
     @property
     def rtrs(self) -> frozenset[IpAddress]:
-        """Every RTR in use: whom data may come from on a translated uplink."""
-        return frozenset(relay.address for uplink in self.uplinks for relay in uplink.relays)
+        """Every RTR in use, by each of its addresses: whom data may come from on a translated uplink."""
+        relays = [relay for uplink in self.uplinks for relay in uplink.relays]
+        return frozenset(address for relay in relays for address in (relay.address, relay.rtr) if address is not None)

@@ -1,9 +1,9 @@
-"""lispers.net's keepalive: Info-Requests to RTRs, in data packets from the one port that data leaves from.
+"""lispers.net's keepalive: Info-Requests to RTRs, in data packets from the data port.
 
-    node : ephemeral -> NAT -> RTR : 4341     data header, Instance-ID 0xFFFFFF, and the message: no inner IP, no UDP
+    node : ephemeral -> NAT -> RTR : 4341     data header, Instance-ID 0xFFFFFF, message (no inner IP, no UDP)
 
-An RTR takes the translated address and port from them, and keeps both by host name. By the draft it answers; the one in
-the field does not. So only an RTR that did answer can be seen to die.
+An RTR learns the translated address and port from them, and stores both by host name. The draft wants an answer;
+lispers.net sends none. So only the failure of an RTR that used to answer can be detected.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.info import InfoReply, InfoRequest
 
-SILENT_LIMIT: Final = 3  # ours: punches that an RTR which used to answer may leave unanswered
-RETRY_S: Final = 1.0  # ours: a punch that such an RTR left unanswered goes again within this
-SHORTEST_RETRY_S: Final = 0.3  # ours: an RTR in a busy host may take so long
+SILENT_LIMIT: Final = 3  # ours: unanswered keepalives of an RTR that used to answer
+RETRY_S: Final = 1.0  # ours: a keepalive that such an RTR left unanswered is repeated within this
+SHORTEST_RETRY_S: Final = 0.3  # ours: an RTR on a busy host may take so long
 RTT_FACTOR: Final = 3.0
 
 
@@ -42,7 +42,7 @@ class _Rtr(msgspec.Struct):
 
     @property
     def is_silent(self) -> bool:
-        """True for one that used to answer, and does not any more; the last punch may still be on its way."""
+        """True for an RTR that used to answer, and no longer does; the last keepalive may still be in flight."""
         return self.round_trips.quickest_s is not None and self.unanswered > SILENT_LIMIT
 
 
@@ -55,11 +55,12 @@ class Punches:
         self._new_nonce = new_nonce
         self._rtrs: dict[IpAddress, _Rtr] = {}
         self._interval_s = PUNCH_INTERVAL_S
-        self.place: tuple[IpAddress, int] | None = None  # how an RTR saw us; by the draft a Map-Server does not tell
+        # Our place as an RTR saw it; in this draft Map-Servers do not report it.
+        self.place: tuple[IpAddress, int] | None = None
 
     @property
     def alive(self) -> tuple[IpAddress, ...]:
-        """The RTRs that nothing speaks against; all of them when everything does."""
+        """The RTRs that are not known to be silent; all of them if all are."""
         found = tuple(ip for ip, rtr in self._rtrs.items() if not rtr.is_silent)
         return found or tuple(self._rtrs)
 
@@ -73,20 +74,20 @@ class Punches:
         return min((rtr.due_at for rtr in self._rtrs.values()), default=None)
 
     def start(self, rtrs: Iterable[IpAddress], interval_s: float, now: float) -> list[UplinkEffect]:
-        """Keep the bindings to these RTRs; at once to a new one."""
+        """Keep the bindings to these RTRs; a new one gets a packet at once."""
         before = self._rtrs
         self._rtrs = {ip: before.get(ip) or _Rtr(due_at=now) for ip in rtrs}
         self._interval_s = min(interval_s, PUNCH_INTERVAL_S)
         return self.on_timer(now)
 
     def again(self, now: float) -> list[UplinkEffect]:
-        """Something is wrong on the way: open it again, and find out who is still there."""
+        """The path may be broken: open it again, and find out which RTRs still answer."""
         for rtr in self._rtrs.values():
             rtr.due_at = now
         return self.on_timer(now)
 
     def stop(self) -> None:
-        """No binding is wanted any more."""
+        """Stop."""
         self._rtrs.clear()
         self.place = None
 
@@ -96,7 +97,7 @@ class Punches:
         return [effect for ip, rtr in due for effect in self._punch(ip, rtr, now)]
 
     def on_info_reply(self, reply: InfoReply, source: IpAddress, now: float) -> bool:
-        """True when this is an RTR's answer to the last punch."""
+        """True when this is an RTR's answer to the last keepalive."""
         rtr = self._rtrs.get(source)
         sent_at = rtr.outstanding.get(reply.nonce) if rtr is not None else None
         if rtr is None or sent_at is None:

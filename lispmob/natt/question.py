@@ -1,4 +1,4 @@
-"""Having somebody outside send to a place of ours: a lookup whose answer goes there. Any Map-Resolver will do it."""
+"""Makes a server send to a place of ours: a Map-Request whose answer goes there. Any Map-Resolver can do it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lispmob.wire.map_request import EidRecord, MapRequest
 
 
 class SendFromSparePort(msgspec.Struct, frozen=True):
-    """Send one UDP datagram from the port of this uplink that is there for measuring alone."""
+    """Send one UDP datagram from the port of this uplink that is used only for measuring."""
 
     payload: bytes
     destination: IpAddress

@@ -1,9 +1,9 @@
-"""What a node knows of its Map-Servers' NAT service, for all uplinks together, so that nobody asks too often.
+"""What is known of the Map-Servers' NAT service, for all uplinks together, so that none is asked too often.
 
-A server of which nothing is known is asked once, and again only after a sign of life, or after minutes; one that stays
-silent is left alone for hours. One that an Info-Request may kill (`NattConfig.is_at_risk`) gets one whose digest is cut
-to 96 bits, which a hub of ours answers and Open Overlay Router drops unread; a whole one follows once it is known to
-have RTRs (`server_trial.py`), and never again when it fell silent after that.
+An unknown server is asked once, and again only after a sign of life, or after minutes; one that stays silent is left
+alone for hours. A server that an Info-Request may crash (`NattConfig.is_at_risk`) gets one whose digest is cut to 96
+bits. A lispmob hub answers that, and Open Overlay Router drops it unread. A full one follows once the server is known
+to have RTRs (`server_trial.py`), and never again if it fell silent after that.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lispmob.protocol.natt_settings import NattMode
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
 
-RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered something else, so the Info-Request was lost
+RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered another message, so the Info-Request was lost
 RETRY_SILENT_S: Final = 60.0  # NAT-traversal draft; doubles
 ASKS_PER_DIALECT: Final = 2  # ours: then it has no NAT service
-ASKS_FOR_PROOF: Final = 3  # ours: unanswered questions in E19 after which a server speaks lispers.net's dialect only
+ASKS_FOR_PROOF: Final = 3  # ours: unanswered E19 requests after which a server speaks only lispers.net's dialect
 LEFT_ALONE_S: Final = 3600.0  # ours; doubles
 LEFT_ALONE_MAX_S: Final = 86400.0
 
@@ -33,19 +33,19 @@ class _Record(msgspec.Struct):
     silent_wait_s: float = RETRY_SILENT_S
     absent_wait_s: float = LEFT_ALONE_S
     absent_until: float | None = None
-    has_rtrs: bool = False  # found out since the last whole question
+    has_rtrs: bool = False  # learned since the last full request
     fell_silent: bool = False
 
 
 class ServerKnowledge:
-    """Who may be asked, when, and in which dialect."""
+    """Which server may be asked when, and in which dialect."""
 
     def __init__(self, mode: NattMode = "auto") -> None:
         self._mode = mode
         self._records: dict[IpAddress, _Record] = {}
 
     def dialect_of(self, server: MapServerPeer) -> Dialect | None:
-        """The dialect that it has answered in; None: not heard yet."""
+        """The dialect of its answers; None: none yet."""
         return self._of(server).dialect
 
     def is_absent(self, server: MapServerPeer, now: float) -> bool:
@@ -54,7 +54,7 @@ class ServerKnowledge:
         return until is not None and now < until
 
     def may_ask_at(self, server: MapServerPeer, now: float) -> float:
-        """When the next Info-Request may leave: now, or a later time."""
+        """When the next Info-Request may be sent: now, or later."""
         record = self._of(server)
         if record.dialect is not None or self._is_safe:
             return now
@@ -66,7 +66,7 @@ class ServerKnowledge:
         return max(now, record.asked_at + wait_s)
 
     def takes_whole_question(self, server: MapServerPeer) -> bool:
-        """True when an Info-Request as Open Overlay Router reads it does this server no harm."""
+        """True when a full Info-Request, as Open Overlay Router reads it, does not crash this server."""
         record = self._of(server)
         return record.dialect is not None or (record.has_rtrs and not record.fell_silent)
 
@@ -77,18 +77,18 @@ class ServerKnowledge:
         record.asked_at = record.absent_until = None
 
     def on_asked_whole(self, server: MapServerPeer) -> None:
-        """A whole Info-Request left; the next one has to be earned again."""
+        """A full Info-Request was sent; the next one needs a new trial."""
         self._of(server).has_rtrs = False
 
     def on_silent(self, server: MapServerPeer) -> None:
-        """It answers nothing at all after a whole question: that is not to happen twice."""
+        """It answers nothing after a full request: do not repeat that."""
         self._of(server).fell_silent = True
 
     def next_dialect(self, server: MapServerPeer) -> Dialect:
-        """The dialect of the next Info-Request: the known one, else the candidates, each of them twice.
+        """The dialect of the next Info-Request: the known one, else each candidate twice.
 
-        The lispers.net dialect, which proves nothing, is not settled for before the other one had its chance with a
-        server that certainly understands the question: a lost datagram must not cost us the authentication.
+        The lispers.net dialect is unauthenticated. A server that supports E19 is asked in that first, several times: a
+        lost datagram must not cost the authentication.
         """
         record = self._of(server)
         choices = candidates(self._mode, server.key)
@@ -99,13 +99,13 @@ class ServerKnowledge:
         return choices[record.asks // ASKS_PER_DIALECT % len(choices)]
 
     def wants_proof(self, server: MapServerPeer) -> bool:
-        """True when it answered without authentication, and may yet turn out to have some."""
+        """True when it answered without authentication, and may still support authentication."""
         record = self._of(server)
         is_unproven = record.dialect is Dialect.LISPERS and record.asks < ASKS_FOR_PROOF
         return is_unproven and Dialect.E19 in candidates(self._mode, server.key)
 
     def on_asked(self, server: MapServerPeer, now: float) -> None:
-        """An Info-Request left."""
+        """An Info-Request was sent."""
         record = self._of(server)
         if record.dialect is not None:
             record.asks += 1
@@ -118,7 +118,7 @@ class ServerKnowledge:
         record.is_alive_since = False
 
     def on_alive(self, server: MapServerPeer, now: float) -> bool:
-        """It answered something else; True when that was the last proof that it has no NAT service."""
+        """It answered another message; True when this completes the proof that it has no NAT service."""
         record = self._of(server)
         if record.dialect is not None or record.absent_until is not None or self._is_safe:
             return False
@@ -142,7 +142,7 @@ class ServerKnowledge:
 
     @property
     def _is_safe(self) -> bool:
-        """True when the configuration says that all servers are of a kind that no Info-Request harms."""
+        """True when the configuration says that no server can be harmed by an Info-Request."""
         return self._mode == Dialect.LISPERS.value
 
     def _of(self, server: MapServerPeer) -> _Record:

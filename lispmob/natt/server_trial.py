@@ -1,11 +1,12 @@
-"""Has this Map-Server RTRs? Two Map-Registers tell it without a question that Open Overlay Router would die of.
+"""Finds out by two Map-Registers whether a Map-Server has RTRs, because Open Overlay Router's may crash on an
+Info-Request.
 
-An Open Overlay Router Map-Server with RTRs takes a register that has an xTR-ID (I=1) only from one of them, and
-without RTRs from anybody; a register without an xTR-ID it always takes. So that one is sent first, and the other one
-when it was confirmed: of an EID that is not registered the other one would end a server with RTRs. When it is
-answered there are no RTRs, and nothing is asked. When the plain one alone is answered, and so several times in a row,
-there are some, and an Info-Request is understood. Without any answer nothing is known. After that Info-Request a
-plain register shows whether the server lives.
+An Open Overlay Router Map-Server with RTRs accepts a register with an xTR-ID (I=1) only from an RTR; without RTRs, from
+anybody. A register without an xTR-ID it always accepts. So the plain register is sent first, and the one with an xTR-ID
+once that is confirmed: for an unregistered EID, the latter would crash a server with RTRs. If the latter is answered,
+there are no RTRs, and no Info-Request is sent. If only the plain one is answered, several times in a row, there are
+RTRs, and the server handles an Info-Request. Without any answer nothing is known. After the Info-Request, a plain
+register shows whether the server is alive.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import Locator, MappingRecord
 
-ROUNDS: Final = 4  # ours: where one datagram in ten is lost, all four are lost in a row once in a thousand trials
+ROUNDS: Final = 4  # ours: with one datagram in ten lost, all four are lost once in a thousand trials
 FIRST_WAIT_S: Final = 1.0  # RFC 9301, 8.2, as for every Map-Register: doubles up to LONGEST_WAIT_S
 LONGEST_WAIT_S: Final = 60.0
-WATCHES: Final = 3  # ours: registers without an answer after which a server fell silent: 7 s
-MARGIN_S: Final = 0.05  # ours: beyond one and a half of the round trips that the plain register has just taken
+WATCHES: Final = 3  # ours: unanswered registers that mean that the server is down: 7 s
+MARGIN_S: Final = 0.05  # ours: beyond one and a half round trips of the plain register
 MAX_OUTSTANDING: Final = 16
 
 
 class Finding(Enum):
-    """What a trial found out."""
+    """The result of a trial."""
 
-    NO_RTRS = "no-rtrs"  # it takes every register, so that one in the ordinary way is as good as any
+    NO_RTRS = "no-rtrs"  # it accepts every register, so the ordinary way is as good as any
     HAS_RTRS = "has-rtrs"
-    ALIVE = "alive"  # still, after the question
+    ALIVE = "alive"  # still, after the Info-Request
     SILENT = "silent"
 
 
 class ServerTrial:
-    """The trial of one Map-Server over one uplink. What is registered meanwhile is true: it is what works now."""
+    """The trial of one Map-Server over one uplink. Its registers are true: they state what works now."""
 
     def __init__(self, locator: LocalLocator, config: NattConfig, *, next_nonce: Callable[[], int]) -> None:
         self.locator = locator
@@ -64,19 +65,19 @@ class ServerTrial:
         return min((at for at in (self._retry_at, self._check_at) if at is not None), default=None)
 
     def start(self, server: MapServerPeer, locators: tuple[Locator, ...], now: float) -> list[SendControl | Count]:
-        """Try this server; `locators` is what the record says now."""
+        """Try this server; `locators` are those of our record now."""
         self.stop()
         self.server, self._locators = server, locators
         return self._send(now)
 
     def watch(self, server: MapServerPeer, now: float) -> list[SendControl | Count]:
-        """It has just been asked: does it live?"""
+        """It has just been asked: check that it is alive."""
         self.stop()
         self.server, self._is_watch = server, True
         return self._send(now)
 
     def stop(self) -> None:
-        """It is known, or not wanted any more."""
+        """The result is known, or not wanted any more."""
         self.server = self._finding = None
         self._outstanding.clear()
         self._refused = self._unheard = 0
@@ -103,11 +104,11 @@ class ServerTrial:
         return []
 
     def expects(self, nonce: int) -> bool:
-        """True when a Map-Notify with this nonce would answer a Map-Register of the trial."""
+        """True when a Map-Notify with this nonce would confirm a Map-Register of the trial."""
         return nonce in self._outstanding
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[SendControl | Count]:
-        """A Map-Notify came; `raw` is the message whose MAC counts."""
+        """A Map-Notify arrived; `raw` is the message that its MAC covers."""
         sent = self._outstanding.get(notify.nonce)
         if sent is None or self.server is None:
             return [Count("rx_nonce")]
@@ -128,7 +129,7 @@ class ServerTrial:
         return []
 
     def take_finding(self) -> Finding | None:
-        """What was found out, once."""
+        """The result, once."""
         found, self._finding = self._finding, None
         return found
 

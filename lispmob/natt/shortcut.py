@@ -1,14 +1,14 @@
-"""The short way past the RTR, to a peer in the open or behind the same NAT: found, proved, watched, given up. Pure.
+"""The direct path past the RTR, to a peer in the open or behind the same NAT: found, proven, watched, given up. Pure.
 
-    ASKING ---- mapping ----> PROBING ---- answer ----> OPEN --+ a probe now and then while it is used
-      | no answer, nobody      | no answer               |     |
-      +-----------------> RESTING <-----------------------+ <---+ unanswered; or nothing comes back at all
+    ASKING ---- mapping ----> PROBING ---- answer ----> OPEN --+ probed now and then while it is used
+      | no answer, no peer     | no answer               |     |
+      +-----------------> RESTING <-----------------------+ <---+ unanswered; or no data comes back at all
                              | after a while: forgotten, and begun again when packets still go there
 
-Nothing leaves by a way that has not been proved: a probe goes from the very port that data leaves from to the one that
-it would go to, and the answer comes back the same way. Packets go through the RTR all the while. Answers of the peer
-come by whatever way it knows, as a rule through the RTR; so it must take data from our NAT's address, as peers do that
-check no more than RFC 9300 asks of them, and both have to ask for it when the peer is behind a NAT itself.
+No data uses an unproven path: a probe goes from our data port to the port that data would go to, and the answer comes
+back the same way. Until then packets go through the RTR. The peer's packets use the path that it knows, usually through
+the RTR. So the peer must accept data from our NAT's address, as peers do that check no more than RFC 9300 requires; if
+it is behind a NAT too, both sides have to ask.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from lispmob.wire.named_locator import is_rtr
 from lispmob.wire.record import Locator
 
 MAX_CANDIDATES: Final = 4  # ours: a peer has few uplinks
-SILENCE_S: Final = 2.0  # ours: longer than any round trip; when nothing came back for so long, the RTR is tried
+SILENCE_S: Final = 2.0  # ours: longer than any round trip; if nothing came back for so long, the RTR is used
 CONTROL_DATA: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 
 
 class State(Enum):
-    """How far one short way is."""
+    """The state of one direct path."""
 
     ASKING = "asking"
     PROBING = "probing"
@@ -54,7 +54,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class Shortcut(msgspec.Struct):
-    """To one EID, whose packets come from `source`. `rloc`: the candidate that has answered."""
+    """The path to one EID, for packets from `source`. `rloc`: the candidate that answered."""
 
     eid: EidPrefix
     source: IpAddress
@@ -62,22 +62,22 @@ class Shortcut(msgspec.Struct):
     wake_at: float = 0.0
     tries: int = 0
     used_at: float = 0.0
-    doubted_at: float | None = None  # since then nothing has come back
+    doubted_at: float | None = None  # since then nothing came back
     rest_s: float = 0.0
     nonces: set[int] = msgspec.field(default_factory=set)
     sent: dict[int, tuple[IpAddress, float]] = msgspec.field(default_factory=dict)  # probes: nonce -> where and when
     candidates: tuple[IpAddress, ...] = ()
     rloc: IpAddress | None = None
     opened_at: float = 0.0
-    rtt_s: float | None = None  # of the last probe that was answered
+    rtt_s: float | None = None  # of the last answered probe
 
     @property
     def due_at(self) -> float:
-        """When something has to be done about it."""
+        """When it needs attention."""
         return self.wake_at if self.doubted_at is None else min(self.wake_at, self.doubted_at + SILENCE_S)
 
     def to(self, new: State) -> None:
-        """Change the state; what was outstanding is not wanted any more."""
+        """Change the state; outstanding probes are dropped."""
         assert new in TRANSITIONS[self.state], (self.eid, self.state, new)
         self.state, self.tries, self.doubted_at = new, 0, None
         self.nonces.clear()
@@ -87,10 +87,10 @@ class Shortcut(msgspec.Struct):
 def candidates_of(
     locators: tuple[Locator, ...], own: IpAddress, avoided: frozenset[IpAddress]
 ) -> tuple[IpAddress, ...]:
-    """Where the peer may be met past its RTR, best first.
+    """Where the peer may be reached past its RTR, best first.
 
-    With R=0 locators in its record the peer is behind NATs (E19): those are its own addresses, and the others may be
-    RTRs, which would take our probes but not our data. A private address is one of ours to reach only if ours is, too.
+    R=0 locators in its record mean that the peer is behind NATs (E19): those are its own addresses, and the others may
+    be RTRs, which would accept our probes but not our data. A private address is used only if ours is private too.
     """
     usable = [locator for locator in locators if locator.priority < NEVER and not is_rtr(locator)]
     hidden = [locator for locator in usable if not locator.is_reachable]
@@ -104,15 +104,15 @@ def candidates_of(
 
 
 def lookup(shortcut: Shortcut, nonce: int, place: IpAddress, port: int) -> bytes:
-    """A Map-Request whose Map-Reply finds us behind the NAT: it goes to `port` of `place`, our control port outside."""
+    """A Map-Request whose Map-Reply reaches us behind the NAT: it goes to `port` of `place`, our outside port."""
     own = EidPrefix.host(shortcut.source, shortcut.eid.instance_id)
     request = MapRequest(nonce, from_prefix(own), (place,), (EidRecord.of(shortcut.eid),))
     return EncapsulatedControl(shortcut.source, port, shortcut.eid.address, CONTROL_PORT, request.encode()).encode()
 
 
 def probe(shortcut: Shortcut, nonce: int, own: IpAddress, candidate: IpAddress) -> bytes:
-    """A data packet with a probe in it. Its inner source port says that the answer is to come the same way."""
-    who = EidPrefix.host(shortcut.source, shortcut.eid.instance_id)  # data of his will come the same way
+    """A data packet with a probe. Its inner source port requests an answer by the same path."""
+    who = EidPrefix.host(shortcut.source, shortcut.eid.instance_id)  # its data will use the same path
     request = MapRequest(nonce, from_prefix(who), (own,), (EidRecord.of(shortcut.eid),), is_probe=True)
     return CONTROL_DATA + build_ip_udp(own, DATA_PORT, candidate, CONTROL_PORT, request.encode())
 

@@ -1,4 +1,4 @@
-"""All short ways of a node behind NATs: at most one for each EID, by the one uplink that is preferred. Pure."""
+"""All direct paths of a node behind NATs: at most one for each EID, on the preferred uplink. Pure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Locator, MappingRecord
 
-LIMIT: Final = 64  # ours: short ways, those that rest included
+LIMIT: Final = 64  # ours: direct paths, including failed ones that rest
 ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3  # of each step
-CHECK_S: Final = 15.0  # ours: how often a way in use is probed
-UNUSED_S: Final = 60.0  # ours: then it is given up without a word
+CHECK_S: Final = 15.0  # ours: how often a path in use is probed
+UNUSED_S: Final = 60.0  # ours: then it is dropped
 REST_S: Final = 60.0  # ours: after a failure; doubles
-SILENCE_REST_S: Final = 10.0  # ours: the peer may just have had nothing to say; doubles
+SILENCE_REST_S: Final = 10.0  # ours: the peer may just have been idle; doubles
 REST_MAX_S: Final = 900.0
 LOOKUP_INTERVAL_S: Final = 0.5
 LOOKUP_BURST: Final = 4
@@ -42,39 +42,39 @@ ANSWER_BURST: Final = 50
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """The uplink that short ways leave by, and what is known of it. With another ground all of them end."""
+    """The uplink of the direct paths, and its state. If it changes, all of them end."""
 
     locator: LocalLocator
     seen: Seen
     rtrs: tuple[IpAddress, ...]
 
     def is_like(self, other: Ground | None) -> bool:
-        """True when ways that work by the one work by the other."""
+        """True when paths that work on the one work on the other."""
         return other is not None and self.essence == other.essence
 
     @property
     def essence(self) -> tuple[object, ...]:
-        """All that matters for whether a way works."""
+        """All that decides whether a path works."""
         one, seen = self.locator, self.seen
         return one.address, one.ifindex, seen.address, seen.server.address, self.rtrs
 
 
 class Shortcuts:
-    """Needs to be told of packets that only the default entry has a way for, and of everything that happens then."""
+    """Needs the packets that match only the default entry, and all later events."""
 
     def __init__(self, config: NattConfig, *, new_nonce: Callable[[], int]) -> None:
         self._config = config
         self._new_nonce = new_nonce
         self._ground: Ground | None = None
         self._ways: OrderedDict[EidPrefix, Shortcut] = OrderedDict()
-        self._rests: OrderedDict[EidPrefix, float] = OrderedDict()  # how long the last rest was
+        self._rests: OrderedDict[EidPrefix, float] = OrderedDict()  # the length of the last rest
         self._lookups = TokenBucket(LOOKUP_INTERVAL_S, LOOKUP_BURST)
         self._askers: KeyedBuckets[IpAddress] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
         self._answers = TokenBucket(ANSWERS_S, ANSWER_BURST)
 
     @property
     def open_ways(self) -> tuple[Shortcut, ...]:
-        """Those in use, for display."""
+        """The paths in use, for display."""
         return tuple(way for way in self._ways.values() if way.state is State.OPEN)
 
     def wake_at(self) -> float | None:
@@ -82,7 +82,7 @@ class Shortcuts:
         return min((way.due_at for way in self._ways.values()), default=None)
 
     def on_ground(self, ground: Ground | None, config: NattConfig) -> list[UplinkEffect]:
-        """The uplink to leave by is this one now; None: there is none, or nobody wants short ways."""
+        """The uplink has changed to this; None: there is none, or direct paths are off."""
         self._config = config
         if ground is self._ground or (ground is not None and ground.is_like(self._ground)):
             self._ground = ground
@@ -99,7 +99,7 @@ class Shortcuts:
         if self._ground is None or not any(own.contains(source) for own in self._config.eids):
             return []
         if known is not None:
-            return [self._install(known)] if known.state is State.OPEN else []  # somebody has taken it out
+            return [self._install(known)] if known.state is State.OPEN else []  # the entry was removed
         if not self._lookups.take(now):
             return []
         while len(self._ways) >= LIMIT:
@@ -111,7 +111,7 @@ class Shortcuts:
         return self._ask(one, self._ground, now)
 
     def on_map_reply(self, reply: MapReply, now: float) -> list[UplinkEffect] | None:
-        """A Map-Reply came to the control port; None when it answers no question of ours."""
+        """A Map-Reply came to the control port; None when it answers no request of ours."""
         one = next(
             (way for way in self._ways.values() if way.state is State.ASKING and reply.nonce in way.nonces), None
         )
@@ -130,7 +130,7 @@ class Shortcuts:
         return self._probe(one, ground, now)
 
     def on_probe_reply(self, reply: MapReply, arrival: DataControl, now: float) -> list[UplinkEffect] | None:
-        """The answer to a probe came in a data packet; None when we never sent such a probe."""
+        """The answer to a probe came in a data packet; None when we sent no such probe."""
         one = next((way for way in self._ways.values() if reply.nonce in way.sent), None)
         if one is None:
             return None
@@ -159,8 +159,10 @@ class Shortcuts:
             return [Count("rx_rate")]
         self._answers.take(now)
         ttl_min, own = self._config.record_ttl_min, arrival.outer_destination
+        version = plan.map_version
         records = tuple(
-            MappingRecord.of(eid, plan.locators_for(eid), ttl_min=ttl_min, is_authoritative=True) for eid in eids
+            MappingRecord.of(eid, plan.locators_for(eid), ttl_min=ttl_min, is_authoritative=True, map_version=version)
+            for eid in eids
         )
         reply = MapReply(request.nonce, records, is_probe=True).encode()
         payload = answer(own, arrival.source, reply)
@@ -170,22 +172,22 @@ class Shortcuts:
         return [SendFromDataPort(payload, *place, own, arrival.ifindex, DataPort.FIXED), Count("tx_map_reply"), *told]
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> None:
-        """These entries of the forwarding table carried packets lately."""
+        """These forwarding entries have carried packets."""
         for prefix in prefixes:
             if (one := self._ways.get(prefix)) is not None:
                 one.used_at = now
 
     def on_heard(self, sources: Iterable[IpAddress]) -> None:
-        """Data came from these outer addresses lately."""
+        """Data came from these outer addresses."""
         heard = frozenset(sources)
         for way in self.open_ways:
             if way.rloc in heard or (self._ground is not None and heard.intersection(self._ground.rtrs)):
                 way.doubted_at = None
 
     def on_stalled(self, address: IpAddress, now: float) -> list[UplinkEffect]:
-        """What leaves by this uplink is not answered for longer than most round trips: does the short way still hold?
+        """Data on this uplink is unanswered for longer than most round trips: check the direct path.
 
-        A probe tells; but the peer may take probes and no data. When nothing comes for longer, the RTR is tried.
+        A probe decides; but the peer may accept probes and no data. If nothing comes for longer, the RTR is used.
         """
         if self._ground is None or self._ground.locator.address != address:
             return []
@@ -226,7 +228,7 @@ class Shortcuts:
         place, seen = ground.locator, ground.seen
         assert seen.address is not None, "a ground is an uplink behind a NAT"
         payload = lookup(one, nonce, seen.address, seen.port)
-        # No answer: our port may look another one from outside by now, which the same server can tell.
+        # No answer: our outside port may have changed, which the same server can report.
         doubt = [AskAgain(place.address)] if one.tries > 1 else []
         sent = SendControl(payload, seen.server.address, source=place.address, ifindex=place.ifindex)
         return [*doubt, sent, Count("tx_map_request")]

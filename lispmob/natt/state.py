@@ -1,4 +1,4 @@
-"""The states of one uplink's NAT traversal, and what may follow on what; `machine.py` draws them."""
+"""The states of one uplink's NAT traversal, and the allowed transitions; `machine.py` draws them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class State(Enum):
-    """What is known about the way in."""
+    """The state of the path to this uplink."""
 
     IDLE = "idle"
     PROBING = "probing"

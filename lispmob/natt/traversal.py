@@ -1,6 +1,6 @@
 """NAT traversal of a whole node: one machine per address of an interface, one plan for all of them. Pure.
 
-Every `on_*` says what happened and returns what to do, in order; a changed plan comes first. The node obeys the plan:
+Every `on_*` says what happened and returns effects in order; a changed plan comes first. The node follows the plan:
 `direct` for its ordinary registrations, `record_locators` in every record, `uplinks` in the datapath.
 """
 
@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
+from lispmob.control.map_version import OwnMapVersion
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.dialect import Dialect
@@ -30,6 +33,7 @@ from lispmob.natt.plan import NattPlan
 from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.state import State
+from lispmob.natt.translation import Translation
 from lispmob.natt.union import plan, record_for
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, Event, EventValue, WayAnswered
@@ -43,8 +47,8 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage, decode_control
 
-REFUSED_EVENT_S: Final = 60.0  # ours: forgeries must not fill the log
-MAX_KNOWN_NATS: Final = 16  # ours: public addresses whose binding lifetime is remembered
+REFUSED_EVENT_S: Final = 60.0  # ours: forged messages must not fill the log
+MAX_KNOWN_NATS: Final = 16  # ours: public addresses whose binding lifetime is kept
 
 
 class Traversal:
@@ -57,15 +61,18 @@ class Traversal:
         new_nonce: Callable[[], int],
         next_nonce: Callable[[], int],
         asks: Callable[[LocalLocator], bool] = lambda _: True,
+        next_version: Callable[[], int] | None = None,
     ) -> None:
-        """`asks`: by this locator, which needs no RTR, the mapping system has been heard."""
+        """`asks`: whether this locator, without an RTR, has had answers from the mapping system."""
         self.config = config
         self.plan = NattPlan()
         self._new_nonce = new_nonce
         self._next_nonce = next_nonce
         self._asks = asks
+        self._version = OwnMapVersion(next_version)
         self._knowledge = ServerKnowledge(config.mode)
         self._machines: dict[Place, UplinkMachine] = {}
+        self.translation = Translation()
         self._remembered: Seen | None = None
         self._lifetimes: dict[IpAddress, Lifetime] = {}  # by the public address of the NAT
         self._refused_events = TokenBucket(REFUSED_EVENT_S)
@@ -78,7 +85,7 @@ class Traversal:
 
     @property
     def outside(self) -> tuple[LocalLocator, Seen] | None:
-        """The best uplink that an RTR serves, with what the NAT makes of our control port; None: there is none."""
+        """The best uplink with an RTR, and our outside control port there; None without one."""
         working = (machine for machine in self.machines if machine.state is State.RELAYED)
         known = ((machine.locator, machine.seen) for machine in working)
         return next(((own, seen) for own, seen in known if seen is not None and seen.address is not None), None)
@@ -89,17 +96,18 @@ class Traversal:
         return min((at for at in times if at is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NattEffect]:
-        """Our addresses are these now. A machine lives as long as its address is on its interface."""
+        """Our addresses have changed. A machine lives as long as its address is on its interface."""
         wanted = {locator.place: locator for locator in locators}
+        self.translation.on_locators(locators)
         effects: list[UplinkEffect] = []
         for place, machine in list(self._machines.items()):
             kept = wanted.get(place)
             is_given_up = kept is not None and kept.priority == NEVER and not machine.is_direct
-            if kept is None or kept.alias != machine.locator.alias or is_given_up:
+            if kept is None or _is_another(kept, machine.locator) or is_given_up:
                 machine.on_down()
                 del self._machines[place]
             else:
-                machine.locator = kept  # only its priority or weight may be another
+                machine.locator = kept  # only its priority or weight may differ
         for locator in locators:
             machine = self._machines.get(locator.place) or self._make(locator)
             self._machines[locator.place] = machine
@@ -110,11 +118,11 @@ class Traversal:
     def on_datagram(
         self, datagram: Datagram, now: float, message: ControlMessage | None = None
     ) -> list[NattEffect] | None:
-        """A datagram on the control port; None when it is not about NAT traversal, and the node should look at it.
+        """A datagram on the control port; None when it is not about NAT traversal, and belongs to the node.
 
-        `message`: what it says, where somebody has decoded it already.
+        `message`: the decoded message, if it was decoded already.
         """
-        kind = datagram.payload[:1]
+        datagram, kind = self.translation.inward(datagram), datagram.payload[:1]
         if not kind or kind[0] >> 4 not in (2, 4, 7):
             return None
         try:
@@ -137,7 +145,7 @@ class Traversal:
         if isinstance(message, MapNotify) and any(
             machine.relays.expects(message.nonce) for machine in self._machines.values()
         ):
-            # Through an RTR it comes in a data packet; this one came past it, and proves nothing about the RTR.
+            # Through an RTR it comes in a data packet; this one did not, and says nothing about the RTR.
             return self._route([Count("rx_policy")], now)
         return None
 
@@ -145,6 +153,7 @@ class Traversal:
         self, arrival: DataControl, now: float, message: ControlMessage | None = None
     ) -> list[NattEffect] | None:
         """A control message on the data port; None when it is the node's, such as a probe of an RTR."""
+        arrival = self.translation.inward_data(arrival)
         try:
             message = message or decode_control(arrival.payload)
         except MalformedMessage as malformed:
@@ -160,7 +169,7 @@ class Traversal:
             and arrival.source_port == DATA_PORT
             and not is_from_rtr
         ):
-            return self._route(self._on_probed(machine, message, arrival, now), now)  # an RTR may use this port, too
+            return self._route(self._on_probed(machine, message, arrival, now), now)  # an RTR may use this port too
         if isinstance(message, MapReply) and message.is_probe:
             found = self.shortcuts.on_probe_reply(message, arrival, now)
             if found is not None:
@@ -183,7 +192,7 @@ class Traversal:
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NattEffect]:
         """Data came to these addresses of ours, each with its outer source."""
-        heard, effects = list(pairs), list[UplinkEffect]()
+        heard, effects = list(self.translation.heard(pairs)), list[UplinkEffect]()
         self.shortcuts.on_heard(source for _, source in heard)
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
@@ -192,7 +201,7 @@ class Traversal:
         return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
-        """Packets go to this host through an RTR, for nobody asked for a better way."""
+        """Packets to this host go through an RTR: look for a direct path."""
         return self._route(self.shortcuts.on_destination(source, eid, now), now)
 
     def on_map_server_alive(self, address: IpAddress, now: float) -> list[NattEffect]:
@@ -209,22 +218,22 @@ class Traversal:
         return self._route(effects, now)
 
     def on_witness_wanted(self, now: float) -> list[NattEffect]:
-        """Uplinks without an RTR are silent: do those that have one still reach it?"""
+        """Uplinks without an RTR are silent: check whether the others still reach theirs."""
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
 
     def on_evidence(self, now: float) -> list[NattEffect]:
-        """What `asks` says has changed."""
+        """The result of `asks` has changed."""
         return self._route([], now)
 
     def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NattEffect]:
-        """What leaves by this uplink has not been answered for longer than a round trip."""
+        """Data on this uplink has been unanswered for longer than a round trip."""
         machine = self._machine_at(address, ifindex)
         stalled = machine.on_stalled(now) if machine is not None else []
         return self._route([*self.shortcuts.on_stalled(address, now), *stalled], now)
 
     def on_lifetime(self, place: Place, lifetime: Lifetime, now: float) -> list[NattEffect]:
-        """The binding lifetime behind this uplink was measured; the NAT is known again by its public address."""
+        """The binding lifetime behind this uplink was measured; the NAT is recognised by its public address."""
         machine = self._machines.get(place)
         if machine is None:
             return []
@@ -236,7 +245,7 @@ class Traversal:
         return self._route([], now)
 
     def on_filtered(self, place: Place, is_filtered: bool, now: float) -> list[NattEffect]:
-        """It was found out whether a firewall lets in nothing but answers."""
+        """The result of the firewall probe."""
         machine = self._machines.get(place)
         return self._route(machine.on_filtered(is_filtered, now) if machine is not None else [], now)
 
@@ -249,7 +258,7 @@ class Traversal:
         return self.on_locators(old, now)
 
     def on_config(self, config: NattConfig, now: float) -> list[NattEffect]:
-        """A reload; with anything changed, every uplink starts over."""
+        """The configuration was reloaded; if anything changed, every uplink starts over."""
         if config == self.config:
             return []
         if config.mode != self.config.mode or config.map_servers != self.config.map_servers:
@@ -259,7 +268,7 @@ class Traversal:
         return self.on_slept(now)
 
     def on_shutdown(self, now: float) -> list[NattEffect]:
-        """The node stops: withdraw what is registered through RTRs; one uplink speaks for all."""
+        """The node stops: withdraw registrations through RTRs; one uplink is enough."""
         relayed = [
             machine for machine in self.machines if machine.state is State.RELAYED and machine.relays.rtr is not None
         ]
@@ -284,7 +293,7 @@ class Traversal:
     def _on_info_reply(
         self, reply: InfoReply, raw: bytes, first: UplinkMachine | None, source: IpAddress, now: float
     ) -> list[UplinkEffect]:
-        """The uplink whose question it answers; by address first, for a host may have a route back of its own."""
+        """The uplink whose request it answers; by address first, because a host may have its own route back."""
         order = [first] if first is not None else []
         order += [machine for machine in self._machines.values() if machine is not first]
         for uplink in order:
@@ -310,7 +319,7 @@ class Traversal:
     def _on_data_map_notify(
         self, machine: UplinkMachine, notify: MapNotify, arrival: DataControl, now: float
     ) -> list[UplinkEffect]:
-        """NAT-traversal draft, step 6: everything about the addresses before anything about the contents."""
+        """NAT-traversal draft, step 6: check all addresses before the contents."""
         servers = {server.address for server in self.config.map_servers}
         is_right = (
             arrival.outer_source == machine.relays.rtr
@@ -322,11 +331,11 @@ class Traversal:
         return machine.on_map_notify(notify, arrival.payload, now) if is_right else self._refuse(arrival, now)
 
     def _on_poke(self, machine: UplinkMachine, request: MapRequest, now: float) -> list[UplinkEffect]:
-        """The RTR saw packets of ours and does not know us, or not by this address: it asks us to register again."""
+        """The RTR received packets from us and does not know us, or not by this address: it requests a register."""
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
             return [Count("rx_policy")]
-        # Asked by one uplink, it may be another one that the RTR has lost.
+        # It asked one uplink, but may have lost another one.
         others = [uplink for uplink in self.machines if uplink is not machine and uplink.state is State.RELAYED]
         doubted = [effect for other in others for effect in other.on_witness_wanted(now)] if asked else []
         return [Count("rx_rtr_poke"), *machine.on_poked(now), *doubted]
@@ -334,13 +343,13 @@ class Traversal:
     def _on_probed(
         self, machine: UplinkMachine | None, request: MapRequest, arrival: DataControl, now: float
     ) -> list[UplinkEffect]:
-        """Whoever is answered may send data, so that only an uplink that takes it may answer."""
+        """An answered peer may send data, so only an uplink that accepts it may answer."""
         if machine is None or (machine.rtrs and not (self.config.direct and machine.dialect is Dialect.E19)):
             return self._refuse(arrival, now)
         return self.shortcuts.on_probed(request, arrival, self.plan, now)
 
     def _on_deaf(self, one: UplinkMachine, now: float) -> list[UplinkEffect]:
-        """Another RTR may do better; with this one alone, or while it is not sure, the uplink takes another name."""
+        """Another RTR may work; with this one alone, or without certainty, the uplink takes another name."""
         rtr, has_others = one.choice.current, len(one.choice.offered) > 1
         if not one.deafness.is_sure:
             one.rename()
@@ -348,18 +357,18 @@ class Traversal:
         text = f"RTR {rtr} confirms our registers and passes nothing on: it may not take our new place behind the NAT"
         fields: dict[str, EventValue] = {"rloc": str(one.locator.address), "rtr": str(rtr), "text": text}
         if not has_others:
-            one.rename()  # that changes the record, which is registered at once
+            one.rename()  # this changes the record, which is registered at once
         return [Event("rtr-deaf", fields), *(one.fail_over(now) if has_others else ())]
 
     def _ground(self) -> Ground | None:
-        """The one uplink that all packets leave by, when it is behind a NAT and past the RTR is asked for."""
+        """The one uplink that sends all packets, if it is behind a NAT and direct paths are on."""
         if not self.config.direct or self.plan.asks_mapping_system:
             return None
         working = [
             machine for machine in self.machines if machine.state is State.RELAYED and machine.locator.priority < NEVER
         ]
         best = [machine for machine in working if machine.locator.priority == working[0].locator.priority]
-        if len(best) != 1 or best[0].dialect is not Dialect.E19:
+        if len(best) != 1 or best[0].dialect is not Dialect.E19 or best[0].is_translated:
             return None
         one, seen = best[0], best[0].seen
         return Ground(one.locator, seen, one.rtrs) if seen is not None and seen.address is not None else None
@@ -373,18 +382,30 @@ class Traversal:
         return effects
 
     def _route(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:
-        """Hand what is meant for other machines to them, then settle the plan and what is registered by it."""
+        """Route effects for other machines to them, then compute the plan and register by it."""
         out: list[NattEffect] = []
         out += self._sort(effects, now)
         new = plan(self.machines, self.config, self._asks)
+        new = replace(new, map_version=self._number(new, now))
         if new != self.plan:
             self.plan = new
             out.insert(0, PlanChanged(new))
         out += self._sort(self.shortcuts.on_ground(self._ground(), self.config), now)
         registers: list[UplinkEffect] = []
         for machine in self.machines:
-            registers += machine.on_record(*record_for(machine, self.machines, self.config), now)
-        return out + self._sort(registers, now)
+            said = record_for(machine, self.machines, self.config)
+            registers += machine.on_record(*said, new.map_version, now)
+        return self.translation.outward(out + self._sort(registers, now))
+
+    def _number(self, new: NattPlan, now: float) -> int:
+        """The Map-Version Number of what our registers say: by an RTR they name more than the plan until it answers."""
+        relayed = [machine for machine in self.machines if machine.state in (State.REGISTERING, State.RELAYED)]
+        said = tuple(record_for(machine, self.machines, self.config) for machine in relayed)
+        content = said or (new.record_locators, new.eid_records)
+        if not said and not new.record_locators:
+            return self._version.number
+        config = self.config
+        return self._version.on_records(content, config.record_ttl_min, now, is_wanted=config.map_versions)
 
     def _sort(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:
         waiting = deque(effects)
@@ -416,3 +437,8 @@ class Traversal:
                 case other:
                     out.append(other)
         return out
+
+
+def _is_another(new: LocalLocator, old: LocalLocator) -> bool:
+    """True when what stands between this address and the Internet, or what RTRs call it, is something else now."""
+    return (new.alias, new.nat64) != (old.alias, old.nat64)

@@ -1,7 +1,8 @@
-"""One record for all uplinks: RTRs for those behind NATs, our own addresses for the others (NAT drafts, section 5).
+"""The common record of all uplinks: RTRs for those behind NATs, our own addresses for the others (NAT drafts, section
+5).
 
-In E19 the private addresses are in it too, R=0: nobody may send to them but the RTR, which learns from their priorities
-and weights how to spread what it has for us.
+In E19 the private addresses are in it too, R=0: only the RTR may send to them. It learns from their priorities and
+weights how to spread its packets for us.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ WEIGHT_MAX: Final = 255
 def plan(
     machines: Sequence[UplinkMachine], config: NattConfig, asks: Callable[[LocalLocator], bool] = lambda _: True
 ) -> NattPlan:
-    """What everybody else has to do, given where each uplink stands.
+    """The plan, from the state of each uplink.
 
-    `asks`: from this locator a lookup has a chance. Where none has one, everything goes by default through an RTR, if
-    there is one.
+    `asks`: a lookup from this locator may succeed. If none can, everything goes through an RTR by default, if there is
+    one.
     """
     working = [machine for machine in machines if machine.state is State.RELAYED or machine.is_direct]
     uplinks = tuple(_uplink(machine, config) for machine in machines)
@@ -55,10 +56,10 @@ def plan(
 def record_for(
     one: UplinkMachine, machines: Iterable[UplinkMachine], config: NattConfig
 ) -> tuple[tuple[Locator, ...], EidRecords]:
-    """What the registers of this uplink say: all that works, and itself, for they are what makes it work.
+    """The record that this uplink registers: all working uplinks and itself, because the register makes it work.
 
-    Another one that registers at this moment is named too, R=0: the RTR forgets what is not listed, and nobody knows
-    which of the two registers it hears last. One whose RTR has fallen silent is not to be used until it is heard again.
+    Another uplink that registers at this moment is included too, R=0: the RTR forgets what is not listed, and either
+    register may arrive last. An uplink whose RTR fell silent is marked unusable until it answers.
     """
     present = tuple(machines)
     working = [other for other in present if other is one or other.state is State.RELAYED or other.is_direct]
@@ -79,7 +80,7 @@ def record(
     starting: Sequence[UplinkMachine] = (),
     eid: EidPrefix | None = None,
 ) -> tuple[Locator, ...]:
-    """The locators of an EID's record, each address once, in the order of the RFC. `starting`: R=0 alone."""
+    """The locators of an EID's record, each address once, in the order of the RFC. `starting`: with R=0 alone."""
     locators: dict[WireAddress, Locator] = {}
     rtrs: dict[IpAddress, list[UplinkMachine]] = {}
     for uplink in starting:
@@ -100,11 +101,14 @@ def record(
 def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     locator = one.locator
     # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
-    fitting = (rtr for rtr in one.rtrs if rtr.version == locator.address.version)
-    relays = tuple(Relay(rtr, DATA_PORT, priority=rank, weight=100) for rank, rtr in enumerate(fitting, start=1))
+    fitting = [(rtr, at) for rtr in one.rtrs if (at := locator.reach(rtr)) is not None]
+    relays = tuple(
+        Relay(at, DATA_PORT, priority=rank, weight=100, rtr=rtr if rtr != at else None)
+        for rank, (rtr, at) in enumerate(fitting, start=1)
+    )
     is_usable = one.is_direct or one.state is State.RELAYED
     admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
-    # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
+    # Without relays of its family a fixed port is useless; an ephemeral one may have sent the Info-Request.
     needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
     port: DataPortName = one.data_port.value if needs_port else "pool"
     return UplinkPlan(locator, relays, port, admits_others, bool(relays and one.passes_zero), is_usable)
@@ -127,7 +131,7 @@ def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locat
 
 
 def _rtr(rtr: IpAddress, behind: list[UplinkMachine], eid: EidPrefix | None) -> Locator:
-    """An RTR stands for the uplinks behind it: their best priority, and what they weigh together at that one."""
+    """An RTR represents the uplinks behind it: with their best priority, and the sum of their weights at it."""
     if all(machine.dialect is Dialect.LISPERS for machine in behind):
         return Locator(AfiList((rtr, DistinguishedName(RTR_NAME))), RTR_PRIORITY, RTR_WEIGHT)
     told = [machine.locator.told_for(eid) for machine in behind]

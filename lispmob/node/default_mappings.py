@@ -14,7 +14,9 @@ _EVERYTHING: Final[dict[int, IpNetwork]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6
 
 
 def default_mappings(plan: NattPlan, eids: Iterable[EidPrefix]) -> list[MappingRecord]:
-    """0/0 and ::/0 by way of the RTRs, for each family and Instance-ID of ours; none while we can be answered."""
+    """Default mappings (0/0 and ::/0) to the RTRs, for each of our families and Instance-IDs. Empty while the mapping
+    system can answer us.
+    """
     if plan.asks_mapping_system or not plan.defaults:
         return []
     locators = tuple(Locator(relay.address, relay.priority, relay.weight) for relay in plan.defaults)

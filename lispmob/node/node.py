@@ -1,16 +1,17 @@
-"""The mobile node: owns the machines, and routes what one of them says to the inputs of the others. Still pure.
+"""The mobile node: owns the machines, and routes the effects of each to the inputs of the others. Pure.
 
-Every `on_*` says what happened and returns what to do, in the order to do it in. `wake_at` is when to call `on_timer`.
+Every `on_*` says what happened and returns the effects in the order in which to perform them. `wake_at` says when to
+call `on_timer`.
 
-A control message comes in by `on_datagram`. The gate refuses by type and nonce what cannot be an answer; the rest is
-decoded once, and goes to NAT traversal or to the machine that it concerns.
+A control message enters by `on_datagram`. The gate checks type and nonce, and refuses what cannot be an answer. The
+rest is decoded once and goes to NAT traversal or to the machine that it concerns.
 
-A move comes in by `on_locators`, and all of it leaves in that call: NAT traversal makes a new plan; Map-Registers leave
-by it; SMRs go to the peers that we exchange packets with; and the forwarding table is decided again for the new
+A move enters by `on_locators`, which returns the whole handover: NAT traversal makes a new plan, Map-Registers follow
+that plan, SMRs go to the peers that we exchange packets with, and the forwarding table is computed again for the new
 locators.
 
-A packet without a mapping comes in by `on_miss`: the first Map-Request leaves in that call. When the Map-Reply has been
-accepted, `InstallMapping` releases the packets that wait.
+A packet without a mapping enters by `on_miss`, which returns the first Map-Request. When the Map-Reply has been
+accepted, `InstallMapping` releases the waiting packets.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
 
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
-"""What a node hands to the daemon."""
+"""The effects that a node returns to the daemon."""
 
 _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
 
@@ -106,6 +107,7 @@ class Node:
         jitter: Callable[[], float],
         next_nonce: Growing = None,
         lisp_sec: LispSecTools | None = None,
+        next_map_version: NewNonce | None = None,
     ) -> None:
         self.config = config
         self.locators = LocatorSet()
@@ -117,9 +119,11 @@ class Node:
         self.gate = Gate(asked, self._registrations.nonces, self._subscriptions)
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
-        self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
-        self._direct = LocatorSet()  # the uplinks that need no RTR
-        self._sending = LocatorSet()  # those that may send, with what our records say
+        self.traversal = Traversal(
+            NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks, next_version=next_map_version
+        )
+        self._direct = LocatorSet()  # uplinks that need no RTR
+        self._sending = LocatorSet()  # uplinks that may send, with the locators of our records
         self._etr = EtrSecurity(config.etr_keys, lisp_sec.wrap if lisp_sec is not None else None)
         self._resolver = Resolver(
             config.map_resolvers,
@@ -143,11 +147,11 @@ class Node:
         self._attached: tuple[LocalLocator, ...] = ()
         self._lost_all_at: float | None = None
         self._is_over = False
-        # Static mappings stand from the beginning; the first input hands them out.
+        # Static mappings exist from the start; the first input returns their effects.
         self._unsaid = self._apply_policy(0.0)
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        """The next deadline of on_timer, in monotonic seconds; None if there is none."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self.names)
         paths = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
         others = (*paths, self._subscriptions)
@@ -155,7 +159,7 @@ class Node:
         return min((at for at in times if at is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
-        """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
+        """The uplinks have changed to these. The whole handover is returned by this call; nothing is deferred."""
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(
@@ -166,12 +170,14 @@ class Node:
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
-        """A control datagram arrived: believed only as far as it proves itself."""
+        """A control datagram has arrived. It is trusted only as far as it is authenticated."""
+        datagram = self.traversal.translation.inward(datagram)
         message = self._read(datagram.payload, datagram.source, now)
         return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
 
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
-        """A control message arrived on the data port."""
+        """A control message has arrived on the data port."""
+        arrival = self.traversal.translation.inward_data(arrival)
         message = self._read(arrival.payload, arrival.outer_source, now)
         if isinstance(message, Count):
             return self._route([message], now)
@@ -182,69 +188,76 @@ class Node:
         if taken is not None:
             return self._route(taken, now)
         if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):
-            return self._route([Count("rx_policy")], now)  # who asks is who has sent it, and nobody else is answered
-        return in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
+            # a request from the data port is answered only if the asker is its sender
+            return self._route([Count("rx_policy")], now)
+        answers = in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
+        return self.traversal.translation.outward(answers)
 
     def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NodeEffect]:
-        """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
+        """Packets that leave by this uplink's RTR have not been answered for longer than a round trip."""
         return self._route(
             [*self.traversal.on_stalled(address, now, ifindex), *self.path_mtus.on_silence(now, local=address)], now
         )
 
     def on_traversal(self, effects: Iterable[NattEffect], now: float) -> list[NodeEffect]:
-        """Something was found out about the way of an uplink; this is what NAT traversal said to it."""
+        """NAT traversal learned something about an uplink; `effects` are what it returned."""
         return self._route(effects, now)
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""
+        """A packet matched no forwarding entry, or a "miss" entry. The first Map-Request is returned by this call."""
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is not one of our EIDs")], now)
         if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
-            return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
+            return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR has a route
         entry = self.map_cache.lookup(destination, instance_id)
         known = self._mappings.installed.get(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
-            return self._route([known], now)  # the answer overtook the packet
+            return self._route([known], now)  # the reply arrived before the packet
         return self._route(self._resolver.on_miss(source, asked, now), now)
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
-        """These forwarding entries carried traffic since the last call."""
+        """These forwarding entries have carried traffic since the last call."""
         if used := list(prefixes):
             self.map_cache.touch(used, now)
             self.traversal.shortcuts.on_used(used, now)
             self._targets.on_traffic(now)
         return self._route(self._subscribe(used, now), now)
 
-    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
-        """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
-        heard = list(pairs)
-        self._peers.on_heard((source for _, source in heard), now)
+    def on_heard(
+        self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float, strangers: Iterable[IpAddress] = ()
+    ) -> list[NodeEffect]:
+        """Packets to these local RLOCs, each with its outer source, have been decapsulated since the last call.
+
+        No mapping names the `strangers` among the sources as senders for the EIDs inside.
+        """
+        heard = list(self.traversal.translation.heard(pairs))
+        self._peers.on_heard((source for _, source in heard), strangers, now)
         effects = self._route(self.traversal.on_heard(heard, now), now)
         return effects + self._route(self._prober.on_heard(heard, now), now)
 
     def on_heard_from(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """Data came from an EID that the forwarding table has no way to. Anybody can write that."""
+        """Data came from an EID that has no forwarding entry. The source address is not authenticated."""
         return self._route(self._on_sign_of(EidPrefix.host(source, instance_id), now), now)
 
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[NodeEffect]:
-        """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
+        """Packets to this locator have gone unanswered for the time of WatchForSilence. Its siblings may be dead."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
         return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote), WaysInDoubt()], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
-        """The nonce that data to `remote` asked for came back in data to `local`."""
+        """The nonce that data to `remote` carried has come back in data to `local`."""
         return self._route(self._prober.on_echoed(local, remote, now), now)
 
     def on_status_bits(
         self, source: IpAddress, instance_id: int, rloc: IpAddress, bits: int, width: int, now: float
     ) -> list[NodeEffect]:
-        """Data from `source` by way of `rloc` says which of its mapping's locators are up. Nobody has proven that."""
+        """Data from `source` through `rloc` carries Locator-Status-Bits for its mapping. They are not authenticated."""
         entry = self.map_cache.lookup(source, instance_id)
         said = None if entry is None else self._heard_status.on_bits(entry, rloc, bits, width)
         if said is None:
@@ -252,7 +265,7 @@ class Node:
         return self._route(self._prober.on_status_bits(said.fallen, said.risen, now), now)
 
     def on_source_doubted(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """Data came in whose inner source has no mapping here, or one that does not name its sender: who is right?"""
+        """The inner source of a data packet has no mapping here, or one that does not name the sender. Look it up."""
         eid = EidPrefix.host(source, instance_id)
         own, is_ours = self.config.source_for(eid), self.config.owner_of(source, instance_id) is not None
         if own is None or is_ours or self._is_infrastructure(source, instance_id) or not self.plan.asks_mapping_system:
@@ -260,14 +273,16 @@ class Node:
         return self._route(claims.on_doubt(eid, own, self._mappings, self._resolver, now), now)
 
     def on_large(self, local: IpAddress, remote: IpAddress, port: int, now: float) -> list[MtuEffect]:
-        """Large packets leave for this locator, or RTR."""
+        """Large packets are being sent to this locator or RTR."""
         probe = self._size_target(local, remote)
         return [] if probe is None else self.path_mtus.on_large(Way(local, remote, port), probe, now)
 
     def on_too_big(
         self, local: IpAddress, remote: IpAddress, port: int, mtu_bytes: int, source: str, now: float
     ) -> list[MtuEffect]:
-        """They are too big: says "icmp" about a packet of ours, "unproven" ICMP, or the "interface" that refused."""
+        """A packet was too big. `why`: "icmp" for a proven ICMP error, "unproven" for one that is not, "interface" if
+        the uplink refused it.
+        """
         probe, way = self._size_target(local, remote), Way(local, remote, port)
         reported = [] if probe is None else self.path_mtus.on_report(way, probe, mtu_bytes, source, now)
         if source == "unproven":
@@ -275,12 +290,15 @@ class Node:
         return [Event("mtu-learned", {"rloc": str(remote), "mtu_bytes": mtu_bytes, "source": source}), *reported]
 
     def on_timer(self, now: float) -> list[NodeEffect]:
-        """A deadline may have passed. Early and late calls are both harmless."""
+        """A deadline may have passed. Early and late calls are harmless."""
+        for nonces in (self._asked, self._registrations.nonces):
+            nonces.turn(now)
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):
-            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
+            unasked = self.reachability.unasked
+            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now, unasked)
             effects += self._prober.on_targets(found, now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
         if self._preference.due(now):
@@ -289,22 +307,22 @@ class Node:
         return self._route(effects, now)
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
-        """The node stops: withdraw what is registered. Nothing that comes in after that makes it register again."""
+        """The node stops: withdraw the registrations. No later input registers again."""
         names = self.names.on_shutdown()
         effects = [*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now), *names]
         self._is_over = True
-        # Not routed: an uplink that rests is a change of the plan, and would be registered again.
+        # Do not route these: a resting uplink changes the plan, and a new plan would register again.
         return [effect for effect in effects if isinstance(effect, SendControl | SendFromDataPort | Event)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
-        """The clock jumped: we may be forgotten, and what we know may be old."""
+        """The clock jumped: servers may have forgotten us, and our state may be old."""
         effects: list[_Inner] = [*self.reachability.on_slept(now), *self.traversal.on_slept(now)]
         effects += [*self._registrations.on_slept(now), *self._mappings.on_slept(now), *self._prober.on_slept(now)]
         effects += [*self.names.on_slept(now), *self._subscriptions.on_slept(now)]
         return self._route([*effects, *self.path_mtus.on_slept()], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
-        """A reload. What did not change goes on undisturbed."""
+        """The configuration was reloaded. Unchanged parts continue undisturbed."""
         self.config = config
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
@@ -331,28 +349,28 @@ class Node:
         source: Source = "static",
         ttl_s: float | None = None,
     ) -> list[NodeEffect]:
-        """Somebody on this host added or replaced a mapping; `action` counts when there are no locators."""
+        """A client added or replaced a mapping; `action` applies when there are no locators."""
         self._resolver.on_told(prefix)
         record = MappingRecord.of(prefix, locators, action=action)
         return self._route(self._mappings.on_added(record, now, source, ttl_s), now)
 
     def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
-        """Somebody deleted a mapping by hand: traffic to it asks again."""
+        """A client deleted a mapping: traffic to it is looked up again."""
         return self._route(self._mappings.on_deleted(prefix), now)
 
     def on_name_wanted(self, name: bytes, now: float) -> list[NodeEffect]:
-        """Somebody wants the EIDs of the host of this name: a NameResolved follows, now or soon."""
+        """A client wants the EIDs of the host with this name: NameResolved follows, at once or later."""
         return self._route(self.names.resolve(name, now), now)
 
-    # --- what it shows, by which nothing changes
+    # --- state for display; nothing here changes it
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """What the Map-Server publishes to us (RFC 9437), and what it was asked to."""
+        """Mappings that the Map-Server publishes to us (RFC 9437), and those that we have asked it to publish."""
         return self._subscriptions.subscriptions
 
     def is_subscribed(self, prefix: EidPrefix) -> bool:
-        """Whether the Map-Server publishes what changes about this mapping."""
+        """Whether the Map-Server publishes changes of this mapping."""
         subscription = self._subscriptions.of(prefix)
         return subscription is not None and subscription.is_standing
 
@@ -368,16 +386,16 @@ class Node:
 
     @property
     def added_mappings(self) -> int:
-        """How many static mappings were added by hand."""
+        """How many static mappings clients have added."""
         return self._mappings.added
 
     def is_static(self, prefix: EidPrefix) -> bool:
-        """True for a static mapping that was added by hand."""
+        """True for a static mapping that a client added."""
         return self._mappings.is_added(prefix)
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:
-        """The questions that are open."""
+        """The open lookups."""
         return self._resolver.lookups
 
     @property
@@ -387,56 +405,56 @@ class Node:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Every pair of a locator of ours and a remote one in use."""
+        """Every pair of a local locator and a remote locator in use."""
         return self._prober.paths
 
     @property
     def uplink_ranks(self) -> Mapping[str, int]:
-        """The priorities of uplinks by name, where a quality is preferred; empty: as configured."""
+        """Priorities of uplinks by name if the user prefers a quality; empty if they are as configured."""
         return self._preference.uplinks
 
     @property
     def preference_steps(self) -> tuple[str, ...]:
-        """How it came to these."""
+        """The reasons for these ranks."""
         return self._preference.steps
 
     def is_preferred(self, interface: str) -> bool:
-        """False for an uplink that waits behind an equal one that is better."""
+        """False for an uplink that waits because an equal one is better."""
         ranks = self._preference.uplinks
         return ranks.get(interface, 0) % 2 == 0
 
     def is_silent(self, local: IpAddress) -> bool:
-        """True when this RLOC of ours is heard by nobody, while another one is: on every interface that has it."""
+        """True when this local RLOC reaches nothing while another one does, on every interface that has it."""
         places = [locator.place for locator in self.locators.locators if locator.address == local]
         return bool(places) and all(place in self.reachability.silent for place in places)
 
     def is_reachable(self, remote: IpAddress) -> bool:
-        """False when a remote locator answers none of ours."""
+        """False when a remote locator answers none of our locators."""
         return self._prober.is_reachable(remote)
 
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
-        """What the forwarding table was told about a prefix."""
+        """The forwarding entry of a prefix as last installed."""
         return self._mappings.installed.get(prefix)
 
     @property
     def asking_from(self) -> LocatorSet:
-        """The locators that questions may leave from without an RTR."""
+        """The locators that can send requests without an RTR."""
         return self._direct
 
     def told_of(self, eid: EidPrefix) -> tuple[Locator, ...]:
-        """Where an EID of ours is, as we have it registered and answer."""
+        """The locators of a local EID, as we register them and answer with them."""
         return (self._direct or self._sending).to_locators(eid=eid)
 
-    # --- how it does it
+    # --- how the inputs are processed
 
     def _subscribe(self, used: Iterable[EidPrefix], now: float) -> list[MachineEffect]:
-        """Hear from the Map-Server when these move. It has to know us first, and nobody asks from behind an RTR."""
+        """Subscribe to changes of these mappings. Needs a registration, and works from behind no RTR."""
         is_known = self.plan.asks_mapping_system and any(one.is_confirmed for one in self._registrations.machines)
         entries = (self.map_cache.get(prefix) for prefix in used) if is_known else ()
         return self._subscriptions.on_used((entry for entry in entries if entry is not None), now)
 
     def _rank(self, now: float) -> list[NodeEffect]:
-        """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
+        """Announce RLOCs that reach nothing as unusable, as long as others reach something."""
         silent = self.reachability.silent
         found = [locator.silenced() if locator.place in silent else locator for locator in self._attached]
         new = LocatorSet.of(self.locators.version + 1, found)
@@ -447,7 +465,7 @@ class Node:
         self.locators = new
         rlocs, previous = ([str(locator.address) for locator in locator_set.locators] for locator_set in (new, old))
         event = Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})
-        # The plan comes first, and with it the registers and the SMRs; what was lost counts until they are out.
+        # The new plan comes first, with its registers and SMRs. Lost uplinks count as present until those are out.
         effects = self._route([event, *self.traversal.on_locators(new.locators, now)], now)
         effects += self._route([*self._mappings.on_locators(new, now), *self.names.on_locators(new, now)], now)
         self._lost_all_at = None if new else now
@@ -458,7 +476,7 @@ class Node:
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
     def _read(self, payload: bytes, source: IpAddress, now: float) -> ControlMessage | Count:
-        """The one time that a datagram is decoded; or why it is not."""
+        """Decode a datagram (the only place that does), or say why it was refused."""
         refused = self.gate.refuses(payload, source, self._is_known, now)
         try:
             return Count(refused) if refused is not None else decode_control(payload)
@@ -474,7 +492,7 @@ class Node:
             return self._route(taken, now)
         try:
             return self._route(self._receive(message, datagram, now), now)
-        except MalformedMessage as malformed:  # inside of an ECM
+        except MalformedMessage as malformed:  # inside an ECM
             return self._route([Count(malformed.counter)], now)
 
     def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
@@ -485,11 +503,11 @@ class Node:
         match message := got.message:
             case MapRequest(is_smr=True, is_probe=False):
                 if not self.plan.asks_mapping_system:
-                    return [*unsummed, Count("rx_smr_relayed")]  # the RTR looks after its mappings
+                    return [*unsummed, Count("rx_smr_relayed")]  # the RTR updates its own mappings
                 return [*unsummed, *self._on_smr(message, datagram.source, now)]
             case MapRequest():
                 if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
-                    return []  # our own question, which an ETR is to answer that we are
+                    return []  # our own Map-Request, sent on to us because we are the ETR
                 (source, at), is_known = (datagram.source, datagram.destination), self._is_known(datagram.source)
                 try:
                     signer = self._etr.open(got.lisp_sec, message.nonce)
@@ -497,7 +515,7 @@ class Node:
                     return [*unsummed, Count("rx_auth")]
                 port, is_wrapped = got.source_port, got.is_encapsulated
                 asked = Asked.of(message, datagram, port, is_encapsulated=is_wrapped, is_known=is_known, signer=signer)
-                # In data an RTR asks about the uplink behind it.
+                # In data, an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
                 heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
                 sign = () if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
@@ -534,19 +552,19 @@ class Node:
         return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)
 
     def _is_known(self, address: IpAddress) -> bool:
-        """The mapping system, proxies, and whom we exchange packets with; whoever forges them is not told apart."""
+        """True for the mapping system, proxies and active peers. A forged source address passes too."""
         is_configured = address in self.config.mapping_system or address in self.config.proxy_itrs
         return is_configured or address in self.plan.rtrs or self._prober.is_target(address)
 
     def _smr_targets(self, now: float) -> list[SmrTarget]:
-        # After a time without any uplink the last minute that counts is the one before it.
+        # After a time without uplinks, the last minute counts from when the last uplink went.
         lately = now if self._lost_all_at is None else self._lost_all_at
         targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
-        # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
+        # An RTR in use learns from our registers. Open Overlay Router's RTR would forget us if it got an SMR.
         return [target for target in targets if target.rloc not in self.plan.rtrs]
 
     def _size_target(self, local: IpAddress, remote: IpAddress) -> ControlProbe | None:
-        """How to ask this remote; None when it has left all mappings, or nobody is to be probed."""
+        """How to probe the path MTU to this remote; None if no mapping names it any more, or if probing is off."""
         if self.config.probing is None:
             return None
         path = self._prober.path(local, remote)
@@ -555,32 +573,35 @@ class Node:
     def _on_smr(self, request: MapRequest, sender: IpAddress, now: float) -> list[MachineEffect]:
         eid, is_known = solicited(request), sender in self.config.mapping_system
         if eid is not None and (own := self.config.owner_of(eid.address, eid.instance_id)) is not None:
-            return self._registrations.on_solicited(own, now)  # the Map-Server says that it holds us no more
+            return self._registrations.on_solicited(own, now)  # the Map-Server says that it has lost our registration
         source = self.config.source_for(eid) if eid is not None else None
         ours = self._mappings, self._resolver, self._prober.proven
         return claims.on_smr(request, sender, source, *ours, now, is_from_mapping_system=is_known)
 
     def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
-        """A host that we refuse packets to is there: the mapping system may know better by now, no more is believed."""
+        """A host whose packets we refuse is alive: look it up, because the mapping system may know it by now. Nothing
+        else is derived from this.
+        """
         refuted = self._mappings.refuted(eid.address, eid.instance_id)
         if refuted is None or not self.plan.asks_mapping_system:
             return []
         return self._resolver.on_smr(eid, refuted.prefix, self.config.source_for(eid), now, repeats=False)
 
     def _on_plan(self, now: float) -> list[_Inner]:
-        """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
+        """Uplinks need RTRs, or no longer do. The whole handover is returned here: registers first, then SMRs."""
         plan, old, version = self.plan, self._direct, self.locators.version
-        self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
+        said = plan.record_locators, plan.eid_records, plan.map_version
+        self._direct = LocatorSet.of(version, plan.direct, *said)
         usable = [uplink.locator for uplink in plan.uplinks if uplink.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
-        self._sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
+        self._sending = LocatorSet.of(version, usable, *said)
         if not self._direct.says_like(old) or not usable:
             targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(self._sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
         effects += self._subscriptions.on_locators(self._direct, now)  # after the registers, which they depend on
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
-        effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
+        effects += self._prober.on_locators(self._direct, now)  # the other locators cannot be answered
         relayed = [uplink.locator for uplink in plan.uplinks if uplink.relays or not uplink.is_usable]
         in_the_open = [uplink.locator for uplink in plan.uplinks if uplink.is_usable and not uplink.relays]
         effects += self.reachability.on_locators(in_the_open, relayed, now)
@@ -590,7 +611,7 @@ class Node:
         return self._own_status.on_locators(self._direct, self.is_silent, now)
 
     def _weigh(self, now: float) -> list[NodeEffect]:
-        """Which of our RLOCs lead anywhere, by all that was heard: a change is announced, and obeyed."""
+        """Weigh all evidence about which local RLOCs work. Announce a change, and apply it to our own sending."""
         self.reachability.on_peers(self._prober.heard, self._prober.silent)
         weighed = self.reachability.weigh(locator.place for locator in self._attached)
         if weighed is None:
@@ -603,7 +624,7 @@ class Node:
         return [*out, *self._rank(now), *self._status(now)] if weighed else out
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
-        """Hand what is meant for other machines to them; return the rest, in order."""
+        """Feed effects that are meant for other machines to them; return the rest, in order."""
         if self._is_over:
             return []
         waiting: deque[_Inner] = deque([*self._unsaid, *effects])
@@ -637,10 +658,10 @@ class Node:
                 case ReachabilityChanged(remote, is_up):
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
-                    if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
+                    if not is_up:  # packets move to the other locators now, and those may have died with this one
                         waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
                 case UplinkChanged():
-                    pass  # weighed below, with everything else that was heard
+                    pass  # weighed below, with all other evidence
                 case WayAnswered(local, ifindex, rtt_s):
                     self.reachability.on_answered((local, ifindex), rtt_s, now)
                 case WaysInDoubt():
@@ -653,19 +674,19 @@ class Node:
                         waiting.extend(self.reachability.on_doubt(now, is_urgent=True))
                 case FollowUpDue():
                     waiting.extend([*self._smr.on_peers(self._smr_targets(now), now), *self._mappings.in_use(now)])
-                case effect:  # for the daemon: the type says that nothing else is left
+                case effect:  # for the daemon; the type checker confirms that no other effect is left
                     out.append(effect)
-        return [*out, *self._weigh(now)]
+        return self.traversal.translation.outward([*out, *self._weigh(now)])
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
-        """Take in an answer; when it shows that a peer has moved, make sure that it knows where we are."""
+        """Store an answer. If it shows that a peer has moved, make sure that the peer knows our locators."""
         asked = learned.asked
         before = self.map_cache.lookup(asked.address, asked.instance_id)
         self._targets.on_traffic(now)
         effects = self._mappings.on_learned(learned, now)
         after = self.map_cache.lookup(asked.address, asked.instance_id)
         if after is not None and self._mappings.refuted(asked.address, asked.instance_id) is after:
-            # Somebody stands for it, so its locators may answer by now.
+            # The mapping system confirms the mapping, so its locators may answer by now.
             places = [address for locator in after.locators for address in locator.ips]
             effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None:

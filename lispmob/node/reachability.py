@@ -1,15 +1,16 @@
-"""By which of our locators can we ask and be answered? Judged by what came back, for having an address proves nothing.
+"""Decides by which of our locators we can ask and be answered. The evidence is received answers: having an address
+proves nothing.
 
-How it works. Every answer is evidence for the locator that the question left by: a Map-Notify, a Map-Reply, an
-Info-Reply, an RTR's word, a probe that a peer answered. When something that should have been answered was not, or a
-locator is new, a round begins: each locator without an RTR asks a Map-Resolver for our own EID, three times if need be.
-A locator that stays without an answer while another one gets one is silent: that one is the witness that the world is
-still there. Without a witness nobody is judged: then it is the hub that died, or everything. A silent locator asks
-again now and then, and the first answer clears it.
+How it works. Every answer is evidence for the locator that its request left by: a Map-Notify, a Map-Reply, an
+Info-Reply, an RTR's message, a probe that a peer answered. A round begins when an expected answer is missing, or when a
+locator is new. In a round, each locator without an RTR asks a Map-Resolver for our own EID, up to three times. A
+locator that gets no answer while another one does is silent. The answered one is the witness: it shows that the network
+itself works. Without a witness no locator is called silent, because then the hub is down, or everything. A silent
+locator asks again now and then, and the first answer clears it.
 
-A locator of a family in which there is nobody to ask counts as silent, too, where another one has somebody to ask; and
-so does a private address beside a public one that was heard: peers would send to it, and nobody has ever seen it work.
-A peer that answers speaks for either.
+A locator whose family has no Map-Resolver also counts as silent if another locator has one. So does a private address
+beside a public one that was answered: peers would send to it, and nothing shows that it works. An answer from a peer
+clears either.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from lispmob.protocol.locator_set import LocalLocator, Place
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
-FIRST_CHECK_S: Final = 0.3  # ours: the answer to the first register or Info-Request spares a new locator the question
+FIRST_CHECK_S: Final = 0.3  # ours: the answer to the first register or Info-Request saves a new locator the request
 CHECK_PAUSE_S: Final = 0.5  # ours
-CHECKS: Final = 3  # ours: with a tenth lost each way, all of them get lost once in 150 rounds; then it heals by itself
+# ours: with a tenth lost each way, all of them get lost once in 150 rounds; the next check repairs that
+CHECKS: Final = 3
 VERDICT_S: Final = 1.5  # ours: after the first check
-VERDICT_UNKNOWN_S: Final = 1.6  # ours: while no round trip is known
+VERDICT_UNKNOWN_S: Final = 1.6  # ours: while the round-trip time is unknown
 VERDICT_ROUND_TRIPS: Final = 4.0
 ROUND_REST_S: Final = 2.0  # ours: between rounds; doubles while they find nothing
 URGENT_REST_S: Final = 0.5
 ROUND_REST_MAX_S: Final = 30.0
-CALM_S: Final = 60.0  # ours: then a doubt is taken as seriously as the first one
+CALM_S: Final = 60.0  # ours: after this time a doubt counts like the first one
 RECHECK_S: Final = 5.0  # ours: of a silent locator; doubles
 RECHECK_MAX_S: Final = 120.0
 OUTSTANDING_MAX: Final = 64
@@ -44,16 +46,16 @@ ANSWER_LATEST_S: Final = 30.0
 
 
 class Evidence(Enum):
-    """What is known of one locator of ours."""
+    """The evidence about one local locator."""
 
     UNKNOWN = "unknown"  # too early to tell
-    HEARD = "heard"  # a question from here was answered
+    HEARD = "heard"  # a request from here was answered
     NOBODY = "nobody-to-ask"  # no Map-Resolver of its family is configured
     SILENT = "silent"  # asked, and not answered while another one was
 
 
 class Way(msgspec.Struct, eq=False):
-    """One locator of ours, and what came back by it. Times are monotonic seconds."""
+    """One local locator, and what was received by it. Times are monotonic seconds."""
 
     locator: LocalLocator
     evidence: Evidence = Evidence.UNKNOWN
@@ -70,7 +72,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 class Reachability:
-    """The evidence for all locators of a node. `new_nonce` gives unpredictable numbers."""
+    """The evidence for all locators of a node. `new_nonce` returns unpredictable numbers."""
 
     def __init__(
         self, eids: Sequence[EidPrefix], map_resolvers: Sequence[IpAddress], *, new_nonce: Callable[[], int]
@@ -79,28 +81,35 @@ class Reachability:
         self._eids = tuple(eids)
         self._resolvers = tuple(map_resolvers)
         self._ways: dict[Place, Way] = {}
-        self._behind: frozenset[Place] = frozenset()  # those behind RTRs, or about to be
-        self._elsewhere: dict[Place, float] = {}  # when these were heard last
+        self._behind: frozenset[Place] = frozenset()  # locators behind RTRs, or about to be
+        self._elsewhere: dict[Place, float] = {}  # when these were last heard
         self._asked: dict[int, _Asked] = {}
         self.silent: frozenset[Place] = frozenset()  # as of the last weighing
         self.heard: frozenset[Place] = frozenset()
         self._peers_heard: frozenset[IpAddress] = frozenset()  # our locators that a peer answers
-        self._peers_silent: frozenset[IpAddress] = frozenset()  # those that no peer answers, which others do reach
+        # our locators that no peer answers, while others are answered
+        self._peers_silent: frozenset[IpAddress] = frozenset()
         self._round_at: float | None = None
         self._verdict_at: float | None = None
-        self._ended_at = float("-inf")  # the last round that somebody's doubt began
+        self._ended_at = float("-inf")  # end of the last round that a doubt began
         self._rest_s = ROUND_REST_S
         self._doubt_at: float | None = None  # a doubt that waits for its round
-        self._is_doubted = False  # what began the round is a doubt, and not a new locator
+        self._is_doubted = False  # the round was begun by a doubt, not by a new locator
 
     @property
     def ways(self) -> tuple[Way, ...]:
-        """Every locator that may ask by itself, for display."""
+        """Every locator that can ask without an RTR, for display."""
         return tuple(self._ways.values())
 
     def way(self, place: Place) -> Way | None:
-        """What is known of one locator; None: it is behind an RTR, or gone."""
+        """The evidence about one locator; None if it is behind an RTR, or gone."""
         return self._ways.get(place)
+
+    @property
+    def unasked(self) -> frozenset[int]:
+        """The families (4, 6) of locators that have no Map-Resolver to ask, and that no peer has answered yet."""
+        ways = (way for way in self._ways.values() if way.evidence is Evidence.NOBODY)
+        return frozenset(way.locator.address.version for way in ways if way.locator.address not in self._peers_heard)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
@@ -108,14 +117,14 @@ class Reachability:
         return min((at for at in times if at is not None), default=None)
 
     def is_heard(self, place: Place) -> bool:
-        """True when a question from this locator was answered, and nothing has spoken against it since."""
+        """True when a request from this locator was answered, and nothing since then contradicts it."""
         way = self._ways.get(place)
         if way is None:
             return place in self._elsewhere
         return way.evidence is Evidence.HEARD or way.locator.address in self._peers_heard
 
     def is_silent(self, place: Place) -> bool:
-        """True when nobody hears this locator, while somebody hears another one."""
+        """True when this locator gets no answers while another one does."""
         way = self._ways.get(place)
         if place[0] in self._peers_silent:
             return True
@@ -131,7 +140,7 @@ class Reachability:
         return way.evidence is Evidence.SILENT
 
     def weigh(self, places: Iterable[Place]) -> list[UplinkChanged] | None:
-        """Which of these have fallen silent, or are heard again, since the last call; None: nothing at all is new."""
+        """Which of these have become silent or heard since the last call; None if nothing at all is new."""
         present = tuple(places)
         silent = frozenset(place for place in present if self.is_silent(place))
         heard = frozenset(place for place in present if self.is_heard(place))
@@ -142,20 +151,20 @@ class Reachability:
         return [UplinkChanged(place[0], place not in silent) for place in changed]
 
     def presume(self, places: Iterable[Place]) -> None:
-        """These are about to be our locators: those that nobody can be asked from need not be announced first."""
+        """These will be our locators soon: those without a Map-Resolver of their family need not be announced first."""
         present = frozenset(places)
         if any(self._has_server(address) for address, _ in present):
             mute = {place for place in present - self._ways.keys() if not self._has_server(place[0])}
             self.silent = (self.silent & present) | {place for place in mute if place[0] not in self._peers_heard}
 
     def asks(self, locator: LocalLocator) -> bool:
-        """True when a Map-Resolver has been heard from this locator, and nothing speaks against it since."""
+        """True when a Map-Resolver has answered this locator, and nothing since then contradicts it."""
         way = self._ways.get(locator.place)
         is_heard = way is not None and way.evidence is Evidence.HEARD
         return is_heard and self._has_server(locator.address) and not self.is_silent(locator.place)
 
     def on_config(self, eids: Sequence[EidPrefix], map_resolvers: Sequence[IpAddress]) -> None:
-        """A reload."""
+        """The configuration was reloaded."""
         self._eids, self._resolvers = tuple(eids), tuple(map_resolvers)
         for way in self._ways.values():
             if (way.evidence is Evidence.NOBODY) == self._has_server(way.locator.address):
@@ -164,7 +173,7 @@ class Reachability:
     def on_locators(
         self, own: Iterable[LocalLocator], relayed: Iterable[LocalLocator], now: float
     ) -> list[MachineEffect]:
-        """These may ask by themselves, and those are behind RTRs, or will be."""
+        """The first locators can ask without an RTR; the others are behind RTRs, or will be."""
         wanted = {locator.place: locator for locator in own}
         self._behind = behind = frozenset(locator.place for locator in relayed)
         before = self._ways
@@ -184,7 +193,7 @@ class Reachability:
         return []
 
     def on_answered(self, place: Place, rtt_s: float | None, now: float) -> None:
-        """A question that left by this locator was answered."""
+        """A request that left by this locator was answered."""
         way = self._ways.get(place)
         if way is None:
             self._elsewhere[place] = now
@@ -196,17 +205,17 @@ class Reachability:
             self._judge(now)
 
     def on_peers(self, heard: frozenset[IpAddress], silent: frozenset[IpAddress]) -> None:
-        """Peers answer probes that leave by these locators of ours, and none that leave by those."""
+        """Peers answer probes from the first of these local locators, and none from the second."""
         self._peers_heard, self._peers_silent = heard, silent - heard
 
     def on_doubt(self, now: float, *, is_urgent: bool = False) -> list[MachineEffect]:
-        """Something was not answered. With one locator there is nothing to choose, and nothing is asked.
+        """An answer is missing. With a single locator there is no choice, so no round begins.
 
-        `is_urgent`: a locator of a peer was found dead, which is not put down to the weather.
+        `is_urgent`: a peer's locator was found dead, which random loss does not explain.
         """
         if len(self._ways) + len(self._behind) < 2 or not self._ways:
             return []
-        if self._verdict_at is not None:  # a round that asks from the new locators only is followed by one for all
+        if self._verdict_at is not None:  # a round that asks only from the new locators is followed by one for all
             self._doubt_at = None if self._is_doubted else self._verdict_at
             return []
         if now > self._ended_at + self._rest_s + CALM_S:
@@ -220,7 +229,7 @@ class Reachability:
         return [WitnessWanted(), *self.on_timer(now)]
 
     def on_map_reply(self, nonce: int, now: float) -> bool:
-        """A Map-Reply with this nonce came, or the Map-Request itself came back; True when the question was ours."""
+        """A Map-Reply with this nonce came, or the Map-Request itself came back. True when the request was ours."""
         asked = self._asked.pop(nonce, None)
         if asked is None:
             return False
@@ -229,7 +238,7 @@ class Reachability:
         return True
 
     def on_slept(self, now: float) -> list[MachineEffect]:
-        """The host was suspended: what was heard then says nothing about now."""
+        """The host was suspended: earlier answers are no evidence any more."""
         for way in self._ways.values():
             way.evidence, way.heard_at = self._first_evidence(way.locator), None
         self._elsewhere.clear()
@@ -264,7 +273,7 @@ class Reachability:
             way.checks, way.check_at = 0, now + wait_s
 
     def _check(self, way: Way, now: float) -> list[MachineEffect]:
-        """One question from this locator."""
+        """Send one request from this locator."""
         servers = [resolver for resolver in self._resolvers if resolver.version == way.locator.address.version]
         if not servers or not self._eids:
             way.check_at = None
@@ -284,7 +293,7 @@ class Reachability:
         return [question(one, self._eids[0], server, nonce, one.address, CONTROL_PORT), Count("tx_way_check")]
 
     def _judge(self, now: float) -> None:
-        """The round is over: who was not heard in it, while another one was?"""
+        """The round is over: mark locators that were not heard in it while another one was."""
         began, self._round_at, self._verdict_at = self._round_at, None, None
         assert began is not None
         has_found = False
@@ -298,7 +307,7 @@ class Reachability:
             self._ended_at = now
 
     def _unheard(self, since: float) -> list[Way]:
-        """The ways that had somebody to ask, and have not been heard since."""
+        """The locators that have a Map-Resolver, and have not been heard since."""
         asked = (way for way in self._ways.values() if way.evidence is not Evidence.NOBODY)
         return [way for way in asked if way.heard_at is None or way.heard_at < since]
 

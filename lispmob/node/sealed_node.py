@@ -1,7 +1,7 @@
 """A node that can seal: `Node` with the machine of sealed data (`sealing.py`) between it and the daemon. Pure.
 
-What leaves for the forwarding table is told whom to seal for on its way out; probes with a handshake in them, and key
-records in mappings, are taken out on their way in. So nothing else of a node knows of keys.
+On the way out, forwarding entries get the peer to seal for. On the way in, handshakes are taken out of probes, and key
+records out of mappings. So no other part of a node handles keys.
 """
 
 from __future__ import annotations
@@ -13,18 +13,28 @@ from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.peers import entry_targets
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.announcing import Announcer, is_acceptable
+from lispmob.control.sealing.dialects import Dialects
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
-from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
+from lispmob.protocol.effect import (
+    Count,
+    InstallMapping,
+    MachineEffect,
+    MappingLearned,
+    RemoveMapping,
+    SendControl,
+    UseMapVersion,
+)
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
@@ -33,7 +43,7 @@ from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage
 from lispmob.wire.record import MappingRecord
 
-FIRST_TOLD: Final = 16  # ours: announcements, and their counts, that leave before the Map-Registers of a move
+FIRST_TOLD: Final = 16  # ours: announcements, with their counts, that leave before the Map-Registers of a move
 
 
 class SealedNode(Node):
@@ -50,7 +60,17 @@ class SealedNode(Node):
         lisp_sec: LispSecTools | None = None,
     ) -> None:
         self._is_routing = False
-        super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
+        super().__init__(
+            config,
+            new_nonce=new_nonce,
+            jitter=jitter,
+            next_nonce=next_nonce,
+            lisp_sec=lisp_sec,
+            next_map_version=seal.next_map_version,
+        )
+        self._map_version = 0  # that the datapath says
+        self.dialects = Dialects(config.dialects, ciphers=seal.ciphers, draw=seal.draw, new_nonce=self._asked)
+        self._answerer.dialects = self.dialects
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
@@ -58,13 +78,13 @@ class SealedNode(Node):
         self._unsaid += self.sealing.on_start()
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at()
+        """The next deadline of on_timer, in monotonic seconds; None if there is none."""
+        own = self.sealing.wake_at(), self.key_lookups.wake_at(), self._announcer.wake_at(), self.dialects.wake_at()
         times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
-        """A control datagram arrived. From EID to EID, as data goes, handshakes alone come, and answers to ours."""
+        """A control datagram has arrived. Only handshakes, and answers to ours, travel from EID to EID as data does."""
         if not any(eid.contains(datagram.destination) for eid in self.config.eids):
             return super().on_datagram(datagram, now)
         message = self._read(datagram.payload, datagram.source, now)
@@ -80,11 +100,11 @@ class SealedNode(Node):
         """A deadline may have passed."""
         tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
-        told = [*tried, *self._announcer.on_timer(self._direct, now)]
+        told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
         return [*super().on_timer(now), *self._route([*own, *told], now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """A packet met no forwarding entry, or a default one. An RTR knows where it goes, and we ask for the key."""
+        """A packet matched no forwarding entry, or a default one. The RTR knows the destination; we ask for its key."""
         told = super().on_miss(source, destination, instance_id, now)
         is_own = self.config.owner_of(source, instance_id) is not None
         if self.plan.asks_mapping_system or not is_own or self.sealing.mode == "off":
@@ -92,15 +112,27 @@ class SealedNode(Node):
         ends = EidPrefix.host(source, instance_id), EidPrefix.host(destination, instance_id)
         return [*told, *self._route(self._ask_for_key(*ends, now), now)]
 
+    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
+        """These forwarding entries have carried traffic. What left in clear may be encrypted as others do it."""
+        used = list(prefixes)
+        told = super().on_used(used, now)
+        asked: list[MachineEffect] = []
+        for prefix in used if self.dialects.wanted else ():
+            mapping, own = self._mappings.installed.get(prefix), self.config.source_for(prefix)
+            if mapping is not None and own is not None and self.sealing.entries.by_prefix(prefix) is None:
+                eid = EidPrefix.host(own, prefix.instance_id)
+                asked += self.dialects.on_used(mapping, eid, self._direct, now)
+        return [*told, *self._route(asked, now)] if asked else told
+
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._answerer.on_key_record(config.key_record)
-        told = self._route(self.sealing.on_config(config.sealing), now)
+        told = self._route([*self.sealing.on_config(config.sealing), *self.dialects.on_config(config.dialects)], now)
         return [*told, *super().on_config(config, now)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
-        """The clock jumped: what has slept may have been copied, so all sessions end first."""
-        return [*self._route(self.sealing.on_slept(), now), *super().on_slept(now)]
+        """The clock jumped. A suspended host may have been copied, so all sessions end first."""
+        return [*self._route([*self.sealing.on_slept(), *self.dialects.on_slept()], now), *super().on_slept(now)]
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops."""
@@ -110,28 +142,29 @@ class SealedNode(Node):
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[NodeEffect]:
-        """Packets to it go unanswered: whoever has restarted has no session any more, and answers a handshake."""
-        asked = self._route(self.sealing.on_silence(remote, now), now)
+        """Packets to this locator go unanswered. A peer that restarted has no session, but answers a handshake."""
+        rekeyed = self.dialects.on_silence(remote, self._direct, now)
+        asked = self._route([*self.sealing.on_silence(remote, now), *rekeyed], now)
         return [*asked, *super().on_unanswered(remote, is_flowing, now, is_alone=is_alone)]
 
     def on_seal_wanted(self, peer: int, now: float) -> list[NodeEffect]:
-        """Packets for this peer want a session, or new keys."""
+        """Packets for this peer need a session, or new keys."""
         return self._route(self.sealing.on_seal_wanted(peer, now), now)
 
     def on_clear_heard(self, peer: int, now: float) -> list[NodeEffect]:
-        """Clear text was refused that says it is this peer's."""
+        """Clear text that claims to be from this peer was refused."""
         return self._route(self.sealing.on_clear_heard(peer, now), now)
 
     def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
-        """A packet of this peer has opened with a session that was not known to be its, too."""
+        """A packet of this peer opened with a session that was not yet confirmed."""
         return self._route(self.sealing.on_confirmed(peer, local_index, now), now)
 
     def on_sealed_from(self, remote: IpAddress, local: IpAddress, now: float) -> list[NodeEffect]:
-        """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
+        """A sealed packet came from another address than before: probe that pair if a mapping names it."""
         return self._route(self._prober.on_probed(remote, local, now), now)
 
     def on_sealed_word(self, number: int, instance_id: int, payload: bytes, now: float) -> list[NodeEffect]:
-        """A peer has sealed a control message for us: it says where it is now, or that it has heard where we are."""
+        """A peer sent a sealed control message: its new locators, or a confirmation of ours."""
         peer = self.sealing.entries.by_number(number)
         if peer is None or not self.config.announcements:
             return self._route([Count("rx_policy")], now)
@@ -144,33 +177,59 @@ class SealedNode(Node):
         effects: list[MachineEffect] = []
         for record in heard.records:
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
-        return self._route([*effects, *heard.effects], now)  # the answer goes where the peer is now
+        return self._route([*effects, *heard.effects], now)  # the answer goes to the peer's new locators
+
+    def on_peer_behind(self, number: int, now: float) -> list[NodeEffect]:
+        """A peer sends by an old mapping of ours: it is told by its session, and by an SMR where that has no effect."""
+        peer = self.sealing.entries.by_number(number)
+        if peer is None:
+            return self._route([Count("rx_policy")], now)
+        told = self._announcer.on_behind(peer, now) if self.config.announcements else []
+        if told:
+            return self._route(told, now)
+        entries = [entry for prefix in peer.entries if (entry := self.map_cache.get(prefix)) is not None]
+        targets = [target for entry in entries for target in entry_targets(entry, self.config, self.locators)]
+        reached = [target for target in targets if target.rloc not in self.plan.rtrs]
+        return self._route(self._smr.on_peers(reached, now), now)
+
+    def on_peer_ahead(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """A peer says that its mapping is newer than the one here: the mapping system is asked, and nobody else."""
+        entry = self.map_cache.lookup(source, instance_id)
+        own = None if entry is None else self.config.source_for(entry.prefix)
+        if entry is None or own is None or entry.source != "reply" or not self.plan.asks_mapping_system:
+            return self._route([Count("rx_policy")], now)
+        host = EidPrefix.host(source, instance_id)
+        return self._route(self._resolver.on_smr(host, entry.prefix, own, now), now)
 
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
-        """We have another static key. The configuration that says so to the Map-Servers came before."""
+        """The static key has changed. The configuration that registers it with the Map-Servers has come before."""
         return self._route(self.sealing.on_static_key(static, now), now)
 
     def on_rekey(self, now: float) -> list[NodeEffect]:
-        """Somebody wants new keys for all sessions."""
+        """A client wants new keys for all sessions."""
         return self._route(self.sealing.on_rekey(now), now)
 
     def on_key_forgotten(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
-        """Somebody says that an EID-Prefix seals no more. ValueError when no key of it is kept."""
+        """A client says that an EID-Prefix no longer seals. ValueError if no key of it is stored."""
         return self._route(self.sealing.forget_key(prefix), now)
 
     def on_key_accepted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
-        """Somebody says yes to the new key of an EID-Prefix. ValueError when none waits."""
+        """A client accepts the new key of an EID-Prefix. ValueError if none is waiting."""
         return self._route(self.sealing.accept_key(prefix), now)
 
     def _on_plan(self, now: float) -> list[_Inner]:
         effects = super()._on_plan(now)
         self.sealing.on_locators(self._direct)
         said = self._announce(now)
+        version: list[_Inner] = []
+        if self.plan.map_version != self._map_version:  # first of all: what is answered to may name it
+            self._map_version = self.plan.map_version
+            version.append(UseMapVersion(self._map_version))
         # A peer that sends to us waits for nothing else; the others can wait for the registers.
-        return [*said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
 
     def _announce(self, now: float) -> list[MachineEffect]:
-        """Peers with a session hear from us where we are: those that we talk to before all others."""
+        """Announce our locators to the peers that have a session, active peers first."""
         if not self.config.announcements:
             return []
         eids, ttl_min = self.config.eids, self.config.record_ttl_min
@@ -184,10 +243,10 @@ class SealedNode(Node):
         return float("-inf") if entry is None else entry.last_used
 
     def _believe(self, record: MappingRecord, now: float) -> list[MachineEffect]:
-        """A peer says where an EID-Prefix of its own is: used at once, and the mapping system is asked.
+        """A peer announces the locators of its own EID-Prefix. Use them at once, and ask the mapping system.
 
-        A node that cannot ask has an RTR to send to, which knows where the peer is: an old mapping has to go, and a
-        new one, which nobody would ever confirm, is not needed.
+        A node that cannot ask sends through an RTR, which knows where the peer is. It drops its old mapping, and needs
+        no new one, which nothing would ever confirm.
         """
         prefix = record.eid_prefix
         assert prefix is not None, record
@@ -203,7 +262,7 @@ class SealedNode(Node):
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         if self._is_routing:
-            return super()._route(effects, now)  # the call around this one does the rest, once
+            return super()._route(effects, now)  # the outer call does the rest, once
         self._is_routing = True
         try:
             routed = super()._route(effects, now)
@@ -216,6 +275,8 @@ class SealedNode(Node):
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)
                     wanted.update(locator.address for locator in effect.locators)
+                case SendControl() if self.dialects.wanted:
+                    out.append(self.dialects.with_key(effect))
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
                 case _:
@@ -231,10 +292,10 @@ class SealedNode(Node):
         return super()._receive(message, datagram, now) if taken is None else taken
 
     def _shake_hands(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect] | None:
-        """What a handshake of ours or of others leads to; None for anything else. Raises MalformedMessage."""
+        """The effects of a handshake, sent or received; None for any other message. Raises MalformedMessage."""
         match message:
             case MapRequest(is_probe=True) if (first := take_first(message)) is not None:
-                # As data goes it comes from an EID: the datapath has checked that its mapping names the sender.
+                # It came from an EID, as data does: the datapath has checked that its mapping names the sender.
                 eid_space = first.initiator.instance_id
                 is_known = self._is_known(datagram.source) or bool(self._mappings.known(datagram.source, eid_space))
                 effects = self.sealing.on_first(first, datagram, message.nonce, now, is_known=is_known)
@@ -242,6 +303,8 @@ class SealedNode(Node):
             case MapReply(is_probe=True) if self._announcer.expects(message.nonce):
                 passed = self._announcer.on_probe_answer(message, now)
                 return [Count("rx_policy")] if passed is None else self._mappings.on_answered(*passed, now)
+            case MapReply(is_probe=True) if self.dialects.expects(message.nonce):
+                return self.dialects.on_map_reply(message, self._direct, now)
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
             case MapReply() if self.key_lookups.expects(message.nonce):
@@ -255,7 +318,7 @@ class SealedNode(Node):
         return None
 
     def _ask_for_keys(self, now: float) -> list[MachineEffect]:
-        """Whoever begins a handshake is looked up; what that costs is limited as all that others cause is."""
+        """Look up the initiators of handshakes. The rate is limited, as it is for all lookups that others cause."""
         effects: list[MachineEffect] = []
         for eid in self.sealing.take_questions():
             if eid.address in self._proxies:
@@ -265,16 +328,16 @@ class SealedNode(Node):
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
             elif own is not None:
-                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
+                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now, is_strange=True)
         return effects
 
     @property
     def _proxies(self) -> frozenset[IpAddress]:
-        """Where packets go to hosts without LISP."""
+        """The proxies that carry packets to hosts without LISP."""
         return frozenset(address for proxy in self.config.proxy_etrs for address in proxy.ips)
 
     def _ask_for_hub(self, address: IpAddress, now: float) -> list[MachineEffect]:
-        """Which key has the proxy at this address, if any: our Map-Resolver may be the same hub, and knows."""
+        """Ask for the key of the proxy at this address. Our Map-Resolver may be the same hub, and know it."""
         own = next((EidPrefix.host(eid.address, eid.instance_id) for eid in self.config.eids), None)
         best = self._direct.best(address.version)
         if own is None or self.sealing.mode == "off" or (best is None and self.plan.asks_mapping_system):
@@ -285,8 +348,10 @@ class SealedNode(Node):
             return self.key_lookups.on_wanted(own, EidPrefix.host(address), now)
         return self._ask_for_key(own, EidPrefix.host(address), now)
 
-    def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
-        """Whose key is it, where an RTR looks up where the EID is. A key that was written down needs no question."""
+    def _ask_for_key(
+        self, own: EidPrefix, eid: EidPrefix, now: float, *, is_strange: bool = False
+    ) -> list[MachineEffect]:
+        """Ask for the key of an EID whose locators an RTR looks up. A configured key needs no request."""
         known = self.sealing.keys.of(eid)
         if known is not None and known.grade == "pinned":
             return []
@@ -296,7 +361,7 @@ class SealedNode(Node):
             locator, seen = at
             place = Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
         self.key_lookups.on_outside(place, self.config.map_resolvers)
-        return self.key_lookups.on_wanted(own, eid, now)
+        return self.key_lookups.on_wanted(own, eid, now, is_strange=is_strange)
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []

@@ -1,4 +1,4 @@
-"""Whom a node asks how large packets may be; pure."""
+"""Which EID and locator a path MTU probe of the node is addressed to. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def size_target(
     path: Path | None,
     cache: MapCache,
 ) -> ControlProbe | None:
-    """A probe of `remote` from `local`; None when that is no address of ours now, or no mapping names the remote.
+    """A probe of `remote` from `local`. None if `local` is not our address now, or no mapping names the remote.
 
-    An RTR is asked about any EID. Another locator is asked about the prefix of its `path`, or else of the mapping of
+    An RTR accepts any EID. Another locator is asked about the prefix of its `path`, or else about the mapping of
     `cache` that names it and was used last.
     """
     own = next((locator for locator in attached if locator.address == local), None)

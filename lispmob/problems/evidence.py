@@ -34,7 +34,8 @@ class AddressEvidence(msgspec.Struct, frozen=True):
     `is_silent`: nobody is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
     get no data from it, where no peer gets any. `stranded`: it is behind a NAT, and why there is no RTR. `failed_rtr`:
     the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms its registers and passes nothing
-    on to it. `translated_to`: the IPv4 address that the Map-Server sees in place of this IPv6 one.
+    on to it. `translated_to`: the IPv4 address that the Map-Server sees in place of this IPv6 one. `nat64`: the prefix
+    of the translator to IPv4 that is tried; `nat64_answers`: whether a Map-Server answers by it, None: not known yet.
     """
 
     interface: str
@@ -45,6 +46,8 @@ class AddressEvidence(msgspec.Struct, frozen=True):
     stranded: str | None = None
     failed_rtr: str | None = None
     deaf_rtr: str | None = None
+    nat64: str | None = None
+    nat64_answers: bool | None = None
 
 
 class DuplicateAddress(msgspec.Struct, frozen=True):
@@ -104,13 +107,15 @@ class NarrowEvidence(msgspec.Struct, frozen=True):
 class Evidence(msgspec.Struct, frozen=True):
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
-    `families`: those of the uplinks' addresses, of 4 and 6. `dropped_by_mark`: packets lately dropped because their
-    mark names no usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules.
+    `families`: those of the uplinks' addresses, of 4 and 6. `seeks_translator`: uplinks have IPv6 only, and whether
+    their network translates is being found out. `dropped_by_mark`: packets lately dropped because their mark names no
+    usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules.
     """
 
     is_starting: bool = False
     is_stopping: bool = False
     families: frozenset[int] = frozenset()
+    seeks_translator: bool = False
     addresses: tuple[AddressEvidence, ...] = ()
     duplicates: tuple[DuplicateAddress, ...] = ()
     unused: tuple[UnusedInterface, ...] = ()

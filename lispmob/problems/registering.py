@@ -92,13 +92,20 @@ def _resting(one: RegistrationEvidence, evidence: Evidence, severity: Severity) 
     if family in evidence.families or one.stands:
         return None
     there = 4 if family == 6 else 6
-    translated = ", its host name where the network translates (NAT64)" if family == 4 else ""
+    cause, remedy = f"the uplinks have IPv{there} addresses only", f"a network with IPv{family}"
+    if family == 4:
+        translators = [address for address in evidence.addresses if address.nat64 is not None]
+        if evidence.seeks_translator or any(address.nat64_answers is not False for address in translators):
+            return None  # it may lead there in a moment; or it does, and what is missing beyond it says so itself
+        tried = ", ".join(dict.fromkeys(str(address.nat64) for address in translators))
+        cause += f", and no translator (NAT64) leads to it behind {tried}" if tried else ""
+        remedy += ", or name the prefix of this network's translator in natt: nat64"
     return Problem(
         "no-address-of-family",
         severity,
         f"no uplink has an IPv{family} address, and Map-Server {one.server} has no other",
-        f"the uplinks have IPv{there} addresses only",
-        f"use an IPv{there} address of the Map-Server in map-servers{translated}, or a network with IPv{family}",
+        cause,
+        f"use an IPv{there} address of the Map-Server in map-servers, or {remedy}",
         one.server,
     )
 

@@ -93,7 +93,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
         yield Problem(
             "no-rtr",
             severity,
-            f"{place} is behind a NAT, and there is no RTR",
+            f"{place} is behind {'NAT64' if one.nat64_answers else 'a NAT'}, and there is no RTR",
             one.stranded,
             "have the Map-Server's operator enable one (hub.conf: rtr: enabled: yes), or name one in natt: rtrs",
             f"{one.interface} {one.address}",

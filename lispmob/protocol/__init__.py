@@ -1,1 +1,1 @@
-"""What every machine of the node, the hub and NAT traversal speaks: effects, locators, limits, tables. Pure."""
+"""What all machines of the node, the hub and NAT traversal share: effects, locators, limits, tables. Pure."""

@@ -1,8 +1,8 @@
-"""Whether to believe a Map-Reply: everything after the nonce that a record must satisfy (RFC 9301, 5.4 and 5.5).
+"""Whether to believe a Map-Reply: what a record must satisfy beyond the nonce (RFC 9301, 5.4 and 5.5).
 
-Nobody signs a Map-Reply (LISP-SEC would), and the ETR that answers may be anybody's. So it may say where the host is
-that was asked about, and only so much about others as does not take anything from them: what is in use stays
-(`mappings.py`), nothing of ours is captured, and that there is nobody counts for a part of the space and some minutes.
+A Map-Reply is not signed (except with LISP-SEC), and any ETR may be hostile. So a reply may locate the EID that was
+asked for, but must not take anything from other EIDs: mappings in use stay (`mappings.py`), our own EIDs and RLOCs are
+never captured, and a negative answer is bounded in space and time.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from msgspec.structs import replace
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
 
-NARROW: Final = {4: 8, 6: 16}  # ours, bits by family: no site is wider, and no hole counts for more at a time
+NARROW: Final = {4: 8, 6: 16}  # ours, bits by family: no site is wider, and no negative answer covers more at a time
 NEGATIVE_TTL_MIN: Final = 15  # RFC 9301, 5.5: of a negative Map-Reply
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """What no mapping from outside may take over: our EIDs, our RLOCs, and the way to the mapping system.
+    """What no mapping from outside may take over: our EIDs, our RLOCs, and the route to the mapping system.
 
-    `overlay`: where other EIDs are, if somebody has said so; networks of every Instance-ID. `sites`: of a hub, which
-    believes nothing that is wider than one of them.
+    `overlay`: the networks, in every Instance-ID, that contain all EIDs, if configured. `sites`: those of a hub, which
+    accepts nothing wider than a site.
     """
 
     own_eids: tuple[EidPrefix, ...] = ()
@@ -42,7 +42,7 @@ class Guard(msgspec.Struct, frozen=True):
         return not instance_id and (address in self.mapping_system or address in self.own_rlocs)
 
     def is_overclaim(self, record: MappingRecord, prefix: EidPrefix) -> bool:
-        """True for a mapping that would capture everything, or something of ours, or more than anybody has."""
+        """True for a mapping that would capture everything, or something of ours, or more than any site has."""
         if any(prefix.covers(site) and prefix != site for site in self.sites):
             return True
         if not record.locators:
@@ -50,7 +50,7 @@ class Guard(msgspec.Struct, frozen=True):
         touches_us = any(prefix.covers(eid) or eid.covers(prefix) for eid in self.own_eids)
         if prefix.mask_len < NARROW[prefix.family] or touches_us or self._leaves_overlay(prefix):
             return True
-        # RLOCs live in no Instance-ID; a virtual network may well reuse their numbers.
+        # RLOCs belong to no Instance-ID; a virtual network may reuse their numbers.
         infrastructure: Iterable[IpAddress] = () if prefix.instance_id else self.own_rlocs | self.mapping_system
         return any(prefix.contains(address) for address in infrastructure)
 
@@ -62,12 +62,12 @@ class Guard(msgspec.Struct, frozen=True):
 def accept_records(
     records: Iterable[MappingRecord], asked: EidPrefix, guard: Guard, source: IpAddress | None = None
 ) -> tuple[MappingRecord, ...] | None:
-    """The records that answer the question for `asked`, or None when the reply as a whole is to be refused.
+    """The records that answer the request for `asked`, or None when the whole reply is refused.
 
-    One record must cover what was asked; what it covers in turn comes along, anything else is ignored, and so is what
-    is wider than it. Asked for a whole prefix (a refresh), a site that was split up may answer with the parts.
-    `source`: where the reply came from. That nobody is there counts for as much as the mapping system says, bounded,
-    and from anybody else for what was asked alone.
+    One record must cover what was asked. More specific records inside it are accepted too; all others, and wider ones,
+    are ignored. When a whole prefix was asked for (a refresh), a site that was split may answer with the parts.
+    `source`: where the reply came from. A negative record from the mapping system counts for the prefix that it states,
+    within bounds; from any other source, only for the EID that was asked for.
     """
     found = [(record, prefix) for record in records if (prefix := record.eid_prefix) is not None]
     covering = [prefix for _, prefix in found if prefix.covers(asked)]
@@ -80,7 +80,7 @@ def accept_records(
 
 
 def _bounded(record: MappingRecord, prefix: EidPrefix, asked: EidPrefix, *, is_official: bool) -> MappingRecord:
-    """A negative record for no more than is believed, and no longer."""
+    """A negative record cut down to the prefix and the TTL that are accepted."""
     if record.locators:
         return record
     ttl_min = min(record.ttl_min, NEGATIVE_TTL_MIN)

@@ -1,7 +1,7 @@
-"""When which of many things is due: setting and taking costs O(log n), asking for the next one nothing. Pure.
+"""Deadlines of many items: setting and taking costs O(log n), reading the next one is free. Pure.
 
-A heap of times, in which only the last time that was set for a thing counts: an older one is passed over when it comes
-to the top, and thrown out with all of its kind once they are more than half.
+A heap of times, in which only the last time set for an item counts. A stale time is skipped when it reaches the top.
+Once more than half are stale, all of them are removed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-SPARE = 64  # ours: so many stale times are not worth a clean-up
+SPARE = 64  # ours: fewer stale times are not worth a clean-up
 
 
 class Agenda(Generic[K]):
-    """Things with a time each, in monotonic seconds."""
+    """Items with one deadline each, in monotonic seconds."""
 
     def __init__(self) -> None:
         self._times: dict[K, tuple[float, int]] = {}
@@ -28,16 +28,16 @@ class Agenda(Generic[K]):
 
     @property
     def entries(self) -> int:
-        """How much the heap holds, stale times included."""
+        """The size of the heap, stale times included."""
         return len(self._heap)
 
     def get(self, thing: K) -> float | None:
-        """When it is due; None: not at all."""
+        """The deadline of an item; None if it has none."""
         known = self._times.get(thing)
         return None if known is None else known[0]
 
     def set(self, thing: K, at: float | None) -> None:
-        """It is due then, and not when it was said before; None: not at all."""
+        """Replace the deadline of an item; None removes it."""
         if at is None:
             self._times.pop(thing, None)
         elif self.get(thing) != at:
@@ -49,7 +49,7 @@ class Agenda(Generic[K]):
             heapq.heapify(self._heap)
 
     def first(self) -> float | None:
-        """When the first of them is due."""
+        """The earliest deadline."""
         while self._heap:
             at, sequence, thing = self._heap[0]
             if self._times.get(thing) == (at, sequence):
@@ -58,7 +58,7 @@ class Agenda(Generic[K]):
         return None
 
     def due(self, now: float, limit: int | None = None) -> list[K]:
-        """Those that are due, the oldest first, at most `limit` of them; they are no longer here then."""
+        """Take out the items that are due, oldest first, at most `limit`."""
         found: list[K] = []
         while (at := self.first()) is not None and at <= now and len(found) != limit:
             thing = heapq.heappop(self._heap)[2]
@@ -67,6 +67,6 @@ class Agenda(Generic[K]):
         return found
 
     def clear(self) -> None:
-        """Nothing is due any more."""
+        """Remove all deadlines."""
         self._times.clear()
         self._heap.clear()

@@ -16,8 +16,9 @@ CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
 DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL", "DOUBT"]
-"""DROP: the source gets an ICMP error. TELL: encapsulate, and say where the packets go, each destination now and then.
-DOUBT: encapsulate, and the source gets an ICMP error too: no locator answers, but probes may be lost where data is not.
+"""DROP: the source gets an ICMP error. TELL: encapsulate, and report the destinations of the packets, each now and
+then. DOUBT: encapsulate, but also send the source an ICMP error: no locator answers, though probes may be lost where
+data is not.
 """
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
@@ -25,8 +26,8 @@ EventValue: TypeAlias = str | int | float | bool | list[str] | None
 class SendControl(msgspec.Struct, frozen=True):
     """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel.
 
-    `has_checksum` False: with a UDP checksum of zero; over IPv4 only. `is_whole`: in one piece or not at all (DF), and
-    whatever the kernel believes of the path MTU.
+    `has_checksum` False: UDP checksum of zero, over IPv4 only. `is_whole`: do not fragment (DF), and ignore the
+    kernel's path MTU.
     """
 
     payload: bytes
@@ -40,29 +41,30 @@ class SendControl(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class UsableLocator:
-    """A locator that may be sent to: reachable, priority below 255, a plain address of a family we have."""
+    """A locator that can be used: reachable, priority below 255, an ordinary address of a family that we have."""
 
     address: IpAddress
     priority: int
     weight: int
     port: int = DATA_PORT
     source: IpAddress | None = None
-    """At an RTR: the address of ours, and with `source_port` the port, that the NAT on the way lets answers in from.
-    At a node: by the uplink with this address, past its RTR; by every other one as if it were not said.
+    """At an RTR: our address, and with `source_port` our port, that the NAT in between lets replies in from. At a node:
+    use the uplink with this address, past its RTR; other uplinks ignore it.
     """
     source_port: int = 0
     is_relay: bool = dataclasses.field(default=False, compare=False)
-    """An RTR, with the peer behind it: what is sealed for the peer goes from EID to EID in what the RTR reads."""
+    """Behind an RTR: packets sealed for the peer travel from EID to EID inside the packets that the RTR opens."""
     is_on_trial: bool = False
-    """The peer alone says that it is there: some packets go there, and no more until it has answered."""
+    """Only the peer itself has announced this locator: it gets a limited number of packets until it has answered."""
 
 
 class InstallMapping(msgspec.Struct, frozen=True):
-    """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
+    """Add or replace one forwarding entry. All decisions are in it; the datapath only applies them.
 
-    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT. `sources`: where
-    else data from this prefix may come from, though nothing is sent there. `peer`: whose session its packets are sealed
-    by, 0: nobody's. `must_seal`: nothing leaves in clear, so packets wait, and are dropped, while there is no session.
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT. `sources`: other
+    addresses that data from this prefix may come from; nothing is sent there. `peer`: the peer whose session seals the
+    packets; 0: no session. `must_seal`: send nothing in clear; without a session packets wait, and are dropped in the
+    end.
     """
 
     prefix: EidPrefix
@@ -71,44 +73,46 @@ class InstallMapping(msgspec.Struct, frozen=True):
     sources: tuple[IpAddress, ...] = ()
     peer: int = 0
     must_seal: bool = False
+    map_version: int = 0
+    """Of the mapping that it comes from (RFC 9302); 0: it has none."""
 
 
 class RemoveMapping(msgspec.Struct, frozen=True):
-    """Take one entry out of the forwarding table."""
+    """Remove one forwarding entry."""
 
     prefix: EidPrefix
 
 
 class DropPending(msgspec.Struct, frozen=True):
-    """Packets that wait for this prefix will get no mapping: throw them away and count them under `reason`."""
+    """No mapping will be found for this prefix: drop its waiting packets and count them under `reason`."""
 
     prefix: EidPrefix
     reason: str
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something worth telling: the log, the event stream and the handover timeline read these."""
+    """An event for the log, the event stream and the handover timeline."""
 
     kind: str
     fields: Mapping[str, EventValue] = msgspec.field(default_factory=dict)
 
 
 class UplinkChanged(msgspec.Struct, frozen=True):
-    """One of our RLOCs reaches nobody, while others reach the same locators; or it reaches somebody again."""
+    """One of our RLOCs reaches nothing, while others reach the same locators; or it works again."""
 
     local: IpAddress
     is_up: bool
 
 
 class UplinksRanked(msgspec.Struct, frozen=True):
-    """Another uplink is preferred now: send by the ranks of the moment."""
+    """Another uplink is preferred: send by the current ranks."""
 
 
 class WatchForSilence(msgspec.Struct, frozen=True):
-    """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
+    """Report when data to this locator has gone unanswered for this long; None: stop.
 
-    `one_sided_s` counts instead for traffic that nothing has come back from for a while. Those with one `head` belong
-    to one peer, who may answer from any of them.
+    `one_sided_s` applies instead to traffic that has had no return traffic for a while. Locators with the same `head`
+    belong to one peer, which may answer from any of them.
     """
 
     remote: IpAddress
@@ -118,7 +122,7 @@ class WatchForSilence(msgspec.Struct, frozen=True):
 
 
 class UsePathMtu(msgspec.Struct, frozen=True):
-    """Outer packets from an address of ours to this locator and port are to be no larger; 0: as the uplink has it."""
+    """Limit outer packets from this local address to this locator and port; 0: the MTU of the uplink applies."""
 
     local: IpAddress
     remote: IpAddress
@@ -127,24 +131,24 @@ class UsePathMtu(msgspec.Struct, frozen=True):
 
 
 class UseStatusBits(msgspec.Struct, frozen=True):
-    """What Locator-Status-Bits in data are used for: `heeds`, report those of others; `told`, what is said of ours."""
+    """The use of Locator-Status-Bits in data. `heeds`: report the bits of others. `told`: the bits that we send."""
 
     heeds: bool
     told: int | None
 
 
 class AskForEcho(msgspec.Struct, frozen=True):
-    """Let data to this locator ask for these 24 bits until they come back; None: no more."""
+    """Data to this locator carries this 24-bit nonce with the E bit until it comes back; None: stop."""
 
     remote: IpAddress
     nonce: int | None
 
 
 class NameResolved(msgspec.Struct, frozen=True):
-    """What the mapping system says of a name, in small letters: the EIDs of its host, or none; `why` is for people.
+    """The mapping system's answer for a name, in lower case: the EIDs of its host, or none; `why` is for display.
 
-    `is_answered` False: nobody could say whether there is such a name. `names`: those of the host, where the name that
-    was asked for is the reverse name of an EID.
+    `is_answered` False: no answer came, so the name may or may not exist. `names`: the names of the host, if the query
+    was for the reverse name of an EID.
     """
 
     name: bytes
@@ -155,9 +159,9 @@ class NameResolved(msgspec.Struct, frozen=True):
 
 
 class MappingWanted(msgspec.Struct, frozen=True):
-    """Somebody should say where `asked` is; `tries` counts how often that was said. A program may answer.
+    """A mapping for `asked` is wanted. `tries` counts the repetitions. A client may supply it.
 
-    `why` is the reason of the lookup ("miss", "refresh", "smr", "doubt"); `source` our EID that has packets for it.
+    `why` is the reason of the lookup ("miss", "refresh", "smr", "doubt"); `source` is our EID that has packets for it.
     """
 
     asked: EidPrefix
@@ -167,7 +171,7 @@ class MappingWanted(msgspec.Struct, frozen=True):
 
 
 class MappingChanged(msgspec.Struct, frozen=True):
-    """The map-cache has this entry now, or another content of it ("change"), or has it no more."""
+    """The map-cache has a new entry, or changed it ("change"), or deleted it."""
 
     what: Literal["add", "change", "delete"]
     prefix: EidPrefix
@@ -182,10 +186,10 @@ AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
 
 @dataclass(frozen=True, slots=True)
 class InstallSession:
-    """Seal for this peer, and open what comes with `local_index`. Keys: 16 octets of AES-128-GCM, 32 of ChaCha20.
+    """Seal for this peer, and open packets that carry `local_index`. Keys: 16 octets of AES-128-GCM, 32 of ChaCha20.
 
-    `sources`: the EID-Prefixes that packets which open may come from. `is_confirmed`: the peer is known to have it too;
-    else it is used for sending once a packet has opened.
+    `sources`: the EID-Prefixes that opened packets may come from. `is_confirmed`: the peer is known to have the session
+    too. Otherwise it is used for sending once a packet has opened with it.
     """
 
     peer: int
@@ -200,7 +204,7 @@ class InstallSession:
 
 
 class SetSessionSources(msgspec.Struct, frozen=True):
-    """What opens with this session may come from these EID-Prefixes from now on: more of its peer's are known."""
+    """Packets that open with this session may come from these EID-Prefixes from now on: more are known."""
 
     local_index: int
     sources: tuple[EidPrefix, ...]
@@ -219,9 +223,39 @@ class ForgetPeer(msgspec.Struct, frozen=True):
 
 
 class RefuseClear(msgspec.Struct, frozen=True):
-    """Clear packets with an inner source in these, all of them and no others, are dropped."""
+    """Drop clear packets with an inner source in exactly these prefixes. Replaces the former list."""
 
     prefixes: tuple[EidPrefix, ...]
+
+
+class UseMapVersion(msgspec.Struct, frozen=True):
+    """Sealed packets say this Map-Version Number of ours from now on, and that of the peer; 0: neither."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseDialect:
+    """Encrypt packets to a locator that may leave in clear (`seals`), or open those from it, as others do it.
+
+    `suite`: 2 or 5 of lispers.net, 5 of RFC 8061. `key_id`: 1 to 3. `start`: the first IV of lispers.net.
+    """
+
+    locator: IpAddress
+    dialect: Literal["rfc8061", "lispers-net"]
+    suite: int
+    key_id: int
+    seals: bool
+    key: bytes = dataclasses.field(repr=False)
+    integrity: bytes = dataclasses.field(repr=False)
+    start: int = dataclasses.field(default=0, repr=False)
+
+
+class ForgetDialect(msgspec.Struct, frozen=True):
+    """Overwrite the keys for packets to a locator (`seals`), or from it."""
+
+    locator: IpAddress
+    seals: bool
 
 
 class SendKeepalive(msgspec.Struct, frozen=True):
@@ -231,7 +265,7 @@ class SendKeepalive(msgspec.Struct, frozen=True):
 
 
 class SendSealed(msgspec.Struct, frozen=True):
-    """Send a control message to this peer in a sealed packet, from EID to EID; nothing while there is no session."""
+    """Send a control message to this peer in a sealed packet, from EID to EID; does nothing without a session."""
 
     peer: int
     payload: bytes
@@ -259,18 +293,21 @@ Effect: TypeAlias = (
     | RefuseClear
     | SendKeepalive
     | SendSealed
+    | UseMapVersion
+    | UseDialect
+    | ForgetDialect
 )
-"""What a node hands to the daemon."""
+"""The effects that a node returns to the daemon."""
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Add 1 to a counter of the node; the names of refused input are those of the error catalogue ("rx_auth")."""
+    """Add 1 to a counter of the node; counters of refused input have the names of the error catalogue ("rx_auth")."""
 
     name: str
 
 
 class RegistrationConfirmed(msgspec.Struct, frozen=True):
-    """A Map-Server holds our present locators; `tries` Map-Registers were needed. `is_change`: not a mere refresh."""
+    """A Map-Server holds our current locators, after `tries` Map-Registers. `is_change`: not a mere refresh."""
 
     eid: EidPrefix
     map_server: IpAddress
@@ -286,16 +323,16 @@ class MappingLearned(msgspec.Struct, frozen=True):
     reason: str
     rtt_ms: float
     is_genuine: bool = False
-    """LISP-SEC has shown that the mapping system and the ETR say so."""
+    """LISP-SEC has authenticated the mapping system and the ETR."""
     may_be_stale: bool = False
-    """Somebody says that the EID has moved, and this may be from before that."""
+    """The EID is said to have moved, and this answer may be older than the move."""
     times_again: int = 0
     is_named: bool = False
-    """A locator of the mapping itself has had us ask."""
+    """A locator of the mapping itself made us ask."""
 
 
 class LookupFailed(msgspec.Struct, frozen=True):
-    """Nobody answered for `asked`. `why` is a word for counters and people ("unanswered", "no-locator")."""
+    """No answer came for `asked`. `why` is a word for counters and display ("unanswered", "no-locator")."""
 
     asked: EidPrefix
     reason: str
@@ -309,7 +346,7 @@ class RefreshNeeded(msgspec.Struct, frozen=True):
 
 
 class FollowUpDue(msgspec.Struct, frozen=True):
-    """Some seconds after a move: solicit the peers again, wherever they are now, and ask where they are."""
+    """Some seconds after a move: send SMRs to the peers at their current locators, and look them up."""
 
 
 class PathChanged(msgspec.Struct, frozen=True):
@@ -321,14 +358,14 @@ class PathChanged(msgspec.Struct, frozen=True):
 
 
 class ReachabilityChanged(msgspec.Struct, frozen=True):
-    """A remote locator cannot be reached from any RLOC of ours any more, or it can again."""
+    """A remote locator has become unreachable from all our RLOCs, or reachable again."""
 
     remote: IpAddress
     is_up: bool
 
 
 class WayAnswered(msgspec.Struct, frozen=True):
-    """A question to the mapping system, or to an RTR, left by this locator of ours and was answered."""
+    """A request to the mapping system or to an RTR left by this local locator and was answered."""
 
     local: IpAddress
     ifindex: int
@@ -336,11 +373,11 @@ class WayAnswered(msgspec.Struct, frozen=True):
 
 
 class WaysInDoubt(msgspec.Struct, frozen=True):
-    """Something that should have been answered was not: which of our uplinks still lead anywhere?"""
+    """An expected answer is missing: check which uplinks still work."""
 
 
 class WitnessWanted(msgspec.Struct, frozen=True):
-    """Do the RTRs still answer? Then the uplinks without one that are silent are dead, and not the world."""
+    """Ask the RTRs for an answer. If they answer, silent uplinks without an RTR are dead, and the network is not."""
 
 
 MachineEffect: TypeAlias = (
@@ -357,4 +394,4 @@ MachineEffect: TypeAlias = (
     | WaysInDoubt
     | WitnessWanted
 )
-"""What a machine hands to the node, which routes the additional kinds to the inputs of other machines."""
+"""The effects that a machine returns to the node. The node routes the additional kinds to other machines."""

@@ -1,4 +1,4 @@
-"""What the user says about NATs."""
+"""The user's settings for NATs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
 
 
 class NattSettings(msgspec.Struct, frozen=True):
-    """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
+    """The user's settings for NATs. `rtrs`: the RTRs that may be used; empty: those of an authenticated Info-Reply.
 
-    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too. `direct`: past the RTR
-    where that is found to work.
+    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use an RTR without a NAT too. `direct`: send past the
+    RTR where that is found to work.
     """
 
     mode: NattMode = "off"

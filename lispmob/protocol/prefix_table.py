@@ -33,14 +33,14 @@ class _Space(Generic[T]):
         self.sorted: dict[int, SortedNumbers] = {}  # by length, the prefixes as numbers
 
     def following(self, last: tuple[int, int] | None, limit: int) -> Iterator[tuple[int, int]]:
-        """(Number of the address, mask length) in order, behind `last`; of each length no more than `limit`."""
+        """(Address number, mask length) in order, after `last`; at most `limit` of each length."""
         return heapq.merge(*(self._of_length(mask_len, last, limit) for mask_len in self.lengths))
 
     def _of_length(self, mask_len: int, last: tuple[int, int] | None, limit: int) -> Iterator[tuple[int, int]]:
         shift, first = self.width - mask_len, 0
         if last is not None:
             number, length = last
-            # One of the same address comes behind it when it is narrower, and was there already when it is wider.
+            # A prefix with the same address comes after `last` if it is narrower; a wider one came before.
             first = -(-number >> shift) if mask_len > length else (number >> shift) + 1
         return ((number << shift, mask_len) for number in self.sorted[mask_len].between(first, 1 << self.width, limit))
 
@@ -65,9 +65,9 @@ class PrefixTable(Generic[T]):
                 yield from bucket.values()
 
     def buckets(self) -> Iterator[list[T]]:
-        """Every value, in lists of some ten thousand at most. Each is copied when it is asked for: in milliseconds.
+        """All values, in lists of at most some ten thousand. Each list is copied when it is requested: in milliseconds.
 
-        The table may change meanwhile. What is added or removed then may or may not be in a list; the rest is.
+        The table may change meanwhile. Entries added or removed then may or may not be in a list; all others are.
         """
         tables = [bucket for space in self._spaces.values() for bucket in space.by_length.values()]
         for part in [part for table in tables for part in parts(table)]:
@@ -94,7 +94,7 @@ class PrefixTable(Generic[T]):
             space.sorted[prefix.mask_len] = SortedNumbers()
             insort(space.lengths, prefix.mask_len, key=lambda length: -length)
         shift = space.width - prefix.mask_len
-        number = prefix.number >> shift if shift else prefix.number  # a host's own number, and no copy of it
+        number = prefix.number >> shift if shift else prefix.number  # use a host's own number, without a copy
         if number not in bucket:
             self._count += 1
             space.sorted[prefix.mask_len].add(number)
@@ -102,7 +102,7 @@ class PrefixTable(Generic[T]):
         bucket[number] = (prefix, value)
 
     def remove(self, prefix: EidPrefix) -> T | None:
-        """Take a prefix out; its value, or None when it was not there."""
+        """Remove a prefix. Returns its value, or None if it was not there."""
         key = (prefix.instance_id, prefix.family)
         space = self._spaces.get(key)
         bucket = space.by_length.get(prefix.mask_len) if space else None
@@ -145,7 +145,7 @@ class PrefixTable(Generic[T]):
         return [entry for entry in found if entry is not None]
 
     def covered(self, prefix: EidPrefix) -> list[tuple[EidPrefix, T]]:
-        """Every prefix strictly more specific than `prefix`. Costs a search for each length, and a step each."""
+        """Every prefix strictly more specific than `prefix`. Costs a search per mask length, and a step per result."""
         space = self._spaces.get((prefix.instance_id, prefix.family))
         if space is None:
             return []
@@ -159,10 +159,11 @@ class PrefixTable(Generic[T]):
         return found
 
     def following(self, last: EidPrefix | None, limit: int) -> list[tuple[EidPrefix, T]]:
-        """At most `limit` prefixes behind `last` with their values; None: the first ones. The table may change between.
+        """At most `limit` prefixes after `last`, with their values; None: from the start. The table may change between
+        calls.
 
-        In order: by family, Instance-ID, address, and the wider one first. Costs a search for each mask length, and a
-        step for each that is found.
+        Ordered by family, Instance-ID and address, wider prefixes first. Costs a search for each mask length, and a
+        step for each result.
         """
         start = (0, 0) if last is None else (last.family, last.instance_id)
         found: list[tuple[EidPrefix, T]] = []
@@ -177,7 +178,7 @@ class PrefixTable(Generic[T]):
 
 
 def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix]) -> EidPrefix:
-    """The widest prefix in `within` that holds the address and overlaps none of `taken`, none of which holds it."""
+    """The widest prefix in `within` that holds the address and overlaps none of `taken`. None of those holds it."""
     width, number = address.max_prefixlen, int(address)
     mask_len = within.mask_len
     for prefix in taken:

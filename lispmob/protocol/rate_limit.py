@@ -1,7 +1,7 @@
 """Token buckets: how often something may happen, in total or per key, with bounded memory.
 
-Each bucket is one number, the time at which it will be full again (the "theoretical arrival time" of GCRA): taking a
-token moves it on by one interval, and a token is there as long as it is less than a whole burst ahead of now.
+Each bucket is one number: the time at which it will be full again (the "theoretical arrival time" of GCRA). Taking a
+token adds one interval to it. A token is available while it is less than a whole burst ahead of now.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from lispmob.wire.address import IpAddress
 
 K = TypeVar("K", bound=Hashable)
 
-_OWNED_BITS = 64  # of an IPv6 address: whoever has one has the other 2^64 of its network, too
+_ROUNDING = 1e-6  # ours: no float holds most intervals exactly, and a sum of them must not cost a token
+_OWNED_BITS = 64  # of an IPv6 address: whoever has one address has the other 2^64 of its network too
 
 
 def owner_of(address: IpAddress) -> int:
-    """The key of whoever sends from this address: all of an IPv4 address, the network of an IPv6 one."""
+    """The key of a sender: its whole IPv4 address, or its IPv6 network."""
     return int(address) if address.version == 4 else int(address) >> (128 - _OWNED_BITS) | 1 << _OWNED_BITS
 
 
@@ -32,19 +33,19 @@ class TokenBucket:
         self._full_at = float("-inf")
 
     def take(self, now: float) -> bool:
-        """Take a token if there is one."""
-        if self.available_at(now) > now:
+        """Take a token if one is available."""
+        if self.available_at(now) > now + self._ahead_s * _ROUNDING:
             return False
         self._full_at = max(self._full_at, now) + self._interval_s
         return True
 
     def available_at(self, now: float) -> float:
-        """When the next token can be taken: now, or a later time."""
+        """When the next token is available: now, or later."""
         return max(now, self._full_at - self._ahead_s)
 
 
 class KeyedBuckets(Generic[K]):
-    """One token bucket per key. At most `limit` keys are remembered; the one taken from longest ago goes first."""
+    """One token bucket per key. At most `limit` keys are kept; the least recently used one goes first."""
 
     def __init__(self, interval_s: float, burst: int = 1, limit: int = 4096) -> None:
         assert min(interval_s, burst, limit) > 0, (interval_s, burst, limit)
@@ -57,8 +58,8 @@ class KeyedBuckets(Generic[K]):
         return len(self._full_at)
 
     def take(self, key: K, now: float) -> bool:
-        """Take a token of this key if there is one."""
-        if self.available_at(key, now) > now:
+        """Take a token of this key if one is available."""
+        if self.available_at(key, now) > now + self._ahead_s * _ROUNDING:
             return False
         self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval_s
         self._full_at.move_to_end(key)
@@ -72,5 +73,5 @@ class KeyedBuckets(Generic[K]):
             self._full_at[key] -= self._interval_s
 
     def available_at(self, key: K, now: float) -> float:
-        """When the next token of this key can be taken: now, or a later time."""
+        """When the next token of this key is available: now, or later."""
         return max(now, self._full_at.get(key, now) - self._ahead_s)

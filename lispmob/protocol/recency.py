@@ -1,7 +1,7 @@
-"""Things in the order of their last use, up to a million, none of whose steps takes long. Pure.
+"""Up to a million items in order of their last use, with no slow step. Pure.
 
-One OrderedDict of 100,000 takes 6 ms when it outgrows its memory, and one of 200,000 takes 16. So the order is many of
-them, each of a few thousand, the least recently used first; a thing that is used again moves to the last one.
+An OrderedDict of 100,000 items takes 6 ms to grow, and one of 200,000 takes 16 ms. So the order consists of runs, each
+an OrderedDict of a few thousand items, least recently used first. An item that is used again moves to the last run.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 _Run: TypeAlias = "OrderedDict[K, V]"
 
-RUN: Final = 4096  # ours: things in one of them; it grows in a fraction of a millisecond
+RUN: Final = 4096  # ours: items in a run; it grows in a fraction of a millisecond
 
 
 class Recency(Generic[K, V]):
-    """Keys with values, in the order in which `use` was last called for them. `longest`: of one run."""
+    """Keys with values, in the order in which `use` was last called for them. `longest`: items in a run."""
 
     __slots__ = ("_longest", "_runs", "_where")
 
@@ -36,7 +36,7 @@ class Recency(Generic[K, V]):
         return key in self._where
 
     def use(self, key: K, value: V) -> None:
-        """Put it at the end, from wherever it is."""
+        """Move the key to the end, or add it there."""
         run = self._where.get(key)
         if run is not None:
             if run is self._runs[-1]:
@@ -45,18 +45,18 @@ class Recency(Generic[K, V]):
                 return
             del run[key]
         if not self._runs or len(self._runs[-1]) >= self._longest:
-            self._runs = deque(filter(None, self._runs))  # those that everybody has left go
+            self._runs = deque(filter(None, self._runs))  # remove empty runs
             self._runs.append(OrderedDict())
         self._runs[-1][key] = value
         self._where[key] = self._runs[-1]
         self._where = grown(self._where)
 
     def pop(self, key: K) -> V | None:
-        """Take it out; None when it is not here."""
+        """Remove a key; None if it is not here."""
         run = self._where.pop(key, None)
         return None if run is None else run.pop(key)
 
     def oldest(self) -> Iterator[tuple[K, V]]:
-        """From the least recently used on. Nothing may be used or taken out meanwhile."""
+        """From the least recently used on. No item may be used or removed meanwhile."""
         for run in self._runs:
             yield from run.items()

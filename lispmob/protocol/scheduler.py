@@ -1,11 +1,11 @@
-"""Which uplinks, or which remote locators, take the flows that no mark decides about; pure, no clock.
+"""Orders the uplinks, or the remote locators, for flows without a mark. Pure, without a clock.
 
-Priority comes first, and weight shares among equals: that is what was configured, or registered by the peer, and it is
-all that counts unless the user prefers a quality. Then the best one of the equals takes all flows, the others wait
-behind it. "Best" is sticky: a rival has to be better by a margin, and for some time, before the flows move over.
+Priority comes first; weight shares among equals. Both are configured, or registered by the peer, and nothing else
+counts unless the user prefers a quality. Then the best of the equals takes all flows, and the others wait. The best is
+sticky: a rival has to be better by a margin, for some time, before the flows move.
 
 The datapath spreads flows by rendezvous (`datapath/c/table/rendezvous.c`): a flow stays while its locator lives, and
-only those of a dead one move.
+only the flows of a dead one move.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import msgspec
 K = TypeVar("K", bound=Hashable)
 
 NEVER: Final = 255
-BEHIND: Final = 1  # how much priority a candidate loses that is as good by configuration, but not preferred
+BEHIND: Final = 1  # added to the priority of a candidate that is equal by configuration, but not preferred
 
 
 class Prefer(Enum):
-    """What decides among candidates of one priority."""
+    """Which quality decides among candidates of one priority."""
 
     WEIGHT = "weight"
     LATENCY = "latency"
@@ -41,7 +41,7 @@ class Hysteresis(msgspec.Struct, frozen=True):
 
 
 class Candidate(Generic[K], msgspec.Struct, frozen=True):
-    """One uplink or locator. `cost` is the user's figure (metered: high). Quality None: not measured yet.
+    """One uplink or locator. `cost` is the user's figure (metered: high). A quality of None is not measured yet.
 
     `is_receive_only`: announced to others, never sent from.
     """
@@ -61,7 +61,7 @@ class Candidate(Generic[K], msgspec.Struct, frozen=True):
 
 
 class Ranked(Generic[K], msgspec.Struct, frozen=True):
-    """What the datapath is told: flows go to the lowest priority, shared by weight. 255: take no part."""
+    """A candidate's rank in the datapath: flows go to the lowest priority, shared by weight. 255: not used."""
 
     key: K
     priority: int
@@ -69,7 +69,7 @@ class Ranked(Generic[K], msgspec.Struct, frozen=True):
 
 
 class Schedule(Generic[K], msgspec.Struct, frozen=True):
-    """The order of the moment. `steps` say how it came to it; `review_at`: when a rival may take over."""
+    """The current order. `steps`: the reasons for it. `review_at`: when a rival may take over."""
 
     ranked: tuple[Ranked[K], ...]
     steps: tuple[str, ...] = ()
@@ -77,13 +77,13 @@ class Schedule(Generic[K], msgspec.Struct, frozen=True):
 
     @property
     def first(self) -> tuple[K, ...]:
-        """Those that flows go to now."""
+        """The candidates that get flows now."""
         best = min((ranked.priority for ranked in self.ranked), default=NEVER)
         return tuple(ranked.key for ranked in self.ranked if ranked.priority == best < NEVER)
 
 
 class Scheduler(Generic[K]):
-    """Orders candidates. It remembers whom it preferred, and since when somebody else has been better."""
+    """Orders candidates. It keeps the preferred one, and since when a rival has been better."""
 
     def __init__(self, prefer: Prefer = Prefer.WEIGHT, hysteresis: Hysteresis | None = None) -> None:
         self._prefer = prefer
@@ -93,11 +93,11 @@ class Scheduler(Generic[K]):
         self._better_since = 0.0
 
     def on_candidates(self, candidates: Iterable[Candidate[K]], now: float) -> Schedule[K]:
-        """The candidates are these now, in a stable order. Any change, and the passing of `review_at`, comes here."""
+        """The candidates are these now, in a stable order. Call it for any change, and once `review_at` has passed."""
         everyone = list(candidates)
         known = [candidate for candidate in everyone if not candidate.is_receive_only]
         living = [candidate for candidate in known if candidate.is_up]
-        # When all are silent the probes may be what is lost: go on as if none were.
+        # If all are silent, the probes may be what is lost: go on as if none were.
         usable = living or known
         steps = [f"{candidate.key}: down" for candidate in known if not candidate.is_up]
         if known and not living:
@@ -138,7 +138,7 @@ class Scheduler(Generic[K]):
         return candidate
 
     def _figure(self, one: Candidate[K]) -> float:
-        """The smaller the better; what is not measured comes last."""
+        """The lower the better; an unmeasured candidate comes last."""
         match self._prefer:
             case Prefer.LATENCY:
                 return float("inf") if one.rtt_ms is None else one.rtt_ms
@@ -160,7 +160,7 @@ class Scheduler(Generic[K]):
 
 
 def _rank(one: Candidate[K], usable: list[Candidate[K]], chosen: Candidate[K] | None) -> Ranked[K]:
-    """Even priorities for what is preferred, odd ones for what waits behind it: the order of the others stays."""
+    """Even priorities for preferred candidates, odd ones for those that wait: the order of all others stays."""
     if not any(one is candidate for candidate in usable):
         return Ranked(one.key, NEVER, one.weight)
     order = sorted({candidate.priority for candidate in usable})

@@ -1,4 +1,4 @@
-"""What a node is told of its Map-Servers and Map-Resolvers."""
+"""The configuration of a node's Map-Servers and Map-Resolvers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LispSecMode: TypeAlias = Literal["off", "prefer", "require"]
 
 @dataclass(frozen=True, slots=True)
 class ResolverSecret:
-    """What a Map-Resolver and this node share, to wrap One-Time-Keys with (RFC 9303, 6.5)."""
+    """The secret that a Map-Resolver and this node share, for wrapping One-Time-Keys (RFC 9303, 6.5)."""
 
     octets: bytes = dataclasses.field(repr=False)
     key_id: int = 0
 
 
 class MapServerPeer(msgspec.Struct, frozen=True):
-    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT).
+    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept it only behind a NAT).
 
-    `has_lisp_sec`: say in each Map-Register that we sign Map-Replies when it asks us to (RFC 9303, 6.8).
+    `has_lisp_sec`: announce in each Map-Register that we sign Map-Replies on request (RFC 9303, 6.8).
     """
 
     address: IpAddress

@@ -1,7 +1,7 @@
-"""Numbers in order, up to a million or more: what is added or removed moves some hundreds of them at most. Pure.
+"""A sorted set of a million numbers or more, in which an insertion moves some hundreds of them at most. Pure.
 
-The numbers stand in runs, each sorted, and the runs in order. A run that has grown too long is cut in two, and one that
-is empty goes, so that a list of a thousand runs is the longest that is ever moved besides.
+The numbers stand in sorted runs, and the runs in order. A run that is too long is split in two, and an empty one is
+removed. So besides, only the list of runs moves, which has about a thousand entries.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ RUN: Final = 1024  # ours: numbers in a run, at most
 
 
 class SortedNumbers:
-    """A set of numbers that knows its order, in runs of at most `longest`."""
+    """A sorted set of numbers, in runs of at most `longest`."""
 
     __slots__ = ("_firsts", "_longest", "_runs")
 
     def __init__(self, longest: int = RUN) -> None:
         self._longest = longest
         self._runs: list[list[int]] = []
-        self._firsts: list[int] = []  # of each run; no number is before it
+        self._firsts: list[int] = []  # the first number of each run
 
     def add(self, number: int) -> None:
-        """Put a number in that is not there yet."""
+        """Add a number that is not in the set."""
         if not self._runs:
             self._runs.append([number])
             self._firsts.append(number)
@@ -33,7 +33,7 @@ class SortedNumbers:
         insort(run, number)
         self._firsts[at] = run[0]
         if len(run) > self._longest:
-            # Addresses are often given out in ascending order: then runs stay full.
+            # Addresses are often assigned in ascending order: an uneven split keeps runs full then.
             keep = self._longest * 7 // 8 if number == run[-1] else self._longest // 2
             rest = run[keep:]
             del run[keep:]
@@ -41,7 +41,7 @@ class SortedNumbers:
             self._firsts.insert(at + 1, rest[0])
 
     def remove(self, number: int) -> None:
-        """Take a number out that is there."""
+        """Remove a number that is in the set."""
         at = bisect_right(self._firsts, number) - 1
         run = self._runs[at]
         del run[bisect_left(run, number)]
@@ -51,7 +51,7 @@ class SortedNumbers:
             del self._runs[at], self._firsts[at]
 
     def between(self, first: int, beyond: int, limit: int | None = None) -> list[int]:
-        """The numbers from `first` on and below `beyond`, in order, at most `limit` of them."""
+        """The numbers from `first` to below `beyond`, in order, at most `limit`."""
         found: list[int] = []
         at = max(bisect_right(self._firsts, first) - 1, 0)
         while at < len(self._runs) and self._firsts[at] < beyond:
@@ -67,7 +67,7 @@ class SortedNumbers:
         return found
 
     def before(self, number: int) -> int | None:
-        """The largest that is smaller."""
+        """The largest smaller number."""
         at = bisect_left(self._firsts, number) - 1
         if at < 0:
             return None
@@ -75,7 +75,7 @@ class SortedNumbers:
         return run[bisect_left(run, number) - 1]
 
     def after(self, number: int) -> int | None:
-        """The smallest that is larger."""
+        """The smallest larger number."""
         at = max(bisect_right(self._firsts, number) - 1, 0)
         for run in self._runs[at : at + 2]:
             place = bisect_right(run, number)

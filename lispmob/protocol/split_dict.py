@@ -1,7 +1,7 @@
-"""A dictionary that may hold a million entries and is never copied as a whole. Pure.
+"""A dictionary for a million entries that is never copied as a whole. Pure.
 
-One that outgrows its memory is copied, which takes 60 ms for a million entries. So a large one is many small ones, and
-the hash of a key says in which it is. A small one is a plain dictionary, which is quicker: `grown` says when to change.
+A dict that outgrows its memory is copied, which takes 60 ms for a million entries. So a large one consists of many
+small ones, chosen by the key's hash. A small one stays a plain dict, which is faster: `grown` decides when to split.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Final, Generic, TypeAlias, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-LARGE: Final = 4096  # ours: entries that are moved into parts in a millisecond; several tables may grow at once
+LARGE: Final = 4096  # ours: moving so many entries into parts takes a millisecond; several tables may grow at once
 PARTS: Final = 64  # ours, a power of two: a million entries are parts of 16,384
 
 
 class SplitDict(Generic[K, V]):
-    """As much of a dictionary as tables need."""
+    """The dictionary methods that tables need."""
 
     __slots__ = ("_parts",)
 
@@ -50,7 +50,7 @@ class SplitDict(Generic[K, V]):
         return self._parts[hash(key) % PARTS].get(key)
 
     def pop(self, key: K, default: None) -> V | None:
-        """The value of a key that is here no more then; the default when it was not."""
+        """Remove a key and return its value; the default if it was not there."""
         return self._parts[hash(key) % PARTS].pop(key, default)
 
     @property
@@ -67,10 +67,10 @@ AnyDict: TypeAlias = dict[K, V] | SplitDict[K, V]
 
 
 def parts(table: AnyDict[K, V]) -> list[dict[K, V]]:
-    """The plain dictionaries that a table consists of, to be looked at one after the other."""
+    """The plain dictionaries that a table consists of, to be read one after the other."""
     return [table] if isinstance(table, dict) else table.parts
 
 
 def grown(table: AnyDict[K, V]) -> AnyDict[K, V]:
-    """The same table, in parts once it is large."""
+    """The same table, split once it is large."""
     return SplitDict(table.items()) if isinstance(table, dict) and len(table) > LARGE else table

@@ -97,3 +97,9 @@ class MapRegister(msgspec.Struct, frozen=True):
             site_id=site_id,
             **read_flags(word, _FLAGS),
         )
+
+
+def xtr_id_in(data: bytes) -> bytes | None:
+    """The xTR-ID at the end of a Map-Register that was decoded before; None without one."""
+    has_site = len(data) >= 28 and has_bit(int.from_bytes(data[:4]), _HAS_SITE)
+    return data[-24:-8] if has_site else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from typing import Any
 
 import pytest
 from msgspec import to_builtins
@@ -54,6 +55,32 @@ def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys:
     assert "round trip   12.3 ms, 1.5% of the probes lost" in lines
     assert "MTU          1500 outside, 1464 inside" in lines
     assert "packets are  in clear: its key is not known" in lines
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "genuine", "line"),
+    [
+        ("map-reply", 0, True, "from a Map-Reply; genuine by LISP-SEC"),
+        ("map-reply", 0, False, "from a Map-Reply; not proved by LISP-SEC"),
+        ("published", 17, True, "published by the Map-Server, version 17; genuine by LISP-SEC"),
+        ("announced", 18, True, "announced by the peer in its session, version 18; genuine by LISP-SEC"),
+        ("static", 0, False, "from the configuration, or by hand"),
+        ("program", 0, False, "from a program on this host"),
+        (None, 0, False, "from nobody yet; not proved by LISP-SEC"),
+    ],
+)
+def test_one_peer_says_where_its_mapping_comes_from(said: Any, version: int, genuine: bool, line: str) -> None:
+    peer = to_builtins(changed(NAS, mapping_from=said, map_version=version, is_genuine=genuine))
+
+    assert f"mapping {line}" in " ".join(" ".join(peer_lines(peer)).split())
+
+
+def test_a_peer_that_a_dialect_encrypts_for_is_obfuscated_and_not_sealed() -> None:
+    why = "nobody has proved whose key it is"
+    peer = to_builtins(changed(NAS, seal=Seal(state="obfuscated (lispers.net)", why=why)))
+
+    assert any("obfuscated (lispers.net)" in line for line in peers_lines([peer])[1:])
+    assert f"packets are  obfuscated (lispers.net): {why}" in peer_lines(peer)
 
 
 def test_a_peer_that_nobody_knows_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:

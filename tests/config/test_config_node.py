@@ -207,7 +207,7 @@ def uncommented(text: str) -> str:
     """The shipped file with every commented default switched on, and the examples left out."""
     lines, in_example = [], False
     for line in text.splitlines():
-        shown = re.fullmatch(r"( *)# ( *[a-z-]+:(?: .*)?)", line)
+        shown = re.fullmatch(r"( *)# ( *[a-z0-9-]+:(?: .*)?)", line)
         is_nested = line.startswith("#   ")
         if re.fullmatch(r" *# .*[Ee]xample.*:|# .*form.*:", line):
             in_example = True
@@ -333,7 +333,7 @@ def keys_set(text: str) -> list[str]:
     found: list[str] = []
     top = ""
     for line in text.splitlines():
-        if match := re.match(r"^( *)([a-z-]+):", line):
+        if match := re.match(r"^( *)([a-z0-9-]+):", line):
             top = match[2] if not match[1] else top
             found.append(match[2] if not match[1] else f"{top}.{match[2]}")
     return found

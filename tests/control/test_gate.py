@@ -7,12 +7,13 @@ from types import FrameType
 
 import pytest
 
-from lispmob.control.gate import KNOWN_BURST, REQUEST_OCTETS, STRANGER_BURST, Gate, NonceBook
+from lispmob.control.gate import KNOWN_BURST, NONCE_S, REQUEST_OCTETS, STRANGER_BURST, Gate, NonceBook
 from lispmob.node.node import Datagram, Node
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
@@ -128,6 +129,32 @@ def test_a_nonce_is_known_in_either_order_of_its_octets_and_forgotten_after_many
     for _ in range(3):
         book()
     assert not book.knows(first)
+
+
+def test_a_nonce_is_known_for_half_a_minute_and_forgotten_after_two_turns() -> None:
+    book = NonceBook(nonces(), limit=100)
+    first = book().to_bytes(8, "big")
+
+    book.turn(NONCE_S)
+    book.turn(2 * NONCE_S - 0.1)  # too early to be a turn
+    assert book.knows(first)
+    second = book().to_bytes(8, "big")
+    book.turn(2 * NONCE_S)
+    assert not book.knows(first)
+    assert book.knows(second)
+
+
+def test_a_node_forgets_the_nonces_of_questions_that_nobody_can_answer_any_more() -> None:
+    machine = node()
+    sent = [effect for effect in machine.on_locators([WIFI], 0.0) if isinstance(effect, SendControl)]
+    registers = [message.nonce for one in sent if isinstance(message := decode_control(one.payload), MapRegister)]
+    assert registers
+    late = MapNotify(registers[0], ()).encode()
+
+    assert machine.gate.is_noise(late) is None
+    for now in (100.0, 100.0 + NONCE_S, 100.0 + 2 * NONCE_S):
+        machine.on_timer(now)
+    assert machine.gate.is_noise(late) == "rx_nonce"
 
 
 def calls(machine: Node, arrived: Datagram, now: float) -> int:

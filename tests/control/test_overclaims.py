@@ -196,3 +196,14 @@ def test_believing_a_long_answer_in_a_full_cache_removes_a_bounded_number_of_ent
     effects = machine.on_datagram(datagram(MapReply(request_in(asked[0]).nonce, tuple(records)).encode(), EVIL), 1.0)
 
     assert len(only(effects, RemoveMapping)) <= 256
+
+
+def test_that_nobody_is_there_gives_way_to_an_answer_about_the_prefix_around_it_though_packets_go_there() -> None:
+    machine = ready()
+    ask(machine, "10.2.0.131", 10.0, record("10.2.0.131/32", action=Action.DROP), source=RESOLVER)
+    machine.on_used([prefix("10.2.0.131/32")], 11.0)
+    assert machine.map_cache.get(prefix("10.2.0.131/32")) is not None
+
+    ask(machine, "10.2.0.132", 12.0, record("10.2.0.128/25", GOOD), source=RESOLVER)
+
+    assert locators_of(machine, "10.2.0.131") == (GOOD,)

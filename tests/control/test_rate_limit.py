@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,15 @@ def test_a_burst_passes_and_then_one_per_interval() -> None:
     passed = [now for now in range(10) if bucket.take(now)]
 
     assert passed == [0, 1, 2, 3, 6, 9]
+
+
+@pytest.mark.parametrize("interval_s", [0.1, 0.05, 1 / 3, 1 / 30, 1 / 7, 3.0])
+@pytest.mark.parametrize("now", [0.0, 0.3, 12345.678, 8_640_000.1])
+def test_a_full_bucket_gives_all_of_its_burst_at_once(interval_s: float, now: float) -> None:
+    for burst in (1, 2, 20, 40, 64, 200):
+        bucket, keyed = TokenBucket(interval_s, burst), KeyedBuckets[str](interval_s, burst)
+        assert [bucket.take(now) for _ in range(burst + 1)] == [True] * burst + [False]
+        assert [keyed.take("a", now) for _ in range(burst + 1)] == [True] * burst + [False]
 
 
 def test_a_token_can_be_taken_exactly_when_it_is_announced() -> None:

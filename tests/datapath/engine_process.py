@@ -5,19 +5,21 @@ Started by netlab.py as `ip netns exec NS python -m tests.datapath.engine_proces
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import sys
 import threading
 import time
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from lispmob.datapath import _lispdp
 from lispmob.datapath.ask import Question
 from lispmob.datapath.device.lanes import CopyingLane
+from lispmob.datapath.dialects import DialectKey
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -84,7 +86,7 @@ class Host:
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
         never: list[str] = traits.pop("never", [])
-        seal = {key: traits.pop(key) for key in ("peer", "must_seal") if key in traits}
+        seal = {key: traits.pop(key) for key in ("peer", "must_seal", "map_version") if key in traits}
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
         self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
@@ -100,6 +102,22 @@ class Host:
 
     def sources(self, *, local_index: int, sources: list[str]) -> bool:
         return self._engine.sessions.set_sources(local_index, map(EidPrefix.parse, sources))
+
+    def dialect(self, *, address: str, dialect: Any, seals: bool, key: str, **more: Any) -> None:
+        """A key of RFC 8061 or lispers.net for packets to a locator, or from it."""
+        octets, key_id = bytes.fromhex(key), more.pop("key_id", 1)
+        wanted = DialectKey(ip_address(address), dialect, key_id, seals, octets, integrity=octets[::-1], **more)
+        self._engine.sessions.use_dialect(wanted)
+
+    def forget_dialect(self, *, address: str, seals: bool) -> None:
+        self._engine.sessions.forget_dialect(ip_address(address), seals=seals)
+
+    def dialect_use(self, *, address: str) -> list[Any]:
+        use = self._engine.sessions.dialect_use(ip_address(address))
+        return [use.dialect_out, use.dialect_in, use.sent_packets, use.opened_packets]
+
+    def use_map_version(self, *, version: int) -> None:
+        self._engine.sessions.use_map_version(version)
 
     def rest(self) -> None:
         self._engine.rest()
@@ -182,6 +200,9 @@ class Host:
     def ask_echo(self, *, locator: str, nonce: int | None) -> bool:
         return self._engine.liveness.ask_echo(ip_address(locator), nonce)
 
+    def repeat_last(self) -> None:
+        self._engine.liveness.repeat_last()
+
     def mark_move(self) -> None:
         self._engine.liveness.mark_move()
 
@@ -225,7 +246,11 @@ class Host:
         return [str(prefix) for prefix in self._engine.table.used()]
 
     def heard(self) -> list[str]:
-        return [str(source) for _, source in self._engine.liveness.heard()]
+        return [str(heard.source) for heard in self._engine.liveness.heard()]
+
+    def heard_strangers(self) -> list[str]:
+        """As `heard`, and of those alone whom nothing has proved."""
+        return [str(heard.source) for heard in self._engine.liveness.heard() if not heard.is_proven]
 
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.liveness.path_mtus().items()}
@@ -261,7 +286,7 @@ class Host:
     def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
         """What would become of a UDP packet: its fate, and the locators."""
         question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
-        answer = self._engine.ask(question)
+        answer = self._engine.dry_run.ask(question)
         return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
 
     def udp_mark(self, *, name: str, mark: int) -> None:
@@ -431,6 +456,11 @@ class Host:
                 kind = 0x86DD if packet[:1] and packet[0] >> 4 == 6 else 0x0800
                 sock.sendto(bytes.fromhex(head) + packet, (interface, kind))
                 time.sleep(pause_s)  # packets that follow closely may leave in one piece
+
+    def inject_from_many(self, *, sources: str, count: int, to: str, payload: str) -> None:
+        """Sends one datagram to UDP port 4341 from each of the first addresses of a network."""
+        for source in itertools.islice(ip_network(sources).hosts(), count):
+            self.inject(source=str(source), to=to, payloads=[payload])
 
     def inject(
         self,

@@ -152,7 +152,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         break;
     case 2:
         lm_engine_install_sealed(e, &all, LM_ENCAPSULATE, to, 2,
-                                 (struct lm_seal_wish){n / 12 % 5 != 0, n / 12 % 3 == 0});
+                                 (struct lm_seal_wish){n / 12 % 5 != 0, n / 12 % 3 == 0, (uint16_t)(n % 4)});
         change_keys(e, n);
         break;
     case 3:
@@ -173,7 +173,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         lm_engine_set_guard(e, &one, n % 2);
         if (is_rtr)
             lm_engine_install_sealed(e, &third, n % 2 ? LM_MISS : LM_ENCAPSULATE, to, 1,
-                                     (struct lm_seal_wish){1, n / 12 % 4 == 0});
+                                     (struct lm_seal_wish){1, n / 12 % 4 == 0, (uint16_t)(n % 3)});
         break;
     case 9:
         lm_engine_mark_move(e);

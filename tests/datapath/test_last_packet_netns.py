@@ -75,6 +75,8 @@ def test_an_uplink_that_is_gone_is_made_up_for_by_the_other_one() -> None:
         assert both.b("tcp_arrived", name="s", octets=FLOW + 1, timeout_s=0.2) == FLOW
 
         both.a("uplinks", uplinks=[both.links[1].uplink("a", (4,))])
+        assert repeated(both) == 0  # before it has told its peers, they would not take it from there
+        both.a("repeat_last")
 
         assert both.b("tcp_arrived", name="s", octets=FLOW + SEGMENT, timeout_s=SOON_S) == FLOW + SEGMENT
         assert repeated(both) == 1

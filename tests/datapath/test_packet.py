@@ -179,3 +179,13 @@ def test_a_nonce_stands_in_the_first_word_and_leaves_the_second_alone(iid: int, 
 
     wanted = DataHeader(nonce=nonce, wants_echo=wants_echo, instance_id=iid or None)
     assert bytes(binding.ffi.buffer(header)) == wanted.encode()
+
+
+@given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFF), st.integers(0, 0xFFF))
+def test_map_versions_stand_in_the_first_word_and_leave_the_second_alone(iid: int, source: int, to: int) -> None:
+    header = binding.ffi.new("uint8_t[8]")
+    binding.lib.lm_lisp_header_write(header, iid)
+    binding.lib.lm_lisp_header_put_versions(header, source, to)
+
+    wanted = DataHeader(map_versions=(source, to), instance_id=iid or None)
+    assert bytes(binding.ffi.buffer(header)) == wanted.encode()

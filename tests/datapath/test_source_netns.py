@@ -62,6 +62,20 @@ def test_data_of_a_peer_is_taken_from_its_locators_and_from_nobody_else() -> Non
         assert len(doubts(both)) == 1
 
 
+def test_strangers_take_no_place_among_those_that_are_heard() -> None:
+    with lab(**LOOSE) as both:
+        prepare(both)
+        both.b.ip("route add local 100.66.0.0/16 dev lo")
+        map_b(both, both.links[0].rloc("b", 4))
+        junk = PLAIN + udp("10.3.0.7", EID_A4)
+        both.b("inject_from_many", sources="100.66.0.0/16", count=1500, to=both.links[0].rloc("a", 4), payload=junk)
+        say(both)
+
+        heard_of = both.a("heard")
+        assert both.links[0].rloc("b", 4) in heard_of
+        assert 100 < len(heard_of) <= 257
+
+
 def test_a_locator_that_nothing_is_sent_to_may_send_all_the_same() -> None:
     with lab(**LOOSE) as both:
         prepare(both)

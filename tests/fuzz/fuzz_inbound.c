@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "../../lispmob/datapath/c/engine/inbound.c"
+#include "mend.h"
 
 #define HEAD 6u
 #define ENGINES 4u
@@ -69,9 +70,10 @@ static struct lm_session *sealer;
 static void use_next_key(struct lm_engine **engines, uint64_t now)
 {
     static uint32_t number;
+    number++;
     struct lm_prefix from[] = {{.length = 8, .address = v4(0x0b000000u)}, {.length = 32, .address = v6(0)}};
     struct lm_session_spec spec = {.peer = 1,
-                                   .local_index = ++number,
+                                   .local_index = number,
                                    .remote_index = number,
                                    .aead = LM_AEAD_AES_128_GCM,
                                    .is_confirmed = number % 2,
@@ -154,4 +156,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
     while (lm_engine_drain(e, punts, 64) == 64)
         ;
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *octets, size_t length, size_t most, unsigned seed)
+{
+    bool is_sealed = length > 2 && octets[2] & 8; /* then the packet has no LISP header in front of it */
+    return mutate_and_mend(octets, length, most, seed, is_sealed ? HEAD : HEAD + LM_DATA_HEADER);
 }

@@ -2,6 +2,7 @@
 #define main sanitize_main
 #include "../datapath/sanitize_packets.c"
 #undef main
+#include "mend.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length);
 
@@ -11,4 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
     if (length <= RECORD_MAX)
         try_one(octets, length);
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *octets, size_t length, size_t most, unsigned seed)
+{
+    return mutate_and_mend(octets, length, most, seed, seed & 4 ? 8 : 0);
 }

@@ -12,7 +12,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.restoring import Restoring
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.hub.store.persistence import Persistence
-from lispmob.hub.store.store import Store
+from lispmob.hub.store.store import END, Store
 from tests.hub.exchange import ask, eid, plane, site, xtr
 from tests.hub.test_askers import PEER, told
 from tests.hub.test_store import Time
@@ -144,3 +144,24 @@ def test_who_asks_is_written_soon_without_a_stop(tmp_path: Path) -> None:
     rows, _ = hub.store.askers_after(None, 10)
     hub.store.close()
     assert [(prefix, str(asker.itr)) for prefix, asker in rows] == [(eid(LAPTOP), PEER)]
+
+
+def test_who_asked_is_read_in_pages_that_miss_nobody(tmp_path: Path) -> None:
+    hub = Hub(tmp_path / "hub.sqlite", Time())
+    hub.start()
+    places = [f"192.0.2.{number}" for number in range(10, 15)]
+    for place in places:
+        hub.plane.on_datagram(ask(LAPTOP, itr=place), hub.time.monotonic_s)
+    hub.stop()
+    hub = Hub(tmp_path / "hub.sqlite", hub.time)
+    assert hub.store.open() is None
+
+    found, pages = list[str](), 0
+    at: object = None
+    while pages == 0 or at is not END:
+        rows, at = hub.store.askers_after(at, 2)
+        found += [str(asker.itr) for _, asker in rows]
+        pages += 1
+
+    hub.store.close()
+    assert (found, pages) == (places, 3)

@@ -14,14 +14,15 @@ from lispmob.crypto.rsa_signatures import RSA_SHA1, SigningKey, is_available, re
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.hub.ddt.policy import Delegation
-from lispmob.hub.ddt.signatures import SIGNED_BURST, Signer, is_signed, keys_in
+from lispmob.hub.ddt.signatures import DELEGATIONS, EACH, NOTHING, REGISTERED, Signer, is_signed, keys_in
+from lispmob.hub.map_server.asker_limits import Network, network_of
 from lispmob.wire.address import IpAddress
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.map_referral import MapReferral, Referral, ReferralRecord
 from lispmob.wire.record import Locator
+from tests.hub.ddt_tree import CHILD, LAPTOP, RESOLVER, ROOT, SERVER, Tree
 from tests.hub.exchange import eid, rlocs_of, site, xtr
-from tests.hub.test_ddt import CHILD, LAPTOP, RESOLVER, ROOT, SERVER, Tree
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="needs the package cryptography")
 
@@ -72,6 +73,9 @@ class Keys:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return Keys(tmp_path_factory.mktemp("keys"))
+
+
+ASKER = network_of(ip_address("192.0.2.200"))
 
 
 def record(ttl_min: int = 1440) -> ReferralRecord:
@@ -135,7 +139,7 @@ def test_octets_that_are_no_key_prove_nothing(key: bytes) -> None:
 
 
 def test_what_is_signed_can_be_checked_after_its_way_over_the_wire(keys: Keys) -> None:
-    signed = keys.signer("root").signed(record())
+    signed = keys.signer("root").signed(record(), ASKER)
     assert signed is not None
 
     (taken,) = MapReferral.decode(MapReferral(1, (signed,)).encode()).records
@@ -144,25 +148,67 @@ def test_what_is_signed_can_be_checked_after_its_way_over_the_wire(keys: Keys) -
     assert not is_signed(taken, [keys.public("child")], verify, NOW)
 
 
-def test_a_flood_of_one_question_signs_once_and_of_many_is_bounded(keys: Keys) -> None:
-    made = 0
+class Counting:
+    """A key that counts what it signs."""
 
-    class Counting:
-        octets = 256
+    octets = 256
 
-        def sign(self, octets: bytes) -> bytes:
-            nonlocal made
-            made += 1
-            return bytes(256)
+    def __init__(self) -> None:
+        self.made = 0
 
-    signer = Signer(Counting(), 1, VALID_S, lambda: NOW)
+    def sign(self, octets: bytes) -> bytes:
+        self.made += 1
+        return bytes(256)
+
+
+def askers(number: int) -> list[Network]:
+    return [network_of(ip_address("192.0.2.1") + at) for at in range(number)]
+
+
+def test_a_flood_of_one_question_signs_once_and_of_many_is_bounded() -> None:
+    key = Counting()
+    signer = Signer(key, 1, VALID_S, lambda: NOW)
     for _ in range(1000):
-        assert signer.signed(record()) is not None
-    assert made == 1
-    answers = [signer.signed(record(ttl_min)) for ttl_min in range(5000)]
+        assert signer.signed(record(), ASKER) is not None
+    assert key.made == 1
+    answers = [signer.signed(record(ttl_min), asker) for ttl_min in range(500) for asker in askers(10)]
 
-    assert made == SIGNED_BURST
+    assert key.made == DELEGATIONS.burst
     assert answers[-1] is None
+
+
+@pytest.mark.parametrize(
+    "kind", [Referral.NOT_AUTHORITATIVE, Referral.DELEGATION_HOLE, Referral.MS_NOT_REGISTERED, Referral.MS_ACK]
+)
+def test_who_asks_about_everything_else_keeps_no_delegation_from_being_signed(kind: Referral) -> None:
+    key = Counting()
+    signer = Signer(key, 1, VALID_S, lambda: NOW)
+    signer.signed(record(), ASKER)
+    junk = [replace(record(ttl_min), referral=kind) for ttl_min in range(3000)]
+    refused = [signer.signed(each, asker) for each, asker in zip(junk, askers(3000), strict=True)].count(None)
+    made = key.made
+
+    assert signer.signed(record(), ASKER) is not None
+    assert key.made == made
+    assert signer.signed(record(99), ASKER) is not None
+    assert refused == 3000 - (REGISTERED if kind is Referral.MS_ACK else NOTHING).burst
+
+
+def test_who_asks_about_what_nobody_has_keeps_nothing_that_is_registered_from_being_signed() -> None:
+    signer = Signer(Counting(), 1, VALID_S, lambda: NOW)
+    for ttl_min, asker in enumerate(askers(3000)):
+        signer.signed(replace(record(ttl_min), referral=Referral.NOT_AUTHORITATIVE), asker)
+
+    assert signer.signed(replace(record(), referral=Referral.MS_ACK), ASKER) is not None
+
+
+def test_one_who_asks_about_all_that_is_registered_leaves_signatures_for_others() -> None:
+    signer = Signer(Counting(), 1, VALID_S, lambda: NOW)
+    (first, second) = askers(2)
+    answers = [signer.signed(replace(record(ttl_min), referral=Referral.MS_ACK), first) for ttl_min in range(500)]
+
+    assert len(answers) - answers.count(None) == EACH.burst
+    assert signer.signed(replace(record(499), referral=Referral.MS_ACK), second) is not None
 
 
 def test_a_key_that_is_revoked_anywhere_counts_nowhere() -> None:

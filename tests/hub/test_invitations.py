@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -360,6 +361,55 @@ def test_a_name_is_given_once_and_again_only_when_it_is_said() -> None:
     assert hub.invitations.sites()[0].keys, "the node that has it stays until the new invitation is redeemed"
     other = node(fresh, b"o" * 32)
     assert other.on_answer(hub.ask(other.question).payload).settings.name == "laptop"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("localhost", "for something else"),
+        ("WPAD", "for something else"),
+        ("10", "for an address"),
+        ("0x7F", "for an address"),
+        ("b\u00fcro", "no name of a host"),
+        ("nas.home", "no name of a host"),
+        ("nas\n", "no name of a host"),
+        ("-nas", "no name of a host"),
+        ("nas-", "no name of a host"),
+        ("", "no name of a host"),
+        ("n" * 64, "no name of a host"),
+        ("n" * 100_000, r"n{80}\.\.\.' is no name of a host"),
+        ("\u212aelvin", "no name of a host"),
+    ],
+)
+def test_a_name_that_programs_would_take_for_something_else_is_no_name(name: str, why: str) -> None:
+    hub = Hub()
+
+    with pytest.raises(InvitationRefused, match=why) as refused:
+        hub.invite(name)
+
+    assert len(str(refused.value)) < 250
+    assert hub.invitations.sites() == ()
+
+
+@pytest.mark.parametrize("name", ["n" * 63, "7up", "0xg", "xn--bro-hoa", "A-b-1"])
+def test_a_label_that_dns_has_is_a_name(name: str) -> None:
+    assert Hub().invite(name)[0].name == name.lower()
+
+
+@pytest.mark.parametrize(
+    "others", [{"name": "NAS"}, {"name": "x", "names": ("nas",)}, {"name": "x", "names": ("*.x", "nas")}]
+)
+def test_a_site_of_a_file_has_its_name_first_however_it_is_written(others: dict[str, Any]) -> None:
+    hub = Hub()
+    hub.invite("nas")
+    hub.invitations.on_configured(OFFER, [replace(site("10.1.0.1/32"), **others)])
+
+    assert hub.invitations.displaced() == ["nas"]
+    hub.invitations.forget("nas")
+    with pytest.raises(InvitationRefused, match="belongs to a site of hub"):
+        hub.invite("Nas")
+    with pytest.raises(InvitationRefused, match="is a site of hub"):
+        hub.invitations.revoke("nAs")
 
 
 def test_a_pool_that_is_used_up_is_told() -> None:

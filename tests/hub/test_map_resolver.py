@@ -186,10 +186,11 @@ def test_an_answer_is_never_sent_where_it_could_do_harm(rloc: str) -> None:
     assert hub.counters["rx_policy"] == 1
 
 
-def test_a_stranger_cannot_have_us_write_into_a_private_network() -> None:
+@pytest.mark.parametrize("rloc", ["192.168.0.5", "10.0.0.1", "100.64.0.7", "192.0.0.1"])
+def test_a_stranger_cannot_have_us_write_into_a_private_network(rloc: str) -> None:
     hub = plane(site("10.1.0.0/16"))
 
-    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0)
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=[rloc], source="8.8.8.8"), now=0.0)
 
     assert isinstance(answer, SendControl)
     assert answer.destination == ip_address("8.8.8.8")  # where it asked from, as through a NAT

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,8 +19,10 @@ from lispmob.hub.cli import page
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.web.guard import COOKIE, Guard, hosts_of
 from lispmob.hub.web.server import FILES, Page
+from lispmob.hub.web.visitors import MOST, Visitors
 
 TOKEN = "a token of this test"
+PATIENCE_S = 1.0
 NO_HEADERS: dict[str, str] = {}
 COOKIES = {"Cookie": f'{COOKIE}="{TOKEN}"'}
 HUB: dict[str, Any] = {"status": {"sites": 1}, "nodes": [{"eid": "<script>alert(1)</script>"}]}
@@ -41,7 +45,7 @@ class Served:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._runner, self.port = self._do(Page(self._read, TOKEN).start("127.0.0.1", 0))
+        self._runner, self.port = self._do(Page(self._read, TOKEN, patience_s=PATIENCE_S).start("127.0.0.1", 0))
 
     def _do(self, main: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(main, self._loop).result(10)
@@ -57,6 +61,12 @@ class Served:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def say(self, octets: bytes) -> socket.socket:
+        """A connection of somebody who speaks as he likes."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.sendall(octets)
+        return connection
 
     def ask(
         self, path: str, headers: Mapping[str, str] = NO_HEADERS, *, method: str = "GET", body: bytes | None = None
@@ -133,6 +143,93 @@ def test_it_takes_nothing_and_changes_nothing(served: Served, method: str, body:
 @pytest.mark.parametrize("path", ["/" + "x" * 5000, "/?" + "token=a&" * 1000])
 def test_a_request_that_is_too_long_is_refused_and_the_next_is_answered(served: Served, path: str) -> None:
     assert served.ask(path).status == 400
+    assert served.ask("/hub.json", COOKIES).status == 200
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET /hub.json HTTP/1.1\r\nHost: here\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"],
+    ids=["nothing", "half a request", "refused, and kept open", "TLS"],
+)
+def test_who_shows_no_token_is_let_go_after_a_while(served: Served, octets: bytes) -> None:
+    with contextlib.suppress(ConnectionResetError), served.say(octets) as connection:
+        connection.makefile("rb").read()  # until the page has ended it; else the test fails after ten seconds
+
+    assert served.ask("/hub.json", COOKIES).status == 200
+
+
+def test_a_hundred_requests_that_do_not_end_keep_nobody_from_looking(served: Served) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST + 40):
+            stack.enter_context(served.say(b"GET / HTTP/1.1\r\nHost: x"))
+
+        assert served.ask("/hub.json", COOKIES).status == 200
+
+
+def test_who_has_the_token_keeps_his_connection(served: Served) -> None:
+    request = f"GET /hub.json HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nCookie: {COOKIES['Cookie']}\r\n\r\n"
+    with served.say(request.encode()) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        with served.say(b"") as other, contextlib.suppress(ConnectionResetError):
+            other.recv(1)  # a stranger's time is over
+
+        connection.sendall(request.encode())
+
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_the_oldest_stranger_makes_room_and_who_has_the_token_never() -> None:
+    visitors: Visitors[int] = Visitors(5.0)
+    for number in range(MOST):
+        assert visitors.on_open(number, float(number)) is None
+    visitors.on_token(0)
+
+    assert visitors.on_open(MOST, 100.0) == 1
+    assert visitors.late(8.0) == [2, 3]
+    assert visitors.wake_at() == 9.0
+    for number in range(MOST + 1):
+        visitors.on_token(number)
+    visitors.on_close(0)
+    assert len(visitors) == MOST - 3
+
+
+def test_where_all_have_the_token_a_newcomer_is_not_let_in() -> None:
+    visitors: Visitors[int] = Visitors()
+    for number in range(MOST):
+        visitors.on_open(number, 0.0)
+        visitors.on_token(number)
+
+    assert visitors.on_open(MOST, 1.0) == MOST
+    assert visitors.wake_at() is None
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"GET / HTTP/1.1\r\nHost: %b\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1.:1\r\n\r\n",
+        b"GET http://evil.example/hub.json HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: %b\r\n\r\n",
+        b"CONNECT evil.example:1 HTTP/1.1\r\nHost: %b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: %b\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        b"GET / HTTP/1.1\r\nHost: %b\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        b"GET /?token=%%ff%%fe HTTP/1.1\r\nHost: %b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: %b\r\nCookie: lisphub=\xff\xfe; lisphub=a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: %b\r\n" + b"X-A: b\r\n" * 20000 + b"\r\n",
+    ],
+)
+def test_whatever_is_sent_gets_a_refusal_and_no_line_in_a_log(
+    served: Served, octets: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = f"127.0.0.1:{served.port}".encode()
+    said = octets.replace(b"%b", host).replace(b"%%", b"%")
+    with contextlib.suppress(ConnectionError), served.say(said) as connection:
+        answer = connection.recv(4096)
+        assert answer.split()[1].startswith(b"4") or b"100 Continue" in answer, answer
+
+    assert served.reads == 0
+    assert [record.name for record in caplog.records if record.name != "asyncio"] == []
     assert served.ask("/hub.json", COOKIES).status == 200
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Network
+from typing import Any
 
 from lispmob.wire.address import IpAddress
+from lispmob.wire.embedded_ipv4 import embed, extract
 from tests.internet.network import Packet, Receiver, Segment, World, ip
 
 LOCAL_S = 0.0001  # within one house a packet arrives at once, and surely
@@ -154,3 +157,40 @@ class NatBox:
         if kind is Kind.ENDPOINT_INDEPENDENT:
             return ()
         return (address,) if kind is Kind.ADDRESS_DEPENDENT else (address, port)
+
+
+class Nat64Box(NatBox):
+    """A stateful translator (RFC 6146): IPv6 inside, IPv4 outside. What is not behind `prefix` leaves as it is."""
+
+    def __init__(self, world: World, public: str, prefix: str = "64:ff9b::/96", **options: Any) -> None:
+        super().__init__(world, public, **options)
+        self.prefix = IPv6Network(prefix)
+
+    def plug(self, address: IpAddress, receiver: Receiver) -> None:
+        super().plug(address, receiver)
+        self.outer.plug(address, receiver)
+
+    def unplug(self, address: IpAddress) -> None:
+        super().unplug(address)
+        self.outer.unplug(address)
+
+    def send(self, packet: Packet) -> None:
+        beyond = extract(self.prefix, packet.destination)
+        if beyond is not None:
+            super().send(dataclasses.replace(packet, destination=beyond))
+        elif packet.destination.version == 6:
+            self.outer.send(packet)
+        else:
+            self.refused += 1  # there is no IPv4 inside
+
+    def _from_outside(self, packet: Packet) -> None:
+        super()._from_outside(dataclasses.replace(packet, source=self._embedded(packet.source)))
+
+    def _lets_in(self, found: _Mapping, packet: Packet) -> bool:
+        source = extract(self.prefix, packet.source)
+        assert source is not None, packet
+        return super()._lets_in(found, dataclasses.replace(packet, source=source))
+
+    def _embedded(self, address: IpAddress) -> IpAddress:
+        assert isinstance(address, IPv4Address), address
+        return embed(self.prefix, address)

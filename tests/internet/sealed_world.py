@@ -13,7 +13,7 @@ from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.node.node import NodeEffect
 from lispmob.node.sealed_node import SealedNode
-from lispmob.protocol.effect import InstallSession, SendKeepalive, SendSealed
+from lispmob.protocol.effect import InstallSession, SendControl, SendKeepalive, SendSealed, UseMapVersion
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from tests.control.sealed_pair import Memory, drawing
@@ -29,13 +29,16 @@ class SealedHost(NodeHost):
 
     sessions: dict[int, InstallSession] = field(default_factory=dict)  # the latest one of a peer
     words: list[tuple[float, Packet]] = field(default_factory=list)  # sealed control messages that came
+    map_version: int = 0  # that it says
+    order: list[NodeEffect] = field(default_factory=list)  # what the last call of the node brought
 
     def __post_init__(self) -> None:
         random = self.world.random
         private = bytes((self.config.eids[0].number & 0xFF,)) * 32
         static = KeyPair.of(private, ciphers())
         self.config = replace(self.config, seal="prefer", key_record=KeyRecord((static.public,)))
-        tools = SealTools(ciphers(), static, Memory(), drawing(private[0]), CLOCK.__next__)
+        version = count(100 * private[0] % 4000 + 1).__next__
+        tools = SealTools(ciphers(), static, Memory(), drawing(private[0]), CLOCK.__next__, next_map_version=version)
         self.node: SealedNode = SealedNode(
             self.config,
             new_nonce=lambda: random.getrandbits(64),
@@ -73,10 +76,14 @@ class SealedHost(NodeHost):
         return next((peer.number for peer in peers if peer.known.prefix.contains(eid)), 0)
 
     def perform(self, effects: Sequence[NodeEffect]) -> None:
+        if len(effects) > 1:
+            self.order = [effect for effect in effects if isinstance(effect, UseMapVersion | SendSealed | SendControl)]
         for effect in effects:
             match effect:
                 case InstallSession(peer=peer):
                     self.sessions[peer] = effect
+                case UseMapVersion(number):
+                    self.map_version = number
                 case SendKeepalive(peer):
                     self.seal(peer, b"\0")
                 case SendSealed(peer, payload):

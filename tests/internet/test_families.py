@@ -144,3 +144,66 @@ def test_when_the_hub_is_gone_no_locator_is_given_up() -> None:
     made.chat(200.0)
 
     assert NEVER not in announced(node).values()
+
+
+def with_ipv4_hub(*dead: LocalLocator) -> tuple[Lab, NodeHost, NodeHost]:
+    """Two nodes with both families, whose only hub has IPv4 alone."""
+    made = build(probing=PROBING)
+    made.world.internet.dead |= {locator.address for locator in dead}
+    node, peer = made.nodes
+    node.attach(V4, V6)
+    peer.attach(PEER4, PEER6)
+    return made, node, peer
+
+
+def test_two_nodes_whose_hub_has_ipv4_alone_find_out_that_ipv6_works_between_them() -> None:
+    made, node, peer = with_ipv4_hub()
+    assert announced(node)[V6.address] == NEVER  # nothing shows yet that it leads anywhere
+
+    made.chat(20.0)
+
+    assert announced(node)[V6.address] == announced(node)[V4.address]
+    assert announced(peer)[PEER6.address] == announced(peer)[PEER4.address]
+    assert PEER6.address in {target.address for target in node.table.lookup(peer.eid)[1].locators}  # type: ignore[index]
+
+
+def test_ipv6_takes_over_where_the_hub_has_ipv4_alone_and_ipv4_dies_between_the_peers() -> None:
+    made, node, peer = with_ipv4_hub()
+    made.chat(20.0)
+
+    made.world.internet.cut.add(frozenset((V4.address, PEER4.address)))
+    node.perform(node.node.on_unanswered(PEER4.address, True, made.world.now))  # the datapath says so
+    peer.perform(peer.node.on_unanswered(V4.address, True, made.world.now))
+    made.chat(WITHIN_S)
+
+    assert made.is_connected()
+
+
+def test_an_ipv6_that_leads_nowhere_is_never_announced_where_the_hub_has_ipv4_alone() -> None:
+    made, node, _ = with_ipv4_hub(V6)
+
+    made.chat(60.0)
+
+    assert announced(node)[V6.address] == NEVER
+    assert made.is_connected()
+
+
+def test_a_peer_without_ipv6_is_not_probed_for_it() -> None:
+    made = build(probing=PROBING)
+    node, peer = made.nodes
+    node.attach(V4, V6)
+    peer.attach(PEER4)
+    made.chat(20.0)
+
+    assert V6.address not in {sent.source for _, sent in node.sent}
+    assert made.is_connected()
+
+
+def test_an_idle_node_probes_nobody_for_the_sake_of_ipv6() -> None:
+    made, node, _ = with_ipv4_hub()
+    made.chat(20.0)
+    made.world.run(120.0)
+    before = len(node.sent)
+    made.world.run(600.0)
+
+    assert all(sent.payload[0] >> 4 != 1 for _, sent in node.sent[before:])

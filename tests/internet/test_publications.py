@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.control.probing.path import ProbeConfig
-from lispmob.control.subscriptions import State
+from lispmob.control.subscriptions import ASKING_MAX, State
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.auth import Key, sign
@@ -120,6 +120,20 @@ def test_whoever_subscribes_hears_at_its_new_place_after_a_move_of_its_own() -> 
     lab.world.run(2.1 * ONE_WAY_S)
 
     assert way(peer, mover) == [str(NEW)]
+
+
+def test_a_node_that_moves_all_the_time_keeps_the_keys_of_a_few_transmissions_only() -> None:
+    lab = talking()
+    mover, _ = lab.nodes
+    lab.world.internet.cut.add(frozenset((NEW, ip(HUB))))
+
+    for number in range(20):
+        mover.attach(locator("203.0.113.8" if number % 2 else str(NEW), ifindex=3))
+        lab.world.run(0.5)
+
+    assert len(mover.node._subscriptions._asked) <= ASKING_MAX
+    lab.chat(10.0)
+    assert states(mover) == [State.SUBSCRIBED]
 
 
 def test_both_move_at_once_and_find_each_other() -> None:

@@ -81,14 +81,15 @@ def re_encapsulator(server: IPv4Address) -> str:
     return configuration(f"{parameters}lisp map-resolver {{\n    address = {server}\n}}\n{_ASKS}", "rtr")
 
 
-def xtr(server: IPv4Address, eid: str, *, is_probing: bool = False) -> str:
+def xtr(server: IPv4Address, eid: str, *, is_probing: bool = False, encrypts: bool = False) -> str:
     """ITR and ETR of one host on eth0."""
     probing = "yes" if is_probing else "no"
+    plain = _PLAIN.replace("data-plane-security = no", "data-plane-security = yes") if encrypts else _PLAIN
     return configuration(
         f"""
 lisp xtr-parameters {{
     rloc-probing = {probing}
-{_PLAIN}}}
+{plain}}}
 lisp map-resolver {{
     address = {server}
 }}

@@ -42,6 +42,28 @@ def test_blanks_breaks_and_small_letters_do_no_harm() -> None:
     assert read_invitation(f"  {line[:40].lower()}\n {line[40:]} ") == MADE
 
 
+LINE = MADE.line()
+CARRIED = {
+    "a reader of QR codes": f"{LINE}\r\n\x00",
+    "a mail that was answered": f"> {LINE[:30]}\n> {LINE[30:]}\n",
+    "a mail in quoted-printable": f"{LINE[:76]}=\r\n{LINE[76:]}",
+    "a word processor": f"\u201c{LINE.replace('-', chr(0x2011))}\u201d",
+    "a messenger that makes long hyphens": LINE.replace("-", "\u2013"),
+    "a page that breaks words": "\u200b".join(LINE),
+    "a page with soft hyphens": "\u00ad".join(LINE[at : at + 8] for at in range(0, len(LINE), 8)),
+    "a text that runs from right to left": f"\u202a{LINE}\u202c",
+    "a file with a mark of its byte order": f"\ufeff{LINE}",
+    "pieces of four": " ".join(LINE[at : at + 4] for at in range(0, len(LINE), 4)),
+    "the whole command": f"sudo lispctl join {LINE.lower()}",
+    "quotes of a shell": f"'{LINE}'",
+}
+
+
+@pytest.mark.parametrize("way", CARRIED)
+def test_it_may_be_carried_by(way: str) -> None:
+    assert read_invitation(CARRIED[way]) == MADE
+
+
 @given(st.integers(len(PREFIX), len(MADE.line()) - 1), st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))
 def test_a_letter_that_was_changed_is_noticed(place: int, letter: str) -> None:
     line = MADE.line()
@@ -63,7 +85,16 @@ def test_a_letter_that_was_changed_is_noticed(place: int, letter: str) -> None:
         ("LISP-2-AAAA", "another version"),
         (MADE.line()[:-8], "incomplete"),
         (MADE.line() + "1", "a letter that no invitation has"),
-        (PREFIX + "A" * 5000, "too long"),
+        (PREFIX + "A" * 2000, "too long"),
+        (PREFIX + " " * 100_000, "too long"),
+        (f"Join with {MADE.line()}", "no invitation"),
+        (f"{MADE.line()} and be quick", "incomplete"),
+        (MADE.line().replace("A", "\uff21"), "a letter that no invitation has"),
+        (MADE.line() + "\ufb01", "a letter that no invitation has"),
+        (MADE.line() * 2, r"a letter that no invitation has \(1\)"),
+        (MADE.line().removeprefix(PREFIX), "no invitation"),
+        ("LISP-", "no invitation"),
+        ("LISP-0-AAAA", "another version"),
     ],
 )
 def test_what_is_no_invitation_is_told(text: str, why: str) -> None:

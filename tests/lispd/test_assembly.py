@@ -157,3 +157,13 @@ def test_in_full_mode_dns_stays_outside_of_the_overlay_that_needs_it() -> None:
 
 def test_in_split_mode_dns_is_outside_anyway() -> None:
     assert routed_natively("{mode: split, overlay-prefixes: [10.2.0.0/16]}") == []
+
+
+@pytest.mark.parametrize(
+    ("multihoming", "prefer"), [("{mode: legacy}", "weight"), ("{mode: full, prefer: latency}", "latency")]
+)
+def test_in_legacy_mode_no_measurement_decides_by_which_uplink_packets_leave(multihoming: str, prefer: str) -> None:
+    text = f"eids: [10.1.0.1/32]\nmap-servers: [{{address: hub.example.net, key: a}}]\nmultihoming: {multihoming}\n"
+    file = read_bytes(text.encode(), "lispd.conf", NodeFile, directory=Path())
+
+    assert assembly.preference_config(file).prefer.value == prefer

@@ -102,3 +102,13 @@ def test_costs_are_said_by_the_hour_for_people() -> None:
     assert "noticed within 152 seconds" in " ".join(lines)
     assert "a start sends more" in " ".join(lines)
     assert quiet[0] == "nothing was sent yet"
+
+
+def test_an_uplink_wakes_once_for_messages_that_follow_closely_whatever_others_do_meanwhile() -> None:
+    lte = Uplink("wwan0", 4, (SIX,), 200, 1500, 1, 100)
+    cost = ControlCost(lambda: (WLAN, lte), 0.0)
+    for tenth in range(5):
+        cost.on_sent(SendControl(PROBE, FAR, ifindex=3), 10.0 + tenth / 10)
+        cost.on_sent(SendControl(PROBE, FAR, ifindex=4), 10.05 + tenth / 10)
+
+    assert [(one.uplink, one.sent, one.wake_ups) for one in cost.costs(60.0)] == [("wlan0", 5, 1), ("wwan0", 5, 1)]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from lispmob.api.peers.schema import Peer
+from lispmob.control.map_cache import ToldBy
 from lispmob.control.names import KnownName
 from lispmob.control.node_config import NodeConfig
 from lispmob.datapath.ask import Answer, Fate, Question
@@ -31,6 +32,7 @@ class Engine:
         self.answer = SENT
         self.asked: list[Question] = []
         self.liveness = self  # its traffic, too
+        self.dry_run = self
 
     def ask(self, question: Question) -> Answer:
         self.asked.append(question)
@@ -128,3 +130,18 @@ def test_without_an_eid_of_its_family_a_peer_has_no_way() -> None:
 
     assert (peer.way, peer.why) == ("none", "this node has no EID of IPv6")
     assert daemon.engine.asked == []
+
+
+@pytest.mark.parametrize("told_by", ["", "published", "announced"])
+@pytest.mark.parametrize("fate", [Fate.SENT, Fate.NO_UPLINK])
+def test_a_peer_says_who_has_told_where_it_is(told_by: ToldBy, fate: Fate) -> None:
+    daemon = Shown()
+    daemon.add("10.0.0.2/32")
+    daemon.engine.answer = SENT if fate is Fate.SENT else Answer(fate)
+    static = [(peer.mapping_from, peer.map_version) for peer in daemon.peers()]
+    entry = daemon.node.map_cache.get(EidPrefix.parse("10.0.0.2/32"))
+    assert entry is not None
+    entry.source, entry.told_by, entry.map_version = "reply", told_by, 9
+
+    assert static == [("static", 0)]
+    assert [(peer.mapping_from, peer.map_version) for peer in daemon.peers()] == [(told_by or "map-reply", 9)]

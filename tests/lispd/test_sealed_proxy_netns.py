@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from lispmob.hub.asking import ask
 from lispmob.lab.probe import Party
 from lispmob.lab.tcp_stream import TcpStream, pattern
+from lispmob.lab.valkey import ValkeyServer, program
 from tests.crypto.support import needs_libcrypto
 from tests.lab.capture import Capture
 from tests.lispd.test_modes import forward, gateway_of, routing
@@ -33,11 +37,37 @@ def seal_of(node: Node, other: str) -> str:
     return next((step["text"] for step in steps if step["stage"] == "seal"), "")
 
 
+@pytest.fixture
+def servers(wide_world: World, tmp_path: Path) -> Iterator[str]:
+    """Lines of hub.conf for several processes, of which another than the first is asked, and the server they share."""
+    if program() is None:
+        pytest.skip("no Valkey or Redis server is installed: apt-get install redis-tools")
+    server = ValkeyServer(tmp_path / "server", "127.0.0.11", 7100, (), wide_world["hub"]).start()
+    try:
+        server.wait()
+        asker = int(ip_address(wide_world.address("a", "wlan0")))
+        spread = (asker * 0x9E3779B1 & 0xFFFFFFFF) >> 16  # control_port/steering.py
+        processes = next(count for count in range(2, 9) if spread % count)
+        yield f"workers: {processes}\nregistry: {{valkey: ['127.0.0.11:7100']}}\n"
+    finally:
+        server.kill()
+
+
+def test_a_node_learns_the_key_of_a_hub_of_several_processes_from_any_and_its_session_is_that_of_the_first(
+    wide_world: World, servers: str
+) -> None:
+    send_both_ways_sealed(wide_world, is_written=False, more=servers)
+
+
 @pytest.mark.parametrize("is_written", [False, True])
 def test_what_goes_to_a_host_without_lisp_is_sealed_as_far_as_the_hub(wide_world: World, is_written: bool) -> None:
-    world = wide_world
+    send_both_ways_sealed(wide_world, is_written=is_written)
+
+
+def send_both_ways_sealed(world: World, *, is_written: bool, more: str = "") -> None:
+    """A node, a proxy, and a host without LISP; the node has the proxy's key in its file, or is told it."""
     forward(world)
-    world.start_hub(more="proxy: {enabled: yes}\n")
+    world.start_hub(more=f"proxy: {{enabled: yes}}\n{more}")
     world["core"].run("ip", "route", "replace", "10.1.0.0/24", "via", gateway_of(world, "rack"))
     world["gw-rack"].run("ip", "route", "replace", "10.1.0.0/24", "via", world.address("hub"))
     hub, outside = world.address("hub"), world.address("world")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lispmob.errors import LispError, NotRunning
 from lispmob.metrics import hub, node
-from lispmob.metrics.exposition import serve, text_of
+from lispmob.metrics.exposition import MOST, serve, text_of
 from lispmob.metrics.family import Family, labelled
 from lispmob.metrics.serving import place_of
 
@@ -103,6 +105,30 @@ def test_each_scrape_asks_anew_and_tells_when_nobody_answers() -> None:
 
     assert (first["lisphub_up", ()], first["lisphub_sites", ()]) == (1, 3)
     assert second == {("lisphub_up", ()): 0}
+
+
+def test_requests_that_do_not_end_keep_no_scrape_out() -> None:
+    port, stop = serve("127.0.0.1", 0, "lisphub_up", list)
+    try:
+        with contextlib.ExitStack() as stack:
+            for number in range(3 * MOST):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+                connection.sendall((b"", b"GET /metrics HTTP/1.1\r\nX: ", b"\x16\x03\x01")[number % 3])
+
+            scraped = _scrape(port)
+    finally:
+        stop()
+
+    assert scraped == {("lisphub_up", ()): 0}
+
+
+def test_it_is_served_by_ipv6_as_well() -> None:
+    port, stop = serve("::1", 0, "lisphub_up", list)
+    try:
+        with urllib.request.urlopen(f"http://[::1]:{port}/metrics", timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        stop()
 
 
 def _scrape(port: int) -> dict[tuple[str, tuple[str, ...]], float]:

@@ -72,7 +72,9 @@ def test_each_uplink_stands_by_with_its_first_gateway_in_the_order_of_the_uplink
     wanted = plan(KernelState("lmn0", (EID,), overlay_prefixes=(OVERLAY,), uplinks=uplinks))
 
     standby = sorted(
-        (route.metric, route.devices, route.gateway) for route in wanted.routes if route.table == GATEWAY_TABLE
+        (route.metric, str(route.destination), route.devices, route.gateway)
+        for route in wanted.routes
+        if route.table == GATEWAY_TABLE
     )
-    assert standby == [(1, ("eth0",), here), (2, ("wwan0",), there)]
+    assert standby == [(1, "0.0.0.0/0", ("eth0",), here), (2, "0.0.0.0/0", ("wwan0",), there)]
     assert {rule.device for rule in wanted.rules if rule.table == GATEWAY_TABLE} == {"eth0", "wwan0"}

@@ -172,6 +172,9 @@ def test_an_interface_of_origin_selects_forwarded_packets_only() -> None:
         {"destination_ports": (Span(80, 80),), "protocols": (1,)},
         {"protocols": (256,)},
         {"protocols": (6,), "destination_ports": (Span(9, 8),)},
+        {"protocols": (6,), "destination_ports": (Span(65535, 65536),)},
+        {"users": (Span(4294967295, 4294967295),)},
+        {"groups": (Span(-1, 0),)},
         {"dscp": (64,)},
         {"from_interface": "eth0; reboot"},
         {"from_interface": "eth?"},
@@ -184,6 +187,19 @@ def test_an_interface_of_origin_selects_forwarded_packets_only() -> None:
 def test_what_cannot_be_is_refused_with_a_sentence(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r".{20}"):
         Selector(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [
+        {"protocols": (255,)},
+        {"protocols": (6,), "destination_ports": (Span(65535, 65535),)},
+        {"users": (Span(0, 4294967294),)},
+        {"dscp": (0, 63)},
+    ],
+)
+def test_the_largest_number_of_each_kind_can_be_chosen(largest: dict[str, object]) -> None:
+    assert Selector(**largest).families() == (4, 6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", 'a" -j DROP', "a\nCOMMIT", "x" * 65])

@@ -8,17 +8,22 @@ import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address, ip_network
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+import dns.tsigkeyring
+import dns.update
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.errors import KernelRefused
 from lispmob.names.dns_message import UDP_OCTETS, Question, read_question, write_answer
-from lispmob.names.server import CONNECTIONS, WAITING, NameServer
+from lispmob.names.server import NameServer
+from lispmob.names.server import Place as At
+from lispmob.names.shares import CONNECTIONS, CONNECTIONS_OF_USER, NAMES_OF_USER_BURST, WAITING, WAITING_OF_USER
 from lispmob.names.zone import Answer, RCode, Record, Zone
 from lispmob.protocol.effect import NameResolved
 
@@ -29,20 +34,30 @@ NAS = NameResolved(b"nas", (ip_address("10.99.0.2"),), "registered")
 
 
 class Place:
-    """A server that knows `nas`, hears of `slow` never, and of nothing else; and a socket that asks."""
+    """A server that knows `nas`, hears of `slow` never, and of nothing else; and a socket that asks.
+
+    Who asks from a port is in `users`; nobody in particular asks from another.
+    """
 
     def __init__(self, *, may_ask: bool = True) -> None:
         self.asked: list[bytes] = []
-        self.server = NameServer(ZONE, self._find, lambda _: may_ask)
+        self.users: dict[int, int] = {}
+        self.server = NameServer(
+            ZONE, self._find, lambda _: may_ask, is_known=lambda name: name == b"known", owner=self._owner
+        )
         self.port = 0
+
+    def _owner(self, _: int, theirs: At, ours: At) -> int | None:
+        assert ours == (HERE, self.port)
+        return self.users.get(theirs[1])
 
     async def _find(self, name: bytes) -> NameResolved:
         self.asked.append(name)
-        if name == b"slow":
+        if name.startswith(b"slow"):
             await asyncio.Event().wait()
         if name == b"2.0.99.10.in-addr.arpa":
             return NameResolved(name, (), "registered", names=(b"nas",))
-        return NAS if name == b"nas" else NameResolved(name, (), "nobody has registered it")
+        return NAS if name in (b"nas", b"known") else NameResolved(name, (), "nobody has registered it")
 
     async def start(self) -> None:
         """On a port that is free in UDP, and in TCP too: others on this machine have ports of their own."""
@@ -120,6 +135,64 @@ def test_a_resolver_gets_its_answer_by_udp_and_tcp(name: str, kind: str, rcode: 
     run(do)
 
 
+@pytest.mark.parametrize(
+    ("kind", "class_", "edns", "rcode"),
+    [
+        ("A", "CH", 0, "REFUSED"),
+        ("A", "NONE", -1, "REFUSED"),
+        ("A", "ANY", -1, "NOERROR"),
+        ("ANY", "IN", 0, "NOERROR"),
+        ("AXFR", "IN", -1, "REFUSED"),
+        ("IXFR", "IN", 0, "REFUSED"),
+        ("OPT", "IN", -1, "FORMERR"),
+        ("TSIG", "IN", -1, "FORMERR"),
+        ("TYPE65400", "IN", 0, "NOERROR"),
+        ("HTTPS", "IN", 0, "NOERROR"),
+        ("A", "IN", 1, "BADVERS"),
+        ("A", "IN", 255, "BADVERS"),
+    ],
+)
+def test_questions_of_strange_types_classes_and_versions_have_their_answers(
+    kind: str, class_: str, edns: int, rcode: str
+) -> None:
+    async def do(place: Place) -> None:
+        asked = dns.message.make_query("nas.lisp.home.arpa", kind, class_)
+        cookie: list[dns.edns.Option] = [dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")]
+        asked.use_edns(edns if edns >= 0 else False, payload=65535, options=cookie if edns >= 0 else None)
+        for raw in (await place.udp(asked.to_wire()), *await place.tcp(asked.to_wire())):
+            answer = dns.message.from_wire(raw)
+            assert dns.rcode.to_text(answer.rcode()) == rcode
+            assert answer.edns == min(edns, 0)
+        assert place.asked == [] or rcode == "NOERROR"
+
+    run(do)
+
+
+@pytest.mark.parametrize("offered", [0, 511, 1232, 65535])
+def test_who_offers_little_or_all_the_room_gets_an_answer_that_fits_the_way(offered: int) -> None:
+    asked = dns.message.make_query("nas.lisp.home.arpa", "A")
+    asked.use_edns(0, payload=offered)
+    question = read_question(asked.to_wire())
+    assert isinstance(question, Question)
+    many = Answer(RCode.NOERROR, tuple(Record("A", ip_address(f"10.99.1.{n}")) for n in range(200)), ZONE.domain)
+
+    assert len(write_answer(question, many)) <= max(512, min(offered, UDP_OCTETS))
+
+
+def test_a_change_of_the_zone_and_a_signature_of_nobody_are_not_taken() -> None:
+    change = dns.update.UpdateMessage("lisp.home.arpa")
+    change.add("thief", 60, "A", "192.0.2.66")
+    signed = dns.message.make_query("nas.lisp.home.arpa", "A")
+    signed.use_tsig(dns.tsigkeyring.from_text({"key.": "aGVsbG8="}))
+
+    async def do(place: Place) -> None:
+        assert (await place.udp(change.to_wire()))[3] & 15 == dns.rcode.NOTIMP
+        assert (await place.udp(signed.to_wire()))[3] & 15 == dns.rcode.FORMERR
+        assert place.asked == []
+
+    run(do)
+
+
 def test_a_connection_takes_several_questions() -> None:
     async def do(place: Place) -> None:
         answers = await place.tcp(query("nas.lisp.home.arpa"), query("example.org"), query("nas.lisp.home.arpa"))
@@ -172,31 +245,104 @@ def test_strangers_get_no_answer_and_are_counted() -> None:
     run(do, may_ask=False)
 
 
-def test_questions_that_wait_are_bounded_and_others_are_answered_meanwhile() -> None:
-    async def do(place: Place) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+class Flood:
+    """Users who ask for what is never answered, each from a port of his own."""
+
+    def __init__(self, place: Place, users: int = 1) -> None:
+        self._place = place
+        self._sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(users)]
+        for user, client in enumerate(self._sockets):
             client.connect((str(HERE), place.port))
             client.setblocking(False)
-            for _ in range(WAITING + 100):
-                client.send(query("slow.lisp.home.arpa"))
+            place.users[client.getsockname()[1]] = 1000 + user
+
+    def __enter__(self) -> Flood:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self._sockets:
+            client.close()
+
+    async def ask(self, names: list[str], too_many: int) -> None:
+        """All users ask for each name, until so many questions were refused."""
+        for name in names:
+            for client in self._sockets:
+                client.send(query(f"{name}.lisp.home.arpa"))
                 await asyncio.sleep(0)
-            for _ in range(10_000):
-                if place.server.counters["dns_too_many"] >= 100:
-                    break
-                await asyncio.sleep(0)
-            assert dns.message.from_wire(await place.udp(query("example.org"))).rcode() == dns.rcode.REFUSED
-            assert dns.message.from_wire(await place.udp(query("nas.lisp.home.arpa"))).rcode() == dns.rcode.SERVFAIL
-        assert len(place.asked) == WAITING
+        for _ in range(10_000):
+            if self._place.server.counters["dns_too_many"] >= too_many:
+                return
+            await asyncio.sleep(0)
+        raise AssertionError(self._place.server.counters)
+
+
+async def rcode(place: Place, name: str) -> str:
+    return dns.rcode.to_text(dns.message.from_wire(await place.udp(query(name))).rcode())
+
+
+def test_questions_that_wait_are_bounded_and_others_are_answered_meanwhile() -> None:
+    async def do(place: Place) -> None:
+        with Flood(place, users=4) as flood:
+            await flood.ask(["slow"] * (WAITING // 4 + 25), too_many=100)
+            assert await rcode(place, "example.org") == "REFUSED"
+            assert await rcode(place, "nas.lisp.home.arpa") == "SERVFAIL"
+            assert await rcode(place, "known.lisp.home.arpa") == "NOERROR"
+        assert len(place.asked) == WAITING + 1
+
+    run(do)
+
+
+def test_a_user_whose_questions_wait_leaves_room_for_those_of_others() -> None:
+    async def do(place: Place) -> None:
+        with Flood(place) as flood:
+            await flood.ask(["slow"] * (WAITING_OF_USER + 50), too_many=50)
+            assert await rcode(place, "nas.lisp.home.arpa") == "NOERROR"
+        assert len(place.asked) == WAITING_OF_USER + 1
+
+    run(do)
+
+
+def test_a_user_who_asks_for_ever_other_names_leaves_those_of_others_to_be_asked_for() -> None:
+    async def do(place: Place) -> None:
+        with Flood(place) as flood:
+            await flood.ask([f"slow{number}" for number in range(NAMES_OF_USER_BURST + 30)], too_many=30)
+            assert await rcode(place, "nas.lisp.home.arpa") == "NOERROR"
+        assert len(place.asked) == NAMES_OF_USER_BURST + 1
+
+    run(do)
+
+
+def test_a_user_whose_questions_were_answered_asks_as_many_again() -> None:
+    async def do(place: Place) -> None:
+        for _ in range(3):
+            codes = [await rcode(place, "nas.lisp.home.arpa") for _ in range(6)]
+            assert codes == ["NOERROR"] * 6
+        assert place.server.counters["dns_too_many"] == 0
 
     run(do)
 
 
 def test_connections_are_bounded() -> None:
     async def do(place: Place) -> None:
+        users = iter(range(CONNECTIONS))
+        place.server._owner = lambda protocol, _, __: next(users, None) if protocol == socket.IPPROTO_TCP else None
         idle = [await asyncio.open_connection(str(HERE), place.port) for _ in range(CONNECTIONS)]
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await place.tcp(query("nas.lisp.home.arpa"))
-        assert dns.message.from_wire(await place.udp(query("nas.lisp.home.arpa"))).rcode() == dns.rcode.NOERROR
+        assert await rcode(place, "nas.lisp.home.arpa") == "NOERROR"
+        for _, writer in idle:
+            writer.close()
+
+    run(do)
+
+
+def test_a_user_with_many_connections_leaves_some_for_others() -> None:
+    async def do(place: Place) -> None:
+        idle = [await asyncio.open_connection(str(HERE), place.port) for _ in range(CONNECTIONS_OF_USER)]
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await place.tcp(query("nas.lisp.home.arpa"))
+        place.server._owner = lambda _, __, ___: 1000
+        assert len(await place.tcp(query("nas.lisp.home.arpa"))) == 1
         for _, writer in idle:
             writer.close()
 
@@ -244,3 +390,23 @@ def test_any_octets_are_a_question_an_error_or_nothing(raw: bytes) -> None:
             assert write_answer(found, answer if isinstance(answer, Answer) else Answer(RCode.SERVFAIL))
         else:
             assert found is None or len(found) == 12
+
+
+CHANGES = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=6)
+
+
+@given(st.sampled_from(["A", "ANY", "AXFR", "OPT", "SRV", "PTR"]), st.booleans(), CHANGES, st.binary(max_size=60))
+def test_a_question_that_was_damaged_is_a_question_an_error_or_nothing(
+    kind: str, use_edns: bool, changes: list[tuple[int, int]], more: bytes
+) -> None:
+    raw = bytearray(query("nas.lisp.home.arpa", kind, use_edns=use_edns) + more)
+    for place, octet in changes:
+        raw[place % len(raw)] = octet
+
+    found = read_question(bytes(raw))
+
+    if isinstance(found, Question):
+        answer = ZONE.question(found.name, found.kind) if found.refusal is None else Answer(found.refusal)
+        written = write_answer(found, answer if isinstance(answer, Answer) else Answer(RCode.SERVFAIL))
+        assert written[:2] == bytes(raw[:2])
+        assert len(written) <= UDP_OCTETS

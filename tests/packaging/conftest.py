@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.packaging import machine
 from tests.packaging.machine import ROOT
 
 
@@ -28,7 +31,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .deb, built from this tree."""
+    """The .deb for this Debian, built from this tree; DEBS=dist takes the one that `make debs` has made there."""
+    if (made := os.environ.get("DEBS")) is not None:
+        suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+        (there,) = (Path(made) / suite).glob(f"lispmob_*_{machine.architecture()}.deb")
+        return there
     directory = tmp_path_factory.mktemp("deb")
     command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)

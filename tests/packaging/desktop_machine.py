@@ -18,7 +18,7 @@ from tests.packaging.machine import Machine, machine
 
 _NODE: Final = """eids: [{eid}/32]
 map-servers: [{{address: {hub}, key: only-for-tests}}]
-routing: {{overlay-prefixes: [10.1.0.0/16]}}
+routing: {{overlay-prefixes: [10.1.0.0/16], fallback: native}}
 log: {{level: debug}}
 {more}
 """

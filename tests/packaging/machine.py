@@ -33,7 +33,10 @@ PACKAGES: Final = {
     # What is on a machine that somebody reaches by ssh; what the package depends on is there, as above.
     "household-bookworm": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
     "household-trixie": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
+    "household-noble": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
 }
+UBUNTU_KEYS: Final = Path(os.environ.get("KEYRING", "/usr/share/keyrings/ubuntu-archive-keyring.gpg"))
+"""Debian has no package of it."""
 MORE: Final = {
     # Everything that has an opinion about networks. apt installs it afterwards: debootstrap gets the order wrong.
     "desktop": "network-manager polkitd firewalld ufw nftables iputils-ping",
@@ -75,14 +78,23 @@ def why_no_machine() -> str | None:
     return None
 
 
+def architecture() -> str:
+    """What Debian calls this machine's kind: amd64, arm64, ..."""
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def bootstrap(kind: str) -> Path:
     """The clean root with these packages; made when there is none yet."""
     base = BASES / kind
     if not (base / "complete").exists():
         shutil.rmtree(base, ignore_errors=True)
         base.parent.mkdir(parents=True, exist_ok=True)
-        suite = "trixie" if kind.endswith("trixie") else "bookworm"
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}", suite, str(base)]
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}"]
+        if kind.endswith("noble"):
+            of_all = "/usr/share/debootstrap/scripts/gutsy"  # Debian 12's has no script of the suite's name
+            command += [f"--keyring={UBUNTU_KEYS}", "noble", str(base), "http://archive.ubuntu.com/ubuntu", of_all]
+        else:
+            command += ["trixie" if kind.endswith("trixie") else "bookworm", str(base)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stdout[-2000:]
         if more := MORE.get(kind):

@@ -77,7 +77,8 @@ def test_the_recipe_names_our_version_and_all_that_we_need() -> None:
     assert told["pkgname"] == project["project"]["name"]
     assert told["pkgver"] == project["project"]["version"]
     assert f"lispmob-{told['pkgver']}.tar.gz" in told["source"].split()
-    needed = {bare(dependency): dependency for dependency in project["project"]["dependencies"]}
+    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["names"]]
+    needed = {bare(dependency): dependency for dependency in wanted}
     has = python_packages(told["depends"])
     assert {bare(each) for each in has} == needed.keys() - {"msgspec"}
     assert {each for each in has if bare(each) == "pyroute2"} == {
@@ -88,6 +89,33 @@ def test_the_recipe_names_our_version_and_all_that_we_need() -> None:
     assert builds <= {bare(python_package) for python_package in python_packages(told["makedepends"])}
     for script in told["install"].split():
         assert (RECIPE / script).exists()
+
+
+RENAMED: Final = {"lispmob.sysusers", "lispmob.tmpfiles"}
+"""Of packaging/systemd: Alpine's are called lispmob.conf, in directories of these names."""
+
+
+def test_what_is_packaged_for_debian_is_packaged_here_as_well(tmp_path: Path) -> None:
+    tree, destination = tmp_path / "tree", tmp_path / "pkg"
+    for folder in ("packaging", "conf", "lispmob/desktop/icons"):
+        shutil.copytree(ROOT / folder, tree / folder)
+    (tree / ".private").mkdir()
+    (tree / ".generated").mkdir()
+    programs = [path.name for path in (ROOT / "packaging" / "debian" / "bin").iterdir()]
+    generated = {f"{name}{ending}" for name in {*programs} - {"lispd"} for ending in (".bash", ".fish")}
+    generated |= {f"_{name}" for name in {*programs} - {"lispd"}} | {"lispd.8", "lispd.conf.5"}
+    for name in generated:
+        (tree / ".generated" / name).write_text("")
+    (tmp_path / "chgrp").write_text("#!/bin/sh\n")
+    (tmp_path / "chgrp").chmod(0o755)
+
+    script = f"pkgdir={destination} srcdir={tmp_path}\n. {RECIPE}/APKBUILD\nbuilddir={tree}\npackage"
+    run(["sh"], script, PATH=f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
+
+    installed = {path.name.removesuffix(".bash") for path in destination.rglob("*") if path.is_file()}
+    folders = ("systemd", "dbus", "polkit", "networkmanager", "desktop")
+    wanted = {path.name for folder in folders for path in (ROOT / "packaging" / folder).iterdir()}
+    assert (wanted - RENAMED) | {name.removesuffix(".bash") for name in generated} <= installed
 
 
 def setting(script: str, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.desktop.private_bus import wait_for
 from tests.packaging.desktop_machine import DesktopMachine, desktop_machine
 from tests.packaging.machine import why_no_machine
 
@@ -28,6 +29,9 @@ _RULE: Final = """polkit.addRule(function(action, subject) {
   if (action.id == "net.lispmob.reload" && subject.user == "anna") return polkit.Result.YES;
 });
 """
+_SESSION: Final = "".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "account")) + (
+    "session required pam_systemd.so class=user\n"
+)
 # What a user's terminal does: busctl asks, polkit's own agent for terminals asks back, and somebody types.
 _TERMINAL: Final = """(sleep 2; exec busctl --system call "$@") & caller=$!
 pkttyagent --process $caller & agent=$!
@@ -69,6 +73,14 @@ def desktop(package: Path, tmp_path: Path) -> Iterator[DesktopMachine]:
 def as_anna(desktop: DesktopMachine, command: str) -> str:
     """What a user without any rights is told; standard error included."""
     return desktop.box.sh(f"runuser -u anna -- {command} 2>&1", must=False)
+
+
+def log_in(desktop: DesktopMachine, command: str, seat: str | None) -> str:
+    """What a command says in a session of hers that logind knows: at a seat of this machine, or from elsewhere."""
+    at = f"-p Environment=XDG_SEAT={seat} -p Environment=XDG_SESSION_TYPE=x11" if seat is not None else ""
+    desktop.box.put("/etc/pam.d/seat", _SESSION)
+    run = f"systemd-run --wait --pipe --quiet --uid=anna -p PAMName=seat {at}"
+    return desktop.box.sh(f"{run} sh -c {shlex.quote(f'{command}; echo code $?')} 2>&1 || true")
 
 
 def call(member: str) -> str:
@@ -117,3 +129,45 @@ def test_an_administrators_password_is_asked_for_and_is_what_decides(desktop: De
     assert message in right
     assert "AUTHENTICATION COMPLETE" in right
     assert right.rstrip().endswith("u 0"), "how many mappings were flushed"
+
+
+def test_who_sits_at_the_machine_may_leave_the_overlay_and_come_back_and_nobody_else(desktop: DesktopMachine) -> None:
+    def is_running() -> bool:
+        return desktop.box.sh("systemctl is-active lispd", must=False).strip() == "active"
+
+    left = log_in(desktop, "lispctl down", "seat0")
+    assert (left.splitlines()[-1], is_running()) == ("code 0", False)
+    assert "left the overlay" in left
+    back = log_in(desktop, "lispctl up", "seat0")
+    assert (back.splitlines()[-1], is_running()) == ("code 0", True)
+
+    for command in ("lispctl down", "lispctl up"):
+        refused = log_in(desktop, command, None)
+        assert "whoever sits at this machine" in refused, "a session by ssh has no seat"
+        assert (refused.splitlines()[-1], is_running()) == ("code 77", True)
+    other = log_in(desktop, "systemctl --no-ask-password stop NetworkManager", "seat0")
+    assert other.splitlines()[-1] != "code 0"
+    assert desktop.box.sh("systemctl is-active NetworkManager").strip() == "active"
+
+
+def test_who_has_left_the_seat_to_somebody_else_is_refused(desktop: DesktopMachine) -> None:
+    waiting = (
+        "touch $HOME/here; until test -e /run/go; do sleep 0.1; done; loginctl show-session $XDG_SESSION_ID -p Active"
+    )
+    desktop.box.put("/etc/pam.d/seat", _SESSION)
+    desktop.box.put("/srv/behind", f"{waiting}\nlispctl down\necho code $?\n")
+    at_seat = "-p PAMName=seat -p Environment=XDG_SEAT=seat0 -p Environment=XDG_SESSION_TYPE=x11"
+    said = "-p StandardOutput=file:/srv/said -p StandardError=inherit"
+    desktop.box.sh(f"systemd-run --quiet --unit=behind --uid=anna {at_seat} {said} sh /srv/behind")
+    wait_for(lambda: desktop.box.sh("ls /home/anna/here", must=False) != "", "a session is at the seat")
+
+    # polkit asks whether any session of a user is in front, so it has to be another user's.
+    desktop.box.sh(f"useradd -m ben; systemd-run --quiet --unit=front --uid=ben {at_seat} sleep 60")
+    wait_for(lambda: desktop.box.sh("loginctl --no-legend list-sessions").count("seat0") == 2, "another is in front")
+    desktop.box.sh("touch /run/go")
+
+    wait_for(lambda: "code" in desktop.box.sh("cat /srv/said"), "the one behind has tried")
+    refused = desktop.box.sh("cat /srv/said")
+    assert "Active=no" in refused
+    assert refused.splitlines()[-1] == "code 77"
+    assert desktop.status()["state"] == "registered"

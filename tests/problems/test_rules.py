@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -114,6 +116,45 @@ def test_a_network_of_the_other_family_is_named(server: str, families: set[int])
 
     assert (problem.key, problem.severity) == ("no-address-of-family", Severity.BROKEN)
     assert server in problem.what
+
+
+RESTING = RegistrationEvidence(EID, SERVER, is_resting=True)
+LTE = AddressEvidence("wwan0", "2001:db8::7", nat64="64:ff9b::/96")
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"seeks_translator": True, "addresses": (replace(LTE, nat64=None),)},
+        {"addresses": (LTE,)},
+        {"addresses": (replace(LTE, nat64_answers=True),)},
+        {"addresses": (replace(LTE, nat64_answers=False), replace(LTE, interface="wwan1", nat64_answers=True))},
+    ],
+    ids=["DNS is asked", "the Map-Server is asked", "it answers", "it answers by another one"],
+)
+def test_while_a_translator_may_lead_to_the_map_server_no_family_is_missed(evidence: dict[str, Any]) -> None:
+    assert of(RESTING, families=frozenset({6}), **evidence) == ()
+
+
+def test_a_translator_that_leads_nowhere_is_named_with_what_to_do() -> None:
+    (problem,) = of(RESTING, families=frozenset({6}), addresses=(replace(LTE, nat64_answers=False),))
+
+    assert problem.key == "no-address-of-family"
+    assert problem.cause.endswith("no translator (NAT64) leads to it behind 64:ff9b::/96")
+    assert "natt: nat64" in problem.remedy
+
+
+def test_a_translator_is_no_remedy_for_a_map_server_with_ipv6() -> None:
+    (problem,) = of(RegistrationEvidence(EID, "2001:db8::1", is_resting=True), families=frozenset({4}))
+
+    assert "NAT64" not in problem.cause + problem.remedy
+
+
+def test_behind_a_translator_without_an_rtr_the_status_says_nat64() -> None:
+    stranded = replace(LTE, stranded="the Map-Server names no RTR that can be used from here", nat64_answers=True)
+    (problem,) = of(RESTING, families=frozenset({6}), addresses=(stranded,))
+
+    assert headline((problem,)) == "not working: wwan0 (2001:db8::7) is behind NAT64, and there is no RTR"
 
 
 def test_a_second_map_server_of_the_other_family_only_degrades() -> None:

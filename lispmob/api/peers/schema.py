@@ -12,6 +12,11 @@ Way: TypeAlias = Literal["direct", "rtr", "past-rtr", "none"]
 """How packets go: to the peer's locator; through an RTR, ours or the peer's; past our RTR; nowhere at the moment."""
 
 
+MappingFrom: TypeAlias = Literal["map-reply", "published", "announced", "static", "program"]
+"""Who has said where a peer is: an answer to our question, the Map-Server unasked (RFC 9437), the peer itself by its
+sealed session, the configuration or `lispctl map add`, or a program on this host."""
+
+
 class PeersParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`peer`: the one of this name or EID, whether packets went there before or not; without it, all."""
 
@@ -24,7 +29,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     `uplink`, `local`, `remote`, `rtr`: where a packet without a rule of its own leaves now, and for where. `back_...`:
     from where and by which uplink data came last, `heard_s` ago; the peer chooses that, so it may be another way.
     `packets_out`, `octets_out`: inner packets to `remote`, or to the RTR; `packets_in`, `octets_in`: those from there.
-    Peers behind one RTR share them. `rtt_ms` and `loss` are what probes of this pair of locators found.
+    Peers behind one RTR share them. `mapping_from`: who said last where it is, and `map_version` (RFC 9302, 0: none) of
+    which mapping. `rtt_ms` and `loss` are what probes of this pair of locators found.
     """
 
     eid: str
@@ -49,6 +55,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     octets_in: int | None = None
     mtu_bytes: int | None = None
     is_genuine: bool = False
+    mapping_from: MappingFrom | None = None
+    map_version: int = 0
     seal: Seal | None = None  # how packets to it leave; None: none leave for it
 
 

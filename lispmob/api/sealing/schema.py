@@ -14,7 +14,14 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     is that of the session in use; the packets, sent and opened, are those of all sessions whose keys are still there.
     """
 
-    state: Literal["sealed", "sealed to the hub, clear beyond", "waiting", "clear"]
+    state: Literal[
+        "sealed",
+        "sealed to the hub, clear beyond",
+        "obfuscated (lispers.net)",
+        "encrypted, by whom nobody knows (RFC 8061)",
+        "waiting",
+        "clear",
+    ]
     why: str
     grade: Literal["pinned", "vouched", "remembered", "none"] = "none"
     fingerprint: str | None = None

@@ -1,4 +1,4 @@
-"""The path MTUs of all ways that large packets leave by: who is probed when, and what the datapath is told."""
+"""The path MTUs of all paths that carry large packets: when each is probed, and the size that the datapath uses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lispmob.protocol.effect import Event, SendControl, UsePathMtu
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
-WAYS_MAX: Final = 4096  # ours: those that large packets left by longest ago are forgotten
-AT_WORK_MAX: Final = 256  # ours: the others are looked at when the next large packets are reported
+WAYS_MAX: Final = 4096  # ours: paths; those without large packets for longest are forgotten
+AT_WORK_MAX: Final = 256  # ours: the others start when large packets are reported again
 ANSWER_WITHIN_S: Final = 3.0  # ours: a later answer may be about another route
 NONCES_MAX: Final = 8192
 
@@ -34,7 +34,7 @@ class _Known(msgspec.Struct):
 
 
 class PathMtus:
-    """`new_nonce` gives unpredictable numbers. Counts tx_size_probe, rx_size_probe_answer and mtu_reduced."""
+    """`new_nonce` returns unpredictable numbers. Counts tx_size_probe, rx_size_probe_answer and mtu_reduced."""
 
     def __init__(self, *, new_nonce: Callable[[], int], counters: Counter[str]) -> None:
         self._new_nonce = new_nonce
@@ -45,27 +45,27 @@ class PathMtus:
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
 
     def __getitem__(self, way: Way) -> PathMtu | None:
-        """What is known of a way; None as long as no large packet has left by it."""
+        """The state of a path; None as long as it has carried no large packet."""
         known = self._ways.get(way)
         return None if known is None else known.mtu
 
     @property
     def ways(self) -> Mapping[Way, PathMtu]:
-        """All that is known, for display."""
+        """The state of all paths, for display."""
         return {way: known.mtu for way, known in self._ways.items()}
 
     @property
     def in_use(self) -> list[UsePathMtu]:
-        """What the datapath has to be told after it has forgotten everything: other uplinks."""
+        """The limits to install again after the datapath lost them: the uplinks have changed."""
         return [_use(way, known.mtu) for way, known in self._ways.items() if known.mtu.is_reduced]
 
     def wake_at(self) -> float | None:
-        """When to call on_timer; None while nothing is being probed."""
+        """When to call on_timer; None while nothing is probed."""
         times = [self._ways[way].mtu.wake_at() for way in self._at_work]
         return min((at for at in times if at is not None), default=None)
 
     def on_links(self, links: Mapping[IpAddress, int]) -> list[MtuEffect]:
-        """Our addresses, each with the MTU of its uplink, are these now."""
+        """Our addresses, each with the MTU of its uplink, have changed."""
         self._links = dict(links)
         effects: list[MtuEffect] = []
         for way, known in list(self._ways.items()):
@@ -79,7 +79,7 @@ class PathMtus:
         return effects
 
     def on_slept(self) -> list[MtuEffect]:
-        """The host was suspended, and may be anywhere: everything is found out again."""
+        """The host was suspended, and may be anywhere: start over."""
         effects: list[MtuEffect] = [UsePathMtu(*item[0], 0) for item in self._ways.items() if item[1].mtu.is_reduced]
         for way in list(self._ways):
             self._forget(way)
@@ -87,11 +87,11 @@ class PathMtus:
         return effects
 
     def on_large(self, way: Way, probe: SizeProbe, now: float) -> list[MtuEffect]:
-        """Large packets leave by this way."""
+        """Large packets are being sent on this path."""
         known = self._take(way, probe)
         if known is None:
             return []
-        # A remote that all mappings had left comes back without what was known of it.
+        # A remote that had left all mappings has lost its limit in the datapath.
         again: list[MtuEffect] = [_use(way, known.mtu)] if known.mtu.is_reduced else []
         if len(self._at_work) >= AT_WORK_MAX and way not in self._at_work:
             return again
@@ -105,25 +105,27 @@ class PathMtus:
         return [effect for way in near for effect in self._act(way, self._ways[way].mtu.on_doubt, now)]
 
     def on_too_big(self, way: Way, probe: SizeProbe, mtu_bytes: int, now: float) -> list[MtuEffect]:
-        """ICMP about a packet of ours says so. The datapath obeys already."""
+        """An ICMP error about a packet of ours. The datapath has already applied it."""
         known = self._take(way, probe)
         if known is None:
             return []
         return self._act(way, lambda at: known.mtu.on_too_big(mtu_bytes, at), now)
 
     def on_claim(self, way: Way, probe: SizeProbe, now: float) -> list[MtuEffect]:
-        """ICMP that nothing vouches for: nothing follows but a probe."""
+        """An unproven ICMP error: it causes a probe, and nothing else."""
         known = self._take(way, probe)
         return [] if known is None else self._act(way, known.mtu.on_claim, now)
 
     def on_refused(self, way: Way, probe: SizeProbe, mtu_bytes: int) -> None:
-        """The uplink itself takes no more; the datapath knows."""
+        """The uplink itself refused the size, and the datapath has lowered it."""
         if (known := self._take(way, probe)) is not None:
             known.mtu.on_refused(mtu_bytes)
             self._settle(way)
 
     def on_report(self, way: Way, probe: SizeProbe, mtu_bytes: int, source: str, now: float) -> list[MtuEffect]:
-        """Packets are too big: says "icmp" about a packet of ours, "unproven" ICMP, or the "interface" that refused."""
+        """A packet was too big. `source`: "icmp" for a proven ICMP error, "unproven" for one that is not, "interface"
+        for the uplink.
+        """
         if source == "unproven":
             return self.on_claim(way, probe, now)
         if source == "icmp":
@@ -132,11 +134,11 @@ class PathMtus:
         return []
 
     def is_answer(self, payload: bytes) -> bool:
-        """True for a Map-Reply with a nonce of ours, which is all that has to be looked at."""
+        """True for a Map-Reply with a nonce of ours; nothing else is checked."""
         return len(payload) >= 12 and payload[0] >> 4 == MessageType.MAP_REPLY and _nonce(payload) in self._asked
 
     def on_answer(self, payload: bytes, now: float) -> list[MtuEffect]:
-        """The Map-Reply to a probe: its size got through."""
+        """A Map-Reply to a probe: its size passed."""
         asked = self._asked.pop(_nonce(payload))
         known = self._ways.get(asked.way)
         if known is None or now - asked.at > ANSWER_WITHIN_S:
@@ -151,7 +153,7 @@ class PathMtus:
         return [effect for way in tuple(self._at_work) for effect in self._act(way, self._ways[way].mtu.on_timer, now)]
 
     def _act(self, way: Way, happen: Callable[[float], tuple[int, ...]], now: float) -> list[MtuEffect]:
-        """Let something happen to a way; the probes that it wants, and what has changed."""
+        """Feed an event to a path; returns the probes that it wants, and any change."""
         known = self._ways[way]
         before = known.mtu.mtu_bytes
         sizes = happen(now)
@@ -171,7 +173,7 @@ class PathMtus:
         return probe.packet(nonce, size)
 
     def _take(self, way: Way, probe: SizeProbe) -> _Known | None:
-        """The way, new if need be; None when the address is none of ours."""
+        """The path, created if necessary; None if the address is not ours."""
         known = self._ways.get(way)
         if known is not None:
             known.probe = probe

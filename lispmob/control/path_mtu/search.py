@@ -1,14 +1,15 @@
-"""Packetization-layer path MTU discovery (RFC 8899) for one way: how large an outer packet gets through, by probes.
+"""Packetization-layer path MTU discovery (RFC 8899) for one path: finds the largest outer packet that passes, by
+probes.
 
-1. While large packets leave, one probe of the present size is sent now and then (CHECKING). Answered: all is well.
-2. Unanswered: probes of several sizes are sent at once, the largest first (SEARCHING). A size is lost when a smaller
-   one of the same volley is answered and it is not. So a dead or overloaded path, or a peer that limits its answers,
-   proves nothing.
+1. While large packets are sent, the current size is probed now and then (CHECKING). An answer confirms it.
+2. Without an answer, probes of several sizes are sent at once, the largest first (SEARCHING). A size counts as lost
+   only if a smaller one of the same volley is answered and it is not. So a dead or overloaded path, or a peer that
+   limits its answers, does not lower the size.
 3. After two such volleys the size falls to the largest that was answered. The search goes on in between.
-4. While the size is below what the uplink takes, larger ones are tried again, ever more seldom (RFC 8899, 5.3).
+4. While the size is below the uplink's, larger ones are tried again, at growing intervals (RFC 8899, 5.3).
 
-An ICMP error is obeyed at once by the datapath; here it starts a search that tries the former size, too. Without large
-packets there is no probe, and no timer.
+The datapath applies an ICMP error at once; here it starts a search that includes the former size. Without large packets
+there are no probes, and no timer.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ import msgspec
 
 from lispmob.wire.address import IpAddress
 
-CHECK_EVERY_S: Final = 5.0  # ours: while large packets leave; a silence in data asks for one out of turn
-CHECK_AGAIN_S: Final = 0.2  # ours: no more often than that
-LARGE_LASTS_S: Final = 10.0  # ours: for so long after large packets a silence may be about them
+CHECK_EVERY_S: Final = 5.0  # ours: while large packets are sent; unanswered data causes one out of turn
+CHECK_AGAIN_S: Final = 0.2  # ours: the shortest interval between checks
+LARGE_LASTS_S: Final = 10.0  # ours: unanswered data within this time after large packets may be about their size
 LOSSES: Final = 3  # RFC 8899, 5.1.2: MAX_PROBES
-LOSSES_TO_FALL: Final = 2  # ours: with the unanswered check three probes of the size that data has are lost
-RAISE_FIRST_S: Final = 30.0  # ours: a way that was changed for a moment
+LOSSES_TO_FALL: Final = 2  # ours: with the unanswered check, three probes of the current size are lost
+RAISE_FIRST_S: Final = 30.0  # ours: the path may have changed only briefly
 RAISE_MAX_S: Final = 600.0  # RFC 8899, 5.1.1: PMTU_RAISE_TIMER
 UNHEARD_PAUSES_S: Final = (1.0, 3.0)  # RFC 9301, 5.5: some peers send one Map-Reply in three seconds
-GIVEN_UP_FIRST_S: Final = 10.0  # ours: whoever answers no padded probe is left alone for longer and longer
+GIVEN_UP_FIRST_S: Final = 10.0  # ours: a peer that answers no padded probe is probed at growing intervals
 GIVEN_UP_MAX_S: Final = 3600.0
 UNKNOWN_RTT_S: Final = 0.3
 GRACE_S: Final = 0.02
 LONGEST_WAIT_S: Final = 2.0
-STEP_OCTETS: Final = 8  # ours: a search ends when less than that is left to be gained
+STEP_OCTETS: Final = 8  # ours: a search ends when less than that can be gained
 SETS_MAX: Final = 8  # ours: sets of sizes in one search; each takes at most three volleys
 SIZES_AT_ONCE: Final = 4
 
-FLOOR: Final = {4: 576, 6: 1280}  # RFC 791 and RFC 8200: what every host takes
+FLOOR: Final = {4: 576, 6: 1280}  # RFC 791 and RFC 8200: what every host accepts
 FIRST_SIZES: Final = (9000, 4000, 1500, 1480, 1400, 1280)
 COMMON_SIZES: Final = (
     *(8192, 4352, 2304, 1500, 1492, 1488, 1480, 1476, 1472, 1468, 1460, 1454, 1450, 1440, 1436, 1430, 1428, 1420, 1412),
@@ -46,7 +47,7 @@ COMMON_SIZES: Final = (
 
 
 class Way(NamedTuple):
-    """An address of ours, a locator, and the port that data goes to there."""
+    """A local address, a locator, and its data port."""
 
     local: IpAddress
     remote: IpAddress
@@ -54,16 +55,16 @@ class Way(NamedTuple):
 
 
 class Source(Enum):
-    """Where a path MTU is from."""
+    """Where a path MTU comes from."""
 
-    DEFAULT = "default"  # nobody said anything, nor what the uplink takes
+    DEFAULT = "default"  # nothing is known, not even the uplink's MTU
     INTERFACE = "interface"
     ICMP = "icmp"
     PROBED = "probed"
 
 
 class State(Enum):
-    """What is being done about a path MTU."""
+    """What the search is doing."""
 
     IDLE = "idle"
     CHECKING = "checking"
@@ -78,7 +79,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class _Volley(msgspec.Struct):
-    """Probes of different sizes, sent at once; `sizes` descend."""
+    """Probes of different sizes, sent together; `sizes` descend."""
 
     sizes: tuple[int, ...]
     ends_at: float
@@ -86,17 +87,17 @@ class _Volley(msgspec.Struct):
 
 
 class PathMtu:
-    """One way. Methods return the sizes to be probed now, largest first; `mtu_bytes` is what packets may have."""
+    """One path. Methods return the sizes to probe now, largest first; `mtu_bytes` is the current limit of a packet."""
 
     def __init__(self, version: int, link_bytes: int, *, is_known: bool = True) -> None:
-        """`link_bytes`: what the uplink takes. `version`: of the outer addresses."""
+        """`link_bytes`: the MTU of the uplink. `version`: of the outer addresses."""
         self.floor_bytes = FLOOR[version]
         self.mtu_bytes = self.link_bytes = max(link_bytes, self.floor_bytes)
         self.source = Source.INTERFACE if is_known else Source.DEFAULT
         self.state = State.IDLE
         self.last_large = float("-inf")
         self._checked_at = float("-inf")
-        self._quiet_until = float("-inf")  # for whoever answers nothing
+        self._quiet_until = float("-inf")  # for peers that answer no probes
         self._given_up_s = GIVEN_UP_FIRST_S
         self._raise_at = float("-inf")
         self._raise_s = RAISE_FIRST_S
@@ -105,22 +106,22 @@ class PathMtu:
         self._pause_until: float | None = None
         self._target = self._before = 0
         self._told: int | None = None  # by ICMP
-        self._low = 0  # the largest size of this search that was answered
+        self._low = 0  # the largest size that was answered in this search
         self._candidates: tuple[int, ...] = ()
         self._lost: dict[int, int] = {}
         self._sets = self._unheard = 0
 
     @property
     def is_reduced(self) -> bool:
-        """True when packets are to be smaller than the uplink takes them."""
+        """True when packets must be smaller than the uplink allows."""
         return self.mtu_bytes < self.link_bytes
 
     def wake_at(self) -> float | None:
-        """When to call on_timer; None while nothing is being done."""
+        """When to call on_timer; None while idle."""
         return self._pause_until if self._volley is None else self._volley.ends_at
 
     def on_link(self, link_bytes: int) -> None:
-        """The uplink takes packets of that size now: what was found out may not hold any more."""
+        """The MTU of the uplink has changed: earlier results may not hold."""
         link_bytes = max(link_bytes, self.floor_bytes)
         if link_bytes == self.link_bytes:
             return
@@ -131,7 +132,7 @@ class PathMtu:
         self._raise_s = RAISE_FIRST_S
 
     def on_large(self, now: float) -> tuple[int, ...]:
-        """Large packets leave, or would if they were let."""
+        """Large packets are sent, or would be if the size allowed it."""
         self.last_large = now
         if self.state is not State.IDLE or now < self._quiet_until:
             return ()
@@ -141,12 +142,12 @@ class PathMtu:
         return self._check(now) if now >= self._checked_at + CHECK_EVERY_S else ()
 
     def on_doubt(self, now: float) -> tuple[int, ...]:
-        """Data goes unanswered. If it was large, that may be why."""
+        """Data goes unanswered. If it was large, its size may be why."""
         is_about_us = now <= self.last_large + LARGE_LASTS_S and now >= self._checked_at + CHECK_AGAIN_S
         return self._check(now) if is_about_us and self.state is State.IDLE and now >= self._quiet_until else ()
 
     def on_too_big(self, mtu_bytes: int, now: float) -> tuple[int, ...]:
-        """ICMP says so, about a packet of ours, and the datapath obeys: is it true?"""
+        """A proven ICMP error, which the datapath has applied: verify it."""
         former = self.mtu_bytes
         if not self.floor_bytes <= mtu_bytes < former:
             return ()
@@ -161,12 +162,12 @@ class PathMtu:
         return sizes
 
     def on_claim(self, now: float) -> tuple[int, ...]:
-        """ICMP that nothing vouches for says that packets are too big: see for ourselves."""
+        """An unproven ICMP error says that packets are too big: verify it."""
         may_check = self.state is State.IDLE and now >= self._checked_at + CHECK_AGAIN_S and now >= self._quiet_until
         return self._check(now) if may_check else ()
 
     def on_refused(self, mtu_bytes: int) -> None:
-        """The uplink itself refuses larger packets than that."""
+        """The uplink itself refuses larger packets than this."""
         if mtu_bytes < self.mtu_bytes:
             self._end()
             self.mtu_bytes, self.source = mtu_bytes, Source.INTERFACE
@@ -188,7 +189,7 @@ class PathMtu:
         if size >= self._target:
             self._finish(size, now)
         elif len(self._volley.answered) == 1:
-            # What is larger was sent before: it is lost, or will be here in a moment.
+            # Larger sizes were sent earlier: they are lost, or their answers are about to arrive.
             self._volley.ends_at = min(self._volley.ends_at, now + max(GRACE_S, rtt_s / 2))
         return ()
 
@@ -222,7 +223,7 @@ class PathMtu:
         return self._fire(now)
 
     def _fire(self, now: float) -> tuple[int, ...]:
-        """The next volley: the sizes that are open, and one that is known to pass as the witness."""
+        """The next volley: the undecided sizes, and one that is known to pass as the witness."""
         high = self._high()
         sizes = tuple(size for size in self._candidates if self._low < size < high)
         if self._low:
@@ -232,7 +233,7 @@ class PathMtu:
         return sizes
 
     def _judge(self, volley: _Volley, now: float) -> tuple[int, ...]:
-        """A volley is over: what it says of the sizes in it."""
+        """A volley is over: update the bounds."""
         if not volley.answered:
             return self._unanswered(now)
         self._unheard = 0
@@ -254,7 +255,7 @@ class PathMtu:
         return ()
 
     def _unanswered(self, now: float) -> tuple[int, ...]:
-        """Nobody answered anything: that is not about the size."""
+        """No probe was answered, so size is not the cause."""
         if self._unheard < len(UNHEARD_PAUSES_S):
             self._volley, self._pause_until = None, now + UNHEARD_PAUSES_S[self._unheard]
             self._unheard += 1
@@ -265,7 +266,7 @@ class PathMtu:
         return ()
 
     def _finish(self, size: int, now: float) -> None:
-        """A search or a check has come to an end: this size passes."""
+        """A search or a check has ended: this size passes."""
         if self.state is State.SEARCHING:
             self.source = Source.ICMP if size == self._told else Source.PROBED
             self.mtu_bytes = size
@@ -282,11 +283,11 @@ class PathMtu:
         self._to(State.IDLE)
 
     def _high(self) -> int:
-        """The smallest size that is lost for good."""
+        """The smallest size that is known to be lost."""
         return min((size for size, count in self._lost.items() if count >= LOSSES), default=self._target + 1)
 
     def _rungs(self, low: int, high: int) -> tuple[int, ...]:
-        """Some sizes in between, common ones first, else evenly spaced; descending."""
+        """Some sizes in between: common ones first, else evenly spaced; descending."""
         common = [size for size in COMMON_SIZES if low < size < high]
         if not common:
             span = high - low

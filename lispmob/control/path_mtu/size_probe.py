@@ -1,7 +1,7 @@
-"""Probes of the path MTU: RLOC-probes as long as the packets that they stand for (RFC 8899; RFC 9301, 7.1).
+"""Probes of the path MTU: RLOC-probes padded to the size under test (RFC 8899; RFC 9301, 7.1).
 
-A Map-Request ends where its last record does, so the zeros behind it are padding that no receiver looks at; the answer
-is as short as ever. What goes to a node behind a NAT is padded behind the inner packet.
+A Map-Request ends with its last record, so receivers ignore zeros after it; the answer stays short. A probe to a node
+behind a NAT is padded after the inner packet.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _CONTROL_DATA: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 
 
 class SizeProbe(Protocol):
-    """How the far end of a way is asked."""
+    """How the far end of a path is probed."""
 
     def packet(self, nonce: int, size: int) -> SendControl:
-        """A question whose packet has `size` octets, IP header and all, or as few more as it takes."""
+        """A request in a packet of `size` octets including the IP header, or the minimum if that is larger."""
 
 
 class ControlProbe(msgspec.Struct, frozen=True):
-    """To the control port of a locator, about an EID-Prefix that it serves; of an RTR, about all of them."""
+    """To the control port of a locator, about an EID-Prefix that it serves; for an RTR, about all EIDs."""
 
     eid: EidPrefix
     local: IpAddress
@@ -38,14 +38,14 @@ class ControlProbe(msgspec.Struct, frozen=True):
     ifindex: int = 0
 
     def packet(self, nonce: int, size: int) -> SendControl:
-        """A Map-Request with zeros behind it."""
+        """A Map-Request followed by zeros."""
         message = _question(nonce, self.eid, self.local)
         padded = message.ljust(size - HEADERS_OCTETS[self.remote.version], b"\0")
         return SendControl(padded, self.remote, source=self.local, ifindex=self.ifindex, is_whole=True)
 
 
 class DataProbe(msgspec.Struct, frozen=True):
-    """From an RTR to a node behind a NAT, in a data packet: there is no other way in."""
+    """From an RTR to a node behind a NAT, in a data packet: no other packet passes the NAT."""
 
     eid: EidPrefix
     local: IpAddress
@@ -53,7 +53,7 @@ class DataProbe(msgspec.Struct, frozen=True):
     port: int
 
     def packet(self, nonce: int, size: int) -> SendControl:
-        """A Map-Request in Instance-ID 0xFFFFFF with zeros behind the inner packet."""
+        """A Map-Request in Instance-ID 0xFFFFFF, with zeros after the inner packet."""
         message = _question(nonce, self.eid, self.local)
         inner = build_ip_udp(self.local, CONTROL_PORT, self.remote, CONTROL_PORT, message)
         padded = (_CONTROL_DATA + inner).ljust(size - HEADERS_OCTETS[self.remote.version], b"\0")
@@ -61,7 +61,7 @@ class DataProbe(msgspec.Struct, frozen=True):
 
 
 def everything(version: int) -> EidPrefix:
-    """The prefix that an RTR is asked about."""
+    """The prefix that an RTR is probed for."""
     return EidPrefix.make(IPv4Address(0) if version == 4 else IPv6Address(0), 0)
 
 

@@ -1,1 +1,1 @@
-"""Is a pair of locators alive, and how good is it: RLOC-probes, silence, round trips. Pure."""
+"""Whether a pair of locators works, and how well: RLOC-probes, unanswered data, round trips. Pure."""

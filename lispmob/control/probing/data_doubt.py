@@ -1,13 +1,13 @@
-"""Finds out whether UDP port 4341 is filtered on a way whose probes, on port 4342, are answered.
+"""Finds out whether UDP port 4341 is filtered on a path whose probes, on port 4342, are answered.
 
-Data to a locator that goes unanswered proves nothing: the application may expect no answer. So after some silences two
-questions go the way of the data, each an RLOC-probe inside a data packet (Instance-ID 0xFFFFFF):
+Unanswered data alone proves nothing: the application may expect no answer. So after several such reports two
+RLOC-probes are sent as data packets (Instance-ID 0xFFFFFF):
 
-1. one that is answered on the control port. Without an answer, data does not get there;
-2. one that is answered in data. With an answer to the first alone, data does not come back.
+1. one whose answer comes to the control port. Without it, data does not arrive;
+2. one whose answer comes as data. If only the first is answered, data does not come back.
 
-Peers that answer neither, since they know no control messages in data, look like the first case; therefore it takes
-silences as well, and any data from the locator ends the doubt.
+A peer that supports no control messages in data answers neither, and looks like the first case. Therefore the verdict
+also needs further unanswered data, and any data from the locator ends it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ SILENCES: Final = 3  # ours
 LASTS_S: Final = 5.0  # ours: a peer that restarts is silent for some seconds
 ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3  # ours: with a tenth lost each way, all of them get lost once in 150 doubts
-AGAIN_S: Final = 60.0  # ours: who opens a port sees it in the status a minute later at most
-FORGET_S: Final = 60.0  # ours: without any further silence nobody sends there any more
+AGAIN_S: Final = 60.0  # ours: an opened port shows in the status after a minute at most
+FORGET_S: Final = 60.0  # ours: without further reports nothing is sent there any more
 DOUBTS_MAX: Final = 64  # ours
 
 _HEADER: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 
 
 class Verdict(Enum):
-    """What is known about data on a way."""
+    """The verdict about data on a path."""
 
     OPEN = "passes in both directions"
     OUT = "does not get there"
@@ -44,7 +44,7 @@ class Verdict(Enum):
 
 
 class Route(NamedTuple):
-    """How to ask: an EID-Prefix that the locator serves, and the locator of ours that the question leaves by."""
+    """How to probe: an EID-Prefix that the locator serves, and the local locator to send from."""
 
     eid: EidPrefix
     local: IpAddress
@@ -64,7 +64,7 @@ class _Doubt(msgspec.Struct):
     first_at: float
     last_at: float
     silences: int = 1
-    asked_at: float | None = None  # while the questions are open
+    asked_at: float | None = None  # while the probes are open
     tries: int = 0
     nonces: tuple[int, int] = (0, 0)  # answered by control, answered in data
     got: tuple[bool, bool] = (False, False)
@@ -73,7 +73,7 @@ class _Doubt(msgspec.Struct):
 
 
 class DataDoubts:
-    """All doubts of a node, by remote locator. `route_to` says how to ask (None: not now), `new_nonce` a number."""
+    """All doubts of a node, by remote locator. `route_to` says how to probe (None: not now), `new_nonce` a number."""
 
     def __init__(self, route_to: Callable[[IpAddress], Route | None], *, new_nonce: Callable[[], int]) -> None:
         self._route_to = route_to
@@ -81,7 +81,7 @@ class DataDoubts:
         self._doubts: dict[IpAddress, _Doubt] = {}
 
     def verdicts(self, now: float) -> dict[IpAddress, Verdict]:
-        """What stands against data to which locators now."""
+        """The current verdicts, by locator."""
         return {
             remote: doubt.verdict
             for remote, doubt in self._doubts.items()
@@ -95,7 +95,7 @@ class DataDoubts:
         )
 
     def on_silent(self, remote: IpAddress, now: float) -> list[Question]:
-        """Data to this locator goes unanswered, once more."""
+        """Data to this locator went unanswered again."""
         doubt = self._doubts.get(remote)
         if doubt is None or now > doubt.last_at + FORGET_S:
             if len(self._doubts) >= DOUBTS_MAX and remote not in self._doubts:
@@ -111,12 +111,12 @@ class DataDoubts:
         return self._ask(remote, doubt, now)
 
     def on_heard(self, remotes: Iterable[IpAddress]) -> None:
-        """Data came from these: nothing is filtered."""
+        """Data came from these locators, so nothing is filtered."""
         for remote in remotes:
             self._doubts.pop(remote, None)
 
     def on_map_reply(self, payload: bytes, *, in_data: bool, now: float) -> bool:
-        """A control message came; True when it answers a question of ours."""
+        """A control message came; True when it answers a probe of ours."""
         if len(payload) < 12 or payload[0] >> 4 != MessageType.MAP_REPLY:
             return False
         nonce = int.from_bytes(payload[4:12])
@@ -129,7 +129,7 @@ class DataDoubts:
         return False
 
     def on_timer(self, now: float) -> list[Question]:
-        """A deadline may have passed: ask again, or judge."""
+        """A deadline may have passed: probe again, or decide."""
         questions: list[Question] = []
         for remote, doubt in list(self._doubts.items()):
             if doubt.asked_at is None or now < doubt.asked_at + ANSWER_S:
@@ -142,7 +142,7 @@ class DataDoubts:
 
     def _ask(self, remote: IpAddress, doubt: _Doubt, now: float) -> list[Question]:
         route = self._route_to(remote)
-        if route is None:  # its probes are not answered either: that is another matter
+        if route is None:  # its RLOC-probes are not answered either, so this is not about the port
             doubt.asked_at = doubt.verdict = None
             return []
         doubt.asked_at, doubt.tries = now, doubt.tries + 1
@@ -161,7 +161,7 @@ class DataDoubts:
 
 
 def _probe(route: Route, remote: IpAddress, nonce: int, port: int) -> bytes:
-    """An RLOC-probe in IP and UDP; `port` is where the answer goes: 4342 by itself, 4341 in a data packet."""
+    """An RLOC-probe in IP and UDP; `port` is where the answer goes: 4342 for control, 4341 for data."""
     asked = EidRecord.of(EidPrefix.host(route.eid.address, route.eid.instance_id))
     request = MapRequest(nonce, None, (route.local,), (asked,), is_probe=True)
     return build_ip_udp(route.local, port, remote, CONTROL_PORT, request.encode())

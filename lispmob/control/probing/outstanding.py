@@ -10,11 +10,11 @@ import msgspec
 from lispmob.control.probing.path import Path
 from lispmob.protocol.agenda import Agenda
 
-NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
+NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer says nothing about the present
 
 
 class Asked(msgspec.Struct):
-    """One probe. `lost_at`: when it counts as lost, though a late answer is still one."""
+    """One probe. `lost_at`: when it counts as lost, though a late answer is still accepted."""
 
     path: Path
     sent_at: float
@@ -23,7 +23,7 @@ class Asked(msgspec.Struct):
 
 
 class Outstanding:
-    """What has been asked lately."""
+    """The probes sent lately."""
 
     def __init__(self) -> None:
         self._asked: OrderedDict[int, Asked] = OrderedDict()
@@ -35,13 +35,13 @@ class Outstanding:
         self._lost.set(nonce, asked.lost_at)
 
     def take(self, nonce: int, now: float) -> Asked | None:
-        """The probe that this nonce answers; a second answer answers nothing."""
+        """The probe that this nonce answers; each is answered once."""
         self._lost.set(nonce, None)
         asked = self._asked.pop(nonce, None)
         return asked if asked is not None and now - asked.sent_at <= NONCE_LIFETIME_S else None
 
     def expire(self, now: float) -> list[Asked]:
-        """Those that have just become lost; what is too old to be answered is forgotten."""
+        """The probes that have just become lost; those too old to be answered are forgotten."""
         lost = [self._asked[nonce] for nonce in self._lost.due(now)]
         for asked in lost:
             asked.is_lost = True
@@ -50,10 +50,10 @@ class Outstanding:
         return lost
 
     def first_loss_at(self) -> float | None:
-        """When the next one counts as lost."""
+        """When the next probe counts as lost."""
         return self._lost.first()
 
     def clear(self) -> None:
-        """No answer tells anything any more."""
+        """Forget all probes."""
         self._asked.clear()
         self._lost.clear()

@@ -1,16 +1,16 @@
-"""One path, from an RLOC of ours to one of a peer's: is it alive, and when is it probed?
+"""One path, from a local RLOC to a peer's: whether it works, and when it is probed.
 
 How it works:
 
-1. A path that is up is probed once per interval, unless data proves it: data that comes in proves one direction, and a
+1. A path that is up is probed once per interval, unless data proves it: received data proves one direction, and a
    nonce that the peer echoes in data (RFC 9300, 10.1) proves both.
 2. A probe without an answer is followed by a volley: several probes within the first half of another timeout. A path
    that loses a tenth of its packets survives that, and a dead one is left after two timeouts.
-3. When data flowed both ways and stops, the volley starts at once. The verdict falls 1.3 round trips later, or more
+3. When two-way traffic stops, the volley starts at once. The verdict comes 1.3 round trips later, or more
    where round trips vary.
-4. When data only ever went out, one probe leaves out of turn, and what follows is quicker than usual. A busy peer
+4. When traffic was one-way, one probe is sent out of turn, and the rounds after it are shorter. A busy peer
    answers probes slowly.
-5. A path that died several times within minutes must answer more than once before it is used again.
+5. A path that failed several times within minutes must answer more than once before it is used again.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from lispmob.protocol.agenda import Agenda
 from lispmob.wire.address import EidPrefix, IpAddress
 
 VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the first get lost once in 600,000 rounds
-UNSTABLE_S: Final = 300.0  # ours: deaths within this time make the next coming-up harder
+UNSTABLE_S: Final = 300.0  # ours: failures within this time make recovery harder
 ANSWERS_MAX: Final = 5
 DOWN_FIRST_S: Final = 2.0
-VOLLEY_SPREAD: Final = 0.2  # ours, of a round trip: the seven leave within it
-LAST_ANSWER: Final = 1.1  # ours, in round trips: so long the last of them is waited for
-STEADY_AFTER: Final = 8  # ours, in probes: then the variation is that of the path, and no longer that of a first guess
-QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that long, however near it is
-PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
-PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
-SPARED_MAX: Final = 20  # ours, in intervals: whoever forges the locator could vouch for it without end
+VOLLEY_SPREAD: Final = 0.2  # ours, of a round trip: all seven are sent within it
+LAST_ANSWER: Final = 1.1  # ours, in round trips: the wait for the last of them
+STEADY_AFTER: Final = 8  # ours, in probes: until then the variation is a first guess
+QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: the least time for a busy peer, however near it is
+PRESSED_VERDICT: Final = 1.9  # ours, in round trips: for one-way traffic, where failure is less certain
+PRESSED_S: Final = 0.25  # ours: with a timeout of one round at most, a dead path is left within two of them
+SPARED_MAX: Final = 20  # ours, in intervals: data with a forged source could otherwise replace probes for ever
 ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
-PROOF_ROUND_TRIPS: Final = 3.0  # ours: so that two peers who ask each other back come to an end
-PROOF_LASTS_S: Final = 0.5  # ours: older proof does not stand against a peer that seems to have doubts
+PROOF_ROUND_TRIPS: Final = 3.0  # ours: so that two peers that ask each other back come to an end
+PROOF_LASTS_S: Final = 0.5  # ours: older proof does not count against a peer that seems to be in doubt
 SILENCE: Final = "data unanswered"
 
 
 class Due(Enum):
-    """What is to be sent now."""
+    """What to send now."""
 
     NOTHING = "nothing"
     PROBE = "probe"
@@ -58,10 +58,10 @@ class Pair(NamedTuple):
 
 
 class ProbeConfig(msgspec.Struct, frozen=True):
-    """How to probe; the defaults are LISPmob's. `measures`: ask at every interval, even while data proves the path.
+    """How to probe; the defaults are LISPmob's. `measures`: probe at every interval, even while data proves the path.
 
-    `echoes`: where data comes in from the other end, and it says that it can, an echo in data is asked for in place of
-    an answer to a probe (RFC 9300, 10.1).
+    `echoes`: if data comes from the other end, and it supports echoes, request an echo in data instead of probing (RFC
+    9300, 10.1).
     """
 
     interval_s: float = 30.0
@@ -78,7 +78,7 @@ class ProbeConfig(msgspec.Struct, frozen=True):
 
 
 class State(Enum):
-    """What is known of a path. Only DOWN keeps packets off it."""
+    """The state of a path. Only DOWN keeps packets off it."""
 
     UNKNOWN = "unknown"
     UP = "up"
@@ -95,7 +95,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class Path:
-    """The timetable of one pair, noted in an agenda. It says how many probes are due; `probing.py` sends them."""
+    """The schedule of one pair, kept in an agenda. It says how many probes are due; `probing.py` sends them."""
 
     def __init__(self, pair: Pair, eid: EidPrefix, first_at: float, agenda: Agenda[Path] | None = None) -> None:
         self._agenda = Agenda[Path]() if agenda is None else agenda
@@ -106,19 +106,19 @@ class Path:
         self.since = first_at
         self.why = "new"
         self.answered_at: float | None = None
-        self.proof: int | None = None  # the nonce of the last probe that was answered: few but the peer know it
-        self.proven_by: IpAddress | None = None  # which stranger has repeated it since
+        self.proof: int | None = None  # nonce of the last answered probe: hardly anyone but the peer knows it
+        self.proven_by: IpAddress | None = None  # the foreign address that has repeated it since
         self.proven_at: dict[IpAddress, float] = {}  # when each sender first repeated it
         self.wake_at = first_at
         self.last_heard: float | None = None
         self.can_echo = False
         self._echo_asked_at: float | None = None
         self._echo_rest_until = 0.0
-        self._spared_times = 0  # probes in a row that data has stood in for
+        self._spared_times = 0  # consecutive probes that data has replaced
         self._deaths: list[float] = []
         self._answers = 0
         self._was_answered = False
-        self._awaited_until: float | None = None  # an answer to the single probe of a round
+        self._awaited_until: float | None = None  # deadline for the answer to the single probe of a round
         self._tries_left = 0
         self._volley_left = 0
         self._volley_pause_s = self._volley_rest_s = 0.0
@@ -138,12 +138,12 @@ class Path:
 
     @property
     def is_down(self) -> bool:
-        """True when packets should not go this way."""
+        """True when packets must not use this path."""
         return self.state is State.DOWN
 
     @property
     def is_asking(self) -> bool:
-        """True while the echo of a nonce is awaited."""
+        """True while an echo is awaited."""
         return self._echo_asked_at is not None
 
     def timeout_s(self, config: ProbeConfig) -> float:
@@ -153,15 +153,15 @@ class Path:
         return max(config.timeout_s, self.quality.rtt_s + 4 * self.quality.rtt_variation_s)
 
     def is_unproven(self, now: float) -> bool:
-        """True for a path that counts as up, though neither an answer nor data has come by it for a while."""
+        """True for a path that counts as up without a recent answer or data."""
         proofs = [at for at in (self.last_heard, self.answered_at) if at is not None]
         lasts_s = max(PROOF_LASTS_S, PROOF_ROUND_TRIPS * (self.quality.rtt_s or 0.0))
         return self.state is State.UP and (not proofs or now - max(proofs) > lasts_s)
 
     def on_due(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None = None) -> Due:
-        """The time has come (`wake_at`): what is to be sent now. Call again until it is not due.
+        """The deadline `wake_at` has passed: what to send now. Call it again until nothing is due.
 
-        `peer_heard_at`: when data came in from the other end last, over whatever pair.
+        `peer_heard_at`: when data last came from the other end, over any pair.
         """
         if self.state is State.UP and self._awaited_until is None:
             if self._echo_asked_at is not None:
@@ -173,10 +173,10 @@ class Path:
         return Due.PROBE if self._asks(config, jitter, now) else Due.NOTHING
 
     def _spared(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None) -> Due | None:
-        """What data makes of a probe that is due; None: it has to be sent."""
+        """What replaces a due probe because of data; None: nothing, send it."""
         if config.measures:
             return None
-        if self.can_echo and config.echoes:  # then nothing less than both directions is a proof
+        if self.can_echo and config.echoes:  # then only a proof of both directions counts
             if now < self._echo_rest_until or peer_heard_at is None or now - peer_heard_at > config.interval_s:
                 return None
             self._echo_asked_at = now
@@ -211,7 +211,7 @@ class Path:
         return True
 
     def on_answer(self, rtt_s: float, is_late: bool, config: ProbeConfig, jitter: float, now: float) -> None:
-        """A probe was answered; `is_late`: after it had been counted as lost."""
+        """A probe was answered; `is_late`: after it had counted as lost."""
         (self.quality.on_late if is_late else self.quality.on_answer)(rtt_s)
         self.answered_at = now
         if self.state is State.DOWN:
@@ -225,14 +225,14 @@ class Path:
         self.wake_at = now + _spread(config.interval_s, config, jitter)
 
     def on_echoed(self, config: ProbeConfig, jitter: float, now: float) -> None:
-        """The nonce came back to this locator of ours: both directions work."""
+        """The nonce came back to this local locator: both directions work."""
         if self._echo_asked_at is not None:
             self._echo_asked_at, self.last_heard = None, now
             self._to(State.UP, "nonce echoed", now)
             self.wake_at = now + _spread(config.interval_s, config, jitter)
 
     def on_heard(self, config: ProbeConfig, now: float) -> None:
-        """Data came in over this pair: proof while the path is up, a reason to ask while it is not."""
+        """Data arrived over this pair: proof if the path is up, a reason to probe if it is down."""
         self.last_heard = now
         if self.state is State.VERIFYING and self.why == SILENCE:
             self._to(State.UP, "data answered", now)
@@ -240,19 +240,19 @@ class Path:
         self.on_life_sign(config, now)
 
     def on_life_sign(self, config: ProbeConfig, now: float) -> None:
-        """Data came in from the other end, maybe over another pair: a reason to ask a path that is down."""
+        """Data arrived from the other end, perhaps over another pair: a reason to probe a path that is down."""
         if self.state is State.DOWN:
             self.wake_at = min(self.wake_at, max(now, self.since + config.timeout_s))
 
     def on_hint(self, why: str, now: float) -> None:
-        """Somebody says that the path may be dead (a status bit, an ICMP error): ask now, believe nothing."""
+        """The path may be dead (a status bit, an ICMP error). The hint is not trusted: probe now."""
         if self.state in (State.UP, State.UNKNOWN) and self._awaited_until is None:
             self.last_heard, self._echo_asked_at = None, None
             self.why = why
             self.wake_at = min(self.wake_at, now)
 
     def on_unanswered(self, is_flowing: bool, config: ProbeConfig, now: float) -> None:
-        """Data has been sent for longer than our patience, and nothing came back; `is_flowing`: it did until then."""
+        """Data has gone unanswered for longer than the timeout; `is_flowing`: traffic was two-way until then."""
         if self.state is not State.UP:
             return
         self.last_heard, self._echo_asked_at = None, None
@@ -271,7 +271,7 @@ class Path:
                 self.wake_at = self._awaited_until = min(self._awaited_until, now + self._pressed_pause_s(config))
 
     def on_slept(self, now: float) -> None:
-        """Time has passed without us: nothing is known any more."""
+        """The host was suspended: the state of the path is unknown."""
         self._awaited_until, self.last_heard, self._deaths, self._is_pressed = None, None, [], False
         self._echo_asked_at = None
         self._to(State.UNKNOWN, "slept", now)
@@ -284,7 +284,7 @@ class Path:
         return min(self.timeout_s(config), max(PRESSED_VERDICT * (self.quality.rtt_s or 0), config.timeout_s / 2))
 
     def _suspect(self, why: str, round_s: float, rounds: int, now: float, spread_s: float | None = None) -> None:
-        """Begin rounds of a volley each, which leaves within `spread_s`; None: within half of a round, about."""
+        """Begin rounds of one volley each, sent within `spread_s`; None: within about half of a round."""
         self._awaited_until, self._is_pressed = None, False
         self._tries_left = rounds
         self._volley_left = 0
@@ -306,7 +306,7 @@ class Path:
             self.wake_at = self._round_ends_at
             return False
         self._volley_left -= 1
-        # A volley that the rate limit has stretched is given its time all the same.
+        # A volley that the rate limit stretched still gets its full time.
         self._round_ends_at = now + self._volley_rest_s
         self.wake_at = now + self._volley_pause_s if self._volley_left else self._round_ends_at
         return True
@@ -331,5 +331,5 @@ class Path:
 
 
 def _spread(pause_s: float, config: ProbeConfig, jitter: float) -> float:
-    """The pause, give or take the configured share of it."""
+    """The pause, varied by up to the configured share of it."""
     return pause_s * (1 + config.jitter * (2 * jitter - 1))

@@ -1,4 +1,4 @@
-"""What probes say of one path: round trip, its variation, and loss."""
+"""The quality of one path from its probes: round trip, its variation, and loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JITTER_SMOOTHING: Final = 1 / 16  # RFC 3550, 6.4.1
 
 
 class PathQuality(msgspec.Struct):
-    """Estimates that need no history; all None until the first answer, loss until the first outcome."""
+    """Running estimates; all None until the first answer, loss until the first outcome."""
 
     rtt_s: float | None = None
     rtt_variation_s: float = 0.0
@@ -25,12 +25,12 @@ class PathQuality(msgspec.Struct):
 
     @property
     def loss(self) -> float | None:
-        """The share of probes without an answer, of the last 64."""
+        """The share of unanswered probes among the last 64."""
         return self._outcomes.count(False) / len(self._outcomes) if self._outcomes else None
 
     @property
     def probes(self) -> int:
-        """How many outcomes the loss is reckoned from."""
+        """How many outcomes the loss is computed from."""
         return len(self._outcomes)
 
     def on_answer(self, rtt_s: float) -> None:
@@ -43,7 +43,7 @@ class PathQuality(msgspec.Struct):
         self._outcomes.append(False)
 
     def on_late(self, rtt_s: float) -> None:
-        """The answer to a probe that was taken for lost: the path is slow, not lossy."""
+        """The answer to a probe that had counted as lost: the path is slow, not lossy."""
         for place in range(len(self._outcomes) - 1, -1, -1):
             if not self._outcomes[place]:
                 self._outcomes[place] = True

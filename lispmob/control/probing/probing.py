@@ -1,8 +1,8 @@
-"""RLOC-Probing (RFC 9301, 7.1): which remote locators answer, over which of ours, how fast and how reliably.
+"""RLOC-Probing (RFC 9301, 7.1): which remote locators answer, over which local ones, how fast and how reliably.
 
-A probe is a plain Map-Request with P=1 to the locator, from one of our RLOCs, which is also where the answer goes. One
-path per pair of locators is probed, however many mappings share them. Nothing but an answer, or its absence, decides:
-status bits, ICMP errors and missing data only make us ask.
+A probe is a plain Map-Request with P=1 to the locator, from a local RLOC, which also gets the answer. Each pair of
+locators is probed once, however many mappings share it. Only answers, and their absence, decide about a path: status
+bits, ICMP errors and missing data just cause probes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = ["Pair", "Path", "PathChanged", "ProbeConfig", "Prober", "Reachability
 PATHS_MAX: Final = 1024  # ours: 34 probes a second at the default interval
 PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
 PROBE_BURST: Final = 64
-FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
-ASK_BACK_S: Final = 2.0  # ours: how often a peer's probes make us ask by a pair out of turn
-PROVEN_S: Final = 3.0  # ours: as long as data is taken from whoever repeats the nonce of a probe (mappings.py)
+FIRST_WITHIN_S: Final = 1.0  # ours: new locators are probed soon, but not all at once
+ASK_BACK_S: Final = 2.0  # ours: how often a peer's probes cause a probe of a pair out of turn
+PROVEN_S: Final = 3.0  # ours: how long data is accepted from an address that repeats the nonce of a probe (mappings.py)
 NONCE_MASK: Final = 0xFFFFFF  # RFC 9300, 5.3: 24 bits in data
-PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
+PATIENCE_CHANGE: Final = 0.05  # ours: smaller changes are not reported to the datapath
 
 
 ProbeEffect: TypeAlias = (
@@ -48,7 +48,7 @@ ProbeEffect: TypeAlias = (
 
 
 class Prober:
-    """Probes every pair of our RLOCs and the remote ones in use. `jitter()` is in [0, 1)."""
+    """Probes every pair of local RLOCs and remote ones in use. `jitter()` is in [0, 1)."""
 
     def __init__(
         self, config: ProbeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float], enabled: bool = True
@@ -60,17 +60,17 @@ class Prober:
         self._own = LocatorSet()
         self._targets: dict[IpAddress, EidPrefix] = {}
         self._paths: dict[Pair, Path] = {}
-        self._proofs: dict[int | None, Path] = {}  # by the nonce of the last probe that was answered
+        self._proofs: dict[int | None, Path] = {}  # by the nonce of the last answered probe
         self._agenda: Agenda[Path] = Agenda()
         self._calm: Agenda[IpAddress] = Agenda()
         self._asked = Outstanding()
         self._unreachable: set[IpAddress] = set()
-        self._silent: set[IpAddress] = set()  # of our own
+        self._silent: set[IpAddress] = set()  # local locators that are silent
         self._patience: dict[IpAddress, Patience] = {}
-        self._echoes: set[IpAddress] = set()  # that data asks for one
+        self._echoes: set[IpAddress] = set()  # remotes whose data asks for an echo
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
         self._asks_back: KeyedBuckets[Pair] = KeyedBuckets(ASK_BACK_S, limit=PATHS_MAX)
-        self._doubted: set[Pair] = set()  # since `_doubted_at`: by peers that probe us
+        self._doubted: set[Pair] = set()  # since `_doubted_at`: pairs over which peers probe us
         self._doubted_at = 0.0
         self._limited_until = float("-inf")
 
@@ -84,25 +84,25 @@ class Prober:
         return self._paths.get(Pair(local, remote))
 
     def is_reachable(self, remote: IpAddress) -> bool:
-        """False only when every pair with this locator has been found dead."""
+        """False only when every pair with this locator is down."""
         return remote not in self._unreachable
 
     @property
     def silent(self) -> frozenset[IpAddress]:
-        """The RLOCs of ours that reach nobody, while others reach the same locators."""
+        """The local RLOCs that get no answers while others reach the same locators."""
         return frozenset(self._silent)
 
     @property
     def heard(self) -> frozenset[IpAddress]:
-        """The RLOCs of ours that somebody answers."""
+        """The local RLOCs that get answers."""
         return frozenset(path.pair.local for path in self._paths.values() if path.state is State.UP)
 
     def is_target(self, remote: IpAddress) -> bool:
-        """True for a locator that a mapping in use names."""
+        """True for a locator in a mapping in use."""
         return remote in self._targets
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to probe."""
+        """When to call on_timer, in monotonic seconds; None while nothing is probed."""
         if self._doubted:
             return self._doubted_at
         due_at, calm_at = self._agenda.first() if self._paths else self._asked.first_loss_at(), self._calm.first()
@@ -112,28 +112,28 @@ class Prober:
         return due_at if calm_at is None else min(due_at, calm_at)
 
     def on_config(self, config: ProbeConfig, enabled: bool, now: float) -> list[ProbeEffect]:
-        """A reload. Paths keep what is known of them; a shorter interval begins to count with the next probe."""
+        """The configuration was reloaded. Paths keep their state; a shorter interval applies from the next probe."""
         self._config, self._is_enabled = config, enabled
         return self._arrange(now)
 
     def on_locators(self, own: LocatorSet, now: float) -> list[ProbeEffect]:
-        """Our RLOCs are these now."""
+        """Our RLOCs have changed."""
         self._own = own
         return self._arrange(now)
 
     def on_targets(self, targets: Mapping[IpAddress, EidPrefix], now: float) -> list[ProbeEffect]:
-        """The remote locators that mappings in use name, each with a prefix that it serves: only these are probed."""
+        """The remote locators of mappings in use, each with a prefix that it serves: only these are probed."""
         self._targets = dict(targets)
         for pair, path in self._paths.items():
             path.eid = self._targets.get(pair.remote, path.eid)
         effects = self._arrange(now)
         for remote, patience in self._patience.items():
-            patience.told = None  # the datapath forgets a locator that went away and came back in between
+            patience.told = None  # the datapath forgot a locator that was gone in between
             effects += self._tell_patience(remote)
         return effects
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[ProbeEffect] | None:
-        """A Map-Reply with P=1; None: its nonce is none of ours. Its source proves nothing, the nonce does."""
+        """A Map-Reply with P=1; None: its nonce is not ours. The nonce authenticates it, its source does not."""
         asked = self._asked.take(reply.nonce, now) if reply.is_probe else None
         if asked is None:
             return None
@@ -152,8 +152,8 @@ class Prober:
     def proven(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None:
         """The locator that was sent this nonce in the last probe that it answered.
 
-        It counts for some seconds from when a sender says it first: whoever overheard it once has gained no more.
-        Of the senders that the mapping does not name (`is_named`), it counts for the first.
+        It counts for some seconds after a sender first repeats it, so an eavesdropper gains no more than that. Among
+        senders that the mapping does not name (`is_named`), only the first counts.
         """
         path = self._proofs.get(nonce)
         if path is None or (not is_named and path.proven_by not in (None, sender)):
@@ -163,7 +163,7 @@ class Prober:
         return path.pair.remote if now < path.proven_at.setdefault(sender, now) + PROVEN_S else None
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[ProbeEffect]:
-        """Data came in over these pairs, of an RLOC of ours and an outer source."""
+        """Data arrived over these pairs of a local RLOC and an outer source."""
         effects: list[ProbeEffect] = []
         for local, remote in pairs:
             for path in self._of(remote):
@@ -175,7 +175,7 @@ class Prober:
         return effects
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[ProbeEffect]:
-        """The nonce in data to `remote` came back in data to this RLOC of ours; the datapath asks no more."""
+        """The nonce in data to `remote` came back in data to this local RLOC; the datapath has stopped asking."""
         self._echoes.discard(remote)
         if (path := self.path(local, remote)) is not None:
             path.on_echoed(self._config, self._jitter(), now)
@@ -184,32 +184,32 @@ class Prober:
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[ProbeEffect]:
-        """Data sent to this locator has gone without an answer for longer than the patience that we told.
+        """Data to this locator has gone unanswered for longer than its timeout.
 
-        `is_alone`: others of its peer were heard; else all of them are silent, and all learn from it.
+        `is_alone`: other locators of its peer were heard. Otherwise all are silent, and all adapt their timeouts.
         """
         learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
         for learner in learns & self._patience.keys():
             self._patience[learner].on_alarm(is_flowing, now)
             self._calm.set(learner, self._patience[learner].calm_at)
         if remote in self._patience:
-            self._patience[remote].told = None  # the datapath tells of silence once: it must be told to watch again
+            self._patience[remote].told = None  # the datapath reports once, and must be asked to watch again
         for path in self._of(remote):
             path.on_unanswered(is_flowing, self._config, now)
         told = [effect for learner in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(learner)]
         return [*self.on_timer(now), *told, *self._tell_patience(remote)]
 
     def on_suspicion(self, remotes: Iterable[IpAddress], is_flowing: bool, now: float) -> list[ProbeEffect]:
-        """Something near these locators is silent: ask them out of turn, so that nobody moves to a dead one."""
+        """A locator near these is silent: probe them out of turn, so that no flow moves to a dead one."""
         for remote in remotes:
             for path in self._of(remote):
                 path.on_unanswered(is_flowing, self._config, now)
         return self.on_timer(now)
 
     def on_probed(self, remote: IpAddress, at: IpAddress, now: float) -> list[ProbeEffect]:
-        """A peer probes us, at `at`: maybe out of doubt. Pairs that nothing has proven for a while are asked back.
+        """A peer probes us, at `at`, perhaps because it is in doubt. Probe back over pairs without recent proof.
 
-        By on_timer, at once: whoever calls it tells first what data has proven since it was asked last.
+        The probes leave at once by on_timer. Report what data has proven before this call.
         """
         doubted = [path.pair for path in self._of(remote) if path.pair.local != at and path.is_unproven(now)]
         if doubted and not self._doubted:
@@ -224,7 +224,7 @@ class Prober:
                 path.on_unanswered(False, self._config, now)
 
     def on_status_bits(self, fallen: Iterable[IpAddress], risen: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
-        """Whoever owns these locators says that they are down, or up again. We ask, and send there until we know."""
+        """The owner's status bits say that these locators are down, or up again. Probe them; change nothing yet."""
         effects = [effect for remote in fallen for effect in self.on_hint(remote, "a status bit fell", now)]
         for remote in risen:
             for path in self._of(remote):
@@ -232,13 +232,13 @@ class Prober:
         return effects + self.on_timer(now)
 
     def on_hint(self, remote: IpAddress, why: str, now: float) -> list[ProbeEffect]:
-        """A locator-status bit fell, ICMP said unreachable, a nonce was not echoed: ask, believe nothing."""
+        """A status bit fell, an ICMP error arrived, or an echo is missing. The hint is not trusted: probe."""
         for path in self._of(remote):
             path.on_hint(why, now)
         return self.on_timer(now)
 
     def on_slept(self, now: float) -> list[ProbeEffect]:
-        """The host was suspended: everything may be different."""
+        """The host was suspended: the state of all paths is unknown."""
         self._asked.clear()
         downs = [path for path in self._paths.values() if path.is_down]
         for path in self._paths.values():
@@ -246,7 +246,7 @@ class Prober:
         return [effect for path in downs for effect in self._changed(path, was_down=True)]
 
     def on_timer(self, now: float) -> list[ProbeEffect]:
-        """A deadline may have passed. Early and late calls are both harmless."""
+        """A deadline may have passed. Early and late calls are harmless."""
         effects: list[ProbeEffect] = []
         self._expire(now)
         self._ask_back(now)
@@ -256,7 +256,7 @@ class Prober:
                 effects += self._tell_patience(remote)
             if remote in self._patience:
                 self._calm.set(remote, patience.calm_at)
-        due = self._agenda.due(now)  # whom the limit held back comes first
+        due = self._agenda.due(now)  # paths that the limit delayed come first
         for place, path in enumerate(due):
             while path.wake_at <= now:
                 self._limited_until = self._limit.available_at(now)
@@ -274,26 +274,26 @@ class Prober:
         return effects + self._end_echoes()
 
     def _put_off(self, paths: Iterable[Path]) -> None:
-        """The limit holds these back: they stay due."""
+        """The limit delays these: they stay due."""
         for path in paths:
             if self._paths.get(path.pair) is path:
                 self._agenda.set(path, path.wake_at)
 
     def _peer_heard_at(self, path: Path) -> float | None:
-        """When data came in from any locator of the mapping, if that is worth anything."""
+        """When data last came from any locator of the mapping, if that counts."""
         if not (self._config.echoes and path.can_echo):
             return None
         company = (sibling.last_heard for sibling in self._paths.values() if sibling.eid == path.eid)
         return max((at for at in company if at is not None), default=None)
 
     def _end_echoes(self) -> list[ProbeEffect]:
-        """Data asks no longer than somebody waits for the answer."""
+        """Stop requests for echoes that no path waits for any more."""
         over = [remote for remote in self._echoes if not any(path.is_asking for path in self._of(remote))]
         self._echoes.difference_update(over)
         return [AskForEcho(remote, None) for remote in over]
 
     def _arrange(self, now: float) -> list[ProbeEffect]:
-        """Begin paths that are new, forget those that are gone."""
+        """Start new paths, and remove those that are gone."""
         wanted = self._wanted()
         effects: list[ProbeEffect] = []
         for pair in [pair for pair in self._paths if pair not in wanted]:
@@ -370,15 +370,15 @@ class Prober:
         (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
         if is_dead:
             self._calm.set(remote, None)
-            self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
+            self._patience.pop(remote, None)  # the datapath forgets a locator that gets no data
         company = self._company_of(remote) & self._patience.keys()
         told = [
             effect for other in sorted(company, key=_order) for effect in self._tell_patience(other)
-        ]  # another may stand for them now
+        ]  # another locator may lead their group now
         return [ReachabilityChanged(remote, not is_dead), *told]
 
     def _judge_own(self) -> list[ProbeEffect]:
-        """An uplink may have a link and an address and yet lead nowhere. That everybody else died is less likely."""
+        """An uplink may have a link and an address and still reach nothing. That all remotes died is less likely."""
         alive = {path.pair.remote for path in self._paths.values() if path.state is State.UP}
         by_local: dict[IpAddress, list[Path]] = {}
         for path in self._paths.values():
@@ -393,7 +393,7 @@ class Prober:
         return [UplinkChanged(local, local not in silent) for local in changed]
 
     def _tell_patience(self, remote: IpAddress) -> list[ProbeEffect]:
-        """The datapath watches per locator: the slowest living pair sets the time."""
+        """Install the timeouts of a remote. The datapath watches each locator; the slowest working pair counts."""
         known = [path.quality.rtt_s for path in self._of(remote) if path.state in (State.UP, State.VERIFYING)]
         rtt_s = max((known_rtt_s for known_rtt_s in known if known_rtt_s is not None), default=None)
         if rtt_s is None:
@@ -402,7 +402,8 @@ class Prober:
             self._patience[remote] = Patience()
             others = sorted(self._company_of(remote) & self._patience.keys() - {remote}, key=_order)
             own = self._tell_patience(remote)
-            return own + [effect for other in others for effect in self._tell_patience(other)]  # complete now, maybe
+            # The group may be complete now.
+            return own + [effect for other in others for effect in self._tell_patience(other)]
         patience = self._patience[remote]
         wanted, told = patience.of(rtt_s, self._config.timeout_s, self._config.interval_s), patience.told
         head = self._head_of(remote)
@@ -415,14 +416,14 @@ class Prober:
         return [WatchForSilence(remote, *wanted, head)]
 
     def _head_of(self, remote: IpAddress) -> IpAddress | None:
-        """Who stands for the peer: the first of the living locators of its mapping; None: nobody, or not yet."""
+        """The group leader of a peer: the first of its mapping's working locators; None: none, or not yet."""
         company = self._company_of(remote)
         if len(company) < 2 or company - self._patience.keys():
             return None  # one that is not watched yet may be the one that answers
         return min(company, key=_order)
 
     def _company_of(self, remote: IpAddress) -> set[IpAddress]:
-        """The living locators that serve the same prefix, with it."""
+        """The working locators that serve the same prefix, including this one."""
         eid = self._targets.get(remote)
         company = {other for other, served in self._targets.items() if served == eid and self.is_reachable(other)}
         return company & {pair.remote for pair in self._paths}

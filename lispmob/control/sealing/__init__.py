@@ -1,1 +1,1 @@
-"""Encrypted data between two nodes: whose key it is, and the handshake. Pure."""
+"""Encrypted data between two nodes: the peers' keys, and the handshake. Pure."""

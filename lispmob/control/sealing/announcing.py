@@ -1,13 +1,13 @@
-"""Moves that sealed peers tell each other: a Map-Notify inside the session, which signs it (ours).
+"""Announcements of moves between sealed peers: a Map-Notify in a sealed packet, which authenticates it (ours).
 
 How it works.
 1. Our locators change: each peer with a session gets a Map-Notify without authentication data in a sealed packet, with
-   our EID-Prefixes and where they are. Its nonce grows. It is repeated until its Map-Notify-Ack comes, three times.
-2. A peer's announcement counts for the EID-Prefixes that its static key is known for, and for no others; one whose
-   nonce has not grown, for nothing. It is used at once, until the mapping system answers the next time; that is asked.
-3. A new locator is on trial: a Map-Request with P=1 for the peer's EID goes there. Until an ETR has answered that it is
-   the authority for it, the datapath lets a bounded number of packets go there. So a peer cannot point us at a victim:
-   whoever is there answers for his own EIDs alone, and RTRs say that they are no authority.
+   our EID-Prefixes and their locators. Its nonce grows. It is repeated up to three times until a Map-Notify-Ack comes.
+2. A peer's announcement counts only for EID-Prefixes that its static key is known for, and only if its nonce has
+   grown. It is used at once, and the mapping system is asked; its next answer takes precedence.
+3. A new locator is on trial: a Map-Request with P=1 for the peer's EID is sent there. Until an ETR has answered
+   authoritatively, the datapath sends a bounded number of packets there. So a peer cannot direct traffic at a victim:
+   a host there answers only for its own EIDs, and RTRs do not answer authoritatively.
 
 Pure.
 """
@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.agenda import Agenda
@@ -37,15 +37,15 @@ from lispmob.wire.message import decode_control
 from lispmob.wire.record import MappingRecord
 
 AGAIN_S: Final = (0.25, 1.0, 3.0)  # ours: until the next try
-TOLD_MAX: Final = 256  # ours: peers that are told of a move
+TOLD_MAX: Final = 256  # ours: peers that are sent an announcement
 RECORDS_MAX: Final = 8  # ours: EID-Prefixes in one announcement
 HEARD_S: Final = 1.0  # ours: announcements of a peer; a second and a third move may follow at once
 HEARD_BURST: Final = 4
-NONCES_MAX: Final = 1024  # ours: static keys whose last nonce is remembered
+NONCES_MAX: Final = 1024  # ours: static keys whose last nonce is kept
 PROBE_AGAIN_S: Final = (0.5, 1.0, 2.0)  # ours: until the next probe of a locator on trial
-PROBES_MAX: Final = 256  # ours: probes that may still be answered
+PROBES_MAX: Final = 256  # ours: open probes
 PROBE_LIFE_S: Final = 10.0
-PROBE_INTERVAL_S: Final = 0.05  # ours: a peer has us probe whatever it names, so 20 a second in all
+PROBE_INTERVAL_S: Final = 0.05  # ours: 20 a second in all, because a peer can make us probe any locator
 PROBE_BURST: Final = 32
 
 
@@ -66,14 +66,14 @@ class _Trial(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What an announcement comes to: mappings to use, and what else follows."""
+    """The effect of an announcement: mappings to use, and other effects."""
 
     records: tuple[MappingRecord, ...] = ()
     effects: tuple[MachineEffect, ...] = ()
 
 
 class Announcer:
-    """Both sides of it. `next_nonce` grows, over restarts too; `new_nonce` is unpredictable."""
+    """Sends and receives announcements. `next_nonce` grows, over restarts too; `new_nonce` is unpredictable."""
 
     def __init__(self, *, next_nonce: Callable[[], int], new_nonce: Callable[[], int]) -> None:
         self._next_nonce = next_nonce
@@ -82,20 +82,21 @@ class Announcer:
         self._telling: dict[int, _Telling] = {}  # by the peer's number
         self._agenda: Agenda[int] = Agenda()
         self._limits: KeyedBuckets[int] = KeyedBuckets(HEARD_S, HEARD_BURST)
-        self._heard: OrderedDict[bytes, int] = OrderedDict()  # the last nonce of a static key
+        self._heard: OrderedDict[bytes, int] = OrderedDict()  # the last nonce of each static key
         self._probes: OrderedDict[int, _Trial] = OrderedDict()
-        self._tried: dict[IpAddress, tuple[EidPrefix, int]] = {}  # whose it is said to be, and the probes sent
+        # The EID-Prefix that it is said to serve, and the number of probes sent.
+        self._tried: dict[IpAddress, tuple[EidPrefix, int]] = {}
         self._trials: Agenda[IpAddress] = Agenda()
         self._rate = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while there is nothing to tell or to find out."""
+        """When to call on_timer, in monotonic seconds; None if nothing is due."""
         return min((at for at in (self._agenda.first(), self._trials.first()) if at is not None), default=None)
 
     def on_mappings(
         self, records: Iterable[MappingRecord], peers: Iterable[SealedPeer], now: float
     ) -> list[MachineEffect]:
-        """Our mappings are these now. Who has a session is told, if they say something else than before."""
+        """Our mappings have changed. Announce them to peers with a session, unless already announced."""
         told = tuple(record for record in records if record.locators)[:RECORDS_MAX]
         if not told or told == self._told:
             return []
@@ -110,8 +111,16 @@ class Announcer:
             effects += self._tell(peer.number, now)
         return effects
 
+    def on_behind(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
+        """A peer sends by an old mapping of ours: it is told again, unless that is under way."""
+        if not self._told or peer.number in self._telling or not peer.is_sealed(now):
+            return []
+        nonce = self._next_nonce()
+        self._telling[peer.number] = _Telling(MapNotify(nonce, self._told).encode(), nonce)
+        return self._tell(peer.number, now)
+
     def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
-        """Tell again who has not answered, and ask again the locators that have not."""
+        """Repeat unacknowledged announcements, and unanswered probes."""
         effects: list[MachineEffect] = []
         for number in self._agenda.due(now):
             effects += self._tell(number, now)
@@ -120,7 +129,7 @@ class Announcer:
         return effects
 
     def on_word(self, peer: SealedPeer, covers: Callable[[EidPrefix], bool], payload: bytes, now: float) -> Heard:
-        """A peer has said this by its session. `covers`: whether its static key is known for an EID-Prefix."""
+        """A peer sent this message in its session. `covers`: whether its static key is known for an EID-Prefix."""
         try:
             message = decode_control(payload)
         except MalformedMessage as malformed:
@@ -145,14 +154,14 @@ class Announcer:
         self._heard.move_to_end(key)
         if len(self._heard) > NONCES_MAX:
             self._heard.popitem(last=False)
-        # An EID of the other family may be its own, too, and its key is not known for that.
+        # An EID of the other family may belong to the peer too, but its key is not known for it.
         others = [Count("rx_announcement_unknown")] * (len(message.records) - len(own))
         return Heard(tuple(map(_plain, own)), (acknowledgement, Count("rx_announcement"), *others))
 
     def on_trials(
         self, tried: Iterable[tuple[IpAddress, EidPrefix]], own: LocatorSet, now: float
     ) -> list[MachineEffect]:
-        """These locators are on trial, each for an EID-Prefix: those that are new are probed at once."""
+        """The locators on trial, each for an EID-Prefix: new ones are probed at once."""
         wanted = dict(tried)
         for remote in [remote for remote in self._tried if self._tried[remote][0] != wanted.get(remote)]:
             del self._tried[remote]
@@ -165,7 +174,7 @@ class Announcer:
         return effects
 
     def on_probe_answer(self, reply: MapReply, now: float) -> tuple[IpAddress, EidPrefix] | None:
-        """A Map-Reply with P=1 came: the locator that passes its trial, and for whom. None: it is not about one."""
+        """A Map-Reply with P=1 arrived: the locator that passes its trial, and its EID-Prefix; None without a trial."""
         trial = self._probes.get(reply.nonce)
         if trial is None:
             return None
@@ -186,7 +195,7 @@ class Announcer:
         if telling.tries < len(AGAIN_S):
             self._agenda.set(number, now + AGAIN_S[telling.tries])
         else:
-            del self._telling[number]  # it may know nothing of announcements: SMRs have to do
+            del self._telling[number]  # it may not support announcements: SMRs must do
         telling.tries += 1
         return [SendSealed(number, telling.payload), Count("tx_announcement")]
 
@@ -221,7 +230,7 @@ class Announcer:
 
 
 def is_acceptable(record: MappingRecord, guard: Guard) -> bool:
-    """Whether a peer's own word may be used: what no mapping may take over, an announcement may not either."""
+    """Whether an announced record may be used: the limits for all mappings hold for announcements too."""
     prefix, places = record.eid_prefix, [address for locator in record.locators for address in locator.ips]
     if prefix is None or not record.locators or guard.is_overclaim(record, prefix):
         return False
@@ -229,7 +238,7 @@ def is_acceptable(record: MappingRecord, guard: Guard) -> bool:
 
 
 def _plain(record: MappingRecord) -> MappingRecord:
-    """As the mapping system would say it: no locator local or probed, not authoritative, no key."""
+    """The record as the mapping system would send it: no locator local or probed, not authoritative, no key."""
     locators = tuple(
         replace(locator, is_local=False, is_probed=False) for locator in record.locators if not is_key_record(locator)
     )

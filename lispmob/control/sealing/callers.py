@@ -1,4 +1,4 @@
-"""Who begins handshakes with us: how many of them are answered, and which wait until their key is known. Pure."""
+"""Limits handshakes that others begin, and holds those whose key is not known yet. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ANSWERS_BURST: Final = 100
 KNOWN_ANSWERS_S: Final = 0.0025  # ours: and 400 of all whose locators are in use, in a tenth of the time
 KNOWN_ANSWERS_BURST: Final = 400
 HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
-HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however many EIDs he names
+HELD_EACH: Final = 8  # ours: of those, from one sender, however many EIDs it names
 HELD_S: Final = 2.0  # ours
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A first message that waits. `is_known`: it came from a locator of a mapping that we use."""
+    """A waiting first message. `is_known`: it came from a locator of a mapping that we use."""
 
     first: First
     datagram: Datagram
@@ -33,19 +33,19 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class AnswerLimits:
-    """Handshakes cost a quarter of a millisecond each: strangers share what there is, known senders have their own."""
+    """A handshake costs a quarter of a millisecond: strangers share one budget, known senders have another."""
 
     def __init__(self) -> None:
         self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
         self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        # Locators in use can be forged, so there is a limit for all of them, too.
+        # Locators in use can be forged, so all of them together have a limit too.
         self._in_all = {
             False: TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST),
             True: TokenBucket(KNOWN_ANSWERS_S, KNOWN_ANSWERS_BURST),
         }
 
     def take(self, sender: IpAddress, now: float, *, is_known: bool) -> bool:
-        """Whether one more of this sender is answered."""
+        """Whether another handshake of this sender is answered."""
         per_source, source = self._per_known_source if is_known else self._per_source, owner_of(sender)
         if per_source.available_at(source, now) > now or not self._in_all[is_known].take(now):
             return False
@@ -53,7 +53,7 @@ class AnswerLimits:
 
 
 class HeldHandshakes:
-    """First messages of those whose key nobody has vouched for yet, by the EID that is named, and the sender."""
+    """First messages whose key nothing vouches for yet, by the named EID and the sender."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[EidPrefix, int], Held] = {}
@@ -62,21 +62,21 @@ class HeldHandshakes:
         return len(self._held)
 
     def wake_at(self) -> float | None:
-        """When the first one has waited long enough: all wait for the same time."""
+        """When the first of them expires; all wait equally long."""
         return next((held.until for held in self._held.values()), None)
 
     def clear(self) -> None:
-        """Nobody waits any more."""
+        """Remove all of them."""
         self._held.clear()
 
     def names(self, eid: EidPrefix) -> bool:
-        """True when one in the name of this EID waits, so that its key is being asked for."""
+        """True when a message in the name of this EID waits, so that its key is being looked up."""
         return any(place[0] == eid for place in self._held)
 
     def add(self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool) -> tuple[bool, int]:
-        """Have one wait: whether it does, and how many were refused for it.
+        """Add a message: whether it was added, and how many were refused for it.
 
-        Who comes from a known locator takes the place of the oldest stranger.
+        A message from a known locator replaces the oldest one from a stranger.
         """
         sender = owner_of(datagram.source)
         place = first.initiator, sender
@@ -93,11 +93,11 @@ class HeldHandshakes:
         return True, refused
 
     def take_within(self, prefix: EidPrefix) -> list[Held]:
-        """Those in the name of EIDs of this prefix, which wait no more."""
+        """Remove and return those in the name of EIDs of this prefix."""
         return [self._held.pop(place) for place in [*self._held] if prefix.covers(place[0])]
 
     def take_over(self, now: float) -> int:
-        """How many have waited in vain; they do so no more."""
+        """Remove the expired ones. Returns how many."""
         over = [place for place, held in self._held.items() if now >= held.until]
         for place in over:
             del self._held[place]

@@ -1,9 +1,9 @@
-"""How the messages of a handshake travel: an RLOC-probe and its answer, each with one of them as the key of an LCAF.
+"""How the messages of a handshake travel: in an RLOC-probe and its answer, each as the key of an LCAF.
 
     Map-Request, P = 1, Source EID = initiator's EID, ITR-RLOC = LCAF 11 { suite 241, first message, RLOC }
     Map-Reply,   P = 1, record of the responder's EID, locator, p = 1 = LCAF 11 { suite 241, second message, RLOC }
 
-Whoever does not know the suite answers a probe, or refuses the message: so only those who have a key are asked. Pure.
+A node that does not know the suite answers the probe, or refuses it. So only nodes with a known key get one. Pure.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lispmob.wire.record import Locator, MappingRecord
 from lispmob.wire.sealed_handshake import FIRST_OCTETS, SECOND_OCTETS, SUITE
 
 KEYS_MAX: Final = 3  # RFC 8061: key-ids 1 to 3
-ANSWER_TTL_MIN: Final = 1  # ours: nobody keeps the record of an answer to a probe
+ANSWER_TTL_MIN: Final = 1  # ours: the record of a probe's answer is not cached
 
 
 class First(msgspec.Struct, frozen=True):
-    """A first message and between whom: hosts in one Instance-ID. `responder` None: a hub, which has no EID."""
+    """A first message, and its EIDs: hosts in one Instance-ID. `responder` None: a hub, which has no EID."""
 
     message: bytes
     initiator: EidPrefix
@@ -37,7 +37,7 @@ class First(msgspec.Struct, frozen=True):
 
 
 def put_first(nonce: int, first: First, rloc: IpAddress) -> bytes:
-    """The Map-Request; `rloc` is where the answer may come to."""
+    """The Map-Request; `rloc` is where the answer may go."""
     return MapRequest(
         nonce=nonce,
         source_eid=from_prefix(first.initiator),
@@ -48,7 +48,7 @@ def put_first(nonce: int, first: First, rloc: IpAddress) -> bytes:
 
 
 def take_first(request: MapRequest) -> First | None:
-    """The first message of a probe; None when it has none. Raises MalformedMessage."""
+    """The first message in a probe; None if it has none. Raises MalformedMessage."""
     message = _message(request.itr_rlocs, FIRST_OCTETS)
     if message is None:
         return None
@@ -63,20 +63,20 @@ def take_first(request: MapRequest) -> First | None:
 
 
 def put_second(nonce: int, message: bytes, eid: EidPrefix, rloc: IpAddress) -> bytes:
-    """The Map-Reply; `rloc` is the one that was probed. `eid`: the responder's, or of a hub the initiator's."""
+    """The Map-Reply; `rloc` is the probed one. `eid`: the responder's, or the initiator's if a hub answers."""
     locator = Locator(SecurityKey(SUITE, (message,), rloc), is_local=True, is_probed=True)
     record = MappingRecord.of(eid, (locator,), ttl_min=ANSWER_TTL_MIN, is_authoritative=True)
     return MapReply(nonce, (record,), is_probe=True).encode()
 
 
 def take_second(reply: MapReply) -> bytes | None:
-    """The second message of an answer; None when it has none. Raises MalformedMessage."""
+    """The second message in an answer; None if it has none. Raises MalformedMessage."""
     locators = (locator.address for record in reply.records for locator in record.locators)
     return _message(locators, SECOND_OCTETS)
 
 
 def _message(addresses: Iterable[WireAddress], octets: int) -> bytes | None:
-    """The one key of our suite among the addresses, a key record left aside."""
+    """The key of our suite among the addresses, other than key records."""
     found = [
         key for address in addresses for key in _keys(address) if key.cipher_suite == SUITE and key.address is not None
     ]

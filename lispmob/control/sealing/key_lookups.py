@@ -1,13 +1,12 @@
-"""Asks the mapping system for keys, and for nothing else, where an RTR looks up the mappings (behind a NAT). Pure.
+"""Looks up keys alone, when an RTR looks up the mappings because the node is behind a NAT. Pure.
 
-How it works. Behind a NAT everything goes to an RTR by a default mapping, and whoever asks the mapping system is the
-RTR, which proves nothing to us. So the datapath tells now and then which EIDs only a default entry knows, and about
-each we ask ourselves, under LISP-SEC (RFC 9303): the Map-Reply finds us at the address and port that the NAT gives our
-control port. Nothing of it but the key counts; packets go on through the RTR, sealed for whoever has that key.
+How it works. Behind a NAT all packets go to an RTR by a default mapping, and the RTR asks the mapping system, which
+proves nothing to us. So the datapath reports now and then which EIDs match only a default entry. For each we send a
+Map-Request with LISP-SEC (RFC 9303); the Map-Reply reaches us at the address and port that the NAT gives our control
+port. Only the key in it is used; packets still go through the RTR, sealed for the owner of that key.
 
-A Map-Resolver that is not known to do LISP-SEC is asked as `ItrSecurity` has it; without a genuine answer there is no
-key. An EID is asked about again after a minute while packets go there, and after longer and longer pauses where it has
-no key.
+`ItrSecurity` decides how to ask a Map-Resolver that has not shown LISP-SEC; without a genuine answer there is no key.
+An EID with traffic is looked up again after a minute, and at growing intervals if it has no key.
 """
 
 from __future__ import annotations
@@ -33,14 +32,18 @@ from lispmob.wire.map_request import EidRecord, MapRequest
 ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3
 AGAIN_S: Final = 60.0  # ours: a key may be replaced by another one
-REST_MAX_S: Final = 900.0  # ours: where there is no key; doubles up to this
-QUESTIONS_MAX: Final = 256  # ours: those that rest included
+REST_MAX_S: Final = 900.0  # ours: without a key; doubles up to this
+QUESTIONS_MAX: Final = 256  # ours: including those that wait for their repetition
 INTERVAL_S: Final = 0.2  # ours: between Map-Requests
 BURST: Final = 16
+# Anybody can send a handshake in the name of any EID: what they cause takes nothing from the EIDs that packets go to.
+STRANGE_MAX: Final = 64  # ours: questions about initiators alone, among QUESTIONS_MAX
+STRANGE_INTERVAL_S: Final = 0.5
+STRANGE_BURST: Final = 16
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """Where an answer finds us: what the NAT makes of our control port. `server` has told us so."""
+    """Where an answer reaches us: our control port as the NAT maps it. `server` told us so."""
 
     local: IpAddress
     ifindex: int
@@ -50,7 +53,7 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A genuine answer says whose key this is; None: the EID-Prefix has none."""
+    """The key in a genuine answer; None: the EID-Prefix has none."""
 
     prefix: EidPrefix
     keys: KeyRecord | None
@@ -59,17 +62,19 @@ class Found(msgspec.Struct, frozen=True):
 class _Question(msgspec.Struct):
     eid: EidPrefix
     own: EidPrefix
+    is_strange: bool = False
+    """Asked because of a handshake, and of nothing else."""
     tries: int = 0
     wake_at: float | None = None
-    """When the next try is due; None: it rests."""
+    """When the next try is due; None: idle."""
     rests_until: float = 0.0
     rest_s: float = AGAIN_S
     nonces: dict[int, tuple[bytes, IpAddress]] = msgspec.field(default_factory=dict)
-    """Of what is unanswered: the One-Time-Key, and who was asked."""
+    """An open request: its One-Time-Key, and the Map-Resolver."""
 
 
 class KeyLookups:
-    """Needs to be told of EIDs that packets go to, or that handshakes come from."""
+    """Must be told of EIDs that get packets, or that handshakes come from."""
 
     def __init__(self, security: ItrSecurity, new_nonce: Callable[[], int]) -> None:
         self._security = security
@@ -78,6 +83,7 @@ class KeyLookups:
         self._resolvers: tuple[IpAddress, ...] = ()
         self._questions: OrderedDict[EidPrefix, _Question] = OrderedDict()
         self._bucket = TokenBucket(INTERVAL_S, BURST)
+        self._strange_bucket = TokenBucket(STRANGE_INTERVAL_S, STRANGE_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
@@ -85,35 +91,44 @@ class KeyLookups:
         return min((at for at in times if at is not None), default=None)
 
     def on_outside(self, outside: Outside | None, resolvers: Iterable[IpAddress]) -> None:
-        """We are to be found there now; None: nobody outside can answer us, or nobody need ask in this way."""
+        """Our control port is reachable there now; None: no answer can reach us, or none is needed."""
         if outside != self._outside:
             self._questions.clear()
         self._outside = outside
         self._resolvers = tuple(resolvers)
 
-    def on_wanted(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
-        """Packets of `own` go to this EID, or a handshake came from it; both are hosts."""
+    def on_wanted(self, own: EidPrefix, eid: EidPrefix, now: float, *, is_strange: bool = False) -> list[MachineEffect]:
+        """Packets of `own` go to this EID, or a handshake came from it (`is_strange`); both are hosts."""
         known = self._questions.get(eid)
+        if known is not None and not is_strange:
+            known.is_strange = False
         if self._outside is None or (known is not None and (known.wake_at is not None or now < known.rests_until)):
             return []
-        question = known or _Question(eid, own)
+        question = known or _Question(eid, own, is_strange)
         question.own, question.tries = own, 0
         self._questions[eid] = question
         self._questions.move_to_end(eid)
-        while len(self._questions) > QUESTIONS_MAX:
-            self._questions.popitem(last=False)
+        self._make_room()
         resolver = self._resolver(self._outside)
         if resolver is None:
             self._rest(question, AGAIN_S, now)
             return []
         return self._try(question, self._outside, resolver, now)
 
+    def _make_room(self) -> None:
+        strange = [eid for eid, question in self._questions.items() if question.is_strange]
+        too_many = max(len(strange) - STRANGE_MAX, min(len(self._questions) - QUESTIONS_MAX, len(strange)), 0)
+        for eid in strange[:too_many]:
+            del self._questions[eid]
+        while len(self._questions) > QUESTIONS_MAX:
+            self._questions.popitem(last=False)
+
     def expects(self, nonce: int) -> bool:
-        """True when a Map-Reply with this nonce would answer a question of ours."""
+        """True when a Map-Reply with this nonce would answer a request of ours."""
         return any(nonce in question.nonces for question in self._questions.values())
 
     def on_map_reply(self, reply: MapReply, raw: bytes, now: float) -> tuple[list[Found], list[MachineEffect]]:
-        """A Map-Reply whose nonce is one of ours. What is not genuine leaves the question open."""
+        """A Map-Reply with a nonce of ours. One that is not genuine leaves the request open."""
         question = next(question for question in self._questions.values() if reply.nonce in question.nonces)
         otk, resolver = question.nonces[reply.nonce]
         eids, effects = self._security.verify(reply, raw, otk, question.eid, resolver, now)
@@ -151,7 +166,7 @@ class KeyLookups:
         return effects
 
     def _try(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
-        """Ask, if the Map-Resolver is known to do LISP-SEC, or is to be tried: else it may be known in a moment."""
+        """Ask if the Map-Resolver is known to support LISP-SEC, or is to be tried: otherwise it may be known soon."""
         if question.nonces or True in self._security.ways(resolver, now):
             return self._ask(question, outside, resolver, now)
         question.tries += 1
@@ -159,8 +174,8 @@ class KeyLookups:
         return []
 
     def _resolver(self, outside: Outside) -> IpAddress | None:
-        """Whoever told us our place outside first: a NAT may have given us another port towards others."""
-        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.local.version]
+        """Prefer the server that reported our outside address: the NAT may use another port towards others."""
+        fitting = [resolver for resolver in self._resolvers if resolver.version == outside.address.version]
         return outside.server if outside.server in fitting else next(iter(fitting), None)
 
     def _rest(self, question: _Question, rest_s: float, now: float) -> None:
@@ -169,7 +184,7 @@ class KeyLookups:
 
     def _ask(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
         question.wake_at = now + ANSWER_S
-        if not self._bucket.take(now):
+        if not (self._strange_bucket if question.is_strange else self._bucket).take(now):
             return []  # with the next try
         question.tries += 1
         nonce = self._new_nonce()

@@ -1,10 +1,10 @@
-"""Whether a Map-Server gets our static key: only one that says that it keeps keys. Pure.
+"""Whether a Map-Server is sent our static key: only one that says that it keeps keys. Pure.
 
-No other Map-Server is sent a key: Open Overlay Router drops every message with one, lispers.net works on it and shows
-it to everybody, and what the next one does nobody knows. So the first Map-Register has none. The Map-Notify says, under
-its MAC, whether keys are kept (`wire/map_notify.py`), and the Map-Register after it has the key. When the Map-Server no
-longer says so, because another program runs there now, the key is left out again at once. Two with the key that stay
-unanswered, where one without it is answered, mean that there is no room for it: it is tried again after an hour.
+Other Map-Servers are sent no key: Open Overlay Router drops every message with one, lispers.net shows it to everybody,
+and others are untested. So the first Map-Register has none. The Map-Notify says, under its MAC, whether keys are kept
+(`wire/map_notify.py`), and the next Map-Register has the key. When the Map-Server no longer says so, because another
+program runs there now, the key is left out again at once. If two registers with the key go unanswered, and one without
+it is answered, the Map-Server has no room for it: the key is tried again after an hour.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AGAIN_S: Final = 3600.0  # ours: the Map-Server may have room by then
 
 
 class KeyTrial:
-    """One for each EID-Prefix and Map-Server. `is_wanted` False: we have no key to say."""
+    """The state for one EID-Prefix and Map-Server. `is_wanted` False: we have no key."""
 
     def __init__(self, *, is_wanted: bool) -> None:
         self.is_taken = False
@@ -25,13 +25,13 @@ class KeyTrial:
         self._again_at = 0.0
 
     def says_key(self, tries: int) -> bool:
-        """Whether the Map-Register that is the `tries`th since the last answer has the key."""
+        """Whether Map-Register number `tries` since the last answer has the key."""
         return self._is_wanted and self._is_tried and tries <= KEYED_TRIES
 
     def on_answer(self, now: float, *, is_keyed: bool, is_offered: bool, tries: int) -> bool:
         """A Map-Register was answered; `is_keyed`: it had the key, `is_offered`: the answer says that keys are kept.
 
-        Returns whether the next one is to leave at once.
+        Returns whether the next one must be sent at once.
         """
         if not self._is_wanted:
             return False

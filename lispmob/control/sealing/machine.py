@@ -1,14 +1,14 @@
-"""Sealed data as a machine: who has a session with whom, how it comes about, and what is sent in clear.
+"""The machine of sealed data: sessions with peers, how they are made, and which packets may be in clear.
 
 How it works.
-1. A mapping whose EID-Prefix has a known key (`peer_keys.py`) names a peer in its forwarding entry.
-2. Traffic to a peer without a session, or with an old one, makes the datapath ask (`on_seal_wanted`): a handshake
-   begins, in an RLOC-probe to one locator after the other (`handshake_carriage.py`), after 1, 2, 4 and then every 5 s.
-3. The answer makes a session, and an empty packet tells the responder that we have it.
-4. A first message of others is answered within limits, when its static key is the known one of its Source EID. Where no
-   key is known, the mapping system is asked, and the message waits for two seconds.
-5. Whoever has had a session is never sent clear text again, and its clear text is not taken; from three seconds after
-   the first one on, for until then clear packets may still be on the way.
+1. A mapping whose EID-Prefix has a known key (`peer_keys.py`) gets a peer in its forwarding entry.
+2. For traffic to a peer without a session, or with an old one, the datapath calls `on_seal_wanted`: a handshake
+   begins, in RLOC-probes to the locators in turn (`handshake_carriage.py`), repeated after 1, 2, 4 and then every 5 s.
+3. The answer makes a session, and an empty sealed packet confirms it to the responder.
+4. A first message from a peer is answered, within limits, if its static key is the known key of its Source EID. If no
+   key is known, it is looked up, and the message waits for two seconds.
+5. A peer that has had a session gets no clear text, and its clear text is refused, starting three seconds after
+   the first session, because clear packets may be in flight until then.
 
 Keys are replaced after 120 s by the initiator, after 165 s by the responder, and only when there is something to send:
 nothing here wakes an idle node. Sessions are found by index in the datapath, so a move needs none of this. Pure.
@@ -25,17 +25,17 @@ from lispmob.control.sealing.handshake_carriage import First, put_first, put_sec
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
-from lispmob.control.sealing.sealed_entries import SealedEntries
-from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
-from lispmob.control.sealing.sealed_peer import (
+from lispmob.control.sealing.sealed_entries import (
     GIVE_UP_S,
     PARTING_S,
     SESSIONS_MAX,
     SETTLED_S,
     Asking,
+    SealedEntries,
     SealedPeer,
     Standing,
 )
+from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram
@@ -57,15 +57,15 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessage
 
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
-ASKING_S: Final = 10.0  # ours: as late as an answer may come
-REKEY_APART_S: Final = 1.0  # ours: longer than a packet is on its way
-ASK_TRIES: Final = 3  # ours: unanswered handshakes after which the mapping system is asked whose key it is
-SWEEP_S: Final = 1.0  # ours: between looks at all peers for what is old
-SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
+ASKING_S: Final = 10.0  # ours: how late an answer may come
+REKEY_APART_S: Final = 1.0  # ours: longer than a packet is in flight
+ASK_TRIES: Final = 3  # ours: unanswered handshakes before the peer's key is looked up again
+SWEEP_S: Final = 1.0  # ours: between sweeps over all peers for expired state
+SILENCE_S: Final = 5.0  # ours: between handshakes caused by unanswered data
 
 
 class Sealing:
-    """All peers of a node."""
+    """The sealing state of all peers of a node."""
 
     def __init__(self, config: SealConfig, tools: SealTools, new_nonce: Callable[[], int]) -> None:
         self._config = config
@@ -88,20 +88,20 @@ class Sealing:
 
     @property
     def mode(self) -> SealMode:
-        """What the user wants."""
+        """The configured mode."""
         return self._config.mode
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
+        """When to call on_timer, in monotonic seconds. Sessions do not count: none wakes an idle node."""
         times = (self._agenda.first(), self._held.wake_at(), *self.entries.parting_at)
         return min((at for at in times if at is not None), default=None)
 
     def on_start(self) -> list[MachineEffect]:
-        """What the datapath has to know before any packet comes."""
+        """What the datapath must know before the first packet."""
         return self.entries.say_refused()
 
     def on_hub_vouched(self, address: IpAddress, record: KeyRecord | None) -> list[MachineEffect]:
-        """A Map-Resolver says, under LISP-SEC, the key of the proxy at this address. A written one counts more."""
+        """A Map-Resolver vouches, under LISP-SEC, for the key of this proxy. A configured key takes precedence."""
         key = None if record is None or record.is_revoked else record.keys[0]
         former, self._config = self._config, self._config.with_vouched_hub(address, key)
         return self.entries.on_config(self._config) if self._config != former else []
@@ -111,7 +111,7 @@ class Sealing:
         return any(hub.address == address for hub in self._config.hubs)
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload. One that says nothing new costs nothing: there may be 100,000 mappings to look at again."""
+        """The configuration was reloaded. An unchanged one is free: there may be 100,000 mappings."""
         config = config.with_hubs_of(self._config)
         if config == self._config:
             return []
@@ -120,30 +120,30 @@ class Sealing:
         return self.entries.on_config(config)
 
     def forget_key(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """Somebody on this host says that this EID-Prefix need not be sealed. ValueError when no key of it is kept."""
+        """A client says that this EID-Prefix need not be sealed. ValueError if no key of it is stored."""
         self.keys.forget(prefix)
         return self.entries.reconsider(prefix)
 
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """Somebody says yes to the new key of this EID-Prefix. ValueError when none waits."""
+        """A client accepts the new key of this EID-Prefix. ValueError if none is waiting."""
         return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self.entries.say_sources(prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
-        """The RLOCs that others reach us at by themselves are these now."""
+        """The RLOCs at which others reach us without an RTR have changed."""
         self._own = own
 
     def on_static_key(self, static: KeyPair, now: float) -> list[MachineEffect]:
-        """We have another static key: handshakes with it begin at once, and sessions stand until they are over."""
+        """Our static key has changed: begin handshakes with it at once. Existing sessions stay until they expire."""
         self._tools = dataclasses.replace(self._tools, static=static)
         self._asking.clear()
         return self._begin_all(now, age_s=0.0)
 
     def on_rekey(self, now: float) -> list[MachineEffect]:
-        """Somebody wants new keys with everybody that there is a session with; but for those that are new."""
+        """A client wants new keys for every peer with a session, except for new sessions."""
         return self._begin_all(now, age_s=REKEY_APART_S)
 
     def _begin_all(self, now: float, *, age_s: float) -> list[MachineEffect]:
-        """The datapath has places for four sessions: what is on its way by a fifth one would be lost."""
+        """The datapath has room for four sessions of a peer: with a fifth, packets in flight would be lost."""
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
             if peer.sessions and peer.entries and now - peer.sessions[-1].at >= age_s:
@@ -151,11 +151,11 @@ class Sealing:
         return effects
 
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None, now: float) -> list[MachineEffect]:
-        """A mapping came that LISP-SEC has shown to be genuine, with these keys in it. Before it is installed."""
+        """LISP-SEC has authenticated a mapping with these keys. Called before it is installed."""
         before = self.keys.version
         effects = self.keys.on_vouched(prefix, record)
         if self.keys.version != before:
-            # What is on its way, sealed with a key that was replaced, still counts; with a revoked one it does not.
+            # Packets in flight that were sealed with a replaced key still count; with a revoked key they do not.
             until = None if record is not None and record.is_revoked else now + PARTING_S
             effects += [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
         for held in self._held.take_within(prefix) if self.keys.of(prefix) is not None else ():
@@ -163,7 +163,7 @@ class Sealing:
         return effects
 
     def on_seal_wanted(self, number: int, now: float) -> list[MachineEffect]:
-        """Packets for this peer want a session, or new keys."""
+        """Packets for this peer need a session, or new keys."""
         peer = self.entries.by_number(number)
         if peer is None or self._config.mode == "off":
             return []
@@ -173,7 +173,7 @@ class Sealing:
         return self._begin(peer, now)
 
     def on_silence(self, remote: IpAddress, now: float) -> list[MachineEffect]:
-        """Packets to this locator go unanswered: whoever has lost the session, as at a restart, answers a handshake."""
+        """Packets to this locator go unanswered. A peer that lost its session, as at a restart, answers a handshake."""
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
             is_due = peer.next_at is None and now - peer.last_try_at >= SILENCE_S
@@ -182,9 +182,10 @@ class Sealing:
         return effects
 
     def on_clear_heard(self, number: int, now: float) -> list[MachineEffect]:
-        """Somebody sends clear text in the name of a peer that has sealed: if it is the peer, it has lost its keys.
+        """Clear text came in the name of a peer that has sealed. If it is the peer, it has lost its keys.
 
-        A handshake shows: whoever has another key, or none any more, answers when its Map-Server vouches for that.
+        A handshake shows which: a peer with another key, or without one, is answered if its Map-Server vouches for
+        that.
         """
         peer = self.entries.by_number(number)
         if peer is None or peer.next_at is not None or now - peer.last_try_at < SILENCE_S:
@@ -192,7 +193,7 @@ class Sealing:
         return self._begin(peer, now)
 
     def on_mapping_back(self, now: float) -> list[MachineEffect]:
-        """Mappings of peers came again after they had gone: whoever registers again may have lost its sessions."""
+        """Mappings of peers came back after they had gone: a peer that registers again may have lost its sessions."""
         effects: list[MachineEffect] = []
         for peer in self.entries.take_returned():
             if peer.sessions and peer.next_at is None and now - peer.last_try_at >= SILENCE_S:
@@ -200,14 +201,14 @@ class Sealing:
         return effects
 
     def take_questions(self) -> list[EidPrefix]:
-        """The EIDs whose mappings somebody should ask for, since the previous call: who has which key?"""
+        """The EIDs whose keys must be looked up, collected since the previous call."""
         taken, self._questions = self._questions, []
         return taken
 
     def on_first(
         self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool = False
     ) -> list[MachineEffect]:
-        """Somebody begins a handshake. Junk costs a hash, and is charged to nobody.
+        """A peer begins a handshake. An invalid message costs one hash and uses up no limit.
 
         `is_known`: it comes from a locator of a mapping that we use. Such senders have limits of their own.
         """
@@ -223,7 +224,7 @@ class Sealing:
         return self._answer(first, datagram, nonce, now, is_known=is_known)
 
     def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
-        """A Map-Reply to a probe came; None when it answers no handshake of ours."""
+        """A Map-Reply to a probe came; None if it answers no handshake of ours."""
         asking = self._asking.get(reply.nonce)
         if asking is None:
             return None
@@ -235,9 +236,9 @@ class Sealing:
                 del self._asking[reply.nonce]
                 if peer.next_at is None or peer.tries % 2 == 0:
                     return []
-                # An RTR, it seems: the peer is asked as data goes, at once.
+                # It is probably an RTR: send the handshake as data, at once.
                 return [*self.entries.on_way(peer, is_behind=True), *self._try(peer, now)]
-            SecondMessage.decode(second, self._tools.static.public)  # what fails here leaves the handshake open
+            SecondMessage.decode(second, self._tools.static.public)  # a failure here leaves the handshake open
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
         del self._asking[reply.nonce]
@@ -247,14 +248,14 @@ class Sealing:
             return [Count(malformed.counter)]
         peer = asking.peer
         if peer.known.key != session.peer or self.entries.by_number(peer.number) is not peer:
-            return [Count("rx_policy")]  # its key has changed since we asked
+            return [Count("rx_policy")]  # its key has changed since the first message
         peer.rest()
         way = self.entries.on_way(peer, is_behind=asking.is_nested)
         installed = [*way, *self._stand(peer, session, now, is_initiator=True)]
         return [*installed, *self._confirmed(peer, now), SendKeepalive(peer.number)]
 
     def on_confirmed(self, number: int, local_index: int, now: float) -> list[MachineEffect]:
-        """A packet of the peer has opened with this session."""
+        """A packet of the peer opened with this session."""
         peer = self.entries.by_number(number)
         standing = (
             next((session for session in peer.sessions if session.local_index == local_index), None) if peer else None
@@ -266,7 +267,7 @@ class Sealing:
         return self._confirmed(peer, now)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
+        """A deadline may have passed. Expired state is removed at each call."""
         effects: list[MachineEffect] = [*self.entries.part(now), *[Count("rx_auth")] * self._held.take_over(now)]
         if now >= self._swept_at + SWEEP_S:
             self._swept_at = now
@@ -291,7 +292,7 @@ class Sealing:
         return [*effects, *self._try(peer, now)]
 
     def _sweep(self, now: float) -> list[MachineEffect]:
-        """Forget what is old, of all peers."""
+        """Remove expired state of all peers."""
         for nonce, asking in [*self._asking.items()]:
             if now - asking.sent_at > ASKING_S:
                 del self._asking[nonce]
@@ -303,12 +304,12 @@ class Sealing:
         return effects
 
     def _note(self, peer: SealedPeer) -> None:
-        """When something is due for this peer: to be called after each change of it."""
+        """Set the deadline of this peer. Call it after each change."""
         times = (at for at in (peer.next_at, peer.settled_at) if at is not None)
         self._agenda.set(peer.number, min(times, default=None))
 
     def on_slept(self) -> list[MachineEffect]:
-        """The host was suspended, perhaps copied: no key of before is used again."""
+        """The host was suspended, perhaps copied: no earlier key is used again."""
         effects: list[MachineEffect] = [*self.entries.part()]
         for peer in self.entries.peers:
             effects += [ForgetPeer(peer.number)] if peer.sessions else []
@@ -323,14 +324,14 @@ class Sealing:
         """The node stops."""
         return self.on_slept()
 
-    # --- a handshake of ours
+    # --- handshakes that we begin
 
     def _begin(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.begun_at, peer.tries = now, 0
         return self._try(peer, now)
 
     def _try(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
-        """Send a first message, by the next way; each with an ephemeral key of its own."""
+        """Send a first message over the next path; each has a new ephemeral key."""
         eid = peer.eid
         place = next(iter(peer.entries), None)
         own = None if place is None else self._config.own_eid(place)
@@ -338,7 +339,7 @@ class Sealing:
         peer.wait(now)
         self._note(peer)
         if peer.tries % ASK_TRIES == 0 and (eid is not None or peer.is_hub):
-            # It may have another key, or have given up sealing: its hub knows.
+            # It may have another key, or have stopped sealing: its hub knows.
             self._questions.append(eid or peer.known.prefix)
         if (eid is None and not peer.is_hub) or own is None:
             peer.trouble = "no mapping to begin a handshake with"
@@ -359,12 +360,12 @@ class Sealing:
             del self._asking[next(iter(self._asking))]
         first = First(message, own, eid)
         if way is None and eid is None:
-            # To a hub from behind a NAT: it answers to where this comes from.
+            # To a hub from behind a NAT: it answers to the source of this packet.
             hub = peer.remotes[peer.tries % len(peer.remotes)]
             sent = SendControl(put_first(nonce, first, own.address), hub)
         elif way is None:
             assert eid is not None
-            # From EID to EID, as data is: an RTR passes it on, to the peer behind it or from us behind it.
+            # From EID to EID, as data: an RTR forwards it to the peer behind it, or from us behind it.
             sent = SendControl(put_first(nonce, first, own.address), eid.address, source=own.address)
         else:
             remote, uplink = way
@@ -373,9 +374,9 @@ class Sealing:
         return [sent, Count("tx_handshake")]
 
     def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
-        """Each locator of the peer in turn, from our best one, then from the next one; None: as data goes.
+        """Each locator of the peer in turn, from our best one, then from the next; None: send it as data.
 
-        So goes every second try; it comes at once where a locator has answered without a handshake, as RTRs do.
+        Every second try is sent as data; at once if a locator has answered without a handshake, as RTRs do.
         """
         if peer.tries % 2 == 0 and not peer.is_hub:
             return None
@@ -398,7 +399,7 @@ class Sealing:
             if index and index not in taken:
                 return index
 
-    # --- a handshake of theirs
+    # --- handshakes that peers begin
 
     def _answer(
         self,
@@ -418,7 +419,7 @@ class Sealing:
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
         if told.session.peer != known.key:
-            # Its owner may have another one by now: nobody's word but the mapping system's counts.
+            # The owner may have a new key by now: only the mapping system can say.
             is_hopeless = is_last or known.grade == "pinned"
             hold = self._hold
             return [Count("rx_auth")] if is_hopeless else hold(first, datagram, nonce, now, is_known=is_known)
@@ -448,7 +449,7 @@ class Sealing:
         )
 
     def _hold(self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool) -> list[MachineEffect]:
-        """Keep it until its key is known. Who comes from a known locator takes the place of the oldest stranger."""
+        """Hold it until its key is known. One from a known locator replaces the oldest one of a stranger."""
         eid = first.initiator
         if self._config.owner_of(eid) is not None:
             return [Count("rx_policy")]

@@ -1,12 +1,12 @@
-"""Noise_IK_25519_ChaChaPoly_SHA256 (Noise, revision 34): both sides' state of one handshake. Pure, and without clock.
+"""Noise_IK_25519_ChaChaPoly_SHA256 (Noise, revision 34): both sides' state of one handshake. Pure.
 
     IK:  <- s                       the initiator knows the responder's static key before
          ...
          -> e, es, s, ss            and tells its own in the first message, sealed
          <- e, ee, se
 
-The ciphers come in from outside. After the second message both sides have the same two keys, which nobody has who did
-not have one of the static private keys and the ephemeral one beside it.
+The ciphers are passed in. After the second message both sides have the same two keys. Computing them takes a static
+private key and the ephemeral key of the same side.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ciphers(Protocol):
         ...
 
     def open(self, key: bytes, counter: int, data: bytes, sealed: bytes) -> bytes | None:
-        """What was sealed; None for a wrong tag."""
+        """The plaintext; None for a wrong tag."""
         ...
 
 
@@ -58,7 +58,7 @@ class KeyPair(msgspec.Struct, frozen=True):
 
 
 class SessionKeys(msgspec.Struct, frozen=True):
-    """What a handshake leads to. `transcript` names it: both sides have the same, and no other handshake has."""
+    """The result of a handshake. `transcript` identifies it: it is equal on both sides, and unique."""
 
     to_responder: bytes
     to_initiator: bytes
@@ -69,7 +69,7 @@ class SessionKeys(msgspec.Struct, frozen=True):
 
 
 class _Symmetric:
-    """Chaining key, hash of all that was said, and the key of the moment (Noise, 5.1 and 5.2)."""
+    """Chaining key, hash of the messages so far, and current key (Noise, 5.1 and 5.2)."""
 
     def __init__(self, ciphers: Ciphers, prologue: bytes, responder: bytes) -> None:
         self._ciphers = ciphers
@@ -109,19 +109,19 @@ class _Symmetric:
 
 
 class Initiator:
-    """The side that begins. One object for one handshake: each call once, in the order in which they stand here."""
+    """The side that begins. One object per handshake; call each method once, in this order."""
 
     def __init__(
         self, ciphers: Ciphers, prologue: bytes, static: KeyPair, ephemeral: KeyPair, responder: bytes
     ) -> None:
-        """`ephemeral` is drawn for this handshake alone; `responder` is the other side's static public key."""
+        """`ephemeral` is generated for this handshake alone; `responder` is the other side's static public key."""
         self._state = _Symmetric(ciphers, prologue, responder)
         self._static = static
         self._ephemeral = ephemeral
         self._responder = responder
 
     def begin(self, payload: bytes) -> tuple[bytes, bytes, bytes]:
-        """The ephemeral public key, and the static one and the payload, sealed. Raises AuthenticationFailed."""
+        """The ephemeral public key; the static one and the payload, encrypted. Raises AuthenticationFailed."""
         state = self._state
         state.mix_hash(self._ephemeral.public)
         state.mix_secret(self._ephemeral, self._responder)
@@ -130,7 +130,7 @@ class Initiator:
         return self._ephemeral.public, sealed_static, state.seal(payload)
 
     def finish(self, ephemeral: bytes, sealed_payload: bytes) -> tuple[bytes, SessionKeys]:
-        """The responder's payload, and the keys. Raises AuthenticationFailed, and then the object is used up."""
+        """The responder's payload, and the keys. Raises AuthenticationFailed; the object is unusable then."""
         state = self._state
         state.mix_hash(ephemeral)
         state.mix_secret(self._ephemeral, ephemeral)
@@ -139,7 +139,7 @@ class Initiator:
 
 
 class Responder:
-    """The side that is asked. One object for one handshake: each call once, in the order in which they stand here."""
+    """The side that answers. One object per handshake; call each method once, in this order."""
 
     def __init__(self, ciphers: Ciphers, prologue: bytes, static: KeyPair) -> None:
         self._state = _Symmetric(ciphers, prologue, static.public)
@@ -149,7 +149,7 @@ class Responder:
     def read(self, ephemeral: bytes, sealed_static: bytes, sealed_payload: bytes) -> tuple[bytes, bytes]:
         """The initiator's static public key, and its payload. Raises AuthenticationFailed.
 
-        Whoever replays a first message gets so far too: the payload has to tell that it is new.
+        A replayed first message passes too: the payload must show that it is new.
         """
         state = self._state
         state.mix_hash(ephemeral)
@@ -159,7 +159,7 @@ class Responder:
         return self._their_static, state.open(sealed_payload)
 
     def answer(self, ephemeral: KeyPair, payload: bytes) -> tuple[bytes, SessionKeys]:
-        """The sealed payload, and the keys; `ephemeral` is drawn for this handshake alone."""
+        """The encrypted payload, and the keys; `ephemeral` is generated for this handshake alone."""
         state = self._state
         state.mix_hash(ephemeral.public)
         state.mix_secret(ephemeral, self._their_ephemeral)

@@ -1,14 +1,14 @@
-"""Whose static key is that? The keys of other nodes by EID-Prefix, each with the reason to believe it.
+"""The static keys of other nodes by EID-Prefix, each with its grade of trust.
 
 | grade      | where the key comes from                                                            |
 |------------|-------------------------------------------------------------------------------------|
 | pinned     | the configuration; nothing else counts for its EID-Prefixes                          |
 | vouched    | the key record of a mapping that LISP-SEC has shown to be genuine (RFC 9303)         |
-| remembered | was vouched for once and is not now: still used, so that to leave it out gains nothing |
+| remembered | was vouched for once: still used, so that an attacker gains nothing by leaving it out    |
 
-A key that nobody vouches for is none. A vouched key that differs from the one before is taken, with an event, for the
-Map-Server says so; with strict keys it waits until somebody on this host accepts it. What was vouched for, whether
-there was a session with it, and the last time that each key has said are kept over restarts. Pure.
+Other keys are not used. A vouched key that differs from the one before is accepted, with an event, because the
+Map-Server vouches for it; with strict keys it waits until a client accepts it. Vouched keys, whether they had a
+session, and the last timestamp of each key are kept over restarts. Pure.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from lispmob.wire.key_record import KeyRecord
 
 V = TypeVar("V")
 KeyGrade: TypeAlias = Literal["pinned", "vouched", "remembered"]
-REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the oldest goes first, those that have sealed last
+REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the oldest is evicted first, those that have sealed last
 TIMES_MAX: Final = 4096  # ours: static keys
 _LABEL: Final = b"lispmob fingerprint"
 
 
 class PinnedKey(msgspec.Struct, frozen=True):
-    """An EID-Prefix and the key of its node, as somebody has written them."""
+    """A configured EID-Prefix and the key of its node."""
 
     prefix: EidPrefix
     key: bytes
 
 
 class PeerKey(msgspec.Struct, frozen=True):
-    """The key to use for an EID-Prefix. `has_been_sealed`: there was a session with the node, so clear text is none."""
+    """The key to use for an EID-Prefix. `has_been_sealed`: there was a session, so clear text is refused."""
 
     prefix: EidPrefix
     key: bytes
@@ -49,74 +49,74 @@ class PeerKey(msgspec.Struct, frozen=True):
 
 
 class KeptKey(msgspec.Struct, frozen=True):
-    """What is remembered of an EID-Prefix."""
+    """The stored state of an EID-Prefix."""
 
     key: bytes
     has_been_sealed: bool = False
 
 
 class KeyMemory(Protocol):
-    """What outlives a restart."""
+    """State that is kept over restarts."""
 
     def load_keys(self) -> Mapping[EidPrefix, KeptKey]:
-        """What was kept, the one vouched for longest ago first."""
+        """The stored keys, the one vouched for longest ago first."""
         ...
 
     def save_keys(self, keys: Mapping[EidPrefix, KeptKey]) -> None:
-        """Keep these, and no others."""
+        """Store these, and no others."""
         ...
 
     def load_times(self) -> Mapping[bytes, int]:
-        """The last time that each static key has said in a handshake, in nanoseconds."""
+        """The last handshake timestamp of each static key, in nanoseconds."""
         ...
 
     def save_times(self, times: Mapping[bytes, int]) -> None:
-        """Keep these, and no others."""
+        """Store these, and no others."""
         ...
 
 
 class NoKeyMemory:
-    """Nothing outlives a restart."""
+    """Keeps nothing over restarts."""
 
     def load_keys(self) -> Mapping[EidPrefix, KeptKey]:
         """None."""
         return {}
 
     def save_keys(self, keys: Mapping[EidPrefix, KeptKey]) -> None:
-        """They are not kept."""
+        """Does nothing."""
 
     def load_times(self) -> Mapping[bytes, int]:
         """None."""
         return {}
 
     def save_times(self, times: Mapping[bytes, int]) -> None:
-        """They are not kept."""
+        """Does nothing."""
 
 
 def fingerprint(key: bytes) -> str:
-    """What people compare over the telephone: 80 bits of a hash of the key, in five groups."""
+    """For comparing keys by voice: 80 bits of a hash of the key, in five groups."""
     digits = hashlib.sha256(_LABEL + key).hexdigest()[:20]
     return "-".join(digits[at : at + 4] for at in range(0, 20, 4))
 
 
 class PeerKeys:
-    """Knows keys; what they are used for is decided elsewhere."""
+    """Holds keys; their use is decided elsewhere."""
 
     def __init__(self, pinned: Iterable[PinnedKey], memory: KeyMemory, *, is_strict: bool = False) -> None:
         self.version = 0
-        """Grows with every change of what is kept."""
+        """Grows with every change of the stored keys."""
         self._memory = memory
         self._kept: OrderedDict[EidPrefix, KeptKey] = OrderedDict(memory.load_keys())
         self._times: OrderedDict[bytes, int] = OrderedDict(memory.load_times())
-        self._vouched: set[EidPrefix] = set()  # of those kept: by the last genuine answer
-        self._waiting: dict[EidPrefix, bytes] = {}  # vouched for, and not accepted yet
+        self._vouched: set[EidPrefix] = set()  # of the stored keys: by the last genuine answer
+        self._waiting: dict[EidPrefix, bytes] = {}  # vouched for, but not accepted yet
         self._table: PrefixTable[KeptKey] = PrefixTable()
         for prefix, kept in self._kept.items():
             self._table.insert(prefix, kept)
         self.on_config(pinned, is_strict=is_strict)
 
     def on_config(self, pinned: Iterable[PinnedKey], *, is_strict: bool) -> None:
-        """What the configuration says is this now."""
+        """The configuration has changed."""
         self._is_strict = is_strict
         self._pinned: PrefixTable[bytes] = PrefixTable()
         for pinned_key in pinned:
@@ -124,21 +124,21 @@ class PeerKeys:
 
     @property
     def waiting(self) -> Mapping[EidPrefix, bytes]:
-        """Keys that wait for somebody's yes."""
+        """Keys that wait for a client's acceptance."""
         return self._waiting
 
     @property
     def prefixes(self) -> tuple[EidPrefix, ...]:
-        """Every EID-Prefix that a key is known of."""
+        """Every EID-Prefix with a known key."""
         return tuple(dict.fromkeys((*(prefix for prefix, _ in self._pinned), *self._kept)))
 
     @property
     def refused_clear(self) -> tuple[EidPrefix, ...]:
-        """Where there was a session: clear text from there is somebody else's."""
+        """Prefixes that had a session: clear text from there is forged."""
         return tuple(prefix for prefix, kept in self._kept.items() if kept.has_been_sealed)
 
     def of(self, prefix: EidPrefix) -> PeerKey | None:
-        """The key of whoever has all of this EID-Prefix."""
+        """The key for all of this EID-Prefix."""
         pinned = _covering(self._pinned, prefix)
         kept = _covering(self._table, prefix)
         if pinned is not None:
@@ -154,7 +154,7 @@ class PeerKeys:
         return self.of(EidPrefix.host(address, instance_id))
 
     def sources(self, known: PeerKey) -> tuple[EidPrefix, ...]:
-        """Every EID-Prefix of its Instance-ID that this key is known to belong to."""
+        """Every EID-Prefix of its Instance-ID that has this key."""
         found = [prefix for prefix, key in self._pinned if key == known.key]
         found += [prefix for prefix, kept in self._kept.items() if kept.key == known.key]
         fitting = (prefix for prefix in found if prefix.instance_id == known.prefix.instance_id)
@@ -162,20 +162,20 @@ class PeerKeys:
         return tuple(dict.fromkeys((known.prefix, *own)))
 
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None) -> list[MachineEffect]:
-        """A genuine mapping of this EID-Prefix says these keys, or none."""
+        """A genuine mapping of this EID-Prefix has these keys, or none."""
         if record is None:
             self._vouched.discard(prefix)
             return []
         return self._on_revoked(prefix, record.keys) if record.is_revoked else self._take(prefix, record.keys[0])
 
     def accept(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """Somebody on this host says that the new key of this EID-Prefix is right. ValueError when none waits."""
+        """A client accepts the new key of this EID-Prefix. ValueError if none is waiting."""
         if prefix not in self._waiting:
             raise ValueError(f"no new key of {prefix} waits")
         return self._keep(prefix, self._waiting.pop(prefix))
 
     def forget(self, prefix: EidPrefix) -> None:
-        """Somebody on this host says that this EID-Prefix has no key any more. ValueError when none is kept."""
+        """A client says that this EID-Prefix no longer has a key. ValueError if none is stored."""
         if self._kept.pop(prefix, None) is None:
             raise ValueError(f"no key of {prefix} is kept")
         self._waiting.pop(prefix, None)
@@ -184,7 +184,7 @@ class PeerKeys:
         self._save()
 
     def on_session(self, known: PeerKey) -> bool:
-        """There is a session with this node now; True when that is the first one."""
+        """A session with this node was made; True for the first one."""
         kept = self._kept.get(known.prefix)
         if kept == KeptKey(known.key, has_been_sealed=True):
             return False
@@ -192,11 +192,11 @@ class PeerKeys:
         return True
 
     def last_time_of(self, key: bytes) -> int:
-        """The last time that a static key has said, in nanoseconds; 0 for none."""
+        """The last handshake timestamp of a static key, in nanoseconds; 0 for none."""
         return self._times.get(key, 0)
 
     def on_time(self, key: bytes, timestamp_ns: int) -> None:
-        """It has said another one."""
+        """A handshake of this key had this timestamp."""
         self._times[key] = timestamp_ns
         self._times.move_to_end(key)
         while len(self._times) > TIMES_MAX:
@@ -236,7 +236,7 @@ class PeerKeys:
 
     def _keep(self, prefix: EidPrefix, key: bytes) -> list[MachineEffect]:
         before = self._kept.get(prefix)
-        # Whoever has sealed goes on sealing, whatever its key is.
+        # A prefix that has been sealed stays so, whatever its key is.
         self._put(prefix, KeptKey(key, has_been_sealed=before is not None and before.has_been_sealed))
         self._vouched.add(prefix)
         return []
@@ -253,7 +253,7 @@ class PeerKeys:
         self._save()
 
     def _oldest(self) -> EidPrefix:
-        """Whom to forget. Whoever has sealed goes last: without its key it would be spoken to in clear again."""
+        """The entry to evict. Prefixes that have been sealed come last: without a key we would send in clear again."""
         unsealed = (prefix for prefix, kept in self._kept.items() if not kept.has_been_sealed)
         return next(unsealed, next(iter(self._kept)))
 

@@ -1,4 +1,4 @@
-"""What the machine of sealed data is told, and what it is given."""
+"""The configuration of the sealing machine, and the tools that it is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SealMode: TypeAlias = Literal["off", "prefer", "require"]
 
 
 class HubKey(msgspec.Struct, frozen=True):
-    """The address of a proxy, and its key: as somebody has written it, or as its Map-Resolver vouches for it."""
+    """The address of a proxy, and its key: configured, or vouched for by its Map-Resolver."""
 
     address: IpAddress
     key: bytes
@@ -27,7 +27,7 @@ class HubKey(msgspec.Struct, frozen=True):
 
 
 class SealConfig(msgspec.Struct, frozen=True):
-    """What the user says. `is_strict`: a new key that the Map-Server vouches for waits for somebody's yes."""
+    """The configuration. `is_strict`: a new key that the Map-Server vouches for waits for a client's acceptance."""
 
     mode: SealMode = "off"
     pinned: tuple[PinnedKey, ...] = ()
@@ -36,41 +36,42 @@ class SealConfig(msgspec.Struct, frozen=True):
     hubs: tuple[HubKey, ...] = ()
 
     def hub_at(self, addresses: Iterable[IpAddress]) -> HubKey | None:
-        """The hub that is at all of these addresses; None: no key of it is known, or there are others among them."""
+        """The hub that has all of these addresses; None: its key is unknown, or not all are a hub's."""
         keys = {hub.address: hub for hub in self.hubs}
         found = [keys.get(address) for address in addresses]
         is_one = bool(found) and all(hub is not None and hub.key == found[0].key for hub in found if found[0])
         return found[0] if is_one and None not in found else None
 
     def with_hubs_of(self, former: SealConfig) -> SealConfig:
-        """With what has been vouched for of hubs, where nothing is written about them now."""
+        """With the vouched keys of hubs that the new configuration does not name."""
         written = {hub.address for hub in self.hubs}
         kept = (hub for hub in former.hubs if hub.grade != "pinned" and hub.address not in written)
         return replace(self, hubs=(*self.hubs, *kept))
 
     def with_vouched_hub(self, address: IpAddress, key: bytes | None) -> SealConfig:
-        """With this key of the hub at this address, or none; the same where a key of it is written down."""
+        """With this vouched key of the hub at this address, or none; unchanged if a key of it is configured."""
         if any(hub.address == address and hub.grade == "pinned" for hub in self.hubs):
             return self
         others = tuple(hub for hub in self.hubs if hub.address != address)
         return replace(self, hubs=others if key is None else (*others, HubKey(address, key, "vouched")))
 
     def own_eid(self, prefix: EidPrefix) -> EidPrefix | None:
-        """The EID that peers of this family and Instance-ID know us by, as a host."""
+        """Our EID towards peers of this family and Instance-ID, as a host."""
         fitting = (eid for eid in self.eids if eid[:2] == prefix[:2])
         own = next(fitting, None)
         return None if own is None else EidPrefix.host(own.address, own.instance_id)
 
     def owner_of(self, host: EidPrefix) -> EidPrefix | None:
-        """Our EID-Prefix that holds a host."""
+        """The local EID-Prefix that holds a host."""
         return next((eid for eid in self.eids if eid.covers(host)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class SealTools:
-    """What the machine is given: ciphers, our static key, what outlives a restart, randomness, and a clock that grows.
+    """What the machine is given: ciphers, our static key, the stored state, randomness, and an increasing clock.
 
-    `draw` gives so many unpredictable octets; `next_timestamp` nanoseconds since 1970, never one twice.
+    `draw` returns that many unpredictable octets; `next_timestamp` nanoseconds since 1970, never the same twice;
+    `next_map_version` the next Map-Version Number, over restarts too (RFC 9302); None: our mappings have none.
     """
 
     ciphers: Ciphers = dataclasses.field(repr=False)
@@ -79,3 +80,4 @@ class SealTools:
     draw: Callable[[int], bytes] = dataclasses.field(repr=False)
     next_timestamp: Callable[[], int] = dataclasses.field(repr=False)
     aeads: int = ALL_AEADS
+    next_map_version: Callable[[], int] | None = dataclasses.field(default=None, repr=False)

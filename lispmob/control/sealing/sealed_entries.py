@@ -1,4 +1,6 @@
-"""Which forwarding entries are sealed, for whom, and what may still leave, or come, in clear. Pure.
+"""The peers of the sealed data plane, and which forwarding entries are sealed for which of them. Pure.
+
+A peer has a key, perhaps an open handshake, and its sessions. The table says which packets are clear or sealed:
 
 | security: seal | key known | had a session | what leaves                                  | clear text from there |
 |----------------|-----------|---------------|----------------------------------------------|-----------------------|
@@ -17,11 +19,12 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from lispmob.control.sealing.peer_keys import PeerKey, PeerKeys
 from lispmob.control.sealing.seal_config import HubKey, SealConfig
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_handshake import OpenHandshake
 from lispmob.protocol.effect import (
     ForgetPeer,
     InstallMapping,
@@ -37,6 +40,107 @@ from lispmob.wire.address import EidPrefix, IpAddress
 CARRIES: Final = frozenset({"ENCAPSULATE", "TELL", "DOUBT"})
 _ZEROS: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
+RETRY_S: Final = (1.0, 2.0, 4.0, 5.0)  # ours: between tries of a handshake; the last value repeats
+GIVE_UP_S: Final = 90.0  # ours: after that only traffic keeps a handshake going
+REKEY_RESPONDER_S: Final = 165.0  # ours: the initiator begins at 120 s, so the responder is second
+SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives with an older key
+FORGET_S: Final = 540.0  # ours: then its keys are overwritten
+SETTLED_S: Final = 3.0  # ours: after the very first session, how long clear packets may be in flight
+PARTING_S: Final = 3.0  # ours: packets sealed with a replaced key may still be in flight
+SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
+
+
+class Standing(msgspec.Struct):
+    """A session. `at`: when its handshake ended, in monotonic seconds."""
+
+    local_index: int
+    at: float
+    is_initiator: bool
+    is_confirmed: bool
+
+
+class Asking(msgspec.Struct, eq=False):
+    """A first message that may still be answered."""
+
+    peer: SealedPeer
+    handshake: OpenHandshake
+    sent_at: float
+    is_nested: bool
+    """It was sent from EID to EID."""
+
+
+class SealedPeer(msgspec.Struct, eq=False):
+    """The state of a peer. `number` identifies it in the datapath."""
+
+    number: int
+    known: PeerKey
+    entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
+    sessions: list[Standing] = msgspec.field(default_factory=list)
+    sources: tuple[EidPrefix, ...] = ()
+    """The permitted sources of its sessions, as last installed in the datapath."""
+    tries: int = 0
+    begun_at: float = 0.0
+    next_at: float | None = None
+    """When the open handshake is tried again; None: none is open."""
+    last_try_at: float = float("-inf")
+    wanted_at: float = float("-inf")
+    settled_at: float | None = None
+    """When its clear text begins to be refused; None: already so, or there was no session yet."""
+    trouble: str = ""
+    is_behind: bool = False
+    """One of its locators answers probes without a handshake: an RTR, so handshakes are sent as data."""
+    asked_at: tuple[IpAddress, ...] = ()
+    """Its locators at that time."""
+    is_hub: bool = False
+    """It has no EID: it opens packets for hosts without LISP, and sends for all that have no key."""
+    is_gone: bool = False
+    """It had a mapping, and has none now."""
+    is_told: bool = False
+    """An event has reported that packets are sealed."""
+
+    @property
+    def confirmed(self) -> Standing | None:
+        """The latest session that both sides are known to have."""
+        return next((session for session in reversed(self.sessions) if session.is_confirmed), None)
+
+    @property
+    def remotes(self) -> tuple[IpAddress, ...]:
+        """The locators of its mappings, in their order."""
+        places = (locator.address for mapping in self.entries.values() for locator in mapping.locators)
+        return tuple(dict.fromkeys(places))
+
+    @property
+    def eid(self) -> EidPrefix | None:
+        """An EID of the peer, to name in a handshake; None without a mapping."""
+        prefix = next(iter(self.entries), None)
+        return None if prefix is None or self.is_hub else EidPrefix.host(prefix.address, prefix.instance_id)
+
+    def is_sealed(self, now: float) -> bool:
+        """True while there is a session to send with."""
+        standing = self.confirmed
+        return standing is not None and now - standing.at < SESSION_S
+
+    def take_old(self, now: float) -> list[Standing]:
+        """Remove and return the sessions whose keys must be overwritten."""
+        old = [session for session in self.sessions if now - session.at >= FORGET_S]
+        self.sessions = [session for session in self.sessions if now - session.at < FORGET_S]
+        return old
+
+    def wants_rekey(self, now: float) -> bool:
+        """Whether a request of traffic for new keys is followed: a responder leaves it to the initiator."""
+        standing = self.confirmed
+        return standing is None or standing.is_initiator or now - standing.at >= REKEY_RESPONDER_S
+
+    def wait(self, now: float) -> None:
+        """A try was made: set the time of the next one."""
+        self.next_at = now + RETRY_S[min(self.tries, len(RETRY_S)) - 1]
+        self.last_try_at = now
+
+    def rest(self) -> None:
+        """No handshake is open any more."""
+        self.next_at = None
+        self.tries = 0
+
 
 class SealedEntries:
     """The forwarding entries of a node, and the peers that they are sealed for."""
@@ -48,48 +152,48 @@ class SealedEntries:
         self._by_number: dict[int, SealedPeer] = {}
         self._next_number = 1
         self._installed: PrefixTable[InstallMapping] = PrefixTable()
-        self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that say more to the datapath
+        self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that differ in the datapath
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
         self._returned: list[SealedPeer] = []
         self._parting: dict[int, float] = {}  # peers whose key was replaced, and until when their sessions receive
-        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, made of a default mapping
+        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, derived from a default mapping
 
     @property
     def peers(self) -> tuple[SealedPeer, ...]:
-        """Everybody with a known key and a mapping, or a session."""
+        """All peers with a known key and a mapping, or with a session."""
         return tuple(self._peers.values())
 
     @property
     def parting_at(self) -> list[float]:
-        """When sessions with keys that were replaced end, in monotonic seconds."""
+        """When sessions of replaced keys end, in monotonic seconds."""
         return [*self._parting.values()]
 
     def part(self, now: float = float("inf")) -> list[MachineEffect]:
-        """End those whose time has come."""
+        """End the sessions of replaced keys that are due."""
         over = [number for number, until in self._parting.items() if now >= until]
         for number in over:
             del self._parting[number]
         return [ForgetPeer(number) for number in over]
 
     def by_number(self, number: int) -> SealedPeer | None:
-        """The peer that the datapath calls so."""
+        """The peer with this number in the datapath."""
         return self._by_number.get(number)
 
     def by_prefix(self, prefix: EidPrefix) -> SealedPeer | None:
-        """Who is meant by a forwarding entry."""
+        """The peer of a forwarding entry."""
         known = self._keys.of(prefix)
         return self._peer_by_entry.get(prefix) if known is None else self._peers.get(known.prefix)
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload."""
+        """The configuration was reloaded."""
         self._config = config
         return self.reconsider()
 
     def on_installed(self, mapping: InstallMapping) -> list[InstallMapping]:
-        """A forwarding entry is made: the same one, with whom to seal for; and more where it is a default mapping."""
+        """A forwarding entry was made: returns it with its peer; and further ones if it is a default mapping."""
         if mapping.peer or mapping.must_seal:
-            return [mapping]  # it has been here before
+            return [mapping]  # it has been through here
         self._installed.insert(mapping.prefix, mapping)
         self._narrow.pop(mapping.prefix, None)
         dressed = self._dress(mapping)
@@ -103,7 +207,7 @@ class SealedEntries:
         return [dressed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
 
     def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
-        """A forwarding entry is gone; what comes in its place. Sessions stay as long as they may be used."""
+        """A forwarding entry was removed; returns what replaces it. Sessions stay as long as they may be used."""
         self._installed.remove(prefix)
         self._narrow.pop(prefix, None)
         if (peer := self._peer_by_entry.get(prefix)) is not None:
@@ -120,7 +224,7 @@ class SealedEntries:
         return effects
 
     def take_returned(self) -> list[SealedPeer]:
-        """Peers whose mapping has gone and come again, since the previous call."""
+        """Peers whose mapping went and came back, since the previous call."""
         taken, self._returned = self._returned, []
         return taken
 
@@ -128,9 +232,9 @@ class SealedEntries:
         return self._installed.get(EidPrefix.make(_ZEROS[prefix.family], 0, prefix.instance_id))
 
     def _narrowed(self, default: InstallMapping, prefixes: Iterable[EidPrefix]) -> list[InstallMapping]:
-        """Behind a NAT all goes to the RTR by a default mapping: peers with known keys have entries of their own then.
+        """Behind a NAT a default mapping sends all to the RTR: peers with known keys get entries of their own.
 
-        They lead where the default leads; what is sealed for them goes through the RTR as it is.
+        They have the locators of the default; packets sealed for the peer pass the RTR unchanged.
         """
         if self._config.mode == "off" or default.disposition not in CARRIES:
             return []
@@ -148,7 +252,7 @@ class SealedEntries:
         return made
 
     def peer(self, known: PeerKey) -> SealedPeer:
-        """The peer with this key, a new one if need be."""
+        """The peer with this key, created if necessary."""
         peer = self._peers.get(known.prefix)
         if peer is None:
             peer = self._peers[known.prefix] = SealedPeer(self._next_number, known)
@@ -157,14 +261,14 @@ class SealedEntries:
         return peer
 
     def _hub(self, hub: HubKey | None, prefix: EidPrefix) -> SealedPeer:
-        """The peer that a hub is, in the Instance-ID of an entry that leads there."""
+        """The peer for a hub, in the Instance-ID of an entry that leads there."""
         assert hub is not None
         peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade))
         peer.is_hub = True
         return peer
 
     def drop(self, peer: SealedPeer) -> None:
-        """It has neither mappings nor sessions any more, or another key."""
+        """Remove a peer that has neither mappings nor sessions any more, or another key."""
         self._peers.pop(peer.known.prefix, None)
         self._by_number.pop(peer.number, None)
 
@@ -193,7 +297,7 @@ class SealedEntries:
         return dressed
 
     def on_way(self, peer: SealedPeer, *, is_behind: bool) -> list[MachineEffect]:
-        """A handshake has shown whether the locators of a peer are its own, or those of RTRs that it is behind."""
+        """A handshake showed whether a peer's locators are its own, or those of RTRs in front of it."""
         peer.asked_at = peer.remotes
         if peer.is_behind == is_behind:
             return []
@@ -201,12 +305,12 @@ class SealedEntries:
         return [self._dress(mapping) for mapping in [*peer.entries.values()]]
 
     def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
-        """A node may have several EIDs: whose this one is has become known, and sessions with those nodes are told."""
+        """A node may have several EIDs. The owner of this one has become known: update the sources of its sessions."""
         known = self._keys.of(changed)
         effects: list[MachineEffect] = []
         for peer in self.peers:
             if peer.is_hub:
-                continue  # it sends for all who have no key
+                continue  # a hub sends for all hosts without a key
             is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
             sources = self._keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
             if sources != peer.sources:
@@ -220,9 +324,9 @@ class SealedEntries:
             peer.entries.pop(prefix, None)
 
     def reconsider(self, within: EidPrefix | None = None, until: float | None = None) -> list[MachineEffect]:
-        """Keys or policy have changed, in all or within a prefix: what that changes in the forwarding table.
+        """Keys or policy have changed, for all or within a prefix: returns the changes of the forwarding table.
 
-        `until`: sessions of keys that are no longer known may receive for so long; None: they end at once.
+        `until`: sessions of keys that are no longer known may receive until then; None: they end at once.
         """
         effects: list[MachineEffect] = []
         if self._config.mode == "off":
@@ -247,7 +351,7 @@ class SealedEntries:
         return [*effects, *self.say_refused()]
 
     def _known_of(self, peer: SealedPeer) -> PeerKey | None:
-        """What is known of a peer by now; of a hub what is written about it."""
+        """The present key of a peer; for a hub, the configured one."""
         if not peer.is_hub:
             return self._keys.of(peer.known.prefix)
         hub = self._config.hub_at((peer.known.prefix.address,))
@@ -260,7 +364,7 @@ class SealedEntries:
         return [*([] if exact is None else [exact]), *(one for _, one in self._installed.covered(prefix))]
 
     def say_refused(self) -> list[MachineEffect]:
-        """Whose clear text is not taken; with `require` nobody's is."""
+        """The prefixes whose clear text is refused; all of them with `require`."""
         found: tuple[EidPrefix, ...] = ()
         if self._config.mode == "prefer":
             found = self._keys.refused_clear

@@ -1,9 +1,9 @@
 """The handshake for sealed data (ours): Noise_IK between two nodes that know each other's static keys, one round trip.
 
-How it works. The initiator seals its static key, a time that only grows and the AEADs that it can do; the responder
-takes it when it is not its own key, not older than what that key has said before, and offers an AEAD that it can do
-too. Both EIDs and the Instance-ID are part of what is hashed, so that an answer counts for no other pair. Whose static
-key belongs to which EID is not decided here, and neither is how often somebody may try. Pure.
+How it works. The initiator sends its encrypted static key, a timestamp that only grows, and the AEADs that it supports.
+The responder accepts it if the key is not its own and the timestamp is not older than the last one of that key, and
+chooses an AEAD that it supports too. Both EIDs and the Instance-ID are part of the transcript hash, so an answer is
+valid for this pair only. Which static key belongs to which EID, and rate limits, are decided elsewhere. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALL_AEADS: Final = AES_128_GCM | CHACHA20_POLY1305
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Between whom: EIDs of initiator and responder; None for a hub, which has no EID."""
+    """The EIDs of initiator and responder; None for a hub, which has no EID."""
 
     instance_id: int
     initiator: IpAddress | None
@@ -46,7 +46,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """What both sides have at the end. `send_key` is 16 octets for AES-128-GCM, 32 for ChaCha20-Poly1305."""
+    """The result on both sides. `send_key` is 16 octets for AES-128-GCM, 32 for ChaCha20-Poly1305."""
 
     peer: bytes
     aead: int
@@ -61,12 +61,12 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class OpenHandshake:
-    """One that we began, until its answer comes."""
+    """A handshake that we began, until its answer comes."""
 
     def __init__(
         self, ciphers: Ciphers, pair: Pair, static: KeyPair, peer: bytes, *, ephemeral: bytes, index: int
     ) -> None:
-        """`peer` is its static public key; `ephemeral` 32 fresh unpredictable octets, `index` random and not in use."""
+        """`peer` is the peer's static public key; `ephemeral` 32 fresh random octets, `index` random and unused."""
         if not index:
             raise ValueError("index 0 is none")
         self._noise = Initiator(ciphers, pair.prologue(), static, KeyPair.of(ephemeral, ciphers), peer)
@@ -76,15 +76,15 @@ class OpenHandshake:
         self._aeads = 0
 
     def begin(self, timestamp_ns: int, aeads: int = ALL_AEADS) -> bytes:
-        """The first message; `timestamp_ns` is greater than in every one before. Raises AuthenticationFailed."""
+        """The first message; `timestamp_ns` is greater than in all earlier ones. Raises AuthenticationFailed."""
         self._aeads = aeads
         key, static, offer = self._noise.begin(Offer(timestamp_ns, aeads).encode())
         return FirstMessage(self.index, key, static, offer).encode(self._peer)
 
     def finish(self, answer: bytes) -> Session:
-        """The session, by the second message. Raises MalformedMessage.
+        """The session, from the second message. Raises MalformedMessage.
 
-        A forged answer with a good mac1 ends the handshake, as one that is lost does: begin another.
+        A forged answer with a valid mac1 ends the handshake, as a loss does: begin another one.
         """
         message = SecondMessage.decode(answer, self._static.public)
         if message.receiver != self.index:
@@ -100,7 +100,7 @@ class OpenHandshake:
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What a first message leads to: the second one, the session, and the time to remember for this static key."""
+    """The result of a first message: the second one, the session, and the timestamp to store for this static key."""
 
     message: bytes
     session: Session
@@ -118,10 +118,10 @@ def answer(
     index: int,
     aeads: int = ALL_AEADS,
 ) -> Answered:
-    """Answer a first message to us. Raises MalformedMessage, the cheap reasons first.
+    """Answer a first message. Raises MalformedMessage, after the cheap checks first.
 
-    `latest_of` gives the last time that a static key has said, 0 for none. `new_ephemeral` is asked only when the
-    message is genuine. `aeads`: what we can do; of two AES-128-GCM is taken.
+    `latest_of` returns the last timestamp of a static key, 0 for none. `new_ephemeral` is called only for a genuine
+    message. `aeads`: those that we support; AES-128-GCM is preferred.
     """
     message = FirstMessage.decode(first, static.public)
     noise = Responder(ciphers, pair.prologue(), static)

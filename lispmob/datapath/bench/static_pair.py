@@ -1,8 +1,9 @@
-"""`python -m lispmob.datapath.bench.static_pair SIDE CIPHER RLOC RLOC EID EID`: a side of a pair without control plane.
+"""`python -m lispmob.datapath.bench.static_pair SIDE CIPHER RLOC RLOC EID EID`: one side of a pair without control
+plane.
 
-For the laboratory, which measures what sealing costs. SIDE is 0 or 1, CIPHER a cipher or "none"; addresses are those
-of side 0, then of side 1. Both sides compute the same keys from the minute of the monotonic clock, which they share,
-so the keys are of no use beyond one machine. Says "ready" once its TUN device is there. Exit code 69: this build seals
+For the laboratory, which measures the cost of sealing. SIDE is 0 or 1, CIPHER a cipher or "none"; addresses are those
+of side 0, then of side 1. Both sides compute the same keys from the minute of the monotonic clock, which they share, so
+the keys are of no use beyond one machine. Says "ready" once its TUN device is there. Exit code 69: this build seals
 nothing.
 """
 
@@ -26,7 +27,7 @@ _CABLE: Final = "eth0"
 _TUN: Final = "lisp0"
 _TUN_MTU: Final = 1440
 _PEER: Final = 1
-_KEY_S: Final = 60  # of the 180 that a key may live
+_KEY_S: Final = 60  # of the 180 seconds that a key may be used
 _LEAD_S: Final = 2  # side 1 has the next key so long before side 0 sends with it
 
 
@@ -39,7 +40,7 @@ def session(side: int, number: int, aead: AeadName, there: EidPrefix) -> SealedS
 
 
 def serve(side: int, aead: AeadName | None, rlocs: Sequence[IPv4Address], eids: Sequence[IPv4Address]) -> None:
-    """Until the process is ended."""
+    """Runs until the process is ended."""
     own, there = EidPrefix.host(eids[side]), EidPrefix.host(eids[1 - side])
     engine = Engine(EngineConfig(_TUN, (own,), tun_mtu_bytes=_TUN_MTU))
     engine.open()

@@ -1,9 +1,9 @@
 """Measures the forwarding table: `python -m lispmob.datapath.bench.table` prints one JSON object. No root, no network.
 
-With `--kernel` the copy of it that the ebpf tier has in the kernel: needs root, and a network namespace to itself.
+With `--kernel`, its copy in the kernel for the ebpf tier: needs root, and a network namespace of its own.
 
-Keys of "lookup-ns" are numbers of entries. Lookups are for entries in random order, in batches as the datapath makes
-them; the best of some rounds, to leave out what else the machine did.
+Keys of "lookup-ns" are numbers of entries. Lookups are for entries in random order, in batches as in the datapath; the
+best of several rounds counts, to exclude other load.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BPF_MAP_TYPE_LPM_TRIE: Final = "11"  # <linux/bpf.h>
 
 
 class Lookups:
-    """A table of so many host prefixes, and addresses to look up in it."""
+    """A table of that many host prefixes, and addresses to look up in it."""
 
     def __init__(self, entries: int) -> None:
         chance = random.Random(entries)
@@ -55,7 +55,7 @@ class Lookups:
         self.best_ns = float("inf")
 
     def round(self) -> None:
-        """Look all of them up, and keep the best time of one lookup."""
+        """Look all of them up, and keep the best time per lookup."""
         batch = lib.LM_QUERIES_MAX
         began = time.perf_counter()
         for at in range(0, _LOOKUPS, batch):
@@ -73,14 +73,14 @@ def mappings(entries: int) -> list[ForwardingEntry]:
 
 
 def install_s(engine: Engine, wanted: list[ForwardingEntry]) -> float:
-    """Seconds that an engine takes for these mappings, through its Python face."""
+    """The seconds that an engine takes to install these mappings through Python."""
     began = time.perf_counter()
     engine.table.install_many(wanted)
     return time.perf_counter() - began
 
 
 def kernel() -> dict[str, Any]:
-    """What as many entries cost in the ebpf tier: to install, to copy again at a change of the tier, and in memory."""
+    """The cost of as many entries in the ebpf tier: installing, copying at a change of the tier, and memory."""
     figures: dict[str, Any] = {}
     for entries in (INSTALLED, SIZES[-1]):
         wanted = mappings(entries)
@@ -103,7 +103,7 @@ def kernel() -> dict[str, Any]:
 
 
 def _kernel_table_octets() -> int:
-    """Of our longest-prefix table in the kernel (fdinfo of a BPF map: proc_pid_fdinfo(5))."""
+    """The memory of our longest-prefix table in the kernel (fdinfo of a BPF map: proc_pid_fdinfo(5))."""
     for info in Path("/proc/self/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):
             told = dict(line.split(":\t", 1) for line in info.read_text().splitlines() if ":\t" in line)

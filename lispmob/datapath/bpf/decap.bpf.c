@@ -1,11 +1,11 @@
 /*
- * From an uplink to the TUN (tc, ingress of an Ethernet uplink). Only what is clearly good takes the short way: all else
- * goes on to the UDP socket, where the tun tier judges and counts it.
+ * From an uplink to the TUN (tc, ingress of an Ethernet uplink). Only packets that are certainly valid take the fast
+ * path. All others go on to the UDP socket, where the tun tier checks and counts them.
  */
 #include "lib/carry.h"
 #include "lib/out_flow.h"
 
-/* Who sends to whom through which tunnel, once it was found to be welcome. */
+/* A flow between two addresses through one tunnel, after it was accepted. */
 struct in_flow {
     __u64 words[10]; /* see words_of */
     __u32 generation, is_passed;
@@ -40,7 +40,7 @@ static __always_inline bool holds(__u32 number, const struct lm_shared_address *
     return is_there;
 }
 
-/* source.c, lm_source_is_local() and lm_source_judge(), as far as they say yes without a limit. */
+/* The conditions of source.c, lm_source_is_local() and lm_source_judge(), that accept without a limit. */
 static __always_inline bool is_proven(struct lm_shared_state *s, const struct in_flow *flow, const struct outer *outer,
                                       const struct lm_shared_address *sender, bool is_v4, __u32 instance_id,
                                       const __u64 source[2])
@@ -85,11 +85,11 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (!lm_may_be_eid(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]))
         return false;
-    /* The table may say that nobody is there: the tun tier tells the control plane (liveness/destination_report.c). */
+    /* The entry may be negative: the tun tier reports that to the control plane (liveness/destination_report.c). */
     struct lm_trie_value *sent_by = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
     if (sent_by && lm_rules_refuses(sent_by->kind))
         return false;
-    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0], source[1])) /* it has to be sealed: counted there */
+    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0], source[1])) /* it must be sealed: counted there */
         return false;
     __u32 place = rloc->value;
     flow->path = place;
@@ -99,8 +99,8 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
         struct lm_shared_path *path = &all->paths[place];
         ephemeral = path->data_port;
         if (path->relays && path->ifindex != ifindex)
-            return false;   /* another interface may have the same address: the tun tier tells them apart */
-        if (path->relays) { /* behind a NAT nobody but the RTRs has anything to say */
+            return false;   /* another interface may have the same address: the tun tier distinguishes them */
+        if (path->relays) { /* behind a NAT only the RTRs may send */
             if (!holds(path->relays, &sender))
                 return false;
             flow->has_relays = 1;
@@ -132,7 +132,7 @@ __noinline int judge_anew(struct lm_shared_state *s, struct in_flow *flow, const
     return 0;
 }
 
-/* Apart from judge_anew(), since the stack of a program and of what it calls is small. */
+/* Separate from judge_anew(), because the stack of a program and its functions is small. */
 __noinline int judge_source(struct lm_shared_state *s, struct in_flow *flow, const struct arrival *a)
 {
     if (!s || !flow || !a)
@@ -178,7 +178,7 @@ static __always_inline struct in_flow *in_flow_of(struct lm_shared_state *s, con
     return flow;
 }
 
-/* Notes what the core wants to know; true: the tun tier reports, and gets the packet. */
+/* Records the arrival for the core; true: the tun tier must report, and gets the packet. */
 static __always_inline bool note_heard(struct lm_shared_state *s, const struct in_flow *flow, __u64 now)
 {
     if (s->traffic[1].is_watched)
@@ -203,8 +203,8 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
 }
 
 /*
- * A checksum that nobody has verified is for the socket to verify. A super-packet's was, or there was no wire. From a
- * control port data comes to the common data port alone (data_port.c, lm_data_port_pass_bare).
+ * An unverified checksum is left to the socket. That of a super-packet was verified, or there was no wire. Data from a
+ * control port is accepted only at the common data port (data_port.c, lm_data_port_pass_bare).
  */
 static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s,
                                           const struct outer *outer)
@@ -249,11 +249,11 @@ int lm_decap(struct __sk_buff *skb)
     __u32 offset = a.offset, segments = a.segments, repeated = a.repeated;
     __u32 length = skb->len - offset, queue = flow->queue;
     __u64 how = BPF_F_ADJ_ROOM_FIXED_GSO;
-    if (a.outer.is_v4 != a.inner.is_v4) /* older kernels refuse this, and nothing has changed then */
+    if (a.outer.is_v4 != a.inner.is_v4) /* older kernels refuse this; the packet is unchanged then */
         how |= a.inner.is_v4 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
     if (bpf_skb_adjust_room(skb, a.outer.is_v4 ? -(int)LM_OUTER_V4 : -(int)LM_OUTER_V6, BPF_ADJ_ROOM_MAC, how))
         return FALL_THROUGH;
-    skb->queue_mapping = queue + 1; /* as the TUN does with what is written to a queue */
+    skb->queue_mapping = queue + 1; /* as the TUN does with packets written to a queue */
     s->traffic[1].last = now;
     __u64 octets = length + (segments - 1) * repeated;
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);

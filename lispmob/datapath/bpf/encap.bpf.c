@@ -1,6 +1,6 @@
 /*
- * From the TUN to an uplink (tc, egress of the TUN). What is decided for a flow is kept, with its outer header ready to
- * be copied, until anything changes; what is not clear as day goes on to the TUN's queue, where the tun tier takes it.
+ * From the TUN to an uplink (tc, egress of the TUN). The decision about a flow is cached with its outer header until
+ * anything changes. Packets without a clear decision go on to the TUN's queue, to the tun tier.
  */
 #include "lib/last_packet.h"
 #include "lib/out_flow.h"
@@ -32,7 +32,7 @@ static __always_inline bool mark_lane(struct lm_shared_state *s, __u32 mark, __u
     return false;
 }
 
-/* True when the flow may take the short way; everything that sending needs is then in it. */
+/* True when the flow may take the fast path; everything needed for sending is then in it. */
 static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *flow)
 {
     bool is_v4 = (flow->words[0] & 0xff) == 4;
@@ -86,12 +86,12 @@ __noinline int decide_anew(struct lm_shared_state *s, struct out_flow *flow)
 {
     if (!s || !flow)
         return 0;
-    flow->generation = s->generation; /* first: what changes meanwhile is seen the next time */
+    flow->generation = s->generation; /* first: a change meanwhile is seen at the next packet */
     flow->is_passed = !decide(s, flow);
     return 0;
 }
 
-/* The flow's own slot, decided; NULL when there is none to be had. */
+/* The slot of the flow, decided; NULL if there is none. */
 static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const __u64 words[5], __u32 mark)
 {
     __u32 place = (__u32)slot_of(s, words, 5) % OUT_FLOWS;
@@ -149,18 +149,18 @@ int lm_encap(struct __sk_buff *skb)
     finish_head(head, flow, length, tos, inner.ttl);
     if (inner.protocol == IPPROTO_TCP)
         keep_last(skb, flow, segments > 1 ? size : length, now);
-    /* redirect_neigh expects a link header to take away, which a TUN has none of. */
+    /* redirect_neigh removes a link header, which a TUN packet does not have. */
     if (bpf_skb_change_head(skb, ETH_HLEN, 0))
         return FALL_THROUGH;
     __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
                   (is_v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
     long error = bpf_skb_adjust_room(skb, is_v4 ? LM_OUTER_V4 : LM_OUTER_V6, BPF_ADJ_ROOM_MAC, flags);
-    if (!error) /* not by direct access, which would copy what a TCP socket keeps for sending again */
+    if (!error) /* not by direct access, which would copy data that a TCP socket keeps for retransmission */
         error = is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V4, 0)
                       : bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V6, 0);
     if (error) {
         count->lost++;
-        return 2; /* TCX_DROP, TC_ACT_SHOT: no memory, and no way back */
+        return 2; /* TCX_DROP, TC_ACT_SHOT: no memory, and the packet is changed already */
     }
     skb->mark = s->mark;
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);

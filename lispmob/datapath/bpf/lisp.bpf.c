@@ -1,4 +1,4 @@
-/* The ebpf tier: LISP's data plane in the kernel. One object of all programs, since they share the maps. */
+/* The ebpf tier: LISP's data plane in the kernel. One object with all programs, because they share the maps. */
 #include "encap.bpf.c"
 
 #include "decap.bpf.c"

@@ -1,12 +1,12 @@
 /*
- * From an uplink to an uplink (tc, ingress of an Ethernet uplink of an RTR): nat/rtr.c once more, for what is clear. The
- * sender is registered and has been seen at this place before, the destination is registered, and nothing is to be
- * reported. Then the outer header and the LISP header are replaced where they are, the inner packet gets one hop older,
- * and a super-packet stays one. All else goes on to the UDP socket, where the tun tier judges, counts and reports.
+ * From an uplink to an uplink (tc, ingress of an Ethernet uplink of an RTR): the fast path of nat/rtr.c. The sender is
+ * registered and was seen at this place before, the destination is registered, and there is nothing to report. The
+ * outer header and the LISP header are replaced in place, the inner packet's TTL is decremented, and a super-packet
+ * stays one. All other packets go on to the UDP socket, where the tun tier checks, counts and reports.
  */
 #include "lib/relay_flow.h"
 
-#define RUN_MOST 128u /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS) */
+#define RUN_MOST 128u /* datagrams that the kernel accepts in one piece (UDP_MAX_SEGMENTS) */
 
 /* One walk over the datagrams of a run. */
 struct run_walk {
@@ -20,14 +20,14 @@ static __always_inline __u32 run_at(const struct arrival *a, __u32 number)
     return a->offset - LM_DATA_HEADER + number * a->run;
 }
 
-/* Octets of one datagram of a run, LISP header and all. */
+/* Octets of one datagram of a run, including its LISP header. */
 static __always_inline __u32 run_size(const struct __sk_buff *skb, const struct arrival *a, __u32 number)
 {
     __u32 rest = skb->len - run_at(a, number);
     return rest < a->run ? rest : a->run;
 }
 
-/* The other datagrams have to be of the same flow, and marked alike. */
+/* The other datagrams must be of the same flow, with the same marks. */
 static long is_like_first(__u32 i, struct run_walk *walk)
 {
     struct relay_work *work = walk->work;
@@ -53,7 +53,7 @@ static long is_like_first(__u32 i, struct run_walk *walk)
     return 1;
 }
 
-/* Several datagrams in a row of one flow, as a node's threads send them, or as a receiver has joined them (GRO). */
+/* Several datagrams of one flow in a row, as a node's threads send them, or as GRO has joined them. */
 static __always_inline bool read_run(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct relay_work *work)
 {
     struct arrival *a = &work->a;
@@ -72,7 +72,10 @@ static __always_inline bool read_run(struct __sk_buff *skb, const __u8 *data, co
     return !walk.has_failed;
 }
 
-/* The last first: to write there is to have all in one piece, for which there may be no memory, and nothing has changed yet. */
+/*
+ * The last first: writing there makes the whole packet linear, which may fail for lack of memory while nothing has
+ * changed yet.
+ */
 static long store_in_run(__u32 i, struct run_walk *walk)
 {
     struct relay_work *work = walk->work;
@@ -96,7 +99,7 @@ static long store_in_run(__u32 i, struct run_walk *walk)
     return 0;
 }
 
-/* Mends the checksum of an outer IPv4 packet whose header becomes `head`; `inner` is how much the sum changes inside. */
+/* Updates the checksum of an outer IPv4 packet whose header becomes `head`; `inner` is the change of the sum inside. */
 static __always_inline bool put_sum(struct __sk_buff *skb, const __u8 *data, const __u8 *end, __u8 *head, __u32 inner)
 {
     __u32 old[LM_OUTER_V4 / 4];
@@ -111,17 +114,17 @@ static __always_inline bool put_sum(struct __sk_buff *skb, const __u8 *data, con
            bpf_l4_csum_replace(skb, at, 0, (__u64)rest, BPF_F_MARK_MANGLED_0) == 0;
 }
 
-/* Puts the new outer header, with `sum` the UDP checksum stays as it is there. */
+/* Writes the new outer header; with `sum` the UDP checksum stays in place. */
 static __always_inline bool put_outer(struct __sk_buff *skb, bool is_v4, const __u8 *head, bool sum)
 {
-    if (sum) /* an IPv4 packet; what changes has been taken into the checksum already */
+    if (sum) /* an IPv4 packet; the checksum already includes the changes */
         return bpf_skb_store_bytes(skb, ETH_HLEN, head, 26, 0) == 0 &&
                bpf_skb_store_bytes(skb, ETH_HLEN + 28, head + 28, 8, 0) == 0;
     return is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V4, BPF_F_RECOMPUTE_CSUM) == 0
                  : bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V6, BPF_F_RECOMPUTE_CSUM) == 0;
 }
 
-/* Writes what is in `work` over the packet; false: there is no memory. */
+/* Writes `work` over the packet; false: no memory. */
 static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *work, const struct relay_flow *flow,
                                     const __u8 *data, const __u8 *end, const __u8 *packet, bool has_link)
 {
@@ -143,7 +146,7 @@ static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *wo
            (!has_link || bpf_skb_store_bytes(skb, 0, flow->link, sizeof flow->link, 0) == 0);
 }
 
-/* Sends what has been judged; the verdict. */
+/* Sends an accepted packet; returns the verdict. */
 __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow,
                        struct relay_work *work)
 {
@@ -185,7 +188,7 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
             is_good = false;
     }
 
-    /* From here on there is no way back. */
+    /* From here on the packet cannot fall through. */
     if (is_good)
         is_good = rewrite(skb, work, flow, data, end, packet, has_link);
     if (!is_good) {
@@ -213,7 +216,7 @@ int lm_relay(struct __sk_buff *skb)
     struct relay_work *work = bpf_map_lookup_elem(&relay_work, &zero);
     if (!s || !work || !s->is_on || skb->pkt_type != 0 || skb->vlan_present)
         return FALL_THROUGH;
-    /* Of what a socket has sent in one go only the outer headers are where a program can read them. */
+    /* In a packet that a socket sent in one piece, programs can read only the outer headers. */
     if (skb->gso_size && data + HEADERS_MOST > end) {
         (void)bpf_skb_pull_data(skb, HEADERS_MOST);
         data = (void *)(long)skb->data;

@@ -1,8 +1,9 @@
 /*
- * What the BPF programs and the C side have in common: the values of the maps, octet by octet the same for both.
+ * The values of the maps that the BPF programs and the C side share, with the same layout on both sides.
  *
- * The C side writes all of it but what LM_SHARED marks, which both write; those maps are mapped into the process.
- * Addresses are in network byte order, 16 octets with zeros behind an IPv4 address; all else is in the host's order.
+ * The C side writes all of it, except that both write the fields marked LM_SHARED; those maps are mapped into the
+ * process. Addresses are in network byte order, 16 octets with zeros after an IPv4 address; all else is in the host's
+ * order.
  */
 #ifndef LM_SHARED_H
 #define LM_SHARED_H
@@ -27,11 +28,11 @@ typedef __u16 uint16_t;
 #define LM_SHARED_USED_PAGE 4096
 #define LM_SHARED_USED_PAGES 256
 #define LM_SHARED_ENTRIES (LM_SHARED_USED_PAGE * LM_SHARED_USED_PAGES) /* of the table */
-#define LM_SHARED_SPARE 4096 /* for our own prefixes and addresses beside them */
+#define LM_SHARED_SPARE 4096 /* for our own prefixes and addresses in addition */
 #define LM_SHARED_SETS (1 << 17)
 #define LM_NO_REMOTE 0xffffffffu
 
-/* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
+/* One trie holds several tables, distinguished by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
 enum lm_space {
     LM_SPACE_TABLE = 2,
     LM_SPACE_EIDS = 4,
@@ -42,7 +43,7 @@ enum lm_space {
 };
 
 struct lm_trie_key {
-    __u32 bits; /* of what follows; space and Instance-ID always count */
+    __u32 bits; /* of the rest; space and Instance-ID always count */
     __u8 space, instance_id[3];
     __u8 address[16];
 };
@@ -57,7 +58,7 @@ struct lm_trie_value {
 
 #define LM_STATUS_TOLD (1ull << 32)
 
-/* What table/rendezvous.h wants to know of whoever may be chosen. */
+/* The fields that table/rendezvous.h needs of a contender. */
 struct lm_shared_contender {
     __u64 identity;
     __u8 family, priority, weight, spare[5];
@@ -68,13 +69,13 @@ struct lm_shared_locator {
     __u8 address[16];
     __u32 remote; /* place in the array of remotes; LM_NO_REMOTE: only the tun tier can send there */
     __u16 port;
-    __u16 source_port; /* not 0: data leaves from `source` and this port, which a NAT on the way lets answers in to */
+    __u16 source_port; /* not 0: data is sent from `source` and this port, whose answers a NAT in between lets in */
     __u8 source[16];
 };
 
 struct lm_shared_set {
     __u32 count;
-    __u32 is_translated; /* a NAT is before one of them: the port that data comes from matters, too */
+    __u32 is_translated; /* one of them is behind a NAT: the source port of data matters too */
     struct lm_shared_locator locators[LM_SHARED_LOCATORS];
 };
 
@@ -83,14 +84,14 @@ struct lm_shared_path {
     __u8 address[16];
     __u32 ifindex, mtu;
     __u32 relays;    /* a locator set; 0: none */
-    __u16 data_port; /* what is sent from and received on besides the common one; 0: neither */
+    __u16 data_port; /* another port that sends and receives; 0: none */
     __u8 is_ready;   /* 0: only the tun tier can send by it */
     __u8 pool;
-    __u8 is_whole, spare[7]; /* 0: what is left open reaches the other side so (peer_check.h) */
+    __u8 is_whole, spare[7]; /* 0: what is left open reaches the other side open (peer_check.h) */
     __u16 ports[LM_SHARED_POOL];
 };
 
-/* The uplinks of one moment: a new one has a new key, so that nobody sees half of two. */
+/* The uplinks at one moment: a new set has a new key, so that a reader never sees a mixture. */
 struct lm_shared_uplinks {
     __u32 families, count; /* families of the paths that may be used, as bits: 1 is IPv4, 2 is IPv6 */
     struct lm_shared_path paths[LM_SHARED_PATHS];
@@ -98,9 +99,9 @@ struct lm_shared_uplinks {
 
 #define LM_SHARED_WAYS 16384
 
-/* Out of an interface, towards an IPv6 locator. */
+/* A path out of an interface to an IPv6 locator. */
 struct lm_shared_way {
-    __u32 ifindex, routes; /* as of that count in the state */
+    __u32 ifindex, routes; /* `routes`: valid for that count in the state */
     __u8 address[16];
 };
 
@@ -111,18 +112,18 @@ struct lm_shared_lane {
     __u32 spare;
 };
 
-/* What is sent to relays is reported once it was not answered for so long: longer than most round trips to an RTR. */
+/* Data to relays is reported if unanswered for this long: longer than most round trips to an RTR. */
 #define LM_STALL_NS 60000000u
-#define LM_STALL_REPORTED 1u /* no time that a clock shows */
+#define LM_STALL_REPORTED 1u /* a value that no clock shows */
 
 /*
- * A path that the kernel may have lost is left to the tun tier until a packet has left by its socket. So soon after the news
- * that proves nothing: the kernel tells first, and takes away then.
+ * A path that the kernel may have lost belongs to the tun tier until a packet has left through its socket. A packet within
+ * LM_SUSPECT_NS of the message proves nothing: the kernel reports first, and removes then.
  */
 #define LM_SUSPECT_NS 20000000u
-#define LM_SUSPECT_AT_FIRST 1u /* no time that a clock shows: it is new, and the first packet proves it */
+#define LM_SUSPECT_AT_FIRST 1u /* a value that no clock shows: the path is new, and the first packet proves it */
 
-/* When packets moved last in one direction, and whether the next one is to be reported: the tun tier does that. */
+/* When packets last moved in one direction, and whether the tun tier must report the next one. */
 struct lm_traffic {
     LM_SHARED(uint64_t) last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
     LM_SHARED(uint32_t) is_watched;
@@ -130,7 +131,7 @@ struct lm_traffic {
 };
 
 struct lm_shared_state {
-    LM_SHARED(uint32_t) generation; /* what was decided under another one is decided again */
+    LM_SHARED(uint32_t) generation; /* decisions under another generation are made again */
     LM_SHARED(uint32_t) is_on;      /* 0: everything falls through */
     LM_SHARED(uint32_t) uplinks;    /* key of the uplinks in use */
     __u32 device;                   /* ifindex of the TUN */
@@ -145,68 +146,70 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint64_t) suspect[LM_SHARED_PATHS];    /* since when the kernel may have lost the path; 0: it has not */
-    LM_SHARED(uint32_t) routes;      /* how often those of IPv6 may have changed: older ways do not count */
+    LM_SHARED(uint32_t) routes;      /* how often IPv6 routes may have changed: results of earlier counts are void */
     LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
-    LM_SHARED(uint64_t) status;      /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
-    LM_SHARED(uint64_t) silence_at;  /* when to look at those that are watched for silence; 0: no need */
+    LM_SHARED(uint64_t) status;      /* the Locator-Status-Bits in our data headers, and LM_STATUS_TOLD */
+    LM_SHARED(uint64_t) silence_at;  /* when to check the watched locators; 0: no need */
 };
 
 /* Whether packets to a locator are answered (silence.h). All times in nanoseconds of one clock that never shows 0. */
 struct lm_silence {
-    LM_SHARED(uint64_t) quick, slow;  /* patience; 0: not watched */
-    LM_SHARED(uint64_t) since, heard; /* the first packet that waits for an answer, the last arrival; 0: none */
-    LM_SHARED(uint32_t) octets;       /* that wait for an answer */
+    LM_SHARED(uint64_t) quick, slow;  /* timeouts; 0: not watched */
+    LM_SHARED(uint64_t) since, heard; /* the first unanswered packet, and the last arrival; 0: none */
+    LM_SHARED(uint32_t) octets;       /* octets that wait for an answer */
     LM_SHARED(uint32_t) is_told;
-    LM_SHARED(uint64_t) asked_at; /* when the programs last left a packet to the tun tier for a report */
+    LM_SHARED(uint64_t) asked_at; /* when the programs last passed a packet to the tun tier for a report */
 };
 
-/* What data to a locator says of nonces (liveness/echo_nonce.c); while there is anything, the tun tier sends it. */
+/* The nonces in data to a locator (liveness/echo_nonce.c); while there is one, the tun tier sends the data. */
 struct lm_echo {
-    LM_SHARED(uint64_t) until;  /* when the answer is owed no more, nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint64_t) until;  /* until when an answer is due, nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) owed;   /* a nonce */
     LM_SHARED(uint32_t) copies; /* how many more packets may carry it */
     LM_SHARED(uint32_t) asked;  /* a nonce, with one more bit set; 0: none */
     __u32 spare;
 };
 
-#define LM_COPES_NS 90000000000ull /* as long as an answer counts */
+#define LM_COPES_NS 90000000000ull /* how long an answer counts */
 
 /*
- * Outer packets of so many octets say something about the path MTU: what leaves for a locator in them is reported now and
- * then. Below it are acknowledgements, questions and the like. A path that takes less has large packets all the same.
+ * Outer packets of this size test the path MTU: their locators are reported now and then. Smaller ones are
+ * acknowledgements, queries and the like. A path with a smaller MTU still has large packets.
  */
 #define LM_LARGE 1100u
 #define LM_LARGE_BELOW 64u
-#define LM_LARGE_ASK_NS 1000000u /* for so long the programs leave no other packet to the tun tier to report it */
+#define LM_LARGE_ASK_NS 1000000u /* in this time the programs pass no other packet to the tun tier to report it */
 static inline __u32 lm_large_from(__u32 mtu)
 {
     return mtu < LM_LARGE + LM_LARGE_BELOW ? mtu - LM_LARGE_BELOW : LM_LARGE;
 }
 
-/* What is found out about a locator. */
+/* The state of a locator. */
 struct lm_remote_state {
-    LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with what is left open; nanoseconds; 0: never */
-    LM_SHARED(uint64_t) check_at; /* when it is to be asked, at the next packet */
+    LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with open checksums and runs; nanoseconds; 0: never */
+    LM_SHARED(uint64_t) check_at; /* when to ask it, at the next packet */
     LM_SHARED(uint32_t) unanswered_checks;
-    LM_SHARED(uint32_t) summed;               /* packets with a UDP checksum that came from it since `unsummed_at` */
-    LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: what the uplink takes */
-    LM_SHARED(uint64_t) large_at;    /* when large packets are to be reported again: nanoseconds, CLOCK_MONOTONIC */
-    LM_SHARED(uint32_t) large_paths; /* by which large packets have left since the last report, as bits */
-    LM_SHARED(uint32_t) head;        /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
-    struct lm_silence silence;       /* of the locator itself */
-    struct lm_silence company; /* of all locators of a peer together, who may answer from another than we send to */
+    LM_SHARED(uint32_t) summed;               /* packets with a UDP checksum from it since `unsummed_at` */
+    LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: the uplink's MTU applies */
+    LM_SHARED(uint64_t) large_at;    /* when large packets must be reported again: nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) large_paths; /* the paths of large packets since the last report, as bits */
+    LM_SHARED(uint32_t) head;  /* the group leader, whose `company` counts for it, by its place; LM_NO_REMOTE: none */
+    struct lm_silence silence; /* of the locator itself */
+    struct lm_silence company; /* of all locators of a peer together, which may answer from another one */
     struct lm_echo echo;
-    LM_SHARED(uint64_t) sent, sent_octets;         /* inner packets that left for it, and their octets */
-    LM_SHARED(uint64_t) received, received_octets; /* inner packets from it that were delivered here */
+    LM_SHARED(uint64_t) sent, sent_octets; /* inner packets sent to it, and their octets */
+    /* Inner packets from it that were delivered here, and their octets. */
+    LM_SHARED(uint64_t) received, received_octets;
     LM_SHARED(uint64_t) unsummed_at; /* when data without a UDP checksum last came from it; nanoseconds; 0: never */
 };
 
 /*
- * So long after such data the NATs on its way are taken to let it through in the other direction, too. Not after so many
- * packets with a checksum: a node behind a NAT that drops the others sends nothing else, and anybody may forge one.
+ * For this long after such data, NATs on its path are assumed to pass it in the other direction too. Not after that
+ * many packets with a checksum: a node behind a NAT that drops zero checksums sends only those, and anybody may forge
+ * data.
  */
 #define LM_UNSUMMED_NS 90000000000ull
-#define LM_UNSUMMED_NOTE_NS 1000000000ull /* it is noted no more often */
+#define LM_UNSUMMED_NOTE_NS 1000000000ull /* it is recorded no more often */
 #define LM_SUMMED_MOST 16u
 
 struct lm_shared_counts {
@@ -244,7 +247,7 @@ struct lm_shared_heard {
 
 #define LM_SHARED_ORIGINS 16384
 
-/* An inner source behind a NAT, and where its data comes from: the RTR's thread has seen both together. */
+/* An inner source behind a NAT, and the outer source of its data: the RTR's thread has seen both together. */
 struct lm_shared_origin {
     struct lm_shared_address inner, outer;
     __u32 port;

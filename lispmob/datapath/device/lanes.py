@@ -1,11 +1,12 @@
-"""Lanes: the descriptors through which packets come from the host and go to it, one for each uplink that a mark names.
+"""Lanes: the descriptors for packets from and to the host, one for each uplink that a mark names.
 
 A packet that is read from a lane carries the mark of that lane; a packet that came in by an uplink is written to that
-uplink's queue of the TUN, so that the host's rules can tell where a flow came in. Two ways to sort what is read:
+uplink's queue of the TUN, so that the host's rules can see where a flow came in. There are two ways to sort packets by
+mark:
 
-- `QueueLanes`: an eBPF program puts packets into the queues by mark. Nothing else in the host changes.
-- `DeviceLanes`: without bpf(2), a TUN more per uplink, and one for marks that name none; a routing rule per mark sorts
-  (`mh/plan.py`). Packets still come in by the TUN itself: on another one, a reverse path filter would drop them.
+- `QueueLanes`: an eBPF program puts packets into the queues by mark. Nothing else on the host changes.
+- `DeviceLanes`: without bpf(2), one more TUN per uplink, and one for marks without an uplink; a routing rule per mark
+  sorts (`mh/plan.py`). Packets still come in by the TUN itself: on another one, a reverse path filter would drop them.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from lispmob.datapath.device.queued_tun import QueuedTun
 
 DEFAULT: Final = 0
 UNUSABLE: Final = -1
-QUEUES_MAX: Final = 42  # ours: the datapath has 32 paths at most, and 8 marks whose packets leave twice
-DEVICE_UPLINKS_MAX: Final = 20  # ours: each may have a device, a queue, and a device that it had: LM_LANES_MAX is 64
-_STEM_MAX: Final = 7  # octets of the TUN's name that the devices of its uplinks share: seven digits fit behind them
+QUEUES_MAX: Final = 42  # ours: the datapath has at most 32 paths, and 8 marks whose packets leave twice
+DEVICE_UPLINKS_MAX: Final = 20  # ours: each may have a device, a queue, and a former device: LM_LANES_MAX is 64
+_STEM_MAX: Final = 7  # octets of the TUN's name that its uplinks' devices share: seven digits fit after them
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """One descriptor. `ifindex`: of the uplink that packets on it are marked for, or DEFAULT, or UNUSABLE.
+    """One descriptor. `ifindex`: of the uplink for its packets, or DEFAULT, or UNUSABLE.
 
-    `device` is where it leads to. `queue` counts the queues of the TUN, from 0: what came in by the uplink is written
-    to `into`, the descriptor of that one.
+    `device` is the interface. `queue` is the TUN's queue, from 0: packets from the uplink are written to `into`, the
+    descriptor of that queue.
     """
 
     fd: int
@@ -41,9 +42,9 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class CopyingLane(msgspec.Struct, frozen=True):
-    """A mark that is no uplink's: its packets leave by the uplink `first`, and by `second` too, if that is not 0.
+    """A mark of no uplink: its packets leave by the uplink `first`, and also by `second` unless that is 0.
 
-    `number` is what the mark has in place of an ifindex; `first` and `second` are ifindexes.
+    `number` is in the mark in place of an ifindex; `first` and `second` are ifindexes.
     """
 
     number: int
@@ -53,33 +54,33 @@ class CopyingLane(msgspec.Struct, frozen=True):
 
 
 class MarksWay(msgspec.Struct, frozen=True):
-    """How marks come to lead to uplinks, and why so: by a program in the TUN, by a device per uplink, or not at all."""
+    """How marks lead to uplinks, and why: by a program in the TUN, by a device per uplink, or not at all."""
 
     name: Literal["program", "devices", "none"]
     why: str
 
 
 class Lanes(Protocol):
-    """What both kinds can do. Descriptors of lanes that stay are never replaced."""
+    """The interface of both kinds. Descriptors of lanes that stay are never replaced."""
 
     tun: tun.Tun
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """DEFAULT first, then UNUSABLE, then those of uplinks, also of some that are gone (as UNUSABLE)."""
+        """DEFAULT first, then UNUSABLE, then those of uplinks, including some removed ones (as UNUSABLE)."""
         ...
 
     @property
     def readable(self) -> tuple[Lane, ...]:
-        """All descriptors that packets come from: several may be DEFAULT."""
+        """All descriptors to read packets from: several may be DEFAULT."""
         ...
 
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
-        """Have a lane for each (ifindex, mark), and send every other mark to UNUSABLE. Raises KernelRefused."""
+        """Provide a lane for each (ifindex, mark), and lead every other mark to UNUSABLE. Raises KernelRefused."""
         ...
 
     def close_gone(self) -> None:
-        """Nobody reads the descriptors of the lanes any more that the last set_uplinks took away: close them."""
+        """Close the lanes that the last set_uplinks removed, once no thread reads them."""
         ...
 
     def close(self) -> None:
@@ -91,7 +92,7 @@ class QueueLanes:
     """One TUN, a queue per lane."""
 
     def __init__(self, device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> None:
-        """Create the device, sorting from its first packet on, and bring it up. Raises KernelRefused."""
+        """Create the device with sorting enabled, and bring it up. Raises KernelRefused."""
         self._mask = mask
         self._queued = QueuedTun(device, [DEFAULT, UNUSABLE], offload=offload)
         try:
@@ -103,7 +104,7 @@ class QueueLanes:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """DEFAULT, UNUSABLE, then the uplinks in the order in which they came."""
+        """DEFAULT, UNUSABLE, then the uplinks in the order of their arrival."""
         return _queues(self._queued, self._queued.owners)
 
     @property
@@ -112,20 +113,20 @@ class QueueLanes:
         return self.lanes
 
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
-        """A lane for each (ifindex, mark) that there is room for."""
+        """A lane for each (ifindex, mark), as far as there is room."""
         wanted = _give_queues(self._queued, marks, UNUSABLE, QUEUES_MAX)
         self._sort(wanted)
         return self.lanes
 
     def close_gone(self) -> None:
-        """A queue stays."""
+        """Does nothing: queues stay."""
 
     def close(self) -> None:
         """Close all queues."""
         self._queued.close()
 
     def _sort(self, wanted: dict[int, int]) -> None:
-        """Marks to queues, from the next packet on. Bits outside the mask do not matter."""
+        """Assign marks to queues, from the next packet on. Bits outside the mask do not matter."""
         owners = self._queued.owners
         routes = {0: owners.index(DEFAULT)}
         routes |= {wanted[owner]: queue for queue, owner in enumerate(owners) if owner in wanted}
@@ -133,7 +134,7 @@ class QueueLanes:
 
 
 class DeviceLanes:
-    """The TUN `lmn0`, with a queue per uplink for what comes in; `lmn0-x` (unusable marks), and `lmn0-<ifindex>`."""
+    """The TUN `lmn0`, with a queue per uplink for arriving packets; `lmn0-x` (unusable marks), and `lmn0-<ifindex>`."""
 
     def __init__(self, device: str, mtu_bytes: int, *, offload: bool = False) -> None:
         """Create the first two devices. Raises KernelRefused."""
@@ -153,7 +154,7 @@ class DeviceLanes:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """DEFAULT, UNUSABLE, then the uplinks in the order in which they came."""
+        """DEFAULT, UNUSABLE, then the uplinks in the order of their arrival."""
         owners = self._queued.owners
         queues = {owner: owners.index(owner) if owner in owners else 0 for owner in self._devices}
         others = (
@@ -174,9 +175,10 @@ class DeviceLanes:
         return _queues(self._queued, [DEFAULT] * len(self._queued.fds))
 
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
-        """A device for each uplink that there is room for.
+        """A device for each uplink, as far as there is room.
 
-        That of an uplink that is gone counts as UNUSABLE once more, for the packets that are in it, and goes next time.
+        That of a removed uplink counts as UNUSABLE for one more call, for the packets in it, and is removed by the
+        next.
         """
         wanted = _give_queues(self._queued, marks, DEFAULT, DEVICE_UPLINKS_MAX + 1)
         back = {owner: one for owner, one in self._leaving.items() if owner in self._queued.owners}
@@ -190,9 +192,10 @@ class DeviceLanes:
         return self.lanes
 
     def close_gone(self) -> None:
-        """What routes they still have vanish with them.
+        """Their remaining routes vanish with them.
 
-        In a thread: the kernel lets all processors pass by before it removes a device, 15 ms, and a move cannot wait.
+        In a thread: removing a device takes 15 ms, until all processors have passed a quiescent state, and a move
+        cannot wait.
         """
         if self._gone:
             self._join()
@@ -225,19 +228,19 @@ class DeviceLanes:
 
 
 def device_prefix(device: str) -> str:
-    """What the names of all further devices begin with, where each lane has its own."""
+    """The common prefix of all further devices' names, if each lane has its own."""
     return f"{device[:_STEM_MAX]}-"
 
 
 def device_name(device: str, owner: int) -> str:
-    """The device of a lane, where each has its own; within the 15 octets of an interface name."""
+    """The name of a lane's own device; within the 15 octets of an interface name."""
     if owner == DEFAULT:
         return device
     return device_prefix(device) + ("x" if owner == UNUSABLE else str(owner))
 
 
 def open_lanes(device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> tuple[Lanes, MarksWay]:
-    """Sorted by a program where bpf(2) may be used, else by devices. Raises KernelRefused."""
+    """Sorted by a program if bpf(2) may be used, else by devices. Raises KernelRefused."""
     try:
         return QueueLanes(device, mtu_bytes, mask, offload=offload), MarksWay("program", "the kernel takes it")
     except steering.SteeringRefused as refused:
@@ -255,7 +258,7 @@ def _queues(queued: QueuedTun, owners: Iterable[int]) -> tuple[Lane, ...]:
 
 
 def _give_queues(queued: QueuedTun, marks: Iterable[tuple[int, int]], nobody: int, most: int) -> dict[int, int]:
-    """Have a queue belong to each uplink that has a mark, and to nobody else; those uplinks, with their marks."""
+    """Give a queue to each uplink with a mark, and to no other; returns those uplinks, with their marks."""
     wanted = {ifindex: mark for ifindex, mark in marks if mark}
     for queue, owner in enumerate(queued.owners):
         if owner > 0 and owner not in wanted:

@@ -1,7 +1,7 @@
-"""A TUN with several queues, each with an owner. Queues are only ever added: taking one away would renumber the others.
+"""A TUN with several queues, each with an owner. Queues are only added: removing one would renumber the others.
 
-A packet that is written to a queue carries its number (which an iptables rule can match). Into which queue the kernel
-puts packets for us is its own choice, by flow, unless a program is attached that sorts them (`steering.py`).
+A packet that is written to a queue carries its number (which an iptables rule can match). The kernel chooses the queue
+of a packet for us by flow, unless a program is attached that sorts them (`steering.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ IFF_MULTI_QUEUE: Final = 0x0100  # <linux/if_tun.h>
 
 
 class QueuedTun:
-    """Created down, so that sorting can begin before the first packet; `bring_up` ends that."""
+    """Created down, so that sorting can be set up before the first packet; `bring_up` ends that."""
 
     def __init__(self, device: str, owners: list[int], *, offload: bool = False) -> None:
-        """Create the device with a queue for each of these owners, who keep theirs. Raises KernelRefused."""
+        """Create the device with a queue for each of these permanent owners. Raises KernelRefused."""
         self.device = device
         self.fds: list[int] = []
         self.owners = list(owners)
@@ -36,7 +36,7 @@ class QueuedTun:
             raise
 
     def bring_up(self, mtu_bytes: int) -> tun.Tun:
-        """Set it up, and tell what it is. Raises KernelRefused."""
+        """Bring it up; returns its properties. Raises KernelRefused."""
         tun.silence(self.device)
         tun.set_mtu(self.device, mtu_bytes)
         tun.bring_up(self.device)
@@ -44,7 +44,7 @@ class QueuedTun:
         return tun.Tun(self.fds[0], self.device, ifindex, self._offload, bool(self._features & tun.TUN_F_USO4))
 
     def give(self, owner: int, nobody: int, most: int) -> bool:
-        """A queue for a new owner: the first that belongs to `nobody`, or a new one; False: there are `most` already.
+        """Give a queue to a new owner: the first of `nobody`, or a new one; False: there are `most` already.
 
         Raises KernelRefused.
         """
@@ -64,7 +64,7 @@ class QueuedTun:
             os.close(self.fds.pop())
 
     def _open(self) -> int:
-        """One more queue; the first one creates the device."""
+        """Open another queue; the first one creates the device."""
         flags = tun.IFF_TUN | tun.IFF_NO_PI | IFF_MULTI_QUEUE | (tun.IFF_VNET_HDR if self._offload else 0)
         if not 0 < len(self.device.encode()) <= tun.NAME_MAX:
             raise ValueError(f"{self.device!r}: an interface name has 1 to {tun.NAME_MAX} octets")

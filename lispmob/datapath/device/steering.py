@@ -1,4 +1,4 @@
-"""The typed face of ebpf/mark_steering.c: which queue of a TUN a packet goes into, by its mark."""
+"""Typed access to ebpf/mark_steering.c: the TUN queue of a packet, by its mark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REMEDIES = {
 
 
 class SteeringRefused(KernelRefused):
-    """Packets cannot be sorted by mark inside one device; one device per uplink still can."""
+    """Packets cannot be sorted by mark inside one device; one device per uplink still works."""
 
 
 def steer(tun: int, mask: int, routes: Mapping[int, int], other: int) -> None:

@@ -1,4 +1,4 @@
-"""The TUN device: create it, give it an MTU, bring it up. It is gone when its descriptor is closed."""
+"""The TUN device: creates it, sets its MTU, brings it up. It is removed when its descriptor is closed."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ _REMEDIES = {
 
 
 class Tun(msgspec.Struct, frozen=True):
-    """An open TUN device; whoever holds it closes `fd`.
+    """An open TUN device; its owner closes `fd`.
 
-    `has_vnet_header`: each packet is preceded by struct virtio_net_hdr. `takes_udp`: super-packets of UDP, too.
+    `has_vnet_header`: each packet is preceded by struct virtio_net_hdr. `takes_udp`: also UDP super-packets.
     """
 
     fd: int
@@ -66,7 +66,7 @@ class Tun(msgspec.Struct, frozen=True):
 def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
     """Create the device, set its MTU and bring it up, without any address (not even a link-local one).
 
-    `offload`: super-packets and open checksums, as far as the kernel knows them. Raises KernelRefused.
+    `offload`: super-packets and open checksums, as far as the kernel supports them. Raises KernelRefused.
     """
     if not 0 < len(name.encode()) <= NAME_MAX:
         raise ValueError(f"{name!r}: an interface name has 1 to {NAME_MAX} octets")
@@ -99,7 +99,7 @@ def set_mtu(name: str, mtu_bytes: int) -> None:
 
 
 def turn_on_offloads(fd: int) -> int:
-    """Turn on the most that the kernel knows; what that is."""
+    """Turn on all offloads that the kernel supports; returns them."""
     for features in _OFFLOADS:
         try:
             fcntl.ioctl(fd, TUNSETOFFLOAD, features)
@@ -110,25 +110,25 @@ def turn_on_offloads(fd: int) -> int:
 
 
 def _limit_super_packets(ifindex: int, mtu_bytes: int) -> None:
-    """No super-packet larger than what fits one outer datagram run: 64 KiB, with 64 octets more for each segment."""
+    """Limit super-packets to one outer datagram run: 64 KiB, including 64 octets more for each segment."""
     most = 65_000 * (mtu_bytes - 2 * _SEGMENT_OVERHEAD) // mtu_bytes
     body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + put_u32(IFLA_GSO_MAX_SIZE, most)
     with (
         contextlib.suppress(OSError),
         open_netlink() as kernel,
-    ):  # only a matter of speed: a longer one leaves in two runs
+    ):  # this only affects speed: a longer one leaves in two runs
         tell(kernel, RTM_NEWLINK, 0, body)
 
 
 def silence(name: str) -> None:
-    """No link-local address: router solicitations into the tunnel would wake us for nothing.
+    """No link-local address: router solicitations into the tunnel would be useless wake-ups.
 
-    Over netlink, since /proc/sys is read-only in a hardened service.
+    Over netlink, because /proc/sys is read-only in a hardened service.
     """
     mode = put(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
     body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
     body += put(IFLA_AF_SPEC, put(socket.AF_INET6, mode))
-    # Refused: there is no IPv6, or netlink is not allowed, which costs a few packets a minute, counted as out_notlisp.
+    # Refused: there is no IPv6, or netlink is not allowed. That costs a few packets a minute, counted as out_notlisp.
     with contextlib.suppress(OSError), open_netlink() as kernel:
         tell(kernel, RTM_SETLINK, 0, body)
 
@@ -149,7 +149,7 @@ def _request(name: str, verb: str, number: int, request: bytes) -> bytes:
 
 
 def refused(what: str, verb: str, error: OSError) -> KernelRefused:
-    """The error for a person: what was tried, what the kernel said, and what helps."""
+    """The error for display: what was tried, what the kernel said, and what helps."""
     number = error.errno or 0
     symbol = errno.errorcode.get(number, str(number))
     return KernelRefused(f"{what}: {verb} refused ({symbol}): {_REMEDIES.get(number, os.strerror(number))}")

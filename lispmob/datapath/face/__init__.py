@@ -1,1 +1,1 @@
-"""The parts of an engine's face: what is installed, who may send, keys, liveness, the data port, the tier."""
+"""The parts of an engine's interface: table, addresses, keys, liveness, data port, tier."""

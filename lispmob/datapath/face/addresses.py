@@ -1,4 +1,4 @@
-"""Whose packets leave and are taken: our own EIDs, what never enters the tunnel, and which sources are believed."""
+"""Our own EIDs, destinations that must not enter the tunnel, and which sources are accepted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle, check
+from lispmob.datapath.marshal import Handle, check
 from lispmob.datapath.model import Near, SourceCheck
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -15,7 +15,7 @@ lib: Any = _lispdp.lib
 
 
 class Addresses:
-    """`eids`: our own EID-Prefixes as they were set last."""
+    """`eids`: our own EID-Prefixes as last set."""
 
     def __init__(self, handle: Handle, eids: Iterable[EidPrefix]) -> None:
         self._handle = handle
@@ -34,10 +34,10 @@ class Addresses:
         check(lib.lm_engine_set_guard(self._handle.c, prefixes, count))
 
     def set_near(self, near: Near) -> None:
-        """These addresses are near us now; without it only the uplinks' own are known to be."""
+        """The addresses near us; without this call only the uplinks' own are known."""
         specs, count = marshal.near(near)
         check(lib.lm_source_set_near(self._handle.c, specs, count))
 
     def check_sources(self, check: SourceCheck) -> None:
-        """Judge inner sources so from the next packet on."""
+        """The check of inner sources, from the next packet on."""
         lib.lm_source_set_check(self._handle.c, marshal.SOURCE_CHECKS[check])

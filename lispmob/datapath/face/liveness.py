@@ -1,12 +1,12 @@
-"""What is noticed while packets move: who is heard and sent to, silence, nonces, status bits, path MTUs."""
+"""Observations while packets move: senders and receivers, silence, nonces, status bits, path MTUs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle
-from lispmob.datapath.model import NO_TRAFFIC, PathMtu, Traffic
+from lispmob.datapath.marshal import Handle
+from lispmob.datapath.model import NO_TRAFFIC, Heard, PathMtu, Traffic
 from lispmob.wire.address import IpAddress
 
 ffi: Any = _lispdp.ffi
@@ -15,27 +15,34 @@ lib: Any = _lispdp.lib
 
 _KEPT_MAX = 1024
 _TRAFFIC_USUAL = 1 << 10  # remotes
-_TRAFFIC_MAX = 1 << 16  # far more than anybody sends to
+_TRAFFIC_MAX = 1 << 16  # more remotes than any node sends to
 
 
 class Liveness:
-    """Queries about traffic, and what is to be noticed and reported from now on."""
+    """Queries about traffic, and what must be observed and reported from now on."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
     def mark_move(self) -> None:
-        """The next set_uplinks is a move: TrafficResumed tells of the first packet of each direction after it."""
+        """The next set_uplinks is a move: TrafficResumed reports the first packet of each direction after it."""
         lib.lm_engine_mark_move(self._handle.c)
 
-    def heard(self) -> list[tuple[IpAddress, IpAddress]]:
-        """Our RLOC and the outer source of what was delivered since the last call."""
+    def repeat_last(self) -> None:
+        """The uplinks are others, and peers know: send the last TCP packet of each flow with another way once more."""
+        lib.lm_engine_repeat_last(self._handle.c)
+
+    def heard(self) -> list[Heard]:
+        """The locator pairs of deliveries since the last call. A pair may appear twice: proven, and not."""
         pairs = ffi.new("struct lm_heard[]", lib.LM_HEARD_MAX)
         count = lib.lm_engine_heard(self._handle.c, pairs)
-        return [(marshal.address(pairs[i].local), marshal.address(pairs[i].source)) for i in range(count)]
+        return [
+            Heard(marshal.address(pairs[i].local), marshal.address(pairs[i].source), bool(pairs[i].is_proven))
+            for i in range(count)
+        ]
 
     def traffic(self) -> dict[IpAddress, Traffic]:
-        """What has left for each locator, or RTR, and what came from it, since a mapping names it."""
+        """Traffic to and from each locator, or RTR, since a mapping names it."""
         for most in (_TRAFFIC_USUAL, _TRAFFIC_MAX):
             found = ffi.new("struct lm_traffic_with[]", most)
             count = lib.lm_engine_traffic(self._handle.c, found, most)
@@ -50,39 +57,39 @@ class Liveness:
     def set_patience(
         self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0, head: IpAddress | None = None
     ) -> None:
-        """Report Silent when packets to a locator in use go unanswered for so long; None: no more.
+        """Report Silent when packets to a locator in use go unanswered for this long; None: stop.
 
-        `one_sided_s` counts instead when nothing has come from it for a while; never less than the other. A peer may
-        answer from another locator: all that have the same `head`, one of them, are watched together, too.
+        `one_sided_s` applies if nothing has come from it for a while; never less than the other. A peer may answer from
+        another locator: all with the same `head`, which is one of them, are also watched as a group.
         """
         address, first = marshal.one_address(locator), marshal.one_address(head)
         quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
         lib.lm_silence_set_patience(self._handle.c, address, quick, slow, first)
 
     def use_status_bits(self, *, heeds: bool, told: int | None) -> None:
-        """Report changes of others' Locator-Status-Bits, or not; and tell these of ours in everything, or None."""
+        """Whether to report changes of others' Locator-Status-Bits; and the bits to send in all data, or None."""
         lib.lm_status_bits_use(self._handle.c, heeds, told is not None, told or 0)
 
     def use_echo_nonce(self, echoes: bool) -> None:
-        """Send back the nonces that others ask for, and tell when ours come back; or ignore all of it."""
+        """Whether to return the nonces that others ask for, and report when ours come back; or ignore all of them."""
         lib.lm_echo_nonce_use(self._handle.c, echoes)
 
     def ask_echo(self, locator: IpAddress, nonce: int | None) -> bool:
-        """Have data to this locator ask for 24 bits until they come back (Echoed), or no more; False: not asked."""
+        """Data to this locator asks for 24 bits until they come back (Echoed); None: stop. False: not possible."""
         address = marshal.one_address(locator)
         return bool(lib.lm_echo_nonce_ask(self._handle.c, address, nonce is not None, nonce or 0))
 
     def tell_large(self, tells: bool) -> None:
-        """Report LargeSent from now on, for each remote every two seconds at most; or no more."""
+        """Whether to report LargeSent, for each remote at most every two seconds."""
         lib.lm_path_mtu_tell_large(self._handle.c, tells)
 
     def set_path_mtu(self, path: PathMtu) -> None:
-        """Send no larger packets this way; until the uplinks are others, or no mapping names the remote."""
+        """Limit packets on this path, until the uplinks change, or no mapping names the remote."""
         local, remote = marshal.one_address(path.local), marshal.one_address(path.locator)
         lib.lm_path_mtu_set(self._handle.c, local, remote, path.port, path.mtu_bytes)
 
     def path_mtus(self) -> dict[IpAddress, int]:
-        """Outer path MTUs (octets) that are known, by locator: the smallest of our paths there."""
+        """The known outer path MTUs (octets) by locator: the smallest of our paths there."""
         found = ffi.new("struct lm_mtu[]", _KEPT_MAX)
         count = lib.lm_engine_mtus(self._handle.c, found, _KEPT_MAX)
         return marshal.smallest_mtus(found, count)

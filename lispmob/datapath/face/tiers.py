@@ -1,4 +1,4 @@
-"""The tier that moves the packets, and the change to another one while they move."""
+"""The tier that moves the packets, and switching to another one meanwhile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from lispmob.datapath import _lispdp, tier
-from lispmob.datapath.face.handle import Handle
+from lispmob.datapath.marshal import Handle
 from lispmob.datapath.model import EngineConfig
 
 lib: Any = _lispdp.lib
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Tiers:
-    """Of one engine; `ifindex` gives that of its TUN device."""
+    """The tiers of one engine; `ifindex` returns that of its TUN device."""
 
     def __init__(self, handle: Handle, config: EngineConfig, ifindex: Callable[[], int]) -> None:
         self._handle, self._config, self._ifindex = handle, config, ifindex
@@ -24,11 +24,11 @@ class Tiers:
 
     @property
     def now(self) -> tier.Tier:
-        """What moves the packets now, and why."""
+        """The tier in use, and why."""
         return tier.look(self._handle.c, self._chosen)
 
     def use(self, wish: tier.TierWish, *, allows_tcx: bool = True) -> tier.Tier:
-        """Move packets by this tier from now on, if it can be; at any time after open(), and no packet is lost."""
+        """Switch to this tier if possible; at any time after open(), and without losing packets."""
         config = self._config
         self._chosen = tier.choose(
             self._handle.c, self._ifindex(), config.mark_mask, wish, is_rtr=config.is_rtr, allows_tcx=allows_tcx
@@ -36,7 +36,7 @@ class Tiers:
         return self._chosen
 
     async def switch(self, wish: str) -> None:
-        """The same without holding up the event loop: loading BPF programs takes a while. Logs what it became."""
+        """The same without blocking the event loop: loading BPF programs takes a while. Logs the result."""
         before = self.now
         after = await asyncio.to_thread(self.use, cast(tier.TierWish, wish))
         if after == before:
@@ -45,8 +45,8 @@ class Tiers:
         tell("datapath tier=%s: %s", after.name, after.why)
 
     def settle(self) -> None:
-        """Wait until the tier in use receives on all current uplinks; until then the tun tier does for it.
+        """Wait until the tier in use receives on all current uplinks; until then the tun tier does.
 
-        For those who measure. A node that moves does not wait: see ebpf/attach_thread.h.
+        For measurements. A moving node does not wait: see ebpf/attach_thread.h.
         """
         lib.lm_reflect_settle(self._handle.c)

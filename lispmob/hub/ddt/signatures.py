@@ -1,8 +1,10 @@
-"""Signatures of referrals: made by a DDT node, checked by a Map-Resolver (RFC 8111, section 10). Pure.
+"""Signatures of referrals: made by a DDT node, verified by a Map-Resolver (RFC 8111, section 10). Pure.
 
 A record is signed as a whole, with its original TTL and with zeros in place of all signatures. Who follows a referral
 knows the keys of the next set from its locators (LCAF 11); those of the roots are configured. A signature is made once
 and sent again until half of its life is over, so that a flood of questions costs no more than a flood of answers.
+Delegations, what is registered, and that there is nothing have limits of their own: anybody may ask about EIDs that
+nobody has.
 """
 
 from __future__ import annotations
@@ -13,16 +15,20 @@ from typing import Final, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.hub.map_server.asker_limits import Network, Rate
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.lcaf_types import SecurityKey
-from lispmob.wire.map_referral import ReferralRecord, Signature
+from lispmob.wire.map_referral import Referral, ReferralRecord, Signature
 from lispmob.wire.record import Locator
 
 RSA_SHA256: Final = 2
 BACKDATED_S: Final = 3600  # ours: how far clocks may be apart
-SIGNED_KEPT: Final = 1024
-SIGNED_S: Final = 100  # ours: new signatures a second; each takes a millisecond
-SIGNED_BURST: Final = 200
+SIGNED_KEPT: Final = 1024  # ours: of each kind
+# ours: new signatures a second, 100 in all; each takes a millisecond
+DELEGATIONS: Final = Rate(20, 200)
+REGISTERED: Final = Rate(60, 200)
+NOTHING: Final = Rate(20, 100)
+EACH: Final = Rate(10, 40)  # ours: for one who asks
 
 Verify: TypeAlias = Callable[[bytes, int, bytes, bytes], bool]
 """Public key (SubjectPublicKeyInfo), algorithm, octets, signature."""
@@ -36,25 +42,44 @@ class Signs(Protocol):
 
     @property
     def octets(self) -> int:
-        """How long it is."""
+        """The length of a signature."""
+
+
+class _Share:
+    """The signatures of one kind of record that are sent again, and how many are made."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.kept: OrderedDict[bytes, tuple[float, ReferralRecord]] = OrderedDict()
+        self.limit = TokenBucket(1 / rate.per_s, rate.burst)
+
+    def keep(self, name: bytes, made: ReferralRecord, now: float) -> None:
+        self.kept[name] = now, made
+        if len(self.kept) > SIGNED_KEPT:
+            self.kept.popitem(last=False)
 
 
 class Signer:
-    """Signs what our DDT node says. `wall` is in seconds since 1970."""
+    """Signs our answers as a DDT node. `wall` returns seconds since 1970."""
 
     def __init__(self, key: Signs, key_tag: int, valid_s: int, wall: Callable[[], float]) -> None:
         self._key, self._key_tag, self._valid_s, self._wall = key, key_tag, valid_s, wall
-        self._signed: OrderedDict[bytes, tuple[float, ReferralRecord]] = OrderedDict()
-        self._limit = TokenBucket(1 / SIGNED_S, SIGNED_BURST)
+        delegations, self._nothing = _Share(DELEGATIONS), _Share(NOTHING)
+        self._shares = {
+            Referral.NODE: delegations,
+            Referral.MS: delegations,
+            Referral.MS_ACK: _Share(REGISTERED),
+        }
+        self._of_asker: KeyedBuckets[Network] = KeyedBuckets(1 / EACH.per_s, EACH.burst)
 
-    def signed(self, record: ReferralRecord) -> ReferralRecord | None:
-        """The record with our signature; None when too many were made just now."""
+    def signed(self, record: ReferralRecord, asker: Network) -> ReferralRecord | None:
+        """The record with our signature; None when too many were made just now, of its kind or for this asker."""
         now, name = self._wall(), record.encode()
-        at, known = self._signed.get(name, (float("-inf"), record))
+        share = self._shares.get(Referral(record.referral), self._nothing)
+        at, known = share.kept.get(name, (float("-inf"), record))
         if 0 <= now - at < self._valid_s / 2:
-            self._signed.move_to_end(name)
+            share.kept.move_to_end(name)
             return known
-        if not self._limit.take(now):
+        if not self._of_asker.take(asker, now) or not share.limit.take(now):
             return None
         blank = Signature(
             record.ttl_min,
@@ -66,9 +91,7 @@ class Signer:
         )
         octets = replace(record, signatures=(blank,)).encode()
         made = replace(record, signatures=(replace(blank, signature=self._key.sign(octets)),))
-        self._signed[name] = now, made
-        if len(self._signed) > SIGNED_KEPT:
-            self._signed.popitem(last=False)
+        share.keep(name, made, now)
         return made
 
 
@@ -86,7 +109,7 @@ def is_signed(record: ReferralRecord, keys: Iterable[bytes], verify: Verify, now
 
 
 def keys_in(locators: Iterable[Locator]) -> tuple[bytes, ...]:
-    """The public keys of the next set, as the locators have them. A key with R is revoked, wherever it stands."""
+    """The public keys of the next set, from the locators. A key with R is revoked, wherever it occurs."""
     found: dict[bytes, None] = {}
     revoked: set[bytes] = set()
     for locator in locators:

@@ -1,4 +1,4 @@
-"""The section of hub.conf about invitations, and the files beside it that hold more sites."""
+"""The section of hub.conf for invitations, and the files of further sites."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from lispmob.config.eid import Eid
 from lispmob.config.reader import Section
 from lispmob.config.values import Address, FieldError, duration, or_word, plain
 from lispmob.hub.inviting.invitations import Offer
-from lispmob.hub.inviting.pool import LARGEST_BITS
+from lispmob.hub.inviting.pool import LARGEST_BITS, next_eids
 from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import why_no_eid
 
+WIDEST_IPV4: Final = 8  # ours: as 10.0.0.0/8
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 
@@ -27,7 +29,7 @@ Domain = Annotated[str | None, or_word("none", plain(_domain, "a domain such as 
 
 
 class InvitationsSection(Section, frozen=True, kw_only=True):
-    """What nodes get that are invited. `addresses`: of this hub, as they reach it."""
+    """The settings of invited nodes. `addresses`: of this hub, as they reach it."""
 
     addresses: tuple[Address, ...] = ()
     pools: tuple[Eid, ...] = ()
@@ -41,11 +43,16 @@ class InvitationsSection(Section, frozen=True, kw_only=True):
                 raise FieldError(f"pools[{index}]", f"{pool} has no room: a /30 (IPv4) or a /126 (IPv6) at least")
             if any(pool.covers(other) or other.covers(pool) for other in self.pools[:index]):
                 raise FieldError(f"pools[{index}]", f"{pool} overlaps a pool before it")
+            if pool.width == 32 and pool.mask_len < WIDEST_IPV4:
+                raise FieldError(f"pools[{index}]", f"{pool} is too wide for a pool: a /{WIDEST_IPV4} at most")
+            (first,) = next_eids((pool,), ())
+            if (why := why_no_eid(first.network)) is not None:
+                raise FieldError(f"pools[{index}]", f"{pool} begins with {why} addresses, which are no EIDs")
             if pool.mask_len < pool.width - 64 and pool.width - pool.mask_len > LARGEST_BITS:
                 raise FieldError(f"pools[{index}]", f"{pool} is too wide for a pool: a /64 at most")
 
     def to_offer(self, known_by: tuple[IpAddress, ...], lisp_sec: str) -> Offer:
-        """As the machine wants it. `known_by` counts where the section names no address."""
+        """The settings for the machine. `known_by` is used if the section names no address."""
         return Offer(
             addresses=self.addresses or known_by,
             pools=self.pools,

@@ -34,8 +34,9 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.question import DdtQuestion, Question
 from lispmob.hub.map_server.registration import best_address
-from lispmob.hub.publishing.publisher import Publisher, Wish, places_of
+from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.publishing.subscription import Place, Subscription
+from lispmob.hub.publishing.wish import Wish, places_of
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
@@ -47,6 +48,7 @@ from lispmob.wire.key_record import without_key_record
 from lispmob.wire.map_referral import MapReferral, Referral
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.name_eid import may_be_asked
 from lispmob.wire.record import MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
@@ -236,7 +238,7 @@ class MapResolver:
             return self._drop("rx_policy"), False
         if not self._map_server.is_complete:
             self._map_server.read(_first(asked), now)
-        record = node.refer(asked)
+        record = node.refer(asked, network_of(arrival.source))
         if record is None:
             return self._drop("tx_rate"), False
         payload = MapReferral(request.nonce, (record,)).encode()
@@ -270,7 +272,7 @@ class MapResolver:
         said: dict[EidPrefix | DistinguishedName | None, MappingRecord] = {}
         for record in request.records:
             asked = record.eid_prefix
-            if isinstance(record.eid, DistinguishedName):
+            if isinstance(record.eid, DistinguishedName) and may_be_asked(record.eid.name, record.mask_len):
                 said[record.eid] = self._map_server.names.answer(record.eid)
                 continue
             if asked is None:

@@ -28,7 +28,7 @@ from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import Event
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.map_register import MapRegister
-from lispmob.wire.name_eid import EIDS_OF_NAME, name_of, name_record
+from lispmob.wire.name_eid import EIDS_OF_NAME, may_be_mask_len, name_mask_len, name_of, name_record
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 TTL_NAMED_MIN: Final = 10  # ours: of what hub.conf says; who was told hears when it is no longer so
@@ -147,20 +147,32 @@ class Names:
         return self._table.of(name_of(eid))
 
     def answer(self, eid: DistinguishedName) -> MappingRecord:
-        """What a Map-Request for this name is answered: exactly the name, as somebody other than its host says it."""
-        name = name_of(eid)
+        """What a Map-Request for this name is answered: the name, or the longest registered one that it begins with.
+
+        The latter is RFC 9735, 5: whoever asked compares, and knows by it that nobody has the longer name.
+        """
+        name, mask_len = name_of(eid), name_mask_len(eid.name)
         held = self._held.get(name) if name is not None else None
         if held is not None:
-            return replace(held.record, eid=eid, mask_len=0, is_authoritative=False)
+            return replace(held.record, eid=eid, mask_len=mask_len, is_authoritative=False)
         site = self._table.of(name)
         if name is not None and (address := reversed_address(name)) is not None:
             named = tuple(Locator(DistinguishedName(found)) for found in self.names_of(address)[:EIDS_OF_NAME])
             if named:
-                return MappingRecord(eid, 0, named, TTL_NAMED_MIN)
+                return MappingRecord(eid, mask_len, named, TTL_NAMED_MIN)
         elif name is not None and site is not None and (eids := _eids_of(name, site)):
             return replace(name_record(name, eids, ttl_min=TTL_NAMED_MIN), eid=eid)
+        if name is not None and (shorter := self._longest_in(name)) is not None:
+            return replace(
+                shorter.record, mask_len=name_mask_len(name_of(shorter.record.eid) or b""), is_authoritative=False
+            )
         ttl_min = TTL_NOT_LISP_MIN if site is None else TTL_NOT_REGISTERED_MIN
-        return MappingRecord(eid, 0, (), ttl_min, Action.NATIVELY_FORWARD)
+        return MappingRecord(eid, mask_len, (), ttl_min, Action.NATIVELY_FORWARD)
+
+    def _longest_in(self, name: bytes) -> XtrRegistration | None:
+        """The registration of the longest name that this one begins with."""
+        shorter = (name[:octets] for octets in range(len(name) - 1, 0, -1))
+        return next((self._held[each] for each in shorter if each in self._held), None)
 
     def names_of(self, address: IpAddress) -> list[bytes]:
         """The names of the host of an EID: those that are registered with it, else those of a site that it alone is."""
@@ -179,6 +191,8 @@ class Names:
             eid = record.eid
             if not isinstance(eid, DistinguishedName):
                 raise MalformedMessage("rx_policy", "names and addresses in one Map-Register")
+            if not may_be_mask_len(eid.name, record.mask_len):
+                raise MalformedMessage("rx_policy", f"the name {eid} with a mask length of {record.mask_len}")
             if self.site_of(eid) is not site:
                 raise MalformedMessage("rx_policy", f"site {site.name} may not register the name {eid}")
             if len(record.locators) > EIDS_OF_NAME:

@@ -1,49 +1,73 @@
-"""One connection to a Valkey or Redis server: commands go out together, answers come back in order (adapter).
+"""The servers of a registry through redis-py: one server, or a cluster whose slots the library follows (adapter).
 
-Commands of one turn of the loop leave in one write. A server that answers nothing for `SILENT_S` is given up: all that
-waits fails, and whoever asked goes on elsewhere. Messages of channels go to `on_told`. The answers are read by hiredis.
+The library connects, logs in, speaks the protocol, and knows which server has which slot. It retries nothing: the
+waiting node does that, perhaps at another hub. Its exceptions become sentences here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
 
-import hiredis
 import msgspec
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from lispmob.errors import LispError
 
-SILENT_S: Final = 1.0  # ours: nodes try again after 1, 2 and 4 s, at another hub perhaps
+SILENT_S: Final = 1.0  # ours: nodes retry after 1, 2 and 4 s, perhaps at another hub
 CONNECT_S: Final = 2.0
-_WATCH_S: Final = 0.25
-_SUSPECT_S: Final = 0.02
-_CHANNEL_WORDS: Final = frozenset({b"smessage", b"ssubscribe", b"sunsubscribe"})
+LANES: Final = 4  # ours: pipelines to one server at once
+_CONNECTIONS: Final = 16  # to one server: lanes, the search for slots, and those still closing
+_NO_RESP3: Final = 2
+_MUCH_LONGER: Final = 2.0
 
 
 class ServerAway(LispError):
-    """A server that does not answer, or that cannot do what is asked of it now."""
+    """A server does not answer, or cannot do the request now."""
 
 
 class ServerRefused(LispError):
-    """A server's error. `word`: its first word, such as MOVED."""
+    """A server's error. `word`: its first word, such as MOVED; `place`: the redirection, host and port."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, word: str, place: tuple[str, int] | None = None) -> None:
         super().__init__(text)
-        self.word, _, self.rest = text.partition(" ")
+        self.word, self.place = word, place
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """How to be let in, and how long to wait. `tls`: None for none."""
+    """The credentials, and how long to wait."""
 
     user: str | None = None
     password: bytes | None = None
-    tls: ssl.SSLContext | None = None
+    tls: bool = False
+    tls_ca: Path | None = None
+    """The authority of the servers' certificates; None: those that this machine trusts."""
     patience_s: float = SILENT_S
     """How long a server may be silent."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments for redis-py."""
+        found: dict[str, Any] = {
+            "username": self.user,
+            "password": self.password,
+            "socket_timeout": _MUCH_LONGER * self.patience_s,  # `lane.py` looks at the time, and can tell who is slow
+            "socket_connect_timeout": CONNECT_S,
+            "protocol": _NO_RESP3,
+            "driver_info": None,
+            "retry": Retry(NoBackoff(), 0, supported_errors=()),
+        }
+        if self.tls:
+            ca = str(self.tls_ca) if self.tls_ca is not None else None
+            found |= {"ssl": True, "ssl_ca_certs": ca, "ssl_check_hostname": True}
+        return found
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -56,177 +80,261 @@ class Server(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class _Refusal(Exception):
-    """What hiredis makes of an error."""
+Words = Sequence[str | bytes]
+"""A command and its arguments. The answer has redis-py's type: a dictionary for HGETALL, a set for SMEMBERS."""
 
 
-class Connection(asyncio.Protocol):
-    """Open it with `connect`. `on_told` gets what channels say, `on_lost` hears of the end once, with the reason."""
+class Engine(Protocol):
+    """One server or a cluster."""
 
-    def __init__(
-        self,
-        server: Server,
-        *,
-        on_told: Callable[[Sequence[Any]], None] | None = None,
-        on_lost: Callable[[str], None] | None = None,
-        patience_s: float = SILENT_S,
-    ) -> None:
-        self.server, self._patience_s = server, patience_s
-        self._on_told, self._on_lost = on_told, on_lost
-        self._reader = hiredis.Reader(replyError=_Refusal)
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._unsent: list[bytes] = []
-        self._transport: asyncio.WriteTransport | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        self.is_open = False
-        self._heard_at, self._is_suspect = 0.0, False
+    @property
+    def servers(self) -> list[Server]:
+        """All that are known."""
 
-    @classmethod
-    async def connect(
-        cls,
-        server: Server,
-        credentials: Credentials,
-        *,
-        on_told: Callable[[Sequence[Any]], None] | None = None,
-        on_lost: Callable[[str], None] | None = None,
-    ) -> Connection:
-        """Connect and log in. Raises ServerAway with a sentence."""
-        loop = asyncio.get_running_loop()
-        one = cls(server, on_told=on_told, on_lost=None, patience_s=credentials.patience_s)
+    def owner(self, bucket_key: str) -> Server | None:
+        """The server with the slot of a key; None: none."""
+
+    async def find(self, suspect: Server | None) -> None:
+        """Find the servers of all slots, asking `suspect` last. Raises ServerAway."""
+
+    async def send(self, server: Server, commands: Sequence[Words]) -> list[Any]:
+        """The result of each command: an answer, or ServerRefused. All go in one pipeline. Raises ServerAway."""
+
+    async def on_moved(self, slot: int, server: Server) -> None:
+        """A server says that another one has this slot."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+class SingleServer:
+    """Servers without a cluster: one of them has all registrations."""
+
+    def __init__(self, seeds: tuple[Server, ...], credentials: Credentials) -> None:
+        self.servers = list(seeds)
+        self._clients = {
+            server: Redis(host=server.host, port=server.port, max_connections=_CONNECTIONS, **credentials.settings())
+            for server in seeds
+        }
+        self._first = seeds[0]
+
+    def owner(self, bucket_key: str) -> Server | None:  # noqa: ARG002 - all are there
+        """See Engine."""
+        return self._first
+
+    async def find(self, suspect: Server | None) -> None:  # noqa: ARG002 - the order is hub.conf's
+        """See Engine: the first that answers, in the order of hub.conf."""
+        problem: ServerAway | None = None
+        for server in self.servers:
+            try:
+                await self.send(server, [("PING",)])
+            except ServerAway as error:
+                problem = problem or error
+            else:
+                self._first = server
+                return
+        if problem is not None:
+            raise problem
+
+    async def send(self, server: Server, commands: Sequence[Words]) -> list[Any]:
+        """See Engine."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: one, server.host, server.port, ssl=credentials.tls)
-                if credentials.password is not None:
-                    user = [credentials.user.encode()] if credentials.user is not None else []
-                    await one.call(b"AUTH", *user, credentials.password)
-                await one.call(b"PING")
-        except ServerRefused as refused:
-            one.close()
-            raise ServerAway(_why_refused(server, refused)) from None
-        except (OSError, TimeoutError, ServerAway, ssl.SSLError) as error:
-            one.close()
-            raise ServerAway(f"the registry's server {server} cannot be reached: {_reason(error)}") from None
-        except BaseException:  # nobody wants it any more
-            one.close()
-            raise
-        one._on_lost = on_lost
-        return one
+            async with self._clients[server].pipeline(transaction=False) as pipeline:
+                for words in commands:
+                    pipeline.execute_command(*words)
+                answers = await pipeline.execute(raise_on_error=False)
+        except (exceptions.RedisError, OSError) as error:
+            raise _away(server, error) from None
+        return _sorted(server, answers)
 
-    def call(self, *words: bytes) -> asyncio.Future[Any]:
-        """Send a command. The future has the answer, or fails with ServerRefused or ServerAway."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if not self.is_open:
-            future.set_exception(ServerAway(f"the registry's server {self.server} is not connected"))
-            return future
-        self._waiting.append((self._loop.time(), future))
-        self.tell(*words)
-        if self._watch is None:
-            self._watch = self._loop.call_later(_WATCH_S, self._on_watch)
-        return future
+    async def on_moved(self, slot: int, server: Server) -> None:
+        """See Engine: there is nobody to send us on."""
 
-    def tell(self, *words: bytes) -> None:
-        """Send a command whose answer comes as a message of a channel."""
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(
-            b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+    async def close(self) -> None:
+        """See Engine."""
+        for client in self._clients.values():
+            await client.aclose()
+
+
+class Cluster:
+    """A cluster. Redirections of single slots are followed one by one, all slots with `find`."""
+
+    def __init__(self, seeds: tuple[Server, ...], credentials: Credentials) -> None:
+        self._seeds = [(server.host, server.port) for server in seeds]
+        self._client = RedisCluster(
+            startup_nodes=[ClusterNode(*place) for place in self._seeds],
+            require_full_coverage=False,
+            reinitialize_steps=0,
+            max_connections=_CONNECTIONS,
+            **credentials.settings(),
         )
 
-    def close(self) -> None:
-        """Close it; what waits fails. Nobody is told."""
-        self._on_lost = None
-        self._end("closed")
+    @property
+    def servers(self) -> list[Server]:
+        """See Engine."""
+        return [Server(node.host, int(node.port)) for node in self._client.get_nodes()]
 
-    def _flush(self) -> None:
-        octets, self._unsent = b"".join(self._unsent), []
-        if self._transport is not None and self.is_open:
-            self._transport.write(octets)
-
-    def _on_watch(self) -> None:
-        self._watch = None
-        if not self._waiting:
-            return
-        now = self._loop.time()
-        if now - max(self._waiting[0][0], self._heard_at) <= self._patience_s:
-            self._is_suspect = False
-        elif not self._is_suspect:
-            # It may be we who were busy: what has come meanwhile is read before the next look
-            self._is_suspect = True
-        else:
-            self._end(f"it answered nothing for {self._patience_s:.0f} s")
-            return
-        self._watch = self._loop.call_later(_WATCH_S if not self._is_suspect else _SUSPECT_S, self._on_watch)
-
-    def _end(self, why: str) -> None:
-        self.is_open = False
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-        waiting, self._waiting = self._waiting, deque()
-        for _, future in waiting:
-            if not future.done():
-                future.set_exception(ServerAway(f"the registry's server {self.server} is away: {why}"))
-                future.exception()  # it may be that nobody waits for it any more
-        on_lost, self._on_lost = self._on_lost, None
-        if on_lost is not None:
-            on_lost(why)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio.Protocol."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport, self.is_open = transport, True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio.Protocol."""
-        self._end(_reason(exc) if exc is not None else "it closed the connection")
-
-    def data_received(self, data: bytes) -> None:
-        """asyncio.Protocol."""
-        self._heard_at = self._loop.time()
-        self._reader.feed(data)
+    def owner(self, bucket_key: str) -> Server | None:
+        """See Engine."""
         try:
-            while (answer := self._reader.gets()) is not False:
-                self._on_answer(answer)
-        except hiredis.ProtocolError as error:
-            self._end(f"it does not speak the protocol of Redis: {error}")
+            node = self._client.get_node_from_key(bucket_key)
+        except exceptions.SlotNotCoveredError:
+            return None
+        return Server(node.host, int(node.port)) if node is not None else None
 
-    def _on_answer(self, answer: Any) -> None:
-        if self._on_told is not None and isinstance(answer, list) and answer and answer[0] in _CHANNEL_WORDS:
-            self._on_told(answer)
-            return
-        if not self._waiting:
-            if self._on_told is not None and isinstance(answer, _Refusal):
-                self._on_told([b"refused", str(answer).encode()])
-            return
-        _, future = self._waiting.popleft()
-        if future.done():
-            return
-        if isinstance(answer, _Refusal):
-            future.set_exception(ServerRefused(str(answer)))
-            future.exception()
+    async def find(self, suspect: Server | None) -> None:
+        """See Engine."""
+        name = f"{suspect.host}:{suspect.port}" if suspect is not None else None
+        try:
+            await self._client.initialize()
+            await self._client.nodes_manager.initialize(self._seeds, name)
+        except (exceptions.RedisError, OSError, IndexError) as error:
+            raise ServerAway(f"the servers of the registry do not say who has what: {error}") from None
+
+    async def send(self, server: Server, commands: Sequence[Words]) -> list[Any]:
+        """See Engine."""
+        pipeline, node = self._client.pipeline(), self._node(server)
+        for words in commands:
+            pipeline.execute_command(*words, target_nodes=node)
+        try:
+            answers = await pipeline.execute(raise_on_error=False, allow_redirections=False)
+        except (exceptions.RedisError, OSError) as error:
+            raise _away(server, error) from None
+        return _sorted(server, answers)
+
+    async def on_moved(self, slot: int, server: Server) -> None:
+        """See Engine."""
+        moved = exceptions.MovedError(f"{slot} {server.host}:{server.port}")
+        if slot in self._client.nodes_manager.slots_cache:
+            await self._client.nodes_manager.move_slot(moved)
+
+    async def close(self) -> None:
+        """See Engine."""
+        await self._client.aclose()
+
+    def _node(self, server: Server) -> ClusterNode:
+        """The library's node; one that only a redirection has named is new to it."""
+        node = self._client.get_node(server.host, server.port)
+        if node is None:
+            settings: dict[str, Any] = self._client.get_connection_kwargs()
+            node = ClusterNode(server.host, server.port, **settings)
+            self._client.nodes_manager.set_nodes(self._client.nodes_manager.nodes_cache, {node.name: node})
+        return node
+
+
+async def engine_of(seeds: tuple[Server, ...], credentials: Credentials) -> Engine:
+    """The kind of the servers, from the first that answers. Raises ServerAway with the first server's problem."""
+    single = SingleServer(seeds, credentials)
+    asking = [asyncio.create_task(single.send(server, [("INFO", "cluster")])) for server in seeds]
+    problems: list[ServerAway] = []
+    is_single = False
+    try:
+        for server, task in zip(seeds, asking, strict=True):
+            try:
+                (told,) = await task
+            except ServerAway as error:
+                problems.append(error)
+                continue
+            if isinstance(told, ServerRefused):
+                problems.append(ServerAway(why_unable(server, told)))
+                continue
+            is_single = not told["cluster_enabled"]
+            return single if is_single else Cluster(seeds, credentials)
+        raise problems[0]
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        if not is_single:
+            await single.close()
+
+
+class Listener:
+    """The publications of one server, on a separate connection."""
+
+    def __init__(self, server: Server, credentials: Credentials) -> None:
+        self.server = server
+        self._client = Redis(host=server.host, port=server.port, **credentials.settings())
+        self._pubsub = self._client.pubsub()
+        self._writing = asyncio.Lock()  # what is written to must not be closed meanwhile
+        self._is_closed = False
+
+    async def open(self) -> None:
+        """Connect. Raises ServerAway."""
+        try:
+            await self._pubsub.connect()  # type: ignore[no-untyped-call]
+        except (exceptions.RedisError, OSError) as error:
+            raise _away(self.server, error) from None
+
+    async def subscribe(self, channel: bytes) -> None:
+        """Ask for a channel; that it is heard comes as a message. Raises ServerAway."""
+        async with self._writing:
+            if self._is_closed:
+                raise ServerAway(f"the registry's server {self.server} is not heard any more")
+            try:
+                await self._pubsub.ssubscribe(channel)
+            except (exceptions.RedisError, OSError) as error:
+                raise _away(self.server, error) from None
+
+    async def next(self) -> tuple[str, bytes, Any]:
+        """Kind, channel and contents of the next message. Raises ServerAway, ServerRefused."""
+        while True:
+            try:
+                message = await self._pubsub.get_message(timeout=None)
+            except exceptions.ResponseError as error:
+                raise _refused(error) from None
+            except (exceptions.RedisError, OSError) as error:
+                raise _away(self.server, error) from None
+            if message is not None:
+                return message["type"], message["channel"], message["data"]
+
+    async def close(self) -> None:
+        """Hear no more."""
+        async with self._writing:
+            self._is_closed = True
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+            await self._client.aclose()
+
+
+def _sorted(server: Server, answers: list[Any]) -> list[Any]:
+    """Answers and refusals. Raises ServerAway if the connection ended among them."""
+    found = []
+    for answer in answers:
+        if isinstance(answer, exceptions.ResponseError | exceptions.BusyLoadingError):
+            found.append(_refused(answer))
+        elif isinstance(answer, exceptions.RedisError | OSError):
+            raise _away(server, answer)
         else:
-            future.set_result(answer)
+            found.append(answer)
+    return found
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return f"no answer for {CONNECT_S:.0f} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+def _refused(error: exceptions.RedisError) -> ServerRefused:
+    text = str(error)
+    place = (error.host, int(error.port)) if isinstance(error, exceptions.AskError) else None
+    return ServerRefused(text, error.status_code or text.partition(" ")[0], place)
 
 
-def _why_refused(server: Server, refused: ServerRefused) -> str:
-    if refused.word in ("WRONGPASS", "NOAUTH", "ERR") and ("password" in refused.rest.lower() or refused.word != "ERR"):
-        return (
-            f"the registry's server {server} does not let us in ({refused.word}): compare user and password-file of "
+def _away(server: Server, error: Exception) -> ServerAway:
+    if isinstance(error, exceptions.AuthenticationError):
+        return ServerAway(
+            f"the registry's server {server} does not let us in ({error}): compare user and password-file of "
             "'registry' in hub.conf with the server's"
         )
-    return why_unable(server, refused)
+    if isinstance(error, exceptions.ResponseError | exceptions.BusyLoadingError):
+        return ServerAway(why_unable(server, _refused(error)))
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+        return ServerAway(f"the registry's server {server} does not answer")
+    return ServerAway(f"the registry's server {server} cannot be reached: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror if isinstance(cause, ssl.SSLError) or not cause.errno else os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__
 
 
 def why_unable(server: Server, refused: ServerRefused) -> str:
@@ -239,7 +347,7 @@ def why_unable(server: Server, refused: ServerRefused) -> str:
         "LOADING": "it is still reading its file",
         "MASTERDOWN": "its primary is away",
         "NOREPLICAS": "too few replicas follow it",
-        "NOAUTH": "it wants a password; give password-file in 'registry'",
+        "NOAUTH": "it wants a password; compare password-file in 'registry'",
         "NOPERM": "its ACL does not let this user do that",
     }.get(refused.word)
     return f"the registry's server {server} refuses: {advice or refused}"

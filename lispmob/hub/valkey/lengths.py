@@ -53,9 +53,9 @@ class Lengths:
 
     async def read(self) -> None:
         """Read the set again, and mend it where a server lacks something. Raises ServerAway when none has it."""
-        asked = (self._servers.command(home, b"SMEMBERS", lengths_channel(home)) for home in HOMES)
+        asked = (self._servers.command(home, "SMEMBERS", lengths_channel(home)) for home in HOMES)
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        found = {home: set(answer) for home, answer in zip(HOMES, answers, strict=True) if isinstance(answer, list)}
+        found = {home: answer for home, answer in zip(HOMES, answers, strict=True) if isinstance(answer, set)}
         if not found:
             raise ServerAway("no server has the lengths of what is registered")
         self.is_known = True
@@ -65,7 +65,7 @@ class Lengths:
             self._sort()
         for home, members in found.items():
             if missing := known - members:
-                await self._servers.command(home, b"SADD", lengths_channel(home), *missing)
+                await self._servers.command(home, "SADD", lengths_channel(home), *missing)
 
     def prefixes_of(self, host: EidPrefix, sites: SiteTable) -> list[EidPrefix]:
         """Those that an answer about a host may rest on, the longest first."""
@@ -79,8 +79,8 @@ class Lengths:
         return [EidPrefix.make(host.address, length, host.instance_id) for length in found]
 
     async def _add_at(self, home: int, member: bytes) -> None:
-        await self._servers.command(home, b"SADD", lengths_channel(home), member)
-        await self._servers.command(home, b"SPUBLISH", lengths_channel(home), member)
+        await self._servers.command(home, "SADD", lengths_channel(home), member)
+        await self._servers.command(home, "SPUBLISH", lengths_channel(home), member)
 
     def _sort(self) -> None:
         found: dict[tuple[int, int], set[int]] = {}

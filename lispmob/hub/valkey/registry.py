@@ -81,6 +81,7 @@ class SharedRegistry:
             on_deaf=self._on_deaf,
             on_length=lambda member: self._lengths.learn(member),
         )
+        self._servers.on_lost = self._channels.on_lost
         self._lengths = Lengths(self._servers)
         self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
         self._writer = Writer(self._servers, hub, self._lengths, lambda: self._housekeeping.problem)
@@ -190,7 +191,7 @@ class SharedRegistry:
         found: list[Registration] = []
         for bucket in range(keys.BUCKETS):
             try:
-                names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
+                names = await self._servers.command(bucket, "ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
                 answers = await asyncio.gather(*(self._looking.look(stored_rows.prefix_of(name)) for name in names))
             except ServerAway:
                 for some in self._server.registrations.slices(count):
@@ -398,13 +399,13 @@ class SharedRegistry:
     async def _catch_up(self, bucket: int, last: int) -> None:
         """Find out what was missed in a bucket, by its log; read all of it where the log does not go back as far."""
         with contextlib.suppress(ServerAway):
-            count = int(await self._servers.command(bucket, b"GET", keys.key(b"q", bucket)) or 0)
+            count = int(await self._servers.command(bucket, "GET", keys.key(b"q", bucket)) or 0)
             missed: set[EidPrefix] | None = None
             if 0 <= last <= count:
                 first = b"%d-0" % (last + 1)
-                log_ = await self._servers.command(bucket, b"XRANGE", keys.key(b"l", bucket), first, b"+")
+                log_ = await self._servers.command(bucket, "XRANGE", keys.key(b"l", bucket), first, b"+")
                 if last == count or (log_ and log_[0][0] == b"%d-1" % (last + 1)):
-                    missed = {stored_rows.prefix_of(fields[1]) for _, fields in log_}
+                    missed = {stored_rows.prefix_of(fields[b"E"]) for _, fields in log_}
             if missed is None:
                 self._cache.drop_bucket(bucket)
             for prefix in missed or ():
@@ -423,7 +424,7 @@ class SharedRegistry:
     async def _read_bucket(self, bucket: int, only: set[EidPrefix] | None) -> None:
         wanted = only
         if wanted is None:
-            names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
+            names = await self._servers.command(bucket, "ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
             wanted = set(map(stored_rows.prefix_of, names))
             for some in self._server.registrations.slices(READ_AT_ONCE):
                 wanted |= {one.prefix for one in some if keys.bucket_of(one.prefix) == bucket}

@@ -69,10 +69,7 @@ class RegistrySection(Section, frozen=True, kw_only=True):
         found = (text.rpartition(":") for text in self.valkey)
         return tuple((host.strip("[]"), int(port)) for host, _, port in found)
 
-    def to_tls(self) -> ssl.SSLContext | None:
-        """How servers are known; None without TLS. Raises OSError, ssl.SSLError for a file that is none of the kind."""
-        return (
-            ssl.create_default_context(cafile=str(self.tls_ca) if self.tls_ca is not None else None)
-            if self.tls
-            else None
-        )
+    def check_tls(self) -> None:
+        """Raises OSError, ssl.SSLError for a file that is none of the kind."""
+        if self.tls_ca is not None:
+            ssl.create_default_context(cafile=str(self.tls_ca))

@@ -1,7 +1,8 @@
-"""The servers of the registry: which of them has which bucket, and a connection to each that has one (adapter).
+"""The servers of the registry: which of them has which bucket, and which of them answer (adapter).
 
-A single server has all buckets. In a cluster every server is asked once a second who has what (`slots.py`), at once
-after a redirection, and five times a second while one is away. A command that meets a slot on the move follows it.
+A single server has all buckets. In a cluster redis-py knows who has which slot; this asks it to find out once more when
+a server is away, refuses, or sends us on. A server that does not answer is given up until it answers a PING: what is
+asked of it meanwhile fails at once. A command that meets a slot on the move follows it.
 """
 
 from __future__ import annotations
@@ -10,30 +11,35 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from lispmob.hub.valkey.connection import (
-    Connection,
     Credentials,
+    Engine,
     Server,
     ServerAway,
     ServerRefused,
+    Words,
+    engine_of,
     why_unable,
 )
-from lispmob.hub.valkey.keys import BUCKETS
-from lispmob.hub.valkey.slots import View, owners, read_nodes
+from lispmob.hub.valkey.keys import BUCKETS, slot_of
+from lispmob.hub.valkey.lane import STOP_S, Lane
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 LOOK_IN_TROUBLE_S: Final = 0.2
-RECONNECT_S: Final = 1.0  # ours: between attempts at one server
+FIND_S: Final = 30.0  # ours: servers are replaced one by one, and nobody may notice for days
+PROBE_S: Final = 0.5  # ours: between attempts at a server that is away
+START_S: Final = 1.0  # ours: what is not there by then is found later
 REDIRECTIONS: Final = 5
 TRY_AGAIN_S: Final = 0.02
 MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are on the way
 _HERE: Final = Path(__file__).parent
+_BUCKET_KEYS: Final = tuple(f"{{{bucket}}}" for bucket in range(BUCKETS))
 
 
 class Script:
@@ -46,40 +52,56 @@ class Script:
 
 
 class Servers:
-    """Runs scripts where the bucket is. `on_moved` hears of buckets that another server has now."""
+    """Runs scripts where the bucket is.
+
+    `on_moved` hears of buckets that another server has now, `on_lost` of a server that does not answer.
+    """
 
     def __init__(
-        self, seeds: tuple[Server, ...], credentials: Credentials, on_moved: Callable[[list[int]], None]
+        self,
+        seeds: tuple[Server, ...],
+        credentials: Credentials,
+        on_moved: Callable[[list[int]], None],
+        connect: Callable[[tuple[Server, ...], Credentials], Awaitable[Engine]] = engine_of,
     ) -> None:
-        self._seeds = seeds
-        self.credentials = credentials
-        self._on_moved = on_moved
-        self._connections: dict[Server, Connection] = {}
-        self._tried_at: dict[Server, float] = {}
-        self._connecting: dict[Server, asyncio.Task[None]] = {}
-        self._known: set[Server] = set(seeds)
+        self._seeds, self.credentials, self._on_moved, self._connect = seeds, credentials, on_moved, connect
+        self._loop = asyncio.get_running_loop()
+        self._engine: Engine | None = None
+        self._lanes: dict[Server, Lane] = {}
         self._owners: list[Server | None] = [None] * BUCKETS
-        self._is_cluster: bool | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._nudge = asyncio.Event()
+        self._answering: set[Server] = set()
         self._lost_at: dict[Server, float] = {}
-        self._began_at = asyncio.get_running_loop().time()
-        self.problems: dict[Server, str] = {}
+        self._why: dict[Server, str] = {}
+        self._no_server: str | None = None
+        self._probes: dict[Server, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._nudge = asyncio.Event()
+        self._suspect: Server | None = None
+        self._began_at, self._found_at = self._loop.time(), float("-inf")
+        self.on_lost: Callable[[Server], None] = lambda _: None
 
     async def start(self) -> None:
         """Find out who has what; what cannot be reached is tried again until `stop`."""
-        await self._look()
         self._looking = asyncio.create_task(self._look_on())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                while self.unserved and self._no_server is None and not self._why:  # noqa: ASYNC110 - many may end it
+                    await asyncio.sleep(TRY_AGAIN_S)
 
     async def stop(self) -> None:
         """Close all connections."""
-        tasks = [*self._connecting.values(), *([self._looking] if self._looking is not None else [])]
+        self._is_over = True  # redis-py may swallow that a task is cancelled while it closes a connection
+        tasks = [*self._probes.values(), *([self._looking] if self._looking is not None else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
+        self._nudge.set()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_S)
+        for lane in self._lanes.values():
+            await lane.stop()
+        if self._engine is not None:
+            await self._engine.close()
 
     def owner(self, bucket: int) -> Server | None:
         """Which server has a bucket; None while nobody is known to."""
@@ -94,13 +116,11 @@ class Servers:
         return found
 
     def is_served(self, bucket: int) -> bool:
-        """True when there is a connection to the server that has the bucket."""
-        server = self._owners[bucket]
-        connection = self._connections.get(server) if server is not None else None
-        return connection is not None and connection.is_open
+        """True while the server that has the bucket answers."""
+        return self._owners[bucket] in self._answering
 
     def away_since(self, bucket: int) -> float | None:
-        """Since when there is no connection to the server of a bucket; None while there is one."""
+        """Since when the server of a bucket does not answer; None while it does."""
         if self.is_served(bucket):
             return None
         server = self._owners[bucket]
@@ -109,73 +129,7 @@ class Servers:
     @property
     def unserved(self) -> int:
         """How many buckets nobody serves."""
-        return sum(not self.is_served(bucket) for bucket in range(BUCKETS))
-
-    async def run(self, bucket: int, script: Script, arguments: list[bytes]) -> Any:
-        """A script, where the bucket is. Raises ServerAway with a sentence."""
-        return await self._follow(bucket, (b"EVALSHA", script.sha, script.keys, *arguments), script)
-
-    async def command(self, bucket: int, *words: bytes) -> Any:
-        """A command, where the bucket is. Raises ServerAway with a sentence."""
-        return await self._follow(bucket, words, None)
-
-    async def everywhere(self, *words: bytes) -> dict[Server, Any]:
-        """The answer of each server that has buckets. Raises ServerAway when one cannot."""
-        found = {}
-        for server in self.owners():
-            connection = self._connections.get(server)
-            if connection is None:
-                raise ServerAway(self.problems.get(server, f"the registry's server {server} is away"))
-            found[server] = await connection.call(*words)
-        return found
-
-    async def at(self, server: Server, *words: bytes) -> Any:
-        """A command for one server. Raises ServerAway, ServerRefused."""
-        connection = self._connections.get(server)
-        if connection is None:
-            raise ServerAway(f"the registry's server {server} is away")
-        return await connection.call(*words)
-
-    def nudge(self) -> None:
-        """Somebody has seen that the servers are not what they were."""
-        self._nudge.set()
-
-    async def _follow(self, bucket: int, words: tuple[bytes, ...], script: Script | None) -> Any:
-        server, asking = self._owners[bucket], False
-        until = asyncio.get_running_loop().time() + MOVING_S
-        for _ in range(REDIRECTIONS):
-            connection = self._connections.get(server) if server is not None else None
-            if connection is None or not connection.is_open:
-                self._nudge.set()
-                raise ServerAway(self._why_away(server))
-            while True:
-                if asking:
-                    connection.call(b"ASKING")
-                try:
-                    return await connection.call(*words)
-                except ServerRefused as error:
-                    refused = error
-                if refused.word == "NOSCRIPT" and script is not None:
-                    words = (b"EVAL", script.text, *words[2:])
-                    continue
-                if refused.word != "TRYAGAIN" or asyncio.get_running_loop().time() > until:
-                    break
-                await asyncio.sleep(TRY_AGAIN_S)
-            if refused.word not in ("MOVED", "ASK"):
-                self._nudge.set()
-                raise ServerAway(why_unable(connection.server, refused))
-            host, _, port = refused.rest.split()[1].rpartition(":")
-            server, asking = Server(host or connection.server.host, int(port)), refused.word == "ASK"
-            if server not in self._connections:
-                await self._connect(server)
-            if refused.word == "MOVED":
-                self._nudge.set()
-        raise ServerAway("the registry's servers send us from one to the other")
-
-    def _why_away(self, server: Server | None) -> str:
-        if server is not None:
-            return self.problems.get(server) or f"the registry's server {server} is away"
-        return next(iter(self.problems.values()), "no server of the registry has this part of it")
+        return sum(server not in self._answering for server in self._owners)
 
     @property
     def problem(self) -> str | None:
@@ -183,94 +137,145 @@ class Servers:
         missing = self.unserved
         if not missing:
             return None
-        why = self._why_away(next((self._owners[b] for b in range(BUCKETS) if not self.is_served(b)), None))
+        why = self._why_away(next((server for server in self._owners if server not in self._answering), None))
         if missing == BUCKETS:
             return why
         return f"{why}; it has {missing} of {BUCKETS} parts of the registry"
 
+    async def run(self, bucket: int, script: Script, arguments: list[bytes]) -> Any:
+        """A script, where the bucket is. Raises ServerAway with a sentence."""
+        return await self._follow(bucket, ("EVALSHA", script.sha, script.keys, *arguments), script)
+
+    async def command(self, bucket: int, *words: str | bytes) -> Any:
+        """A command, where the bucket is; what redis-py makes of the answer. Raises ServerAway with a sentence."""
+        return await self._follow(bucket, words, None)
+
+    async def everywhere(self, *words: str | bytes) -> dict[Server, Any]:
+        """The answer of each server that has buckets. Raises ServerAway when one cannot."""
+        found = {}
+        for server in self.owners():
+            try:
+                found[server] = await self._ask(server, words)
+            except ServerRefused as refused:
+                raise ServerAway(why_unable(server, refused)) from None
+        return found
+
+    def nudge(self) -> None:
+        """Somebody has seen that the servers are not what they were."""
+        self._nudge.set()
+
+    async def _follow(self, bucket: int, words: Words, script: Script | None) -> Any:
+        server, is_asking = self._owners[bucket], False
+        until = self._loop.time() + MOVING_S
+        for _ in range(REDIRECTIONS):
+            if server is None:
+                self._nudge.set()
+                raise ServerAway(self._why_away(None))
+            while True:
+                try:
+                    return await self._ask(server, words, is_asking=is_asking)
+                except ServerRefused as error:
+                    refused = error
+                if refused.word == "NOSCRIPT" and script is not None:
+                    words = ("EVAL", script.text, *words[2:])
+                    continue
+                if refused.word != "TRYAGAIN" or self._loop.time() > until:
+                    break
+                await asyncio.sleep(TRY_AGAIN_S)
+            if refused.place is None:
+                self._suspect = server
+                self._nudge.set()
+                raise ServerAway(why_unable(server, refused))
+            server, is_asking = Server(refused.place[0] or server.host, refused.place[1]), refused.word == "ASK"
+            if not is_asking and self._engine is not None:
+                await self._engine.on_moved(slot_of(bucket), server)
+                self._nudge.set()
+        raise ServerAway("the registry's servers send us from one to the other")
+
+    def _ask(self, server: Server, words: Words, *, is_asking: bool = False) -> asyncio.Future[Any]:
+        if self._engine is None or server in self._why:
+            self._nudge.set()
+            raise ServerAway(self._why_away(server))
+        lane = self._lanes.get(server)
+        if lane is None:
+            lane = self._lanes[server] = Lane(self._engine, server, self._on_lost, self.credentials.patience_s)
+        return lane.ask(words, is_asking=is_asking)
+
+    def _why_away(self, server: Server | None) -> str:
+        if server is not None and server in self._why:
+            return self._why[server]
+        known = self._no_server or next(iter(self._why.values()), None)
+        return known or "no server of the registry has this part of it"
+
+    # --- Who has what -------------------------------------------------------------------------------------------------
+
     async def _look_on(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                pause_s = LOOK_IN_TROUBLE_S if self.unserved else LOOK_S
-                async with asyncio.timeout(pause_s):
-                    await self._nudge.wait()
-            if self._nudge.is_set():
+        while not self._is_over:
+            if self._nudge.is_set() or self.unserved or self._loop.time() - self._found_at > FIND_S:
                 self._nudge.clear()
-                await asyncio.sleep(TRY_AGAIN_S)  # others have the same news
-            await self._look()
+                await self._find()
+                await asyncio.sleep(LOOK_IN_TROUBLE_S)  # what goes wrong now is seen by many commands at once
+            self._note_owners()
+            if not self.unserved and not self._is_over:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._nudge.wait()
 
-    async def _look(self) -> None:
-        """Ask all servers that we know of who has what."""
-        await asyncio.gather(*(self._connect(server) for server in self._known if server not in self._connections))
-        views = [view for server in list(self._connections) if (view := await self._view(server)) is not None]
-        if self._is_cluster is False:
-            first = next((server for server in self._seeds if server in self._connections), self._seeds[0])
-            self._take([first] * BUCKETS)
-            return
-        if not views:
-            return
-        self._is_cluster = True
-        self._known = {*self._seeds, *(Server(*place) for view in views for place in view.servers)}
-        self._take([Server(*place) if place is not None else None for place in owners(views)])
-        for server in [server for server in self._connections if server not in self._known]:
-            self._connections.pop(server).close()
+    async def _find(self) -> None:
+        try:
+            if self._engine is None:
+                self._engine = await self._connect(self._seeds, self.credentials)
+            await self._engine.find(self._suspect)
+        except ServerAway as error:
+            self._no_server = str(error)
+        else:
+            self._no_server, self._suspect, self._found_at = None, None, self._loop.time()
+        self._note_owners()
 
-    def _take(self, found: list[Server | None]) -> None:
+    def _note_owners(self) -> None:
+        if self._engine is None:
+            return
+        found = [self._engine.owner(bucket_key) for bucket_key in _BUCKET_KEYS]
         moved = [bucket for bucket in range(BUCKETS) if found[bucket] != self._owners[bucket]]
         self._owners = found
+        for server in {server for server in found if server is not None} - self._answering:
+            self._probe_soon(server)
         if moved:
             self._on_moved(moved)
 
-    async def _view(self, server: Server) -> View | None:
-        connection = self._connections.get(server)
-        if connection is None or self._is_cluster is False:
-            return None
-        try:
-            return read_nodes((await connection.call(b"CLUSTER", b"NODES")).decode(), server.host)
-        except ServerRefused as refused:
-            if "cluster support disabled" in refused.rest:
-                self._is_cluster = False
+    # --- Who answers --------------------------------------------------------------------------------------------------
+
+    def _on_lost(self, server: Server, error: ServerAway) -> None:
+        self._answering.discard(server)
+        if server not in self._why:
+            log.debug("%s", error)
+            self._lost_at[server] = self._loop.time()
+        self._why[server], self._suspect = str(error), server
+        self._nudge.set()
+        self._probe_soon(server)
+        self.on_lost(server)
+
+    def _probe_soon(self, server: Server) -> None:
+        if server not in self._probes:
+            task = self._probes[server] = asyncio.create_task(self._probe(server))
+            task.add_done_callback(lambda _: self._probes.pop(server, None))
+
+    async def _probe(self, server: Server) -> None:
+        """Until it answers, or nobody needs it any more."""
+        assert self._engine is not None
+        while not self._is_over and (server in self._owners or server in self._engine.servers):
+            try:
+                (answer,) = await self._engine.send(server, [("PING",)])
+            except ServerAway as error:
+                why = str(error)
             else:
-                self.problems[server] = why_unable(server, refused)
-        except ServerAway:
-            pass
-        except ValueError as error:
-            self.problems[server] = f"the registry's server {server} says of its cluster what cannot be read: {error}"
-        return None
-
-    async def _connect(self, server: Server) -> None:
-        task = self._connecting.get(server)
-        if task is None:
-            now = asyncio.get_running_loop().time()
-            if now - self._tried_at.get(server, float("-inf")) < RECONNECT_S and server in self.problems:
-                return
-            self._tried_at[server] = now
-            task = self._connecting[server] = asyncio.create_task(self._open(server))
-        try:
-            async with asyncio.timeout(LOOK_IN_TROUBLE_S):  # one that is cut off does not keep us from the others
-                await asyncio.shield(task)
-        except TimeoutError:
-            self.problems.setdefault(server, f"the registry's server {server} does not answer")
-
-    async def _open(self, server: Server) -> None:
-        try:
-            connection = await Connection.connect(
-                server, self.credentials, on_lost=lambda why: self._on_lost(server, why)
-            )
-        except ServerAway as error:
-            if self.problems.get(server) != str(error):
-                log.debug("%s", error)
-            self.problems[server] = str(error)
-        else:
-            self.problems.pop(server, None)
-            self._lost_at.pop(server, None)
-            self._connections[server] = connection
-            self._nudge.set()
-        finally:
-            self._connecting.pop(server, None)
-
-    def _on_lost(self, server: Server, why: str) -> None:
-        self._connections.pop(server, None)
-        self._lost_at[server] = asyncio.get_running_loop().time()
-        self.problems[server] = f"the registry's server {server} is away: {why}"
+                if not isinstance(answer, ServerRefused):
+                    self._answering.add(server)
+                    break
+                why = why_unable(server, answer)
+            self._lost_at.setdefault(server, self._loop.time())
+            self._why[server] = why
+            await asyncio.sleep(PROBE_S)
+        self._why.pop(server, None)
+        self._lost_at.pop(server, None)
         self._nudge.set()

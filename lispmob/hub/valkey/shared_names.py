@@ -48,12 +48,12 @@ class SharedNames:
 
     async def _share(self, name: bytes, arrival: Arrival) -> None:
         bucket = crc_hqx(name, 0) % keys.BUCKETS
-        seconds, micros = await self._servers.command(bucket, b"TIME")
+        seconds, micros = await self._servers.command(bucket, "TIME")
         source = arrival.source.packed
         head = _HEAD.pack(int(seconds) + int(micros) / 1e6, self._hub, len(source))
         value = head + source + arrival.payload
-        await self._servers.command(bucket, b"HSET", keys.key(b"N", bucket), name, value)
-        await self._servers.command(bucket, b"SPUBLISH", keys.channel_of(bucket), MARK + value)
+        await self._servers.command(bucket, "HSET", keys.key(b"N", bucket), name, value)
+        await self._servers.command(bucket, "SPUBLISH", keys.channel_of(bucket), MARK + value)
 
     def on_told(self, octets: bytes) -> None:
         """Another hub, or we ourselves, have shared one. ValueError for what is none."""
@@ -65,17 +65,17 @@ class SharedNames:
         """What was shared before this bucket was heard."""
         with contextlib.suppress(ServerAway):
             key = keys.key(b"N", bucket)
-            found = await self._servers.command(bucket, b"HGETALL", key)
+            found = await self._servers.command(bucket, "HGETALL", key)
             if not found:
                 return
-            now = int((await self._servers.command(bucket, b"TIME"))[0])
-            for name, value in zip(found[::2], found[1::2], strict=True):
+            now = int((await self._servers.command(bucket, "TIME"))[0])
+            for name, value in found.items():
                 with contextlib.suppress(ValueError):
                     at, _, arrival = _read(value)
                     if now - at < LIFETIME_S:
                         self._take(arrival, max(0.0, now - at))
                         continue
-                await self._servers.command(bucket, b"HDEL", key, name)
+                await self._servers.command(bucket, "HDEL", key, name)
 
 
 def _read(octets: bytes) -> tuple[float, int, Arrival]:

@@ -111,9 +111,9 @@ class SharedSubscriptions:
         bucket = keys.bucket_named(digest)
         key = keys.key(b"a", bucket, digest)
         life = b"%d" % LIFETIME_MS
-        if await self._servers.command(bucket, b"SET", key, self._hub, b"NX", b"PX", life) is not None:
+        if await self._servers.command(bucket, "SET", key, self._hub, b"NX", b"PX", life) is not None:
             return True
-        return bool(await self._servers.command(bucket, b"GET", key) == self._hub)
+        return bool(await self._servers.command(bucket, "GET", key) == self._hub)
 
     async def _put(
         self, name: SubscriptionKey, value: bytes, owner: bytes, *, is_told: bool = False, is_there: bool = False
@@ -204,9 +204,9 @@ class SharedSubscriptions:
     async def _take_over(self, bucket: int, present: frozenset[int]) -> None:
         self._orphaned.discard(bucket)
         try:
-            found = await self._servers.command(bucket, b"HGETALL", keys.key(b"s", bucket)) or []
+            found = await self._servers.command(bucket, "HGETALL", keys.key(b"s", bucket))
             ahead_s = await self._ahead_s(bucket) if found else 0.0
-            for field, value in zip(found[::2], found[1::2], strict=True):
+            for field, value in found.items():
                 owner = value[:_HUB_OCTETS]
                 if int.from_bytes(owner) in present or owner == self._hub:
                     continue
@@ -230,7 +230,7 @@ class SharedSubscriptions:
         value = self._value(taken, ahead_s)
         if value is None or not await self._put(name, value, owner, is_told=True, is_there=True):
             return
-        if self._publisher.find(name) is None and self._publisher.adopt(taken):
+        if self._publisher.find(name) is None and self._publisher.adopt(taken, self._loop.time()):
             self._written[name] = taken.secret
             self.counters["subscriptions_taken_over"] += 1
             self._feed(self._publisher.say_again(name, self._loop.time()))
@@ -239,7 +239,7 @@ class SharedSubscriptions:
 
     async def _ahead_s(self, bucket: int) -> float:
         """How far the server's clock is ahead of ours, which is monotonic: no hub's calendar counts."""
-        seconds, micros = await self._servers.command(bucket, b"TIME")
+        seconds, micros = await self._servers.command(bucket, "TIME")
         return int(seconds) + int(micros) / 1e6 - self._loop.time()
 
     def _value(self, subscription: Subscription, ahead_s: float) -> bytes | None:

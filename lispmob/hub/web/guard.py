@@ -20,6 +20,7 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "lisphub",
 }
 """Of every answer: nothing of others is loaded or shown, nobody shows this page in his, and nothing is kept."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from lispmob.errors import LispError, NotRunning
 from lispmob.hub.web.guard import COOKIE, HEADERS, Guard, hosts_of
+from lispmob.hub.web.visitors import PATIENCE_S, Visitors
 
 try:
     from aiohttp import web
@@ -19,7 +21,6 @@ except ImportError:
         "the page needs the library aiohttp: apt install python3-aiohttp, or pip install 'lispmob[web]'"
     ) from None
 
-BODY_LIMIT: Final = 1024  # ours: octets of a request's body; nothing here takes one
 LINE_LIMIT: Final = 2048  # ours: of a request's first line, and of one header
 KEPT_S: Final = 1.0  # ours: however many look, the hub is asked once a second
 FILES: Final = {
@@ -30,30 +31,82 @@ FILES: Final = {
 
 Json = dict[str, Any]
 Reader = Callable[[], Json]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Door(web.Server):
+    """aiohttp's server, which by itself waits for ever for a request that does not end."""
+
+    def __init__(self, handler: Handler, patience_s: float) -> None:
+        # Whoever sends what is no HTTP is answered, and is no matter for a log.
+        silent = logging.getLogger(f"{__name__}.requests")
+        silent.disabled = True
+        super().__init__(handler, access_log=None, logger=silent, max_line_size=LINE_LIMIT, max_field_size=LINE_LIMIT)
+        self._visitors: Visitors[web.RequestHandler] = Visitors(patience_s)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Somebody connects."""
+        super().connection_made(handler, transport)
+        if (leaves := self._visitors.on_open(handler, time.monotonic())) is not None:
+            _end(leaves)
+        self._wait()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """He is gone."""
+        self._visitors.on_close(handler)
+        super().connection_lost(handler, exc)
+
+    def welcome(self, request: web.BaseRequest) -> None:
+        """This request has the token."""
+        self._visitors.on_token(request.protocol)
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's own way)
+        """Watch nobody any more, and end all connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await super().shutdown(timeout)
+
+    def _wait(self) -> None:
+        if self._timer is None and (wake_at := self._visitors.wake_at()) is not None:
+            left_s = max(0.0, wake_at - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        for handler in self._visitors.late(time.monotonic()):
+            _end(handler)
+        self._wait()
+
+
+def _end(handler: web.RequestHandler) -> None:
+    if handler.transport is not None:
+        handler.transport.abort()
 
 
 class Page:
     """`read` gives what is shown; it blocks, and raises LispError."""
 
-    def __init__(self, read: Reader, token: str, names: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, read: Reader, token: str, names: frozenset[str] = frozenset(), patience_s: float = PATIENCE_S
+    ) -> None:
+        """`patience_s`: how long a connection may be open before it has shown the token."""
+        self._patience_s = patience_s
         self._names = names
         self._read = read
         self._token = token
         self._guard = Guard(token, frozenset())
+        self._door: Door
         self._asking = asyncio.Lock()
         self._kept: tuple[float, Json] | None = None
         self._files = {
             path: (Path(__file__).with_name(name).read_text("utf-8"), kind) for path, (name, kind) in FILES.items()
         }
 
-    async def start(self, address: str, port: int) -> tuple[web.AppRunner, int]:
+    async def start(self, address: str, port: int) -> tuple[web.ServerRunner, int]:
         """Serve; what ends it, and the port. Raises OSError."""
-        application = web.Application(client_max_size=BODY_LIMIT, middlewares=[self._guarded])
-        for path in FILES:
-            application.router.add_get(path, self._file)
-        application.router.add_get("/hub.json", self._json)
-        runner = web.AppRunner(application, access_log=None, max_line_size=LINE_LIMIT, max_field_size=LINE_LIMIT)
+        self._door = Door(self._answered, self._patience_s)
+        runner = web.ServerRunner(self._door)
         await runner.setup()
         try:
             await web.TCPSite(runner, address, port).start()
@@ -64,20 +117,20 @@ class Page:
         self._guard = Guard(self._token, hosts_of(address, bound, self._names))
         return runner, bound
 
-    @web.middleware
-    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request comes by here, before anything of it is looked at."""
-        answer = await self._judged(request, handler)
+        answer = await self._judged(request)
         answer.headers.update(HEADERS)
         return answer
 
-    async def _judged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _judged(self, request: web.BaseRequest) -> web.StreamResponse:
         why = self._guard.why_refused(request.headers)
         if why is not None:
             return web.Response(status=403, text=f"refused: {why}\n")
         if request.method != "GET" or request.can_read_body:
             return web.Response(status=405, text="this page is for looking\n")
         if self._guard.is_token(request.query.get("token")):
+            self._door.welcome(request)
             # Of the paths that there are: any other may lead elsewhere (//host), or hold what no header may.
             place = request.path if request.path in FILES else "/"
             moved = web.Response(status=303, headers={"Location": place})
@@ -85,16 +138,15 @@ class Page:
             return moved
         if not self._guard.is_token(request.cookies.get(COOKIE)):
             return web.Response(status=401, text="open the address that `lisphub web` printed: it has the token\n")
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            return web.Response(status=error.status, text=f"{error.reason}\n")
-
-    async def _file(self, request: web.Request) -> web.Response:
+        self._door.welcome(request)
+        if request.path == "/hub.json":
+            return await self._json()
+        if request.path not in FILES:
+            return web.Response(status=404, text="there is no such page\n")
         text, kind = self._files[request.path]
         return web.Response(text=text, content_type=kind, charset="utf-8")
 
-    async def _json(self, _: web.Request) -> web.Response:
+    async def _json(self) -> web.Response:
         async with self._asking:
             if self._kept is None or time.monotonic() - self._kept[0] >= KEPT_S:
                 try:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import control, idle, sanity, standby, tools, traffic
+from lispmob.lab.bench import control, household, idle, sanity, standby, tools, traffic
 from lispmob.lab.bench.flooding import flood
 from lispmob.lab.bench.flooding.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
@@ -20,7 +20,7 @@ from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import AUTO, NIC, NOSEG, SUFFIX, Pair, Way, Wire, kind_of
 
 TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded", "energy")
-OTHER_CASES: Final = ("idle", "standby", "table", "start", "flood", "control", "tools")
+OTHER_CASES: Final = ("idle", "standby", "table", "start", "flood", "control", "tools", "household")
 _CABLE_CASES: Final = {
     NOSEG: ("tcp1", "udp64"),
     NIC: ("tcp1", "udp64", "udp1400"),
@@ -82,6 +82,10 @@ class Run:
             print("tools: lispctl and lig as processes", flush=True)
             for figures in tools.samples(self._directory / "tools"):
                 self._note("ebpf", figures)
+        if "household" in self._cases:
+            print(f"household: {self._rounds} machines join, and ask for names", flush=True)
+            for figures in household.samples(self._directory / "household", self._rounds):
+                self._note("tun", figures)
         if "control" in self._cases:
             print(f"control: {control.ENTRIES} mappings, {self._rounds} rounds of readers", flush=True)
             for figures in control.samples(self._directory / "control", min(self._rounds, _CONTROL_ROUNDS)):

@@ -1,4 +1,4 @@
-"""What the tools cost as processes: `lispctl status`, the first answer of `lig`, and `lispctl watch` beside traffic.
+"""What tools cost as processes: `lispctl status`, `peers`, the first answer of `lig`, `lispctl watch` beside traffic.
 
 Each is started many times. The least is what it takes; the median, what a busy machine makes of it.
 """
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.lab.bench.traffic import Figures
-from lispmob.lab.process import module
+from lispmob.lab.ping import ping
+from lispmob.lab.process import ProcessFailed, module
 from lispmob.lab.real.world import HUB_V4, A, B, World
 
 RUNS: Final = 30
@@ -37,6 +38,9 @@ def samples(directory: Path) -> Iterator[Figures]:
         lig = world["a"].argv(*module("lispmob.tools.lig", str(B.eid4), *own))
         figures = _process("python", [sys.executable, "-c", "pass"])
         figures |= _process("status", module("lispmob.lispctl.main", "--socket", str(nodes[0].socket), "status"))
+        if ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=3.0).lost == 2:
+            raise ProcessFailed(f"nothing came back from {B.eid4}")
+        figures |= _process("peers", module("lispmob.lispctl.main", "--socket", str(nodes[0].socket), "peers"))
         figures |= _process("lig-first-answer", lig)
         with world.stream():
             watch = module("lispmob.lispctl.main", "--socket", str(nodes[0].socket), "watch")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.lab.real import dead_providers, in_the_open, narrow, other_hosts, peers, rented, two_families
+from lispmob.lab.real import dead_providers, in_the_open, ipv6_only, narrow, other_hosts, peers, rented, two_families
 from lispmob.lab.real.scenario import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     *in_the_open.SCENARIOS,
     *two_families.SCENARIOS,
+    *ipv6_only.SCENARIOS,
     *dead_providers.SCENARIOS,
     *narrow.SCENARIOS,
     *other_hosts.SCENARIOS,

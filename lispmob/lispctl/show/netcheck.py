@@ -55,11 +55,22 @@ def _seen(one: dict[str, Any]) -> str:
 
 
 def _way(one: dict[str, Any]) -> str:
+    if (prefix := one.get("nat64")) is not None:  # an older lispd tells none
+        return _translator(one, clean(prefix))
     if one["state"] == "stranded":
         return "NAT, and no RTR"
     if one["has_nat"] is None:
         return "not known"
     return "NAT" if one["has_nat"] else "firewall" if one["has_firewall"] else "open"
+
+
+def _translator(one: dict[str, Any], prefix: str) -> str:
+    """IPv6 alone, and the Map-Server has IPv4 alone."""
+    if one["state"] == "stranded":
+        return f"NAT64 behind {prefix}, and no RTR"
+    if one["seen_address"] is None:
+        return f"IPv6 only; no Map-Server was heard behind {prefix} (NAT64)"
+    return f"NAT64: to IPv4 behind {prefix}"
 
 
 def _checksum(one: dict[str, Any]) -> str:

@@ -11,6 +11,13 @@ from lispmob.terminal.text import clean, duration, facts, fold, milliseconds, oc
 
 NAMES_S: Final = 0.03  # ours: a name that has just been asked for is there after a round trip
 _SEALED: Final = {"sealed": "sealed", "clear": "in clear", "waiting": "kept until they can be sealed"}
+_SAID_BY: Final = {
+    "map-reply": "from a Map-Reply",
+    "published": "published by the Map-Server",
+    "announced": "announced by the peer in its session",
+    "static": "from the configuration, or by hand",
+    "program": "from a program on this host",
+}
 _WAYS: Final = {"direct": "direct", "rtr": "RTR", "past-rtr": "past the RTR", "none": "none"}
 
 
@@ -37,7 +44,7 @@ def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
     if not peers:
         return ["no peers: nothing has been sent into the overlay yet"]
     peers = sorted(peers, key=_order)
-    has_seal = any(_seal(peer) == "sealed" for peer in peers)
+    has_seal = any(_seal(peer) not in ("clear", "waiting", "-") for peer in peers)
     headers = [
         "NAME",
         "EID",
@@ -76,10 +83,19 @@ def peer_lines(peer: dict[str, Any]) -> list[str]:
         pairs.append(("received", f"{plural(peer['packets_in'], 'packet')}, {octets(peer['octets_in'])}, from there"))
     if peer.get("mtu_bytes") is not None:
         pairs.append(("MTU", f"{peer['mtu_bytes']} outside, {inner_mtu(peer)} inside"))
-    pairs.append(("mapping", "genuine by LISP-SEC" if peer["is_genuine"] else "not proved by LISP-SEC"))
+    pairs.append(("mapping", mapping_of(peer)))
     if (seal := peer.get("seal")) is not None:
         pairs.append(("packets are", f"{_SEALED.get(seal['state'], clean(seal['state']))}: {clean(seal['why'])}"))
     return facts(pairs)
+
+
+def mapping_of(peer: dict[str, Any]) -> str:
+    """Who said last where it is, and whether that is proved."""
+    version = f", version {peer['map_version']}" if peer.get("map_version") else ""
+    said = _SAID_BY.get(peer.get("mapping_from") or "", "from nobody yet") + version
+    if peer.get("mapping_from") in ("static", "program"):
+        return said
+    return f"{said}; {'genuine by LISP-SEC' if peer['is_genuine'] else 'not proved by LISP-SEC'}"
 
 
 def way_back(peer: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ RECEIVED: Final = {
     "from a source without a mapping, too many": ("data_unknown_limited", "data_control_limited"),
     "sealed, and not to be opened": ("data_tag", "data_replay"),
     "in clear from a peer that seals": ("data_clear",),
+    "by a mapping that never was": ("data_policy",),
     "whose time to live ran out": ("data_ttl",),
     "that should have been marked for congestion": ("data_ecn_drop",),
     "not taken by the device": ("in_refused",),

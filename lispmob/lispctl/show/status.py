@@ -146,6 +146,8 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _locator(locator: dict[str, Any]) -> str:
     relay = f", through RTR {clean(locator['rtr'])}" if locator.get("rtr") is not None else ""
+    if locator.get("nat64") is not None:
+        relay = f", behind NAT64{relay}"
     return f"{clean(locator['address'])} ({clean(locator['interface'])}{relay})"
 
 

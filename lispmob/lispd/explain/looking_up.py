@@ -1,4 +1,4 @@
-"""What would become of a packet to an EID, by the same authorities that `why` asks: the kernel, and the datapath."""
+"""What would happen to a packet to an EID, from the same sources as `why`: the kernel, and the datapath."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PING: Final = {4: 1, 6: 58}
 
 
 class Found(msgspec.Struct, frozen=True):
-    """`why` says what the verdict alone does not: who routes it past the overlay, why it is lost, who is silent."""
+    """`why` completes the verdict: who routes it past the overlay, why it is lost, which locators are silent."""
 
     verdict: Verdict
     why: str | None = None
@@ -29,7 +29,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def look_up(parts: Parts, eid: IpAddress, instance_id: int) -> Found:
-    """Ask nobody but this host."""
+    """Look it up on this host alone."""
     node = parts.node
     if (own := node.config.owner_of(eid, instance_id)) is not None:
         return Found("own", None if own.network.num_addresses == 1 else f"it lies in {own}")
@@ -60,7 +60,7 @@ def _is_ours(parts: Parts, interface: str) -> bool:
 
 
 def _of_datapath(parts: Parts, eid: IpAddress, source: IpAddress, entry: MapCacheEntry | None) -> Found:
-    answer = parts.engine.ask(Question(source, eid, _PING[eid.version]))
+    answer = parts.engine.dry_run.ask(Question(source, eid, _PING[eid.version]))
     if answer.fate in (Fate.SENT, Fate.DOUBT):
         return _sent(parts, entry)
     if answer.fate is Fate.MISS:
@@ -72,7 +72,7 @@ def _of_datapath(parts: Parts, eid: IpAddress, source: IpAddress, entry: MapCach
 
 
 def _of_cache(parts: Parts, entry: MapCacheEntry | None) -> Found:
-    """What the forwarding table was told."""
+    """The forwarding entry."""
     known = None if entry is None else parts.node.disposition(entry.prefix)
     if known is None or known.disposition == "MISS":
         return Found("ask", None, entry)
@@ -82,7 +82,7 @@ def _of_cache(parts: Parts, entry: MapCacheEntry | None) -> Found:
 
 
 def _sent(parts: Parts, entry: MapCacheEntry | None) -> Found:
-    """The locator that most flows take, and whether it answers."""
+    """The locator of most flows, and whether it answers."""
     known = None if entry is None else parts.node.disposition(entry.prefix)
     if known is None:
         return Found("encapsulate", None, entry)

@@ -1,4 +1,4 @@
-"""Why a packet is lost, said so that somebody can do something about it: for `why` and `lookup` alike. Pure."""
+"""Why a packet is lost, with a remedy where there is one: for `why` and `lookup`. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ACTIONS: Final = {
 
 
 def why_lost(fate: Fate, destination: IpAddress, prefix: EidPrefix | None, node: Node, now: float) -> str:
-    """One sentence; `prefix` is the mapping that was found, `now` the time in the node's clock."""
+    """One sentence; `prefix` is the mapping, `now` the time in the node's clock."""
     if fate is Fate.NOT_LISP:
         return _no_unicast(destination, node)
     if fate in (Fate.DROP, Fate.PROHIBIT, Fate.NO_LOCATOR):
@@ -40,7 +40,7 @@ def why_lost(fate: Fate, destination: IpAddress, prefix: EidPrefix | None, node:
 
 
 def why_refused(destination: IpAddress, instance_id: int, node: Node, now: float) -> str | None:
-    """What LISP-SEC has against the answers about it; None when that is not the reason."""
+    """LISP-SEC's reason to refuse answers about it; None if that is not the cause."""
     return node.security.why_refused(EidPrefix.host(destination, instance_id), now)
 
 

@@ -1,4 +1,4 @@
-"""`lispctl rehearse`: the current flows, judged for the uplinks of now and for those that would be there then."""
+"""`lispctl rehearse`: evaluates the present flows for the current uplinks and for the given change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd import assembly
-from lispmob.lispd.explain.flow_text import flow_text
+from lispmob.lispd.explain.why import flow_text
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.mh.kernel.flow_table import Tracked, tracked, turned
@@ -28,13 +28,13 @@ from lispmob.mh.selector import Flow
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import IpAddress
 
-FLOWS_MAX: Final = 2000  # ours: more than anybody reads, judged in some tens of milliseconds
-JUDGED_S: Final = 0.003  # ours: for so long in one turn of the loop
+FLOWS_MAX: Final = 2000  # ours: more than a user reads, evaluated in some tens of milliseconds
+JUDGED_S: Final = 0.003  # ours: the time spent in one turn of the loop
 _ANYWHERE: Final = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 
 
 class _World(msgspec.Struct, frozen=True):
-    """The uplinks of one moment, as the rules and as the datapath see them."""
+    """The uplinks at one moment, in the form of the rules and of the datapath."""
 
     uplinks: tuple[SteeringUplink, ...]
     sending: tuple[EngineUplink, ...]
@@ -46,7 +46,7 @@ class _World(msgspec.Struct, frozen=True):
 
 
 async def rehearse_now(parts: Parts, lose: Sequence[str], gain: Sequence[str]) -> Rehearsal:
-    """What would change for each flow. Raises ApiError for an interface that cannot be lost or gained."""
+    """The changes for each flow. Raises ApiError for an interface that cannot be lost or gained."""
     now = _World.of(parts, parts.uplinks)
     then = _World.of(parts, _uplinks_then(parts, lose, gain))
     known, sockets = await asyncio.to_thread(_listed)
@@ -89,7 +89,7 @@ def _uplinks_then(parts: Parts, lose: Sequence[str], gain: Sequence[str]) -> tup
 
 
 def _gained(parts: Parts, name: str) -> Uplink:
-    """An interface as an uplink with default routes behind all others, of the families that it has addresses of."""
+    """An interface as an uplink whose default routes come after all others, in the families of its addresses."""
     link = next((link for link in parts.network.links if link.name == name), None)
     if link is None:
         raise ApiError("params", f"gain: there is no interface {name[:40]}")
@@ -117,7 +117,7 @@ def _listed() -> tuple[list[Tracked], dict[Key, OpenSocket]]:
 
 
 def _flows(parts: Parts, known: list[Tracked], sockets: dict[Key, OpenSocket]) -> list[Flow]:
-    """The flows that have an EID of ours at one end, as their packets leave."""
+    """The flows with a local EID at one end, in the direction of our packets."""
     flows: dict[tuple[IpAddress, IpAddress, int, tuple[int, int] | None], Flow] = {}
     mask = parts.steering.compiled.policy.mask
     for one in known:
@@ -141,10 +141,10 @@ def _is_own(parts: Parts, address: IpAddress) -> bool:
 
 
 def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
-    """What the datapath would choose for the flow by priority and weight: its own hash, and its own rule."""
+    """The datapath's choice for the flow by priority and weight: with its own hash and rule."""
     known = flow.source_port is not None and flow.destination_port is not None
     ports = (flow.source_port or 0, flow.destination_port or 0) if known else None
-    answer = parts.engine.ask(Question(flow.source, flow.destination, flow.protocol, ports))
+    answer = parts.engine.dry_run.ask(Question(flow.source, flow.destination, flow.protocol, ports))
     installed = None if answer.entry is None else parts.node.disposition(answer.entry)
     having = {up.addresses[0].version for up in world.sending if _may_send(up)}
     if installed is not None and installed.disposition in ("ENCAPSULATE", "DOUBT"):

@@ -1,7 +1,7 @@
 """Names whose program is started by its first flow: lispd connects to a socket that systemd or the program listens on.
 
-Each flow has a connection of its own there, with one packet, {"call": {...}}, and the flow's socket in it. The flow
-lives as long as that connection.
+Each flow has its own connection there, with one packet, {"call": {...}}, that carries the flow's socket. The flow lives
+as long as that connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def hold_activated(service: FlowService, flows: FlowsSection) -> None:
-    """Take calls for every name that has a socket in the configuration. Raises NameTaken."""
+    """Accept calls for every name with a socket in the configuration. Raises NameTaken."""
     for section in flows.names:
         if section.socket is not None:
             program = ActivatedProgram(section.socket, service.close)
@@ -35,7 +35,7 @@ def hold_activated(service: FlowService, flows: FlowsSection) -> None:
 
 
 class ActivatedProgram:
-    """Whoever listens at `path`."""
+    """The program that listens at `path`."""
 
     def __init__(self, path: Path, close: Callable[[FlowId, Reason], None]) -> None:
         self._path, self._close = path, close
@@ -44,10 +44,10 @@ class ActivatedProgram:
         self.owner = None
 
     def on_call(self, asked: AskProgram) -> None:
-        """Never asked: calls to such names are accepted before anybody runs."""
+        """Never called: calls to such names are accepted before the program runs."""
 
     def on_flow(self, opened: FlowOpened, one: socket.socket) -> None:
-        """Hand the flow over; when nobody takes it, it is over."""
+        """Pass the flow on; if no program accepts it, it ends."""
         fields = {
             "flow": opened.flow,
             "name": opened.name.decode(),
@@ -70,12 +70,12 @@ class ActivatedProgram:
         self._loop.add_reader(connection.fileno(), self._on_readable, opened.flow)
 
     def on_ended(self, flow: FlowId, reason_code: int) -> None:
-        """The other side has ended the flow."""
+        """The peer has ended the flow."""
         del reason_code
         self._forget(flow)
 
     def _on_readable(self, flow: FlowId) -> None:
-        """The program says nothing here; the end of its connection is the end of the flow."""
+        """The program sends nothing here; the end of its connection ends the flow."""
         try:
             if self._connections[flow].recv(1):
                 return

@@ -1,4 +1,4 @@
-"""Which uplink a flow to a name leaves by: its program's wish, the rules, or its class, by what probes have measured.
+"""Which uplink a flow to a name leaves by: its program's wish, the rules, or its class with measured quality.
 
 While there are flows whose class prefers a quality, the uplinks are compared every ten seconds.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from lispmob.node.node import Node
     from lispmob.wire.address import IpAddress
 
-REVIEW_S: Final = 10.0  # ours: as long as a rival has to be better
+REVIEW_S: Final = 10.0  # ours: how long a rival has to be better
 MEASURED_S: Final = 1.0
 _UNKNOWN: Final = Quality()
 
 
 class FlowSteering:
-    """Answers `mark_of`, and says by `on_review` when marks have to be looked at again."""
+    """Answers `mark_of`, and calls `on_review` when marks must be evaluated again."""
 
     def __init__(
         self, steering: Steering, node: Node, on_review: Callable[[], None], review_s: float = REVIEW_S
@@ -38,7 +38,7 @@ class FlowSteering:
         self._measured: tuple[float, dict[str, Quality]] = (float("-inf"), {})
 
     def mark_of(self, steered: SteeredFlow) -> int:
-        """The mark for a flow as things are now; 0: priority and weight decide."""
+        """The present mark for a flow; 0: priority and weight decide."""
         quality, owner = steered.quality, steered.owner
         known = quality.flow_class in FlowClass.__members__.values()
         flow_class = FlowClass(quality.flow_class).name.lower() if known else "default"
@@ -61,7 +61,7 @@ class FlowSteering:
         is_cheap, is_only = bool(quality.flags & Wish.CHEAP), bool(quality.flags & Wish.ONLY)
         wish = FlowWish(flow, steered.via, is_cheap, is_only, steered.former)
         now = asyncio.get_running_loop().time()
-        with contextlib.suppress(ValueError):  # a pattern of the program's that can be none
+        with contextlib.suppress(ValueError):  # a program may give an invalid pattern
             return self._marks.mark(self._steering.compiled, wish, self._uplinks(now), now)
         return 0
 
@@ -71,7 +71,7 @@ class FlowSteering:
         return self._timer is not None
 
     def stop(self) -> None:
-        """No more reviews."""
+        """Stop the reviews."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -82,7 +82,7 @@ class FlowSteering:
 
     def _uplinks(self, now: float) -> list[UplinkFigures]:
         own = self._node.locators.locators
-        if now - self._measured[0] > MEASURED_S:  # once for all flows that are looked at together
+        if now - self._measured[0] > MEASURED_S:  # once for all flows that are reviewed together
             self._measured = now, figures(own, self._node.paths)
         measured = self._measured[1]
         costs = {locator.interface: locator.cost for locator in own}
@@ -97,9 +97,9 @@ class FlowSteering:
 
 
 def round_trip_s(node: Node, eid: IpAddress) -> float | None:
-    """How long a question to the host of an EID and its answer take, as probes have measured; None: not known.
+    """How long a request to the host of an EID and its answer take, by probes; None: unknown.
 
-    Of several pairs of locators the slowest counts: to ask again too early costs more than to ask late.
+    Of several pairs of locators the slowest counts: a repetition too early costs more than one too late.
     """
     entry = node.map_cache.lookup(eid, 0)
     if entry is None:
@@ -110,7 +110,7 @@ def round_trip_s(node: Node, eid: IpAddress) -> float | None:
 
 
 def is_absent(node: Node, eid: IpAddress) -> bool:
-    """True when the map-cache has it from the mapping system that nobody has an EID."""
+    """True when the mapping system has answered that the EID does not exist."""
     entry = node.map_cache.lookup(eid, 0)
     return entry is not None and not entry.locators and node.config.owner_of(eid, 0) is None
 

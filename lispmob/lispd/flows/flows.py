@@ -1,4 +1,4 @@
-"""Flows to names in lispd, where the configuration wants them; nothing is loaded where it does not."""
+"""Flows to names in lispd, if configured; nothing is loaded otherwise."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Flows:
         self._server: FlowServer | None = None
 
     def start(self, file: NodeFile) -> None:
-        """Begin, when `flows` is enabled. What cannot be had is said, and the node goes on without flows."""
+        """Start if `flows` is enabled. A failure is reported, and the node runs without flows."""
         if not file.flows.enabled:
             return
         from lispmob.lispd.flows.activation import hold_activated
@@ -71,17 +71,17 @@ class Flows:
         self._service, self._server = service, server
 
     def on_uplinks(self) -> None:
-        """The uplinks have changed, or the rules, or what is measured."""
+        """The uplinks, the rules, or the measurements have changed."""
         if self._service is not None:
             self._service.on_uplinks()
 
     def on_config(self, file: NodeFile) -> None:
-        """A reload: the EIDs may be others."""
+        """The configuration was reloaded: the EIDs may have changed."""
         if self._service is not None:
             self._service.set_eids(file.eids)
 
     def stop(self) -> None:
-        """Tell the peers that all flows are over."""
+        """Inform the peers that all flows have ended."""
         if self._flow_steering is not None:
             self._flow_steering.stop()
         if self._service is not None and self._server is not None:

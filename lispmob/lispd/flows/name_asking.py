@@ -1,4 +1,4 @@
-"""Questions for names, between the coroutines of flows and the core's machine: several may wait for one answer."""
+"""Name lookups, between the coroutines of flows and the core: several may wait for one answer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lispmob.wire.name_eid import folded
 
 
 class NameAsking:
-    """`ask` hands a name to the core, which answers by `on_resolved`, perhaps before it returns."""
+    """`ask` passes a name to the core, which answers by `on_resolved`, perhaps before it returns."""
 
     def __init__(self, ask: Callable[[bytes], None]) -> None:
         self._ask = ask
         self._waiting: dict[bytes, set[asyncio.Future[NameResolved]]] = {}
 
     async def find(self, name: str) -> tuple[tuple[IpAddress, ...], str]:
-        """The EIDs of the host of a name, and what came of the question. Ends when cancelled; the core ends sooner."""
+        """The EIDs of the host of a name, and the result in a word. Ends when cancelled; the core ends sooner."""
         resolved = await self.resolve(name.encode())
         return resolved.eids, resolved.why
 
     async def resolve(self, name: bytes) -> NameResolved:
-        """All that the mapping system says of a name."""
+        """The mapping system's answer for a name."""
         key = folded(name)
         done: asyncio.Future[NameResolved] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(key, set())
@@ -37,7 +37,7 @@ class NameAsking:
                 del self._waiting[key]
 
     def on_resolved(self, resolved: NameResolved) -> None:
-        """The core has an answer for everybody who waits for this name."""
+        """The core's answer, for all that wait for this name."""
         for done in self._waiting.pop(resolved.name, set()):
             if not done.done():
                 done.set_result(resolved)

@@ -1,4 +1,4 @@
-"""Who may hold which name: what the configuration says, and what every user may. Pure but for the names of users."""
+"""Who may hold which name: by the configuration, and by default. Pure except for user names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lispmob.flow.name import fold
 
 
 def user_name(uid: int) -> str:
-    """The name of a user, or the number of one that has none."""
+    """The name of a user, or the number of a user without one."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -32,10 +32,10 @@ def group_names(group_ids: Iterable[int]) -> frozenset[str]:
 
 
 def why_not(name: str, user: str, groups: frozenset[str], section: FlowNameSection | None) -> str | None:
-    """Why this user may not hold a name, as a sentence; None when he may. Root and the control group are not asked.
+    """Why this user may not hold a name, as a sentence; None if allowed. Root and the control group are not checked.
 
-    A name of the configuration belongs to the users and groups that it names; any other name has to begin with the
-    user's own and a hyphen, as `alice-notes` does.
+    A configured name belongs to the users and groups in its entry; any other name must begin with the user's own and a
+    hyphen, as `alice-notes` does.
     """
     if section is not None:
         if user in section.users or groups & set(section.groups):
@@ -55,7 +55,7 @@ def held_name(
     asks_program: bool,
     backlog: int,
 ) -> HeldName:
-    """The name as the holder's machine wants it, with the configuration's say about who may call."""
+    """The name for the holder's machine, with the configured rules about callers."""
     section = section_of(name, flows)
     callers = section.callers if section is not None else ()
 
@@ -68,11 +68,11 @@ def held_name(
 
 
 def key_of_name(name: str, flows: FlowsSection) -> FlowKey | None:
-    """The key that who calls a name has to know."""
+    """The key that a caller of a name has to know."""
     section = section_of(name, flows)
     return next((key.to_key() for key in flows.keys if section is not None and key.name == section.key), None)
 
 
 def section_of(name: str, flows: FlowsSection) -> FlowNameSection | None:
-    """The entry of the configuration about a name."""
+    """The configuration of a name."""
     return next((section for section in flows.names if fold(section.name) == fold(name)), None)

@@ -1,7 +1,7 @@
 """The local socket of flows: programs register names, allocate flows, and get sockets (`packets.py` has the format).
 
-A flow lives as long as the connection that it was asked for on. Nobody at the other end can block or fill the daemon:
-clients, requests under way and unread packets are bounded.
+A flow lives as long as the connection that requested it. No client can block the daemon or exhaust its memory: clients,
+requests under way and unread packets are bounded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lispmob.lispd.flows.names import group_names, held_name, section_of, user_n
 from lispmob.lispd.flows.service import AllocationRefused, FlowService
 
 MAX_CLIENTS: Final = 256  # ours
-MAX_CLIENTS_OF_USER: Final = 64  # ours: so that one user leaves room for the others
+MAX_CLIENTS_OF_USER: Final = 64  # ours: so that one user leaves room for others
 MAX_ALLOCATIONS_OF_USER: Final = 32
 MAX_ADOPTED: Final = 64  # ours: by one connection
 MAX_UNREAD: Final = 256  # ours: packets that a client has not taken yet
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Refused(LispError):
-    """A request cannot be done; `code` is a word for programs."""
+    """A request was refused; `code` is a word for programs."""
 
     def __init__(self, code: str, why: str) -> None:
         super().__init__(why)
@@ -61,24 +61,24 @@ class FlowServer:
         self._identity: tuple[int, int] | None = None
         self._loop = asyncio.get_running_loop()
         self.clients: set[_Client] = set()
-        self.allocations: Counter[int] = Counter()  # under way, by user
+        self.allocations: Counter[int] = Counter()  # in progress, by user
         self.requests = UserShare()
 
     @property
     def flows(self) -> FlowsSection:
-        """What is configured."""
+        """The configuration."""
         return self._service.flows
 
     def start(self) -> None:
         """Listen. Raises SocketRefusedError."""
         self._group_id = group_id_of(self._group)
-        # All may call; what not everybody may is decided by the credentials of whoever asks.
+        # All users may connect; the credentials decide what they may do.
         listener = listen_at(self._path, mode=0o666, kind=socket.SOCK_SEQPACKET, setting="flows.socket")
         self._listener, self._identity = listener, file_identity(self._path)
         self._loop.add_reader(listener.fileno(), self._accept)
 
     def close(self) -> None:
-        """Send everybody away and remove the socket file."""
+        """Close all connections and remove the socket file."""
         if self._listener is None or self._identity is None:
             return
         self._loop.remove_reader(self._listener.fileno())
@@ -89,12 +89,12 @@ class FlowServer:
             client.end()
 
     def take_away(self, name: str) -> None:
-        """Whoever holds a name holds it no longer, and is told."""
+        """The holder of a name loses it, and is informed."""
         for client in list(self.clients):
             client.lose(name)
 
     def may_do_all(self, peer: Peer) -> bool:
-        """Root and the control group."""
+        """True for root and the control group."""
         return peer.may_change(self._group_id)
 
     def _accept(self) -> None:
@@ -117,7 +117,7 @@ class FlowServer:
 
 
 class _Client:
-    """One program: its names, its flows, its requests under way."""
+    """One program: its names, its flows, its open requests."""
 
     def __init__(self, server: FlowServer, service: FlowService, connection: socket.socket, peer: Peer) -> None:
         self._server, self._service = server, service
@@ -128,7 +128,7 @@ class _Client:
         self._loop = asyncio.get_running_loop()
         self._names: dict[bytes, str] = {}
         self._flows: set[FlowId] = set()
-        self._given: list[int] = []  # the descriptors of the packet that is looked at
+        self._given: list[int] = []  # the descriptors of the current packet
         self._asked: set[FlowId] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._unsent: deque[tuple[dict[str, Any], socket.socket | None]] = deque()
@@ -146,7 +146,7 @@ class _Client:
         }
 
     def end(self) -> None:
-        """The program has gone: so have its names and flows. Idempotent."""
+        """The program has gone, with its names and flows. Idempotent."""
         if self not in self._server.clients:
             return
         self._server.clients.discard(self)
@@ -176,7 +176,7 @@ class _Client:
     # --- for the service
 
     def on_call(self, asked: AskProgram) -> None:
-        """Somebody calls a name that this program decides about."""
+        """A call came for a name that this program decides about."""
         self._asked.add(asked.flow)
         fields = {
             "flow": asked.flow,
@@ -194,7 +194,7 @@ class _Client:
         self._send({"event": {"kind": "flow", "fields": _flow_fields(opened, one, is_ours=False)}}, one.dup())
 
     def on_ended(self, flow: FlowId, reason_code: int) -> None:
-        """A flow of this program is over."""
+        """A flow of this program has ended."""
         self._flows.discard(flow)
         self._send({"event": {"kind": "closed", "fields": {"flow": flow, "reason": reason_word(reason_code)}}})
 
@@ -313,7 +313,7 @@ class _Client:
         self._begin(number, self._allocating(number, _text(params, "name"), ask, via))
 
     def _adopt(self, _number: int, params: dict[str, Any]) -> dict[str, Any]:
-        """A flow that an earlier lispd has opened: the socket comes with the packet."""
+        """A flow of an earlier lispd: the socket comes with the packet."""
         via = self._via(params)
         if len(self._flows) >= MAX_ADOPTED:
             raise Refused("busy", f"{MAX_ADOPTED} flows of one program are adopted already")
@@ -394,7 +394,7 @@ class _Client:
         return {}
 
     def _list(self, _number: int, _params: dict[str, Any]) -> dict[str, Any]:
-        """The flows and names of this program; of everybody for those who may do all."""
+        """The flows and names of this program; all of them for privileged clients."""
         sees_all = self._server.may_do_all(self.peer)
         flows = [
             {"flow": number, "name": flow.name.decode(), "peer": str(flow.peer), "direction": direction}
@@ -431,7 +431,7 @@ class _Client:
     # --- sending
 
     def _send(self, packet: dict[str, Any], one: socket.socket | None = None) -> None:
-        """Send a packet and a socket, which is ours to close, now or when there is room."""
+        """Send a packet and a socket, which we close, now or when there is room."""
         if self not in self._server.clients:
             if one is not None:
                 one.close()

@@ -1,8 +1,8 @@
 """lispd's part in flows: control ports, sockets, timers and programs around the pure endpoint.
 
-How a call goes out: a program says `allocate`; the name is resolved; each EID gets a socket and a call of the endpoint;
-the first that opens is handed to the program with its socket, and the others are taken back. How one comes in: the
-endpoint asks for a socket, offers it, and once the caller has confirmed, the program that holds the name gets it.
+An outgoing call: a program calls `allocate`; the name is resolved; each EID gets a socket and a call of the endpoint;
+the first that opens goes to the program with its socket, and the others are cancelled. An incoming call: the endpoint
+requests a socket, offers it, and after the caller's confirmation the program that holds the name gets it.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ from lispmob.lispd.flows.names import key_of_name
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpNetwork
 
-LINE_S: Final = 1.0  # ours: so often somebody else may have us write to the log
+LINE_S: Final = 1.0  # ours: how often others may cause a log line
 LINES_AT_ONCE: Final = 30
 
 log = logging.getLogger(__name__)
 
 
 class Allocated(msgspec.Struct, frozen=True):
-    """An open flow, and its socket, which now belongs to the receiver of this value."""
+    """An open flow, and its socket, which the receiver of this value owns."""
 
     opened: FlowOpened
     socket: socket.socket
 
 
 class _Allocation(msgspec.Struct):
-    """One `allocate`, with the calls that it has begun."""
+    """One `allocate`, with its calls."""
 
     ask: Ask
     port: int
@@ -80,23 +80,23 @@ class _Allocation(msgspec.Struct):
 
 
 class _Open(msgspec.Struct):
-    """A flow that a program has: who, and a copy of the socket that can be marked again."""
+    """A flow of a program, and a copy of the socket for setting its mark."""
 
     program: Program
     own: socket.socket
     name: bytes
     peer: IpAddress
-    is_ours: bool  # we called
+    is_ours: bool  # outgoing call
     via: tuple[str, ...]
     quality: Quality
     mark: int = 0
 
 
 class FlowService:
-    """Flows of this host: `allocate`, `hold` and `close` at will; `farewell` and `stop`.
+    """Flows of this host: `allocate`, `hold` and `close` at any time; `farewell` and `stop`.
 
-    `mark_of` says which mark leads a flow to its uplink now, 0 for none. `is_absent`: nobody has an EID.
-    `is_overlay_interface` tells by ifindex whether a datagram came through the overlay, or from this host.
+    `mark_of` returns the mark that leads a flow to its uplink now, 0 for none. `is_absent`: no host has this EID.
+    `is_overlay_interface` says by ifindex whether a datagram came through the overlay, or from this host.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class FlowService:
     # --- life
 
     def set_eids(self, eids: Iterable[EidPrefix]) -> None:
-        """Our EIDs are these now; only whole addresses of this host's own network can have a port."""
+        """Our EIDs; only whole addresses of this host's own network can have a port."""
         self._eids = tuple(
             eid.address for eid in eids if eid.mask_len == eid.network.max_prefixlen and not eid.instance_id
         )
@@ -152,12 +152,12 @@ class FlowService:
             log.warning("no flows on %s: UDP port %d: %s", eid, self.flows.port, why)
 
     def on_uplinks(self) -> None:
-        """The uplinks, the rules or what is known of them have changed: a mark may lead elsewhere, or nowhere."""
+        """The uplinks, the rules or the measurements have changed: marks may have to change."""
         for flow in self._open.values():
             self._steer(flow)
 
     def _steer(self, flow: _Open) -> None:
-        """Mark the socket for the uplink that the flow is to leave by now."""
+        """Mark the socket for the flow's present uplink."""
         with contextlib.suppress(OSError):
             own, peer_port = flow.own.getsockname(), flow.own.getpeername()[1]
             wanted = self._mark_of(
@@ -170,7 +170,7 @@ class FlowService:
             flow.mark = wanted
 
     def farewell(self) -> None:
-        """We stop. Peers and programs are told that their flows are over; or not, when we shall be back soon."""
+        """lispd stops. Inform peers and programs that their flows have ended, unless it will be back soon."""
         if self.flows.when_stopped == "keep":
             self._is_leaving = True
             return
@@ -187,29 +187,29 @@ class FlowService:
             self._close_socket(flow)
 
     def is_overlay(self, address: IpAddress) -> bool:
-        """True for an EID: one of ours, or one of the prefixes where the others live."""
+        """True for an EID: one of ours, or one in the overlay prefixes."""
         if address in self._eids:
             return True
         return any(address.version == prefix.version and address in prefix for prefix in self._overlay)
 
-    # --- what programs want
+    # --- requests of programs
 
     def hold(self, held: HeldName, program: Program) -> None:
-        """`program` takes the calls of a name from now on. Raises NameTaken."""
+        """`program` gets the calls of a name from now on. Raises NameTaken."""
         self.endpoint.holder.hold(held)
         self._holders[fold(held.name)] = program
 
     def release(self, name: str, reason: Reason = Reason.PROGRAM_ENDED) -> None:
-        """Nobody takes the calls of a name any more."""
+        """Release a name."""
         self._holders.pop(fold(name), None)
         self._perform(self.endpoint.holder.release(name, reason))
 
     def answer(self, flow: FlowId, refusal: Reason | None = None) -> None:
-        """A program takes a call that it was asked about, or refuses it."""
+        """A program accepts a call that it was asked about, or refuses it."""
         self._perform(self.endpoint.holder.on_answer(flow, self._loop.time(), refusal))
 
     async def allocate(self, ask: Ask, resolved: Resolved, program: Program, via: tuple[str, ...] = ()) -> Allocated:
-        """A flow to one of the EIDs of a name. Raises AllocationRefused; cancelling takes the calls back."""
+        """A flow to one of the EIDs of a name. Raises AllocationRefused; cancelling ends the calls."""
         eids = [eid for eid in resolved.eids if any(own.version == eid.version for own in self._eids)]
         if not eids:
             raise AllocationRefused(Failure.NO_SUCH_NAME, 0, "this host has no EID of the family of the peer's")
@@ -225,13 +225,13 @@ class FlowService:
                 self._take_back(allocation, flow)
 
     def adopt(self, shown: Adoption, one: socket.socket, program: Program, via: tuple[str, ...] = ()) -> FlowOpened:
-        """Know a flow again that our predecessor knew; `one` stays the caller's. Raises NotAdoptable."""
+        """Take over a flow of an earlier lispd; the caller keeps `one`. Raises NotAdoptable."""
         if shown.own not in self._eids or not self.is_overlay(shown.peer):
             raise NotAdoptable(f"{shown.own} and {shown.peer} are not an EID of this host and one of the overlay")
         key = self.flows.key_for(shown.peer) if shown.is_ours else key_of_name(shown.name, self.flows)
         flow, effects = self.endpoint.adopt(shown, key, self._loop.time())
         opened = shown.opened(flow)
-        own = socket.socket(fileno=os.dup(one.fileno()))  # socket.dup would make the program's block, or not
+        own = socket.socket(fileno=os.dup(one.fileno()))  # socket.dup would change whether the program's socket blocks
         mark = sockets.mark_of(own)
         found = self._open[flow] = _Open(program, own, opened.name, shown.peer, shown.is_ours, via, shown.quality, mark)
         self._steer(found)
@@ -240,7 +240,7 @@ class FlowService:
         return opened
 
     def close(self, flow: FlowId, reason: Reason = Reason.DONE) -> None:
-        """The program is done with a flow. Idempotent."""
+        """The program has ended a flow. Idempotent."""
         if self._is_leaving:
             return
         self._perform(self.endpoint.close(flow, self._loop.time(), reason))
@@ -250,7 +250,7 @@ class FlowService:
         """The flows that programs have."""
         return self._open
 
-    # --- what comes in
+    # --- inputs
 
     def _on_control(self, octets: bytes, way: Way) -> None:
         if way.source.is_multicast or not way.source_port or not self.is_overlay(way.source):
@@ -259,14 +259,14 @@ class FlowService:
         self._perform(self.endpoint.on_control(octets, way, self._loop.time()))
 
     def _say(self, text: str, *values: object) -> None:
-        """A line for the log; others make us write it, so of many the most are for debugging."""
+        """A log line; others can cause it, so beyond a rate it is at debug level."""
         log.log(logging.INFO if self._lines.take(self._loop.time()) else logging.DEBUG, text, *values)
 
     def _count_foreign(self) -> None:
         self.endpoint.counters["flow_interface"] += 1
 
     def _on_call_socket(self, flow: FlowId) -> None:
-        """Something came to the socket of a call that is not open yet."""
+        """A datagram came to the socket of a call that is not open yet."""
         one = self._sockets[flow]
         own, own_port = one.getsockname()[:2]
         for _ in range(64):
@@ -285,13 +285,13 @@ class FlowService:
                 return
 
     def _on_errors(self, flow: FlowId, errors: list[Unreachable]) -> None:
-        """ICMP has answered what the socket of a call sent."""
+        """ICMP errors about the socket of a call."""
         for error in errors:
             if error.reason == "port":
                 self._perform(self.endpoint.on_unreachable(flow, self._loop.time()))
 
     def _on_first_datagram(self, flow: FlowId) -> None:
-        """Version 0: the first datagram proves that the echo arrived. It stays in the queue, for the program."""
+        """Version 0: the first datagram proves that the echo arrived. It stays in the queue for the program."""
         try:
             self._sockets[flow].recv(1, socket.MSG_PEEK)
         except OSError:  # an ICMP error, which proves nothing
@@ -309,7 +309,7 @@ class FlowService:
                 self._perform(self.endpoint.on_no_mapping(flow))
         self._perform(self.endpoint.on_timer(now))
 
-    # --- what goes out
+    # --- outputs
 
     def _call(self, allocation: _Allocation, eids: list[IpAddress]) -> None:
         for eid in eids:
@@ -341,7 +341,7 @@ class FlowService:
         self._settle(allocation)
 
     def _settle(self, allocation: _Allocation) -> None:
-        """Tell the program when every EID has failed."""
+        """Inform the program when every EID has failed."""
         verdict = allocation.race.verdict
         if verdict is not None and not allocation.done.done():
             refused = AllocationRefused(verdict.failure, verdict.reason_code, verdict.why)
@@ -437,7 +437,7 @@ class FlowService:
 
     def _on_answered(self, allocation: _Allocation, opened: FlowOpened, one: socket.socket) -> None:
         allocation.calls.pop(opened.flow)
-        if allocation.done.done():  # another EID was quicker, in the same turn of the loop
+        if allocation.done.done():  # another EID was faster, in the same turn of the loop
             self._perform(self.endpoint.close(opened.flow, self._loop.time()))
             return
         del self._sockets[opened.flow]
@@ -484,7 +484,7 @@ class FlowService:
 
 
 class AllocationRefused(Exception):
-    """There is no flow. `failure` in a word, `reason_code` the holder's (0 without one), and a sentence."""
+    """No flow was made. `failure` in a word, `reason_code` of the holder (0 without one), and a sentence."""
 
     def __init__(self, failure: Failure, reason_code: int, why: str) -> None:
         super().__init__(why)

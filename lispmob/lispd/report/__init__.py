@@ -1,1 +1,1 @@
-"""What the daemon tells by itself: events, moves, problems, the journal."""
+"""The daemon's own reports: events, moves, problems, the journal."""

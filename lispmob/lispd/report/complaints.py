@@ -1,4 +1,4 @@
-"""What events said against a registration or an RTR, remembered until an event takes it back. Pure."""
+"""Reasons against a registration or an RTR from events, kept until an event clears them. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _REFUSALS: Final = frozenset({"auth-failed", "register-refused"})
-_STILL_AT_IT: Final = "registering"  # the state of NAT traversal in which the word about an RTR stands
+_STILL_AT_IT: Final = "registering"  # the state of NAT traversal in which the reason about an RTR holds
 
 
 class Complaints:
@@ -18,19 +18,19 @@ class Complaints:
         self._failed: dict[str, str] = {}  # by our address
 
     def refusal(self, eid: str, map_server: str) -> str | None:
-        """What a Map-Notify said against this registration, since it was last confirmed."""
+        """The last refusal of this registration by a Map-Notify, since it was last confirmed."""
         return self._refusals.get((eid, map_server))
 
     def shared(self, eid: str, map_server: str) -> str | None:
-        """What the last Map-Notify said of another node that registers the same EID."""
+        """What the last Map-Notify shows of another node that registers the same EID."""
         return self._shared.get((eid, map_server))
 
     def failed_rtr(self, rloc: str) -> str | None:
-        """The RTR that does not answer this address of ours, when there is no other one."""
+        """The RTR that does not answer this local address, if there is no other one."""
         return self._failed.get(rloc)
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> None:
-        """Something happened; `kind` and `fields` are those of `control.effect.Event`."""
+        """An event; `kind` and `fields` are those of `control.effect.Event`."""
         place = str(fields.get("eid")), str(fields.get("map_server"))
         if kind in ("registered", "withdrawn"):
             self._refusals.pop(place, None)

@@ -1,7 +1,7 @@
-"""What control messages cost: packets, octets and wake-ups by uplink and purpose, of the last hour; pure.
+"""The cost of control messages: packets, octets and wake-ups by uplink and purpose, in the last hour; pure.
 
-A wake-up is a packet, sent or received, to which none of the same uplink was closer than `QUIET_S`: a radio that has
-gone to sleep since has to be woken for it. Counts are kept in slots of five minutes, of which twelve make an hour.
+A wake-up is a packet, sent or received, with no other packet of the same uplink within `QUIET_S`: the radio has gone to
+sleep meanwhile, and wakes for it. Counts are kept in slots of five minutes, of which twelve make an hour.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from lispmob.wire.header import MessageType
 
 SLOT_S: Final = 300.0
 SLOTS: Final = 12
-QUIET_S: Final = 1.0  # ours: less than a radio of any kind stays awake for
-ELSEWHERE: Final = "elsewhere"  # what left by no uplink, or by one that the kernel chose
+QUIET_S: Final = 1.0  # ours: less than any radio stays awake
+ELSEWHERE: Final = "elsewhere"  # sent by no uplink, or by one that the kernel chose
 UPLINKS_MAX: Final = 64  # ours: more than any host has
 UDP_OCTETS: Final = 8
 IP_OCTETS: Final = {4: 20, 6: 40}
@@ -32,7 +32,7 @@ Purpose: TypeAlias = Literal["register", "probe", "lookup", "nat", "other"]
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What one purpose has cost on one uplink. `octets` has the outer IP and UDP headers in it."""
+    """The cost of one purpose on one uplink. `octets` includes the outer IP and UDP headers."""
 
     uplink: str
     purpose: Purpose
@@ -43,10 +43,10 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 def purpose_of(payload: bytes) -> Purpose:
-    """What a control message is for. One in an ECM counts as what it carries."""
+    """The purpose of a control message. One in an ECM counts as its contents."""
     kind = payload[0] >> 4 if payload else 0
     if kind == MessageType.ENCAPSULATED_CONTROL and len(payload) > _LISP_OCTETS:
-        has_data = payload[0] & 0x08  # S: LISP-SEC stands between the headers, and only lookups have it
+        has_data = payload[0] & 0x08  # S: LISP-SEC is between the headers, and only lookups have it
         inner = _LISP_OCTETS + IP_OCTETS.get(payload[_LISP_OCTETS] >> 4, 40) + UDP_OCTETS
         return "lookup" if has_data or len(payload) <= inner else purpose_of(payload[inner : inner + 1])
     if kind in (MessageType.MAP_REGISTER, MessageType.MAP_NOTIFY, MessageType.MAP_NOTIFY_ACK):
@@ -59,7 +59,7 @@ def purpose_of(payload: bytes) -> Purpose:
 
 
 class ControlCost:
-    """Counts what goes out and comes in. All times are monotonic seconds."""
+    """Counts sent and received messages. All times are monotonic seconds."""
 
     def __init__(self, uplinks: Callable[[], Iterable[Uplink]], now: float) -> None:
         self._uplinks = uplinks
@@ -67,21 +67,21 @@ class ControlCost:
         self._last: dict[str, float] = {}
 
     def since_s(self, now: float) -> float:
-        """The seconds that the counts are of: an hour at most."""
+        """The seconds that the counts cover: an hour at most."""
         self._turn(now)
         return now - self._slots[0][0]
 
     def on_sent(self, sent: SendControl | SendFromDataPort, now: float) -> None:
-        """A control message left."""
+        """A control message was sent."""
         name = self._name(sent.ifindex, sent.source)
         self._count("sent", name, sent.payload, sent.destination.version, now)
 
     def on_received(self, payload: bytes, destination: IpAddress, ifindex: int, now: float) -> None:
-        """One came in, to an address of ours."""
+        """One was received at a local address."""
         self._count("received", self._name(ifindex, destination), payload, destination.version, now)
 
     def costs(self, now: float) -> Iterator[Cost]:
-        """By uplink and purpose, in the order of their names; what has cost nothing is left out."""
+        """By uplink and purpose, sorted by name, without zero costs."""
         self._turn(now)
         total: Counter[tuple[str, Purpose, str]] = Counter()
         for _, slot in self._slots:
@@ -107,7 +107,7 @@ class ControlCost:
         self._last[uplink] = now
 
     def _turn(self, now: float) -> None:
-        """Begin the slots that have become due. Of a long pause only its last hour leaves slots."""
+        """Begin the slots that are due. Of a long pause only its last hour needs slots."""
         at = self._slots[-1][0]
         if now - at >= SLOT_S * SLOTS:
             self._slots.clear()

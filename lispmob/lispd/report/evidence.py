@@ -1,4 +1,4 @@
-"""What the parts of the daemon know at this moment, as the evidence that problems are derived from. No decision."""
+"""Collects the evidence from the daemon's parts, from which problems are derived. No decisions."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from lispmob.problems.evidence import (
 from lispmob.problems.problem import Problem
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
-UNHEARD_MIN: Final = 2  # ours: peers; what one alone does not get may be its own firewall's doing
-INSIDE_MAX: Final = 3  # ours: examples are enough
+UNHEARD_MIN: Final = 2  # ours: peers; a single one may have a firewall of its own
+INSIDE_MAX: Final = 3  # ours: a few examples suffice
 NO_RTR = "the Map-Server names none that can be used from here"
 UNTRUSTED_RTR = "the Map-Server's answer proves nothing, so the RTR that it names is not used"
 
 
 class OddChoices:
-    """What the configuration says that is hardly meant, compared again only when it or the host is another one."""
+    """Improbable settings in the configuration, computed again only if it or the host changes."""
 
     def __init__(self) -> None:
         self._about: tuple[object, ...] = ()
@@ -69,12 +69,13 @@ def gather(
     dropped_by_mark: int,
     filtered: Mapping[IpAddress, Verdict],
 ) -> Evidence:
-    """All of it, now."""
+    """All evidence, now."""
     families = frozenset(address.version for uplink in parts.uplinks for address in uplink.addresses)
     return Evidence(
         is_starting=parts.is_starting,
         is_stopping=parts.is_stopping,
         families=families,
+        seeks_translator=parts.translators.is_searching,
         addresses=tuple(_address(machine, parts, complaints, filtered) for machine in parts.node.traversal.machines),
         duplicates=tuple(duplicates(parts.network, parts.policy)),
         unused=tuple(_unused(parts)),
@@ -95,7 +96,7 @@ def gather(
 
 
 def is_relayed(one: Registration, parts: Parts) -> bool:
-    """True when it is registered through an RTR, by a machine that the RTR answers."""
+    """True when it is registered through an RTR that answers."""
     return any(
         machine.state is NattState.RELAYED and machine.relays.holds(one.eid, one.server.address)
         for machine in parts.node.traversal.machines
@@ -103,9 +104,9 @@ def is_relayed(one: Registration, parts: Parts) -> bool:
 
 
 def stands_otherwise(one: Registration, parts: Parts) -> bool:
-    """True when no uplink has the family of this Map-Server, and the EID stands at one with the same key.
+    """True when no uplink has the family of this Map-Server, and the EID is registered at one with the same key.
 
-    That is one hub which is known by an address of each family: a network that has only one of them lacks nothing.
+    That is one hub with an address of each family: a network with only one family lacks nothing.
     """
     if any(address.version == one.server.address.version for uplink in parts.uplinks for address in uplink.addresses):
         return False
@@ -116,7 +117,7 @@ def stands_otherwise(one: Registration, parts: Parts) -> bool:
 
 
 def rests_beside(one: Registration, parts: Parts) -> bool:
-    """True when its server is known by name, has an address of another family too, and only that can be reached."""
+    """True when its server has a name and an address of another family too, and only that one can be reached."""
     name = parts.names.name_of(one.server.address) if one.state is State.IDLE else ""
     return bool(name) and any(
         other.state is not State.IDLE and parts.names.name_of(other.server.address) == name
@@ -161,11 +162,18 @@ def _address(
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
+        nat64=None if one.nat64 is None or _is_native(machine) else str(one.nat64),
+        nat64_answers=True if machine.is_translated else False if machine.is_unserved else None,
     )
 
 
+def _is_native(machine: UplinkMachine) -> bool:
+    """True when a Map-Server answers without a translator."""
+    return machine.seen is not None and not machine.is_translated
+
+
 def translated_to(seen: Seen | None, uplinks: Iterable[Uplink]) -> str | None:
-    """The IPv4 address of a translator on the way to the Map-Server, where no uplink has IPv4 itself."""
+    """The IPv4 address of a translator in front of the Map-Server, if no uplink has IPv4 itself."""
     if (
         seen is None
         or seen.as_other_family is None
@@ -176,9 +184,9 @@ def translated_to(seen: Seen | None, uplinks: Iterable[Uplink]) -> str | None:
 
 
 def unheard_by(local: IpAddress, paths: Iterable[Path], verdicts: Mapping[IpAddress, Verdict]) -> tuple[str, ...]:
-    """The locators of peers that answer probes from `local` and get no data from it; none, while another one may.
+    """The locators of peers that answer probes from `local` and get no data from it; none if another one may get data.
 
-    One alone may be behind a firewall of its own.
+    A single one may have a firewall of its own.
     """
     asked = {path.pair.remote for path in paths if path.pair.local == local and not path.is_down}
     if len(asked) < UNHEARD_MIN or any(verdicts.get(remote) is not Verdict.OUT for remote in asked):
@@ -187,7 +195,7 @@ def unheard_by(local: IpAddress, paths: Iterable[Path], verdicts: Mapping[IpAddr
 
 
 def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[DuplicateAddress]:
-    """On interfaces that may carry us."""
+    """On usable interfaces."""
     for local in network.addresses:
         link = network.link(local.ifindex) if local.is_duplicate else None
         if link is not None and policy.allows(link):
@@ -195,7 +203,7 @@ def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[Duplicat
 
 
 def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
-    """Mappings of others inside an EID-Prefix of ours, the first few."""
+    """Mappings of others inside a local EID-Prefix, the first few."""
     ours = tuple(eids)
     for own in ours:
         if own.mask_len < own.network.max_prefixlen:
@@ -204,7 +212,7 @@ def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[Insid
 
 
 def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
-    """True for a locator that is not used for want of anybody to ask in its family: nothing is wrong with it."""
+    """True for a locator that is unused because its family has no Map-Resolver: that is no problem."""
     way = parts.node.reachability.way(machine.locator.place)
     return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
 
@@ -218,20 +226,20 @@ def _unused(parts: Parts) -> Iterator[UnusedInterface]:
 
 
 def _peers(parts: Parts) -> Iterator[PeerEvidence]:
-    """Mappings in use whose locators all fail to answer. Paths are few, whatever the map-cache holds."""
+    """Mappings in use whose locators are all silent. Paths are few, whatever the size of the map-cache."""
     node = parts.node
     doubtful = {path.eid for path in node.paths if not node.is_reachable(path.pair.remote)}
     for prefix in sorted(doubtful, key=str):
         entry = node.map_cache.get(prefix)
         if entry is None or not prefix.mask_len:
-            continue  # gone meanwhile; or the RTR, of which NAT traversal tells
+            continue  # gone meanwhile; or the RTR, which NAT traversal reports
         probed = {path.pair.remote for path in node.paths if path.eid == prefix}
         if probed and not any(map(node.is_reachable, probed)):
             yield PeerEvidence(str(prefix), tuple(map(str, sorted(probed, key=int))))
 
 
 def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[FilteredEvidence]:
-    """Only as long as probes are answered: else it is another problem."""
+    """Only while probes are answered: otherwise it is another problem."""
     for path in parts.node.paths:
         verdict = verdicts.get(path.pair.remote)
         if verdict is not None and parts.node.is_reachable(path.pair.remote):
@@ -239,7 +247,7 @@ def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[F
 
 
 def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
-    """One for each address of ours: where nobody says why, probes have found out."""
+    """One for each local address: probes found it without an ICMP error."""
     found: dict[IpAddress, list[tuple[int, IpAddress]]] = {}
     for way, mtu in parts.node.path_mtus.ways.items():
         if mtu.is_reduced and mtu.source is Source.PROBED:
@@ -250,7 +258,7 @@ def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
 
 
 def route_to(parts: Parts, remote: IpAddress) -> Route | None:
-    """How to ask a locator in data: by a path whose probes are answered, from an uplink without an RTR."""
+    """How to probe a locator in data: by a path whose probes are answered, from an uplink without an RTR."""
     path = next(
         (candidate for candidate in parts.node.paths if candidate.pair.remote == remote and not candidate.is_down), None
     )

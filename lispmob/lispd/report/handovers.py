@@ -1,10 +1,10 @@
-"""The journal of moves: what happened, in which order, and for how long packets stood still. Pure.
+"""The journal of moves: what happened, in which order, and how long packets were interrupted. Pure.
 
-A move begins when the uplink watch reports a change. What follows (register, notify, SMR, first packet) is noted with
-its distance in milliseconds from the moment at which the event (the kernel's, or NetworkManager's) reached us, and so
-is the moment from which the datapath sends by the uplinks that are left. The gap of a direction is the pause between
-the last packet before the event and the first one after it; it is `None` until a packet has passed, and it counts only
-when packets were flowing before the event (within `FLOWING_S`): silence is not a loss.
+A move begins when the interface monitor reports a change. Each later step (register, notify, SMR, first packet, and the
+datapath's switch to the remaining uplinks) is recorded in milliseconds from the arrival of the event (the kernel's, or
+NetworkManager's). The gap of a direction is the pause between the last packet before the event and the first one after
+it; it is `None` until a packet has passed, and it counts only when packets were flowing before the event (within
+`FLOWING_S`): silence is not a loss.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Final
 
 import msgspec
 
-KEPT_MOVES: Final = 64  # ours: a day of travelling; each is under 2 KiB
-KEPT_STEPS: Final = 64  # ours: a move with more has a peer set too large to read anyway
-SETTLED_S: Final = 5.0  # ours: what is lost later is not the move's
-FLOWING_S: Final = 1.0  # ours: a stream slower than one packet a second has no gap that one could feel
+KEPT_MOVES: Final = 64  # ours: a day of travel; each is under 2 KiB
+KEPT_STEPS: Final = 64  # ours: a longer list could not be read anyway
+SETTLED_S: Final = 5.0  # ours: later losses are not caused by the move
+FLOWING_S: Final = 1.0  # ours: in a slower stream no gap is noticed
 
 
 class Direction(Enum):
-    """Which way a packet went, seen from the node."""
+    """The direction of a packet, seen from the node."""
 
     OUT = "out"
     IN = "in"
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One thing that happened in a move; `at_ms` counts from the event that began it."""
+    """One step of a move; `at_ms` counts from the event that began it."""
 
     at_ms: float
     what: str
@@ -66,13 +66,13 @@ class HandoverJournal:
 
     @property
     def moves(self) -> Sequence[Handover]:
-        """All moves that are kept, oldest first."""
+        """All stored moves, oldest first."""
         return self._moves
 
     def on_change(
         self, reasons: Sequence[str], now: float, wall: float, left: Sequence[str] = (), unsent: int = 0
     ) -> Handover:
-        """The uplinks changed: a new move begins. `unsent`: packets that the datapath has not sent so far, in all."""
+        """The uplinks changed: a new move begins. `unsent`: the total of packets that the datapath could not send."""
         self._number += 1
         move = Handover(self._number, now, wall, tuple(reasons), left=tuple(left), unsent_before=unsent)
         self._moves.append(move)
@@ -81,23 +81,23 @@ class HandoverJournal:
         return move
 
     def on_moved(self, now: float, took: Sequence[str] = ()) -> None:
-        """The datapath sends by the uplinks that the newest move has left."""
+        """The datapath sends by the remaining uplinks of the newest move."""
         if self._moves:
             self._moves[-1].moved_after_ms = self._after_ms(self._moves[-1], now)
             self._moves[-1].took = tuple(took)
 
     def on_unsent(self, unsent: int, now: float) -> None:
-        """So many packets the datapath has not sent so far, in all; what comes long after a move is none of its own."""
+        """The total of packets that the datapath could not send; long after a move it no longer counts for it."""
         if self._moves and now - self._moves[-1].began <= SETTLED_S:
             self._moves[-1].lost = max(0, unsent - self._moves[-1].unsent_before)
 
     def on_step(self, what: str, detail: str, now: float) -> None:
-        """Something followed from the newest move; before the first move it is no part of one."""
+        """A step of the newest move; ignored before the first move."""
         if self._moves:
             self._note(self._moves[-1], what, detail, now)
 
     def on_packet(self, direction: Direction, at: float, last_before: float | None) -> None:
-        """The first packet since the event passed at `at`; the last one before the event at `last_before`."""
+        """The first packet since the event passed at `at`; the last one before it at `last_before`."""
         if not self._moves:
             return
         move = self._moves[-1]

@@ -1,4 +1,4 @@
-"""The events of the core in the words of the log and of a handover's timeline. Pure."""
+"""The events of the core as text for the log and for a handover's timeline. Pure."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _TOLD: Final = frozenset(
         "name-refused",
     }
 )
-"""Events that a person would tell a friend. What goes wrong is told as a problem, once."""
+"""Events that a person would tell a friend. Faults are reported as problems, once."""
 
 
 class Talk:
-    """Decides which events are news for the log: each minute's confirmation that all is as it was is none."""
+    """Decides which events are news for the log: the periodic confirmation of a registration is not."""
 
     def __init__(self) -> None:
         self._registered: dict[tuple[str, str], str] = {}  # (EID, Map-Server) -> the RTR, or ""
 
     def is_told(self, event: Event) -> bool:
-        """True when the log should have it at INFO."""
+        """True if the log should have it at INFO."""
         if event.kind == "moved":
-            self._registered.clear()  # where it is confirmed, it is confirmed again
+            self._registered.clear()  # every confirmation is news again
         if event.kind != "registered":
             return event.kind in _TOLD
         place = str(event.fields.get("eid")), str(event.fields.get("map_server"))
@@ -52,7 +52,7 @@ def line_of(event: Event) -> str:
 
 
 def step_of(event: Event) -> tuple[str, str] | None:
-    """(what, whom it went to) when the event is a step of a handover."""
+    """(step, peer) if the event is a step of a handover."""
     if (what := _STEPS.get(event.kind)) is None:
         return None
     if (server := event.fields.get("map_server")) is not None:

@@ -1,7 +1,7 @@
-"""Keeps the list of problems, tells the journal of what begins and ends, and has silent Map-Servers asked why.
+"""Keeps the list of problems, reports changes to the journal, and starts the diagnosis of silent Map-Servers.
 
-The list is made again after anything has happened, a moment later and once for all that came together; and whenever
-somebody asks for it. Nothing wakes for it while nothing happens.
+The list is computed shortly after any event, once for several events; and whenever a client asks. Nothing wakes for it
+while nothing happens.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from lispmob.protocol.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress
 
-SETTLE_S: Final = 0.1  # ours: a move has more urgent things to do, and brings many events at once
-LATELY_S: Final = 300.0  # ours: how long a drop counts as one of now
+SETTLE_S: Final = 0.1  # ours: a move has more urgent work, and causes many events at once
+LATELY_S: Final = 300.0  # ours: how long a drop counts as current
 
 _FINDINGS: Final[dict[Reason, Finding]] = {
     "port": Finding.NOBODY_LISTENS,
@@ -43,7 +43,7 @@ log = logging.getLogger("lispd")
 
 
 class ProblemWatch:
-    """`on_news` is called when the list is another one."""
+    """`on_news` is called when the list changes."""
 
     def __init__(self, parts: Parts, on_news: Callable[[], None]) -> None:
         self._parts = parts
@@ -57,11 +57,11 @@ class ProblemWatch:
         self._journal = ProblemJournal()
         self._current: tuple[Problem, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
-        self._mark_drops: tuple[int, int, float] = (0, 0, float("-inf"))  # seen, of late, when
+        self._mark_drops: tuple[int, int, float] = (0, 0, float("-inf"))  # seen, recently, when
 
     @property
     def headline(self) -> str:
-        """What `lispctl status` begins with, as of the last look."""
+        """The first line of `lispctl status`, as of the last computation."""
         return headline(self._current)
 
     @property
@@ -72,7 +72,7 @@ class ProblemWatch:
         return f"{self.headline}; EID {', '.join(map(str, self._parts.file.eids))}; {uplinks}"
 
     def look(self) -> tuple[Problem, ...]:
-        """The list as it is now, the gravest first."""
+        """The present list, the most severe first."""
         now = self._parts.now()
         odd = self._odd_choices.of(self._parts)
         dropped = self._dropped_by_mark(now)
@@ -87,37 +87,37 @@ class ProblemWatch:
         return new
 
     def since_s(self, problem: Problem) -> float:
-        """For how long it has stood, in seconds."""
+        """How long it has existed, in seconds."""
         began = self._journal.since(problem)
         return 0.0 if began is None else max(0.0, self._parts.now() - began)
 
     def of(self, eid: str, map_server: str) -> str | None:
-        """What keeps this registration from standing, in one sentence."""
+        """The obstacle to this registration, in one sentence."""
         about = (f"{eid} at {map_server}", map_server)
         found = next((problem for problem in self._current if problem.subject in about), None)
         return None if found is None else f"{found.what}: {found.cause}"
 
     def touch(self) -> None:
-        """Something may have changed: look in a moment."""
+        """Something may have changed: compute the list soon."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._on_settled)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop."""
         self._alarm.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def on_event(self, event: Event) -> None:
-        """Something happened in the core."""
+        """An event of the core."""
         self._complaints.on_event(event.kind, event.fields)
         if event.kind in ("register-timeout", "registered", "withdrawn"):
             self._on_registration(event.kind, str(event.fields.get("eid")), str(event.fields.get("map_server")))
         self.touch()
 
     def on_datagram(self, payload: bytes) -> bool:
-        """True when a control datagram answers a question of ours."""
+        """True when a control datagram answers a request of ours."""
         is_answer = self._diagnosis.on_datagram(payload) or self._diagnosis.on_map_request(payload)
         is_answer = is_answer or self._data.on_map_reply(payload, in_data=False, now=self._parts.now())
         if is_answer:
@@ -125,7 +125,7 @@ class ProblemWatch:
         return is_answer
 
     def on_punt(self, punt: model.Punt) -> bool:
-        """True when a report of the datapath answers a question of ours; others are looked at, and go on."""
+        """True when a report of the datapath answers a request of ours; others are only evaluated."""
         now = self._parts.now()
         match punt:
             case model.ControlPacket(payload) if self._data.on_map_reply(payload, in_data=True, now=now):
@@ -139,11 +139,11 @@ class ProblemWatch:
         return False
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]]) -> None:
-        """Data came in, to these addresses of ours and from those locators."""
+        """Data arrived at these local addresses from those locators."""
         self._data.on_heard(remote for _, remote in pairs)
 
     def on_unreachable(self, error: Unreachable) -> None:
-        """ICMP, or this host's firewall, answered something that we sent."""
+        """ICMP, or this host's firewall, answered a message that we sent."""
         if error.port == CONTROL_PORT:
             self._diagnosis.on_unreachable(error.destination, _FINDINGS[error.reason], self._parts.now())
             self._settle()
@@ -172,7 +172,7 @@ class ProblemWatch:
             )
 
     def _ask(self, one: Registration) -> None:
-        """By the uplink that its next Map-Register leaves by."""
+        """By the uplink of its next Map-Register."""
         server = one.server.address
         uplinks = LocatorSet.of(0, self._parts.node.plan.direct).for_family(server.version)
         if uplinks:
@@ -197,10 +197,10 @@ class ProblemWatch:
     def _on_settled(self) -> None:
         self._timer = None
         self.look()
-        self._on_news()  # what else is shown may have changed with whatever made us look
+        self._on_news()  # other views may have changed too
 
     def _dropped_by_mark(self, now: float) -> int:
-        """Packets of the last minutes; the datapath counts since it began."""
+        """Packets of the last minutes; the datapath counts from its start."""
         seen, lately, at = self._mark_drops
         count = self._parts.engine.counters()["out_mark_drop"]
         if count > seen:

@@ -1,4 +1,4 @@
-"""Tells of what happened to everybody who wants to know: the timeline of a move, the control socket, D-Bus, the log."""
+"""Publishes events: to the timeline of a move, the control socket, D-Bus, and the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("lispd")
 
 
 class Publisher:
-    """`faces` are those outside who are shown every event.
+    """`faces` get every event for display outside.
 
     Events are delivered in order in the next turn of the loop, so a move is registered before it is reported.
     """
@@ -35,11 +35,11 @@ class Publisher:
         self._talk = narration.Talk()
 
     def publish(self, event: Event, now: float) -> None:
-        """Tell of an event of the core; `now` is the loop's time."""
+        """Publish an event of the core; `now` is the loop's time."""
         asyncio.get_running_loop().call_soon(self._tell, event, now, time.time())
 
     def say(self, sentence: str) -> None:
-        """Log it, in its place among the events."""
+        """Log a sentence, in order with the events."""
         asyncio.get_running_loop().call_soon(log.info, "%s", sentence)
 
     def _tell(self, event: Event, now: float, wall: float) -> None:

@@ -1,1 +1,1 @@
-"""Sealed data in lispd: what outlives a restart, and sessions handed to the datapath."""
+"""Sealed data in lispd: stored state, and sessions passed to the datapath."""

@@ -1,13 +1,14 @@
-"""What sealing needs to outlive a restart, in the state directory: our static key, and what is known of others'.
+"""The state of sealing in the state directory: our static key, and the known keys of others.
 
 | file             | holds                                                                                  |
 |------------------|----------------------------------------------------------------------------------------|
 | static-key       | the private half of our X25519 key, in hex; made once, readable by nobody else (0600)   |
 | peer-keys        | a line for each EID-Prefix: prefix, public key, "sealed" where there was a session      |
-| peer-times       | a line for each static key: public key, the last time that it has said in a handshake  |
-| handshake-time   | the times that we have said, reserved in blocks as the nonces of Map-Registers are      |
+| peer-times       | a line for each static key: public key, the last timestamp of its handshakes            |
+| handshake-time   | our own timestamps, reserved in blocks as the nonces of Map-Registers are               |
+| map-version      | the Map-Version Number of our mappings, reserved in blocks as well                      |
 
-A file that cannot be read is reported and begun again; half a file is never written.
+A file that cannot be read is reported and replaced; files are written atomically.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from lispmob.crypto.key_wrap import KeyWrapMissingError
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import KernelRefused
 from lispmob.lispd.register_nonces import RegisterNonces
+from lispmob.lispd.sealing.map_versions import MapVersions
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KEY_OCTETS
 from lispmob.wire.sealed_handshake import CHACHA20_POLY1305
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def seal_tools(directory: Path, complain: Callable[[str], None] = log.warning) -> SealTools | None:
-    """What the machine of sealed data is given; None in a build without libcrypto."""
+    """The tools of the sealing machine; None in a build without libcrypto."""
     try:
         ciphers = NoiseCiphers()
     except KeyWrapMissingError:
@@ -52,11 +54,12 @@ def seal_tools(directory: Path, complain: Callable[[str], None] = log.warning) -
         directory, draw=lambda _: 0, file_name=OWN_TIME_FILE, what_for="sessions with nodes that it has met before"
     )
     aeads = ALL_AEADS if has_aes(_CPU_INFO) else CHACHA20_POLY1305
-    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads)
+    versions = MapVersions(directory)
+    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads, versions)
 
 
 def has_aes(cpu_info: Path) -> bool:
-    """Whether the processor has instructions for AES: without them AES-GCM costs five times as much, and leaks time."""
+    """Whether the processor has AES instructions: without them AES-GCM takes five times as long, and leaks timing."""
     try:
         text = cpu_info.read_text("ascii", "replace")
     except OSError:
@@ -67,12 +70,12 @@ def has_aes(cpu_info: Path) -> bool:
 
 
 def has_static_key(directory: Path) -> bool:
-    """Whether an earlier run has had one, and may have said so."""
+    """Whether an earlier run had one, and may have registered it."""
     return (directory / KEY_FILE).exists()
 
 
 def replace_static_key(directory: Path, tools: SealTools) -> SealTools:
-    """Draw another key pair, and keep it in place of the old one. KernelRefused when it cannot be kept."""
+    """Draw another key pair, and store it in place of the old one. KernelRefused if it cannot be stored."""
     drawn = secrets.token_bytes(KEY_OCTETS)
     try:
         write_lines(directory / KEY_FILE, [drawn.hex()])
@@ -82,7 +85,7 @@ def replace_static_key(directory: Path, tools: SealTools) -> SealTools:
 
 
 class SealMemory:
-    """Of other nodes' keys. A directory that cannot be written is reported once; then it remembers while lispd runs."""
+    """The keys of other nodes. A failure to store is reported once; the state then lasts until lispd stops."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,14 +1,16 @@
-"""Sessions of the core handed to the datapath, which has a fixed length for keys; and what it says of them."""
+"""Passes sessions of the core to the datapath, which has a fixed key length, and converts its reports."""
 
 from __future__ import annotations
 
 import logging
 from typing import TypeAlias
 
+from lispmob.datapath.dialects import DialectKey, DialectName
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
 from lispmob.errors import LispError
 from lispmob.protocol.effect import (
+    ForgetDialect,
     ForgetPeer,
     ForgetSession,
     InstallSession,
@@ -16,17 +18,28 @@ from lispmob.protocol.effect import (
     SendKeepalive,
     SendSealed,
     SetSessionSources,
+    UseDialect,
+    UseMapVersion,
 )
 
 SealEffect: TypeAlias = (
-    InstallSession | SetSessionSources | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive | SendSealed
+    InstallSession
+    | SetSessionSources
+    | ForgetSession
+    | ForgetPeer
+    | RefuseClear
+    | SendKeepalive
+    | SendSealed
+    | UseMapVersion
+    | UseDialect
+    | ForgetDialect
 )
 
 log = logging.getLogger("lispd")
 
 
 def perform(engine: Engine, effect: SealEffect) -> None:
-    """Do it. A session that cannot be installed is reported: its peer begins another handshake when nothing comes."""
+    """Apply it. A session that cannot be installed is reported: its peer begins another handshake without traffic."""
     match effect:
         case InstallSession():
             try:
@@ -45,10 +58,16 @@ def perform(engine: Engine, effect: SealEffect) -> None:
             engine.sessions.send_keepalive(peer)
         case SendSealed(peer, payload):
             engine.sessions.say(peer, payload)
+        case UseMapVersion(number):
+            engine.sessions.use_map_version(number)
+        case UseDialect():
+            engine.sessions.use_dialect(to_dialect_key(effect))
+        case ForgetDialect(locator, seals):
+            engine.sessions.forget_dialect(locator, seals=seals)
 
 
 def to_session(effect: InstallSession) -> SealedSession:
-    """The datapath's value: keys of AES-128-GCM, which have 16 octets, stand at the beginning of 32."""
+    """The datapath's value: keys of AES-128-GCM, with 16 octets, are at the beginning of 32."""
     return SealedSession(
         peer=effect.peer,
         local_index=effect.local_index,
@@ -60,3 +79,11 @@ def to_session(effect: InstallSession) -> SealedSession:
         sources=effect.sources,
         is_confirmed=effect.is_confirmed,
     )
+
+
+def to_dialect_key(effect: UseDialect) -> DialectKey:
+    """The datapath's value: a dialect with its suite."""
+    name: DialectName = "rfc8061"
+    if effect.dialect == "lispers-net":
+        name = "lispers-net-5" if effect.suite == 5 else "lispers-net-2"
+    return DialectKey(effect.locator, name, effect.key_id, effect.seals, effect.key, effect.integrity, effect.start)

@@ -1,6 +1,7 @@
-"""The desktop around the daemon: the system bus with NetworkManager, suspend and our own face, and systemd's status.
+"""The desktop around the daemon: the system bus with NetworkManager, suspend and our own D-Bus object, and systemd's
+status.
 
-Everything here may be missing, come and go; the daemon works from netlink alone then.
+Any of this may be missing, come and go; the daemon then works from netlink alone.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ from lispmob.iface_monitor.snapshot import UplinkPolicy
 from lispmob.lispd.tasks.waking import Waking
 from lispmob.lispd.wall import suspended_s
 
-NUDGES_APART_S: Final = 1.0  # ours: anybody may nudge, and a look costs a millisecond
+NUDGES_APART_S: Final = 1.0  # ours: any user may nudge, and a look costs a millisecond
 
 log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """The daemon, as far as it is told something."""
+    """The part of the daemon that gets reports."""
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
-        """NetworkManager said something else at `since` (the loop's time); `reasons` are sentences, perhaps none."""
+        """NetworkManager's view changed at `since` (the loop's time); `reasons` are sentences, perhaps none."""
 
     def on_awake(self) -> None:
-        """The machine has slept: nothing that was known before can be trusted."""
+        """The machine was suspended: earlier state cannot be trusted."""
 
     def look_again(self) -> None:
-        """Look at the kernel's state again."""
+        """Read the kernel's state again."""
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
 
 
 class Desktop:
-    """Owns the bus and what is on it."""
+    """Owns the bus and its clients."""
 
     def __init__(self, daemon: Listener, views: Backend, *, has_bus: bool, clients: Iterable[BusClient] = ()) -> None:
         """`clients` share the bus."""
@@ -68,16 +69,16 @@ class Desktop:
 
     @property
     def meaning(self) -> Meaning:
-        """What NetworkManager says now; nothing where it does not run."""
+        """NetworkManager's present view; empty if it does not run."""
         return self._manager.meaning
 
     @property
     def outlasted(self) -> frozenset[str]:
-        """Interfaces of which a login page has been said for so long that they may be tried."""
+        """Interfaces that have shown a login page for so long that they may be tried."""
         return self._patience.outlasted(asyncio.get_running_loop().time())
 
     async def start(self) -> None:
-        """Begin to listen; never waits for anybody."""
+        """Begin to listen; does not wait."""
         if self._bus is not None:
             await self._bus.start()
 
@@ -92,13 +93,13 @@ class Desktop:
         self._face.close()
 
     def publish(self, event: Event) -> None:
-        """Show an event on the bus, and a new line in `systemctl status` when it is one for people."""
+        """Publish an event on the bus, and in `systemctl status` if it is for people."""
         self._face.publish(event)
         if event.kind in TOLD:
             self.touch()
 
     def touch(self) -> None:
-        """What is shown may have changed."""
+        """The shown state may have changed."""
         self._face.touch()
         line = self._daemon.summary()
         if line != self._status:
@@ -106,7 +107,7 @@ class Desktop:
             sd_notify.status(line)
 
     def nudge(self) -> bool:
-        """Somebody outside thinks that the network changed. False when we look a moment later, to bound the cost."""
+        """The network may have changed. False if the look is delayed, to bound the cost."""
         loop = asyncio.get_running_loop()
         due = self._nudged_at + NUDGES_APART_S
         if loop.time() >= due:
@@ -117,7 +118,7 @@ class Desktop:
         return False
 
     def check_clocks(self) -> None:
-        """The backstop where no logind tells of a sleep; cheap."""
+        """The fallback if logind does not report suspends; cheap."""
         self._on_awake(self._waking.on_clocks(suspended_s(), asyncio.get_running_loop().time()))
 
     def _look(self) -> None:
@@ -133,7 +134,7 @@ class Desktop:
         self._face.touch()
 
     def _await_portals(self) -> None:
-        """Judge again when a login page has been waited for long enough."""
+        """Evaluate the interfaces again when a login page has been shown for long enough."""
         loop = asyncio.get_running_loop()
         if self._patience_ends is not None:
             self._patience_ends.cancel()
@@ -159,7 +160,7 @@ class Desktop:
 
 
 async def start_monitor(policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None]) -> Monitor:
-    """A running monitor: netlink's, or one that polls where netlink is refused."""
+    """A running monitor: netlink's, or one that polls if netlink is refused."""
     netlink = NetlinkMonitor(policy, on_change, on_rules_changed)
     try:
         await netlink.start()

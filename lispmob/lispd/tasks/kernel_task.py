@@ -1,7 +1,7 @@
-"""Applies the desired kernel state in the background: one at a time, the newest wish only.
+"""Applies the desired kernel state in the background: one application at a time, always the newest state.
 
-Addresses, routes and rules first: they take milliseconds, and nothing but the kernel can refuse them. Chains take a
-program that may have to wait for a lock; nobody waits for them.
+Addresses, routes and rules come first: they take milliseconds, and only the kernel can refuse them. Chains need a
+program that may wait for a lock; nothing waits for them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lispmob.wire.address import IpNetwork
 if TYPE_CHECKING:
     from lispmob.mh.kernel.kernel import KernelRouter
 
-SETTLE_S: Final = 0.03  # ours: reading the kernel takes 10 ms, and the next event of a move cannot wait for it
-SETTLED_S: Final = 1.1  # ours: what the router holds back for a second goes then
-CHAINS_S: Final = 2.0  # ours: so long a start waits for the chains; without a lock that is held they take 0.1 s
+SETTLE_S: Final = 0.03  # ours: reading the kernel takes 10 ms, which must not delay the next event of a move
+SETTLED_S: Final = 1.1  # ours: rules that the router keeps for a second are removed then
+CHAINS_S: Final = 2.0  # ours: how long a start waits for the chains; without a held lock they take 0.1 s
 
 log = logging.getLogger(__name__)
 
 
 class KernelTask:
-    """Keeps the kernel at `desired()`, which is asked again at every `touch()`."""
+    """Keeps the kernel at `desired()`, which is called at every `touch()`."""
 
     def __init__(self, desired: Callable[[], KernelState], on_problems: Callable[[], None]) -> None:
         self._desired = desired
@@ -50,12 +50,12 @@ class KernelTask:
         return (*self._routes.problems, *self._chains.problems)
 
     async def start(self) -> None:
-        """Remove what a crash left behind, and apply. What cannot be applied is tried again until it can."""
-        from lispmob.mh.kernel.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is on its way
+        """Remove the remains of a crash, and apply. Failures are retried until they succeed."""
+        from lispmob.mh.kernel.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is in flight
 
         self._router = KernelRouter()
         try:
-            await self._router.clean_up_routes(self._desired())  # what guards the overlay does so without a pause
+            await self._router.clean_up_routes(self._desired())  # the guard of the overlay stays without a gap
         except KernelRefused as refused:
             log.error("not everything of an earlier run could be removed: %s", refused)
         await self._route()
@@ -66,20 +66,20 @@ class KernelTask:
             await asyncio.wait_for(self._chains_done.wait(), CHAINS_S)
 
     def touch(self) -> None:
-        """Something changed: apply soon."""
+        """The state changed: apply it soon."""
         self._wanted.set()
 
     def touch_after_move(self) -> None:
-        """The uplinks changed, and may change again at once: apply a moment later. What cannot wait stands by."""
+        """The uplinks changed, and may change again at once: apply a moment later. Urgent rules are there already."""
         asyncio.get_running_loop().call_later(SETTLE_S, self.touch)
 
     def suspect(self) -> None:
-        """Somebody may have taken away what takes time to look at, such as a firewall that was loaded again."""
+        """State that is slow to read may be gone, for example after a reload of the firewall."""
         self._is_suspicious = True
         self._wanted.set()
 
     async def stop(self, *, leaves_guard: bool = False) -> None:
-        """Give the host back as it was; with `leaves_guard` packets for the overlay are refused from now on."""
+        """Restore the host; with `leaves_guard` packets for the overlay are refused from now on."""
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -111,7 +111,7 @@ class KernelTask:
         self._native = frozenset(desired.native_prefixes)
 
     async def _forget_flows(self, desired: KernelState, fresh: set[IpNetwork]) -> None:
-        """Now that the routes lead there: what already knocked at lmn0 has to be translated like the rest."""
+        """After the routes lead there: flows that came to lmn0 before have to be translated like the rest."""
         from lispmob.mh.kernel import conntrack  # late: most nodes never have such a flow
 
         eids = [eid.network for eid in desired.eids]
@@ -134,7 +134,7 @@ class KernelTask:
                 if not is_clean:
                     await self._router.clean_up_chains()
                     is_clean = True
-            except KernelRefused as refused:  # apply says it again, in the words of what is missing
+            except KernelRefused as refused:  # apply reports it again, with the missing part
                 log.debug("chains of an earlier run may stand: %s", refused)
             desired = self._desired()
             if is_repair or is_due or not self._chains.problems:
@@ -150,6 +150,6 @@ class KernelTask:
 
 
 async def _wait(event: asyncio.Event, pause_s: float | None) -> None:
-    """Wait for the event, and no longer than the pause; None: as long as it takes."""
+    """Wait for the event, at most for the pause; None: without limit."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), pause_s)

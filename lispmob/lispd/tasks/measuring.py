@@ -1,7 +1,7 @@
-"""Finds out what is between an uplink and the Internet: a firewall without a NAT, and how long a NAT keeps a binding.
+"""Measures what is between an uplink and the Internet: a firewall without a NAT, and how long a NAT keeps a binding.
 
-Asks from ports of its own, so that nothing that carries data is put at risk, and only about uplinks that need it: one
-question about a firewall for each new address without a NAT, and trials behind a NAT until its lifetime is known.
+It uses ports of its own, so no port with data is at risk, and only for uplinks that need it: one firewall probe for
+each new address without a NAT, and trials behind a NAT until its lifetime is known.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lispmob.wire.map_reply import MapReply
 
 log = logging.getLogger(__name__)
 
-SETTLE_S: Final = 1.0  # ours: a move has other things to do first
+SETTLE_S: Final = 1.0  # ours: a move has more urgent work
 MEASURES_AFTER_S: Final = 5.0
 
 _Probe: TypeAlias = FirewallProbe | MappingProbe | FilteringProbe | LifetimeProbe
@@ -42,7 +42,7 @@ _IN_TURN: Final[tuple[type[_Probe], ...]] = (FirewallProbe, MappingProbe, Filter
 
 
 class _Running(msgspec.Struct):
-    """A probe, the port that it needs, and the uplink that it is about."""
+    """A probe, its port, and its uplink."""
 
     probe: _Probe
     spare: ControlPort
@@ -50,7 +50,7 @@ class _Running(msgspec.Struct):
 
 
 class Measuring:
-    """One probe at most for each address. `perform` takes what the verdicts lead to."""
+    """At most one probe for each address. `perform` gets the effects of the verdicts."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Measuring:
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self, now: float) -> None:
-        """Something about the uplinks has changed: begin what is needed, end what no longer is."""
+        """The uplinks have changed: start necessary probes, and stop others."""
         machines = {uplink.locator.place: uplink for uplink in self._traversal.machines}
         for place, running in list(self._running.items()):
             machine = machines.get(place)
@@ -84,7 +84,7 @@ class Measuring:
         self._arm()
 
     def on_datagram(self, payload: bytes) -> bool:
-        """True when a Map-Reply on the control port answers one of our questions."""
+        """True when a Map-Reply on the control port answers one of our requests."""
         is_answer = bool(payload) and payload[0] >> 4 == MessageType.MAP_REPLY and self.nonces.knows(payload[4:12])
         if not self._running or not is_answer:
             return False
@@ -95,7 +95,7 @@ class Measuring:
         return any(running.probe.on_control_reply(reply) for running in self._running.values())
 
     def close(self) -> None:
-        """End all of it."""
+        """Stop all probes."""
         for place in list(self._running):
             self._end(place)
         if self._timer is not None:
@@ -122,7 +122,7 @@ class Measuring:
         probe: _Probe
         if kind is FirewallProbe:
             server = seen.server.address
-            probe = FirewallProbe(one, eid, server, spare.port_for(server.version), new_nonce=self.nonces)
+            probe = FirewallProbe(one, eid, server, spare.port_for(one.address.version), new_nonce=self.nonces)
             start_at = now + SETTLE_S
         elif kind is MappingProbe or kind is FilteringProbe:
             name = self._traversal.config.host_name + b"-probe"
@@ -158,10 +158,10 @@ class Measuring:
     def _perform(self, place: Place, running: _Running, effects: Iterable[object], now: float) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
-                self._send(effect)
+                self._send(*self._traversal.translation.outward([effect]))
             elif isinstance(effect, SendFromSparePort):
                 out = SendControl(effect.payload, effect.destination, effect.port, effect.source, effect.ifindex)
-                running.spare.send(out)
+                running.spare.send(*self._traversal.translation.outward([out]))
             elif isinstance(effect, LifetimeMeasured):
                 self._perform_natt(self._traversal.on_lifetime(place, effect.lifetime, now))
             elif isinstance(effect, KindFound):

@@ -1,8 +1,9 @@
-"""Host names for ordinary programs in lispd: the DNS server, who is told of it, and what is kept over a restart.
+"""Host names for ordinary programs: the DNS server in lispd, its announcement to resolvers, and the stored answers.
 
-Nothing is loaded and nobody listens where lispd.conf names no domain. The kernel gives EIDs to our device; the server
-listens at them before it has. resolved is told of the first one, for it sends there by our device alone. All others ask
-at a loopback address: when lispd has crashed, the kernel refuses there at once, and a resolver goes on to the next one.
+Nothing is loaded, and nothing listens, if lispd.conf names no domain. The kernel gives EIDs to our device; the server
+listens on them beforehand. systemd-resolved gets the first one, because it sends there through our device alone. Other
+resolvers use a loopback address: if lispd has crashed, the kernel refuses there at once, and a resolver continues with
+the next server.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lispmob.control.names import CACHE_LIMIT, KnownName
 from lispmob.errors import LispError
 from lispmob.lispd.flows.name_asking import NameAsking
 from lispmob.names.resolved import LinkNames, Resolved
+from lispmob.netlink.socket_owner import SocketOwners
 from lispmob.node.node import Node
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.protocol.effect import NameResolved
@@ -31,17 +33,17 @@ from lispmob.wire.name_eid import may_be_name
 if TYPE_CHECKING:
     from lispmob.names.server import NameServer
 
-LOOPBACK: Final = IPv4Address("127.0.99.53")  # ours: 127.0.0.53 and .54 are resolved's
+LOOPBACK: Final = IPv4Address("127.0.99.53")  # ours: 127.0.0.53 and .54 are systemd-resolved's
 PLAIN_PORT: Final = 53
 FILE: Final = "names.json"
 FILE_OCTETS: Final = 1 << 20
-KEEP_S: Final = 30.0  # ours: how long after an answer it is written, so that many are written at once
+KEEP_S: Final = 30.0  # ours: the delay from an answer to writing it, so that many are written at once
 
 log = logging.getLogger("lispd")
 
 
 class Naming:
-    """Serves the domain of lispd.conf while there is one."""
+    """Serves the domain of lispd.conf, if any."""
 
     def __init__(self, node: Node, asking: NameAsking) -> None:
         self._node, self._asking = node, asking
@@ -49,23 +51,24 @@ class Naming:
         self._server: NameServer | None = None
         self._kept: dict[bytes, KnownName] = {}
         self._keep_timer: asyncio.TimerHandle | None = None
+        self._owners = SocketOwners()
         self.resolved = Resolved()
         self.refusal: str | None = None
         self.is_plain = False
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:
-        """Where the server listens."""
+        """The addresses that the server listens on."""
         return () if self._server is None else self._server.addresses
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Of the server."""
+        """Counters of the server."""
         return {} if self._server is None else self._server.counters
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What keeps programs of this host from finding names."""
+        """What prevents programs of this host from finding names."""
         domain = "" if self._file is None else self._file.names.domain
         if self.refusal is not None:
             what, remedy = f"nobody answers DNS for {domain}", "see `lispctl names` once that is mended"
@@ -77,29 +80,29 @@ class Naming:
         return ()
 
     async def resolve(self, name: bytes) -> NameResolved:
-        """What the mapping system says of a name; with or without a domain."""
+        """The mapping system's answer for a name; with or without a domain."""
         return await self._asking.resolve(name)
 
     async def start(self, file: NodeFile) -> None:
-        """Begin, when there is a domain. What cannot be had is said, and the node goes on without."""
+        """Start if there is a domain. A failure is reported, and the node runs without."""
         if file.names.domain and not self._kept:
             self._kept = load_names(file.state_dir / FILE, asyncio.get_running_loop().time())
             self._node.names.restore(self._kept)
         await self._serve(file)
 
     async def on_config(self, file: NodeFile) -> None:
-        """A reload: the domain, the EIDs or the prefixes may be others."""
+        """The configuration was reloaded: the domain, the EIDs or the prefixes may have changed."""
         if self._file is None or _about(file) != _about(self._file):
             self._close_server()
             await self._serve(file)
 
     def on_resolved(self) -> None:
-        """A name was answered: keep it, a little later."""
+        """A name was resolved: store it, a little later."""
         if self._file is not None and self._file.names.domain and self._keep_timer is None:
             self._keep_timer = asyncio.get_running_loop().call_later(KEEP_S, self._keep)
 
     async def stop(self) -> None:
-        """Take back what others were told, and listen no more."""
+        """Undo the announcements, and stop."""
         await self.resolved.revert()
         if self._keep_timer is not None:
             self._keep_timer.cancel()
@@ -124,7 +127,13 @@ class Naming:
         prefixes = served_prefixes(file.routing.overlay_prefixes, file.eids)
         own = frozenset(eids)
         zone = Zone(file.names.domain, prefixes)
-        server = NameServer(zone, self._asking.resolve, lambda asker: asker in own or asker.is_loopback)
+        server = NameServer(
+            zone,
+            self._asking.resolve,
+            lambda asker: asker in own or asker.is_loopback,
+            is_known=lambda name: self._node.names.is_known(name, asyncio.get_running_loop().time()),
+            owner=self._owners.uid,
+        )
         try:
             await server.start((*eids, LOOPBACK), file.names.port)
         except LispError as error:
@@ -138,13 +147,13 @@ class Naming:
         self.resolved.use(LinkNames(index, eids[0], file.names.port, file.names.domain, reverse))
 
     async def _serve_plain(self, server: NameServer, file: NodeFile) -> None:
-        """Answer at port 53 of the loopback address, too: /etc/resolv.conf can name no other port."""
+        """Also answer at port 53 of the loopback address: /etc/resolv.conf can name no other port."""
         self.is_plain = file.names.port == PLAIN_PORT
         if not self.is_plain:
             try:
                 await server.listen_also(LOOPBACK, PLAIN_PORT)
                 self.is_plain = True
-            except LispError as error:  # not permitted, or a resolver that listens at every address
+            except LispError as error:  # not permitted, or a resolver listens at every address
                 log.debug("names: %s", error)
 
     def _refuse(self, why: str) -> None:
@@ -153,6 +162,7 @@ class Naming:
         log.error("no names for other programs: %s", why)
 
     def _close_server(self) -> None:
+        self._owners.close()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -168,7 +178,7 @@ def _about(file: NodeFile) -> object:
 
 
 def load_names(path: Path, now: float) -> dict[bytes, KnownName]:
-    """What was known before the restart; nothing from a file that is damaged. All of it is to be asked for again."""
+    """The names from before the restart, all to be looked up again; empty if the file is damaged."""
     try:
         octets = path.read_bytes()
         if len(octets) > FILE_OCTETS:
@@ -192,7 +202,7 @@ def load_names(path: Path, now: float) -> dict[bytes, KnownName]:
 
 
 def save_names(path: Path, known: Mapping[bytes, KnownName]) -> None:
-    """Keep what was found, for the next start. What cannot be written costs that start some questions."""
+    """Store the answers for the next start. A failure costs that start some lookups."""
     kept = {
         name.decode("ascii"): {"eids": list(map(str, one.eids)), "names": [name.decode("ascii") for name in one.names]}
         for name, one in known.items()

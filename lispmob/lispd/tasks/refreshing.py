@@ -1,7 +1,7 @@
-"""Has the settings of the hub asked for, when a registration fails: the EIDs may be others now.
+"""Requests the hub's settings when a registration fails: the EIDs may have changed.
 
 lispd may not write lispd.conf. It touches a file beside its socket; systemd watches that (lispmob-refresh.path, which
-`lispctl join` starts), and runs `lispctl refresh` as root. Where nobody watches, nothing comes of it.
+`lispctl join` starts), and runs `lispctl refresh` as root. Without that unit nothing happens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lispmob.api.schema import Event
 
 NAME: Final = "refresh-wanted"
 FAILED: Final = frozenset({"register-timeout", "auth-failed"})
-EVERY_S: Final = 60.0  # ours: a hub that is away is not asked for settings more often
+EVERY_S: Final = 60.0  # ours: at most so often while the hub is away
 
 log = logging.getLogger("lispd")
 
@@ -29,11 +29,11 @@ class Refreshing:
         self._asked_at: float | None = None
 
     def on_event(self, event: Event) -> None:
-        """An event that is published."""
+        """A published event."""
         if event.kind not in FAILED:
             return
         now = self._now()
         if self._asked_at is None or now - self._asked_at >= EVERY_S:
             self._asked_at = now
-            with contextlib.suppress(OSError):  # a directory that is not ours to write to: nobody watches there
+            with contextlib.suppress(OSError):  # a directory that we cannot write to is not watched either
                 self._path.touch()

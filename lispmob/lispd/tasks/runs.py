@@ -1,4 +1,4 @@
-"""`lispctl run`: rules for single commands, each for as long as a process of its control group lives."""
+"""`lispctl run`: rules for single commands, each as long as its control group has a process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Lease(msgspec.Struct, frozen=True):
 
 
 class Runs:
-    """Their rules stand ahead of the configured ones. Nothing wakes up while there are none."""
+    """The rules come before the configured ones. Nothing wakes up while there are none."""
 
     def __init__(self, steering: Steering) -> None:
         self._steering = steering
@@ -40,9 +40,9 @@ class Runs:
         self._watch: asyncio.Task[None] | None = None
 
     async def begin(self, params: RunParams, pid: int) -> Run:
-        """Steer the group, or the process in a group of its own; returns when the kernel has the rule.
+        """Steer the group, or the process in a new group; returns when the kernel has the rule.
 
-        Raises ApiError, and nothing has changed then.
+        Raises ApiError; nothing has changed then.
         """
         if len(self._leases) >= RUNS_MAX:
             raise ApiError("busy", f"{RUNS_MAX} commands run over uplinks of their own already")
@@ -76,7 +76,7 @@ class Runs:
         return Run(rule=rule.name, cgroup=cgroup, uplinks=[uplink.name for uplink, _ in present])
 
     async def stop(self) -> None:
-        """Forget all; the chain goes with the daemon."""
+        """Forget all; the chain is removed with the daemon."""
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -1,7 +1,7 @@
-"""Puts the steering policy into effect: lanes of the datapath, and the chain of marks in the kernel.
+"""Applies the steering policy: to the datapath's lanes, and to the chain of marks in the kernel.
 
-In a move the datapath comes first. Until the chain knows of it too, packets with the mark of an uplink that has just
-gone take the default way, also where the policy says drop: the rule may have named another uplink for them.
+In a move the datapath comes first. Until the chain follows, packets with the mark of a lost uplink take the default
+way, even if the policy says drop: the rule may have named another uplink for them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from lispmob.mh.kernel.chain import MarkChain
 from lispmob.mh.policy import Compiled, Policy, Rule, Uplink
 from lispmob.problems.problem import Problem
 
-LOOK_S: Final = 2.0  # ours: how long the first packets of a service that has just started may go another way
+LOOK_S: Final = 2.0  # ours: how long the first packets of a new service may take another uplink
 SETTLE_S: Final = 8.0  # ours: iptables waits 5 s for its lock
-LAZY_S: Final = 1.0  # ours: without rules only replies are at stake, and a move has more urgent things to do
+LAZY_S: Final = 1.0  # ours: without rules only replies are affected, and a move has more urgent work
 
 log = logging.getLogger(__name__)
 
@@ -53,51 +53,51 @@ class Steering:
         self._uplinks: tuple[Uplink, ...] = ()
         self._wanted = asyncio.Event()
         self._settled = asyncio.Event()
-        self._cgroups: dict[str, int | None] = {}  # those that rules name, as they were when the kernel was told
+        self._cgroups: dict[str, int | None] = {}  # the control groups in the rules, as of their installation
         self._task: asyncio.Task[None] | None = None
         self._is_in_place = False  # the chain is ours to remove
         self._is_suspicious = False
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What of the chains is not in the kernel, and why."""
+        """The parts of the chains that are not in the kernel, and why."""
         return self._retry.problems
 
     @property
     def problem(self) -> str | None:
-        """Why the rules are not in the kernel, in a sentence; None when they are, but perhaps for a detail."""
+        """Why the rules are not in the kernel, in a sentence; None if they are, except for details."""
         absent = (problem.sentence for problem in self.problems if problem.key == "no-chain")
         return self.refusal or next(absent, None)
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Names of rules that can match nothing now, since their control group does not exist."""
+        """Names of rules that can match nothing now, because their control group does not exist."""
         return self._chain.skipped
 
     async def start(self) -> None:
-        """Remove what a crash left behind, and begin. A kernel that refuses is reported, and tried again."""
+        """Remove the remains of a crash, and begin. A refusal of the kernel is reported, and retried."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._wanted.set()
 
     def on_uplinks(self, uplinks: Sequence[Uplink]) -> None:
-        """The uplinks are these now: marks lead to them from the next packet on."""
+        """The uplinks have changed: marks lead to them from the next packet on."""
         if tuple(uplinks) == self._uplinks and self.refusal is None:
             return
         self._uplinks = tuple(uplinks)
         self._change()
 
     def on_policy(self, policy: Policy) -> None:
-        """A reload. The mask stays: the device was made for it."""
+        """The configuration was reloaded. The mask stays, because the device was made for it."""
         self._configured = replace(policy, mask=self.policy.mask)
         self._combine()
 
     def on_first_rules(self, rules: tuple[Rule, ...]) -> None:
-        """These stand ahead of the configured ones; they have names of their own."""
+        """These rules come before the configured ones; they have names of their own."""
         self._first = rules
         self._combine()
 
     async def settled(self) -> None:
-        """Return once the kernel has the rules of this moment. Raises KernelRefused when it does not take them."""
+        """Return once the kernel has the present rules. Raises KernelRefused if it refuses them."""
         try:
             await asyncio.wait_for(self._settled.wait(), SETTLE_S)
         except TimeoutError:
@@ -106,12 +106,12 @@ class Steering:
             raise KernelRefused(self.problem)
 
     def repair(self) -> None:
-        """Somebody may have changed the tables: look."""
+        """The tables may have been changed: check."""
         self._is_suspicious = True
         self._wanted.set()
 
     async def stop(self) -> None:
-        """Take the chain out again."""
+        """Remove the chain."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -127,7 +127,7 @@ class Steering:
         rest = tuple(rule for rule in self._configured.rules if rule.name not in mine)
         try:
             self.policy = replace(self._configured, rules=(*self._first, *rest))
-        except ValueError as error:  # there are as many rules as there may be: the configured ones count
+        except ValueError as error:  # the number of rules is at its limit: the configured ones count
             self.policy = self._configured
             self._complain(str(error))
         self._change()
@@ -152,7 +152,7 @@ class Steering:
     async def _run(self) -> None:
         try:
             await self._chain.clean_up()
-        except KernelRefused as refused:  # what comes next says it again, in the words of what is missing
+        except KernelRefused as refused:  # the next step reports it again, with the missing part
             log.debug("chains of an earlier run may stand: %s", refused)
         while True:
             await self._wait()
@@ -167,7 +167,7 @@ class Steering:
                 self._settled.set()
 
     async def _wait(self) -> None:
-        """Until something is to be done. Control groups come and go without a word: they are looked at."""
+        """Wait until something is due. Control groups change without events, so they are checked."""
         while not self._wanted.is_set():
             pause_s = self._retry.pause_s(self._now())
             if self._cgroups:
@@ -181,7 +181,7 @@ class Steering:
         return asyncio.get_running_loop().time()
 
     def _named_cgroups(self) -> dict[str, int | None]:
-        """The control groups that rules are about. A program's own entry has us look for it while it does not run."""
+        """The control groups of rules. The entry of a program makes us look for it while it does not run."""
         named = [rule.selector.cgroup for rule in self.policy.rules]
         apps = {rule.selector.app for rule in self.policy.rules} - {None}
         running = [path for app in apps if app is not None for path in of_app(app)]
@@ -189,10 +189,10 @@ class Steering:
         return {**found, **{f"app {app}": None for app in apps}}
 
     async def _apply(self, *, is_due: bool) -> tuple[Problem, ...]:
-        """The chain is there when it can make a difference: connection tracking costs every packet something."""
+        """The chain exists only if it can matter: connection tracking costs every packet something."""
         compiled = self.compiled
         is_repair, self._is_suspicious = self._is_suspicious or is_due, False
-        # A rule holds on to the group that it was made for, not to the next one of that path.
+        # A rule refers to the group that it was made for, not to a later one of the same path.
         before, self._cgroups = self._cgroups, self._named_cgroups()
         is_renewal = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
         if compiled.policy.has_kernel_rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
@@ -204,7 +204,7 @@ class Steering:
         if not self._is_in_place:
             return ()
         if not compiled.uplinks:
-            return self.problems  # between two networks: the next one will tell
+            return self.problems  # between two networks: the next one causes another call
         try:
             await self._chain.clean_up()
         except KernelRefused as refused:

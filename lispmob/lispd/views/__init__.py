@@ -1,1 +1,1 @@
-"""What the control socket shows of the daemon."""
+"""The daemon's state as the control socket shows it."""

@@ -1,4 +1,4 @@
-"""What others believe about us: the mapping system is asked, and correspondents show it by where their data arrives."""
+"""What others believe about us: the mapping system's answers, and where the data of correspondents arrives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
-PAUSE_S: Final = 2.0  # ours: whoever asks within it gets the same answer, so that nobody has the mapping system flooded
+PAUSE_S: Final = 2.0  # ours: requests within it share an answer, so that the mapping system is not flooded
 LATELY_S: Final = 60.0
 
 
 class Believing:
-    """One round at a time; all who ask meanwhile share it."""
+    """One round at a time; all clients meanwhile share it."""
 
     def __init__(self) -> None:
         self.nonces = NonceBook(lambda: secrets.randbits(64))
@@ -32,7 +32,7 @@ class Believing:
         self._last: tuple[float, tuple[Belief, ...]] | None = None
 
     def on_datagram(self, payload: bytes, destination: IpAddress) -> bool:
-        """True when a control datagram answers a question of ours."""
+        """True when a control datagram answers a request of ours."""
         if self._done is None:
             return False
         is_ours = self._beliefs.on_datagram(payload, destination, asyncio.get_running_loop().time())
@@ -111,7 +111,7 @@ def _shown(locators: Sequence[Locator]) -> list[RemoteLocator]:
 
 
 def _correspondents(parts: Parts) -> list[Correspondent]:
-    """For each locator that we talk to, where its data came in last."""
+    """For each remote locator in use, where its data last arrived."""
     latest: dict[IpAddress, Path] = {}
     for path in parts.node.paths:
         known = latest.get(path.pair.remote)
@@ -139,7 +139,7 @@ def _correspondent(path: Path, parts: Parts) -> Correspondent:
 
 
 def _best_of(parts: Parts, eid: EidPrefix | None, family: int) -> set[IpAddress]:
-    """Of this family, the locators that whoever believes us sends to."""
+    """Of this family, the locators that a correct mapping would make others send to."""
     told = [locator.told_for(eid) for locator in parts.node.locators.locators if locator.address.version == family]
     usable = [locator for locator in told if locator.priority != NEVER]
     best = min((locator.priority for locator in usable), default=NEVER)

@@ -1,4 +1,4 @@
-"""Deletes very many mappings, some at a time, between which the daemon does its work."""
+"""Deletes many mappings, some at a time, so that the daemon can work in between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.lispd.views.in_order import in_pages
 
 
 async def flush(parts: Parts, is_wanted: Callable[[MapCacheEntry], bool]) -> int:
-    """Delete the mappings that are wanted; how many went. What comes meanwhile, behind where it is, goes, too."""
+    """Delete the wanted mappings; returns how many. Mappings that come meanwhile, after the current place, go too."""
     count = 0
     for entries in in_pages(parts.node.map_cache):
         gone = [entry.prefix for entry in entries if is_wanted(entry)]

@@ -1,4 +1,4 @@
-"""The map-cache for people and programs, in the order of its prefixes, with the short ways among them."""
+"""The map-cache for people and programs, in the order of its prefixes, with the direct paths among them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Item: TypeAlias = MapCacheEntry | Shortcut
 
 
 def pages(parts: Parts) -> Iterator[list[schema.MapCacheEntry]]:
-    """Every mapping once. The page of the first one behind a short way has that, too."""
+    """Every mapping once. A direct path is in the page of the first mapping after it."""
     ways = deque(sorted(parts.node.traversal.shortcuts.open_ways, key=_order))
     for entries in in_pages(parts.node.map_cache):
         items: list[_Item] = []
@@ -38,7 +38,7 @@ def entry_view(parts: Parts, entry: MapCacheEntry) -> schema.MapCacheEntry:
 
 
 def _order(item: _Item) -> _Key:
-    """By number; a short way stands before the mapping of the same prefix."""
+    """By number; a direct path comes before the mapping of the same prefix."""
     prefix = item.eid if isinstance(item, Shortcut) else item.prefix
     return prefix.family, prefix.instance_id, int(prefix.address), prefix.mask_len, not isinstance(item, Shortcut)
 
@@ -51,7 +51,7 @@ def _shown(parts: Parts, page: Sequence[_Item]) -> list[schema.MapCacheEntry]:
 
 
 def _round_trips(parts: Parts) -> Mapping[IpAddress, float]:
-    """The shortest round trip to each remote locator, by whichever uplink."""
+    """The shortest round trip to each remote locator, on any uplink."""
     found: dict[IpAddress, float] = {}
     for path in parts.node.paths:
         rtt_s, remote = path.quality.rtt_s, path.pair.remote
@@ -101,7 +101,7 @@ def _locator(parts: Parts, locator: Locator, round_trips: Mapping[IpAddress, flo
 
 
 def _action(parts: Parts, prefix: EidPrefix) -> str:
-    """What the forwarding table was told to do with its packets."""
+    """The disposition of its forwarding entry."""
     known = parts.node.disposition(prefix)
     if known is None or known.disposition == "MISS":
         return "ask"

@@ -1,4 +1,4 @@
-"""What happens to mappings, for the programs that follow it on the control socket: the core's words as the schema's."""
+"""The events of mappings, for programs that follow them on the control socket, in the schema's types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REACH: Final[dict[str, Literal["reach", "badreach"]]] = {"rloc-reachable": "rea
 
 
 class MappingFeed:
-    """`publish` is given every event, in the turn in which it happens. `has_readers` tells whether anybody follows."""
+    """`publish` gets every event, in the turn in which it happens. `has_readers` says whether any program follows."""
 
     def __init__(self, parts: Parts, publish: Callable[[MappingEvent], None], has_readers: Callable[[], bool]) -> None:
         self._parts = parts
@@ -52,15 +52,15 @@ class MappingFeed:
         self._publish(MappingEvent(type=changed.what, at=_now(), mapping=mapping, why=changed.why or None))
 
     def on_event(self, event: Event) -> None:
-        """The core tells of something that may concern mappings."""
+        """An event of the core that may concern mappings."""
         if (kind := _REACH.get(event.kind)) is not None:
             self._publish(MappingEvent(type=kind, at=_now(), rloc=str(event.fields["rloc"])))
         elif event.kind == "moved" and not self._is_looking:
-            self._is_looking = True  # when the move is over, and told to whom it matters more
+            self._is_looking = True  # after the move, when more urgent readers are done
             asyncio.get_running_loop().call_soon(self.look)
 
     def look(self) -> None:
-        """Tell what is new about our own mappings."""
+        """Report changes of our own mappings."""
         self._is_looking = False
         former, self._own = self._own, {eid: own_mapping(self._parts, eid) for eid in self._parts.file.eids}
         for eid, mapping in self._own.items():

@@ -1,4 +1,4 @@
-"""The room of the control socket's Backend that is about mappings: one table for the map-cache and our own."""
+"""The part of the control socket's Backend for mappings: the map-cache and our own in one table."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class MappingViews:
         return cached_mapping(parts, entry)
 
     async def mapping_flush(self, params: MappingFlushParams) -> MappingDone:
-        """Delete what was learned, what is our own and was added, or both and the static ones that were added."""
+        """Delete the learned mappings, the added local ones, or both and the added static ones."""
         parts, count = self._parts, 0
         if params.table in ("database", "all") and (own := parts.local_mappings.prefixes):
             for prefix in own:
@@ -110,7 +110,7 @@ class MappingViews:
 
     def mapstat(self) -> Pages:
         """The same with flags, references, MTUs and how often each RLOC was chosen."""
-        from lispmob.lispd.views.mapstat import pages  # a start need not load what nobody has asked for
+        from lispmob.lispd.views.mapstat import pages  # loaded on request, and not at every start
 
         return Pages(pages(self._parts), {})
 
@@ -149,7 +149,7 @@ class MappingViews:
 
 
 def _known(node: Node, prefix: EidPrefix) -> str | None:
-    """Who said the mapping that is there; that nobody answered is none."""
+    """The source of an existing mapping; a placeholder counts as none."""
     entry = node.map_cache.get(prefix)
     return None if entry is None or entry.source == "placeholder" else entry.source
 
@@ -159,7 +159,7 @@ def _example(ours: set[IpAddress]) -> str:
 
 
 def _wider(node: Node, prefix: EidPrefix) -> MapCacheEntry | None:
-    """The next entry that holds this prefix and more."""
+    """The next wider entry that contains this prefix."""
     for length in range(prefix.mask_len - 1, -1, -1):
         found = node.map_cache.get(EidPrefix.make(prefix.address, length, prefix.instance_id))
         if found is not None:
@@ -174,7 +174,7 @@ def _pages(parts: Parts) -> Iterator[list[Mapping]]:
 
 
 def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
-    """A mapping of our own, as others are told it."""
+    """One of our own mappings, as we register it."""
     told = [locator.told_for(eid) for locator in parts.node.locators.locators]
     return Mapping(
         table="database",
@@ -195,7 +195,7 @@ def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
 
 
 def cached_mapping(parts: Parts, entry: MapCacheEntry) -> Mapping:
-    """A mapping of somebody else."""
+    """A mapping of another site."""
     end = None if entry.expires_at is None else max(0.0, entry.expires_at - parts.now())
     return mapping_of(parts.node, entry.prefix, entry.source, entry.locators, entry.action, end)
 

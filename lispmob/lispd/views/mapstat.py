@@ -1,4 +1,4 @@
-"""The map-cache and our own mappings in one table, with what OpenLISP's mapstat shows of each."""
+"""The map-cache and our own mappings in one table, with the columns of OpenLISP's mapstat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
 
 def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
     """Every mapping, family by family, our own first and then in the order of the prefixes."""
-    # Of one moment, and asked for once.
+    # A single snapshot, read once.
     liveness = parts.engine.liveness
     sent, mtus = {to: with_it.sent for to, with_it in liveness.traffic().items()}, liveness.path_mtus()
     asked = Counter(
@@ -49,7 +49,7 @@ def _own(parts: Parts, eid: EidPrefix) -> MapstatEntry:
     return MapstatEntry(
         table="database",
         prefix=str(eid),
-        flags=("U" if usable else "") + "LS",  # whoever says what is ours, it is the user
+        flags=("U" if usable else "") + "LS",  # our own mappings come from the user, so they are static
         refs=len(held),
         locators=[
             MapstatLocator(

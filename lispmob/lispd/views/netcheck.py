@@ -10,7 +10,7 @@ from lispmob.natt.machine import UplinkMachine
 
 
 def view(machine: UplinkMachine, measuring: Measuring) -> schema.NetCheck:
-    """The uplink as far as it is known."""
+    """The present knowledge about the uplink."""
     seen, one = machine.seen, machine.locator
     rtr = machine.rtrs[0] if machine.rtrs else None
     rtt_s = machine.rtt_s_to(rtr) if rtr is not None else None
@@ -33,4 +33,5 @@ def view(machine: UplinkMachine, measuring: Measuring) -> schema.NetCheck:
         rtr=str(rtr) if rtr is not None else None,
         rtr_rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 1),
         passes_zero_checksum=machine.passes_zero,
+        nat64=None if one.nat64 is None or (seen is not None and not machine.is_translated) else str(one.nat64),
     )

@@ -13,7 +13,7 @@ from lispmob.protocol.locator_set import LocalLocator
 
 
 def path_views(node: Node, now: float) -> list[schema.Path]:
-    """Every pair that is probed, and those with RTRs that large packets left by."""
+    """Every probed pair, and those with RTRs that carried large packets."""
     own, mtus = {locator.address: locator for locator in node.locators.locators}, node.path_mtus
     shown = [
         path_view(path, own.get(path.pair.local), node.is_preferred, now, mtus[Way(*path.pair, DATA_PORT)])
@@ -45,7 +45,7 @@ def path_view(
     now: float,
     mtu: PathMtu | None = None,
 ) -> schema.Path:
-    """One pair; `own` is our end of it, as long as we have it, and `mtu` what was found out about large packets."""
+    """One pair; `own` is our end while we have it, and `mtu` the result of path MTU probes."""
     quality = one.quality
     interface = "?" if own is None else own.interface
     return schema.Path(

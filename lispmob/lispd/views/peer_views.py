@@ -1,7 +1,7 @@
-"""The part of the control socket's Backend that shows peers and names.
+"""The part of the control socket's Backend for peers and names.
 
-A peer is a mapping with locators that packets may go to. What a packet would do is asked of the datapath, so that the
-uplink, the RTR and the short way that are shown are those in use.
+A peer is a mapping with usable locators. The datapath says what it would do with a packet, so the shown uplink, RTR and
+direct path are those in use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
 
-NAMES_AT_ONCE: Final = 16  # ours: as many as one screen asks for
+NAMES_AT_ONCE: Final = 16  # ours: as many as a screen shows
 _PING: Final = {4: 1, 6: 58}
 _WHY_NOT: Final = {
     Fate.MISS: "it waits for its mapping",
@@ -49,7 +49,7 @@ class PeerViews:
         self._parts = parts
 
     def peers(self) -> Pages:
-        """Everybody whom packets go to."""
+        """All peers with traffic."""
         rest = {"names_asked": 0}
         return Pages(_pages(self._parts, _Known(self._parts), rest), rest)
 
@@ -63,7 +63,7 @@ class PeerViews:
         return found if name is None else _renamed(found, name)
 
     def names(self) -> schema.Names:
-        """The domain, and the names that are known."""
+        """The domain, and the known names."""
         parts, naming = self._parts, self._parts.naming
         now, domain = parts.now(), parts.file.names.domain
         asked_by = HostResolver().asked_by() if domain else None
@@ -82,7 +82,7 @@ class PeerViews:
         )
 
     async def name(self, name_or_eid: str) -> schema.KnownName:
-        """Where a name leads, or which names an EID has."""
+        """The EIDs of a name, or the names of an EID."""
         resolved = await self._resolve(self._asked(name_or_eid))
         known = self._parts.node.names.known.get(resolved.name)
         if known is not None:
@@ -90,7 +90,7 @@ class PeerViews:
         return _resolved_view(resolved)
 
     async def _eid_of(self, text: str) -> tuple[IpAddress, str | None]:
-        """The EID that is meant, of the family that we have one of, and the name that it was given by."""
+        """The EID that is meant, in a family that we have, and the name that it was given by."""
         try:
             return ip_address(text), None
         except ValueError:
@@ -105,7 +105,7 @@ class PeerViews:
         return await self._parts.naming.resolve(name)
 
     def _asked(self, text: str) -> bytes:
-        """What the mapping system is asked for: a name without our domain, or a reverse name."""
+        """The name for the mapping system: without our domain, or a reverse name."""
         try:
             return ip_address(text).reverse_pointer.encode()
         except ValueError:
@@ -115,7 +115,7 @@ class PeerViews:
 
 
 class _Known:
-    """What one reply needs several times: names of EIDs, paths of pairs, packets of locators."""
+    """Values that one reply needs repeatedly: names of EIDs, paths of pairs, packets of locators."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -138,13 +138,13 @@ class _Known:
         return self._parts.engine.sessions.all() if isinstance(self._parts.node, SealedNode) else ()
 
     def unasked(self, prefix: EidPrefix) -> bytes | None:
-        """The reverse name of an EID of which nobody has said yet what name it has."""
+        """The reverse name of an EID whose name has not been looked up yet."""
         reverse = reverse_of(prefix)
         is_known = reverse in self._names or prefix.address in self._name_of
         return None if is_known else reverse
 
     def name_of(self, prefix: EidPrefix) -> str | None:
-        """The name of a host that an EID-Prefix is."""
+        """The name of the host for a host's EID-Prefix."""
         reverse = reverse_of(prefix)
         if reverse is None:
             return None
@@ -153,7 +153,7 @@ class _Known:
         return None if found is None else found.decode("ascii")
 
     def peer(self, eid: IpAddress, entry: MapCacheEntry | None) -> schema.Peer:
-        """What becomes of packets to an EID."""
+        """What happens to packets to an EID."""
         parts = self._parts
         prefix = EidPrefix.host(eid) if entry is None else entry.prefix
         source = parts.node.config.eid_for(eid.version, 0)
@@ -161,11 +161,18 @@ class _Known:
             family = f"this node has no EID of IPv{eid.version}" if source is None else None
             why = family or ("nothing is known about it yet" if entry is None else "its Instance-ID is not 0")
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
-        answer = parts.engine.ask(Question(source.address, eid, _PING[eid.version]))
+        answer = parts.engine.dry_run.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
             why = _WHY_NOT.get(answer.fate, "the datapath drops it")
             return schema.Peer(
-                eid=str(prefix), way="none", why=why, name=self.name_of(prefix), used_s=self._used(entry)
+                eid=str(prefix),
+                way="none",
+                why=why,
+                name=self.name_of(prefix),
+                used_s=self._used(entry),
+                is_genuine=entry.is_genuine,
+                mapping_from=_said_by(entry),
+                map_version=entry.map_version,
             )
         return self._sent_to(prefix, entry, answer, answer.local, answer.remote)
 
@@ -210,11 +217,22 @@ class _Known:
             octets_in=None if traffic is None else traffic.received_octets,
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
             is_genuine=entry.is_genuine,
+            mapping_from=_said_by(entry),
+            map_version=entry.map_version,
             seal=seal_of(self._parts, entry.prefix, self._sessions),
         )
 
     def _used(self, entry: MapCacheEntry) -> float | None:
         return None if entry.last_used == float("-inf") else round(max(0.0, self._now - entry.last_used), 3)
+
+
+def _said_by(entry: MapCacheEntry) -> schema.MappingFrom | None:
+    """Who said last where it is; None: nobody, for nobody has answered."""
+    if entry.source == "placeholder":
+        return None
+    if entry.source == "reply":
+        return entry.told_by or "map-reply"
+    return entry.source
 
 
 def _first(values: tuple[float, *tuple[IpAddress, ...]]) -> float:
@@ -228,7 +246,7 @@ def reverse_of(prefix: EidPrefix) -> bytes | None:
 
 
 def _pages(parts: Parts, known: _Known, rest: dict[str, int]) -> Iterator[list[schema.Peer]]:
-    """`rest` is read behind the last page: how many names had to be asked for."""
+    """Read `rest` after the last page: how many names had to be looked up."""
     for entries in in_pages(parts.node.map_cache):
         peers = [entry for entry in entries if entry.locators and entry.prefix.mask_len]
         yield [known.peer(entry.prefix.address, entry) for entry in peers]
@@ -267,7 +285,7 @@ def _resolved_view(resolved: NameResolved) -> schema.KnownName:
 
 
 def _advice(parts: Parts) -> str | None:
-    """What has other programs ask lispd, where nobody was told."""
+    """How other programs can be made to use lispd for names, if no resolver was configured."""
     domain, port = parts.file.names.domain, parts.file.names.port
     if not domain:
         return "put `names: {domain: lisp.home.arpa}` into lispd.conf"

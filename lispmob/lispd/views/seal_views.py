@@ -1,14 +1,15 @@
-"""The room of the control socket's Backend that is about sealed data, and what other views say of it."""
+"""The part of the control socket's Backend for sealed data, and the sealing columns of other views."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
+from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import fingerprint
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.datapath.model import SessionUse
 from lispmob.errors import KernelRefused
 from lispmob.lispd.parts import Parts
@@ -16,13 +17,22 @@ from lispmob.lispd.views.shown import Shown
 from lispmob.node.sealed_node import SealedNode
 
 if TYPE_CHECKING:
-    from lispmob.wire.address import EidPrefix
+    from lispmob.wire.address import EidPrefix, IpAddress
 
 _WHOSE: Final = {
     "pinned": "its key stands in lispd.conf",
     "vouched": "the Map-Server vouches for its key",
     "remembered": "the Map-Server vouched for its key before",
 }
+
+
+DIALECTS: Final[
+    dict[DialectName, Literal["obfuscated (lispers.net)", "encrypted, by whom nobody knows (RFC 8061)"]]
+] = {
+    "lispers-net": "obfuscated (lispers.net)",
+    "rfc8061": "encrypted, by whom nobody knows (RFC 8061)",
+}
+"""What people are told of data that a dialect has encrypted."""
 
 
 class SealViews:
@@ -32,7 +42,7 @@ class SealViews:
         self._parts = parts
 
     def keys(self) -> Keys:
-        """Our static key, and those of others."""
+        """Our static key, and those of peers."""
         parts = self._parts
         node = parts.node
         if not isinstance(node, SealedNode):
@@ -51,7 +61,7 @@ class SealViews:
         )
 
     def replace_key(self) -> Keys:
-        """Have another static key; everybody hears of it."""
+        """Replace our static key, and inform all peers."""
         self._sealed_node()
         try:
             self._parts.replace_static_key()
@@ -60,14 +70,14 @@ class SealViews:
         return self.keys()
 
     def rekey(self) -> int:
-        """Make new keys for all sessions now; how many there are."""
+        """Make new keys for all sessions now; returns how many there are."""
         node = self._sealed_node()
         count = sum(bool(peer.sessions) for peer in node.sealing.entries.peers)
         self._parts.perform(node.on_rekey(self._parts.now()))
         return count
 
     def forget_key(self, prefix: EidPrefix) -> None:
-        """Keep no key of this EID-Prefix any more: what it says in clear is taken."""
+        """Forget the key of this EID-Prefix: its clear text is accepted."""
         try:
             self._parts.perform(self._sealed_node().on_key_forgotten(prefix, self._parts.now()))
         except ValueError:
@@ -93,32 +103,46 @@ class SealViews:
 
 
 def why_nothing(parts: Parts) -> str:
-    """Why this lispd seals nothing at all."""
+    """Why this lispd does not seal."""
     if parts.file.log.record:
         return "lispd makes a recording, which has no keys"
     return "this build has no libcrypto (libssl-dev), or the datapath cannot seal"
 
 
 def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | None = None) -> Seal:
-    """How packets of a forwarding entry leave. `sessions`: those of the datapath, for who asks about many entries."""
+    """How packets of a forwarding entry are sent. `sessions`: those of the datapath, for calls about many entries."""
     node = parts.node
     if not isinstance(node, SealedNode):
         return Seal(state="clear", why=why_nothing(parts))
-    if node.config.seal == "off":
-        return Seal(state="clear", why="security: seal is off")
-    peer = node.sealing.entries.by_prefix(prefix)
+    is_off = node.config.seal == "off"
+    peer = None if is_off else node.sealing.entries.by_prefix(prefix)
     if peer is not None:
         return _of_peer(parts, peer, sessions)
     if node.config.seal == "require":
         return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
     entry = node.map_cache.get(prefix)
+    dialects = () if entry is None else tuple(ip for locator in entry.locators for ip in locator.ips)
+    if (seal := next(filter(None, (_of_dialect(parts, node, remote) for remote in dialects)), None)) is not None:
+        return seal
+    if is_off:
+        return Seal(state="clear", why="security: seal is off")
     if entry is not None and entry.source == "reply" and not entry.is_genuine:
         return Seal(state="clear", why="its mapping is not proved by LISP-SEC, so no key in it counts")
     return Seal(state="clear", why="its key is not known")
 
 
+def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | None:
+    """How packets to a locator leave that has a key of a dialect; None: it has none."""
+    dialect = node.dialects.dialect_of(remote)
+    if dialect is None:
+        return None
+    used = parts.engine.sessions.dialect_use(remote)
+    why = "nobody has proved whose key it is: a listener reads nothing, and who is on the way may take part"
+    return Seal(state=DIALECTS[dialect], why=why, packets_out=used.sent_packets, packets_in=used.opened_packets)
+
+
 def seals_by_locator(parts: Parts) -> dict[str, str]:
-    """What `lispctl paths` says of each remote locator: sealed, or clear and why, or both where EIDs differ."""
+    """For `lispctl paths`, the state of each remote locator: sealed, or clear and why, or both where EIDs differ."""
     node = parts.node
     if not isinstance(node, SealedNode):
         return {}
@@ -128,6 +152,9 @@ def seals_by_locator(parts: Parts) -> dict[str, str]:
         text = seal.state if seal.state.startswith("sealed") else f"{seal.state} ({seal.why})"
         for remote in peer.remotes:
             found.setdefault(str(remote), {})[text] = None
+    for locator in node.dialects.locators:
+        if (dialect := node.dialects.dialect_of(locator)) is not None:
+            found.setdefault(str(locator), {})[DIALECTS[dialect]] = None
     return {remote: " and ".join(texts) for remote, texts in found.items()}
 
 
@@ -137,11 +164,13 @@ def summary(parts: Parts) -> str:
     if not isinstance(node, SealedNode):
         return f"nothing: {why_nothing(parts)}"
     mode = node.sealing.mode
+    dialects = [name for locator in node.dialects.locators if (name := node.dialects.dialect_of(locator)) is not None]
+    others = "".join(f"; {dialects.count(name)} {DIALECTS[name]}" for name in DIALECTS if name in dialects)
     if mode == "off":
-        return "nothing: security: seal is off"
+        return f"nothing: security: seal is off{others}"
     peers = node.sealing.entries.peers
     sealed = sum(peer.is_sealed(parts.now()) for peer in peers)
-    return f"{sealed} of {len(peers)} peers with known keys ({mode})"
+    return f"{sealed} of {len(peers)} peers with known keys ({mode}){others}"
 
 
 def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | None = None) -> Seal:

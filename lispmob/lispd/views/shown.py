@@ -1,4 +1,4 @@
-"""The daemon as the control socket shows it: with what is derived from its parts."""
+"""The daemon as the views use it: its parts, and values derived from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lispmob.lispd.views.believing import Believing
 
 
 class Shown(Parts, Protocol):
-    """What the views need beyond the parts themselves."""
+    """What the views need in addition to the parts."""
 
     problems: ProblemWatch
     believing: Believing

@@ -1,4 +1,4 @@
-"""The room of the control socket's Backend that is about steering."""
+"""The part of the control socket's Backend for steering."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class SteeringViews:
         self._parts = parts
 
     async def why(self, params: FlowParams) -> Why:
-        """What becomes of a flow."""
-        from lispmob.lispd.explain.why import why  # a start need not load what nobody has asked for
+        """What happens to a flow."""
+        from lispmob.lispd.explain.why import why  # loaded on request, and not at every start
 
         return await why(self._parts, params)
 

@@ -1,4 +1,4 @@
-"""The room of the control socket's Backend that is for who looks after the node."""
+"""The part of the control socket's Backend for administrators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UpkeepViews:
         return LogLevel(level=cast(Level, known), configured=cast(Level, self._parts.file.log.level))
 
     def set_log_level(self, level: Level) -> LogLevel:
-        """Log this and what is graver, until the next reload."""
+        """Log this level and higher ones, until the next reload."""
         logs.configure(level)
         log.warning("log level is %s until the next reload", level)
         return self.log_level()
@@ -42,7 +42,7 @@ class UpkeepViews:
         return Configuration(path=str(self._parts.path), values=section_tree(self._parts.file))
 
     def energy(self) -> Energy:
-        """What control messages cost per hour, and what is noticed how soon for it."""
+        """The cost of control messages per hour, and the detection times that it buys."""
         parts, now = self._parts, self._parts.now()
         counted_s = parts.cost.since_s(now)
         hours = max(counted_s, 1.0) / 3600
@@ -66,7 +66,7 @@ class UpkeepViews:
         return await self._parts.believing.ask(self._parts)
 
     def recording(self) -> Pages:
-        """What the core was fed since the start, as chunks of a gzip file."""
+        """The core's inputs since the start, as chunks of a gzip file."""
         tape = self._parts.tape
         if tape is None:
             what = "lispd keeps no recording; put `log: {record: yes}` into lispd.conf, restart it, and do it again"
@@ -77,5 +77,5 @@ class UpkeepViews:
 
 
 def longest_unnoticed_s(probing: ProbeConfig) -> float:
-    """How long an idle path may be dead: the longest interval, and all tries."""
+    """How long a failure of an idle path may go unnoticed: the longest interval, and all tries."""
     return probing.interval_s * (1 + probing.jitter) + probing.tries * probing.timeout_s

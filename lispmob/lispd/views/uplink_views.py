@@ -1,4 +1,4 @@
-"""The uplinks as the control socket shows them, and why an interface is none."""
+"""The uplinks as the control socket shows them, and why an interface is not one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.lispd import assembly
 
 
 class Attachment(Protocol):
-    """What the daemon knows of the host's interfaces."""
+    """The daemon's view of the host's interfaces."""
 
     file: NodeFile
     monitor: Monitor | None
@@ -29,7 +29,7 @@ class Attachment(Protocol):
 
 
 def view(parts: Attachment) -> Sequence[schema.Uplink]:
-    """The uplinks, then the interfaces that could be one and are not, with the reason."""
+    """The uplinks, then the interfaces that could be uplinks and are not, with the reason."""
     used = {uplink.ifindex for uplink in parts.uplinks}
     waiting = parts.monitor.waiting if parts.monitor is not None else frozenset()
     held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.meaning)}

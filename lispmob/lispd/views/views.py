@@ -1,4 +1,4 @@
-"""What the control socket shows and changes: the daemon's parts as the schema's structs, and nothing else."""
+"""Converts the daemon's state to the schema of the control socket, and applies its changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
 
 
 class Views:
-    """The Backend of the control socket, with its rooms."""
+    """The Backend of the control socket, with its parts."""
 
     def __init__(self, parts: Shown) -> None:
         self._parts = parts
@@ -95,7 +95,7 @@ class Views:
         )
 
     def uplinks(self) -> Sequence[schema.Uplink]:
-        """The uplinks, and the interfaces that could be one and are not, with the reason."""
+        """The uplinks, and the interfaces that could be uplinks and are not, with the reason."""
         return uplink_views.view(self._parts)
 
     def netcheck(self) -> Sequence[schema.NetCheck]:
@@ -103,7 +103,7 @@ class Views:
         return [netcheck.view(machine, self._parts.measuring) for machine in self._parts.node.traversal.machines]
 
     def map_cache(self) -> Pages:
-        """A copy of the map-cache, and the short ways past the RTR that stand before it."""
+        """A copy of the map-cache, with the direct paths past the RTR that take precedence."""
         from lispmob.lispd.views.map_cache_pages import pages
 
         return Pages(pages(self._parts), {"limit": self._parts.node.map_cache.limit})
@@ -115,13 +115,13 @@ class Views:
                 prefix=str(eid),
                 locators=self._locators(eid),
                 ttl_min=self._parts.node.config.record_ttl_min,
-                map_version=self._parts.node.locators.version,
+                map_version=self._parts.node.plan.map_version,
             )
             for eid in self._parts.file.eids
         ]
 
     def paths(self) -> Sequence[schema.Path]:
-        """Every pair of a locator of ours and a remote one in use, by our interface."""
+        """Every pair of a local locator and a remote one in use, by local interface."""
         found = path_views(self._parts.node, self._parts.now())
         sealed = seals_by_locator(self._parts)
         shown = (structs.replace(path, seal=sealed.get(path.remote, path.seal)) for path in found)
@@ -132,7 +132,7 @@ class Views:
         return [_handover(move) for move in self._parts.journal.moves]
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
-        """What was received, sent, refused and dropped, by part and reason."""
+        """Counts of packets received, sent, refused and dropped, by part and reason."""
         control = self._parts.control
         return {
             "control": dict(sorted(self._parts.node.counters.items())),
@@ -142,8 +142,8 @@ class Views:
         }
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:
-        """What would become of a packet to `eid`; asks nobody."""
-        from lispmob.lispd.explain.looking_up import look_up  # a start need not load what nobody has asked for
+        """What would happen to a packet to `eid`; sends no request."""
+        from lispmob.lispd.explain.looking_up import look_up  # loaded on request, and not at every start
         from lispmob.lispd.views.map_cache_pages import entry_view
 
         found = look_up(self._parts, eid, instance_id)
@@ -173,7 +173,7 @@ class Views:
         return True
 
     async def map_cache_flush(self) -> int:
-        """Remove every mapping that was learned; static ones stay. Returns how many went."""
+        """Remove every learned mapping; static ones stay. Returns how many were removed."""
         return await flush(self._parts, lambda entry: entry.source != "static")
 
     def nudge(self) -> bool:
@@ -184,13 +184,13 @@ class Views:
         """Read the configuration again."""
         return await self._parts.reload()
 
-    # --- pieces
+    # --- internals
 
     def _state(self) -> Literal["starting", "offline", "registering", "partly-registered", "registered", "stopping"]:
         if self._parts.is_stopping:
             return "stopping"
         if self._parts.is_starting:
-            return "starting"  # nobody should count on us before the kernel's routes are there
+            return "starting"  # the node is not usable before the kernel's routes are set
         if not self._parts.uplinks:
             return "offline"
         registrations = [
@@ -227,7 +227,7 @@ class Views:
         )
 
     def _when(self, at: float | None) -> str | None:
-        """A moment of the loop's clock as a time of day."""
+        """A time of the loop's clock as a time of day."""
         return None if at is None else iso_utc(self._parts.wall() - (self._parts.now() - at))
 
     def _problem(self, problem: Problem) -> schema.Problem:
@@ -254,7 +254,8 @@ class Views:
                 interface=announced.interface,
                 priority=announced.priority,
                 weight=announced.weight,
-                rtr=next((str(relay.address) for relay in relays.get(announced.place, ())), None),
+                rtr=next((str(relay.rtr or relay.address) for relay in relays.get(announced.place, ())), None),
+                nat64=next((str(announced.nat64) for relay in relays.get(announced.place, ()) if relay.rtr), None),
             )
             for announced in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
         ]
@@ -279,7 +280,7 @@ def _handover(move: Handover) -> schema.Handover:
         id=move.number,
         started_at=iso_utc(move.began_wall),
         reasons=list(move.reasons),
-        # The datapath tells of packets a moment after they passed: in order of time, not of hearing.
+        # The datapath reports packets a moment after they passed: sort by time, not by arrival.
         steps=[
             schema.Step(at_ms=step.at_ms, what=step.what, detail=step.detail)
             for step in sorted(move.steps, key=lambda each: each.at_ms)

@@ -1,1 +1,1 @@
-"""What `mh/` decided, in the kernel: routes, rules, chains, connection tracking. Each is read, compared, changed."""
+"""Applies the decisions of `mh/` to the kernel (routes, rules, chains, connection tracking): read, compare, change."""

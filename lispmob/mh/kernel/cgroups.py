@@ -1,4 +1,4 @@
-"""Control groups of the unified hierarchy: which there are, who is in them, and making one for a process."""
+"""Control groups of the unified hierarchy: lists them and their processes, and makes one for a process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lispmob.errors import KernelRefused
 from lispmob.mh.app_unit import is_app
 
 ROOTS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
-_APP_SLICES: Final = ("user.slice", "system.slice")  # where systemd keeps what users and the system run
-APPS_MAX: Final = 64  # ours: control groups of one program at a time; each is a rule of the kernel's
-_GROUPS_SEEN: Final = 4096  # ours: who has more pays for the look, and the rest is not looked at
-OURS: Final = "lispmob-run"  # below it, a control group for each `lispctl run` that lispd makes one for
+_APP_SLICES: Final = ("user.slice", "system.slice")  # where systemd puts what users and the system run
+APPS_MAX: Final = 64  # ours: control groups of one program at a time; each needs a kernel rule
+_GROUPS_SEEN: Final = 4096  # ours: the listing is bounded, and stops after this many
+OURS: Final = "lispmob-run"  # parent of the control groups that lispd makes for `lispctl run`
 
 
 def root() -> Path | None:
-    """Where the unified hierarchy is mounted; None: nowhere."""
+    """Where the unified hierarchy is mounted; None: it is not."""
     return next((root for root in ROOTS if (root / "cgroup.procs").exists()), None)
 
 
 def identity(path: str) -> int | None:
-    """A number that another control group of the same path does not have; None: there is no such group."""
+    """A number that differs between control groups of the same path; None: there is no such group."""
     base = root()
     try:
         return None if base is None else os.stat(base / path.strip("/") / "cgroup.procs").st_ino
@@ -32,7 +32,7 @@ def identity(path: str) -> int | None:
 
 
 def of_app(pattern: str) -> tuple[str, ...]:
-    """The control groups that a program runs in now (app_unit.py), without those below them; in a stable order."""
+    """The present control groups of a program (app_unit.py), without those below them; in a stable order."""
     base = root()
     if base is None:
         return ()
@@ -45,7 +45,7 @@ def of_app(pattern: str) -> tuple[str, ...]:
         try:
             with os.scandir(place) as entries:
                 below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:  # it ended while we looked
+        except OSError:  # it ended meanwhile
             continue
         for name in below:
             if is_app(name, pattern):
@@ -88,7 +88,7 @@ def make_for(pid: int) -> str:
 
 
 def remove(path: str) -> bool:
-    """Remove a group that lispd has made and that nobody is in; False when that cannot be (yet)."""
+    """Remove an empty group that lispd has made; False if that is not (yet) possible."""
     base = root()
     if base is None or not path.startswith(f"{OURS}/"):
         return True
@@ -102,7 +102,7 @@ def remove(path: str) -> bool:
 
 
 def remove_leftovers() -> None:
-    """Remove what runs before a crash have left behind, as far as nobody is in it."""
+    """Remove empty groups that runs before a crash have left behind."""
     base = root()
     if base is None or not (base / OURS).is_dir():
         return
@@ -111,5 +111,5 @@ def remove_leftovers() -> None:
             remove(f"{OURS}/{child.name}")
     try:
         (base / OURS).rmdir()
-    except OSError:  # somebody is still in one of them
+    except OSError:  # one of them still has processes
         return

@@ -1,4 +1,4 @@
-"""Keeps the steering chains in the kernel as the policy wants them, and takes them out again, also after a crash."""
+"""Keeps the steering chains in the kernel as the policy requires, and removes them, also after a crash."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OTHERS: Final[tuple[PacketFilter, ...]] = (
     Iptables(Tool("iptables-legacy", 4)),
     Iptables(Tool("ip6tables-legacy", 6)),
 )
-"""What an earlier lispd may have used, when the system's own iptables was another one."""
+"""Programs that an earlier lispd may have used, if the system's iptables was another one."""
 
 
 class MarkChain:
-    """The chains of both families. `refused` counts how often no program could put them in."""
+    """The chains of both families. `refused` counts failures of all programs."""
 
     def __init__(
         self,
@@ -63,12 +63,11 @@ class MarkChain:
         is_repair: bool = False,
         is_renewal: bool = False,
     ) -> tuple[Problem, ...]:
-        """Make it so in these families; what is so already is not looked at again unless `is_repair` says so.
+        """Make the chains so in these families; existing ones are checked only if `is_repair` says so.
 
-        `is_renewal` writes the same rules again: the kernel may mean another control group by them.
+        `is_renewal` writes the same rules again: their control groups may have been created again.
 
-        Each family stands by itself: one that was refused keeps the rules it had, and what it is refused, or done
-        without, is returned.
+        Each family is separate: a refused one keeps its former rules. Returns what was refused, or left out.
         """
         async with self._lock:
             problems: list[Problem] = []
@@ -93,7 +92,7 @@ class MarkChain:
             return tuple(problems)
 
     async def clean_up(self) -> None:
-        """Remove every chain and jump of ours, whoever left it and by whichever program. Raises KernelRefused."""
+        """Remove all our chains and jumps, whichever program made them. Raises KernelRefused."""
         async with self._lock:
             refusals: list[str] = []
             others = [other for other in OTHERS if other.name not in {known.name for known in self._programs}]
@@ -109,7 +108,7 @@ class MarkChain:
 
 
 def cgroup_exists(path: str) -> bool:
-    """True when the unified hierarchy has this control group; the kernel refuses rules about others."""
+    """True when the unified hierarchy has this control group; the kernel refuses rules about missing ones."""
     return cgroups.identity(path) is not None
 
 
@@ -126,7 +125,7 @@ def _absent(family: int, refused: KernelRefused, *, has_rules: bool) -> Problem:
 
 
 def _incomplete(family: int, kept: Kept) -> Problem:
-    """Without what: the chain does its work but for that."""
+    """The problem of a chain that works except for the missing extensions."""
     lost = kept.text.lost
     return Problem(
         "chain-incomplete",

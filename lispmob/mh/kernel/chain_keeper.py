@@ -1,8 +1,8 @@
-"""Keeps our chains of one table and family in the kernel, by whichever program can, without what it cannot do.
+"""Keeps our chains of one table and family in the kernel, by whichever program works, without extensions that it lacks.
 
-The programs are tried in their order. One that refuses the chains is asked for each extension that they use; those that
-it does not take are done without, and asked for again later. One that is locked is waited for, and no other is tried:
-the chains would stand twice.
+The programs are tried in order. If one refuses the chains, each extension in them is tested. Missing ones are left out,
+and tested again later. If one is locked, it is waited for, and no other is tried: otherwise the chains would exist
+twice.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lispmob.mh.kernel.xtables import ToolBusy, ToolMissing
 log = logging.getLogger(__name__)
 
 Make = Callable[[frozenset[str]], ChainText]
-"""The chains without the extensions that are named."""
+"""The chains without the named extensions."""
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """How the chains stand, and by which program. `missing`: extensions that they would use and that it lacks."""
+    """The state of the chains, and the program that made them. `missing`: extensions that they need and it lacks."""
 
     by: str
     text: ChainText
@@ -42,10 +42,10 @@ class ChainKeeper:
         self._missing: dict[str, frozenset[str]] = {}
 
     async def apply(self, make: Make, *, is_repair: bool = False, is_renewal: bool = False) -> Kept:
-        """Put the chains in, where they are not; what stands is looked at only for `is_repair`.
+        """Install the chains if they are missing; existing ones are checked only for `is_repair`.
 
-        `is_renewal` writes them again though they are the same. Raises KernelRefused with what every program said; what
-        stood before stands then. ToolBusy: the same may work in a moment.
+        `is_renewal` writes them again even if they are the same. Raises KernelRefused with the messages of all
+        programs; the former chains stay then. ToolBusy: a retry may work.
         """
         refusals: list[str] = []
         for program in self._programs:
@@ -65,11 +65,11 @@ class ChainKeeper:
         raise KernelRefused("; ".join(refusals))
 
     def forget(self) -> None:
-        """Somebody else took the chains out."""
+        """The chains were removed by another program."""
         self._holder = self._text = None
 
     async def clean_up(self) -> None:
-        """Take the chains out, whoever put them in and by whichever program. Raises KernelRefused at the end."""
+        """Remove the chains, whichever program made them. Raises KernelRefused at the end."""
         self.forget()
         refusals: list[str] = []
         for program in self._programs:
@@ -108,7 +108,7 @@ class ChainKeeper:
         return Kept(program.name, text, unmet)
 
     async def _still_missing(self, program: PacketFilter, *, is_repair: bool) -> frozenset[str]:
-        """What the program did not take the last time; asked for again where somebody has reason to look."""
+        """The extensions that the program lacked the last time; tested again for a repair."""
         known = self._missing.get(program.name, NOTHING)
         return await self._lacking(program, known) if known and is_repair else known
 

@@ -1,7 +1,7 @@
-"""Hears of it when somebody takes away what may be ours among the chains of nftables, iptables-nft included.
+"""Detects the removal of our chains from nftables, including iptables-nft.
 
-A firewall that starts or reloads may flush what it did not make. The kernel tells of every deletion (NFNLGRP_NFTABLES);
-iptables-legacy tells nobody, and there it takes a nudge.
+A firewall that starts or reloads may flush the rules of others. The kernel reports every deletion (NFNLGRP_NFTABLES);
+iptables-legacy reports none, so there other events cause a check.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _TABLES: Final = (
     b"\0mangle\0",
     b"\0lispmob_nat\0",
     b"\0lispmob_mangle\0",
-)  # where our chains are: a name as a netlink attribute, its length before it
-_DATAGRAMS_PER_TURN: Final = 64  # ours: what is behind them is looked at by one look as well
-SETTLE_S: Final = 0.2  # ours: a reload takes away and puts back; look when it is done
-APART_S: Final = 2.0  # ours: a look takes four processes, and container engines change their rules all day
+)  # the tables of our chains: a name as a netlink attribute, after its length
+_DATAGRAMS_PER_TURN: Final = 64  # ours: one check covers the rest
+SETTLE_S: Final = 0.2  # ours: a reload removes and restores; check afterwards
+APART_S: Final = 2.0  # ours: a check runs four processes, and container engines change rules all day
 
 log = logging.getLogger(__name__)
 
 
 def is_loss(message: Raw, own: Collection[int] = ()) -> bool:
-    """True when it tells of a deletion in a table that holds chains of ours, by another process than `own` (pids)."""
+    """True for a deletion in a table that holds our chains, by another process than `own` (pids)."""
     return message.type in _DELETIONS and message.port not in own and any(name in message.body for name in _TABLES)
 
 
 class ChainWatch:
-    """Calls `on_loss()` inside the loop, a moment after a loss, and never more often than every APART_S."""
+    """Calls `on_loss()` in the loop shortly after a loss, and never more often than every APART_S."""
 
     def __init__(self, on_loss: Callable[[], None]) -> None:
         self._on_loss = on_loss
@@ -49,7 +49,7 @@ class ChainWatch:
         self._looked_at = float("-inf")
 
     def start(self) -> None:
-        """Subscribe. A kernel without nftables has nothing to tell; that is no error."""
+        """Subscribe. A kernel without nftables has no such events; that is no error."""
         try:
             self._socket = subscribe(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))
         except OSError as error:
@@ -73,7 +73,7 @@ class ChainWatch:
         for _ in range(_DATAGRAMS_PER_TURN):
             try:
                 told = events(self._socket)
-            except OSError:  # ENOBUFS: something was not told; it may have been that
+            except OSError:  # ENOBUFS: events were lost, perhaps ours
                 self._suspect()
                 continue
             if told is None:

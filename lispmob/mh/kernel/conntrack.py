@@ -1,8 +1,8 @@
-"""Makes connection tracking forget flows that began towards the overlay and must go on natively (ctnetlink).
+"""Removes flows from connection tracking that began towards the overlay and must go on natively (ctnetlink).
 
-The first packet to a destination without LISP goes into lmn0, where it waits for the answer of the mapping system. The
-kernel has noted the flow by then, as one without address translation, and would keep to that: no retransmission of the
-packet would ever be translated, and the first connection would fail. Forgotten, the next packet begins a flow again.
+The first packet to a destination without LISP goes to lmn0, and waits there for the answer of the mapping system. By
+then the kernel has tracked the flow without address translation, and would never translate its retransmissions: the
+first connection would fail. Once the entry is removed, the next packet begins a new flow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lispmob.netlink.connection import ask, open_netlink
 from lispmob.netlink.message import ACK, DUMP, NESTED, NETLINK_NETFILTER, attributes, put
 from lispmob.wire.address import IpAddress, IpNetwork
 
-# <linux/netfilter/nfnetlink.h>, <linux/netfilter/nfnetlink_conntrack.h>: no names in Python
+# <linux/netfilter/nfnetlink.h>, <linux/netfilter/nfnetlink_conntrack.h>: Python has no names for these
 GET, _DELETE = 0x0101, 0x0102  # NFNL_SUBSYS_CTNETLINK << 8, and the verb
 TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ZONE = 1, 2, 3, 18
 TUPLE_IP: Final = 1
@@ -38,13 +38,13 @@ class _Flow(msgspec.Struct, frozen=True):
     destination: IpAddress
     replies_to: IpAddress
     has_reply: bool
-    identity: bytes  # the attributes that name it in a deletion
+    identity: bytes  # the attributes that identify it in a deletion
 
 
 def forget_unanswered(sources: Collection[IpNetwork], destinations: Collection[IpNetwork]) -> int:
-    """Forget untranslated flows from one to the other that nobody has answered; how many there were.
+    """Remove unanswered, untranslated flows from the first to the second prefixes. Returns how many.
 
-    Blocks while the kernel lists its flows. Raises KernelRefused. A kernel without connection tracking has none.
+    Blocks while the kernel lists its flows. Raises KernelRefused. Without connection tracking there are none.
     """
     forgotten = 0
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):

@@ -1,4 +1,4 @@
-"""The flows that connection tracking knows, with their connection marks."""
+"""The flows in connection tracking, with their connection marks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Tracked(msgspec.Struct, frozen=True):
 
 
 def find(source: IpAddress, destination: IpAddress, protocol: int, ports: tuple[int, int]) -> Tracked | None:
-    """What connection tracking knows of one flow, whichever end began it; None: nothing.
+    """The entry of one flow, whichever end began it; None: there is none.
 
     Raises KernelRefused.
     """
@@ -71,7 +71,7 @@ def find(source: IpAddress, destination: IpAddress, protocol: int, ports: tuple[
 
 
 def tracked() -> list[Tracked]:
-    """All flows that connection tracking knows, as they began. Blocks while it lists them. Raises KernelRefused."""
+    """All tracked flows, in their original direction. Blocks while it lists them. Raises KernelRefused."""
     found: list[Tracked] = []
     for family in FAMILIES.values():
         try:
@@ -85,7 +85,7 @@ def tracked() -> list[Tracked]:
 
 
 def turned(flow: Tracked) -> Tracked:
-    """The same flow as its answers leave."""
+    """The same flow in the direction of its answers."""
     ports = None if flow.ports is None else (flow.ports[1], flow.ports[0])
     return Tracked(flow.destination, flow.source, flow.protocol, ports, flow.mark, not flow.began_outside)
 

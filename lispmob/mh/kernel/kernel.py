@@ -1,7 +1,7 @@
-"""Keeps the kernel's addresses, routes, rules and NAT chain as they are wanted: read, compare, change what differs.
+"""Keeps the kernel's addresses, routes, rules and NAT chain in the desired state: read, compare, change what differs.
 
-Each piece stands by itself: what the kernel refuses is left out, named, and tried again at the next call; the rest is
-done, and what is no longer wanted goes.
+Each item is independent: what the kernel refuses is left out, reported, and tried again at the next call; the rest is
+done, and unwanted items are removed.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ __all__ = ["KernelRouter", "KernelState", "KernelUplink", "LostAddress"]
 log = logging.getLogger(__name__)
 
 _HANDED_OUT: Final = frozenset({0, LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE})
-HOLD_S: Final = 1.0  # ours: wg-quick(8) deletes rules until none is listed, and ends in the middle when one is gone
+HOLD_S: Final = 1.0  # ours: wg-quick(8) deletes rules until none is listed, and aborts if one is gone
 
 
 class KernelRouter:
-    """Brings the kernel to a desired state, and takes everything of ours out of it again.
+    """Brings the kernel to a desired state, and removes all of it again.
 
-    Every call reads what the kernel really holds, so it also repairs what others have flushed.
+    Every call reads the kernel's actual state, so it also repairs what others have flushed.
     """
 
     def __init__(self, nat: NatChain | None = None) -> None:
@@ -67,11 +67,11 @@ class KernelRouter:
 
     @property
     def is_settled(self) -> bool:
-        """False while copies of rules that others took away wait for HOLD_S to go as well."""
+        """False while copies of rules that others removed wait for HOLD_S to be removed too."""
         return not self._held
 
     async def apply(self, desired: KernelState, *, is_repair: bool = False) -> tuple[Problem, ...]:
-        """Make it so; does nothing when it is so. Returns what the kernel did not take."""
+        """Make it so; does nothing if it already is. Returns what the kernel refused."""
         return (*await self.route(desired), *await self.translate(desired, is_repair=is_repair))
 
     async def route(self, desired: KernelState) -> tuple[Problem, ...]:
@@ -84,7 +84,7 @@ class KernelRouter:
                 return refusals([(0, True, str(error))], desired)
 
     async def translate(self, desired: KernelState, *, is_repair: bool = False) -> tuple[Problem, ...]:
-        """The NAT chain, which takes processes to look at: the first time, when it changes, and for `is_repair`."""
+        """The NAT chain. Checking it runs processes: done the first time, on changes, and for `is_repair`."""
         async with self._lock:
             wanted = plan(desired).masqueraded
             if is_repair:
@@ -93,16 +93,16 @@ class KernelRouter:
                 return ()
             self._translated = None
             prefix = desired.marks.prefix if desired.marks else None
-            # In split mode hardly anything comes from an EID and goes elsewhere.
+            # In split mode hardly any packets from an EID leave natively.
             severity = Severity.DEGRADED if desired.mode == "full" else Severity.NOTICE
             problems = await self._nat.apply(wanted, desired.tun, prefix, is_repair=is_repair, severity=severity)
             self._translated = None if problems else wanted
             return problems
 
     async def clean_up_routes(self, leaving: KernelState | None = None) -> None:
-        """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused.
+        """Remove every address, rule and route that is recognisably ours. Raises KernelRefused.
 
-        With `leaving`, what guards the overlay without us stays, or is put there (guard.py).
+        With `leaving`, the guard of the overlay stays, or is installed (guard.py).
         """
         async with self._lock:
             self._held.clear()
@@ -113,16 +113,16 @@ class KernelRouter:
                 raise KernelRefused("; ".join(problem.sentence for problem in problems))
 
     async def clean_up_chains(self) -> None:
-        """Remove the NAT chain, whoever left it. Raises KernelRefused."""
+        """Remove the NAT chain. Raises KernelRefused."""
         async with self._lock:
             self._translated = None
             await self._nat.clean_up()
             self._translated = frozenset()
 
     async def clean_up(self, leaving: KernelState | None = None) -> None:
-        """Remove all of it, but what guards the overlay with `leaving`. Raises KernelRefused at the end.
+        """Remove all of it, except for the guard with `leaving`. Raises KernelRefused at the end.
 
-        That is when not everything could be removed.
+        That is if not everything could be removed.
         """
         said: list[str] = []
         for removal in (self.clean_up_routes(leaving), self.clean_up_chains()):
@@ -134,7 +134,7 @@ class KernelRouter:
             raise KernelRefused("; ".join(said))
 
     async def _change(self, wanted: Plan, desired: KernelState) -> tuple[Problem, ...]:
-        """Compare and change; what is wanted comes before the removal of what is not: no packet falls between."""
+        """Compare and change; additions come before removals, so that no packet falls between."""
         devices = self._devices
         try:
             links = self._listing.links()
@@ -176,7 +176,7 @@ class KernelRouter:
                     await changes.set_up(link, desired.mtu_bytes)
                 for device, address in sorted(addresses - present, key=_by_family):
                     await changes.add_address(address, device)
-                # One destination has one route in a table: in IPv6 the former must make way before the new one fits.
+                # One destination has one route in a table: in IPv6 the old one must be removed before the new one fits.
                 fresh = wanted_routes - routes
                 taken = {_place(route) for route in fresh if route.destination.version == 4}
                 for route in routes - wanted_routes:
@@ -185,7 +185,7 @@ class KernelRouter:
                 # Exceptions before the routes that they are excepted from; an interface may have gone meanwhile.
                 for route in sorted(fresh, key=lambda each: (each.kind == "unicast", str(each))):
                     await changes.put_route(route)
-                # From the last to the first: what leads into a section is there when all of the section is.
+                # From the last to the first: the rule that leads into a section comes when the section is complete.
                 for rule in sorted(rules - ours, key=rule_message.priority_of, reverse=True):
                     changes.add_rule(rule)
                 for rule in sorted(ours - rules, key=rule_message.priority_of):
@@ -196,7 +196,7 @@ class KernelRouter:
         return (*refusals(changes.refusals, desired), *ahead)
 
     def _hold(self, stale: set[Form], first_table: int) -> set[Form]:
-        """The copies among them that stay for a moment."""
+        """The copies among them that stay for HOLD_S."""
         now = asyncio.get_running_loop().time()
         copies = {form for form in stale if not _is_own(rule_message.table_of(form), first_table)}
         self._held = {copy: self._held.get(copy, now) for copy in copies if now - self._held.get(copy, now) < HOLD_S}
@@ -208,12 +208,12 @@ def _is_own(table: int, first_table: int) -> bool:
 
 
 def _tables(ours: Iterable[Form], theirs: set[int]) -> set[int]:
-    """Tables that an earlier lispd of another configuration may have used: nobody else looks them up."""
+    """Tables that an earlier lispd may have used with another configuration, and no other rule looks up."""
     return {rule_message.table_of(our) for our in ours} - theirs - _HANDED_OUT
 
 
 def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int) -> Iterator[Route]:
-    """The routes without what they have through interfaces that are gone, and through uplinks that are down."""
+    """The routes without next hops through missing interfaces, and through uplinks that are down."""
     for route in routes:
         if not route.devices:
             yield route
@@ -226,7 +226,7 @@ def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int
 
 
 def _place(route: Route) -> tuple[int, IpNetwork, int]:
-    """Two routes of one place replace one another."""
+    """Routes with the same key replace one another."""
     return (route.table, route.destination, route.metric)
 
 

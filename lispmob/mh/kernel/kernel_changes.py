@@ -1,4 +1,4 @@
-"""The single changes to addresses, routes and rules; each is tried whatever became of the others."""
+"""The single changes to addresses, routes and rules; each is independent of the others' success."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lispmob.wire.address import IpAddress
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _IFA_F_NODAD: Final = 0x02
-_RTNH_F_ONLINK: Final = 4  # the gateway of a moment ago: its network may be gone from the interface
+_RTNH_F_ONLINK: Final = 4  # the former gateway: its network may be gone from the interface
 _SCOPE_LINK: Final = 253
 _SCOPE_HOST: Final = 254
 _SCOPE_ANY: Final = 255
@@ -41,7 +41,7 @@ _REMEDIES: Final = {
 
 
 class KernelChanges:
-    """The single changes. `refusals`: what the kernel did not take; what is gone already needs no removing."""
+    """The single changes. `refusals`: what the kernel refused; removing a missing item succeeds."""
 
     def __init__(self, kernel: AsyncIPRoute, rules: socket.socket, links: dict[str, Link]) -> None:
         self._kernel = kernel
@@ -51,12 +51,12 @@ class KernelChanges:
         self.refusals: list[Refusal] = []
 
     async def set_up(self, tun: Link, mtu_bytes: int | None) -> None:
-        """Set a TUN up, and its MTU, where that is not so already."""
+        """Set a TUN up, and its MTU, unless already so."""
         if mtu_bytes not in (None, tun.mtu_bytes):
             request = partial(self._kernel.link, "set", index=tun.ifindex, mtu=mtu_bytes)
             await self._do(0, f"{tun.name}: setting the MTU {mtu_bytes}", request, is_vital=False)
         if not tun.is_up:
-            # A link-local address would send router solicitations into the tunnel. Without IPv6 there is none to stop.
+            # A link-local address would send router solicitations into the tunnel. Without IPv6 there is none.
             with contextlib.suppress(NetlinkError):
                 await self._kernel.link("set", index=tun.ifindex, af_spec=_NO_LINK_LOCAL)
             await self._do(
@@ -64,7 +64,7 @@ class KernelChanges:
             )
 
     async def add_address(self, address: IpAddress, tun: str) -> None:
-        """A host address, without duplicate detection: nobody else is on a TUN."""
+        """A host address, without duplicate detection: a TUN has no other hosts."""
         fields = self._address(address, tun)
         if address.version == 6:
             fields["flags"] = _IFA_F_NODAD
@@ -72,12 +72,12 @@ class KernelChanges:
         await self._do(address.version, f"{tun}: adding the address {address}", request)
 
     async def remove_address(self, address: IpAddress, tun: str) -> None:
-        """Take one of our addresses away."""
+        """Remove one of our addresses."""
         request = partial(self._kernel.addr, "del", **self._address(address, tun))
         await self._do(address.version, f"{tun}: removing the address {address}", request, is_removal=True)
 
     async def put_route(self, route: Route) -> None:
-        """One route into a table of ours; in IPv4 it takes the place of one to the same destination in one stroke."""
+        """Put one route into our table; in IPv4 it replaces a route to the same destination atomically."""
         fields: dict[str, Any] = _route(route)
         indexes = [self._links[device].ifindex for device in route.devices]
         if len(indexes) > 1:
@@ -96,7 +96,7 @@ class KernelChanges:
         await self._do(route.destination.version, f"adding the route {_text(route)}", request, is_vital=is_vital)
 
     async def remove_route(self, route: Route) -> None:
-        """One route out of a table of ours, whatever its scope."""
+        """Remove one route from our table, whatever its scope."""
         fields = _route(route)
         if route.destination.version == 4:
             fields["scope"] = _SCOPE_ANY
@@ -104,11 +104,11 @@ class KernelChanges:
         await self._do(route.destination.version, f"removing the route {_text(route)}", request, is_removal=True)
 
     def add_rule(self, rule: Form) -> None:
-        """One rule of ours."""
+        """Add one of our rules."""
         self._change_rule("adding", rule_message.add, rule)
 
     def remove_rule(self, rule: Form) -> None:
-        """One rule of ours away."""
+        """Remove one of our rules."""
         self._change_rule("removing", rule_message.remove, rule)
 
     def _change_rule(self, what: str, change: Callable[[socket.socket, Form], None], rule: Form) -> None:
@@ -138,7 +138,7 @@ class KernelChanges:
         is_vital: bool = True,
         is_removal: bool = False,
     ) -> None:
-        """Ask for one change. What the kernel refuses is noted, and the next change is made all the same."""
+        """Request one change. A refusal is recorded, and the next change is made all the same."""
         try:
             await request()
         except NetlinkError as error:
@@ -172,7 +172,7 @@ def _text(route: Route) -> str:
 
 
 def refused(what: str, code: int) -> KernelRefused:
-    """The error for a person: what was tried, what the kernel said, and what helps."""
+    """The error for display: what was tried, what the kernel said, and what helps."""
     name = errno.errorcode.get(code, str(code))
     remedy = _REMEDIES.get(code, os.strerror(code))
     return KernelRefused(f"{what} refused ({name}): {remedy}")

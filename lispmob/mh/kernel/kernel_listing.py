@@ -1,4 +1,4 @@
-"""What the kernel holds of ours, and what of others we have to know to live beside them."""
+"""Reads our items in the kernel, and those of others that affect us."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 log = logging.getLogger(__name__)
 
-LISTING_MAX: Final = 4 << 20  # ours: octets of a ruleset; reading a larger one would stop everything else
+LISTING_MAX: Final = 4 << 20  # ours: octets of a ruleset; reading a larger one would block everything else
 
 _TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
@@ -34,7 +34,7 @@ _ANYWHERE: Final = {4: "0.0.0.0", 6: "::"}
 
 
 class KernelListing:
-    """Reads our routes and addresses. Decoded routes are remembered: throw routes may be thousands."""
+    """Reads our routes and addresses. Decoded routes are cached: throw routes may be thousands."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
@@ -61,16 +61,16 @@ class KernelListing:
         }
 
     def routes(self, expected: Iterable[Route], more_tables: Iterable[int] = ()) -> set[Route]:
-        """Routes with our protocol in our tables; `links()` comes first. Raises OSError.
+        """Routes with our protocol in our tables; call `links()` first. Raises OSError.
 
-        Of the many tables for marks, only those are looked at in which there may be some: because they are expected
-        there, or were the last time, or because this is the first time.
+        Of the many tables for marks, only those are read that may hold routes: expected ones, those with routes the
+        last time, and all of them the first time.
         """
         known: dict[bytes, Route | None] = {}
         for version, family in _FAMILIES.items():
             for table in {*self._tables, *more_tables, *(route.table for route in expected)}:
                 for raw in rtnetlink.dump_table(family, table):
-                    data = raw.data[16:]  # the header names the socket that asked
+                    data = raw.data[16:]  # the header names the requesting socket
                     known[data] = self._decoded[data] if data in self._decoded else self._route(raw, version)
         self._decoded = known
         found = {route for route in known.values() if route is not None}
@@ -79,7 +79,7 @@ class KernelListing:
 
     @staticmethod
     def has_default_table() -> bool:
-        """True when somebody put IPv4 routes into the table `default`. Raises OSError."""
+        """True when the table `default` has IPv4 routes. Raises OSError."""
         return bool(rtnetlink.dump_table(_FAMILIES[4], DEFAULT_TABLE))
 
     @staticmethod
@@ -111,14 +111,14 @@ class KernelListing:
 
 
 class CommonMarks:
-    """Remembers what it read for as long as the rules are the same: it takes a process for each family."""
+    """Caches its result as long as the rules are the same: reading runs a process for each family."""
 
     def __init__(self) -> None:
         self._rules: tuple[Rule, ...] = ()
         self._met: frozenset[tuple[int, int]] = frozenset()
 
     async def met_by_all(self, rules: tuple[Rule, ...]) -> frozenset[tuple[int, int]]:
-        """(family, priority) of the rules that everybody's packets meet by their mark."""
+        """(family, priority) of rules that select by marks which all packets have."""
         marked = tuple(rule for rule in rules if rule.selector(MARK) or rule.selector(MARK_MASK))
         if marked != self._rules:
             self._met = frozenset([rule for family in (4, 6) for rule in await self._of(family, marked)])
@@ -126,7 +126,7 @@ class CommonMarks:
         return self._met
 
     def forget(self) -> None:
-        """Chains may be others now."""
+        """Chains may have changed."""
         self._rules = ()
 
     async def _of(self, family: int, rules: tuple[Rule, ...]) -> list[tuple[int, int]]:
@@ -147,7 +147,7 @@ async def _by_iptables(family: int) -> tuple[tuple[int, int], ...]:
 
 
 async def _by_nft(family: int) -> tuple[tuple[int, int], ...]:
-    listing = await run_tool("nft", "-j", "-t", "list", "ruleset")  # -t: sets without what is in them
+    listing = await run_tool("nft", "-j", "-t", "list", "ruleset")  # -t: sets without their elements
     try:
         ruleset = json.loads(listing) if len(listing) <= LISTING_MAX else None
     except ValueError:

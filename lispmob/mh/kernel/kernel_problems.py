@@ -1,4 +1,4 @@
-"""What the kernel refuses, in words that name the cause and what helps."""
+"""The kernel's refusals as problems with cause and remedy."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lispmob.mh.rule import Rule
 from lispmob.problems.problem import Problem, Severity, printable
 
 Refusal: TypeAlias = tuple[int, bool, str]
-"""Family (0: of both), whether packets of the EIDs need it, and what was refused and why."""
+"""Family (0: both), whether packets of the EIDs need it, and what was refused and why."""
 
 _SYSCTLS: Final = Path("/proc/sys/net/ipv6/conf")
 
 
 def refusals(found: Iterable[Refusal], desired: KernelState) -> tuple[Problem, ...]:
-    """One problem for each family that something was refused of."""
+    """One problem for each family with refusals."""
     by_family: dict[int, list[Refusal]] = {}
     for refusal in found:
         by_family.setdefault(refusal[0], []).append(refusal)
@@ -31,7 +31,7 @@ def refusals(found: Iterable[Refusal], desired: KernelState) -> tuple[Problem, .
 
 
 def foreign_rule(rule: Rule, desired: KernelState) -> Problem:
-    """Another program's rule in front of ours, where there is no room before it."""
+    """Another program's rule before ours, with no room before it."""
     return Problem(
         "foreign-rule",
         Severity.BROKEN if len({eid.family for eid in desired.eids}) == 1 else Severity.DEGRADED,
@@ -43,7 +43,7 @@ def foreign_rule(rule: Rule, desired: KernelState) -> Problem:
 
 
 def mark_in_use(rules: Sequence[Rule], mask: int) -> tuple[Problem, ...]:
-    """Routing rules of others that select by bits of our marks: either side takes the other's mark for its own."""
+    """Other programs' routing rules that select by bits of our marks: each side misreads the other's marks."""
     if not rules:
         return ()
     rule, more = rules[0], f" (and {len(rules) - 1} more)" if len(rules) > 1 else ""

@@ -1,6 +1,6 @@
-"""Source translation for packets that carry an EID but must leave natively: one chain of ours, per family.
+"""Source translation for packets with an EID as source that must leave natively: one chain per family.
 
-A flow that began inside the overlay keeps its addresses, as connection tracking demands; new flows are translated.
+A flow that began inside the overlay keeps its addresses, as connection tracking requires; new flows are translated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _JUMP: Final = f"-A POSTROUTING -j {CHAIN}"
 
 
 class NatChain:
-    """The chains of both families; each stands by itself."""
+    """The chains of both families; each is independent."""
 
     def __init__(self, programs: Iterable[PacketFilter] = PROGRAMS) -> None:
         given = tuple(programs)
@@ -41,7 +41,7 @@ class NatChain:
         is_repair: bool = False,
         severity: Severity = Severity.DEGRADED,
     ) -> tuple[Problem, ...]:
-        """Translate what these EIDs send by anything but `tun`; returns what was refused, of this severity.
+        """Translate packets of these EIDs that leave by anything but `tun`; returns refusals, with this severity.
 
         `prefix`: of the names of further TUNs.
         """
@@ -61,7 +61,7 @@ class NatChain:
         return tuple(problems)
 
     async def clean_up(self) -> None:
-        """Remove the chains and every jump to them, whoever left them. Raises KernelRefused at the end."""
+        """Remove the chains and all jumps to them. Raises KernelRefused at the end."""
         refusals: list[str] = []
         self._in_place.clear()
         for keeper in self._keepers.values():
@@ -76,14 +76,14 @@ class NatChain:
 def chain_lines(eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> list[str]:
     """The chain's rules in the form of iptables-save, in a stable order. `prefix`: of the names of further TUNs."""
     ordered = sorted(map(str, eids))
-    # What a host sends to its own EID by `lo` leaves nowhere: translated, its answer would go to another address.
+    # A host's packets to its own EID by `lo` stay on the host: translated, the answer would go to another address.
     own = [f"-A {CHAIN} -o lo -j RETURN"] if ordered else []
     others = [f"-A {CHAIN} -o {prefix}+ -j RETURN"] if ordered and prefix else []
     return [*own, *others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
 
 
 def _always(text: ChainText) -> Make:
-    """There is nothing that the chain could do without."""
+    """The chain uses no extension that could be left out."""
     return lambda _missing: text
 
 

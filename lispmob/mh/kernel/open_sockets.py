@@ -1,4 +1,4 @@
-"""The connected TCP and UDP sockets of this host with what rules ask of them: user, mark, control group (sock_diag)."""
+"""The connected TCP and UDP sockets of this host with what rules select by: user, mark, control group (sock_diag)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Key: TypeAlias = tuple[IpAddress, IpAddress, int, tuple[int, int]]
 
 
 class OpenSocket(msgspec.Struct, frozen=True):
-    """One socket that is connected. `mark`: SO_MARK. What the kernel does not tell is None."""
+    """One connected socket. `mark`: SO_MARK. What the kernel does not report is None."""
 
     source: IpAddress
     destination: IpAddress
@@ -43,12 +43,12 @@ class OpenSocket(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """What tells it from others."""
+        """Identifies it."""
         return self.source, self.destination, self.protocol, self.ports
 
 
 def open_sockets() -> dict[Key, OpenSocket]:
-    """Those of this network namespace; none where the kernel has no sock_diag. Blocks while it lists them."""
+    """The sockets of this network namespace; none if the kernel has no sock_diag. Blocks while it lists them."""
     groups = _cgroup_paths()
     found: dict[Key, OpenSocket] = {}
     for family in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""The two programs that put chains into the kernel, iptables and nft, behind one face.
+"""The two programs that put chains into the kernel, iptables and nft, behind one interface.
 
 One transaction per family and change: a packet meets the old rules or the new ones, never anything between.
 """
@@ -28,7 +28,7 @@ _LEGACY_IN_USE: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/ne
 
 
 class PacketFilter(Protocol):
-    """One program for one family. All of it raises KernelRefused, and of its kinds ToolMissing and ToolBusy."""
+    """One program for one family. All methods raise KernelRefused, and its kinds ToolMissing and ToolBusy."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +43,7 @@ class PacketFilter(Protocol):
 
 
 class Iptables:
-    """Chains of ours in the tables that everybody shares; what others have there is not touched."""
+    """Our chains in the shared tables; other programs' chains are not touched."""
 
     lacks = NOTHING
 
@@ -58,9 +58,9 @@ class Iptables:
         await self.tool.restore(table, restore_lines(present, text))
 
     async def stands(self, table: str, text: ChainText) -> bool:
-        """True when nobody took anything away of what was made of `text`.
+        """True when nothing of `text` was removed.
 
-        Rules are counted and not compared: iptables-save has its own spelling, and what lies in chains of ours is ours.
+        Rules are counted and not compared: iptables-save has its own spelling, and our chains hold only our rules.
         """
         present = await self.tool.save(table)
         chains, jumps = _ours(present)
@@ -71,9 +71,9 @@ class Iptables:
         )
 
     async def remove(self, table: str) -> None:
-        """Take our chains out. Where the table itself is missing there is nothing to remove."""
+        """Remove our chains. If the table itself is missing, there is nothing to remove."""
         if "legacy" in self.name and not _legacy_is_in_use(self.family, table):
-            return  # merely looking would load its kernel modules
+            return  # reading it would load kernel modules
         try:
             present = await self.tool.save(table)
         except (ToolMissing, ToolBusy):
@@ -85,7 +85,7 @@ class Iptables:
             await self.tool.restore(table, lines)
 
     async def takes(self, table: str, extension: str) -> bool:
-        """True when a rule with this extension can be made: one is, in a chain that nothing leads to."""
+        """True when a rule with this extension can be made: one is made, in a chain without jumps to it."""
         try:
             await self.tool.restore(table, [f":{TRIAL} - [0:0]", f"-A {TRIAL} {TRIALS[extension]}"])
         except (ToolMissing, ToolBusy):
@@ -104,7 +104,7 @@ class Nftables:
 
     def __init__(self, family: int) -> None:
         self.family = family
-        self._listed: dict[str, str] = {}  # each table as nft lists it, right after it was made
+        self._listed: dict[str, str] = {}  # each table as nft lists it right after creation
 
     async def put(self, table: str, text: ChainText) -> None:
         """Make our table hold exactly this."""
@@ -114,7 +114,7 @@ class Nftables:
         except (ToolMissing, ToolBusy):
             raise
         except KernelRefused:
-            # nft looks control groups up in /sys/fs/cgroup, also where the unified hierarchy is mounted below it.
+            # nft looks control groups up in /sys/fs/cgroup, even if the unified hierarchy is mounted below it.
             base = cgroups.root()
             below = nft_text.with_groups_below(script, base.name) if base is not None and base != ROOTS[0] else script
             if below == script:
@@ -123,7 +123,7 @@ class Nftables:
         self._listed[table] = await self._listing(table)
 
     async def stands(self, table: str, text: ChainText) -> bool:
-        """True when the table is as nft listed it when it was made of `text`, of as many chains."""
+        """True when the table is listed as after its creation from `text`, with as many chains."""
         try:
             listing = await self._listing(table)
             return listing == self._listed.get(table) and listing.count("chain ") >= len(text.chains)
@@ -133,7 +133,7 @@ class Nftables:
             return False
 
     async def remove(self, table: str) -> None:
-        """Take our table out. A kernel that knows no tables has none of ours."""
+        """Remove our table. A kernel without tables has none of ours."""
         self._listed.pop(table, None)
         try:
             await self._listing(table)
@@ -144,7 +144,7 @@ class Nftables:
         await self._run(nft_text.removal(table, self.family))
 
     async def takes(self, table: str, extension: str) -> bool:
-        """True when a rule with this extension can be made: one is, in a table of its own that goes again."""
+        """True when a rule with this extension can be made: one is made, in a temporary table."""
         name = f"{nft_text.FAMILY_NAMES[self.family]} {nft_text.table_name('trial')}"
         rule = nft_text.rule(shlex.split(TRIALS[extension]), self.family)
         hook = "type nat hook postrouting priority 101;" if table == "nat" else ""
@@ -166,7 +166,7 @@ class Nftables:
 
 
 def restore_lines(present: Iterable[str], text: ChainText) -> list[str]:
-    """The transaction that leads from what iptables-save printed to `text`; jumps that stand already are not moved."""
+    """The transaction from the output of iptables-save to `text`; existing jumps are not moved."""
     chains, jumps = _ours(present)
     stale = [chain for chain in chains if chain not in text.chains]
     missing = [jump for jump in text.jumps if jump not in jumps]
@@ -184,14 +184,14 @@ def restore_lines(present: Iterable[str], text: ChainText) -> list[str]:
 
 
 def removal_lines(present: Iterable[str]) -> list[str]:
-    """The transaction that takes out everything of ours; none when there is nothing."""
+    """The transaction that removes everything of ours; empty when there is nothing."""
     chains, jumps = _ours(present)
     unhook = [jump.replace("-A", "-D", 1) for jump in jumps]
     return [*(f":{chain} - [0:0]" for chain in chains), *unhook, *(f"-X {chain}" for chain in chains)]
 
 
 def _ours(present: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Our chains, and the rules in chains of others that jump to them."""
+    """Our chains, and the rules in other chains that jump to them."""
     chains, jumps = [], []
     for line in present:
         if line.startswith(f":{PREFIX}"):

@@ -1,4 +1,4 @@
-"""Asks the kernel where it would route a packet (RTM_GETROUTE): its answer counts, with everybody's rules in it."""
+"""Asks the kernel where it would route a packet (RTM_GETROUTE): the answer includes all programs' rules."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _DST, _SRC, _IIF, _OIF, _PREFSRC = 1, 2, 3, 4, 7
 _MARK, _UID, _IP_PROTO, _SPORT, _DPORT = 16, 25, 27, 28, 29
 _UNICAST: Final = 1
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.EAGAIN})
-_PORT_PROTOCOLS: Final = {6, 17}  # what the kernel takes with ports
+_PORT_PROTOCOLS: Final = {6, 17}  # the protocols for which the kernel accepts ports
 
 
 class RouteFound(msgspec.Struct, frozen=True):
-    """Where a packet goes: the interface, and the source it would be given. `why_not`: no route, or not outside."""
+    """The route of a packet: the interface, and the source that it would get. `why_not`: no route, or not outside."""
 
     interface: str | None
     source: IpAddress | None = None

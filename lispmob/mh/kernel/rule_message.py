@@ -1,7 +1,7 @@
-"""Routing rules as rtnetlink has them: to messages, and back.
+"""Routing rules as rtnetlink messages.
 
-Rules of others are copied with every selector that they have, known to us or not: what is not understood is carried on
-as the kernel listed it. Two messages mean the same rule when their `Form` is the same.
+Rules of others are copied with all their selectors; unknown ones are kept as the kernel listed them. Two messages mean
+the same rule when their `Form` is equal.
 
     struct fib_rule_hdr: family, dst_len, src_len, tos, table, res1, res2, action (8 bits each), flags (32)
     then attributes FRA_*, see <linux/fib_rules.h>
@@ -30,7 +30,7 @@ _DST, _SRC, _GOTO, _PRIORITY, _FWMARK, _SUPPRESS_PREFIXLEN, _TABLE, _FWMASK = 1,
 _OIFNAME, _PAD, _PROTOCOL, _IP_PROTO, _SPORT_RANGE, _DPORT_RANGE = 17, 18, 21, 22, 23, 24
 _SPORT_MASK, _DPORT_MASK = 28, 29
 _STRUCTURAL: Final = frozenset({_DST, _SRC, _GOTO, _PRIORITY, _TABLE, _PAD, _PROTOCOL, _SUPPRESS_PREFIXLEN})
-_WHOLE_PORT: Final = frozenset({(_SPORT_MASK, b"\xff\xff"), (_DPORT_MASK, b"\xff\xff")})  # as good as not there
+_WHOLE_PORT: Final = frozenset({(_SPORT_MASK, b"\xff\xff"), (_DPORT_MASK, b"\xff\xff")})  # equal to no port selector
 _NOT_SUPPRESSED: Final = 0xFFFFFFFF
 _ACTIONS: Final[dict[RuleAction, int]] = {
     "lookup": 1,
@@ -41,19 +41,19 @@ _ACTIONS: Final[dict[RuleAction, int]] = {
     "prohibit": 8,
 }
 _BY_NUMBER: Final = {number: action for action, number in _ACTIONS.items()}
-_SAID_BY_US: Final = INVERT | FIND_SADDR  # of the flags; the others are the kernel's own notes
+_SAID_BY_US: Final = INVERT | FIND_SADDR  # the flags that we set; the others are the kernel's
 _IS_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH})
 
 
 class Form(msgspec.Struct, frozen=True):
-    """What makes a rule the rule that it is: its header, and its attributes in a fixed order."""
+    """The identity of a rule: its header, and its attributes in a fixed order."""
 
     header: bytes
     attributes: tuple[tuple[int, bytes], ...]
 
 
 def form(rule: Rule) -> Form:
-    """The message of a rule of ours."""
+    """The message of one of our rules."""
     source, destination = rule.source, rule.destination
     header = _HEADER.pack(
         FAMILIES[rule.family],
@@ -93,7 +93,7 @@ def form(rule: Rule) -> Form:
 
 
 def form_of(raw: Raw) -> Form | None:
-    """The form of a rule that the kernel lists; None for one that is not ours."""
+    """The form of a rule that the kernel lists; None if it is not ours."""
     fields = dict(attributes(raw.body[_HEADER.size :]))
     if fields.get(_PROTOCOL) != bytes([ROUTE_PROTOCOL]):
         return None
@@ -133,12 +133,12 @@ def foreign(raw: Raw) -> Rule | None:
 
 
 def own_forms() -> set[Form]:
-    """The rules of ours that the kernel holds. Raises OSError."""
+    """Our rules in the kernel. Raises OSError."""
     return {one for raw in _listed() if (one := form_of(raw)) is not None}
 
 
 def foreign_rules() -> tuple[Rule, ...]:
-    """The rules of everybody else, in the order in which the kernel asks them. Raises OSError."""
+    """All other rules, in the kernel's order. Raises OSError."""
     return tuple(rule for raw in _listed() if (rule := foreign(raw)) is not None)
 
 
@@ -147,7 +147,7 @@ def _listed() -> list[Raw]:
 
 
 def add(kernel: socket.socket, one: Form) -> None:
-    """Add a rule. Raises OSError; one that is there already is no error."""
+    """Add a rule. Raises OSError; an existing one is no error."""
     try:
         _request(kernel, RTM_NEWRULE, CREATE | EXCLUSIVE, one)
     except FileExistsError:
@@ -155,7 +155,7 @@ def add(kernel: socket.socket, one: Form) -> None:
 
 
 def remove(kernel: socket.socket, one: Form) -> None:
-    """Remove a rule. Raises OSError; one that is gone already is no error."""
+    """Remove a rule. Raises OSError; a missing one is no error."""
     try:
         _request(kernel, RTM_DELRULE, 0, one)
     except OSError as error:
@@ -169,7 +169,7 @@ def open_kernel() -> socket.socket:
 
 
 def priority_of(one: Form) -> int:
-    """Where it stands."""
+    """Its priority."""
     return _number(dict(one.attributes).get(_PRIORITY), 0)
 
 

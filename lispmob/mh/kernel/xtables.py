@@ -1,4 +1,4 @@
-"""iptables as a tool: read a table, change it in one transaction, and say what to do when it refuses."""
+"""Runs iptables: reads a table, changes it in one transaction, and suggests a remedy when it refuses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lispmob.errors import KernelRefused
 LOCK_WAIT_S: Final = 5
 TOOL_TIMEOUT_S: Final = 15.0
 TOOL_PIDS: Final[deque[int]] = deque(maxlen=32)
-"""Of the tools that we ran last: the kernel names them as the authors of what they changed."""
+"""The last tools that we ran: the kernel names them as the authors of their changes."""
 
 _LOCKED: Final = r"xtables lock|resource temporarily unavailable"
-# What the tools say, in either back end, and what would help; the first that is found in it counts.
+# Messages of the tools, in either back end, and their remedies; the first match counts.
 _REMEDIES: Final = (
     (r"you must be root|operation not permitted|permission denied", "needs CAP_NET_ADMIN (legacy: CAP_NET_RAW too)"),
     (_LOCKED, "another program holds the lock of iptables: it is tried again"),
@@ -32,34 +32,34 @@ _REMEDIES: Final = (
 
 
 class ToolMissing(KernelRefused):
-    """The program is not installed, or this process may not execute it; the text says which, and why not."""
+    """The program is not installed, or this process may not execute it; the text says which and why."""
 
 
 class ToolBusy(KernelRefused):
-    """Another program holds the lock of iptables, or the tool does not come back: the same may work in a moment."""
+    """Another program holds the lock of iptables, or the tool does not end: a retry may work."""
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """One family's iptables, by the name of its program; `-save` and `-restore` are beside it.
+    """One family's iptables, by the name of its program, with `-save` and `-restore` beside it.
 
-    `iptables` is whichever back end the system uses; `iptables-nft` and `iptables-legacy` are one of them.
+    `iptables` is the system's back end; `iptables-nft` and `iptables-legacy` are specific ones.
     """
 
     name: str
     family: int
 
     async def save(self, table: str) -> list[str]:
-        """The table's lines. Raises KernelRefused, and of its kinds ToolMissing and ToolBusy."""
+        """The table's lines. Raises KernelRefused, and its kinds ToolMissing and ToolBusy."""
         return (await run_tool(f"{self.name}-save", "-t", table)).splitlines()
 
     async def restore(self, table: str, lines: Sequence[str]) -> None:
-        """Change a table, all or nothing; what `lines` do not name stays. Raises as `save` does."""
+        """Change a table atomically; what `lines` do not name stays. Raises as `save` does."""
         text = "\n".join([f"*{table}", *lines, "COMMIT", ""])
         await run_tool(f"{self.name}-restore", "--noflush", "-w", str(LOCK_WAIT_S), stdin=text)
 
 
 def remedy(tool: str, complaint: str, text: str = "") -> str:
-    """What a tool complains about, with the line that it means, and what would help."""
+    """A tool's complaint, with the line that it is about, and the remedy."""
     said = " ".join(complaint.split()) or "no word of why"
     found = re.search(r"line:? (\d+)", complaint)
     lines = text.splitlines()
@@ -69,7 +69,7 @@ def remedy(tool: str, complaint: str, text: str = "") -> str:
 
 
 async def run_tool(*command: str, stdin: str = "") -> str:
-    """What a tool prints. Raises KernelRefused, and of its kinds ToolMissing and ToolBusy."""
+    """The output of a tool. Raises KernelRefused, and its kinds ToolMissing and ToolBusy."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import subprocess
 from binascii import crc_hqx
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from lispmob.hub.valkey import keys
+from lispmob.hub.valkey.connection import Credentials, Server
 from lispmob.hub.valkey.registry import SharedRegistry
+from lispmob.hub.valkey.servers import Servers
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from tests.hub.exchange import Xtr, eid, xtr
 from tests.hub.registry.conftest import addresses
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
 
 LAPTOP = "10.1.9.9/32"
+HUB_PAGE = Path(__file__).parents[3] / "docs/hub.md"
 
 
 def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
@@ -220,6 +226,41 @@ def test_a_user_that_may_not_run_scripts_is_said(own_server: ValkeyServer) -> No
     run(scene())
 
 
+def test_a_user_with_the_rights_that_the_documentation_names_may_do_all_that_a_hub_does(
+    breakable: ValkeyCluster,
+) -> None:
+    rights = re.search(r"^user hubs on >\S+ (.*)$", HUB_PAGE.read_text(), re.MULTILINE)
+    assert rights is not None
+    for one in breakable.servers:
+        one.ask("ACL", "SETUSER", "hubs", "on", ">word", *rights[1].split())
+
+    async def scene() -> None:
+        ground = ValkeyGround(breakable)
+        here, there = [await ground.hub(user="hubs", password=b"word", name=name) for name in ("one", "two")]
+        assert await here.register(laptop().register(LAPTOP)) is not None
+        assert await there.places(LAPTOP) == ["203.0.113.5"]
+        await asyncio.sleep(1.5)  # what is done once a second
+
+        assert (problem(here), problem(there)) == ("", "")
+        assert breakable.servers[0].ask("ACL", "LOG") == []
+
+    run(scene())
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.1, 0.3])
+def test_a_hub_that_has_just_begun_can_end(cluster: ValkeyCluster, pause_s: float) -> None:
+    async def scene() -> None:
+        hub = await ValkeyGround(cluster).hub(is_ready=False)
+        await asyncio.sleep(pause_s)
+
+        async with asyncio.timeout(10.0):
+            await hub.stop()
+
+        assert [one for one in asyncio.all_tasks() if one is not asyncio.current_task()] == []
+
+    run(scene())
+
+
 def test_half_a_cluster_serves_its_half_and_the_other_is_named(breakable: ValkeyCluster) -> None:
     async def scene() -> None:
         hub = await ValkeyGround(breakable).hub(is_island_allowed=False)
@@ -401,5 +442,95 @@ def test_octets_that_are_no_message_are_counted(server: ValkeyServer) -> None:
 
         assert await hub.register(laptop().register(LAPTOP)) is not None
         await hub.stop()
+
+    run(scene())
+
+
+class SkewedLoop(asyncio.SelectorEventLoop):
+    """A loop of a machine whose clock says something else."""
+
+    def __init__(self, ahead_s: float) -> None:
+        super().__init__()
+        self._ahead_s = ahead_s
+
+    def time(self) -> float:
+        return super().time() + self._ahead_s
+
+
+@pytest.mark.parametrize("ahead_s", [-30_000.0, 365 * 86_400.0])
+def test_a_hub_with_a_clock_of_its_own_sees_how_long_what_another_took_in_is_good_for(
+    server: ValkeyServer, ahead_s: float
+) -> None:
+    async def take_in() -> None:
+        hub = await ValkeyGround(server).hub()
+        assert await hub.register(laptop().register(LAPTOP)) is not None
+
+    async def look() -> None:
+        hub = await ValkeyGround(server).hub()
+        assert await hub.places(LAPTOP) == ["203.0.113.5"]
+        registration = hub.plane.map_server.registrations.get(eid(LAPTOP))
+        assert registration is not None
+        (part,) = registration
+        assert 100 < part.expires_at - asyncio.get_running_loop().time() <= 180
+        assert await hub.register(laptop("203.0.113.6").register("10.1.7.7/32")) is not None
+        await hub.stop()
+
+    run(take_in())
+    with asyncio.Runner(loop_factory=lambda: SkewedLoop(ahead_s)) as runner:
+        runner.run(look())
+
+    async def look_again() -> None:
+        hub = await ValkeyGround(server).hub()
+        assert await hub.places("10.1.7.7/32") == ["203.0.113.6"]
+
+    run(look_again())
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Iterator[tuple[Server, Path, Path]]:
+    """A server that speaks TLS, who signed its certificate, and somebody else who did not."""
+    ((address, port),) = addresses(51, 1)
+    own, stranger = make_certificate(tmp_path / "own", address), make_certificate(tmp_path / "stranger", address)
+    tls = ["--tls-port", str(port + 1), "--tls-auth-clients", "no"]
+    tls += ["--tls-cert-file", str(own.with_suffix(".pem")), "--tls-key-file", str(own.with_suffix(".key"))]
+    tls += ["--tls-ca-cert-file", str(own.with_suffix(".pem"))]
+    one = ValkeyServer(tmp_path / "tls", address, port, tls).start()
+    try:
+        one.wait()
+        yield Server(address, port + 1), own.with_suffix(".pem"), stranger.with_suffix(".pem")
+    finally:
+        one.kill()
+
+
+def make_certificate(path: Path, address: str) -> Path:
+    """A key and a certificate that it signed itself, for an address."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(path.with_suffix(".key")), "-out", str(path.with_suffix(".pem")), "-days", "2"]
+    subprocess.run([*command, "-subj", "/CN=server", "-addext", f"subjectAltName=IP:{address}"], check=True)
+    return path
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+def test_servers_are_reached_by_tls_where_their_certificate_is_good(
+    server: ValkeyServer, certified: tuple[Server, Path, Path]
+) -> None:
+    place, own, stranger = certified
+
+    async def problem_with(credentials: Credentials) -> str | None:
+        servers = Servers((place,), credentials, lambda _: None)
+        await servers.start()
+        try:
+            with suppress(TimeoutError):
+                await until(lambda: not servers.unserved, 3.0)
+            return servers.problem
+        finally:
+            await servers.stop()
+
+    async def scene() -> None:
+        assert await problem_with(Credentials(tls=True, tls_ca=own)) is None
+        wrong = await problem_with(Credentials(tls=True, tls_ca=stranger))
+        assert wrong is not None
+        assert "certificate verify failed" in wrong
+        assert str(place) in (await problem_with(Credentials()) or "")
 
     run(scene())

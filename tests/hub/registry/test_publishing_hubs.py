@@ -25,7 +25,7 @@ from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, Xtr, eid, site, xtr
 from tests.hub.registry.conftest import addresses, require_a_server
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
-from tests.hub.test_publishing import MOVER, Subscriber, mover, rlocs
+from tests.hub.subscriber import MOVER, Subscriber, mover, rlocs
 
 pytestmark = needs_libcrypto
 
@@ -215,7 +215,7 @@ def test_when_a_hub_is_gone_another_one_publishes_in_its_place_with_greater_nonc
         await there.register(mover("203.0.113.7"))  # while nobody publishes
         await until(lambda: signed(there, one), WITHIN_S)
         caught_up = latest(there, one)
-        (sent,) = signed(there, one)
+        sent = signed(there, one)[0]
         acknowledge(there, one)
         await there.register(mover("203.0.113.8"))
         await until(lambda: rlocs(latest(there, one)) == ["203.0.113.8"])
@@ -406,5 +406,34 @@ def test_an_island_publishes_and_gives_the_servers_its_subscriptions_when_they_a
 
         (value,) = own_server.ask("HVALS", keys.key(b"s", bucket))
         assert value[:8] == number_of(here).to_bytes(8)
+
+    run(scene())
+
+
+def test_a_subscriber_behind_a_nat_hears_the_hub_that_took_over_by_the_binding_of_its_register(
+    cluster: ValkeyCluster,
+) -> None:
+    async def scene() -> None:
+        here, there = await hubs(cluster)
+        there.plane.on_addresses([OTHER])
+        await here.register(mover("203.0.113.5"))
+        one = Subscriber(here.plane)
+        node = Xtr(ip_address(one.address), KEY, xtr_id=one.xtr_id)
+        inside = ["192.168.7.7"]
+        await here.register(node.register(one.own, rlocs=inside))
+        here.receive(one.arrival(one.request(rlocs=("192.168.7.7",)), source_port=40_001))
+        await until(lambda: signed(here, one))
+        acknowledge(here, one)
+        await settled(here)
+        await here.stop()
+        await until(lambda: signed(there, one), WITHIN_S)
+        in_vain = signed(there, one)[0]
+
+        arrival = node.register(one.own, rlocs=inside)
+        there.receive(Arrival(arrival.payload, arrival.source, 40_002, OTHER))
+        await until(lambda: signed(there, one)[-1].port == 40_002)
+
+        assert in_vain.port == 40_001
+        assert signed(there, one)[-1].source == OTHER
 
     run(scene())

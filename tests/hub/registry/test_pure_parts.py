@@ -1,10 +1,9 @@
-"""The parts of the adapter that need no server: clocks, who has which slot, and what is known to be current."""
+"""The parts of the adapter that need no server: clocks, keys, and what is known to be current."""
 
 from __future__ import annotations
 
 import struct
 from binascii import crc_hqx
-from itertools import permutations
 
 import pytest
 
@@ -13,7 +12,6 @@ from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.cache import UNREGISTERED_LIMIT, Cache
 from lispmob.hub.valkey.orphans import ROUND, Orphans
-from lispmob.hub.valkey.slots import Claim, View, owners, read_nodes
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 from tests.hub.exchange import eid, xtr
@@ -71,54 +69,6 @@ def test_everything_of_a_prefix_is_in_one_slot() -> None:
     tags = {name[name.index(b"{") + 1 : name.index(b"}")] for name in (*names, keys.channel_of(bucket))}
 
     assert [crc_hqx(tag, 0) % keys.SLOTS for tag in tags] == [keys.slot_of(bucket)]
-
-
-NODES = """\
-07c3 127.0.0.11:7100@17100 myself,master - 0 0 1 connected 0-5460 [93->-1a2b]
-a1b2 127.0.0.12:7100@17100 master - 0 1700 2 connected 5461-10922 10930
-c3d4 127.0.0.13:7100@17100,host.example master,fail? - 0 1700 3 connected 10923-10929 10931-16383
-e5f6 127.0.0.14:7100@17100 slave 07c3 0 1700 1 connected
-0000 :0@0 master,noaddr - 0 0 9 disconnected 0-16383
-"""
-
-
-def test_what_a_server_says_of_its_cluster_is_read() -> None:
-    view = read_nodes(NODES, "127.0.0.11")
-
-    assert {server[0][-2:] for server in view.servers} == {"11", "12", "13", "14"}
-    assert [claim.runs for claim in view.claims] == [
-        ((0, 5460),),
-        ((5461, 10922), (10930, 10930)),
-        ((10923, 10929), (10931, 16383)),
-    ]
-
-
-def test_a_server_that_does_not_know_its_address_is_known_by_ours() -> None:
-    view = read_nodes("07c3 :7100@17100 myself,master - 0 0 1 connected 0-16383\n", "192.0.2.1")
-
-    assert view.claims[0].host == "192.0.2.1"
-
-
-@pytest.mark.parametrize(
-    "text", ["nonsense", "a b c\n", "a h:x@1 master - 0 0 1 connected\n", "a h:1 master - 0 0 x c 1\n"]
-)
-def test_what_cannot_be_read_raises_one_error(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - its text is for nobody
-        read_nodes(text, "192.0.2.1")
-
-
-def test_of_two_servers_that_claim_a_slot_the_newer_claim_counts_in_any_order() -> None:
-    cut_off = View((Claim("old", 1, 7, ((0, 16383),)),), frozenset())
-    others = View((Claim("old", 1, 7, ()), Claim("new", 1, 8, ((0, 16383),))), frozenset())
-    third = View((Claim("new", 1, 8, ((0, 16383),)),), frozenset())
-
-    for views in permutations((cut_off, others, third)):
-        assert set(owners(views)) == {("new", 1)}
-
-
-def test_a_slot_that_nobody_has_has_no_owner() -> None:
-    assert set(owners([View((Claim("a", 1, 1, ()),), frozenset())])) == {None}
-    assert set(owners([])) == {None}
 
 
 def test_a_number_that_is_missing_is_noticed_and_a_late_one_is_not() -> None:

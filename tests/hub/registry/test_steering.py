@@ -87,6 +87,7 @@ def test_what_is_for_the_rtr_or_of_another_type_meets_the_first(group: Group) ->
     )
     others = [
         relayed.encode(),
+        bytes((0x12, 0, 0, 1)) + bytes(60),  # an RLOC-probe: a handshake, perhaps
         bytes((0x70, 0, 0, 0)),
         bytes((0x60, 0, 0, 0)),
         bytes((0x20, 0, 0, 0)),

@@ -1,10 +1,13 @@
-/* Which uplink and locator a flow takes: table/rendezvous.c, locator.c and outbound.c once more, where the verifier can follow. */
+/*
+ * The choice of uplink and locator for a flow, as in table/rendezvous.c, locator.c and outbound.c, in a form for the
+ * verifier.
+ */
 #ifndef LM_CHOOSE_H
 #define LM_CHOOSE_H
 
 #include "lib/maps.h"
 
-/* One walk over contenders, by bpf_loop(): the verifier looks at one round, not at all of them. */
+/* One walk over contenders by bpf_loop(): the verifier checks one round, not all. */
 struct walk {
     struct lm_shared_uplinks *all;
     struct lm_shared_set *set;
@@ -17,7 +20,7 @@ static __always_inline __u32 family_bit(__u8 family)
     return family == 4 ? V4 : V6;
 }
 
-/* First: who takes part, and how many. */
+/* First pass: who takes part, and how many. */
 static __always_inline long gather(struct lm_shared_contender *one, __u32 i, struct walk *w)
 {
     if (!(family_bit(one->family) & w->families) || one->priority > w->best || one->priority == LM_PRIORITY_NEVER)
@@ -33,7 +36,7 @@ static __always_inline long gather(struct lm_shared_contender *one, __u32 i, str
     return 0;
 }
 
-/* Then: whose draw is best. `found`: that there is a winner. */
+/* Second pass: the best draw. `found`: there is a winner. */
 static __always_inline long draw(struct lm_shared_contender *one, __u32 i, struct walk *w)
 {
     if (!(family_bit(one->family) & w->families) || one->priority != w->best || (w->has_weights && !one->weight))
@@ -133,12 +136,12 @@ struct way {
     __u32 path, locator; /* places in the uplinks and in the set */
 };
 
-/* Locator and path of a flow, as lm_lane_choose or lm_outbound_choose; false: the tun tier has to think about it. */
+/* Locator and path of a flow, as lm_lane_choose or lm_outbound_choose; false: the tun tier must decide. */
 static __always_inline bool choose_way(struct walk *w, __u32 lane, struct way *way)
 {
     __u32 ifindex = lane, families = w->all->families;
     if (!lane) {
-        /* Of the families of our uplinks, those that have locators of the best priority among them. */
+        /* Of our uplinks' families, those with locators of the best priority. */
         begin(w, families);
         bpf_loop(w->set->count, gather_locator, w, 0);
         families = w->found;

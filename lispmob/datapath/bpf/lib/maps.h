@@ -1,4 +1,4 @@
-/* The maps, and how the programs look things up in them. The C side (mirror.c) fills them. */
+/* The maps, and the lookups in them. The C side (mirror.c) fills them. */
 #ifndef LM_MAPS_H
 #define LM_MAPS_H
 
@@ -17,7 +17,7 @@
 
 #define OUT_FLOWS 1024 /* per processor; a power of two */
 #define IN_FLOWS 256
-#define FALL_THROUGH (-1) /* TCX_NEXT and TC_ACT_UNSPEC: as if we were not there */
+#define FALL_THROUGH (-1) /* TCX_NEXT and TC_ACT_UNSPEC: as if no program were attached */
 
 #ifndef BPF_F_ADJ_ROOM_DECAP_L3_IPV4 /* Linux 6.3 */
 #define BPF_F_ADJ_ROOM_DECAP_L3_IPV4 (1ull << 7)
@@ -56,7 +56,7 @@ struct {
     __type(value, struct used_page);
 } used SEC(".maps");
 
-/* One for each processor; the loader sets how many. A plain array, since one per CPU cannot be mapped. */
+/* One for each processor; the loader sets the number. A plain array, because a per-CPU array cannot be mapped. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
@@ -89,7 +89,10 @@ struct {
     __type(value, struct lm_shared_uplinks);
 } uplinks SEC(".maps");
 
-/* Whether the kernel leads what is redirected there (ebpf/route_check.h): the tun tier tells once it has sent there. */
+/*
+ * Whether the kernel routes redirected packets correctly (ebpf/route_check.h): the tun tier reports after it has sent
+ * there.
+ */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, LM_SHARED_WAYS);
@@ -98,7 +101,7 @@ struct {
     __type(value, __u32);
 } ways SEC(".maps");
 
-/* Who sent something of use. */
+/* The senders of delivered data. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 1024);
@@ -106,7 +109,7 @@ struct {
     __type(value, __u32);
 } heard SEC(".maps");
 
-/* Whose data may be passed on without a report (nat/rtr.c). The loader makes it small where there is no RTR. */
+/* The origins whose data is forwarded without a report (nat/rtr.c). The loader keeps it small if there is no RTR. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, LM_SHARED_ORIGINS);
@@ -132,7 +135,7 @@ struct {
     __type(value, __u32);
 } addresses SEC(".maps");
 
-/* NULL: the locator stands for itself. */
+/* NULL: the locator has no group. */
 static __always_inline struct lm_silence *company_of(struct lm_remote_state *remote)
 {
     __u32 place = remote->head;
@@ -145,7 +148,7 @@ static __always_inline __u64 first_half(bool is_v4, __u64 high)
     return bpf_cpu_to_be64(is_v4 ? high << 32 : high);
 }
 
-/* A function of its own: each copy would have a key of its own on the stack, which has 512 octets for all frames. */
+/* A separate function: each copy would have its own key on the stack, which has 512 octets for all frames. */
 static __noinline struct lm_trie_value *find(__u32 space, bool is_v4, __u32 instance_id, __u64 high, __u64 low)
 {
     struct {
@@ -169,7 +172,7 @@ static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 h
     return made;
 }
 
-/* By a key of this engine, so that nobody can choose flows that meet in one place. */
+/* By this engine's key, so that nobody outside can choose flows that collide. */
 static __always_inline __u64 slot_of(const struct lm_shared_state *s, const __u64 *words, __u32 count)
 {
     __u64 mixed = s->key1;

@@ -1,4 +1,4 @@
-/* How a flow leaves: by which path, to which locator, and with which outer header. For flows of the TUN and relayed ones. */
+/* How a flow leaves: its path, its locator, and its outer header. For flows of the TUN and relayed ones. */
 #ifndef LM_OUT_FLOW_H
 #define LM_OUT_FLOW_H
 
@@ -6,20 +6,21 @@
 #include "lib/parse.h"
 #include "lib/report.h"
 
-/* A flow as lm_packet_flow_hash sees it: the words are those that it hashes. */
+/* A flow as in lm_packet_flow_hash: the words are those that it hashes. */
 struct out_flow {
     __u64 words[5];
     __u32 mark, generation;
-    __u32 is_passed, is_v4; /* falls through; the outer family */
+    __u32 is_passed, is_v4; /* `is_passed`: falls through; `is_v4`: the outer family */
     __u32 ifindex, path, remote, room;
-    __u32 large;      /* inner packets of so many octets are large for the path */
-    __u32 sum;        /* of the outer IPv4 header without length, TOS and TTL */
-    __u32 tells;      /* only a default entry knows its destination: a packet now and then goes to who reports that */
-    __u64 tell_at;    /* when the next one does */
-    __u32 has_relays; /* what is sent to them has to be answered soon */
+    __u32 large; /* inner packets of this many octets are large for the path */
+    __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
+    /* Only a default entry matches its destination: now and then a packet goes to the tun tier for a report. */
+    __u32 tells;
+    __u64 tell_at;    /* when the next one goes there */
+    __u32 has_relays; /* packets to relays must be answered soon */
     __u32 lane;       /* that its mark leads to */
     __u32 hash;       /* the lower half */
-    __u32 is_whole;   /* nothing that is left open gets past the device */
+    __u32 is_whole;   /* nothing left open gets past the device */
     __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
 };
 
@@ -40,7 +41,7 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
             sum += *(__u16 *)(flow->head + i);
         flow->sum = fold(sum);
     } else {
-        __u32 first = bpf_htonl(0x60000000 | ((__u32)hash & 0xfffff)); /* the flow label tells flows apart, too */
+        __u32 first = bpf_htonl(0x60000000 | ((__u32)hash & 0xfffff)); /* the flow label distinguishes flows too */
         __builtin_memcpy(flow->head, &first, 4);
         flow->head[6] = IPPROTO_UDP;
         __builtin_memcpy(flow->head + 8, source, 16);
@@ -59,7 +60,7 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
     __builtin_memcpy(udp + 12, &second, 4);
 }
 
-/* While nobody has told it the flow is decided again with each packet: the tun tier tells with the first that it sends. */
+/* Until the route is known, the flow is decided again with each packet: the tun tier reports it after the first packet. */
 static __always_inline bool is_straight(struct lm_shared_state *s, struct out_flow *flow,
                                         const struct lm_shared_locator *locator)
 {
@@ -71,7 +72,7 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
     return told && *told;
 }
 
-/* The locators of a destination, whose entry counts as used from now on; NULL: none, or the entry says something else. */
+/* The locators of a destination, whose entry is marked as used; NULL: none, or another disposition. */
 static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2],
                                                             __u32 *tells)
 {
@@ -88,19 +89,19 @@ static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 in
     return set;
 }
 
-/* True for a locator that is sent to from wherever the uplink sends. */
+/* True for a locator without a prescribed source. */
 static __always_inline bool is_plain(const struct lm_shared_locator *locator)
 {
     return locator->remote < LM_SHARED_REMOTES && !locator->source_port;
 }
 
-/* Which port of the path's pool a flow leaves from. */
+/* The port of the path's pool for a flow. */
 static __always_inline __u16 port_of(const struct lm_shared_path *path, __u64 hash)
 {
     return path->ports[lm_rules_pool_place(hash, path->pool ? path->pool : 1) % LM_SHARED_POOL];
 }
 
-/* Notes path and locator of a flow, and how much fits in between; false: nothing is known of the locator. */
+/* Stores path and locator of a flow, and the largest inner packet; false: the locator is unknown here. */
 static __always_inline bool measure_way(struct out_flow *flow, const struct lm_shared_path *path,
                                         const struct lm_shared_locator *locator, __u32 place)
 {
@@ -121,7 +122,7 @@ static __always_inline bool measure_way(struct out_flow *flow, const struct lm_s
     return true;
 }
 
-/* What differs from packet to packet in the outer header of a flow. */
+/* The fields of a flow's outer header that differ from packet to packet. */
 static __always_inline void finish_head(__u8 *head, const struct out_flow *flow, __u32 length, __u8 tos, __u8 ttl)
 {
     __u16 *half = (__u16 *)head, udp_length = bpf_htons((__u16)(length + (LM_UDP_HEADER + LM_DATA_HEADER)));

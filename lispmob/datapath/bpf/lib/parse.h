@@ -1,4 +1,4 @@
-/* Reading a packet where it is: the inner IP header, the outer one with UDP, the LISP header. False: the tun tier reads it. */
+/* Parses a packet in place: the inner IP header, the outer one with UDP, the LISP header. False: the tun tier parses it. */
 #ifndef LM_PARSE_H
 #define LM_PARSE_H
 
@@ -43,7 +43,7 @@ static __always_inline __u64 get64(const void *at)
     return (__u64)get32(at) << 32 | get32(at + 4);
 }
 
-/* Reads a whole packet at `data` that has nothing unusual; false: it has. */
+/* Parses a whole packet at `data`; false: it has unusual parts. */
 static __always_inline bool read_inner(const __u8 *data, const __u8 *end, __u32 length, struct inner *inner,
                                        __u64 words[5])
 {
@@ -92,7 +92,7 @@ struct outer {
     __u64 source[2], destination[2];
 };
 
-/* The outer IP and UDP header, checked as the kernel would; false: not data for us, or unusual. */
+/* Parses the outer IP and UDP header with the kernel's checks; false: not data for us, or unusual. */
 static __always_inline bool read_outer(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct outer *outer)
 {
     __u32 length = skb->len - ETH_HLEN;
@@ -144,12 +144,12 @@ struct arrival {
     __u64 words[5]; /* of the inner packet */
     __u32 instance_id, ifindex;
     __u32 offset;             /* of the inner packet, from the Ethernet header */
-    __u32 segments, repeated; /* packets that a super-packet stands for, and the octets that each repeats; 1, 0 */
+    __u32 segments, repeated; /* packets in a super-packet, and the octets that each repeats; 1, 0 */
     __u32 flags, second;      /* of the LISP header: its first octet, its second word */
-    __u32 run; /* octets of each datagram but the last, when there are several in a row; 0: there is one */
+    __u32 run;                /* octets of each datagram but the last, if there are several; 0: there is one */
 };
 
-/* Reads the LISP header; where the inner packet is, 20 octets at least, or NULL: it is none that is clear. */
+/* Parses the LISP header. Returns the inner packet, at least 20 octets, or NULL if it is not clear text. */
 static __always_inline const __u8 *read_lisp(struct __sk_buff *skb, const __u8 *data, const __u8 *end,
                                              struct arrival *a)
 {
@@ -167,11 +167,11 @@ static __always_inline const __u8 *read_lisp(struct __sk_buff *skb, const __u8 *
     return a->instance_id == LM_CONTROL_IID ? NULL : packet;
 }
 
-/* Reads one whole inner packet, which may be a super-packet; false: it is none that is clear. */
+/* Parses one whole inner packet, which may be a super-packet; false: it is not clear text. */
 static __always_inline bool read_arrival(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct arrival *a)
 {
     const __u8 *packet = read_lisp(skb, data, end, a);
-    /* All of the rest has to be one packet: several datagrams in a row (UDP_GRO) are not. */
+    /* The rest must be one packet: several datagrams in a row (UDP_GRO) are not. */
     if (!packet || !read_inner(packet, end, skb->len - a->offset, &a->inner, a->words))
         return false;
     if (skb->gso_size) {

@@ -1,4 +1,4 @@
-/* An RTR's flows: whether their data may be passed on, by which locator and path, and where routes lead it. */
+/* An RTR's flows: whether their data may be forwarded, by which locator and path, and where routes lead. */
 #ifndef LM_RELAY_FLOW_H
 #define LM_RELAY_FLOW_H
 
@@ -6,21 +6,20 @@
 #include "lib/out_flow.h"
 
 #define RELAY_FLOWS 1024
-#define LED_FOR_NS                                                                                                     \
-    1000000u /* ours: a route that has changed is used for so long still, as by a socket that is just sending */
+#define LED_FOR_NS 1000000u /* ours: how long a changed route may still be used, as by a socket that is just sending */
 #define HEADERS_MOST (ETH_HLEN + LM_OUTER_V6 + 48u)
 #define AF_INET 2
 #define AF_INET6 10
 
-/* Who sends to whom through which tunnel, once it was found to be welcome, and how it leaves. */
+/* A flow between two addresses through one tunnel, after it was accepted, and how it leaves. */
 struct relay_flow {
     struct out_flow out; /* `words` are those of the inner packet */
-    __u64 outer[5];      /* addresses, ports and interface by which it comes */
-    __u32 is_welcome;    /* comes from where its inner source is known to be */
+    __u64 outer[5];      /* outer addresses, ports and interface of arrival */
+    __u32 is_welcome;    /* its inner source is registered at the outer one */
     __u32 sender;        /* a remote at the outer source address; LM_NO_REMOTE: none is known */
-    __u32 is_bound;      /* leaves from a given address and port: routes decide by which interface */
-    __u32 led_to;        /* the last interface that they did, when it is one of ours; 0: none yet */
-    __u64 led_at;        /* when they did with link addresses, and which: good for a moment; 0: not */
+    __u32 is_bound;      /* sent from a given address and port: routes choose the interface */
+    __u32 led_to;        /* the interface that routes chose last, if it is one of ours; 0: none yet */
+    __u64 led_at;        /* when the route and its link addresses were looked up, valid for a moment; 0: never */
     __u8 link[12];       /* the Ethernet addresses, destination first */
     __u32 spare;
     __u32 status, has_status; /* the Locator-Status-Bits that the tun tier has seen */
@@ -33,7 +32,7 @@ struct {
     __type(value, struct relay_flow);
 } relay_flows SEC(".maps");
 
-/* What is put together for one packet: more than the stack has room for. */
+/* The work area for one packet: more than the stack has room for. */
 struct relay_work {
     struct arrival a;
     struct lm_carried carried;
@@ -49,7 +48,7 @@ struct {
     __type(value, struct relay_work);
 } relay_work SEC(".maps");
 
-/* A remote of the set at this address, that at the port if there is one; false: none of its locators has the address. */
+/* The remote of the set with this address, and with the port if there is one; false: the set has no such locator. */
 static __always_inline bool find_sender(const struct lm_shared_set *set, const struct outer *outer, __u32 *sender)
 {
     __u64 first = first_half(outer->is_v4, outer->source[0]), second = bpf_cpu_to_be64(outer->source[1]);
@@ -68,7 +67,7 @@ static __always_inline bool find_sender(const struct lm_shared_set *set, const s
     return is_there;
 }
 
-/* True when the tun tier has seen this inner source come from there, and reported what was to be reported. */
+/* True when the tun tier has seen this inner source from there, and has reported it. */
 static __always_inline bool is_known_origin(const struct outer *outer, bool is_v4, const __u64 source[2])
 {
     struct lm_shared_origin origin = {.inner = make_address(is_v4, source[0], source[1]),
@@ -77,7 +76,7 @@ static __always_inline bool is_known_origin(const struct outer *outer, bool is_v
     return bpf_map_lookup_elem(&origins, &origin) != NULL;
 }
 
-/* True when the sender is not this host itself (source.c, lm_source_is_local), and the packet is to an RLOC of ours. */
+/* True when the sender is not this host (source.c, lm_source_is_local), and the packet is to one of our RLOCs. */
 static __always_inline bool is_from_outside(const struct outer *outer)
 {
     bool is_v4 = outer->is_v4;
@@ -110,7 +109,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     if (!set || !find_sender(set, &a->outer, &flow->sender))
         return 0;
     if (set->is_translated && !is_known_origin(&a->outer, is_v4, source)) {
-        flow->out.generation--; /* the tun tier sees this packet, and tells: the next one is judged again */
+        flow->out.generation--; /* the tun tier sees this packet, and reports it: the next one is checked again */
         return 0;
     }
     struct lm_shared_heard way = {.source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
@@ -120,7 +119,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     return 0;
 }
 
-/* How it leaves: rtr.c, lm_rtr_take(). It stays in its outer family. */
+/* The path onward: rtr.c, lm_rtr_take(). It stays in its outer family. */
 static __always_inline bool choose_onward(struct lm_shared_state *s, struct relay_flow *flow, const struct arrival *a)
 {
     bool is_v4 = a->inner.is_v4;
@@ -128,7 +127,7 @@ static __always_inline bool choose_onward(struct lm_shared_state *s, struct rela
     struct out_flow *out = &flow->out;
     __u32 key = s->uplinks;
     struct way way = {};
-    __u32 tells = 0; /* nothing of a relay's is a default entry */
+    __u32 tells = 0; /* relayed flows have no default entries */
     struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to, &tells);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
@@ -187,7 +186,7 @@ static __always_inline struct relay_flow *relay_flow_of(struct lm_shared_state *
     return flow;
 }
 
-/* Data came, without a UDP checksum: it may leave so for there, too. Or with one: maybe it must not. */
+/* Data without a UDP checksum arrived: data may be sent so in return. Or data with one: perhaps it must not. */
 static __always_inline void note_sum(const struct relay_flow *flow, bool has_sum, __u64 now)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->sender);
@@ -205,14 +204,17 @@ static __always_inline void note_sum(const struct relay_flow *flow, bool has_sum
     }
 }
 
-/* True when a packet without a UDP checksum may leave as it is: without a NAT all of ours do, elsewhere some have come. */
+/*
+ * True when a packet may be sent on without a UDP checksum: always if there is no NAT, else if such packets have
+ * arrived.
+ */
 static __always_inline bool passes_unsummed(const struct relay_flow *flow, __u64 now)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->out.remote);
     return !flow->is_bound || (remote && remote->unsummed_at && now < remote->unsummed_at + LM_UNSUMMED_NS);
 }
 
-/* True when an interface is one that we may send by, in this outer family. */
+/* True when we may send by this interface in this outer family. */
 __noinline int is_ours(struct lm_shared_state *s, __u32 ifindex, __u32 family)
 {
     if (!s)
@@ -227,8 +229,8 @@ __noinline int is_ours(struct lm_shared_state *s, __u32 ifindex, __u32 family)
 }
 
 /*
- * Where the kernel leads what leaves from a given address, and with which link addresses, unless it has to ask for them
- * first. 0: it does not say, as on a host that does not forward, or the interface is none of ours.
+ * The kernel's route for packets from a given address, with its link addresses if they are resolved. 0: no result, as
+ * on a host that does not forward, or the interface is not one of ours.
  */
 static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow,
                                         struct relay_work *work, __u64 now, bool *has_link)

@@ -1,10 +1,10 @@
-/* Which packets the tun tier has to see because it reports: a silence, a path that may be lost, the end of a pause. */
+/* Which packets the tun tier must see for its reports: unanswered data, a suspect path, the end of a pause. */
 #ifndef LM_REPORT_H
 #define LM_REPORT_H
 
 #include "lib/maps.h"
 
-/* True for one packet in a while: it wakes up the tun tier, which needs no more than that for a report. */
+/* True for one packet in a while: it wakes the tun tier, which needs just one for a report. */
 static __always_inline bool asks(struct lm_silence *silence, __u64 now)
 {
     if (now < silence->asked_at + ASK_AGAIN_NS)
@@ -13,7 +13,7 @@ static __always_inline bool asks(struct lm_silence *silence, __u64 now)
     return true;
 }
 
-/* What a packet means for a silence: nothing, that it waits for an answer, too, or that the tun tier has to see it. */
+/* What a packet means for the silence check: nothing, it waits for an answer too, or the tun tier must see it. */
 enum meaning { MEANS_NOTHING, MEANS_WAITING, MEANS_A_REPORT };
 
 static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
@@ -44,14 +44,17 @@ static __always_inline void count_waiting(struct lm_silence *silence, __u64 now,
         silence->since = now;
 }
 
-/* Who is not known to cope with open checksums and undivided runs gets whole packets from the tun tier, which asks, too. */
+/*
+ * A peer that may not cope with open checksums and joined runs gets complete packets from the tun tier, which also asks
+ * it.
+ */
 static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 now)
 {
     __u64 coped_at = remote->coped_at;
     return !coped_at || now >= coped_at + LM_COPES_NS || now >= remote->check_at;
 }
 
-/* A large packet leaves by the path: when that was not reported for a while, the tun tier does (liveness/path_mtu.c). */
+/* A large packet leaves by the path: the tun tier reports it unless it did so lately (liveness/path_mtu.c). */
 static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 path, __u64 now)
 {
     __u32 bit = 1u << path % LM_SHARED_PATHS;
@@ -63,7 +66,7 @@ static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 
     return true;
 }
 
-/* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
+/* The tun tier gets the packets that may need a report. */
 static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path, __u32 number, bool is_whole, __u64 now,
                                           __u32 length, bool is_large)
 {
@@ -88,8 +91,8 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
 }
 
 /*
- * What is sent to relays waits for an answer. True: the tun tier reports a long wait, and looks at the clock for the first
- * packet after a pause, since no other may follow that would show how long it has been waiting.
+ * Packets to relays must be answered. True: the tun tier reports a long wait. It also gets the first packet after a
+ * pause, because no later packet may come that would show how long it has been unanswered.
  */
 static __always_inline bool waits_in_vain(struct lm_shared_state *s, __u32 path, __u64 now)
 {

@@ -1,4 +1,4 @@
-/* An IPv4 or IPv6 address as the datapath keeps it. */
+/* An IPv4 or IPv6 address in the datapath. */
 #ifndef LM_ADDRESS_H
 #define LM_ADDRESS_H
 

@@ -1,7 +1,7 @@
 /*
- * What may be an EID: the table of wire/address_class.py for C and BPF. A test compares the three.
+ * Which addresses may be EIDs: the table of wire/address_class.py for C and BPF. A test compares the three.
  *
- * Addresses as the BPF programs have them: IPv4 in the lower half of `high`, IPv6 in `high` and `low`, in the host's order.
+ * Addresses as in the BPF programs: IPv4 in the lower half of `high`, IPv6 in `high` and `low`, in the host's order.
  */
 #ifndef LM_ADDRESS_CLASS_H
 #define LM_ADDRESS_CLASS_H

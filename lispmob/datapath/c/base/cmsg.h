@@ -11,10 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* A length into a member of whichever type; all of ours are far below what the smallest holds. */
+/* Assigns a length to a member of either type; all our lengths fit the smaller one. */
 #define LM_SET(member, length) ((member) = (__typeof__(member))(length))
 
-/* Writes a whole control message; what it takes. */
+/* Writes a control message; returns its size. */
 static inline size_t lm_control_put(uint8_t *room, int level, int type, const void *value, size_t size)
 {
     struct cmsghdr *c = (struct cmsghdr *)(void *)room;
@@ -27,7 +27,7 @@ static inline size_t lm_control_put(uint8_t *room, int level, int type, const vo
 static inline struct cmsghdr *lm_control_next(const struct msghdr *m, struct cmsghdr *c)
 {
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-conversion" /* inside of musl's macro */
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* inside musl's macro */
     return CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c);
 #pragma GCC diagnostic pop
 }

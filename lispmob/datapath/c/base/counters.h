@@ -1,4 +1,4 @@
-/* One counter per thing that can happen to a packet: nothing is dropped without adding 1 to one of them. */
+/* One counter for each thing that can happen to a packet: every drop adds 1 to one of them. */
 #ifndef LM_COUNTERS_H
 #define LM_COUNTERS_H
 
@@ -12,6 +12,7 @@
     X(data_key)             /* the KK bits name a key that we do not hold, or one that is too old */                   \
     X(data_replay)          /* a sealed packet that was here before, or is too old to know */                          \
     X(data_tag)             /* a sealed packet whose tag is wrong: changed on the way, or by another key */            \
+    X(data_obfuscated)      /* opened by a key of RFC 8061 or lispers.net, which says nothing of who sent it */        \
     X(data_clear)           /* came in clear from an EID whose packets have to be sealed */                            \
     X(data_keepalive)       /* sealed packets that hold nothing; they say that the peer is there */                    \
     X(data_iid)             /* Instance-ID that is not ours */                                                         \
@@ -30,7 +31,10 @@
     X(data_ecn_odd)         /* ECN combinations that RFC 6040 wants noticed; delivered */                              \
     X(data_nonce)           /* N was set: delivered */                                                                 \
     X(data_lsb)             /* L was set: delivered; in the ebpf tier counted where the bits are news */               \
-    X(data_version)         /* V was set: ignored, delivered */                                                        \
+    X(data_version)         /* V was set: delivered; heeded in sealed packets alone */                                 \
+    X(data_version_old)     /* of these, sealed: the peer sends by an old mapping of ours, and is told */              \
+    X(data_version_news)    /* of these, sealed: the peer has a newer mapping than we know, which is asked for */      \
+    X(data_policy)          /* lost: sealed, with a Map-Version of ours that is none, or has not been yet */           \
     X(data_control)         /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */             \
     X(peer_asked)           /* locators asked whether they cope with open checksums and undivided runs */              \
     X(peer_answered)        /* such questions answered */                                                              \
@@ -39,6 +43,7 @@
     X(in_truncated)         /* larger than any IP packet, or its ancillary data was cut */                             \
     X(in_refused)           /* the TUN device did not take the packet (down?) */                                       \
     X(out_packets)          /* inner packets that left through an uplink */                                            \
+    X(out_obfuscated)       /* of these, datagrams that left by a key of RFC 8061 or lispers.net */                    \
     X(out_octets)           /* their octets */                                                                         \
     X(out_inner)            /* the TUN device gave something that is not an IP packet */                               \
     X(out_notlisp)          /* multicast, link-local, loopback, broadcast or our own EID as destination */             \
@@ -82,7 +87,7 @@
     X(uplink_refused)       /* an uplink's socket could not be opened */                                               \
     X(kernel_out_packets)   /* of out_packets those that the kernel moved without us (ebpf tier) */                    \
     X(kernel_data_packets)  /* of data_packets those that the kernel moved without us */                               \
-    X(tun_gone)             /* the TUN device vanished under us */
+    X(tun_gone)             /* the TUN device was removed while in use */
 
 enum lm_counter {
 #define LM_ENUM(name) LM_##name,
@@ -105,7 +110,7 @@ static inline void lm_count(struct lm_counters *c, enum lm_counter which)
     lm_count_many(c, which, 1);
 }
 
-/* NULL beyond the last. */
+/* NULL after the last. */
 const char *lm_counters_name(unsigned index);
 
 #endif

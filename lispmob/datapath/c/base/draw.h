@@ -1,4 +1,4 @@
-/* What a contender draws for a flow: shared with the BPF programs, so that both tiers choose alike. */
+/* The draw of a contender for a flow: shared with the BPF programs, so that both tiers choose alike. */
 #ifndef LM_DRAW_H
 #define LM_DRAW_H
 
@@ -12,7 +12,7 @@ typedef __u32 uint32_t;
 #define LM_INLINE static inline
 #endif
 
-/* 2^16 * log2(1 + i/64), rounded: between two of them a straight line errs by less than 2^-14. */
+/* 2^16 * log2(1 + i/64), rounded: linear interpolation errs by less than 2^-14. */
 static const uint32_t lm_log2_table[65] = {0,     1466,  2909,  4331,  5732,  7112,  8473,  9814,  11136, 12440, 13727,
                                            14996, 16248, 17484, 18704, 19909, 21098, 22272, 23433, 24579, 25711, 26830,
                                            27936, 29029, 30109, 31178, 32234, 33279, 34312, 35334, 36346, 37346, 38336,
@@ -62,7 +62,7 @@ LM_INLINE uint64_t lm_draw_cost(uint64_t flow, uint64_t identity)
     return logarithm < top ? top - logarithm : 1;
 }
 
-/* Who wins: cost / weight is less than the other's. 22 bits times 8: nothing overflows. */
+/* The winner has the lower cost / weight. 22 bits times 8: no overflow. */
 LM_INLINE _Bool lm_draw_beats(uint64_t cost, uint64_t weight, uint64_t other_cost, uint64_t other_weight)
 {
     return cost * other_weight < other_cost * weight;

@@ -1,8 +1,8 @@
 /*
- * The rules that both tiers follow, once: included by the threads and by the BPF programs, compiled by both compilers.
+ * The rules that both tiers share: included by the threads and by the BPF programs, and compiled by both compilers.
  *
- * Integers and inline functions only, without libc, as the verifier wants it. The rest of what both share: what may be an
- * EID (address_class.h), the choice by weight (draw.h), the hash of a flow (siphash.h), the maps (bpf/shared.h).
+ * Only integers and inline functions, without libc, as the verifier requires. Other shared parts: which addresses may
+ * be EIDs (address_class.h), the choice by weight (draw.h), the hash of a flow (siphash.h), the maps (bpf/shared.h).
  */
 #ifndef LM_RULES_H
 #define LM_RULES_H
@@ -58,7 +58,7 @@ LM_INLINE uint32_t lm_rules_put_status(uint32_t second, bool has_instance_id, ui
     return has_instance_id ? (second & 0xffffff00u) | (bits & 0xff) : bits;
 }
 
-/* Inner packets: protocol numbers of IANA, by value, since the two C libraries name different ones of them */
+/* Inner packets: IANA protocol numbers as values, because the two C libraries name different ones */
 
 /* TCP, UDP, DCCP, SCTP and UDP-Lite have two ports at the start of their header. */
 LM_INLINE bool lm_rules_has_ports(uint8_t protocol)
@@ -91,7 +91,7 @@ LM_INLINE uint32_t lm_rules_pool_place(uint64_t flow, uint32_t pool)
     return (uint32_t)(flow * UINT64_C(0x9e3779b97f4a7c15) >> 40) % pool;
 }
 
-/* What passes between inner and outer header (RFC 9300 section 5.3) */
+/* Fields carried between inner and outer header (RFC 9300 section 5.3) */
 
 /* The outer TOS or traffic class: ECN always, DSCP when it is to be copied. */
 LM_INLINE uint8_t lm_rules_outer_tos(uint8_t inner_tos, bool copy_dscp)
@@ -102,7 +102,10 @@ LM_INLINE uint8_t lm_rules_outer_tos(uint8_t inner_tos, bool copy_dscp)
 #define LM_ECN_DROPS 0xff
 #define LM_ECN_ODD 0x80
 
-/* RFC 6040 figure 4: a row by inner ECN field, with an octet by outer one. In words, since a BPF object has no small tables. */
+/*
+ * RFC 6040 figure 4: a row by inner ECN field, with an octet by outer one. As words, because a BPF object has no small
+ * tables.
+ */
 #define LM_ECN_ROW(not_ect, ect1, ect0, ce)                                                                            \
     ((uint32_t)(not_ect) | (uint32_t)(ect1) << 8 | (uint32_t)(ect0) << 16 | (uint32_t)(ce) << 24)
 #define LM_ECN_NOT_ECT LM_ECN_ROW(0, LM_ECN_ODD | 0, LM_ECN_ODD | 0, LM_ECN_DROPS)
@@ -116,13 +119,13 @@ LM_INLINE uint8_t lm_rules_merge_ecn(uint8_t inner_tos, uint8_t outer_tos)
     return (uint8_t)((inner_tos & 2 ? to_ect : to_rest) >> (outer_tos & 3) * 8);
 }
 
-/* What an inner packet leaves the tunnel with. */
+/* The carried fields of an inner packet after decapsulation. */
 struct lm_carried {
     uint8_t tos, ttl;
-    uint8_t ecn; /* LM_ECN_DROPS, or with LM_ECN_ODD: deliver, but RFC 6040 wants it noticed */
+    uint8_t ecn; /* LM_ECN_DROPS, or with LM_ECN_ODD: deliver, but count it (RFC 6040) */
 };
 
-/* The packet ends here when `ecn` is LM_ECN_DROPS, or `ttl` is 0. */
+/* Drop the packet if `ecn` is LM_ECN_DROPS, or `ttl` is 0. */
 LM_INLINE struct lm_carried lm_rules_carry(uint8_t inner_tos, uint8_t inner_ttl, uint8_t outer_tos, uint8_t outer_ttl,
                                            bool copy_dscp)
 {
@@ -133,7 +136,7 @@ LM_INLINE struct lm_carried lm_rules_carry(uint8_t inner_tos, uint8_t inner_ttl,
     return carried;
 }
 
-/* What the control plane has decided */
+/* Decisions of the control plane */
 
 /* What happens to packets of an entry of the table. */
 enum lm_disposition {
@@ -143,28 +146,28 @@ enum lm_disposition {
     LM_MISS = 3,
     LM_PROHIBIT = 4,
     LM_TELL = 5,
-    LM_DOUBT = 6 /* sent, and ICMP tells the source that it will hardly arrive */
+    LM_DOUBT = 6 /* sent, but the source gets an ICMP error because no locator answers */
 };
 
-/* True for an entry that says nobody is there: data from such an EID shows that it is an old one. */
+/* True for a negative entry: data from such an EID shows that the entry is old. */
 LM_INLINE bool lm_rules_refuses(uint32_t disposition)
 {
     return disposition == LM_DROP || disposition == LM_NATIVE || disposition == LM_PROHIBIT || disposition == LM_DOUBT;
 }
 
-/* What is asked of an inner source. LM_CHECK_NOTHING is for engines that are their own peer over loopback. */
+/* The check of inner sources. LM_CHECK_NOTHING is for engines that are their own peer over loopback. */
 enum lm_source_check { LM_CHECK_NOTHING = 0, LM_CHECK_OFF = 1, LM_CHECK_LOOSE = 2, LM_CHECK_STRICT = 3 };
 
-/* What an address near us is, as the table `near` knows it. */
+/* The kind of an address in the table `near`. */
 enum lm_near { LM_NEAR_OWN = 1, LM_NEAR_LINK = 2, LM_NEAR_PROXY = 3 };
 
-/* Silence (liveness/silence.h); times in nanoseconds of one clock that never shows 0 */
+/* Unanswered data (liveness/silence.h); times in nanoseconds of one clock that never shows 0 */
 
-#define LM_SILENCE_TOLD (~0ull)         /* `since`, once a silence was reported */
-#define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
-#define LM_SILENCE_OCTETS 1000u         /* more than bare acknowledgements: a sender waits for an answer to that */
+#define LM_SILENCE_TOLD (~0ull)         /* `since`, once the silence was reported */
+#define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four timeouts before: two-way traffic */
+#define LM_SILENCE_OCTETS 1000u         /* more than bare acknowledgements: the sender expects an answer */
 
-/* True when packets came until about when the first one left that waits for an answer. */
+/* True when packets arrived until about the first unanswered one was sent. */
 LM_INLINE bool lm_rules_is_flowing(uint64_t since, uint64_t heard, uint64_t quick)
 {
     return heard != 0 && since <= heard + 4 * quick + LM_SILENCE_LATELY_NS;

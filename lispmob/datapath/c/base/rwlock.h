@@ -1,7 +1,7 @@
 /*
  * A reader/writer lock that cannot starve the writer: readers that arrive while a writer waits queue behind it. POSIX
- * does not promise that of pthread_rwlock_t; glibc has it as an option, and musl lets readers pass. A thread may hold it
- * for reading only once.
+ * does not guarantee that for pthread_rwlock_t; glibc has it as an option, and musl lets readers pass. A thread may
+ * hold it for reading only once.
  */
 #ifndef LM_LOCK_H
 #define LM_LOCK_H
@@ -12,8 +12,8 @@
 
 struct lm_lock {
     pthread_rwlock_t shared;
-    pthread_mutex_t gate; /* held by who has it alone, or waits for that */
-    atomic_uint waiting;  /* for the gate, or behind it: only then does sharing cost more than one operation */
+    pthread_mutex_t gate; /* held by a writer, or while it waits */
+    atomic_uint waiting;  /* writers at the gate: only then does reading cost more than one operation */
 };
 
 static inline bool lm_lock_init(struct lm_lock *l)

@@ -1,4 +1,4 @@
-/* How often something may be done. */
+/* Rate limits. */
 #ifndef LM_TOKEN_BUCKET_H
 #define LM_TOKEN_BUCKET_H
 

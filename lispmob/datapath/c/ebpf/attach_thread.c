@@ -10,14 +10,14 @@
 
 #include "table/uplink.h"
 
-#define ATTACH_AFTER_NS UINT64_C(50000000)   /* ours: the registers have left, and the routes are set */
+#define ATTACH_AFTER_NS UINT64_C(50000000)   /* ours: by then the registers were sent, and the routes are set */
 #define DETACH_AFTER_NS UINT64_C(2000000000) /* ours: an interface often comes back at once, with another address */
 #define NEVER UINT64_MAX
 
 struct lm_attach_thread {
     struct lm_bpf_object *tier;
     pthread_t thread;
-    pthread_mutex_t lock; /* of all that follows */
+    pthread_mutex_t lock; /* protects all that follows */
     pthread_cond_t changed, attached;
     int wanted[LM_PATHS_MAX];
     size_t count;
@@ -50,7 +50,7 @@ static void *run(void *argument)
         size_t count = a->count;
         memcpy(wanted, a->wanted, sizeof wanted);
         pthread_mutex_unlock(&a->lock);
-        /* Where it is refused (the interface is just going) the tun tier receives. */
+        /* If attaching fails (the interface is just going), the tun tier receives. */
         bool has_others = false;
         if (a->is_attaching) {
             (void)lm_bpf_object_attach_uplinks(a->tier, wanted, count);
@@ -70,7 +70,7 @@ static void *run(void *argument)
 
 static bool start_thread(struct lm_attach_thread *a)
 {
-    sigset_t all, before; /* signals are Python's business */
+    sigset_t all, before; /* signals belong to Python */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     bool is_started = !pthread_create(&a->thread, NULL, run, a);
@@ -112,7 +112,7 @@ void lm_attach_thread_want(struct lm_attach_thread *a, const int *ifindexes, siz
     a->count = count < LM_PATHS_MAX ? count : LM_PATHS_MAX;
     memcpy(a->wanted, ifindexes, a->count * sizeof *ifindexes);
     a->attach_at = lm_clock_now() + ATTACH_AFTER_NS;
-    a->detach_at = NEVER; /* known once they are attached */
+    a->detach_at = NEVER; /* set again once they are attached */
     pthread_cond_signal(&a->changed);
     pthread_mutex_unlock(&a->lock);
 }

@@ -20,11 +20,11 @@
 
 #define TCX_INGRESS 46 /* enum bpf_attach_type of Linux 6.6 */
 #define TCX_EGRESS 47
-#define FILTER_HANDLE 0x4341u /* by these two our filters are known after a crash */
+#define FILTER_HANDLE 0x4341u /* these two identify our filters after a crash */
 #define FILTER_PRIORITY 4341u
 #define LOG_SIZE 4096
 
-/* What we use of libbpf 1.0 and later, as <bpf/libbpf.h> declares it. */
+/* The functions of libbpf 1.0 and later that we use, as <bpf/libbpf.h> declares them. */
 struct bpf_object;
 struct bpf_program;
 struct bpf_map;
@@ -76,7 +76,7 @@ static const char *const map_names[LM_MAP_COUNT] = {"state",     "remotes", "use
                                                     "table",     "sets",    "uplinks", "heard",
                                                     "addresses", "ways",    "origins", "last_packets"};
 
-/* What libbpf says last before it gives up is the reason. One load at a time: the caller is the control side. */
+/* libbpf's last message before it gives up is the reason. One load at a time: the caller is the control side. */
 static char said[LOG_SIZE];
 
 static int note(int level, const char *format, va_list arguments)
@@ -158,7 +158,7 @@ static int attach(struct lm_bpf_object *t, struct attachment *to, int ifindex, b
         link = link_create(ifindex, is_egress, program);
         error = link < 0 ? link : 0;
     }
-    if (error == -EINVAL) /* what older kernels say about a kind of link that they do not know */
+    if (error == -EINVAL) /* the error of older kernels for an unknown kind of link */
         error = filter_add(&t->bpf, ifindex, is_egress, program);
     if (!error)
         *to = (struct attachment){.ifindex = ifindex, .link = link < 0 ? -1 : link};
@@ -176,7 +176,7 @@ static void detach(struct lm_bpf_object *t, struct attachment *from, bool is_egr
     *from = (struct attachment){0};
 }
 
-/* Filters that a crash has left; links leave none. */
+/* Removes filters that a crash has left; links leave none. */
 static void sweep(struct libbpf *b)
 {
     struct if_nameindex *all = if_nameindex();
@@ -192,7 +192,7 @@ static int keep(int fd)
 
 static const char *const uplink_programs[] = {"lm_decap", "lm_relay"}; /* a node's, an RTR's */
 
-/* Only what is used is loaded, and takes memory. */
+/* Only what is used is loaded, to save memory. */
 static int choose(struct lm_bpf_object *t, struct bpf_object *object)
 {
     struct bpf_program *unused = t->bpf.program(object, uplink_programs[!t->is_rtr]);
@@ -238,7 +238,7 @@ static bool load(struct lm_bpf_object *t, const char *path, char *why, size_t si
     return is_loaded;
 }
 
-/* To load takes more than a megabyte (the kernel's types), which would stay with the process to its end. */
+/* Loading takes more than a megabyte (the kernel's types), which the process would keep. */
 static void give_back(void)
 {
 #ifdef __GLIBC__
@@ -327,7 +327,7 @@ int lm_bpf_object_attach_device(struct lm_bpf_object *t, int ifindex)
     return error;
 }
 
-/* An interface that was taken away has taken its program along, and another may have its number by now. */
+/* A removed interface has taken its program along, and a new interface may have its number. */
 static bool is_attached(const struct attachment *to)
 {
     struct bpf_link_info info;
@@ -338,7 +338,7 @@ static bool is_attached(const struct attachment *to)
     attributes.info.info_len = sizeof info;
     attributes.info.info = (uint64_t)(uintptr_t)&info;
     if (to->link < 0 || syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes))
-        return false; /* of a filter nobody knows: it is put there once more, in place of itself */
+        return false; /* for a filter it is unknown: the filter is attached again, replacing itself */
     return info.xdp.ifindex == (uint32_t)to->ifindex; /* tcx has it in the same place; headers before 6.6 have no tcx */
 }
 
@@ -382,7 +382,7 @@ int lm_bpf_object_attach_uplinks(struct lm_bpf_object *t, const int *ifindexes, 
     int first_error = 0;
     for (size_t k = 0; k < count; k++) {
         struct attachment *room = room_for(t, ifindexes[k]);
-        if (!room) { /* those that have gone may stay for a while, but not in anybody's place */
+        if (!room) { /* removed ones may stay for a while, but must not take the place of others */
             lm_bpf_object_detach_others(t, ifindexes, count);
             room = room_for(t, ifindexes[k]);
         }

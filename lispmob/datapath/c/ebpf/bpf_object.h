@@ -1,8 +1,8 @@
 /*
- * Loads the BPF object through libbpf, which is looked for at run time only, and attaches its programs.
+ * Loads the BPF object through libbpf, which is looked up at run time, and attaches its programs.
  *
- * Where the kernel has tcx (Linux 6.6) a program goes with the process that attached it, however that ends. Elsewhere it
- * is a filter of the classic kind, which has to be taken off: by us, or after a crash by the next start.
+ * If the kernel has tcx (Linux 6.6), the kernel detaches the program when the process ends, in whatever way. Otherwise
+ * the program is a classic filter, which must be removed: by us, or after a crash by the next start.
  */
 #ifndef LM_LOADER_H
 #define LM_LOADER_H
@@ -26,11 +26,11 @@ enum lm_map {
     LM_MAP_COUNT
 };
 
-struct lm_bpf_object; /* the descriptors of a loaded object, and of what it is attached to */
+struct lm_bpf_object; /* descriptors of a loaded object, and of its attachments */
 
 /*
- * NULL: it cannot be; `why` then says so in words. `allows_tcx` false: as on a kernel without it. `is_rtr`: the program of
- * the uplinks is the one that passes packets on.
+ * NULL: loading failed; `why` then has the reason in words. `allows_tcx` false: as on a kernel without it. `is_rtr`:
+ * load the uplink program that forwards packets.
  */
 struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, bool is_rtr, char *why, size_t size);
 void lm_bpf_object_free(struct lm_bpf_object *tier);
@@ -38,13 +38,13 @@ int lm_bpf_object_map(const struct lm_bpf_object *tier, enum lm_map map);
 /* The filter of the socket that hears of links, addresses and routes. */
 int lm_bpf_object_link_news(const struct lm_bpf_object *tier);
 unsigned lm_bpf_object_processors(const struct lm_bpf_object *tier);
-/* The program of the TUN, and those of the uplinks: these have it afterwards, beside those that had it. 0 or -errno. */
+/* Attach to the TUN, and to these uplinks in addition to the present ones. 0 or -errno. */
 int lm_bpf_object_attach_device(struct lm_bpf_object *tier, int ifindex);
 int lm_bpf_object_attach_uplinks(struct lm_bpf_object *tier, const int *ifindexes, size_t count);
-/* Whether uplinks other than these have it, and taking it from them. */
+/* Whether uplinks other than these have the program, and detaching from those. */
 bool lm_bpf_object_has_others(const struct lm_bpf_object *tier, const int *ifindexes, size_t count);
 void lm_bpf_object_detach_others(struct lm_bpf_object *tier, const int *ifindexes, size_t count);
-/* From all interfaces; whatever a program is doing just then it still finishes. */
+/* Detach from all interfaces; a running program still finishes. */
 void lm_bpf_object_detach(struct lm_bpf_object *tier);
 bool lm_bpf_object_uses_tcx(const struct lm_bpf_object *tier);
 

@@ -1,9 +1,9 @@
 /*
- * What happens to the uplinks' links and addresses makes their paths suspect: until one packet has left by its socket, the
- * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect. The filter of the
- * socket says so first (bpf/link_news.bpf.c); here it is said again once the kernel has done what it told. What it keeps for a
- * way that is gone is thrown away (neighbours.h). And after any news, of routes and rules, too, it is asked again where those
- * lead.
+ * Changes of the uplinks' links and addresses make their paths suspect: the BPF programs do not use a suspect path
+ * until one packet has been sent through its socket. They cannot see that the kernel drops what they redirect. The
+ * filter of this file's socket marks the path first (bpf/link_news.bpf.c). The thread marks it again, once the kernel
+ * has made the change that it reported. Packets that the kernel holds for a lost path are discarded (neighbours.h). After
+ * any change, also of routes and rules, the kernel is asked again where those lead.
  */
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -14,7 +14,7 @@
 #include "engine/engine.h"
 
 #define MESSAGES_AT_ONCE 64
-#define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* which has no RTMGRP_ of its own */
+#define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* has no RTMGRP_ constant */
 
 int lm_link_watch_open(struct lm_engine *e)
 {
@@ -43,7 +43,7 @@ static void suspect(struct lm_engine *e, int ifindex)
             atomic_store(&e->shared->suspect[i], lm_clock_now());
 }
 
-/* The way out of an interface (0: of any) has gone in a family (0: in both), or a part of it. */
+/* A route out of an interface (0: any) was lost in a family (0: both). */
 static void lose(struct lm_engine *e, int ifindex, uint8_t family)
 {
     suspect(e, ifindex);

@@ -49,7 +49,7 @@ int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t c
     union bpf_attr attributes;
     if (count > LM_STEER_MAX)
         return -E2BIG;
-    memset(&attributes, 0, sizeof attributes); /* the kernel wants every unused octet to be 0 */
+    memset(&attributes, 0, sizeof attributes); /* the kernel requires unused octets to be 0 */
     attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
     attributes.insn_cnt = (uint32_t)assemble(code, mask, routes, count, other);
     attributes.insns = (uint64_t)(uintptr_t)code;
@@ -61,6 +61,6 @@ int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t c
 
 int lm_mark_steering_attach(int tun, int program)
 {
-    /* ioctl(2) itself: of which type a request is, C libraries do not agree. */
+    /* ioctl(2) itself, because C libraries disagree about the type of a request. */
     return syscall(SYS_ioctl, tun, TUNSETSTEERINGEBPF, &program) ? -errno : 0;
 }

@@ -1,8 +1,7 @@
 /*
- * A TUN device with several queues puts a packet into the one that its mark says: read() does not tell the mark, but the
- * queue that a packet is read from does.
+ * Sorts a multi-queue TUN's packets into queues by mark: read() does not return the mark, but the queue identifies it.
  *
- * The program is a chain of comparisons in eBPF (type socket filter, no map, no helper), loaded with bpf(2) itself.
+ * The program is a chain of comparisons in eBPF (type socket filter, no map, no helper), loaded directly with bpf(2).
  */
 #ifndef LM_STEERING_H
 #define LM_STEERING_H
@@ -17,7 +16,7 @@ struct lm_steer {
     uint32_t queue;
 };
 
-/* Loads the program: (mark & mask) picks the queue of the first that is equal, or `other`. A descriptor, or -errno. */
+/* Loads the program: (mark & mask) selects the queue of the first equal route, or `other`. A descriptor, or -errno. */
 int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 /* Makes the TUN use the program from its next packet on; the descriptor may then be closed. 0, or -errno. */
 int lm_mark_steering_attach(int tun, int program);

@@ -9,7 +9,10 @@
 
 #include "table/uplink.h"
 
-/* A large map of the kernel's: its place is taken at once, and filled as far as it is used. Each page counts as ours. */
+/*
+ * A large map of the kernel: its address range is reserved at once, and filled as far as it is used. Each page counts
+ * as ours.
+ */
 struct window {
     enum lm_map map;
     uint8_t *at;
@@ -25,7 +28,7 @@ struct lm_mirror {
     struct lm_last_packet *last_packets;
     uint32_t uplinks; /* key of those in use; 0: none yet */
     uint32_t free_count;
-    uint16_t free[LM_SHARED_REMOTES]; /* places of remotes that nobody has */
+    uint16_t free[LM_SHARED_REMOTES]; /* unused places of remotes */
 };
 
 static long bpf(int command, union bpf_attr *attributes)
@@ -36,7 +39,7 @@ static long bpf(int command, union bpf_attr *attributes)
 static union bpf_attr element(const struct lm_mirror *m, enum lm_map map, const void *key, const void *value)
 {
     union bpf_attr attributes;
-    memset(&attributes, 0, sizeof attributes); /* the kernel wants every unused octet to be 0 */
+    memset(&attributes, 0, sizeof attributes); /* the kernel requires unused octets to be 0 */
     attributes.map_fd = (uint32_t)lm_bpf_object_map(m->tier, map);
     attributes.key = (uint64_t)(uintptr_t)key;
     attributes.value = (uint64_t)(uintptr_t)value;
@@ -250,7 +253,7 @@ static struct lm_shared_locator locator_of(const struct lm_locator_set *set, siz
 {
     const struct lm_locator_spec *spec = &set->specs[place];
     bool is_bound = spec->source.family && spec->fd >= 0;
-    bool is_sealed = set->peer || set->must_seal; /* by the threads alone */
+    bool is_sealed = set->wish.peer || set->wish.must_seal; /* by the threads alone */
     bool is_plain = (is_bound || !spec->source.family) && !lm_address_is_link_local(&spec->address) && !is_sealed;
     struct lm_shared_locator made = {.contender = {.identity = set->contenders[place].identity,
                                                    .family = spec->address.family,
@@ -268,7 +271,7 @@ static struct lm_shared_locator locator_of(const struct lm_locator_set *set, siz
     return made;
 }
 
-/* What no program could send to is left out: an RTR may serve more nodes than there is room for in the kernel. */
+/* Locators that no program could send to are left out: an RTR may serve more nodes than the kernel has room for. */
 void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
 {
     struct lm_shared_set made = {.count = (uint32_t)set->count};
@@ -288,7 +291,7 @@ void lm_mirror_origin(const struct lm_mirror *m, const struct lm_addr *inner, co
     struct lm_shared_origin key = {.inner = address_of(inner), .outer = address_of(outer), .port = port};
     uint32_t none = 0;
     union bpf_attr attributes = element(m, LM_MAP_ORIGINS, &key, &none);
-    (void)bpf(BPF_MAP_UPDATE_ELEM, &attributes); /* without it the tun tier goes on */
+    (void)bpf(BPF_MAP_UPDATE_ELEM, &attributes); /* without it the tun tier continues */
 }
 
 void lm_mirror_set_gone(struct lm_mirror *m, const struct lm_locator_set *set)
@@ -377,8 +380,8 @@ bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, cons
     union bpf_attr attributes = element(m, LM_MAP_WAYS, &way, &value);
     if (!bpf(BPF_MAP_UPDATE_ELEM, &attributes))
         return true;
-    for (int i = 0; i < LM_SHARED_WAYS; i++) {            /* most are of older routes, which nobody looks for again */
-        attributes = element(m, LM_MAP_WAYS, NULL, NULL); /* no key: the first there is */
+    for (int i = 0; i < LM_SHARED_WAYS; i++) { /* most belong to earlier routes, and are not looked up again */
+        attributes = element(m, LM_MAP_WAYS, NULL, NULL); /* no key: the first entry */
         attributes.next_key = (uint64_t)(uintptr_t)&way;
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
             break;
@@ -407,12 +410,13 @@ size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_heard *into, size_t m
 {
     size_t count = 0;
     for (struct lm_shared_heard next; count < most; count++) {
-        union bpf_attr attributes = element(m, LM_MAP_HEARD, NULL, NULL); /* no key: the first there is */
+        union bpf_attr attributes = element(m, LM_MAP_HEARD, NULL, NULL); /* no key: the first entry */
         attributes.next_key = (uint64_t)(uintptr_t)&next;
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
             break;
         take_out(m, LM_MAP_HEARD, &next);
-        into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local)};
+        /* The programs pass on what needs no limit, and nothing else. */
+        into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local), true};
     }
     return count;
 }

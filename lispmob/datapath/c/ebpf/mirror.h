@@ -1,7 +1,7 @@
 /*
- * The kernel's copy of what the tun tier works with: every update goes to the tun tier first and then here, so that a
- * packet that the BPF programs leave alone is always treated right. When the kernel refuses an update, the copy is
- * switched off as a whole: a table with a hole would send packets the wrong way.
+ * The kernel's copy of the tun tier's tables. Every update goes to the tun tier first and then here, so that a packet
+ * that the BPF programs pass on is always handled correctly. If the kernel refuses an update, the whole copy is
+ * switched off: an incomplete table would misroute packets.
  *
  * Callers hold the writer mutex. Functions that change pointers which the threads follow also need the table lock,
  * exclusively.
@@ -20,9 +20,10 @@
 struct lm_engine;
 struct lm_mirror;
 
-/* Where something of use came from, and to which RLOC of ours. */
+/* The source of delivered data, and our RLOC that it came to. Proven: by the mapping of the inner source, or by its seal. */
 struct lm_heard {
     struct lm_addr source, local;
+    bool is_proven;
 };
 
 /* NULL and *error, a negative errno. Takes over the tier, also when it fails. */
@@ -34,27 +35,27 @@ struct lm_shared_state *lm_mirror_state(const struct lm_mirror *mirror);
 struct lm_last_packet *lm_mirror_last_packets(const struct lm_mirror *mirror);
 struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *mirror);
 
-/* What was decided for a flow is decided again from its next packet on. */
+/* Decisions about flows are made again from the next packet on. */
 void lm_mirror_changed(struct lm_mirror *mirror);
 
 void lm_mirror_remote(struct lm_mirror *mirror, struct lm_remote *remote, bool is_first);
 void lm_mirror_remote_gone(struct lm_mirror *mirror, struct lm_remote *remote);
 void lm_mirror_set(struct lm_mirror *mirror, const struct lm_locator_set *set);
-/* Data of an inner source comes from there, and there is nothing about it to report: an RTR's programs pass it on. */
+/* Data of an inner source comes from there, and needs no report: an RTR's programs forward it. */
 void lm_mirror_origin(const struct lm_mirror *mirror, const struct lm_addr *inner, const struct lm_addr *outer,
                       uint16_t port);
 void lm_mirror_set_gone(struct lm_mirror *mirror, const struct lm_locator_set *set);
 void lm_mirror_entry(struct lm_mirror *mirror, const struct lm_table *table, const struct lm_entry *entry);
 void lm_mirror_entry_gone(struct lm_mirror *mirror, const struct lm_prefix *prefix);
-/* A whole table of a space is another one now; `old` may be NULL. */
+/* Replaces the whole table of a space; `old` may be NULL. */
 void lm_mirror_replace(struct lm_mirror *mirror, enum lm_space space, const struct lm_table *old,
                        const struct lm_table *fresh);
-/* One of our own addresses; place LM_SHARED_PATHS: nothing is sent from it; -1: it is gone. */
+/* One of our own addresses; place LM_SHARED_PATHS: nothing is sent from it; -1: removed. */
 void lm_mirror_rloc(struct lm_mirror *mirror, const struct lm_addr *address, int place);
 void lm_mirror_uplinks(struct lm_mirror *mirror, const struct lm_shared_uplinks *uplinks);
 /*
- * Whether redirected packets to an IPv6 address go out of the interface, as of that count of changes of routes. False:
- * there was no room, and now there is, since all ways are forgotten. Any thread.
+ * Whether redirected packets to an IPv6 address leave by the interface, at that count of route changes. False: there
+ * was no room; all results were removed to make some. Any thread.
  */
 bool lm_mirror_way(const struct lm_mirror *mirror, int ifindex, uint32_t routes, const struct lm_addr *to,
                    bool is_straight);
@@ -64,20 +65,20 @@ bool lm_mirror_take_used(struct lm_mirror *mirror, const struct lm_table *table,
 size_t lm_mirror_take_heard(struct lm_mirror *mirror, struct lm_heard *into, size_t most);
 void lm_mirror_counts(const struct lm_mirror *mirror, struct lm_shared_counts *sum);
 
-/* reflect.c: between an engine and its mirror. */
+/* reflect.c: connects an engine to its mirror. */
 int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask);
 void lm_reflect_stop(struct lm_engine *e);
-/* 1: the kernel's copy is in use, 0: there is none; else the negative errno that switched it off. */
+/* 1: the kernel's copy is in use, 0: there is none; otherwise the negative errno that switched it off. */
 int lm_reflect_state(struct lm_engine *e);
-/* Why the programs send nothing by a path. */
+/* Why the programs do not send by a path. */
 enum lm_slow_reason {
     LM_SLOW_NOT = 0,
-    LM_SLOW_NO_ETHERNET = 1, /* its packets have no header where the programs expect one */
+    LM_SLOW_NO_ETHERNET = 1, /* its packets lack the Ethernet header that the programs expect */
     LM_SLOW_LINK_LOCAL = 2,
     LM_SLOW_CHECKSUM =
-        3 /* it needs UDP checksums, which no program can ask for: the configuration, a NAT, or IPv6 to an RTR */
+        3 /* it needs UDP checksums, which programs cannot request: by configuration, a NAT, or IPv6 to an RTR */
 };
-/* Of the path at that place, which it names; -1: beyond the last. */
+/* The reason for the path at that place, and its interface; -1: after the last. */
 int lm_reflect_reason(struct lm_engine *e, size_t place, char interface[IFNAMSIZ], uint8_t *family);
 /* Waits until the programs are on the uplinks. */
 void lm_reflect_settle(struct lm_engine *e);

@@ -16,13 +16,13 @@
 
 #include "table/uplink.h"
 
-#define KNOWN_MAX (2 * LM_PATHS_MAX) /* ours: the uplinks of now, and as many of before */
-#define DELETED_AT_ONCE 64           /* unresolved neighbours; a scan of the network has more, which wait as ever */
+#define KNOWN_MAX (2 * LM_PATHS_MAX) /* ours: the current uplinks, and as many former ones */
+#define DELETED_AT_ONCE 64           /* unresolved neighbours; a network scan has more, which then wait as usual */
 #define NEVER UINT64_MAX
 
 /*
- * Ours. A neighbour on the same cable has answered before the first one. And a packet may be past the programs' own check
- * while the news is told: what comes late is looked for again.
+ * Ours. A neighbour on the same link has answered before the first pass. A packet may be past the programs' check while
+ * the change is reported, so later passes catch late ones.
  */
 static const uint64_t passes_ns[] = {10000000, 20000000, 50000000, 100000000};
 #define PASSES (sizeof passes_ns / sizeof *passes_ns)
@@ -31,13 +31,13 @@ struct known {
     int ifindex;
     uint8_t family; /* AF_INET, AF_INET6, or 0: both */
     uint64_t lost_at;
-    size_t pass; /* the next one; PASSES: nothing is to be done */
+    size_t pass; /* the next pass; PASSES: nothing to do */
 };
 
 struct lm_neighbours {
     int netlink;
     pthread_t thread;
-    pthread_mutex_t lock; /* of all that follows */
+    pthread_mutex_t lock; /* protects all that follows */
     pthread_cond_t changed;
     struct known known[KNOWN_MAX];
     size_t count, oldest;
@@ -58,7 +58,7 @@ static uint64_t clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Notes one message of the kernel's list when it is about an unresolved neighbour of the interface. */
+/* Records a neighbour in the kernel's list if it is unresolved and on the interface. */
 static size_t note(struct deletion *wanted, size_t count, const struct nlmsghdr *message, int ifindex, uint8_t family)
 {
     const struct ndmsg *neighbour = NLMSG_DATA(message);
@@ -85,7 +85,7 @@ static size_t note(struct deletion *wanted, size_t count, const struct nlmsghdr 
     return count;
 }
 
-/* The unresolved neighbours of an interface, as what deletes them; how many. */
+/* The unresolved neighbours of an interface, as deletion requests; returns how many. */
 static size_t list(int netlink, int ifindex, uint8_t family, struct deletion *wanted)
 {
     struct {
@@ -121,7 +121,7 @@ static void delete_unresolved(int netlink, int ifindex, uint8_t family)
 {
     struct deletion wanted[DELETED_AT_ONCE];
     size_t count = list(netlink, ifindex, family, wanted);
-    for (size_t i = 0; i < count; i++) /* one that has been found, or is gone, meanwhile is an error for nobody */
+    for (size_t i = 0; i < count; i++) /* one that was resolved or removed meanwhile is no error */
         (void)send(netlink, &wanted[i], wanted[i].head.nlmsg_len, 0);
     uint8_t refusals[4096];
     while (count && recv(netlink, refusals, sizeof refusals, MSG_DONTWAIT) > 0)
@@ -171,7 +171,7 @@ static void *run(void *argument)
 
 static bool start_thread(struct lm_neighbours *n)
 {
-    sigset_t all, before; /* signals are Python's business */
+    sigset_t all, before; /* signals belong to Python */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     bool is_started = !pthread_create(&n->thread, NULL, run, n);

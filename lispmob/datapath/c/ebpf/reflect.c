@@ -1,4 +1,4 @@
-/* Between an engine and the kernel's copy of its tables: what is shown when, and what comes back. */
+/* Keeps the kernel's copy in step with an engine's tables, and reads back what the programs record. */
 #include <errno.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
@@ -10,13 +10,13 @@
 
 #include "engine/engine.h"
 
-#define PROGRAM_ENDS_NS 2000000 /* ours: a program takes some microseconds, and its last word is a counter */
+#define PROGRAM_ENDS_NS 2000000 /* ours: a program takes some microseconds, and ends with a counter */
 
 _Static_assert(LM_PATHS_MAX == LM_SHARED_PATHS && LM_LOCATORS_MAX == LM_SHARED_LOCATORS &&
                    LM_POOL_MAX == LM_SHARED_POOL && LM_LANES_MAX == LM_SHARED_LANES,
                "the programs count like us");
 
-/* The programs find headers where Ethernet has them. */
+/* Programs expect Ethernet headers. */
 static bool is_ethernet(const struct lm_path *path)
 {
     struct ifreq request = {0};
@@ -24,7 +24,7 @@ static bool is_ethernet(const struct lm_path *path)
     return !ioctl(path->sockets[0], SIOCGIFHWADDR, &request) && request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
 }
 
-/* The kernel has no way for a program to ask for the outer checksum of a super-packet. */
+/* Programs cannot request the outer checksum of a super-packet. */
 static bool sends_without_checksum(const struct lm_engine *e, const struct lm_path *path)
 {
     bool is_relayed = path->relays && path->passes_zero && path->address.family == 4;
@@ -75,7 +75,7 @@ static void attach(struct lm_engine *e)
     lm_neighbours_know(e->neighbours, wanted, count);
     if (e->attacher)
         lm_attach_thread_want(e->attacher, wanted, count);
-    else /* at the beginning; where it is refused the tun tier receives */
+    else /* at the start; if it is refused the tun tier receives */
         (void)lm_bpf_object_attach_uplinks(lm_mirror_tier(e->mirror), wanted, count);
 }
 
@@ -167,16 +167,16 @@ int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device
         s->copy_dscp = e->config.copy_dscp;
         s->source_check = e->config.source_check;
         s->relayed_instance_id = e->config.proxy_instance_id;
-        lm_take(&e->lock); /* for a moment: the threads follow these pointers */
+        lm_take(&e->lock); /* briefly: the threads follow these pointers */
         copy_state(s, e->shared);
         e->shared = s;
         e->last_packets = lm_mirror_last_packets(mirror);
         e->mirror = mirror;
         e->neighbours = lm_neighbours_start();
-        atomic_store(&e->watch, lm_link_watch_open(e)); /* where it is refused a move is noticed a little later */
+        atomic_store(&e->watch, lm_link_watch_open(e)); /* if it is refused, a move is noticed a little later */
         lm_locators_reflect(e->locators, mirror);
         lm_give_back(&e->lock);
-        fill(e); /* packets move meanwhile: nothing changes the tables but the control side */
+        fill(e); /* packets move meanwhile: only the control side changes the tables */
         error = lm_mirror_error(mirror);
         if (!error)
             error = lm_bpf_object_attach_device(tier, device);

@@ -38,7 +38,7 @@ static struct request request_about(const struct lm_detour_question *about)
     return r;
 }
 
-/* The interface that a route leads out of; 0: it is none for packets to leave by. */
+/* The outgoing interface of a route; 0: packets cannot leave by it. */
 static int interface_of(const struct nlmsghdr *answer)
 {
     const struct rtmsg *route = NLMSG_DATA(answer);
@@ -64,7 +64,7 @@ bool lm_route_check_is_taken(const struct lm_detour_question *about)
         return true;
     ssize_t n = -1;
     if (send(fd, &request, request.header.nlmsg_len, 0) >= 0)
-        n = recv(fd, &answer, sizeof answer, MSG_DONTWAIT); /* the kernel answers while it is asked */
+        n = recv(fd, &answer, sizeof answer, MSG_DONTWAIT); /* the kernel answers synchronously */
     close(fd);
     return n <= 0 || !NLMSG_OK(&answer.header, (size_t)n) || interface_of(&answer.header) != about->ifindex;
 }
@@ -73,7 +73,7 @@ void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const 
 {
     if (!e->mirror || remote->address.family != 6 || remote->number == LM_NO_REMOTE || path->data_port != LM_PORT_POOL)
         return;
-    uint32_t routes = atomic_load(&e->shared->routes); /* first: what changes meanwhile makes the answer worthless */
+    uint32_t routes = atomic_load(&e->shared->routes); /* read first: a change meanwhile voids the answer */
     uint64_t words[] = {(uint64_t)(uint32_t)path->ifindex << 32 | routes, lm_get64(remote->address.octets),
                         lm_get64(remote->address.octets + 8)};
     uint64_t key = lm_hash(&e->key, words, 3);
@@ -86,7 +86,7 @@ void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const 
                                           .destination = remote->address,
                                           .source_port = lm_uplink_port_of(path->sockets[0]),
                                           .destination_port = remote->port};
-    bool is_told = atomic_load(&e->watch) >= 0; /* else nobody would tell when it is another one */
+    bool is_told = atomic_load(&e->watch) >= 0; /* otherwise a changed route would not be noticed */
     bool is_straight = is_told && !lm_route_check_is_taken(&question);
     if (lm_mirror_way(e->mirror, path->ifindex, routes, &remote->address, is_straight))
         atomic_store_explicit(place, key, memory_order_relaxed);

@@ -1,9 +1,8 @@
 /*
- * Packets for which an uplink has no room at the moment wait here, and the TUN's queue that they came from is not read
- * meanwhile: so that it fills, and whoever sends too much loses packets there, as with any other device. A queue that
- * several uplinks have in common is read on, since a full one would cost the others packets; then the oldest of those
- * that wait give way. The outbound thread does all of that; the control side adds packets, too, while it has the lock
- * alone.
+ * Packets for an uplink without room wait here, and the TUN queue that they came from is not read meanwhile. So the
+ * queue fills up, and a sender that sends too much loses packets there, as with any other device. A queue that several
+ * uplinks share is still read, because a full one would cost the others packets; then the oldest waiting packets are
+ * dropped. The outbound thread does this; the control side also adds packets, while it holds the lock exclusively.
  */
 #include "engine/backpressure.h"
 
@@ -11,8 +10,8 @@
 
 #include "engine/engine.h"
 
-#define EVENT_NS 10000000u   /* a socket tells of room late: when half of its buffer is free */
-#define NO_EVENT_NS 1000000u /* the queue of a device does not tell at all */
+#define EVENT_NS 10000000u   /* a socket reports room late: when half of its buffer is free */
+#define NO_EVENT_NS 1000000u /* the queue of a device reports no room at all */
 #define PAUSE_NS 1000000000u /* then one batch is read, whatever the uplink does */
 
 static const struct lm_busy *find(const struct lm_hold *h, int fd)
@@ -36,7 +35,7 @@ void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, 
         struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.fd = fd};
         h->again_at = h->busy_count == 0 || again < h->again_at ? again : h->again_at;
         h->busy[h->busy_count++] = (struct lm_busy){fd, is_told};
-        /* When it is only the device that is full, this wakes up the outbound thread, which then looks at the time. */
+        /* If only the device is full, this wakes the outbound thread, which then checks the time. */
         if (epoll_ctl(e->poll_out, EPOLL_CTL_ADD, fd, &event))
             (void)epoll_ctl(e->poll_out, EPOLL_CTL_MOD, fd, &event);
     }
@@ -46,7 +45,7 @@ void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, 
                          job->inner.length, job->lane, job->born, job->now);
 }
 
-/* True when packets for more than one uplink may come by the lane. */
+/* True when the lane may carry packets for more than one uplink. */
 static bool is_shared(const struct lm_engine *e, int lane)
 {
     const struct lm_uplinks *u = e->uplinks;
@@ -103,7 +102,7 @@ static void try_again(struct lm_engine *e)
     lm_outbound_retry(e, e->hold.packets);
 }
 
-/* A descriptor that is no lane any more may be somebody else's already. */
+/* A descriptor that is no lane any more may have been reused. */
 static void read_again(struct lm_engine *e, uint64_t now)
 {
     struct lm_hold *h = &e->hold;

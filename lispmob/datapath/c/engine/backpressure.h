@@ -1,4 +1,4 @@
-/* Packets for which an uplink has no room at the moment, and the queues of the TUN that are not read meanwhile. */
+/* Packets for an uplink without room, and the TUN queues that are not read meanwhile. */
 #ifndef LM_HOLD_H
 #define LM_HOLD_H
 
@@ -9,32 +9,32 @@
 
 struct lm_busy {
     int fd;
-    bool is_told; /* there will be an event when it has room again */
+    bool is_told; /* an event will report room */
 };
 
 struct lm_hold {
     struct lm_pending *packets;
-    struct lm_busy busy[LM_BUSY_MAX]; /* sockets that had no room since packets were tried again */
+    struct lm_busy busy[LM_BUSY_MAX]; /* sockets without room since packets were last retried */
     size_t busy_count;
     uint64_t again_at; /* when to try again */
     struct lm_paused {
         int fd;
         uint64_t until;         /* nanoseconds, as lm_clock_now() */
-    } paused[LM_LANES_MAX + 1]; /* the outbound thread's */
+    } paused[LM_LANES_MAX + 1]; /* of the outbound thread */
     size_t paused_count;
 };
 
-/* True when packets wait for this socket: those that follow stay behind them. */
+/* True when packets wait for this socket: later ones queue behind them. */
 bool lm_backpressure_has(const struct lm_engine *e, const struct lm_job *job, int fd);
-/* Keeps the packet of a job; `is_told`: the socket is what is full, and will tell. */
+/* Keeps the packet of a job; `is_told`: the socket itself is full, and will report room. */
 void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told);
-/* Stops reading a descriptor of the TUN for a while, unless other uplinks have packets there. */
+/* Stops reading a TUN descriptor for a while, unless other uplinks have packets there. */
 void lm_backpressure_pause(struct lm_engine *e, int fd, int lane);
 /* A socket has room. */
 void lm_backpressure_on_room(struct lm_engine *e, int fd);
-/* Milliseconds until there is something to do; -1: nothing. */
+/* Milliseconds until something is due; -1: nothing. */
 int lm_backpressure_timeout(struct lm_engine *e);
-/* Tries again, and reads again, what it is time for. */
+/* Retries packets, and reads queues again, when due. */
 void lm_backpressure_check(struct lm_engine *e);
 
 #endif

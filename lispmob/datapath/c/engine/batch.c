@@ -1,8 +1,8 @@
 /*
- * Many packets with few system calls: what goes to one remote from one socket leaves in runs of datagrams of one size,
- * each run one piece for the kernel (UDP_SEGMENT), all runs of a batch in one sendmmsg.
+ * Sends many packets with few system calls: packets from one socket to one remote leave in runs of datagrams of one
+ * size, each run as one piece for the kernel (UDP_SEGMENT), and all runs of a batch in one sendmmsg.
  *
- * The segments of a super-packet make a run, and so do ordinary packets of equal length that follow one another.
+ * The segments of a super-packet make a run, and so do successive ordinary packets of equal length.
  */
 #include <errno.h>
 #include <linux/udp.h>
@@ -11,14 +11,14 @@
 #include "engine/outer.h"
 #include "liveness/on_sent.h"
 
-#define RUN_MAX 64u             /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS of older ones) */
+#define RUN_MAX 64u             /* datagrams that the kernel accepts in one piece (UDP_MAX_SEGMENTS of older ones) */
 #define RUN_OCTETS 65400u       /* less than the largest UDP payload */
 #define RUN_MIN 4u              /* fewer ordinary packets leave one by one, without an outer checksum */
-#define SEGMENT_HEADER_MAX 240u /* longer ones go the long way */
+#define SEGMENT_HEADER_MAX 240u /* packets with longer headers are sent one by one */
 #define VECTORS 1024u
 #define HEADERS (64u << 10)
 
-/* What one message holds: ordinary jobs, or some segments of one super-packet. */
+/* The contents of one message: ordinary jobs, or some segments of one super-packet. */
 struct load {
     struct lm_job **jobs;
     size_t first, count, octets; /* segments or jobs; inner octets */
@@ -33,7 +33,7 @@ struct outbox {
     uint8_t header[HEADERS];
 };
 
-/* Keeps them until there is room; a whole super-packet as it is. */
+/* Keeps them until there is room; a super-packet stays one. */
 static void hold(struct lm_engine *e, const struct load *load, int fd, bool is_told)
 {
     const struct lm_job *job = load->jobs[0];
@@ -60,7 +60,10 @@ static void refused(struct lm_engine *e, const struct load *load)
     }
 }
 
-/* A run needs its outer checksum, which our sockets leave out otherwise; a device that sums up nothing takes no runs. */
+/*
+ * A run needs its outer checksum, which our sockets leave out otherwise; a device without checksum offload takes no
+ * runs.
+ */
 static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job, int error)
 {
     switch (error) {
@@ -74,7 +77,7 @@ static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job,
     }
 }
 
-/* The largest inner packet that comes of a job. */
+/* The largest inner packet of a job. */
 static size_t size_of(const struct lm_job *job)
 {
     return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
@@ -103,7 +106,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
                 done++;
                 continue;
             }
-            refused(e, load); /* the long way */
+            refused(e, load); /* one by one */
             done++;
             continue;
         }
@@ -116,7 +119,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
     box->messages = box->vectors = box->headers = box->sealed = 0;
 }
 
-/* A message of `count` datagrams of `size` octets each (the last may be shorter) that needs so many vectors. */
+/* A message of `count` datagrams of `size` octets each (the last may be shorter) that needs that many vectors. */
 static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, const struct load *load, size_t size,
                            size_t vectors, size_t headers)
 {
@@ -133,7 +136,7 @@ static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, cons
     return io;
 }
 
-/* One sealed packet of a load. */
+/* Seals one packet of a load. */
 static size_t seal_one(struct lm_engine *e, const struct load *load, size_t index, uint64_t counter, uint8_t *out)
 {
     const struct lm_job *job = load->jobs[0];
@@ -152,7 +155,7 @@ static size_t seal_one(struct lm_engine *e, const struct load *load, size_t inde
     return lm_sealed_out_put(e, job, counter, parts, 2, out);
 }
 
-/* Seals a load packet by packet, one behind the other: the kernel cuts it again. `size`: of all but the last. */
+/* Seals a load packet by packet into one buffer: the kernel cuts it again. `size`: of all but the last. */
 static void add_sealed(struct lm_engine *e, struct outbox *box, int fd, const struct load *load, size_t size)
 {
     uint64_t counter;
@@ -163,7 +166,7 @@ static void add_sealed(struct lm_engine *e, struct outbox *box, int fd, const st
         return;
     for (size_t i = 0; i < load->count; i++) {
         size_t octets = seal_one(e, load, i, counter + i, out);
-        if (octets == 0) /* the rest is lost with it: libcrypto has no more for anybody */
+        if (octets == 0) /* the rest is dropped too: libcrypto is out of memory */
             return;
         out += octets;
     }
@@ -201,7 +204,7 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
     }
 }
 
-/* How many of the jobs may leave in one run with the first. */
+/* How many of the jobs can be in one run with the first. */
 static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
@@ -244,7 +247,10 @@ static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm
     return load.count;
 }
 
-/* Sends the jobs that share socket and kind of receiver with the first one together; returns how many jobs are left, moved up front. */
+/*
+ * Sends the jobs that share socket and kind of receiver with the first one; returns how many jobs are left, moved to
+ * the front.
+ */
 static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count)
 {
     static _Thread_local struct outbox box;
@@ -269,11 +275,11 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
     return left;
 }
 
-/* Fits the path as it is; all else goes the long way. */
+/* Fits the path unchanged; all others are sent one by one. */
 static bool is_easy(const struct lm_job *job)
 {
     const struct lm_segments *s = &job->segments;
-    if (!job->path || job->copy.path)
+    if (!job->path || job->copy.path || (job->seal && !lm_dialect_is_even(job->seal)))
         return false;
     if (s->count == 0)
         return job->inner.length <= lm_send_room(job);

@@ -1,4 +1,4 @@
-/* The TUN device: packets in and out, with struct virtio_net_hdr in front when it was made so. */
+/* The TUN device: packets in and out, with struct virtio_net_hdr before each if it was opened so. */
 #include <errno.h>
 #include <sys/uio.h>
 #include <unistd.h>

@@ -1,10 +1,10 @@
-/* The control side: updates while packets move, and what there is to read. */
+/* The control side: updates while packets move, and queries. */
 #include <errno.h>
 #include <sys/epoll.h>
 
 #include "engine/engine.h"
 
-#define PORTION 128u /* installed at once while packets wait: a fraction of a millisecond */
+#define PORTION 128u /* installed at a time while packets wait: a fraction of a millisecond */
 
 static void lock(struct lm_engine *e)
 {
@@ -18,7 +18,7 @@ static void unlock(struct lm_engine *e)
     pthread_mutex_unlock(&e->writer);
 }
 
-/* Errors of the uplinks' sockets wake the inbound thread; nothing else about them does. */
+/* Errors of the uplinks' sockets wake the inbound thread, and nothing else. */
 static void watch_errors(struct lm_engine *e, const struct lm_uplinks *fresh)
 {
     for (size_t i = 0; i < fresh->path_count; i++)
@@ -41,7 +41,8 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
                                         .udp_checksum = e->config.udp_checksum,
                                         .mark = e->config.mark,
                                         .fixed = e->receive};
-    pthread_mutex_lock(&e->writer); /* sockets are opened while packets move: only the exchange stops them */
+    /* Sockets are opened while packets move: only the exchange of the sets stops them. */
+    pthread_mutex_lock(&e->writer);
     struct lm_uplinks *old = e->uplinks, *fresh = lm_uplinks_make(old, specs, count, &options);
     if (!fresh) {
         pthread_mutex_unlock(&e->writer);
@@ -67,13 +68,19 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
     if (fresh->families) {
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
-        lm_last_packet_repeat(e, NULL);
     }
     lm_give_back(&e->lock);
     lm_reflect_uplinks(e, old->rlocs, old->rloc_count);
     lm_uplinks_retire(old, fresh);
     pthread_mutex_unlock(&e->writer);
     return 0;
+}
+
+void lm_engine_repeat_last(struct lm_engine *e)
+{
+    lock(e);
+    lm_last_packet_repeat(e, NULL);
+    unlock(e);
 }
 
 void lm_engine_mark_move(struct lm_engine *e)
@@ -89,7 +96,7 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
     bool is_whole = eids && instances;
     struct lm_addr source[2] = {{0}, {0}};
     for (size_t i = 0; is_whole && i < count; i++) {
-        /* By source alone: the Instance-ID is what the lookup has to find out. */
+        /* By source alone: the lookup determines the Instance-ID. */
         struct lm_prefix anywhere = prefixes[i], inside = prefixes[i];
         anywhere.instance_id = 0;
         struct lm_entry *own = lm_table_insert(eids, &anywhere);
@@ -147,7 +154,7 @@ int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, s
 static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                    const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
-    struct lm_locator_set *set = lm_locator_set_take_sealed(e->locators, locators, count, wish.peer, wish.must_seal);
+    struct lm_locator_set *set = lm_locator_set_take_sealed(e->locators, locators, count, wish);
     if (!set)
         return -ENOMEM;
     struct lm_entry *entry = lm_table_insert(e->table, prefix);
@@ -165,13 +172,15 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         lm_mirror_changed(e->mirror);
     }
     lm_source_release(e, entry);
-    if (before && (before->peer != set->peer || before->must_seal != set->must_seal))
-        lm_sealed_out_release(e, before->peer);
+    if (before && (before->wish.peer != wish.peer || before->wish.must_seal != wish.must_seal))
+        lm_sealed_out_release(e, before->wish.peer);
+    if (before && before->wish.map_version != wish.map_version)
+        lm_map_version_forget_peer(e->peers, wish.peer);
     lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
     return 0;
 }
 
-/* Sends what waited for the mapping or went another way before it, and forgets whom it asked about. */
+/* Sends packets that waited for the mapping or took another way before, and forgets that it was asked for. */
 static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
 {
     bool has_waited = lm_pending_count(e->pending) > 0;
@@ -206,7 +215,7 @@ int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, 
         lock(e);
         for (size_t end = done + PORTION < count ? done + PORTION : count; done < end && !error; done++) {
             const struct lm_install *item = &items[done];
-            struct lm_seal_wish wish = {item->peer, item->must_seal};
+            struct lm_seal_wish wish = {item->peer, item->must_seal, item->map_version};
             error = install(e, &item->prefix, item->disposition, locators + item->first, item->count, wish);
             if (!error && item->disposition != LM_MISS)
                 answered(e, &item->prefix);
@@ -296,7 +305,7 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
         if (take_used(e, entry))
             into[count++] = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
     if (e->mirror && count < most)
-        lm_mirror_changed(e->mirror); /* the programs tell of a mapping when they decide, not with every packet */
+        lm_mirror_changed(e->mirror); /* the programs mark a mapping as used when they decide, not with every packet */
     lm_unshare(&e->lock);
     return count;
 }
@@ -336,7 +345,7 @@ static uint64_t read_count(_Atomic uint64_t *count)
 size_t lm_engine_traffic(struct lm_engine *e, struct lm_traffic_with *into, size_t most)
 {
     size_t count = 0, bucket = 0;
-    pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; what they count is atomic */
+    pthread_mutex_lock(&e->writer); /* keeps the remotes in place; the counters are atomic */
     for (struct lm_remote *r = NULL; count < most && (r = lm_locator_next_remote(e->locators, &bucket, r));) {
         struct lm_remote_state *s = r->state;
         struct lm_traffic_with with = {.address = r->address,
@@ -355,7 +364,7 @@ size_t lm_engine_traffic(struct lm_engine *e, struct lm_traffic_with *into, size
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most)
 {
     size_t count = 0, bucket = 0;
-    pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; path MTUs are atomic */
+    pthread_mutex_lock(&e->writer); /* keeps the remotes in place; path MTUs are atomic */
     for (struct lm_remote *r = NULL; (r = lm_locator_next_remote(e->locators, &bucket, r));)
         for (size_t i = 0; i < e->uplinks->path_count && count < most; i++) {
             uint32_t mtu = atomic_load(&r->state->mtu[i]);

@@ -1,4 +1,4 @@
-/* What the threads share, and the face that engine.py sees. */
+/* The shared state of the threads, and the functions that engine.py calls. */
 #ifndef LM_ENGINE_H
 #define LM_ENGINE_H
 
@@ -23,26 +23,29 @@
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
 #include "packet/lisp_header.h"
+#include "seal/dialect.h"
+#include "seal/map_version.h"
 #include "seal/sealed_in.h"
 #include "seal/sealed_out.h"
 #include "table/table.h"
 #include "table/uplink.h"
 
 #define LM_BATCH 64
-#define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what the cache holds until it is used */
+#define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what stays in the cache until it is used */
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
+#define LM_HEARD_PROVEN 768u /* of them: places that nobody else takes */
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
 
 struct lm_config {
     uint64_t key0, key1; /* random, per boot */
-    bool is_rtr;         /* a proxy that passes on what is for an entry of the table without the kernel's help */
+    bool is_rtr;         /* a proxy that forwards packets for table entries without the kernel */
     bool is_proxy;       /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
     uint8_t source_check; /* enum lm_source_check; changes with both locks held */
-    bool pins_threads;    /* to a processor each, where there are two */
+    bool pins_threads;    /* to a processor each, if there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
     uint32_t source_port_pool, mark;
@@ -61,14 +64,14 @@ struct lm_frames {
     struct lm_frame frame[LM_BATCH];
 };
 
-/* Where a packet leaves: by which path, and to which remote. */
+/* The way of an outgoing packet: its path and its remote. */
 struct lm_way {
-    const struct lm_path *path; /* NULL: nowhere */
+    const struct lm_path *path; /* NULL: none */
     struct lm_remote *remote;
-    bool is_nested; /* sealed, and on its way by a relay that reads EIDs */
+    bool is_nested; /* sealed, through a relay that reads EIDs */
 };
 
-/* One inner packet, or super-packet, on its way out. */
+/* One outgoing inner packet, or super-packet. */
 struct lm_job {
     uint8_t *packet;
     lm_vnet vnet;
@@ -81,11 +84,11 @@ struct lm_job {
     struct lm_remote *remote;
     const struct lm_path *path;
     struct lm_session *seal; /* NULL: it leaves in clear */
-    bool is_nested;          /* sealed, and on its way by a relay that reads EIDs */
-    struct lm_way copy;      /* and the other way that the same sealed octets take */
-    bool is_relayed;         /* came in by an uplink and goes out by one; the inbound thread's */
-    bool is_retry;           /* waited before: failing again is not reported again */
-    bool is_own; /* a message of ours: it is no packet of anybody's that is counted or waits for an answer */
+    bool is_nested;          /* sealed, through a relay that reads EIDs */
+    struct lm_way copy;      /* the second way of the same sealed octets */
+    bool is_relayed;         /* from an uplink to an uplink; the inbound thread's */
+    bool is_retry;           /* waited before: a second failure is not reported */
+    bool is_own;             /* our own message: not counted as a packet, and starts no silence */
 };
 
 static inline void lm_way_take(struct lm_job *job, const struct lm_way *way)
@@ -95,7 +98,7 @@ static inline void lm_way_take(struct lm_job *job, const struct lm_way *way)
     job->is_nested = way->is_nested;
 }
 
-/* True when the receiver is known to cope with open checksums and undivided runs (liveness/peer_check.h). */
+/* True when the receiver copes with open checksums and joined runs (liveness/peer_check.h). */
 static inline bool lm_job_copes(const struct lm_job *job)
 {
     if (job->path->is_whole)
@@ -104,18 +107,18 @@ static inline bool lm_job_copes(const struct lm_job *job)
     return coped_at && job->now < coped_at + LM_COPES_NS;
 }
 
-/* What sealing adds to the inner packet. */
+/* Octets that sealing adds to the inner packet. */
 static inline size_t lm_job_seal_octets(const struct lm_job *job)
 {
     return job->seal ? lm_sealed_out_overhead(job) : 0;
 }
 
-/* A destination that the control plane was told of, by its hash; key 0: none. */
+/* A destination that was reported to the control plane, by its hash; key 0: none. */
 struct lm_told {
     uint64_t key, until;
 };
 
-/* A locator that is asked to send a nonce back; nonce 0: none. The control side writes, alone; threads may take out. */
+/* A locator that is asked to return a nonce; nonce 0: none. Only the control side writes; threads may remove it. */
 struct lm_ask {
     struct lm_addr remote;
     _Atomic uint32_t nonce;
@@ -123,7 +126,7 @@ struct lm_ask {
 
 enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
 
-/* What the datagrams of one message that arrived share. */
+/* The fields that the datagrams of one received message share. */
 struct lm_outer {
     struct lm_addr source, destination;
     uint16_t source_port;
@@ -131,14 +134,15 @@ struct lm_outer {
     int ifindex;
     size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
     uint64_t now;
-    bool is_ephemeral;                    /* it came to the data port that only one path has */
-    bool has_delivered;                   /* a packet of it went to the device */
-    size_t delivered, delivered_octets;   /* how many did, and the octets of these inner packets */
-    bool has_relayed;                     /* or on to another node */
-    bool has_opened;                      /* a sealed packet of it was opened */
-    struct lm_session *opened_by;         /* the session that sealed the packet of the moment; NULL: it came in clear */
-    struct lm_data welcome;               /* the last that was found to be for us: the next one hardly ever differs */
-    const struct lm_session *welcomed_by; /* and what it was sealed with */
+    bool is_ephemeral;                    /* it came to the data port of a single path */
+    bool has_delivered;                   /* one of its packets was delivered */
+    bool has_proven;                      /* and the mapping of its source names its sender */
+    size_t delivered, delivered_octets;   /* how many were, and the octets of those inner packets */
+    bool has_relayed;                     /* or forwarded to another node */
+    bool has_opened;                      /* one of its sealed packets was opened */
+    struct lm_session *opened_by;         /* the session of the current packet; NULL: clear text */
+    struct lm_data welcome;               /* the last accepted one: the next one rarely differs */
+    const struct lm_session *welcomed_by; /* and its session */
 };
 
 struct lm_engine {
@@ -146,20 +150,23 @@ struct lm_engine {
     struct lm_key key;
     struct lm_counters counters;
     struct lm_punt_ring punts;
-    struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
-    struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
-    struct lm_last_packet *own_last_packets, *last_packets; /* the same of these */
-    struct lm_mirror *mirror;                               /* NULL: they are not */
+    struct lm_shared_state own;     /* what the BPF programs also see, if they are in use: */
+    struct lm_shared_state *shared; /* then in the kernel. Accessed with the lock, or by the control side */
+    struct lm_last_packet *own_last_packets, *last_packets; /* the same for these */
+    struct lm_mirror *mirror;                               /* NULL: they are not in use */
     struct lm_attach_thread *attacher; /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_uint_fast64_t
-        told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know of, by hash; 0: nothing */
+        told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know, by hash; 0: nothing */
     struct lm_neighbours *neighbours;      /* of the uplinks; NULL: there is no mirror */
-    atomic_int watch;                      /* ebpf/link_watch.c; -1: there is nothing to be told of */
+    atomic_int watch;                      /* ebpf/link_watch.c; -1: not watched */
     bool is_move;                          /* the next set_uplinks starts watching for traffic; control side */
 
     /* Serialises the control side; the threads never take it. */
     pthread_mutex_t writer;
-    /* Threads share it for a batch; the control side takes it alone for an update. Everything down to `stalled`. */
+    /*
+     * Threads hold it shared during a batch; the control side takes it exclusively for an update. Protects everything
+     * down to `stalled`.
+     */
     struct lm_lock lock;
     struct lm_table *table, *eids, *guard, *instances;
     struct lm_locators *locators;
@@ -169,38 +176,41 @@ struct lm_engine {
     size_t lane_count;
     struct lm_copying copying[LM_COPYING_MAX];
     size_t copying_count;
-    bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
+    bool drops_unusable;                  /* packets whose lane has no uplink are dropped, else sent the default way */
     struct lm_peers *peers;               /* and their sessions */
+    struct lm_dialects *dialects;         /* keys by locator */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
+    _Atomic uint16_t map_version;         /* of our own mappings, seal/map_version.h; 0: none */
     atomic_bool has_key;                  /* for some of them: the outbound thread looks */
     uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
-    struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
-    bool has_stalled;                     /* a packet came to wait among these; same rule */
+    struct lm_pending *pending, *stalled; /* only the outbound thread (shared) or the control side (exclusive) */
+    bool has_stalled;                     /* a packet was added to these; same rule */
 
-    struct lm_token_bucket icmp_bucket; /* outbound thread, or control side alone */
+    struct lm_token_bucket icmp_bucket; /* outbound thread, or control side with the lock exclusive */
     struct lm_told told[LM_TOLD_MAX];   /* liveness/destination_report.c; same rule */
     struct lm_token_bucket told_bucket;
-    size_t refusing;                     /* entries of the table that refuse */
+    size_t refusing;                     /* negative entries of the table */
     struct lm_told refuted[LM_TOLD_MAX]; /* liveness/destination_report.c; the inbound thread's */
     struct lm_token_bucket refuted_bucket;
-    atomic_bool heeds_status;               /* liveness/status_bits.c */
-    struct lm_token_bucket status_bucket;   /* inbound thread */
-    struct lm_token_bucket check_bucket;    /* peer_check.c; the same */
-    struct lm_token_bucket words_bucket;    /* sealed_in.c; the same */
-    struct lm_token_bucket mtu_bucket;      /* too_big.c; inbound thread */
-    struct lm_token_bucket large_bucket[2]; /* liveness/path_mtu.c; what the inbound thread relays has one of its own */
-    atomic_bool echoes;                     /* liveness/echo_nonce.c */
+    atomic_bool heeds_status;             /* liveness/status_bits.c */
+    struct lm_token_bucket status_bucket; /* inbound thread */
+    struct lm_token_bucket check_bucket;  /* peer_check.c; the same */
+    struct lm_token_bucket words_bucket;  /* sealed_in.c; the same */
+    struct lm_token_bucket mtu_bucket;    /* too_big.c; inbound thread */
+    /* Liveness/path_mtu.c; the inbound thread has its own for relayed packets. */
+    struct lm_token_bucket large_bucket[2];
+    atomic_bool echoes; /* liveness/echo_nonce.c */
     struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
-    struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
-    struct lm_heard heard_last;          /* the common case: the same peer again */
+    struct lm_heard heard[LM_HEARD_MAX]; /* hashed, proven ones apart; family 0: free */
+    struct lm_heard heard_last;          /* the most common case: the same peer again */
 
     struct lm_relay *relay;     /* nat/rtr.c; the inbound thread's */
-    struct lm_sources *sources; /* source.c; the inbound thread's (sharing), or the control side's (alone) */
+    struct lm_sources *sources; /* source.c; the inbound thread's (shared), or the control side's (exclusive) */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
-    bool has_vnet;       /* the TUN device speaks struct virtio_net_hdr */
+    bool has_vnet;       /* the TUN device uses struct virtio_net_hdr */
     int stop, poll_out, poll_in;
     int key_wake; /* wakes the outbound thread for `has_key` */
     bool is_running;
@@ -208,99 +218,103 @@ struct lm_engine {
     struct lm_frames out_frames, in_frames;
     uint64_t moved_before; /* packets at the last lm_engine_rest(); control side */
     bool is_resting;
-    struct lm_coalesce merge;    /* inbound thread: what is gathered for the TUN device within a batch */
-    int merge_into;              /* and the descriptor that it will be written to */
-    uint8_t *scratch;            /* one frame: packets that waited, and fragments; same rule as `pending` */
+    struct lm_coalesce merge;    /* inbound thread: packets joined for the TUN device within a batch */
+    int merge_into;              /* and the descriptor to write it to */
+    uint8_t *scratch;            /* one frame: waiting packets, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
-    uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
+    uint8_t *relayed_segment;    /* the same for relayed packets: the inbound thread alone */
     uint8_t *relayed_fragment;
     struct lm_token_bucket relayed_icmp_bucket;
 };
 
 /* device.c: the TUN device; `fd` is one of its lanes */
-/* Octets read; 0: nothing there; -1: the device is gone. */
+/* Octets read; 0: no packet; -1: the device is gone. */
 ssize_t lm_device_read(struct lm_engine *e, int fd, struct lm_frame *frame);
 bool lm_device_write(struct lm_engine *e, int fd, const uint8_t *packet, size_t length);
-/* Writes a finished super-packet in one go; false and errno. */
+/* Writes a finished super-packet in one call; false and errno. */
 bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_coalesce *merge, size_t vectors);
 
-/* send.c: the long way, that knows what to do when an uplink refuses. */
+/* send.c: one packet at a time, with all that an uplink's refusal requires. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
-/* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
+/* Segment `index` of a super-packet as a job, in the calling thread's buffer. */
 struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index);
-/* Sends a job without a packet, which is not held, and starts no silence; false: it did not leave. */
+/* Sends a job without a packet, which is not held, and starts no silence; false: it was not sent. */
 bool lm_send_empty(struct lm_engine *e, struct lm_job *job);
-/* The largest inner packet that leaves whole. */
+/* The largest inner packet that can be sent whole. */
 uint32_t lm_send_room(const struct lm_job *job);
-/* What the outer headers to this remote add to an inner packet, in octets. */
+/* Octets that the outer headers to this remote add to an inner packet. */
 uint32_t lm_send_overhead(const struct lm_remote *remote);
-/* ICMP about a job; about the first segment of a super-packet. */
+/* Sends a job by its path alone; false: it was not sent. */
+bool lm_send_by_path(struct lm_engine *e, struct lm_job *job);
+
+/* send_icmp.c: to the host, or to the source of a relayed packet. */
+void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+                  const struct lm_inner *inner, uint64_t now);
+/* Sends an ICMP error about a job; for a super-packet, about its first segment. */
 void lm_send_icmp_about(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
 
 /* engine/batch.c: many jobs with few system calls. */
 void lm_batch_send(struct lm_engine *e, struct lm_job **jobs, size_t count);
-void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
-                  const struct lm_inner *inner, uint64_t now);
 
-/* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
+/* outbound.c: processes one packet; true when `job` is ready for lm_send, false when it is done. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
                        int lane, uint64_t born, uint64_t now);
-/* Finds the Instance-ID of a packet for the tunnel; false, and the counter of the reason, when it is not for it. */
+/* Finds the Instance-ID of a packet for the tunnel; false, with the reason's counter, if it is not for it. */
 bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why);
-/* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
+/* Chooses uplink and locator of the flow, by priority and weight; no path if there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 /* With path and locator chosen: the relay that stands in for the locator on this path, if there is one. */
-void lm_outbound_turn(struct lm_job *job);
+void lm_outbound_turn(const struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 /* Keeps a packet until its destination has an entry; the first one is reported. */
 void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
 void *lm_outbound_run(void *engine);
 
-/* liveness/destination_report.c: tells the control plane where packets go that only a default entry knows; not often. */
+/* liveness/destination_report.c: reports destinations that only a default entry matches; rate-limited. */
 void lm_destination_report_tell(struct lm_engine *e, const struct lm_job *job);
-/* A packet that was found to be for us shows that its sender is there: told when the table says otherwise; not often. */
+/* An accepted packet shows that its sender is alive: reported if its entry is negative; rate-limited. */
 void lm_destination_report_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
 
 /* liveness/status_bits.c */
-/* A packet that was found to be for us may say which of its sender's locators are up. */
+/* An accepted packet may carry the status of its sender's locators. */
 void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
-/* `heeds`: changes of others' bits are reported. `tells`: these are ours, in everything that leaves. */
+/* `heeds`: report changes of others' bits. `tells`: put these bits of ours into all data. */
 void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
 
 /* liveness/echo_nonce.c */
-/* A packet that was found to be for us may ask for an echo, or be one. */
+/* An accepted packet may ask for an echo, or be one. */
 void lm_echo_nonce_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
-/* Adds to a data header what the locator is owed, or asked. */
+/* Adds the nonce that is due to the locator, or asked of it, to a data header. */
 void lm_echo_nonce_put(struct lm_echo *echo, uint64_t now, uint8_t *header);
-/* Answer others, and believe their answers; or ignore all of it. */
+/* Answer others' requests, and accept their answers; or ignore all of them. */
 void lm_echo_nonce_use(struct lm_engine *e, bool echoes);
-/* From now on data to the locator asks for this nonce, until it comes back, which is reported once; or no more. */
+/* Data to the locator asks for this nonce until it comes back, which is reported once; or stops asking. */
 bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 
 /* inbound.c */
 void *lm_inbound_run(void *engine);
 
-/* too_big.c: empties a socket's error queue; believes what RFC 9300 section 7.2 lets it. */
+/* too_big.c: reads a socket's error queue; accepts what RFC 9300 section 7.2 allows. */
 void lm_too_big_read(struct lm_engine *e, int fd);
-/* Errors of the sockets that receive are of interest as far as data leaves from them, too. */
+/* Errors of the receiving sockets matter if data is also sent from them. */
 void lm_too_big_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
 
 /* liveness/path_mtu.c */
 /* The largest outer packet that reaches the remote by this path. */
 /* The kernel refuses packets of that size: the MTU of this path to this remote is smaller. */
 void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
-/* It is so many octets from now on; whoever sends, sees it with the next packet. */
+/* Sets it to that many octets; the next packet of any sender uses it. */
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu, enum lm_mtu_source source);
 /* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner);
-/* Report large packets, or not: whoever wants to know probes. */
+/* Report large packets, or not. */
 void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
-/* The control plane found out how large packets from an address of ours to a locator may be; 0: as the uplink has it. */
+/* The control plane has found the path MTU from a local address to a locator; 0: the uplink's MTU applies. */
 void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                      uint32_t mtu);
 
-/* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
+/* silence.c: packets were sent to a locator, or came from one. The outbound thread asks when to check, and checks. */
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets);
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer);
 int lm_silence_timeout(struct lm_engine *e);
@@ -309,24 +323,24 @@ void lm_silence_check(struct lm_engine *e);
 /* nat/rtr.c: the RTR's side of a NAT. */
 struct lm_relay *lm_rtr_new(void);
 void lm_rtr_free(struct lm_relay *relay);
-/* Looks at where a packet came from, and reports a source that is not registered there, or has another port now. */
+/* Checks the origin of a packet, and reports a source that is not registered there, or has another port. */
 void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
-/* True when the packet is for an entry of the table: it leaves with the next lm_rtr_flush. */
+/* True when the packet is for a table entry: it is sent with the next lm_rtr_flush. */
 bool lm_rtr_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
 void lm_rtr_flush(struct lm_engine *e);
 
 /* data_port.c: the node's side of a NAT. */
-/* Writes one control message that tells the source address and interface (0: any) of a datagram; its length. */
+/* Writes one control message with the source address and interface (0: any) of a datagram; returns its length. */
 size_t lm_data_port_put_pktinfo(uint8_t *room, const struct lm_addr *source, int ifindex);
-/* Behind a NAT nobody but the RTRs has anything to say, unless the path admits others. */
+/* Behind a NAT only the RTRs may send, unless the path admits others. */
 bool lm_data_port_admits(const struct lm_engine *e, const struct lm_outer *outer);
 void lm_data_port_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
-/* Something was sent by a path with relays, or came in by one; a silence of LM_STALL_NS in answer is reported once. */
+/* Data was sent by a path with relays, or came in by one; no answer within LM_STALL_NS is reported once. */
 void lm_data_port_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
 void lm_data_port_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
 int lm_data_port_stall_timeout(struct lm_engine *e);
 void lm_data_port_stall_check(struct lm_engine *e);
-/* Sends from the port that data of this address leaves from; 0 or a negative errno. */
+/* Sends from the data port of this address; 0 or a negative errno. */
 int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
                               const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
 
@@ -334,7 +348,7 @@ int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source,
 int lm_link_watch_open(struct lm_engine *e);
 void lm_link_watch_read(struct lm_engine *e, int fd);
 
-/* A packet has left by the path: the kernel's programs may send by it. */
+/* A packet was sent by the path: the BPF programs may use it. */
 static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)
 {
     if (!path || !e->mirror)
@@ -359,40 +373,38 @@ void lm_traffic_gap_watch(struct lm_engine *e);
 
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);
-/* The TUN device that open() gets speaks struct virtio_net_hdr, and takes UDP super-packets; neither when not called. */
+/* The TUN device that open() gets uses struct virtio_net_hdr, and accepts UDP super-packets; neither if not called. */
 void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
 int lm_engine_open(struct lm_engine *e, int tun);
 int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
 void lm_engine_free(struct lm_engine *e);
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
-/* The socket on the data port, to install locators that are sent to from there; -1: no such family. */
+/* The socket on the data port, for locators that are sent to from there; -1: no such family. */
 int lm_data_port_socket(const struct lm_engine *e, int family);
 /* The next set_uplinks is a move: the first packet of each direction after it is reported, with the gap before it. */
 void lm_engine_mark_move(struct lm_engine *e);
+/* The uplinks are others, and the peers have been told: last packets whose flow takes another way now are sent again. */
+void lm_engine_repeat_last(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
-/* For whom packets of an entry are sealed. */
-struct lm_seal_wish {
-    uint32_t peer;  /* 0: nobody, they leave in clear */
-    bool must_seal; /* they never leave in clear */
-};
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
 int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                              const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
-/* One of many to be installed; its locators are `count` from `first` on in an array that all share. */
+/* An entry to install; its locators are `count` from `first` on in an array that all entries share. */
 struct lm_install {
     struct lm_prefix prefix;
     uint32_t first;
     uint8_t count, disposition;
     bool must_seal;
+    uint16_t map_version;
     uint32_t peer;
 };
-/* The same for many at once, in portions: packets move in between. What came before an error is installed. */
+/* Installs many, in portions: packets move in between. Entries before an error are installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
-/* The lanes are these now, and the marks whose packets leave twice; the caller closes what is gone afterwards. */
+/* Sets the lanes, and the marks whose packets leave twice; the caller closes removed descriptors afterwards. */
 int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, const struct lm_copying *copying,
                     size_t copying_count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
@@ -400,38 +412,41 @@ int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
 size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
 void lm_engine_counters(struct lm_engine *e, uint64_t *into);
-/* Prefixes that forwarded since they were last reported; start with cursor 0, over when it returns less than `most`. */
+/*
+ * Prefixes that forwarded since they were last reported; start with cursor 0; it is over when the result is less than
+ * `most`.
+ */
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
-/* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */
+/* The RLOC pairs with deliveries since the last call; `into` has room for LM_HEARD_MAX. */
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 
 /* engine/sealing.c */
-/* As lm_peers_install(); a confirmed session sends what waited for it. */
+/* As lm_peers_install(); a confirmed session sends the packets that waited for it. */
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
-/* Gives the memory of packet buffers back to the kernel when hardly a packet has moved since the last call. */
+/* Returns memory of packet buffers to the kernel if hardly a packet has moved since the last call. */
 void lm_engine_rest(struct lm_engine *e);
-/* What inner sources the session's peer may send from now on; false: there is no such session, or no memory. */
+/* The inner sources that the session's peer may send from now on; false: no such session, or no memory. */
 bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 /* Clear packets with these inner sources are dropped from now on; 0 or -ENOMEM. */
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
-/* Sends an empty sealed packet by the way that packets for the peer take; false: no key, no way, or it was refused. */
+/* Sends an empty sealed packet by the path of the peer's packets; false: no key, no path, or it was refused. */
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
-/* A control message for a peer, sealed, from EID to EID; false: there is no key, no way, or the uplinks refuse. */
+/* Sends a sealed control message to a peer, from EID to EID; false: no key, no path, or the uplinks refuse. */
 bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length);
 struct lm_session_use {
     uint32_t peer, local_index;
     uint8_t slot;                           /* enum lm_session_slot */
-    uint64_t sent, opened, age_ns, idle_ns; /* idle_ns: since something was opened, UINT64_MAX: nothing was */
+    uint64_t sent, opened, age_ns, idle_ns; /* idle_ns: since a packet was opened; UINT64_MAX: none was */
 };
 size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size_t most);
-/* For tests of what time and use do to a key: it is so much older, and has sent so many packets more. */
+/* For tests of a key's age and use: adds this age, and this number of sent packets. */
 bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t age_ns, uint64_t sent);
 
 /*
- * Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. `head` stands for the
- * peer: all who name the same one are in its company; family 0: none.
+ * Reports when packets to the locator go unanswered for this many nanoseconds (silence.h); 0: stop. `head` identifies
+ * the peer: all locators with the same one form a group; family 0: none.
  */
 void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
                              const struct lm_addr *head);
@@ -443,8 +458,8 @@ struct lm_mtu {
 };
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 /*
- * Inner packets, and their octets, that have left for each remote, and that came from it and were delivered, since a mapping
- * names it. Remotes without any are left out.
+ * Inner packets and their octets that were sent to each remote, and that came from it and were delivered, since a
+ * mapping names it. Remotes without any are left out.
  */
 struct lm_traffic_with {
     struct lm_addr address;

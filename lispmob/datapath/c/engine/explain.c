@@ -26,7 +26,7 @@ static int fate_of_entry(const struct lm_entry *entry)
     }
 }
 
-/* Uplink and remote, as a packet would get them. */
+/* Uplink and remote of a packet. */
 static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
 {
     answer->by_mark = lm_lane_choose(e, job);
@@ -53,16 +53,16 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
         answer->mapped = mapped->address;
 }
 
-/* As lm_sealed_out_admit() would have it; false: it does not leave. */
+/* As in lm_sealed_out_admit(); false: it is not sent. */
 static bool admit(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
 {
     const struct lm_locator_set *set = job->set;
-    job->seal = set->peer ? lm_peers_sender(e->peers, set->peer, lm_clock_now()) : NULL;
+    job->seal = set->wish.peer ? lm_peers_sender(e->peers, set->wish.peer, lm_clock_now()) : NULL;
     if (job->seal)
         answer->seal = LM_ANSWER_SEALED;
-    else if (set->must_seal)
-        answer->seal = set->peer ? LM_ANSWER_WAITS : LM_ANSWER_UNSEALED;
-    return job->seal || !set->must_seal;
+    else if (set->wish.must_seal)
+        answer->seal = set->wish.peer ? LM_ANSWER_WAITS : LM_ANSWER_UNSEALED;
+    return job->seal || !set->wish.must_seal;
 }
 
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer)
@@ -94,6 +94,8 @@ void lm_explain(struct lm_engine *e, const struct lm_question *question, struct 
                 answer->fate = LM_FATE_NO_KEY;
             else
                 choose(e, &job, answer);
+            if (job.seal && job.seal->dialect)
+                answer->seal = job.seal->dialect == LM_DIALECT_RFC8061 ? LM_ANSWER_RFC8061 : LM_ANSWER_LISPERS;
         }
     }
     lm_unshare(&e->lock);

@@ -1,6 +1,6 @@
 /*
- * What would become of a packet of a flow, without sending one: the same code decides, on the same table and uplinks.
- * Nothing is counted, reported or kept.
+ * What would happen to a packet of a flow, without sending one: the same code decides, on the same table and uplinks.
+ * Nothing is counted, reported or stored.
  */
 #ifndef LM_ASK_H
 #define LM_ASK_H
@@ -20,35 +20,42 @@ struct lm_question {
 
 enum lm_fate {
     LM_FATE_SENT,       /* by `ifindex` from `local` to `remote` */
-    LM_FATE_NOT_LISP,   /* its destination is multicast, link-local or our own */
+    LM_FATE_NOT_LISP,   /* its destination is multicast, link-local or one of our addresses */
     LM_FATE_GUARDED,    /* it would be a tunnel in the tunnel */
-    LM_FATE_SOURCE,     /* its source is not our EID */
+    LM_FATE_SOURCE,     /* its source is not one of our EIDs */
     LM_FATE_MISS,       /* no mapping: it waits for one */
     LM_FATE_DROP,       /* the mapping says drop */
     LM_FATE_PROHIBIT,   /* the mapping says drop, with a reason */
-    LM_FATE_NATIVE,     /* the mapping says native, and it came here all the same: lost */
-    LM_FATE_NO_LOCATOR, /* none of a family that an uplink has */
+    LM_FATE_NATIVE,     /* the mapping says native, but the packet came here: dropped */
+    LM_FATE_NO_LOCATOR, /* no locator of a family that an uplink has */
     LM_FATE_NO_UPLINK,  /* it waits for an uplink */
     LM_FATE_MARK,       /* its mark names no usable uplink, and such packets are dropped */
-    LM_FATE_DOUBT,      /* sent as with LM_FATE_SENT, though no locator answers: its sender is told so */
-    LM_FATE_NO_KEY,     /* it may not leave in clear: it waits for a key, or is lost where there will be none */
+    LM_FATE_DOUBT,      /* as LM_FATE_SENT, but no locator answers: the sender gets an ICMP error */
+    LM_FATE_NO_KEY,     /* it must not leave in clear: it waits for a key, or is dropped if there will be none */
 };
 
 struct lm_answer {
     int fate; /* enum lm_fate */
     bool has_entry;
     struct lm_prefix entry; /* the mapping that was found */
-    uint64_t flow;          /* the hash that choices are made with; 0: it is not for the overlay */
+    uint64_t flow;          /* the hash for all choices; 0: it is not for the overlay */
     bool by_mark;           /* the lane chose the uplink; otherwise priority and weight did */
     int ifindex;
-    int copy_ifindex;                     /* of the uplink that each packet leaves by as well; 0: by none */
-    struct lm_addr local, remote, mapped; /* `mapped`: what the mapping led to; `remote` is the relay's then */
+    int copy_ifindex;                     /* the uplink of a copy of each packet; 0: none */
+    struct lm_addr local, remote, mapped; /* `mapped`: the mapping's locator; `remote` is then the relay */
     uint16_t port;
     bool is_relayed;
     uint8_t seal; /* enum lm_answer_seal */
 };
 
-enum lm_answer_seal { LM_ANSWER_CLEAR, LM_ANSWER_SEALED, LM_ANSWER_WAITS, LM_ANSWER_UNSEALED };
+enum lm_answer_seal {
+    LM_ANSWER_CLEAR,
+    LM_ANSWER_SEALED,
+    LM_ANSWER_WAITS,
+    LM_ANSWER_UNSEALED,
+    LM_ANSWER_RFC8061, /* encrypted, by whom nobody knows */
+    LM_ANSWER_LISPERS
+};
 
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 

@@ -1,17 +1,18 @@
 /*
- * From UDP port 4341 to the TUN device: the ETR (RFC 9300, section 4), in one thread; and errors of the uplinks' sockets.
+ * From UDP port 4341 to the TUN device: the ETR (RFC 9300, section 4), in one thread; and errors of the uplinks'
+ * sockets.
  *
  * What happens to a datagram:
  *
  *  1. receive() reads a batch, each datagram with the address and the interface that it arrived at.
  *  2. arrive() parses the LISP header and the inner packet. Control messages (Instance-ID 0xFFFFFF) are reported to Python.
- *  3. judge() checks that the destination is an EID of ours, and that the sender may speak for the source (source.c).
- *     Later datagrams of the same flow in the same message are accepted without asking again.
- *  4. Locator-Status-Bits and nonces in the header are noted, and that the path works.
- *  5. An RTR passes the packet on (nat/rtr.c). Everybody else calls deliver(), which carries TTL and ECN over from the
+ *  3. judge() checks that the destination is a local EID, and that the sender may send for the source (source.c).
+ *     Later datagrams of the same flow in the same message are accepted without another check.
+ *  4. Locator-Status-Bits and nonces in the header are recorded, and that the path works.
+ *  5. An RTR forwards the packet (nat/rtr.c). A node calls deliver(), which carries TTL and ECN over from the
  *     outer header and joins packets of one flow into one write to the TUN device (packet/coalesce.c).
  *
- * The thread holds the table lock for reading for one batch. Whatever is dropped is counted by its reason.
+ * The thread holds the table lock for reading for one batch. Every drop is counted by its reason.
  */
 #include <errno.h>
 #include <linux/udp.h>
@@ -83,22 +84,24 @@ static void read_outer(const struct msghdr *m, struct lm_outer *outer)
     }
 }
 
-/* Records the locator pair that delivered data; a pair is left out when its hash slots are full. */
 static bool is_same(const struct lm_heard *a, const struct lm_heard *b)
 {
-    return lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);
+    return a->is_proven == b->is_proven && lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);
 }
 
+/* Records the locator pair that delivered data; a pair is left out when its hash slots are full. */
 static void note_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
-    struct lm_heard heard = {outer->source, outer->destination};
+    struct lm_heard heard = {outer->source, outer->destination, outer->has_proven || outer->has_opened};
+    size_t first = heard.is_proven ? 0 : LM_HEARD_PROVEN;
+    size_t room = heard.is_proven ? LM_HEARD_PROVEN : LM_HEARD_MAX - LM_HEARD_PROVEN;
     pthread_mutex_lock(&e->heard_lock);
     if (!is_same(&e->heard_last, &heard)) {
         uint64_t words[2] = {lm_get64(outer->source.octets) ^ lm_get64(outer->destination.octets),
                              lm_get64(outer->source.octets + 8) + lm_get64(outer->destination.octets + 8)};
         size_t start = (size_t)lm_hash(&e->key, words, 2);
         for (size_t i = 0; i < HEARD_PROBES; i++) {
-            struct lm_heard *place = &e->heard[(start + i) % LM_HEARD_MAX];
+            struct lm_heard *place = &e->heard[first + (start + i) % room];
             if (place->source.family && !is_same(place, &heard))
                 continue;
             *place = e->heard_last = heard;
@@ -130,7 +133,7 @@ static bool is_denied(const struct lm_engine *e, uint32_t iid, const struct lm_a
     return to && to->kind == LM_PROHIBIT;
 }
 
-/* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
+/* The ETR's checks of destination and source: LM_COUNTER_COUNT if all hold, else the reason. */
 static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                              bool is_handshake, bool *is_proven)
 {
@@ -150,7 +153,7 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_source;
     if (outer->opened_by && !lm_peers_may_send(e->peers, outer->opened_by, &inner->source))
         return LM_data_source;
-    if (outer->opened_by) /* who sealed it says more than where it came from */
+    if (outer->opened_by) /* the session authenticates the source; its address does not */
         return is_ours || !is_denied(e, iid, &inner->destination) ? LM_COUNTER_COUNT : LM_data_denied;
     if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source)) {
         lm_sealed_in_clear(e, data, outer);
@@ -190,7 +193,7 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
         lm_count(&e->counters, LM_data_control);
 }
 
-/* An RTR hears within a second who a stranger is that sends to one of its nodes. */
+/* An RTR reports an unregistered source within a second. */
 static bool is_relayed(const struct lm_engine *e, const struct lm_data *data)
 {
     if (!e->config.is_rtr)
@@ -213,10 +216,11 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
     if (e->config.is_rtr && !outer->opened_by && (why == LM_data_source || why == LM_COUNTER_COUNT))
         lm_rtr_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
-        if (is_proven && !is_handshake) { /* what else its sender says to that port is not welcome */
+        if (is_proven && !is_handshake) { /* other messages to that port are refused */
             outer->welcome = *data;
             outer->welcomed_by = outer->opened_by;
         }
+        outer->has_proven |= is_proven;
         if (!e->config.is_proxy)
             lm_destination_report_heard(e, data, outer->now);
         return true;
@@ -235,7 +239,7 @@ static void count_written(struct lm_engine *e, bool is_written, size_t packets, 
         lm_count_many(&e->counters, LM_data_octets, octets);
 }
 
-/* Writes what has been gathered; piece by piece when the kernel does not take it whole. */
+/* Writes the joined packets; one by one if the kernel refuses the whole. */
 static void flush(struct lm_engine *e, struct lm_coalesce *merge)
 {
     if (merge->count == 0)
@@ -287,7 +291,7 @@ static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_d
             return;
         }
     }
-    if (!is_welcome(e, packet, data, outer))
+    if (!is_welcome(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
         return;
     note_flags(e, data->flags);
     lm_status_bits_on_data(e, data, outer);
@@ -309,7 +313,7 @@ static void arrive_sealed(struct lm_engine *e, uint8_t *datagram, size_t length,
     outer->opened_by = NULL;
 }
 
-/* A sealed packet inside one that a relay has read: TTL and marks of the way come in by its header. */
+/* A sealed packet inside one that a relay has read: TTL and marks of the path are in its header. */
 static void arrive_nested(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, uint8_t *datagram,
                           size_t length, struct lm_outer *outer)
 {
@@ -341,7 +345,12 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         return;
     }
     if (length >= LM_DATA_HEADER && (datagram[0] & LM_FLAG_KK)) {
-        arrive_sealed(e, datagram, length, outer);
+        size_t head;
+        enum lm_dialect_verdict opened = lm_dialect_open(e, datagram, length, outer, &data, &head);
+        if (opened == LM_DIALECT_OTHER)
+            arrive_sealed(e, datagram, length, outer);
+        else if (opened == LM_DIALECT_OPENED)
+            accept_inner(e, datagram + head, &data, outer);
         return;
     }
     enum lm_data_verdict verdict = lm_lisp_header_parse(datagram, length, &data);
@@ -364,7 +373,7 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         accept_inner(e, packet, &data, outer);
 }
 
-/* Counts what was delivered of a message for the locator, or the RTR, that it came from. */
+/* Counts the delivered packets of a message for its locator or RTR. */
 static void count_received(struct lm_engine *e, const struct lm_outer *outer)
 {
     struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
@@ -374,7 +383,7 @@ static void count_received(struct lm_engine *e, const struct lm_outer *outer)
     atomic_fetch_add_explicit(&remote->state->received_octets, outer->delivered_octets, memory_order_relaxed);
 }
 
-/* The datagrams that one message holds. */
+/* Processes the datagrams of one message. */
 static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, struct lm_outer *outer)
 {
     size_t step = outer->run && outer->run < length ? outer->run : length;
@@ -412,7 +421,7 @@ static void receive(struct lm_engine *e, int fd)
                                               .msg_control = a->control.room,
                                               .msg_controllen = sizeof a->control.room};
     }
-    /* With the lock: what is not ours any more may be closed, and somebody else's by now. */
+    /* With the lock: a descriptor that is no longer ours may be closed, and reused. */
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
@@ -440,14 +449,14 @@ static void receive(struct lm_engine *e, int fd)
     if (e->config.is_rtr)
         lm_rtr_flush(e);
     lm_unshare(&e->lock);
-    /* Long runs: fewer at once, so that the cache still holds them when they are written. */
+    /* Long runs: fewer at once, so that they are still in the cache when they are written. */
     if (octets > LM_BATCH_OCTETS)
         most = most > 8 ? most / 2 : 4;
     else if ((size_t)count == most)
         most = most < LM_BATCH / 2 ? most * 2 : LM_BATCH;
 }
 
-/* An error on an uplink's socket, or news of its link; one that is no longer in use is on its way to be closed. */
+/* An error on an uplink's socket, or a link event; a socket no longer in use is about to be closed. */
 static void read_errors(struct lm_engine *e, int fd)
 {
     lm_share(&e->lock);

@@ -1,4 +1,4 @@
-/* Lanes: which uplink the packets of a descriptor are meant for, and where packets of an uplink are handed over. */
+/* Lanes: the uplink of a descriptor's packets, and the descriptor for packets from an uplink. */
 #include "engine/lane.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 
 #include "engine/engine.h"
 
-#define OTHER_DRAWS 4u /* for another locator of the same peer */
+#define OTHER_DRAWS 4u /* to find another locator of the same peer */
 
 const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd)
 {
@@ -29,7 +29,7 @@ static bool choose_by(struct lm_engine *e, struct lm_job *job, int ifindex)
     job->remote = lm_locator_choose(job->set, lm_uplinks_families(e->uplinks, ifindex, true), job->flow);
     job->path = job->remote ? lm_uplinks_path(e->uplinks, ifindex, job->remote->address.family) : NULL;
     if (job->path)
-        lm_outbound_turn(job);
+        lm_outbound_turn(e, job);
     return job->path != NULL;
 }
 
@@ -46,7 +46,7 @@ bool lm_lane_copies(const struct lm_engine *e, int lane)
     return copying_of(e, lane) != NULL;
 }
 
-/* For the copy, by a path of its own: to another locator of the peer's that is as good, if there is one. */
+/* A separate path for the copy: to another, equally good locator of the peer, if there is one. */
 static void turn_elsewhere(const struct lm_engine *e, struct lm_job *copy, const struct lm_remote *taken)
 {
     unsigned families = lm_uplinks_families(e->uplinks, copy->path->ifindex, true);
@@ -58,7 +58,7 @@ static void turn_elsewhere(const struct lm_engine *e, struct lm_job *copy, const
             continue;
         copy->path = path;
         copy->remote = other;
-        lm_outbound_turn(copy);
+        lm_outbound_turn(e, copy);
     }
 }
 
@@ -76,10 +76,12 @@ bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
     if (has_first && has_second)
         turn_elsewhere(e, &second, job->remote);
     struct lm_way way = {second.path, second.remote, second.is_nested};
-    if (has_first && has_second && job->seal)
+    if (has_first && has_second && job->seal && !job->seal->dialect) {
         job->copy = way;
-    else if (!has_first && has_second)
+    } else if (!has_first && has_second) {
         lm_way_take(job, &way);
+        job->seal = second.seal;
+    }
     return has_first || has_second;
 }
 

@@ -1,6 +1,6 @@
 /*
- * A lane is a descriptor of the TUN whose packets are meant for one uplink: read() does not tell the mark of a packet,
- * but the descriptor that it is read from does. What came in by an uplink is written to a descriptor of that uplink's.
+ * A lane is a TUN descriptor whose packets are for one uplink: read() does not return the mark of a packet, but the
+ * descriptor identifies it. Packets from an uplink are written to that uplink's descriptor.
  */
 #ifndef LM_LANE_H
 #define LM_LANE_H
@@ -17,13 +17,13 @@
 struct lm_lane {
     int fd;
     int ifindex;          /* or one of the above */
-    uint32_t mark, queue; /* of the uplink, within the mask; of the TUN. For the kernel's programs */
-    int into;             /* the descriptor that what came in by the uplink is written to */
+    uint32_t mark, queue; /* of the uplink, within the mask; of the TUN. For the BPF programs */
+    int into;             /* the descriptor for packets from the uplink */
 };
 
-/* A mark that is no uplink's: its packets leave by the first one, and by the second one too where they are sealed. */
+/* A mark of no uplink: its packets leave by the first one, and if sealed also by the second. */
 struct lm_copying {
-    int lane;          /* stands where others have an ifindex */
+    int lane;          /* in place of an ifindex */
     int first, second; /* ifindexes; second 0: there is none */
 };
 
@@ -32,14 +32,14 @@ struct lm_job;
 
 /* NULL: the descriptor is no lane (any more). The caller holds the lock, as for all of these. */
 const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd);
-/* Where to hand over what came in by an uplink; the TUN itself when it has no lane. */
+/* The descriptor for packets from an uplink; the TUN itself if it has no lane. */
 int lm_lane_into(const struct lm_engine *e, int ifindex);
 /*
- * Chooses locator and path among those of the job's uplink, whatever its priority; false: it has none for the job. With
- * a lane that copies: of its first uplink, else of its second; and of both when the job is sealed.
+ * Chooses locator and path on the job's uplink, whatever its priority; false: it has none for the job. With a lane that
+ * copies: on its first uplink, else on its second; and on both if the job is sealed.
  */
 bool lm_lane_choose(struct lm_engine *e, struct lm_job *job);
-/* True when packets of the lane are to leave twice. */
+/* True when packets of the lane leave twice. */
 bool lm_lane_copies(const struct lm_engine *e, int lane);
 
 #endif

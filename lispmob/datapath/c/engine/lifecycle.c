@@ -1,6 +1,7 @@
-/* Making, opening, starting, stopping and freeing an engine. */
+/* Creates, opens, starts, stops and frees an engine. */
 #include <errno.h>
 #include <linux/udp.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,7 +14,7 @@
 
 #include "engine/engine.h"
 
-#define QUIET_PACKETS 64u /* since the last look: nobody misses warm buffers for them */
+#define QUIET_PACKETS 64u /* since the last call: too few to need warm buffers */
 #define RECEIVE_BUFFER (4 << 20)
 #define HELD_TOTAL 1024u
 #define HELD_PER_PATH 256u /* four batches */
@@ -65,7 +66,7 @@ static bool frames_make(struct lm_frames *frames)
 static void give_back(uint8_t *room, size_t size)
 {
     if (room)
-        (void)madvise(room, size, MADV_DONTNEED); /* reads as zeros from now on, and costs nothing until it is used */
+        (void)madvise(room, size, MADV_DONTNEED); /* reads as zeros from now on, and takes no memory until it is used */
 }
 
 void lm_engine_rest(struct lm_engine *e)
@@ -76,15 +77,22 @@ void lm_engine_rest(struct lm_engine *e)
     bool is_quiet = moved - e->moved_before < QUIET_PACKETS;
     e->moved_before = moved;
     if (is_quiet && !e->is_resting) {
-        lm_take(&e->lock); /* whoever uses the buffers shares it for as long */
+        lm_take(&e->lock); /* users of the buffers hold it shared */
         give_back(e->out_frames.room, (size_t)LM_BATCH * LM_FRAME_SIZE);
         give_back(e->in_frames.room, (size_t)LM_BATCH * LM_FRAME_SIZE);
         for (size_t i = 0; i < LM_SEAL_THREADS; i++)
             give_back(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
         lm_give_back(&e->lock);
     }
+    bool has_quieted = is_quiet && !e->is_resting;
     e->is_resting = is_quiet;
     pthread_mutex_unlock(&e->writer);
+#ifdef __GLIBC__
+    if (has_quieted)
+        (void)malloc_trim(0); /* what was allocated while there was more to do, and is free by now */
+#else
+    (void)has_quieted;
+#endif
 }
 
 static void close_fd(int *fd)
@@ -127,9 +135,10 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->relayed_segment = map_room(LM_FRAME_SIZE);
     e->relayed_fragment = map_room(LM_FRAME_SIZE);
     e->peers = lm_peers_new(&e->key);
+    e->dialects = lm_dialects_new(&e->key);
     e->unsealed =
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, unsealed_lost, e);
-    bool has_sealed = e->peers && e->unsealed;
+    bool has_sealed = e->peers && e->dialects && e->unsealed;
     for (size_t i = 0; i < LM_SEAL_THREADS; i++)
         has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE)) && has_sealed;
     e->relay = config->is_rtr ? lm_rtr_new() : NULL;
@@ -154,7 +163,7 @@ static int receive_v4(int fd, uint16_t port)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
-    if (!error) /* behind a NAT data leaves from here; errors are listened to then, and then only (too_big.c) */
+    if (!error) /* behind a NAT data is sent from here; only then are its errors read (too_big.c) */
         error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
@@ -190,7 +199,7 @@ static int open_receive(int family, uint16_t port)
         (void)option(fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER);
     if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
         (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
-    (void)option(fd, IPPROTO_UDP, UDP_GRO, 1); /* runs of datagrams come in one piece; older kernels: one by one */
+    (void)option(fd, IPPROTO_UDP, UDP_GRO, 1); /* runs of datagrams arrive in one piece; older kernels: one by one */
     int error = family == AF_INET ? receive_v4(fd, port) : receive_v6(fd, port);
     if (!error)
         return fd;
@@ -229,7 +238,7 @@ int lm_engine_open(struct lm_engine *e, int tun)
     for (int i = 0; i < 2 && !error; i++) {
         int fd = open_receive(i == 0 ? AF_INET : AF_INET6, e->config.data_port);
         if (fd == -EAFNOSUPPORT)
-            continue; /* a kernel without IPv6 has one family less, that is all */
+            continue; /* a kernel without IPv6 just has one family less */
         if (fd < 0)
             return fd;
         e->receive[i] = fd;
@@ -238,7 +247,7 @@ int lm_engine_open(struct lm_engine *e, int tun)
     return error;
 }
 
-/* The last processors that we may use: interrupts mostly go to the first. A kernel that refuses leaves them free. */
+/* The last processors that we may use: interrupts mostly use the first. If the kernel refuses, threads stay unpinned. */
 static void pin(const struct lm_engine *e)
 {
     cpu_set_t allowed, one;
@@ -259,11 +268,11 @@ int lm_engine_start(struct lm_engine *e)
 {
     if (e->is_running)
         return -EALREADY;
-    if (e->poll_out < 0) /* not open: threads that wait for nothing would never hear of their end */
+    if (e->poll_out < 0) /* not open: threads that wait for nothing would never notice the stop */
         return -EBADF;
     eventfd_t ignored;
     (void)eventfd_read(e->stop, &ignored);
-    sigset_t all, before; /* signals are Python's business: none is ever delivered to these threads */
+    sigset_t all, before; /* signals belong to Python: none is ever delivered to these threads */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&e->out_thread, NULL, lm_outbound_run, e);
@@ -310,6 +319,7 @@ void lm_engine_free(struct lm_engine *e)
         if (e->sealed[i])
             munmap(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
     lm_peers_free(e->peers);
+    lm_dialects_free(e->dialects);
     lm_pending_free(e->unsealed);
     free(e->own_last_packets);
     lm_rtr_free(e->relay);

@@ -4,7 +4,7 @@
  * What happens to a packet; the functions stand in this order:
  *
  *  1. serve() reads a batch of packets from one queue of the TUN device.
- *  2. admit() parses each packet. It drops and counts what may not enter the tunnel: a source that is no EID of ours, a
+ *  2. admit() parses each packet. It drops and counts what must not enter the tunnel: a source that is no local EID, a
  *     destination that can be no EID, and packets of the tunnel itself.
  *  3. forward() looks the whole batch up in the forwarding table, by longest prefix.
  *  4. dispose() does what the entry says. A packet without an entry waits (pending.c), and a report asks Python for the
@@ -14,8 +14,8 @@
  *  6. lm_batch_send() writes the LISP and the outer headers and hands runs of packets to the sockets. What does not fit
  *     a path goes one packet at a time (send.c).
  *
- * The thread holds the table lock for reading for one batch, so a change of tables or uplinks waits no longer than that.
- * lm_outbound_retry() sends what waited; threads that install mappings or uplinks call it, too.
+ * The thread holds the table lock for reading for one batch, so a change of tables or uplinks waits no longer than
+ * that. lm_outbound_retry() sends waiting packets; threads that install mappings or uplinks call it too.
  */
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -34,7 +34,7 @@ static bool is_lisp_port(uint16_t port)
     return port == LM_PORT_DATA || port == LM_PORT_CONTROL;
 }
 
-/* Encapsulating this would put our own tunnel, or the talk that keeps it up, into the tunnel. */
+/* Encapsulating this would put our own tunnel, or its control messages, into the tunnel. */
 static bool would_nest(const struct lm_engine *e, const struct lm_inner *inner)
 {
     if (lm_table_lookup(e->guard, 0, &inner->destination))
@@ -93,10 +93,12 @@ static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counte
     lm_send_icmp_about(e, kind, 0, job);
 }
 
-void lm_outbound_turn(struct lm_job *job)
+void lm_outbound_turn(const struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_remote *mapped = job->remote;
     job->remote = lm_path_remote(job->path, job->remote, job->flow);
+    if (!job->seal || job->seal->dialect)
+        job->seal = lm_dialect_choose(e, job, mapped);
     job->is_nested = job->seal && lm_sealed_out_nests(job, mapped);
 }
 
@@ -109,10 +111,10 @@ void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
     job->remote = lm_locator_choose(job->set, families, job->flow);
     job->path = job->remote ? lm_uplinks_path(e->uplinks, ifindex, job->remote->address.family) : NULL;
     if (job->path)
-        lm_outbound_turn(job);
+        lm_outbound_turn(e, job);
 }
 
-/* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
+/* Locator and uplink of the flow; no path if there is no uplink: lm_send keeps the packet. */
 static bool choose(struct lm_engine *e, struct lm_job *job)
 {
     if (lm_lane_choose(e, job)) {
@@ -133,7 +135,7 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-/* Reads the packet and what it may not be; false: it is dealt with. */
+/* Parses the packet and checks that it may leave; false: it is done. */
 static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
                   int lane, uint64_t born, uint64_t now)
 {
@@ -149,7 +151,7 @@ static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, 
     return is_for_tunnel(e, job);
 }
 
-/* What the entry (or that there is none) means for the packet; true: it is ready to be sent. */
+/* Applies the entry (or its absence) to the packet; true: it is ready to be sent. */
 static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *entry)
 {
     if (!entry || entry->kind == LM_MISS) {
@@ -168,7 +170,7 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);
-        if ((job->set->peer || job->set->must_seal) && !lm_sealed_out_admit(e, job))
+        if ((job->set->wish.peer || job->set->wish.must_seal) && !lm_sealed_out_admit(e, job))
             return false;
         return choose(e, job);
     case LM_NATIVE:
@@ -203,7 +205,7 @@ void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
     }
 }
 
-/* Reads what is there, up to a batch; the number of packets, or -1 when the device is gone. */
+/* Reads up to a batch; returns the number of packets, or -1 when the device is gone. */
 static int read_tun(struct lm_engine *e, int fd)
 {
     int count = 0;
@@ -241,14 +243,14 @@ static void forward(struct lm_engine *e, int fd, int lane, int count)
     if (atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed) != held_before)
         lm_backpressure_pause(e, fd, lane);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
-    if (has_sent && e->has_stalled) { /* an uplink that refused works again: nobody told us */
+    if (has_sent && e->has_stalled) { /* an uplink that refused works again, without an event */
         e->has_stalled = false;
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
     }
 }
 
-/* One batch of one lane. A descriptor that is no lane any more may be somebody else's already: it is not touched. */
+/* One batch of one lane. A descriptor that is no lane any more may have been reused: it is not touched. */
 static void serve(struct lm_engine *e, int fd)
 {
     lm_share(&e->lock);
@@ -265,7 +267,7 @@ static void serve(struct lm_engine *e, int fd)
     }
 }
 
-/* Milliseconds until there is something to do without an event; -1: nothing. */
+/* Milliseconds until something is due without an event; -1: nothing. */
 static int next_look(struct lm_engine *e)
 {
     int when[] = {lm_data_port_stall_timeout(e), lm_silence_timeout(e), lm_backpressure_timeout(e)}, first = -1;

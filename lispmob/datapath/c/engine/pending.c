@@ -24,7 +24,7 @@ struct node {
 /* Oldest first. */
 struct queue {
     struct node *first, **last;
-    atomic_size_t count; /* read without the lock: whether there is anything at all */
+    atomic_size_t count; /* read without the lock: whether there are any */
 };
 
 struct lm_pending {
@@ -33,10 +33,10 @@ struct lm_pending {
     uint64_t age_ns;
     lm_pending_lost *lost;
     void *context;
-    struct key *keys; /* as many as packets: a key without packets gives way first */
+    struct key *keys; /* as many as packets: a key without packets is replaced first */
     struct node *nodes, *unused;
     struct queue waiting, released;
-    uint8_t *room; /* untouched pages cost nothing, so every node may hold the largest packet */
+    uint8_t *room; /* untouched pages cost nothing, so every node has room for the largest packet */
 };
 
 static uint8_t *packet_of(const struct lm_pending *p, const struct node *n)
@@ -52,7 +52,7 @@ static void push(struct queue *q, struct node *n)
     atomic_fetch_add_explicit(&q->count, 1, memory_order_relaxed);
 }
 
-/* Takes the node that `link` points at out of the queue. */
+/* Removes the node that `link` points at from the queue. */
 static struct node *cut(struct queue *q, struct node **link)
 {
     struct node *n = *link;
@@ -143,13 +143,13 @@ static uint32_t key_of(struct lm_pending *p, uint32_t instance_id, const struct 
         struct key *k = &p->keys[i];
         if (k->asked_at && k->instance_id == instance_id && lm_addr_equal(&k->eid, eid))
             return i;
-        /* The best place for a new key: a free one, else the one asked about longest ago that holds no packet. */
+        /* The best place for a new key: a free one, else the key asked for longest ago that holds no packet. */
         if (k->packets == 0 && (!has_spare || k->asked_at < p->keys[spare].asked_at)) {
             spare = i;
             has_spare = true;
         }
     }
-    if (!has_spare) { /* every key holds a packet, so the packets are all there: the oldest gives way, with its key */
+    if (!has_spare) { /* every key holds a packet, so the queue is full: the oldest packet goes, with its key */
         spare = p->waiting.first->key;
         while (p->keys[spare].packets)
             lose_oldest_of(p, spare);
@@ -175,7 +175,7 @@ static enum lm_pending_add add(struct lm_pending *p, uint32_t instance_id, const
     else if (!p->unused && p->waiting.first)
         lose(p, &p->waiting.first, false);
     struct node *n = p->unused;
-    if (!n || length > LM_PACKET_MAX) { /* all nodes are being taken: the packet itself gives way */
+    if (!n || length > LM_PACKET_MAX) { /* all nodes are being taken: the packet itself is dropped */
         if (p->lost)
             p->lost(p->context, false);
         return verdict;

@@ -1,4 +1,4 @@
-/* The ring of reports to the control plane: bounded, with an eventfd that wakes whoever drains it. */
+/* The ring of reports to the control plane: bounded, with an eventfd that wakes the reader. */
 #ifndef LM_PUNT_H
 #define LM_PUNT_H
 
@@ -22,15 +22,17 @@ enum lm_punt_kind {
     LM_PUNT_ECHOED = 10,
     LM_PUNT_REFUTED = 11,
     LM_PUNT_LARGE = 12,
-    LM_PUNT_SOURCE = 13, /* source.c: the mapping of an inner source does not name who sent it, or there is none */
+    LM_PUNT_SOURCE = 13, /* source.c: the mapping of an inner source does not name its sender, or there is none */
     LM_PUNT_SEAL_WANTED = 14,
     LM_PUNT_SEAL_CONFIRMED = 15,
     LM_PUNT_SEALED_FROM = 16,
     LM_PUNT_CLEAR_HEARD = 17,
-    LM_PUNT_ANNOUNCED = 18
+    LM_PUNT_ANNOUNCED = 18,
+    LM_PUNT_PEER_BEHIND = 19, /* seal/map_version.h: a peer sends by an old mapping of ours */
+    LM_PUNT_PEER_AHEAD = 20   /* and one has a newer mapping than we know */
 };
 
-/* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
+/* Why packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
 enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 };
 
 struct lm_punt {
@@ -43,14 +45,14 @@ struct lm_punt {
     struct lm_addr outer_source; /* control, status, sealed from */
     uint16_t outer_source_port;
     struct lm_addr outer_destination;
-    bool is_registered; /* stranger: only the port is another one */
+    bool is_registered; /* stranger: only the port is different */
     int ifindex;
     uint32_t mtu;       /* MTU, octets of the outer packet */
     uint8_t mtu_source; /* enum lm_mtu_source */
-    bool is_outbound;   /* resumed: which direction */
+    bool is_outbound;   /* resumed: the direction */
     bool is_flowing;    /* silent: packets came until now */
-    bool is_alone;      /* silent: and others of its company were heard since */
-    uint32_t status;    /* status: Locator-Status-Bits, and how many of them there are */
+    bool is_alone;      /* silent: others of its group were heard since */
+    uint32_t status;    /* status: Locator-Status-Bits, and their number */
     uint8_t status_width;
     uint32_t peer, local_index; /* sessions */
     uint64_t at_ns, before_ns;  /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
@@ -63,7 +65,7 @@ struct lm_punt_ring {
     int wake; /* eventfd */
     struct lm_punt *slots;
     size_t first, count;
-    size_t outside; /* of those in it: what others can cause */
+    size_t outside; /* of those, the ones that others can cause */
     struct lm_counters *counters;
 };
 
@@ -71,11 +73,11 @@ struct lm_punt_ring {
 int lm_punt_open(struct lm_punt_ring *ring, struct lm_counters *counters);
 void lm_punt_close(struct lm_punt_ring *ring);
 /*
- * Copies the report and `length` octets of payload; full or too long: counted, lost, false. What others can cause at will
- * gets half of the ring, so that it never keeps a miss or a silence out.
+ * Copies the report and `length` octets of payload. A report that does not fit is counted and dropped: false. Reports
+ * that others can cause get half of the ring, so that a miss or a silence always has room.
  */
 bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length);
-/* Takes up to `most` reports, oldest first; quietens the eventfd when none is left. */
+/* Takes up to `most` reports, oldest first; resets the eventfd when none is left. */
 size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t most);
 
 #endif

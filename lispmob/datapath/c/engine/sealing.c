@@ -1,4 +1,4 @@
-/* The control side of sealed packets: sessions come and go while packets move. */
+/* The control side of sealed packets: sessions are added and removed while packets move. */
 #include <errno.h>
 
 #include "engine/engine.h"
@@ -72,21 +72,21 @@ int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *pre
     return 0;
 }
 
-/* A locator set by which packets for the peer leave, and the EID that they are for; NULL: there is none. */
+/* The locator set for the peer's packets, and the EID that they are for; NULL: there is none. */
 static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_session *session, struct lm_addr *eid)
 {
     for (size_t i = 0; i < session->source_count; i++) {
         *eid = session->sources[i].address;
         const struct lm_entry *entry = lm_table_lookup(e->table, session->instance_id, eid);
         struct lm_locator_set *set = entry ? entry->value : NULL;
-        if (set && set->peer == session->peer)
+        if (set && set->wish.peer == session->peer)
             return set;
     }
     uint32_t cursor = 0;
     for (struct lm_entry *entry; (entry = lm_table_next(e->table, &cursor));) {
         struct lm_locator_set *set = entry->value;
         *eid = entry->address;
-        if (set && set->peer == session->peer && entry->instance_id == session->instance_id)
+        if (set && set->wish.peer == session->peer && entry->instance_id == session->instance_id)
             return set;
     }
     return NULL;

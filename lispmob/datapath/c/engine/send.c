@@ -1,4 +1,4 @@
-/* From a judged packet to an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses. */
+/* Sends a single packet by an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses. */
 #include <errno.h>
 #include <linux/udp.h>
 #include <poll.h>
@@ -9,8 +9,6 @@
 #include "packet/fragment.h"
 #include "seal/nested_mtu.h"
 
-#define ICMP_PER_SECOND 100
-#define ICMP_BURST 50
 #define V6_MTU_MIN 1280u
 
 enum outcome { SENT, HELD, REFUSED, TOO_BIG, LOST };
@@ -63,7 +61,7 @@ static bool set_sums(const struct lm_job *job, int fd, bool sums)
                        sizeof is_off);
 }
 
-/* The socket's bit among those of the pool; 0: it is none of them, and makes checksums for the sake of NATs. */
+/* The socket's bit in the pool; 0: it is not of the pool, and always computes checksums because of NATs. */
 static uint64_t bit_of(const struct lm_path *path, int fd)
 {
     for (size_t i = 0; i < path->pool; i++)
@@ -100,7 +98,7 @@ bool lm_send_wait(int fd, uint64_t deadline)
     return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
 }
 
-/* An outer packet with what it takes to send it. */
+/* An outer packet with all that sendmsg needs. */
 struct letter {
     struct lm_envelope envelope;
     struct iovec io;
@@ -131,11 +129,11 @@ static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, con
 }
 
 /*
- * An error may be an old one: ICMP errors of earlier packets are reported once by whatever is sent next. So the second
- * refusal counts, not the first.
+ * The first error may be an old one, because ICMP errors of earlier packets are reported by the next send. So the
+ * second refusal counts.
  *
- * Where the uplink has no room the job is held; or waited for, when what is sent is only a part of it (`is_rest`), or the
- * inbound thread relays it: what comes in waits in the socket meanwhile.
+ * If the uplink has no room, the job is held. It is waited for instead if this is only a part of the job (`is_rest`),
+ * or if the inbound thread relays it: arriving packets wait in the socket meanwhile.
  */
 static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd,
                              bool is_rest)
@@ -171,7 +169,7 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
     }
 }
 
-/* One of the ways of a packet that is sealed already, at once or not at all: the other one may be quicker. */
+/* One of the ways of a sealed packet, at once or not at all: the other one may be faster. */
 static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t octets)
 {
     struct letter letter;
@@ -197,7 +195,7 @@ static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint
     return SENT;
 }
 
-/* By both ways of a job, sealed once; as long as one of them takes it, it has left. */
+/* By both ways of a job, sealed once; if one of them takes it, it has been sent. */
 static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length)
 {
     struct iovec part = {packet, length};
@@ -220,7 +218,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     }
     if (first == SENT || other == SENT)
         return SENT;
-    if (first == HELD || other == HELD) { /* nothing has left: both are tried again, with another counter */
+    if (first == HELD || other == HELD) { /* nothing was sent: both are tried again, with another counter */
         const struct lm_job *full = first == HELD ? job : &second;
         lm_backpressure_add(e, job, lm_send_socket(full), true);
         return HELD;
@@ -228,7 +226,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     return first == TOO_BIG || other == TOO_BIG ? TOO_BIG : REFUSED;
 }
 
-/* `is_rest`: what is sent is a part of the job's packet, and not the first one. */
+/* `is_rest`: this is a part of the job's packet, and not the first one. */
 static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length,
                                 bool is_rest)
 {
@@ -239,23 +237,6 @@ static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, u
     return send_raw(e, job, m, lm_send_socket(job), is_rest);
 }
 
-void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
-                  const struct lm_inner *inner, uint64_t now)
-{
-    /* The host drops what claims to come from its own address: about our own packets the destination has to speak. */
-    const struct lm_addr *ours = &e->icmp_source[inner->version == 6];
-    bool is_own = lm_table_lookup(e->eids, 0, &inner->source) != NULL;
-    uint8_t error[LM_ICMP_MAX];
-    size_t length =
-        lm_icmp_build(error, kind, mtu, ours->family && !is_own ? ours : &inner->destination, packet, inner);
-    if (length == 0)
-        lm_count(&e->counters, LM_icmp_forbidden);
-    else if (!lm_token_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
-        lm_count(&e->counters, LM_icmp_limited);
-    else
-        lm_count(&e->counters, lm_device_write(e, e->tun, error, length) ? LM_icmp_sent : LM_in_refused);
-}
-
 struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index)
 {
     struct lm_job made = *job;
@@ -264,52 +245,6 @@ struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, si
     made.segments.count = 0;
     made.vnet = (lm_vnet){0};
     return made;
-}
-
-static enum outcome try_path(struct lm_engine *e, struct lm_job *job);
-
-/* To the source of what is relayed, which is behind a locator of the table, too: the kernel need not forward. */
-static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *about)
-{
-    uint8_t room[LM_FRAME_HEADROOM + LM_ICMP_MAX];
-    struct lm_job job = {.packet = room + LM_FRAME_HEADROOM,
-                         .instance_id = about->instance_id,
-                         .lane = LM_LANE_DEFAULT,
-                         .now = about->now,
-                         .born = about->now,
-                         .is_relayed = true,
-                         .is_own = true};
-    size_t length = lm_icmp_build(job.packet, kind, mtu, &about->inner.destination, about->packet, &about->inner);
-    if (length == 0 || !lm_packet_parse(job.packet, length, &job.inner)) {
-        lm_count(&e->counters, LM_icmp_forbidden);
-        return;
-    }
-    if (!lm_token_bucket_take(&e->relayed_icmp_bucket, job.now, ICMP_PER_SECOND, ICMP_BURST)) {
-        lm_count(&e->counters, LM_icmp_limited);
-        return;
-    }
-    struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
-    if (entry && entry->kind == LM_ENCAPSULATE) {
-        job.set = entry->value;
-        job.flow = lm_packet_flow_hash(&e->key, &job.inner);
-        if (!lm_sealed_out_admit(e, &job))
-            return;
-        lm_outbound_choose(e, &job);
-    }
-    bool is_sent = job.path ? try_path(e, &job) == SENT : lm_device_write(e, e->tun, job.packet, length);
-    lm_count(&e->counters, is_sent ? LM_icmp_sent : LM_in_refused);
-}
-
-void lm_send_icmp_about(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job)
-{
-    struct lm_job first = *job;
-    if (job->segments.count)
-        first = lm_send_segments(e, job, 0);
-    if (job->is_relayed) {
-        relay_icmp(e, kind, mtu, &first);
-        return;
-    }
-    lm_send_icmp(e, kind, mtu, first.packet, &first.inner, job->now);
 }
 
 uint32_t lm_send_overhead(const struct lm_remote *remote)
@@ -342,7 +277,11 @@ static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room
 {
     lm_count(&e->counters, LM_out_toobig);
     lm_path_mtu_note_large(e, job,
-                           job->inner.length); /* somebody would have use for more: is this still all that there is? */
+                           /*
+                            * The sender would use a larger MTU: the control plane checks whether this is still the
+                            * limit.
+                            */
+                           job->inner.length);
     lm_send_icmp_about(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
 }
 
@@ -364,7 +303,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     return SENT;
 }
 
-/* One try by one path: whole, in fragments, or not at all with a word to the source. */
+/* One try by one path: whole, in fragments, or refused with an ICMP error to the source. */
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     struct letter letter;
@@ -390,11 +329,11 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         if (outcome != TOO_BIG)
             return outcome;
     }
-    too_big(e, job, lm_send_room(job)); /* the kernel takes even less than it tells */
+    too_big(e, job, lm_send_room(job)); /* the kernel accepts even less than it says */
     return LOST;
 }
 
-/* The first choice has refused: every other usable path, its family first, by priority. */
+/* The first choice has refused: try every other usable path, its own family first, by priority. */
 static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_path *first = job->path;
@@ -409,7 +348,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
                 job->remote = remote;
-                lm_outbound_turn(job);
+                lm_outbound_turn(e, job);
                 if (job->path == first || job->path->priority != priority || job->path->address.family != family)
                     continue;
                 enum outcome outcome = try_path(e, job);
@@ -422,6 +361,11 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
     return REFUSED;
 }
 
+bool lm_send_by_path(struct lm_engine *e, struct lm_job *job)
+{
+    return try_path(e, job) == SENT;
+}
+
 bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 {
     job->is_own = true;
@@ -430,8 +374,8 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 }
 
 /*
- * What is too large is cut here, or its source is told. The rest has been refused: by way of the kernel, where that
- * forwards, it comes to the thread that has queues.
+ * Packets that are too large are fragmented here, or their source gets an ICMP error. Those that were refused go
+ * through the kernel, if that forwards, to the thread that has queues.
  */
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
@@ -461,7 +405,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
                          job->now);
 }
 
-/* No segment fits the path, and none may be cut: one word to the source is enough for all. */
+/* No segment fits the path, and none may be fragmented: one ICMP error is enough for all. */
 static bool is_too_big(const struct lm_job *job)
 {
     size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
@@ -470,7 +414,7 @@ static bool is_too_big(const struct lm_job *job)
 
 void lm_send(struct lm_engine *e, struct lm_job *job)
 {
-    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as it is */
+    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as one packet */
         send_one(e, job);
         return;
     }

@@ -6,15 +6,15 @@
 #include "engine/engine.h"
 
 #define LOOPBACK 1   /* the ifindex of lo in every network namespace */
-#define SENDERS 256u /* a power of two: senders that meet in one place share what is theirs */
+#define SENDERS 256u /* a power of two: senders that collide share their limit */
 
-/* Ours: a peer that only sends is known after one lookup; until then this is enough for a conversation to begin. */
+/* Ours: a peer that only sends is known after one lookup; until then this is enough to begin a conversation. */
 #define UNKNOWN_PER_SECOND 2000u
 #define UNKNOWN_BURST 2000u
 #define UNKNOWN_SENDER_PER_SECOND 500u
 #define UNKNOWN_SENDER_BURST 1000u
 
-/* Ours: an RTR probes each node behind it once in some seconds; a hub hears of each node about as often. */
+/* Ours: an RTR probes each node behind it every few seconds; a hub hears from each node about as often. */
 #define CONTROL_PER_SECOND 2000u
 #define CONTROL_BURST 256u
 #define CONTROL_SENDER_PER_SECOND 100u
@@ -23,12 +23,12 @@
 /* Ours: a lookup takes a round trip or two. */
 #define KEPT 256u
 #define KEPT_OF_ONE 128u
-#define KEPT_HEAD 64u /* before the packet: room for the headers of an RTR that sends it on */
+#define KEPT_HEAD 64u /* before the packet: room for the headers of an RTR that forwards it */
 #define KEPT_OCTETS 1600u
 #define KEPT_NS UINT64_C(1000000000)
 
 #define ASKS 256u
-#define ASK_AGAIN_NS UINT64_C(3000000000) /* RFC 9301, 6.1: one Map-Request in 3 s for what others say */
+#define ASK_AGAIN_NS UINT64_C(3000000000) /* RFC 9301, 6.1: one Map-Request in 3 s for claims of others */
 #define ASKS_PER_SECOND 20u
 #define ASK_BURST 20u
 
@@ -49,7 +49,7 @@ struct lm_sources {
     struct lm_token_bucket unknown_of[SENDERS], control_of[SENDERS];
     struct lm_told asked[ASKS];
     size_t next;
-    size_t kept_count; /* may count what is too old; 0: there is nothing */
+    size_t kept_count; /* may include expired ones; 0: there is none */
     struct kept kept[KEPT];
     uint8_t octets[KEPT][KEPT_HEAD + KEPT_OCTETS];
 };
@@ -90,14 +90,14 @@ bool lm_source_is_local(const struct lm_engine *e, const struct lm_outer *outer)
            near_of(e, &outer->source, NULL) == LM_NEAR_OWN || lm_table_lookup(e->eids, 0, &outer->source);
 }
 
-/* Who owns an IPv6 address owns the other 2^64 of its network. */
+/* The owner of an IPv6 address has the other 2^64 of its network too. */
 static size_t sender(const struct lm_engine *e, const struct lm_addr *address)
 {
     uint64_t words[2] = {lm_get64(address->octets), address->family};
     return (size_t)lm_hash(&e->key, words, 2) % SENDERS;
 }
 
-/* The sender's own share first: whoever has used up his takes nothing of what all have together. */
+/* The sender's own limit first: a sender that has used it up takes nothing from the common one. */
 static bool takes(struct lm_token_bucket *own, uint64_t own_rate, uint64_t own_burst, struct lm_token_bucket *all,
                   uint64_t rate, uint64_t burst, uint64_t now)
 {
@@ -165,7 +165,7 @@ enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data,
     return LM_COUNTER_COUNT;
 }
 
-/* A place for one more packet of this source; NULL: it has enough of them. */
+/* A place for another packet of this source; NULL: it has enough of them. */
 static struct kept *find_room(struct lm_sources *s, const struct lm_data *data, uint64_t now)
 {
     size_t same = 0;
@@ -184,7 +184,7 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                     const struct lm_outer *outer)
 {
     struct lm_sources *s = e->sources;
-    if (!e->config.is_rtr) /* which is told of strangers otherwise */
+    if (!e->config.is_rtr) /* which reports unregistered sources instead */
         lm_source_ask(e, data, outer);
     if (data->inner.length > KEPT_OCTETS)
         return;
@@ -204,7 +204,7 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
     memcpy(s->octets[place - s->kept] + KEPT_HEAD, packet, data->inner.length);
 }
 
-/* What came to an RTR goes on, as it would have at once. */
+/* A packet that came to an RTR is forwarded, as it would have been at once. */
 static void relay(struct lm_engine *e, const struct kept *one, uint8_t *packet)
 {
     struct lm_data data = {.instance_id = one->instance_id};

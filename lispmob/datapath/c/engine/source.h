@@ -1,12 +1,13 @@
 /*
- * Whether an inner source may come from an outer one (RFC 7835 section 3.5 names the threat, RFC 9300 leaves it to the ETR).
+ * Whether an inner source may come from an outer one (RFC 7835 section 3.5 names the threat, RFC 9300 leaves it to the
+ * ETR).
  *
- * In the order of the code: nothing that this host sends to itself; nothing with an inner source of the networks that
- * the uplinks are on; what the mapping of the inner source says; and, where no mapping is known, either a share of what
- * comes (loose) or nothing (strict). A packet that contradicts its mapping is kept for a moment, and the control plane
- * asks the mapping system: a peer that has just moved sends before its new mapping is known here.
+ * The checks, in the order of the code: nothing that this host sends to itself; no inner source in the networks of the
+ * uplinks; the mapping of the inner source must name the sender; and without a known mapping, either a limited rate
+ * (loose) or nothing (strict). A packet that contradicts its mapping is kept for a moment while the control plane asks
+ * the mapping system: a peer that has just moved sends before its new mapping is known here.
  *
- * The inbound thread judges with the lock shared; the control side releases with the lock alone.
+ * The inbound thread checks with the lock shared; the control side releases with the lock exclusive.
  */
 #ifndef LM_SOURCE_H
 #define LM_SOURCE_H
@@ -29,32 +30,35 @@ struct lm_near_spec {
 struct lm_sources *lm_sources_new(void);
 void lm_sources_free(struct lm_sources *sources);
 
-/* This host sent it to itself, or somebody pretends that it did. */
+/* This host sent it to itself, or the source is forged to look so. */
 bool lm_source_is_local(const struct lm_engine *e, const struct lm_outer *outer);
 /*
- * LM_COUNTER_COUNT: it is delivered; else the reason why not. `is_proven`: and so is everything else between these four
- * addresses.
+ * LM_COUNTER_COUNT: deliver it; otherwise the reason against it. `is_proven`: all packets between these four addresses
+ * are accepted too.
  */
 enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                                 bool *is_proven);
 /*
- * Keeps a packet that was refused with LM_data_source; a node asks about its source, an RTR is told of strangers. One that
- * was sealed is delivered later when its session's peer turns out to have that EID, too, wherever it came from.
+ * Keeps a packet that was refused with LM_data_source. A node asks about its source; an RTR reports an unregistered
+ * source. A sealed packet is delivered later if its session's peer turns out to have that EID, wherever it came from.
  */
 void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                     const struct lm_outer *outer);
-/* Tells the control plane to ask about the source of a packet; not often. */
+/* Asks the control plane about the source of a packet; rate-limited. */
 void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
-/* Delivers, or sends on, what waits for this entry and may come from where it came; forgets the rest that it covers. */
+/*
+ * Delivers, or forwards, packets that wait for this entry and may come from their sender; drops the others that it
+ * covers.
+ */
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry);
-/* False: this sender, or all together, have sent more control messages in data than anybody needs to. */
+/* False: this sender, or all together, have exceeded the rate of control messages in data. */
 bool lm_source_admits_control(struct lm_engine *e, const struct lm_outer *outer);
 
-/* These are our own addresses, the networks that uplinks are on, and the proxies; 0 or -ENOMEM. */
+/* Sets our own addresses, the networks of the uplinks, and the proxies; 0 or -ENOMEM. */
 int lm_source_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count);
 /* The table of these; NULL: none is known. */
 const struct lm_table *lm_source_near(const struct lm_engine *e);
-/* From now on sources are judged so. */
+/* Changes the check from now on. */
 void lm_source_set_check(struct lm_engine *e, int check);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Destinations that the control plane hears of now and then, since the mapping system may know better: those that only
- * a default entry knows, and those that send to us while the table says that nobody is there.
+ * Reports destinations that the mapping system may know better: those that only a default entry matches, and those that
+ * send to us while their entry is negative.
  */
 #include "engine/engine.h"
 
@@ -9,13 +9,13 @@
 #define TELLINGS_PER_SECOND 20
 #define TELLING_BURST 20
 
-/* False when it was told of lately, or too much was. */
+/* False when it was reported lately, or the rate limit is reached. */
 static bool may_tell(struct lm_engine *e, struct lm_told *told, struct lm_token_bucket *bucket, uint32_t instance_id,
                      const struct lm_addr *eid, uint64_t now, uint64_t again)
 {
     uint64_t words[3] = {lm_get64(eid->octets), lm_get64(eid->octets + 8), instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
-    struct lm_told *place = &told[(key >> 1) % LM_TOLD_MAX]; /* two that meet here are told of more often, no more */
+    struct lm_told *place = &told[(key >> 1) % LM_TOLD_MAX]; /* two that collide are just reported more often */
     if ((place->key == key && now < place->until) ||
         !lm_token_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
         return false;

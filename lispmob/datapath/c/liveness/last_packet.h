@@ -4,7 +4,8 @@
  * A move loses what is under way: when a link is cut, what the peer has sent until it heard of that. TCP finds a hole by what
  * comes after it. Where nothing comes after it, because a window was full or a question waits for its answer, it takes two
  * round trips and more to try again (a tail loss probe, RFC 8985, or a retransmission timeout). So both ends repeat the last
- * packet that they sent, as soon as they know of another way, and the stream goes on after one round trip.
+ * packet that they sent: the peer as soon as it knows of another way, the mover once it has told its peers, which take nothing
+ * from an unknown locator. The stream goes on after one round trip.
  *
  * A receiver that has it drops the copy, and acknowledges at once what it has. Other protocols hand copies to the application,
  * so nothing else is repeated.

@@ -1,9 +1,9 @@
 /*
- * What follows from a packet that has left, in one place. Each line asks what is cheap to know, and calls whoever has something
- * to note only then: an ordinary packet of an ordinary flow costs a few loads.
+ * Everything that follows from sending a packet, in one place. Each line makes a cheap check, and calls a function only
+ * if there is something to record: an ordinary packet of an ordinary flow costs a few loads.
  *
- * The caller holds the lock shared. `job` is the first of `packets` that left in one message, with `octets` of inner packets in
- * all, of which the largest has `largest`.
+ * The caller holds the lock shared. `job` is the first of `packets` that were sent in one message, with `octets` of
+ * inner packets in all, of which the largest has `largest`.
  */
 #ifndef LM_ON_SENT_H
 #define LM_ON_SENT_H
@@ -13,10 +13,10 @@
 #include "engine/engine.h"
 #include "liveness/peer_check.h"
 
-/* By one way of a job that goes by two: about the path and the locator. */
+/* For each way of a job with two ways: about the path and the locator. */
 static inline void lm_on_sent_way(struct lm_engine *e, const struct lm_job *job, size_t octets)
 {
-    lm_path_proven(e, job->path); /* the kernel's programs may send by it */
+    lm_path_proven(e, job->path); /* the BPF programs may use it */
     if (e->mirror && job->remote->address.family == 6)
         lm_route_check_tell(e, job->path, job->remote);
     if (!job->path->is_whole && job->now >= atomic_load_explicit(&job->remote->state->check_at, memory_order_relaxed))

@@ -1,9 +1,9 @@
 /*
- * Path MTUs: how large an outer packet from a path of ours to a remote may be, and when that is worth a question.
+ * Path MTUs: the largest outer packet from a local path to a remote, and when to probe for it.
  *
- * The control plane finds them out with probes (control/path_mtu/search.py). It looks at pairs of locators that large packets
- * leave for, which are reported here, for each remote once in a while. ICMP (too_big.c) and uplinks that refuse a size
- * are quicker, where they are to be believed.
+ * The control plane finds them by probes (control/path_mtu/search.py) for pairs of locators with large packets, which
+ * are reported here, now and then for each remote. ICMP errors (too_big.c) and uplinks that refuse a size are faster,
+ * if they can be trusted.
  */
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -12,10 +12,10 @@
 
 #define SECOND UINT64_C(1000000000)
 #define LARGE_AGAIN_NS (2 * SECOND) /* between reports about one remote */
-#define LARGE_LATER_NS (SECOND / 5) /* when there are too many of others */
+#define LARGE_LATER_NS (SECOND / 5) /* if the rate limit for all is reached */
 #define LARGE_PER_SECOND 50
 #define LARGE_BURST 50
-#define REFUSED_STEP 40u /* where the kernel takes less than the MTU of the interface, and does not say how much */
+#define REFUSED_STEP 40u /* if the kernel accepts less than the MTU of the interface, and does not say how much */
 
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu, enum lm_mtu_source source)
@@ -87,8 +87,8 @@ void lm_path_mtu_tell_large(struct lm_engine *e, bool tells)
 void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                      uint32_t mtu)
 {
-    pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks where they are; path MTUs are atomic */
-    bool is_sender = false;         /* an RTR may be known by addresses that no path has for its own */
+    pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks in place; path MTUs are atomic */
+    bool is_sender = false;         /* an RTR may be known by addresses that no path has as its own */
     for (size_t i = 0; i < e->uplinks->path_count; i++)
         is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
     for (size_t i = 0; i < e->uplinks->path_count; i++)

@@ -7,14 +7,14 @@
 #include "engine/outer.h"
 
 #define EPOCH_NS UINT64_C(16000000000)
-#define AGAIN_NS UINT64_C(30000000000) /* ours: after an answer; the next one comes before the last has run out */
+#define AGAIN_NS UINT64_C(30000000000) /* ours: after an answer; the next one comes before the last has expired */
 #define FIRST_WAIT_NS UINT64_C(1000000000)
-#define DOUBLINGS 6u /* up to 64 seconds between questions that nobody answers */
+#define DOUBLINGS 6u /* up to 64 seconds between unanswered requests */
 #define ANSWERS_PER_SECOND 100
 #define ANSWER_BURST 100
 #define IS_ANSWER 0x8000u
 #define TO_DATA_PORT 0x4000u
-#define PURPOSE UINT64_C(0x70656572) /* nobody gets a hash of flows out of us */
+#define PURPOSE UINT64_C(0x70656572) /* the nonce reveals no hash of flows */
 #define PACKET_MAX (LM_DATA_HEADER + 40u + 8u + LM_PEER_CHECK_OCTETS)
 #define HOP_LIMIT 64
 
@@ -25,7 +25,7 @@ uint64_t lm_peer_check_nonce(const struct lm_key *key, const struct lm_addr *add
     return lm_hash(key, words, 4);
 }
 
-/* A data packet that holds one message, from one outer address to another; its length. */
+/* A data packet with one message, from one outer address to another; returns its length. */
 static size_t build(uint8_t *out, const struct lm_addr *from, const struct lm_addr *to, uint64_t nonce, uint16_t port,
                     uint16_t flags)
 {
@@ -115,7 +115,7 @@ void lm_peer_check_on_sent(struct lm_engine *e, const struct lm_job *job)
         ask(e, job);
 }
 
-/* Back by the way that it came; an RTR sends from its control port, and takes data at the other one. */
+/* Back by the same path; an RTR sends from its control port, and receives data at the other one. */
 static void answer(struct lm_engine *e, uint64_t nonce, uint16_t port, bool is_to_data, const struct lm_outer *outer)
 {
     if (!outer->destination.family ||

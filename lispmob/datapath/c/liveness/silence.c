@@ -1,4 +1,4 @@
-/* Packets to a locator that nothing comes back from: the rule (silence.h), and where the threads and the clock meet it. */
+/* Unanswered packets to a locator: the rule (silence.h), and its use by the threads and the clock. */
 #include "liveness/silence.h"
 
 #include "engine/engine.h"
@@ -91,7 +91,7 @@ static void look_at(struct lm_engine *e, uint64_t due)
         put(&e->shared->silence_at, due);
 }
 
-/* What is said of all need not be said of one of them: both are watched again when the control plane says so. */
+/* After a report about a group, its members are quiet too: the control plane turns both on again. */
 static void hush(struct lm_silence *s)
 {
     uint64_t since = get(&s->since);
@@ -105,8 +105,8 @@ static struct lm_silence *company_of(const struct lm_remote *remote)
 }
 
 /*
- * When to check a locator next. The BPF program passes up any packet that starts a timer which nobody is scheduled to
- * check. While traffic is two-way that is every packet, so a check stays scheduled.
+ * When to check a locator next. The BPF program passes up any packet that starts a timer which no check is scheduled
+ * for. While traffic is two-way that is every packet, so a check stays scheduled.
  */
 static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
 {
@@ -177,7 +177,7 @@ void lm_silence_check(struct lm_engine *e)
     lm_unshare(&e->lock);
 }
 
-/* A company uses the shortest timeout of its members. It never reports a one-way silence. */
+/* A group uses the shortest timeout of its members. It never reports a one-way silence. */
 static void watch_company(struct lm_engine *e, struct lm_remote *head)
 {
     uint64_t least = 0;
@@ -198,7 +198,7 @@ void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address,
     if (remote) {
         struct lm_remote *leader =
             quick && head->family ? lm_locator_find_remote(e->locators, head, LM_PORT_DATA) : NULL;
-        lm_take(&e->lock); /* for the list of those that are watched, and the companies */
+        lm_take(&e->lock); /* for the list of watched remotes, and the groups */
         lm_locator_watch_remote(e->locators, remote, quick != 0);
         lm_silence_watch(&remote->state->silence, quick, slow);
         lm_locator_join_remotes(remote, leader);

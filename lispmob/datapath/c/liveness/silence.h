@@ -1,11 +1,11 @@
 /*
- * Whether packets to a locator are answered: worth a question to it, which the control plane asks. Never a verdict.
+ * Whether packets to a locator are answered. If not, the control plane probes it; this alone is never a verdict.
  *
- * Two cases. Traffic flows both ways and all at once nothing comes any more: told after the quick patience, about a
- * round trip. Or the traffic has been one-sided for a while, as much of it is by nature: told after the slow patience.
+ * There are two cases. Two-way traffic stops: reported after the quick timeout, about a round trip. Or the traffic has
+ * been one-way for a while, as much of it is by nature: reported after the slow timeout.
  *
- * A peer may answer from another locator than we send to, one of the other family for example. So the locators of a peer
- * are watched as a company, too: when nothing comes from any of them, the traffic that stops was flowing both ways.
+ * A peer may answer from another locator than we send to, for example of the other family. So the locators of a peer
+ * are also watched as a group: if nothing comes from any of them, two-way traffic has stopped.
  */
 #ifndef LM_SILENCE_H
 #define LM_SILENCE_H
@@ -18,15 +18,15 @@
 
 enum lm_silence_word { LM_SILENCE_NONE, LM_SILENCE_ONE_SIDED, LM_SILENCE_FLOWING };
 
-/* A packet left. */
+/* A packet was sent. */
 enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets);
-/* Time has passed, at least to lm_silence_due(): a sender that waits for acknowledgements sends nothing more. */
+/* Time has passed, at least to lm_silence_due(): a sender that waits for acknowledgements sends no more packets. */
 enum lm_silence_word lm_silence_tick(struct lm_silence *s, uint64_t now);
-/* When to look, though nothing is sent; 0: no need. */
+/* When to check although nothing is sent; 0: no need. */
 uint64_t lm_silence_due(const struct lm_silence *s);
-/* Something came; true: after a silence that had been told. */
+/* A packet arrived; true: after a reported silence. */
 bool lm_silence_arrived(struct lm_silence *s, uint64_t now);
-/* Watch from now on, and tell (again). */
+/* Watch from now on, and report (again). */
 void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow);
 
 #endif

@@ -1,12 +1,12 @@
 /*
- * Locator-Status-Bits (RFC 9300 section 10): which of its own locators a sender says are up, and what we say of ours.
+ * Locator-Status-Bits (RFC 9300 section 10): which of its own locators a sender says are up, and the bits that we send.
  *
- * Anybody can write them. So they count only when they come from a locator that packets to the sender may go to, only a
- * change is told, seldom, and the control plane then asks the locator: a hint, never a verdict.
+ * The bits are unauthenticated. So they count only from a locator that packets to the sender may go to. Only changes
+ * are reported, at a limited rate, and the control plane then probes the locator: a hint, never a verdict.
  */
 #include "engine/engine.h"
 
-#define AGAIN_NS UINT64_C(1000000000) /* between what is told of one mapping; what is not told now is, later */
+#define AGAIN_NS UINT64_C(1000000000) /* between reports about one mapping; a delayed one is made later */
 #define TELLINGS_PER_SECOND 20
 #define TELLING_BURST 20
 #define SAID (UINT64_C(1) << 63)
@@ -39,7 +39,7 @@ void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, con
 
 void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits)
 {
-    pthread_mutex_lock(&e->writer); /* nobody exchanges `shared` meanwhile */
+    pthread_mutex_lock(&e->writer); /* protects `shared` */
     atomic_store(&e->heeds_status, heeds);
     atomic_store(&e->shared->status, tells ? LM_STATUS_TOLD | bits : 0);
     if (e->mirror)

@@ -1,11 +1,11 @@
 /*
- * "Too big" from the network: ICMP errors about our outer packets (RFC 9300 section 7.2), and who may say so.
+ * "Too big" from the network: ICMP errors about our outer packets (RFC 9300 section 7.2), and which of them are
+ * accepted.
  *
- * Anybody can send one, from anywhere. The kernel finds the socket that the quoted packet claims to have left from; that
- * is all that it checks. So the quote is looked at: it has to be a data packet that this socket would have sent, of one of
- * our EIDs, to a destination that this locator serves, and larger than what the error calls too big. Then a size that any
- * path of today takes is believed at once, and the control plane probes whether it is true. All else is a question to it,
- * or nothing.
+ * Such an error can be forged from anywhere. The kernel only checks that the quoted packet matches a socket. So the
+ * quote is checked here: it must be a data packet that this socket would have sent, from one of our EIDs, to a
+ * destination that this locator serves, and larger than the reported MTU. Then a size that every path should allow is
+ * applied at once, and the control plane verifies it by probes. All other errors cause only a probe, or nothing.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -17,8 +17,8 @@
 #include "base/cmsg.h"
 #include "engine/engine.h"
 
-#define ERRORS_AT_ONCE 64   /* the rest waits for the next wake-up */
-#define BELIEVED_FROM 1280u /* octets; smaller is for a probe to confirm */
+#define ERRORS_AT_ONCE 64   /* the rest is read at the next wake-up */
+#define BELIEVED_FROM 1280u /* octets; a smaller size needs a probe first */
 #define QUESTIONS_PER_SECOND 5
 #define QUESTION_BURST 5
 #define QUOTE_MAX 128u
@@ -41,7 +41,7 @@ static struct lm_addr from_sockaddr(const struct sockaddr_storage *name, uint16_
     return address;
 }
 
-/* Where the error was sent to, which is where the packet came from. */
+/* The destination of the error, which is the source of the packet. */
 static struct lm_addr arrived_at(const struct msghdr *message)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = lm_control_next(message, c)) {
@@ -59,7 +59,7 @@ static struct lm_addr arrived_at(const struct msghdr *message)
     return (struct lm_addr){0};
 }
 
-/* The path that sends from this socket; the common data port serves several, told apart by their address. */
+/* The path that sends from this socket; several share the common data port, and differ by address. */
 static const struct lm_path *path_of(const struct lm_uplinks *u, int fd, const struct lm_addr *local)
 {
     for (size_t i = 0; i < u->path_count; i++) {
@@ -73,7 +73,7 @@ static const struct lm_path *path_of(const struct lm_uplinks *u, int fd, const s
     return NULL;
 }
 
-/* Reads what an error quotes of an inner packet: less than all of it, as a rule. False: too little, or nonsense. */
+/* Parses the quoted part of an inner packet, usually not all of it. False: too little, or invalid. */
 static bool read_quote(const uint8_t *packet, size_t length, struct lm_inner *out)
 {
     *out = (struct lm_inner){0};
@@ -107,8 +107,8 @@ static bool read_quote(const uint8_t *packet, size_t length, struct lm_inner *ou
 }
 
 /*
- * The sealed datagram in a quote, which may be the inner packet of one for a relay; NULL: there is none, or less of it than
- * its index and counter.
+ * The sealed datagram in a quote, which may be the inner packet of one for a relay; NULL: none, or less of it than its
+ * index and counter.
  */
 static const uint8_t *sealed_in(const uint8_t *quote, size_t length, const struct lm_inner *inner)
 {
@@ -122,7 +122,7 @@ static const uint8_t *sealed_in(const uint8_t *quote, size_t length, const struc
     return NULL;
 }
 
-/* True when the quote is of a packet that we may have sent to this remote by this path and socket. */
+/* True when the quote may be of a packet that we sent to this remote by this path and socket. */
 static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, int fd, const struct lm_remote *remote,
                        const uint8_t *quote, const struct lm_inner *inner, uint32_t mtu)
 {
@@ -138,7 +138,7 @@ static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, in
         return false;
     if (!lm_locator_set_holds(path->relays, &remote->address) && !lm_locator_set_holds(entry->value, &remote->address))
         return false;
-    /* The flow decides on the socket by a key that only we have: who guesses at ports has one that is right, of many. */
+    /* The flow selects the socket by a secret key: an attacker that guesses ports has one right, among many. */
     bool is_pooled = path->data_fd < 0 && inner->has_ports;
     return !is_pooled || lm_path_socket(path, lm_packet_flow_hash(&e->key, inner)) == fd;
 }
@@ -171,7 +171,7 @@ static void judge(struct lm_engine *e, int fd, const struct msghdr *message, uin
         lm_count(&e->counters, LM_mtu_ignored);
         return;
     }
-    /* Routers of old quote 8 octets behind the IP header (RFC 792): that may be true, and proves nothing. */
+    /* Old routers quote 8 octets after the IP header (RFC 792): that may be genuine, and proves nothing. */
     bool has_quote = length > LM_DATA_HEADER && read_quote(quote + LM_DATA_HEADER, length - LM_DATA_HEADER, &inner);
     const uint8_t *sealed = length > LM_DATA_HEADER ? sealed_in(quote, length, &inner) : NULL;
     if (sealed)
@@ -195,7 +195,10 @@ static void read_one(struct lm_engine *e, int fd, const struct msghdr *message, 
             continue;
         struct sock_extended_err what;
         memcpy(&what, CMSG_DATA(c), sizeof what);
-        /* What the kernel itself refused, the sender has been told (liveness/path_mtu.c); unreachable hosts are found out by probing. */
+        /*
+         * An error of the kernel itself was already returned to the sender (liveness/path_mtu.c); unreachable hosts are
+         * found by probing.
+         */
         bool is_icmp = what.ee_origin == SO_EE_ORIGIN_ICMP || what.ee_origin == SO_EE_ORIGIN_ICMP6;
         if (what.ee_errno == EMSGSIZE && is_icmp)
             judge(e, fd, message, what.ee_info, quote, length);
@@ -223,7 +226,7 @@ void lm_too_big_read(struct lm_engine *e, int fd)
             break;
         read_one(e, fd, &message, quote, (size_t)length);
     }
-    int pending; /* the socket also remembers the last error: asking clears it, and with it the wake-up */
+    int pending; /* the socket also keeps the last error: reading clears it, and the wake-up with it */
     socklen_t size = sizeof pending;
     (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &size);
 }

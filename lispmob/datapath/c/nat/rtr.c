@@ -1,8 +1,8 @@
 /*
- * The RTR: what comes in by an uplink for an entry of the table leaves by an uplink, without the kernel's help.
+ * The RTR: packets from an uplink for a table entry are sent by an uplink, without the kernel.
  *
- * A packet that does not fit, and one whose destination nobody registered, goes to the TUN device after all: the kernel
- * routes it to the outbound thread, which can fragment and ask, or to the rest of the world.
+ * A packet that does not fit, or whose destination is not registered, goes to the TUN device: the kernel routes it to
+ * the outbound thread, which can fragment and ask, or to the rest of the world.
  */
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@
 #define REPORTS_PER_SECOND 200
 #define REPORT_BURST 50
 #define ORIGINS_PER_SECOND                                                                                             \
-    2000 /* what the kernel's programs leave to us all the same says nothing new about its origin */
+    2000 /* packets that the BPF programs pass up all the same say nothing new about their origin */
 #define ORIGIN_BURST 500
 
 struct place {
@@ -24,7 +24,7 @@ struct place {
 };
 
 struct lm_relay {
-    struct place places[PLACES]; /* by a hash: two nodes that meet in one place cost each other a report, no more */
+    struct place places[PLACES]; /* by a hash: two nodes that collide just cost one more report each */
     struct lm_token_bucket reports, origins;
     struct lm_job jobs[LM_BATCH];
     size_t count;
@@ -48,7 +48,7 @@ static bool is_translated(const struct lm_locator_set *set)
     return false;
 }
 
-/* True when this node has come from other ports before, and never from this one. */
+/* True when this node came from other ports before, and never from this one. */
 static bool is_new_port(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     const struct lm_addr *inner = &data->inner.source;
@@ -109,7 +109,7 @@ static void pass_hop(uint8_t *packet, struct lm_inner *inner)
     }
 }
 
-/* The outer header's marks and one hop; false: it ends here. */
+/* Applies the outer header's marks and decrements TTL; false: it is dropped. */
 static bool take_over(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer,
                       struct lm_inner *inner)
 {
@@ -123,7 +123,7 @@ static bool take_over(struct lm_engine *e, uint8_t *packet, const struct lm_data
     return true;
 }
 
-/* A destination that somebody else knows is asked for; what waits is sent in the proxy's Instance-ID, as ever. */
+/* A destination that others may know is asked for; the packet waits in the proxy's Instance-ID. */
 static bool keep(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer)
 {
     if (data->instance_id != e->config.proxy_instance_id)

@@ -9,7 +9,7 @@
 #define TCP_ACK 0x10
 #define TCP_URG 0x20
 #define TCP_CWR 0x80
-#define LAST_ONLY (TCP_FIN | TCP_PSH) /* segmenting gives these to the last segment */
+#define LAST_ONLY (TCP_FIN | TCP_PSH) /* segmentation gives these to the last segment */
 
 static size_t transport_header(const uint8_t *packet, const struct lm_inner *inner)
 {
@@ -23,7 +23,7 @@ static size_t transport_header(const uint8_t *packet, const struct lm_inner *inn
     return size < 8 || (inner->protocol == IPPROTO_TCP && size < 20) || left <= size ? 0 : size;
 }
 
-/* Octets of both headers when this is a packet that segmenting could have made, else 0. */
+/* Octets of both headers if segmentation could have made this packet, else 0. */
 static size_t header_of(const uint8_t *packet, const struct lm_inner *inner, bool takes_udp)
 {
     if (inner->is_fragment || inner->header != (inner->version == 4 ? 20u : 40u))

@@ -1,8 +1,8 @@
 /*
- * Consecutive TCP segments, or UDP datagrams, of one flow become one super-packet: the inverse of segment.h. Pure.
+ * Joins consecutive TCP segments, or UDP datagrams, of one flow into one super-packet: the inverse of segment.h. Pure.
  *
- * What is joined is only what segmenting gives back octet by octet (but for the IPv4 identification of packets with DF,
- * which has no meaning, RFC 6864), and what has a right checksum: afterwards nobody could tell.
+ * Packets are joined only if segmentation restores them octet by octet (except for the IPv4 identification of packets
+ * with DF, which has no meaning, RFC 6864), and if their checksums are valid, because later they cannot be checked.
  */
 #ifndef LM_MERGE_H
 #define LM_MERGE_H
@@ -11,7 +11,7 @@
 
 #include "packet/segment.h"
 
-#define LM_MERGE_MAX 64         /* packets; more UDP datagrams than this no kernel takes apart again */
+#define LM_MERGE_MAX 64         /* packets; no kernel splits more UDP datagrams than this */
 #define LM_MERGE_HEADER_MAX 100 /* plain IPv6 header and the longest TCP header */
 
 struct lm_coalesce {
@@ -20,21 +20,21 @@ struct lm_coalesce {
     const uint8_t *first;
     struct lm_inner inner;       /* of the first */
     size_t header, size, length; /* IP and transport header; payload of the first; octets of the whole */
-    bool is_candidate;           /* the first may be joined by others */
-    bool is_complete;            /* nothing may follow */
-    bool is_verified;            /* the first's checksum was found right */
+    bool is_candidate;           /* others may be joined to the first */
+    bool is_complete;            /* nothing more may be joined */
+    bool is_verified;            /* the first's checksum is valid */
     uint16_t id_step;            /* of the IPv4 identification: 0 or 1, known from two on */
     uint8_t last_flags;
-    lm_vnet vnet, alone; /* what to write; what the first is by itself */
+    lm_vnet vnet, alone; /* what to write; the header of the first alone */
     uint8_t head[LM_MERGE_HEADER_MAX];
     struct iovec vector[LM_MERGE_MAX + 2]; /* vnet, header, payloads */
 };
 
-/* Starts with a packet; it must stay in place until the super-packet has been written. */
+/* Starts with a packet, which must stay in place until the super-packet has been written. */
 void lm_coalesce_start(struct lm_coalesce *merge, const uint8_t *packet, const struct lm_inner *inner);
-/* True: the packet has become a part. False: nothing changed. */
+/* True: the packet was joined. False: nothing changed. */
 bool lm_coalesce_join(struct lm_coalesce *merge, const uint8_t *packet, const struct lm_inner *inner);
-/* Completes the headers; the vectors to write, virtio_net_hdr first. */
+/* Completes the headers; returns the vectors to write, virtio_net_hdr first. */
 size_t lm_coalesce_finish(struct lm_coalesce *merge);
 /* The packet `index` as it came. */
 const uint8_t *lm_coalesce_packet(const struct lm_coalesce *merge, size_t index, size_t *length);

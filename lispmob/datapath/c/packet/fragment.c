@@ -2,7 +2,7 @@
 
 static size_t header_of(const struct lm_inner *inner)
 {
-    return inner->header; /* IPv4: the transport header follows the IP header at once */
+    return inner->header; /* IPv4: the transport header follows the IP header directly */
 }
 
 /* Payload octets of each fragment but the last: equal shares, rounded up to units of 8. */
@@ -32,7 +32,7 @@ static void blank_options(uint8_t *header, size_t length)
             return;
         size_t size = type == 1 ? 1 : i + 1 < length ? header[i + 1] : 0;
         if (size == 0 || (type != 1 && size < 2) || i + size > length)
-            return; /* not ours to judge */
+            return; /* malformed: left as it is */
         if (!(type & 0x80))
             memset(header + i, 1, size);
         i += size;

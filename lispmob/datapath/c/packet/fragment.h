@@ -4,12 +4,12 @@
 
 #include "packet/packet.h"
 
-/* How many fragments it takes to keep each within `limit` octets; 0: it cannot be done (offsets have 13 bits). */
+/* How many fragments keep each within `limit` octets; 0: impossible (offsets have 13 bits). */
 size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, size_t limit);
 
 /*
- * Writes fragment `index` of `count` into `out` and returns its length, at most the limit that the count was asked for.
- * Works for packets that are fragments already. Options that are not for every fragment become no-operations.
+ * Writes fragment `index` of `count` into `out` and returns its length, at most the limit passed to lm_fragment_count.
+ * Works for packets that are fragments already. Options that do not belong in every fragment become no-operations.
  */
 size_t lm_fragment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner, size_t index, size_t count);
 

@@ -4,7 +4,7 @@
 
 #include "packet/packet.h"
 
-#define LM_ICMP_MAX 1280 /* no error of ours is longer (RFC 4443 section 2.4; IPv4: 576, RFC 1812) */
+#define LM_ICMP_MAX 1280 /* the longest of our errors (RFC 4443 section 2.4; IPv4: 576, RFC 1812) */
 
 enum lm_icmp_kind {
     LM_ICMP_TOO_BIG,     /* v4: type 3 code 4; v6: type 2; `mtu` is the largest inner packet that fits */
@@ -13,8 +13,8 @@ enum lm_icmp_kind {
 };
 
 /*
- * Writes the error about `packet` into `out` (LM_ICMP_MAX octets) and returns its length.
- * 0: there must be no error about this packet: an ICMP error itself, a multicast, a later fragment, no unicast source.
+ * Writes the error about `packet` into `out` (LM_ICMP_MAX octets) and returns its length. 0: this packet must not cause
+ * an error: an ICMP error itself, a multicast, a later fragment, no unicast source.
  */
 size_t lm_icmp_build(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_addr *source,
                      const uint8_t *packet, const struct lm_inner *inner);

@@ -60,6 +60,12 @@ void lm_lisp_header_put_status(uint8_t *header, uint32_t bits)
     lm_put32(header + 4, lm_rules_put_status(second, header[0] & LM_FLAG_I, bits));
 }
 
+void lm_lisp_header_put_versions(uint8_t *header, uint16_t source, uint16_t destination)
+{
+    uint32_t flags = header[0] | LM_FLAG_V, versions = (source & 0xfffu) << 12 | (destination & 0xfffu);
+    lm_put32(header, flags << 24 | versions);
+}
+
 void lm_lisp_header_put_nonce(uint8_t *header, uint32_t nonce, bool wants_echo)
 {
     uint32_t flags = header[0] | LM_FLAG_N | (wants_echo ? LM_FLAG_E : 0);

@@ -2,10 +2,10 @@
 
 #include <netinet/in.h>
 
-/* More headers than this is no packet of a sane host; the rest counts as opaque. */
+/* No sane host sends a packet with more headers; the rest counts as opaque. */
 #define EXTENSION_HEADERS_MAX 12
 
-/* Two words at once on every processor that has vectors; the compiler takes them apart for the others. */
+/* Two words at once on every processor with vectors; the compiler splits them for the others. */
 typedef uint64_t pair __attribute__((vector_size(16)));
 
 static inline pair load_pair(const uint8_t *at)
@@ -15,7 +15,7 @@ static inline pair load_pair(const uint8_t *at)
     return words;
 }
 
-/* Sums are added in the host's order, four octets at a time: it gives the same as two at a time (RFC 1071). */
+/* Sums are computed in the host's order, four octets at a time: the result is the same as two at a time (RFC 1071). */
 uint16_t lm_packet_checksum(const uint8_t *data, size_t length, uint32_t start)
 {
     pair low = {0}, high = {0}; /* 32-bit halves in 64-bit lanes: no carry is lost */
@@ -93,7 +93,7 @@ static bool parse_v4(const uint8_t *packet, size_t length, struct lm_inner *inne
     return true;
 }
 
-/* Walks the extension headers (RFC 8200 section 4) up to the transport header, a fragment header, or the end. */
+/* Walks the extension headers (RFC 8200 section 4) to the transport header, a fragment header, or the end. */
 static void walk_v6(const uint8_t *packet, struct lm_inner *inner)
 {
     for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
@@ -107,7 +107,7 @@ static void walk_v6(const uint8_t *packet, struct lm_inner *inner)
             if (left < size)
                 return;
         } else {
-            /* What follows differs between the first fragment and the rest: the flow ends here. */
+            /* Later headers exist in the first fragment only, so they cannot identify the flow. */
             inner->is_fragment = true;
             inner->is_later_fragment = (lm_get16(at + 2) & 0xfff8) != 0;
             size = 8;

@@ -1,4 +1,4 @@
-/* Reading and changing packets. Everything here is pure: bytes in, verdict out, no state. */
+/* Parses and changes packets. Pure: bytes in, verdict out, no state. */
 #ifndef LM_PACKET_H
 #define LM_PACKET_H
 
@@ -6,32 +6,32 @@
 #include "base/hash.h"
 #include "base/rules.h"
 
-/* What an inner IPv4 or IPv6 packet says about itself. Lengths are octets from the start of the IP header. */
+/* The fields of an inner IPv4 or IPv6 packet. Lengths are octets from the start of the IP header. */
 struct lm_inner {
     struct lm_addr source, destination;
     uint8_t version, tos, ttl, protocol;
-    bool is_fragment;       /* any fragment, the first one too */
-    bool is_later_fragment; /* offset is not 0: holds no transport header */
+    bool is_fragment;       /* any fragment, including the first */
+    bool is_later_fragment; /* offset is not 0: no transport header */
     bool dont_fragment;     /* IPv4 DF; always true for IPv6 */
     bool has_ports;         /* TCP, UDP, SCTP, UDP-Lite, DCCP, first fragment or whole */
     uint16_t source_port, destination_port;
     size_t header; /* where the transport header is */
-    size_t length; /* whole packet; what came after it is to be cut off */
+    size_t length; /* the whole packet; octets after it are to be cut off */
 };
 
 bool lm_packet_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
 
-/* Same flow, same value; fragments count as the flow of their addresses and protocol (RFC 9300 section 12). */
+/* Equal for packets of a flow; fragments count as the flow of their addresses and protocol (RFC 9300 section 12). */
 uint64_t lm_packet_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
 
 enum lm_strip_verdict {
     LM_STRIP_OK,
-    LM_STRIP_ODD, /* deliver, but RFC 6040 wants it noticed */
+    LM_STRIP_ODD, /* deliver, but count it (RFC 6040) */
     LM_STRIP_ECN, /* drop: CE on a packet that is not ECN-capable */
     LM_STRIP_TTL, /* drop: time to live ran out */
 };
 
-/* Carries TTL, ECN and (optionally) DSCP of the outer header into the inner one and mends its checksum. */
+/* Carries TTL, ECN and (optionally) DSCP of the outer header into the inner one and updates its checksum. */
 enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl,
                                       uint8_t outer_tos, bool copy_dscp);
 

@@ -8,7 +8,7 @@
 
 bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length)
 {
-    /* A super-packet keeps its open checksum: each segment gets one of its own. */
+    /* A super-packet keeps its open checksum: each segment gets its own. */
     if (!(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE)
         return true;
     size_t start = vnet->csum_start, at = start + vnet->csum_offset;
@@ -16,7 +16,7 @@ bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length)
     if (at + 2 > length)
         return false;
     uint16_t sum = lm_packet_checksum(packet + start, length - start, 0);
-    lm_put16(packet + at, sum ? sum : 0xffff); /* 0 would say "none" in UDP, and is the same number elsewhere */
+    lm_put16(packet + at, sum ? sum : 0xffff); /* 0 means "none" in UDP, and equals 0xffff elsewhere */
     return true;
 }
 
@@ -41,7 +41,7 @@ bool lm_segment_reopen_vnet(lm_vnet *vnet, const uint8_t *packet, const struct l
     return true;
 }
 
-/* The pseudo header comes summed up in the checksum field: only the kernel knows it where a routing header is inside. */
+/* The checksum field holds the sum of the pseudo header, which only the kernel knows if there is a routing header. */
 static uint32_t pseudo_of(const uint8_t *packet, const struct lm_inner *inner, size_t field)
 {
     uint32_t sum = lm_get16(packet + inner->header + field);

@@ -1,6 +1,6 @@
 /*
- * Super-packets: what a TUN device with struct virtio_net_hdr hands out and takes in (TSO, USO), and the packets that
- * they stand for. Pure. Out: one large packet becomes many. In: consecutive packets of a flow become one (packet/coalesce.h).
+ * Super-packets, as a TUN device with struct virtio_net_hdr delivers and accepts them (TSO, USO), and the packets in
+ * them. Pure. Out: one large packet becomes many. In: consecutive packets of a flow become one (packet/coalesce.h).
  */
 #ifndef LM_SEGMENT_H
 #define LM_SEGMENT_H
@@ -13,7 +13,7 @@
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* Linux 6.2 */
 #endif
 
-#define LM_SEGMENT_SAFE 1280u /* octets: every IPv6 path takes them (RFC 8200), and we do not know this one */
+#define LM_SEGMENT_SAFE 1280u /* octets: every IPv6 path allows this (RFC 8200); the MTU of this one is unknown */
 #define LM_TCP_FLAGS 13
 #define LM_TCP_CHECKSUM 16
 #define LM_UDP_CHECKSUM 6
@@ -21,7 +21,7 @@
 /* Stands before each packet of the TUN device, in the host's byte order; all zero: an ordinary packet. */
 typedef struct virtio_net_hdr lm_vnet;
 
-/* How a super-packet falls apart. count 0: it is none. */
+/* How a super-packet is segmented. count 0: it is none. */
 struct lm_segments {
     size_t count;
     size_t header;    /* octets that each segment repeats: IP, extensions, TCP with options or UDP */
@@ -31,28 +31,28 @@ struct lm_segments {
 };
 
 /*
- * Makes a packet that came with `vnet` whole: writes a checksum that the kernel left open, clears that from `vnet`.
+ * Completes a packet that came with `vnet`: writes a checksum that the kernel left open, and clears that in `vnet`.
  * False: the header does not fit the packet.
  */
 bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length);
 
 /*
- * True when the transport's checksum is the sum of its pseudo header alone: the packet came from another kernel over a
- * link without a wire (veth), which leaves checksums open and super-packets whole. `vnet` then says so to the TUN, and
- * how a TCP super-packet may fall apart, since its own segment size is not known here. One right checksum in 65536 looks
- * the same; nobody checks it then.
+ * True when the transport's checksum is only the sum of its pseudo header: the packet came from another kernel over a
+ * virtual link (veth), which leaves checksums open and super-packets whole. `vnet` then says so to the TUN, and how a
+ * TCP super-packet may be segmented, because its own segment size is not known here. One valid checksum in 65536 looks
+ * the same; it is then not verified.
  */
 bool lm_segment_reopen_vnet(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner);
 
-/* Reads how the parsed packet is to be segmented; false: `vnet` asks for what the packet is not. */
+/* Reads how to segment the parsed packet; false: `vnet` does not fit the packet. */
 bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner,
                       struct lm_segments *out);
 /* Payload octets of one segment. */
 size_t lm_segment_payload(const struct lm_segments *segments, const struct lm_inner *inner, size_t index);
-/* Writes the `header` octets of one segment, right in every field; its payload stays where it is. */
+/* Writes the `header` octets of one segment, with all fields valid; its payload stays in place. */
 void lm_segment_header(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner,
                        const struct lm_segments *segments, size_t index);
-/* Writes one whole segment; its length. */
+/* Writes one whole segment; returns its length. */
 size_t lm_segment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner,
                         const struct lm_segments *segments, size_t index);
 

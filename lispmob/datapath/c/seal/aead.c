@@ -5,7 +5,7 @@
 #include "base/clock.h"
 
 #define TRIALS 64
-#define TRIAL_NS 400000u /* of one cipher: together they stay below a millisecond */
+#define TRIAL_NS 400000u /* of one cipher: both together stay below a millisecond */
 #define TRIAL_OCTETS 1400u
 
 #ifdef LM_HAS_LIBCRYPTO
@@ -13,7 +13,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
-/* libcrypto's own type, under our name. */
+/* libcrypto's own type under our name. */
 static EVP_CIPHER_CTX *evp(struct lm_aead_context *context)
 {
     return (EVP_CIPHER_CTX *)(void *)context;
@@ -35,7 +35,7 @@ struct lm_aead_context *lm_aead_new(int aead, const uint8_t *key, bool seals)
     }
     EVP_CIPHER_free(cipher); /* the context has a reference of its own */
     if (!made)
-        ERR_clear_error(); /* the queue is this thread's, and Python's ssl reads it too */
+        ERR_clear_error(); /* the queue belongs to this thread, and Python's ssl reads it too */
     return (struct lm_aead_context *)(void *)made;
 }
 
@@ -49,7 +49,7 @@ bool lm_aead_seal(struct lm_aead_context *context, const uint8_t *nonce, const u
 {
     EVP_CIPHER_CTX *c = evp(context);
     int written = 0;
-    /* In one go: a part that ends within a block costs more than the copy (447 against 409 ns for 52 and 1348 octets). */
+    /* In one call: a part that ends within a block costs more than the copy (447 against 409 ns for 52 and 1348 octets). */
     const uint8_t *text = count == 1 ? parts[0].iov_base : out;
     size_t octets = count == 1 ? parts[0].iov_len : 0;
     if (count > 1) {

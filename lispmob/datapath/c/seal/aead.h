@@ -1,8 +1,8 @@
 /*
- * The two ciphers of sealed packets, by libcrypto: AES-128-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439).
+ * The two ciphers of sealed packets, from libcrypto: AES-128-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439).
  *
- * A context holds one key for one direction and serves one thread: only the nonce changes from packet to packet. A build
- * without libcrypto's headers has these functions, too; they make no context.
+ * A context holds one key for one direction and serves one thread: only the nonce changes from packet to packet. A
+ * build without libcrypto's headers has these functions too, but they make no context.
  */
 #ifndef LM_AEAD_H
 #define LM_AEAD_H
@@ -20,19 +20,19 @@ enum lm_aead { LM_AEAD_AES_128_GCM = 1, LM_AEAD_CHACHA20_POLY1305 = 2 };
 
 struct lm_aead_context;
 
-/* False: there is no cipher in this build, and no context can be made. */
+/* False: this build has no cipher, and no context can be made. */
 bool lm_aead_is_built(void);
 /* NULL: out of memory, or libcrypto refuses the cipher. */
 struct lm_aead_context *lm_aead_new(int aead, const uint8_t *key, bool seals);
-/* The key that it holds is overwritten. */
+/* Overwrites its key. */
 void lm_aead_free(struct lm_aead_context *context);
-/* Writes what the parts hold, encrypted, and the tag behind it. `out` overlaps no part. */
+/* Writes the encrypted parts, followed by the tag. `out` overlaps no part. */
 bool lm_aead_seal(struct lm_aead_context *context, const uint8_t *nonce, const uint8_t *data, size_t data_octets,
                   const struct iovec *parts, size_t count, uint8_t *out);
-/* Decrypts in place; `octets` are those of text and tag. False: the tag is wrong, and the text is of no use to anybody. */
+/* Decrypts in place; `octets` counts text and tag. False: the tag is invalid, and the text must not be used. */
 bool lm_aead_open(struct lm_aead_context *context, const uint8_t *nonce, const uint8_t *data, size_t data_octets,
                   uint8_t *text, size_t octets);
-/* Nanoseconds that the cipher takes here for a packet of 1400 octets: the best of some, a quarter of a millisecond. */
+/* Nanoseconds that the cipher takes for a packet of 1400 octets: the best of several, in a quarter of a millisecond. */
 uint64_t lm_aead_time(int aead);
 
 #endif

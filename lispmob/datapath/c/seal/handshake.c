@@ -5,8 +5,8 @@
 #include "packet/packet.h"
 
 #define UDP_HEADER 8u
-#define PROBE 0x12u        /* first octet: Map-Request, and of the flags P alone */
-#define PROBE_ANSWER 0x28u /* Map-Reply, and of the flags P alone */
+#define PROBE 0x12u        /* first octet: Map-Request with P as its only flag */
+#define PROBE_ANSWER 0x28u /* Map-Reply with P as its only flag */
 #define LISP_MIN 12u       /* flags, and a nonce */
 
 bool lm_handshake_is(const uint8_t *packet, const struct lm_inner *inner)

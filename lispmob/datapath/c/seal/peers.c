@@ -85,7 +85,7 @@ static void grow(struct lm_peers *peers)
     struct lm_session **by_index = calloc(before * 4, sizeof(struct lm_session *));
     struct lm_session **by_remote = calloc(before * 4, sizeof(struct lm_session *));
     struct lm_peer **by_number = calloc(before * 4, sizeof(struct lm_peer *));
-    if (!by_index || !by_remote || !by_number) { /* longer chains, that is all */
+    if (!by_index || !by_remote || !by_number) { /* then the chains just stay longer */
         free(by_index);
         free(by_remote);
         free(by_number);
@@ -134,7 +134,7 @@ static struct lm_session *session_at(const struct lm_peer *peer, enum lm_session
     return atomic_load_explicit(&peer->slots[slot], memory_order_acquire);
 }
 
-/* Another session of the same peer holds this source, too. */
+/* True when another session of the same peer has this source too. */
 static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone, const struct lm_prefix *prefix)
 {
     const struct lm_peer *peer = lm_peers_find(peers, gone->peer);
@@ -148,7 +148,7 @@ static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone,
     return false;
 }
 
-/* Its sources are its peer's no more, but for those that another session of the peer has, too. */
+/* Removes its sources from its peer, except for those that another session of the peer has too. */
 static void unkey(struct lm_peers *peers, const struct lm_session *session)
 {
     for (size_t i = 0; i < session->source_count; i++) {
@@ -194,7 +194,7 @@ static void free_retired(struct lm_peers *peers)
     }
 }
 
-/* Takes a session out of its place for good. */
+/* Removes a session from its place for good. */
 static void retire(struct lm_peers *peers, struct lm_session *session)
 {
     if (!session)
@@ -205,7 +205,7 @@ static void retire(struct lm_peers *peers, struct lm_session *session)
         ;
 }
 
-/* Puts a session (or none) into a place; the one that was there. */
+/* Puts a session (or none) into a place; returns the former one. */
 static struct lm_session *put(struct lm_peer *peer, enum lm_session_slot slot, struct lm_session *session)
 {
     if (session)
@@ -234,7 +234,7 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
     if (!session)
         return -ENOMEM;
     const struct lm_session *former = session_at(peer, LM_SLOT_CURRENT);
-    if (former) { /* a new key changes nothing about the way */
+    if (former) { /* a new key does not change the path */
         atomic_init(&session->nested_mtu, atomic_load_explicit(&former->nested_mtu, memory_order_relaxed));
         atomic_init(&session->nested_until, atomic_load_explicit(&former->nested_until, memory_order_relaxed));
     }

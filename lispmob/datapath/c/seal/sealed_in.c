@@ -17,7 +17,7 @@ static void confirm(struct lm_engine *e, struct lm_session *session)
     lm_sealed_out_wake(e);
 }
 
-/* Where it came from is only a hint: another address than before may be where the peer is now. */
+/* The outer source is only a hint: a new one may be where the peer is now. */
 static void note_outer(struct lm_engine *e, const struct lm_session *session, const struct lm_outer *outer)
 {
     struct lm_peer *peer = lm_peers_find(e->peers, session->peer);
@@ -28,7 +28,7 @@ static void note_outer(struct lm_engine *e, const struct lm_session *session, co
         return;
     bool is_other = peer->outer[0].family != 0;
     if (is_other && !lm_peers_may_report(e->peers->moved_at, peer->number, outer->now))
-        return; /* noticed again with the next packet */
+        return; /* detected again with the next packet */
     peer->outer[1] = peer->outer[0];
     peer->outer_port[1] = peer->outer_port[0];
     peer->outer[0] = outer->source;
@@ -83,7 +83,7 @@ void lm_sealed_in_clear(struct lm_engine *e, const struct lm_data *data, const s
 {
     const struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
     const struct lm_locator_set *set = entry ? entry->value : NULL;
-    struct lm_punt report = {.kind = LM_PUNT_CLEAR_HEARD, .peer = set ? set->peer : 0};
+    struct lm_punt report = {.kind = LM_PUNT_CLEAR_HEARD, .peer = set ? set->wish.peer : 0};
     if (!report.peer)
         lm_source_ask(e, data, outer);
     else if (lm_peers_may_report(e->peers->clear_at, report.peer, outer->now))

@@ -43,7 +43,7 @@ static size_t packets_of(const struct lm_job *job)
     return job->segments.count ? job->segments.count : 1;
 }
 
-/* A packet that its sender sealed for somebody behind us: an RTR passes it on as it is. */
+/* A packet that its sender sealed for a node behind us: an RTR forwards it unchanged. */
 static bool is_sealed_already(const struct lm_engine *e, const struct lm_inner *inner)
 {
     return e->config.is_proxy && inner->protocol == IPPROTO_UDP && inner->has_ports &&
@@ -55,21 +55,21 @@ bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job)
     static const struct lm_addr nobody = {0};
     const struct lm_locator_set *set = job->set;
     job->seal = NULL;
-    if ((!set->peer && !set->must_seal) || is_sealed_already(e, &job->inner) ||
+    if ((!set->wish.peer && !set->wish.must_seal) || is_sealed_already(e, &job->inner) ||
         lm_handshake_is(job->packet, &job->inner))
         return true;
-    if (!set->peer) {
+    if (!set->wish.peer) {
         lm_count_many(&e->counters, LM_out_unsealed, packets_of(job));
         return false;
     }
-    job->seal = lm_peers_sender(e->peers, set->peer, job->now);
+    job->seal = lm_peers_sender(e->peers, set->wish.peer, job->now);
     if (!job->seal || lm_session_is_rekey_due(job->seal, job->now))
-        want(e, set->peer, job->now);
-    if (job->seal || !set->must_seal)
+        want(e, set->wish.peer, job->now);
+    if (job->seal || !set->wish.must_seal)
         return true;
     if (!job->is_retry)
         lm_count_many(&e->counters, LM_out_key_wait, packets_of(job));
-    (void)lm_pending_add(e->unsealed, set->peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
+    (void)lm_pending_add(e->unsealed, set->wish.peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
                          job->born, job->now);
     return false;
 }
@@ -84,13 +84,13 @@ static bool is_relay(const struct lm_locator_set *set, const struct lm_remote *r
 
 bool lm_sealed_out_nests(const struct lm_job *job, const struct lm_remote *mapped)
 {
-    if (!job->seal || !job->seal->source_count) /* a hub that opens for everybody is no EID behind a relay */
+    if (!job->seal || !job->seal->source_count) /* a hub that opens for all hosts is no EID behind a relay */
         return false;
     return is_relay(job->set, mapped) ||
            (job->remote != mapped && !lm_addr_equal(&job->remote->address, &mapped->address));
 }
 
-/* LISP header, IP header and UDP header before the one of the sealed packet. */
+/* LISP header, IP header and UDP header before that of the sealed packet. */
 static size_t nest_of(const struct lm_job *job)
 {
     return job->is_nested ? lm_rules_outer_octets(job->inner.version == 4) : 0;
@@ -98,7 +98,7 @@ static size_t nest_of(const struct lm_job *job)
 
 size_t lm_sealed_out_overhead(const struct lm_job *job)
 {
-    return job->seal ? LM_SEAL_OCTETS + nest_of(job) : 0;
+    return job->seal ? lm_dialect_octets(job->seal) + nest_of(job) : 0;
 }
 
 size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_t port, size_t payload)
@@ -110,7 +110,7 @@ size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_
         out[0] = 0x45;
         out[1] = inner->tos;
         lm_put16(out + 2, (uint32_t)(header + octets));
-        out[6] = 0x40; /* DF: fragments of what is sealed are of no use */
+        out[6] = 0x40; /* DF: fragments of a sealed packet are useless */
         out[8] = inner->ttl;
         out[9] = IPPROTO_UDP;
         memcpy(out + 12, inner->source.octets, 4);
@@ -125,7 +125,7 @@ size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_
         memcpy(out + 8, inner->source.octets, 16);
         memcpy(out + 24, inner->destination.octets, 16);
     }
-    uint8_t *udp = out + header; /* its checksum is 0, as RFC 9300 has it for LISP data: the tag says more */
+    uint8_t *udp = out + header; /* its checksum is 0, as in RFC 9300 for LISP data: the tag is stronger */
     lm_put16(udp, port);
     lm_put16(udp + 2, port);
     lm_put16(udp + 4, (uint32_t)octets);
@@ -139,7 +139,7 @@ static void lost(struct lm_engine *e, size_t packets)
 
 bool lm_sealed_out_may_go(struct lm_engine *e, const struct lm_job *job, size_t count)
 {
-    struct lm_locator_set *set = (struct lm_locator_set *)(uintptr_t)job->set; /* for what it counts */
+    struct lm_locator_set *set = (struct lm_locator_set *)(uintptr_t)job->set; /* for its counters */
     if (lm_locator_may_take(set, job->remote, count))
         return true;
     lm_count_many(&e->counters, LM_out_unproven, count);
@@ -162,9 +162,14 @@ bool lm_sealed_out_number(struct lm_engine *e, const struct lm_job *job, size_t 
 size_t lm_sealed_out_seal(struct lm_engine *e, const struct lm_job *job, uint64_t counter, const struct iovec *parts,
                           size_t count, uint8_t *out)
 {
-    lm_lisp_header_write(out, job->seal->instance_id);
+    bool is_dialect = job->seal->dialect != LM_DIALECT_NONE;
+    lm_lisp_header_write(out, is_dialect ? job->instance_id : job->seal->instance_id);
     lm_send_put_status(e, out);
-    size_t octets = lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    lm_map_version_put(e, job, out);
+    size_t octets = is_dialect ? lm_dialect_seal(job->seal, own_number, counter, parts, count, out)
+                               : lm_session_seal(job->seal, own_number, counter, parts, count, out);
+    if (is_dialect && octets)
+        lm_count(&e->counters, LM_out_obfuscated);
     if (octets == 0)
         lost(e, 1);
     return octets;

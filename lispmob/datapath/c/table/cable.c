@@ -6,14 +6,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* Devices between guests and hosts: on a bus, as hardware is, but what they are given reaches the other side as it is. */
+/* Virtual devices between guests and hosts: they are on a bus, as hardware is, but pass packets on as they are. */
 static const char *const between_guests[] = {"virtio_net", "vmxnet3", "xen_netfront", "vif",       "hv_netvsc",
                                              "netvsc",     "ibmveth", "veth",         "netdevsim", "mac80211_hwsim"};
 
 bool lm_cable_driver_is_whole(const char *driver, const char *bus)
 {
     if (bus[0] == '\0' || strcmp(bus, "N/A") == 0 || strcmp(bus, "tun") == 0 || strcmp(bus, "tap") == 0)
-        return false; /* no hardware behind it */
+        return false; /* no hardware */
     for (size_t i = 0; i < sizeof between_guests / sizeof *between_guests; i++)
         if (strcmp(driver, between_guests[i]) == 0)
             return false;

@@ -1,4 +1,4 @@
-/* Which prefix lengths occur: what changes when prefixes come and go. */
+/* The prefix lengths in use: updates when prefixes are added and removed. */
 #include "table/lengths.h"
 
 #include <stdlib.h>

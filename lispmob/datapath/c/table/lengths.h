@@ -1,4 +1,4 @@
-/* Which prefix lengths occur, per Instance-ID and family: what a lookup has to try, from long to short. */
+/* The prefix lengths in use, per Instance-ID and family: a lookup tries them from long to short. */
 #ifndef LM_LENGTHS_H
 #define LM_LENGTHS_H
 
@@ -9,7 +9,7 @@
 
 #define LM_LENGTH_MAX 128u /* bits */
 
-/* Of one Instance-ID and family. */
+/* For one Instance-ID and family. */
 struct lm_lengths {
     uint32_t instance_id;
     uint8_t family;
@@ -23,7 +23,7 @@ struct lm_lengths_of {
     uint32_t count, size; /* size: a power of two; 0: no array */
 };
 
-/* The place of an Instance-ID and family, perhaps an empty one. NULL when there is no array yet. */
+/* The slot of an Instance-ID and family, perhaps an empty one. NULL when there is no array yet. */
 static inline struct lm_lengths **lm_lengths_place(const struct lm_lengths_of *all, const struct lm_key *key,
                                                    uint32_t iid, uint8_t family)
 {
@@ -36,7 +36,7 @@ static inline struct lm_lengths **lm_lengths_place(const struct lm_lengths_of *a
     return &all->at[i];
 }
 
-/* NULL: no prefix ever was there. */
+/* NULL: it never had a prefix. */
 static inline struct lm_lengths *lm_lengths_find(const struct lm_lengths_of *all, const struct lm_key *key,
                                                  uint32_t iid, uint8_t family)
 {
@@ -44,7 +44,7 @@ static inline struct lm_lengths *lm_lengths_find(const struct lm_lengths_of *all
     return place ? *place : NULL;
 }
 
-/* The longest length in use below *length, put there; false: none. */
+/* Sets *length to the next shorter length in use; false: none. */
 static inline bool lm_lengths_next(const struct lm_lengths *lengths, unsigned *length)
 {
     for (int word = (int)(*length + 63) / 64 - 1; word >= 0; word--) {
@@ -58,9 +58,9 @@ static inline bool lm_lengths_next(const struct lm_lengths *lengths, unsigned *l
     return false;
 }
 
-/* Made when it is not there. NULL: out of memory. */
+/* Creates it if necessary. NULL: out of memory. */
 struct lm_lengths *lm_lengths_make(struct lm_lengths_of *all, const struct lm_key *key, uint32_t iid, uint8_t family);
-/* One prefix more of this length (1), or less (-1). */
+/* Counts a prefix of this length in (1), or out (-1). */
 void lm_lengths_change(struct lm_lengths *lengths, unsigned length, int by);
 void lm_lengths_free(struct lm_lengths_of *all);
 /* Octets allocated. */

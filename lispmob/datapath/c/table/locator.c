@@ -13,10 +13,10 @@ struct lm_locators {
     struct lm_remote *watched;
     size_t set_buckets, remote_buckets, set_count, remote_count;
     uint32_t last_number;     /* of a set */
-    struct lm_mirror *mirror; /* NULL: the kernel's programs are not in use */
+    struct lm_mirror *mirror; /* NULL: the BPF programs are not in use */
 };
 
-/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is enough here. */
+/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is sufficient. */
 static uint64_t fnv(uint64_t hash, const void *data, size_t length)
 {
     const uint8_t *octets = data;
@@ -58,6 +58,11 @@ static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_
     return true;
 }
 
+static bool same_wish(const struct lm_seal_wish *a, const struct lm_seal_wish *b)
+{
+    return a->peer == b->peer && a->must_seal == b->must_seal && a->map_version == b->map_version;
+}
+
 /* Family, 16 octets of address, port: what stays while it is the same locator, whatever its priority and weight. */
 static uint64_t identity(const struct lm_locator_spec *spec)
 {
@@ -92,7 +97,7 @@ struct lm_locators *lm_locators_new(void)
     return NULL;
 }
 
-/* Growing is only a matter of speed: without memory the chains get longer. */
+/* Growth only affects speed: without memory the chains get longer. */
 static void grow_sets(struct lm_locators *all)
 {
     if (all->set_count < all->set_buckets)
@@ -240,17 +245,17 @@ static void set_free(struct lm_locators *all, struct lm_locator_set *set)
 
 struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count)
 {
-    return lm_locator_set_take_sealed(all, specs, count, 0, false);
+    return lm_locator_set_take_sealed(all, specs, count, (struct lm_seal_wish){0});
 }
 
 struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const struct lm_locator_spec *specs,
-                                                  size_t count, uint32_t peer, bool must_seal)
+                                                  size_t count, struct lm_seal_wish wish)
 {
     if (count > LM_LOCATORS_MAX)
         count = LM_LOCATORS_MAX;
-    uint64_t hash = fnv(hash_specs(specs, count), &peer, sizeof peer);
+    uint64_t hash = fnv(hash_specs(specs, count), &wish.peer, sizeof wish.peer);
     for (struct lm_locator_set *set = all->sets[hash % all->set_buckets]; set; set = set->next)
-        if (set->hash == hash && set->count == count && set->peer == peer && set->must_seal == must_seal &&
+        if (set->hash == hash && set->count == count && same_wish(&set->wish, &wish) &&
             same_specs(set->specs, specs, count)) {
             set->references++;
             return set;
@@ -258,7 +263,7 @@ struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const
     struct lm_locator_set *set = calloc(1, sizeof *set);
     if (!set)
         return NULL;
-    *set = (struct lm_locator_set){.references = 1, .hash = hash, .peer = peer, .must_seal = must_seal, .count = count};
+    *set = (struct lm_locator_set){.references = 1, .hash = hash, .wish = wish, .count = count};
     atomic_init(&set->trial, LM_TRIAL_PACKETS);
     set->specs = calloc(count + 1, sizeof *set->specs);
     set->remotes = calloc(count + 1, sizeof(struct lm_remote *));
@@ -278,7 +283,7 @@ struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const
     set->next = all->sets[hash % all->set_buckets];
     all->sets[hash % all->set_buckets] = set;
     all->set_count++;
-    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 says "none" */
+    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 means "none" */
     if (all->mirror)
         lm_mirror_set(all->mirror, set);
     return set;

@@ -1,10 +1,10 @@
 /*
- * Which of several contenders a flow goes to, by weight (RFC 9300 section 12), with the least possible moving.
+ * Chooses one of several contenders for a flow, by weight (RFC 9300 section 12), and moves as few flows as possible.
  *
- * Each contender draws a number from the flow and from its own identity, and the best number wins; a weight bends the
- * draw so that the chance to win is weight / sum. Nobody's draw depends on who else takes part: when a contender goes,
- * only its own flows move, each to its second best; when one comes, it takes its share, and nothing moves between the
- * others. There is no state, so nothing has to be kept from one locator set to the next.
+ * Each contender draws a number from the flow and from its own identity, and the best number wins; a weight changes the
+ * draw so that the chance to win is weight / sum. No draw depends on the other contenders: when a contender goes, only
+ * its own flows move, each to its second best; when one comes, it takes its share, and no flow moves between the
+ * others. There is no state to keep from one locator set to the next.
  */
 #ifndef LM_SPREAD_H
 #define LM_SPREAD_H
@@ -15,16 +15,16 @@
 #include "base/rules.h"
 
 struct lm_contender {
-    uint64_t identity; /* what stays the same while it is the same contender: lm_rendezvous_identity() */
+    uint64_t identity; /* identifies the contender: lm_rendezvous_identity() */
     uint8_t priority, weight;
 };
 
-/* A number for an address and port, or whatever makes a contender itself. */
+/* The identity of an address and port, or of other octets. */
 uint64_t lm_rendezvous_identity(const void *data, size_t length);
 
 /*
- * The index of the winner among those of the lowest priority; -1: nobody takes part. Weight 0 loses against any other;
- * if all weigh 0 they weigh the same. At most 255 contenders are looked at.
+ * The index of the winner among those of the lowest priority; -1: there is none. Weight 0 loses against any other; if
+ * all are 0 they count as equal. At most 255 contenders are considered.
  */
 int lm_rendezvous_choose(const struct lm_contender *contenders, size_t count, uint64_t flow);
 

@@ -5,17 +5,17 @@
 
 #include "table/lengths.h"
 
-#define FIRST_CHUNK 1024u    /* entries that are allocated at once; their addresses never change */
-#define CHUNK 65536u         /* the same from the second time on: one huge page */
+#define FIRST_CHUNK 1024u    /* entries that are allocated at once; they are never moved */
+#define CHUNK 65536u         /* the same from the second allocation on: one huge page */
 #define HUGE_PAGE (2u << 20) /* of most processors; elsewhere only a round number */
 #define SLOTS_MIN 64u        /* a power of two */
-#define MOVES_PER_UPDATE 32u /* slots of the old array that every update carries over */
+#define MOVES_PER_UPDATE 32u /* slots of the old array that every update moves */
 #define MOVES_TO_SETTLE 4096u
 #define EMPTY 0u
 #define GRAVE 0xffffffu
 #define ENTRIES_MAX (GRAVE - 1)
 
-/* Small, so that the cache holds many: the number of the entry + 1, and 8 bits of the hash that spare most wrong ones. */
+/* Small, so that the cache holds many: the number of the entry + 1, and 8 bits of the hash, which exclude most others. */
 struct slot {
     uint32_t index : 24, tag : 8;
 };
@@ -23,7 +23,7 @@ struct slot {
 struct slots {
     struct slot *at;
     uint32_t size;  /* power of two; 0: no array */
-    uint32_t taken; /* live and graves */
+    uint32_t taken; /* live ones and graves */
 };
 
 struct lm_table {
@@ -36,7 +36,7 @@ struct lm_table {
     struct lm_lengths_of spaces;
 };
 
-/* Zeroed. Large ones in huge pages where the kernel has some: a lookup in a large table then costs no page walk. */
+/* Zeroed. Large ones in huge pages if the kernel has some: a lookup in a large table then needs no page walk. */
 static void *room_make(size_t size)
 {
     if (size < HUGE_PAGE)
@@ -109,7 +109,7 @@ static void move_some(struct lm_table *t, uint32_t slots)
         if (slot->index != EMPTY && slot->index != GRAVE) {
             const struct lm_entry *e = entry_at(t, slot->index - 1);
             slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), slot->index);
-            slot->index = GRAVE; /* keeps the chains of the old array whole */
+            slot->index = GRAVE; /* keeps the probe chains of the old array intact */
         }
         if (++t->moved == t->old.size) {
             free(t->old.at);
@@ -118,12 +118,12 @@ static void move_some(struct lm_table *t, uint32_t slots)
     }
 }
 
-/* Makes room for one more slot: a new array as soon as three quarters are taken, twice the size if that is live. */
+/* Makes room for one more slot: a new array once three quarters are taken, twice the size if they are live. */
 static bool make_room(struct lm_table *t)
 {
     if (t->now.size && t->now.taken + 1 <= t->now.size / 4 * 3)
         return true;
-    move_some(t, t->old.size); /* hardly ever has work left: the old array empties faster than the new one fills */
+    move_some(t, t->old.size); /* rarely has work left: the old array empties faster than the new one fills */
     uint32_t size = t->now.size ? t->now.size : SLOTS_MIN;
     while (t->live >= size / 2)
         size *= 2;
@@ -240,7 +240,7 @@ struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const s
     struct lm_addr masked = *address;
     unsigned length = 129;
     while (lengths && lm_lengths_next(lengths, &length)) {
-        lm_address_mask(&masked, length); /* from long to short: masking what is masked already is enough */
+        lm_address_mask(&masked, length); /* from long to short: a masked address can be masked further */
         struct slot *slot = find(t, hash_prefix(t, iid, &masked, length), iid, &masked, length);
         if (slot)
             return entry_at(t, slot->index - 1);
@@ -248,7 +248,7 @@ struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const s
     return NULL;
 }
 
-/* One of many lookups on its way down the prefix lengths. */
+/* One of many lookups, at its current prefix length. */
 struct probe {
     struct lm_query *query;
     const struct lm_lengths *lengths;
@@ -272,7 +272,7 @@ static void ask_entry(const struct lm_table *t, const struct slots *s, const str
     for (uint32_t i = (uint32_t)(p->hash >> 32) & mask; s->at[i].index != EMPTY; i = (i + 1) & mask)
         if (s->at[i].index != GRAVE && s->at[i].tag == (uint8_t)p->hash) {
             __builtin_prefetch(entry_at(t, s->at[i].index - 1));
-            return; /* hardly ever the wrong one */
+            return; /* rarely the wrong one */
         }
 }
 

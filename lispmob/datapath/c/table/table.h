@@ -1,11 +1,11 @@
 /*
  * The forwarding table: longest-prefix match per Instance-ID and family.
  *
- * One hash table holds the prefixes of all lengths; per (Instance-ID, family) a bitmap tells which lengths occur, so a
- * lookup costs one probe per length in use, however many entries there are. The hash table grows a little with every
- * update: no update has to move everything while packets wait. 32 octets an entry and 4 a slot, 1.5 to 4 slots an entry.
- * Looking up many addresses at once hides the memory's latency: all of them wait for it together.
- * The caller locks: lookups share, everything else is exclusive.
+ * One hash table holds the prefixes of all lengths; per (Instance-ID, family) a bitmap has the lengths in use, so a
+ * lookup costs one probe per length, however many entries there are. The hash table grows a little with every update,
+ * so no update moves everything while packets wait. It takes 32 octets an entry and 4 a slot, with 1.5 to 4 slots an
+ * entry. Looking up many addresses at once hides the latency of memory. The caller locks: lookups shared, everything
+ * else exclusive.
  */
 #ifndef LM_TABLE_H
 #define LM_TABLE_H
@@ -24,21 +24,21 @@ struct lm_prefix {
 struct lm_entry {
     void *value;
     uint32_t instance_id;
-    uint8_t length, kind; /* kind and value are the owner's */
-    _Atomic uint8_t used; /* set by a lookup that forwards, cleared by whoever reports it */
+    uint8_t length, kind; /* kind and value belong to the caller */
+    _Atomic uint8_t used; /* set by a lookup that forwards, cleared by the report */
     struct lm_addr address;
 };
 
 struct lm_table;
 
 struct lm_table *lm_table_new(const struct lm_key *key);
-/* Leaves the values alone. */
+/* Does not free the values. */
 void lm_table_free(struct lm_table *table);
 size_t lm_table_count(const struct lm_table *table);
 
 /* The entry of exactly this prefix, or NULL. */
 struct lm_entry *lm_table_find(const struct lm_table *table, const struct lm_prefix *prefix);
-/* The entry of this prefix, made with kind 0 and value NULL when new. NULL: out of memory, nothing changed. */
+/* The entry of this prefix, created with kind 0 and value NULL if new. NULL: out of memory, nothing changed. */
 struct lm_entry *lm_table_insert(struct lm_table *table, const struct lm_prefix *prefix);
 /* True when it was there. */
 bool lm_table_remove(struct lm_table *table, const struct lm_prefix *prefix);
@@ -48,21 +48,21 @@ struct lm_entry *lm_table_lookup(const struct lm_table *table, uint32_t instance
 struct lm_query {
     uint32_t instance_id;
     const struct lm_addr *address;
-    struct lm_entry *entry; /* out: as of lm_table_lookup */
+    struct lm_entry *entry; /* the result, as of lm_table_lookup */
 };
 #define LM_QUERIES_MAX 64
 /* The same for at most LM_QUERIES_MAX addresses. */
 void lm_table_lookup_many(const struct lm_table *table, struct lm_query *queries, size_t count);
 /*
- * While the table grows, an entry is in its old or its new array, and lookups try both. Carries over some more of the old
- * one; false: nothing is left to do.
+ * While the table grows, an entry is in its old or its new array, and lookups try both. Moves some more entries from
+ * the old one; false: none are left.
  */
 bool lm_table_settle(struct lm_table *table);
-/* A number that an entry has as long as it is there, from 0; those of entries that are gone are given again. */
+/* The number of an entry, from 0, constant while the entry exists; numbers of removed entries are reused. */
 uint32_t lm_table_number(const struct lm_table *table, const struct lm_entry *entry);
 /* Octets that the table has allocated. */
 size_t lm_table_memory(const struct lm_table *table);
-/* Any entry of this Instance-ID? */
+/* True if there is an entry of this Instance-ID. */
 bool lm_table_has_instance(const struct lm_table *table, uint32_t instance_id);
 /* Walks all entries: start with 0, ends with NULL. Entries may move when the table changes in between. */
 struct lm_entry *lm_table_next(const struct lm_table *table, uint32_t *cursor);

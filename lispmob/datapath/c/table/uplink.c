@@ -61,7 +61,7 @@ static int tune_v6(int fd, const struct lm_uplink_options *options, bool sets_df
     int error = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (!error)
         error = set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, sets_df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_OMIT);
-    if (!error) /* no router cuts IPv6: what is to be cut is cut here, so that every path takes it */
+    if (!error) /* routers do not fragment IPv6: fragments are made here, so that every path takes them */
         error = sets_df ? set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1) : set(fd, IPPROTO_IPV6, IPV6_MTU, V6_MTU_MIN);
     if (!error)
         error = set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
@@ -70,7 +70,7 @@ static int tune_v6(int fd, const struct lm_uplink_options *options, bool sets_df
     return error;
 }
 
-/* Nothing is received here but errors, which no filter sees: what strangers send to these ports must not pile up. */
+/* Only errors are received here, which no filter sees. Packets that others send to these ports must not fill the buffer. */
 static struct sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
 static const struct sock_fprog no_data = {.len = 1, .filter = &drop_all};
 
@@ -89,7 +89,7 @@ static int open_socket(const struct lm_uplink_spec *spec, const struct lm_uplink
     if (!error && options->mark)
         error = set(fd, SOL_SOCKET, SO_MARK, (int)options->mark);
     if (!error && set(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER))
-        (void)set(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER); /* without CAP_NET_ADMIN: what the system allows */
+        (void)set(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER); /* without CAP_NET_ADMIN: as much as the system allows */
     if (!error && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &no_data, sizeof no_data))
         error = -errno;
     if (!error)
@@ -116,11 +116,11 @@ static int open_path(struct lm_path *path, const struct lm_uplink_spec *spec, co
     return 0;
 }
 
-/* One socket to send all data of a path from and to receive it on, at a port that is never 4341. */
+/* Opens the one socket for all data of a path, sent and received, at a port that is never 4341. */
 static int open_data_socket(const struct lm_uplink_spec *spec, const struct lm_uplink_options *options)
 {
     struct lm_uplink_options checksummed = *options;
-    checksummed.udp_checksum = true; /* NATs have been seen to drop UDP without one */
+    checksummed.udp_checksum = true; /* some NATs drop UDP without one */
     int fd = open_socket(spec, &checksummed, true);
     if (fd < 0)
         return fd;
@@ -138,7 +138,7 @@ static int open_data_socket(const struct lm_uplink_spec *spec, const struct lm_u
     return error;
 }
 
-/* What a NAT on the way asks of a path. The ephemeral port stays the same as long as it is wanted. */
+/* What a NAT in between requires of a path. The ephemeral port stays the same as long as it is wanted. */
 static int set_traversal(struct lm_path *path, const struct lm_uplink_spec *spec,
                          const struct lm_uplink_options *options)
 {
@@ -169,7 +169,7 @@ static const struct lm_path *find_path(const struct lm_uplinks *uplinks, const s
     return NULL;
 }
 
-/* Takes over the sockets and what was found out about the device. */
+/* Takes over the sockets and the properties of the device. */
 static void keep(struct lm_path *path, const struct lm_path *kept)
 {
     path->pool = kept->pool;
@@ -181,7 +181,7 @@ static void keep(struct lm_path *path, const struct lm_path *kept)
     atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
 }
 
-/* An uplink stays itself when its address changes: its flows stay on it. */
+/* An uplink keeps its identity when its address changes: its flows stay. */
 static uint64_t identity(const struct lm_path *path)
 {
     uint8_t name[5] = {0};
@@ -204,7 +204,7 @@ static void enter(struct lm_uplinks *uplinks)
     }
 }
 
-/* What a router has advertised (RFC 4861 section 4.6.4) may be less than the link takes, and our sockets heed the link. */
+/* The MTU from a router advertisement (RFC 4861 section 4.6.4) may be smaller than the link's, which our sockets use. */
 static uint32_t advertised_mtu(const char *interface)
 {
     char name[64 + IFNAMSIZ];
@@ -254,7 +254,7 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         if (!kept)
             path->data_fd = -1;
         if ((spec->error = set_traversal(path, spec, options))) {
-            /* Without the port that the NAT knows it is of no use; the next call tries again. */
+            /* Without the port that the NAT knows it is useless; the next call tries again. */
             path->data_port = LM_PORT_POOL;
             path->data_fd = -1;
         }

@@ -1,10 +1,10 @@
 /*
- * Uplinks, and which of them a flow takes by priority and weight (lm_uplinks_choose). Per interface and family there is
+ * Uplinks, and which of them a flow takes by priority and weight (lm_uplinks_choose). Each interface and family has
  * one path, with a pool of UDP sockets bound to the interface and its address.
  *
- * A pool, because the source port tells the flows apart for the routers on the way (RFC 9300 section 5.3). All sockets
- * set DF and queue ICMP errors, but the last of each path, whose packets the kernel and the routers may cut. None of them
- * heeds the path MTUs that the kernel remembers: those are from anybody's ICMP, and too_big.c knows what to believe.
+ * There is a pool, because routers distinguish flows by the source port (RFC 9300 section 5.3). All sockets set DF and
+ * queue ICMP errors, except for the last of each path, whose packets may be fragmented. They ignore the kernel's path
+ * MTUs, which unauthenticated ICMP errors set; too_big.c validates those errors.
  */
 #ifndef LM_UPLINK_H
 #define LM_UPLINK_H
@@ -15,14 +15,14 @@
 #include "table/locator.h"
 
 #define LM_PATHS_MAX 32
-#define LM_MTU_MIN 576    /* what every IPv4 host can take (RFC 791): no path of ours counts as smaller */
-#define LM_MTU_MAX 65535u /* what an IPv4 packet can be long */
+#define LM_MTU_MIN 576    /* every IPv4 host can receive it (RFC 791): no path of ours counts as smaller */
+#define LM_MTU_MAX 65535u /* the longest IPv4 packet */
 #define LM_POOL_MAX 64
 #define LM_UPLINK_ADDRESSES_MAX 256
 
 #define LM_RELAYS_MAX 8
 
-/* Which source port the data of a path has. Behind a NAT it is one that owns a binding, and that data comes back to. */
+/* The source port of a path's data. Behind a NAT it is the one port that owns the binding and also receives. */
 enum lm_data_port { LM_PORT_POOL = 0, LM_PORT_FIXED = 1, LM_PORT_EPHEMERAL = 2 };
 
 struct lm_uplink_spec {
@@ -30,12 +30,12 @@ struct lm_uplink_spec {
     char interface[IFNAMSIZ];
     struct lm_addr address;
     uint8_t priority, weight;
-    bool is_sender;     /* false: only one more RLOC of ours, nothing is sent from it */
+    bool is_sender;     /* false: an RLOC of ours that sends nothing */
     uint32_t mtu;       /* of the link; 0: 1500 */
     uint8_t data_port;  /* enum lm_data_port */
     size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
     struct lm_locator_spec relays[LM_RELAYS_MAX];
-    bool admits_others; /* data may come from others than the relays, too */
+    bool admits_others; /* data may also come from others than the relays */
     bool passes_zero;   /* the RTRs also receive packets with a zero UDP checksum */
     int error;          /* out: negative errno when its sockets were refused, else 0 */
 };
@@ -47,18 +47,18 @@ struct lm_path {
     struct lm_addr address;
     uint8_t priority, weight;
     uint32_t mtu;
-    atomic_bool refuses_runs;  /* the device takes no UDP_SEGMENT */
-    atomic_uint_fast64_t sums; /* sockets of the pool, as bits, that make outer checksums since a run needed one */
-    bool is_whole;             /* nothing that is left open gets past the device (cable.h) */
+    atomic_bool refuses_runs;  /* the device does not support UDP_SEGMENT */
+    atomic_uint_fast64_t sums; /* sockets of the pool, as bits, that compute outer checksums since a run needed one */
+    bool is_whole;             /* nothing left open gets past the device (cable.h) */
     size_t pool;               /* sockets[0..pool) set DF, sockets[pool] does not */
     int sockets[LM_POOL_MAX + 1];
     enum lm_data_port data_port;
-    int data_fd;                   /* -1: the pool. Shared with others when fixed, of this path alone when ephemeral */
-    struct lm_locator_set *relays; /* NULL: straight to the locators of the mapping */
+    int data_fd;                   /* -1: the pool. Shared with others if fixed, this path's own if ephemeral */
+    struct lm_locator_set *relays; /* NULL: directly to the locators of the mapping */
     bool admits_others, passes_zero;
 };
 
-/* The uplinks of one moment; never changes once it is in use. */
+/* The uplinks at one moment; not changed once in use. */
 struct lm_uplinks {
     size_t path_count, rloc_count;
     unsigned families; /* of the paths that may be used, as bits */
@@ -75,17 +75,17 @@ struct lm_uplink_options {
 };
 
 /*
- * Builds the next set from `specs`: takes over the sockets of paths that stay (`current` may be NULL), opens those that
- * are new. A path that the kernel refuses is left out and its spec tells the errno. NULL: out of memory.
+ * Builds the next set from `specs`: takes over the sockets of paths that stay (`current` may be NULL), and opens new
+ * ones. A path that the kernel refuses is left out, and its spec gets the errno. NULL: out of memory.
  */
 struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
                                    const struct lm_uplink_options *options);
-/* Gives each path the relays of its spec; changes `locators`, so that nobody may be looking into them. */
+/* Gives each path the relays of its spec. Changes `locators`, so no thread may be reading them. */
 void lm_uplinks_take_relays(struct lm_uplinks *uplinks, const struct lm_uplink_spec *specs, size_t count,
                             struct lm_locators *locators);
 /* Closes the sockets of `gone` that `kept` (may be NULL) does not use, and frees it. */
 void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept);
-/* The interface for a flow that may leave in these families; 0: none. One that has both is not preferred for it. */
+/* The interface for a flow that may leave in these families; 0: none. Having both families gives no advantage. */
 int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow);
 /* The families that an interface sends in. `counts_never`: also by paths of priority 255. */
 unsigned lm_uplinks_families(const struct lm_uplinks *uplinks, int ifindex, bool counts_never);
@@ -102,7 +102,7 @@ bool lm_uplinks_send_fixed(const struct lm_uplinks *uplinks, uint8_t family);
 /* True for the ephemeral data port of a path. */
 bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
 
-/* Where data of this path goes instead of to the remote of the mapping; that one without relays, or when it passes. */
+/* The remote for data on this path: a relay, or the mapping's if there are no relays or it is sent past them. */
 static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struct lm_remote *remote, uint64_t flow)
 {
     if (remote->fd < 0 && remote->source.family && lm_addr_equal(&remote->source, &path->address))
@@ -112,7 +112,7 @@ static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struc
     return relay ? relay : remote;
 }
 
-/* How large outer packets may be by this path to this remote, in octets. */
+/* The largest outer packet on this path to this remote, in octets. */
 static inline uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
 {
     uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
