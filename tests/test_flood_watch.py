@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from ipaddress import ip_address
 
 import pytest
@@ -48,6 +49,64 @@ def test_as_long_as_the_socket_is_emptied_everybody_is_heard_in_full() -> None:
     send(watch, {str(EVIL): 15000, str(NODE): 50}, 1.0, empties=True)
 
     assert watch.sampled == ()
+
+
+class Kernel:
+    """A socket of a machine that takes so many datagrams a second from it; the rest of what comes is dropped."""
+
+    def __init__(self, takes_per_s: int) -> None:
+        self._takes_per_s = takes_per_s
+        self.lost = 0
+        self.watch = FloodWatch(lambda: self.lost)
+
+    def receive(self, senders: dict[str, int], seconds: float, proved: frozenset[str] = frozenset()) -> None:
+        """So many datagrams a second of each, of which the kernel keeps one by chance."""
+        every = sorted((number / rate, name) for name, rate in senders.items() for number in range(int(rate * seconds)))
+        share, chance = self._takes_per_s / sum(senders.values()), random.Random(7)
+        for at, name in every:
+            if chance.random() >= share:
+                self.lost += 1
+            elif name in proved:
+                self.watch.on_proved()
+            else:
+                self.watch.on_datagram(sender_of(ip_address(name)), at)
+
+
+@pytest.mark.parametrize("takes_per_s", [200, 1000, 5000])
+def test_a_flood_is_seen_for_what_it_is_by_a_machine_that_takes_little_of_it(takes_per_s: int) -> None:
+    kernel = Kernel(takes_per_s)
+
+    kernel.receive({str(EVIL): 15_000, str(NODE): 50}, 0.5)
+
+    assert kernel.watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
+
+
+def test_a_stranger_beside_very_many_who_prove_who_they_are_is_no_flood() -> None:
+    kernel = Kernel(1000)
+    nodes = {f"198.18.0.{number}": 100 for number in range(1, 200)}
+
+    kernel.receive({**nodes, str(EVIL): 300}, 1.0, frozenset(nodes))
+
+    assert kernel.lost > 15_000
+    assert kernel.watch.sampled == ()
+
+
+def test_what_was_lost_before_anything_came_that_proved_nothing_is_nobodys() -> None:
+    kernel = Kernel(1000)
+    kernel.lost = 1_000_000
+
+    kernel.receive({str(EVIL): 900}, 0.5)
+
+    assert kernel.watch.sampled == ()
+
+
+def test_what_the_filter_drops_makes_nobody_else_a_flood() -> None:
+    kernel = Kernel(5000)
+    kernel.receive({str(EVIL): 15_000, str(NODE): 50}, 0.5)
+    kernel.lost += 1_000_000
+    send(kernel.watch, {str(EVIL): 15_000 // ONE_IN, str(NODE): 200}, 0.3, start=0.5)
+
+    assert kernel.watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
 
 
 def test_many_who_send_a_little_are_no_flood() -> None:

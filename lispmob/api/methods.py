@@ -1,4 +1,4 @@
-"""The methods of the control socket, all in one table: check parameters, call the Backend, hand back what it says."""
+"""The methods of the control socket, all in one table: check parameters, call the Backend, return its result."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ METHODS: Final[dict[str, Method]] = {
     "mapping-get": Method(MappingGetParams, _get),
     "mapping-dump": Method(NoParams, lambda backend, _: backend.mappings.mapping_dump()),
     "mapstat": Method(NoParams, lambda backend, _: backend.mappings.mapstat()),
-    # for who looks after the node
+    # for administrators
     "log-level": Method(NoParams, lambda backend, _: backend.upkeep.log_level()),
     "set-log-level": Method(
         LogLevel, lambda backend, params: backend.upkeep.set_log_level(params.level), is_change=True
@@ -187,6 +187,12 @@ METHODS: Final[dict[str, Method]] = {
     "name": Method(NameParams, lambda backend, params: backend.peers.name(_checked_name("name", params.name))),
 }
 # `events` and `mapping-events` are the server's own: they need the connection.
+
+
+def is_change(request: Request) -> bool:
+    """Whether the request may change something."""
+    method = METHODS.get(request.method)
+    return method is not None and method.is_change
 
 
 def call(

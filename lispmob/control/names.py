@@ -32,7 +32,7 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import ControlMessage
-from lispmob.wire.name_eid import EIDS_OF_NAME, folded, may_be_name, name_of, name_record
+from lispmob.wire.name_eid import EIDS_OF_NAME, covers_name, folded, may_be_name, name_of, name_record
 from lispmob.wire.record import Action, MappingRecord
 
 FIRST_WAIT_S: Final = 1.0  # RFC 9301, 8.2
@@ -272,7 +272,9 @@ class NameLookups:
         """A Map-Reply with a nonce of ours: accepted for exactly the requested name, at an address that we named."""
         lookup = self._of_nonce[reply.nonce]
         record = reply.records[0]
-        is_answer = len(reply.records) == 1 and not reply.is_probe and name_of(record.eid) == lookup.name
+        is_shorter = covers_name(record, lookup.name)
+        is_named = is_shorter or name_of(record.eid) == lookup.name
+        is_answer = len(reply.records) == 1 and not reply.is_probe and is_named
         if not is_answer or arrived_at not in lookup.sent[reply.nonce]:
             return [Count("rx_policy")]
         found = (locator.ip for locator in record.locators if locator.is_reachable and locator.priority < 255)
@@ -280,7 +282,7 @@ class NameLookups:
         names = tuple(dict.fromkeys(name for locator in record.locators if (name := name_of(locator.address))))[
             :EIDS_OF_NAME
         ]
-        if not eids and not names:
+        if is_shorter or (not eids and not names):
             return self._end(lookup, KnownName((), "nobody has registered it", now + NEGATIVE_S), now)
         lives_s = min(60.0 * record.ttl_min, LONGEST_S)
         return self._end(lookup, KnownName(eids, "registered", now + lives_s, names), now)

@@ -1,8 +1,8 @@
 """The control port on real sockets: UDP 4342 for IPv4 and IPv6, for the node and for the hub.
 
-Every datagram comes with the address and interface it arrived at, and leaves with the source address and interface that
-were asked for (IP_PKTINFO, IPV6_PKTINFO), so that one socket per family serves addresses that come and go. The kernel
-has verified a UDP checksum that is there; a zero one over IPv4 passes unnoticed.
+Every datagram comes with the address and interface it arrived at, and is sent with the requested source address and
+interface (IP_PKTINFO, IPV6_PKTINFO), so that one socket per family serves addresses that come and go. The kernel has
+verified UDP checksums; a zero one over IPv4 is accepted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import errno
 import logging
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -47,12 +47,12 @@ ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
 TOLD_S: Final = 60.0
-ADDRESSES_KEPT: Final = 16384  # ours: of those who sent last; making one again costs as much as receiving
+ADDRESSES_KEPT: Final = 16384  # ours: of the latest senders; making one costs as much as receiving
 OWN_ADDRESSES_KEPT: Final = 256
 SENDERS_LIMIT: Final = 256
-DRAIN_S: Final = 0.005  # ours: and no more time than this in one turn, on all sockets together
+DRAIN_S: Final = 0.005  # ours: the most time in one turn, on all sockets together
 ANCILLARY_OCTETS: Final = 128
-RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of junk, while the loop is busy
+RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of noise, while the loop is busy
 
 # Linux, <linux/in.h>: not in every supported Python's socket module
 _IP_PKTINFO: Final = 8
@@ -75,7 +75,7 @@ _PROGRAM: Final = Struct("@HP")  # struct sock_fprog. <linux/filter.h>
 _MEMINFO: Final = Struct("@9I")
 _MEMINFO_DROPS: Final = 8
 
-# What sendmsg says about the network as it is at the moment: the datagram is lost, as any other may be.
+# Errors of sendmsg about the present network: the datagram is lost, as any other may be.
 _NOT_WORTH_A_LINE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO,
      errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EINVAL, errno.EPERM, errno.EMSGSIZE}
@@ -83,7 +83,7 @@ _NOT_WORTH_A_LINE: Final = frozenset(
 
 
 class Received(msgspec.Struct, frozen=True):
-    """One datagram; `destination` and `ifindex` say where it arrived."""
+    """One datagram; `destination` and `ifindex` are those of its arrival."""
 
     payload: bytes
     source: IpAddress
@@ -133,7 +133,7 @@ class ControlPort:
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watches: dict[int, FloodWatch] = defaultdict(FloodWatch)  # by descriptor
+        self._watches: dict[int, FloodWatch] = {}  # by descriptor
         self._told = TokenBucket(TOLD_S)
 
     @property
@@ -152,7 +152,7 @@ class ControlPort:
         return int(self._sockets[0][1].getsockname()[1]) if self._sockets else self._port
 
     def port_for(self, family: int) -> int:
-        """The UDP port in use in one family; where 0 was asked for, each has its own."""
+        """The UDP port in use in one family; if 0 was configured, each has its own."""
         found = (one for address, one in self._sockets if address.version == family)
         return next((int(sock.getsockname()[1]) for sock in found), 0)
 
@@ -241,7 +241,7 @@ class ControlPort:
 
     @contextlib.contextmanager
     def _options(self, one: socket.socket, effect: SendControl) -> Iterator[None]:
-        """What this datagram wants of its socket, for a moment."""
+        """The socket options of this datagram, for a moment."""
         family = socket.AF_INET if effect.destination.version == 4 else socket.AF_INET6
         if not effect.has_checksum:
             one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
@@ -315,7 +315,7 @@ class ControlPort:
             try:
                 payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
             except BlockingIOError:
-                self._watches[one.fileno()].on_emptied()
+                self._watch_of(one).on_emptied()
                 self._read_errors(family, one)  # or an error that nobody reads would wake us for ever
                 return
             except OSError as error:
@@ -338,12 +338,20 @@ class ControlPort:
             is_proved = self._on_datagram(Received(payload, source, sender[1], *arrived))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
-            if not is_proved:
+            if is_proved:
+                self._watch_of(one).on_proved()
+            else:
                 self._watch(one, source)
+
+    def _watch_of(self, one: socket.socket) -> FloodWatch:
+        watch = self._watches.get(one.fileno())
+        if watch is None:
+            watch = self._watches[one.fileno()] = FloodWatch(lambda: _drops(one))
+        return watch
 
     def _watch(self, one: socket.socket, source: IpAddress, noise: int = ANY_TYPE) -> None:
         """Whoever floods the socket is heard in part: the kernel drops the rest."""
-        watch, now = self._watches[one.fileno()], time.monotonic()
+        watch, now = self._watch_of(one), time.monotonic()
         if not watch.on_datagram(sender_of(source), now, noise):
             return
         self._sample(one, watch)
@@ -357,7 +365,7 @@ class ControlPort:
             self._loop.call_later(CALM_S, self._look_again, one)
 
     def _look_again(self, one: socket.socket) -> None:
-        """Who is heard in part may have stopped: then nothing comes that would tell."""
+        """A sampled sender may have stopped: then no datagram arrives that would show it."""
         watch = self._watches.get(one.fileno())
         if watch is None or one.fileno() < 0 or not watch.sampled:
             return
@@ -378,7 +386,7 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
 
 
 def _attach_filter(one: socket.socket, sampled: Sequence[Part]) -> None:
-    """Have the kernel drop most of what these senders send, and nothing of others."""
+    """Make the kernel drop most of these senders' datagrams, and none of others."""
     code = program(sampled)
     octets = assembled(code)
     room = ctypes.create_string_buffer(octets, len(octets))
@@ -420,7 +428,7 @@ def _address_of(text: str) -> IpAddress:
 
 @lru_cache(OWN_ADDRESSES_KEPT)
 def _address_in(octets: bytes) -> IpAddress:
-    """An address of ours, which are few."""
+    """One of our addresses, which are few."""
     return ip_address(octets)
 
 

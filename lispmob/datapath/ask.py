@@ -81,33 +81,39 @@ class Answer(msgspec.Struct, frozen=True):
     seal: SealAnswer = "clear"
 
 
-def ask(engine: Any, question: Question) -> Answer:
-    """Query a struct lm_engine. Holds the threads' lock, shared, during one lookup."""
-    asked, said = ffi.new("struct lm_question *"), ffi.new("struct lm_answer *")
-    marshal.put_address(asked.source, question.source)
-    marshal.put_address(asked.destination, question.destination)
-    asked.protocol, asked.lane = question.protocol, question.lane
-    if question.ports is not None:
-        asked.has_ports = True
-        asked.source_port, asked.destination_port = question.ports
-    lib.lm_explain(engine, asked, said)
-    entry = marshal.prefix(said.entry) if said.has_entry else None
-    fate = _FATES[said.fate]
-    if fate not in (Fate.SENT, Fate.DOUBT):
-        return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
-    return Answer(
-        fate,
-        entry,
-        int(said.flow),
-        by_mark=bool(said.by_mark),
-        ifindex=int(said.ifindex),
-        copy_ifindex=int(said.copy_ifindex),
-        local=marshal.address(said.local),
-        remote=marshal.address(said.mapped),
-        relayed_to=marshal.address(said.remote) if said.is_relayed else None,
-        port=int(said.port),
-        seal=_SEALS[said.seal],
-    )
+class DryRun:
+    """What would happen to packets: nothing is sent, counted or stored."""
+
+    def __init__(self, handle: marshal.Handle) -> None:
+        self._handle = handle
+
+    def ask(self, question: Question) -> Answer:
+        """The fate of a packet of this flow. Holds the threads' lock, shared, during one lookup."""
+        asked, said = ffi.new("struct lm_question *"), ffi.new("struct lm_answer *")
+        marshal.put_address(asked.source, question.source)
+        marshal.put_address(asked.destination, question.destination)
+        asked.protocol, asked.lane = question.protocol, question.lane
+        if question.ports is not None:
+            asked.has_ports = True
+            asked.source_port, asked.destination_port = question.ports
+        lib.lm_explain(self._handle.c, asked, said)
+        entry = marshal.prefix(said.entry) if said.has_entry else None
+        fate = _FATES[said.fate]
+        if fate not in (Fate.SENT, Fate.DOUBT):
+            return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
+        return Answer(
+            fate,
+            entry,
+            int(said.flow),
+            by_mark=bool(said.by_mark),
+            ifindex=int(said.ifindex),
+            copy_ifindex=int(said.copy_ifindex),
+            local=marshal.address(said.local),
+            remote=marshal.address(said.mapped),
+            relayed_to=marshal.address(said.remote) if said.is_relayed else None,
+            port=int(said.port),
+            seal=_SEALS[said.seal],
+        )
 
 
 def choose_uplink(uplinks: Sequence[Uplink], flow: int) -> Uplink | None:

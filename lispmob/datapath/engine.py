@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.ask import Answer, Question, ask
+from lispmob.datapath.ask import DryRun
 from lispmob.datapath.device.lanes import CopyingLane, Lane, Lanes, MarksWay, open_lanes
 from lispmob.datapath.device.tun import Tun, open_tun
 from lispmob.datapath.face.addresses import Addresses
 from lispmob.datapath.face.data_port import DataPort
-from lispmob.datapath.face.handle import Handle, check
 from lispmob.datapath.face.liveness import Liveness
 from lispmob.datapath.face.sessions import Sessions
 from lispmob.datapath.face.table import Table
 from lispmob.datapath.face.tiers import Tiers
+from lispmob.datapath.marshal import Handle, check
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
@@ -67,7 +67,7 @@ class Engine:
     """Moves packets between one TUN device and the uplinks. All methods are thread-safe, while packets move.
 
     Life: Engine(config), open(), start(), any number of updates, stop(). Its parts control what it does: `table`,
-    `addresses`, `sessions`, `liveness`, `data_port` and `tiers`.
+    `addresses`, `sessions`, `liveness`, `data_port` and `tiers`; `dry_run` answers what would happen to a packet.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -84,6 +84,7 @@ class Engine:
         self.sessions = Sessions(self._handle)
         self.liveness = Liveness(self._handle)
         self.data_port = DataPort(self._handle)
+        self.dry_run = DryRun(self._handle)
         self.tiers = Tiers(self._handle, config, lambda: self.ifindex)
         self._punts = ffi.new("struct lm_punt[]", _BATCH)
         self._names = _counter_names()
@@ -218,10 +219,6 @@ class Engine:
     def drops(self, prefix: str = "") -> int:
         """Packets dropped here, for every reason whose counter has this prefix; `out_` are packets of this host."""
         return sum(value for name, value in self.counters().items() if name in LOSSES and name.startswith(prefix))
-
-    def ask(self, question: Question) -> Answer:
-        """What would happen to a packet of this flow; nothing is sent, counted or stored."""
-        return ask(self._handle.c, question)
 
 
 def _counter_names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Converts between Python values and the C side's structs."""
+"""The C engine that all parts of its interface share, and its structs as Python values."""
 
 from __future__ import annotations
 
@@ -88,7 +88,35 @@ _NEVER_NS: Final = (1 << 64) - 1
 NO_NAT = Traversal()
 
 
-def config(config: EngineConfig) -> Any:
+class Handle:
+    """A struct lm_engine, until it is freed."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._c = lib.lm_engine_new(_config(config))
+        if self._c == ffi.NULL:
+            raise MemoryError("datapath")
+
+    @property
+    def c(self) -> Any:
+        """The pointer. ValueError after the datapath was stopped."""
+        if self._c is None:
+            raise ValueError("the datapath has been stopped")
+        return self._c
+
+    def free(self) -> None:
+        """Stop its threads and free it. Idempotent."""
+        if self._c is not None:
+            lib.lm_engine_free(self._c)
+            self._c = None
+
+
+def check(error: int) -> None:
+    """Raise MemoryError unless the C side returned 0: an update can fail in no other way."""
+    if error:
+        raise MemoryError("datapath")
+
+
+def _config(config: EngineConfig) -> Any:
     """A struct lm_config, with a new key."""
     c = ffi.new("struct lm_config *")
     c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)

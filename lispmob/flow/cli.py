@@ -24,6 +24,7 @@ from lispmob.flow.client import Connection, Flow, Name, allocate, connect, regis
 from lispmob.flow.direct import DirectConnection
 from lispmob.flow.errors import FlowError, NameNotFound, NoFlowDaemon, PeerGone, TimedOut
 from lispmob.flow.quality import FlowClass, Quality, Wish
+from lispmob.options import ShowVersion
 
 EXIT_NO_FLOW: Final = 1
 EXIT_NO_DAEMON: Final = 3
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--socket", type=Path, default=packets.DEFAULT_SOCKET, metavar="PATH", help="where lispd takes flows"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     call = commands.add_parser("call", help="a flow to NAME, as standard input and output")

@@ -1,1 +1,1 @@
-"""The other side of a mobile node, embedded: Map-Server, Map-Resolver and proxy on one rented machine."""
+"""The hub of mobile nodes: Map-Server, Map-Resolver, RTR and proxy on one rented machine."""

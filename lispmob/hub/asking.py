@@ -1,4 +1,4 @@
-"""Asks the running hub by its control socket: on the standard library alone, for `lisphub status` has to start fast."""
+"""The client of the hub's control socket. Only the standard library, because `lisphub status` has to start fast."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final
 from lispmob.errors import LispError, NotRunning
 
 ANSWER_LIMIT: Final = 256 << 20  # two million registrations
-PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: far below that
+PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: it takes far less
 
 Answer = dict[str, Any]
 
 
 class MayNotAsk(LispError):
-    """The socket is for others."""
+    """This user may not use the socket."""
 
 
 def ask(path: Path, what: str, **more: object) -> Answer:
-    """Ask the running hub; `more` is what the question needs beside its name.
+    """Send a request to the running hub; `more` has its parameters.
 
-    Raises NotRunning when there is none, and LispError for what it cannot answer.
+    Raises NotRunning if there is none, and LispError for a refusal.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(PATIENCE_S)

@@ -1,4 +1,4 @@
-"""hub.conf: the schema of the hub's configuration. `load_hub(path)` is the face.
+"""hub.conf: the schema of the hub's configuration. Use `load_hub(path)`.
 
 Defaults are those of the structs below; conf/hub.conf shows each of them, and a test keeps the two equal.
 """
@@ -57,7 +57,7 @@ OWN_NETWORKS: Final = "own"
 LINK_LOCAL: Final = "169.254.0.0/16"
 SITES_FILE: Final = "hub-sites.sqlite"
 SITES_DIRECTORY: Final = "sites.d"  # beside hub.conf
-EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
+EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file, which is public
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def _site_name(text: str) -> str:
 
 
 class SiteKey(Section, frozen=True, kw_only=True):
-    """One more key of a site, for a roll-over."""
+    """Another key of a site, for a roll-over."""
 
     key: SecretText | None = None
     key_file: KeyFile | None = None
@@ -81,14 +81,14 @@ class SiteKey(Section, frozen=True, kw_only=True):
 
     @property
     def secret(self) -> Secret:
-        """The key, wherever it was written."""
+        """The key, from the file or from another file."""
         found = self.key or self.key_file
         assert found is not None, "checked when the section was read"
         return found
 
 
 class SiteSection(Section, frozen=True, kw_only=True):
-    """Who may register what, and who answers for it."""
+    """A site: what it may register, and how it is answered."""
 
     name: Annotated[str, plain(_site_name, "a name of 1 to 64 characters")]
     eids: tuple[Eid, ...]
@@ -97,14 +97,14 @@ class SiteSection(Section, frozen=True, kw_only=True):
     key_id: KeyId = 0
     more_keys: tuple[SiteKey, ...] = ()
     map_resolver_keys: tuple[SiteKey, ...] = ()
-    """What its nodes have under map-resolvers (LISP-SEC); none: what follows from the keys above."""
+    """The nodes' secret under map-resolvers (LISP-SEC); empty: derived from the keys above."""
     algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
     accept_more_specifics: YesNo = False
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
     strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = True
     max_prefixes: Annotated[int, whole(1, 1_000_000)] = MAX_PREFIXES
     names: tuple[Annotated[str, plain(read_pattern, "a name such as nas, or *.nas for all that end in it")], ...] = ()
-    """That its nodes may register; none: the name of the site, where it is a label and no other site has it."""
+    """Names that its nodes may register; empty: the name of the site, if it is a label and no other site has it."""
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)
@@ -121,7 +121,7 @@ class SiteSection(Section, frozen=True, kw_only=True):
         return tuple((secret, key_id) for secret, key_id in given if secret is not None)
 
     def to_site(self) -> Site:
-        """The site as the Map-Server wants it."""
+        """The site for the Map-Server."""
         return Site(
             name=self.name,
             eids=self.eids,
@@ -142,7 +142,7 @@ class SiteSection(Section, frozen=True, kw_only=True):
 
 
 class RemoteSection(Section, frozen=True, kw_only=True):
-    """A Map-Server elsewhere. `key`: shared with the hub there, so that LISP-SEC goes through both."""
+    """Another Map-Server. `key`: shared with the hub there, so that LISP-SEC works across both."""
 
     address: Address
     eids: tuple[Eid, ...]
@@ -155,7 +155,7 @@ class RemoteSection(Section, frozen=True, kw_only=True):
             raise FieldError("key-file", "'key' is given too; one of them")
 
     def to_remote(self) -> RemoteMapServer:
-        """As the Map-Resolver wants it."""
+        """The same for the Map-Resolver."""
         secret = self.key or self.key_file
         shared = None if secret is None else ResolverSecret(secret.octets, self.key_id)
         return RemoteMapServer(self.address, self.eids, shared)
@@ -187,19 +187,19 @@ class ProxySection(Section, frozen=True, kw_only=True):
 
     @property
     def denied_networks(self) -> tuple[EidPrefix, ...]:
-        """Where nothing is forwarded to for nodes, without the networks of this machine."""
+        """Destinations that nodes' packets are not forwarded to, without the networks of this machine."""
         return tuple(EidPrefix.parse(text) for text in self.deny if text != OWN_NETWORKS)
 
     @property
     def denies_own(self) -> bool:
-        """True when nothing is forwarded into the networks of this machine either."""
+        """True when packets to the networks of this machine are not forwarded either."""
         return OWN_NETWORKS in self.deny
 
 
 class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: between nodes and the proxy.
+    """What must be authenticated. `lisp_sec`: mappings (RFC 9303). `seal`: data between nodes and the proxy.
 
-    `publish`: changes of mappings, to those who subscribe (RFC 9437).
+    `publish`: changes of mappings, to subscribers (RFC 9437).
     """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
@@ -219,7 +219,7 @@ class HubFile(Section, frozen=True, kw_only=True):
     sites: tuple[SiteSection, ...] = ()
     listen: tuple[Address, ...] = ()
     public_address: tuple[Address, ...] = ()
-    """What the world knows this machine by, where a 1:1 NAT is before it: one address of a family."""
+    """The public address of this machine behind a 1:1 NAT: one address of a family."""
     map_servers: tuple[RemoteSection, ...] = ()
     proxy: ProxySection = ProxySection()
     rtrs: tuple[LinkSection, ...] = ()
@@ -231,14 +231,14 @@ class HubFile(Section, frozen=True, kw_only=True):
         "/var/lib/lispmob/hub.sqlite"
     )
     registry: RegistrySection = RegistrySection()
-    """Servers that keep the registrations of several hubs, or of several processes of one."""
+    """The servers of a registry that several hubs, or several processes of one, share."""
     workers: Annotated[int, whole(1, 64)] = 1
-    """Processes that serve; the first one carries the data."""
+    """Serving processes; the first one carries the data."""
     invitations: InvitationsSection = InvitationsSection()
     sites_file: Annotated[Path | None, or_word("auto", typing.get_args(FilePath)[1])] = None
-    """Where the sites are kept that were invited; None: beside the state file."""
+    """The file of invited sites; None: beside the state file."""
     own_eids: tuple[Eid, ...] = ()
-    """Of this machine itself, which is reached by them through LISP, like a node."""
+    """EIDs of this machine itself, which uses LISP like a node."""
     security: SecuritySection = SecuritySection()
     control_socket: FilePath = DEFAULT_SOCKET
     log: LogSection = LogSection()
@@ -278,7 +278,7 @@ class HubFile(Section, frozen=True, kw_only=True):
                 )
 
     def _check_pools(self) -> None:
-        """An address of this hub would be somebody's EID one day, and nodes would look for the hub in the overlay."""
+        """A hub address in a pool would become an EID one day, and nodes would look for the hub in the overlay."""
         for index, pool in enumerate(self.invitations.pools):
             for address in (*self.invitations.addresses, *self.public_address, *self.listen):
                 if pool.covers(EidPrefix.host(address)):
@@ -314,7 +314,7 @@ class HubFile(Section, frozen=True, kw_only=True):
                     raise FieldError(key, f"{name} belongs to site {owner} already, as {other}")
 
     def _own_names(self) -> tuple[tuple[str, ...], ...]:
-        """The names of each site: one without any has its own, unless somebody else was given it, or has it already."""
+        """The names of each site: without a list its own name, unless another site has that."""
         taken = [name for section in self.sites for name in section.names]
         found: list[tuple[str, ...]] = []
         for section in self.sites:
@@ -327,13 +327,13 @@ class HubFile(Section, frozen=True, kw_only=True):
         return tuple(found)
 
     def to_sites(self) -> tuple[Site, ...]:
-        """The sites as the Map-Server wants them; the one of this machine itself has no key that could register."""
+        """The sites for the Map-Server; the one of this machine itself has no key that could register."""
         names = self._own_names()
         sites = tuple(replace(one.to_site(), names=own) for one, own in zip(self.sites, names, strict=True))
         return (*sites, Site("own-eids", self.own_eids, ())) if self.own_eids else sites
 
     def to_traversal(self) -> TraversalPolicy:
-        """What the control plane does for nodes behind NATs."""
+        """The settings for nodes behind NATs."""
         return TraversalPolicy(
             rtrs=tuple(section.to_rtr() for section in self.rtrs),
             is_rtr=self.rtr.enabled,
@@ -345,12 +345,12 @@ class HubFile(Section, frozen=True, kw_only=True):
         )
 
     def to_remotes(self) -> tuple[RemoteMapServer, ...]:
-        """The other Map-Servers as the Map-Resolver wants them."""
+        """The other Map-Servers for the Map-Resolver."""
         return tuple(section.to_remote() for section in self.map_servers)
 
     @property
     def proxied_eids(self) -> tuple[EidPrefix, ...]:
-        """The prefixes whose traffic the datapath takes; none when neither proxy nor RTR is on."""
+        """The prefixes that the datapath handles; none if neither proxy nor RTR is on."""
         if not self.proxy.enabled and not self.rtr.enabled:
             return ()
         pools = [eid for eid in self.invitations.pools if not eid.instance_id]
@@ -359,12 +359,12 @@ class HubFile(Section, frozen=True, kw_only=True):
 
     @property
     def sites_path(self) -> Path | None:
-        """Where the invited sites are; None: there is no place for them."""
+        """The file of invited sites; None: there is no place for it."""
         beside = self.state_file.with_name(SITES_FILE) if self.state_file is not None else None
         return self.sites_file or beside
 
     def to_offer(self) -> Offer:
-        """What those get who are invited."""
+        """The settings that invited nodes get."""
         return self.invitations.to_offer(self.public_address or self.listen, self.security.lisp_sec)
 
 
@@ -375,7 +375,7 @@ class SitesFile(Section, frozen=True, kw_only=True):
 
 
 def site_files(directory: Path) -> list[Path]:
-    """The files of sites.d that count, by name. What an editor leaves behind has another ending."""
+    """The configuration files of sites.d, by name. Leftovers of editors have other endings."""
     return sorted(path for path in directory.glob("*.conf") if not path.name.startswith("."))
 
 
@@ -393,7 +393,7 @@ def with_more_sites(hub: HubFile, directory: Path) -> HubFile:
 
 
 def load_hub(path: Path) -> HubFile:
-    """Read hub.conf, and the sites of sites.d beside it. Raises ConfigError; warns about keys that are no secret."""
+    """Read hub.conf, and the sites of sites.d beside it. Raises ConfigError; warns about keys that are not secret."""
     hub = with_more_sites(read_yaml(path, HubFile), path.parent / SITES_DIRECTORY)
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")

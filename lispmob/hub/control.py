@@ -1,7 +1,7 @@
-"""The hub's control socket: `lisphub status` and its like ask the running hub, and not its files.
+"""The hub's control socket, for `lisphub status` and other subcommands.
 
-One line of JSON asks, one line answers: {"ask": "status"} (`operator.py` knows the others). The socket belongs to the
-hub's user and group; nobody else gets in.
+A request is one line of JSON, and so is the answer: {"ask": "status"} (`operator.py` has the others). The socket
+belongs to the hub's user and group; others have no access.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 Answerer = Callable[[Answer], Awaitable[Answer | bytes]]
-"""An answer as octets is JSON already."""
+"""An answer of octets is JSON already."""
 
 
 class HubSocket:
-    """Listens at a path; `answer` is given what was asked for."""
+    """Listens at a path; `answer` gets the requests."""
 
     def __init__(self, path: Path, answer: Answerer) -> None:
         self._path = path
@@ -35,7 +35,7 @@ class HubSocket:
         self._identity = (0, 0)
 
     async def start(self) -> None:
-        """Listen. A hub that cannot works all the same, and says so."""
+        """Listen. On failure the hub works without it, and reports that."""
         try:
             listener = listen_at(self._path, mode=0o660, program="lisphub", setting="control-socket")
         except SocketRefusedError as refused:
@@ -45,7 +45,7 @@ class HubSocket:
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_LIMIT)
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -65,9 +65,9 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
-JOIN_TYPE: Final = TYPE.to_bytes(2)  # what a message begins with that redeems an invitation
+JOIN_TYPE: Final = TYPE.to_bytes(2)  # the first octets of a message that redeems an invitation
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
-# Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
+# Logged at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset(
     {
         "registered",
@@ -83,7 +83,8 @@ _TOLD: Final = frozenset(
         "revoked",
     }
 )
-_FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_REFERRAL})  # which process, nobody knows
+# It is not known which process has the request.
+_FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_REFERRAL})
 _WARNED: Final = frozenset({"duplicate"})
 
 
@@ -91,7 +92,7 @@ class Hub:
     """One running hub."""
 
     def __init__(self, path: Path, file: HubFile, worker: Worker | None = None) -> None:
-        """`worker`: this is not the first process of a hub that has several."""
+        """`worker`: set for a process of a hub that is not its first."""
         self._path = path
         self.file = file if worker is None else worker_file(file)
         file = self.file
@@ -145,12 +146,12 @@ class Hub:
             self.plane.map_resolver.on_families(self._socket.families)
             self.plane.map_server.is_watched = self.file.proxy.enabled or self.file.rtr.enabled
             self.desk.open(self._configured)
-            await self._take_sites()  # before the registrations of invited sites are taken back
+            await self._take_sites()  # before the registrations of invited sites are restored
             self.registry = self._made_registry()
             await self.registry.start()
             self.registry.on_sites()
             if self.file.proxy.enabled or self.file.rtr.enabled:
-                # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
+                # The datapath is compiled code: a hub that carries no data does not load it.
                 from lispmob.hub.forwarding import Forwarding
 
                 self._forwarding = Forwarding(
@@ -226,7 +227,7 @@ class Hub:
             await self.registry.stop()
 
     def _made_registry(self) -> Registry:
-        """Where the registrations are kept."""
+        """The registry of the configuration."""
         section = self.file.registry
         if not section.is_shared:
             return EmbeddedRegistry(self.plane, self._feed, self.file.state_file, self.file.own_eids)
@@ -246,7 +247,7 @@ class Hub:
         )
 
     def _on_received(self, received: Received) -> bool:
-        """A datagram came; True when it was a register of a node that has the key."""
+        """A datagram came; True for an authenticated register of a node."""
         if self._forwarding is not None and self._forwarding.take_answer(received.payload):
             return True
         if received.payload[:2] == JOIN_TYPE:
@@ -277,7 +278,7 @@ class Hub:
         self._feed(self.plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
-        """The datapath found our addresses; where the file names some, only those are us."""
+        """The datapath found our addresses; configured ones take precedence."""
         known = self._public.on_addresses(self.file.listen or own)
         self.plane.on_addresses(known)
         self._tell_workers()
@@ -315,7 +316,7 @@ class Hub:
         self._feed(self.plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
 
     def _feed(self, effects: Iterable[PlaneEffect]) -> None:
-        # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
+        # Install forwarding before the acknowledgement: the node may get packets right after it.
         for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
             if isinstance(effect, SendControl):
                 self._socket.send(self._public.to_send(effect))
@@ -347,7 +348,7 @@ class Hub:
         self._tell(Event(kind, cast(dict[str, EventValue], fields)))
 
     def _keep_event(self, event: Event) -> None:
-        """Another process of this hub has logged it."""
+        """An event that another process of this hub has logged."""
         self.ledger.on_event(event, time.time())
 
     def _tell(self, event: Event) -> None:
@@ -360,7 +361,7 @@ class Hub:
             log.log(level, "%s %s", event.kind, " ".join(tail))
 
     def counters(self) -> dict[str, int]:
-        """Every counter that is not zero, of all parts."""
+        """All nonzero counters, of all parts."""
         forwarding = self._forwarding.counters() if self._forwarding is not None else {}
         found = {**self.plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
         found |= self.registry.counters if self.registry is not None else {}
@@ -378,28 +379,28 @@ class Hub:
             self._reloading = asyncio.create_task(self._reload())
 
     async def reload(self) -> str | None:
-        """Read the configuration again; what is wrong with it, or None."""
+        """Read the configuration again; returns its error, or None."""
         self._on_hangup()
         assert self._reloading is not None
         return await asyncio.shield(self._reloading)
 
     async def settle(self) -> None:
-        """Wait until what was known before a restart is there, and what is waiting is written."""
+        """Wait until the stored state is loaded, and pending changes are written."""
         if self.registry is not None:
             await self.registry.settle()
 
     def slices(self, count: int) -> AsyncIterator[list[Registration]]:
-        """All that is registered, so many at a time; the hub serves meanwhile."""
+        """All registrations, some at a time; the hub serves meanwhile."""
         assert self.registry is not None
         return self.registry.slices(count)
 
     @property
     def store_problem(self) -> str | None:
-        """Why registrations are not saved."""
+        """Why registrations cannot be saved."""
         return self.registry.problem if self.registry is not None else None
 
     async def _take_sites(self) -> None:
-        """The sites are those of the files and the invited ones, as they are now."""
+        """Use the present sites: those of the files and the invited ones."""
         async with self._taking_sites:
             file, sites = self.file, (*self._configured, *self.desk.sites())
             table = await asyncio.to_thread(SiteTable, sites)
@@ -411,7 +412,7 @@ class Hub:
                 self._workers.reload()
 
     async def _reload(self) -> str | None:
-        """Read the configuration again; with errors in it the old one stays, and they are returned."""
+        """Read the configuration again; if it has errors the old one stays, and they are returned."""
         try:
             file, sites = await asyncio.to_thread(_load, self._path)
         except ConfigError as error:
@@ -443,7 +444,7 @@ class Hub:
 
 
 def _sealing(file: HubFile) -> HubSealing | None:
-    """For data of nodes to the proxy; None where there is none, or libcrypto is missing, or nobody wants it."""
+    """Sealing of data between nodes and the proxy; None without a proxy or libcrypto, or if it is off."""
     if file.security.seal == "off" or not (file.proxy.enabled or file.rtr.enabled):
         return None
     tools = answering_tools(None if file.state_file is None else file.state_file.parent)
@@ -451,7 +452,7 @@ def _sealing(file: HubFile) -> HubSealing | None:
 
 
 def worker_file(file: HubFile) -> HubFile:
-    """The configuration of a process that is not the first: it carries no data."""
+    """The configuration of a process other than the first: it carries no data."""
     proxy, rtr = replace(file.proxy, enabled=False), replace(file.rtr, enabled=False)
     return replace(file, proxy=proxy, rtr=rtr)
 
@@ -510,7 +511,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ask_to_reload(file: HubFile) -> int:
-    """Have the running hub read its configuration; the exit code tells whether it took it. Raises LispError."""
+    """Make the running hub read its configuration; the exit code says whether it did. Raises LispError."""
     error = ask(file.control_socket, "reload")["error"]
     if error is None:
         return 0

@@ -1,4 +1,4 @@
-"""The hub's control plane in one piece: a datagram goes to the machine that its type nibble names. Pure."""
+"""The hub's whole control plane: dispatches a datagram by its type to a machine. Pure."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class ControlPlane:
         ddt: DdtPolicy = NO_DDT,
         sealing: HubSealing | None = None,
     ) -> None:
-        """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere.
+        """`new_nonce` returns unpredictable numbers, for an RTR that asks other Map-Servers.
 
-        `security` is the Map-Resolver's and Map-Server's LISP-SEC, `tools` are for that of the RTR,
-        `sealing` is for data of nodes to the proxy.
+        `security` is LISP-SEC of the Map-Resolver and Map-Server, `tools` are for LISP-SEC of the RTR, `sealing` is for
+        data between nodes and the proxy.
         """
         self.sealing = sealing
         self.map_server = MapServer(sites)
@@ -86,7 +86,7 @@ class ControlPlane:
         self._names_version = 0
 
     def on_addresses(self, own: Sequence[IpAddress]) -> None:
-        """This hub's addresses are these now."""
+        """This hub's addresses have changed."""
         self._own = tuple(own)
         self.traversal.on_addresses(own)
         is_relay = self._front.is_relay if self._front is not None else self.traversal.policy.is_rtr
@@ -103,7 +103,7 @@ class ControlPlane:
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:
-        """What this hub is known by."""
+        """The addresses of this hub."""
         return self._own
 
     def on_own_eids(self, eids: Iterable[EidPrefix], now: float) -> list[PlaneEffect]:
@@ -112,7 +112,7 @@ class ControlPlane:
 
     @property
     def counters(self) -> Counter[str]:
-        """All counters together; names of refused input are those of the error catalogue."""
+        """The sum of all counters; names of refused input are those of the error catalogue."""
         parts = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers, self.publisher)
         sealed = Counter() if self.sealing is None else self.sealing.counters
         return sum((part.counters for part in parts), self._counters + sealed)
@@ -137,21 +137,21 @@ class ControlPlane:
         ]
 
     def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[PlaneEffect]:
-        """Take back some of what was registered before a restart."""
+        """Restore some of the registrations from before a restart."""
         return self._spread(self.map_server.restore(rows, now), now)
 
     def adopt(
         self, prefix: EidPrefix, parts: tuple[bytes, ...], now: float, *, is_told: bool = True
     ) -> list[PlaneEffect]:
-        """A shared registry says what is registered (`MapServer.adopt`)."""
+        """A shared registry reports registrations (`MapServer.adopt`)."""
         return self._spread(self.map_server.adopt(prefix, parts, is_told=is_told), now)
 
     def cares_for(self, prefix: EidPrefix) -> bool:
-        """True when somebody is to hear of a change of this prefix, whether it is in memory or not."""
+        """True when a change of this prefix must be reported, whether it is in memory or not."""
         return self.map_server.is_watched or self.askers.care_for(prefix) or self.publisher.cares_for(prefix)
 
     def on_shared_names(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
-        """Another hub has taken in a Map-Register of names, and has answered it: we take it in as well."""
+        """Another hub accepted and answered a Map-Register of names: store it too."""
         self.map_server.adopt_names(arrival, now)
         return [*self._tell_names(now)]
 
@@ -164,7 +164,7 @@ class ControlPlane:
         *,
         now: float,
     ) -> list[PlaneEffect]:
-        """The configuration was read again."""
+        """The configuration was reloaded."""
         self.map_resolver.on_remotes(remotes)
         self.map_resolver.on_ddt(ddt)
         effects = self.map_server.on_sites(sites, now)
@@ -179,7 +179,7 @@ class ControlPlane:
         self.security.on_rtrs({rtr.address: rtr.key for rtr in policy.rtrs if rtr.key is not None})
 
     def _revoke(self) -> list[PlaneEffect]:
-        """Tell the nodes of sites that are there no more: they ask, are refused, and know. Peers hear of it anyway."""
+        """Send SMRs to the nodes of removed sites: they ask, are refused, and so learn it. Peers get theirs anyway."""
         return [sent for prefix, parts in self.map_server.take_revoked() for sent in self._tell_revoked(prefix, parts)]
 
     def _tell_revoked(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
@@ -193,9 +193,9 @@ class ControlPlane:
         return told
 
     def prepare(self, arrival: Arrival, now: float) -> Prepared | tuple[EidPrefix, ...]:
-        """What a registry that several hubs share has to do before `on_datagram` is given this one.
+        """What a shared registry has to do before `on_datagram` gets this datagram.
 
-        A verified Map-Register is committed; the hosts that a Map-Request is about are looked up. Nothing: neither.
+        A verified Map-Register is committed; the EIDs of a Map-Request are looked up. None: nothing.
         """
         raw = arrival.payload
         if len(raw) < _SHORTEST or (arrival.is_from_wire and self.traversal.is_from_us(arrival.source)):
@@ -214,13 +214,13 @@ class ControlPlane:
         return self._spread(self._on_datagram(arrival, now), now)
 
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
-        """A control message came in the data plane: of a subscriber behind a NAT, or for the RTR."""
+        """A control message came in the data plane: from a subscriber behind a NAT, or for the RTR."""
         if packet.payload and packet.payload[0] >> 4 == MessageType.MAP_NOTIFY_ACK:
             return list(self.publisher.on_acknowledged(packet.payload))
         return self.traversal.on_data_control(packet, now)
 
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:
-        """Tell the RTR next door what became of a registration, before anybody else hears of it; at last, who asked."""
+        """Report registrations to the RTR in this process first, and to askers last."""
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
         relays = [effect for change in news for effect in self.traversal.on_registration(change, now)]
@@ -228,8 +228,8 @@ class ControlPlane:
             told += [effect for change in news for effect in self.sealing.on_registration(change)]
         fresh = [change for change in news if not change.is_refresh]
         untold = [change for change in fresh if not change.is_told]
-        # Of what is only taken back after a restart, subscribers know; what ran out meanwhile may be back in a moment.
-        # A registry that is shared says itself what has changed, once all that subscribers are told is in memory.
+        # Subscribers know the registrations that are restored after a restart; expired ones may return at once. A
+        # shared registry reports its changes itself, once the state for subscribers is in memory.
         changed = [
             change
             for change in fresh
@@ -244,7 +244,7 @@ class ControlPlane:
         ]
 
     def _on_map_register(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
-        """To the Map-Server. By the binding of its NAT a node hears what another hub published that is gone."""
+        """To the Map-Server. The NAT binding of this register also serves publications of a hub that is gone."""
         effects: list[PlaneEffect] = [*self.map_server.on_map_register(arrival, now)]
         news = [effect.record for effect in effects if isinstance(effect, RegistrationChanged) and effect.record]
         is_behind_nat = bool(news) and not any(arrival.source in locator.ips for locator in news[0].locators)
@@ -253,7 +253,7 @@ class ControlPlane:
         return effects
 
     def on_publications(self, now: float) -> list[PlaneEffect]:
-        """All subscriptions have been taken back: they hear of what has changed meanwhile."""
+        """All subscriptions are restored: publish what has changed meanwhile."""
         return list(self.publisher.on_restored(now))
 
     def _tell_names(self, now: float) -> list[SendControl]:
@@ -269,7 +269,7 @@ class ControlPlane:
             self._counters["rx_short"] += 1
             return []
         if arrival.is_from_wire and self.traversal.is_from_us(arrival.source):
-            self._counters["rx_own_source"] += 1  # forged: what this machine sends to itself crosses no wire
+            self._counters["rx_own_source"] += 1  # forged: packets of this machine to itself cross no wire
             return []
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
@@ -285,7 +285,7 @@ class ControlPlane:
                 shaken = self.sealing.on_probe(arrival, now) if self.sealing is not None else None
                 return list(shaken) if shaken is not None else self.traversal.on_probe(arrival, now)
             if raw[0] & _IS_SMR:
-                # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
+                # The Map-Server in this process has informed a proxy ITR already; an RTR may have to ask another one.
                 return self.traversal.on_smr(arrival, now)
             self._counters["rx_policy"] += 1  # for an ETR, which a hub is not (RFC 9301, 8.2)
             return []

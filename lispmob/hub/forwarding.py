@@ -1,4 +1,4 @@
-"""The proxy at work: the datapath's engine, its device and routes, kept as the proxy's policy wants them (adapter)."""
+"""The proxy's data plane: the datapath's engine, its device and routes, kept in line with the policy (adapter)."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ from lispmob.wire.address import EidPrefix, IpAddress
 log = logging.getLogger(__name__)
 
 RelayEffect: TypeAlias = InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending | WayAlive
-"""What an RTR has for the datapath."""
+"""Effects of an RTR for the datapath."""
 
-LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
-COUNT_S: Final = 0.5  # ours: how often an RTR looks at which of a node's ways carry packets, while it has several
+LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses rarely change, but some come up after the hub
+COUNT_S: Final = 0.5  # ours: how often an RTR checks which paths of a node carry packets, while it has several
 UPLINK_PRIORITY: Final = 1
 UPLINK_WEIGHT: Final = 100
 
 
 class Forwarding:
-    """Owns the engine. All of it runs in the event loop; the packets themselves never do."""
+    """Owns the engine. All of it runs in the event loop; the packets never do."""
 
     def __init__(
         self,
@@ -79,15 +79,15 @@ class Forwarding:
         on_doubt: Callable[[AskWay], None] = lambda _: None,
         peer_of: Callable[[EidPrefix], int] = lambda _: 0,
     ) -> None:
-        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
+        """`socket_for` returns the descriptor of the control socket for a local address, `send` sends.
 
-        `tier` is what an RTR passes packets on by, `on_doubt` is told of ways of nodes that nothing comes back from.
-        `peer_of`: whose session an EID-Prefix is sealed by.
+        `tier` is the RTR's tier, `on_doubt` gets paths of nodes without return traffic. `peer_of`: the peer whose
+        session seals for an EID-Prefix.
         """
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
         self._section = section
-        # Our own EIDs may lie in a network that nothing is passed on to.
+        # Our own EIDs may be in a denied network.
         allowed = (*section.allow, *self._own_eids)
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=allowed)
         self._is_rtr = is_rtr
@@ -123,7 +123,7 @@ class Forwarding:
         await add_addresses(engine.ifindex, (eid.address for eid in self._own_eids))
         await set_routes(engine.ifindex, self._policy.routes)
         engine.start()
-        if self._is_rtr:  # a proxy's packets go through its TUN device: there is nothing for the programs to do
+        if self._is_rtr:  # a proxy's packets go through its TUN device: the BPF programs cannot help
             self._loading = asyncio.create_task(engine.tiers.switch(self._tier))
         self._watch = asyncio.create_task(self._look_again())
         families = {prefix.family for prefix in self._policy.routes}
@@ -141,7 +141,7 @@ class Forwarding:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        if self._loading is not None:  # it is in a thread, which nobody can stop
+        if self._loading is not None:  # it runs in a thread, which cannot be stopped
             await asyncio.gather(self._loading, return_exceptions=True)
         if self._engine is not None:
             if self._is_reading:
@@ -150,11 +150,11 @@ class Forwarding:
             self._engine = None
 
     def on_registration(self, change: RegistrationChanged) -> None:
-        """A node registered, moved or left: the next packet already goes the new way."""
+        """A node registered, moved or left: the next packet already takes the new path."""
         self._perform(self._policy.on_registration(change))
 
     def on_session(self, effect: SealEffect) -> None:
-        """A node has another session with us, or one less; its EID-Prefixes are sealed for by it."""
+        """A node has a new session with us, or lost one; it seals the data for its EID-Prefixes."""
         if self._engine is None:
             return
         sealed_sessions.perform(self._engine, effect)
@@ -162,7 +162,7 @@ class Forwarding:
             self._perform(self._policy.installed(effect.sources))
 
     def on_relay(self, effect: RelayEffect) -> None:
-        """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
+        """The RTR's knowledge about a node behind a NAT has changed; or it has a message for it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
                 sent = self._public.to_send_in_data(effect)
@@ -181,7 +181,7 @@ class Forwarding:
             self._perform(self._policy.on_relay(effect.prefix, ()))
 
     def _watch_traffic(self) -> None:
-        """Look at what the nodes' ways carry, while there are some with more than one."""
+        """Check the traffic of the nodes' paths, while some have several."""
         if self._is_rtr and self._counting is None and self._engine is not None and self._policy.watches:
             self._counting = asyncio.get_running_loop().call_later(COUNT_S, self._count)
 
@@ -194,14 +194,14 @@ class Forwarding:
             self._watch_traffic()
 
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
-        """The configuration names other prefixes."""
+        """The configured prefixes have changed."""
         self._perform(self._policy.on_routes(eids))
         await self._settle_rest()
         if self._engine is not None:
             await set_routes(self._engine.ifindex, self._policy.routes)
 
     async def _settle_rest(self) -> None:
-        """What is left of a change of all entries, while the loop serves."""
+        """Finish a change of all entries, while the loop serves."""
         while self._policy.has_unsettled:
             await asyncio.sleep(0)
             self._perform(self._policy.settle_some())
@@ -211,7 +211,7 @@ class Forwarding:
         return {**self._engine.counters(), **self._sizes.counters} if self._engine else {}
 
     def take_answer(self, payload: bytes) -> bool:
-        """True for the answer to a probe of a path MTU, which came to the control port or in data."""
+        """True for the answer to a path MTU probe, from the control port or in data."""
         if not self._sizes.is_answer(payload):
             return False
         self._measure(self._sizes.on_answer(payload, asyncio.get_running_loop().time()))
@@ -221,7 +221,7 @@ class Forwarding:
         self._measure(self._sizes.on_timer(asyncio.get_running_loop().time()))
 
     def _measure(self, effects: Iterable[MtuEffect]) -> None:
-        """Do what the search for path MTUs wants, and wake up when it goes on."""
+        """Apply the effects of the path MTU search, and set its timer."""
         for effect in effects:
             if isinstance(effect, SendControl):
                 self._send(effect)
@@ -264,7 +264,7 @@ class Forwarding:
         return replace(plain, source=source, socket=found) if found is not None and found >= 0 else plain
 
     def _drain(self) -> None:
-        """What misses the table is known elsewhere to an RTR at most; for a proxy the packets that wait are dropped."""
+        """Misses: an RTR may ask another Map-Server; a proxy drops the waiting packets."""
         assert self._engine is not None
         for punt in self._engine.drain():
             if isinstance(punt, Miss):
@@ -312,7 +312,7 @@ class Forwarding:
                 for carrier in found
             ]
         )
-        # An address that is not quite ready is tried again when we look the next time.
+        # An address that was not ready is tried again at the next look.
         self._carriers = () if refused else found
         links = {address: carrier.mtu_bytes for carrier in found for address in carrier.addresses}
         self._measure(self._sizes.on_links(links))

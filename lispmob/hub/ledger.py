@@ -1,8 +1,8 @@
-"""What has happened at this hub lately: events, moves, and what went wrong. Pure, and of bounded size.
+"""Recent events, moves and problems of this hub. Pure, and of bounded size.
 
-What somebody caused who has proved nothing is kept apart: it pushes out its like, and nothing of those who have a key.
+Entries caused by unauthenticated senders are kept apart: they evict only each other.
 
-It is memory alone: a hub that starts again knows who is registered, and not since when.
+It is in memory only: after a restart the hub knows the registrations, but not since when they exist.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import msgspec
 from lispmob.protocol.effect import Event
 
 EVENTS_KEPT: Final = 1000
-UNPROVED_KEPT: Final = 256  # ours: of events, and of problems, that strangers caused
-EIDS_KEPT: Final = 65536  # ours: those who moved or came longest ago go first
+UNPROVED_KEPT: Final = 256  # ours: of events, and of problems, that unauthenticated senders caused
+EIDS_KEPT: Final = 65536  # ours: those with the oldest change are evicted first
 PROBLEMS_KEPT: Final = 256
-PROBLEM_S: Final = 900.0  # ours: the same complaint comes again after a minute, or ten for a pair of nodes
+PROBLEM_S: Final = 900.0  # ours: a complaint is repeated after a minute, or ten for a pair of nodes
 _PROBLEMS: Final = {"duplicate": "duplicate-eid", "auth-failed": "wrong-key", "refused": "refused"}
-_ENOUGH: Final = {"refused": 2}  # a message that was late, or lost its way, is the weather
-_UNPROVED: Final = frozenset({"auth-failed", "refused"})  # of whoever sent it, unless a site is named
+_ENOUGH: Final = {"refused": 2}  # a single late or misdirected message is normal
+_UNPROVED: Final = frozenset({"auth-failed", "refused"})  # of unauthenticated senders, unless a site is named
 _SHOWN: Final = frozenset(
     {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "renumbered", "revoked", *_PROBLEMS}
 )
 
 
 class Presence(msgspec.Struct):
-    """Of one registered EID-Prefix. Times are in seconds since 1970."""
+    """State of one registered EID-Prefix. Times are in seconds since 1970."""
 
     since: float
     moves: int = 0
@@ -37,7 +37,7 @@ class Presence(msgspec.Struct):
 
 
 class Complaint(msgspec.Struct):
-    """One thing that is wrong."""
+    """One problem."""
 
     key: str
     subject: str
@@ -51,7 +51,7 @@ _Complaints: TypeAlias = OrderedDict[tuple[str, str, str], Complaint]
 
 
 class Ledger:
-    """Takes events and answers questions about them."""
+    """Records events, and answers queries about them."""
 
     def __init__(self) -> None:
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
@@ -76,20 +76,20 @@ class Ledger:
             self._on_problem(_PROBLEMS[event.kind], event.fields, wall, is_proved=is_proved)
 
     def events(self, count: int, after: int = 0) -> list[dict[str, Any]]:
-        """The last ones whose number is larger than `after`, the oldest first."""
+        """The last events with a number greater than `after`, oldest first."""
         known = sorted((*self._events, *self._unproved), key=lambda event: int(event["number"]))
         return [event for event in known[-count:] if event["number"] > after]
 
     def presence(self, eid: str) -> Presence | None:
-        """Since when an EID-Prefix is registered; None: since before this hub started, or too many came after it."""
+        """Since when an EID-Prefix is registered; None: since before this hub started, or it was evicted."""
         return self._presences.get(eid)
 
     def moves(self, count: int) -> list[dict[str, Any]]:
-        """The last moves, the newest first."""
+        """The last moves, newest first."""
         return [event for event in reversed(self._events) if event["type"] == "moved"][:count]
 
     def complaints(self, wall: float) -> list[Complaint]:
-        """What is wrong now, the newest first."""
+        """The present problems, newest first."""
         known = (*reversed(self._complaints.values()), *reversed(self._unproved_complaints.values()))
         return sorted(
             (

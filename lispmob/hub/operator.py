@@ -1,4 +1,4 @@
-"""Answers the control socket: who is registered, what happened, and what an operator wants done (adapter)."""
+"""Answers the control socket: registrations, events, and the operator's commands (adapter)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from lispmob.hub.views import SCHEMA_VERSION, node_of, pools_of, problems_of, si
 from lispmob.package_version import package_version
 from lispmob.wire.address import EidPrefix, IpAddress
 
-SHOWN_AT_ONCE: Final = 128  # ours: registrations that are made text in one go
+SHOWN_AT_ONCE: Final = 128  # ours: registrations that are converted to text at a time
 EVENTS_SHOWN: Final = 1000
 MOVES_SHOWN: Final = 5
 
 
 class HubFace(Protocol):
-    """What the running hub shows."""
+    """The running hub as the operator's requests need it."""
 
     plane: ControlPlane
     desk: InvitationDesk
@@ -36,24 +36,24 @@ class HubFace(Protocol):
     started_at: float
 
     def counters(self) -> dict[str, int]:
-        """Every counter that is not zero."""
+        """All nonzero counters."""
 
     def reload(self) -> Awaitable[str | None]:
-        """Read the configuration again; what is wrong with it, or None."""
+        """Read the configuration again; returns its error, or None."""
 
     async def settle(self) -> None:
-        """Wait until what was known before a restart is there, and what is waiting is written."""
+        """Wait until the stored state is loaded, and pending changes are written."""
 
     def slices(self, count: int) -> AsyncIterator[list[Registration]]:
-        """All that is registered, so many at a time; the hub serves meanwhile."""
+        """All registrations, some at a time; the hub serves meanwhile."""
 
     @property
     def store_problem(self) -> str | None:
-        """Why registrations are not saved."""
+        """Why registrations cannot be saved."""
 
 
 class Operator:
-    """Knows an answer for each question."""
+    """Answers each kind of request."""
 
     def __init__(self, hub: HubFace) -> None:
         self._hub = hub
@@ -71,7 +71,7 @@ class Operator:
         }
 
     async def answer(self, asked: Answer) -> Answer | bytes:
-        """The answer to one question, with the version of its schema."""
+        """The answer to one request, with the version of its schema."""
         found = self._answers.get(str(asked.get("ask")))
         if found is None:
             return {"v": SCHEMA_VERSION, "error": f"{str(asked.get('ask'))!r} is nothing that can be asked for"}
@@ -85,7 +85,7 @@ class Operator:
         return {"error": await self._hub.reload()}
 
     async def _registrations(self, _: Answer) -> bytes:
-        """What is registered, as JSON. A slice at a time, for nodes do not wait."""
+        """All registrations as JSON, a slice at a time, so that nodes do not wait."""
         hub = self._hub
         await hub.settle()
         pieces: list[str] = []
@@ -134,7 +134,7 @@ class Operator:
         hub, wall = self._hub, time.time()
         by_site, relayed = dict[str, list[EidPrefix]](), 0
         rtrs = self._rtrs()
-        # What is in memory: of a registry that several hubs share, what was heard of here.
+        # The registrations in memory: of a shared registry, those used here.
         for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
             for registration in some:
                 by_site.setdefault(self._site_name(registration.prefix) or "", []).append(registration.prefix)
@@ -189,7 +189,7 @@ class Operator:
         return {"counters": self._hub.counters()}
 
     async def _registered(self) -> dict[str, list[EidPrefix]]:
-        """What is registered, by the name of its site."""
+        """The registered EID-Prefixes, by the name of their site."""
         found: dict[str, list[EidPrefix]] = {}
         async for some in self._hub.slices(SHOWN_AT_ONCE):
             for registration in some:
@@ -201,7 +201,7 @@ class Operator:
         return found[1].name if found is not None else None
 
     def _rtrs(self) -> frozenset[IpAddress]:
-        """Whose locators stand for nodes behind NATs."""
+        """The RTRs, whose locators stand for nodes behind NATs."""
         policy = self._hub.plane.traversal.policy
         own = self._hub.plane.addresses if policy.is_rtr else ()
         return frozenset((*own, *(rtr.address for rtr in policy.rtrs)))
@@ -212,7 +212,7 @@ def _now() -> float:
 
 
 def error_of(answer: dict[str, Any]) -> str | None:
-    """What the hub said no with."""
+    """The reason of the hub's refusal."""
     error = answer.get("error")
     return None if error is None else str(error)
 

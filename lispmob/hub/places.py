@@ -1,4 +1,4 @@
-"""Where the hub's files are, as it is packaged."""
+"""The default paths of the hub's files, as packaged."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """The proxy's policy: which registrations become forwarding entries (RFC 9301, 8.2; RFC 6832 for PITR and PETR).
 
-As proxy ITR the hub encapsulates what the world sends to an EID; as proxy ETR it forwards what nodes send to the world,
-except where an entry says PROHIBIT: private networks, and those that this machine itself is in.
+As proxy ITR the hub encapsulates packets of non-LISP hosts to EIDs; as proxy ETR it forwards packets of nodes to them,
+except where an entry says PROHIBIT: private networks, and the networks of this machine.
 
-It is its own Map-Server: it knows each move from the Map-Register itself, so it neither
-asks nor listens to SMRs. Pure.
+It is its own Map-Server: it learns each move from the Map-Register itself, so it needs no lookups and no SMRs. Pure.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import has_port, is_named, partial, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
-SLICE: Final = 128  # ours: mappings that are looked at in one go, which takes some milliseconds
+SLICE: Final = 128  # ours: mappings processed at a time, which takes some milliseconds
 ProxyEffect: TypeAlias = InstallMapping | RemoveMapping | AskWay
 
 
 class Proxy:
-    """Keeps the forwarding table equal to the registrations under the prefixes that are routed to the proxy."""
+    """Keeps the forwarding table equal to the registrations in the prefixes that are routed to the proxy."""
 
     def __init__(
         self,
@@ -39,9 +38,9 @@ class Proxy:
         denied: Iterable[EidPrefix] = (),
         allowed: Iterable[EidPrefix] = (),
     ) -> None:
-        """`asks_elsewhere`: an RTR without a Map-Server next door, which looks up what nobody has registered here.
+        """`asks_elsewhere`: an RTR without a local Map-Server, which looks up unregistered EIDs.
 
-        Nothing is forwarded for nodes to what is `denied`, but for what is more specific and `allowed`.
+        Packets to `denied` prefixes are not forwarded, except to more specific `allowed` ones.
         """
         self._asks_elsewhere = asks_elsewhere
         self._denied = frozenset(denied)
@@ -63,7 +62,7 @@ class Proxy:
             self._routed.insert(eid, True)
 
     def served(self, address: IpAddress, port: int) -> tuple[EidPrefix, UsableLocator] | None:
-        """A prefix that is sent to this locator and port, and the locator as it is installed; None: none is."""
+        """A prefix with this locator and port, and the locator as installed; None: there is none."""
         prefix = self._served.get((address, port))
         installed = None if prefix is None else self._installed.get(prefix)
         locators = () if installed is None else installed.locators
@@ -75,20 +74,20 @@ class Proxy:
 
     @property
     def routes(self) -> tuple[EidPrefix, ...]:
-        """The prefixes whose packets the kernel has to give to the proxy's device."""
+        """The prefixes that the kernel has to route to the proxy's device."""
         return tuple(prefix for prefix, _ in self._routed)
 
     def on_start(self) -> list[ProxyEffect]:
-        """Packets to an EID that nobody has registered are dropped, not asked about: nobody else would know it."""
+        """Packets to an unregistered EID are dropped without a lookup: no other server has it."""
         return [effect for prefix in (*self.routes, *self._denied, *self._allowed) for effect in self._settle(prefix)]
 
     def on_networks(self, networks: Iterable[EidPrefix]) -> list[ProxyEffect]:
-        """This machine is in these networks now: nodes reach nothing there through it."""
+        """The networks of this machine have changed: nodes do not reach them through it."""
         was, self._networks = self._networks, frozenset(networks)
         return [effect for prefix in was ^ self._networks for effect in self._settle(prefix)]
 
     def on_addresses(self, addresses: Iterable[IpAddress]) -> list[ProxyEffect]:
-        """Our own RLOCs are others now: what is sent to one of them would come straight back."""
+        """Our own RLOCs have changed: packets to one of them would come straight back."""
         own = frozenset(addresses)
         if own == self._own:
             return []
@@ -97,7 +96,7 @@ class Proxy:
         return self._settle_all(self.routes)
 
     def on_routes(self, eids: Iterable[EidPrefix]) -> list[ProxyEffect]:
-        """Other prefixes are routed to the proxy."""
+        """The prefixes that are routed to the proxy have changed."""
         was = self.routes
         self._routed = PrefixTable()
         for eid in eids:
@@ -105,23 +104,23 @@ class Proxy:
         return self._settle_all({*was, *self.routes})
 
     def _settle_all(self, first: Iterable[EidPrefix]) -> list[ProxyEffect]:
-        """These, and all mappings, may have another entry now: a slice of them has, `settle_some` has the others."""
+        """Compute the entries of these first, then of all mappings: one slice here, the rest in `settle_some`."""
         effects = [effect for prefix in first for effect in self._settle(prefix)]
         self._unsettled = iter(list(self._mappings))
         return [*effects, *self.settle_some()]
 
     def settle_some(self) -> list[ProxyEffect]:
-        """Go on with what a change of our addresses or routes leaves to do; `has_unsettled` tells whether to call."""
+        """Continue a change of our addresses or routes; `has_unsettled` says whether to call it."""
         some = list(islice(self._unsettled, SLICE))
         self.has_unsettled = len(some) == SLICE
         return [effect for prefix in some for effect in self._settle(prefix)]
 
     def installed(self, prefixes: Iterable[EidPrefix]) -> list[ProxyEffect]:
-        """The entries of these once more, of those that there are."""
+        """The existing entries of these prefixes again."""
         return [entry for prefix in prefixes if (entry := self._installed.get(prefix)) is not None]
 
     def on_relay(self, prefix: EidPrefix, bindings: tuple[Binding, ...]) -> list[ProxyEffect]:
-        """A node is behind NATs, and this hub is its RTR: these are its places on this side; none, and it is not."""
+        """A node is behind NATs, and this hub is its RTR: its outside places; empty: no longer."""
         if bindings:
             self._relays[prefix] = bindings
             self._learned.pop(prefix, None)
@@ -130,7 +129,7 @@ class Proxy:
         return self._settle(prefix)
 
     def on_learned(self, prefix: EidPrefix, record: MappingRecord | None) -> list[ProxyEffect]:
-        """A Map-Server elsewhere says so; None: it is too old to be believed."""
+        """The answer of another Map-Server; None: it has expired."""
         if record is None:
             self._learned.pop(prefix, None)
         else:
@@ -139,17 +138,17 @@ class Proxy:
 
     @property
     def watches(self) -> bool:
-        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
+        """True while a node has more than one path: `on_traffic` needs their traffic then."""
         return bool(self._with_choice)
 
     def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[ProxyEffect]:
-        """Packets left for these prefixes, and came from these places, since the last call."""
+        """The prefixes that packets were sent to, and the places that packets came from, since the last call."""
         entries = [entry for prefix in used if (entry := self._installed.get(prefix)) is not None]
         asks = self._doubts.on_traffic(entries, frozenset(heard), now)
         return [*asks, *(effect for prefix in self._doubts.judge(now) for effect in self._settle(prefix))]
 
     def on_alive(self, prefix: EidPrefix, address: IpAddress, port: int, now: float) -> list[ProxyEffect]:
-        """Somebody answered from there, for this prefix."""
+        """An answer came from there, for this prefix."""
         return self._settle(prefix) if self._doubts.on_alive(prefix, address, port, now) else []
 
     def on_registration(self, change: RegistrationChanged) -> list[ProxyEffect]:
@@ -161,7 +160,7 @@ class Proxy:
         return self._settle(change.prefix)
 
     def _settle(self, prefix: EidPrefix) -> list[ProxyEffect]:
-        """What makes the entry of one prefix what it has to be; nothing when it is already."""
+        """The effects that bring the entry of one prefix up to date; none if it is."""
         wanted = self._entry(prefix)
         self._doubts.forget(prefix, wanted.locators if wanted is not None else ())
         wanted = self._doubts.demoted(wanted) if wanted is not None else None
@@ -195,7 +194,7 @@ class Proxy:
         return InstallMapping(prefix, "PROHIBIT") if is_denied else None
 
     def _is_relayed(self, record: MappingRecord | None) -> bool:
-        """False when the mapping that this hub has names no RTR of ours: the node has come out of its NATs since."""
+        """False when our mapping names no RTR of ours: the node has left its NATs."""
         return record is None or any(address in self._own for locator in record.locators for address in locator.ips)
 
     def _locators(self, record: MappingRecord) -> tuple[UsableLocator, ...]:
@@ -209,13 +208,13 @@ class Proxy:
         return tuple(sorted(usable, key=lambda locator: locator.priority))
 
     def _may_be_sent_to(self, address: IpAddress) -> bool:
-        """True for an address that a host can be at; a private one only from a machine that is in a private network."""
+        """True for an address of a host; a private one only if this machine is in a private network."""
         is_near = any(is_private(own) for own in self._own if own.version == address.version)
         return is_host(address) and (is_near or not is_private(address))
 
 
 def _is_behind_nat(locator: Locator, record: MappingRecord) -> bool:
-    """True for a place that a NAT is before: there is no way in but the port that an RTR has heard of."""
+    """True for a locator behind a NAT: it is reached only at the port that an RTR has learned."""
     return place_of(locator) is not None and (is_named(record.locators) or has_port(locator))
 
 

@@ -1,9 +1,9 @@
-"""A hub behind a 1:1 NAT, as on most rented machines: its own address is private, and the world knows another one.
+"""A hub behind a 1:1 NAT, as on most rented machines: its own address is private, and others know a public one.
 
-Everything inside the hub knows the public address alone: it is what nodes are told, what registrations name, and what
-this hub takes for itself. Here, at the edge, what arrived at the private address has arrived at the public one, and
-what leaves from the public one leaves from the private one, since the machine has no other. What the hub sends to
-itself does not leave the machine. Pure.
+Inside the hub only the public address is used: in messages to nodes, in registrations, and for recognising ourselves.
+This module translates at the edge: arrivals at the private address count as arrivals at the public one, and messages
+from the public address are sent from the private one, because the machine has no other. Messages of the hub to itself
+stay on the machine. Pure.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
 
 
 def is_private(address: IpAddress) -> bool:
-    """True for an address that only its own network knows."""
+    """True for an address that is valid only in its own network."""
     return any(address.version == network.version and address in network for network in _PRIVATE)
 
 
 class PublicAddresses:
-    """Translates between what this machine has and what it is known by; without public addresses nothing changes."""
+    """Translates between this machine's addresses and its public ones; without public addresses nothing changes."""
 
     def __init__(self, public: Iterable[IpAddress] = ()) -> None:
         self._public = {address.version: address for address in public}
-        self._own: dict[int, IpAddress] = {}  # what to send from, by family
-        self._private: set[IpAddress] = set()  # every address of ours that a public one stands for
+        self._own: dict[int, IpAddress] = {}  # the address to send from, by family
+        self._private: set[IpAddress] = set()  # our addresses that a public one stands for
 
     def on_addresses(self, own: Sequence[IpAddress]) -> tuple[IpAddress, ...]:
-        """This machine's addresses are these, the best one first; what it is known by."""
+        """This machine's addresses, the best one first; returns those that others know."""
         self._private = {address for address in own if self._is_translated(address)}
         self._own = {address.version: address for address in reversed(own) if address in self._private}
         known = [self._public[address.version] if address in self._private else address for address in own]
         return tuple(dict.fromkeys([*known, *self._public.values()]))
 
     def known(self, address: IpAddress) -> IpAddress:
-        """What an address of ours is known by; another one stays as it is."""
+        """The public address of a local one; any other stays as it is."""
         return self._public[address.version] if address in self._private else address
 
     def own(self, address: IpAddress) -> IpAddress:
-        """What this machine has in place of its public address; another address stays as it is."""
+        """The local address of a public one; any other stays as it is."""
         is_public = address == self._public.get(address.version)
         return self._own.get(address.version, address) if is_public else address
 
     def arrived(self, arrival: Arrival) -> Arrival:
-        """A datagram from the control port. Where it arrived is an address of ours."""
+        """A datagram from the control port, with its destination translated."""
         if not self._public:
             return arrival
         at = arrival.destination
@@ -68,11 +68,11 @@ class PublicAddresses:
         return replace(packet, address=self.known(packet.address), rtr=self.known(packet.rtr))
 
     def arrived_strange(self, packet: Stranger) -> Stranger:
-        """Data from a source that is not known there."""
+        """Data from an unregistered source."""
         return replace(packet, outer_destination=self.known(packet.outer_destination))
 
     def to_send(self, effect: SendControl) -> SendControl:
-        """A control message. One that has no address of ours to leave from yet leaves from what the kernel chooses."""
+        """A control message. Without a source address the kernel chooses one."""
         if not self._public:
             return effect
         source = effect.source
@@ -89,7 +89,7 @@ class PublicAddresses:
 
 
 def unreachable_as_rtr(known: Sequence[IpAddress]) -> str | None:
-    """A sentence when a hub that is an RTR is known by private addresses alone: it serves its own network at most."""
+    """A sentence if an RTR has only private addresses: it can serve at most its own network."""
     if not known or not all(is_private(address) for address in known):
         return None
     listed = ", ".join(map(str, known))

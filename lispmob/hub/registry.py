@@ -1,7 +1,7 @@
-"""Where registrations are kept (port): in a file of this hub's own, or in servers that several hubs share.
+"""The store of registrations (port): a file of this hub, or servers that several hubs share.
 
-The control plane decides at once, from what is in memory. So a registry is asked before a datagram is given to the
-plane: what it is about is fetched, or committed, first. One that this hub has to itself has nothing to do then.
+The control plane decides at once, from memory. So the registry is called before a datagram goes to the plane: it
+fetches what the datagram is about, or commits it first. A registry of this hub alone has nothing to do then.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from lispmob.hub.map_server.registration import Registration
 
 
 class Registry(Protocol):
-    """What the hub's loop asks of a registry. Everything is called inside the loop."""
+    """The registry as the hub's loop uses it. All calls are made inside the loop."""
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with it, in a sentence."""
+        """Its problem, in a sentence."""
 
     @property
     def counters(self) -> dict[str, int]:
-        """What it has counted."""
+        """Its counters."""
 
     async def start(self) -> None:
-        """Begin; what was registered before is known, or becomes known, from now on. Never fails: see `problem`."""
+        """Begin; earlier registrations are known, or become known, from now on. Never fails: see `problem`."""
 
     async def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write pending changes, and end."""
 
     async def settle(self) -> None:
-        """Wait until what was known before the start is there, and what is waiting is written."""
+        """Wait until the stored state is loaded, and pending changes are written."""
 
     def before(self, arrival: Arrival, deliver: Callable[[], None]) -> bool:
-        """A datagram came. `deliver` gives it to the control plane: it is called at once, later, or never.
+        """A datagram arrived. `deliver` passes it to the control plane: it is called at once, later, or never.
 
-        Never: nothing can be said truthfully, and its sender asks somebody else. Returns True when the datagram is a
-        Map-Register whose proof is good, as far as that is known by now.
+        Never, if no true answer is possible: its sender then asks another hub. Returns True for a Map-Register that is
+        authenticated, as far as known by then.
         """
 
     def on_changed(self, change: RegistrationChanged) -> None:
-        """The control plane has taken in a change."""
+        """The control plane has applied a change."""
 
     def on_turn(self) -> None:
-        """The control plane has done something, by a datagram or by its timer."""
+        """The control plane has processed a datagram or a timer."""
 
     def on_sites(self) -> None:
-        """The sites of the control plane are others now."""
+        """The sites of the control plane have changed."""
 
     def slices(self, count: int) -> AsyncIterator[list[Registration]]:
-        """All that is registered, so many at a time, each with the parts that are alive."""
+        """All registrations, some at a time, each with its live parts."""

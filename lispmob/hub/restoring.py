@@ -1,7 +1,7 @@
-"""Takes back what the state file holds, a slice at a time, while the hub serves (adapter).
+"""Restores the state file, a slice at a time, while the hub serves (adapter).
 
-Subscriptions come first, and who asked, to hear of what is not taken back; then the nonces, for they tell when each
-registration was heard last. What a datagram is about, and has not been read yet, is looked up by itself.
+Subscriptions and askers come first, so that they get changes meanwhile; then the nonces, because they have the time of
+each registration's last refresh. Rows that a datagram needs before they were read are looked up individually.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 NONCES: Final = 512  # ours: rows in a slice
 REGISTRATIONS: Final = 128
 ASKERS: Final = 512
-PAUSE_S: Final = 0.0  # the loop serves what is waiting, and comes back
+PAUSE_S: Final = 0.0  # the loop serves waiting events in between
 
 
 class Restoring:
-    """Reads a store into a control plane. `feed` is given what follows from it."""
+    """Reads a store into a control plane. `feed` gets the effects."""
 
     def __init__(self, store: Store, plane: ControlPlane, feed: Callable[[Iterable[PlaneEffect]], None]) -> None:
         self._store = store
         self._plane = plane
         self._feed = feed
         self._has_failed = False
-        self._old_owners: dict[str, list[str]] = {}  # by key, what a file that was of version 1 calls it
+        self._old_owners: dict[str, list[str]] = {}  # by key, its name in a file of version 1
 
     def begin(self) -> None:
         """Find single rows from now on. Raises LispError."""
@@ -46,7 +46,7 @@ class Restoring:
         self._plane.map_server.on_reading(self)
 
     async def run(self) -> None:
-        """Read all of it. What cannot be read is told, and left out."""
+        """Read all of it. Unreadable rows are reported, and left out."""
         loop = asyncio.get_running_loop()
         began_at, server = time.monotonic(), self._plane.map_server
         try:
@@ -90,7 +90,7 @@ class Restoring:
             return None
 
     def registrations(self, asked: EidPrefix) -> list[StoredRegistration]:
-        """What is registered for an EID-Prefix, or for one that holds it."""
+        """The registrations of an EID-Prefix, and of those that hold it."""
         try:
             return self._store.registrations(asked)
         except LispError as error:

@@ -1,7 +1,7 @@
-"""The kernel's side of the proxy: the routes into its device, and the addresses that can carry tunnels (pyroute2).
+"""The kernel's side of the proxy: the routes into its device, and the addresses for tunnels (pyroute2).
 
-Only routes through the device are touched, and they go with it when the hub ends. Whether the machine
-forwards packets is for its operator to decide: that is looked at, and never changed.
+Only routes through the device are changed, and they are removed with it. Whether the machine forwards packets is the
+operator's decision: that is checked, and never changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lispmob.netlink.iproute import AsyncIPRoute, NetlinkError
 from lispmob.netlink.message import FAMILIES
 from lispmob.wire.address import EidPrefix, IpAddress
 
-ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists what lisphub put there
+ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists the routes of lisphub
 _SCOPE_UNIVERSE: Final = 0
 _UNUSABLE_FLAGS: Final = 0x40 | 0x20 | 0x08  # tentative, deprecated, duplicate (IFA_F_*)
 _IFA_F_NODAD: Final = 0x02
@@ -62,7 +62,7 @@ async def set_routes(index: int, eids: Iterable[EidPrefix]) -> None:
 
 
 async def add_addresses(index: int, addresses: Iterable[IpAddress]) -> None:
-    """Give the device with this ifindex these addresses, each for itself. Raises KernelRefused."""
+    """Add these addresses to the device with this ifindex, each independently. Raises KernelRefused."""
     try:
         async with AsyncIPRoute() as opened:
             netlink: Any = opened
@@ -77,7 +77,7 @@ async def add_addresses(index: int, addresses: Iterable[IpAddress]) -> None:
 
 
 async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]:
-    """The interfaces to tunnel over: those named; else those with a default route; else all that have an address."""
+    """The interfaces for tunnels: the named ones; else those with a default route; else all with an address."""
     wanted = frozenset(names)
     async with AsyncIPRoute() as opened:
         netlink: Any = opened
@@ -103,7 +103,7 @@ async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]
 
 
 async def own_networks(own_device: str) -> tuple[EidPrefix, ...]:
-    """The networks that this machine has an address in, by whatever interface but the proxy's own and loopback."""
+    """The networks of this machine's addresses, except those of the proxy's device and loopback."""
     async with AsyncIPRoute() as opened:
         netlink: Any = opened
         names = {link["index"]: _name(link) async for link in await netlink.get_links()}
@@ -118,7 +118,7 @@ async def own_networks(own_device: str) -> tuple[EidPrefix, ...]:
 
 
 def missing_forwarding(families: Iterable[int]) -> list[str]:
-    """The sysctls that have to be 1 and are not."""
+    """The sysctls that should be 1 and are not."""
     missing = []
     for family in sorted(set(families)):
         name, path = _FORWARDING[family]

@@ -1,4 +1,4 @@
-"""Sessions of nodes with the proxy, handed to the datapath, which has a fixed length for keys (adapter)."""
+"""Passes sessions of nodes with the proxy to the datapath, which has a fixed key length (adapter)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def perform(engine: Engine, effect: SealEffect) -> None:
-    """Do it. A session that cannot be installed is reported: its node begins another handshake."""
+    """Apply it. A session that cannot be installed is reported: its node begins another handshake."""
     if isinstance(effect, ForgetSession):
         engine.sessions.forget(effect.local_index)
         return

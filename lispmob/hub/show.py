@@ -1,4 +1,4 @@
-"""`lisphub --show`: what is registered, as the running hub says; without one, what it left in its state file."""
+"""`lisphub --show`: the registrations from the running hub, or without one, from its state file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXIT_NOT_RUNNING: Final = 3  # as lispctl
 
 
 def show(file: HubFile) -> int:
-    """Print one line per registration; the exit code. Raises LispError when neither hub nor file can be asked."""
+    """Print one line per registration; the exit code. Raises LispError if neither hub nor file is available."""
     try:
         answer = ask(file.control_socket, "registrations")
     except NotRunning as absent:
@@ -39,7 +39,7 @@ def show(file: HubFile) -> int:
 
 
 def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
-    """What is shown of registrations."""
+    """The displayed fields of registrations."""
     return [
         {
             "eid": _eid_text(part),

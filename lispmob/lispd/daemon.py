@@ -128,6 +128,7 @@ class Daemon:
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
         self.translators = Translators(self._tell_locators)
         self._loop = asyncio.get_running_loop()
+        self.now: Final = self._loop.time  # monotonic seconds, the core's clock
         self._rests_at = 0.0
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
@@ -205,10 +206,6 @@ class Daemon:
     def host_problems(self) -> tuple[Problem, ...]:
         """What this host does not allow in its kernel."""
         return (*self._kernel.problems, *self.steering.problems, *self.naming.problems, *lisp_sec_problems(self))
-
-    def now(self) -> float:
-        """Monotonic seconds, the core's clock."""
-        return self._loop.time()
 
     def wall(self) -> float:
         """Seconds since 1970."""
@@ -315,6 +312,7 @@ class Daemon:
             case handover.TellCore():
                 self._report_traffic()
                 self._tell_locators()
+                self.engine.liveness.repeat_last()
             case handover.Steer():
                 self._steer()
             case handover.Linger(former):

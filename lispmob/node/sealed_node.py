@@ -22,7 +22,7 @@ from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -314,6 +314,7 @@ class SealedNode(Node):
                         effects += self.sealing.on_hub_vouched(one.prefix.address, one.keys)
                     else:
                         effects += self.sealing.on_vouched(one.prefix, one.keys, now)
+                        effects += self._subscribe_behind(one.prefix, now)
                 return effects
         return None
 
@@ -328,7 +329,7 @@ class SealedNode(Node):
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
             elif own is not None:
-                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
+                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now, is_strange=True)
         return effects
 
     @property
@@ -348,21 +349,33 @@ class SealedNode(Node):
             return self.key_lookups.on_wanted(own, EidPrefix.host(address), now)
         return self._ask_for_key(own, EidPrefix.host(address), now)
 
-    def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
+    def _ask_for_key(
+        self, own: EidPrefix, eid: EidPrefix, now: float, *, is_strange: bool = False
+    ) -> list[MachineEffect]:
         """Ask for the key of an EID whose locators an RTR looks up. A configured key needs no request."""
         known = self.sealing.keys.of(eid)
         if known is not None and known.grade == "pinned":
             return []
-        at = self.traversal.outside
-        place = None
-        if at is not None and at[1].address is not None:
-            locator, seen = at
-            place = Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
-        self.key_lookups.on_outside(place, self.config.map_resolvers)
-        return self.key_lookups.on_wanted(own, eid, now)
+        self.key_lookups.on_outside(self._outside, self.config.map_resolvers)
+        return self.key_lookups.on_wanted(own, eid, now, is_strange=is_strange)
 
-    def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
-        effects: list[MachineEffect] = []
+    @property
+    def _outside(self) -> Outside | None:
+        """What the NAT makes of our control port, where an RTR serves us."""
+        at = self.traversal.outside
+        if at is None or at[1].address is None:
+            return None
+        locator, seen = at
+        return Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
+
+    def _subscribe_behind(self, prefix: EidPrefix, now: float) -> list[MachineEffect]:
+        """Behind an RTR, which has the mappings: hear from the Map-Server of moves, for direct paths and keys."""
+        if self.plan.asks_mapping_system or not prefix.mask_len:
+            return []
+        return [*self._subscriptions.on_outside(self._outside, now), *self._subscriptions.on_wanted(prefix, now)]
+
+    def _learn(self, learned: MappingLearned, now: float) -> list[_Inner]:
+        effects: list[_Inner] = []
         records = []
         for record in learned.records:
             try:
@@ -374,4 +387,9 @@ class SealedNode(Node):
             prefix = bare.eid_prefix
             if learned.is_genuine and record.locators and prefix is not None:
                 effects += self.sealing.on_vouched(prefix, keys, now)
+        if learned.reason == "published" and not self.plan.asks_mapping_system:
+            # An RTR has the mapping: here it says which direct paths lead nowhere any more.
+            for record in records:
+                effects += self.traversal.on_published(record, now)
+            return effects
         return [*effects, *super()._learn(replace(learned, records=tuple(records)), now)]

@@ -8,8 +8,21 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 NARROWEST: Final = 16  # a folded column
-WIDTH: Final = 80
-"""Every screen fits a terminal of so many columns, as far as single words do."""
+PAGE: Final = 80
+LEAST: Final = 40  # ours: what is narrower breaks our lines itself
+
+
+def columns_of(stream: Any) -> int:
+    """How wide lines may be: PAGE, or what a narrower terminal has. A pipe or a file has PAGE."""
+    try:
+        found = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else PAGE
+    except (OSError, ValueError):
+        found = PAGE
+    return max(LEAST, min(PAGE, found or PAGE))
+
+
+WIDTH: Final = columns_of(sys.stdout)
+"""Every screen fits into so many columns, as far as single words do."""
 
 _COLOURS: Final = {"good": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "1"}
 
@@ -59,6 +72,14 @@ def fold(text: str, width: int = WIDTH, *, first: str = "", rest: str | None = N
     return [*lines, line.rstrip()]
 
 
+def complain(program: str, text: str) -> None:
+    """Say on standard error what went wrong; on a terminal the lines are broken between words."""
+    lines = f"{program}: {text}".splitlines()
+    if sys.stderr.isatty():
+        lines = [part for line in lines for part in fold(line, columns_of(sys.stderr), rest="  ")]
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
 Cell: TypeAlias = Any
 """A value, or a list of values that stand one beneath the other."""
 
@@ -104,14 +125,21 @@ def table_blocks(
         widths = [max(pair) for pair in zip(widths, least or widths, strict=True)]
         least[:] = widths
     room = width - (sum(widths) + 2 * (len(widths) - 1))
+    whole = grid
     if room < 0 and folded is not None:
         place = headers.index(folded)
-        widths[place] = max(widths[place] + room, NARROWEST, cells(folded))
-        for row in grid:
-            row[place] = [line for text in row[place] for line in fold(text, widths[place])]
+        most = max(widths[place] + room, NARROWEST, cells(folded))
+        grid = [
+            [
+                [line for text in cell for line in fold(text, most)] if at == place else cell
+                for at, cell in enumerate(row)
+            ]
+            for row in grid
+        ]
+        widths[place] = max([most, *(cells(line) for row in grid for line in row[place])])  # a word is not broken
         room = width - (sum(widths) + 2 * (len(widths) - 1))
     if room < 0:
-        return [], [_paragraph(headers, row, width) for row in grid]
+        return [], [_paragraph(headers, row, width) for row in whole]
     to_right = {place for place, header in enumerate(headers) if header in right}
 
     def line(values: Sequence[str]) -> str:

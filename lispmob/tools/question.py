@@ -23,7 +23,7 @@ from lispmob.wire.header import CONTROL_PORT, MessageType
 from lispmob.wire.lcaf_types import WireAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.name_eid import folded, name_of
+from lispmob.wire.name_eid import covers_name, folded, name_of
 from lispmob.wire.record import MappingRecord
 
 REASON_LIMIT: Final = 8  # ours: more sentences explain nothing better
@@ -223,7 +223,7 @@ class Lookup:
 def is_about(record: MappingRecord, asked: Asked) -> bool:
     """Whether a record answers this question."""
     if isinstance(asked, DistinguishedName):
-        return name_of(record.eid) == folded(asked.name)
+        return name_of(record.eid) == folded(asked.name) or covers_name(record, folded(asked.name))
     prefix = record.eid_prefix
     return prefix is not None and (prefix.covers(asked) or asked.covers(prefix))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lispmob.api.steering.schema import FlowParams, RunParams
-from lispmob.lispctl.flow_words import NoFlow, read_end, read_words
 from lispmob.lispctl.flows.run import scope_command
+from lispmob.lispctl.flows.why import NoFlow, read_end, read_words
 from lispmob.lispctl.main import main
 from tests.api.fake_backend import Served, served
 

@@ -7,7 +7,16 @@ from itertools import count
 import pytest
 
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
-from lispmob.control.sealing.key_lookups import AGAIN_S, QUESTIONS_MAX, REST_MAX_S, TRIES, Found, KeyLookups, Outside
+from lispmob.control.sealing.key_lookups import (
+    AGAIN_S,
+    QUESTIONS_MAX,
+    REST_MAX_S,
+    STRANGE_MAX,
+    TRIES,
+    Found,
+    KeyLookups,
+    Outside,
+)
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.servers import LispSecMode
 from lispmob.wire.ecm import EncapsulatedControl
@@ -35,8 +44,8 @@ class Asker:
         self.machine.on_outside(OUTSIDE, [RESOLVER])
         self.last: SendControl
 
-    def ask(self, now: float = 0.0, asked: str = str(PEER)) -> list[SendControl]:
-        sent = only(self.machine.on_wanted(OWN, prefix(asked), now), SendControl)
+    def ask(self, now: float = 0.0, asked: str = str(PEER), *, is_strange: bool = False) -> list[SendControl]:
+        sent = only(self.machine.on_wanted(OWN, prefix(asked), now, is_strange=is_strange), SendControl)
         if sent:
             self.last = sent[0]
         return sent
@@ -140,6 +149,52 @@ def test_who_floods_with_names_is_given_a_share_and_no_more_memory() -> None:
 
     assert len(sent) <= 16 + 2 / 0.2
     assert len(asker.machine._questions) <= QUESTIONS_MAX
+
+
+def flood(asker: Asker, now: float, number: int = 500) -> int:
+    """Handshakes in the name of ever other EIDs; how many questions they cause."""
+    names = (f"10.7.{each // 250}.{each % 250}/32" for each in range(number))
+    return sum(len(asker.ask(now, name, is_strange=True)) for name in names)
+
+
+def test_handshakes_of_strangers_take_no_question_from_packets() -> None:
+    asker = Asker()
+
+    assert flood(asker, 0.0) == 16
+    assert len(asker.ask(0.0)) == 1
+    assert flood(asker, 0.1) == 0
+    assert len(asker.ask(0.1, "10.9.0.9/32")) == 1
+
+
+def test_handshakes_of_strangers_push_out_no_question_that_packets_wait_for() -> None:
+    asker = Asker()
+    (sent,) = asker.ask()
+    flood(asker, 0.0)
+    assert len(asker.machine._questions) == 1 + STRANGE_MAX
+
+    found, _ = asker.hear(genuine(sent, (KEYED,)))
+
+    assert [one.prefix for one in found] == [SITE]
+
+
+def test_a_stranger_that_packets_go_to_is_none_any_more() -> None:
+    asker = Asker()
+    flood(asker, 0.0, 16)
+    assert asker.ask(0.0, is_strange=True) == []
+    asker.ask(0.5)
+
+    again = only(asker.machine.on_timer(1.1), SendControl)
+    assert PEER in [request_in(sent).records[0].eid_prefix for sent in again]
+
+
+def test_many_packets_elsewhere_push_out_strangers_first() -> None:
+    asker = Asker()
+    for number in range(QUESTIONS_MAX - 1):
+        asker.ask(0.0, f"10.9.0.{number}/32")
+    flood(asker, 0.0)
+    asker.ask(0.0, "10.9.1.1/32")
+
+    assert sum(not question.is_strange for question in asker.machine._questions.values()) == QUESTIONS_MAX
 
 
 def test_another_place_outside_ends_what_was_asked_from_the_old_one() -> None:

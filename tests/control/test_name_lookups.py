@@ -148,6 +148,15 @@ def test_an_answer_about_another_name_or_about_two_is_none(records: tuple[Mappin
     assert said(machine.on_map_reply(MapReply(nonce, (name_record(b"nas", (NAS,), ttl_min=10),)), WIFI.address, 0.1))
 
 
+@pytest.mark.parametrize("shorter", [b"n", b"na", b"NA"])
+def test_an_answer_about_a_shorter_name_says_that_nobody_has_the_longer_one(shorter: bytes) -> None:
+    machine = lookups()
+
+    effects = answer(machine, machine.resolve(b"nas", 0.0), shorter, (NAS,), 0.1)
+
+    assert said(effects) == [(b"nas", (), True)]
+
+
 def test_a_name_that_the_map_server_tells_of_is_asked_for_when_somebody_has_asked_before() -> None:
     machine = lookups()
     learn(machine, b"nas", (NAS,), 0.0)

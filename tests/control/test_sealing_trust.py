@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first, take_second
-from lispmob.control.sealing.sealed_peer import PARTING_S
+from lispmob.control.sealing.sealed_entries import PARTING_S
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (

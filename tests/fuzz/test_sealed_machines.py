@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from lispmob.control.sealing.callers import HELD_MAX
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.machine import ASKING_MAX
-from lispmob.control.sealing.sealed_peer import SESSIONS_MAX
+from lispmob.control.sealing.sealed_entries import SESSIONS_MAX
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, SendControl

@@ -272,3 +272,64 @@ def test_a_second_machine_that_takes_an_xtr_id_of_its_own_gets_in_once_the_first
 
     assert [one is not None and one.is_refused for one in found] == [True, False]
     assert at(hub, "10.1.0.1/32", HOLD_S + 1.0) == ["203.0.113.5"]
+
+
+BOTH = ("203.0.113.5", "192.0.2.9")
+
+
+def test_two_routers_of_one_site_that_register_both_their_addresses_are_no_rivals() -> None:
+    """So do routers of other makers without the merge bit: each names itself and the other one."""
+    hub, first, second = two()
+    kinds: list[str] = []
+    records = []
+
+    for minute in range(4):
+        for node, now in ((first, 60.0 * minute), (second, 60.0 * minute + 1.0)):
+            effects = hub.on_datagram(node.register("10.1.0.0/24", rlocs=BOTH), now)
+            kinds += [event.kind for event in events(effects)]
+            records.append(notify_in(effects).records[0])
+
+    assert kinds == ["registered"]
+    assert {record.action for record in records} == {0}
+    assert {tuple(rlocs_of(record)) for record in records} == {BOTH}
+
+
+def test_when_one_router_of_a_site_dies_the_other_keeps_the_registration() -> None:
+    hub, first, second = two()
+    hub.on_datagram(first.register("10.1.0.0/24", rlocs=BOTH), 0.0)
+
+    for minute in range(6):
+        hub.on_timer(60.0 * minute)
+        hub.on_datagram(second.register("10.1.0.0/24", rlocs=BOTH), 60.0 * minute + 1.0)
+
+    assert at(hub, "10.1.0.7/32", 302.0) == list(BOTH)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ("192.0.2.9",),  # the second speaks for itself alone
+        ("203.0.113.5",),  # it says that it is where the first one is, and is not there
+        ("203.0.113.5", "192.0.2.9", "192.0.2.10"),
+    ],
+)
+def test_who_registers_other_locators_is_a_rival_all_the_same(wanted: tuple[str, ...]) -> None:
+    hub, first, second = two()
+    hub.on_datagram(first.register("10.1.0.0/24", rlocs=BOTH), 0.0)
+
+    effects = hub.on_datagram(second.register("10.1.0.0/24", rlocs=wanted), 1.0)
+
+    assert [event.kind for event in events(effects)] == ["duplicate"]
+    assert at(hub, "10.1.0.7/32", 2.0) == list(BOTH)
+
+
+def test_a_copy_with_the_addresses_of_the_first_machine_is_a_rival() -> None:
+    """From one of them, or from one that nobody names: homes have the same addresses."""
+    for source in ("203.0.113.5", "198.51.100.77"):
+        hub, first, _ = two()
+        hub.on_datagram(first.register("10.1.0.0/24", rlocs=BOTH), 0.0)
+
+        copy = xtr(source, xtr_id=SECOND)
+        effects = hub.on_datagram(copy.register("10.1.0.0/24", rlocs=BOTH), 1.0)
+
+        assert [event.kind for event in events(effects)] == ["duplicate"]

@@ -21,8 +21,8 @@ from lispmob.wire.eid import from_prefix
 from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.map_referral import MapReferral, Referral, ReferralRecord
 from lispmob.wire.record import Locator
+from tests.hub.ddt_tree import CHILD, LAPTOP, RESOLVER, ROOT, SERVER, Tree
 from tests.hub.exchange import eid, rlocs_of, site, xtr
-from tests.hub.test_ddt import CHILD, LAPTOP, RESOLVER, ROOT, SERVER, Tree
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="needs the package cryptography")
 

@@ -21,7 +21,7 @@ from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.name_eid import name_record
+from lispmob.wire.name_eid import name_mask_len, name_record
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Action, MappingRecord, take_record
 from tests.hub.exchange import CLOCK, HUB, KEY, events, notify_in, plane, reply_in, site, xtr
@@ -31,16 +31,23 @@ NAS = "10.99.0.2"
 
 
 def register(
-    *names: str, eids: tuple[str, ...] = (NAS,), key: Key = KEY, xtr_id: bytes = b"x" * 16, ttl_min: int = 10
+    *names: str,
+    eids: tuple[str, ...] = (NAS,),
+    key: Key = KEY,
+    xtr_id: bytes = b"x" * 16,
+    ttl_min: int = 10,
+    mask_len: int | None = None,
 ) -> Arrival:
     records = tuple(name_record(name.encode(), map(ip_address, eids), ttl_min=ttl_min) for name in names)
+    if mask_len is not None:
+        records = tuple(replace(record, mask_len=mask_len) for record in records)
     message = MapRegister(next(CLOCK), records, want_map_notify=True, xtr_id=xtr_id, site_id=bytes(8))
     return Arrival(sign(message, key), ip_address("203.0.113.5"), 4342, HUB)
 
 
-def ask(name: bytes, nonce: int = 7) -> Arrival:
+def ask(name: bytes, nonce: int = 7, mask_len: int = 0) -> Arrival:
     itr = ip_address("203.0.113.7")
-    request = MapRequest(nonce, None, (itr,), (EidRecord(DistinguishedName(name), 0),))
+    request = MapRequest(nonce, None, (itr,), (EidRecord(DistinguishedName(name), mask_len),))
     return Arrival(EncapsulatedControl(itr, 4342, HUB, 4342, request.encode()).encode(), itr, 4342, HUB)
 
 
@@ -58,7 +65,7 @@ def hub(*names: str) -> ControlPlane:
 
 def test_the_record_of_a_name_has_these_octets() -> None:
     octets = bytes.fromhex(
-        "0000000a 02 00 1000 0000 0011 6e617300 0164ff0000010001 0a630002"
+        "0000000a 02 20 1000 0000 0011 6e617300 0164ff0000010001 0a630002"
         "0164ff0000010002 20010db8000100000000000000000002"
     )
     eids = [ip_address("2001:db8:1::2"), ip_address(NAS)]
@@ -90,11 +97,60 @@ def test_no_answer_for_a_name_bids_to_encapsulate_to_the_hub() -> None:
     assert [str(locator.address) for locator in answered(map_server, b"nas").locators] == ["2001:db8:1::2"]
 
 
-@pytest.mark.parametrize(("name", "ttl_min"), [(b"nas", 1), (b"nobody", 15), (b"\xffnas", 15), (b"", 15)])
+@pytest.mark.parametrize(("name", "ttl_min"), [(b"nas", 1), (b"nobody", 15), (b"nas.nobody", 15), (b"", 15)])
 def test_a_name_that_nobody_has_registered_is_nowhere(name: bytes, ttl_min: int) -> None:
     record = answered(hub(), name)
 
     assert (record.eid, record.locators, record.ttl_min) == (DistinguishedName(name), (), ttl_min)
+
+
+@pytest.mark.parametrize("name", [b"\xffnas", b"na\x1fs", b"nas\x7f", b"\n"])
+def test_a_question_for_octets_that_are_in_no_name_is_dropped_and_counted(name: bytes) -> None:
+    map_server = hub()
+
+    assert map_server.on_datagram(ask(name), now=1.0) == []
+    assert map_server.map_resolver.counters["rx_policy"] == 1
+
+
+@pytest.mark.parametrize("mask_len", [0, 24, 32])
+def test_a_question_for_a_name_may_have_each_of_the_mask_lengths_that_others_send(mask_len: int) -> None:
+    map_server = hub()
+    map_server.on_datagram(register("nas"), now=0.0)
+
+    assert reply_in(map_server.on_datagram(ask(b"nas", mask_len=mask_len), now=1.0)).records[0].locators
+
+
+@pytest.mark.parametrize("mask_len", [1, 8, 31, 40, 255])
+def test_a_mask_length_that_is_not_that_of_the_name_is_refused_in_questions_and_registers(mask_len: int) -> None:
+    map_server = hub()
+    odd = register("nas", mask_len=mask_len)
+
+    assert map_server.on_datagram(ask(b"nas", mask_len=mask_len), now=1.0) == []
+    assert "mask length" in str(map_server.on_datagram(odd, now=0.0)[-1].fields["why"])  # type: ignore[union-attr]
+    assert answered(map_server, b"nas").locators == ()
+
+
+def test_names_of_more_than_thirty_characters_have_no_mask_length_and_are_found_by_all_of_them() -> None:
+    name = "a" * 31
+    map_server = hub(name)
+    map_server.on_datagram(register(name), now=0.0)
+
+    assert answered(map_server, name.encode()).mask_len == 0
+    assert reply_in(map_server.on_datagram(ask(name.encode(), mask_len=255), now=1.0)).records[0].locators
+    assert name_mask_len(b"a" * 30) == 248
+
+
+def test_the_longest_registered_name_that_the_asked_one_begins_with_is_the_answer() -> None:
+    map_server = hub("ietf", "ietf.lisp", "x")
+    for name in ("ietf", "ietf.lisp", "x"):
+        map_server.on_datagram(register(name), now=0.0)
+    asked = (b"ietf", b"ietf.lisp", b"ietf.lisp.wg", b"IETF.LI", b"ietf2", b"iet", b"y")
+
+    found = [answered(map_server, name) for name in asked]
+
+    said = [(str(record.eid), record.mask_len) for record in found if record.locators]
+    assert said == [("ietf", 40), ("ietf.lisp", 80), ("ietf.lisp", 80), ("ietf", 40), ("ietf", 40)]
+    assert [str(record.eid) for record in found if not record.locators] == ["iet", "y"]
 
 
 def test_a_name_with_a_star_stands_for_all_that_end_in_it_and_for_nothing_else() -> None:

@@ -16,7 +16,7 @@ from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from tests.crypto.support import needs_libcrypto
 from tests.hub.exchange import HUB, Xtr, eid, sent
-from tests.hub.test_publishing import MOVER, Subscriber, hub, mover, rlocs, until
+from tests.hub.subscriber import MOVER, Subscriber, hub, mover, rlocs, until
 
 pytestmark = needs_libcrypto
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -16,6 +17,7 @@ pytestmark = NEEDS_IT
 
 OURS, OTHER, THEIRS = "10.1.0.1", "10.1.0.3", "10.1.0.2"
 STARTS = 12
+PAIRS = 5  # of a run between two of theirs and one from us to them, next to each other
 
 
 def start_theirs(wired: Cables, host: str, name: str, text: str) -> None:
@@ -40,19 +42,20 @@ def test_tcp_to_them_is_as_fast_as_between_two_of_them_and_no_datagram_is_lost(
             answered = wired.answered("ours", OURS, THEIRS), wired.answered("theirs", THEIRS, OURS)
 
         runs = [  # in turn, for they share the machine with others
-            (wired.mbit_s("other", "theirs", THEIRS, OTHER, 2), wired.mbit_s("ours", "theirs", THEIRS, OURS, 2))
-            for _ in range(3)
+            (wired.mbit_s("other", "theirs", THEIRS, OTHER), wired.mbit_s("ours", "theirs", THEIRS, OURS))
+            for _ in range(PAIRS)
         ]
-        between_them, to_them = (max(of_one) for of_one in zip(*runs, strict=True))
+        between_them, to_them = (median(of_one) for of_one in zip(*runs, strict=True))
+        ratio = median(ours / theirs for theirs, ours in runs)
         from_them = wired.mbit_s("theirs", "ours", OURS, THEIRS, 3)
 
     record_property("Mbit/s between them", between_them)
     record_property("from us to them", to_them)
     record_property("back", from_them)
-    record_property("ratio", to_them / between_them)
+    record_property("ratio", ratio)
     record_property("UDP of 20", answered)
     assert answered == (QUESTIONS, QUESTIONS)
-    assert to_them >= 0.9 * between_them  # of two runs that share a machine
+    assert ratio >= 1.0
     assert from_them > 10
 
 

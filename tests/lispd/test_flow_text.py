@@ -6,7 +6,7 @@ import pytest
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import FlowParams
-from lispmob.lispd.explain.flow_text import read_flow
+from lispmob.lispd.explain.why import read_flow
 from lispmob.mh.policy import Policy, Rule, Uplink, Via
 from lispmob.mh.selector import Selector
 

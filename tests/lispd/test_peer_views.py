@@ -32,6 +32,7 @@ class Engine:
         self.answer = SENT
         self.asked: list[Question] = []
         self.liveness = self  # its traffic, too
+        self.dry_run = self
 
     def ask(self, question: Question) -> Answer:
         self.asked.append(question)

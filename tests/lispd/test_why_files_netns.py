@@ -14,7 +14,7 @@ from tests.lispd.world import A, B, Node, World, city, world_of
 
 pytestmark = pytest.mark.netns
 
-MOST: Final = 32
+MOST: Final = 25
 MOST_BEFORE_THE_EXPLANATION: Final = 5
 WORDS: Final = ("wire", "protocol", "netlink", "terminal", ".")  # "." stands for options.py and closing.py
 TRACED: Final = "tests.lispd.traced"

@@ -8,10 +8,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address, ip_network
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+import dns.tsigkeyring
+import dns.update
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,6 +131,64 @@ def test_a_resolver_gets_its_answer_by_udp_and_tcp(name: str, kind: str, rcode: 
             assert answer.edns == 0
             assert bool(answer.flags & dns.flags.AA) is (rcode != "REFUSED")
             assert bool(answer.authority) is (not texts and rcode != "REFUSED")
+
+    run(do)
+
+
+@pytest.mark.parametrize(
+    ("kind", "class_", "edns", "rcode"),
+    [
+        ("A", "CH", 0, "REFUSED"),
+        ("A", "NONE", -1, "REFUSED"),
+        ("A", "ANY", -1, "NOERROR"),
+        ("ANY", "IN", 0, "NOERROR"),
+        ("AXFR", "IN", -1, "REFUSED"),
+        ("IXFR", "IN", 0, "REFUSED"),
+        ("OPT", "IN", -1, "FORMERR"),
+        ("TSIG", "IN", -1, "FORMERR"),
+        ("TYPE65400", "IN", 0, "NOERROR"),
+        ("HTTPS", "IN", 0, "NOERROR"),
+        ("A", "IN", 1, "BADVERS"),
+        ("A", "IN", 255, "BADVERS"),
+    ],
+)
+def test_questions_of_strange_types_classes_and_versions_have_their_answers(
+    kind: str, class_: str, edns: int, rcode: str
+) -> None:
+    async def do(place: Place) -> None:
+        asked = dns.message.make_query("nas.lisp.home.arpa", kind, class_)
+        cookie: list[dns.edns.Option] = [dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")]
+        asked.use_edns(edns if edns >= 0 else False, payload=65535, options=cookie if edns >= 0 else None)
+        for raw in (await place.udp(asked.to_wire()), *await place.tcp(asked.to_wire())):
+            answer = dns.message.from_wire(raw)
+            assert dns.rcode.to_text(answer.rcode()) == rcode
+            assert answer.edns == min(edns, 0)
+        assert place.asked == [] or rcode == "NOERROR"
+
+    run(do)
+
+
+@pytest.mark.parametrize("offered", [0, 511, 1232, 65535])
+def test_who_offers_little_or_all_the_room_gets_an_answer_that_fits_the_way(offered: int) -> None:
+    asked = dns.message.make_query("nas.lisp.home.arpa", "A")
+    asked.use_edns(0, payload=offered)
+    question = read_question(asked.to_wire())
+    assert isinstance(question, Question)
+    many = Answer(RCode.NOERROR, tuple(Record("A", ip_address(f"10.99.1.{n}")) for n in range(200)), ZONE.domain)
+
+    assert len(write_answer(question, many)) <= max(512, min(offered, UDP_OCTETS))
+
+
+def test_a_change_of_the_zone_and_a_signature_of_nobody_are_not_taken() -> None:
+    change = dns.update.UpdateMessage("lisp.home.arpa")
+    change.add("thief", 60, "A", "192.0.2.66")
+    signed = dns.message.make_query("nas.lisp.home.arpa", "A")
+    signed.use_tsig(dns.tsigkeyring.from_text({"key.": "aGVsbG8="}))
+
+    async def do(place: Place) -> None:
+        assert (await place.udp(change.to_wire()))[3] & 15 == dns.rcode.NOTIMP
+        assert (await place.udp(signed.to_wire()))[3] & 15 == dns.rcode.FORMERR
+        assert place.asked == []
 
     run(do)
 
@@ -329,3 +390,23 @@ def test_any_octets_are_a_question_an_error_or_nothing(raw: bytes) -> None:
             assert write_answer(found, answer if isinstance(answer, Answer) else Answer(RCode.SERVFAIL))
         else:
             assert found is None or len(found) == 12
+
+
+CHANGES = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=6)
+
+
+@given(st.sampled_from(["A", "ANY", "AXFR", "OPT", "SRV", "PTR"]), st.booleans(), CHANGES, st.binary(max_size=60))
+def test_a_question_that_was_damaged_is_a_question_an_error_or_nothing(
+    kind: str, use_edns: bool, changes: list[tuple[int, int]], more: bytes
+) -> None:
+    raw = bytearray(query("nas.lisp.home.arpa", kind, use_edns=use_edns) + more)
+    for place, octet in changes:
+        raw[place % len(raw)] = octet
+
+    found = read_question(bytes(raw))
+
+    if isinstance(found, Question):
+        answer = ZONE.question(found.name, found.kind) if found.refusal is None else Answer(found.refusal)
+        written = write_answer(found, answer if isinstance(answer, Answer) else Answer(RCode.SERVFAIL))
+        assert written[:2] == bytes(raw[:2])
+        assert len(written) <= UDP_OCTETS

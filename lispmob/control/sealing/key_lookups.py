@@ -36,6 +36,10 @@ REST_MAX_S: Final = 900.0  # ours: without a key; doubles up to this
 QUESTIONS_MAX: Final = 256  # ours: including those that wait for their repetition
 INTERVAL_S: Final = 0.2  # ours: between Map-Requests
 BURST: Final = 16
+# Anybody can send a handshake in the name of any EID: what they cause takes nothing from the EIDs that packets go to.
+STRANGE_MAX: Final = 64  # ours: questions about initiators alone, among QUESTIONS_MAX
+STRANGE_INTERVAL_S: Final = 0.5
+STRANGE_BURST: Final = 16
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -58,6 +62,8 @@ class Found(msgspec.Struct, frozen=True):
 class _Question(msgspec.Struct):
     eid: EidPrefix
     own: EidPrefix
+    is_strange: bool = False
+    """Asked because of a handshake, and of nothing else."""
     tries: int = 0
     wake_at: float | None = None
     """When the next try is due; None: idle."""
@@ -77,6 +83,7 @@ class KeyLookups:
         self._resolvers: tuple[IpAddress, ...] = ()
         self._questions: OrderedDict[EidPrefix, _Question] = OrderedDict()
         self._bucket = TokenBucket(INTERVAL_S, BURST)
+        self._strange_bucket = TokenBucket(STRANGE_INTERVAL_S, STRANGE_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
@@ -90,22 +97,31 @@ class KeyLookups:
         self._outside = outside
         self._resolvers = tuple(resolvers)
 
-    def on_wanted(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
-        """Packets of `own` go to this EID, or a handshake came from it; both are hosts."""
+    def on_wanted(self, own: EidPrefix, eid: EidPrefix, now: float, *, is_strange: bool = False) -> list[MachineEffect]:
+        """Packets of `own` go to this EID, or a handshake came from it (`is_strange`); both are hosts."""
         known = self._questions.get(eid)
+        if known is not None and not is_strange:
+            known.is_strange = False
         if self._outside is None or (known is not None and (known.wake_at is not None or now < known.rests_until)):
             return []
-        question = known or _Question(eid, own)
+        question = known or _Question(eid, own, is_strange)
         question.own, question.tries = own, 0
         self._questions[eid] = question
         self._questions.move_to_end(eid)
-        while len(self._questions) > QUESTIONS_MAX:
-            self._questions.popitem(last=False)
+        self._make_room()
         resolver = self._resolver(self._outside)
         if resolver is None:
             self._rest(question, AGAIN_S, now)
             return []
         return self._try(question, self._outside, resolver, now)
+
+    def _make_room(self) -> None:
+        strange = [eid for eid, question in self._questions.items() if question.is_strange]
+        too_many = max(len(strange) - STRANGE_MAX, min(len(self._questions) - QUESTIONS_MAX, len(strange)), 0)
+        for eid in strange[:too_many]:
+            del self._questions[eid]
+        while len(self._questions) > QUESTIONS_MAX:
+            self._questions.popitem(last=False)
 
     def expects(self, nonce: int) -> bool:
         """True when a Map-Reply with this nonce would answer a request of ours."""
@@ -168,7 +184,7 @@ class KeyLookups:
 
     def _ask(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
         question.wake_at = now + ANSWER_S
-        if not self._bucket.take(now):
+        if not (self._strange_bucket if question.is_strange else self._bucket).take(now):
             return []  # with the next try
         question.tries += 1
         nonce = self._new_nonce()

@@ -25,17 +25,17 @@ from lispmob.control.sealing.handshake_carriage import First, put_first, put_sec
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
-from lispmob.control.sealing.sealed_entries import SealedEntries
-from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
-from lispmob.control.sealing.sealed_peer import (
+from lispmob.control.sealing.sealed_entries import (
     GIVE_UP_S,
     PARTING_S,
     SESSIONS_MAX,
     SETTLED_S,
     Asking,
+    SealedEntries,
     SealedPeer,
     Standing,
 )
+from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle, check
+from lispmob.datapath.marshal import Handle, check
 from lispmob.datapath.model import Near, SourceCheck
 from lispmob.wire.address import EidPrefix, IpAddress
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle
+from lispmob.datapath.marshal import Handle
 from lispmob.datapath.model import DataPortName
 from lispmob.wire.address import IpAddress
 

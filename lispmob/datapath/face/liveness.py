@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle
+from lispmob.datapath.marshal import Handle
 from lispmob.datapath.model import NO_TRAFFIC, Heard, PathMtu, Traffic
 from lispmob.wire.address import IpAddress
 
@@ -27,6 +27,10 @@ class Liveness:
     def mark_move(self) -> None:
         """The next set_uplinks is a move: TrafficResumed reports the first packet of each direction after it."""
         lib.lm_engine_mark_move(self._handle.c)
+
+    def repeat_last(self) -> None:
+        """The uplinks are others, and peers know: send the last TCP packet of each flow with another way once more."""
+        lib.lm_engine_repeat_last(self._handle.c)
 
     def heard(self) -> list[Heard]:
         """The locator pairs of deliveries since the last call. A pair may appear twice: proven, and not."""

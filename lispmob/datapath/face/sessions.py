@@ -8,7 +8,7 @@ from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
 from lispmob.datapath.dialects import DialectKey, DialectUse
-from lispmob.datapath.face.handle import Handle, check
+from lispmob.datapath.marshal import Handle, check
 from lispmob.datapath.model import SealedSession, SessionUse
 from lispmob.datapath.sealing import MISSING, SealingMissingError
 from lispmob.wire.address import EidPrefix, IpAddress

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
-from lispmob.datapath.face.handle import Handle, check
+from lispmob.datapath.marshal import Handle, check
 from lispmob.datapath.model import ForwardingEntry, ForwardingLocator
 from lispmob.wire.address import EidPrefix
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from lispmob.datapath import _lispdp, tier
-from lispmob.datapath.face.handle import Handle
+from lispmob.datapath.marshal import Handle
 from lispmob.datapath.model import EngineConfig
 
 lib: Any = _lispdp.lib

@@ -1,6 +1,7 @@
-"""`python -m lispmob.hub.bench.measure CONFIG`: a hub that says how late its timers are. For the laboratory's bench.
+"""`python -m lispmob.hub.bench.measure CONFIG`: a hub that measures how late its timers are. For the laboratory's
+bench.
 
-It is lisphub, with one timer more, due every few milliseconds. SIGUSR2 has it write a line to standard output, as JSON:
+It is lisphub with one more timer, due every few milliseconds. On SIGUSR2 it writes a line of JSON to standard output:
 how late that timer was since the last such line, in milliseconds (median, worst), and all counters. Ends on SIGTERM.
 """
 
@@ -22,7 +23,7 @@ EVERY_S: Final = 0.005
 
 
 class Lateness:
-    """A timer that is due again and again, and by how much it was late."""
+    """A periodic timer that measures by how much it is late."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -44,7 +45,7 @@ class Lateness:
 
 
 async def run(path: Path) -> None:
-    """Be a hub until SIGTERM."""
+    """Run a hub until SIGTERM."""
     file = load_hub(path)
     configure(file.log.level)
     loop = asyncio.get_running_loop()

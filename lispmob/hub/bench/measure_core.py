@@ -1,7 +1,7 @@
-"""`python -m lispmob.hub.bench.measure_core`: what the control plane costs by itself, without sockets.
+"""`python -m lispmob.hub.bench.measure_core`: the cost of the control plane alone, without sockets.
 
 It prints one line of JSON: microseconds of processor time for each kind of message, and octets of memory for each
-registration. `--registrations N` says how many there are meanwhile.
+registration. `--registrations N` sets how many exist meanwhile.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIRST_NONCE: Final = 1_700_000_000_000_000_000
 
 
 def register(number: int, nonce: int) -> bytes:
-    """What lispd sends: one EID, one locator, an xTR-ID."""
+    """A Map-Register as lispd sends it: one EID, one locator, an xTR-ID."""
     record = MappingRecord.of(
         EidPrefix.host(IPv4Address(FIRST_EID + number)), (Locator(IPv4Address(FIRST_RLOC + number)),), ttl_min=10
     )
@@ -55,7 +55,7 @@ def request(eid: IPv4Address, itr: IPv4Address) -> bytes:
 
 
 def relayed(number: int, nonce: int) -> bytes:
-    """A Map-Register from behind a NAT, by this hub's RTR."""
+    """A Map-Register from behind a NAT, through this hub's RTR."""
     record = MappingRecord.of(EidPrefix.host(IPv4Address(FIRST_EID + number)), (Locator(_HUB),), ttl_min=10)
     message = MapRegister(
         nonce, (record,), proxy_map_reply=True, want_map_notify=True, xtr_id=(number + 1).to_bytes(16), site_id=bytes(8)
@@ -92,7 +92,7 @@ def measure(registrations: int) -> dict[str, float]:
     """All figures."""
     figures: dict[str, float] = {}
     hub, now = plane(), 1.0
-    every_s = 1e-3  # a thousand a second: no limit of the hub's is in the way
+    every_s = 1e-3  # a thousand a second: below all limits of the hub
 
     def give(arrival: Arrival) -> object:
         nonlocal now
@@ -107,7 +107,7 @@ def measure(registrations: int) -> dict[str, float]:
         itr = IPv4Address(_ITRS + number)
         return Arrival(request(IPv4Address(eid), itr), itr, 4342, _HUB)
 
-    # The generator's own objects do not count, so that each message is made and forgotten.
+    # The generator's own objects must not count, so each message is made and discarded.
     gc.collect()
     before = resident_octets()
     for number in range(registrations):

@@ -1,8 +1,8 @@
-"""`python -m lispmob.hub.bench.measure_registry HOST:PORT...`: what a shared registry holds, and how fast. For the lab.
+"""`python -m lispmob.hub.bench.measure_registry HOST:PORT...`: the size and speed of a shared registry. For the lab.
 
 The servers, which must be empty, are filled with registrations as `register.lua` writes them, but many in one step.
-Then registers come by the hub's own way for some seconds, nine refreshes for each move. It prints one line of JSON:
-octets for each registration in the servers, registers a second, and how long one takes.
+Then registers are committed by the hub's own code for some seconds, nine refreshes for each move. It prints one line of
+JSON: octets for each registration in the servers, registers a second, and how long one takes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ KEY: Final = Key(b"only-for-the-bench")
 OWNER: Final = owner_of(KEY)
 FIRST_EID: Final = 10 << 24
 FIRST_RLOC: Final = (100 << 24) + (64 << 16)
-AT_ONCE: Final = 2000  # registrations that one step of filling makes
-PATIENCE_S: Final = 60.0  # ours: a server that is being filled is busy
+AT_ONCE: Final = 2000  # registrations that one step writes
+PATIENCE_S: Final = 60.0  # ours: a server is slow while it is being filled
 FILLING: Final = 12  # such steps at once
 OUTSTANDING: Final = 256
-MOVES: Final = 10  # one register of so many is a move
+MOVES: Final = 10  # one register in so many is a move
 _HERE: Final = Path(__file__).parent
 
 
@@ -66,7 +66,7 @@ def put_of(number: int, nonce: int, rloc: int) -> Put:
 
 
 async def fill(servers: Servers, count: int) -> None:
-    """Make so many registrations, of nonce 1."""
+    """Make this many registrations, with nonce 1."""
     by_bucket: dict[int, array[int]] = defaultdict(lambda: array("I"))
     head = stored_rows.key_of(put_of(0, 1, FIRST_RLOC).prefix)[:-4]
     for number in range(count):
@@ -106,7 +106,7 @@ async def memory(servers: Servers) -> int:
 
 
 async def registers(writer: Writer, count: int, seconds: float, per_s: float | None) -> dict[str, float]:
-    """Registers of nodes all over the table, at a pace or as fast as they are answered."""
+    """Registers of nodes spread over the table, at a given rate or as fast as they are answered."""
     loop, times_ms = asyncio.get_running_loop(), list[float]()
     limit, nonce, tasks = asyncio.Semaphore(OUTSTANDING), time.time_ns(), set[asyncio.Task[None]]()
     verdicts: dict[Verdict, int] = defaultdict(int)

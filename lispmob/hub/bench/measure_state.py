@@ -1,4 +1,4 @@
-"""`python -m lispmob.hub.bench.measure_state PATH NUMBER`: a state file with so many registrations."""
+"""`python -m lispmob.hub.bench.measure_state PATH NUMBER`: writes a state file with that many registrations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Locator, MappingRecord
 
 AT_ONCE: Final = 20_000
-AHEAD_S: Final = 3600.0  # heard by then, so that none has run out when the hub starts: it takes that for now
+AHEAD_S: Final = 3600.0  # last heard in the future, so that none has expired when the hub starts: it then counts as now
 
 
 def write(path: Path, number: int) -> None:
-    """Registrations as the nodes of `measure_core` make them, of the moment when they are read."""
+    """Registrations as the nodes of `measure_core` make them, with the time at which they are read."""
     store = Store(path, Clock(time.monotonic, time.time))
     store.open()
     owner, now = owner_of(KEY), time.monotonic() + AHEAD_S

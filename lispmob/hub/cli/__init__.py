@@ -1,1 +1,1 @@
-"""The subcommands of lisphub: they ask the running hub, and change nothing by themselves."""
+"""The subcommands of lisphub, clients of the running hub."""

@@ -22,6 +22,7 @@ from lispmob.hub.asking import MayNotAsk, ask
 from lispmob.hub.cli import screens
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.places import DEFAULT_PATH, DEFAULT_SOCKET
+from lispmob.terminal.text import complain, fold
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -29,18 +30,18 @@ EXIT_NOT_RUNNING: Final = 3  # as lispctl
 EXIT_PROBLEMS: Final = 4  # as lispctl status, degraded
 EXIT_NO_PERMISSION: Final = 77
 EXIT_CONFIG: Final = 78
-FOLLOW_S: Final = 1.0  # ours: between two questions for new events
+FOLLOW_S: Final = 1.0  # ours: between two requests for new events
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 Json = dict[str, Any]
 
 
 class WrongUsage(LispError):
-    """An argument that cannot be meant."""
+    """An invalid argument."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run one subcommand; the exit code."""
+    """Run one subcommand; returns the exit code."""
     try:
         return _COMMANDS[arguments.command](arguments)
     except WrongUsage as error:
@@ -61,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def socket_of(arguments: argparse.Namespace) -> Path:
-    """Where the hub listens.
+    """The hub's socket.
 
-    Reading hub.conf takes longer than asking: it is read where nobody listens at the usual place. Who may not read it
-    is told about that place.
+    Reading hub.conf takes longer than a request, so it is read only if no hub listens at the usual place. A user who
+    may not read it is told about that place.
     """
     given = getattr(arguments, "socket", None)
     if given is not None:
@@ -80,7 +81,7 @@ def socket_of(arguments: argparse.Namespace) -> Path:
 
 
 def asked(arguments: argparse.Namespace, what: str, **more: object) -> Json:
-    """The hub's answer. Raises LispError with what the hub says no with."""
+    """The hub's answer. Raises LispError with the hub's refusal."""
     answer = ask(socket_of(arguments), what, **more)
     if answer.get("error") is not None:
         raise LispError(str(answer["error"]))
@@ -143,7 +144,7 @@ def _invite(arguments: argparse.Namespace) -> int:
 
 
 def _print_qr(line: str) -> None:
-    """For a telephone's camera. Without the library there is none, and the line does as well."""
+    """A QR code for a phone's camera; nothing without the library, because the line does as well."""
     with contextlib.suppress(ImportError):
         import segno
 
@@ -156,7 +157,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
     def lines(answer: Json) -> list[str]:
         what = "is shut out" if answer["had_joined"] else "cannot join any more"
-        return [f"{answer['name']} {what}; free again: {', '.join(answer['eids'])}"]
+        return fold(f"{answer['name']} {what}; free again: {', '.join(answer['eids'])}")
 
     return _show(answer, arguments, lines)
 
@@ -165,13 +166,14 @@ def _renumber(arguments: argparse.Namespace) -> int:
     answer = asked(arguments, "renumber", name=arguments.name)
 
     def lines(answer: Json) -> list[str]:
-        return [f"{answer['name']} has {', '.join(answer['eids'])} now; its node takes that over within a minute"]
+        said = f"{answer['name']} has {', '.join(answer['eids'])} now; its node takes that over within a minute"
+        return fold(said)
 
     return _show(answer, arguments, lines)
 
 
 def _setup(arguments: argparse.Namespace) -> int:
-    from lispmob.hub.cli import setup  # late: the others do not need it
+    from lispmob.hub.cli import setup  # late: other subcommands do not need it
 
     return setup.run(arguments)
 
@@ -206,7 +208,7 @@ def _seconds(text: str) -> float:
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"lisphub: {error}", file=sys.stderr)
+    complain("lisphub", str(error))
     return code
 
 

@@ -1,4 +1,4 @@
-"""What a firewall must let in for a hub, and what can be seen of the one of this machine."""
+"""The ports that a firewall must admit for a hub, and what this machine's firewall does with them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def firewall_lines(*, is_rtr: bool) -> list[str]:
 
 
 def remedy_of(ufw: str, firewalld: str, ruleset: str) -> Any:
-    """What makes the commands for some ports; None where nothing is seen that refuses.
+    """A function that makes the commands for some ports; None if no refusal is seen.
 
-    What the three programs print; "" for one that is not there.
+    The arguments are the outputs of the three programs; "" for a missing one.
     """
     if re.search(r"^Status: active", ufw, re.MULTILINE):
         return lambda ports: [f"ufw allow {port}/udp" for port in ports]
@@ -44,7 +44,7 @@ def remedy_of(ufw: str, firewalld: str, ruleset: str) -> Any:
 
 
 def dropping_chain(ruleset: str) -> tuple[str, str, str] | None:
-    """The first chain of nftables that drops what comes in unless a rule lets it in: family, table and name."""
+    """The first nftables chain that drops packets by default: family, table and name."""
     try:
         entries = json.loads(ruleset)["nftables"]
         chains = [entry["chain"] for entry in entries if "chain" in entry]
@@ -57,7 +57,7 @@ def dropping_chain(ruleset: str) -> tuple[str, str, str] | None:
 
 
 def _said(*command: str) -> str:
-    """What a program prints; "" when it is not there, or may not look."""
+    """A program's output; "" if it is missing, or not permitted."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""The command lisphub: the hub itself without a subcommand, and otherwise a question to the one that runs."""
+"""The command lisphub: the hub itself without a subcommand, otherwise a request to the running one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.command is not None:
         return commands.run(arguments)
-    from lispmob.hub import daemon as service  # late: a question does without all of it
+    from lispmob.hub import daemon as service  # late: a request needs none of it
 
     return service.main(argv)
 

@@ -1,4 +1,4 @@
-"""lisphub web: the page, its token, and where it is served."""
+"""lisphub web: the page, its token, and its address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.errors import LispError
 from lispmob.metrics.serving import place_of
 
 TOKEN_OCTETS: Final = 16
-LEAST_LETTERS: Final = 16  # ours: of a token that somebody chose
+LEAST_LETTERS: Final = 16  # ours: of a token that a user chose
 
 
 def run(arguments: argparse.Namespace, read: Callable[[], dict[str, Any]]) -> int:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, read: Callable[[], dict[str, Any]]) -> in
     if not ip_address(address).is_loopback:
         sys.stderr.write("the page and its token go over the network in clear: better put a proxy with TLS before it\n")
     token = secrets.token_urlsafe(TOKEN_OCTETS) if arguments.token_file is None else _token(arguments.token_file)
-    read()  # a hub that is not there, or that may not be asked, is told here and not in the browser
+    read()  # a missing hub, or a lack of permission, is reported here and not in the browser
 
     def say(place: str) -> None:
         sys.stdout.write(f"open {place}\n")

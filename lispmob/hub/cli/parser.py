@@ -27,7 +27,7 @@ _SYNONYMS: Final = {"state": "status", "add": "invite", "remove": "revoke", "del
 
 
 def build_parser() -> HelpfulParser:
-    """Without a subcommand it is the hub itself that runs."""
+    """Without a subcommand lisphub runs the hub itself."""
     parser = HelpfulParser(
         prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
     )

@@ -69,7 +69,7 @@ def _facts(status: Json) -> list[tuple[str, str]]:
 
 
 def _subscriptions(status: Json) -> str:
-    """How many are told of changes, and what was published last; nothing of that in the answer of an older hub."""
+    """The number of subscribers, and the last publication; empty for the answer of an older hub."""
     count, last = status.get("subscriptions", 0), status.get("published")
     said = f"; last published {when(last['at'])}: {clean(last['eid'])}" if last else ""
     return f"{plural(count, 'subscription')}{said}" if count or last else "none"
@@ -85,9 +85,10 @@ def site_lines(answer: Json) -> list[str]:
         is_here = "yes" if registered else "no"
         if registered and not registered.issuperset(site["eids"]) and site["origin"] == "invited":
             is_here = "in part"
+        is_waiting = site["state"] == "invited"
+        state = f"invited until {when(site['expires_at'])}" if is_waiting else site["state"]
         since = site["joined_at"] or site["invited_at"]
-        until = f"until {when(site['expires_at'])}" if site["state"] == "invited" else when(since)
-        rows.append([site["name"], site["eids"], site["state"], is_here, until])
+        rows.append([site["name"], site["eids"], state, is_here, when(since)])
     lines = table(("NAME", "EIDS", "STATE", "REGISTERED", "SINCE"), rows)
     for name in answer["displaced"]:
         lines += fold(f"{clean(name)} was invited, and a site of hub.conf has its name or an EID of it", first="! ")
@@ -95,7 +96,7 @@ def site_lines(answer: Json) -> list[str]:
 
 
 def node_lines(answer: Json) -> list[str]:
-    """One node a paragraph: by which way it is reached, since when, its EIDs, and where they are."""
+    """One node a paragraph: its path, since when, its EIDs, and its locators."""
     if not answer["nodes"]:
         return ["nobody is registered"]
     groups: dict[tuple[str, str | None, tuple[str, ...], str], list[Json]] = {}
@@ -141,14 +142,14 @@ def event_line(event: Json) -> str:
 
 
 def counter_lines(answer: Json) -> list[str]:
-    """One counter a line; those that stand at 0 are not there."""
+    """One counter a line, without those at 0."""
     counters = answer["counters"]
     width = max(map(len, counters), default=0)
     return [f"{clean(name):<{width}}  {value}" for name, value in counters.items()] or ["every counter stands at 0"]
 
 
 def invitation_lines(answer: Json) -> list[str]:
-    """What the operator hands on."""
+    """The invitation for the operator to pass on."""
     return [
         f"{paint(clean(answer['name']), 'bold')}: {', '.join(map(clean, answer['eids']))}",
         "",

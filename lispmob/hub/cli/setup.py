@@ -1,4 +1,4 @@
-"""lisphub setup: from nothing to a hub that runs, by questions on a terminal or by flags."""
+"""lisphub setup: makes a running hub, by questions on a terminal or by flags."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile, private
 from lispmob.wire.address import IpAddress, IpNetwork
 
 UNIT: Final = "lisphub.service"
-DOMAIN: Final = "lisp.home.arpa"  # RFC 8375: for names that are nobody else's
+DOMAIN: Final = "lisp.home.arpa"  # RFC 8375: for names in private networks
 STARTED_S: Final = 15.0
 _SOMEBODY: Final = {4: "192.0.2.1", 6: "2001:db8::1"}  # nothing is sent there: the kernel only chooses a source
 Asker = Callable[[str, str], str]
 
 
 class NotSetUp(LispError):
-    """What is given makes no hub; the text says why."""
+    """The given settings make no hub; the text says why."""
 
 
 def run(arguments: argparse.Namespace, asker: Asker | None = None) -> int:
-    """Ask what is not given, write hub.conf, start the hub. Raises LispError."""
+    """Ask for missing settings, write hub.conf, start the hub. Raises LispError."""
     path = Path(arguments.config)
     if path.exists() and not arguments.force:
         raise NotSetUp(f"{path} is there already; --force replaces it, and keeps it under another name")
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, asker: Asker | None = None) -> int:
 
 
 def _check(written: Path, path: Path) -> None:
-    """Raises ConfigError for what makes no hub."""
+    """Raises ConfigError for invalid settings."""
     try:
         load_hub(written)
     except ConfigError as error:
@@ -70,7 +70,7 @@ def _check(written: Path, path: Path) -> None:
 
 
 def own_addresses() -> tuple[IpAddress, ...]:
-    """What this machine would send from, one for each family that has a route."""
+    """The source address of this machine for each family with a route."""
     found: list[IpAddress] = []
     for version, destination in _SOMEBODY.items():
         with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as one:
@@ -122,7 +122,7 @@ def _pools(given: Sequence[str] | None, asker: Asker | None) -> tuple[IpNetwork,
 
 
 def drawn_pools(draw: Callable[[int], int]) -> tuple[IPv4Network, IPv6Network]:
-    """A /24 of 10.0.0.0/8 and a /64 of a unique local prefix (RFC 4193, 3.2.1): others seldom have the same."""
+    """A random /24 of 10.0.0.0/8 and a /64 of a unique local prefix (RFC 4193, 3.2.1): conflicts are unlikely."""
     local = (0xFD << 40 | draw(1 << 40)) << 80
     return IPv4Network((10 << 24 | (64 + draw(128)) << 16 | draw(256) << 8, 24)), IPv6Network((IPv6Address(local), 64))
 
@@ -136,7 +136,7 @@ def hub_text(
     is_rtr: bool,
     day: str,
 ) -> str:
-    """The text of hub.conf. `own`: addresses that the machine has; another one is that of a NAT before it."""
+    """The text of hub.conf. `own`: addresses of the machine; any other one belongs to a NAT in front of it."""
     listed = list(addresses)
     outside = [address for address in listed if address not in set(own) and not is_private(address)]
     text = (

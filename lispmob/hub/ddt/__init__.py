@@ -1,1 +1,1 @@
-"""LISP-DDT (RFC 8111): a tree that says which Map-Server has an EID. Our part as a node of it, and as its client."""
+"""LISP-DDT (RFC 8111): a tree that delegates EID-Prefixes to Map-Servers. The node's and the client's side."""

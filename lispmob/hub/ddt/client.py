@@ -1,17 +1,17 @@
-"""The Map-Resolver as a DDT client: asks from node to node until a Map-Server has the question (RFC 8111, section 8).
+"""The Map-Resolver as a DDT client: follows referrals until a Map-Server has the request (RFC 8111, section 8).
 
 How it works:
 
-1. The longest referral in the cache says whom to ask first; without one it is a root.
-2. A DDT node is asked with a nonce that only its set has seen: its answer goes into the cache. A Map-Server
-   is asked with the ITR's nonce, since its Map-Reply goes to the ITR. What it says about the EID is therefore believed
-   for this ITR alone, and not cached: the ITR, or who listens to it, could have written it.
-3. A referral must lead further down: its prefix holds the EID and is longer than that of the last one. The same prefix
-   again means a loop, and the search starts once more at the root.
-4. MS-ACK ends the search: the Map-Server answers the ITR, or has the ETR do it.
-5. Nobody below, or nobody registered at any Map-Server of the set: a negative Map-Reply.
-6. Without an answer the next address is asked, each twice; after eight Map-Requests to one set the ITR hears nothing,
-   and asks again by itself.
+1. The longest referral in the cache is asked first; without one, a root.
+2. A DDT node is asked with a nonce that only its set has seen, so its answer is cached. A Map-Server
+   is asked with the ITR's nonce, since its Map-Reply goes to the ITR. So its Map-Referral is accepted
+   for this ITR alone, and not cached: the ITR, or an eavesdropper, could have forged it.
+3. A referral must lead down the tree: its prefix holds the EID and is longer than the last one. The same prefix
+   again means a loop, and the search restarts once at the root.
+4. MS-ACK ends the search: the Map-Server, or the ETR, answers the ITR.
+5. No delegation, or no registration at any Map-Server of the set: a negative Map-Reply.
+6. Without an answer the next address is asked, each twice; after eight Map-Requests to one set the ITR gets no answer,
+   and repeats its request.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ TRIES_EACH: Final = 2  # ours: of each address
 SENDS_MAX: Final = 8  # ours: in all, as lispers.net
 REFERRALS_MAX: Final = 32  # ours: no tree is that deep
 PENDING_MAX: Final = 10_000
-NOT_USED: Final = 255  # a locator's priority: not to be asked
+NOT_USED: Final = 255  # a locator's priority: must not be asked
 ADDRESSES_MAX: Final = 16
 
 Q = TypeVar("Q", bound="DdtQuestion")
 
 
 class DdtQuestion(Protocol):
-    """What an ITR asks, and how it looks on its way to others."""
+    """An ITR's request, and its forms for others."""
 
     @property
     def nonce(self) -> int:
@@ -55,16 +55,16 @@ class DdtQuestion(Protocol):
         ...
 
     def for_node(self, nonce: int) -> bytes:
-        """The DDT Map-Request for a DDT node: without LISP-SEC, with a nonce of ours."""
+        """The DDT Map-Request for a DDT node: without LISP-SEC, with our nonce."""
         ...
 
     def for_map_server(self, server: IpAddress) -> bytes | None:
-        """The one for a Map-Server, with LISP-SEC where the ITR uses it; None where that cannot be."""
+        """The one for a Map-Server, with LISP-SEC if the ITR uses it; None if that is impossible."""
         ...
 
 
 class NoMapping(Generic[Q], msgspec.Struct, frozen=True):
-    """To be told to the ITR: a negative answer. `is_unsigned`: the Map-Server could not be asked under LISP-SEC."""
+    """A negative answer for the ITR. `is_unsigned`: the Map-Server could not be asked with LISP-SEC."""
 
     question: Q
     record: MappingRecord
@@ -80,18 +80,18 @@ class _Pending(Generic[Q], msgspec.Struct):
     host: EidPrefix
     referral: CachedReferral
     nonce: int = 0
-    """Of what goes to the DDT nodes of this set."""
+    """For the DDT nodes of this set."""
     turns: list[IpAddress] = msgspec.field(default_factory=list)
-    """Whom to ask next, in order."""
+    """The servers to ask next, in order."""
     waits_for: tuple[IpAddress, int] | None = None
-    """Who was asked last, and with which nonce."""
+    """The server asked last, and its nonce."""
     sends: int = 0
     referrals: int = 0
     has_restarted: bool = False
 
 
 class DdtClient(Generic[Q]):
-    """All searches of a Map-Resolver. `new_nonce` is unpredictable; `families` are those that we can send to."""
+    """All searches of a Map-Resolver. `new_nonce` is unpredictable; `families` are those that we can send in."""
 
     def __init__(
         self,
@@ -107,16 +107,16 @@ class DdtClient(Generic[Q]):
         self._pending: dict[int, _Pending[Q]] = {}
         self._numbers = count()
         self._by_itr: dict[tuple[EidPrefix, int], int] = {}  # EID and the ITR's nonce
-        self._by_answer: dict[tuple[IpAddress, int], int] = {}  # who was asked, and with which nonce
+        self._by_answer: dict[tuple[IpAddress, int], int] = {}  # the server asked, and its nonce
         self._due: Agenda[int] = Agenda()
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a root to start from."""
+        """Whether there is a root."""
         return bool(self._policy.roots)
 
     def on_policy(self, policy: DdtPolicy) -> None:
-        """Our place in the tree is this now. What others said holds no more; our own delegations do."""
+        """Our place in the tree has changed. Cached referrals are dropped; our own delegations are kept."""
         if policy == self._policy:
             return
         self._policy = policy
@@ -134,7 +134,7 @@ class DdtClient(Generic[Q]):
         self._families = frozenset(families)
 
     def expects(self, source: IpAddress, nonce: int) -> bool:
-        """True when a Map-Referral with this nonce would answer what was asked there."""
+        """True when a Map-Referral with this nonce would answer a request that was sent there."""
         return (source, nonce) in self._by_answer
 
     def wake_at(self) -> float | None:
@@ -142,7 +142,7 @@ class DdtClient(Generic[Q]):
         return self._due.first()
 
     def ask(self, question: Q, asked: EidPrefix, now: float) -> list[Outcome[Q]]:
-        """An ITR asks for an EID that is in no site of ours. A newer question of the same ITR replaces the older."""
+        """An ITR asks for an EID of no local site. A newer request of the same ITR replaces the older one."""
         host = EidPrefix.host(asked.address, asked.instance_id)
         known = self.cache.find(host, now) or self._root(host)
         if known.is_hole:
@@ -158,7 +158,7 @@ class DdtClient(Generic[Q]):
         return self._go_to(search, known, now)
 
     def on_map_referral(self, referral: MapReferral, source: IpAddress, now: float) -> list[Outcome[Q]]:
-        """A Map-Referral came; the one that was asked must have sent it, with the nonce of the question."""
+        """A Map-Referral arrived; it must come from the server that was asked, with the request's nonce."""
         number = self._by_answer.get((source, referral.nonce))
         if number is None:
             self.counters["rx_nonce"] += 1
@@ -168,11 +168,11 @@ class DdtClient(Generic[Q]):
             (referral_record for referral_record in referral.records if _holds(referral_record, search.host)), None
         )
         if record is None:
-            self.counters["ddt_prefix"] += 1  # a hole or a delegation that does not hold what was asked for
+            self.counters["ddt_prefix"] += 1  # a hole or a delegation that does not hold the requested EID
             return self._next(search, now)
         verify = self._policy.verify
         if verify is not None and not is_signed(record, search.referral.keys, verify, self._policy.wall()):
-            self.counters["ddt_signature"] += 1  # not signed by whom we were referred to, or no longer valid
+            self.counters["ddt_signature"] += 1  # not signed by the server of the referral, or expired
             return self._next(search, now)
         self.counters["rx_map_referral"] += 1
         match record.referral:
@@ -192,7 +192,7 @@ class DdtClient(Generic[Q]):
         return self._next(search, now)
 
     def on_timer(self, now: float) -> list[Outcome[Q]]:
-        """Answers that have stayed away: ask the next address."""
+        """Answers are missing: ask the next address."""
         effects: list[Outcome[Q]] = []
         for number in self._due.due(now):
             effects += self._next(self._pending[number], now)
@@ -239,7 +239,7 @@ class DdtClient(Generic[Q]):
         prefix = record.eid_prefix
         assert prefix is not None, "checked by _holds"
         if search.referral.is_map_server:
-            self.counters["ddt_action"] += 1  # a Map-Server refers to nobody; see 2. above
+            self.counters["ddt_action"] += 1  # a Map-Server must not refer further; see 2. above
             return self._next(search, now)
         last = search.referral.prefix.mask_len
         if prefix.mask_len < last:
@@ -263,7 +263,7 @@ class DdtClient(Generic[Q]):
         return self._go_to(search, referral, now)
 
     def _on_not_registered(self, search: _Pending[Q], record: ReferralRecord, now: float) -> list[Outcome[Q]]:
-        """Another Map-Server of the set may have it."""
+        """Another Map-Server of the set may have a registration."""
         assert search.waits_for is not None, "it has just answered"
         said_so = search.waits_for[0]
         search.turns = [address for address in search.turns if address != said_so]
@@ -281,7 +281,7 @@ class DdtClient(Generic[Q]):
         return self._end(search, _negative(prefix, HOLE_TTL_MIN))
 
     def _restart(self, search: _Pending[Q], now: float) -> list[Outcome[Q]]:
-        """From the root, once: what led here was wrong, or is no more."""
+        """Restart at the root, once: a cached referral was wrong, or is outdated."""
         if search.has_restarted:
             return self._end(search, _negative(search.host, NOT_REGISTERED_TTL_MIN))
         search.has_restarted = True
@@ -305,14 +305,14 @@ def _holds(record: ReferralRecord, host: EidPrefix) -> bool:
 
 
 def _within(record: ReferralRecord, search: _Pending[Q]) -> EidPrefix:
-    """What is negative: no wider than what the one that was asked is there for."""
+    """The negative prefix: no wider than the delegation of the server that answered."""
     prefix = record.eid_prefix
     assert prefix is not None, "checked by _holds"
     return prefix if search.referral.prefix.covers(prefix) else search.host
 
 
 def _addresses(locators: Iterable[Locator]) -> tuple[IpAddress, ...]:
-    """Whom to ask, the best first; places that nothing may be sent to are left out."""
+    """The addresses to ask, the best first, without those that must not be sent to."""
     usable = sorted((locator for locator in locators if locator.priority != NOT_USED), key=lambda each: each.priority)
     found = dict.fromkeys(ip for locator in usable for ip in locator.ips if is_host(ip))
     return tuple(found)[:ADDRESSES_MAX]

@@ -1,9 +1,9 @@
 """A DDT node, and the Map-Server's side of one: what a DDT Map-Request is referred to (RFC 8111, sections 7.1 and 7.2).
 
-How it works, for the EID that is asked about:
+How it works, for the requested EID:
 
 1. A delegation holds it: refer to those nodes or Map-Servers.
-2. We are authoritative and one of our sites holds it: say whether somebody has registered it there.
+2. We are authoritative and one of our sites holds it: say whether it is registered there.
 3. We are authoritative and nothing below holds it: a hole, the widest prefix that overlaps no delegation and no site.
 4. Anything else: not authoritative.
 """
@@ -34,7 +34,7 @@ WEIGHT: Final = 100
 
 
 class DdtNode:
-    """Answers for the EID-Prefixes that were delegated to us."""
+    """Answers for the EID-Prefixes that are delegated to us."""
 
     def __init__(self, policy: DdtPolicy, map_server: MapServer) -> None:
         self._policy = policy
@@ -67,7 +67,7 @@ class DdtNode:
         record = _record(prefix, kind, REFERRAL_TTL_MIN, delegation.addresses, is_authoritative=is_own)
         if self._policy.signer is None or not delegation.keys:
             return record
-        # The keys of whoever is referred to, in each of its locators (RFC 8111, 10; RFC 8060, 4.7)
+        # The keys of the referred servers, in each of their locators (RFC 8111, 10; RFC 8060, 4.7)
         locators = (
             replace(locator, address=SecurityKey(NO_SUITE, delegation.keys, locator.address))
             for locator in record.locators
@@ -75,7 +75,7 @@ class DdtNode:
         return replace(record, locators=tuple(locators))
 
     def _of_sites(self, host: EidPrefix) -> ReferralRecord | None:
-        """Whether a site of ours has it, and somebody has registered it there."""
+        """Whether a local site holds it, and whether it is registered there."""
         configured = self._map_server.sites.of(host)
         if configured is None:
             return None
@@ -89,7 +89,7 @@ class DdtNode:
         return _record(prefix, kind, ttl_min, peers, is_incomplete=not peers, is_authoritative=True)
 
     def _hole(self, host: EidPrefix, own: EidPrefix) -> ReferralRecord:
-        """The widest prefix of ours around the EID in which there is neither a delegation nor a site."""
+        """The widest prefix of ours around the EID without a delegation or a site."""
         gaps = (self._delegations.gap(host.address, own), self._map_server.sites.gap(host.address, own))
         hole = max(gaps, key=lambda gap: gap.mask_len)
         return _record(hole, Referral.DELEGATION_HOLE, HOLE_TTL_MIN, is_authoritative=True)

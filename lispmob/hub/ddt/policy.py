@@ -1,4 +1,4 @@
-"""What a hub is told of the delegated database tree: plain values."""
+"""A hub's configuration in the delegated database tree: plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 
 
 class Delegation(msgspec.Struct, frozen=True):
-    """A part of the EID space that others look after: DDT nodes below us, or Map-Servers."""
+    """A delegated part of the EID space: to DDT nodes below us, or to Map-Servers."""
 
     prefix: EidPrefix
     addresses: tuple[IpAddress, ...]
@@ -23,9 +23,9 @@ class Delegation(msgspec.Struct, frozen=True):
 class DdtPolicy(msgspec.Struct, frozen=True):
     """Our place in the tree.
 
-    `roots`: whom the Map-Resolver asks for EIDs of which it knows nothing; none: nobody. `authoritative`: the parts of
-    the EID space that were delegated to us. `peers`: all Map-Servers, ourselves included, that hold what our sites
-    register; none: we do not know of any others.
+    `roots`: where the Map-Resolver starts for unknown EIDs; empty: it does not ask. `authoritative`: the parts of the
+    EID space that are delegated to us. `peers`: all Map-Servers, including us, for the registrations of our sites;
+    empty: no others are known.
     """
 
     roots: tuple[IpAddress, ...] = ()
@@ -33,12 +33,12 @@ class DdtPolicy(msgspec.Struct, frozen=True):
     delegations: tuple[Delegation, ...] = ()
     peers: tuple[IpAddress, ...] = ()
     signer: Signer | None = None
-    """Signs what we say as a DDT node; None: nobody does."""
+    """Signs our answers as a DDT node; None: they are unsigned."""
     root_keys: tuple[bytes, ...] = ()
     verify: Verify | None = None
-    """Referrals are followed if they are signed, from `root_keys` down; None: signatures do not count."""
+    """Follow only signed referrals, from `root_keys` down; None: ignore signatures."""
     wall: Callable[[], float] = lambda: 0.0
-    """Seconds since 1970, by which signatures are valid or not."""
+    """Seconds since 1970, for the validity of signatures."""
 
     @property
     def is_node(self) -> bool:

@@ -14,17 +14,17 @@ from lispmob.crypto import rsa_signatures
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
 from lispmob.hub.ddt.signatures import Signer
 
-VALID_S: Final = 7 * 86400  # ours: of a signature; it is made again after half of that
+VALID_S: Final = 7 * 86400  # ours: of a signature; it is renewed after half of that
 
 
 class DelegationSection(Section, frozen=True, kw_only=True):
-    """EID-Prefixes that others look after: DDT nodes, or Map-Servers."""
+    """EID-Prefixes that are delegated to DDT nodes, or to Map-Servers."""
 
     eids: tuple[Eid, ...]
     nodes: tuple[Address, ...] = ()
     map_servers: tuple[Address, ...] = ()
     public_key_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = None
-    """With which they sign; told to who is referred to them."""
+    """Verifies their signatures; sent in referrals to them."""
 
     def __post_init__(self) -> None:
         if not self.eids:
@@ -40,17 +40,17 @@ class DelegationSection(Section, frozen=True, kw_only=True):
 
 
 class DdtSection(Section, frozen=True, kw_only=True):
-    """Our place in the tree. Without any of it there is none, and DDT is off."""
+    """Our place in the tree. Without any of these keys DDT is off."""
 
     roots: tuple[Address, ...] = ()
     authoritative: tuple[Eid, ...] = ()
     delegations: tuple[DelegationSection, ...] = ()
     peers: tuple[Address, ...] = ()
     signing_key_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = None
-    """What this node signs with; None: it does not."""
+    """The key that signs this node's answers; None: they are unsigned."""
     key_tag: Annotated[int, whole(0, 65535)] = 0
     root_key_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = None
-    """The roots' public key: only referrals that are signed from there down are followed; None: all are."""
+    """The roots' public key: only referrals signed from there down are followed; None: all are."""
 
     @property
     def uses_signatures(self) -> bool:
@@ -74,7 +74,7 @@ class DdtSection(Section, frozen=True, kw_only=True):
             raise FieldError("peers", "they share what 'authoritative' names, and that is empty")
 
     def to_policy(self) -> DdtPolicy:
-        """As the control plane wants it. Raises LispError for a file of a key that cannot be used."""
+        """The policy for the control plane. Raises LispError for an unusable key file."""
         delegations = tuple(delegation for section in self.delegations for delegation in section.to_delegations())
         signer, root_keys = None, tuple[bytes, ...]()
         if self.signing_key_file is not None:

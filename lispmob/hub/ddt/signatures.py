@@ -1,4 +1,4 @@
-"""Signatures of referrals: made by a DDT node, checked by a Map-Resolver (RFC 8111, section 10). Pure.
+"""Signatures of referrals: made by a DDT node, verified by a Map-Resolver (RFC 8111, section 10). Pure.
 
 A record is signed as a whole, with its original TTL and with zeros in place of all signatures. Who follows a referral
 knows the keys of the next set from its locators (LCAF 11); those of the roots are configured. A signature is made once
@@ -42,7 +42,7 @@ class Signs(Protocol):
 
     @property
     def octets(self) -> int:
-        """How long it is."""
+        """The length of a signature."""
 
 
 class _Share:
@@ -59,7 +59,7 @@ class _Share:
 
 
 class Signer:
-    """Signs what our DDT node says. `wall` is in seconds since 1970."""
+    """Signs our answers as a DDT node. `wall` returns seconds since 1970."""
 
     def __init__(self, key: Signs, key_tag: int, valid_s: int, wall: Callable[[], float]) -> None:
         self._key, self._key_tag, self._valid_s, self._wall = key, key_tag, valid_s, wall
@@ -109,7 +109,7 @@ def is_signed(record: ReferralRecord, keys: Iterable[bytes], verify: Verify, now
 
 
 def keys_in(locators: Iterable[Locator]) -> tuple[bytes, ...]:
-    """The public keys of the next set, as the locators have them. A key with R is revoked, wherever it stands."""
+    """The public keys of the next set, from the locators. A key with R is revoked, wherever it occurs."""
     found: dict[bytes, None] = {}
     revoked: set[bytes] = set()
     for locator in locators:

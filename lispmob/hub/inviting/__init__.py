@@ -1,1 +1,1 @@
-"""Invitations: who is invited, who has joined, and the sites that come of it."""
+"""Invitations: invited and joined nodes, and their sites."""

@@ -1,6 +1,6 @@
-"""Where invitations are made, redeemed and revoked: the machine, its file, and the hub around them (adapter).
+"""Makes, redeems and revokes invitations: connects the machine, its file, and the hub (adapter).
 
-One change at a time: it is on the disk before the hub knows it, and the hub knows it before anybody is told.
+One change at a time: it is written before the hub uses it, and the hub uses it before anybody is informed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lispmob.hub.map_server.site import Site
 from lispmob.joining.exchange import Message
 from lispmob.wire.address import IpAddress
 
-WAITING_MAX: Final = 64  # ours: questions with the right MAC that wait for the disk
-VALID_S: Final = (60.0, 366 * 86400.0)  # ours: how long an invitation may count
+WAITING_MAX: Final = 64  # ours: authenticated requests that wait for the disk
+VALID_S: Final = (60.0, 366 * 86400.0)  # ours: how long an invitation may be valid
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ Reply = dict[str, Any]
 
 
 class InvitationDesk:
-    """`on_sites` has the hub take in other sites; `tell` is given what happened, for the events."""
+    """`on_sites` makes the hub use other sites; `tell` gets events."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class InvitationDesk:
         self.problem: str | None = None if path is not None else "hub.conf has 'state-file: none', and no 'sites-file'"
 
     def open(self, configured: Iterable[Site]) -> None:
-        """Read the invited sites; a file that cannot be used is told of, and the hub works without them."""
+        """Read the invited sites; an unusable file is reported, and the hub works without them."""
         self._invitations.on_configured(self._invitations.offer, configured)
         if self._store is None:
             return
@@ -80,7 +80,7 @@ class InvitationDesk:
         self.open(configured)
 
     async def close(self) -> None:
-        """End what is going on, and close the file."""
+        """Finish what is in progress, and close the file."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,18 +88,18 @@ class InvitationDesk:
             self._store.close()
 
     def on_configured(self, offer: Offer, sites: Iterable[Site]) -> None:
-        """The configuration was read again."""
+        """The configuration was reloaded."""
         self._invitations.on_configured(offer, sites)
         self._complain_of_displaced()
 
     def sites(self) -> tuple[Site, ...]:
-        """The invited ones."""
+        """The invited sites."""
         return self._invitations.sites()
 
     def on_question(self, raw: bytes, source: IpAddress, answer: Callable[[bytes], object]) -> None:
-        """A node redeems an invitation; `answer` sends to it, after what it says is on the disk.
+        """A node redeems an invitation; `answer` sends to it, after the result is written.
 
-        Who proves nothing is done with here: he takes no place among those that wait for the disk.
+        An unauthenticated request is answered at once: it takes no place in the queue for the disk.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -162,7 +162,7 @@ class InvitationDesk:
         }
 
     async def renumber(self, asked: Reply) -> Reply:
-        """For the control socket: other EIDs for a site, which its node takes over by itself. Raises LispError."""
+        """For the control socket: other EIDs for a site, which its node adopts automatically. Raises LispError."""
         async with self._changing:
             site = self._invitations.renumber(str(asked.get("name")))
             await self._keep(site)
@@ -170,7 +170,7 @@ class InvitationDesk:
         return {"name": site.name, "eids": list(map(str, site.eids))}
 
     async def revoke(self, asked: Reply) -> Reply:
-        """For the control socket: the site is gone, and those who asked for it are told. Raises LispError."""
+        """For the control socket: remove the site, and inform those who asked for it. Raises LispError."""
         async with self._changing:
             site = self._invitations.revoke(str(asked.get("name")))
             assert self._store is not None, "who was invited is in it"
@@ -181,7 +181,7 @@ class InvitationDesk:
         return {"name": site.name, "eids": list(map(str, site.eids)), "had_joined": site.key is not None}
 
     def states(self, wall: float) -> dict[str, Reply]:
-        """What is known of each invited site, by name."""
+        """The state of each invited site, by name."""
         return {
             site.name: {
                 "state": site.state(wall),
@@ -199,7 +199,7 @@ class InvitationDesk:
         await self._on_sites()
 
     async def _need_hub_key(self) -> None:
-        """The key that lines name: drawn for the first invitation, and on the disk before it is in a line."""
+        """The hub's key in invitations: drawn for the first one, and written before it is used."""
         store = self._need_store()
         if not self._has_key:
             self._invitations.use_key(await asyncio.to_thread(store.hub_key, secrets.token_bytes(KEY_OCTETS)))

@@ -1,7 +1,7 @@
-"""Who is invited, who has joined, and what a node is answered that redeems an invitation. Pure.
+"""Invited and joined nodes, and the answers to those that redeem an invitation. Pure.
 
-`invite`, `revoke` and `on_question` say what is to be kept; `keep` takes it in once it is on the disk. So no node holds
-a key that the hub forgets in a crash.
+`invite`, `revoke` and `on_question` return what must be stored; `keep` applies it after it was written. So no node
+holds a key that the hub forgets in a crash.
 """
 
 from __future__ import annotations
@@ -37,24 +37,25 @@ from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import EidPrefix, IpAddress
 
 KEY_OCTETS: Final = 32
-QUESTION_S: Final = 0.5  # ours: between two questions with one secret, or of one sender who has none, in the long run
+QUESTION_S: Final = 0.5  # ours: between two requests with one secret, or of one sender without one, in the long run
 QUESTION_BURST: Final = 10
-TRIAL_S: Final = 0.02  # ours: between two MACs that are tried for one invitation; only who is on the way knows its ID
+# Ours: between two MACs that are checked for one invitation; only an on-path attacker knows its ID.
+TRIAL_S: Final = 0.02
 TRIAL_BURST: Final = 100
-IN_ALL_S: Final = 0.02  # ours: between two questions with the right MAC, for each costs X25519; the same for strangers
+IN_ALL_S: Final = 0.02  # ours: between two authenticated requests, because each costs X25519; the same for strangers
 IN_ALL_BURST: Final = 100
-NAME_SHOWN: Final = 80  # ours: letters of a name that is none
+NAME_SHOWN: Final = 80  # ours: letters of an invalid name
 RESERVED: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback", "broadcasthost", "wpad", "isatap"})
-"""Names that programs ask for by themselves: browsers would take their proxy from a site called wpad."""
-_NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")  # inet_aton(3) reads it as an address, and asks nobody
+"""Names that programs look up automatically: browsers would take their proxy from a site called wpad."""
+_NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")  # inet_aton(3) reads it as an address, without a lookup
 
 
 class InvitationRefused(LispError):
-    """The operator asks for what cannot be; the text says why."""
+    """The operator's request is impossible; the text says why."""
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What hub.conf says about invitations. `addresses`: of this hub, as nodes reach it."""
+    """The settings of hub.conf for invitations. `addresses`: of this hub, as nodes reach it."""
 
     addresses: tuple[IpAddress, ...] = ()
     pools: tuple[EidPrefix, ...] = ()
@@ -65,7 +66,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What goes back to the node; `kept` has to be on the disk before, and `otherwise` goes back when it cannot be."""
+    """The answer to the node; `kept` must be written before, and `otherwise` is the answer if that fails."""
 
     payload: bytes
     kept: InvitedSite | None = None
@@ -73,12 +74,12 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Invitations:
-    """All invited sites. `draw` gives so many random octets."""
+    """All invited sites. `draw` returns that many random octets."""
 
     def __init__(
         self, offer: Offer, ciphers: Ciphers | None, draw: Callable[[int], bytes], private_key: bytes | None = None
     ) -> None:
-        """`private_key`: the hub's lasting X25519 key; without one, lines name no public key."""
+        """`private_key`: the hub's permanent X25519 key; without one, invitations contain no public key."""
         self.offer = offer
         self._private_key = private_key
         self._ciphers = ciphers
@@ -97,15 +98,15 @@ class Invitations:
         return iter(self._sites.values())
 
     def use_key(self, private_key: bytes) -> None:
-        """The hub's lasting key is known now."""
+        """The hub's permanent key is available now."""
         self._private_key = private_key
 
     def on_configured(self, offer: Offer, sites: Iterable[Site]) -> None:
-        """The configuration was read; its sites come before those that were invited."""
+        """The configuration was read; its sites take precedence over invited ones."""
         self.offer, self._configured = offer, tuple(sites)
 
     def keep(self, site: InvitedSite) -> None:
-        """It is on the disk."""
+        """The site was written."""
         if (former := self._sites.get(site.name)) is not None:
             self._forget_ids(former)
         self._sites[site.name] = site
@@ -114,7 +115,7 @@ class Invitations:
             self._by_id[identifier_of(site.key)] = site.name
 
     def forget(self, name: str) -> None:
-        """It is on the disk no more."""
+        """The site was deleted from the file."""
         self._forget_ids(self._sites.pop(name))
 
     def _forget_ids(self, site: InvitedSite) -> None:
@@ -123,7 +124,7 @@ class Invitations:
             del self._by_id[identifier_of(site.key)]
 
     def sites(self) -> tuple[Site, ...]:
-        """Those that do not collide with a configured one, which has its name and EIDs first."""
+        """The sites without a conflict with a configured one, which keeps its name and EIDs."""
         eids = {eid for site in self._configured for eid in site.eids}
         return tuple(
             invited.to_site()
@@ -132,16 +133,16 @@ class Invitations:
         )
 
     def displaced(self) -> list[str]:
-        """Names of those that do."""
+        """The names of sites with a conflict."""
         there = {site.name for site in self.sites()}
         return [name for name in self._sites if name not in there]
 
     def invite(
         self, name: str, wall: float, *, is_again: bool = False, valid_s: float | None = None
     ) -> tuple[InvitedSite, Invitation]:
-        """A site to keep, and the invitation for it. Raises InvitationRefused, PoolUsedUp.
+        """A site to store, and the invitation for it. Raises InvitationRefused, PoolUsedUp.
 
-        `is_again`: a new invitation for a site that there is; the node that has it stays until the new one is redeemed.
+        `is_again`: a new invitation for an existing site; its present node stays until the new one is redeemed.
         """
         if self._ciphers is None:
             raise InvitationRefused("this build cannot invite: libcrypto's headers (libssl-dev) were missing")
@@ -181,12 +182,12 @@ class Invitations:
         return made, Invitation(addresses, made.identifier, expires_min, made.secret, public_key)
 
     def renumber(self, name: str) -> InvitedSite:
-        """A site to keep, with EIDs that nobody had. Raises InvitationRefused, PoolUsedUp."""
+        """A site to store, with unused EIDs. Raises InvitationRefused, PoolUsedUp."""
         site = self.revoke(name)
         return dataclasses.replace(site, eids=next_eids(self.offer.pools, self._taken()))
 
     def revoke(self, name: str) -> InvitedSite:
-        """The site to forget. Raises InvitationRefused."""
+        """The site to remove. Raises InvitationRefused."""
         site = self._sites.get(name.lower())
         if site is not None:
             return site
@@ -195,14 +196,14 @@ class Invitations:
         raise InvitationRefused(f"nobody was invited as {name}; `lisphub sites` lists who was")
 
     def on_question(self, raw: bytes, source: IpAddress, wall: float, now: float) -> Answered:
-        """What a node that redeems an invitation is answered. Raises MalformedMessage."""
+        """The answer to a node that redeems an invitation. Raises MalformedMessage."""
         checked = self.check(raw, source, now)
         return checked if isinstance(checked, Answered) else self.answer(checked, wall)
 
     def check(self, raw: bytes, source: IpAddress, now: float) -> Message | Answered:
-        """A question with the right MAC, or what is answered to one that names nobody. Raises MalformedMessage.
+        """An authenticated request, or the answer to an unauthenticated one. Raises MalformedMessage.
 
-        Only what is proved counts for the limit of those who join: whoever has no invitation uses up nothing of it.
+        Only authenticated requests count for the limit of joins: others use up nothing of it.
         """
         question = Message.decode(raw)
         if question.verdict not in QUESTIONS or len(raw) < QUESTION_OCTETS or self._ciphers is None:
@@ -228,7 +229,7 @@ class Invitations:
         return question
 
     def answer(self, question: Message, wall: float) -> Answered:
-        """What a node is answered whose question `check` let pass. Raises MalformedMessage."""
+        """The answer to a request that `check` accepted. Raises MalformedMessage."""
         site = self._sites.get(self._by_id.get(question.identifier, ""))
         if site is None or self._ciphers is None:
             return Answered(refuse(question, Verdict.UNKNOWN, None))
@@ -251,7 +252,7 @@ class Invitations:
         return Answered(answer, kept, refuse(question, Verdict.NOT_NOW, secret))
 
     def _on_settings_question(self, question: Message, site: InvitedSite) -> Answered:
-        """A node that has joined asks what its settings are now. Raises MalformedMessage."""
+        """A joined node asks for its present settings. Raises MalformedMessage."""
         key, ciphers = site.key, self._ciphers
         if key is None or ciphers is None or not question.is_by(key):
             raise MalformedMessage("rx_auth", f"settings of {site.name} are asked for with another key")
@@ -275,7 +276,7 @@ class Invitations:
         )
 
     def _is_configured(self, name: str) -> bool:
-        """True when a site of hub.conf or sites.d is called so, or its host is; `name` is in small letters."""
+        """True when a site of hub.conf or sites.d, or its host, has this name; `name` is in lower case."""
         return any(
             site.name.lower() == name or any(overlap(name, pattern) for pattern in site.names)
             for site in self._configured

@@ -1,4 +1,4 @@
-"""The section of hub.conf about invitations, and the files beside it that hold more sites."""
+"""The section of hub.conf for invitations, and the files of further sites."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Domain = Annotated[str | None, or_word("none", plain(_domain, "a domain such as 
 
 
 class InvitationsSection(Section, frozen=True, kw_only=True):
-    """What nodes get that are invited. `addresses`: of this hub, as they reach it."""
+    """The settings of invited nodes. `addresses`: of this hub, as they reach it."""
 
     addresses: tuple[Address, ...] = ()
     pools: tuple[Eid, ...] = ()
@@ -52,7 +52,7 @@ class InvitationsSection(Section, frozen=True, kw_only=True):
                 raise FieldError(f"pools[{index}]", f"{pool} is too wide for a pool: a /64 at most")
 
     def to_offer(self, known_by: tuple[IpAddress, ...], lisp_sec: str) -> Offer:
-        """As the machine wants it. `known_by` counts where the section names no address."""
+        """The settings for the machine. `known_by` is used if the section names no address."""
         return Offer(
             addresses=self.addresses or known_by,
             pools=self.pools,

@@ -1,4 +1,4 @@
-"""A site that was invited: what the hub keeps of it. Hub.conf has the others."""
+"""The stored state of an invited site. hub.conf has the other sites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lispmob.wire.auth import Key
 class InvitedSite:
     """Times are in seconds since 1970. `key` is None until the invitation is redeemed.
 
-    `question` is the digest of the message that redeemed it, and `answer` what it was answered, which may be lost.
+    `question` is the digest of the message that redeemed it, and `answer` its answer, which may have been lost.
     """
 
     name: str
@@ -35,6 +35,6 @@ class InvitedSite:
         return "invited" if wall < self.expires_at else "expired"
 
     def to_site(self) -> Site:
-        """As the Map-Server wants it; without a key nobody can register it, and its EIDs are known to be a site's."""
+        """The site for the Map-Server; without a key it cannot be registered, but its EIDs are reserved."""
         keys = () if self.key is None else (Key(self.key),)
         return Site(self.name, self.eids, keys, names=(self.name,))

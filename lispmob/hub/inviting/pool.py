@@ -1,4 +1,4 @@
-"""EIDs for those who are invited: the lowest number that is free in every pool. Pure."""
+"""EIDs for invited nodes: the lowest number that is free in every pool. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from lispmob.errors import LispError
 from lispmob.wire.address import EidPrefix, IpAddress
 
-LARGEST_BITS: Final = 32  # ours: of an IPv6 pool no more is used than of the whole of IPv4
+LARGEST_BITS: Final = 32  # ours: of an IPv6 pool only this much is used
 
 
 class PoolUsedUp(LispError):
-    """There is no EID left."""
+    """No EID is left."""
 
 
 def next_eids(pools: Sequence[EidPrefix], taken: Iterable[EidPrefix]) -> tuple[EidPrefix, ...]:
     """One EID of each pool, all with the same number in it: 10.99.0.7 and fd00:99::7. Raises PoolUsedUp.
 
-    `taken` are EID-Prefixes that belong to somebody. Number 0, and the last one of an IPv4 pool, are no hosts.
+    `taken` are assigned EID-Prefixes. Number 0, and the last one of an IPv4 pool, are no hosts.
     """
     if not pools:
         raise PoolUsedUp("there is no pool of EIDs: name one in hub.conf, 'invitations: {pools: [10.99.0.0/24]}'")
@@ -44,7 +44,7 @@ def numbers_left(pool: EidPrefix, taken: Iterable[EidPrefix]) -> int:
 
 
 def _taken_numbers(pools: Sequence[EidPrefix], taken: Iterable[EidPrefix]) -> Iterable[tuple[int, int]]:
-    """The numbers that some prefix takes in a pool, as first and last."""
+    """The numbers in a pool that assigned prefixes cover, as first and last."""
     others = list(taken)
     for pool in pools:
         base = int(pool.network.network_address)

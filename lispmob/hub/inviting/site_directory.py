@@ -1,7 +1,7 @@
-"""Watches sites.d: a file that is put there, changed or removed counts within seconds (adapter).
+"""Watches sites.d: new, changed and removed files take effect within seconds (adapter).
 
-It looks at names, sizes and times, and reads no file. Looking every two seconds costs a hub nothing; a notification of
-the kernel's would come while an editor is in the middle of writing.
+It compares names, sizes and times, without reading files. A check every two seconds costs nothing; an event from the
+kernel would come while an editor is still writing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 class SiteDirectory:
-    """`on_changed` is called when what it shows is another than at the last look, and the same twice in a row."""
+    """`on_changed` is called when the directory has changed since the last call, and is the same twice in a row."""
 
     def __init__(self, directory: Path, on_changed: Callable[[], None]) -> None:
         self._directory = directory
@@ -26,17 +26,17 @@ class SiteDirectory:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start checking."""
         self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._on_timer)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def look(self) -> Stamp:
-        """What is there: name, inode, size and time of each file."""
+        """Name, inode, size and time of each file."""
         found: list[tuple[str, int, int, int]] = []
         try:
             for path in self._directory.glob("*.conf"):
@@ -47,7 +47,7 @@ class SiteDirectory:
         return tuple(sorted(found))
 
     def check(self) -> bool:
-        """Look once; True when it was time to tell."""
+        """Check once; True when a change is to be reported."""
         seen = self.look()
         is_news = seen != self._known and seen == self._before
         self._before = seen

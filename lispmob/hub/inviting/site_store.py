@@ -1,7 +1,7 @@
-"""The invited sites on the disk: one SQLite file of its own. All calls block.
+"""The invited sites on disk, in an SQLite file. All calls block.
 
-What is registered may be lost, for nodes say it again; a key may not. So this file is never set aside: one that cannot
-be used is reported, and nobody is invited until it can. Every change is on the disk when the call returns.
+Registrations may be lost, because nodes repeat them; keys may not. So this file is never replaced: an unusable one is
+reported, and no invitations are made until it is usable. Every change is on disk when the call returns.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 
 class SiteStore:
-    """Every method raises LispError, whose text names the file and what to do."""
+    """Every method raises LispError, whose text names the file and the remedy."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: sqlite3.Connection | None = None
 
     def open(self) -> list[InvitedSite]:
-        """Open the file; what is in it. It is made when there is something to write."""
+        """Open the file; returns its contents. It is created when there is something to write."""
         if not self._path.exists():
             return []
         database = self._connect()
@@ -81,7 +81,7 @@ class SiteStore:
             self._database = None
 
     def known_hub_key(self) -> bytes | None:
-        """The hub's lasting private key; None where nobody was invited yet, or by a version that had none."""
+        """The hub's permanent private key; None if there was no invitation yet, or only by an older version."""
         if self._database is None:
             return None
         try:
@@ -92,11 +92,11 @@ class SiteStore:
         return None if row is None else self._checked(row[0])
 
     def hub_key(self, fresh: bytes) -> bytes:
-        """The hub's lasting private key; where there is none yet, `fresh` is written, and is it from now on."""
+        """The hub's permanent private key; if there is none yet, `fresh` is stored as such."""
         database = self._database = self._database or self._connect()
         try:
             with database:
-                database.execute(_SETTINGS)  # files of before have no such table
+                database.execute(_SETTINGS)  # older files have no such table
                 database.execute("INSERT OR IGNORE INTO hub VALUES (?, ?)", (HUB_KEY, fresh))
             (key,) = database.execute(_HUB_KEY, (HUB_KEY,)).fetchone()
         except sqlite3.Error as error:
@@ -109,7 +109,7 @@ class SiteStore:
         return key
 
     def put(self, site: InvitedSite) -> None:
-        """Write a site, in place of one of the same name."""
+        """Write a site, replacing one of the same name."""
         values = (
             site.name,
             " ".join(map(str, site.eids)),
@@ -125,7 +125,7 @@ class SiteStore:
         self._write("REPLACE INTO sites VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def remove(self, name: str) -> None:
-        """Forget a site."""
+        """Delete a site."""
         self._write("DELETE FROM sites WHERE name = ?", (name,))
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:

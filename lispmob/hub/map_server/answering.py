@@ -14,20 +14,20 @@ from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, MappingRecord
 
 TTL_NOT_LISP_MIN: Final = 15  # RFC 9301, 8.4: no site has the EID
-TTL_NOT_REGISTERED_MIN: Final = 1  # RFC 9301, 8.4: a site has it, and nobody has registered it
-# Ours: they keep a Map-Reply within 576 octets as a rule.
+TTL_NOT_REGISTERED_MIN: Final = 1  # RFC 9301, 8.4: a site has it, but it is not registered
+# Ours: they usually keep a Map-Reply within 576 octets.
 MORE_SPECIFICS_LIMIT: Final = 8
 LOCATORS_BELOW_LIMIT: Final = 24
 
 
 class Mappings(msgspec.Struct, frozen=True):
-    """The records of a Map-Reply that the Map-Server sends itself."""
+    """The records of a Map-Reply from the Map-Server itself."""
 
     records: tuple[MappingRecord, ...]
 
 
 class AskEtr(msgspec.Struct, frozen=True):
-    """The ETR answers for itself: the Map-Request goes on to it."""
+    """The ETR answers: the Map-Request is forwarded to it."""
 
     record: MappingRecord
 
@@ -36,10 +36,10 @@ Answer: TypeAlias = Mappings | AskEtr
 
 
 def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], asked: EidPrefix) -> Answer:
-    """Find what to say about `asked`.
+    """Find the answer for `asked`.
 
-    A question that is wider than what is registered is taken as one about its first address: whatever is said of that
-    is true, while a record as wide as the question would also speak for others.
+    A request that is wider than what is registered is taken as one for its first address: the answer is true for that,
+    while a record as wide as the request would also cover other EIDs.
     """
     found = registrations.covering(asked)
     if not found and asked.mask_len < asked.width:
@@ -82,9 +82,9 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
 def told(
     sites: SiteTable, registrations: OrderedPrefixTable[Registration], changed: EidPrefix, subscribed: EidPrefix
 ) -> MappingRecord:
-    """What a subscriber hears of a registered prefix that has changed (RFC 9437, 6): as much of it as it asked about.
+    """The publication for a subscriber about a changed prefix (RFC 9437, 6): the part that it subscribed to.
 
-    TTL 0 where nothing may be said any more: whoever wants to know asks.
+    TTL 0 if the mapping must not be given any more: the subscriber then asks.
     """
     prefix = subscribed if changed.covers(subscribed) else changed
     registration = registrations.get(changed)
@@ -103,9 +103,9 @@ def _is_proxied(sites: SiteTable, registration: Registration) -> bool:
 
 
 def _spoken_for(record: MappingRecord) -> MappingRecord:
-    """The record as somebody other than its ETR says it: not authoritative, no locator local or probed."""
+    """The record as sent by another party than its ETR: not authoritative, no locator local or probed."""
     if not record.locators:
-        # Registered, but nowhere at the moment: short-lived, for it will be somewhere soon.
+        # Registered, but without locators now: short-lived, because there will be some soon.
         return replace(record, ttl_min=TTL_NOT_REGISTERED_MIN, action=Action.NATIVELY_FORWARD, is_authoritative=False)
     locators = tuple(
         replace(locator, is_local=False, is_probed=False) if locator.is_local or locator.is_probed else locator
@@ -117,7 +117,7 @@ def _spoken_for(record: MappingRecord) -> MappingRecord:
 
 
 def narrowed(record: MappingRecord, prefix: EidPrefix) -> MappingRecord:
-    """The same of a more specific prefix."""
+    """The same for a more specific prefix."""
     return replace(
         MappingRecord.of(prefix, record.locators, ttl_min=record.ttl_min),
         action=record.action,

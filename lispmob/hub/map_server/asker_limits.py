@@ -1,7 +1,7 @@
-"""How often somebody may ask, where he proves nothing and his address may be forged. Pure.
+"""Rate limits for requests that are unauthenticated and whose source may be forged. Pure.
 
-Whoever is registered has a bucket of his own, beside the one that all strangers share: a flood from forged addresses
-takes nothing from the nodes of this hub. A /64 of IPv6 is one asker, for anybody has all its addresses.
+A registered node has its own bucket, apart from the one that all strangers share: a flood from forged addresses takes
+nothing from the nodes of this hub. A /64 of IPv6 counts as one asker, because its owner has all of its addresses.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from lispmob.wire.address import IpAddress
 _IPV6_HOST_BITS: Final = 64
 
 Network: TypeAlias = tuple[int, int]
-"""Whose bucket: the family, and the address or its first 64 bits."""
+"""The key of a bucket: the family, and the address or its first 64 bits."""
 
 
 def network_of(address: IpAddress) -> Network:
-    """What one asker can have all addresses of: an IPv4 address, or the /64 of an IPv6 address."""
+    """The addresses that one asker may own: an IPv4 address, or the /64 of an IPv6 address."""
     number = int(address)
     return (4, number) if address.version == 4 else (6, number >> _IPV6_HOST_BITS)
 
 
 class Rate(NamedTuple):
-    """So many a second in the long run, and so many at once."""
+    """This many a second in the long run, and this many at once."""
 
     per_s: float
     burst: int
 
 
 class AskerLimits:
-    """`each` for a stranger, `strangers` for all of them together, `registered` for each who is registered."""
+    """`each` for a stranger, `strangers` for all of them together, `registered` for each registered node."""
 
     def __init__(self, each: Rate, strangers: Rate, registered: Rate, limit: int = 4096) -> None:
         self._each: KeyedBuckets[Network] = KeyedBuckets(1 / each.per_s, each.burst, limit)
@@ -40,7 +40,7 @@ class AskerLimits:
         self._registered: KeyedBuckets[IpAddress] = KeyedBuckets(1 / registered.per_s, registered.burst, 4 * limit)
 
     def take(self, asker: IpAddress, now: float, *, is_registered: bool) -> bool:
-        """True when he may ask now; a refusal costs nobody anything."""
+        """True when the asker may ask now; a refusal uses up nothing."""
         if is_registered and self._registered.take(asker, now):
             return True
         network = network_of(asker)
@@ -50,7 +50,7 @@ class AskerLimits:
 
 
 class OctetBudget:
-    """How many octets more than were received may be sent to each network: none is worth using us as a mirror for."""
+    """How many octets more than received may be sent to each network: prevents amplification."""
 
     def __init__(self, per_s: float, burst: int, limit: int = 4096) -> None:
         self._per_s = per_s
@@ -59,7 +59,7 @@ class OctetBudget:
         self._full_at: OrderedDict[Network, float] = OrderedDict()
 
     def take(self, destination: IpAddress, octets: int, now: float) -> bool:
-        """Take so many octets, if there are any left; an answer that is no longer than its question takes none."""
+        """Take that many octets if available; an answer no longer than its request takes none."""
         if octets <= 0:
             return True
         network = network_of(destination)

@@ -1,10 +1,11 @@
-"""Who asked where an EID is, and hears when that changes: a Solicit-Map-Request from the Map-Server (RFC 9301, 6.1).
+"""Informs ITRs that asked for an EID when its mapping changes: by a Solicit-Map-Request from the Map-Server (RFC 9301,
+6.1).
 
-A node that moves tells its peers itself. What nobody could tell them is that an EID is there at last (they hold a
-negative answer), that it is gone, that its site was removed, or that its node came back with an empty memory. An SMR
-proves nothing, and makes its receiver ask. Who asked is not proved either: a forger can have one small datagram sent to
-an address that he named, when the mapping changes, and the limits below keep it at that. What is remembered goes to the
-state file, so that a restart of the hub forgets nobody. Pure.
+A node that moves informs its peers itself. The Map-Server adds the cases that no node can report: an EID is registered
+at last (peers hold a negative answer), it is gone, its site was removed, or its node came back with an empty memory. An
+SMR proves nothing, and makes its receiver ask. Askers are not authenticated: a forger can cause one small datagram to a
+forged address when a mapping changes, within the limits below. Askers are stored in the state file, so that a restart
+forgets none. Pure.
 """
 
 from __future__ import annotations
@@ -25,54 +26,56 @@ from lispmob.wire.eid import from_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import MappingRecord
 
-ASKERS_PER_PREFIX: Final = 64  # ours: the latest ones, of strangers the fewer the more nodes of ours have asked
+# Ours: the latest ones; the share of strangers shrinks with the number of registered askers.
+ASKERS_PER_PREFIX: Final = 64
 ASKERS_LIMIT: Final = 16384
-LIFETIME_MAX_S: Final = 86400.0  # ours: no node of ours believes an answer for longer
-LIFETIME_MIN_S: Final = 60.0  # ours: who asks again meanwhile may do so less often than the TTL says
+LIFETIME_MAX_S: Final = 86400.0  # ours: no lispmob node uses an answer for longer
+LIFETIME_MIN_S: Final = 60.0  # ours: a node that asks again meanwhile may do so less often than the TTL says
 SMR_INTERVAL_S: Final = 3.0  # RFC 9301, 6.1
-SMR_BURST: Final = 3  # ours: gone, back, and moved in a row is still told at once
+SMR_BURST: Final = 3  # ours: a prefix that went, came back and moved is still reported at once
 SMRS_S: Final = 200  # ours, in all
 QUEUE_LIMIT: Final = 4096
 _NOWHERE: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """An ITR that holds an answer of ours. `own`: the address of ours that it asked."""
+    """An ITR that holds an answer of ours. `own`: our address that it asked."""
 
     itr: IpAddress
     own: IpAddress
     expires_at: float
     is_registered: bool = False
-    """A node of ours is at this address. Not kept over a restart: who asks again says so again."""
+    """A registered node is at this address. Not kept over a restart; known again at its next request."""
 
 
 AskerKey: TypeAlias = tuple[EidPrefix, IpAddress]
-"""The prefix that was answered, and the ITR."""
+"""The prefix of the answer, and the ITR."""
 
 
 class AskerChanges(NamedTuple):
-    """What the store has to write: who is new, or asked again, and who is forgotten."""
+    """Changes for the store: new or repeated askers, and forgotten ones."""
 
     new: dict[AskerKey, Asker]
     gone: frozenset[AskerKey]
 
 
 class Askers:
-    """Remembers as many askers as it has room for, the latest ones, and tells them what changed.
+    """Remembers the latest askers, as many as there is room for, and informs them of changes.
 
-    Anybody may ask in the name of any address; so strangers make room first, and push out no registered node.
+    Requests can be forged in the name of any address; so strangers are evicted first, and evict no registered node.
     """
 
     def __init__(self, *, new_nonce: Callable[[], int]) -> None:
         self.counters: Counter[str] = Counter()
         self._new_nonce = new_nonce
-        self._of: OrderedPrefixTable[OrderedDict[IpAddress, Asker]] = OrderedPrefixTable()  # by the prefix answered
-        # Strangers and registered nodes, of each who asked longest ago first.
+        # By the prefix of the answer.
+        self._of: OrderedPrefixTable[OrderedDict[IpAddress, Asker]] = OrderedPrefixTable()
+        # Strangers and registered nodes, each ordered by their last request.
         self._order: dict[bool, OrderedDict[AskerKey, None]] = {False: OrderedDict(), True: OrderedDict()}
         self._unsaved: set[AskerKey] = set()
         self._queue: dict[tuple[IpAddress, EidPrefix], Asker] = {}
         self._due: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
-        self._held_until = float("-inf")  # so many have been told that nobody is until then
+        self._held_until = float("-inf")  # so many were informed that the limit is reached until then
         self._limits: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._in_all = TokenBucket(1 / SMRS_S, SMRS_S)
 
@@ -80,12 +83,12 @@ class Askers:
         return sum(map(len, self._order.values()))
 
     def wake_at(self) -> float | None:
-        """When on_timer is due: something waits for its turn."""
+        """When on_timer is due: delayed messages wait."""
         at = self._due.first()
         return None if at is None else max(at, self._held_until)
 
     def on_timer(self, now: float) -> list[SendControl]:
-        """Tell what the limits held back."""
+        """Send what the limits delayed."""
         return self._drain(now)
 
     def on_answered(
@@ -97,7 +100,7 @@ class Askers:
         *,
         is_registered: bool = False,
     ) -> None:
-        """These records went to an ITR that asked at `own`. `is_registered`: a node of ours is at its address."""
+        """These records went to an ITR that asked at `own`. `is_registered`: a registered node is at its address."""
         for record in records:
             if (prefix := record.eid_prefix) is None:
                 continue
@@ -105,7 +108,7 @@ class Askers:
             self._remember(prefix, Asker(itr, own, now + lifetime_s, is_registered))
 
     def on_changed(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[SendControl]:
-        """The mapping of a prefix is another one now: who was told of it, or of the hole that it was, hears of it.
+        """The mapping of a prefix has changed: inform those that hold it, or its hole.
 
         Its own ETR knows.
         """
@@ -120,7 +123,7 @@ class Askers:
         return self._drain(now)
 
     def care_for(self, prefix: EidPrefix) -> bool:
-        """True when somebody was answered about a prefix, about one around it, or about one inside it."""
+        """True when there are askers for a prefix, for one around it, or for one inside it."""
         return bool(self._of.covering(prefix) or self._of.covered(prefix, 1))
 
     @property
@@ -129,7 +132,7 @@ class Askers:
         return bool(self._unsaved)
 
     def take_changes(self) -> AskerChanges:
-        """What became of them since the previous call, for the store."""
+        """The changes since the previous call, for the store."""
         taken, self._unsaved = self._unsaved, set()
         new: dict[AskerKey, Asker] = {}
         for prefix, itr in taken:
@@ -139,7 +142,7 @@ class Askers:
         return AskerChanges(new, frozenset(taken - new.keys()))
 
     def restore(self, rows: Iterable[tuple[EidPrefix, Asker]], now: float) -> None:
-        """Take back those that still hold an answer of before a restart. Who has asked since is known better."""
+        """Restore those that still hold an answer from before a restart. Newer requests take precedence."""
         for prefix, asker in rows:
             is_here = any((prefix, asker.itr) in order for order in self._order.values())
             if asker.expires_at > now and not is_here:
@@ -196,7 +199,7 @@ class Askers:
         return sent
 
     def solicit(self, prefix: EidPrefix, itr: IpAddress, own: IpAddress | None) -> SendControl:
-        """An SMR about a prefix, from an address of ours; None leaves that to the kernel."""
+        """An SMR about a prefix, from a local address; None leaves that to the kernel."""
         request = MapRequest(
             nonce=self._new_nonce(),
             source_eid=from_prefix(prefix),

@@ -1,18 +1,18 @@
-"""Two nodes, one EID-Prefix: who has it, who is refused, and who is told. Pure.
+"""Two nodes with one EID-Prefix: which one keeps it, which is refused, and who is informed. Pure.
 
 Without the merge bit a Map-Register speaks for the whole EID-Prefix (RFC 9301, 8.2), so two nodes that register the
 same one, as after a copied configuration, would take it from each other with every refresh. The first one keeps it for
-as long as it refreshes; a machine that was installed again gets in once the old one has been silent. xTR-IDs tell nodes
-apart: one that moves keeps its own, and who sends none is taken at its word.
+as long as it refreshes; a reinstalled machine gets it once the old one has been silent. xTR-IDs distinguish nodes: a
+node that moves keeps its own, and one without an xTR-ID is accepted. Two routers of one site do not compete: other
+implementations have each of them register the whole Locator-Set, with both addresses and without the merge bit.
 
-Two machines with one xTR-ID, as after a copied disk, are told apart by their counts of nonces: the one that began
-later is ahead, and keeps the EID-Prefix, for a node that was started again elsewhere looks the same. The other one's
-nonces are old ones. So would a replayed message's be: therefore several have to come, from other addresses than the
-holder's, each newer than the one before it, over some seconds. Nobody gains by forging that: who is refused is only
-told so.
+Two machines with one xTR-ID, as after a copied disk, are distinguished by their nonces: the one that began later is
+ahead, and keeps the EID-Prefix, because a node that was restarted elsewhere looks the same. The nonces of the other one
+are old. So are those of replayed messages: therefore several must come, from other addresses than the holder's, each
+newer than the one before it, over some seconds. A forger gains nothing: the refused node is only informed.
 
-Both hear of it in their Map-Notifies, whose records show the mapping as it stands: the locators of whoever is refused
-are in it with priority 255, not to be used. The refused one's carries the action Drop/Policy-Denied besides.
+Both learn of it from their Map-Notifies, whose records show the present mapping: the locators of the refused node have
+priority 255. The refused node's record also has the action Drop/Policy-Denied.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, MappingRecord
 
 HOLD_S: Final = 90.0  # ours: nodes refresh every minute, and try again for 15 s
-HOLD_INTERVALS: Final = 1.5  # ours: of one that is known to refresh more seldom
-RIVAL_S: Final = 180.0  # ours: how long who was refused is spoken of
-TOLD_AGAIN_S: Final = 600.0  # ours: a line in the log for each pair
+HOLD_INTERVALS: Final = 1.5  # ours: of a node that is known to refresh less often
+RIVAL_S: Final = 180.0  # ours: how long a refused node is reported
+TOLD_AGAIN_S: Final = 600.0  # ours: one log line for each pair in this time
 RIVALS_LIMIT: Final = 1024
 OVERTAKEN_S: Final = 1.0  # ours: how much later a message may come than one that was sent after it
-COPIES: Final = 3  # ours: old nonces of a second machine; one or two are datagrams that came late
-COPY_S: Final = 5.0  # ours: and no datagram is as late
+COPIES: Final = 3  # ours: old nonces of a second machine; one or two may be late datagrams
+COPY_S: Final = 5.0  # ours: no datagram is so late
 
 
 SeenAt: TypeAlias = Callable[[EidPrefix, bytes, IpAddress], IpAddress | None]
-"""Where an RTR sees the uplink of this node, by its address behind the NAT; None: it does not know it."""
+"""Where an RTR sees this node's uplink, by its address behind the NAT; None: unknown."""
 
 
 class _Copy(msgspec.Struct, frozen=True):
@@ -57,30 +57,31 @@ class _Copy(msgspec.Struct, frozen=True):
 
 
 class _Rival(msgspec.Struct, frozen=True):
-    """Who was refused; `nat`: where the RTR in this process saw it, as far as it came by that."""
+    """The refused node; `nat`: where the RTR in this process saw it, if it came that way."""
 
     part: XtrRegistration
     nat: IpAddress | None
 
 
 class Claims:
-    """Judges who may have an EID-Prefix."""
+    """Decides which node has an EID-Prefix."""
 
     def __init__(self) -> None:
-        self._rivals: dict[EidPrefix, _Rival] = {}  # the last one that was refused
+        self._rivals: dict[EidPrefix, _Rival] = {}  # the last refused one
         self._copies: dict[tuple[EidPrefix, bytes], _Copy] = {}
         self._tellings: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(TOLD_AGAIN_S, limit=RIVALS_LIMIT)
 
     def holder(self, registration: Registration, part: XtrRegistration, now: float) -> XtrRegistration | None:
-        """The node that `part` has to give way to; None when it may have the EID-Prefix."""
+        """The node that `part` must yield to; None if it may have the EID-Prefix."""
         return holder_of(registration, part, now)
 
     def original(
         self, registered: Iterable[XtrRegistration], part: XtrRegistration, now: float, *, is_elsewhere: bool = False
     ) -> XtrRegistration | None:
-        """The node whose xTR-ID a second machine has, which sent `part` with an older nonce; None while in doubt.
+        """The node whose xTR-ID a second machine uses, which sent `part` with an older nonce; None while in doubt.
 
-        `is_elsewhere`: our RTR knows the node with the same address behind another NAT. Homes have the same addresses.
+        `is_elsewhere`: our RTR sees the node with the same address behind another NAT. Home networks use the same
+        addresses.
         """
         held = next(iter(registered), None)
         prefix = part.record.eid_prefix
@@ -102,7 +103,7 @@ class Claims:
     def refuse(
         self, part: XtrRegistration, holder: XtrRegistration, now: float, nat: IpAddress | None = None
     ) -> list[Event]:
-        """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then.
+        """`part` was refused: include it in the holder's next Map-Notify, and report it now and then.
 
         `nat`: where the RTR in this process saw it.
         """
@@ -129,16 +130,16 @@ class Claims:
         ]
 
     def denied(self, record: MappingRecord, holder: XtrRegistration) -> MappingRecord:
-        """What the refused one is answered: where its EID-Prefix is, and that its own locators do not count."""
+        """The answer to the refused node: the present mapping, with its own locators unusable."""
         shown = (*holder.record.locators, *_unused(record.locators))[:LOCATORS_PER_RECORD_LIMIT]
         return replace(record, locators=shown, action=Action.DROP_POLICY_DENIED)
 
     def with_rival(
         self, record: MappingRecord, part: XtrRegistration, now: float, nat: IpAddress | None = None
     ) -> MappingRecord:
-        """What the holder is answered: its own locators, and those of somebody who was refused lately.
+        """The answer to the holder: its own locators, and those of a recently refused node.
 
-        Of a rival behind a NAT the NAT is among them: its own address is one that many have.
+        For a rival behind a NAT that is the NAT's address, because its own address is not unique.
         """
         prefix = record.eid_prefix
         rival = self._rivals.get(prefix) if prefix is not None else None
@@ -155,14 +156,33 @@ class Claims:
 
 
 def holder_of(registered: Iterable[XtrRegistration], part: XtrRegistration, now: float) -> XtrRegistration | None:
-    """Which of those that are registered `part` has to give way to."""
+    """The registered node that `part` must yield to."""
     for held in registered:
         is_other = _is_named(held) and _is_named(part) and held.xtr_id != part.xtr_id
-        if is_other and not (held.wants_merge or part.wants_merge):
+        if is_other and not (held.wants_merge or part.wants_merge or _are_siblings(held, part)):
             silence_s = now - held.registered_at
             if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
                 return held
     return None
+
+
+def _are_siblings(held: XtrRegistration, part: XtrRegistration) -> bool:
+    """True for two routers of a site that register one Locator-Set, in which both of them are: neither is a rival.
+
+    Each sends from a locator of the set. Where a NAT or an RTR is on the way the same locators prove nothing.
+    """
+    sets = [
+        {(locator.ip, locator.priority, locator.weight) for locator in one.record.locators if locator.is_reachable}
+        for one in (held, part)
+    ]
+    is_open = len(sets[0]) == len(held.record.locators) == len(part.record.locators)
+    addresses = {ip for ip, _, _ in sets[0]}
+    return is_open and sets[0] == sets[1] and held.source != part.source and {held.source, part.source} <= addresses
+
+
+def is_sibling(registered: Iterable[XtrRegistration], part: XtrRegistration) -> bool:
+    """True for another router of the site that is registered: it says the same, with a count of nonces of its own."""
+    return not part.wants_merge and any(_are_siblings(held, part) for held in registered)
 
 
 def is_overtaken(
@@ -170,8 +190,8 @@ def is_overtaken(
 ) -> bool:
     """True when the xTR has said the same a moment ago, in a message that it sent later.
 
-    So it is with a node that registers at an IPv4 and an IPv6 address of this hub. Such a message may be acknowledged,
-    and changes nothing. It comes from one of its own locators: who repeats what others sent learns nothing.
+    This happens with a node that registers at an IPv4 and an IPv6 address of this hub. Such a message may be
+    acknowledged, and changes nothing. It must come from one of its own locators, so a replay reveals nothing.
     """
     xtr = register.xtr_id
     if xtr is None or not any(xtr):
@@ -194,7 +214,7 @@ def _is_named(part: XtrRegistration) -> bool:
 
 
 def _places(part: XtrRegistration) -> set[IpAddress]:
-    """Where it is. One behind a NAT names its RTRs as well, which are not where it is, and others have them, too."""
+    """Its own locators. A node behind a NAT also names its RTRs, which other nodes share."""
     locators = without_key_record(part.record).locators
     private = [locator for locator in locators if not locator.is_reachable]
     return {part.source, *(address for locator in private or locators for address in locator.ips)}

@@ -1,8 +1,8 @@
-"""What a Map-Register asks of a registry that several hubs share, and what the registry says. Frozen values.
+"""The requests of a Map-Register to a shared registry, and the results. Frozen values.
 
-A hub with a registry of its own knows at once what becomes of a Map-Register. Where hubs share one, a Map-Register is
-verified first (`MapServer.prepare`), then committed to the registry, one step for each record, and only then taken in
-and acknowledged (`MapServer.on_map_register` again, with `Committed`).
+A hub with its own registry decides about a Map-Register at once. With a shared registry, a Map-Register is verified
+first (`MapServer.prepare`), then committed to the registry, one step for each record, and only then applied and
+acknowledged (`MapServer.on_map_register` again, with `Committed`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lispmob.wire.map_register import MapRegister
 class Put(msgspec.Struct, frozen=True):
     """One record of a verified Map-Register.
 
-    `owners` stand for the site's keys, the one that proved the message first. `must_grow` is that of `Nonces.accepts`.
+    `owners` identify the site's keys, the one that verified the message first. `must_grow` is that of `Nonces.accepts`.
     """
 
     prefix: EidPrefix
@@ -31,7 +31,7 @@ class Put(msgspec.Struct, frozen=True):
 
     @property
     def is_named(self) -> bool:
-        """True when an xTR-ID tells its xTR apart."""
+        """True when an xTR-ID identifies its xTR."""
         return self.part.xtr_id is not None and any(self.part.xtr_id)
 
     @property
@@ -46,7 +46,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A Map-Register whose MAC is right and whose records its site may register. Nothing has been taken in yet."""
+    """A Map-Register with a valid MAC, whose records its site may register. Not applied yet."""
 
     payload: bytes
     register: MapRegister
@@ -56,7 +56,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What the registry made of one record."""
+    """The registry's result for one record."""
 
     OLD = 0  # the nonce is not newer than the last one
     SAME = 1  # refreshed: the mapping is the same as before
@@ -65,7 +65,7 @@ class Verdict(Enum):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """What became of a whole Map-Register. `is_old`: the nonce of a record was not newer than the last one."""
+    """The result for a whole Map-Register. `is_old`: the nonce of a record was not newer than the last one."""
 
     prepared: Prepared
     is_old: bool

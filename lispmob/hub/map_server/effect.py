@@ -1,4 +1,4 @@
-"""What enters the hub's machines, and what they ask for beyond sending. Frozen values, as in `protocol/effect.py`."""
+"""The inputs of the hub's machines, and their effects besides sending. Frozen values, as in `protocol/effect.py`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lispmob.wire.record import MappingRecord
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One datagram from the control port. `destination` is the address of ours that it was sent to.
+    """One datagram from the control port. `destination` is our address that it was sent to.
 
-    `is_from_wire`: it came by a network; False where the kernel has seen that this machine itself sent it.
-    `relayed_from`: where the RTR in this process saw the sender, whose `source` is an address behind a NAT then.
+    `is_from_wire`: it came over a network; False if the kernel saw that this machine sent it. `relayed_from`: where the
+    RTR in this process saw the sender, whose `source` is then an address behind a NAT.
     """
 
     payload: bytes
@@ -27,11 +27,11 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class RegistrationChanged(msgspec.Struct, frozen=True):
-    """The mapping of a prefix is now `record`; None: nobody has it registered any more.
+    """The mapping of a prefix is now `record`; None: it is not registered any more.
 
-    `is_refresh`: the mapping is the same as before, so forwarding stays as it is. `is_stored`: the state file knows it
-    but for its last nonce. `is_told`: its node moved, and tells its peers itself; of one that began, went, or lost its
-    memory they hear from the Map-Server.
+    `is_refresh`: the mapping has not changed, so forwarding stays. `is_stored`: the state file has it, except for its
+    last nonce. `is_told`: its node moved, and informs its peers itself; of a node that came, went, or lost its memory
+    they learn from the Map-Server.
     """
 
     prefix: EidPrefix

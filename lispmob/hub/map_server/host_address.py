@@ -1,7 +1,7 @@
-"""Which addresses one host can be at, so that something may be sent there on somebody else's word. Pure.
+"""Which addresses a single host can have, so that something may be sent there without authentication. Pure.
 
-`wire/address_class.py` says what can be a locator at all. Addresses for documentation and benchmarks are left in, for
-laboratories use them; private ones are a matter of where we are ourselves.
+`wire/address_class.py` has the addresses that can be locators at all. Addresses for documentation and benchmarks are
+allowed, because test networks use them; private ones depend on our own location.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from lispmob.wire.address_class import may_be_rloc
 
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 _TRANSLATED: Final = ("64:ff9b::/96", "64:ff9b:1::/48")
-"""Addresses behind which a translator has IPv4 ones, private ones perhaps (RFC 6052, RFC 8215)."""
+"""Translators map these to IPv4 addresses, perhaps private ones (RFC 6052, RFC 8215)."""
 
 PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 """RFC 1918, RFC 6598 (shared by the users of one provider), RFC 4193."""
 
 
 _UNTOLD: Final = (*PRIVATE, "192.0.0.0/29")
-"""And what a host with IPv6 alone calls itself towards a translator (RFC 7335)."""
+"""And the address of an IPv6-only host towards a translator (RFC 7335)."""
 
 
 class _Ranges:
-    """Whether an address lies in one of some networks, by comparing numbers."""
+    """Membership in a list of networks, by comparing numbers."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         networks = [ip_network(text) for text in texts]
@@ -56,23 +56,23 @@ def is_loopback(address: IpAddress) -> bool:
 
 
 def is_private(address: IpAddress) -> bool:
-    """True for an address that means another host in every private network."""
+    """True for an address that belongs to another host in every private network."""
     return address in _private
 
 
 def is_translated(address: IpAddress) -> bool:
-    """True for an address that nobody far away ever sees: on the way there it becomes another one."""
+    """True for an address that is always translated on the way to a distant host."""
     return address in _untold
 
 
 def is_host(address: IpAddress) -> bool:
-    """True for an address that one other host can have, here or elsewhere."""
+    """True for an address that a single other host can have, here or elsewhere."""
     return may_be_rloc(address) and address not in _translated
 
 
 def is_sendable(address: IpAddress, via: IpAddress) -> bool:
-    """True for an address that a message may go to on the word of somebody who was heard at `via`, an address of ours.
+    """True for an address that may be sent to because a sender at `via`, a local address, named it.
 
-    Loopback is somebody's word only when it comes by loopback, as it does on a test bench.
+    Loopback counts only from a sender on loopback, as in a test bed.
     """
     return is_host(address) or (address in _loopback and via in _loopback)

@@ -1,7 +1,7 @@
-"""Info-Requests at the Map-Server: what it sees of a node, and which RTRs there are (LISP NAT-traversal drafts).
+"""Info-Requests at the Map-Server: the node's outside address, and the RTRs (LISP NAT-traversal drafts).
 
-In E19 the question is authenticated with the site's key, and so is the answer. lispers.net asks with a host name and no
-authentication: its answers prove nothing to anybody, and are given only where that is configured.
+In E19 the request is authenticated with the site's key, and so is the answer. lispers.net sends a host name and no
+authentication: its unauthenticated answers are given only if configured.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.lcaf_types import NatTraversal
 
 LIST_TTL_MIN: Final = 60  # ours: a node asks again after an hour, and whenever it moves
-OCTETS_LIMIT: Final = 512  # ours: an Info-Request is some 60 octets, and nobody has proved it when it is read
-REPEAT_S: Final = 1.0  # ours: the same question again, which whoever recorded it can send, too
+OCTETS_LIMIT: Final = 512  # ours: an Info-Request is some 60 octets, and not authenticated when it is read
+REPEAT_S: Final = 1.0  # ours: the same request again, which may be a replay
 REPEAT_BURST: Final = 3
 PROVED_S: Final = 100  # ours, by site: many nodes may have one
 PROVED_BURST: Final = 400
@@ -37,7 +37,7 @@ UNPROVED_REGISTERED: Final = Rate(20, 40)
 
 
 class InfoResponder:
-    """Answers Info-Requests. `rtrs` go out in their order, those of the asker's family."""
+    """Answers Info-Requests. `rtrs` are sent in this order, those of the asker's family."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class InfoResponder:
         ttl_min: int = LIST_TTL_MIN,
         is_registered: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
-        """`is_registered`: somebody who has proved himself is at this address."""
+        """`is_registered`: an authenticated node is at this address."""
         self.counters: Counter[str] = Counter()
         self._ttl_min = ttl_min
         self._is_registered = is_registered
@@ -70,7 +70,7 @@ class InfoResponder:
         answers_lispers: bool = False,
         offers_itself: bool = False,
     ) -> None:
-        """Other sites or RTRs are configured. `offers_itself`: without any, the address that was asked is an RTR."""
+        """Sites or RTRs have changed. `offers_itself`: without RTRs, the address that was asked is one."""
         self._sites = sites
         self._offers_itself = offers_itself
         self._rtrs = tuple(rtrs)
@@ -78,7 +78,7 @@ class InfoResponder:
         self._answers_lispers = answers_lispers
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """An Info-Request came. It is answered to where it came from, or not at all."""
+        """An Info-Request arrived. It is answered to its source, or not at all."""
         is_on_link = arrival.source.is_link_local and arrival.destination.is_link_local
         if not is_sendable(arrival.source, arrival.destination) and not is_on_link:
             return self._drop("rx_policy")
@@ -96,7 +96,8 @@ class InfoResponder:
                 if found is None or not self._answers_e19:
                     raise MalformedMessage("rx_policy", f"{prefix}: in no site, or its dialect is not spoken here")
                 key = found[1].authenticate(arrival.payload)
-                # Only what is proved is charged, and each recorded question for itself: nobody uses up another's.
+                # Only authenticated requests are charged, and each recorded one separately: none uses up another's
+                # share.
                 if not self._repeats.take(arrival.payload[4:12] + arrival.source.packed, now):
                     raise MalformedMessage("rx_rate", "the same Info-Request again and again")
                 if not self._proved.take(found[1].name, now):

@@ -1,4 +1,4 @@
-"""Where an ITR that asks may be answered, outside of its NAT or at an ITR-RLOC, and what is shown to it. Pure."""
+"""Where an asking ITR may be answered, through its NAT or at an ITR-RLOC, and which locators it is shown. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lispmob.wire.map_request import MapRequest
 from lispmob.wire.named_locator import is_private, is_rtr, partial
 from lispmob.wire.record import Locator, MappingRecord
 
-BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
+BRIDGE_PRIORITY: Final = 253  # ours: after every locator that the asker may reach itself; 254 has a meaning
 BRIDGE_WEIGHT: Final = 100
 
 
 def itr_rlocs(request: MapRequest, arrival: Arrival, families: Container[int]) -> list[IpAddress]:
-    """The ITR-RLOCs of these families that the sender may speak for, and that an answer can reach.
+    """The ITR-RLOCs of these families that the sender may name, and that an answer can reach.
 
-    The one that the question came from, if it is among them, is the first: that way works.
+    If the source of the request is among them it comes first: that path works.
     """
     fitting = [
         address
@@ -32,7 +32,7 @@ def itr_rlocs(request: MapRequest, arrival: Arrival, families: Container[int]) -
         for address in ip_addresses(rloc)
         if address.version in families
         and is_sendable(address, arrival.destination)
-        # A stranger would have us write to ourselves, or into a private network, which only those in it can name.
+        # A stranger could make us send to ourselves, or into a private network, which only its own hosts can name.
         and not address == arrival.destination != arrival.source
         and (address.is_global or not arrival.source.is_global)
     ]
@@ -40,9 +40,9 @@ def itr_rlocs(request: MapRequest, arrival: Arrival, families: Container[int]) -
 
 
 def is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
-    """True for an asker that names only addresses that a NAT hides, and comes by another one: it cannot know which.
+    """True for an asker that names only addresses behind a NAT, and comes from another one, which it cannot know.
 
-    It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
+    It is answered through the binding of its request, as for an Info-Request; no other address could reach it.
     """
     named = [address for rloc in request.itr_rlocs for address in ip_addresses(rloc)]
     is_behind = bool(named) and all(map(is_translated, named)) and not is_private(arrival.source)
@@ -50,14 +50,14 @@ def is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
 
 
 def families_of(request: MapRequest) -> tuple[int, ...]:
-    """What an asker can be reached by, as far as it says so (RFC 9301, 5.3)."""
+    """The families that an asker can be reached in, as far as it says so (RFC 9301, 5.3)."""
     return tuple(sorted({address.version for rloc in request.itr_rlocs for address in ip_addresses(rloc)}))
 
 
 def is_registered_through(record: MappingRecord, asker: IpAddress) -> bool:
-    """True for a mapping that was registered through the asker, an RTR (E19): it knows the places behind it, R=0 here.
+    """True for a mapping that was registered through the asker, an RTR (E19): it knows the R=0 locators behind it.
 
-    Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
+    Open Overlay Router's RTR asks when the node sends an SMR, and replaces its knowledge of the NAT by the answer.
     """
     if all(locator.is_reachable or is_key_record(locator) for locator in record.locators):
         return False
@@ -65,7 +65,7 @@ def is_registered_through(record: MappingRecord, asker: IpAddress) -> bool:
 
 
 def shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
-    """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
+    """The record for this asker: complete, except for nodes of lispers.net's dialect behind NATs."""
     shown = partial(record.locators, (asker,))
     return record if shown == record.locators else replace(record, locators=shown)
 
@@ -73,14 +73,14 @@ def shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
 def bridged(
     record: MappingRecord, relays: tuple[IpAddress, ...], families: Iterable[int], asked_at: IpAddress
 ) -> MappingRecord:
-    """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
+    """With ourselves as the last locator, if asker and mapping have no family in common and we have both.
 
-    What the asker has (`families`) is what it wants the answer to come to (RFC 9301, 5.3).
+    The asker's families are those that it wants the answer in (RFC 9301, 5.3).
     """
     if not relays:
         return record
     if record.eid_prefix is None:
-        return record  # a name leads to EIDs, and nobody encapsulates to those
+        return record  # a name leads to EIDs, which are no encapsulation destinations
     usable = {address.version for locator in record.locators if is_usable(locator) for address in locator.ips}
     has = set(families)
     if not usable or usable & has or not {ip.version for ip in relays} >= usable | has:
@@ -91,5 +91,5 @@ def bridged(
 
 
 def if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
-    """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
+    """The address that was asked, so that NATs and firewalls admit the answer; the kernel's choice across families."""
     return source if source.version == destination.version else None

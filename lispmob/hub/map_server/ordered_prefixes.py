@@ -1,7 +1,7 @@
-"""A prefix table that is asked about its order, too: what lies below a prefix, and the gaps between prefixes. Pure.
+"""A prefix table with ordered queries: the prefixes below a prefix, and the gaps between prefixes. Pure.
 
-Of all prefixes of one length that do not hold an address, those next to it share the most leading bits with it, so
-they alone decide how wide the gap around it is. All answers cost a search or two for each length in use.
+Of all prefixes of one length that do not hold an address, those next to it share the most leading bits with it, so they
+alone decide how wide the gap around it is. Every query costs a search or two for each length in use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class OrderedPrefixTable(PrefixTable[T]):
-    """A PrefixTable whose questions about more specific prefixes cost no walk."""
+    """A PrefixTable in which queries for more specific prefixes need no walk."""
 
     def covered(self, prefix: EidPrefix, limit: int | None = None) -> list[tuple[EidPrefix, T]]:
         """The prefixes strictly more specific than `prefix`, at most `limit` of them, in the order of addresses."""
@@ -52,7 +52,7 @@ class OrderedPrefixTable(PrefixTable[T]):
         return EidPrefix.make(address, mask_len, within.instance_id)
 
     def slices(self, count: int) -> Iterator[list[T]]:
-        """All values, `count` at a time. Between two slices the table may change: what stays is met once."""
+        """All values, `count` at a time. The table may change between two slices: what stays is visited once."""
         for key in list(self._spaces):
             for length in list(self._spaces[key].lengths) if key in self._spaces else ():
                 first = 0

@@ -4,7 +4,7 @@
      octets of the source | flags | key | nonce 1, 1, 1 and 8 octets
      source | Site-ID, if any | xTR-ID, if any | record as on the wire
 
-What the hub needs at every Map-Register is read at its place; the rest is decoded when somebody asks for the record.
+Fields that every Map-Register needs are read in place; the rest is decoded when the record is needed.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _IS_NAMED: Final = 16  # its xTR-ID tells it apart: not all zero
 _SIGNS: Final = 32  # with LISP-SEC
 _NO_KEY: Final = 0  # else 1 for the first key of the site, and so on
 _LAST_KEY: Final = 255
-_CACHED: Final = 8192  # ours: records of those that are asked for most
+_CACHED: Final = 8192  # ours: records of the most requested prefixes
 
 
 def pack(part: XtrRegistration, interval_s: float) -> bytes:
-    """The part, with another interval than its own. These octets are those of the state file, too."""
+    """The part, with another interval than its own. The state file has the same octets."""
     xtr_id, site_id, source = part.xtr_id, part.site_id, part.source.packed
     flags = part.proxy_map_reply | part.wants_merge << 1 | (_SIGNS if part.has_lisp_sec else 0)
     key = _NO_KEY if part.key_index is None or part.key_index >= _LAST_KEY else part.key_index + 1
@@ -66,7 +66,7 @@ def pack(part: XtrRegistration, interval_s: float) -> bytes:
 
 
 def unpack(packed: bytes) -> XtrRegistration:
-    """The part again. `xtr` of one without an xTR-ID is its address."""
+    """The decoded part. `xtr` of one without an xTR-ID is its address."""
     expires_s, registered_s, interval_s, source_octets, flags, key, nonce = _HEAD.unpack_from(packed)
     at = _HEAD.size + source_octets
     source = packed[_HEAD.size : at]
@@ -97,7 +97,7 @@ def unpack(packed: bytes) -> XtrRegistration:
 
 
 def nonce_name(packed: bytes, prefix: EidPrefix) -> bytes:
-    """Under which name its nonces are remembered, that are about this prefix alone if possible."""
+    """The name of its nonces, one for this prefix alone if possible."""
     flags = packed[_FLAGS_AT]
     is_named = bool(flags & _IS_NAMED)
     return xtr_of(packed) if is_named and flags & _MERGED else eid_name(prefix, is_named=is_named)
@@ -121,27 +121,27 @@ def nonce_of(packed: bytes) -> int:
 
 
 def is_proxied(packed: bytes) -> bool:
-    """Whether the Map-Server is to answer for it."""
+    """Whether the Map-Server answers for it."""
     return bool(packed[_FLAGS_AT] & _PROXIED)
 
 
 def has_lisp_sec(packed: bytes) -> bool:
-    """Whether the ETR signs what it answers."""
+    """Whether the ETR signs its answers."""
     return bool(packed[_FLAGS_AT] & _SIGNS)
 
 
 def without_key(packed: bytes) -> bytes:
-    """The part, of which nobody knows any more by which key of its site it was proved."""
+    """The part without the site key that authenticated it."""
     return packed[:_KEY_AT] + bytes((_NO_KEY,)) + packed[_KEY_AT + 1 :]
 
 
 def wants_merge(packed: bytes) -> bool:
-    """Whether it goes with what other xTRs say."""
+    """Whether it is merged with other xTRs' parts."""
     return bool(packed[_FLAGS_AT] & _MERGED)
 
 
 def xtr_of(packed: bytes) -> bytes:
-    """Which xTR it is: its xTR-ID, or else its address."""
+    """The identity of the xTR: its xTR-ID, or else its address."""
     at, end = _HEAD.size, _HEAD.size + packed[_SOURCE_OCTETS_AT]
     flags = packed[_FLAGS_AT]
     if flags & _IS_NAMED:
@@ -151,7 +151,7 @@ def xtr_of(packed: bytes) -> bytes:
 
 
 def addresses(packed: bytes) -> set[int]:
-    """Where it came from, and all of its locators, as numbers (`number_of`). Plain addresses are read in place."""
+    """Its source and all of its locators, as numbers (`number_of`). Plain addresses are read in place."""
     found = {_number(packed[_HEAD.size : _HEAD.size + packed[_SOURCE_OCTETS_AT]])}
     at = _record_at(packed)
     octets = _OCTETS.get(packed[at + _EID_AFI_AT : at + _EID_AT])
@@ -168,7 +168,7 @@ def addresses(packed: bytes) -> set[int]:
 
 
 def number_of(address: IpAddress) -> int:
-    """An address as a number that is no other address'."""
+    """A unique number for an address."""
     return int(address) if address.version == 4 else int(address) | _IS_IPV6
 
 
@@ -182,17 +182,17 @@ def record_of(packed: bytes) -> MappingRecord:
 
 
 def record_octets(packed: bytes) -> int:
-    """How long the record is."""
+    """The length of the record."""
     return len(packed) - _record_at(packed)
 
 
 def is_same_record(packed: bytes, other: bytes) -> bool:
-    """Whether two parts say the same mapping."""
+    """Whether two parts have the same mapping."""
     return packed[_record_at(packed) :] == other[_record_at(other) :]
 
 
 def is_refresh(packed: bytes, former: bytes) -> bool:
-    """Whether nothing but times and nonce are others: the part lives as long, and says the same."""
+    """Whether only times and nonce differ: same lifetime, same mapping."""
     expires_s, registered_s = _TIMES.unpack_from(packed)
     was_to_expire_s, was_registered_s = _TIMES.unpack_from(former)
     is_as_long = abs((expires_s - registered_s) - (was_to_expire_s - was_registered_s)) < 1.0
@@ -204,15 +204,16 @@ def is_refresh(packed: bytes, former: bytes) -> bool:
 
 
 def is_same_place(packed: bytes, other: bytes) -> bool:
-    """Whether two parts came from the same address, and say the same mapping."""
+    """Whether two parts have the same source and the same mapping."""
     source = slice(_HEAD.size, _HEAD.size + packed[_SOURCE_OCTETS_AT])
     return packed[source] == other[source] and is_same_record(packed, other)
 
 
 def shifted(packed: bytes, by_s: float, least_heard_at: float = float("-inf"), *, now: float = float("inf")) -> bytes:
-    """With all times moved: from one clock to another. It was heard at least when told, and by now at the latest.
+    """With all times shifted from one clock to another. It was last heard at `least_heard_at` at the earliest, and now
+    at the latest.
 
-    No clock that was set back makes a part live longer than its kind may.
+    So no clock that was set back extends the lifetime of a part.
     """
     expires_s, registered_s = _TIMES.unpack_from(packed)
     lifetime_s = min(expires_s - registered_s, MAX_LIFETIME_S)
@@ -230,5 +231,5 @@ def _record_at(packed: bytes) -> int:
 
 @lru_cache(_CACHED)
 def _decoded(record: bytes) -> MappingRecord:
-    """A record that was encoded here, or came from a message that was decoded before."""
+    """A record that was encoded here, or decoded from a message before."""
     return take_record(Reader(record))

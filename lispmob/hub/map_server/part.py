@@ -1,4 +1,4 @@
-"""What one xTR says about one EID-Prefix (RFC 9301, 5.6)."""
+"""The registration of one EID-Prefix by one xTR (RFC 9301, 5.6)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import MappingRecord
 
 LIFETIME_S: Final = 180.0  # RFC 9301, 8.2: three minutes without a Map-Register
-MAX_LIFETIME_S: Final = 86400.0  # ours: what a Record TTL in a T=1 Map-Register may ask for
+MAX_LIFETIME_S: Final = 86400.0  # ours: the longest Record TTL that a T=1 Map-Register may set
 
 
 @dataclass(frozen=True, slots=True)
 class XtrRegistration:
-    """What one xTR last registered for one EID-Prefix. `xtr` tells the merged xTRs of a prefix apart."""
+    """The last registration of one EID-Prefix by one xTR. `xtr` distinguishes the merged xTRs of a prefix."""
 
     xtr: bytes
     record: MappingRecord
@@ -31,11 +31,11 @@ class XtrRegistration:
     encoded: bytes = b""
     """The record's octets."""
     interval_s: float = 0.0
-    """Between its last two Map-Registers; 0: there was one."""
+    """Between its last two Map-Registers; 0: there was only one."""
     has_lisp_sec: bool = False
-    """It signs Map-Replies when it is asked with LISP-SEC."""
+    """It signs Map-Replies to requests with LISP-SEC."""
     key_index: int | None = dataclasses.field(default=None, compare=False)
-    """By which of its site's keys it proved itself; None: not known any more since a restart."""
+    """The site key that authenticated it; None: unknown since a restart."""
 
     @classmethod
     def of(
@@ -46,7 +46,7 @@ class XtrRegistration:
         now: float,
         key_index: int | None = None,
     ) -> XtrRegistration:
-        """What a verified Map-Register says about one of its records, as of now."""
+        """One record of a verified Map-Register, as of now."""
         lifetime_s = min(60.0 * record.ttl_min, MAX_LIFETIME_S) if register.uses_ttl else LIFETIME_S
         return cls(
             xtr_of(register, source),
@@ -66,12 +66,12 @@ class XtrRegistration:
 
     @property
     def octets(self) -> int:
-        """How long the record is."""
+        """The length of the record."""
         return len(self.encoded)
 
 
 def xtr_of(register: MapRegister, source: IpAddress) -> bytes:
-    """Which xTR is speaking: its xTR-ID, or else its address; all zero means "unspecified"."""
+    """The identity of the xTR: its xTR-ID, or else its address; all zero means "unspecified"."""
     if register.xtr_id is not None and any(register.xtr_id):
         return register.xtr_id
     return source.packed

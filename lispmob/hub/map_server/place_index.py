@@ -1,4 +1,4 @@
-"""Which places somebody who has proved himself is at, and how often: asked in O(1). Pure."""
+"""The places of authenticated nodes, with counts: queries cost O(1). Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PlaceIndex(Generic[K, P]):
         return place in self._count
 
     def set(self, key: K, places: Iterable[P]) -> None:
-        """This key is at these places now, and at no others."""
+        """Replace the places of this key."""
         before, after = self._of.get(key, frozenset()), frozenset(places)
         for place in before - after:
             self._count[place] -= 1
@@ -37,7 +37,7 @@ class PlaceIndex(Generic[K, P]):
 
 
 class AddressCount:
-    """How many registrations are at an address. Numbers stand for addresses: there are as many as registrations."""
+    """Counts the registrations at each address, stored as a number, because there are as many as registrations."""
 
     def __init__(self) -> None:
         self._count: AnyDict[int, int] = {}
@@ -46,13 +46,13 @@ class AddressCount:
         return number in self._count
 
     def add(self, numbers: Iterable[int]) -> None:
-        """One more registration is at these addresses."""
+        """Count one more registration at these addresses."""
         for number in numbers:
             self._count[number] = (self._count.get(number) or 0) + 1
         self._count = grown(self._count)
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """A registration that was at these addresses is not any more."""
+        """A registration has left these addresses."""
         for number in numbers:
             left = self._count[number] - 1
             if left:

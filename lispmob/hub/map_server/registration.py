@@ -1,4 +1,4 @@
-"""The soft state of one registered EID-Prefix: who registered it, with which locators, for how long (RFC 9301, 8.2)."""
+"""The soft state of one registered EID-Prefix: its xTRs, locators and lifetime (RFC 9301, 8.2)."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecord
 
-RESTART_STEP: Final = 1 << 32  # ours: nonces of lispd begin at the clock, in nanoseconds, and fall behind it from there
+RESTART_STEP: Final = 1 << 32  # ours: lispd's nonces start at the clock, in nanoseconds, and then fall behind it
 MAX_XTRS: Final = 16  # ours: xTRs whose locators are merged for one prefix
 
 
 class Registration:
-    """One EID-Prefix as it stands: the last Map-Register, or the union of several xTRs that asked for merging.
+    """One EID-Prefix: the last Map-Register, or the union of several xTRs that requested merging.
 
-    There may be a million, so what is known is kept as octets (`packed_part.py`), and made values of where it is asked.
-    `site` is charged `octets`, and the registration waits to be looked at in the second `due`: for whoever keeps it.
+    There may be a million, so it is stored as octets (`packed_part.py`), and decoded on demand. The owner of the table
+    sets the rest: `site` is charged `octets`, and the registration is checked in the second `due`.
     """
 
     __slots__ = ("_parts", "due", "octets", "prefix", "site")
 
     def __init__(self, prefix: EidPrefix) -> None:
         self.prefix = prefix
-        self._parts: tuple[bytes, ...] = ()  # the one heard of longest ago first
+        self._parts: tuple[bytes, ...] = ()  # the one heard longest ago first
         self.site = ""
         self.octets = 0
         self.due: int | None = None
 
     def __iter__(self) -> Iterator[XtrRegistration]:
-        """Every xTR's part, the one heard of longest ago first."""
+        """Every xTR's part, the one heard longest ago first."""
         return map(packed_part.unpack, self._parts)
 
     @property
     def record(self) -> MappingRecord | None:
-        """The mapping as it is answered; None when nobody registers it."""
+        """The mapping for answers; None if it is not registered."""
         if len(self._parts) == 1:
             return packed_part.record_of(self._parts[0])
         return _merge(self)
 
     @property
     def parts(self) -> tuple[bytes, ...]:
-        """Every xTR's part as octets, the one heard of longest ago first."""
+        """Every xTR's part as octets, the one heard longest ago first."""
         return self._parts
 
     def restore(self, parts: Iterable[bytes]) -> None:
-        """These are its parts, as `parts` gave them before a restart."""
+        """Restore the parts, as `parts` returned them before a restart."""
         self._parts = tuple(parts)
 
     def octets_of(self, part: XtrRegistration) -> int:
-        """What the records take that this part would replace."""
+        """The size of the records that this part would replace."""
         if not part.wants_merge:
             return sum(packed_part.record_octets(datagram) for datagram in self._parts)
         former = self.part_of(part.xtr)
@@ -63,7 +63,7 @@ class Registration:
 
     @property
     def is_empty(self) -> bool:
-        """True when nobody registers the prefix any more."""
+        """True when it has no part any more."""
         return not self._parts
 
     @property
@@ -73,21 +73,21 @@ class Registration:
 
     @property
     def expires_at(self) -> float:
-        """When the next xTR's part runs out. Only for a registration that is not empty."""
+        """When the next xTR's part expires. Only for a non-empty registration."""
         return min(map(packed_part.expires_at, self._parts))
 
     def is_held_by(self, part: XtrRegistration) -> bool:
-        """True when the xTR that says this is the only one there is."""
+        """True when this xTR is the only one."""
         return len(self._parts) == 1 and packed_part.xtr_of(self._parts[0]) == part.xtr
 
     def has_room_for(self, part: XtrRegistration) -> bool:
-        """False when one more xTR would be one too many to merge."""
+        """False when another xTR would exceed the limit of merged ones."""
         return not part.wants_merge or len(self._parts) < MAX_XTRS or self.part_of(part.xtr) is not None
 
     def goes_on_with(self, part: XtrRegistration) -> bool:
-        """False for a node that shows that it has forgotten what it knew, as by another count of nonces.
+        """False for a node that has shown that it lost its memory, by a new count of nonces.
 
-        Who sends no xTR-ID, or does not count, cannot show it.
+        A node without an xTR-ID, or that does not count, cannot show it.
         """
         if not part.xtr_id or not any(part.xtr_id):
             return True
@@ -95,9 +95,9 @@ class Registration:
         return former is not None and 0 <= part.nonce - packed_part.nonce_of(former) < RESTART_STEP
 
     def put(self, part: XtrRegistration) -> bool:
-        """Take in what an xTR says; True when the mapping is another one now.
+        """Apply an xTR's part; True when the mapping has changed.
 
-        Without the merge bit it speaks for the whole prefix, and what others said before is gone.
+        Without the merge bit it speaks for the whole prefix, and replaces all others.
         """
         former = self.part_of(part.xtr)
         interval_s = 0.0 if former is None else part.registered_at - packed_part.registered_at(former)
@@ -115,21 +115,21 @@ class Registration:
         return self._becomes((*others, packed))
 
     def withdraw(self, xtr: bytes, *, wants_merge: bool) -> bool:
-        """Forget one xTR of a merged prefix, else all of it; True when the mapping is another one now."""
+        """Remove one xTR of a merged prefix, or else all of it; True when the mapping has changed."""
         return self._becomes(
             tuple(part for part in self._parts if packed_part.xtr_of(part) != xtr) if wants_merge else ()
         )
 
     def clear(self) -> bool:
-        """Forget everything; True when there was something."""
+        """Remove everything; True when there was something."""
         return self._becomes(())
 
     def expire(self, now: float) -> bool:
-        """Forget what ran out; True when the mapping is another one now."""
+        """Remove expired parts; True when the mapping has changed."""
         return self._becomes(tuple(part for part in self._parts if packed_part.expires_at(part) > now))
 
     def part_of(self, xtr: bytes) -> bytes | None:
-        """What one xTR says, as octets."""
+        """The part of one xTR, as octets."""
         return next((part for part in self._parts if packed_part.xtr_of(part) == xtr), None)
 
     def _becomes(self, parts: tuple[bytes, ...]) -> bool:
@@ -141,17 +141,17 @@ class Registration:
 
 
 def addresses_of(parts: Iterable[bytes]) -> set[int]:
-    """Where the xTRs of a registration speak from, and all of their locators (`packed_part.number_of`)."""
+    """The sources of the xTRs of a registration, and all of their locators (`packed_part.number_of`)."""
     return set().union(*map(packed_part.addresses, parts))
 
 
 def is_at_same_places(parts: tuple[bytes, ...], before: tuple[bytes, ...]) -> bool:
-    """True when as many xTRs say the same from the same addresses."""
+    """True when as many xTRs have the same mapping and sources."""
     return len(parts) == len(before) and all(map(packed_part.is_same_place, parts, before))
 
 
 def _merge(parts: Iterable[XtrRegistration]) -> MappingRecord | None:
-    """One record from all xTRs' ones: the latest, with every locator of the others that it does not have."""
+    """One record from all xTRs' records: the latest, with all additional locators of the others."""
     newest_first = list(parts)[::-1]
     if not newest_first:
         return None
@@ -168,18 +168,18 @@ def _merge(parts: Iterable[XtrRegistration]) -> MappingRecord | None:
 
 
 def _wire_order(locator: Locator) -> tuple[int, bytes]:
-    """IPv4 before IPv6 before LCAF, each ascending (RFC 9301, 5.4): locator-status-bits count on it."""
+    """IPv4 before IPv6 before LCAF, each ascending (RFC 9301, 5.4): required by locator-status-bits."""
     octets = put_address(locator.address)
     return int.from_bytes(octets[:2]), octets[2:]
 
 
 def is_usable(locator: Locator) -> bool:
-    """True when something may be sent to the locator."""
+    """True when the locator may be sent to."""
     return locator.is_reachable and locator.priority < 255 and bool(locator.ips)
 
 
 def best_address(record: MappingRecord, families: Iterable[int], via: IpAddress) -> IpAddress | None:
-    """Where to send a control message for the mapping's ETR: its best locator of a family that we have."""
+    """The destination of control messages to the mapping's ETR: its best locator of a family that we have."""
     wanted = frozenset(families)
     usable = [locator for locator in record.locators if is_usable(locator)]
     for locator in sorted(usable, key=lambda locator: locator.priority):

@@ -1,4 +1,4 @@
-"""Sites: who may register which EID-Prefixes, and with what proof (RFC 9301, section 8.2)."""
+"""Sites: who may register which EID-Prefixes, and how that is authenticated (RFC 9301, section 8.2)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ OCTETS_PER_PREFIX: Final = 512  # ours: a dozen locators
 LEAST_OCTETS: Final = 65536  # ours: 16 xTRs that share one prefix, with many locators each
 NONCES_PER_PREFIX: Final = 4  # ours: two rows of its own, and two xTRs
 LEAST_NONCES: Final = 64
-NAMES_PER_SITE: Final = 256  # ours: that are registered at once, of one whose names have a "*"
+NAMES_PER_SITE: Final = 256  # ours: registered at once, for a site whose names have a "*"
 ANY_NAME: Final = "*."
 
 _AUTH_OFFSET: Final = 12  # Map-Register: key id, algorithm id, authentication length (RFC 9301, 5.6)
 
 
 class ProxyReply(Enum):
-    """Who answers Map-Requests for a registered EID: this Map-Server, or the ETR itself."""
+    """Which party answers Map-Requests for a registered EID: this Map-Server, or the ETR itself."""
 
     AS_REGISTERED = "as-registered"
     ALWAYS = "always"
@@ -38,8 +38,8 @@ class Site(msgspec.Struct, frozen=True):
     """The EID-Prefixes of one customer, laptop or phone, and the keys that may register them.
 
     Several keys make a roll-over possible: every one of them is accepted. The same secret under two algorithms is two
-    keys. `strict_nonces` refuses a Map-Register whose nonce is not greater than the last one. Deployed nodes exist
-    whose nonces are random or constant: None asks it of those alone that have been seen to count, False of nobody.
+    keys. `strict_nonces` refuses a Map-Register whose nonce is not greater than the last one. Some deployed nodes have
+    random or constant nonces: None requires it only of nodes that have been seen to count, False of none.
     `max_prefixes` bounds what may be registered at once where more specifics may be.
     """
 
@@ -51,16 +51,16 @@ class Site(msgspec.Struct, frozen=True):
     strict_nonces: bool | None = True
     max_prefixes: int = MAX_PREFIXES
     resolver_keys: tuple[ResolverSecret, ...] = ()
-    """What its nodes wrap One-Time-Keys with (LISP-SEC); none: derived from `keys`."""
+    """The secrets with which its nodes wrap One-Time-Keys (LISP-SEC); empty: derived from `keys`."""
 
     @property
     def resolver_secrets(self) -> tuple[ResolverSecret, ...]:
-        """The secrets that this site's Map-Requests with LISP-SEC may be made with."""
+        """The secrets for this site's Map-Requests with LISP-SEC."""
         derived = (ResolverSecret(resolver_secret(key.secret), key.key_id) for key in self.keys)
         return self.resolver_keys or tuple(dict.fromkeys(derived))
 
     names: tuple[str, ...] = ()
-    """Names that its nodes may register, in small letters; "*.nas" is every name that ends in ".nas"."""
+    """Names that its nodes may register, in lower case; "*.nas" is every name that ends in ".nas"."""
 
     @property
     def prefix_limit(self) -> int:
@@ -74,12 +74,12 @@ class Site(msgspec.Struct, frozen=True):
 
     @property
     def octets_limit(self) -> int:
-        """How long all registered records together may be."""
+        """The total length allowed for its registered records."""
         return max(LEAST_OCTETS, OCTETS_PER_PREFIX * self.prefix_limit)
 
     @property
     def nonce_limit(self) -> int:
-        """How many xTRs and EID-Prefixes may have their last nonce remembered."""
+        """How many xTRs and EID-Prefixes may have a stored nonce."""
         return LEAST_NONCES + NONCES_PER_PREFIX * (self.prefix_limit + self.name_limit)
 
     def accepts(self, prefix: EidPrefix) -> bool:
@@ -89,9 +89,9 @@ class Site(msgspec.Struct, frozen=True):
         return prefix in self.eids
 
     def authenticate(self, raw: bytes) -> Key:
-        """The key of this site that the message's MAC was made with. AuthenticationFailed when there is none.
+        """The key of this site that made the message's MAC. AuthenticationFailed if there is none.
 
-        Reads nothing but the fixed part, so it is safe on octets that nobody has vouched for.
+        Reads only the fixed part, so it is safe on unauthenticated octets.
         """
         key_id, algorithm = raw[_AUTH_OFFSET], raw[_AUTH_OFFSET + 1]
         why = f"no key with key-id {key_id} and algorithm {algorithm}"
@@ -119,7 +119,7 @@ class SiteTable:
 
     @classmethod
     def made_of(cls, sites: Iterable[Site]) -> SiteTable:
-        """The table of these sites, which may be one already: ten thousand sites are made beside the loop."""
+        """The table of these sites, which may be one already: ten thousand sites are made outside the loop."""
         return sites if isinstance(sites, cls) else cls(sites)
 
     def __iter__(self) -> Iterator[Site]:
@@ -127,7 +127,7 @@ class SiteTable:
         return iter(self._sites)
 
     def of(self, prefix: EidPrefix) -> tuple[EidPrefix, Site] | None:
-        """The configured prefix that covers `prefix` most closely, and its site."""
+        """The most specific configured prefix that covers `prefix`, and its site."""
         found = self._table.covering(prefix)
         return found[0] if found else None
 
@@ -144,10 +144,10 @@ class SiteTable:
         return self._table.gap(address, within)
 
     def hole(self, address: IpAddress, instance_id: int) -> EidPrefix:
-        """The widest prefix around an address in which a negative answer is true (RFC 9301, section 8.4).
+        """The widest prefix around an address for which a negative answer is true (RFC 9301, section 8.4).
 
-        Outside every site: it overlaps none. Inside a site: it stays in the site and overlaps no other configured
-        prefix; where more specifics may be registered at any moment, it is the address alone.
+        Outside every site, it overlaps none. Inside a site, it stays in the site and overlaps no other configured
+        prefix; if more specifics may be registered at any moment, it is the address alone.
         """
         inside = self._table.lookup(address, instance_id)
         if inside is None:

@@ -1,4 +1,4 @@
-"""What the state file still holds that is not in memory yet, for a hub that serves while it reads (port)."""
+"""The part of the state file that is not in memory yet, for a hub that serves while it reads (port)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lispmob.wire.address import EidPrefix
 
 
 class Unread(Protocol):
-    """Finds single rows of a state file that is read in slices meanwhile."""
+    """Finds single rows of a state file that is being read in slices."""
 
     def nonce(self, owner: str, name: bytes) -> bytes | None:
-        """The count of a name under a key; None when there is none."""
+        """The count of a name under a key; None if there is none."""
 
     def registrations(self, asked: EidPrefix) -> list[tuple[EidPrefix, tuple[bytes, ...]]]:
-        """What is registered for an EID-Prefix, or for one that holds it."""
+        """The registrations of an EID-Prefix, and of those that hold it."""

@@ -1,4 +1,4 @@
-"""Which One-Time-Keys have made a security association: a recorded subscription cannot be played again. Pure."""
+"""The One-Time-Keys of past security associations, so that a recorded subscription cannot be replayed. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HASH_OCTETS: Final = 8
 
 
 class Associations:
-    """Remembers a hash of each, the oldest first."""
+    """Stores a hash of each, oldest first."""
 
     def __init__(self) -> None:
-        self._until: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()  # until when each counts, and whose it is
+        self._until: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()  # until when each counts, and its owner
         self._of: Counter[bytes] = Counter()
         self._unsaved: dict[bytes, float] = {}
 
@@ -45,12 +45,12 @@ class Associations:
         return True
 
     def take_new(self) -> dict[bytes, float]:
-        """Those since the previous call, for the store."""
+        """The new ones since the previous call, for the store."""
         taken, self._unsaved = self._unsaved, {}
         return taken
 
     def restore(self, rows: Iterable[tuple[bytes, float]], now: float) -> None:
-        """Take back those of before a restart: until when each counts."""
+        """Restore those from before a restart: until when each counts."""
         for digest, until in sorted(rows, key=lambda row: row[1]):
             if until > now and len(self._until) < KEPT_MAX:
-                self._until.setdefault(digest, (until, b""))  # nobody's: the file does not say whose
+                self._until.setdefault(digest, (until, b""))  # without an owner, because the file does not have it

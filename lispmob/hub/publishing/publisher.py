@@ -1,20 +1,19 @@
-"""The Map-Server's side of publish/subscribe (RFC 9437): who has subscribed to what, and what is published to whom.
+"""The Map-Server's side of publish/subscribe (RFC 9437): subscriptions, and their publications.
 
 How it works.
-1. A Map-Request with N=1 comes (`on_request`). It needs LISP-SEC: the One-Time-Key has to be opened by a secret of the
-   site of the Source EID, and the xTR-ID to be one that has registered that EID. From One-Time-Key and nonce follows
-   the key of the subscription; the same pair never makes a second one.
+1. A Map-Request with N=1 arrives (`on_request`). It needs LISP-SEC: a secret of the
+   site of the Source EID must unwrap the One-Time-Key, and the xTR-ID must have registered that EID. The key of
+   the subscription is derived from One-Time-Key and nonce; the same pair never makes a second one.
 2. The Map-Notify with the nonce of the Map-Request confirms it. It is repeated like a publication, until a
    Map-Notify-Ack comes.
 3. A registration changed (`on_changed`): each subscriber of the prefix, of a wider or of a narrower one, gets a
-   Map-Notify with the next nonce. A mapping that is gone has TTL 0.
+   Map-Notify with the next nonce. A removed mapping has TTL 0.
 4. Without a Map-Notify-Ack it is sent three times, three seconds apart, three times more with doubled pauses, and then
-   to the next ITR-RLOC. When there is none, the subscription ends, and a last Map-Notify says so.
+   to the next ITR-RLOC. After the last one the subscription ends, with a last Map-Notify.
 
-A subscriber behind a NAT is written to where its Map-Request came from; through its RTR, where it registers by one.
-When that hub is gone, its NAT lets in the hubs that it registers with, and no other: so what is not acknowledged goes
-to where its last Map-Register here came from, at once when the next one comes (`on_registered`).
-Pure.
+For a subscriber behind a NAT, publications go to the source of its Map-Request, or through its RTR if it registers
+through one. If that hub is gone, the NAT admits only the hubs that the node registers with: so unacknowledged
+publications go to the source of its last Map-Register here, at once when the next one arrives (`on_registered`). Pure.
 """
 
 from __future__ import annotations
@@ -58,24 +57,24 @@ RETRIES_S: Final = (3.0, 3.0, 3.0, 6.0, 12.0, 24.0)  # RFC 9437, 6: three tries 
 PER_XTR: Final = 1000  # ours
 PER_SITE: Final = 10_000  # ours: of one secret, so that no site takes the room of others
 IN_ALL: Final = 100_000  # ours: at about 700 octets each
-ASKED_S: Final = 0.05  # ours: subscriptions of one xTR that are taken, after a burst: all its peers after a move
+ASKED_S: Final = 0.05  # ours: subscriptions of one xTR, after a burst: all its peers after a move
 ASKED_BURST: Final = 200
-PUBLICATIONS_S: Final = 1000.0  # ours: a second, of what a hub can send
-QUEUE_LIMIT: Final = 100_000  # ours: each subscription waits once
-NONCE_GAP: Final = 1 << 10  # ours: what may have been sent since the state file was written last
-LATEST_NONCE: Final = (1 << 64) - (1 << 24)  # no subscription begins so near to the end
+PUBLICATIONS_S: Final = 1000.0  # ours: a second, as many as a hub can send
+QUEUE_LIMIT: Final = 100_000  # ours: each subscription is queued once
+NONCE_GAP: Final = 1 << 10  # ours: nonces that may have been used since the state file was last written
+LATEST_NONCE: Final = (1 << 64) - (1 << 24)  # no subscription begins so close to the end
 OF_ONE_NONCE: Final = 16  # ours: subscriptions that wait for an acknowledgement; each costs a MAC when one comes
-CHANGED_KEPT: Final = 4096  # ours: prefixes that changed while subscriptions were being taken back
+CHANGED_KEPT: Final = 4096  # ours: prefixes that changed while subscriptions were being restored
 REFUSED_TTL_MIN: Final = 1  # ours: the next one may be right
 
 MappingOf: TypeAlias = Callable[[Subscription, EidPrefix], tuple[MappingRecord, ...]]
-"""What this subscriber is told of a prefix."""
+"""The publication for this subscriber about a prefix."""
 ByRtr: TypeAlias = Callable[[EidPrefix, bytes], list[SendControl]]
-"""A control message for the node of an EID, in data through its NAT; nothing where it has no RTR here."""
+"""A control message for the node of an EID, in data through its NAT; none without an RTR here."""
 
 
 class _Open(msgspec.Struct, eq=False):
-    """A Map-Notify that has not been acknowledged."""
+    """An unacknowledged Map-Notify."""
 
     payload: bytes
     nonce: int
@@ -89,7 +88,7 @@ class Publisher:
     def __init__(self, map_server: MapServer, security: HubSecurity, mapping_of: MappingOf, by_rtr: ByRtr) -> None:
         self.counters: Counter[str] = Counter()
         self.is_on = True
-        self.last: tuple[float, EidPrefix] | None = None  # when something was published, and of which prefix
+        self.last: tuple[float, EidPrefix] | None = None  # time and prefix of the last publication
         self._map_server = map_server
         self._security = security
         self._mapping_of = mapping_of
@@ -130,7 +129,7 @@ class Publisher:
         return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[SendControl | Event]:
-        """Repeat what was not acknowledged, publish what the limit held back, and forget what is too old."""
+        """Repeat unacknowledged messages, send delayed ones, and drop expired ones."""
         effects: list[SendControl | Event] = []
         for name in self._due.due(now):
             if (subscription := self._get(name)) is not None and name in self._open:
@@ -141,7 +140,7 @@ class Publisher:
         return [*effects, *self._drain(now)]
 
     def on_request(self, wish: Wish, now: float) -> list[SendControl | Event] | MappingRecord | None:
-        """Somebody subscribes, or ends it. A record: that is refused so. None: it is answered as any Map-Request.
+        """A request to subscribe, or to end it. A record: the refusal. None: answer it as any Map-Request.
 
         The nonce of a Map-Request that LISP-SEC protects begins a security association (RFC 9437, 7.1).
         """
@@ -168,7 +167,7 @@ class Publisher:
         if all(rloc is None for rloc in request.itr_rlocs):
             return self._unsubscribe(wish, known, mark)
         if not wish.places or not any(record.locators for record in wish.found):
-            return None  # nobody is there who could move: the answer says so, and an SMR comes when somebody is
+            return None  # there is no registration: the answer says so, and an SMR follows when there is one
         if known is None and self._is_full(xtr_id, mark):
             self.counters["rx_subscription_limit"] += 1
             return _refusal(wish.prefix, Action.DROP_POLICY_DENIED)
@@ -195,7 +194,7 @@ class Publisher:
         return self._say(subscription, wish.found, now)
 
     def may_subscribe(self, request: MapRequest, protection: Protection) -> bool:
-        """Whether the subscriber has registered the Source EID, or another hub has seen that it has (RFC 9437, 5)."""
+        """Whether the subscriber has registered the Source EID, or another hub has checked that (RFC 9437, 5)."""
         source, secret = host_of(request.source_eid), protection.opened_by
         if source is None or secret is None or request.xtr_id is None:
             return False
@@ -205,13 +204,13 @@ class Publisher:
         return bool(covering) and any(part.xtr_id == request.xtr_id for part in covering[0][1])
 
     def on_changed(self, prefix: EidPrefix, now: float) -> list[SendControl | Event]:
-        """The mapping of a registered prefix is another one now, or there is none any more."""
+        """The mapping of a registered prefix has changed, or was removed."""
         if self._changed_meanwhile is not None and len(self._changed_meanwhile) < CHANGED_KEPT:
             self._changed_meanwhile[prefix] = None
         for _, some in (*self._of.covering(prefix), *self._of.covered(prefix, QUEUE_LIMIT - len(self._queue))):
             for subscription in some.values():
                 if subscription.prefix.mask_len > prefix.mask_len and self._has_closer(subscription.prefix, prefix):
-                    continue  # something narrower holds for this subscriber
+                    continue  # a more specific mapping applies for this subscriber
                 if subscription.expires_at > now:
                     waiting = self._queue.setdefault(subscription.name, [])
                     if prefix not in waiting:
@@ -219,7 +218,7 @@ class Publisher:
         return self._drain(now)
 
     def on_acknowledged(self, payload: bytes) -> list[SendControl | Event]:
-        """A Map-Notify-Ack came: the subscriber has it. Without the right MAC it is nobody's."""
+        """A Map-Notify-Ack arrived. It counts only with a valid MAC."""
         names = self._by_nonce.get(int.from_bytes(payload[4:12]), ()) if len(payload) >= 12 else ()
         open_ones = [found for name in names if (found := self._get(name)) is not None]
         if not open_ones:
@@ -243,14 +242,14 @@ class Publisher:
         return [Event("subscribed", {**fields, "place": str(subscription.places[0].address)})]
 
     def on_sites(self) -> None:
-        """Other sites or keys are configured: who is proved by none of them any more hears nothing."""
+        """Sites or keys have changed: end subscriptions that none of them authenticates."""
         for subscription in self.subscriptions:
             if self.proof_of(subscription) is None:
                 self._forget(subscription.name)
                 self.counters["subscription_revoked"] += 1
 
     def proof_of(self, subscription: Subscription) -> bytes | None:
-        """The secret of a site or hub that has proved a subscriber; None when it is not configured here."""
+        """The secret of the site or hub that authenticated a subscriber; None if it is not configured here."""
         of_site = self._security.secrets_of(subscription.source, self._map_server.sites)
         secrets = (secret.octets for secret in (*of_site, *self._security.hub_secrets))
         return next((secret for secret in secrets if mark_of(secret) == subscription.mark), None)
@@ -258,15 +257,15 @@ class Publisher:
     # --- several hubs
 
     def cares_for(self, prefix: EidPrefix) -> bool:
-        """True when somebody hears of a change of this EID-Prefix."""
+        """True when this EID-Prefix has subscribers."""
         return bool(self._of.covering(prefix)) or bool(self._of.covered(prefix, 1))
 
     def concerned(self, prefix: EidPrefix) -> list[EidPrefix]:
-        """The narrower EID-Prefixes that were subscribed to: what holds for them need not be what has changed."""
+        """The more specific subscribed EID-Prefixes, which may have other mappings than the changed one."""
         return [narrower for narrower, _ in self._of.covered(prefix, QUEUE_LIMIT)]
 
     def taken_over(self, subscription: Subscription, own: Iterable[IpAddress]) -> Subscription:
-        """What is to be adopted of a hub that is gone: it may have sent some since it wrote. `own`: our addresses."""
+        """The subscription to adopt from a hub that is gone, which may have sent more. `own`: our addresses."""
         here, version = tuple(own), subscription.own.version
         if subscription.own not in here:
             unspecified = ip_address("::" if version == 6 else "0.0.0.0")
@@ -276,7 +275,7 @@ class Publisher:
         return dataclasses.replace(subscription, nonce=subscription.nonce + NONCE_GAP)
 
     def adopt(self, subscription: Subscription, now: float) -> bool:
-        """Publish for this one from now on; False where there is no room for it, or it is published already."""
+        """Publish for this one from now on; False if there is no room for it, or it is published already."""
         if self._get(subscription.name) is not None or self._is_full(subscription.xtr_id, subscription.mark):
             return False
         self._put(subscription)
@@ -285,7 +284,7 @@ class Publisher:
         return True
 
     def on_registered(self, xtr_id: bytes, arrival: Arrival, now: float) -> list[SendControl | Event]:
-        """A node behind a NAT has registered: what it has not acknowledged goes by the same binding, at once."""
+        """A node behind a NAT has registered: send unacknowledged publications to the same binding, at once."""
         binding = arrival.source, arrival.source_port, arrival.destination
         if self._map_server.is_shared:
             self._bindings.learn(xtr_id, *binding)
@@ -309,7 +308,7 @@ class Publisher:
         self._unsaved.discard(name)
 
     def say_again(self, name: SubscriptionKey, now: float) -> list[SendControl | Event]:
-        """Publish what is registered for a subscription now: changes of it may have been missed."""
+        """Publish the present registration to a subscription: changes of it may have been missed."""
         if (subscription := self._get(name)) is None:
             return []
         covering = self._map_server.registrations.covering(subscription.prefix)
@@ -327,17 +326,17 @@ class Publisher:
         return bool(self._unsaved) or self._associations.has_new
 
     def take_changes(self) -> SubscriptionChanges:
-        """What became of them since the previous call, for the store."""
+        """Changes since the previous call, for the store."""
         taken, self._unsaved = self._unsaved, set()
         new = {name: found for name in taken if (found := self._get(name)) is not None}
         return SubscriptionChanges(new, frozenset(taken - new.keys()), self._associations.take_new())
 
     def on_reading(self) -> None:
-        """Subscriptions of before a restart are taken back from now on: what changes meanwhile, they shall hear of."""
+        """Subscriptions from before a restart are being restored: record changes meanwhile for them."""
         self._changed_meanwhile = {}
 
     def restore(self, subscriptions: Iterable[Subscription], now: float) -> None:
-        """Take back those that still hold. Who has subscribed since is known better."""
+        """Restore valid ones. Newer subscriptions take precedence."""
         for subscription in subscriptions:
             name = subscription.name
             is_over = subscription.expires_at <= now or self._is_full(subscription.xtr_id, subscription.mark)
@@ -349,11 +348,11 @@ class Publisher:
             self._put(dataclasses.replace(subscription, nonce=subscription.nonce + NONCE_GAP))
 
     def restore_associations(self, rows: Iterable[tuple[bytes, float]], now: float) -> None:
-        """Take back which One-Time-Keys have been used."""
+        """Restore the used One-Time-Keys."""
         self._associations.restore(rows, now)
 
     def on_restored(self, now: float) -> list[SendControl | Event]:
-        """All have been taken back: tell them what has changed meanwhile."""
+        """All are restored: publish the changes meanwhile."""
         changed, self._changed_meanwhile = self._changed_meanwhile or {}, None
         self.on_sites()
         return [effect for prefix in changed for effect in self.on_changed(prefix, now)]
@@ -368,7 +367,7 @@ class Publisher:
         return bool(covering) and covering[0][0].mask_len > changed.mask_len
 
     def _unsubscribe(self, wish: Wish, known: Subscription | None, mark: bytes) -> list[SendControl | Event]:
-        """It is over, and a Map-Notify without locators says so; once, for whoever misses it asks again."""
+        """It has ended, and a Map-Notify without locators says so; once, because a node that misses it asks again."""
         key = lisp_sec_auth.publication_key(wish.protection.otk, wish.request.nonce)
         if known is not None and known.mark == mark:
             self._forget(known.name)
@@ -379,7 +378,7 @@ class Publisher:
         return [SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)]
 
     def _drain(self, now: float) -> list[SendControl | Event]:
-        """Publish what waits, within the limit."""
+        """Send queued publications, within the limit."""
         effects: list[SendControl | Event] = []
         while self._queue:
             self._held_until = self._rate.available_at(now)
@@ -403,7 +402,7 @@ class Publisher:
     def _say(
         self, subscription: Subscription, records: tuple[MappingRecord, ...], now: float
     ) -> list[SendControl | Event]:
-        """Send it until it is acknowledged; what was open before is superseded."""
+        """Send it until it is acknowledged; the former open one is superseded."""
         self._close(subscription.name)
         notify = MapNotify(subscription.nonce, records)
         opened = self._open[subscription.name] = _Open(sign(notify, subscription.key), subscription.nonce)
@@ -430,7 +429,7 @@ class Publisher:
         return relayed or [SendControl(payload, place.address, place.port, source=own)]
 
     def _give_up(self, subscription: Subscription) -> list[SendControl | Event]:
-        """Nobody answers anywhere: the subscription ends. One Map-Notify says so, with the nonce that was not heard."""
+        """No address answers: the subscription ends. One Map-Notify says so, with the unacknowledged nonce."""
         self._forget(subscription.name)
         self.counters["subscription_lost"] += 1
         record = MappingRecord.of(subscription.prefix, ttl_min=REFUSED_TTL_MIN, action=Action.DROP_AUTH_FAILURE)

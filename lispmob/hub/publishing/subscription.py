@@ -1,4 +1,4 @@
-"""A subscription: who hears of the changes of which EID-Prefix, where, and by which key (RFC 9437, 5). Pure."""
+"""A subscription: the subscriber, its EID-Prefix, its addresses, and its key (RFC 9437, 5). Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key
 
 MARK_OCTETS: Final = 8
-LIFETIME_S: Final = 86400.0  # ours: a subscriber of our kind subscribes again in half of that, and with each move
+LIFETIME_S: Final = 86400.0  # ours: lispmob subscribes again in half of that, and with each move
 
 SubscriptionKey: TypeAlias = tuple[EidPrefix, bytes]
-"""The EID-Prefix, and the xTR-ID of the subscriber: one subscription, the latest, for each."""
+"""The EID-Prefix, and the xTR-ID of the subscriber: at most one subscription for each."""
 
 
 class Place(NamedTuple):
-    """Where publications go. `is_binding`: outside of a NAT, as the Map-Request came from there."""
+    """A destination of publications. `is_binding`: outside of a NAT, the source of the Map-Request."""
 
     address: IpAddress
     port: int = CONTROL_PORT
@@ -30,9 +30,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What the subscriber said, as it was authenticated. `own`: the address of ours that it asked; unspecified: any.
+    """The authenticated contents of the request. `own`: our address that it was sent to; unspecified: any.
 
-    `nonce` is that of the last Map-Notify. `mark` names the secret that proved the subscriber, without telling it.
+    `nonce` is that of the last Map-Notify. `mark` identifies the secret of the subscriber, without revealing it.
     """
 
     prefix: EidPrefix
@@ -47,20 +47,20 @@ class Subscription:
     mark: bytes
     expires_at: float
     is_acknowledged: bool = False
-    """It has answered: so what it named is where it is, and the key is the one that it has."""
+    """The subscriber has answered: its address and its key are confirmed."""
 
     @property
     def name(self) -> SubscriptionKey:
-        """What it is found by."""
+        """The key for lookups."""
         return self.prefix, self.xtr_id
 
     @property
     def key(self) -> Key:
-        """What its messages are signed with."""
+        """The key that signs its messages."""
         return key_of(self.secret, self.key_id)
 
     def by_binding(self, address: IpAddress, port: int, own: IpAddress) -> Subscription:
-        """The same, written to outside of its NAT there first, and then where it was written to before."""
+        """The same, with this NAT binding first, and then the former addresses."""
         place = Place(address, port, is_binding=True)
         former = [known for known in self.places if known != place]
         places = self.places if place == self.places[0] else (place, *former[:1])
@@ -68,16 +68,16 @@ class Subscription:
 
 
 class SubscriptionChanges(msgspec.Struct, frozen=True):
-    """What the store has to write."""
+    """Changes for the store."""
 
     new: dict[SubscriptionKey, Subscription]
     gone: frozenset[SubscriptionKey]
     associations: dict[bytes, float]
-    """Security associations that were made, and until when none is made of the same One-Time-Key."""
+    """New security associations, and until when their One-Time-Keys must not be reused."""
 
 
 def mark_of(secret: bytes) -> bytes:
-    """What stands for a secret of a site or a hub, here and in the state file."""
+    """Identifies a secret of a site or a hub, here and in the state file."""
     return hashlib.sha256(b"lispmob subscriber" + secret).digest()[:MARK_OCTETS]
 
 

@@ -1,4 +1,4 @@
-"""What a Map-Request with N=1 asks for (RFC 9437, 5). Pure."""
+"""The contents of a Map-Request with N=1 (RFC 9437, 5). Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.wire.record import MappingRecord
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """A subscription as it is asked for. `found` is what an ordinary Map-Reply would say."""
+    """A requested subscription. `found` is the content of an ordinary Map-Reply."""
 
     request: MapRequest
     prefix: EidPrefix
@@ -27,7 +27,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 def places_of(addresses: Iterable[IpAddress], binding: Place | None) -> tuple[Place, ...]:
-    """Where a subscriber may be written to: outside of its NAT, or at its ITR-RLOCs, in this order."""
+    """The destinations of publications: outside of the subscriber's NAT, or its ITR-RLOCs, in this order."""
     if binding is not None:
         return (binding,)
     return tuple(Place(address) for address in dict.fromkeys(addresses))

@@ -1,1 +1,1 @@
-"""The RTR: nodes behind NATs, their bindings, and what is relayed for them. Pure."""
+"""The RTR: nodes behind NATs, their bindings, and their relayed traffic. Pure."""

@@ -1,4 +1,4 @@
-"""What an RTR knows of a node behind a NAT: where its uplinks appear on this side, and for how long that holds."""
+"""An RTR's state of a node behind a NAT: the outside places of its uplinks, and their lifetimes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_PRIORITY: Final = 254
 class Binding(msgspec.Struct, frozen=True):
     """One uplink: its address behind the NAT, and the translated address and port that lead to it.
 
-    `rtr` is the address of ours that the NAT lets answers in from; `source_port` the port of ours, likewise.
+    `rtr` is our address that the NAT admits answers from; `source_port` is our port likewise.
     """
 
     rloc: IpAddress
@@ -32,17 +32,17 @@ class Binding(msgspec.Struct, frozen=True):
 
 
 class NatEntry(msgspec.Struct):
-    """One EID-Prefix of one node. Two nodes that register the same EID-Prefix take turns; the last one has it."""
+    """One EID-Prefix of one node. If two nodes register the same EID-Prefix, the last one has it."""
 
     prefix: EidPrefix
     xtr_id: bytes
     bindings: dict[IpAddress, Binding]
 
     def take(self, binding: Binding, policies: Iterable[Locator]) -> None:
-        """A verified register came by this uplink: its place is fresh, and what it says of the others holds.
+        """A verified register arrived from this uplink: its binding is fresh, and its record applies to the others.
 
-        `policies` are the R=0 locators of the record: priority and weight for every uplink; one that is missing is
-        gone. A record without any says nothing about the others.
+        `policies` are the R=0 locators of the record: priority and weight for every uplink; a missing uplink is gone. A
+        record without any says nothing about the others.
         """
         listed = {locator.ip: locator for locator in policies if locator.ip is not None}
         if listed:
@@ -56,13 +56,13 @@ class NatEntry(msgspec.Struct):
                 self.bindings[rloc] = replace(one, priority=locator.priority, weight=locator.weight)
 
     def expire(self, now: float) -> bool:
-        """Forget what is too old; True when something was."""
+        """Remove expired bindings; True if there were any."""
         kept = {rloc: one for rloc, one in self.bindings.items() if one.expires_at > now}
         has_changed = len(kept) < len(self.bindings)
         self.bindings = kept
         return has_changed
 
     def usable(self) -> tuple[Binding, ...]:
-        """The uplinks that may be sent to, best priority first."""
+        """The usable uplinks, best priority first."""
         found = [binding for binding in self.bindings.values() if binding.priority <= MAX_PRIORITY]
         return tuple(sorted(found, key=lambda one: (one.priority, int(one.rloc))))

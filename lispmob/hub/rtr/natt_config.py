@@ -1,4 +1,4 @@
-"""The sections of hub.conf about nodes behind NATs: the RTRs that are handed out, and being one."""
+"""The sections of hub.conf for nodes behind NATs: the offered RTRs, and being an RTR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lispmob.wire.auth import Key
 
 
 class LinkSection(Section, frozen=True, kw_only=True):
-    """The other end of a link between a Map-Server and an RTR. The RTR needs the key: it believes nothing without."""
+    """The other end of a link between a Map-Server and an RTR. The RTR needs the key: it accepts nothing without it."""
 
     address: Address
     key: SecretText | None = None
@@ -27,25 +27,25 @@ class LinkSection(Section, frozen=True, kw_only=True):
 
     @property
     def secret(self) -> Secret | None:
-        """The key, wherever it was written."""
+        """The key, from the file or from another file."""
         return self.key or self.key_file
 
     def to_key(self) -> Key | None:
-        """The key as the codec wants it."""
+        """The key for the codec."""
         secret = self.secret
         return None if secret is None else Key(secret.octets, self.key_id, ALGORITHMS[self.algorithm])
 
     def to_rtr(self) -> RtrPeer:
-        """The RTR as the Map-Server wants it."""
+        """The RTR for the Map-Server."""
         return RtrPeer(self.address, self.to_key())
 
     def to_map_server(self) -> MapServerLink:
-        """The Map-Server as the RTR wants it."""
+        """The Map-Server for the RTR."""
         return MapServerLink(self.address, self.to_key())
 
 
 class RtrSection(Section, frozen=True, kw_only=True):
-    """Being an RTR. `map_servers` empty: this hub is the Map-Server. `tier`: what passes the packets on."""
+    """Being an RTR. `map_servers` empty: this hub is the Map-Server. `tier`: of the datapath."""
 
     enabled: YesNo = False
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"

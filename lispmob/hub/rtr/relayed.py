@@ -1,4 +1,4 @@
-"""Registrations that reach the Map-Server through an RTR (E19, steps 4 and 5): answered the way they came."""
+"""Registrations that reach the Map-Server through an RTR (E19, steps 4 and 5): answered through it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _AD_HEAD: Final = bytes((AD_MS_RTR, 0, 0, 0))
 
 
 class RtrPeer(msgspec.Struct, frozen=True):
-    """An RTR that may relay registrations; with a key, what the Map-Server sends to it carries a proof."""
+    """An RTR that may relay registrations; with a key, messages to it are authenticated."""
 
     address: IpAddress
     key: Key | None = None
 
 
 class RelayedRegisters:
-    """The Map-Server's side of an RTR. The register itself is proved end to end: an RTR can only lose or delay it."""
+    """The Map-Server's side of an RTR. The register is authenticated end to end: an RTR can only lose or delay it."""
 
     def __init__(self, map_server: MapServer, rtrs: Iterable[RtrPeer] = ()) -> None:
         self.counters: Counter[str] = Counter()
@@ -40,7 +40,7 @@ class RelayedRegisters:
         self.on_rtrs(rtrs)
 
     def on_rtrs(self, rtrs: Iterable[RtrPeer]) -> None:
-        """Other RTRs are configured."""
+        """The configured RTRs have changed."""
         self._rtrs = {rtr.address: rtr for rtr in rtrs}
 
     def knows(self, address: IpAddress) -> bool:
@@ -48,7 +48,7 @@ class RelayedRegisters:
         return address in self._rtrs
 
     def on_encapsulated_register(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[HubEffect]:
-        """An ECM with N came, with a Map-Register in it."""
+        """An ECM with N arrived, with a Map-Register in it."""
         rtr = self._rtrs.get(arrival.source)
         if ecm.message[0] >> 4 != MessageType.MAP_REGISTER or ecm.destination_port != CONTROL_PORT:
             self.counters["rx_policy"] += 1
@@ -64,7 +64,7 @@ class RelayedRegisters:
         ]
 
     def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """A bare Map-Register of an RTR that knows the drafts before -04: the answer carries the proof at its end."""
+        """A bare Map-Register of an RTR of the drafts before -04: the answer ends with the RTR's authentication."""
         rtr = self._rtrs.get(arrival.source)
         if rtr is None:
             self.counters["rx_policy"] += 1
@@ -79,7 +79,7 @@ class RelayedRegisters:
         ]
 
     def _mark(self, sent: SendControl, register: bytes, key: Key) -> SendControl:
-        """The Map-Notify with R, and the proof behind it: made over all of it with its own digest as zeros."""
+        """The Map-Notify with R and the RTR's authentication at its end, over all of it with its own digest zeroed."""
         notify = MapNotify.decode(sent.payload)
         prefix = notify.records[0].eid_prefix
         found = self._map_server.sites.of(prefix) if prefix else None
@@ -109,7 +109,7 @@ class RelayedRegisters:
 
 
 def decode_relayed(payload: bytes) -> EncapsulatedControl | None:
-    """The ECM when it is one that an RTR relayed (N); None for every other, which the Map-Resolver judges."""
+    """The ECM if an RTR relayed it (N); None for any other, which is for the Map-Resolver."""
     try:
         ecm = EncapsulatedControl.decode(payload)
     except MalformedMessage:

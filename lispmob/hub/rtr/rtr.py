@@ -1,12 +1,12 @@
-"""The re-encapsulating tunnel router: public ground for nodes behind NATs (E19, section 4). Pure.
+"""The re-encapsulating tunnel router for nodes behind NATs (E19, section 4). Pure.
 
     register:  node : 4341 -> NAT -> here : 4342      ECM (R) -> the Map-Server as ECM (N): pending
-    notify:    Map-Server -> here                     ECM (R), proved by the key we share: verified
+    notify:    Map-Server -> here                     ECM (R), authenticated by the shared key: verified
                here : 4342 -> NAT -> node : 4341      data packet, Instance-ID 0xFFFFFF
 
-A Map-Server in the same process is called instead: nothing is pending there, and nobody can speak in its name.
+A Map-Server in the same process is called directly: nothing is pending then, and its answers cannot be forged.
 
-Data is the datapath's business: it gets the verified bindings, and reports packets whose source it does not know.
+The datapath forwards data: it gets the verified bindings, and reports packets from unknown sources.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 
-SLICE: Final = 128  # ours: bindings that run out in one go; the timer is due again at once for the others
+SLICE: Final = 128  # ours: bindings that expire at a time; the timer is due again at once for the rest
 WAYS_ASKED_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
-MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which nobody has proved when it comes
-KNOWN_REGISTERS_S: Final = 10  # ours: a place that is confirmed, with its own xTR-ID
-STRANGERS_REGISTERS_S: Final = 2000  # ours, in all: each costs the Map-Server elsewhere a MAC
+MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which is not authenticated on arrival
+KNOWN_REGISTERS_S: Final = 10  # ours: from a confirmed place, with its own xTR-ID
+STRANGERS_REGISTERS_S: Final = 2000  # ours, in all: each costs the other Map-Server a MAC
 LIFETIME_MAX_S: Final = 86400.0
-POKE_PER_EID_S: Final = 1.0  # ours: how often a node is told that it is not known
+POKE_PER_EID_S: Final = 1.0  # ours: how often an unknown node is informed
 POKES_S: Final = 50  # ours, in all: sources can be forged
-POKES_KNOWN_S: Final = 500  # ours, in all: of EIDs that somebody registered here
+POKES_KNOWN_S: Final = 500  # ours, in all: of EIDs that are registered here
 PROBE_LIMIT: Final = 512  # ours: octets of an RLOC-probe; it has one EID and some ITR-RLOCs
 PROBES_EACH: Final = Rate(5, 20)
 PROBES_STRANGERS: Final = Rate(500, 500)
@@ -63,18 +63,18 @@ CONTROL_DATA: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 RtrPlaneEffect: TypeAlias = RtrEffect | HubEffect
 
 RegisterHere: TypeAlias = Callable[[Arrival, float], list[HubEffect]]
-"""The Map-Server next door: a Map-Register as it came, and what that leads to."""
+"""The Map-Server in this process: a Map-Register as received, and its effects."""
 
 
 class MapServerLink(msgspec.Struct, frozen=True):
-    """A Map-Server elsewhere that registrations may go to. Without a key nothing that it says is believed."""
+    """Another Map-Server for registrations. Without a key its messages are not accepted."""
 
     address: IpAddress
     key: Key | None = None
 
 
 class Rtr:
-    """One RTR. `own` are the addresses that nodes know it by."""
+    """One RTR. `own` are its addresses for nodes."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Rtr:
         *,
         new_nonce: Callable[[], int] | None = None,
     ) -> None:
-        """`new_nonce` gives the nonces of probes, which nobody may guess."""
+        """`new_nonce` returns unpredictable nonces for probes."""
         self.counters: Counter[str] = Counter()
         self.entries: PrefixTable[NatEntry] = PrefixTable()
         self._expiry: Agenda[EidPrefix] = Agenda()
@@ -105,16 +105,16 @@ class Rtr:
         self.on_map_servers(map_servers)
 
     def on_map_servers(self, map_servers: Iterable[MapServerLink], register_here: RegisterHere | None = None) -> None:
-        """Other Map-Servers are configured. `register_here`: the one in this process, at each of our addresses."""
+        """The configured Map-Servers have changed. `register_here`: the one in this process, at all our addresses."""
         self._servers = {map_server.address: map_server for map_server in map_servers if map_server.key is not None}
         self._register_here = register_here
 
     def on_addresses(self, own: Iterable[IpAddress]) -> None:
-        """Our own addresses are these now."""
+        """Our own addresses have changed."""
         self._own = frozenset(own)
 
     def wake_at(self) -> float | None:
-        """When on_timer is due: a binding runs out, or a new place is to be asked again."""
+        """When on_timer is due: a binding expires, or a new place must be asked again."""
         times = (self._expiry.first(), self._moves.wake_at())
         return min((at for at in times if at is not None), default=None)
 
@@ -123,13 +123,13 @@ class Rtr:
         return address in self._addresses
 
     def seen_at(self, prefix: EidPrefix, xtr_id: bytes, rloc: IpAddress) -> IpAddress | None:
-        """Where the NAT of a node's uplink is, as the last proved register showed it; None: there was none by it."""
+        """The NAT of a node's uplink, by its last authenticated register; None: there was none."""
         entry = self.entries.get(prefix)
         binding = entry.bindings.get(rloc) if entry is not None and entry.xtr_id == xtr_id else None
         return None if binding is None else binding.address
 
     def forget(self, prefix: EidPrefix) -> list[RtrEffect]:
-        """The mapping system no longer names us for this prefix: its node has left its NATs, or has another RTR."""
+        """The mapping no longer names us for this prefix: its node has left its NATs, or has another RTR."""
         entry = self.entries.get(prefix)
         if entry is None:
             return []
@@ -137,7 +137,7 @@ class Rtr:
         return self._settle(entry)
 
     def revoke(self, prefix: EidPrefix) -> list[RtrEffect]:
-        """Nobody may register this prefix any more: its node is told to ask, and nothing is passed on to it."""
+        """This prefix may not be registered any more: inform its node, and stop forwarding to it."""
         entry = self.entries.get(prefix)
         bindings = tuple(entry.bindings.values()) if entry is not None else ()
         eid = EidPrefix.host(prefix.address, prefix.instance_id)
@@ -145,7 +145,7 @@ class Rtr:
         return [*pokes, *self.forget(prefix)]
 
     def in_data(self, eid: EidPrefix, payload: bytes) -> list[SendControl]:
-        """A control message for the node of an EID, by the NAT that it registers through us from; nothing without."""
+        """A control message for the node of an EID, through its NAT; none without a binding."""
         covering = self.entries.covering(eid)
         bindings = covering[0][1].usable() if covering else ()
         return [
@@ -159,7 +159,7 @@ class Rtr:
         ]
 
     def on_timer(self, now: float) -> list[RtrEffect]:
-        """Forget what ran out, and ask new places that have not answered."""
+        """Remove expired bindings, and ask new places that have not answered."""
         effects: list[RtrEffect] = []
         for prefix in self._expiry.due(now, SLICE):
             entry = self.entries.get(prefix)
@@ -169,9 +169,10 @@ class Rtr:
         return [*effects, *self._ask_new_places(now)]
 
     def ask(self, prefix: EidPrefix, locator: UsableLocator) -> list[RtrEffect]:
-        """Is the node at this locator? One behind a NAT is asked, by all its bindings, to register again; else a probe.
+        """Check whether the node is at this locator. One behind a NAT is asked, on all its bindings, to register again;
+        others are probed.
 
-        By all of them, for the one in question may be dead, and the node then finds out as well.
+        On all of them, because the one in question may be dead, and the node then finds out as well.
         """
         if locator.source is not None:
             entry, eid = self.entries.get(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
@@ -183,7 +184,7 @@ class Rtr:
             ]
         own = next((address for address in self._own if address.version == locator.address.version), None)
         if own is None:
-            return [WayAlive(prefix, locator.address, locator.port)]  # nobody can ask, so nobody can say that it is not
+            return [WayAlive(prefix, locator.address, locator.port)]  # it cannot be asked, so it counts as alive
         nonce = self._new_nonce()
         self._ways_asked[nonce] = prefix, locator
         while len(self._ways_asked) > WAYS_ASKED_LIMIT:
@@ -201,7 +202,7 @@ class Rtr:
         return [WayAlive(prefix, locator.address, locator.port)]
 
     def on_encapsulated_control(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrPlaneEffect]:
-        """An ECM with R came: a node's register, or a Map-Server's answer to one."""
+        """An ECM with R arrived: a node's register, or a Map-Server's answer to one."""
         try:
             kind = ecm.message[0] >> 4
             if kind == MessageType.MAP_REGISTER:
@@ -215,10 +216,10 @@ class Rtr:
         return [*self._drop("rx_type")]
 
     def on_probe(self, arrival: Arrival, now: float) -> list[RtrEffect]:
-        """An RLOC-probe: we are here (RFC 9301, 7.1). For no EID are we the authority, whatever it names."""
+        """An RLOC-probe: answer that we are here (RFC 9301, 7.1). We are not authoritative for any EID in it."""
         if not is_sendable(arrival.source, arrival.destination) or arrival.source_port == 0:
             return self._drop("rx_policy")
-        if len(arrival.payload.rstrip(b"\0")) > PROBE_LIMIT:  # a probe of the path MTU is padded
+        if len(arrival.payload.rstrip(b"\0")) > PROBE_LIMIT:  # a path MTU probe is padded
             return self._drop("rx_limit")
         if not self._probes.take(arrival.source, now, is_registered=self.is_at(arrival.source)):
             return self._drop("rx_rate")
@@ -233,10 +234,10 @@ class Rtr:
         return [SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)]
 
     def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
-        """Data came from a source that is not registered from there: its node should know, and register again.
+        """Data came from a source that is not registered from there: inform its node, so that it registers again.
 
-        After a NAT's reboot, or ours, this is what brings a busy node back within a round trip. The packet that carries
-        the word goes back the way the data came, so that the NAT lets it in. A forger learns and gains nothing.
+        After a NAT's reboot, or ours, this restores a busy node within a round trip. The message goes back the way the
+        data came, so that the NAT admits it. A forger learns and gains nothing.
         """
         self.counters["data_port_changed" if packet.is_registered else "data_source"] += 1
         eid = EidPrefix.host(packet.inner_source, packet.instance_id)
@@ -253,7 +254,7 @@ class Rtr:
         return [SendFromRelayPort(poke, packet.outer_source, packet.outer_source_port, packet.outer_destination)]
 
     def _on_register(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrPlaneEffect]:
-        """A node's register. All that is read before it is proved stands at fixed places."""
+        """A node's register. Only fields at fixed places are read before it is authenticated."""
         key = register_key(ecm.message)
         if key is None or ecm.destination_port != CONTROL_PORT or arrival.source_port == 0:
             return [*self._drop("rx_policy")]
@@ -284,7 +285,7 @@ class Rtr:
     def _register_at(
         self, register_here: RegisterHere, arrival: Arrival, ecm: EncapsulatedControl, now: float
     ) -> list[RtrPlaneEffect]:
-        """The Map-Server next door knows at once whether the register is good."""
+        """The Map-Server in this process verifies the register at once."""
         inner = Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination, relayed_from=arrival.source)
         effects = register_here(inner, now)
         notified = next((effect.payload for effect in effects if isinstance(effect, SendControl)), None)
@@ -318,7 +319,7 @@ class Rtr:
         return self._on_verified(pending, ecm.message, now)
 
     def _on_verified(self, pending: Pending, notify: bytes, now: float) -> list[RtrEffect]:
-        """The Map-Server vouches for the register: what it said holds from now on, and its node is told."""
+        """The Map-Server has verified the register: apply it, and inform its node."""
         register = MapRegister.decode(pending.message)
         lifetime_s = min(60.0 * max(record.ttl_min for record in register.records), LIFETIME_MAX_S)
         binding = Binding(
@@ -346,7 +347,7 @@ class Rtr:
     def _verify(
         self, xtr_id: bytes, record: MappingRecord, binding: Binding, moved: Moved, now: float
     ) -> list[RtrEffect]:
-        """One EID-Prefix of a proved register, which came from the place of this binding."""
+        """One EID-Prefix of a verified register, which came from the place of this binding."""
         prefix = moved.prefix
         entry = self.entries.get(prefix)
         if record.ttl_min == 0:
@@ -356,7 +357,7 @@ class Rtr:
             return self._settle(entry)
         listed = [locator for locator in record.locators if not locator.is_reachable and not is_key_record(locator)]
         if listed and all(locator.ip != binding.rloc for locator in listed):
-            return self._drop("rx_policy")  # the private RLOC is outside the MAC, and this is not one of the node's
+            return self._drop("rx_policy")  # the MAC does not cover the private RLOC, and this is not one of the node's
         is_new = entry is None or entry.xtr_id != xtr_id
         if entry is None or entry.xtr_id != xtr_id:
             entry = NatEntry(prefix, xtr_id, {})
@@ -371,9 +372,10 @@ class Rtr:
     def _place_for(
         self, entry: NatEntry, binding: Binding, moved: Moved, now: float
     ) -> tuple[Binding, list[RtrEffect]]:
-        """Where the uplink is: at the new place, or still at the old one, which is fresh, until the new one answers.
+        """The place to use for the uplink: the new one, or still the old one, which is fresh, until the new one
+        answers.
 
-        The effects are what moves with it.
+        Also returns the effects of a move.
         """
         old, uplink = entry.bindings.get(binding.rloc), (entry.xtr_id, binding.rloc)
         if old is None:
@@ -387,7 +389,7 @@ class Rtr:
         return binding, self._put(move, {prefix: one for prefix, one in move.wanted.items() if prefix != entry.prefix})
 
     def _put(self, move: Move, bindings: dict[EidPrefix, Binding]) -> list[RtrEffect]:
-        """Every entry of this uplink has these bindings now."""
+        """Set the bindings of every entry of this uplink."""
         effects: list[RtrEffect] = []
         xtr_id, rloc = move.uplink
         for prefix, binding in bindings.items():
@@ -402,13 +404,13 @@ class Rtr:
         return effects
 
     def _call_off(self, move: Move) -> list[RtrEffect]:
-        """The register that began it was a copy: the same octets came from the old place, where the node still is."""
+        """The register that began the move was a copy: the same octets came from the old place, the node's own."""
         self._moves.end(move)
         self.counters["rx_copied_register"] += 1
         return self._put(move, move.before)
 
     def _ask_new_places(self, now: float) -> list[RtrEffect]:
-        """Tell whoever is at a new place to register again: the answer shows that it was no stray copy."""
+        """Ask the node at a new place to register again: its answer shows that the register was no copy."""
         effects: list[RtrEffect] = []
         for move in self._moves.to_ask(now):
             binding, prefix = move.binding, next(iter(move.wanted))
@@ -434,7 +436,7 @@ class Rtr:
         return [InstallRelay(prefix, usable) if usable else RemoveRelay(prefix), event]
 
     def _keep(self, entry: NatEntry) -> None:
-        """The entry is another one now: where its node is, and when that runs out."""
+        """Store the entry: its places, and its expiry."""
         places = [place_of(binding) for binding in entry.bindings.values()]
         self._places.set(entry.prefix, ((entry.xtr_id, *place) for place in places))
         self._addresses.set(entry.prefix, (address for address, _ in places))

@@ -1,4 +1,4 @@
-"""What the RTR asks of the datapath, and what the datapath tells it. Frozen values."""
+"""The RTR's effects for the datapath, and the datapath's reports. Frozen values."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from lispmob.wire.record import MappingRecord
 
 
 class InstallRelay(msgspec.Struct, frozen=True):
-    """Send what is for this prefix to these translated addresses, each from the port of ours that its NAT knows."""
+    """Send packets for this prefix to these translated addresses, each from our port that its NAT knows."""
 
     prefix: EidPrefix
     bindings: tuple[Binding, ...]
 
 
 class RemoveRelay(msgspec.Struct, frozen=True):
-    """Nobody behind a NAT has this prefix any more."""
+    """This prefix has no node behind a NAT any more."""
 
     prefix: EidPrefix
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """A Map-Server elsewhere says so about a prefix; without a record: what it said is too old now."""
+    """Another Map-Server's answer about a prefix; without a record: it has expired."""
 
     prefix: EidPrefix
     record: MappingRecord | None = None
 
 
 class SendFromRelayPort(msgspec.Struct, frozen=True):
-    """Send one UDP datagram from port 4341 of this address of ours: the NAT lets in answers from there alone."""
+    """Send one UDP datagram from port 4341 of this local address: the NAT admits answers only from there."""
 
     payload: bytes
     destination: IpAddress
@@ -45,9 +45,9 @@ class SendFromRelayPort(msgspec.Struct, frozen=True):
 
 
 class InData(msgspec.Struct, frozen=True):
-    """A control message in a data packet, Instance-ID 0xFFFFFF, and how it reached us.
+    """A control message in a data packet, Instance-ID 0xFFFFFF, and its path.
 
-    `inner_source` is the node's own idea of its address; a message without inner IP and UDP repeats the outer one.
+    `inner_source` is the node's own address; for a message without inner IP and UDP it repeats the outer one.
     """
 
     payload: bytes
@@ -58,7 +58,7 @@ class InData(msgspec.Struct, frozen=True):
     inner_source_port: int
 
     def answer(self, message: bytes) -> SendFromRelayPort:
-        """A data packet back the way that this one came, which the NAT lets in."""
+        """A data packet back on the same path, which the NAT admits."""
         inner_destination = self.inner_source if self.inner_source.version == self.rtr.version else self.address
         inner = build_ip_udp(self.rtr, CONTROL_PORT, inner_destination, self.inner_source_port, message)
         header = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
@@ -68,7 +68,7 @@ class InData(msgspec.Struct, frozen=True):
 class Stranger(msgspec.Struct, frozen=True):
     """Data whose inner source is not registered from this outer address, or that comes from another port than before.
 
-    The port alone is no crime, and such data is forwarded: but its NAT has lost the old binding, and perhaps all.
+    With a new port the data is still forwarded; but its NAT has lost the old binding, and perhaps all.
     """
 
     inner_source: IpAddress
@@ -81,7 +81,7 @@ class Stranger(msgspec.Struct, frozen=True):
 
 
 class WayAlive(msgspec.Struct, frozen=True):
-    """The node of this prefix is at that address and port: it has registered from there, or answered there."""
+    """The node of this prefix is at that address and port: it registered, or answered, from there."""
 
     prefix: EidPrefix
     address: IpAddress

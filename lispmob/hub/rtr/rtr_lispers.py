@@ -3,8 +3,8 @@
     node : any -> NAT -> here : 4341     data packet, Instance-ID 0xFFFFFF, with an Info-Request: "host" is at this port
     here : 4341 -> NAT -> node : any     data for the EIDs whose record has a locator { address, "host@tp-PORT" }
 
-Nothing of this is authenticated. An entry counts only for the address that the proved registration names, so that a
-stranger can do no more than somebody behind the same NAT.
+None of this is authenticated. An entry counts only for the address in an authenticated registration, so that a stranger
+can do no more than a host behind the same NAT.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from lispmob.wire.lcaf_types import NatTraversal
 from lispmob.wire.named_locator import Place, is_host, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
-LIFETIME_S: Final = 60.0  # ours: three Info-Requests, which come every 15 s, may get lost
-SLICE: Final = 128  # ours: places that are forgotten in one go; the timer is due again at once for the others
-STRANGERS_LIMIT: Final = 16384  # ours: places that no registration names; those that one does are bounded by the sites
+LIFETIME_S: Final = 60.0  # ours: three Info-Requests, sent every 15 s, may be lost
+SLICE: Final = 128  # ours: places that expire at a time; the timer is due again at once for the rest
+STRANGERS_LIMIT: Final = 16384  # ours: places in no registration; others are bounded by the sites
 STRANGERS_PER_NETWORK: Final = 1024  # ours: hosts behind one public address
-ANSWERS_EACH: Final = Rate(5, 50)  # ours: to one address, behind which many nodes may be
+ANSWERS_EACH: Final = Rate(5, 50)  # ours: to one address, which many nodes may share
 ANSWERS_STRANGERS: Final = Rate(500, 500)
-ANSWERS_KNOWN_S: Final = 2.0  # ours, a second, to one place that a registration names
+ANSWERS_KNOWN_S: Final = 2.0  # ours, a second, to one registered place
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -43,11 +43,11 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class NatCache:
-    """Where hosts behind NATs are at the moment: by host name and translated address."""
+    """The present places of hosts behind NATs: by host name and translated address."""
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        self._seen: OrderedDict[Place, _Seen] = OrderedDict()  # the one heard of longest ago first
+        self._seen: OrderedDict[Place, _Seen] = OrderedDict()  # the one heard longest ago first
         self._strangers: OrderedDict[Place, None] = OrderedDict()
         self._strangers_at: dict[Network, OrderedDict[Place, None]] = {}
         self._per_address: Counter[IpAddress] = Counter()
@@ -58,7 +58,7 @@ class NatCache:
         return len(self._seen)
 
     def wake_at(self) -> float | None:
-        """When the next place is too old to be believed."""
+        """When the next place expires."""
         return next(iter(self._seen.values())).expires_at if self._seen else None
 
     def is_at(self, address: IpAddress) -> bool:
@@ -72,9 +72,9 @@ class NatCache:
         now: float,
         is_known: Callable[[Place], bool] = lambda _: False,
     ) -> tuple[Place | None, list[SendFromRelayPort]]:
-        """A node keeps its binding open. The place that has another port now, if any; the answer tells what we see.
+        """A node keeps its binding open. Returns the place if its port has changed; the answer reports what we see.
 
-        `is_known`: a proved registration names the place. What strangers send takes nothing from those.
+        `is_known`: an authenticated registration names the place. Strangers take nothing from those.
         """
         name = request.tail.name if isinstance(request.tail, DistinguishedName) else b""
         if not is_host(name) or request.eid is not None or request.authentication or punch.port == 0:
@@ -99,7 +99,7 @@ class NatCache:
         return place if has_moved else None, [tell_place(request, punch)]
 
     def expire(self, now: float) -> list[Place]:
-        """Forget what is too old, some of it in one go; these places."""
+        """Remove some expired places; returns them."""
         gone: list[Place] = []
         while len(gone) < SLICE and self._seen and next(iter(self._seen.values())).expires_at <= now:
             gone.append(next(iter(self._seen)))
@@ -107,7 +107,7 @@ class NatCache:
         return gone
 
     def bindings(self, record: MappingRecord, now: float) -> tuple[Binding, ...]:
-        """The uplinks of a node by its record, best first: each at the port that was heard last."""
+        """The uplinks of a node by its record, best first: each at the last known port."""
         found = (self._binding(locator, now) for locator in record.locators)
         return tuple(sorted((binding for binding in found if binding is not None), key=lambda one: one.priority))
 
@@ -117,7 +117,7 @@ class NatCache:
             return None
         seen = self._seen.get(place)
         if seen is None or seen.expires_at <= now:
-            return None  # the NAT lets nothing in from us, whatever the name says
+            return None  # the NAT admits nothing from us, whatever the name says
         return Binding(
             rloc=place.address,
             address=place.address,
@@ -130,7 +130,7 @@ class NatCache:
         )
 
     def _make_room(self, address: IpAddress) -> None:
-        """Of strangers' places the oldest goes: of the same network, or of all."""
+        """Evict the oldest place of strangers: of the same network, or of all."""
         same = self._strangers_at.get(network_of(address))
         if same is not None and len(same) >= STRANGERS_PER_NETWORK:
             self._forget(next(iter(same)))
@@ -155,6 +155,6 @@ class NatCache:
 
 
 def tell_place(request: InfoRequest, punch: InData) -> SendFromRelayPort:
-    """The answer to an Info-Request in data: the place that it came from."""
+    """The answer to an Info-Request in data: its source."""
     nat = NatTraversal(CONTROL_PORT, punch.port, punch.address, punch.rtr, None)
     return punch.answer(InfoReply(request.nonce, None, 0, nat, ttl_min=request.ttl_min).encode())

@@ -1,7 +1,7 @@
-"""What an RTR asks a Map-Server elsewhere: where the peers of its nodes are, and where a node went that left its NAT.
+"""An RTR's lookups at another Map-Server: the peers of its nodes, and nodes that have left their NATs.
 
-Asked for: destinations without an entry; and what is known already, when its data comes from elsewhere or an SMR names
-it. Those two are claims that nobody proves: they cost one question for a prefix that is in use, and nothing for others.
+Destinations without an entry are looked up; and known prefixes again if their data comes from elsewhere, or an SMR
+names them. Both of these are unauthenticated claims: they cause one lookup for a prefix in use, and none for others.
 Pure.
 """
 
@@ -23,21 +23,21 @@ from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 
-LIFETIME_MAX_S = 600.0  # ours: nobody tells an RTR that a mapping ended
+LIFETIME_MAX_S = 600.0  # ours: an RTR is not informed of removed mappings
 ENTRY_LIMIT = 16384
-SLICE = 128  # ours: entries that run out in one go; the timer is due again at once for the others
-STRANGER_S = 0.05  # ours: the data of a node that moved overtakes its register by some milliseconds
+SLICE = 128  # ours: entries that expire at a time; the timer is due again at once for the rest
+STRANGER_S = 0.05  # ours: the data of a node that moved arrives some milliseconds before its register
 STRANGER_LIMIT = 1024
 DOUBT_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s and EID-Prefix
-DOUBTS_OPEN = 64  # ours: questions that others' words cause, at a time; misses have the rest
-MISSES_EACH_S = 10  # ours: one node that scans leaves half of what may be asked to the others
+DOUBTS_OPEN = 64  # ours: lookups caused by claims, at a time; misses have the rest
+MISSES_EACH_S = 10  # ours: one scanning node leaves half of the rate to the others
 MISSES_EACH_BURST = 10
 
 LookupEffect: TypeAlias = SendControl | Learned | DropPending
 
 
 class RtrLookup:
-    """The map-cache of an RTR. Without Map-Servers elsewhere it asks nobody: the one in the same hub knows."""
+    """The map-cache of an RTR. Without other Map-Servers it sends no requests: the local one knows all mappings."""
 
     def __init__(self, *, new_nonce: Callable[[], int], security: ItrSecurity | None = None) -> None:
         self.counters: Counter[str] = Counter()
@@ -48,14 +48,14 @@ class RtrLookup:
         self._learned: PrefixTable[bool] = PrefixTable()
         self._strangers: OrderedDict[EidPrefix, tuple[EidPrefix, float]] = OrderedDict()  # when to ask, the next first
         self._doubts: KeyedBuckets[EidPrefix] = KeyedBuckets(DOUBT_S, 2)
-        self._doubted: OrderedDict[EidPrefix, float] = OrderedDict()  # asked for on others' words, the oldest first
+        self._doubted: OrderedDict[EidPrefix, float] = OrderedDict()  # asked because of claims, oldest first
         self._misses: KeyedBuckets[EidPrefix] = KeyedBuckets(1 / MISSES_EACH_S, MISSES_EACH_BURST)
         self._sites: tuple[EidPrefix, ...] = ()
 
     def on_map_servers(
         self, servers: Iterable[IpAddress], own: Iterable[IpAddress], sites: Iterable[EidPrefix] = ()
     ) -> None:
-        """Whom to ask, and from where; and what no answer may be wider than: the EID-Prefixes of our own sites."""
+        """The Map-Servers to ask, our addresses, and the EID-Prefixes of our sites, which bound answers."""
         self._sites = tuple(sites)
         self._own = LocatorSet.of(1, [LocalLocator(address) for address in own])
         self._servers = frozenset(servers) - self._own.addresses
@@ -73,12 +73,12 @@ class RtrLookup:
         return self._resolver.expects(nonce)
 
     def known(self, eid: EidPrefix) -> EidPrefix | None:
-        """The learned prefix that holds this host; None when it is nobody that we ever cared about."""
+        """The learned prefix that holds this host; None if it was never looked up."""
         found = self._learned.covering(eid)
         return found[0][0] if found else None
 
     def on_timer(self, now: float) -> list[LookupEffect]:
-        """Ask again, and forget what is too old."""
+        """Ask again, and remove expired entries."""
         gone = self._expires.due(now, SLICE)
         for prefix in gone:
             self._learned.remove(prefix)
@@ -89,12 +89,12 @@ class RtrLookup:
         return [*(Learned(prefix) for prefix in gone), *asked, *self._sort(self._resolver.on_timer(now), now)]
 
     def on_stranger(self, eid: EidPrefix, known_as: EidPrefix, now: float) -> None:
-        """Data of this host came from elsewhere than `known_as` says. Asked at once, its Map-Server might not know."""
+        """Data of this host came from elsewhere than `known_as` says. Ask with a delay: its register may be slower."""
         if self._servers and len(self._strangers) < STRANGER_LIMIT and self._doubts.available_at(known_as, now) <= now:
             self._strangers.setdefault(eid, (known_as, now + STRANGER_S))
 
     def on_miss(self, source: IpAddress, sender: EidPrefix, eid: EidPrefix, now: float) -> list[LookupEffect]:
-        """A packet met no entry. `sender` is what `source` is registered as, or a host: who may ask only so often."""
+        """A packet has no entry. `sender` is the registered prefix of `source`, or a host: it has a rate limit."""
         if not self._servers:
             return [DropPending(eid, "nobody to ask")]
         if not self._resolver.asks(eid) and not self._misses.take(sender, now):
@@ -103,7 +103,7 @@ class RtrLookup:
         return self._sort(self._resolver.on_miss(source, eid, now), now)
 
     def on_doubt(self, eid: EidPrefix, known_as: EidPrefix, now: float) -> list[LookupEffect]:
-        """What is known of a host, as part of this prefix, may be wrong. One question at a time for a prefix."""
+        """The mapping of a host, part of this prefix, may be wrong. One lookup at a time for a prefix."""
         if not self._servers:
             return []
         while self._doubted and not self._resolver.asks(next(iter(self._doubted))):
@@ -115,7 +115,7 @@ class RtrLookup:
         return self._sort(self._resolver.on_smr(eid, known_as, None, now), now)
 
     def on_map_reply(self, reply: MapReply, raw: bytes, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
-        """A Map-Reply came to the control port; `raw` are its octets."""
+        """A Map-Reply arrived at the control port; `raw` are its octets."""
         guard = Guard((), self._own.addresses, self._servers, sites=self._sites)
         return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now, raw=raw), now)
 

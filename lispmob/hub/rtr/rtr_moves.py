@@ -1,12 +1,12 @@
 """Bindings that move: an uplink that was confirmed at one place registers from another (RTR). Pure.
 
-A Map-Register names no place under its MAC: who copies one and sends it on looks like a node whose NAT has changed. So
-the old place stays in use until the new one has answered:
+The MAC of a Map-Register does not cover its source: a copy sent from elsewhere looks like a node whose NAT has changed.
+So the old place stays in use until the new one has answered:
 
-1. A verified register comes from another address or port. The RTR tells whoever is there to register again (an SMR).
+1. A verified register comes from another address or port. The RTR asks for another register there (by an SMR).
 2. Another register for the same EID-Prefix from the same place is the answer: the bindings move there.
 3. The same register once more, from the old place: the node is still there, and the first one was the copy. The move is
-   called off, also when it was confirmed meanwhile.
+   undone, even if it was confirmed meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lispmob.protocol.agenda import Agenda
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ASK_AT_S: Final = (0.0, 0.4, 1.0, 2.0)  # ours: when the new place is asked, after the register
-LIFETIME_S: Final = 150.0  # a node that cannot be asked registers again by itself after two minutes at most
+LIFETIME_S: Final = 150.0  # a node that cannot be asked registers again on its own after two minutes at most
 LIMIT: Final = 4096
 
 UplinkKey: TypeAlias = tuple[bytes, IpAddress]
@@ -31,7 +31,7 @@ PlaceKey: TypeAlias = tuple[IpAddress, int]
 
 
 def digest_of(message: bytes) -> bytes:
-    """What tells a copy of a message from another message."""
+    """Distinguishes a copy of a message from another message."""
     return blake2b(message, digest_size=16).digest()
 
 
@@ -41,7 +41,7 @@ def place_of(binding: Binding) -> PlaceKey:
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """What a register from another place said: of an EID-Prefix, proved by a Map-Server, in a message."""
+    """A register from another place: of an EID-Prefix, verified by a Map-Server, in a message."""
 
     prefix: EidPrefix
     server: IpAddress
@@ -77,7 +77,7 @@ class Moves:
         return self._due.first()
 
     def on_register(self, uplink: UplinkKey, old: Binding, new: Binding, moved: Moved, now: float) -> Move:
-        """A verified register came from another place than the binding's. The move that it begins or carries on."""
+        """A verified register came from another place than the binding's. Returns the move that it is part of."""
         move = self._moves.get(uplink)
         if move is not None and place_of(move.binding) != place_of(new):
             self.end(move)
@@ -96,13 +96,13 @@ class Moves:
         return move
 
     def on_old_place(self, uplink: UplinkKey, place: PlaceKey) -> None:
-        """A verified register came from where the binding is: the node has not moved."""
+        """A verified register came from the place of the binding: the node has not moved."""
         move = self._moves.get(uplink)
         if move is not None and place_of(move.binding) != place:
             self.end(move)
 
     def to_ask(self, now: float) -> list[Move]:
-        """The moves whose new place is to be asked now; those that nobody confirmed in time are given up."""
+        """The moves whose new place must be asked now; unconfirmed ones are given up in time."""
         found = []
         for uplink in self._due.due(now):
             move = self._moves[uplink]
@@ -117,13 +117,13 @@ class Moves:
         return found
 
     def copied(self, uplink: UplinkKey, message: bytes, place: PlaceKey) -> Move | None:
-        """The move that this message calls off: the same octets began it, and now they came from the old place."""
+        """The move that this message undoes: the same octets began it, and now they came from the old place."""
         move = self._moves.get(uplink)
         if move is None or place not in map(place_of, move.before.values()) or digest_of(message) not in move.digests:
             return None
         return move
 
     def end(self, move: Move) -> None:
-        """It is over, one way or the other."""
+        """The move has ended, confirmed or not."""
         self._moves.pop(move.uplink, None)
         self._due.set(move.uplink, None)

@@ -1,4 +1,4 @@
-"""Where an RTR of lispers.net's dialect forwards an EID to: the locators of its record, at the ports heard. Pure.
+"""The destinations of an EID at an RTR of lispers.net's dialect: the locators of its record, at the known ports. Pure.
 
 The record comes from a registration in this hub, or from a Map-Server elsewhere, which shows an RTR the node's places.
 """
@@ -19,11 +19,11 @@ from lispmob.wire.info import InfoRequest
 from lispmob.wire.named_locator import Place, place_of
 from lispmob.wire.record import MappingRecord
 
-PREFIXES_PER_PLACE: Final = 64  # ours: each is installed again when the place gets another port
+PREFIXES_PER_PLACE: Final = 64  # ours: each is installed again when the place changes its port
 
 
 class NamedNodes:
-    """Nodes that are found by host name and translated address."""
+    """Nodes that are identified by host name and translated address."""
 
     def __init__(self) -> None:
         self.cache = NatCache()
@@ -33,7 +33,7 @@ class NamedNodes:
 
     @property
     def counters(self) -> Counter[str]:
-        """What was taken in and refused."""
+        """Counts of accepted and refused input."""
         return self.cache.counters
 
     def is_at(self, address: IpAddress) -> bool:
@@ -45,16 +45,16 @@ class NamedNodes:
         return self.cache.wake_at()
 
     def on_timer(self, now: float) -> list[RtrEffect]:
-        """Time has passed: forget places that are not kept open."""
+        """Time has passed: remove places that are not kept open."""
         return [effect for place in self.cache.expire(now) for effect in self._settle_all(place, now)]
 
     def on_punch(self, request: InfoRequest, punch: InData, now: float) -> list[RtrEffect]:
-        """An Info-Request came in the data plane; what it changes comes before the answer."""
+        """An Info-Request came in the data plane; its changes come before the answer."""
         moved, answers = self.cache.on_punch(request, punch, now, is_known=self._is_known)
         return [*(self._settle_all(moved, now) if moved is not None else ()), *answers]
 
     def on_record(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[RtrEffect]:
-        """The mapping of a prefix is this now; None: nobody knows one."""
+        """The mapping of a prefix has changed; None: there is none."""
         for place in self._places(prefix):
             self._at[place].discard(prefix)
             if not self._at[place]:
@@ -70,7 +70,7 @@ class NamedNodes:
         return self._settle(prefix, now)
 
     def _is_known(self, place: Place) -> bool:
-        """True for a place that a proved registration names."""
+        """True for a place in an authenticated registration."""
         return place in self._at
 
     def _places(self, prefix: EidPrefix) -> set[Place]:
@@ -82,7 +82,7 @@ class NamedNodes:
 
     def _settle(self, prefix: EidPrefix, now: float) -> list[RtrEffect]:
         record = self._records.get(prefix)
-        # How long a binding holds is no reason to install it again: every Info-Request prolongs it.
+        # The expiry of a binding is no reason to install it again: every Info-Request extends it.
         found = self.cache.bindings(record, now) if record is not None else ()
         found = tuple(replace(binding, expires_at=0.0) for binding in found)
         if found == self._installed.get(prefix, ()):

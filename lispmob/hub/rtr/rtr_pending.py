@@ -1,8 +1,8 @@
-"""Relayed registers on their way to a Map-Server elsewhere: kept until it answers, or for some seconds. Pure.
+"""Relayed registers on their way to another Map-Server: kept until it answers, or for some seconds. Pure.
 
-Nothing here is proved, so what is kept is bounded, and nobody can keep others out: where there are too many of one
-sender, of one network, or in all, the oldest of just those makes room. The Map-Server answers within a round trip,
-which no flood that it survives itself can make too long for the newest.
+Nothing here is authenticated, so the state is bounded, and no sender can exclude others: if there are too many of one
+sender, of one network, or in all, the oldest of just those is evicted. The Map-Server answers within a round trip, so
+even in a flood that it survives, the newest are still there.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lispmob.wire.address import IpAddress
 PENDING_S: Final = 5.0  # ours: the Map-Server answers within seconds or not at all (OOR's RTR: 2 s)
 PENDING_LIMIT: Final = 8192
 PER_NETWORK: Final = 2048  # ours: one public address may stand for many nodes
-PER_SENDER: Final = 64  # ours: one address and port is one node, with an EID or some
+PER_SENDER: Final = 64  # ours: one address and port is one node, with a few EIDs
 _FIXED_OCTETS: Final = 16  # up to the authentication data (RFC 9301, 5.6)
 _HAS_SITE_BIT: Final = 0x02  # I, in the first octet: xTR-ID and Site-ID stand at the end
 _SITE_ID_OCTETS: Final = 8
 _SITE_OCTETS: Final = 24
 
 RegisterKey: TypeAlias = tuple[bytes, int]
-"""xTR-ID and nonce. Both are under the MAC, so that a copy of the message has the same."""
+"""xTR-ID and nonce. The MAC covers both, so a copy of the message has the same."""
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """A register on its way: nothing is sent to where it came from but its own answer."""
+    """A register on its way: its source gets nothing but the answer."""
 
     message: bytes
     rloc: IpAddress
@@ -42,7 +42,7 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 class PendingRegisters:
-    """By xTR-ID and nonce. Whoever comes with them first is the sender: a copy from elsewhere changes nothing."""
+    """By xTR-ID and nonce. The first one with them is the sender: a copy from elsewhere changes nothing."""
 
     def __init__(self) -> None:
         self._pending: OrderedDict[RegisterKey, Pending] = OrderedDict()
@@ -53,11 +53,11 @@ class PendingRegisters:
         return len(self._pending)
 
     def awaits(self, nonce: int) -> bool:
-        """True when some register with this nonce is on its way."""
+        """True when a register with this nonce is pending."""
         return nonce in self._by_nonce
 
     def put(self, key: RegisterKey, pending: Pending, now: float) -> bool:
-        """Keep a register; False when the same one is on its way already."""
+        """Store a register; False if the same one is pending already."""
         self._forget_old(now)
         if key in self._pending:
             return False
@@ -80,7 +80,7 @@ class PendingRegisters:
         return [(key, one) for key, one in found if one.rloc == rloc and one.server == server]
 
     def take(self, key: RegisterKey) -> None:
-        """It has been answered."""
+        """It was answered."""
         self._drop(key)
 
     def _forget_old(self, now: float) -> None:
@@ -108,7 +108,7 @@ def _groups(pending: Pending) -> tuple[Hashable, Hashable]:
 
 
 def register_key(message: bytes) -> RegisterKey | None:
-    """xTR-ID and nonce of a Map-Register, read at their places alone; None without an xTR-ID, which an RTR needs."""
+    """xTR-ID and nonce of a Map-Register, read in place; None without an xTR-ID, which an RTR needs."""
     if len(message) < _FIXED_OCTETS + _SITE_OCTETS or not message[0] & _HAS_SITE_BIT:
         return None
     xtr_id = message[-_SITE_OCTETS:-_SITE_ID_OCTETS]

@@ -1,4 +1,4 @@
-"""NAT traversal in the hub's control plane: which of its machines an Info-Request, an ECM or a probe is for. Pure."""
+"""NAT traversal in the hub's control plane: dispatches Info-Requests, ECMs and probes to its machines. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RELAYED_LIMIT: Final = 4352  # ours: octets of an ECM between a node and its Map
 PLACES_TOLD_S: Final = 2  # ours: to one address that nodes of ours are at
 PLACES_TOLD_BURST: Final = 20
 PUNCH_LIMIT: Final = 512  # ours: octets of an Info-Request in data
-NEW_PEERS_S: Final = 2  # ours: EIDs from one network whose data comes before we know them
+NEW_PEERS_S: Final = 2  # ours: EIDs from one network whose data comes before they are known
 NEW_PEERS_BURST: Final = 20
 SMR_LIMIT: Final = 512  # ours: octets of an SMR; it names one EID, and some ITR-RLOCs
 
@@ -51,9 +51,9 @@ SMR_LIMIT: Final = 512  # ours: octets of an SMR; it names one EID, and some ITR
 class TraversalPolicy(msgspec.Struct, frozen=True):
     """What a hub does for nodes behind NATs.
 
-    `rtrs`: handed out in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without
-    `map_servers` it is the Map-Server too, and without `rtrs` it names itself. `served`: the EIDs that it carries data
-    for. `answers_*`: whose Info-Requests.
+    `rtrs`: offered in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without `map_servers`
+    it is the Map-Server too, and without `rtrs` it offers itself. `served`: the EIDs whose data it carries.
+    `answers_*`: the Info-Requests that are answered.
     """
 
     rtrs: tuple[RtrPeer, ...] = ()
@@ -63,14 +63,14 @@ class TraversalPolicy(msgspec.Struct, frozen=True):
     answers_e19: bool = True
     answers_lispers: bool = False
     lisp_sec: LispSecMode = "off"
-    """How an RTR asks Map-Servers elsewhere."""
+    """How an RTR asks other Map-Servers."""
 
 
 NO_TRAVERSAL: Final = TraversalPolicy()
 
 
 class Traversal:
-    """The Map-Server's and the RTR's side. `own` are the addresses that this hub is known by."""
+    """The Map-Server's and the RTR's side. `own` are the addresses of this hub."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Traversal:
         new_nonce: Callable[[], int],
         tools: LispSecTools | None = None,
     ) -> None:
-        """`tools`: for LISP-SEC; without them there is none."""
+        """`tools`: for LISP-SEC; None: off."""
         self._map_server = map_server
         self._security = ItrSecurity("off", {}, tools)
         self._own: frozenset[IpAddress] = frozenset()
@@ -103,7 +103,7 @@ class Traversal:
         return sum((part.counters for part in parts), self._counters + Counter())
 
     def on_policy(self, policy: TraversalPolicy) -> None:
-        """The configuration, or the sites in it, are these now."""
+        """The configuration, or its sites, have changed."""
         self.policy = policy
         self._served: PrefixTable[bool] = PrefixTable()
         for prefix in policy.served:
@@ -121,12 +121,12 @@ class Traversal:
         self._spread()
 
     def on_addresses(self, own: Iterable[IpAddress]) -> None:
-        """This hub's addresses are these now."""
+        """This hub's addresses have changed."""
         self._own = frozenset(own)
         self._spread()
 
     def _spread(self) -> None:
-        """An RTR calls the Map-Server in the same process: no datagram can pretend to come from either."""
+        """An RTR calls the Map-Server in the same process directly, so no datagram can be forged between them."""
         policy, own = self.policy, sorted(self._own, key=lambda one: (one.version, int(one)))
         self.relayed.on_rtrs(rtr for rtr in policy.rtrs if rtr.address not in self._own)
         self.rtr.on_map_servers(policy.map_servers, None if policy.map_servers else self._map_server.on_map_register)
@@ -144,17 +144,17 @@ class Traversal:
         return [*self.rtr.on_timer(now), *self.named.on_timer(now), *self._learned(self.lookup.on_timer(now), now)]
 
     def on_registration(self, change: RegistrationChanged, now: float) -> list[RtrEffect]:
-        """A mapping changed in the Map-Server next door: what it says of places by name is for this RTR to know."""
+        """A mapping changed in the local Map-Server: this RTR needs its locators with names."""
         if not self.policy.is_rtr or change.is_refresh:
             return []
         return self._on_record(change.prefix, change.record, now)
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """A message of type 7 came. Without an RTR to offer, the answer still tells whether there is a NAT."""
+        """A message of type 7 arrived. Without an RTR to offer, the answer still says whether there is a NAT."""
         return self.info.on_info_request(arrival, now)
 
     def on_encapsulated_control(self, arrival: Arrival, now: float) -> list[PlaneEffect] | None:
-        """An ECM came; None when it is one for the Map-Resolver."""
+        """An ECM arrived; None if it is for the Map-Resolver."""
         flags = arrival.payload[1]
         if not flags & (TO_RTR_BIT | RELAYED_BIT):
             return None
@@ -175,7 +175,7 @@ class Traversal:
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
 
     def register_in(self, arrival: Arrival) -> Arrival | None:
-        """The Map-Register in an ECM, as the Map-Server of this hub is given it; None for anything else."""
+        """The Map-Register in an ECM, for the Map-Server of this hub; None for anything else."""
         flags = arrival.payload[1]
         if not flags & (TO_RTR_BIT | RELAYED_BIT) or len(arrival.payload) > RELAYED_LIMIT:
             return None
@@ -191,21 +191,21 @@ class Traversal:
         return Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination)
 
     def take_complaints(self) -> list[HubEffect]:
-        """What the operator should hear of, since the last call: nothing was done about it, and nobody was answered."""
+        """Complaints for the operator since the last call: about messages that were ignored."""
         taken, self._complaints = self._complaints, []
         return taken
 
     def _complain_of_rtr(self, arrival: Arrival, now: float) -> None:
-        """Nodes behind an RTR that may not relay wait in vain, and the operator can help."""
+        """Nodes behind an RTR that may not relay get no answer, and the operator can help."""
         why = "an RTR passes on a Map-Register, and 'rtrs' in hub.conf does not name it"
         self._complaints += self._map_server.complain("refused", arrival.source, why, now)
 
     def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect] | None:
-        """A bare Map-Register that says it came through an RTR; None when none of ours sent it."""
+        """A bare Map-Register marked as relayed by an RTR; None if the RTR is not ours."""
         return self.relayed.on_old_register(arrival, now) if self.relayed.knows(arrival.source) else None
 
     def on_probe(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
-        """An RLOC-probe: an RTR answers, for nodes want to know how far away it is."""
+        """An RLOC-probe: an RTR answers, so that nodes can measure the round trip."""
         if not self.policy.is_rtr:
             return self._refuse()
         try:
@@ -229,7 +229,7 @@ class Traversal:
     def _is_for_us(self, packet: Stranger) -> bool:
         """True for data to an EID that we serve, or from a place that a node of lispers.net's dialect keeps open.
 
-        Its source may be in the open, or register with nobody but the Map-Server: what is known there decides.
+        Its source may be without a NAT, or register only with the Map-Server: the known registrations decide.
         """
         if self.policy.answers_lispers and self.named.is_at(packet.outer_source):
             return True
@@ -257,9 +257,9 @@ class Traversal:
         return self._refuse("rx_type")
 
     def _on_punch(self, packet: InData, now: float) -> list[PlaneEffect]:
-        """An Info-Request in data. Nodes of the draft's dialect send it to find out of which kind their NAT is.
+        """An Info-Request in data. Nodes of the E19 dialect send it to find the kind of their NAT.
 
-        Of them only those are answered who are registered, and nothing is remembered.
+        Of those only registered nodes are answered, and no state is kept.
         """
         if len(packet.payload) > PUNCH_LIMIT:
             return self._refuse("rx_limit")
@@ -277,7 +277,7 @@ class Traversal:
         return self._learned(self.lookup.on_miss(source, sender, asked, now), now)
 
     def on_map_reply(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
-        """A Map-Reply came: an answer to a lookup of the RTR. Its nonce says so, before anything is decoded."""
+        """A Map-Reply arrived: an answer to a lookup of the RTR. Only the nonce is checked before decoding."""
         if not self.lookup.expects(int.from_bytes(arrival.payload[4:12])):
             return self._refuse("rx_nonce")
         try:
@@ -289,10 +289,10 @@ class Traversal:
         return list(self._learned(self.lookup.on_map_reply(reply, arrival.payload, arrival.destination, now), now))
 
     def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
-        """Somebody says that an EID moved: the mapping system will tell, if we ever cared about it."""
+        """An SMR says that an EID moved: look it up if it is in use."""
         self._counters["rx_smr"] += 1
         if not self.policy.is_rtr or not self.policy.map_servers:
-            return []  # the Map-Server next door has said it already
+            return []  # the local Map-Server has reported it already
         if len(arrival.payload) > SMR_LIMIT:
             return self._refuse("rx_limit")
         try:
@@ -310,13 +310,13 @@ class Traversal:
         return entries[0][0] if entries else self.lookup.known(eid)
 
     def _on_record(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[RtrEffect]:
-        """A node of the other dialect is not one that registered through us, whatever it did before."""
+        """A node of the other dialect is no longer one that registered through us."""
         found = self.named.on_record(prefix, record, now)
         is_found = any(isinstance(effect, InstallRelay) for effect in found)
         return [*(self.rtr.forget(prefix) if is_found else ()), *found]
 
     def _learned(self, effects: Iterable[LookupEffect], now: float) -> list[RtrEffect]:
-        """A mapping that names us changes nothing; one that does not ends what we know of a NAT."""
+        """A mapping that names us changes nothing; another one ends our state of its NAT."""
         out: list[RtrEffect] = []
         for effect in effects:
             if isinstance(effect, Learned):
@@ -332,7 +332,7 @@ class Traversal:
         return out
 
     def is_from_us(self, address: IpAddress) -> bool:
-        """True for a source address that is this hub's own, which it never sends to itself from."""
+        """True for this hub's own source address, which it never sends to itself from."""
         return address in self._own and not address.is_loopback
 
     def _refuse(self, counter: str = "rx_policy") -> list[PlaneEffect]:

@@ -1,8 +1,8 @@
-"""Whether what an RTR or a proxy sends to a node still arrives: a way that nothing comes back from is asked about.
+"""Checks whether an RTR's or a proxy's packets to a node still arrive: paths without return traffic are asked. Pure.
 
-A way is one locator of the forwarding entry: an open one, or the place where a NAT shows an uplink. Nothing is asked
-as long as packets come from where packets go. When none come for a moment, and the node has other ways, it is asked;
-what does not answer is dead, comes after all others, and is asked again now and then while packets go there. Pure.
+A path is one locator of the forwarding entry: a public one, or the place where a NAT shows an uplink. It is not asked
+while packets come back from it. When none come for a moment, and the node has other paths, it is asked. A path that
+does not answer is dead and ranks last; it is asked again now and then while packets go to the node.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import msgspec
 from lispmob.protocol.effect import InstallMapping, UsableLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 
-DOUBT_S: Final = 0.7  # ours: so long packets may leave by a way and nothing come from its place
-ANSWER_S: Final = 1.0  # ours: so long an answer may take
-TRUST_S: Final = 2.0  # ours: after an answer silence is put down to the applications
-ASK_AGAIN_S: Final = 5.0  # ours: of a dead way, while packets go to its node
+DOUBT_S: Final = 0.7  # ours: how long packets may be sent on a path without return traffic
+ANSWER_S: Final = 1.0  # ours: how long an answer may take
+TRUST_S: Final = 2.0  # ours: after an answer, silence is attributed to the applications
+ASK_AGAIN_S: Final = 5.0  # ours: of a dead path, while packets go to its node
 BEHIND: Final = 254
 PREFIXES_MAX: Final = 16384  # ours
 
@@ -27,14 +27,14 @@ _Place: TypeAlias = tuple[IpAddress, int]
 
 
 class AskWay(msgspec.Struct, frozen=True):
-    """Is there anybody at this locator of the node?"""
+    """Ask whether the node is at this locator."""
 
     prefix: EidPrefix
     locator: UsableLocator
 
 
 class _Silence(msgspec.Struct):
-    """Packets left and none came back: since when, when somebody was asked, and the verdict."""
+    """Packets were sent and none came back: since when, when it was asked, and the verdict."""
 
     since: float | None = None
     asked_at: float | None = None
@@ -43,14 +43,14 @@ class _Silence(msgspec.Struct):
 
 
 class WayDoubts:
-    """The doubts about all ways of all nodes; remembers only those that there are some about."""
+    """The state of all doubtful paths of all nodes."""
 
     def __init__(self) -> None:
         self._silences: dict[EidPrefix, dict[_Place, _Silence]] = {}
         self._open: set[tuple[EidPrefix, _Place]] = set()  # those that wait for a packet, or for an answer
 
     def demoted(self, entry: InstallMapping) -> InstallMapping:
-        """The entry with its dead ways behind all others."""
+        """The entry with its dead paths after all others."""
         if entry.prefix not in self._silences:
             return entry
         locators = [
@@ -60,7 +60,7 @@ class WayDoubts:
         return InstallMapping(entry.prefix, entry.disposition, tuple(sorted(locators, key=lambda one: one.priority)))
 
     def on_traffic(self, used: Iterable[InstallMapping], heard: Container[IpAddress], now: float) -> list[AskWay]:
-        """Packets left by these entries, and came from these places, since the last call: about whom to ask."""
+        """Packets were sent by these entries, and came from these places, since the last call: returns whom to ask."""
         for prefix, place in list(self._open):
             silence = self._silences[prefix][place]
             if place[0] in heard and not silence.is_dead:
@@ -78,7 +78,7 @@ class WayDoubts:
         return asks
 
     def on_alive(self, prefix: EidPrefix, address: IpAddress, port: int, now: float) -> bool:
-        """Somebody is at this place, for sure; True when it counted as dead."""
+        """The node is certainly at this place; True if it counted as dead."""
         place = address, port
         silence = self._silences.get(prefix, {}).get(place)
         if silence is None:
@@ -88,7 +88,7 @@ class WayDoubts:
         return silence.is_dead
 
     def judge(self, now: float) -> set[EidPrefix]:
-        """Who was asked and did not answer is dead; the prefixes about which that is news."""
+        """Paths that were asked and did not answer are dead; returns the prefixes with a change."""
         news: set[EidPrefix] = set()
         for prefix, place in list(self._open):
             silence = self._silences[prefix][place]
@@ -99,7 +99,7 @@ class WayDoubts:
         return news
 
     def forget(self, prefix: EidPrefix, locators: Iterable[UsableLocator]) -> None:
-        """The entry of this prefix has these locators now."""
+        """The locators of this prefix's entry."""
         known = self._silences.get(prefix)
         if known is None:
             return

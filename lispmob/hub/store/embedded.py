@@ -1,4 +1,4 @@
-"""A registry that this hub has to itself: its memory, and a SQLite file that survives a restart (adapter)."""
+"""A registry of this hub alone: its memory, and an SQLite file that survives a restart (adapter)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EmbeddedRegistry:
 
     @property
     def problem(self) -> str | None:
-        """Why registrations are not saved."""
+        """Why registrations cannot be saved."""
         return self._persistence.problem if self._persistence is not None else None
 
     @property
@@ -46,7 +46,7 @@ class EmbeddedRegistry:
         return {}
 
     async def start(self) -> None:
-        """Open the state file, which is read while the hub serves; without a usable one the hub works all the same."""
+        """Open the state file, which is read while the hub serves; the hub works even without a usable one."""
         if self._path is None:
             return
         loop = asyncio.get_running_loop()
@@ -64,7 +64,7 @@ class EmbeddedRegistry:
         self._restoring = loop.create_task(restoring.run())
 
     async def stop(self) -> None:
-        """Write what is left."""
+        """Write pending changes."""
         if self._restoring is not None:
             self._restoring.cancel()
             await asyncio.gather(self._restoring, return_exceptions=True)
@@ -72,7 +72,7 @@ class EmbeddedRegistry:
             await self._persistence.stop()
 
     async def settle(self) -> None:
-        """Wait until the file is read, and what is waiting is written."""
+        """Wait until the file is read, and pending changes are written."""
         if self._restoring is not None:
             await asyncio.wait([self._restoring])
         if self._persistence is not None:
@@ -89,19 +89,19 @@ class EmbeddedRegistry:
             self._persistence.on_changed(change.prefix)
 
     def on_turn(self) -> None:
-        """A nonce is remembered even where it changed nothing."""
+        """A nonce must be stored even if it changed nothing."""
         if self._persistence is not None:
             self._persistence.on_datagram()
         else:
-            # Nobody writes them, and what waits to be written would grow for ever
+            # Without a store, pending writes would grow for ever
             self._plane.map_server.take_new_nonces()
             self._plane.askers.take_changes()
 
     def on_sites(self) -> None:
-        """They are the control plane's business."""
+        """Handled by the control plane."""
 
     async def slices(self, count: int) -> AsyncIterator[list[Registration]]:
-        """All that is registered. Between two slices the hub serves."""
+        """All registrations. Between two slices the hub serves."""
         for some in self._plane.map_server.registrations.slices(count):
             yield some
             await asyncio.sleep(0)

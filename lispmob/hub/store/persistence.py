@@ -1,9 +1,8 @@
 """Writes registrations to the store in batches, off the event loop (adapter).
 
-What is written: a registration when it changes, and a nonce at each Map-Register. No range of nonces can be written
-ahead instead: whoever counts by ones would be refused for as long as he is within the range. So a register that came in
-the last batch before a crash of the machine, and a second one that undid it, may be taken in once more, the first one
-again: until the node refreshes, within a minute.
+A registration is written when it changes, and a nonce at each Map-Register. Ranges of nonces cannot be reserved
+instead, because a node that counts by ones would be refused within the range. So after a crash of the machine, a
+register of the last batch can be replayed, even if a later one undid it: until the node refreshes, within a minute.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from lispmob.wire.address import EidPrefix
 
 log = logging.getLogger(__name__)
 
-BATCH_S: Final = 1.0  # ours: what a crash of the machine may cost; the nodes repeat it within a minute
-ASKERS_S: Final = 30.0  # ours: what a crash may forget of those who asked; probes find out for them
-AT_ONCE: Final = 1024  # ours: registrations that one batch takes; the next one follows without a pause
+BATCH_S: Final = 1.0  # ours: the loss in a crash of the machine; nodes repeat it within a minute
+ASKERS_S: Final = 30.0  # ours: the askers that a crash may lose; probes help them
+AT_ONCE: Final = 1024  # ours: registrations in one batch; the next one follows without a pause
 
 
 class Persistence:
-    """Collects the prefixes that changed and writes them together. A store that fails is told about once."""
+    """Collects the changed prefixes and writes them together. A failing store is reported once."""
 
     def __init__(
         self, store: Store, map_server: MapServer, askers: Askers | None = None, publisher: Publisher | None = None
@@ -47,12 +46,12 @@ class Persistence:
         self.problem: str | None = None  # why the store does not hold them, in a sentence
 
     def on_changed(self, prefix: EidPrefix) -> None:
-        """The registration of a prefix is not what is in the store any more."""
+        """The registration of a prefix differs from the store."""
         self._dirty.add(prefix)
         self._wake()
 
     def on_datagram(self) -> None:
-        """A datagram was taken in: its nonce is remembered even where it changed nothing."""
+        """A datagram was processed: its nonce must be stored even if it changed nothing."""
         if self._map_server.has_new_nonces:
             self._wake()
         is_idle = self._subscriptions_task is None or self._subscriptions_task.done()
@@ -66,7 +65,7 @@ class Persistence:
         self._askers_task = asyncio.create_task(self._write_askers())
 
     async def _write_askers(self) -> None:
-        """Who is not written is forgotten by a restart, and by nothing else: so a failure is not repeated."""
+        """Unwritten askers are only lost by a restart, so a failure is not retried."""
         if self._askers is None or not self._askers.has_changes:
             return
         async with self._writing:
@@ -80,7 +79,7 @@ class Persistence:
         await self._write_subscriptions()
 
     async def _write_subscriptions(self) -> None:
-        """Who is not written has to subscribe again after a restart. So a failure is not repeated."""
+        """Unwritten subscribers have to subscribe again after a restart, so a failure is not retried."""
         if self._publisher is None or not self._publisher.has_changes:
             return
         async with self._writing:
@@ -94,12 +93,12 @@ class Persistence:
             self._task = asyncio.create_task(self._write_soon())
 
     async def flush(self) -> None:
-        """Write what is waiting, so that what is shown survives."""
+        """Write pending changes, so that what is shown survives."""
         while await self._write():
             pass
 
     async def stop(self) -> None:
-        """Write what is left and close."""
+        """Write pending changes and close."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -122,7 +121,7 @@ class Persistence:
                 pass
 
     async def _write(self) -> bool:
-        """Write a batch; True when it was written and there is more."""
+        """Write a batch; True if it was written and there is more."""
         async with self._writing:
             dirty = list(islice(self._dirty, AT_ONCE))
             nonces, self._nonces = self._nonces.before(self._map_server.take_new_nonces()), NO_CHANGES

@@ -1,12 +1,12 @@
 """Registrations that survive a restart: one SQLite file, written in batches.
 
 The file holds wall-clock times, the hub runs on the monotonic clock: the caller's `Clock` is read once per batch, and
-whatever ran out while the hub was down is not brought back. Written is what changes. A refresh changes a nonce, and its
-row tells when it came; the registration itself stays as it is in the file.
+expired entries are not restored. Only changes are written. A refresh changes a nonce, whose row has its time; the
+registration itself stays as it is in the file.
 
 A file that cannot be used is reported and replaced by an empty one: within a minute every node registers again. All
-calls block. `save` is for a thread beside the event loop, and has a connection of its own; what reads takes a slice at
-a time, or finds single rows, for a hub that serves meanwhile.
+calls block. `save` is for a thread beside the event loop, and has its own connection; reads take a slice at a time, or
+single rows, because the hub serves meanwhile.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ END: Final = object()
 SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x4C495350  # ours: "LISP", so that nobody else's database is taken for this one
 BUSY_TIMEOUT_S: Final = 5.0
-CHECKED_OCTETS: Final = 8 << 20  # ours: a file that is looked through when it is opened; a larger one takes seconds
-ROWS_AT_ONCE: Final = (64, 8, 1)  # ours: in one statement, during which SQLite leaves Python to the loop
+CHECKED_OCTETS: Final = 8 << 20  # ours: a smaller file is checked when it is opened; a larger one would take seconds
+ROWS_AT_ONCE: Final = (64, 8, 1)  # ours: in one statement, during which SQLite releases the interpreter lock
 
 _SCHEMA: Final = f"""
 CREATE TABLE registrations (eid BLOB NOT NULL PRIMARY KEY, parts BLOB NOT NULL) WITHOUT ROWID;
@@ -50,7 +50,7 @@ CREATE TABLE nonces (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-# Not in all files of this version; who does not know it leaves it alone.
+# Not in all files of this version; older programs ignore it.
 _ASKERS: Final = """
 CREATE TABLE IF NOT EXISTS askers (
     eid BLOB NOT NULL, itr BLOB NOT NULL, own BLOB NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (eid, itr)
@@ -67,24 +67,24 @@ CREATE TABLE IF NOT EXISTS subscriptions (
 )
 
 StoredAsker: TypeAlias = tuple[EidPrefix, Asker]
-"""A prefix that was answered, and who holds the answer, in monotonic seconds."""
+"""The prefix of an answer, and its holder, in monotonic seconds."""
 StoredRegistration: TypeAlias = tuple[EidPrefix, tuple[bytes, ...]]
 """An EID-Prefix and its parts, in monotonic seconds (`packed_part.py`)."""
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Seconds: `monotonic` as the machines count, `wall` as the calendar does."""
+    """Seconds of both clocks: `monotonic` of the machines, `wall` of the calendar."""
 
     monotonic: Callable[[], float]
     wall: Callable[[], float]
 
     def offset_s(self) -> float:
-        """What to add to monotonic seconds to get wall-clock seconds."""
+        """The offset from monotonic to wall-clock seconds."""
         return self.wall() - self.monotonic()
 
 
 class Store:
-    """The state file. Every method raises LispError, whose text names the file and what to do."""
+    """The state file. Every method raises LispError, whose text names the file and the remedy."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
@@ -93,7 +93,7 @@ class Store:
         self._reader: sqlite3.Connection | None = None
 
     def open(self) -> str | None:
-        """Open or create the file. The text says why an unusable one was set aside, None when all is well."""
+        """Open or create the file. Returns why an unusable one was set aside, None if all is well."""
         try:
             self._database = self._connect()
             return None
@@ -104,7 +104,7 @@ class Store:
             why = f"{self._path}: {error}; kept as {aside}, starting without registrations"
         try:
             self._path.replace(aside)
-            for sidecar in ("-wal", "-shm", "-journal"):  # SQLite would play them back into the new file
+            for sidecar in ("-wal", "-shm", "-journal"):  # SQLite would apply them to the new file
                 self._path.with_name(self._path.name + sidecar).unlink(missing_ok=True)
             self._database = self._connect()
         except (OSError, sqlite3.Error) as error:
@@ -112,21 +112,21 @@ class Store:
         return why
 
     def open_to_read(self) -> None:
-        """Open an existing file beside the hub that writes it."""
+        """Open an existing file while the hub writes it."""
         try:
             self._database = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         except sqlite3.Error as error:
             raise self._error(error) from None
 
     def begin_reading(self) -> None:
-        """Have a connection to read with, so that nobody waits for what is written meanwhile."""
+        """Open a connection for reading, so that reads do not wait for writes."""
         try:
             self._reader = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         except sqlite3.Error as error:
             raise self._error(error) from None
 
     def end_reading(self) -> None:
-        """No more of that."""
+        """Close it."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -152,7 +152,7 @@ class Store:
         return nonces, registrations
 
     def nonces_after(self, place: object, limit: int) -> tuple[list[NonceRow], object]:
-        """Some of the last nonces, in monotonic seconds, and where to go on; None: from the start, END: no more."""
+        """Some of the last nonces, in monotonic seconds, and where to continue; None: from the start, END: no more."""
         where, values = ("(owner, name) > (?, ?)", place) if isinstance(place, tuple) else ("?", (1,))
         rows = self._read(f"owner, name, count FROM nonces WHERE {where} ORDER BY owner, name LIMIT {limit}", values)
         offset_s, now = self._clock.offset_s(), self._clock.monotonic()
@@ -163,7 +163,7 @@ class Store:
         return found, rows[-1][:2] if len(rows) == limit else END
 
     def registrations_after(self, place: object, limit: int) -> tuple[list[StoredRegistration], object]:
-        """Some of the registrations, in monotonic seconds, and where to go on, as for the nonces."""
+        """Some of the registrations, in monotonic seconds, and where to continue, as for the nonces."""
         where, value = ("eid > ?", place) if isinstance(place, bytes) else ("?", 1)
         rows = self._read(f"eid, parts FROM registrations WHERE {where} ORDER BY eid LIMIT {limit}", (value,))
         return self._stored(rows), rows[-1][0] if len(rows) == limit else END
@@ -180,12 +180,12 @@ class Store:
         return bool(self._read("1 FROM nonces WHERE owner = ? LIMIT 1", (owner,)))
 
     def registrations(self, asked: EidPrefix) -> list[StoredRegistration]:
-        """What is registered for an EID-Prefix, or for one that holds it."""
+        """The registrations of an EID-Prefix, and of those that hold it."""
         keys = stored_rows.covering_keys(asked)
         return self._stored(self._read(f"eid, parts FROM registrations WHERE eid IN ({_places(len(keys))})", keys))
 
     def askers_after(self, place: object, limit: int) -> tuple[list[StoredAsker], object]:
-        """Some of those who asked, in monotonic seconds, and where to go on, as for the nonces."""
+        """Some of the askers, in monotonic seconds, and where to continue, as for the nonces."""
         where, values = ("(eid, itr) > (?, ?)", place) if isinstance(place, tuple) else ("?", (1,))
         what = f"eid, itr, own, expires_at FROM askers WHERE {where} ORDER BY eid, itr LIMIT {limit}"
         rows = self._read(what, values)
@@ -198,7 +198,7 @@ class Store:
         return found, rows[-1][:2] if len(rows) == limit else END
 
     def save_askers(self, changes: AskerChanges) -> None:
-        """Write who asked."""
+        """Write the changes of askers."""
         database = self._database
         assert database is not None
         offset_s = self._clock.offset_s()
@@ -215,7 +215,7 @@ class Store:
             raise self._error(error) from None
 
     def subscriptions_after(self, place: object, limit: int) -> tuple[list[Subscription], object]:
-        """Some of the subscriptions, in monotonic seconds, and where to go on, as for the nonces."""
+        """Some of the subscriptions, in monotonic seconds, and where to continue, as for the nonces."""
         where, values = ("(eid, xtr_id) > (?, ?)", place) if isinstance(place, tuple) else ("?", (1,))
         what = f"eid, xtr_id, value FROM subscriptions WHERE {where} ORDER BY eid, xtr_id LIMIT {limit}"
         rows = self._read(what, values)
@@ -227,13 +227,13 @@ class Store:
         return found, rows[-1][:2] if len(rows) == limit else END
 
     def associations(self) -> list[tuple[bytes, float]]:
-        """The One-Time-Keys that made a security association of late, as hashes, and until when each counts."""
+        """Hashes of the One-Time-Keys of recent security associations, and until when each counts."""
         offset_s, now = self._clock.offset_s(), self._clock.monotonic()
         rows = self._read("hash, until FROM associations WHERE until > ?", (now + offset_s,))
         return [(digest, min(until - offset_s, now + KEPT_S)) for digest, until in rows]
 
     def save_subscriptions(self, changes: SubscriptionChanges) -> None:
-        """Write who has subscribed to what."""
+        """Write the changes of subscriptions."""
         database = self._database
         assert database is not None
         offset_s, now = self._clock.offset_s(), self._clock.monotonic()
@@ -254,7 +254,7 @@ class Store:
             raise self._error(error) from None
 
     def load_parts(self) -> list[XtrRegistration]:
-        """Every xTR's part that has not run out, in monotonic seconds, as of its last refresh."""
+        """Every xTR's unexpired part, in monotonic seconds, as of its last refresh."""
         nonces, registrations = self.load()
         heard_at: dict[bytes, float] = {}
         for (_, name), count in nonces:
@@ -271,7 +271,7 @@ class Store:
         offset_s, now = self._clock.offset_s(), self._clock.monotonic()
         found: list[StoredRegistration] = []
         for eid, parts in rows:
-            # A row that makes no sense is one node's registration lost, for a minute: no reason to lose the others.
+            # An invalid row is one node's registration, lost for a minute: no reason to lose the others.
             with contextlib.suppress(MalformedMessage, ValueError, TypeError):
                 found.append((stored_rows.prefix_of(eid), stored_rows.split(parts, -offset_s, now)))
         return found
@@ -285,7 +285,7 @@ class Store:
             raise self._error(error) from None
 
     def save(self, changed: Mapping[EidPrefix, Sequence[bytes]], nonces: NonceChanges = NO_CHANGES) -> None:
-        """Write the prefixes of a batch as they are now (no parts: not registered), and the nonces seen, at once."""
+        """Write the prefixes of a batch as they are now (no parts: not registered), and the new nonces, at once."""
         database = self._database
         assert database is not None
         offset_s = self._clock.offset_s()
@@ -325,7 +325,7 @@ class Store:
                 self._upgrade(database, version)
             for statement in (_ASKERS, *_SUBSCRIPTIONS):
                 database.execute(statement)
-            # What is written once is on the disk: a nonce that a crash makes us forget could be replayed.
+            # A write is on disk when it returns: a nonce lost in a crash could be replayed.
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
         except BaseException:
@@ -337,7 +337,7 @@ class Store:
     def _upgrade(self, database: sqlite3.Connection, version: int) -> None:
         """From versions 1 and 2, which had a column for each field.
 
-        Version 1 kept nonces by site and key-id, and of nobody had it seen that he counts.
+        Version 1 stored nonces by site and key-id, without whether a node counts.
         """
         now = self._clock.wall()
         nonces: dict[NonceKey, bytes] = {}

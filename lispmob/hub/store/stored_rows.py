@@ -1,4 +1,4 @@
-"""How registrations stand in the state file: keys and values as octets, times on the calendar's clock. Pure."""
+"""The format of registrations in the state file: keys and values as octets, times of the calendar's clock. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _OCTETS: Final = {4: 4, 6: 16}
 
 
 def key_of(prefix: EidPrefix) -> bytes:
-    """What a registration is found by."""
+    """The key of a registration."""
     return _PREFIX.pack(prefix.instance_id, prefix.mask_len) + prefix.number.to_bytes(_OCTETS[prefix.family])
 
 
 def prefix_of(key: bytes) -> EidPrefix:
-    """The EID-Prefix of a key. ValueError for octets that are none."""
+    """The EID-Prefix of a key. ValueError for an invalid key."""
     if len(key) < _PREFIX.size:
         raise ValueError(f"{len(key)} octets are no EID-Prefix")
     instance_id, mask_len = _PREFIX.unpack_from(key)
@@ -36,14 +36,14 @@ def covering_keys(prefix: EidPrefix) -> list[bytes]:
 
 
 def join(parts: Sequence[bytes], later_s: float) -> bytes:
-    """The parts of a registration as one value, on a clock that is so much ahead. A CRC is at its end."""
+    """The parts of a registration as one value, on a clock that is this much ahead, with a CRC at the end."""
     moved = [packed_part.shifted(part, later_s) for part in parts]
     value = b"".join([len(part).to_bytes(2) + part for part in moved])
     return value + crc32(value).to_bytes(_CRC_OCTETS)
 
 
 def split(value: bytes, later_s: float, now: float) -> tuple[bytes, ...]:
-    """The parts again, on a clock that is so much ahead and shows `now`. ValueError for what nobody joined."""
+    """The parts of a value, on a clock that is this much ahead and shows `now`. ValueError for an invalid value."""
     size = len(value) - _CRC_OCTETS
     if size < 0 or crc32(value[:size]) != int.from_bytes(value[size:]):
         raise ValueError("a value that is damaged")
@@ -56,7 +56,7 @@ def split(value: bytes, later_s: float, now: float) -> tuple[bytes, ...]:
 
 
 def nonce_name(text: str) -> bytes:
-    """The name of a count, of its text in files of version 2. ValueError."""
+    """The name of a count, from its text in files of version 2. ValueError."""
     if not text:
         return FLOOR
     if len(text) == 32 and "/" not in text:

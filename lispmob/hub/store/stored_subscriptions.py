@@ -1,4 +1,4 @@
-"""How subscriptions stand in the state file: one value for each, times on the calendar's clock. Pure."""
+"""The format of subscriptions in the state file: one value for each, times of the calendar's clock. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.hub.store.stored_rows import key_of, prefix_of
 
 
 class _Value(msgspec.Struct, array_like=True, frozen=True):
-    """Everything but what it is found by. Addresses as octets."""
+    """All fields but the key. Addresses as octets."""
 
     source: bytes
     places: list[tuple[bytes, int, bool]]
@@ -30,7 +30,7 @@ _decoder = msgspec.msgpack.Decoder(_Value)
 
 
 def pack(subscription: Subscription, later_s: float) -> bytes:
-    """The octets, on a clock that is so much ahead."""
+    """The octets, on a clock that is this much ahead."""
     return _encoder.encode(
         _Value(
             key_of(subscription.source),
@@ -48,7 +48,7 @@ def pack(subscription: Subscription, later_s: float) -> bytes:
 
 
 def unpack(eid: bytes, xtr_id: bytes, value: bytes, later_s: float, latest: float) -> Subscription:
-    """The subscription again, over at `latest` at the latest. ValueError for what nobody packed."""
+    """The subscription, ending at `latest` at the latest. ValueError for an invalid value."""
     try:
         found = _decoder.decode(value)
     except msgspec.MsgspecError as error:

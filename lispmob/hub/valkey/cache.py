@@ -1,8 +1,8 @@
-"""What of a shared registry is known here to be current. Pure.
+"""The parts of a shared registry that are current in memory. Pure.
 
-An EID-Prefix that was read, registered or not, stays known while every change of its bucket is heard: changes are
-numbered, and a number that is missing makes all of the bucket unknown. Of what is read while a change is on its way
-here, the higher number counts, in whatever order the two arrive.
+An EID-Prefix that was read, registered or not, stays known while every change of its bucket is received: changes are
+numbered, and a missing number makes the whole bucket unknown. If a read and a change cross, the higher number counts,
+whichever arrives first.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from lispmob.hub.valkey.keys import BUCKETS, bucket_of
 from lispmob.wire.address import EidPrefix
 
 REGISTERED_LIMIT: Final = 100_000
-UNREGISTERED_LIMIT: Final = 20_000  # ours: whoever asks for all hosts of a site pushes out his own questions alone
+UNREGISTERED_LIMIT: Final = 20_000  # ours: a client that asks for all hosts of a site evicts only its own lookups
 _UNKNOWN: Final = -1
 
 
 class Cache:
-    """By EID-Prefix, the number of the last change that its state in memory includes."""
+    """For each EID-Prefix, the number of the last change included in its state in memory."""
 
     def __init__(self, limit: int | None = REGISTERED_LIMIT) -> None:
-        """`limit`: of registered EID-Prefixes; None for none."""
+        """`limit`: of registered EID-Prefixes; None: no limit."""
         self._limit = limit
         self._registered: OrderedDict[EidPrefix, int] = OrderedDict()
         self._unregistered: OrderedDict[EidPrefix, int] = OrderedDict()
@@ -34,7 +34,7 @@ class Cache:
         return len(self._registered) + len(self._unregistered)
 
     def is_known(self, prefix: EidPrefix) -> bool:
-        """True when what is in memory of it is current; it counts as used then."""
+        """True when its state in memory is current; this counts as use."""
         for known in (self._registered, self._unregistered):
             if prefix in known:
                 known.move_to_end(prefix)
@@ -46,7 +46,7 @@ class Cache:
         return [prefix for prefix in prefixes if not self.is_known(prefix)]
 
     def on_read(self, prefix: EidPrefix, count: int, *, is_registered: bool) -> list[EidPrefix]:
-        """It was read when its bucket had seen so many changes. Returns what there is no room for any more."""
+        """It was read at this change number of its bucket. Returns evicted prefixes."""
         bucket = bucket_of(prefix)
         if self._last[bucket] == _UNKNOWN:
             self._last[bucket] = count
@@ -62,32 +62,32 @@ class Cache:
         return evicted
 
     def is_newer(self, prefix: EidPrefix, count: int) -> bool:
-        """True when a change with this number is not yet in what is known of an EID-Prefix."""
+        """True when a change with this number is not yet included in the state of an EID-Prefix."""
         known = self._registered.get(prefix, self._unregistered.get(prefix))
         return known is None or count > known
 
     def has(self, prefix: EidPrefix) -> bool:
-        """True when it is known; that does not count as use."""
+        """True when it is known; does not count as use."""
         return prefix in self._registered or prefix in self._unregistered
 
     def on_change(self, bucket: int, count: int) -> bool:
-        """A change with this number was heard; False when others before it were not."""
+        """A change with this number was received; False if earlier ones were missed."""
         last = self._last[bucket]
         self._last[bucket] = max(last, count)
         return last == _UNKNOWN or count <= last + 1
 
     def last(self, bucket: int) -> int:
-        """The number of the last change that was heard; -1: none yet."""
+        """The number of the last received change; -1: none yet."""
         return self._last[bucket]
 
     def drop(self, prefix: EidPrefix) -> None:
-        """It is not known any more."""
+        """It is unknown from now on."""
         self._registered.pop(prefix, None)
         self._unregistered.pop(prefix, None)
         self._of_bucket[bucket_of(prefix)].discard(prefix)
 
     def drop_bucket(self, bucket: int) -> set[EidPrefix]:
-        """Changes of the bucket were missed: nothing of it is known any more. Returns what was."""
+        """Changes of the bucket were missed: all of it is unknown. Returns what was known."""
         gone, self._of_bucket[bucket] = self._of_bucket[bucket], set()
         for prefix in gone:
             self._registered.pop(prefix, None)

@@ -1,7 +1,7 @@
-"""Hears what other hubs change: a subscription for each bucket, at the server that has it (adapter).
+"""Receives the changes of other hubs: a subscription for each bucket, at the server that has it (adapter).
 
 A bucket is live from the moment that the server has confirmed its subscription until the connection ends, the slot
-moves, or a number is missing. Whatever was read before it was live may have changed since.
+moves, or a number is missing. State that was read before may have changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lispmob.hub.valkey.connection import Listener, Server, ServerAway, ServerRefused
 from lispmob.hub.valkey.keys import BUCKETS, channel_of
+from lispmob.hub.valkey.lane import STOP_S
 from lispmob.hub.valkey.lengths import HOMES, lengths_channel
 from lispmob.hub.valkey.servers import Servers
 
@@ -24,7 +25,7 @@ _BUCKET_OF: Final = {channel_of(bucket): bucket for bucket in range(BUCKETS)}
 
 
 class Channels:
-    """`on_told(bucket, octets)` hears of changes, `on_live` and `on_deaf` of when a bucket begins and ceases."""
+    """`on_told(bucket, octets)` gets changes, `on_live` and `on_deaf` the begin and end of a live bucket."""
 
     def __init__(
         self,
@@ -41,35 +42,39 @@ class Channels:
         self._listeners: dict[Server, Listener] = {}
         self._hearing: dict[Listener, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._asked: dict[int, Server] = {}  # where each bucket is subscribed, confirmed or not
+        self._asked: dict[int, Server] = {}  # the server of each bucket's subscription, confirmed or not
         self._live: set[int] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_over = False
 
     def start(self) -> None:
-        """Subscribe wherever the buckets are, from now on."""
+        """Subscribe at the servers of all buckets, from now on."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Hear no more."""
+        self._is_over = True  # redis-py may swallow that a task is cancelled while it writes
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._wake.set()
+            await asyncio.wait({self._task}, timeout=STOP_S)
         for listener in [*self._listeners.values()]:
             self._end(listener)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=2 * STOP_S)
 
     def is_live(self, bucket: int) -> bool:
-        """True while every change of the bucket is heard."""
+        """True while every change of the bucket is received."""
         return bucket in self._live
 
     @property
     def live(self) -> int:
-        """How many buckets are heard."""
+        """The number of live buckets."""
         return len(self._live)
 
     def on_moved(self, buckets: Iterable[int]) -> None:
-        """Other servers have these now."""
+        """These buckets have moved to other servers."""
         for bucket in buckets:
             self._drop(bucket)
         self._wake.set()
@@ -81,20 +86,20 @@ class Channels:
             self._on_deaf(bucket)
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_over:
             self._wake.clear()
             try:
                 is_done = await self._subscribe()
             except ServerAway as error:
                 log.debug("%s", error)
                 is_done = False
-            if is_done:
+            if is_done and not self._is_over:
                 await self._wake.wait()
             else:
                 await asyncio.sleep(AGAIN_S)
 
     async def _subscribe(self) -> bool:
-        """Ask for what is not asked for yet; False while some of it cannot be asked for."""
+        """Subscribe where it is missing; False while some servers cannot be asked."""
         is_done = True
         for server, buckets in self._servers.owners().items():
             missing = [bucket for bucket in buckets if bucket not in self._asked]
@@ -111,6 +116,8 @@ class Channels:
                     await listener.open()
                     self._hearing[listener] = asyncio.create_task(self._hear(listener))
                 for bucket in missing:
+                    if self._is_over:
+                        return True
                     self._asked[bucket] = server
                     await listener.subscribe(channel_of(bucket))
                     if bucket in HOMES:
@@ -121,18 +128,20 @@ class Channels:
         return is_done and len(self._asked) == BUCKETS
 
     async def _hear(self, listener: Listener) -> None:
-        """Until the connection ends."""
+        """Receive until the connection ends."""
         try:
-            while True:
+            while not self._is_over:
                 try:
                     self._on_message(listener.server, *await listener.next())
-                except ServerRefused as refused:  # which one is not said: the slot moved, and the servers tell where to
+                # It does not say which one: the slot moved, and the servers say where to.
+                except ServerRefused as refused:
                     log.debug("subscription refused server=%s why=%s", listener.server, refused)
                     self._forget(listener.server, confirmed_too=False)
                     self._servers.nudge()
         except ServerAway as error:
             log.debug("%s", error)
-            self._end(listener)
+            if self._hearing.get(listener) is not None:
+                self._end(listener)
 
     def _on_message(self, server: Server, kind: str, channel: bytes, octets: Any) -> None:
         if kind == "smessage" and channel in _LENGTHS:
@@ -152,7 +161,7 @@ class Channels:
             self._wake.set()
 
     def on_lost(self, server: Server) -> None:
-        """A server does not answer: its channels may have ended without a word."""
+        """A server does not answer: its channels may have ended silently."""
         if (listener := self._listeners.get(server)) is not None:
             self._end(listener)
 
@@ -169,7 +178,7 @@ class Channels:
         hearing = self._hearing.pop(listener, None)
         if hearing is not None and not hearing.done():
             hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+            await asyncio.wait({hearing}, timeout=STOP_S)
         await listener.close()
 
     def _forget(self, server: Server, *, confirmed_too: bool) -> None:

@@ -1,12 +1,14 @@
 """The servers of a registry through redis-py: one server, or a cluster whose slots the library follows (adapter).
 
-The library connects, logs in, speaks the protocol, and knows which server has which slot. It tries nothing again: the
-node that waits does that, at another hub perhaps. What it raises becomes a sentence here.
+The library connects, logs in, speaks the protocol, and knows which server has which slot. It retries nothing: the
+waiting node does that, perhaps at another hub. Its exceptions become sentences here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,20 +22,20 @@ from redis.backoff import NoBackoff
 
 from lispmob.errors import LispError
 
-SILENT_S: Final = 1.0  # ours: nodes try again after 1, 2 and 4 s, at another hub perhaps
+SILENT_S: Final = 1.0  # ours: nodes retry after 1, 2 and 4 s, perhaps at another hub
 CONNECT_S: Final = 2.0
 LANES: Final = 4  # ours: pipelines to one server at once
-_CONNECTIONS: Final = 16  # to one server: lanes, the search for slots, and what is left of those that were given up
+_CONNECTIONS: Final = 16  # to one server: lanes, the search for slots, and those still closing
 _NO_RESP3: Final = 2
 _MUCH_LONGER: Final = 2.0
 
 
 class ServerAway(LispError):
-    """A server that does not answer, or that cannot do what is asked of it now."""
+    """A server does not answer, or cannot do the request now."""
 
 
 class ServerRefused(LispError):
-    """A server's error. `word`: its first word, such as MOVED; `place`: where it sends us, host and port."""
+    """A server's error. `word`: its first word, such as MOVED; `place`: the redirection, host and port."""
 
     def __init__(self, text: str, word: str, place: tuple[str, int] | None = None) -> None:
         super().__init__(text)
@@ -41,18 +43,18 @@ class ServerRefused(LispError):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """How to be let in, and how long to wait."""
+    """The credentials, and how long to wait."""
 
     user: str | None = None
     password: bytes | None = None
     tls: bool = False
     tls_ca: Path | None = None
-    """Who signed the servers' certificates; None: anybody whom this machine trusts."""
+    """The authority of the servers' certificates; None: those that this machine trusts."""
     patience_s: float = SILENT_S
     """How long a server may be silent."""
 
     def settings(self) -> dict[str, Any]:
-        """As redis-py calls them."""
+        """The arguments for redis-py."""
         found: dict[str, Any] = {
             "username": self.user,
             "password": self.password,
@@ -79,24 +81,26 @@ class Server(msgspec.Struct, frozen=True):
 
 
 Words = Sequence[str | bytes]
-"""A command and its arguments. The answer is what redis-py makes of it: a dictionary of HGETALL, a set of SMEMBERS."""
+"""A command and its arguments. The answer has redis-py's type: a dictionary for HGETALL, a set for SMEMBERS."""
 
 
 class Engine(Protocol):
-    """One server or a cluster."""
+    """One server or a cluster. `replaces`: a server that dies is replaced by another one."""
+
+    replaces: bool
 
     @property
     def servers(self) -> list[Server]:
         """All that are known."""
 
     def owner(self, bucket_key: str) -> Server | None:
-        """Who has the slot of a key; None: nobody."""
+        """The server with the slot of a key; None: none."""
 
     async def find(self, suspect: Server | None) -> None:
-        """Ask who has what, `suspect` last. Raises ServerAway."""
+        """Find the servers of all slots, asking `suspect` last. Raises ServerAway."""
 
     async def send(self, server: Server, commands: Sequence[Words]) -> list[Any]:
-        """What became of each command: an answer, or ServerRefused. All go in one pipeline. Raises ServerAway."""
+        """The result of each command: an answer, or ServerRefused. All go in one pipeline. Raises ServerAway."""
 
     async def on_moved(self, slot: int, server: Server) -> None:
         """A server says that another one has this slot."""
@@ -106,7 +110,9 @@ class Engine(Protocol):
 
 
 class SingleServer:
-    """Servers that are no cluster: all that is registered is at one of them."""
+    """Servers without a cluster: one of them has all registrations."""
+
+    replaces = False
 
     def __init__(self, seeds: tuple[Server, ...], credentials: Credentials) -> None:
         self.servers = list(seeds)
@@ -155,7 +161,9 @@ class SingleServer:
 
 
 class Cluster:
-    """A cluster. Slots that a server sends us on for are followed one by one, all of them with `find`."""
+    """A cluster. Redirections of single slots are followed one by one, all slots with `find`."""
+
+    replaces = True
 
     def __init__(self, seeds: tuple[Server, ...], credentials: Credentials) -> None:
         self._seeds = [(server.host, server.port) for server in seeds]
@@ -211,7 +219,7 @@ class Cluster:
         await self._client.aclose()
 
     def _node(self, server: Server) -> ClusterNode:
-        """As the library knows it; one that only a redirection has named is new to it."""
+        """The library's node; one that only a redirection has named is new to it."""
         node = self._client.get_node(server.host, server.port)
         if node is None:
             settings: dict[str, Any] = self._client.get_connection_kwargs()
@@ -221,7 +229,7 @@ class Cluster:
 
 
 async def engine_of(seeds: tuple[Server, ...], credentials: Credentials) -> Engine:
-    """What the servers are, by the first that says so. Raises ServerAway, with what is wrong with the first."""
+    """The kind of the servers, from the first that answers. Raises ServerAway with the first server's problem."""
     single = SingleServer(seeds, credentials)
     asking = [asyncio.create_task(single.send(server, [("INFO", "cluster")])) for server in seeds]
     problems: list[ServerAway] = []
@@ -248,12 +256,14 @@ async def engine_of(seeds: tuple[Server, ...], credentials: Credentials) -> Engi
 
 
 class Listener:
-    """What one server publishes, by a connection of its own."""
+    """The publications of one server, on a separate connection."""
 
     def __init__(self, server: Server, credentials: Credentials) -> None:
         self.server = server
         self._client = Redis(host=server.host, port=server.port, **credentials.settings())
         self._pubsub = self._client.pubsub()
+        self._writing = asyncio.Lock()  # what is written to must not be closed meanwhile
+        self._is_closed = False
 
     async def open(self) -> None:
         """Connect. Raises ServerAway."""
@@ -264,13 +274,16 @@ class Listener:
 
     async def subscribe(self, channel: bytes) -> None:
         """Ask for a channel; that it is heard comes as a message. Raises ServerAway."""
-        try:
-            await self._pubsub.ssubscribe(channel)
-        except (exceptions.RedisError, OSError) as error:
-            raise _away(self.server, error) from None
+        async with self._writing:
+            if self._is_closed:
+                raise ServerAway(f"the registry's server {self.server} is not heard any more")
+            try:
+                await self._pubsub.ssubscribe(channel)
+            except (exceptions.RedisError, OSError) as error:
+                raise _away(self.server, error) from None
 
     async def next(self) -> tuple[str, bytes, Any]:
-        """Kind, channel, and what was said, once there is something. Raises ServerAway, ServerRefused."""
+        """Kind, channel and contents of the next message. Raises ServerAway, ServerRefused."""
         while True:
             try:
                 message = await self._pubsub.get_message(timeout=None)
@@ -283,12 +296,14 @@ class Listener:
 
     async def close(self) -> None:
         """Hear no more."""
-        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-        await self._client.aclose()
+        async with self._writing:
+            self._is_closed = True
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+            await self._client.aclose()
 
 
 def _sorted(server: Server, answers: list[Any]) -> list[Any]:
-    """Answers, and what the server refused. Raises ServerAway where the connection ended among them."""
+    """Answers and refusals. Raises ServerAway if the connection ended among them."""
     found = []
     for answer in answers:
         if isinstance(answer, exceptions.ResponseError | exceptions.BusyLoadingError):
@@ -323,7 +338,7 @@ def _reason(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            return cause.strerror if isinstance(cause, ssl.SSLError) or not cause.errno else os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
 

@@ -1,7 +1,7 @@
-"""What has to be done once a second: leases of buckets, what ran out in them, versions, who else is there (adapter).
+"""Work once a second: leases of buckets, expiry in them, versions, and the other hubs (adapter).
 
-A bucket has one keeper at a time, who has its lease for `LEASE_MS` and renews it each second. When he dies the next hub
-that comes by takes it. The work itself is done by `sweep.lua`, at the server.
+A bucket has one keeper at a time, which holds its lease for `LEASE_MS` and renews it each second. If it dies, the next
+hub takes the lease. The server does the actual work by `sweep.lua`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ EVERY_S: Final = 1.0
 LEASE_MS: Final = 3000
 ENDED_AT_ONCE: Final = 500
 TRY_OTHERS: Final = 3  # ours: turns between two attempts at buckets that others keep
-AT_ONCE: Final = 128
+AT_ONCE: Final = 32  # ours: two milliseconds of the loop
 HUBS: Final = b"hubs{0}"
-GONE_S: Final = 10.0  # ours: a hub that was silent for so long is not compared with
+GONE_S: Final = 10.0  # ours: a hub that was silent for this long is ignored in comparisons
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """What a hub says of itself: its name, a digest of its sites, and when, by the server's clock."""
+    """A hub's announcement: its name, a digest of its sites, and when, by the server's clock."""
 
     name: str
     sites: str
@@ -62,7 +62,7 @@ class Housekeeping:
 
     @property
     def problem(self) -> str | None:
-        """Why this hub must leave the registry alone; None: it need not."""
+        """Why this hub must not use the registry; None: it may."""
         if self._known_version is None or self._known_version <= keys.VERSION:
             return None
         return (
@@ -72,27 +72,27 @@ class Housekeeping:
 
     @property
     def kept(self) -> int:
-        """How many buckets this hub keeps."""
+        """The number of buckets that this hub keeps."""
         return len(self._kept)
 
     @property
     def present(self) -> frozenset[int]:
-        """The hubs that are there, this one too."""
+        """The present hubs, including this one."""
         return self._orphans.present
 
     def take_orphaned(self) -> frozenset[int]:
-        """The buckets to look through in this turn for what a hub that is gone has left."""
+        """The buckets to search in this turn for the state of a hub that is gone."""
         return self._orphans.take(self._kept, self._turn)
 
     async def start(self) -> None:
-        """Look at the version, and go on once a second."""
+        """Check the version, and continue once a second."""
         with contextlib.suppress(ServerAway):
             await self._look_at_version()
             await self._lengths.read()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Do no more."""
+        """Stop."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -101,7 +101,7 @@ class Housekeeping:
                 await self._servers.command(0, "HDEL", HUBS, b"%d" % self._hub)
 
     def on_sites(self, sites: SiteTable) -> None:
-        """These are our sites."""
+        """Our sites."""
         digest = hashlib.sha256()
         for text in sorted(
             repr((site.name, sorted(map(str, site.eids)), sorted({owner_of(key) for key in site.keys}),
@@ -144,7 +144,7 @@ class Housekeeping:
         return int(text) if text is not None and text.isdigit() else keys.VERSION
 
     async def _sweep(self) -> None:
-        """Renew the leases that we have, and now and then try for those of others. Each bucket counts for itself."""
+        """Renew our leases, and now and then try for those of others. Each bucket is independent."""
         self._turn += 1
         tries = set(range(keys.BUCKETS)) if self._turn % TRY_OTHERS == 1 else set(self._kept)
         wanted = [bucket for bucket in sorted(tries) if self._servers.is_served(bucket)]
@@ -165,7 +165,7 @@ class Housekeeping:
                 self.counters["ended"] += ended
 
     async def _compare(self) -> None:
-        """Find hubs that have other sites than we: a node may be let in here, and refused there."""
+        """Find hubs with other sites than ours: a node may be accepted here, and refused there."""
         now = float((await self._servers.command(0, "TIME"))[0])
         own = msgspec.json.encode(Presence(self._name, self._sites, now))
         await self._servers.command(0, "HSET", HUBS, b"%d" % self._hub, own)
@@ -191,7 +191,7 @@ class Housekeeping:
 
     @property
     def difference(self) -> str | None:
-        """What is wrong where hubs have other sites than ours, in a sentence."""
+        """The problem if hubs have other sites than ours, in a sentence."""
         if not self._others:
             return None
         names = ", ".join(sorted(self._others))

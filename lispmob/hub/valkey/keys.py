@@ -5,10 +5,10 @@ Everything about one EID-Prefix (E) is in one bucket, and so in one slot of a cl
     r{b}E   the registration: parts one after the other, each with its length in two octets
     n{b}E   the last nonces of its xTRs under each key
     q{b}    how many changes there were in the bucket       l{b}   the log of the last of them
-    x{b}    which E runs out when                           h{b}   the hub that looks after this
+    x{b}    the expiry of each E                            h{b}   the hub that keeps this bucket
     c{b}    the channel that changes are published on
 
-Times are the server's clock, in seconds; `shifted` makes them the hub's. So no hub's calendar counts.
+Times are of the server's clock, in seconds; `shifted` converts them to the hub's. So the hubs' clocks do not matter.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from lispmob.wire.address import EidPrefix
 
 BUCKETS: Final = 1024
 SLOTS: Final = 16384
-VERSION: Final = 1  # of all this; a hub of another version leaves it alone
+VERSION: Final = 1  # of all this; a hub of another version does not use it
 VERSION_KEY: Final = b"lispmob:version"
-KEPT_LONGER_S: Final = 30.0  # the server forgets a registration itself, so much after it ran out
+KEPT_LONGER_S: Final = 30.0  # the server removes a registration itself this long after its expiry
 _ANSWER: Final = Struct(">cdQ")
 _TOLD: Final = Struct(">QdcQH")
 _SIZE: Final = Struct(">H")
@@ -39,7 +39,7 @@ _MUST_GROW, _GROW_IF_COUNTING, _NAMED, _MERGED, _DECIDED = 1, 2, 4, 8, 16
 
 
 def slot_of(bucket: int) -> int:
-    """The slot of a cluster that a bucket is in: CRC-16 of what is in braces (Redis cluster specification)."""
+    """The cluster slot of a bucket: CRC-16 of the text in braces (Redis cluster specification)."""
     return crc_hqx(b"%d" % bucket, 0) % SLOTS
 
 
@@ -59,12 +59,12 @@ def key(kind: bytes, bucket: int, name: bytes = b"") -> bytes:
 
 
 def channel_of(bucket: int) -> bytes:
-    """Where its changes are published."""
+    """The channel of its changes."""
     return b"c{%d}" % bucket
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a script answers. `at`: the server's clock; `count`: changes of the bucket; `value`: before the step."""
+    """A script's answer. `at`: the server's clock; `count`: changes of the bucket; `value`: before the step."""
 
     code: int
     at: float
@@ -73,7 +73,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def read_answer(octets: bytes) -> Answer:
-    """Of register.lua and look.lua. ValueError for octets that are none."""
+    """An answer of register.lua or look.lua. ValueError for invalid octets."""
     if len(octets) < _ANSWER.size:
         raise ValueError(f"an answer of {len(octets)} octets")
     code, at, count = _ANSWER.unpack_from(octets)
@@ -81,7 +81,7 @@ def read_answer(octets: bytes) -> Answer:
 
 
 class Told(msgspec.Struct, frozen=True):
-    """A change that was published. `kind`: r registered, m moved, w withdrawn, e expired."""
+    """A published change. `kind`: r registered, m moved, w withdrawn, e expired."""
 
     count: int
     at: float
@@ -92,7 +92,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def read_told(octets: bytes) -> Told:
-    """A message of a channel. ValueError for octets that are none."""
+    """A message of a channel. ValueError for invalid octets."""
     if len(octets) < _TOLD.size:
         raise ValueError(f"a message of {len(octets)} octets")
     count, at, kind, hub, size = _TOLD.unpack_from(octets)
@@ -101,7 +101,7 @@ def read_told(octets: bytes) -> Told:
 
 
 def parts_of(value: bytes, ahead_s: float) -> tuple[bytes, ...]:
-    """The parts of a value, on a clock that the server's is so much ahead of. ValueError for what is no value."""
+    """The parts of a value, given how far the server's clock is ahead. ValueError for an invalid value."""
     found, at = [], 0
     while at < len(value):
         end = at + _SIZE.size + int.from_bytes(value[at : at + _SIZE.size])
@@ -123,7 +123,7 @@ def value_of(parts: tuple[bytes, ...], ahead_s: float) -> bytes:
 
 
 def part_octets(part: XtrRegistration) -> bytes:
-    """What is said, without times: the server fills them in. Which key proved it is a hub's own matter."""
+    """The part without times, which the server fills in, and without the key index, which differs between hubs."""
     return packed_part.without_key(packed_part.pack(part, 0.0))
 
 
@@ -137,7 +137,7 @@ def register_arguments(
 ) -> list[bytes]:
     """Keys and arguments of register.lua, after the number of keys.
 
-    `former`: the value that `others` was decided from; None: nothing was decided. `kept_s`: how long the others live.
+    `former`: the value that `others` was computed from; None: none was. `kept_s`: the lifetime of the others.
     """
     bucket, name = bucket_of(put.prefix), stored_rows.key_of(put.prefix)
     flags = {True: _MUST_GROW, None: _GROW_IF_COUNTING, False: 0}[put.must_grow]

@@ -1,4 +1,4 @@
-"""lispctl why: what becomes of a flow, and how it comes to that."""
+"""lispctl why: how lispd treats a flow, and for which reasons."""
 
 from __future__ import annotations
 
@@ -6,13 +6,41 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from lispmob.api.client import Client
+from lispmob.errors import LispError
 from lispmob.lispctl.command import Command, show
-from lispmob.lispctl.flow_words import read_end, read_words
 from lispmob.terminal.text import clean, fold, paint
 
 _EXAMPLES = (
     "examples: lispctl why tcp 10.0.0.2:443 --user alice;  lispctl why 10.0.0.2;  lispctl why udp [2001:db8::2]:53"
 )
+
+
+class NoFlow(LispError):
+    """The words do not name a flow; the text says how to write one."""
+
+
+def read_end(text: str, what: str) -> tuple[str, int | None]:
+    """(address, port): 10.0.0.2, 10.0.0.2:443, 2001:db8::2, [2001:db8::2]:443, or ":40000" for a port alone."""
+    address, port = text, ""
+    if text.startswith("["):
+        address, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif text.count(":") == 1:
+        address, _, port = text.partition(":")
+    if port and not (port.isdecimal() and int(port) <= 65535):
+        raise NoFlow(f"{what} {text!r}: {port!r} is no port; write 10.0.0.2:443, or [2001:db8::2]:443")
+    return address, int(port) if port else None
+
+
+def read_words(words: list[str]) -> tuple[str | None, str, int | None]:
+    """(protocol, address, port) of `[PROTOCOL] DESTINATION`. "ping" is ICMP of either family."""
+    if not 1 <= len(words) <= 2:
+        raise NoFlow("a flow is [PROTOCOL] DESTINATION[:PORT], such as: tcp 10.0.0.2:443")
+    protocol = words[0].lower() if len(words) == 2 else None
+    address, port = read_end(words[-1], "destination")
+    if not address:
+        raise NoFlow(f"destination {words[-1]!r}: there is no address in it")
+    return "icmp" if protocol == "ping" else protocol, address, port
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -38,7 +66,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def flow_params(arguments: Namespace) -> dict[str, Any]:
-    """What was typed, as the daemon wants it. Raises NoFlow."""
+    """The parameters for the daemon from the words that were typed. Raises NoFlow."""
     protocol, destination, port = read_words(arguments.flow)
     source, source_port = read_end(arguments.source, "source") if arguments.source else ("", None)
     user, cgroup = arguments.user, arguments.cgroup
@@ -67,7 +95,7 @@ def flow_params(arguments: Namespace) -> dict[str, Any]:
 
 
 def own_cgroup() -> str | None:
-    """The control group that we are in, of the unified hierarchy; None: there is none."""
+    """Our control group in the unified hierarchy; None: there is none."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as lines:
             return next((line.strip()[3:] for line in lines if line.startswith("0::/")), None)

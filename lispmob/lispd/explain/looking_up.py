@@ -60,7 +60,7 @@ def _is_ours(parts: Parts, interface: str) -> bool:
 
 
 def _of_datapath(parts: Parts, eid: IpAddress, source: IpAddress, entry: MapCacheEntry | None) -> Found:
-    answer = parts.engine.ask(Question(source, eid, _PING[eid.version]))
+    answer = parts.engine.dry_run.ask(Question(source, eid, _PING[eid.version]))
     if answer.fate in (Fate.SENT, Fate.DOUBT):
         return _sent(parts, entry)
     if answer.fate is Fate.MISS:

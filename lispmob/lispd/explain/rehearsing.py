@@ -17,7 +17,7 @@ from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd import assembly
-from lispmob.lispd.explain.flow_text import flow_text
+from lispmob.lispd.explain.why import flow_text
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.mh.kernel.flow_table import Tracked, tracked, turned
@@ -144,7 +144,7 @@ def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
     """The datapath's choice for the flow by priority and weight: with its own hash and rule."""
     known = flow.source_port is not None and flow.destination_port is not None
     ports = (flow.source_port or 0, flow.destination_port or 0) if known else None
-    answer = parts.engine.ask(Question(flow.source, flow.destination, flow.protocol, ports))
+    answer = parts.engine.dry_run.ask(Question(flow.source, flow.destination, flow.protocol, ports))
     installed = None if answer.entry is None else parts.node.disposition(answer.entry)
     having = {up.addresses[0].version for up in world.sending if _may_send(up)}
     if installed is not None and installed.disposition in ("ENCAPSULATE", "DOUBT"):

@@ -161,7 +161,7 @@ class _Known:
             family = f"this node has no EID of IPv{eid.version}" if source is None else None
             why = family or ("nothing is known about it yet" if entry is None else "its Instance-ID is not 0")
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
-        answer = parts.engine.ask(Question(source.address, eid, _PING[eid.version]))
+        answer = parts.engine.dry_run.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
             why = _WHY_NOT.get(answer.fate, "the datapath drops it")
             return schema.Peer(

@@ -9,7 +9,7 @@ from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import fingerprint
-from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.datapath.model import SessionUse
 from lispmob.errors import KernelRefused
 from lispmob.lispd.parts import Parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 from binascii import crc_hqx
@@ -23,6 +24,7 @@ from tests.hub.registry.conftest import addresses
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
 
 LAPTOP = "10.1.9.9/32"
+HUB_PAGE = Path(__file__).parents[3] / "docs/hub.md"
 
 
 def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
@@ -220,6 +222,41 @@ def test_a_user_that_may_not_run_scripts_is_said(own_server: ValkeyServer) -> No
 
         await until(lambda: "ACL" in problem(hub))
         await hub.stop()
+
+    run(scene())
+
+
+def test_a_user_with_the_rights_that_the_documentation_names_may_do_all_that_a_hub_does(
+    breakable: ValkeyCluster,
+) -> None:
+    rights = re.search(r"^user hubs on >\S+ (.*)$", HUB_PAGE.read_text(), re.MULTILINE)
+    assert rights is not None
+    for one in breakable.servers:
+        one.ask("ACL", "SETUSER", "hubs", "on", ">word", *rights[1].split())
+
+    async def scene() -> None:
+        ground = ValkeyGround(breakable)
+        here, there = [await ground.hub(user="hubs", password=b"word", name=name) for name in ("one", "two")]
+        assert await here.register(laptop().register(LAPTOP)) is not None
+        assert await there.places(LAPTOP) == ["203.0.113.5"]
+        await asyncio.sleep(1.5)  # what is done once a second
+
+        assert (problem(here), problem(there)) == ("", "")
+        assert breakable.servers[0].ask("ACL", "LOG") == []
+
+    run(scene())
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.1, 0.3])
+def test_a_hub_that_has_just_begun_can_end(cluster: ValkeyCluster, pause_s: float) -> None:
+    async def scene() -> None:
+        hub = await ValkeyGround(cluster).hub(is_ready=False)
+        await asyncio.sleep(pause_s)
+
+        async with asyncio.timeout(10.0):
+            await hub.stop()
+
+        assert [one for one in asyncio.all_tasks() if one is not asyncio.current_task()] == []
 
     run(scene())
 

@@ -25,7 +25,7 @@ from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, Xtr, eid, site, xtr
 from tests.hub.registry.conftest import addresses, require_a_server
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
-from tests.hub.test_publishing import MOVER, Subscriber, mover, rlocs
+from tests.hub.subscriber import MOVER, Subscriber, mover, rlocs
 
 pytestmark = needs_libcrypto
 

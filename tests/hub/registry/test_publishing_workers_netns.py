@@ -24,7 +24,7 @@ from tests.crypto.support import needs_libcrypto
 from tests.hub.exchange import Xtr
 from tests.hub.registry.test_workers_netns import HUB as LOOPBACK
 from tests.hub.registry.test_workers_netns import configuration, wait_for
-from tests.hub.test_publishing import Subscriber, rlocs
+from tests.hub.subscriber import Subscriber, rlocs
 
 pytestmark = [pytest.mark.netns, needs_libcrypto]
 
