@@ -19,7 +19,7 @@ _PLACE: Final = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._
 
 
 def _server(text: str) -> str:
-    """HOST, HOST:PORT or [ADDRESS]:PORT, with the port that is meant. Raises ValueError."""
+    """HOST, HOST:PORT or [ADDRESS]:PORT, with the default port added. Raises ValueError."""
     match = _PLACE.fullmatch(text)
     port = int(match["port"] or DEFAULT_PORT) if match is not None else 0
     if match is None or not 0 < port < 65536:
@@ -54,15 +54,15 @@ ServerName = Annotated[str, plain(_server, "a server, as HOST:PORT or [ADDRESS]:
 
 
 class RegistrySection(Section, frozen=True, kw_only=True):
-    """Without servers the hub has its registrations to itself."""
+    """Without servers the registrations are this hub's alone."""
 
     valkey: tuple[ServerName, ...] = ()
-    """Some of the servers; the others of a cluster are found by themselves."""
+    """Some of the servers; the others of a cluster are discovered."""
     user: Annotated[str | None, or_word("none", plain(_word, "a name"))] = None
     password_file: Annotated[Secret | None, or_word("none", typing.get_args(KeyFile)[1])] = None
     tls: YesNo = False
     tls_ca: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = None
-    """Who signed the servers' certificates; None: anybody whom this machine trusts."""
+    """The authority of the servers' certificates; None: those that this machine trusts."""
     island: YesNo = True
     cache: Annotated[int, whole(1000, 100_000_000)] = CACHE_DEFAULT
     name: Annotated[str | None, or_word("none", plain(_word, "a name"))] = None
@@ -79,7 +79,7 @@ class RegistrySection(Section, frozen=True, kw_only=True):
 
     @property
     def is_shared(self) -> bool:
-        """True when the registrations are not this hub's alone."""
+        """True when several hubs share the registrations."""
         return bool(self.valkey)
 
     @property
@@ -89,6 +89,6 @@ class RegistrySection(Section, frozen=True, kw_only=True):
         return tuple((host.strip("[]"), int(port)) for host, _, port in found)
 
     def check_tls(self) -> None:
-        """Raises OSError, ssl.SSLError for a file that is none of the kind."""
+        """Raises OSError, ssl.SSLError for an invalid file."""
         if self.tls_ca is not None:
             ssl.create_default_context(cafile=str(self.tls_ca))
