@@ -29,24 +29,10 @@ BANNED = {
 }
 """What is looked for, without regard to case, and what to write."""
 
+NOT_YET = {"convert", "desktop", "flow", "lab", "tools", "wire"}
+"""Folders whose comments have not been rewritten in plain English."""
 
-CLEAN = (
-    *(
-        "api",
-        "bus",
-        "config",
-        "control",
-        "control_port",
-        "crypto",
-        "hub",
-        "iface_monitor",
-        "joining",
-        "lispctl",
-        "lispd",
-    ),
-    *("mapping", "metrics", "mh", "names", "natt", "netlink", "node", "problems", "protocol"),
-)
-"""Folders whose comments have been rewritten in plain English; `flow`, `wire`, `convert` and `lab` have not."""
+FOLDERS = sorted(path.parent.name for path in (ROOT / "lispmob").glob("*/__init__.py"))
 
 VAGUE = re.compile(r"\b(?:whoever|somebody|someone|him|his|becomes of|comes of)\b", re.IGNORECASE)
 """Not in comments of those folders: name the node, program or user that is meant."""
@@ -91,7 +77,7 @@ def comments(source: str) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("folder", CLEAN)
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder not in NOT_YET])
 def test_comments_name_who_is_meant(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}"

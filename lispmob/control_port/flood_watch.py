@@ -3,8 +3,8 @@
 A socket that stays full for a while gets more than can be processed, and the kernel drops datagrams of all senders. The
 sender of most unauthenticated datagrams is then sampled: the kernel passes one in 64 of them, at random. The rest shows
 when the flood ends, and a host whose address is forged is not cut off. As long as the socket is emptied, possibly
-useful datagrams are not sampled. A slow or busy machine reads little of a flood: the datagrams that the kernel dropped
-are counted as if they had come from the senders that were read often.
+useful datagrams are not sampled. A slow or busy machine reads little of a flood, so datagrams that the kernel dropped
+count as if they had come from the most frequent senders.
 
 Noise, recognised by its first octets, has a lower limit, because it takes time from everything else: if one sender
 exceeds it, the same share is passed, of that type of message alone. So a forger of unsolicited answers in a peer's name
@@ -26,6 +26,7 @@ WINDOW_S: Final = 0.1
 ONE_IN: Final = 64
 FLOOD_PER_S: Final = 2000  # ours: less is no flood, whatever else is wrong
 FLOOD_SHARE: Final = 0.05
+CROWD_PER_S: Final = 500  # ours: of the busiest sender, where the kernel has to drop datagrams
 OFTEN: Final = 10  # ours: datagrams in one window; fewer may be chance
 CALM_PER_S: Final = 1000
 CALM_S: Final = 2.0  # ours: how long a sender must be calm before all of its datagrams are passed again
@@ -105,7 +106,8 @@ class FloodWatch:
         for (sender, _), per_s in rates.items():
             totals[sender] = totals.get(sender, 0.0) + per_s
         self._release({**rates, **{(sender, ANY_TYPE): per_s for sender, per_s in totals.items()}}, now)
-        worst = self._noisy(rates) if self._was_emptied else self._flooding(totals) + self._noisy(rates)
+        floods = [] if self._was_emptied else self._flooding(totals, self._crowd_per_s(missed, elapsed_s))
+        worst = floods + self._noisy(rates)
         known = dict.fromkeys((*self.sampled, *worst))
         self.sampled = tuple(kind for kind in known if kind[1] == ANY_TYPE or (kind[0], ANY_TYPE) not in known)[
             :SAMPLED_MAX
@@ -121,9 +123,14 @@ class FloodWatch:
         heard = self._proved + self._heard.total()
         return 1.0 if self.sampled or self._was_emptied or not heard else (heard + missed) / heard
 
-    def _flooding(self, totals: dict[Sender, float]) -> list[Part]:
-        """The senders that fill a socket that is never empty, the worst first."""
-        least = max(FLOOD_PER_S, FLOOD_SHARE * sum(totals.values()))
+    def _crowd_per_s(self, missed: float, elapsed_s: float) -> float:
+        """What one sender needs to crowd the others out of a socket where the kernel drops; infinite without drops."""
+        all_per_s = missed * (self._proved + self._heard.total()) / elapsed_s
+        return max(CROWD_PER_S, all_per_s / 2) if missed > 1.0 else float("inf")
+
+    def _flooding(self, totals: dict[Sender, float], crowd_per_s: float) -> list[Part]:
+        """Who fills a socket that is never empty, the worst first."""
+        least = min(max(FLOOD_PER_S, FLOOD_SHARE * sum(totals.values())), crowd_per_s)
         return [(sender, ANY_TYPE) for sender in _worst_first(totals) if totals[sender] >= least]
 
     def _noisy(self, rates: dict[Part, float]) -> list[Part]:

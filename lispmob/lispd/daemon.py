@@ -312,6 +312,7 @@ class Daemon:
             case handover.TellCore():
                 self._report_traffic()
                 self._tell_locators()
+                self.engine.liveness.repeat_last()
             case handover.Steer():
                 self._steer()
             case handover.Linger(former):

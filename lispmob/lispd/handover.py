@@ -42,7 +42,10 @@ class EndMove(msgspec.Struct, frozen=True):
 
 
 class TellCore(msgspec.Struct, frozen=True):
-    """Report the traffic so far, and then the new locators, to the core: Map-Registers and SMRs leave in this step."""
+    """Report the traffic so far, and then the new locators, to the core: Map-Registers and SMRs leave in this step.
+
+    Then the last packets of flows are repeated: a peer takes packets from a new locator once it has the SMR.
+    """
 
 
 class Steer(msgspec.Struct, frozen=True):

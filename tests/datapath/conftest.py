@@ -15,6 +15,7 @@ IN_EACH_TIER = (
     "data_port",
     "echo",
     "engine",
+    "last_packet",
     "marks",
     "offload",
     "path_mtu",

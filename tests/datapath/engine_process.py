@@ -200,6 +200,9 @@ class Host:
     def ask_echo(self, *, locator: str, nonce: int | None) -> bool:
         return self._engine.liveness.ask_echo(ip_address(locator), nonce)
 
+    def repeat_last(self) -> None:
+        self._engine.liveness.repeat_last()
+
     def mark_move(self) -> None:
         self._engine.liveness.mark_move()
 
@@ -393,6 +396,32 @@ class Host:
                 peer.sendall(block[: octets - start])
             peer.shutdown(socket.SHUT_WR)
             return int.from_bytes(peer.recv(8), "big")
+
+    def tcp_listen(self, *, name: str, address: str, port: int) -> None:
+        """Takes one connection, and keeps what comes; tcp_arrived() tells."""
+        listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+        heard = self._received[name] = []
+
+        def listen() -> None:
+            with listener, listener.accept()[0] as peer:
+                while octets := peer.recv(65536):
+                    heard.append(octets)
+
+        threading.Thread(target=listen, daemon=True).start()
+
+    def tcp_open(self, *, name: str, source: str, to: str, port: int) -> None:
+        self._sockets[name] = socket.create_connection((to, port), timeout=5, source_address=(source, 0))
+
+    def tcp_write(self, *, name: str, octets: int) -> None:
+        """Not that anybody has them."""
+        self._sockets[name].sendall(b"z" * octets)
+
+    def tcp_arrived(self, *, name: str, octets: int, timeout_s: float) -> int:
+        """How many have come, once so many are there or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while sum(map(len, self._received[name])) < octets and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return sum(map(len, self._received[name]))
 
     def tcp_connect(self, *, source: str, to: str, port: int) -> str:
         """What connect() says: "" or the error."""

@@ -27,6 +27,8 @@ from tests.interop.lispers_net import BEARABLE_MBIT_S, KEY, NEEDS_IT, OVERLAY
 
 pytestmark = NEEDS_IT
 
+PAUSE_S = 125.0  # an entry that nothing was sent by for a minute goes with the next round, one a minute
+
 EIDS = {"ours": ip_address("10.1.0.1"), "other": ip_address("10.1.0.2")}
 TOPOLOGY = Topology(
     networks=(
@@ -178,3 +180,23 @@ def test_two_nodes_behind_nats_reach_each_other_again_when_this_happens(
 
     assert meeting.reach_each_other(90.0)
     record_property("back after s", round(time.monotonic() - began_at, 1))
+
+
+@pytest.mark.timeout(400)
+def test_when_both_of_theirs_were_restarted_our_nodes_reach_each_other_again_after_a_pause(
+    meeting: Meeting, record_property: Callable[[str, object], None]
+) -> None:
+    """Its RTR asks before they have registered again, and keeps "nobody" for as long as packets go there."""
+    meeting.stop_theirs("rtr")
+    meeting.stop_theirs("server")
+    meeting.start_theirs("server", "lisp-ms", "lisp-mr")
+    meeting.start_theirs("rtr", "lisp-rtr")
+    is_there_at_once = meeting.reaches("ours", "other", 5.0) and meeting.reaches("other", "ours", 5.0)
+
+    if not is_there_at_once:
+        time.sleep(PAUSE_S)
+    began_at = time.monotonic()
+
+    assert meeting.reach_each_other(30.0)
+    record_property("at once", is_there_at_once)
+    record_property("after the pause s", round(time.monotonic() - began_at, 1))

@@ -2,6 +2,7 @@
  * From the TUN to an uplink (tc, egress of the TUN). The decision about a flow is cached with its outer header until
  * anything changes. Packets without a clear decision go on to the TUN's queue, to the tun tier.
  */
+#include "lib/last_packet.h"
 #include "lib/out_flow.h"
 
 #define TELL_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
@@ -60,6 +61,8 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
     if (!path->is_ready || !is_plain(locator))
         return false;
     flow->has_relays = path->relays != 0;
+    flow->lane = lane;
+    flow->hash = (__u32)hash;
     if (path->relays) {
         walk.set = bpf_map_lookup_elem(&sets, &path->relays);
         if (!walk.set)
@@ -144,6 +147,8 @@ int lm_encap(struct __sk_buff *skb)
     __u32 is_v4 = flow->is_v4, ifindex = flow->ifindex;
     __builtin_memcpy(head, flow->head, sizeof head);
     finish_head(head, flow, length, tos, inner.ttl);
+    if (inner.protocol == IPPROTO_TCP)
+        keep_last(skb, flow, segments > 1 ? size : length, now);
     /* redirect_neigh removes a link header, which a TUN packet does not have. */
     if (bpf_skb_change_head(skb, ETH_HLEN, 0))
         return FALL_THROUGH;

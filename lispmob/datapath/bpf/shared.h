@@ -221,6 +221,26 @@ struct lm_shared_address {
     __u8 octets[16];
 };
 
+/* The last TCP packet of a flow, or the beginning of it, and the way that it took (liveness/last_packet.h). */
+#define LM_LAST_PACKETS 64u  /* flows; a power of two */
+#define LM_LAST_OCTETS 1536u /* of each */
+#define LM_LAST_EVERY_NS                                                                                               \
+    1000000u /* a flow's is kept no more often: of those that follow each other at once, the first */
+struct lm_last_packet {
+    LM_SHARED(uint32_t) turn; /* odd: it is being written */
+    __u32 flow;               /* the lower half of its hash */
+    __u64 at;                 /* when it left; 0: none */
+    __s32 lane;
+    __u32 length;                      /* of what is kept */
+    struct lm_shared_address from, to; /* outer addresses, and the port that it went to */
+    __u32 port, spare;
+    __u8 packet[LM_LAST_OCTETS];
+};
+static inline __u32 lm_last_packet_place(__u32 flow)
+{
+    return flow % LM_LAST_PACKETS;
+}
+
 struct lm_shared_heard {
     struct lm_shared_address source, local;
 };

@@ -28,6 +28,10 @@ class Liveness:
         """The next set_uplinks is a move: TrafficResumed reports the first packet of each direction after it."""
         lib.lm_engine_mark_move(self._handle.c)
 
+    def repeat_last(self) -> None:
+        """The uplinks are others, and peers know: send the last TCP packet of each flow with another way once more."""
+        lib.lm_engine_repeat_last(self._handle.c)
+
     def heard(self) -> list[Heard]:
         """The locator pairs of deliveries since the last call. A pair may appear twice: proven, and not."""
         pairs = ffi.new("struct lm_heard[]", lib.LM_HEARD_MAX)

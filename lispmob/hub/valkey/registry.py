@@ -42,8 +42,9 @@ from lispmob.wire.address import EidPrefix
 
 log = logging.getLogger(__name__)
 
-KEPT_S: Final = 5.0  # a primary that is cut off accepts for about a second; the next one is ready after two to three
-ISLAND_AFTER_S: Final = 5.0  # ours: longer than the replacement of a primary
+KEPT_S: Final = 5.0  # a primary that is cut off accepts for a second or so; the next one is there after two to three
+ISLAND_AFTER_S: Final = 5.0  # ours: longer than a primary takes to be replaced
+WAITING_LIMIT: Final = 2048  # ours: the other half is for what the other servers have
 IN_FLIGHT_LIMIT: Final = 4096  # ours: datagrams that wait for the servers
 ISLAND_LIMIT: Final = 100_000  # ours: registers that wait for the servers to return
 READ_AT_ONCE: Final = 512
@@ -221,7 +222,7 @@ class SharedRegistry:
         for put in puts:
             self._in_flight[put.prefix] += 1
         try:
-            outcomes = await self._writer.put_all(puts)
+            outcomes = await self._writer.put_all(puts, may_wait=len(self._tasks) <= WAITING_LIMIT)
         except ServerAway as error:
             self._refusal = str(error) if self._servers.problem is None else None
             self._on_away(puts, deliver)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import ssl
 import typing
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final
 
 from lispmob.config.reader import Section
 from lispmob.config.values import FieldError, FilePath, KeyFile, Secret, YesNo, or_word, plain, whole
 
+LEAST_CLIENT: Final = (8, 1)
 DEFAULT_PORT: Final = 6379
 CACHE_DEFAULT: Final = 100_000
 _PLACE: Final = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
@@ -29,6 +31,23 @@ def _word(text: str) -> str:
     if not 1 <= len(text) <= 64 or not text.isprintable() or " " in text:
         raise ValueError
     return text
+
+
+def client_version() -> str | None:
+    """Of redis-py, as it is installed; None: it is not."""
+    try:
+        return metadata.version("redis")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def why_no_client(version: str | None) -> str | None:
+    """Why hubs cannot share a registry with this version of redis-py; None: they can."""
+    found = re.match(r"(\d+)\.(\d+)", version or "")
+    if found is not None and (int(found[1]), int(found[2])) >= LEAST_CLIENT:
+        return None
+    there = "is not installed" if version is None else f"is {version} here"
+    return f"needs redis-py {LEAST_CLIENT[0]}.{LEAST_CLIENT[1]} or newer, which {there}: pip install 'lispmob[cluster]'"
 
 
 ServerName = Annotated[str, plain(_server, "a server, as HOST:PORT or [ADDRESS]:PORT")]

@@ -78,6 +78,7 @@ class Servers:
         self._is_over = False
         self._nudge = asyncio.Event()
         self._suspect: Server | None = None
+        self._change = asyncio.Event()  # of who serves what
         self._began_at, self._found_at = self._loop.time(), float("-inf")
         self.on_lost: Callable[[Server], None] = lambda _: None
 
@@ -125,6 +126,17 @@ class Servers:
             return None
         server = self._owners[bucket]
         return self._lost_at.get(server, self._began_at) if server is not None else self._began_at
+
+    async def until_replaced(self, bucket: int, within_s: float) -> bool:
+        """Wait while a server may be replaced, so long after it was lost; False where nobody serves the bucket then."""
+        since = self.away_since(bucket)
+        if self._engine is None or not self._engine.replaces or since is None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(since + within_s):
+                while not self.is_served(bucket):
+                    await self._change.wait()
+        return self.is_served(bucket)
 
     @property
     def unserved(self) -> int:
@@ -243,6 +255,7 @@ class Servers:
             self._probe_soon(server)
         if moved:
             self._on_moved(moved)
+            self._changed()
 
     # --- Failures
     # -------------------------------------------------------------------------------------------------------
@@ -281,3 +294,8 @@ class Servers:
         self._why.pop(server, None)
         self._lost_at.pop(server, None)
         self._nudge.set()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()

@@ -15,7 +15,8 @@ from lispmob.hub.valkey.lengths import Lengths
 from lispmob.hub.valkey.servers import Script, Servers
 
 REGISTER: Final = Script("register", 5)
-DECISIONS: Final = 4  # ours: retries when other hubs were quicker
+REPLACED_S: Final = 3.0  # ours: a primary is replaced after two to three
+DECISIONS: Final = 4  # ours: how often others may have been quicker
 
 
 class Writer:
@@ -31,8 +32,21 @@ class Writer:
         if (why := self._why_not()) is not None:
             raise ServerAway(why)
 
-    async def put_all(self, puts: tuple[Put, ...]) -> list[tuple[Verdict, keys.Answer]]:
-        """Write all records of a message, each independently. Raises ServerAway."""
+    async def put_all(self, puts: tuple[Put, ...], *, may_wait: bool = False) -> list[tuple[Verdict, keys.Answer]]:
+        """All records of a message, each for itself. Raises ServerAway.
+
+        `may_wait`: while a primary is being replaced, its records are committed as soon as its successor is there.
+        """
+        try:
+            return await self._put_all(puts)
+        except ServerAway:
+            buckets = (keys.bucket_of(put.prefix) for put in puts)
+            away = next((bucket for bucket in buckets if not self._servers.is_served(bucket)), None)
+            if not may_wait or away is None or not await self._servers.until_replaced(away, REPLACED_S):
+                raise
+        return await self._put_all(puts)
+
+    async def _put_all(self, puts: tuple[Put, ...]) -> list[tuple[Verdict, keys.Answer]]:
         self.check_version()
         for put in puts:
             await self._lengths.add(put.prefix)

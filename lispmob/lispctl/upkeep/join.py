@@ -198,9 +198,8 @@ def _start(arguments: Namespace) -> int:
     except units.NotStarted as failed:
         raise NotJoined(str(failed), EXIT_NOT_RUNNING) from None
     try:
-        for unit in ("lispmob-refresh.timer", "lispmob-refresh.path"):
-            units.start(unit)
-    except units.NotStarted as failed:  # the node works without it
+        units.start("lispmob-refresh.timer", "lispmob-refresh.path")
+    except units.NotStarted as failed:  # the node works without
         print("\n".join(fold(f"later changes of the hub need `lispctl refresh`: {failed}")))
     return wait_until_working(getattr(arguments, "socket", DEFAULT_SOCKET), arguments.timeout)
 

@@ -117,6 +117,15 @@ struct {
     __type(value, __u32);
 } origins SEC(".maps");
 
+/* What is sent once more when its flow takes another way (liveness/last_packet.c). */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, LM_LAST_PACKETS);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct lm_last_packet);
+} last_packets SEC(".maps");
+
 /* Locators at the data port, to their places in `remotes`. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);

@@ -18,6 +18,8 @@ struct out_flow {
     __u32 tells;
     __u64 tell_at;    /* when the next one goes there */
     __u32 has_relays; /* packets to relays must be answered soon */
+    __u32 lane;       /* that its mark leads to */
+    __u32 hash;       /* the lower half */
     __u32 is_whole;   /* nothing left open gets past the device */
     __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
 };

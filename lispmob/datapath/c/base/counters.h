@@ -70,6 +70,7 @@
     X(out_held)             /* packets kept until their uplink has room; not a loss */                                 \
     X(out_busy)             /* lost: too many packets waited for room in an uplink's queue */                          \
     X(out_busy_aged)        /* lost: waited too long for room in an uplink's queue */                                  \
+    X(out_repeated)         /* TCP packets sent once more, since their flow takes another way now */                   \
     X(out_copies)           /* packets that left by a second uplink, too, as a rule with copies wants it */            \
     X(out_uncopied)         /* packets of such a rule that left once: in clear, or there is no second uplink */        \
     X(out_toobig)           /* lost: larger than the path; ICMP told the source unless limited */                      \

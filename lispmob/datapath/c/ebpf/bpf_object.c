@@ -72,8 +72,9 @@ struct lm_bpf_object {
     struct attachment device, uplinks[LM_PATHS_MAX];
 };
 
-static const char *const map_names[LM_MAP_COUNT] = {"state",   "remotes", "used",      "counts", "table",  "sets",
-                                                    "uplinks", "heard",   "addresses", "ways",   "origins"};
+static const char *const map_names[LM_MAP_COUNT] = {"state",     "remotes", "used",    "counts",
+                                                    "table",     "sets",    "uplinks", "heard",
+                                                    "addresses", "ways",    "origins", "last_packets"};
 
 /* libbpf's last message before it gives up is the reason. One load at a time: the caller is the control side. */
 static char said[LOG_SIZE];

@@ -22,6 +22,7 @@ enum lm_map {
     LM_MAP_ADDRESSES,
     LM_MAP_WAYS,
     LM_MAP_ORIGINS,
+    LM_MAP_LAST_PACKETS,
     LM_MAP_COUNT
 };
 

@@ -25,6 +25,7 @@ struct lm_mirror {
     struct lm_shared_state *state;
     struct window remotes, used;
     struct lm_shared_counts *counts;
+    struct lm_last_packet *last_packets;
     uint32_t uplinks; /* key of those in use; 0: none yet */
     uint32_t free_count;
     uint16_t free[LM_SHARED_REMOTES]; /* unused places of remotes */
@@ -68,6 +69,7 @@ static void *map_memory(const struct lm_mirror *m, enum lm_map map, size_t size)
 
 #define REMOTES_SIZE (LM_SHARED_REMOTES * sizeof(struct lm_remote_state))
 #define USED_SIZE ((size_t)LM_SHARED_USED_PAGE * LM_SHARED_USED_PAGES)
+#define LAST_PACKETS_SIZE (LM_LAST_PACKETS * sizeof(struct lm_last_packet))
 #define FILL_STEP ((size_t)1 << 16) /* whole pages, whatever their size */
 
 static struct window open_window(enum lm_map map, size_t size)
@@ -118,7 +120,8 @@ struct lm_mirror *lm_mirror_new(struct lm_bpf_object *tier, int device, int *err
     m->remotes = open_window(LM_MAP_REMOTES, REMOTES_SIZE);
     m->used = open_window(LM_MAP_USED, USED_SIZE);
     m->counts = map_memory(m, LM_MAP_COUNTS, counts_size(m));
-    if (!m->state || !m->remotes.at || !m->used.at || !m->counts) {
+    m->last_packets = map_memory(m, LM_MAP_LAST_PACKETS, LAST_PACKETS_SIZE);
+    if (!m->state || !m->remotes.at || !m->used.at || !m->counts || !m->last_packets) {
         *error = -errno;
         lm_mirror_free(m);
         return NULL;
@@ -138,6 +141,8 @@ void lm_mirror_free(struct lm_mirror *m)
         return;
     if (m->counts)
         munmap(m->counts, counts_size(m));
+    if (m->last_packets)
+        munmap(m->last_packets, LAST_PACKETS_SIZE);
     lm_bpf_object_free(m->tier);
     if (m->state)
         munmap(m->state, sizeof *m->state);
@@ -154,6 +159,11 @@ int lm_mirror_error(const struct lm_mirror *m)
 struct lm_shared_state *lm_mirror_state(const struct lm_mirror *m)
 {
     return m->state;
+}
+
+struct lm_last_packet *lm_mirror_last_packets(const struct lm_mirror *m)
+{
+    return m->last_packets;
 }
 
 struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *m)

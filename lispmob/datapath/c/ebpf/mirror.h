@@ -32,6 +32,7 @@ void lm_mirror_free(struct lm_mirror *mirror);
 /* 0, or the negative errno that switched it off. */
 int lm_mirror_error(const struct lm_mirror *mirror);
 struct lm_shared_state *lm_mirror_state(const struct lm_mirror *mirror);
+struct lm_last_packet *lm_mirror_last_packets(const struct lm_mirror *mirror);
 struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *mirror);
 
 /* Decisions about flows are made again from the next packet on. */

@@ -170,6 +170,7 @@ int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device
         lm_take(&e->lock); /* briefly: the threads follow these pointers */
         copy_state(s, e->shared);
         e->shared = s;
+        e->last_packets = lm_mirror_last_packets(mirror);
         e->mirror = mirror;
         e->neighbours = lm_neighbours_start();
         atomic_store(&e->watch, lm_link_watch_open(e)); /* if it is refused, a move is noticed a little later */
@@ -207,6 +208,7 @@ void lm_reflect_stop(struct lm_engine *e)
         lm_locators_reflect(e->locators, NULL);
         copy_state(&e->own, e->shared);
         e->shared = &e->own;
+        e->last_packets = e->own_last_packets;
         e->mirror = NULL;
         if (e->watch >= 0)
             close(e->watch);

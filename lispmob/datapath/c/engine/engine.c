@@ -76,6 +76,13 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
     return 0;
 }
 
+void lm_engine_repeat_last(struct lm_engine *e)
+{
+    lock(e);
+    lm_last_packet_repeat(e, NULL);
+    unlock(e);
+}
+
 void lm_engine_mark_move(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
@@ -173,13 +180,14 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
     return 0;
 }
 
-/* Sends packets that waited for the mapping, and forgets that it was asked for. */
+/* Sends packets that waited for the mapping or took another way before, and forgets that it was asked for. */
 static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
 {
     bool has_waited = lm_pending_count(e->pending) > 0;
     lm_pending_release(e->pending, prefix);
     if (has_waited)
         lm_outbound_retry(e, e->pending);
+    lm_last_packet_repeat(e, prefix);
 }
 
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,

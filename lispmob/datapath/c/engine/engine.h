@@ -18,6 +18,7 @@
 #include "engine/pending.h"
 #include "engine/punt.h"
 #include "engine/source.h"
+#include "liveness/last_packet.h"
 #include "liveness/peer_check.h"
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
@@ -149,9 +150,10 @@ struct lm_engine {
     struct lm_key key;
     struct lm_counters counters;
     struct lm_punt_ring punts;
-    struct lm_shared_state own;        /* what the BPF programs also see, if they are in use: */
-    struct lm_shared_state *shared;    /* then in the kernel. Accessed with the lock, or by the control side */
-    struct lm_mirror *mirror;          /* NULL: they are not in use */
+    struct lm_shared_state own;     /* what the BPF programs also see, if they are in use: */
+    struct lm_shared_state *shared; /* then in the kernel. Accessed with the lock, or by the control side */
+    struct lm_last_packet *own_last_packets, *last_packets; /* the same for these */
+    struct lm_mirror *mirror;                               /* NULL: they are not in use */
     struct lm_attach_thread *attacher; /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_uint_fast64_t
         told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know, by hash; 0: nothing */
@@ -382,6 +384,8 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
 int lm_data_port_socket(const struct lm_engine *e, int family);
 /* The next set_uplinks is a move: the first packet of each direction after it is reported, with the gap before it. */
 void lm_engine_mark_move(struct lm_engine *e);
+/* The uplinks are others, and the peers have been told: last packets whose flow takes another way now are sent again. */
+void lm_engine_repeat_last(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,

@@ -114,6 +114,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
         return NULL;
     e->config = *config;
     e->shared = &e->own;
+    e->last_packets = e->own_last_packets = lm_last_packet_new();
     e->key = (struct lm_key){config->key0, config->key1};
     atomic_store(&e->watch, -1);
     e->tun = e->receive[0] = e->receive[1] = e->stop = e->poll_in = e->poll_out = e->key_wake = -1;
@@ -147,7 +148,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     bool has_rooms = has_sealed && e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
                      e->relayed_fragment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && e->hold.packets && has_rooms && has_frames && has_locks)
+        e->stalled && e->hold.packets && e->last_packets && has_rooms && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -320,6 +321,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_peers_free(e->peers);
     lm_dialects_free(e->dialects);
     lm_pending_free(e->unsealed);
+    free(e->own_last_packets);
     lm_rtr_free(e->relay);
     lm_sources_free(e->sources);
     lm_pending_free(e->pending);

@@ -8,6 +8,8 @@
 #ifndef LM_ON_SENT_H
 #define LM_ON_SENT_H
 
+#include <netinet/in.h>
+
 #include "engine/engine.h"
 #include "liveness/peer_check.h"
 
@@ -35,6 +37,8 @@ static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, siz
         lm_count_many(&e->counters, LM_out_octets, octets);
         if (atomic_load_explicit(&remote->silence.quick, memory_order_relaxed))
             lm_silence_on_sent(e, job, octets);
+        if (job->inner.protocol == IPPROTO_TCP && !job->is_relayed)
+            lm_last_packet_note(e, job);
     }
     lm_on_sent_way(e, job, octets);
     if (atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))

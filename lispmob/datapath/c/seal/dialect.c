@@ -9,7 +9,7 @@
 #define BLOCK 16u
 #define PAD 0x20u
 #define CBC_IV 16u
-#define ICV_KEY 20u                   /* four zero octets, then the integrity key */
+#define ICV_KEY 20u                       /* four zero octets, then the integrity key */
 #define FIRST_COUNTER (UINT64_C(1) << 32) /* of the first IV that is seen: some before it may come later */
 #define HIGHEST (UINT64_C(1) << 62)
 
@@ -52,8 +52,7 @@ void lm_dialects_free(struct lm_dialects *dialects)
 
 static struct lm_prefix host(const struct lm_addr *address, uint32_t number)
 {
-    return (struct lm_prefix){
-        .instance_id = number, .length = address->family == 4 ? 32 : 128, .address = *address};
+    return (struct lm_prefix){.instance_id = number, .length = address->family == 4 ? 32 : 128, .address = *address};
 }
 
 struct lm_session *lm_dialect_session(const struct lm_dialect_spec *spec)
@@ -155,7 +154,8 @@ struct lm_dialect_use lm_dialect_used(struct lm_engine *e, const struct lm_addr 
     return use;
 }
 
-struct lm_session *lm_dialect_choose(const struct lm_engine *e, const struct lm_job *job, const struct lm_remote *mapped)
+struct lm_session *lm_dialect_choose(const struct lm_engine *e, const struct lm_job *job,
+                                     const struct lm_remote *mapped)
 {
     if (job->set->wish.peer || job->set->wish.must_seal || job->remote != mapped || !lm_table_count(e->dialects->out))
         return NULL;
@@ -224,9 +224,9 @@ static size_t seal_lispers(struct lm_session *session, unsigned thread, uint64_t
     out[0] |= session->key_id;
     put_iv(session, counter, iv);
     struct iovec whole = {text, octets};
-    bool is_good = context && (session->dialect == LM_DIALECT_LISPERS_2
-                                   ? lm_dialect_cipher_run(context, iv, text, octets)
-                                   : lm_aead_seal(context, iv, NULL, 0, &whole, 1, text));
+    bool is_good =
+        context && (session->dialect == LM_DIALECT_LISPERS_2 ? lm_dialect_cipher_run(context, iv, text, octets)
+                                                             : lm_aead_seal(context, iv, NULL, 0, &whole, 1, text));
     at += session->dialect == LM_DIALECT_LISPERS_2 ? 0 : LM_AEAD_TAG;
     if (!is_good || !lm_dialect_cipher_icv(session->integrity, ICV_KEY, out, (size_t)(at - out), at))
         return 0;
@@ -275,8 +275,7 @@ static size_t open_lispers(struct lm_session *session, unsigned thread, uint8_t 
     uint64_t counter, high, low;
     *head = (size_t)(text - datagram);
     *why = LM_OPEN_TAG;
-    if (length < *head + BLOCK + tag + LM_DIALECT_ICV ||
-        (tag == 0 && (length - *head - LM_DIALECT_ICV) % BLOCK) ||
+    if (length < *head + BLOCK + tag + LM_DIALECT_ICV || (tag == 0 && (length - *head - LM_DIALECT_ICV) % BLOCK) ||
         !lm_dialect_cipher_icv(session->integrity, ICV_KEY, datagram, length - LM_DIALECT_ICV, icv) ||
         !is_equal(icv, datagram + length - LM_DIALECT_ICV, LM_DIALECT_ICV))
         return 0;
@@ -286,7 +285,8 @@ static size_t open_lispers(struct lm_session *session, unsigned thread, uint8_t 
     struct lm_aead_context *context = context_of(session, thread, false);
     size_t octets = length - *head - LM_DIALECT_ICV;
     *why = LM_OPEN_TAG;
-    if (!context || !(tag ? lm_aead_open(context, iv, NULL, 0, text, octets) : lm_dialect_cipher_run(context, iv, text, octets)))
+    if (!context ||
+        !(tag ? lm_aead_open(context, iv, NULL, 0, text, octets) : lm_dialect_cipher_run(context, iv, text, octets)))
         return 0;
     *why = LM_OPEN_REPLAY;
     if (!lm_replay_mark(&session->replay, counter))

@@ -56,7 +56,8 @@ struct lm_dialect_use {
 struct lm_dialect_use lm_dialect_used(struct lm_engine *e, const struct lm_addr *address);
 
 /* The key for packets of this job, whose locator is chosen; NULL: they leave in clear. */
-struct lm_session *lm_dialect_choose(const struct lm_engine *e, const struct lm_job *job, const struct lm_remote *mapped);
+struct lm_session *lm_dialect_choose(const struct lm_engine *e, const struct lm_job *job,
+                                     const struct lm_remote *mapped);
 /* As lm_session_seal(), for a session that has a dialect. */
 size_t lm_dialect_seal(struct lm_session *session, unsigned thread, uint64_t counter, const struct iovec *parts,
                        size_t count, uint8_t *out);

@@ -42,10 +42,8 @@ static uint16_t known_of(const struct lm_engine *e, const struct lm_data *data, 
 
 static void report(struct lm_engine *e, uint8_t kind, const struct lm_data *data, const struct lm_outer *outer)
 {
-    struct lm_punt punt = {.kind = kind,
-                           .peer = outer->opened_by->peer,
-                           .instance_id = data->instance_id,
-                           .source = data->inner.source};
+    struct lm_punt punt = {
+        .kind = kind, .peer = outer->opened_by->peer, .instance_id = data->instance_id, .source = data->inner.source};
     atomic_uint_fast64_t *times = kind == LM_PUNT_PEER_BEHIND ? e->peers->behind_at : e->peers->ahead_at;
     if (lm_peers_may_report(times, punt.peer, outer->now))
         (void)lm_punt_put(&e->punts, &punt, NULL, 0);
