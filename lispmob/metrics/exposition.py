@@ -1,4 +1,4 @@
-"""Figures as Prometheus reads them. The only file that imports prometheus-client (the extra `metrics`)."""
+"""Figures in Prometheus's format. The only file that imports prometheus-client (the extra `metrics`)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PATIENCE_S: Final = 5.0  # ours: for the next octets of a request
 
 
 class _Figures(Collector):
-    """`read` is called for each scrape. One that fails gives `up` 0, and no figures."""
+    """`read` is called for each scrape. If it fails, `up` is 0 and there are no figures."""
 
     def __init__(self, up: str, read: Callable[[], Iterable[Family]]) -> None:
         self._up = up
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of now."""
+        """The current figures."""
         try:
             found = list(self._read())
         except LispError:
@@ -84,14 +84,14 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """He is done with."""
+        """Forget a closed connection."""
         with self._changing:
             self._open.pop(request, None)
         super().shutdown_request(request)
 
 
 def serve(address: str, port: int, up: str, read: Callable[[], Iterable[Family]]) -> tuple[int, Callable[[], None]]:
-    """Answer GET /metrics; the port, and what ends it. Raises OSError."""
+    """Answer GET /metrics; returns the port, and a function that ends it. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(up, read))
     handler: Any = MetricsHandler.factory(registry)
