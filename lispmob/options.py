@@ -68,7 +68,11 @@ class HelpfulParser(argparse.ArgumentParser):
         elif message == "the following arguments are required: COMMAND":
             self.print_help(sys.stderr)
             self.exit(2)
-        super().error(message)
+        from lispmob.terminal.text import complain
+
+        self.print_usage(sys.stderr)
+        complain(self.prog, f"error: {message}")
+        self.exit(2)
 
     def _unknown_choice(self, name: str, word: str, listed: str) -> str:
         """Few choices are named; of many only those that may be meant, for nobody finds his own among thirty."""

@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon: plain queries and changes, in rooms."""
+"""The daemon's interface for the control socket: queries and changes, grouped by subject."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ApiError(LispError):
 class Backend(Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already.
 
-    What is about one matter has a room of its own.
+    Each subject has a group of its own.
     """
 
     @property
@@ -51,7 +51,7 @@ class Backend(Protocol):
 
     @property
     def upkeep(self) -> UpkeepBackend:
-        """For who looks after the node."""
+        """For administrators of the node."""
 
     @property
     def seals(self) -> SealBackend:
@@ -80,7 +80,7 @@ class Backend(Protocol):
         """Our own mappings."""
 
     def paths(self) -> Sequence[Path]:
-        """Every pair of a locator of ours and a remote one in use."""
+        """Every pair of a local locator and a remote one in use."""
 
     def handovers(self) -> Sequence[Handover]:
         """The latest moves, oldest first."""
@@ -89,7 +89,7 @@ class Backend(Protocol):
         """Counters by group, such as {"control": {"rx_auth": 0}, "datapath": {...}}."""
 
     def lookup(self, eid: IpAddress, instance_id: int) -> Lookup:
-        """What would become of a packet to `eid`; asks nobody."""
+        """What would happen to a packet to `eid`; sends no request."""
 
     def map_cache_add(
         self, prefix: EidPrefix, locators: Sequence[StaticLocator], action: Literal["drop", "native"]

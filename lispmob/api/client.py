@@ -35,14 +35,14 @@ class ReplyError(LispError):
 
 
 class Entries(NamedTuple):  # no dataclass: importing that module costs a fifth of the start
-    """Entries as they come in, and the other fields of the result, which are there once the last entry was taken."""
+    """Entries as they arrive, and the other fields of the result, which are complete after the last entry."""
 
     entries: Iterator[Json]
     rest: Mapping[str, Json]
 
 
 class Client(Closing):
-    """One connection; a context manager. Raises NotRunning when nobody listens, ReplyError for whatever fails later."""
+    """One connection; a context manager. Raises NotRunning without a daemon, ReplyError for later failures."""
 
     def __init__(self, path: str = DEFAULT_SOCKET, *, timeout_s: float | None = TIMEOUT_S) -> None:
         self._next_id = 1
@@ -72,7 +72,7 @@ class Client(Closing):
         self._socket.close()
 
     def be_patient(self) -> None:
-        """Wait longer for answers from now on: what is asked for next may be about very many mappings."""
+        """Wait longer for answers from now on: the next request may concern very many mappings."""
         self._socket.settimeout(PATIENT_S)
 
     def call(self, method: str, **params: object) -> Json:
@@ -81,7 +81,7 @@ class Client(Closing):
         return self._result(number, self._read_line())
 
     def stream(self, method: str, **params: object) -> Entries:
-        """A result with many `entries`, which are handed out while others are on their way. Raises ReplyError."""
+        """A result with many `entries`, yielded while others are in transit. Raises ReplyError."""
         number = self._request(method, params)
         try:
             head = self._reader.peek(len(_ENTRIES) + 64)
@@ -94,7 +94,7 @@ class Client(Closing):
         return Entries(self._entries(rest), rest)
 
     def _entries(self, rest: dict[str, Json]) -> Iterator[Json]:
-        """The entries of one reply as they come in; what stands behind them goes into `rest`."""
+        """The entries of one reply as they arrive; the fields after them go into `rest`."""
         decoder, utf8 = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")()
         text, at = self._chunk(utf8), 0
         at = text.index(_ENTRIES.decode()) + len(_ENTRIES)

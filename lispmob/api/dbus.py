@@ -128,7 +128,7 @@ log = logging.getLogger(__name__)
 
 
 class DBusFace:
-    """Serves `backend` on the bus: the `server` of a SystemBus. `publish()` takes what the control socket publishes."""
+    """Serves `backend` on the bus: the `server` of a SystemBus. `publish()` takes the events of the control socket."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -137,7 +137,7 @@ class DBusFace:
         self._timer: asyncio.TimerHandle | None = None
 
     async def on_bus(self, bus: Connection) -> None:
-        """Take the name. When somebody else has it, or may not be us, the daemon goes on without this face."""
+        """Take the name. If another program has it, or we may not have it, the daemon works without D-Bus."""
         self._shown = properties(self._backend.status())
         self._bus = bus
         try:
@@ -151,13 +151,13 @@ class DBusFace:
         self.close()
 
     def on_owner(self, name: str, is_there: bool) -> None:
-        """Nobody else matters here."""
+        """No other service matters here."""
 
     def on_signal(self, signal: Signal) -> None:
-        """Nobody else matters here."""
+        """No other signal matters here."""
 
     def close(self) -> None:
-        """Tell nothing more. Idempotent."""
+        """Stop publishing. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -11,7 +11,7 @@ from lispmob.api.schema import Handover, Status
 
 ToVariant: TypeAlias = Callable[[str, Any], Any]
 
-# They change all the time: who wants them asks for the status.
+# These change all the time: a client that needs them requests the status.
 _RESTLESS: Final = frozenset({"next_in_s", "last_notify", "rtt_ms", "since_s"})
 
 SIGNATURES: Final[Mapping[str, str]] = {
@@ -33,7 +33,7 @@ SIGNATURES: Final[Mapping[str, str]] = {
 
 
 def properties(status: Status) -> dict[str, Any]:
-    """The properties as plain values: equal when there is nothing to tell."""
+    """The properties as plain values: equal when there is nothing to report."""
     return {
         "Version": status.version,
         "State": status.state,

@@ -1,4 +1,4 @@
-"""The file of the control socket, and who is at its other end."""
+"""The file of the control socket, and its clients' credentials."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def open_socket(path: Path, group: str) -> tuple[socket.socket, int | None]:
 def listen_at(
     path: Path, *, mode: int, kind: int = socket.SOCK_STREAM, program: str = "lispd", setting: str = "control.socket"
 ) -> socket.socket:
-    """A listening socket at `path`. `program` and `setting` are for the texts of errors.
+    """A listening socket at `path`. `program` and `setting` are for error texts.
 
-    A socket file that nobody listens on is replaced. Raises SocketRefusedError when another daemon listens, when
-    something else stands in its place, or when the directory refuses.
+    A socket file without a listener is replaced. Raises SocketRefusedError if another daemon listens, if the path is
+    something else, or if the directory refuses.
     """
     if len(os.fsencode(path)) > 107:
         raise SocketRefusedError(f"{path}: the path of a socket has at most 107 octets")
@@ -91,13 +91,13 @@ def remove_socket(path: Path, identity: tuple[int, int]) -> None:
 
 
 def file_identity(path: Path) -> tuple[int, int]:
-    """(device, inode) of what stands at `path`."""
+    """(device, inode) of the file at `path`."""
     found = path.lstat()
     return found.st_dev, found.st_ino
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """Who connected. Raises OSError when the kernel does not tell."""
+    """The client's credentials. Raises OSError if the kernel does not give them."""
     pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(pid, uid, frozenset({gid, *_groups_of(connection, uid, gid)}), gid)
 
@@ -114,7 +114,7 @@ def _groups_of(connection: socket.socket, uid: int, gid: int) -> list[int]:
 
 
 def group_id_of(group: str) -> int | None:
-    """The id of a group; None, said in the log, when there is none."""
+    """The id of a group; None, with a log line, if there is none."""
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
@@ -131,7 +131,7 @@ def _remove_stale(path: Path, kind: int, program: str, setting: str) -> None:
         raise SocketRefusedError(f"{path}: something that is no socket stands here; remove it, or set {setting}")
     with socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) as probe:
         code = probe.connect_ex(str(path))
-    if code in (0, errno.EAGAIN, errno.EPROTOTYPE):  # its queue is full, or it is of another kind: somebody listens
+    if code in (0, errno.EAGAIN, errno.EPROTOTYPE):  # its queue is full, or it is of another kind: there is a listener
         raise SocketRefusedError(f"{path}: another {program} listens here; stop it first, or set {setting}")
     if code not in (errno.ECONNREFUSED, errno.ENOENT):
         raise SocketRefusedError(f"{path}: {os.strerror(code)}")

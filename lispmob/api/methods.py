@@ -1,4 +1,4 @@
-"""The methods of the control socket, all in one table: check parameters, call the Backend, hand back what it says."""
+"""The methods of the control socket, all in one table: check parameters, call the Backend, return its result."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ METHODS: Final[dict[str, Method]] = {
     "mapping-get": Method(MappingGetParams, _get),
     "mapping-dump": Method(NoParams, lambda backend, _: backend.mappings.mapping_dump()),
     "mapstat": Method(NoParams, lambda backend, _: backend.mappings.mapstat()),
-    # for who looks after the node
+    # for administrators
     "log-level": Method(NoParams, lambda backend, _: backend.upkeep.log_level()),
     "set-log-level": Method(
         LogLevel, lambda backend, params: backend.upkeep.set_log_level(params.level), is_change=True

@@ -37,7 +37,7 @@ ErrorCode: TypeAlias = Literal[
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client sends. `id` comes back in the reply."""
+    """A client's request. `id` is returned in the reply."""
 
     v: int
     id: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
@@ -103,17 +103,17 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EidStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One of our EID-Prefixes and where it is registered."""
+    """One of our EID-Prefixes and its registrations."""
 
     prefix: str
     registrations: list[Registration] = []
 
 
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface that reaches the world; `note` says why one is not used, `type` is the word of lispd.conf.
+    """An uplink; `note` says why an interface is not used, `type` is the word of lispd.conf.
 
-    `is_metered` and `connectivity` are NetworkManager's words; None where nobody says. `network`: its SSID, or the
-    name of NetworkManager's connection, or the link-layer address of its gateway if lispd.conf is about one.
+    `is_metered` and `connectivity` are from NetworkManager; None if unknown. `network`: its SSID, or the name of
+    NetworkManager's connection, or the link-layer address of its gateway if lispd.conf refers to one.
     """
 
     name: str
@@ -131,12 +131,11 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about the way of one address of an uplink; null: not found out.
+    """What is between one address of an uplink and the Internet; null: unknown.
 
     `mapping` and `filtering` are the words of RFC 4787. The NAT keeps a binding for `lifetime_at_least_s`, and not for
-    `lifetime_below_s`. `passes_zero_checksum`: packets without a UDP checksum get to the RTR, so that the kernel's
-    programs may send them. `nat64`: the prefix of a translator to IPv4; with a `seen_address` a Map-Server was heard by
-    it.
+    `lifetime_below_s`. `passes_zero_checksum`: packets without a UDP checksum reach the RTR, so that the BPF programs
+    may send them. `nat64`: the prefix of a translator to IPv4; with a `seen_address` a Map-Server was heard by it.
     """
 
     uplink: str
@@ -200,7 +199,7 @@ class Datapath(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One moment of a move, in milliseconds after it was noticed.
+    """One step of a move, in milliseconds after its detection.
 
     `what` is a word such as "uplink", "address", "register", "notify", "smr", "first-packet-out", "first-packet-in".
     """
@@ -230,9 +229,9 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that does not work, or is hardly meant. `key` is stable; `subject` says what it is about, "": all.
+    """Something that does not work, or is probably a mistake. `key` is stable; `subject` is what it is about, "": all.
 
-    "notice" takes nothing away, "degraded" a part of the service, "broken" all of it.
+    "notice": no loss of service, "degraded": a partial loss, "broken": no service.
     """
 
     key: str
@@ -282,10 +281,10 @@ class RemoteLocator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MapCacheEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of somebody else. `expires_in_s` None: never. `is_genuine`: LISP-SEC has shown who says so.
+    """A mapping of another site. `expires_in_s` None: never. `is_genuine`: authenticated by LISP-SEC.
 
-    `told_by`: how the last change came without a question, "published" by the Map-Server (RFC 9437) or "announced" by
-    the peer in its sealed session. `is_subscribed`: the Map-Server publishes what changes.
+    `told_by`: the source of the last unsolicited change, "published" by the Map-Server (RFC 9437) or "announced" by the
+    peer in its sealed session. `is_subscribed`: the Map-Server publishes its changes.
     """
 
     prefix: str
@@ -309,7 +308,7 @@ class MapCache(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of our own, as we register it and answer with it. `map_version` (RFC 9302): 0 is none."""
+    """One of our own mappings, as we register it and answer with it. `map_version` (RFC 9302): 0 is none."""
 
     prefix: str
     locators: list[LocalLocator]
@@ -328,12 +327,12 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):
-    """A pair of a locator of ours and a remote one, as probes find it. Figures are None until one was answered.
+    """A pair of a local locator and a remote one, as measured by probes. Figures are None until one was answered.
 
     `loss` is a share of the last `probes`; `since_s` is how long the state has lasted. `is_preferred` False: its uplink
-    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure. `mtu_bytes`: how large
-    an outer packet may be, and `mtu_source` who says so: the interface, ICMP, or a probe that got through; `default`:
-    nobody. Pairs with an RTR have no figures but these. `seal`: how packets to the EIDs behind it leave, and why.
+    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure. `mtu_bytes`: the largest
+    outer packet, and `mtu_source` its origin: the interface, ICMP, or an answered probe; `default`: unknown. Pairs with
+    an RTR have no figures but these. `seal`: how packets to the EIDs behind it leave, and why.
     """
 
     local: str
@@ -410,7 +409,7 @@ class PrefixParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class MapCacheAddParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A static mapping; without locators `action` says what becomes of its packets."""
+    """A static mapping; without locators `action` applies to its packets."""
 
     prefix: str
     locators: list[RemoteLocator] = []

@@ -1,4 +1,4 @@
-"""What systemd wants to hear from a service of Type=notify: READY, RELOADING, STOPPING, STATUS, WATCHDOG."""
+"""The notifications of a systemd service of Type=notify: READY, RELOADING, STOPPING, STATUS, WATCHDOG."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def watchdog() -> bool:
 
 
 async def beat(every_s: float) -> None:
-    """Tell the watchdog for ever that the loop turns. Run it only where the unit asks for it."""
+    """Notify the watchdog periodically that the loop runs. Run it only if the unit asks for it."""
     while True:
         watchdog()
         await asyncio.sleep(every_s)
 
 
 def watchdog_interval_s() -> float | None:
-    """How often to call `watchdog()`: half of what the unit demands; None when it demands nothing of this process."""
+    """How often to call `watchdog()`: half of the unit's interval; None if it does not watch this process."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     text = os.environ.get("WATCHDOG_USEC", "")

@@ -1,9 +1,9 @@
 """The control socket's server: newline-delimited JSON on a Unix socket, in the daemon's event loop.
 
-Nobody at the other end can block or fill the daemon: lines, clients and unread output are bounded, a client that does
-not read its replies is not read from, and one that does not read its events is sent away. In each turn of the loop one
-client has its requests answered, for some milliseconds, and a long answer is made and sent in pieces. Who follows
-mappings and does not keep up loses events, and is told how many.
+No client can block the daemon or exhaust its memory: lines, clients and unread output are bounded. A client that does
+not read its replies is not read from, and one that does not read its events is disconnected. Each turn of the loop
+serves one client for some milliseconds, and a long answer is made and sent in pieces. A follower of mappings that does
+not keep up loses events, and is informed how many.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from lispmob.options import meant
 
 MAX_CLIENTS: Final = 64  # ours: lispctl is one client for milliseconds, a desktop widget one for days
 MAX_UNPRIVILEGED: Final = 48  # ours: so that root still gets in
-MAX_OF_ONE_USER: Final = 16  # ours: so that one user without privileges does not take the others' places
+MAX_OF_ONE_USER: Final = 16  # ours: so that one user without privileges does not take all places
 SERVED_S: Final = 0.002  # ours: of a client's requests in one turn; a move waits no longer than for one of them
 MAX_UNREAD_OCTETS: Final = 256 * 1024  # ours: some 1,000 events
 RECENT_EVENTS: Final = 256
 HELD_EVENTS: Final = 1024  # ours: of mappings, while their dump is being sent
 CLOSE_PATIENCE_S: Final = 0.5  # ours: the time a client has to take its last reply when we stop
-LEAVE_PATIENCE_S: Final = 5.0  # ours: the same for a client that is sent away while we go on
+LEAVE_PATIENCE_S: Final = 5.0  # ours: the same for a client that is disconnected while the daemon continues
 
 log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -82,7 +82,7 @@ class ControlServer:
             raise
 
     async def close(self) -> None:
-        """Send what is unsent, within half a second, close everything and remove the socket file."""
+        """Send pending output, within half a second, close everything and remove the socket file."""
         if self._server is None or self._identity is None:
             return
         remove_socket(self._path, self._identity)
@@ -105,7 +105,7 @@ class ControlServer:
         self._server = None
 
     def publish(self, event: Event) -> None:
-        """Remember an event and hand it to everyone who follows. Never blocks."""
+        """Store an event and send it to all followers. Never blocks."""
         self._recent.append(event)
         followers = [client for client in self._clients if client.follows(event.kind)]
         if followers:
@@ -115,11 +115,11 @@ class ControlServer:
 
     @property
     def has_mapping_readers(self) -> bool:
-        """True when somebody follows the mappings."""
+        """True when mappings have followers."""
         return any(client.reader is not None for client in self._clients)
 
     def publish_mapping(self, event: MappingEvent) -> None:
-        """Hand an event to everyone who follows the mappings. Never blocks."""
+        """Send an event to all followers of mappings. Never blocks."""
         author = self.signature.author
         readers = [
             reading for reading in self._clients if reading.reader is not None and reading.reader.wants(event, author)
@@ -131,7 +131,7 @@ class ControlServer:
 
     @property
     def group(self) -> str | None:
-        """Whose members may change things; None: there is no such group."""
+        """The group whose members may change things; None: it does not exist."""
         return self._group if self._group_id is not None else None
 
     def serve(self, client: _Client) -> None:
@@ -142,7 +142,7 @@ class ControlServer:
             asyncio.get_running_loop().call_soon(self._serve_next)
 
     def _serve_next(self) -> None:
-        """One client for a moment; those that want more queue again behind the others."""
+        """Serve one client for a moment; if it has more requests it queues again after the others."""
         self._is_serving = False
         if self._waiting:
             client = next(iter(self._waiting))
@@ -200,7 +200,7 @@ class _Client(asyncio.Protocol):
         self._last_call: asyncio.TimerHandle | None = None
         self._pid = 0
         self._held: list[bytes] | None = None  # events that come while a long reply is being sent
-        self._taken: asyncio.Future[None] | None = None  # waits until the client has taken what was sent
+        self._taken: asyncio.Future[None] | None = None  # waits until the client has read its output
         self._behind_since = ""
         self.reader: Reader | None = None  # of mapping events
         self.uid = -1
@@ -238,7 +238,7 @@ class _Client(asyncio.Protocol):
         self._server.serve(self)
 
     def eof_received(self) -> bool:
-        # A pipe such as `echo ... | nc -N -U` ends its half at once, and still wants the answer.
+        # A pipe such as `echo ... | nc -N -U` closes its half at once, and still wants the answer.
         self._is_half_closed = True
         self._server.serve(self)
         return not self._is_closing()
@@ -367,7 +367,7 @@ class _Client(asyncio.Protocol):
             self._server.serve(self)
 
     def _wake(self) -> None:
-        """The client has taken what was sent, or is gone."""
+        """The client has read its output, or is gone."""
         if self._taken is not None and not self._taken.done():
             self._taken.set_result(None)
 
@@ -391,11 +391,11 @@ class _Client(asyncio.Protocol):
         self._reply(request.id, Events(events=self._server.recent(params), is_following=params.follow))
 
     def follows(self, kind: str) -> bool:
-        """True when this client wants events of this kind."""
+        """True when this client follows events of this kind."""
         return self._kinds is not None and (not self._kinds or kind in self._kinds)
 
     def send_event(self, line: bytes, event: Event) -> None:
-        """Queue one event; a client that lets too many pile up is told so and sent away."""
+        """Queue one event; a client with too many unread ones is informed and disconnected."""
         if self._transport is None or self._is_closing():
             return
         if self._held is not None:
@@ -433,7 +433,7 @@ class _Client(asyncio.Protocol):
             self._write(line)
 
     def _catch_up(self) -> None:
-        """There is room again: tell how many events are missing from here."""
+        """There is room again: report how many events are missing."""
         if self._held is None and self.reader is not None and self.reader.is_behind:
             self._write(self.reader.notice(self._behind_since))
             self._behind_since = ""

@@ -9,9 +9,9 @@ import msgspec
 
 
 class Pages(msgspec.Struct, frozen=True):
-    """A result with very many `entries`. `pages` makes some of them each time, perhaps none; `rest`: the other fields.
+    """A result with very many `entries`. `pages` yields some of them at a time, perhaps none; `rest`: the other fields.
 
-    Making one page takes some milliseconds at most, so that whatever else happens need not wait longer.
+    Making one page takes some milliseconds at most, so that other work does not wait longer.
     """
 
     pages: Iterator[Sequence[msgspec.Struct]]
@@ -19,7 +19,7 @@ class Pages(msgspec.Struct, frozen=True):
 
 
 class Turns:
-    """Whoever has waited here may do one piece of work, alone in this turn of the loop, and first come first served."""
+    """After waiting here, a task may do one piece of work, alone in this turn of the loop, in order of arrival."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

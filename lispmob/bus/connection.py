@@ -1,7 +1,7 @@
 """One connection to a D-Bus: calls, match rules, signals, and calls from others.
 
-The one door to the D-Bus library: dbus-fast where it is installed, else dbus-next, with the same calls. Neither's
-high-level objects are used: they introspect before each first use, and what we need is little.
+The only user of the D-Bus library: dbus-fast if it is installed, else dbus-next, with the same calls. Their high-level
+objects are not used, because they introspect before each first use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NO_OWNER: Final = "org.freedesktop.DBus.Error.NameHasNoOwner"
 _CALL_S: Final = 5.0  # ours: a service on the same machine; libdbus waits 25 s, which nobody here can use
 _CONNECT_S: Final = 5.0  # ours: a bus that does not even greet within this is as good as absent
 _MAX_CALLS: Final = 256  # ours: calls from others that wait for us at a time; any local user may call
-_MAX_CALLS_OF_ONE: Final = 8  # ours: a call may wait for a password, and one user must not keep out the others
+_MAX_CALLS_OF_ONE: Final = 8  # ours: a call may wait for a password, and one user must not exclude others
 _INTERACTIVE: Final = 0x4  # D-Bus specification, ALLOW_INTERACTIVE_AUTHORIZATION
 _NO_REPLY: Final = 0x1
 _NO_AUTO_START: Final = 0x2
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class BusError(LispError):
-    """The bus, or the service that was called, said no, or is not there. `name` is D-Bus' name of the error."""
+    """The bus, or the called service, refused, or is not there. `name` is D-Bus' name of the error."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"{name}: {text}")
@@ -52,7 +52,7 @@ class Signal(msgspec.Struct, frozen=True):
     """A signal. `body` holds plain values, no variants.
 
     `sender` is the well-known name when its owner is followed, else a unique name: match rules do not stop signals that
-    somebody addresses to us directly, so a client believes a signal for its sender's name only.
+    are addressed to us directly, so a client accepts a signal only by its sender's name.
     """
 
     sender: str
@@ -63,7 +63,7 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A method call from somebody else; `may_ask` is true when the caller lets a password be asked for."""
+    """A method call from another program; `may_ask` is true if the caller allows a password prompt."""
 
     sender: str
     path: str
@@ -84,14 +84,14 @@ class BusClient(Protocol):
         """The connection is gone, and with it all that was subscribed."""
 
     def on_owner(self, name: str, is_there: bool) -> None:
-        """A service that somebody follows appeared, or went; one that restarts goes and appears."""
+        """A followed service appeared, or went; one that restarts goes and appears."""
 
     def on_signal(self, signal: Signal) -> None:
-        """Any signal that arrived, whoever asked for it."""
+        """Any signal that arrived, whichever client subscribed to it."""
 
 
 class BusServer(BusClient, Protocol):
-    """A client that others call."""
+    """A client that other programs call."""
 
     async def on_call(self, call: Call) -> tuple[str, list[Any]]:
         """Answer with (signature, values). Raises BusError, which goes back to the caller."""
@@ -125,20 +125,20 @@ class Connection:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 await self._bus.connect()
-        except Exception as error:  # a library's way to say no: its own classes, EOFError, OSError, TimeoutError
+        except Exception as error:  # the library's refusals: its own classes, EOFError, OSError, TimeoutError
             self._close_socket()
             raise BusError("net.lispmob.NoBus", str(error) or type(error).__name__) from None
         self._lost = asyncio.get_running_loop().create_task(self._bus.wait_for_disconnect())
         self._bus.add_message_handler(self._on_message)
 
     async def until_lost(self) -> None:
-        """Return when the connection is over, whoever ended it."""
+        """Return when the connection is over."""
         assert self._lost is not None, "open() was called"
         await asyncio.wait({self._lost})  # never awaited itself: being cancelled would cancel it for others too
         self._lost.exception()  # looked at, or asyncio complains; it says no more than that it is over
 
     async def close(self) -> None:
-        """End it, and what still answers others. Idempotent."""
+        """End it, and the answers in progress. Idempotent."""
         for task in list(self._tasks):
             task.cancel()
         if self._bus.connected:
@@ -183,7 +183,7 @@ class Connection:
             raise BusError(
                 "org.freedesktop.DBus.Error.NoReply", f"{destination} did not answer {interface}.{member}"
             ) from None
-        except Exception as error:  # the connection broke; each library has its own word for it
+        except Exception as error:  # the connection broke; each library has its own error for it
             raise BusError("org.freedesktop.DBus.Error.Disconnected", str(error) or type(error).__name__) from None
         if reply.error_name:
             raise BusError(str(reply.error_name), " ".join(map(str, reply.body)))
@@ -194,7 +194,7 @@ class Connection:
         await self.call(BUS_NAME, BUS_PATH, BUS_NAME, "AddMatch", "s", rule)
 
     async def follow(self, name: str) -> None:
-        """Tell the clients, now and later, whether a service is there. Raises BusError."""
+        """Inform the clients, now and later, whether a service is there. Raises BusError."""
         rule = f"type='signal',sender='{BUS_NAME}',interface='{BUS_NAME}',member='NameOwnerChanged',arg0='{name}'"
         self._owners.setdefault(name, None)
         await self.subscribe(rule)
@@ -204,17 +204,17 @@ class Connection:
             if error.name != NO_OWNER:
                 raise
             owner = ""
-        if self._owners[name] is None:  # else a signal right behind the answer was read before we came back here
+        if self._owners[name] is None:  # otherwise a signal right after the answer was read before this line
             self._on_owner(name, owner)
 
     async def take_name(self, name: str) -> None:
-        """Own a well-known name as long as this connection lives. Raises BusError when somebody else does."""
+        """Own a well-known name as long as this connection lives. Raises BusError if another program does."""
         (code,) = await self.call(BUS_NAME, BUS_PATH, BUS_NAME, "RequestName", "su", name, _DO_NOT_QUEUE)
         if code not in _OWNER_REPLACED_OR_MINE:
             raise BusError("net.lispmob.NameTaken", f"another process owns {name}")
 
     def emit(self, path: str, interface: str, member: str, signature: str, *body: Any) -> None:
-        """Send a signal to whoever subscribed; lost with the connection."""
+        """Send a signal to its subscribers; lost with the connection."""
         if not self._bus.connected:
             return
         self._send(
@@ -224,7 +224,7 @@ class Connection:
         )
 
     def variant(self, signature: str, value: Any) -> Any:
-        """A value with its type beside it, as D-Bus' `v` wants."""
+        """A value with its type, as D-Bus' `v` requires."""
         return self._library.Variant(signature, value)
 
     def _on_message(self, message: Any) -> bool | None:

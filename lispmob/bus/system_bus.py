@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def system_bus_address() -> str:
-    """Where the system bus is."""
+    """The address of the system bus."""
     return os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or DEFAULT_ADDRESS
 
 
@@ -93,7 +93,7 @@ class SystemBus:
                 client.on_bus_lost()
 
     def _complain(self, error: Exception) -> None:
-        """Once for each time that it is missing: many machines have no bus and want none."""
+        """Once for each time that it is missing: many machines have no bus and need none."""
         if not self._has_complained:
             self._has_complained = True
             log.info("no system bus at %s (%s): going by netlink alone", self._address, error)

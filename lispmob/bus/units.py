@@ -1,4 +1,4 @@
-"""Starts and stops a service by systemd over D-Bus, for who may do that: polkit asks for a password where it has to."""
+"""Starts and stops a service by systemd over D-Bus, for permitted users: polkit asks for a password if necessary."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _NO_SYSTEMD: Final = frozenset(
 
 
 class NotDone(LispError):
-    """The service is as it was, or did not come up; the text says why and what to do."""
+    """The service is unchanged, or did not start; the text says why and what to do."""
 
 
 class NotAllowed(NotDone):
-    """Somebody else may do that."""
+    """This user may not do that."""
 
     exit_code = 77  # sysexits.h: EX_NOPERM
 

@@ -1,6 +1,7 @@
-"""What a lispd.conf says that is allowed and hardly meant, as problems: for `lispd --check`, the log and the status.
+"""Settings of a lispd.conf that are allowed but probably mistakes, as problems: for `lispd --check`, the log and the
+status.
 
-`doubts(file)` needs nothing but the file; `doubts_on(file, interfaces, networks)` compares it with the host. Pure.
+`doubts(file)` needs only the file; `doubts_on(file, interfaces, networks)` compares it with the host. Pure.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import IpAddress, IpNetwork
 
 _WILD: Final = frozenset("*?[")
-RULES_COMPARED: Final = 256  # ours: each with each; who has more has a program that writes them
+RULES_COMPARED: Final = 256  # ours: each with each; more rules come from a program
 
 
 def doubts(file: NodeFile) -> tuple[Problem, ...]:
-    """What is odd about the file by itself."""
+    """Improbable settings of the file alone."""
     return (
         *_keys(file),
         *_overlay(file),
@@ -173,7 +174,7 @@ def _unreachable_steering_rules(rules: Sequence[Rule]) -> Iterator[Problem]:
 
 
 def _covers(earlier: Selector, later: Selector) -> bool:
-    """True when every flow that `later` matches is matched by `earlier`, as far as that can be told."""
+    """True when `earlier` matches every flow that `later` matches, as far as can be determined."""
     return (
         _within(later.destinations, earlier.destinations)
         and _within(later.sources, earlier.sources)
@@ -231,7 +232,7 @@ def _names_of_nothing(file: NodeFile, interfaces: Collection[str]) -> Iterator[P
         if not any(fnmatchcase(interface, pattern) for interface in interfaces):
             yield _no_such_uplink(where, pattern, interfaces)
     for rule in file.uplinks:
-        # Interfaces come and go, and a file names those of all seasons: only what looks like a slip is told.
+        # Interfaces come and go, and a file names rarely used ones: only probable typing errors are reported.
         name = rule.name or "*"
         if name not in interfaces and any(_is_slip(name, interface) for interface in interfaces):
             yield _no_such_uplink("uplinks", name, interfaces)

@@ -1,4 +1,4 @@
-"""EID-Prefixes in lispd.conf: a line of text, or a section that also says what uplinks count for this EID."""
+"""EID-Prefixes in lispd.conf: a line of text, or a section with special ranks of uplinks for this EID."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Eid: TypeAlias = Annotated[
 
 
 class EidUplinkSection(Section, frozen=True, kw_only=True):
-    """What uplinks whose name matches count in the mapping of one EID; None: as everywhere."""
+    """The rank of uplinks with matching names in the mapping of one EID; None: as everywhere."""
 
     name: InterfacePattern
     priority: Priority | None = None
@@ -69,7 +69,7 @@ class OwnEidSection(EidSection, frozen=True, kw_only=True):
                 raise FieldError(f"uplinks[{index}].name", f"{name} is listed twice")
 
     def to_own(self) -> OwnEid:
-        """The EID-Prefix with what is special about it."""
+        """The EID-Prefix with its special settings."""
         return OwnEid(self.to_prefix(), self.uplinks)
 
 

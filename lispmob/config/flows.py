@@ -1,4 +1,4 @@
-"""`flows:` in lispd.conf: names of this host, who may hold and who may call them, and the port."""
+"""`flows:` in lispd.conf: the names of this host, their holders and callers, and the port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lispmob.config.values import (
 )
 from lispmob.wire.address import IpAddress
 
-if TYPE_CHECKING:  # loaded where a file has `flows:`, and not at every start
+if TYPE_CHECKING:  # loaded only for a file with `flows:`
     from lispmob.flow.auth import FlowKey
 
 _PORTS: Final = re.compile(r"(\d{1,5})-(\d{1,5})")
@@ -102,7 +102,7 @@ class FlowKeySection(Section, frozen=True, kw_only=True):
             raise FieldError("key" if self.key else "key-file", f"a key of a flow has {MIN_KEY_OCTETS} octets or more")
 
     def to_key(self) -> FlowKey:
-        """The key as the machines want it."""
+        """The key for the machines."""
         from lispmob.flow.auth import FlowKey
 
         secret = self.key or self.key_file
@@ -111,9 +111,9 @@ class FlowKeySection(Section, frozen=True, kw_only=True):
 
 
 class FlowsSection(Section, frozen=True, kw_only=True):
-    """Flows to names. `host` and `domain`: what may stand behind a name that is meant for this host.
+    """Flows to names. `host` and `domain`: what may follow a name for this host.
 
-    `when_stopped`: whether peers and programs are told that their flows are over, or wait until we are back.
+    `when_stopped`: whether peers and programs are informed that their flows have ended, or wait for a restart.
     """
 
     enabled: YesNo = False

@@ -16,7 +16,7 @@ ALGORITHMS: Final = {
 
 
 class KeySection(Section, frozen=True, kw_only=True):
-    """Base of a section that carries one shared key, in the file itself or in a file of its own."""
+    """Base of a section with one shared key, in the file itself or in a separate file."""
 
     key: SecretText | None = None
     key_file: KeyFile | None = None
@@ -38,5 +38,5 @@ class KeySection(Section, frozen=True, kw_only=True):
         return found
 
     def to_key(self) -> Key:
-        """The key as the codec wants it."""
+        """The key for the codec."""
         return Key(self.secret.octets, self.key_id, ALGORITHMS[self.algorithm], self.digest == "truncated")

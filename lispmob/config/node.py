@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 
 
 class RemoteLocator(Section, frozen=True, kw_only=True):
-    """An RLOC of somebody else. A bare address stands for priority 1, weight 100."""
+    """An RLOC of another site. A bare address stands for priority 1, weight 100."""
 
     address: Rloc
     priority: Priority = 1
@@ -90,13 +90,13 @@ def _address_at(place: Server) -> IpAddress:
 
 
 class ServerSection(Section, frozen=True, kw_only=True):
-    """Base of what is said of a server. `place`: its address, or the name that it is found by."""
+    """Base of the settings of a server. `place`: its address, or its host name."""
 
     place: Server = field(name="address")
 
     @property
     def address(self) -> IpAddress:
-        """Where it is; only for one that has an address."""
+        """Its address; only if it is configured by address."""
         return _address_at(self.place)
 
 
@@ -106,7 +106,7 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
     place: Server = field(name="address")
     proxy_reply: YesNo = True
     xtr_id: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
-    """Whether Map-Registers say which node we are; None: unless the key is of the one kind that old servers know."""
+    """Whether Map-Registers contain our xTR-ID; None: unless the key is of the kind that only old servers use."""
 
     @property
     def address(self) -> IpAddress:
@@ -120,7 +120,7 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 
 
 class MapResolverSection(ServerSection, frozen=True, kw_only=True):
-    """A Map-Resolver that this node asks. A bare address stands for one without a secret of its own (LISP-SEC)."""
+    """A Map-Resolver that this node asks. A bare address stands for one without its own secret (LISP-SEC)."""
 
     key: SecretText | None = None
     key_file: KeyFile | None = None
@@ -175,16 +175,16 @@ _OTHER_WORDS: Final = {
 
 
 class FamilySection(Section, frozen=True, kw_only=True):
-    """What the addresses of one family of an interface count; without a value as the interface."""
+    """Priority and weight of one family of an interface; missing values are those of the interface."""
 
     priority: Priority | None = None
     weight: Weight | None = None
 
 
 class UplinkSection(Section, frozen=True, kw_only=True):
-    """A rule about the interfaces whose name, type and network match; the first rule that matches counts.
+    """A rule for interfaces whose name, type and network match; the first match counts.
 
-    `use` None: tunnels (VPNs) are left alone, everything else is used. `metered` None: as NetworkManager says.
+    `use` None: tunnels (VPNs) are not used, everything else is. `metered` None: by NetworkManager.
     """
 
     name: InterfacePattern | None = None
@@ -221,7 +221,7 @@ class AddressesSection(Section, frozen=True, kw_only=True):
 
 
 class NetworkManagerSection(Section, frozen=True, kw_only=True):
-    """What NetworkManager's words are worth: captive portals, what is metered, what reaches no internet."""
+    """How NetworkManager's view is used: captive portals, metered networks, missing internet access."""
 
     use: YesNo = True
     portal: Annotated[str, one_of("wait", "use")] = "wait"
@@ -253,9 +253,9 @@ class TunSection(Section, frozen=True, kw_only=True):
 
 
 class DatapathSection(Section, frozen=True, kw_only=True):
-    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun).
+    """The tier of the datapath: auto is the kernel itself (ebpf) if possible, else our threads (tun).
 
-    `source_check`: from whom data with an inner source is taken (datapath/c/engine/source.h).
+    `source_check`: which inner sources are accepted (datapath/c/engine/source.h).
     """
 
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
@@ -287,7 +287,7 @@ _HOST_NAME: Final = plain(_host_name, "a name of 1 to 64 letters, digits, dots a
 
 
 class RegisterSection(Section, frozen=True, kw_only=True):
-    """Map-Register: how often, for how long, and as whom. `xtr_id` None: drawn once and kept in the state directory."""
+    """Map-Register: interval, lifetime and identity. `xtr_id` None: drawn once and stored in the state directory."""
 
     interval_s: Annotated[float, duration("s", 5, 3600)] = field(name="interval", default=60.0)
     ttl_s: Annotated[float, duration("m", 60, 86400)] = field(name="ttl", default=600.0)
@@ -305,10 +305,10 @@ class RegisterSection(Section, frozen=True, kw_only=True):
 
 
 class ProbingSection(Section, frozen=True, kw_only=True):
-    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do.
+    """RLOC-probing: which remote locators answer. `measure`: probe even while data proves that they do.
 
-    `status_bits`: whether the Locator-Status-Bits of others make us ask, and whether we send ours. `echo_nonce`: answer
-    and send requests for an echo in data.
+    `status_bits`: whether the Locator-Status-Bits of others cause probes, and whether we send ours. `echo_nonce`:
+    answer and send requests for an echo in data.
     """
 
     enabled: YesNo = True
@@ -322,7 +322,7 @@ class ProbingSection(Section, frozen=True, kw_only=True):
 
 
 class NattSection(Section, frozen=True, kw_only=True):
-    """NATs on the way. `keepalive_s` None: as the NAT wants it. `host_name` empty: that of the machine.
+    """NATs in between. `keepalive_s` None: as the NAT requires. `host_name` empty: that of the machine.
 
     `nat64`: the prefix of a translator to IPv4, "auto" to find it, "off" to use none.
     """
@@ -349,7 +349,7 @@ class ControlSection(Section, frozen=True, kw_only=True):
 
 
 class LogSection(Section, frozen=True, kw_only=True):
-    """What is logged. `record`: from its start on, what the core is fed is kept, for `lispctl record`."""
+    """The log. `record`: record the core's inputs from the start on, for `lispctl record`."""
 
     level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
     record: YesNo = False
@@ -367,7 +367,7 @@ def _addresses(servers: tuple[Server, ...]) -> tuple[IpAddress, ...]:
 
 
 class NodeFile(Section, frozen=True, kw_only=True):
-    """All of lispd.conf. `written_*`: servers as they stand there; without it, those that have an address."""
+    """All of lispd.conf. `written_*`: servers as written; the fields without it have those with an address."""
 
     own_eids: tuple[OwnEidEntry, ...] = field(name="eids")
     written_servers: tuple[MapServerSection, ...] = field(name="map-servers", default=())
@@ -408,7 +408,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
 
     @property
     def map_resolvers(self) -> tuple[MapResolverSection, ...]:
-        """Those to ask, where the file names any."""
+        """The Map-Resolvers in the file."""
         return _placed(self.written_resolvers)
 
     @property
@@ -423,7 +423,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
 
     @property
     def resolvers(self) -> tuple[IpAddress, ...]:
-        """Where Map-Requests go: the Map-Resolvers, or the Map-Servers when none is given (they are mostly both)."""
+        """The destinations of Map-Requests: the Map-Resolvers, or without any the Map-Servers (mostly both)."""
         asked = [written_resolver.place for written_resolver in self.written_resolvers] or [
             written_server.place for written_server in self.written_servers
         ]
@@ -507,7 +507,7 @@ def _is_world_readable(path: Path) -> bool:
 
 
 def _remedy(path: Path) -> str:
-    """How to close it without locking out the service, which has a user and group of its own where it is packaged."""
+    """How to protect it without excluding the service, which has its own user and group as packaged."""
     try:
         return f"run: chgrp {grp.getgrnam(SERVICE_GROUP).gr_name} {path} && chmod 640 {path}"
     except KeyError:

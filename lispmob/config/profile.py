@@ -1,6 +1,6 @@
-"""Profiles: how often a node may send of its own accord; pure.
+"""Profiles: how often a node may send without traffic; pure.
 
-A profile is a lower bound of intervals: what lispd.conf says counts where that is longer.
+A profile is a lower bound of intervals: longer values in lispd.conf take precedence.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from lispmob.config.values import FieldError, Secret, Text
 from lispmob.config.yaml_tree import Mapping, Node, Place, Scalar, Sequence, parse_yaml, show
 from lispmob.errors import ConfigError
 
-MAX_ERRORS: Final = 20  # ours: more lines help nobody
+MAX_ERRORS: Final = 20  # ours: more lines are no help
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
@@ -57,7 +57,7 @@ def read_bytes(raw: bytes, name: str, schema: type[S], *, directory: Path) -> S:
     return typing.cast(S, value)
 
 
-_FAILED: Final = object()  # stands for a value that could not be read: the error is noted, the walk goes on
+_FAILED: Final = object()  # marks a value that could not be read: the error is recorded, the walk continues
 
 
 class _Walk:
@@ -167,14 +167,14 @@ def _is_text(hint: Any) -> bool:
 
 
 def _kind(node: Node) -> str:
-    """What stands there, without the text: it may be a secret in the wrong place."""
+    """The kind of a node without its text, which may be a misplaced secret."""
     if isinstance(node, Scalar):
         return "nothing" if node.is_empty else "plain text"
     return "a list" if isinstance(node, Sequence) else "'key: value' lines"
 
 
 def _example(node: Node) -> str:
-    """How an address alone becomes lines; any other text may be a secret in the wrong place."""
+    """An address alone as lines; any other text may be a misplaced secret."""
     if isinstance(node, Scalar) and re.fullmatch(r"[0-9.]{7,15}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", node.text):
         return f"; write 'address: {node.text}', and beneath it the other keys"
     return ""

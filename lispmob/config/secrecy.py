@@ -1,4 +1,4 @@
-"""Whether a file with keys in it is a secret, and what to do when it is not."""
+"""Whether a file with keys is protected, and what to do if not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has to be proved, and what is sealed for whom, as lispd.conf says it."""
+"""The configuration of authentication and sealing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SecuritySection(Section, frozen=True, kw_only=True):
 
 
 class PeerSection(Section, frozen=True, kw_only=True):
-    """The static key of another node, by which it is known whatever the mapping system says."""
+    """The static key of another node, which takes precedence over the mapping system's."""
 
     eids: tuple[Eid, ...]
     public_key: PublicKey

@@ -1,7 +1,7 @@
-"""Servers that lispd.conf names by host name: which names there are, and the configuration with their addresses; pure.
+"""Servers that lispd.conf names by host name: the names, and the configuration with their addresses; pure.
 
-A name stands for a server at each of its addresses, so it becomes as many entries, which have all else in common. One
-without an address stays a name, and whoever asks a `NodeFile` for its servers does not get it.
+A name stands for a server at each of its addresses, so it becomes as many entries with equal settings. A name without
+an address is left out of the servers of a `NodeFile`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROLES: Final[tuple[tuple[str, Callable[[NodeFile], Iterable[object]]], ...]] = 
 
 
 def names_of(file: NodeFile) -> dict[str, str]:
-    """Every host name in it, with what it is the name of. The most important role, where there are several."""
+    """Every host name in it, with the role of its server; the most important one if there are several."""
     found: dict[str, str] = {}
     for role, places in _ROLES:
         for place in places(file):
@@ -41,15 +41,15 @@ def names_of(file: NodeFile) -> dict[str, str]:
 
 
 def is_server(address: IpAddress) -> bool:
-    """True for an address that a Map-Server or Map-Resolver may have, which may be on this machine."""
+    """True for an address that a Map-Server or Map-Resolver may have, also on this machine."""
     return may_be_rloc(address) or address.is_loopback
 
 
 def with_addresses(file: NodeFile, written: NodeFile, answers: Answers) -> NodeFile:
     """`file` with the servers of `written`, at these addresses.
 
-    What is named and listed by its address as well is one server, as it stands first. An address inside an EID-Prefix
-    of ours is left out: the way to a server cannot lead through the overlay.
+    A server that is listed by name and by address is one server, with the first settings. An address inside a local
+    EID-Prefix is left out: a server cannot be reached through the overlay.
     """
 
     def places(listed: Iterable[Server], is_usable: Callable[[IpAddress], bool]) -> tuple[Server, ...]:

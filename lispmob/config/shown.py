@@ -1,6 +1,6 @@
-"""A configuration as values for people and for JSON: keys as in the file, defaults included, and no secret.
+"""A configuration as values for display and JSON: keys as in the file, defaults included, without secrets.
 
-Both `lispctl config show` and what lispd says of the configuration in use (`bugreport`) are made here.
+Used for `lispctl config show` and for the configuration in use (`bugreport`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def section_tree(section: Section) -> dict[str, Any]:
 
 
 def _word_of(hint: Any) -> str | None:
-    """The word that stands for None, such as auto; None when the key is simply absent."""
+    """The word for None, such as auto; None if the key is simply absent."""
     if typing.get_origin(hint) is not Annotated or not isinstance(text := typing.get_args(hint)[1], Text):
         return None
     word, is_choice, _ = text.accepts.partition(" or ")
@@ -65,4 +65,4 @@ def _shown(value: Any, name: str) -> Any:
         return short_duration(value) if name.endswith("_s") else value
     if isinstance(value, bytes):
         return value.hex()
-    return value if type(value) in (int, str) else str(value)  # a name of a server is a text of its own kind
+    return value if type(value) in (int, str) else str(value)  # the name of a server is a text type of its own

@@ -1,4 +1,4 @@
-"""The static key of a node or a hub: a file with the private half, in hex, that nobody else may read."""
+"""The static key of a node or a hub: a file with the private half, in hex, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_static_key(directory: Path, ciphers: Ciphers, complain: Callable[[str],
     """Our key pair; drawn and written when there is none yet.
 
     A directory that cannot be written does not stop the start: the key then lives as long as the process, and
-    `complain` hears why.
+    `complain` gets the reason.
     """
     path = directory / KEY_FILE
     try:
@@ -47,7 +47,7 @@ def load_static_key(directory: Path, ciphers: Ciphers, complain: Callable[[str],
 
 
 def answering_tools(directory: Path | None) -> SealTools | None:
-    """What somebody needs who answers handshakes and keeps no keys of others; None in a build without libcrypto.
+    """The tools for answering handshakes without storing keys of others; None in a build without libcrypto.
 
     `directory`: of the static key; None: one that lives as long as the process.
     """
@@ -61,7 +61,7 @@ def answering_tools(directory: Path | None) -> SealTools | None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """A whole file or none, which nobody else may read."""
+    """Write a file atomically, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)

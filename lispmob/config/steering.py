@@ -1,4 +1,4 @@
-"""The part of lispd.conf that says which traffic uses which uplink: `steering:` and `multihoming:`."""
+"""The part of lispd.conf for steering, which traffic uses which uplink: `steering:` and `multihoming:`."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class RuleSection(Section, frozen=True, kw_only=True):
 
 
 class SteeringSection(Section, frozen=True, kw_only=True):
-    """Marks and rules. `mask` None: bits that the routing rules of others leave free, as lispd starts."""
+    """Marks and rules. `mask` None: bits that no other routing rule uses when lispd starts."""
 
     mask: Annotated[MarkMask | None, or_word("auto", plain(_mask, "a mask of adjacent bits, such as 0xffff"))] = None
     unusable_mark: Annotated[str, one_of("fallback", "drop")] = "fallback"

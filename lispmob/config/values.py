@@ -1,4 +1,4 @@
-"""The value types of the configuration files: text to something exact, or a sentence that says what is accepted.
+"""The value types of the configuration files: from text to a typed value, or a sentence that says what is accepted.
 
 Each alias below is `Annotated[PythonType, Text(...)]`: the checker sees the Python type, the reader sees how to get it.
 """
@@ -25,7 +25,7 @@ MAX_KEY_OCTETS: Final = 256  # ours: far beyond what HMAC profits from
 
 
 class FieldError(ValueError):
-    """An error with its own whole sentence; `key` says where below the section, as in "static[2].prefix"; "": here."""
+    """An error with a complete sentence; `key` is its place below the section, as in "static[2].prefix"; "": here."""
 
     def __init__(self, key: str, why: str) -> None:
         super().__init__(why)
@@ -36,7 +36,7 @@ class FieldError(ValueError):
 class Text:
     """How to read a value. `read(text, directory)` raises ValueError(what is accepted), or FieldError(whole sentence).
 
-    With `mapping`, a section may stand in place of the text, and `from_mapping` turns it into the value.
+    With `mapping`, a section may replace the text, and `from_mapping` converts it to the value.
     """
 
     read: Callable[[str, Path], Any]
@@ -72,7 +72,7 @@ def whole(low: int, high: int) -> Text:
 
 
 def one_of(*words: str, also: Mapping[str, str] | None = None) -> Text:
-    """One of a few words. `also`: what other programs call them; they are not accepted, and what is meant is said."""
+    """One of a few words. `also`: the words of other programs; they are refused with a hint."""
     accepts = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
 
     def read(text: str, _directory: Path) -> str:
@@ -143,13 +143,13 @@ _SERVER_NAME: Final = re.compile(r"(?!.{254})[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[
 
 
 class HostName(str):
-    """The name of a server, whose addresses are found out while lispd runs (config/server_names.py)."""
+    """The host name of a server, which is resolved while lispd runs (config/server_names.py)."""
 
     __slots__ = ()
 
 
 def _server(text: str) -> IpAddress | HostName:
-    """An address, or a name. What is an address but for a slip, such as 192.0.2.l, is no name."""
+    """An address, or a name. An address with a typing error, such as 192.0.2.l, is no name."""
     *labels, last = text.removesuffix(".").split(".")
     if not _SERVER_NAME.fullmatch(text) or not last[0].isalpha():
         return _address(text)
@@ -273,7 +273,7 @@ def _key_file(text: str, directory: Path) -> Secret:
             octets = file.read(MAX_KEY_OCTETS + 3)
     except OSError as error:
         raise FieldError("", f"cannot read the key in {path}: {error.strerror}") from None
-    for ending in (b"\r\n", b"\n"):  # editors and `echo` end a line; it is no part of the key
+    for ending in (b"\r\n", b"\n"):  # editors and `echo` end a line; that is no part of the key
         if octets.endswith(ending):
             octets = octets[: -len(ending)]
             break
@@ -283,7 +283,7 @@ def _key_file(text: str, directory: Path) -> Secret:
 
 
 def read_key_file(path: Path) -> Secret:
-    """The key in a file that nobody else may read. Raises FieldError."""
+    """The key in a file that only its owner may read. Raises FieldError."""
     return _key_file(str(path), Path())
 
 

@@ -22,7 +22,7 @@ MAX_NODES: Final = 100_000  # ours: 10,000 static mappings with a few locators e
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a node begins; both count from 1."""
+    """The position of a node; both count from 1."""
 
     line: int
     column: int
@@ -68,7 +68,7 @@ class _RefusedError(Exception):
 
 
 def parse_yaml(raw: bytes, name: str) -> Node | None:
-    """The one document in `raw`, None when it holds nothing; `name` stands in the error texts.
+    """The one document in `raw`, None if it is empty; `name` is used in error texts.
 
     Raises ConfigError `name:line:column: why` for what is not UTF-8, not YAML, or beyond the limits above.
     """
@@ -153,7 +153,7 @@ class _Builder:
         return Mapping(place, tuple(entries.values()))
 
     def _is_cut_short(self, event: yaml.ScalarEvent) -> bool:
-        """True for `abc #def` and `abc # def`, and not for what stands apart as comments do."""
+        """True for `abc #def` and `abc # def`, and not for a comment that is set apart."""
         end = event.end_mark
         if event.style is not None or not event.value or end is None:
             return False
@@ -162,12 +162,12 @@ class _Builder:
 
 
 def show(text: str) -> str:
-    """A value for an error text: one line, printable, at most 60 characters; quoted where it would not stand out."""
+    """A value for an error text: one line, printable, at most 60 characters; quoted if it would not be recognisable."""
     short = text if len(text) <= 60 else text[:57] + "..."
     return short if short.isprintable() and short and not short.isspace() else ascii(short)
 
 
-_EXPLANATIONS: Final = (  # how PyYAML's words begin; what they mean to somebody who edits a configuration
+_EXPLANATIONS: Final = (  # the beginnings of PyYAML's messages, with an explanation for users
     (
         "mapping values are not allowed",
         "': ' inside a value needs quotes; or is the indentation not that of the line above?",

@@ -28,6 +28,7 @@ import msgspec
 from lispmob.control.itr_security import ItrSecurity
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.sealing.key_lookups import Outside
 from lispmob.errors import AuthenticationFailed
 from lispmob.protocol.acceptance import Guard, accept_records
 from lispmob.protocol.agenda import Agenda
@@ -47,6 +48,7 @@ from lispmob.wire.record import Action
 SUBSCRIPTIONS_MAX: Final = 256  # ours: peers of a node; the others send SMRs
 WAITS_S: Final = (1.0, 2.0, 4.0)  # ours: between tries of one subscription
 REFUSED_S: Final = (30.0, 120.0, 600.0)  # ours: until the next try at a Map-Server that publishes nothing
+UNWANTED_S: Final = 3600.0  # ours: behind a NAT, without packets
 RENEW_S: Final = 43_200.0  # ours: a lispmob hub forgets a subscription after a day
 GONE_S: Final = 900.0  # ours: a peer that is gone may return; its mapping is published then
 ASK_INTERVAL_S: Final = 0.1  # ours: ten Map-Requests a second
@@ -98,6 +100,8 @@ class Subscription(msgspec.Struct, eq=False):
     since: float | None = None
     published_at: float | None = None
     publications: int = 0
+    wanted_at: float | None = None
+    """Behind a NAT: when packets went there last, as far as is known; None: a mapping in the map-cache wants it."""
     is_gone: bool = False
     """The Map-Server has said that the prefix is not registered; it will publish when it is."""
 
@@ -122,6 +126,7 @@ class Subscriptions:
         self._security = security
         self._new_nonce = new_nonce
         self._own = LocatorSet()
+        self._outside: Outside | None = None
         self._of: dict[EidPrefix, Subscription] = {}
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._asked: OrderedDict[int, _Asked] = OrderedDict()  # open requests by nonce, oldest first
@@ -161,6 +166,24 @@ class Subscriptions:
             return []
         return self._subscribe_again(now)
 
+    def on_outside(self, outside: Outside | None, now: float) -> list[MachineEffect]:
+        """Without an uplink that others reach by themselves: our control port behind a NAT, or None.
+
+        The Map-Server publishes to where the request came from, or by the RTR that it knows us registered by.
+        """
+        is_same, self._outside = outside == self._outside, outside
+        return [] if is_same or outside is None or self._own else self._subscribe_again(now)
+
+    def on_wanted(self, prefix: EidPrefix, now: float) -> list[MachineEffect]:
+        """Behind a NAT: packets go to this prefix, of which LISP-SEC has proved the mapping; an RTR has it, not we."""
+        subscription = self._of.get(prefix)
+        if subscription is not None:
+            subscription.wanted_at = now
+        if subscription is not None or len(self._of) >= SUBSCRIPTIONS_MAX or not self._can_ask(now):
+            return []
+        subscription = self._of[prefix] = Subscription(prefix, wanted_at=now)
+        return self._ask(subscription, now)
+
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended: publications meanwhile were missed and not acknowledged."""
         return self._subscribe_again(now)
@@ -193,7 +216,8 @@ class Subscriptions:
         effects: list[MachineEffect] = []
         for prefix in self._agenda.due(now):
             subscription = self._of[prefix]
-            if subscription.is_gone:
+            is_unwanted = subscription.wanted_at is not None and now - subscription.wanted_at > UNWANTED_S
+            if subscription.is_gone or (is_unwanted and subscription.state is State.SUBSCRIBED):
                 effects += self._end(prefix, now)
             elif subscription.state is State.ASKING and subscription.tries > len(WAITS_S):
                 effects += self._refused(subscription, now)
@@ -334,7 +358,7 @@ class Subscriptions:
     def _resolver(self, turn: int = 0) -> IpAddress | None:
         """A reachable Map-Resolver that has shown LISP-SEC; each turn picks the next one."""
         shown = (one for one in self._config.map_resolvers if self._security.has_shown(one))
-        fit = [one for one in shown if self._own.best(one.version) is not None]
+        fit = [one for one in shown if self._way_to(one) is not None]
         return fit[turn % len(fit)] if fit else None
 
     def _ask(self, subscription: Subscription, now: float) -> list[MachineEffect]:
@@ -349,11 +373,18 @@ class Subscriptions:
         subscription.tries += 1
         self._agenda.set(subscription.prefix, now + wait_s)
         uplink = self._own.best(resolver.version)
-        assert uplink is not None, resolver
-        return [
-            self._request(subscription.prefix, resolver, self._own.itr_rlocs_from(uplink), now),
-            Count("tx_subscription"),
-        ]
+        # Behind a NAT the address that it hides: so the Map-Server knows to answer where the request came from.
+        hidden = () if self._outside is None else (self._outside.local,)
+        itr_rlocs = hidden if uplink is None else self._own.itr_rlocs_from(uplink)
+        return [self._request(subscription.prefix, resolver, itr_rlocs, now), Count("tx_subscription")]
+
+    def _way_to(self, resolver: IpAddress) -> tuple[IpAddress, int] | None:
+        """The address and the interface that a request leaves from; None: it cannot."""
+        if (uplink := self._own.best(resolver.version)) is not None:
+            return uplink.address, uplink.ifindex
+        outside = self._outside
+        is_fit = outside is not None and not self._own and outside.local.version == resolver.version
+        return (outside.local, outside.ifindex) if outside is not None and is_fit else None
 
     def _request(
         self, prefix: EidPrefix, resolver: IpAddress, itr_rlocs: tuple[IpAddress | None, ...], now: float
@@ -377,13 +408,13 @@ class Subscriptions:
             xtr_id=self._config.xtr_id,
             site_id=self._config.site_id,
         )
-        uplink = self._own.best(resolver.version)
-        assert uplink is not None, resolver
+        way = self._way_to(resolver)
+        assert way is not None, resolver
         inner = source or ip_address("0.0.0.0" if prefix.family == 4 else "::")
         ecm = EncapsulatedControl(
             inner, CONTROL_PORT, prefix.address, CONTROL_PORT, request.encode(), authentication=authentication
         )
-        return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
+        return SendControl(ecm.encode(), resolver, source=way[0], ifindex=way[1])
 
     def _end(self, prefix: EidPrefix, now: float) -> list[MachineEffect]:
         """End a subscription, with one message to the Map-Server if it knows us. A lost one is noticed by missing

@@ -1,1 +1,1 @@
-"""UDP 4342 for the node and the hub: the sockets, what a flood may cost, and ICMP errors."""
+"""UDP 4342 for the node and the hub: the sockets, limits for floods, and ICMP errors."""

@@ -1,14 +1,14 @@
-"""Who floods a socket, and the kernel's filter against him. Pure.
+"""Detects who floods a socket, and chooses the kernel's filter against them. Pure.
 
-A socket that is not emptied for a whole moment gets more than we can look at, and the kernel drops what anybody sends.
-Whoever sends most of what proves nothing is looked at in part then: the kernel passes one in 64 of his datagrams, drawn
-by lot. He is still heard, so that it shows when he stops, and somebody whose address is forged is not cut off. As long
-as the socket is emptied nobody is cut short for what may mean something. A slow or busy machine hears little of a
-flood: what the kernel had to drop counts as if it had come from those who were heard often.
+A socket that stays full for a while gets more than can be processed, and the kernel drops datagrams of all senders. The
+sender of most unauthenticated datagrams is then sampled: the kernel passes one in 64 of them, at random. The rest shows
+when the flood ends, and a host whose address is forged is not cut off. As long as the socket is emptied, possibly
+useful datagrams are not sampled. A slow or busy machine reads little of a flood, so datagrams that the kernel dropped
+count as if they had come from the most frequent senders.
 
-What can mean nothing, by its first octets, has a lower limit, for it takes its time from everything else: of noise that
-one sender sends faster, the same share is passed, of that type of message alone. So who forges a peer's address in
-answers to no question keeps no register of that peer away.
+Noise, recognised by its first octets, has a lower limit, because it takes time from everything else: if one sender
+exceeds it, the same share is passed, of that type of message alone. So a forger of unsolicited answers in a peer's name
+does not block that peer's registers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ WINDOW_S: Final = 0.1
 ONE_IN: Final = 64
 FLOOD_PER_S: Final = 2000  # ours: less is no flood, whatever else is wrong
 FLOOD_SHARE: Final = 0.05
+CROWD_PER_S: Final = 500  # ours: of one who sends most of all that comes, where the kernel has to drop
 OFTEN: Final = 10  # ours: datagrams in one window, so that no chance makes a flood of somebody
 CALM_PER_S: Final = 1000
-CALM_S: Final = 2.0  # ours: so long, before somebody is heard in full again
+CALM_S: Final = 2.0  # ours: how long a sender must be calm before all of its datagrams are passed again
 NOISE_PER_S: Final = 5000  # ours: a look at the first octets takes 8 microseconds, so 4 % of a processor
 SAMPLED_MAX: Final = 8
-TYPES_MAX: Final = 2  # ours: whoever sends noise of more types is heard in part in all he sends
+TYPES_MAX: Final = 2  # ours: a sender of more types of noise is sampled in all types
 
 Sender: TypeAlias = tuple[int, int]
 """The family, and the IPv4 address or the first 64 bits of the IPv6 address, as a number."""
@@ -47,12 +48,12 @@ _NETWORK_HEADER: Final = 0xFFF00000  # SKF_NET_OFF
 _RANDOM: Final = 0xFFFFF038  # SKF_AD_OFF + SKF_AD_RANDOM
 _ALL: Final = 0xFFFFFFFF
 _SOURCE_AT: Final = {4: 12, 6: 8}
-_TYPE_AT: Final = 8  # behind the UDP header, where a filter of a UDP socket begins to count
+_TYPE_AT: Final = 8  # after the UDP header, where a filter of a UDP socket begins to count
 _TYPE_BITS: Final = 0xF0
 
 
 def sender_of(address: IpAddress) -> Sender:
-    """Who one flood comes from: an address, or a /64, which anybody has all addresses of."""
+    """The key of a flood: an address, or a /64, whose owner has all of its addresses."""
     return (4, int(address)) if address.version == 4 else (6, int(address) >> 64)
 
 
@@ -68,7 +69,7 @@ class FloodWatch:
         self._lost, self._lost_before = lost, 0
         self._proved = 0
         self.sampled: tuple[Part, ...] = ()
-        self._heard: Counter[Part] = Counter()  # by its type what was noise, and all else under ANY_TYPE
+        self._heard: Counter[Part] = Counter()  # noise by its type, all else under ANY_TYPE
         self._calm_since: dict[Part, float] = {}
         self._began_at: float | None = None
         self._was_emptied = False
@@ -92,7 +93,7 @@ class FloodWatch:
         return self.on_time(now)
 
     def on_time(self, now: float) -> bool:
-        """Time has passed, which is worth telling while somebody is sampled; True when `sampled` is another one now."""
+        """Time has passed; to be called while a sender is sampled. True when `sampled` has changed."""
         if self._began_at is None or now - self._began_at < WINDOW_S:
             return False
         before, elapsed_s = self.sampled, now - self._began_at
@@ -105,7 +106,8 @@ class FloodWatch:
         for (sender, _), per_s in rates.items():
             totals[sender] = totals.get(sender, 0.0) + per_s
         self._release({**rates, **{(sender, ANY_TYPE): per_s for sender, per_s in totals.items()}}, now)
-        worst = self._noisy(rates) if self._was_emptied else self._flooding(totals) + self._noisy(rates)
+        floods = [] if self._was_emptied else self._flooding(totals, self._crowd_per_s(missed, elapsed_s))
+        worst = floods + self._noisy(rates)
         known = dict.fromkeys((*self.sampled, *worst))
         self.sampled = tuple(kind for kind in known if kind[1] == ANY_TYPE or (kind[0], ANY_TYPE) not in known)[
             :SAMPLED_MAX
@@ -121,13 +123,18 @@ class FloodWatch:
         heard = self._proved + self._heard.total()
         return 1.0 if self.sampled or self._was_emptied or not heard else (heard + missed) / heard
 
-    def _flooding(self, totals: dict[Sender, float]) -> list[Part]:
+    def _crowd_per_s(self, missed: float, elapsed_s: float) -> float:
+        """What one sender needs to crowd the others out of a socket where the kernel drops; infinite without drops."""
+        all_per_s = missed * (self._proved + self._heard.total()) / elapsed_s
+        return max(CROWD_PER_S, all_per_s / 2) if missed > 1.0 else float("inf")
+
+    def _flooding(self, totals: dict[Sender, float], crowd_per_s: float) -> list[Part]:
         """Who fills a socket that is never empty, the worst first."""
-        least = max(FLOOD_PER_S, FLOOD_SHARE * sum(totals.values()))
+        least = min(max(FLOOD_PER_S, FLOOD_SHARE * sum(totals.values())), crowd_per_s)
         return [(sender, ANY_TYPE) for sender in _worst_first(totals) if totals[sender] >= least]
 
     def _noisy(self, rates: dict[Part, float]) -> list[Part]:
-        """Whose noise takes too much time, the worst first."""
+        """The senders whose noise takes too much time, the worst first."""
         noise: dict[Sender, dict[Part, float]] = {}
         for part, per_s in rates.items():
             if part[1] != ANY_TYPE:

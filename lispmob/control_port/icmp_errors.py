@@ -15,7 +15,7 @@ import msgspec
 from lispmob.wire.address import IpAddress
 
 Reason: TypeAlias = Literal["port", "host", "prohibited", "refused-here"]
-"""Nobody listens on the port; no way to the host; forbidden on the way; forbidden by this host's own firewall."""
+"""No listener on the port; no route to the host; forbidden on the path; forbidden by this host's own firewall."""
 
 READ_LIMIT: Final = 16  # ours: errors per turn of the loop
 ANCILLARY_OCTETS: Final = 512
@@ -32,7 +32,7 @@ _NOT_ABOUT_REACH: Final = {4: frozenset({2, 4}), 6: frozenset[int]()}  # protoco
 
 
 class Unreachable(msgspec.Struct, frozen=True):
-    """A datagram to `destination` and `port` did not arrive, and somebody says why."""
+    """A datagram to `destination` and `port` was not delivered, for this reason."""
 
     destination: IpAddress
     port: int
@@ -46,7 +46,7 @@ def enable(one: socket.socket, family: int) -> None:
 
 
 def read_errors(one: socket.socket, family: int) -> tuple[int, list[Unreachable]]:
-    """How many errors were waiting, and those of them that say why something does not arrive."""
+    """How many errors were waiting, and those of them that give a reason."""
     found: list[Unreachable] = []
     for count in range(READ_LIMIT):
         try:

@@ -1,8 +1,8 @@
 """The control port on real sockets: UDP 4342 for IPv4 and IPv6, for the node and for the hub.
 
-Every datagram comes with the address and interface it arrived at, and leaves with the source address and interface that
-were asked for (IP_PKTINFO, IPV6_PKTINFO), so that one socket per family serves addresses that come and go. The kernel
-has verified a UDP checksum that is there; a zero one over IPv4 passes unnoticed.
+Every datagram comes with the address and interface it arrived at, and is sent with the requested source address and
+interface (IP_PKTINFO, IPV6_PKTINFO), so that one socket per family serves addresses that come and go. The kernel has
+verified UDP checksums; a zero one over IPv4 is accepted.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
 TOLD_S: Final = 60.0
-ADDRESSES_KEPT: Final = 16384  # ours: of those who sent last; making one again costs as much as receiving
+ADDRESSES_KEPT: Final = 16384  # ours: of the latest senders; making one costs as much as receiving
 OWN_ADDRESSES_KEPT: Final = 256
 SENDERS_LIMIT: Final = 256
-DRAIN_S: Final = 0.005  # ours: and no more time than this in one turn, on all sockets together
+DRAIN_S: Final = 0.005  # ours: the most time in one turn, on all sockets together
 ANCILLARY_OCTETS: Final = 128
-RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of junk, while the loop is busy
+RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of noise, while the loop is busy
 
 # Linux, <linux/in.h>: not in every supported Python's socket module
 _IP_PKTINFO: Final = 8
@@ -75,7 +75,7 @@ _PROGRAM: Final = Struct("@HP")  # struct sock_fprog. <linux/filter.h>
 _MEMINFO: Final = Struct("@9I")
 _MEMINFO_DROPS: Final = 8
 
-# What sendmsg says about the network as it is at the moment: the datagram is lost, as any other may be.
+# Errors of sendmsg about the present network: the datagram is lost, as any other may be.
 _NOT_WORTH_A_LINE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO,
      errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EINVAL, errno.EPERM, errno.EMSGSIZE}
@@ -83,7 +83,7 @@ _NOT_WORTH_A_LINE: Final = frozenset(
 
 
 class Received(msgspec.Struct, frozen=True):
-    """One datagram; `destination` and `ifindex` say where it arrived."""
+    """One datagram; `destination` and `ifindex` are those of its arrival."""
 
     payload: bytes
     source: IpAddress
@@ -152,7 +152,7 @@ class ControlPort:
         return int(self._sockets[0][1].getsockname()[1]) if self._sockets else self._port
 
     def port_for(self, family: int) -> int:
-        """The UDP port in use in one family; where 0 was asked for, each has its own."""
+        """The UDP port in use in one family; if 0 was configured, each has its own."""
         found = (one for address, one in self._sockets if address.version == family)
         return next((int(sock.getsockname()[1]) for sock in found), 0)
 
@@ -241,7 +241,7 @@ class ControlPort:
 
     @contextlib.contextmanager
     def _options(self, one: socket.socket, effect: SendControl) -> Iterator[None]:
-        """What this datagram wants of its socket, for a moment."""
+        """The socket options of this datagram, for a moment."""
         family = socket.AF_INET if effect.destination.version == 4 else socket.AF_INET6
         if not effect.has_checksum:
             one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
@@ -365,7 +365,7 @@ class ControlPort:
             self._loop.call_later(CALM_S, self._look_again, one)
 
     def _look_again(self, one: socket.socket) -> None:
-        """Who is heard in part may have stopped: then nothing comes that would tell."""
+        """A sampled sender may have stopped: then no datagram arrives that would show it."""
         watch = self._watches.get(one.fileno())
         if watch is None or one.fileno() < 0 or not watch.sampled:
             return
@@ -386,7 +386,7 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
 
 
 def _attach_filter(one: socket.socket, sampled: Sequence[Part]) -> None:
-    """Have the kernel drop most of what these senders send, and nothing of others."""
+    """Make the kernel drop most of these senders' datagrams, and none of others."""
     code = program(sampled)
     octets = assembled(code)
     room = ctypes.create_string_buffer(octets, len(octets))
@@ -428,7 +428,7 @@ def _address_of(text: str) -> IpAddress:
 
 @lru_cache(OWN_ADDRESSES_KEPT)
 def _address_in(octets: bytes) -> IpAddress:
-    """An address of ours, which are few."""
+    """One of our addresses, which are few."""
     return ip_address(octets)
 
 

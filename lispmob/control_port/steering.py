@@ -1,12 +1,12 @@
-"""Which of several processes behind one port gets a datagram: a program for the kernel (SO_REUSEPORT, classic BPF).
+"""Distributes datagrams to several processes behind one port: a program for the kernel (SO_REUSEPORT, classic BPF).
 
 Sockets bound to one address with SO_REUSEPORT are numbered as they were bound. The program answers with a number:
 
-    Map-Register           by its first EID, so that a node's registers meet the same process wherever it is
-    Map-Request in an ECM  by its source (of IPv6 the /64), so that what one may ask is counted in one process
-    all others             0: the first process is the RTR, answers invitations, and knows who to pass on to
+    Map-Register           by its first EID, so that a node's registers reach the same process from anywhere
+    Map-Request in an ECM  by its source (of IPv6 the /64), so that one process counts an asker's requests
+    all others             0: the first process is the RTR, answers invitations, and forwards to the others
 
-A number that nobody has any more is the kernel's to choose. No answer is wrong by that: what is registered is shared.
+For an unused number the kernel chooses a process. No answer becomes wrong: the registrations are shared.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import typing
-from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, cast
@@ -48,7 +47,7 @@ from lispmob.hub.places import DEFAULT_SOCKET
 from lispmob.hub.public_address import is_private
 from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
 from lispmob.hub.rtr.traversal import TraversalPolicy
-from lispmob.hub.valkey.section import RegistrySection
+from lispmob.hub.valkey.section import RegistrySection, client_version, why_no_client
 from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
@@ -404,8 +403,8 @@ def load_hub(path: Path) -> HubFile:
             hub.ddt.to_policy()
         except LispError as error:
             raise ConfigError(f"{path}: ddt: {error}") from None
-    if hub.registry.is_shared and find_spec("redis") is None:
-        raise ConfigError(f"{path}: registry: needs redis-py 8.1 or newer: pip install 'lispmob[cluster]'")
+    if hub.registry.is_shared and (missing := why_no_client(client_version())) is not None:
+        raise ConfigError(f"{path}: registry: {missing}")
     try:
         hub.registry.check_tls()
     except OSError as error:  # ssl.SSLError is one

@@ -1,13 +1,13 @@
-"""Sealed data between a node and this hub's proxy: who has which key, and the handshake. Pure.
+"""Sealed data between nodes and this hub's proxy: the peers' keys, and the handshake. Pure.
 
 How it works.
-1. A node registers its static key with its EID (a key record, `wire/key_record.py`); so the hub knows it first-hand.
-2. The node, which has the hub's key in its configuration, begins a handshake in an RLOC-probe that asks for no EID: a
+1. A node registers its static key with its EID (a key record, `wire/key_record.py`); so the hub has it first-hand.
+2. The node, which has the hub's key in its configuration, begins a handshake in an RLOC-probe for no EID, since a
    hub has none. It is answered within limits, when the static key is the registered one of its Source EID.
-3. The session opens what the node sends to hosts without LISP, and seals what they send to it. Beyond the hub all is
-   clear.
+3. The session opens the node's packets to hosts without LISP, and seals the packets they send to it. Beyond the hub
+   all is clear.
 
-The node keeps the session up, and makes the next one; the hub only answers. While there is none, packets go in clear.
+The node maintains the session, and makes the next one; the hub only answers. Without a session packets go in clear.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from lispmob.wire.record import Locator, MappingRecord
 from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage
 
 KEY_TTL_MIN: Final = 15  # ours
-TIMES_MAX: Final = 65536  # ours: static keys whose last time is remembered
+TIMES_MAX: Final = 65536  # ours: static keys whose last timestamp is remembered
 
 SealEffect: TypeAlias = InstallSession | ForgetSession
 HandshakeEffect: TypeAlias = SendControl | SealEffect
 
 
 def own_records(public_key: bytes, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
-    """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
+    """The Map-Resolver's records for our own addresses, for askers to whom it authenticates its answer."""
     key = KeyRecord((public_key,)).to_locator()
     return {
         (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
@@ -50,7 +50,7 @@ def own_records(public_key: bytes, own: Iterable[IpAddress]) -> dict[EidPrefix, 
 
 
 class _Peer(msgspec.Struct):
-    """A node that registers a key; all of its EID-Prefixes are one peer. `sessions`: index, and when it was made."""
+    """A node that registers a key; all of its EID-Prefixes are one peer. `sessions`: index and creation time."""
 
     number: int
     key: bytes
@@ -59,7 +59,7 @@ class _Peer(msgspec.Struct):
 
 
 class HubSealing:
-    """All nodes that this hub has a session with, or may have."""
+    """All nodes that this hub has a session with, or may have one with."""
 
     def __init__(self, tools: SealTools) -> None:
         self._tools = tools
@@ -73,16 +73,16 @@ class HubSealing:
 
     @property
     def public_key(self) -> bytes:
-        """What nodes write down as this hub's."""
+        """This hub's key, for the nodes' configuration."""
         return self._tools.static.public
 
     @property
     def session_count(self) -> int:
-        """How many nodes there is a session with."""
+        """The number of nodes with a session."""
         return sum(bool(peer.sessions) for peer in self._peers.values())
 
     def on_registration(self, change: RegistrationChanged) -> list[SealEffect]:
-        """A node registered, with a key or without, or left: sessions of a key that it has no more end."""
+        """Take a registration with or without a key, or its end: sessions of a former key end."""
         key = None
         if change.record is not None:
             try:
@@ -104,21 +104,22 @@ class HubSealing:
         return effects
 
     def peer_of(self, prefix: EidPrefix) -> int:
-        """Whose session packets for this EID-Prefix are sealed by; 0: nobody's."""
+        """The peer whose session seals packets for this EID-Prefix; 0: none."""
         peer = self._by_prefix.get(prefix)
         return peer.number if peer is not None and peer.sessions else 0
 
     def on_probe(self, arrival: Arrival, now: float) -> list[HandshakeEffect] | None:
-        """An RLOC-probe came; None when it is no handshake with the hub itself."""
+        """Handle an RLOC-probe; None when it is no handshake with the hub itself."""
         try:
             request = MapRequest.decode(arrival.payload)
             first = take_first(request)
         except MalformedMessage:
-            return None  # whoever else looks at it counts it
+            return None  # counted where it is handled
         if first is None or first.responder is not None:
             return None
         try:
-            FirstMessage.decode(first.message, self._tools.static.public)  # junk costs a hash, and is charged to nobody
+            # An invalid message costs a hash, and is charged to no peer.
+            FirstMessage.decode(first.message, self._tools.static.public)
             is_known = bool(self._by_prefix.covering(first.initiator))
             if not self._limits.take(arrival.source, now, is_known=is_known):
                 raise MalformedMessage("rx_rate", "more handshakes than anybody needs")
@@ -155,7 +156,7 @@ class HubSealing:
         return [*self._stand(peer, told.session, now), sent]
 
     def _stand(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
-        """The session stands; those that nothing comes by any more, and more than the datapath uses, are forgotten."""
+        """Use the completed session; those without packets, and those beyond the datapath's number, are dropped."""
         old = [(index, at) for index, at in peer.sessions if now - at >= FORGET_S]
         kept = [(index, at) for index, at in peer.sessions if now - at < FORGET_S]
         old += kept[: max(0, len(kept) + 1 - SESSIONS_MAX)]
@@ -189,7 +190,7 @@ class HubSealing:
         return [ForgetSession(index) for index in gone]
 
     def _new_index(self) -> int:
-        """Random, not 0, and not in use."""
+        """Random, not 0, and unused."""
         while True:
             index = int.from_bytes(self._tools.draw(4))
             if index and index not in self._indices:

@@ -1,1 +1,1 @@
-"""Joining a hub with one line: the invitation, the exchange that redeems it, and the configuration that comes of it."""
+"""Joining a hub with one line: the invitation, the exchange that redeems it, and the configuration made from it."""

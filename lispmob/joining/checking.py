@@ -1,4 +1,4 @@
-"""Reads lispd.conf for who writes one: whether lispd would take it, and whom it registers with."""
+"""Reads lispd.conf for the programs that write it: whether lispd would accept it, and which hub it registers with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.wire.address import IpAddress
 
 
 def hub_of(path: Path) -> tuple[tuple[IpAddress, ...], bytes]:
-    """The addresses of the Map-Servers in lispd.conf that have the key of the first one, and that key.
+    """The addresses of the Map-Servers in lispd.conf that share the first one's key, and that key.
 
     Raises ConfigError.
     """
@@ -23,7 +23,7 @@ def hub_of(path: Path) -> tuple[tuple[IpAddress, ...], bytes]:
 
 
 def wanted_names(path: Path) -> Wanted | None:
-    """What the resolver of this host is to ask lispd for; None where lispd answers no DNS. Raises ConfigError."""
+    """What the host's resolver should ask lispd for; None where lispd answers no DNS. Raises ConfigError."""
     node = load_node(path)
     if not node.names.domain:
         return None
@@ -32,5 +32,5 @@ def wanted_names(path: Path) -> Wanted | None:
 
 
 def check_node(path: Path) -> None:
-    """Raises ConfigError for what lispd would not start with."""
+    """Check the file as lispd would at its start. Raises ConfigError."""
     load_node(path)

@@ -46,7 +46,7 @@ from lispmob.wire.lisp_sec_auth import hkdf
 
 TYPE: Final = 0xFF02
 VERSION: Final = 1
-PINNED_VERSION: Final = 2  # the line named the hub's public key
+PINNED_VERSION: Final = 2  # the line names the hub's public key
 KEY_OCTETS: Final = 32
 MAC_OCTETS: Final = 16
 QUESTION_OCTETS: Final = 1024
@@ -64,7 +64,7 @@ class Verdict(IntEnum):
     """What the hub says."""
 
     QUESTION = 0
-    SETTINGS = 6  # a question as well: of a node that has joined
+    SETTINGS = 6  # also a question: from a node that has joined
     ACCEPTED = 1
     USED = 2
     EXPIRED = 3
@@ -73,7 +73,7 @@ class Verdict(IntEnum):
 
 
 class Ciphers(Protocol):
-    """What `crypto/noise_ciphers.py` gives."""
+    """The functions of `crypto/noise_ciphers.py` used here."""
 
     def public_key(self, private_key: bytes) -> bytes:
         """The public half, 32 octets."""
@@ -85,11 +85,11 @@ class Ciphers(Protocol):
         """Ciphertext and tag."""
 
     def open(self, key: bytes, counter: int, data: bytes, sealed: bytes) -> bytes | None:
-        """What was sealed; None when it was not sealed with this key."""
+        """The plaintext; None when it was not sealed with this key."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """What a hub tells a node. Names that a node does not know are skipped, so that a hub may tell more one day."""
+    """The settings a hub sends a node. A node skips names it does not know, so that later hubs can send more."""
 
     name: str
     eids: tuple[str, ...]
@@ -99,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class JoinRefused(LispError):
-    """The hub does not take the invitation."""
+    """The hub refuses the invitation."""
 
     def __init__(self, verdict: Verdict, text: str) -> None:
         super().__init__(text)
@@ -116,7 +116,7 @@ _REFUSALS: Final = {
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """An invitation that was redeemed. `key`: the secret shared with the Map-Server."""
+    """A redeemed invitation. `key`: the secret shared with the Map-Server."""
 
     settings: Settings
     key: bytes
@@ -144,7 +144,7 @@ class Message(msgspec.Struct, frozen=True):
         return cls(Verdict(verdict), identifier, public_key, raw[_HEAD.size : -MAC_OCTETS], raw, version)
 
     def is_by(self, secret: bytes) -> bool:
-        """True when the MAC was made with the secret of the invitation."""
+        """True when the MAC was made with the invitation's secret."""
         return hmac.compare_digest(self.raw[-MAC_OCTETS:], _mac(secret, self.raw[:-MAC_OCTETS]))
 
 
@@ -156,7 +156,7 @@ def encode(
     secret: bytes | None,
     version: int = VERSION,
 ) -> bytes:
-    """The octets of a message. Without a secret the MAC is zeros."""
+    """Encode a message. Without a secret the MAC is zeros."""
     octets = _HEAD.pack(TYPE, version, verdict, identifier, public_key) + body
     return octets + (bytes(MAC_OCTETS) if secret is None else _mac(secret, octets))
 
@@ -165,7 +165,7 @@ QUESTIONS: Final = frozenset({Verdict.QUESTION, Verdict.SETTINGS})
 
 
 class Exchange:
-    """The node's side: a question, and what an answer to it is worth."""
+    """The node's side: makes the question, and checks answers to it."""
 
     unknown = _REFUSALS[Verdict.UNKNOWN]
 
@@ -178,7 +178,7 @@ class Exchange:
         ciphers: Ciphers,
         hub_key: bytes | None = None,
     ) -> None:
-        """`hub_key`: the hub's lasting public key, which it has to prove. Raises BadInvitation for one that is none."""
+        """`hub_key`: the hub's lasting public key, which it has to prove. Raises BadInvitation for an invalid key."""
         self._identifier = identifier
         self._private_key = private_key
         self._ciphers = ciphers
@@ -193,9 +193,9 @@ class Exchange:
         self.question = encode(verdict, identifier, ciphers.public_key(private_key), body, secret, self._version)
 
     def on_answer(self, raw: bytes) -> Joined:
-        """What the hub says. Raises MalformedMessage for what proves nothing, and JoinRefused.
+        """Read the hub's answer. Raises MalformedMessage when it proves nothing, and JoinRefused.
 
-        An answer of Verdict.UNKNOWN proves nothing either: others may say that, too.
+        An answer of Verdict.UNKNOWN proves nothing either, since anybody can send it.
         """
         answer = Message.decode(raw)
         if answer.identifier != self._identifier or answer.verdict in QUESTIONS:
@@ -237,7 +237,7 @@ class Redemption(Exchange):
 
 
 class SettingsQuestion(Exchange):
-    """Asks for the settings of a node that has joined. The key that would come of it is of no use."""
+    """Asks for the settings of a node that has joined. The key derived here is not used."""
 
     unknown = "the hub does not know this node: it was shut out, or another invitation was redeemed for its site"
 
@@ -246,14 +246,14 @@ class SettingsQuestion(Exchange):
 
 
 def identifier_of(key: bytes) -> bytes:
-    """What a node is called by that has joined with this key."""
+    """The ID of a node that has joined with this key."""
     return hkdf(key, 32, salt=_ID_LABEL)[:ID_OCTETS]
 
 
 def proved_secret(question: Message, secret: bytes, hub_private_key: bytes | None, ciphers: Ciphers) -> bytes | None:
-    """What the hub's answers to a question are made with: for one of version 2 also with its lasting private key.
+    """The secret of the hub's answers to a question; version 2 also takes the hub's lasting private key.
 
-    None for a question that nobody can be given an answer to: its public key gives no secret, or the hub has no key.
+    None when the question cannot be answered: its public key gives no secret, or the hub has no key.
     """
     if question.version == VERSION:
         return secret
@@ -266,7 +266,7 @@ def accept(
 ) -> tuple[bytes, bytes] | None:
     """The hub's side: the answer, and the key of the site; None for a public key that gives no secret.
 
-    `secret`: what `proved_secret` gives. ValueError for settings that are too long.
+    `secret`: the result of `proved_secret`. ValueError for settings that are too long.
     """
     shared = ciphers.shared_secret(private_key, question.public_key)
     if shared is None:
@@ -280,12 +280,12 @@ def accept(
 
 
 def refuse(question: Message, verdict: Verdict, secret: bytes | None) -> bytes:
-    """The hub's answer when it does not take the invitation."""
+    """The hub's answer when it refuses the invitation."""
     return encode(verdict, question.identifier, bytes(KEY_OCTETS), b"", secret, question.version)
 
 
 def encoded(settings: Settings) -> bytes:
-    """The settings as they are sealed. ValueError when they do not fit."""
+    """The settings in the form that is sealed. ValueError when they do not fit."""
     plain = msgspec.json.encode(settings)
     if len(plain) > SETTINGS_LIMIT:
         raise ValueError(f"the settings take {len(plain)} octets, more than the {SETTINGS_LIMIT} of an answer")
@@ -293,7 +293,7 @@ def encoded(settings: Settings) -> bytes:
 
 
 class _Keys:
-    """What both ends derive. The key of the site is text, as keys in configuration files are."""
+    """The keys that both ends derive. The key of the site is text, as keys in configuration files are."""
 
     def __init__(self, shared: bytes, secret: bytes, both_public: bytes) -> None:
         self.site = hkdf(shared + both_public + _SITE_LABEL, KEY_OCTETS, salt=secret).hex().encode()

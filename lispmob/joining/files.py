@@ -1,4 +1,4 @@
-"""Writes a configuration with a key in it: whole or not at all, for root and the service alone (adapter)."""
+"""Writes a configuration that holds a key: completely or not at all, readable by root and the service (adapter)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Final
 
 from lispmob.errors import LispError
 
-SERVICE_GROUP: Final = "lispmob"  # that the packaged services run in
+SERVICE_GROUP: Final = "lispmob"  # the packaged services run in this group
 FILE_MODE: Final = 0o640
 DIRECTORY_MODE: Final = 0o750
 
 
 class FileRefused(LispError):
-    """The file cannot be written; the text says why, and what to do."""
+    """The file cannot be written; the text says why and what to do."""
 
 
 class MayNotWrite(FileRefused):
-    """The directory is for others."""
+    """Only another user may write in the directory."""
 
     exit_code = 77  # sysexits.h: EX_NOPERM
 
 
 class PrivateFile:
-    """A file that is made beside `path`, and takes its place by `put`; leaving the `with` block removes what is left.
+    """A file created beside `path` that `put` moves into its place; leaving the `with` block removes it if it is left.
 
-    It is made before anything else happens, so that an invitation is not used up for a file that nobody can write.
+    It is created before anything else, so that an invitation is not used up when the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,9 +58,9 @@ class PrivateFile:
         self._fresh.unlink(missing_ok=True)
 
     def put(self, text: str, check: Callable[[Path], object], keep_as: str) -> Path | None:
-        """Write the text, have it checked, and put it in its place; where the file that was there is now.
+        """Write the text, have it checked, and move it into place; returns where the previous file is now.
 
-        `keep_as`: the ending of that one. `check` raises for a text that is not to be put there.
+        `keep_as`: the suffix of the previous file. `check` raises for a text that must not be used.
         """
         kept: Path | None = None
         try:
@@ -80,7 +80,7 @@ class PrivateFile:
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory for root and the service. Raises FileRefused."""
+    """Create a directory for root and the service. Raises FileRefused."""
     try:
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         _own(path, _service_group(), DIRECTORY_MODE)

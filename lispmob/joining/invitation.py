@@ -40,9 +40,9 @@ PREFIX: Final = f"LISP-{VERSION}-"
 ID_OCTETS: Final = 8
 SECRET_OCTETS: Final = 16
 PUBLIC_KEY_OCTETS: Final = 32
-MAX_LETTERS: Final = 1024  # ours: several times the longest that is made
-MAX_SIGNS: Final = 4 * MAX_LETTERS  # ours: with all that is between them
-MAX_ADDRESSES: Final = 8  # ours: of one hub
+MAX_LETTERS: Final = 1024  # ours: several times the longest line that is made
+MAX_SIGNS: Final = 4 * MAX_LETTERS  # ours: with everything between the letters
+MAX_ADDRESSES: Final = 8  # ours: addresses of one hub
 
 _HEAD: Final = Struct(f">I{ID_OCTETS}s{SECRET_OCTETS}s")
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
@@ -54,12 +54,12 @@ _LENGTHS: Final = {_ADDRESS_V4: 4, _ADDRESS_V6: 16, _PUBLIC_KEY: PUBLIC_KEY_OCTE
 
 
 class BadInvitation(LispError):
-    """The text is no invitation, or not the one that was made; the text says what to do."""
+    """The text is no invitation, or it was changed on the way; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What a line says. `expires_min`: minutes since 1970. `public_key`: the hub's X25519 key, where it has one."""
+    """A line's content. `expires_min`: minutes since 1970. `public_key`: the hub's X25519 key, where it has one."""
 
     addresses: tuple[Address, ...]
     identifier: bytes
@@ -73,7 +73,7 @@ class Invitation:
         return 60.0 * self.expires_min
 
     def line(self) -> str:
-        """The text. ValueError for lengths that an invitation does not have."""
+        """The text. ValueError for lengths that an invitation cannot have."""
         if len(self.identifier) != ID_OCTETS or len(self.secret) != SECRET_OCTETS:
             raise ValueError("an invitation has an ID of 8 octets and a secret of 16")
         if not 1 <= len(self.addresses) <= MAX_ADDRESSES:
@@ -87,7 +87,7 @@ class Invitation:
 
 
 def read_invitation(text: str) -> Invitation:
-    """The invitation that a text is, however it was carried. Raises BadInvitation."""
+    """Read an invitation from a text, whatever the text was carried in. Raises BadInvitation."""
     if len(text) > MAX_SIGNS:
         raise BadInvitation("that is too long for an invitation: copy one line")
     letters = "".join(sign for sign in text if sign.isalnum())
@@ -107,14 +107,15 @@ def read_invitation(text: str) -> Invitation:
 def _octets(letters: str) -> bytes:
     if len(letters) > MAX_LETTERS:
         raise BadInvitation("that is too long for an invitation: copy one line")
-    capitals = letters.upper() if letters.isascii() else letters  # others have capitals of several letters
+    # Some letters beyond ASCII become several in upper case.
+    capitals = letters.upper() if letters.isascii() else letters
     if (strange := sorted(set(capitals) - _LETTERS)) != []:
         raise BadInvitation(
             f"the invitation has a letter that no invitation has ({strange[0]}): copy the whole line again"
         )
     try:
         return base64.b32decode(capitals + "=" * (-len(letters) % 8))
-    except binascii.Error:  # a length that no octets have
+    except binascii.Error:  # no octets have this length
         raise BadInvitation(_CHANGED) from None
 
 
@@ -132,7 +133,7 @@ def _decode(octets: bytes) -> Invitation:
             addresses.append(ip_address(value))
         elif kind == _PUBLIC_KEY:
             public_key = value
-        at += 2 + length  # entries of other types are for later versions
+        at += 2 + length  # skip entries of other types: they are for later versions
     if not 1 <= len(addresses) <= MAX_ADDRESSES:
         raise BadInvitation("the invitation names no address of a hub: have the hub print a new one")
     return Invitation(tuple(addresses), identifier, expires_min, secret, public_key)

@@ -1,4 +1,4 @@
-"""lispd.conf, as it comes of an invitation. Pure."""
+"""Makes lispd.conf from an invitation. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _EIDS: Final = re.compile(r"^eids: \[.*\]$", re.MULTILINE)
 _PREFIXES: Final = re.compile(r"^  overlay-prefixes: \[.*\]$", re.MULTILINE)
 _DOMAIN: Final = re.compile(r"^names: \{domain: \"[^\"\n]*\"\}\n", re.MULTILINE)
 _LISP_SEC: Final = re.compile(r"^security: \{lisp-sec: require\}\n", re.MULTILINE)
-_SECTION: Final = "^{}:"  # of the user's own, which stays
+_SECTION: Final = "^{}:"  # a section the user wrote, which is kept
 EXAMPLE_KEY: Final = re.compile(r"^[^#\n]*key: *CHANGE-ME\s*(#.*)?$", re.MULTILINE)
 
 
 def node_text(joined: Joined, addresses: Sequence[Address], day: str, socket: Path | None = None) -> str:
-    """The text of lispd.conf. Values of the hub are quoted: they are data, whatever they are."""
+    """The text of lispd.conf. The hub's values are quoted, since they are data of any form."""
     settings = joined.settings
     servers = "".join(
         f"  - address: {_quoted(str(address))}\n    key: {_quoted(joined.key.decode())}\n" for address in addresses
@@ -39,7 +39,7 @@ def node_text(joined: Joined, addresses: Sequence[Address], day: str, socket: Pa
 
 
 def with_settings(text: str, settings: Settings) -> str | None:
-    """The text with other settings, and all else as it is; None for one that `lispctl join` did not write."""
+    """The text with other settings and everything else kept; None for a file that `lispctl join` did not write."""
     if MARK.match(text) is None or len(_EIDS.findall(text)) != 1 or len(_PREFIXES.findall(text)) != 1:
         return None
     text = _EIDS.sub(lambda _: _eids_line(settings), text)
@@ -49,7 +49,7 @@ def with_settings(text: str, settings: Settings) -> str | None:
 
 
 def _with_line(text: str, section: str, ours: re.Pattern[str], line: str) -> str:
-    """The text with a line of ours as it is now; a section that the user has written himself stays instead."""
+    """The text with our line replaced; a section that the user wrote is kept instead."""
     if ours.search(text) is not None:
         return ours.sub(lambda _: line, text, count=1)
     if re.search(_SECTION.format(section), text, re.MULTILINE) is not None:
@@ -74,7 +74,7 @@ def _prefixes_line(settings: Settings) -> str:
 
 
 def is_example(text: str) -> bool:
-    """True for the file as it is shipped: its key is everybody's."""
+    """True for the file as shipped: its key is public."""
     return EXAMPLE_KEY.search(text) is not None
 
 

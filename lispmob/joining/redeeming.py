@@ -1,4 +1,4 @@
-"""Asks a hub to redeem an invitation, or for settings, over UDP (adapter)."""
+"""Asks a hub over UDP to redeem an invitation, or for settings (adapter)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lispmob.joining.exchange import Exchange, Joined, JoinRefused, Verdict
 from lispmob.joining.invitation import Address
 from lispmob.wire.header import CONTROL_PORT
 
-ASKED_AT_S: Final = (0.0, 0.5, 1.5, 3.5, 7.0)  # ours: from the start on
+ASKED_AT_S: Final = (0.0, 0.5, 1.5, 3.5, 7.0)  # ours: seconds from the start
 PATIENCE_S: Final = 10.0
-UNPROVED_S: Final = 1.0  # ours: how long a better answer than one without a MAC is waited for
+UNPROVED_S: Final = 1.0  # ours: how long to wait for a better answer than one without a MAC
 
 
 class HubSilent(LispError):
@@ -24,7 +24,7 @@ class HubSilent(LispError):
 def redeem(
     exchange: Exchange, addresses: tuple[Address, ...], port: int = CONTROL_PORT, patience_s: float = PATIENCE_S
 ) -> Joined:
-    """What the hub gives. Every address of it is asked. Raises JoinRefused, HubSilent."""
+    """Ask every address of the hub; returns its answer. Raises JoinRefused, HubSilent."""
     sockets, errors = _connected(addresses, port)
     try:
         return _Asking(exchange, sockets, errors, patience_s).run()
@@ -48,7 +48,7 @@ class _Asking:
         self._ends_at = time.monotonic() + patience_s
 
     def run(self) -> Joined:
-        """Ask, and again, until somebody who has the secret says something."""
+        """Ask, and repeat, until an answer proves that its sender has the secret."""
         began = time.monotonic()
         due = list(ASKED_AT_S)
         while (now := time.monotonic()) < self._ends_at and self._sockets:

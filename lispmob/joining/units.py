@@ -13,17 +13,20 @@ PATIENCE_S: Final = 60.0
 
 
 class NotStarted(LispError):
-    """systemd did not start it; the text says what it said."""
+    """systemd did not start the service; the text is its message."""
 
 
 def runs_systemd() -> bool:
-    """True where systemd is what starts services."""
+    """True where systemd starts the services."""
     return SYSTEMD.is_dir()
 
 
-def start(unit: str) -> None:
-    """Start a service, now and with each start of the machine; one that runs starts again. Raises NotStarted."""
-    for words in (("enable", unit), ("restart", unit)):
+def start(*units: str) -> None:
+    """Start services, now and with each start of the machine; one that runs starts again. Raises NotStarted.
+
+    All in one go: systemd reads its files again each time that one is enabled.
+    """
+    for words in (("enable", *units), ("restart", *units)):
         try:
             done = subprocess.run(
                 ["systemctl", "--no-ask-password", *words],
@@ -35,7 +38,5 @@ def start(unit: str) -> None:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotStarted(f"systemctl {' '.join(words)}: {error}") from None
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines()
-            raise NotStarted(
-                f"systemctl {' '.join(words)}: {said[0] if said else 'failed'}; why: sudo journalctl -u {unit} -n 20"
-            )
+            said = [*done.stderr.strip().splitlines(), "failed"][0]
+            raise NotStarted(f"systemctl {' '.join(words)}: {said}; why: sudo journalctl -u {units[0]} -n 20")

@@ -1,4 +1,4 @@
-"""What `lispctl watch` shows: snapshots of a node go in, lines of a screen come out. Neither a socket nor a clock."""
+"""The screen of `lispctl watch`: turns snapshots of a node into lines. It uses neither a socket nor a clock."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STATES: Final = {"up": "good", "down": "bad"}
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A bar for each value, from the lowest to the highest of them; all alike: in the middle."""
+    """A bar for each value, scaled from the lowest to the highest; equal values are in the middle."""
     if not values:
         return ""
     low, high = min(values), max(values)
-    if high - low < 0.02 * max(high, 1e-9):  # what is so close is noise
+    if high - low < 0.02 * max(high, 1e-9):  # so small a difference is noise
         return _BARS[3] * len(values)
     return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in values)
 
@@ -39,7 +39,7 @@ def rate(per_s: float, unit: str) -> str:
 
 
 class Board:
-    """The node as it was seen last, and what has changed since."""
+    """The node as last seen, and what has changed since."""
 
     def __init__(self) -> None:
         self._status: dict[str, Any] | None = None
@@ -52,7 +52,7 @@ class Board:
         self._gone: str | None = None
 
     def on_status(self, status: dict[str, Any], now: float) -> None:
-        """How the node is; rates are those since the last time."""
+        """Take the status; rates are those since the last one."""
         old, self._gone = self._status, None
         if old is not None and self._seen_at is not None and now > self._seen_at and old["pid"] == status["pid"]:
             took_s, was, now_is = now - self._seen_at, old["datapath"], status["datapath"]
@@ -63,7 +63,7 @@ class Board:
         self._status, self._seen_at = status, now
 
     def on_paths(self, paths: list[dict[str, Any]]) -> None:
-        """The paths; a round trip that differs is another measurement."""
+        """Take the paths; a changed round-trip time counts as a new measurement."""
         self._paths = paths
         known = {(path["local"], path["remote"]) for path in paths}
         self._trips = {key: trips for key, trips in self._trips.items() if key in known}
@@ -73,20 +73,20 @@ class Board:
                 trips.append(path["rtt_ms"])
 
     def on_peers(self, entries: list[dict[str, Any]]) -> None:
-        """The map-cache; those that packets went to lately are shown."""
+        """Take the map-cache; the mappings with recent packets are shown."""
         used = [entry for entry in entries if entry["unused_s"] is not None and entry["unused_s"] <= LATELY_S]
         self._peers = sorted(used, key=lambda one: one["unused_s"])
 
     def on_moves(self, moves: list[dict[str, Any]]) -> None:
-        """The moves, oldest first."""
+        """Take the moves, oldest first."""
         self._moves = moves
 
     def on_gone(self, why: str) -> None:
-        """Nobody answers."""
+        """Show that lispd does not answer."""
         self._gone, self._seen_at, self._rates = why, None, {}
 
     def view(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The same as data for programs."""
         status = self._status or {}
         return {
             "state": status.get("state"),

@@ -1,4 +1,4 @@
-"""What a command of lispctl is."""
+"""The form of a lispctl command."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def no_check(_arguments: Namespace) -> None:
 class Command(NamedTuple):  # no dataclass: importing that module costs a fifth of the start
     """`run` prints, and returns the exit code; `arguments.json` asks for JSON.
 
-    `check` comes before the daemon is asked for anything: it raises LispError for what cannot be meant. `alone`: it
-    needs no daemon, and runs instead of `run`.
+    `check` runs before the daemon is asked: it raises LispError for impossible arguments. `alone`: runs instead of
+    `run`, for a command that needs no daemon.
     """
 
     name: str

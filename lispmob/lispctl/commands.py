@@ -1,7 +1,7 @@
-"""The commands of lispctl in the order of the help, and where each is.
+"""The commands of lispctl in the order of the help, and where each is defined.
 
-Importing all of them takes longer than what most of them do. So the one that was asked for is imported alone, and all
-of them for the help, the man page, the completion files, and a word that is none of them.
+Importing all of them takes longer than most of them run. So only the requested one is imported; all are imported for
+the help, the man page, the completion files, and an unknown command.
 """
 
 from __future__ import annotations

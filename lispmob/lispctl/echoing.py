@@ -1,7 +1,7 @@
-"""Round trips without privileges: ICMP echo where the kernel lets this user (ping sockets), else a closed UDP port.
+"""Measures round trips without privileges: ICMP echo where the kernel allows it (ping sockets), else UDP.
 
-What answers to UDP is the "port unreachable" of the other host; routers on the way answer to a hop limit that is too
-small (`hop`). Nothing else is asked of the other side, so it need not run lispd.
+The UDP packet goes to a closed port, and the other host answers "port unreachable"; with a small hop limit a router on
+the way answers (`hop`). So the other host need not run lispd.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SENT_BY_ICMP: Final = (2, 3)
 
 
 class Hop(NamedTuple):
-    """Who answered, after how many milliseconds; `is_last`: it is the host itself. Nobody: None."""
+    """The address that answered, and the round trip in ms; `is_last`: it is the destination. No answer: None."""
 
     address: str | None
     rtt_ms: float | None
@@ -40,14 +40,14 @@ def version_of(address: str) -> int:
 
 
 def echo(address: str, source: str | None, sequence: int, timeout_s: float) -> Hop:
-    """One round trip to a host, from an address of ours or from what the kernel chooses."""
+    """One round trip to a host, from a given source address or from the kernel's choice."""
     with contextlib.suppress(PermissionError, OSError), _ping_socket(address, source) as pinging:
         return _ping(pinging, address, sequence, timeout_s)
     return hop(address, source, sequence, timeout_s)
 
 
 def hop(address: str, source: str | None, sequence: int, timeout_s: float, hops: int | None = None) -> Hop:
-    """The same by UDP; with `hops`, whoever is so many hops away answers."""
+    """The same by UDP; with `hops` as the hop limit, the router at that distance answers."""
     version = version_of(address)
     with socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
@@ -74,7 +74,7 @@ def _answer(asking: socket.socket, address: str, began: float, timeout_s: float)
         try:
             _, control, _, _ = asking.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
         except BlockingIOError:
-            return Hop(address, rtt_ms, is_last=True)  # somebody listens there, and said something
+            return Hop(address, rtt_ms, is_last=True)  # a program listens there, and answered
         except OSError as error:
             return Hop(None, None, why=error.strerror)
         for code, by in _errors(control):
@@ -83,7 +83,7 @@ def _answer(asking: socket.socket, address: str, began: float, timeout_s: float)
 
 
 def _errors(control: list[tuple[int, int, bytes]]) -> Iterator[tuple[int, str | None]]:
-    """(errno, whose message it was) of the extended errors (ip(7), IP_RECVERR)."""
+    """(errno, sender of the message) for each extended error (ip(7), IP_RECVERR)."""
     for _, _, octets in control:
         if len(octets) < _EXTENDED_ERROR.size + 4:
             continue
@@ -117,7 +117,7 @@ def _ping_socket(address: str, source: str | None) -> socket.socket:
 
 
 def _ping(pinging: socket.socket, address: str, sequence: int, timeout_s: float) -> Hop:
-    """The kernel fills in identifier and checksum, and gives us our own answers alone (icmp(7))."""
+    """One ICMP echo. The kernel fills in identifier and checksum, and delivers only our own answers (icmp(7))."""
     began = time.monotonic()
     pinging.send(struct.pack("!BBHHH", _ECHO[version_of(address)][1], 0, 0, 0, sequence & 0xFFFF) + PAYLOAD)
     while (left_s := began + timeout_s - time.monotonic()) > 0:

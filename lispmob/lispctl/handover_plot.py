@@ -1,4 +1,4 @@
-"""Moves as a picture: for each a line of time with its steps, and a bar for the silence of each direction. SVG text."""
+"""Draws moves as SVG: a time line with the steps of each, and a bar for the silence of each direction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BARS: Final = (("out", "first-packet-out", "#fb8f44"), ("in", "first-packet-in",
 
 
 def plot(moves: Sequence[dict[str, Any]]) -> str:
-    """An SVG document of these moves, oldest first; each has a scale of its own: milliseconds after it was noticed."""
+    """An SVG document of these moves, oldest first; each has its own scale, in ms since the change was noticed."""
     blocks, height = [], 10
     for move in moves:
         lines, taken = _move(move, height)
@@ -35,7 +35,7 @@ def plot(moves: Sequence[dict[str, Any]]) -> str:
 
 
 def _move(move: dict[str, Any], top: int) -> tuple[list[str], int]:
-    """The lines of one move, and how high it is."""
+    """The elements of one move, and its height."""
     steps, bars = move["steps"], _bars(move)
     times = [0.0, *(step["at_ms"] for step in steps), *(edge for _, begin, end, _ in bars for edge in (begin, end))]
     low, high = min(times), max(times)
@@ -63,7 +63,7 @@ def _move(move: dict[str, Any], top: int) -> tuple[list[str], int]:
     for step in steps:
         colour, at = COLOURS.get(step["what"], OTHER), x(step["at_ms"])
         said = f"{step['at_ms']:+.1f} ms  {clean(step['what'])}  {clean(step['detail'])}".rstrip()
-        # Beside its mark, on the side where there is room.
+        # put the text on the side of its mark that has room
         is_late = at > WIDTH * 0.6
         lines.append(f'<line x1="{at}" y1="{axis}" x2="{at}" y2="{y - 4}" stroke="{colour}" stroke-opacity="0.35"/>')
         lines.append(f'<circle cx="{at}" cy="{y - 4}" r="3" fill="{colour}"/>')
@@ -73,7 +73,7 @@ def _move(move: dict[str, Any], top: int) -> tuple[list[str], int]:
 
 
 def _bars(move: dict[str, Any]) -> list[tuple[str, float, float, str]]:
-    """(direction, begin, end, colour) of each silence that is known: it ended with the first packet after it."""
+    """(direction, begin, end, colour) of each known silence: it ended with the first packet after it."""
     found = []
     for name, what, colour in BARS:
         if (gap := move[f"gap_{name}_ms"]) is not None:

@@ -1,10 +1,11 @@
-"""lispctl: look into a running lispd, and steer it.
+"""lispctl: inspect and control a running lispd.
 
-Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
-ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over; `replay`
-with 7 when the core does something else than it did; and `believed` with 8 when somebody is wrong. `run` becomes its
-command; 126: that cannot be executed, 127: there is none. `config` and `join` need no lispd. `config` ends with 4 when
-a conversion leaves something to do, and with 78 when a file has mistakes; the help of `join` lists what that ends with.
+Exit codes: 0 success, 1 the daemon refused, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` without
+--json ends with 4 when lispd works in part, and with 5 when it does not work; `wait` ends with 6 at its timeout,
+`replay` with 7 when the core acts differently from the recording, and `believed` with 8 when another system has a wrong
+mapping. `run` is replaced by its command; 126: the command cannot be executed, 127: it does not exist. `config` and
+`join` need no lispd. `config` ends with 4 when a conversion leaves work to the user, and with 78 when a file has
+mistakes; the help of `join` lists its codes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too. `only`: it knows no command but this one."""
+    """The parser; completion files and man pages are made from it too. `only`: include just this command."""
     common = common_options()
     parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
     parser.add_argument("--version", action=ShowVersion)
@@ -52,7 +53,7 @@ def load(name: str) -> Command:
 
 
 def command_in(line: Sequence[str]) -> str | None:
-    """The command that a line asks for, as far as that is plain: its first word that is no option common to all."""
+    """The command on a line, as far as it is plain: the first word that is not a common option."""
     words = iter(line)
     for word in words:
         if word == "--socket":
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(line)
         if arguments.command == "help":
             parser.parse_args([*arguments.about, "--help"])
-    except SystemExit as done:  # argparse printed its help or its complaint
+    except SystemExit as done:  # argparse printed its help or an error
         return done.code if isinstance(done.code, int) else 2
     arguments.json = getattr(arguments, "json", False)
     try:
@@ -95,13 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _by_name(line: Sequence[str]) -> list[str]:
-    """The words of a command line; a link to lispctl with the name of a command of OpenLISP's is that command."""
+    """The words of the line; a link to lispctl named as an OpenLISP command runs that command."""
     name = os.path.basename(line[0])
     return [name, *line[1:]] if name in LINKED else list(line[1:])
 
 
 def why_not_started(arguments: argparse.Namespace, configuration: str = "/etc/lispmob/lispd.conf") -> str:
-    """What `systemctl start lispd` would trip over, as far as this user can see it."""
+    """What would stop `systemctl start lispd`, as far as this user can see it."""
     if getattr(arguments, "socket", DEFAULT_SOCKET) != DEFAULT_SOCKET:
         return ""
     try:

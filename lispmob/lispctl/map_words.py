@@ -27,16 +27,16 @@ _ERRNO_TEXT: Final = "EINVAL"
 
 
 class WrongWords(LispError):
-    """What was typed cannot be meant."""
+    """The words are not valid."""
 
     exit_code = 2
 
 
 class MapWords(NamedTuple):  # no dataclass: importing that module costs a fifth of the start
-    """What was typed. `eid` is an EID-Prefix, or None when none was given."""
+    """The words that were typed. `eid` is an EID-Prefix, or None when none was given."""
 
     eid: str | None = None
-    typed: str = ""  # as it stood on the line
+    typed: str = ""  # as on the command line
     locators: Sequence[dict[str, Any]] = ()
     table: str = "cache"
     is_static: bool = True
@@ -86,7 +86,7 @@ class _Reader:
             raise WrongWords(f"map: {word}: there is no such word; there are: {', '.join(known)}")
 
     def _address(self, family: int, text: str) -> None:
-        """In map's grammar: what follows the family, and the numbers behind it."""
+        """In map's grammar: the address after the family, and the numbers behind it."""
         if self._made.eid is None:
             self._made = self._made._replace(eid=_network(text, family), typed=text)
             return
@@ -143,7 +143,7 @@ def _locator(address: str, priority: int, weight: int) -> dict[str, Any]:
 
 
 def _network(text: str, family: int | None) -> str:
-    """An EID-Prefix of what was typed, without the bits beyond its mask."""
+    """The EID-Prefix that was typed, without the bits beyond its mask."""
     head, opened, rest = text.rpartition("]")
     instance = head + opened
     name, slash, bits = rest.partition("/")
@@ -162,7 +162,7 @@ def _network(text: str, family: int | None) -> str:
 
 
 def _host(text: str, family: int | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address of a host, which may be named."""
+    """The address of a host, given as an address or a name."""
     address = _number(text, family, is_network=False)
     found = address if address is not None else address_of(text, family)
     if found is None:

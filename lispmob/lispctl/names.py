@@ -1,4 +1,4 @@
-"""Names of hosts and networks: what a resolver says, within a moment."""
+"""Names of hosts and networks from the resolver, within a time limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeVar
 
-PATIENCE_S: Final = 1.0  # ours: a resolver that is not there costs no more, however many names are asked for
+PATIENCE_S: Final = 1.0  # ours: the limit for all names together, when the resolver does not answer
 NETWORKS: Final = "/etc/networks"
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def address_of(name: str, family: int | None) -> Address | None:
-    """The first address of a host, of this IP version where one is wanted; None when nobody says."""
+    """The first address of a host, of this IP version if one is given; None when there is no answer."""
     wanted = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNSPEC}[family]
     try:
         found = socket.getaddrinfo(name, None, wanted, socket.SOCK_DGRAM)
@@ -39,7 +39,7 @@ def name_of_network(network: ipaddress.IPv4Network | ipaddress.IPv6Network, path
 
 @lru_cache(1)
 def _network_names(path: str) -> dict[ipaddress.IPv4Network | ipaddress.IPv6Network, str]:
-    """The first name of each, the first line of each: read once, for a table may ask for a hundred thousand."""
+    """The first name of each network; the file is read once, since a table may look up a hundred thousand."""
     return {network: names[0] for network, names in reversed(_networks(path))}
 
 
@@ -67,7 +67,7 @@ def _classless(text: str) -> ipaddress.IPv4Network | None:
 
 
 class Names:
-    """Names for addresses, for people. All questions together wait for PATIENCE_S; then addresses stay numbers."""
+    """Finds names for addresses. All queries together take at most PATIENCE_S; later addresses stay numbers."""
 
     def __init__(self, look: Callable[[str], str | None] | None = None, patience_s: float = PATIENCE_S) -> None:
         self._look = look or _name_of
@@ -75,7 +75,7 @@ class Names:
         self._known: dict[str, str] = {}
 
     def __call__(self, address: str) -> str:
-        """The name of a host; its address when nobody says one in time."""
+        """The name of a host; its address when no name is found in time."""
         if address not in self._known:
             self._known[address] = self._asked(address) or address
         return self._known[address]

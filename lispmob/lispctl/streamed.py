@@ -1,4 +1,4 @@
-"""Long answers of the daemon, shown while they come in."""
+"""Prints long answers of the daemon while they arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.terminal.text import table_blocks
 if TYPE_CHECKING:
     from lispmob.api.client import Entries
 
-FIRST_ENTRIES = 50  # ours: so many are shown before the others have come
+FIRST_ENTRIES = 50  # ours: this many are shown before the others have arrived
 MORE_ENTRIES = 1000
 
 
@@ -40,7 +40,7 @@ def print_table(
     right: Sequence[str] = (),
     title: str = "",
 ) -> bool:
-    """For people: the first rows at once, and with them the widths of the columns; False when there is none."""
+    """Print a table: the first rows at once, which set the column widths; False when there is no row."""
     least: list[int] = []
     coming: Iterator[dict[str, Any]] = iter(entries)
     while batch := list(islice(coming, MORE_ENTRIES if least else FIRST_ENTRIES)):

@@ -1,4 +1,4 @@
-"""What `lispctl watch` does: asks a node again and again, and draws what it says where there is a screen for it."""
+"""The loop of `lispctl watch`: queries a node repeatedly, and draws the result where there is a screen."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lispmob.api.client import DEFAULT_SOCKET, Client, ReplyError
 from lispmob.errors import NotRunning
 from lispmob.lispctl.board import Board
 
-SELDOM: Final = 4  # frames: what changes slowly is asked for once in so many
-PEERS_ASKED_MAX: Final = 200  # mappings: with more of them, the list costs lispd more than it tells
+SELDOM: Final = 4  # frames: values that change slowly are asked for once in this many
+PEERS_ASKED_MAX: Final = 200  # mappings: with more of them, the list costs lispd more than it is worth
 _ALTERNATE, _NORMAL = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
 class Look:
-    """Asks one node, again and again, whether lispd is there or not."""
+    """Queries a node for each frame, whether lispd is running or not."""
 
     def __init__(self, client: Client, path: str) -> None:
         self._client: Client | None = client
@@ -28,7 +28,7 @@ class Look:
         self.board = Board()
 
     def frame(self, now: float) -> None:
-        """Ask what has to be asked for this frame."""
+        """Make the queries that are due in this frame."""
         try:
             self._ask(self._client or Client(self._path), now)
         except (NotRunning, ReplyError) as error:
@@ -76,7 +76,7 @@ def watch(client: Client, arguments: Namespace) -> int:
 
 @contextmanager
 def _screen(arguments: Namespace) -> Iterator[Callable[[Board], None]]:
-    """Where frames go: JSON lines, plain text, rich's screen, or a terminal as it is."""
+    """The output for frames: JSON lines, plain text, rich's screen, or a plain terminal."""
     if arguments.json:
         import json
 
@@ -101,13 +101,13 @@ def _draw(board: Board) -> None:
     import os
 
     lines = board.lines(os.get_terminal_size().lines)
-    # Each line is erased behind its text, and what is below the last one: nothing flickers.
+    # erase behind each line and below the last one, so that nothing flickers
     sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in lines[:-1]) + f"{lines[-1]}\x1b[K\x1b[J")
     sys.stdout.flush()
 
 
 def _rich() -> AbstractContextManager[Callable[[Board], None]] | None:
-    """rich's screen, where rich is installed."""
+    """rich's screen; None where rich is not installed."""
     try:
         from rich.console import Console
         from rich.live import Live

@@ -1,1 +1,1 @@
-"""Host names for ordinary programs: a DNS server for one domain, and how the resolvers of the host come to ask it."""
+"""Host names for ordinary programs: a DNS server for one domain, and the configuration of the host's resolver."""

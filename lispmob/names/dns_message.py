@@ -1,4 +1,4 @@
-"""Messages of DNS by dnspython: octets to a question, and an answer to octets. The one door to that library here."""
+"""DNS messages by dnspython: decodes questions and encodes answers. No other module here imports that library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import msgspec
 from lispmob.names.zone import TTL_S, Answer, Labels, RCode, Record
 
 HEADER_OCTETS: Final = 12  # RFC 1035, 4.1.1
-UDP_OCTETS: Final = 1232  # ours: what an answer by UDP may have at most, whatever is offered (DNS Flag Day 2020)
+UDP_OCTETS: Final = 1232  # ours: the most octets of an answer over UDP, whatever the client offers (DNS Flag Day 2020)
 LEAST_OCTETS: Final = 512  # RFC 1035, 4.2.1
 TCP_OCTETS: Final = 65535
 _RESPONSE: Final = 0x80
@@ -28,7 +28,7 @@ _SERVER: Final = "lispd"
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What was asked. `refusal`: it cannot be answered, whatever it is about. `message` is the library's."""
+    """A DNS question. `refusal`: the code to refuse it with, whatever it asks for. `message`: the library's."""
 
     name: Labels
     kind: str
@@ -37,9 +37,9 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def read_question(raw: bytes) -> Question | bytes | None:
-    """The question in a datagram; octets that say what is wrong with it; None for what nobody may answer."""
+    """The question in a datagram; the octets of an error answer; None for a datagram that must not be answered."""
     if len(raw) < HEADER_OCTETS or raw[2] & _RESPONSE:
-        return None  # an answer to an answer would go round in circles
+        return None  # to answer an answer would make a loop
     try:
         message = dns.message.from_wire(raw, ignore_trailing=True)
     except (dns.exception.DNSException, ValueError, KeyError, IndexError):
@@ -61,7 +61,7 @@ def read_question(raw: bytes) -> Question | bytes | None:
 
 
 def write_answer(question: Question, answer: Answer, *, is_tcp: bool = False) -> bytes:
-    """The answer as octets: cut short, and marked so, where the asker takes no more by UDP."""
+    """Encode the answer; over UDP it is cut and marked as truncated where the client takes no more."""
     response = dns.message.make_response(question.message, our_payload=UDP_OCTETS, recursion_available=False)
     response.set_rcode(dns.rcode.Rcode(answer.rcode))
     if answer.zone is not None:
@@ -98,7 +98,7 @@ def _text(record: Record, zone: Labels) -> str:
 
 
 def _soa(zone: Labels) -> str:
-    """Serial, refresh, retry, expire, and the time that "no such name" may be kept (RFC 2308, 5)."""
+    """Serial, refresh, retry, expire, and how long "no such name" may be cached (RFC 2308, 5)."""
     return f"{_SERVER}.{_dotted(zone)} hostmaster.{_dotted(zone)} 1 3600 600 86400 {TTL_S}"
 
 

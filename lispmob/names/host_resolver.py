@@ -1,16 +1,17 @@
-"""Has the resolver of this host ask lispd for our names, where that is not systemd-resolved (adapter).
+"""Configures this host's resolver to ask lispd for the overlay's names, where it is not systemd-resolved (adapter).
 
-systemd-resolved is told by lispd itself (`resolved.py`). For the others a file has to be written, by root: `lispctl
-join` and `lispctl refresh` do that, and `lispctl names --tell`. Who looks after names is found out first:
+lispd configures systemd-resolved itself (`resolved.py`). The other resolvers need a file that only root can write:
+`lispctl join`, `lispctl refresh` and `lispctl names --tell` write it. The first step is to find out which program
+resolves names:
 
-1. systemd-resolved: /etc/resolv.conf leads into its directory. Nothing is written.
-2. The dnsmasq that NetworkManager runs, or one of the host's own: a file in its directory, and it is started again.
-3. Nobody: /etc/resolv.conf is a plain file without anybody's mark, and has room for one more server. Ours comes first
-   in it, between two marks, and lispd answers at port 53 of a loopback address.
-4. Somebody else (resolvconf, NetworkManager without dnsmasq, a VPN): nothing is written, and the user is told.
+1. systemd-resolved: /etc/resolv.conf is a link into its directory. Nothing is written.
+2. dnsmasq, run by NetworkManager or by the host: a file in its directory, and a restart.
+3. None: /etc/resolv.conf is a plain file without a program's mark, and has room for one more server. Our server is
+   put first, between two marks, and lispd answers at port 53 of a loopback address.
+4. Another program (resolvconf, NetworkManager without dnsmasq, a VPN): nothing is written, and the user is advised.
 
-In all of them other names never come to lispd, or are refused at once, and so does the kernel when lispd has ended:
-resolvers go on to their next server. `untell` takes back what `tell` wrote, and nothing else.
+In all cases questions for other names never reach lispd or are refused at once. When lispd has ended, the kernel
+refuses them, and resolvers go on to their next server. `untell` removes what `tell` wrote, and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lispmob.errors import LispError
 SERVER: Final = "127.0.99.53"
 RESOLV_CONF: Final = "etc/resolv.conf"
 FILE: Final = "lispmob.conf"
-SERVERS_MAX: Final = 3  # resolv.h: MAXNS; what comes behind is not asked
+SERVERS_MAX: Final = 3  # resolv.h: MAXNS; the resolver ignores further servers
 PATIENCE_S: Final = 20.0
 BEGIN: Final = "# lispmob: from here"
 END: Final = "# lispmob: to here; `lispctl names --untell` takes it away"
@@ -45,7 +46,7 @@ _WORDS: Final = re.compile(r"^[ \t]*(nameserver|search|domain)[ \t]+(.*?)[ \t]*$
 
 
 class Keeper(enum.Enum):
-    """Who looks after the names of other hosts."""
+    """The program that resolves names on this host."""
 
     RESOLVED = "systemd-resolved"
     NETWORK_MANAGER = "NetworkManager's dnsmasq"
@@ -55,7 +56,7 @@ class Keeper(enum.Enum):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What lispd answers: the domain, reverse zones, and the port at SERVER beside 53."""
+    """What lispd answers: its domain, its reverse zones, and the port at SERVER besides 53."""
 
     domain: str
     reverse: tuple[str, ...]
@@ -63,7 +64,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What came of it. `is_told`: programs find our names from now on. `text`: for the user; "" when nothing is new."""
+    """The result. `is_told`: programs find our names from now on. `text`: for the user; "" when nothing changed."""
 
     keeper: Keeper
     is_told: bool
@@ -71,21 +72,21 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class NotTold(LispError):
-    """A file could not be written, or a resolver did not take it; the text says which."""
+    """A file could not be written, or a resolver rejected it; the text says which."""
 
 
 Run = Callable[[Sequence[str]], bool]
 
 
 class HostResolver:
-    """The names of this host. `root`: where its files are; `run`: runs a command, True when it did what it should."""
+    """The resolver configuration of this host. `root`: where its files are; `run`: runs a command, True on success."""
 
     def __init__(self, root: Path = Path("/"), run: Run | None = None) -> None:
         self._root = root
         self._run = run or _run
 
     def keeper(self) -> Keeper:
-        """Who looks after names here."""
+        """The program that resolves names here."""
         path = self._root / RESOLV_CONF
         target = os.path.realpath(path) if path.is_symlink() else ""
         if "/systemd/resolve/" in target:
@@ -101,7 +102,7 @@ class HostResolver:
         return Keeper.NOBODY if is_plain and servers else Keeper.SOMEBODY
 
     def tell(self, wanted: Wanted) -> Told:
-        """Have this host's resolver ask lispd, and take away what an earlier one was told. Raises NotTold."""
+        """Configure the resolver to ask lispd, and remove what another resolver was given. Raises NotTold."""
         keeper = self.keeper()
         for other in (Keeper.NETWORK_MANAGER, Keeper.DNSMASQ):
             if other is not keeper:
@@ -119,14 +120,14 @@ class HostResolver:
                 return Told(keeper, is_told=False, text=advice(wanted))
 
     def untell(self) -> list[str]:
-        """Take back what `tell` wrote; the files that are others now. Raises NotTold."""
+        """Remove what `tell` wrote; returns the files that changed. Raises NotTold."""
         changed = [str(path) for keeper in _DIRECTORIES if (path := self._remove(keeper)) is not None]
         if self._write_resolv_conf(None):
             changed.append(f"/{RESOLV_CONF}")
         return changed
 
     def asked_by(self) -> Keeper | None:
-        """Whose file says that lispd is asked; None: nobody's."""
+        """The resolver whose file names lispd; None: none does."""
         for keeper, directory in _DIRECTORIES.items():
             if self._text(self._root / directory / FILE).startswith(MARK):
                 return keeper
@@ -140,7 +141,7 @@ class HostResolver:
         text = f"{MARK} `lispctl names --untell` takes it away.\n" + "".join(
             f"server=/{zone}/{SERVER}#{wanted.port}\n" for zone in zones
         )
-        # Their answers are addresses of ours, which are private ones as a rule.
+        # the overlay's addresses are usually private, which dnsmasq would take for a rebind attack
         text += f"rebind-domain-ok=/{wanted.domain}/\n"
         before = self._text(path)
         if before == text:
@@ -165,12 +166,12 @@ class HostResolver:
             path.unlink()
         except OSError as error:
             raise NotTold(f"{path}: {error.strerror}") from None
-        with contextlib.suppress(NotTold):  # it is not there any more, perhaps
+        with contextlib.suppress(NotTold):  # it may be gone
             self._restart(keeper)
         return path
 
     def _restart(self, keeper: Keeper) -> None:
-        """A dnsmasq reads its files when it starts."""
+        """Restart it: a dnsmasq reads its files only when it starts."""
         command = (
             ("nmcli", "general", "reload", "dns-full")
             if keeper is Keeper.NETWORK_MANAGER
@@ -194,9 +195,9 @@ class HostResolver:
         return Told(Keeper.NOBODY, is_told=True, text=said if changed else "")
 
     def _write_resolv_conf(self, domain: str | None) -> bool:
-        """With our lines, or without; True when the file is another now.
+        """Write the file with our lines, or without them; True when it changed.
 
-        It is written in place, for it may be mounted by itself, and in one go, so that no reader sees half of it.
+        It is written in place because it may be a mount point, and in one write, so that no reader sees half of it.
         """
         path = self._root / RESOLV_CONF
         before = self._text(path)
@@ -216,7 +217,7 @@ class HostResolver:
         return True
 
     def _text(self, path: Path) -> str:
-        """What is in a file; "" where there is none. A pipe or a device, which might never end, is none."""
+        """The text of a file; "" where there is none. Pipes and devices count as none: reading one might never end."""
         try:
             return path.read_text("utf-8", errors="surrogateescape") if path.is_file() else ""
         except OSError:
@@ -231,7 +232,7 @@ class HostResolver:
 
 
 def advice(wanted: Wanted) -> str:
-    """What a user can do where somebody else writes /etc/resolv.conf."""
+    """What a user can do where another program writes /etc/resolv.conf."""
     return (
         "somebody else writes /etc/resolv.conf, so it is left alone. For our names install systemd-resolved. "
         f"Or have a dnsmasq with `server=/{wanted.domain}/{SERVER}#{wanted.port}`: NetworkManager runs one with "
@@ -240,14 +241,14 @@ def advice(wanted: Wanted) -> str:
 
 
 def _with_server(text: str, domain: str) -> str:
-    """Our server before the others, and our domain behind those that are searched already.
+    """Put our server before the others, and our domain behind those that are searched already.
 
-    Without a list of its own the C library searches the domain of the host's name: that goes on to be so.
+    Without a search list the C library searches the domain of the host's name, so that domain is listed too.
     """
     listed = [value for word, value in _WORDS.findall(text) if word in ("search", "domain")]
     searched = listed[-1].split() if listed else [part for part in (socket.gethostname().partition(".")[2],) if part]
     block = f"{BEGIN}\nnameserver {SERVER}\n{END}\n"
-    # The last list counts (resolv.conf(5)), so that of ours stands at the end.
+    # the last list counts (resolv.conf(5)), so ours stands at the end
     last = f"{BEGIN}\nsearch {' '.join(dict.fromkeys((*searched, domain)))}\n{END}\n"
     between = text if text.endswith("\n") or not text else f"{text}\n"
     return block + between + last

@@ -1,8 +1,8 @@
-"""Tells systemd-resolved which names are ours: it asks our server for them, and others for everything else.
+"""Configures systemd-resolved to ask our server for the overlay's names, and others for everything else.
 
-What it is told belongs to our device (org.freedesktop.resolve1, SetLink...), so nothing of the host's configuration is
-touched. It keeps that over its own restart; a device that is made again has nothing, and is told of again. When lispd
-ends, however it ends, the device goes, and with it all of this.
+The settings belong to our device (org.freedesktop.resolve1, SetLink...), so the host's configuration is not touched.
+resolved keeps them over its own restart; a device that is created again needs them again. When lispd ends in any way,
+the device disappears, and the settings with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class LinkNames(msgspec.Struct, frozen=True):
-    """What resolved is told of a device. `domain` is searched for short names; `reverse` are only asked for."""
+    """What resolved is sent for a device. `domain` is searched for short names; `reverse` zones are only asked for."""
 
     ifindex: int
     server: IpAddress
@@ -37,7 +37,7 @@ class LinkNames(msgspec.Struct, frozen=True):
 
 
 class Resolved:
-    """A client of the bus. `use` sets what is told, now and whenever resolved appears."""
+    """A client of the bus. `use` sets what resolved is sent, now and whenever it starts."""
 
     def __init__(self) -> None:
         self._bus: Connection | None = None
@@ -48,13 +48,13 @@ class Resolved:
         self.refusal: str | None = None
 
     def use(self, names: LinkNames | None) -> None:
-        """This is to be told from now on; None: nothing."""
+        """Send these settings from now on; None: none."""
         if names != self._wanted:
             self._wanted = names
             self._tell()
 
     async def revert(self) -> None:
-        """Take back what was told; best effort, and the end of the device does the same."""
+        """Withdraw the settings, best effort: removing the device has the same effect."""
         names, self._wanted = self._wanted, None
         if self._task is not None:
             self._task.cancel()
@@ -71,17 +71,17 @@ class Resolved:
         await bus.follow(NAME)
 
     def on_bus_lost(self) -> None:
-        """Nobody can be told anything."""
+        """Stop: the bus is gone."""
         self._bus, self._is_there = None, False
 
     def on_owner(self, name: str, is_there: bool) -> None:
-        """It appeared, or went."""
+        """resolved has started or ended."""
         if name == NAME:
             self._is_there = is_there
             self._tell()
 
     def on_signal(self, signal: Signal) -> None:
-        """It says nothing that matters here."""
+        """Ignore signals: resolved sends none that matters here."""
 
     def _tell(self) -> None:
         if self._task is not None:

@@ -1,8 +1,8 @@
 """The sockets of the DNS server: UDP and TCP at addresses of this host, in the daemon's event loop.
 
-Nobody can fill or block the daemon with questions: in each turn of the loop some are taken from a socket, what is not
-taken waits in the kernel or is lost there, and the questions and connections that wait for an answer are counted, those
-of each user apart (shares.py). A name that was found before is answered whatever else waits.
+Clients cannot block the daemon or use up its memory with questions. Each turn of the loop takes a few from a socket;
+the rest wait in the kernel or are dropped there. Questions and connections that wait for an answer are counted for each
+user (shares.py). A name that was found before is answered whatever else is waiting.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lispmob.names.zone import Answer, RCode, Wanted, Zone
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import IpAddress
 
-BATCH: Final = 8  # ours: questions in one turn of the loop, two milliseconds
-PATIENCE_S: Final = 4.0  # ours: the node gives up before that; resolvers wait for five seconds
+BATCH: Final = 8  # ours: questions in one turn of the loop, about two milliseconds
+PATIENCE_S: Final = 4.0  # ours: the node gives up earlier; resolvers wait for five seconds
 IDLE_S: Final = 5.0
 DATAGRAM: Final = 4096
 _FREEBIND: Final = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, linux/in6.h
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 Place = tuple[IpAddress, int]
 Find = Callable[[bytes], Awaitable[NameResolved]]
 Owner = Callable[[int, Place, Place], int | None]
-"""The user whose socket speaks this protocol (IPPROTO_UDP, IPPROTO_TCP) from there with ours; None: not known."""
+"""The user whose socket has this protocol (IPPROTO_UDP, IPPROTO_TCP), source and destination; None: not known."""
 
 
 class NameServer:
     """Answers for a zone. `find` asks the mapping system for a name; `may_ask` says whose questions are answered.
 
-    For a name that `is_known` it answers at once. `owner` tells users apart; without it all are one.
+    A name that `is_known` is answered at once. `owner` tells users apart; without it all count as one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class NameServer:
         self.addresses: tuple[IpAddress, ...] = ()
 
     async def start(self, addresses: Iterable[IpAddress], port: int) -> None:
-        """Listen at these addresses, which this host may be yet to get. Raises KernelRefused, and listens nowhere."""
+        """Listen at these addresses, which may be added later. Raises KernelRefused, and then listens at none."""
         try:
             for address in addresses:
                 await self._listen(address, port)
@@ -75,7 +75,7 @@ class NameServer:
             raise KernelRefused(f"cannot answer DNS at {where} ({error.strerror})") from None
 
     async def listen_also(self, address: IpAddress, port: int) -> None:
-        """Answer there, too. Raises KernelRefused, and listens where it did."""
+        """Listen at one more address. Raises KernelRefused, and keeps listening where it did."""
         before = len(self._sockets)
         try:
             await self._listen(address, port)
@@ -87,7 +87,7 @@ class NameServer:
             raise KernelRefused(f"cannot answer DNS at {address} port {port} ({error.strerror})") from None
 
     def close(self) -> None:
-        """Listen no more. Idempotent."""
+        """Stop listening. Idempotent."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.remove_reader(sock)
@@ -115,7 +115,7 @@ class NameServer:
         for _ in range(BATCH):
             try:
                 raw, source = at.recvfrom(DATAGRAM)
-            except OSError:  # nothing is left, or an ICMP error about an answer of ours
+            except OSError:  # nothing is left, or an ICMP error about one of our answers
                 return
             if self._may_ask_from(source):
                 self._on_datagram(raw, source, at)
@@ -137,7 +137,7 @@ class NameServer:
         return self._owner(protocol, _place(theirs), _place(ours))
 
     def _start(self, raw: bytes, user: Callable[[], int | None], *, is_tcp: bool) -> bytes | Awaitable[bytes] | None:
-        """The answer where it is known at once; else what has to be waited for; None: there is no answer."""
+        """The answer where it is known at once; else an awaitable for it; None: there is no answer."""
         question = read_question(raw)
         if question is None or isinstance(question, bytes):
             self.counters["dns_malformed"] += 1
@@ -175,7 +175,7 @@ class NameServer:
         self._send(at, await reply, source)
 
     def _send(self, at: socket.socket, reply: bytes, source: Any) -> None:
-        with contextlib.suppress(OSError):  # its asker is gone, or our address is: it asks again
+        with contextlib.suppress(OSError):  # the client or our address is gone; the client asks again
             at.sendto(reply, source)
 
     def _spawn(self, work: Any) -> None:
@@ -184,7 +184,7 @@ class NameServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Questions one after the other, each behind its length (RFC 1035, 4.2.2)."""
+        """Answer the questions of a connection in turn, each behind its length (RFC 1035, 4.2.2)."""
         theirs, ours = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
         user = self._user(socket.IPPROTO_TCP, theirs, ours)
         if not self._may_ask_from(theirs) or not self._shares.connect(user):
@@ -220,7 +220,7 @@ def _place(name: Any) -> Place:
 
 
 def _bound(address: IpAddress, port: int, kind: socket.SocketKind) -> socket.socket:
-    """A socket at an address that may come later: the kernel gets our EIDs after the start."""
+    """A socket bound to an address that may be added later: the kernel gets our EIDs after the start."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     found = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     try:

@@ -1,4 +1,4 @@
-"""How much of the DNS server one user of this host may have, so that there is something left for the others. Pure."""
+"""Limits how much of the DNS server one user of this host may use, so that the others are still served. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ WAITING: Final = 256  # ours: questions that wait for the mapping system
 WAITING_OF_USER: Final = 128
 CONNECTIONS: Final = 16
 CONNECTIONS_OF_USER: Final = 8
-NAMES_OF_USER_S: Final = 10.0  # ours: half of what the node asks the mapping system for, control/names.py
+NAMES_OF_USER_S: Final = 10.0  # ours: half of the node's rate of name questions to the mapping system, control/names.py
 NAMES_OF_USER_BURST: Final = 20
 
 K = TypeVar("K")
 User: TypeAlias = int | None
-"""A uid; None: whoever the kernel does not know, all of them together."""
+"""A uid; None: all users the kernel does not know, together."""
 
 
 class Shares:
-    """Counts what waits, and the names that were asked for. The caller says when something is over."""
+    """Counts the waiting questions and the names asked for. The caller reports when one is done."""
 
     def __init__(self) -> None:
         self._waiting: Counter[User] = Counter()
@@ -29,7 +29,7 @@ class Shares:
         self._names: KeyedBuckets[User] = KeyedBuckets(1 / NAMES_OF_USER_S, NAMES_OF_USER_BURST)
 
     def wait(self, name: bytes, user: User, now: float) -> bool:
-        """Take a place for a question that has to wait. A name that is asked for already costs no more than that."""
+        """Take a place for a question that has to wait. A name that is asked for already costs only the place."""
         if self._waiting.total() >= WAITING or self._waiting[user] >= WAITING_OF_USER:
             return False
         if name not in self._asked and not self._names.take(user, now):
@@ -39,7 +39,7 @@ class Shares:
         return True
 
     def wait_no_more(self, name: bytes, user: User) -> None:
-        """There is an answer, or nobody waits for it any longer."""
+        """Free the place: there is an answer, or the client has gone."""
         _take_out(self._waiting, user)
         _take_out(self._asked, name)
 
@@ -51,7 +51,7 @@ class Shares:
         return True
 
     def disconnect(self, user: User) -> None:
-        """A connection is over."""
+        """Free the place of a connection."""
         _take_out(self._connected, user)
 
 

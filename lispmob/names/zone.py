@@ -1,8 +1,8 @@
-"""The domain of the overlay: what is answered to a question of DNS, and which name that takes. Pure.
+"""The DNS domain of the overlay: how a question is answered, and which name has to be found for it. Pure.
 
-A question goes through `Zone.question`, which says what has to be known; `Zone.answer` makes the answer of it. Every
-question outside of the domain and the reverse names of the overlay is refused at once, so that a resolver asks its next
-server. A name whose existence nobody can tell is a failure and not "no such name".
+`Zone.question` says what has to be known for a question, and `Zone.answer` makes the answer from it. A question outside
+of the domain and the overlay's reverse zones is refused at once, so that a resolver asks its next server. When it
+cannot be found out whether a name exists, the answer is a server failure and not "no such name".
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import msgspec
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
-TTL_S: Final = 60  # ours: what resolvers may keep; we ourselves hear at once when something changes
+TTL_S: Final = 60  # ours: how long resolvers may cache it; the node hears of changes at once
 FLOW_SERVICE: Final = ("_lispflow", "_udp")  # docs/flows.md
 FLOW_PORT: Final = 3359
-MAX_REVERSE_ZONES: Final = 32  # ours: a prefix of another length than whole labels takes several
+MAX_REVERSE_ZONES: Final = 32  # ours: a prefix that does not end at a label takes several
 _LABEL: Final = re.compile(rb"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
@@ -49,7 +49,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a question gets. Without records, the SOA of `zone` stands beside it."""
+    """The answer to a question. Without records it carries the SOA of `zone`."""
 
     rcode: RCode
     records: tuple[Record, ...] = ()
@@ -68,7 +68,7 @@ REFUSED: Final = Answer(RCode.REFUSED)
 
 
 def served_prefixes(overlay: Sequence[IpNetwork], own: Iterable[EidPrefix]) -> tuple[IpNetwork, ...]:
-    """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
+    """The prefixes whose reverse names lispd answers: those of the overlay, and our own EIDs outside of them."""
     networks = (eid.network for eid in own if not eid.instance_id)
     outside = (one for one in networks if not any(_is_inside(one, prefix) for prefix in overlay))
     return tuple(dict.fromkeys((*overlay, *outside)))
@@ -79,7 +79,7 @@ def _is_inside(one: IpNetwork, other: IpNetwork) -> bool:
 
 
 class Zone:
-    """One domain, and the reverse zones of some prefixes. Names are compared in small letters."""
+    """One domain, and the reverse zones of some prefixes. Names are compared in lower case."""
 
     def __init__(self, domain: str, prefixes: Iterable[IpNetwork]) -> None:
         self.domain = _labels(domain)
@@ -87,7 +87,7 @@ class Zone:
         self.reverse = tuple(_labels(reverse_zone) for reverse_zone in reverse_zones(self.prefixes))
 
     def question(self, name: Labels, kind: str) -> Answer | Wanted:
-        """What is asked for, or the answer where nothing has to be known."""
+        """What has to be known for this question, or the answer where nothing has."""
         folded = tuple(label.lower() for label in name)
         if (below := _below(folded, self.domain)) is not None:
             return self._forward(below, kind)
@@ -97,7 +97,7 @@ class Zone:
         return REFUSED
 
     def answer(self, wanted: Wanted, kind: str, known: NameResolved) -> Answer:
-        """The answer, now that the mapping system has said this."""
+        """The answer, from what the mapping system has said."""
         if not known.is_answered:
             return Answer(RCode.SERVFAIL)
         if not known.eids and not known.names:
@@ -127,7 +127,7 @@ class Zone:
         if not below:
             return self._apex(zone, kind)
         address = address_of(name)
-        if address is None:  # too short or too long: a name that is on the way to addresses exists, any other does not
+        if address is None:  # too short or too long: a prefix of an address's name exists, any other name does not
             labels = 4 if name[-2] == b"in-addr" else 32
             is_between = len(name) < labels + 2
             return Answer(RCode.NOERROR if is_between else RCode.NXDOMAIN, zone=zone)
@@ -144,9 +144,10 @@ FLOW_SERVICE_LABELS: Final = tuple(label.encode() for label in FLOW_SERVICE)
 
 
 def reverse_zones(prefixes: Iterable[IpNetwork]) -> tuple[str, ...]:
-    """The zones of DNS that hold the reverse names of these prefixes (RFC 1035, 3.5; RFC 3596, 2.5), at most 32.
+    """The DNS zones that hold the reverse names of these prefixes (RFC 1035, 3.5; RFC 3596, 2.5), at most 32.
 
-    A zone ends at whole labels: 10.0.0.0/15 is two of them. Never wider than the prefix, since others may own the rest.
+    A zone ends at a whole label: 10.0.0.0/15 takes two of them. A zone is never wider than the prefix, since the rest
+    may belong to others.
     """
     found: dict[str, None] = {}
     for prefix in prefixes:
@@ -161,7 +162,7 @@ def reverse_zones(prefixes: Iterable[IpNetwork]) -> tuple[str, ...]:
 
 
 def address_of(name: Labels) -> IpAddress | None:
-    """The address whose reverse name this is, in small letters; None where it is none."""
+    """The address whose reverse name this is, in lower case; None where it is none."""
     try:
         text = b".".join(name).decode("ascii")
         if name[-2] == b"in-addr":
@@ -178,10 +179,10 @@ def _labels(name: str) -> Labels:
 
 
 def _below(name: Labels, zone: Labels) -> Labels | None:
-    """The labels in front of a zone; None when the name is not in it."""
+    """The labels in front of a zone; None when the name is outside of it."""
     return name[: len(name) - len(zone)] if name[-len(zone) :] == zone else None
 
 
 def _is_host(name: bytes) -> bool:
-    """True for labels that a host may have; other octets are in no name of ours."""
+    """True for labels that a host may have; other octets are in no name of the overlay."""
     return all(_LABEL.fullmatch(label) is not None for label in name.split(b"."))

@@ -198,6 +198,17 @@ class Shortcuts:
                 effects += self._probe(way, self._ground, now)
         return effects
 
+    def on_moved(self, record: MappingRecord, now: float) -> list[UplinkEffect]:
+        """The Map-Server has published where an EID-Prefix is: direct paths elsewhere are looked for again."""
+        prefix, places = record.eid_prefix, {address for locator in record.locators for address in locator.ips}
+        effects: list[UplinkEffect] = []
+        for way in self.open_ways:
+            if prefix is not None and prefix.covers(way.eid) and way.rloc not in places and self._ground is not None:
+                effects += self._close(way, "published")
+                one = self._ways[way.eid] = Shortcut(way.eid, way.source, used_at=now)
+                effects += self._ask(one, self._ground, now)
+        return effects
+
     def on_timer(self, now: float) -> list[UplinkEffect]:
         """A deadline may have passed."""
         ground, effects = self._ground, list[UplinkEffect]()

@@ -46,6 +46,7 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage, decode_control
+from lispmob.wire.record import MappingRecord
 
 REFUSED_EVENT_S: Final = 60.0  # ours: forged messages must not fill the log
 MAX_KNOWN_NATS: Final = 16  # ours: public addresses whose binding lifetime is kept
@@ -181,6 +182,10 @@ class Traversal:
         if isinstance(message, MapRequest) and message.is_smr and not message.is_probe:
             return self._route(self._on_poke(machine, message, now), now)
         return None
+
+    def on_published(self, record: MappingRecord, now: float) -> list[NattEffect]:
+        """The Map-Server says where an EID-Prefix is now, without having been asked."""
+        return self._route(self.shortcuts.on_moved(record, now), now)
 
     def on_timer(self, now: float) -> list[NattEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""

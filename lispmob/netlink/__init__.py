@@ -1,4 +1,4 @@
-"""Netlink: the one room that opens its sockets, sends requests, reads listings and turns refusals into errors.
+"""Netlink: the package that opens its sockets, sends requests, reads listings and turns refusals into errors.
 
 `message.py` has the octets, `connection.py` the sockets, `decoders.py` pyroute2's message classes, and `iproute.py` its
 requests, which are for whoever changes addresses and routes and can wait for it: the node's kernel plan and the hub.

@@ -1,8 +1,8 @@
-"""Netlink sockets: who opens them, how a request is answered, how a listing is read, and what an error becomes.
+"""Netlink sockets: opens them, sends requests, reads answers and listings, and turns refusals into OSError.
 
-A request is written in one call, and the kernel answers while it takes it. So reading an answer never waits; the two
-seconds of a socket are for listings of a million flows. A listing is produced while it is read: who leaves early spares
-the kernel the rest. What the kernel refuses is an OSError with its errno, wherever it happens.
+The kernel answers a request during the call that writes it, so reading an answer never waits; the timeout of two
+seconds is for listings of a million flows. A listing is produced while it is read, so leaving early saves the kernel
+the rest. Every refusal of the kernel is an OSError with its errno.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from lispmob.netlink.message import (
 )
 
 DATAGRAM_OCTETS: Final = 1 << 16
-PATIENCE_S: Final = 2.0  # ours: a table of a million flows is read in less
+PATIENCE_S: Final = 2.0  # ours: reading a table of a million flows takes less
 _SOL_NETLINK: Final = 270
 _ADD_MEMBERSHIP: Final = 1
 _GET_STRICT_CHK: Final = 12
 _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
-_DUMP_TRIES: Final = 4  # ours: a listing that changes under the reader this often is taken as it is; an event follows
+_DUMP_TRIES: Final = 4  # ours: after this many tries a listing that keeps changing is used as it is; an event follows
 
 
 class DumpInterrupted(Exception):
-    """The kernel changed what it was listing: the listing may lack something."""
+    """The kernel changed the objects during the listing, so it may be incomplete."""
 
 
 def open_netlink(protocol: int = NETLINK_ROUTE) -> socket.socket:
-    """A socket for one family of netlink that waits no longer than 2 s. Raises OSError."""
+    """Open a socket for one netlink family, with a timeout of 2 s. Raises OSError."""
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     kernel.settimeout(PATIENCE_S)
     return kernel
@@ -52,10 +52,11 @@ def open_netlink(protocol: int = NETLINK_ROUTE) -> socket.socket:
 def subscribe(
     protocol: int, groups: Iterable[int], *, receive_octets: int | None = None, program: bytes = b""
 ) -> socket.socket:
-    """A socket that never waits, at which the kernel tells of what these multicast groups are about. Raises OSError.
+    """Open a non-blocking socket that receives the events of these multicast groups. Raises OSError.
 
-    `receive_octets`: how much may be waiting, in place of the default. `program`: a classic BPF program (an array of
-    struct sock_filter) that messages have to pass. Nothing can be asked by such a socket: answers would have to pass.
+    `receive_octets`: the receive buffer, in place of the default. `program`: a classic BPF program (an array of struct
+    sock_filter) that filters messages. Requests cannot be sent through this socket, since the filter would drop their
+    answers.
     """
     flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     kernel = socket.socket(socket.AF_NETLINK, flags, protocol)
@@ -79,7 +80,7 @@ def subscribe(
 def subscribe_unbound(groups: Iterable[int], first: bytes) -> socket.socket:
     """The same for NETLINK_ROUTE where a sandbox refuses bind(). Raises OSError.
 
-    `first` is one small request: the kernel binds the socket by itself to send the answer, which nobody waits for.
+    `first` is a small request: the kernel binds the socket to send the answer, which is ignored.
     """
     flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     kernel = socket.socket(socket.AF_NETLINK, flags, NETLINK_ROUTE)
@@ -94,9 +95,9 @@ def subscribe_unbound(groups: Iterable[int], first: bytes) -> socket.socket:
 
 
 def events(kernel: socket.socket) -> list[Raw] | None:
-    """One datagram of a subscribed socket that the kernel has sent; None: there is none now.
+    """One datagram from the kernel at a subscribed socket; None: there is none now.
 
-    Raises OSError: ENOBUFS when the kernel had to drop some. What a process has sent is an empty list.
+    Raises OSError: ENOBUFS when the kernel had to drop some. A datagram from a process gives an empty list.
     """
     try:
         datagram, (sender, _) = kernel.recvfrom(DATAGRAM_OCTETS)
@@ -106,9 +107,9 @@ def events(kernel: socket.socket) -> list[Raw] | None:
 
 
 def ask(kernel: socket.socket, kind: int, flags: int, header: bytes, attributes: bytes = b"") -> Iterator[bytes]:
-    """Send one request; the body of each message of the answer, until its end. Raises OSError.
+    """Send a request; yields the body of each message of the answer. Raises OSError.
 
-    Without ACK or DUMP among the `flags` the answer is one message, or an error.
+    Without ACK or DUMP in `flags` the answer is one message or an error.
     """
     for message in _exchange(kernel, kind, flags, header + attributes):
         yield message.body
@@ -121,9 +122,9 @@ def tell(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
 
 
 def dump(kind: int, body: bytes) -> Iterator[Raw]:
-    """List objects of rtnetlink that are as `body` says; nothing that it excludes is sent. Raises OSError.
+    """List the rtnetlink objects that match `body`; the kernel does not send others. Raises OSError.
 
-    Raises DumpInterrupted behind the last.
+    Raises DumpInterrupted after the last.
     """
     with open_netlink(NETLINK_ROUTE) as kernel:
         kernel.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
@@ -136,7 +137,7 @@ def dump(kind: int, body: bytes) -> Iterator[Raw]:
 
 
 def whole(kind: int, body: bytes) -> list[Raw]:
-    """A complete listing; asked again when the kernel changed it under us. Raises OSError."""
+    """A complete listing; repeated when the kernel changed the objects meanwhile. Raises OSError."""
     found: list[Raw] = []
     for _ in range(_DUMP_TRIES):
         found = []

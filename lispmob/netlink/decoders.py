@@ -1,6 +1,6 @@
-"""The door to pyroute2's message classes: links, addresses, routes and rules, decoded with all their attributes.
+"""Decodes links, addresses, routes and rules with all their attributes, by pyroute2's message classes.
 
-Its requests are behind another door (iproute.py), which is opened late.
+Its requests are in iproute.py, which is imported late.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from lispmob.netlink.message import RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_
 
 @contextlib.contextmanager
 def only_submodules_of(package: str) -> Iterator[None]:
-    """Let submodules be imported without the package's own `__init__`.
+    """Let submodules be imported without running the package's `__init__`.
 
-    That of pyroute2 loads every protocol it knows: 88 ms and 13 MB, where the four kinds of message that we read take
-    15 ms. Nothing is left behind: a later `import pyroute2` runs it as usual.
+    That of pyroute2 loads every protocol it knows: 88 ms and 13 MB, where the four message types used here take 15 ms.
+    Nothing is left behind: a later `import pyroute2` runs it as usual.
     """
     spec = None if package in sys.modules else importlib.util.find_spec(package)
     if spec is None:
@@ -51,7 +51,7 @@ _MESSAGES: Final[dict[int, type[nlmsg]]] = {
 
 
 def decode(raw: Raw) -> nlmsg:
-    """The message with all its attributes, by pyroute2."""
+    """Decode the message with all its attributes, by pyroute2."""
     message = _MESSAGES[raw.type](raw.data)
     message.decode()
     return message

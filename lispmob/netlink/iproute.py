@@ -1,4 +1,4 @@
-"""The door to pyroute2's requests; imported late: it takes 40 ms, and nothing is asked before the registers left."""
+"""Imports pyroute2's requests late: that takes 40 ms, and no request is made before the registers are sent."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lispmob.netlink.decoders import only_submodules_of
 
 @contextlib.contextmanager
 def _without_tls() -> Iterator[None]:
-    """A megabyte less: one of its requests, to probe a web server, needs TLS. A later `import ssl` works as ever."""
-    importlib.import_module("asyncio")  # takes the real one, or none at all
+    """Leave out TLS, a megabyte that only a request to probe web servers needs. `import ssl` still works."""
+    importlib.import_module("asyncio")  # import the real asyncio, or leave it out
     if "ssl" in sys.modules:
         yield
         return

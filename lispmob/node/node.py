@@ -184,7 +184,10 @@ class Node:
         is_relayed = any(
             uplink.relays for uplink in self.plan.uplinks if uplink.locator.address == arrival.outer_destination
         )
-        taken = self.traversal.on_data_control(arrival, now, message) if is_relayed or arrival.is_about_ways else None
+        # The Map-Server publishes by the RTR that it is itself; a MAC says whether it did.
+        is_published = isinstance(message, MapNotify) and self._subscriptions.knows(arrival.payload[4:12])
+        is_about_nat = (is_relayed or arrival.is_about_ways) and not is_published
+        taken = self.traversal.on_data_control(arrival, now, message) if is_about_nat else None
         if taken is not None:
             return self._route(taken, now)
         if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):
@@ -678,7 +681,7 @@ class Node:
                     out.append(effect)
         return self.traversal.translation.outward([*out, *self._weigh(now)])
 
-    def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
+    def _learn(self, learned: MappingLearned, now: float) -> list[_Inner]:
         """Store an answer. If it shows that a peer has moved, make sure that the peer knows our locators."""
         asked = learned.asked
         before = self.map_cache.lookup(asked.address, asked.instance_id)
@@ -690,7 +693,7 @@ class Node:
             places = [address for locator in after.locators for address in locator.ips]
             effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None:
-            return effects
+            return [*effects]
         self._resolver.on_known(learned, before.prefix, now, is_same=(is_same := before.locators == after.locators))
         moved = [] if is_same else self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
         return [*effects, *moved]

@@ -314,6 +314,7 @@ class SealedNode(Node):
                         effects += self.sealing.on_hub_vouched(one.prefix.address, one.keys)
                     else:
                         effects += self.sealing.on_vouched(one.prefix, one.keys, now)
+                        effects += self._subscribe_behind(one.prefix, now)
                 return effects
         return None
 
@@ -355,16 +356,26 @@ class SealedNode(Node):
         known = self.sealing.keys.of(eid)
         if known is not None and known.grade == "pinned":
             return []
-        at = self.traversal.outside
-        place = None
-        if at is not None and at[1].address is not None:
-            locator, seen = at
-            place = Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
-        self.key_lookups.on_outside(place, self.config.map_resolvers)
+        self.key_lookups.on_outside(self._outside, self.config.map_resolvers)
         return self.key_lookups.on_wanted(own, eid, now, is_strange=is_strange)
 
-    def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
-        effects: list[MachineEffect] = []
+    @property
+    def _outside(self) -> Outside | None:
+        """What the NAT makes of our control port, where an RTR serves us."""
+        at = self.traversal.outside
+        if at is None or at[1].address is None:
+            return None
+        locator, seen = at
+        return Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
+
+    def _subscribe_behind(self, prefix: EidPrefix, now: float) -> list[MachineEffect]:
+        """Behind an RTR, which has the mappings: hear from the Map-Server of moves, for direct paths and keys."""
+        if self.plan.asks_mapping_system or not prefix.mask_len:
+            return []
+        return [*self._subscriptions.on_outside(self._outside, now), *self._subscriptions.on_wanted(prefix, now)]
+
+    def _learn(self, learned: MappingLearned, now: float) -> list[_Inner]:
+        effects: list[_Inner] = []
         records = []
         for record in learned.records:
             try:
@@ -376,4 +387,9 @@ class SealedNode(Node):
             prefix = bare.eid_prefix
             if learned.is_genuine and record.locators and prefix is not None:
                 effects += self.sealing.on_vouched(prefix, keys, now)
+        if learned.reason == "published" and not self.plan.asks_mapping_system:
+            # An RTR has the mapping: here it says which direct paths lead nowhere any more.
+            for record in records:
+                effects += self.traversal.on_published(record, now)
+            return effects
         return [*effects, *super()._learn(replace(learned, records=tuple(records)), now)]

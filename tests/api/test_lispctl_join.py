@@ -74,7 +74,7 @@ def test_joining_writes_the_file_starts_the_service_and_waits(
     started: list[str] = []
     settings = Settings(name="laptop", eids=("10.99.0.1/32",), overlay_prefixes=("10.99.0.0/24",))
     monkeypatch.setattr(units, "runs_systemd", lambda: True)
-    monkeypatch.setattr(units, "start", started.append)
+    monkeypatch.setattr(units, "start", lambda *names: started.extend(names))
     monkeypatch.setattr(join, "_redeem", lambda _: Joined(settings, b"k" * 16))
     socket, config = tmp_path / "lispd.sock", tmp_path / "lispd.conf"
 
@@ -103,10 +103,13 @@ def test_systemd_enables_and_starts_anew(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
     units.start("lispd.service")
+    units.start("one.timer", "one.path")
 
     assert (tmp_path / "calls").read_text().splitlines() == [
         "--no-ask-password enable lispd.service",
         "--no-ask-password restart lispd.service",
+        "--no-ask-password enable one.timer one.path",
+        "--no-ask-password restart one.timer one.path",
     ]
 
 

@@ -62,6 +62,17 @@ def test_silence_brings_a_locator_down_within_two_timeouts_of_a_probe() -> None:
     assert not world.prober.is_reachable(PEER)
 
 
+def test_nothing_is_asked_in_the_moment_of_the_verdict() -> None:
+    world = World()
+    world.begin()
+    world.run(10.0)
+    world.dead.add(PEER)
+    world.run(120.0)
+
+    (down_at, _), *_ = world.of(ReachabilityChanged)
+    assert down_at not in [at for at, _ in world.sent]
+
+
 @pytest.mark.parametrize(("interval_s", "first_s"), [(30.0, 2.0), (1.0, 1.0)])
 def test_a_locator_that_has_just_died_is_asked_again_soon_and_then_after_twice_as_long_each_time(
     interval_s: float, first_s: float

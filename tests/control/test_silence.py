@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.probing.path import State
+from lispmob.control.probing.path import VOLLEY, State
 from lispmob.control.probing.probing import PathChanged, ProbeConfig, ReachabilityChanged
 from lispmob.protocol.effect import Event, WatchForSilence
 from lispmob.protocol.locator_set import LocatorSet
@@ -222,3 +222,31 @@ def test_a_needless_question_about_one_locator_makes_patient_about_that_one_and_
     assert before == pytest.approx({PEER: 0.11, PEER6: 0.11})
     assert alone == pytest.approx({PEER: 0.22, PEER6: 0.11})
     assert quick(world) == pytest.approx({PEER: 0.44, PEER6: 0.22})
+
+
+def test_the_datapath_is_told_of_shorter_patience_again_after_calm_seconds_and_not_before() -> None:
+    world = World()
+    world.begin()
+    world.run(3.0)
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 0.5)
+    assert quick(world) == pytest.approx({PEER: 0.22})
+    told = len(world.of(WatchForSilence))
+
+    world.run(12.0)
+    assert len(world.of(WatchForSilence)) == told
+    world.run(16.0)
+
+    assert quick(world) == pytest.approx({PEER: 0.11})
+
+
+def test_a_silence_is_looked_into_by_a_whole_volley_before_the_verdict() -> None:
+    world = settled()
+    world.dead.add(PEER)
+    before = len(world.sent)
+
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 1.0)
+
+    ((down_at, _),) = world.of(ReachabilityChanged)
+    assert len([at for at, _ in world.sent[before:] if at < down_at]) == VOLLEY

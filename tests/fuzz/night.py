@@ -44,7 +44,7 @@ class Target(msgspec.Struct):
     process: subprocess.Popen[bytes]
 
     def inputs(self) -> int:
-        """How many it has tried, by its log: exact at its end, the last line about progress before."""
+        """How many it has tried, by its log: exact at its end. Before, as of the last power of two, or find."""
         text = self.log.read_bytes()
         found = _UNITS.findall(text) or _PROGRESS.findall(text)
         return int(found[-1]) if found else 0
@@ -82,12 +82,13 @@ class Night:
                 target.process.send_signal(signal.SIGUSR1)
 
     def totals(self) -> str:
-        """One line: how many inputs each side has had."""
+        """One line: how many inputs each side has had, at least while it goes on."""
         inputs = {target.name: target.inputs() for target in self.targets}
         c_side = sum(inputs.get(name, 0) for name in C_SIDE)
         of_each = ", ".join(f"{name} {count:,}" for name, count in inputs.items())
         minutes = (time.monotonic() - self._began) / 60
-        return f"{minutes:.0f} min: C side {c_side:,}, decoders {inputs.get('wire', 0):,} ({of_each})"
+        at_least = "at least, " if any(target.process.poll() is None for target in self.targets) else ""
+        return f"{minutes:.0f} min: {at_least}C side {c_side:,}, decoders {inputs.get('wire', 0):,} ({of_each})"
 
     def minutes_left(self) -> float:
         """Until the whole has to end; infinite without a limit."""

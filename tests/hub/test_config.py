@@ -207,3 +207,27 @@ def test_a_hub_without_a_site_is_good_and_says_that_nobody_can_register(
 
     assert (code, good) == (0, f"{path}: good")
     assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_told
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [
+        ("db1.example.net", "db1.example.net:6379"),
+        ("192.0.2.1:1", "192.0.2.1:1"),
+        ("db1:65535", "db1:65535"),
+        ('"[2001:db8::1]"', "[2001:db8::1]:6379"),
+        ('"[2001:db8::1]:7000"', "[2001:db8::1]:7000"),
+        ("db1:65536", None),
+        ("db1:0", None),
+        ('"2001:db8::1"', None),
+        ('"db1 db2"', None),
+    ],
+)
+def test_a_server_of_a_registry_is_a_host_and_a_port(place: str, meant: str | None, tmp_path: Path) -> None:
+    text = f"registry: {{valkey: [{place}]}}\nsites:\n- {{name: a, eids: [10.0.0.0/8], key: old}}\n"
+
+    if meant is None:
+        with pytest.raises(ConfigError, match=r"hub\.conf:1:\d+: registry\.valkey"):
+            load(tmp_path, text)
+        return
+    assert load(tmp_path, text).registry.valkey == (meant,)

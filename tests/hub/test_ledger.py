@@ -119,3 +119,12 @@ def test_a_problem_that_comes_again_after_a_quarter_of_an_hour_is_a_new_one() ->
         assert last.count == (2 if at == 5000.0 + PROBLEM_S - 1 else 1)
 
     assert (last.since, last.last) == (5000.0 + 3 * PROBLEM_S, 5000.0 + 3 * PROBLEM_S)
+
+
+def test_of_very_many_problems_the_latest_are_remembered() -> None:
+    ledger = Ledger()
+    eids = [f"10.1.{number // 250}.{number % 250}/32" for number in range(PROBLEMS_KEPT + 50)]
+    for number, eid in enumerate(eids):
+        ledger.on_event(event("duplicate", eid=eid, text="two nodes"), number / 1000)
+
+    assert [problem.subject for problem in ledger.complaints(2.0)] == eids[: -PROBLEMS_KEPT - 1 : -1]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
 from lispmob.lab.bench.hub_nodes import HUB, KEY, Phase, _is_register, _nonce_in, register, relayed, request
+from lispmob.lab.bench.hub_run import HubRun
+from lispmob.lab.bench.results import Results
+from lispmob.lab.process import ProcessFailed
+from lispmob.lab.report import Machine
 from lispmob.wire.auth import verify
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.ecm import EncapsulatedControl
@@ -59,3 +65,26 @@ def test_an_answer_that_did_not_come_is_the_slowest_of_all() -> None:
     assert phase.per_s == 49.5
     assert phase.p99_ms == 1000.0
     assert Phase(sent=200, answered=200, seconds=1.0, round_trips_ms=[1.0] * 199 + [9.0]).p99_ms == 1.0
+
+
+class FailingRun(HubRun):
+    """A run of which one case fails, and the others are noted."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Results(Machine.here()), Path("unused"), {"": None})
+        self._error, self.measured = error, list[str]()
+
+    def _case(self, case: str, suffix: str, tree: Path | None, number: int, starts: tuple[int, ...]) -> None:
+        if case == "latency":
+            raise self._error
+        self.measured.append(case)
+
+
+@pytest.mark.parametrize("error", [ProcessFailed("no hub"), subprocess.TimeoutExpired("measure_core", 900.0)])
+def test_what_could_not_be_measured_is_named_and_keeps_no_other_case_from_it(error: Exception) -> None:
+    run = FailingRun(error)
+
+    run.measure(["core", "latency", "start"], rounds=2)
+
+    assert run.measured == ["core", "start"] * 2
+    assert list(run.failed) == ["latency"]

@@ -14,7 +14,14 @@ from lispmob.control.probing.path import Pair, Path
 from lispmob.control.registration import State
 from lispmob.iface_monitor.proc_net import parse_if_inet6
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
-from lispmob.lispd.report.evidence import duplicates, inside_own, rests_beside, translated_to, unheard_by
+from lispmob.lispd.report.evidence import (
+    duplicates,
+    inside_own,
+    rests_beside,
+    stands_otherwise,
+    translated_to,
+    unheard_by,
+)
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.problems.evidence import DuplicateAddress, InsideEvidence
@@ -119,6 +126,7 @@ def test_a_translator_matters_where_there_is_no_ipv4(seen: Seen | None, uplinks:
     assert translated_to(seen, uplinks) == found
 
 
+HUB_KEY = Key(b"of the hub")
 NAMES = {ip("2001:db8:51::1"): "hub.example.net", ip("198.51.100.1"): "hub.example.net"}
 
 
@@ -146,3 +154,28 @@ def test_a_named_server_is_not_missed_in_a_family_that_no_uplink_has(
     parts: Any = SimpleNamespace(names=names, node=SimpleNamespace(registrations=all_of_them))
 
     assert rests_beside(one, parts) is found
+
+
+@pytest.mark.parametrize(
+    ("uplinks", "other", "stands"),
+    [
+        ((WIFI,), {}, True),
+        ((), {}, True),
+        ((WIFI, ip("2001:db8::7")), {}, False),  # it could be reached, and is not
+        ((WIFI,), {"is_confirmed": False}, False),
+        ((WIFI,), {"eid": EidPrefix.parse("10.8.0.1/32")}, False),
+        ((WIFI,), {"key": Key(b"of another hub")}, False),
+    ],
+)
+def test_a_hub_with_an_address_of_each_family_lacks_nothing_where_one_of_them_can_be_reached(
+    uplinks: tuple[Any, ...], other: dict[str, Any], stands: bool
+) -> None:
+    def registration_at(address: str, *, is_confirmed: bool, eid: EidPrefix = PEER, key: Key = HUB_KEY) -> Any:
+        return SimpleNamespace(eid=eid, server=MapServerPeer(ip(address), key), is_confirmed=is_confirmed)
+
+    six = registration_at("2001:db8:53::1", is_confirmed=False)
+    four = registration_at("198.51.100.53", **{"is_confirmed": True, **other})
+    node = SimpleNamespace(registrations=[six, four], traversal=SimpleNamespace(machines=()))
+    parts: Any = SimpleNamespace(uplinks=[SimpleNamespace(addresses=uplinks)], node=node)
+
+    assert stands_otherwise(six, parts) is stands

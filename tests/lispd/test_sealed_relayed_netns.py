@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from lispmob.lab import behind_nats
-from lispmob.lab.behind_nats import FAR_NODE, ROAMER
+from lispmob.lab import move as moves
+from lispmob.lab.behind_nats import FAR_NODE, HOTEL, ROAMER
 from lispmob.lab.demo.nat_stage import NatStage
+from lispmob.lab.move import Kind, Move
 from tests.crypto.support import needs_libcrypto
 from tests.lab.capture import Capture
 from tests.lispd.world import wait_for
@@ -63,3 +65,17 @@ def test_an_rtr_passes_on_handshakes_and_sealed_packets_and_reads_neither(nats: 
 
     assert any(here.packed + there.packed in packet for packet in passed), "it went by an RTR, which sees the EIDs"
     assert not [packet for packet in passed if MARK in packet]
+
+
+def test_a_node_behind_a_nat_hears_from_the_map_server_when_its_peer_has_moved(nats: NatStage) -> None:
+    def counted(name: str) -> int:
+        answer = nats.nodes[FAR_NODE].lispctl("counters")
+        return 0 if answer is None else int(answer["control"].get(name, 0))
+
+    wait_for(lambda: pings(nats, FAR_NODE, ROAMER) and counted("tx_subscription") > 0, "it subscribes")
+    before = counted("rx_publication")
+
+    moves.perform(nats.lab, Move(Kind.RESTORED, ROAMER, "lte0", HOTEL.name))  # another uplink, behind other NATs
+
+    wait_for(lambda: counted("rx_publication") > before, "the Map-Server tells of it")
+    assert pings(nats, FAR_NODE, ROAMER)

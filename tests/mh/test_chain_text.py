@@ -213,3 +213,12 @@ def test_a_rule_of_another_network_is_not_told_to_the_kernel() -> None:
     made = text(Rule("at home", via=(Via("wlan0"),), networks=(NetworkPattern.parse("Home"),)))
 
     assert not [line for line in made.rules if "comment" in line]
+
+
+def test_a_flow_that_others_begin_is_stored_with_the_uplink_of_the_queue_that_it_came_by() -> None:
+    unmarked = Arrival(0, 7)
+    hooks = Hooks("lmn0", (*QUEUES.arrivals, unmarked))
+
+    stored = [line for line in text(hooks=hooks).rules if "CONNMARK --set-xmark" in line and "-i lmn0" in line]
+
+    assert [line.rpartition(" ")[2] for line in stored] == ["0x2/0xffff", "0x3/0xffff"]

@@ -14,7 +14,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import SHORTEST_S, Lifetime
-from lispmob.natt.lifetime_probe import LOST_LIMIT, LifetimeMeasured, LifetimeProbe, Phase, ProbeEffect
+from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe, Phase, ProbeEffect
 from lispmob.natt.question import SendFromSparePort
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.servers import MapServerPeer
@@ -175,5 +175,5 @@ def test_a_server_that_answers_nothing_is_asked_in_five_trials_and_no_more() -> 
         trials += before is not Phase.RESTING and prober.probe.phase is Phase.RESTING
         before = prober.probe.phase
 
-    assert trials == LOST_LIMIT
+    assert trials == 5
     assert prober.probe.wake_at() is None

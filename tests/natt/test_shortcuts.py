@@ -173,6 +173,30 @@ def test_a_stall_has_an_open_way_probed_at_once_and_once() -> None:
     assert (len(first) > 0, second) == (True, [])
 
 
+@pytest.mark.parametrize(
+    ("prefix", "place", "is_closed"),
+    [
+        (PEER.address, "192.0.2.11", True),  # it has moved
+        (PEER.address, str(IN_THE_OPEN), False),  # it is where it was
+        ("10.77.0.1", "192.0.2.11", False),  # somebody else has
+    ],
+)
+def test_a_publication_closes_ways_that_lead_elsewhere_and_has_them_looked_for_at_once(
+    prefix: object, place: str, is_closed: bool
+) -> None:
+    world, rtr, _, node = scene()
+    talk(world, node, public_peer(world, rtr))
+    assert PEER.address in node.ways
+    record = MappingRecord.of(EidPrefix.host(ip(str(prefix))), (Locator(ip(place)),), ttl_min=10)
+
+    node.perform(node.traversal.on_published(record, world.now))
+
+    assert ("shortcut-closed" in node.kinds()) is is_closed
+    assert (PEER.address in node.ways) is not is_closed
+    world.run(1.0)  # it is looked for where the mapping system says that it is
+    assert PEER.address in node.ways
+
+
 def test_a_way_that_is_not_answered_any_more_is_given_up_for_the_rtr() -> None:
     world, rtr, _, node = scene()
     peer = public_peer(world, rtr)

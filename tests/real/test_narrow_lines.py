@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lispmob.lab.real.narrow import FILE_OCTETS, mute, narrow, squeeze
-from lispmob.lab.real.world import HUB_V6, A, B, World
+from lispmob.lab.real.world import HUB_V4, HUB_V6, A, B, World
 from lispmob.lab.transfer import Sending, Transfer, transfer
 
 pytestmark = pytest.mark.netns
@@ -132,3 +132,26 @@ def test_behind_a_nat_with_an_rtr_in_between(world: World) -> None:
 
     assert back(world).is_complete  # it is the RTR that has to find out
     assert there(world).is_complete
+
+
+@pytest.mark.parametrize("world", ["tun", "ebpf"], indirect=True)
+def test_ipv6_of_1280_octets_passes_sealed_where_the_line_behind_the_rtr_takes_less(world: World) -> None:
+    """With what sealing and the RTR put around it, it has 1388 octets, and IPv6 sends nothing smaller (RFC 8200, 5)."""
+    world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
+    world.behind("a", "eth0", "n1", ["192.168.8.100/24"])
+    world.ip("inet", "link del b.eth0")
+    world.home_router("n2", "192.168.9.1/24", "203.0.113.2/24")
+    world.behind("b", "eth0", "n2", ["192.168.9.100/24"])
+    world.start_hub((HUB_V4,))
+    world.start_node(A)
+    world.start_node(B)
+    world.wait_registered()
+    _ = world.lost_both_ways(0.5, settle_s=2.0, version=6)
+    key = world.nodes["a"].lispctl("key") or {}
+    assert [peer["seal"]["state"] for peer in key["peers"]] == ["sealed"]
+    world.ip("inet", "link set n2.wan mtu 1340")
+    world.ip("n2", "link set wan mtu 1340")
+
+    assert there(world, 6).is_complete  # the RTR has it cut on the way to b
+    assert back(world, 6).is_complete  # b itself, from the port that its NAT knows
+    assert there(world).is_complete  # TCP over IPv4 is told, and sends less

@@ -1,1 +1,1 @@
-"""The control socket about mappings: requests and replies, methods, and what they need of the daemon."""
+"""The control socket for mappings: requests and replies, methods, and the daemon's interface."""

@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon about mappings."""
+"""The daemon's interface for the control socket about mappings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MappingBackend(Protocol):
         """Delete the mapping of exactly this prefix."""
 
     def mapping_get(self, eid: EidPrefix) -> Mapping:
-        """The most specific mapping that holds all of it."""
+        """The most specific mapping that contains the whole prefix."""
 
     async def mapping_flush(self, params: MappingFlushParams) -> MappingDone:
         """Delete many."""

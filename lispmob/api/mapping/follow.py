@@ -1,4 +1,4 @@
-"""Who follows the mappings, and what each of them is sent: never more than it reads, with a count of what it missed."""
+"""The followers of mappings, and their events: never more than a follower reads, with a count of those it missed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Author(msgspec.Struct, frozen=True):
-    """The request that changes are made by; `connection` is whatever tells connections apart."""
+    """The request that makes a change; `connection` identifies its connection."""
 
     connection: object
     pid: int
@@ -25,9 +25,9 @@ class Author(msgspec.Struct, frozen=True):
 
 
 class Signature:
-    """Who makes happen what happens now; None: nobody at the control socket.
+    """The author of the present change; None: not a client of the control socket.
 
-    No context variable: timers that are set meanwhile would inherit it.
+    This is no context variable, because timers that are set meanwhile would inherit it.
     """
 
     def __init__(self) -> None:
@@ -68,9 +68,7 @@ class Signed:
             thrown = None
             try:
                 yield waits_for
-            except (
-                BaseException
-            ) as error:  # what it waited for has failed, or is cancelled: that is the inside's matter
+            except BaseException as error:  # what it waited for has failed, or is cancelled: that concerns the inside
                 thrown = error
 
 
@@ -90,7 +88,7 @@ def line_of(event: MappingEvent) -> bytes:
 
 
 class Reader:
-    """What one connection follows, and how many events it had no room for since it was told last."""
+    """The events that one connection follows, and how many it missed since the last notice."""
 
     def __init__(self, connection: object, kinds: frozenset[str], *, echo: bool) -> None:
         self._connection = connection
@@ -109,10 +107,10 @@ class Reader:
 
     @property
     def is_behind(self) -> bool:
-        """True while something is lost that it does not know of: what comes after that is lost as well."""
+        """True while it has missed events without a notice: later ones are missed as well."""
         return self._lost > 0
 
     def notice(self, at: str) -> bytes:
-        """What tells it; then it goes on."""
+        """The notice of missed events; it is up to date then."""
         lost, self._lost = self._lost, 0
         return line_of(MappingEvent(type="lost", at=at, count=lost))

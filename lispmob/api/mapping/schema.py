@@ -1,7 +1,7 @@
 """Requests, replies and events of the control socket about mappings: what OpenLISP's mapping sockets had.
 
-Everyone may ask and follow; root and the control group may change. `errno` of a failure is "EEXIST" for a mapping that
-exists, "ESRCH" for one that does not, "EINVAL" for one that cannot be meant, "ENOBUFS" when there is no room.
+Every user may query and follow; root and the control group may change. `errno` of a failure is "EEXIST" for a mapping
+that exists, "ESRCH" for one that does not, "EINVAL" for an invalid one, "ENOBUFS" when there is no room.
 
     -> {"v":1,"id":1,"method":"mapping-events","params":{"kinds":[],"dump":true,"echo":true}}
     <- {"v":1,"id":1,"result":{"entries":[...],"is_following":true}}
@@ -22,7 +22,7 @@ FOLLOWED: Final = ("miss", "badreach", "reach", "add", "delete", "change")
 
 
 class MappingLocator(msgspec.Struct, frozen=True, kw_only=True):
-    """An RLOC. `is_local`: an address of this node. `is_reachable` False: it does not answer, or was said not to."""
+    """An RLOC. `is_local`: an address of this node. `is_reachable` False: it does not answer, or was marked so."""
 
     address: str
     priority: int
@@ -32,10 +32,10 @@ class MappingLocator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mapping(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of the map-cache, or of the database: one of our own.
+    """An entry of the map-cache, or of the database (our own mappings).
 
-    `source`: "configuration" or "static" (said by the user, in lispd.conf or later), "program", "reply" (of the mapping
-    system), "placeholder" (nobody answered). `action` without locators: what becomes of its packets.
+    `source`: "configuration" or "static" (from the user, in lispd.conf or later), "program", "reply" (of the mapping
+    system), "placeholder" (no answer). `action`: what happens to packets without locators.
     """
 
     table: Table
@@ -102,7 +102,7 @@ class MappingLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MappingDone(msgspec.Struct, frozen=True, kw_only=True):
-    """What a change has come to. `left_out`: RLOCs of a mapping of our own that are no addresses of ours."""
+    """The result of a change. `left_out`: RLOCs of a local mapping that are not our addresses."""
 
     count: int
     mapping: Mapping | None = None
@@ -112,8 +112,8 @@ class MappingDone(msgspec.Struct, frozen=True, kw_only=True):
 class MappingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For mapping-add and mapping-change.
 
-    `is_static` False: the word of a program: it gives way to others when unused, and is asked for again after `ttl_s`.
-    `replaces`: whatever is there. `check_only`: change nothing, and answer as if.
+    `is_static` False: from a program: it may be evicted when unused, and is requested again after `ttl_s`. `replaces`:
+    an existing mapping of any kind. `check_only`: change nothing, and answer as if.
     """
 
     prefix: str
@@ -141,7 +141,7 @@ class MappingGetParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class MappingFlushParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For mapping-flush. cache: what was learned; database: our own that were added; all: and static ones, too."""
+    """For mapping-flush. cache: learned mappings; database: added local ones; all: both and the static ones."""
 
     table: Literal["cache", "database", "all"] = "cache"
 

@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon about peers and names."""
+"""The daemon's interface for the control socket about peers and names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PeerBackend(Protocol):
     """Called in the event loop. Raises ApiError."""
 
     def peers(self) -> Pages:
-        """Everybody whom packets go to; with its pages put together it is a `peer_schema.Peers`."""
+        """All peers with traffic; the pages together are a `peer_schema.Peers`."""
 
     async def peer(self, name_or_eid: str) -> Peer:
         """One of them. A name may have to be asked for, which takes a round trip."""
@@ -21,4 +21,4 @@ class PeerBackend(Protocol):
         """The domain, and the names that are known."""
 
     async def name(self, name_or_eid: str) -> KnownName:
-        """Where a name leads, or which names an EID has; the mapping system is asked when that is not known."""
+        """The EIDs of a name, or the names of an EID; an unknown one is looked up."""

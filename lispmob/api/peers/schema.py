@@ -13,8 +13,9 @@ Way: TypeAlias = Literal["direct", "rtr", "past-rtr", "none"]
 
 
 MappingFrom: TypeAlias = Literal["map-reply", "published", "announced", "static", "program"]
-"""Who has said where a peer is: an answer to our question, the Map-Server unasked (RFC 9437), the peer itself by its
-sealed session, the configuration or `lispctl map add`, or a program on this host."""
+"""The source of a peer's mapping: a Map-Reply, a publication of the Map-Server (RFC 9437), an announcement of the peer
+in its sealed session, the configuration or `lispctl map add`, or a program on this host.
+"""
 
 
 class PeersParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,13 +25,13 @@ class PeersParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom packets go to. Times are seconds before now; what is not known is null.
+    """A peer with traffic. Times are seconds before now; unknown values are null.
 
-    `uplink`, `local`, `remote`, `rtr`: where a packet without a rule of its own leaves now, and for where. `back_...`:
-    from where and by which uplink data came last, `heard_s` ago; the peer chooses that, so it may be another way.
-    `packets_out`, `octets_out`: inner packets to `remote`, or to the RTR; `packets_in`, `octets_in`: those from there.
-    Peers behind one RTR share them. `mapping_from`: who said last where it is, and `map_version` (RFC 9302, 0: none) of
-    which mapping. `rtt_ms` and `loss` are what probes of this pair of locators found.
+    `uplink`, `local`, `remote`, `rtr`: how a packet without a steering rule is sent now. `back_...`: from where and by
+    which uplink data came last, `heard_s` ago; the peer chooses that, so it may be another way. `packets_out`,
+    `octets_out`: inner packets to `remote`, or to the RTR; `packets_in`, `octets_in`: those from there. Peers behind
+    one RTR share them. `mapping_from`: who said last where it is, and `map_version` (RFC 9302, 0: none) of which
+    mapping. `rtt_ms` and `loss` are what probes of this pair of locators found.
     """
 
     eid: str
@@ -61,7 +62,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Peers(msgspec.Struct, frozen=True, kw_only=True):
-    """`entries` one by one, and how many names were asked for just now: a moment later they may be known."""
+    """`entries` one by one, and how many names are just being looked up: they may be known a moment later."""
 
     entries: list[Peer]
     names_asked: int = 0
@@ -74,9 +75,9 @@ class NameParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class KnownName(msgspec.Struct, frozen=True, kw_only=True):
-    """A name, and where it leads: to EIDs; a reverse name to names. `ttl_s` None: it is to be asked for again.
+    """A name with its EIDs; a reverse name with its names. `ttl_s` None: it must be looked up again.
 
-    `is_answered` False: nobody could say whether there is such a name.
+    `is_answered` False: no answer came, so the name may or may not exist.
     """
 
     name: str
@@ -88,10 +89,10 @@ class KnownName(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
-    """The domain, where it is served, and which program of this host asks there.
+    """The domain, the addresses that serve it, and the resolver of this host that uses them.
 
-    `resolver`: "systemd-resolved", "NetworkManager's dnsmasq", "dnsmasq", "/etc/resolv.conf", or null when nobody was
-    told; `advice`: what to do about that, or about `problem`.
+    `resolver`: "systemd-resolved", "NetworkManager's dnsmasq", "dnsmasq", "/etc/resolv.conf", or null if none was
+    configured; `advice`: what to do about that, or about `problem`.
     """
 
     domain: str

@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon for sealed data."""
+"""The daemon's interface for the control socket about sealed data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class SealBackend(Protocol):
     """Called in the event loop."""
 
     def keys(self) -> Keys:
-        """Our static key, and those of others."""
+        """Our static key, and those of peers."""
 
     def replace_key(self) -> Keys:
-        """Draw another static key in place of ours. Raises ApiError where nothing is sealed, or it cannot be kept."""
+        """Replace our static key. Raises ApiError if sealing is off, or the key cannot be stored."""
 
     def rekey(self) -> int:
-        """Make new keys for all sessions; how many there are. Raises ApiError where nothing is sealed."""
+        """Make new keys for all sessions; returns how many. Raises ApiError if sealing is off."""
 
     def forget_key(self, prefix: EidPrefix) -> None:
-        """Keep no key of this EID-Prefix any more. Raises ApiError when none is kept."""
+        """Forget the key of this EID-Prefix. Raises ApiError if none is stored."""
 
     def accept_key(self, prefix: EidPrefix) -> None:
         """Use the new key of this EID-Prefix from now on. Raises ApiError when none waits."""

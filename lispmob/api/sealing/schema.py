@@ -1,4 +1,4 @@
-"""Requests and replies of the control socket about sealed data: whose keys are known, and what is sealed with them."""
+"""Requests and replies of the control socket about sealed data: known keys, and their use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """How packets to an EID-Prefix leave. `why` is for people; `fingerprint` is that of its key, to be compared.
+    """How packets to an EID-Prefix are sent. `why` is for display; `fingerprint` is that of its key, for comparison.
 
-    "waiting": packets wait for a session, and are dropped after three seconds. `grade`: whose word its key is. `age_s`
+    "waiting": packets wait for a session, and are dropped after three seconds. `grade`: the source of its key. `age_s`
     is that of the session in use; the packets, sent and opened, are those of all sessions whose keys are still there.
     """
 
@@ -31,14 +31,14 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody with a known key and a mapping in use."""
+    """A peer with a known key and a mapping in use."""
 
     prefix: str
     seal: Seal
 
 
 class WaitingKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that the Map-Server vouches for, where another one was known, with strict keys."""
+    """With strict keys, a new key that the Map-Server vouches for in place of a known one."""
 
     prefix: str
     fingerprint: str
@@ -46,7 +46,7 @@ class WaitingKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """Our own static key, and those of others. `public_key` None: nothing can be sealed here; `why_not` says why."""
+    """Our own static key, and those of peers. `public_key` None: sealing is impossible here; `why_not` says why."""
 
     mode: Literal["off", "prefer", "require"]
     public_key: str | None = None

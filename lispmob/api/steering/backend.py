@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon about steering."""
+"""The daemon's interface for the control socket about steering."""
 
 from __future__ import annotations
 

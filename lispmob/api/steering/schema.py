@@ -8,9 +8,9 @@ import msgspec
 
 
 class FlowParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A flow of this host, or with `from_interface` one that it forwards. Names are those of lispd.conf's rules.
+    """A flow of this host, or with `from_interface` a forwarded one. Names are those of lispd.conf's rules.
 
-    `came_in_by`: the uplink that the other end began it by. Without `source`, the kernel's choice. `flow_name` and
+    `came_in_by`: the uplink by which the other end began it. Without `source`, the kernel's choice. `flow_name` and
     `flow_class`: of a flow to a name.
     """
 
@@ -38,9 +38,9 @@ class WhyStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """Where packets of the flow go. `share` below 1: of flows that differ only in what was not said.
+    """The path of the flow's packets. `share` below 1: of flows that differ only in unspecified parts.
 
-    `rtr` stands in for `remote` as the destination of the outer packet.
+    `rtr` replaces `remote` as the destination of the outer packet.
     """
 
     uplink: str
@@ -51,10 +51,10 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a flow and how it comes to that. `is_certain` False: a step says what could not be told.
+    """What happens to a flow and why. `is_certain` False: a step says what could not be determined.
 
     "native": it does not enter the overlay; "waits": for a mapping or for an uplink; "own": it stays on this host.
-    `silent`: the locators that it goes to, when none of them answers.
+    `silent`: its locators, if none of them answers.
     """
 
     flow: str
@@ -85,7 +85,7 @@ class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """What would change. `source`: where the flows are known from; `left_out`: flows beyond the most that are told."""
+    """What would change. `source`: the source of the flows; `left_out`: flows beyond the limit of the list."""
 
     flows: list[Rehearsed]
     source: Literal["conntrack", "sockets"]

@@ -1,1 +1,1 @@
-"""The control socket for who looks after the node."""
+"""The control socket for administrators of the node."""

@@ -1,4 +1,4 @@
-"""What the control socket needs of the daemon for who looks after it."""
+"""The daemon's interface for the control socket about administration."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class UpkeepBackend(Protocol):
     """Called in the event loop."""
 
     def log_level(self) -> LogLevel:
-        """What is logged."""
+        """The present log level."""
 
     def set_log_level(self, level: Level) -> LogLevel:
-        """Log this and what is graver, until the next reload."""
+        """Log this level and higher ones, until the next reload."""
 
     def configuration(self) -> Configuration:
         """The configuration in use, without secrets."""
@@ -28,4 +28,4 @@ class UpkeepBackend(Protocol):
         """What others believe about us; asks them, which takes up to two seconds."""
 
     def recording(self) -> Pages:
-        """What the core was fed since the start: `Chunk`s of a gzip file. Raises ApiError when that is not kept."""
+        """The core's inputs since the start: `Chunk`s of a gzip file. Raises ApiError if they are not recorded."""

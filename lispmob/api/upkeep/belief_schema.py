@@ -10,10 +10,10 @@ from lispmob.api.schema import RemoteLocator
 
 
 class MappingSystemBelief(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Map-Resolver answered about an EID of ours; `differences`, a sentence each, from our own mapping, `truth`.
+    """A Map-Resolver's answer about a local EID; `differences`, a sentence each, from our own mapping, `truth`.
 
     `answer`: "record"; "negative": no locators; "forwards": it has us answer ourselves, and sends there; "silent";
-    "cannot-ask": no locator of ours of its family, or none that needs no RTR.
+    "cannot-ask": we have no locator of its family, or none without an RTR.
     """
 
     map_resolver: str
@@ -27,9 +27,9 @@ class MappingSystemBelief(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Correspondent(msgspec.Struct, frozen=True, kw_only=True):
-    """A locator that we talk to, and where its data came in last: that is what it believes.
+    """A remote locator in use, and where its data last arrived, which shows its mapping of us.
 
-    "late": while it should send to one of `better`. "not-heard": it sent nothing within a minute.
+    "late": although it should send to one of `better`. "not-heard": it sent nothing within a minute.
     """
 
     rloc: str
@@ -41,7 +41,7 @@ class Correspondent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Believed(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """The whole reply."""
 
     mapping_system: list[MappingSystemBelief]
     correspondents: list[Correspondent]

@@ -1,4 +1,4 @@
-"""Requests and replies of the control socket for who looks after a node: its log, and its configuration."""
+"""Requests and replies of the control socket for administrators: the log, and the configuration."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
 class LogLevel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is logged from now on: this and what is graver. `configured` is what a reload goes back to."""
+    """Log this level and higher ones from now on. `configured` is the level after a reload."""
 
     level: Level
     configured: Level | None = None
 
 
 class MessageCost(msgspec.Struct, frozen=True, kw_only=True):
-    """What control messages of one purpose cost on one uplink; octets with their outer IP and UDP headers.
+    """The cost of control messages of one purpose on one uplink; octets with their outer IP and UDP headers.
 
-    A wake-up is a message to which no other one of the uplink was closer than a second.
+    A wake-up is a message with no other one of the uplink within a second.
     """
 
     uplink: str
@@ -31,9 +31,9 @@ class MessageCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
-    """What control messages cost per hour, as of the last hour, or of `counted_s` when lispd has not run for so long.
+    """The cost of control messages per hour, in the last hour, or in `counted_s` if lispd has not run for so long.
 
-    `unnoticed_up_to_s`: how long a path may be dead before a probe tells, while nothing is sent; None without probes.
+    `unnoticed_up_to_s`: how long a failed path may go unnoticed while nothing is sent; None without probes.
     """
 
     profile: str

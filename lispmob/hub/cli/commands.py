@@ -157,7 +157,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
     def lines(answer: Json) -> list[str]:
         what = "is shut out" if answer["had_joined"] else "cannot join any more"
-        return [f"{answer['name']} {what}; free again: {', '.join(answer['eids'])}"]
+        return fold(f"{answer['name']} {what}; free again: {', '.join(answer['eids'])}")
 
     return _show(answer, arguments, lines)
 

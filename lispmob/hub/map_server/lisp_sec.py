@@ -1,10 +1,10 @@
-"""LISP-SEC in a hub: as Map-Resolver it unwraps the ITR's One-Time-Key, as Map-Server it vouches with it (RFC 9303, 6.5
-to 6.7).
+"""LISP-SEC in a hub: the Map-Resolver unwraps the ITR's One-Time-Key, the Map-Server signs with it (RFC 9303, 6.5 to
+6.7).
 
-Both are in one process, so the key needs no second wrapping between them. Whose secret wrapped it, the source EID of
-the Map-Request says. To an ETR that answers itself goes the MS-OTK, wrapped with the key that it registered with; to
-the hub of another Map-Server the ITR-OTK, wrapped with a secret that the two hubs share (ours: RFC 9303 would have it
-in clear on a protected path).
+Both are in one process, so the key is not wrapped again between them. The source EID of the Map-Request tells whose
+secret wrapped the key. An ETR that answers itself gets the MS-OTK, wrapped with the key it registered with; the hub of
+another Map-Server gets the ITR-OTK, wrapped with a secret that the two hubs share (ours: RFC 9303 would send it in
+clear on a protected path).
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ from lispmob.wire.map_request import MapRequest
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Action, MappingRecord
 
-OTHERS_TRIED: Final = 64  # ours: secrets of other sites, where that of the source EID does not fit; 10 us each
-OTHERS_S: Final = 0.05  # ours: and 20 Map-Requests a second for which that is done
+OTHERS_TRIED: Final = 64  # ours: secrets of other sites, tried where that of the source EID fails; 10 us each
+OTHERS_S: Final = 0.05  # ours: at most 20 Map-Requests a second for which others are tried
 OTHERS_BURST: Final = 20
-OTHERS_EACH_S: Final = 1.0  # ours: one a second for each asker, or one of them would use up what all have
+OTHERS_EACH_S: Final = 1.0  # ours: one a second for each sender, so that none uses up the common limit
 OTHERS_BURST_EACH: Final = 4
-UNSIGNED_TTL_MIN: Final = 1  # ours: of "its ETRs cannot sign": the next Map-Register may be of one that can
+UNSIGNED_TTL_MIN: Final = 1  # ours: of "its ETRs cannot sign": the next Map-Register may come from one that can
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """The One-Time-Key of a Map-Request, and the algorithms to use: those asked for, if we know them."""
+    """The One-Time-Key of a Map-Request, and the algorithms to use: those requested, if we know them."""
 
     otk: bytes = dataclasses.field(repr=False)
     hmac_id: int
     kdf_id: int
     key_id: int = 0
     opened_by: bytes | None = dataclasses.field(default=None, repr=False)
-    """The secret that unwrapped the key, where it is one of the source EID's own site, or of a hub that asks for it."""
+    """The secret that unwrapped the key, if it belongs to the source EID's own site, or to the hub that asks."""
 
     def eids(self, prefixes: Iterable[EidPrefix], *, has_e_bit: bool = False) -> EidAuthentication:
-        """The EID-AD by which we vouch for these prefixes. E: some ETR of them cannot sign."""
+        """The EID-AD in which we authenticate these prefixes. E: some of their ETRs cannot sign."""
         authorized = tuple(AuthorizedEid(from_prefix(prefix), prefix.mask_len) for prefix in prefixes)
         return lisp_sec_auth.sign_eids(
             EidAuthentication(self.kdf_id, self.hmac_id, authorized, b"", has_e_bit), self.otk
         )
 
     def reply(self, reply: MapReply, *, has_e_bit: bool = False) -> bytes:
-        """A Map-Reply that we answer with ourselves: both HMACs are ours."""
+        """A Map-Reply that we answer ourselves: both HMACs are ours."""
         prefixes = [prefix for record in reply.records if (prefix := record.eid_prefix) is not None]
         widest = [
             prefix for prefix in prefixes if not any(other.covers(prefix) and other != prefix for other in prefixes)
@@ -71,7 +71,7 @@ class Protection:
 
 
 class HubSecurity:
-    """Who may ask with which secret. Without a `KeyWrap` there is no LISP-SEC."""
+    """The secrets with which LISP-SEC requests may come. Without a `KeyWrap` there is no LISP-SEC."""
 
     def __init__(self, mode: LispSecMode = "off", wrap: KeyWrap | None = None) -> None:
         """ValueError for `require` without a KeyWrap."""
@@ -85,13 +85,13 @@ class HubSecurity:
         self.on_mode(mode)
 
     def on_mode(self, mode: LispSecMode) -> None:
-        """The configuration says this now."""
+        """Take the configured mode."""
         if mode == "require" and self._wrap is None:
             raise ValueError("LISP-SEC is required, and there is no key wrap")
         self._mode: LispSecMode = mode if self._wrap is not None else "off"
 
     def on_sites(self, sites: SiteTable) -> None:
-        """Other sites, or other keys of them, are configured."""
+        """Take the configured sites, or their new keys."""
         self._by_site = {site.name: site.resolver_secrets for site in sites} if self._mode != "off" else {}
         found: dict[int, dict[bytes, ResolverSecret]] = {}
         for secrets in self._by_site.values():
@@ -102,11 +102,11 @@ class HubSecurity:
         self._by_key_id = {key_id: tuple(known.values()) for key_id, known in found.items()}
 
     def on_hubs(self, secrets: Mapping[IpAddress, ResolverSecret]) -> None:
-        """These hubs of other Map-Servers share a secret with us."""
+        """Take the secrets shared with hubs of other Map-Servers."""
         self._hubs = dict(secrets)
 
     def on_rtrs(self, keys: Mapping[IpAddress, Key]) -> None:
-        """These RTRs ask us for the nodes behind them, with what follows from the key that they share with us."""
+        """Take the keys of RTRs, which ask for the nodes behind them with a secret derived from the shared key."""
         self._rtrs = {
             address: ResolverSecret(lisp_sec_auth.resolver_secret(key.secret), key.key_id)
             for address, key in keys.items()
@@ -114,13 +114,13 @@ class HubSecurity:
 
     @property
     def is_required(self) -> bool:
-        """True when nothing is answered without LISP-SEC."""
+        """True when requests without LISP-SEC are not answered."""
         return self._mode == "require"
 
     def open(
         self, ecm: EncapsulatedControl, request: MapRequest, source: IpAddress, sites: SiteTable, now: float
     ) -> Protection | None:
-        """What the Map-Request of an ECM asks for; None without LISP-SEC, or where that is off.
+        """The protection that the Map-Request of an ECM asks for; None without LISP-SEC, or where it is off.
 
         Raises AuthenticationFailed for a One-Time-Key that no secret opens, and MalformedMessage.
         """
@@ -143,7 +143,7 @@ class HubSecurity:
     def for_etr(
         self, protection: Protection, part: XtrRegistration, registration: Registration, sites: SiteTable, nonce: int
     ) -> bytes | None:
-        """The AD of the ECM for an ETR that signs: the MS-OTK, and our word for the registered prefix.
+        """The AD of the ECM for an ETR that signs: the MS-OTK, and our signature for the registered prefix.
 
         None when no key of its site is known any more.
         """
@@ -174,10 +174,10 @@ class HubSecurity:
     def _unwrap(
         self, request: MapRequest, security: EcmSecurity, source: IpAddress, sites: SiteTable, now: float
     ) -> tuple[bytes | None, bytes | None]:
-        """By the hub or RTR that it comes from, by the site of the source EID, then by others with the same Key ID.
+        """Try the hub or RTR that sent it, then the site of the source EID, then others with the same Key ID.
 
-        For the first two the Key ID is a hint: registrations work where only one side has been given one. With the
-        secret that opened it, unless that is one of the others: those may ask, and subscribe to nothing.
+        For the first two the Key ID is only a hint: registrations work where only one side has one configured. Returns
+        also the secret that opened it, unless it is one of the others: their owners may ask, but not subscribe.
         """
         if (hub := self._hubs.get(source)) is not None and (opened := self._try((hub,), request, security))[0]:
             return opened
@@ -190,18 +190,18 @@ class HubSecurity:
         return self._try(self._by_key_id.get(security.key_id, ()), request, security)[0], None
 
     def secrets_of(self, source: EidPrefix | None, sites: SiteTable) -> tuple[ResolverSecret, ...]:
-        """Those of the site of an EID, which alone may subscribe in its name."""
+        """The secrets of an EID's site: only with these may it subscribe."""
         found = sites.of(source) if source is not None else None
         return () if found is None else self._by_site.get(found[1].name, ())
 
     @property
     def wrap(self) -> KeyWrap | None:
-        """How secrets are wrapped; None where this host cannot."""
+        """The function that wraps secrets; None where this host has none."""
         return self._wrap
 
     @property
     def hub_secrets(self) -> tuple[ResolverSecret, ...]:
-        """Those of hubs of other Map-Servers, which have looked at whoever asks through them."""
+        """The secrets of hubs of other Map-Servers, which have checked those that ask through them."""
         return tuple(self._hubs.values())
 
     def _try(
@@ -227,12 +227,12 @@ def host_of(eid: WireAddress) -> EidPrefix | None:
 
 
 def unsigned(prefix: EidPrefix) -> MappingRecord:
-    """What is said of a prefix whose ETRs cannot sign, with E in the EID-AD (RFC 9303, 6.7)."""
+    """The record for a prefix whose ETRs cannot sign, with E in the EID-AD (RFC 9303, 6.7)."""
     return MappingRecord.of(prefix, ttl_min=UNSIGNED_TTL_MIN, action=Action.DROP)
 
 
 def unprotected(asked: EidPrefix | DistinguishedName) -> MappingRecord:
-    """What is said to somebody who asks without LISP-SEC where it is required."""
+    """The record for a request without LISP-SEC where it is required."""
     if isinstance(asked, DistinguishedName):
         return MappingRecord(asked, 0, (), UNSIGNED_TTL_MIN, Action.DROP_AUTH_FAILURE)
     return MappingRecord.of(asked, ttl_min=UNSIGNED_TTL_MIN, action=Action.DROP_AUTH_FAILURE)

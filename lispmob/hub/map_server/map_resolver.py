@@ -1,6 +1,6 @@
-"""The Map-Resolver: Encapsulated Map-Requests in, Map-Replies out or requests passed on (RFC 9301, section 8.3).
+"""The Map-Resolver: answers Encapsulated Map-Requests, or passes them on (RFC 9301, section 8.3).
 
-The Map-Server of the same hub is asked directly; for EIDs of other Map-Servers the request goes on as it is.
+The Map-Server of the same hub is asked directly; for EIDs of other Map-Servers the request is forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -51,26 +51,25 @@ from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.name_eid import may_be_asked
 from lispmob.wire.record import MappingRecord
 
-# Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
+# ours: RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR, but an ITR that starts asks for many EIDs at once
 REQUESTS_EACH: Final = Rate(20, 100)
 REQUESTS_STRANGERS: Final = Rate(2000, 2000)
-REQUESTS_REGISTERED: Final = Rate(1000, 1000)  # whoever forges such an address can have it sent small answers, no more
-ELSEWHERE_EACH: Final = Rate(5, 20)  # answers to where the question did not come from
+REQUESTS_REGISTERED: Final = Rate(1000, 1000)  # a forged one of these receives small answers only
+ELSEWHERE_EACH: Final = Rate(5, 20)  # answers sent to another address than the question's source
 ELSEWHERE_STRANGERS: Final = Rate(500, 500)
 ELSEWHERE_REGISTERED: Final = Rate(50, 100)
 EXCESS_OCTETS_S: Final = 10_000  # to one network, beyond the octets of its questions
 EXCESS_BURST: Final = 60_000
 ONWARD_S: Final = 100  # questions passed on to one ETR or Map-Server
 ONWARD_BURST: Final = 200
-OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
-
+OCTETS_LIMIT: Final = 1024  # of a question: one EID and its ITR-RLOCs
 ADMITTED_LIMIT: Final = 8192  # ours: questions that wait for a shared registry
-RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
+RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 lets senders ask for one EID only; each record may cost a datagram
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
 class RemoteMapServer(msgspec.Struct, frozen=True):
-    """A Map-Server elsewhere, asked about the EIDs of these prefixes. `secret`: shared with it, for LISP-SEC."""
+    """Another Map-Server, asked about the EIDs of these prefixes. `secret`: shared with it, for LISP-SEC."""
 
     address: IpAddress
     eids: tuple[EidPrefix, ...]
@@ -78,7 +77,7 @@ class RemoteMapServer(msgspec.Struct, frozen=True):
 
 
 class MapResolver:
-    """Answers ITRs. `families` are those of the addresses that we can send from (4, 6)."""
+    """Answers ITRs. `families`: the address families that we can send from (4, 6)."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class MapResolver:
         *,
         new_nonce: Callable[[], int],
     ) -> None:
-        """`new_nonce` is unpredictable: it guards what DDT nodes say."""
+        """`new_nonce` is unpredictable: it protects against forged answers of DDT nodes."""
         self.counters: Counter[str] = Counter()
         self._security = security or HubSecurity()
         self._answered, self._answered_names = askers, name_askers
@@ -103,24 +102,24 @@ class MapResolver:
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
-        self.own_keys: Mapping[EidPrefix, MappingRecord] = {}  # said of our own addresses, under LISP-SEC alone
-        self._admitted: dict[Arrival, None] = {}  # within their limits, and on their way to a shared registry
+        self.own_keys: Mapping[EidPrefix, MappingRecord] = {}  # sent for our own addresses, with LISP-SEC only
+        self._admitted: dict[Arrival, None] = {}  # within their limits, and waiting for a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
         self._ddt_node: DdtNode | None = None
         self._publisher: Publisher | None = None
         self.on_remotes(remotes)
 
     def on_publisher(self, publisher: Publisher) -> None:
-        """Subscriptions go there (RFC 9437)."""
+        """Take the object that keeps subscriptions (RFC 9437)."""
         self._publisher = publisher
 
     def on_families(self, families: Iterable[int]) -> None:
-        """These are the families that we can send to, now that the sockets are open."""
+        """Take the families that we can send to, now that the sockets are open."""
         self._families = frozenset(families)
         self._ddt.on_families(self._families)
 
     def on_ddt(self, policy: DdtPolicy) -> None:
-        """Our place in the delegated database tree is this now (RFC 8111)."""
+        """Take our place in the delegated database tree (RFC 8111)."""
         self._ddt_node = DdtNode(policy, self._map_server) if policy.is_node else None
         self._ddt.on_policy(policy)
 
@@ -129,11 +128,11 @@ class MapResolver:
         return self._ddt.wake_at()
 
     def on_timer(self, now: float) -> list[HubEffect]:
-        """A DDT node has not answered in time, perhaps."""
+        """Check whether a DDT node has failed to answer in time."""
         return self._searched(self._ddt.on_timer(now), now)
 
     def on_map_referral(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """A Map-Referral came (RFC 8111, section 6.4)."""
+        """Handle a Map-Referral (RFC 8111, section 6.4)."""
         if not self._ddt.expects(arrival.source, int.from_bytes(arrival.payload[4:12])):
             return self._drop("rx_nonce")
         try:
@@ -143,11 +142,11 @@ class MapResolver:
         return self._searched(self._ddt.on_map_referral(referral, arrival.source, now), now)
 
     def on_relays(self, own: Iterable[IpAddress]) -> None:
-        """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
+        """Take our addresses that relay data between registered EIDs; none when this hub is no RTR."""
         self._relays = tuple(own)
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
-        """Other Map-Servers elsewhere are configured."""
+        """Take the other Map-Servers of the configuration."""
         remotes = tuple(remotes)
         self._security.on_hubs({server.address: server.secret for server in remotes if server.secret is not None})
         self._remotes = PrefixTable()
@@ -156,9 +155,9 @@ class MapResolver:
                 self._remotes.insert(eid, remote.address)
 
     def on_encapsulated_control(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """An ECM came: answer the Map-Request in it, or pass it on."""
+        """Handle an ECM: answer the Map-Request in it, or pass it on."""
         if arrival.source == arrival.destination and arrival.source_port == CONTROL_PORT:
-            # A registered locator is an address of this hub: what we sent to that "ETR" has come back to us.
+            # a registered locator is an address of this hub: what we sent to that "ETR" has come back
             return self._drop("rx_policy")
         if len(arrival.payload) > OCTETS_LIMIT:
             return self._drop("rx_limit")
@@ -197,10 +196,10 @@ class MapResolver:
         return [*referred, *self._find(question, now)]
 
     def hosts_in(self, arrival: Arrival, now: float) -> tuple[EidPrefix, ...]:
-        """The hosts in sites of ours that an ECM asks about, where not all that is registered is in memory.
+        """The hosts in our sites that an ECM asks about, where only part of the registry is in memory.
 
-        Of a subscription, whose xTR-ID has to be that of its Source EID, that one too. None of one that
-        `on_encapsulated_control` will not answer anyway.
+        For a subscription this includes its Source EID, whose xTR-ID has to match. Empty for an ECM that
+        `on_encapsulated_control` will not answer.
         """
         if len(arrival.payload) > OCTETS_LIMIT or not self._may_ask(arrival, now):
             return ()
@@ -219,7 +218,7 @@ class MapResolver:
         return tuple(host for host in hosts if self._map_server.sites.of(host) is not None)
 
     def _is_admitted(self, arrival: Arrival, now: float) -> bool:
-        """Whether it may be answered. Where the registry is shared, only what was looked up before (`hosts_in`) may."""
+        """Whether it may be answered. With a shared registry it must have been looked up before (`hosts_in`)."""
         if not self._map_server.is_shared:
             return self._may_ask(arrival, now)
         if arrival not in self._admitted:
@@ -232,7 +231,7 @@ class MapResolver:
         return self._askers.take(arrival.source, now, is_registered=is_registered)
 
     def _refer(self, request: MapRequest, arrival: Arrival, node: DdtNode, now: float) -> tuple[list[HubEffect], bool]:
-        """The Map-Referral for a DDT Map-Request, and whether the Map-Request itself is for us, too."""
+        """The Map-Referral for a DDT Map-Request, and whether the Map-Request itself is for us too."""
         asked = next((prefix for record in request.records if (prefix := record.eid_prefix) is not None), None)
         if asked is None or len(request.records) != 1:
             return self._drop("rx_policy"), False
@@ -250,7 +249,7 @@ class MapResolver:
         return [sent], record.referral == Referral.MS_ACK
 
     def _searched(self, outcomes: Iterable[Outcome[DdtQuestion]], now: float) -> list[HubEffect]:
-        """What a search in the delegated database tree leads to: the next question, or a negative answer."""
+        """The next step of a search in the delegated database tree: another question, or a negative answer."""
         effects: list[HubEffect] = []
         for outcome in outcomes:
             if isinstance(outcome, NoMapping):
@@ -265,7 +264,7 @@ class MapResolver:
         return effects
 
     def _find(self, question: Question, now: float) -> list[HubEffect]:
-        """Each record that is asked about: from elsewhere, from its ETR, or by ourselves, all that in one Map-Reply."""
+        """Answer each record: by another Map-Server, by its ETR, or by ourselves with one Map-Reply for all."""
         request, arrival = question.request, question.arrival
         effects: list[HubEffect] = []
         is_unsigned = False
@@ -285,7 +284,7 @@ class MapResolver:
                 effects += self._map_server.read(_first(asked), now)
             is_elsewhere = self._map_server.sites.of(_first(asked)) is None or self._remote_for(asked) is not None
             if record.wants_notify and is_elsewhere and not self._may_subscribe(question):
-                record = replace(record, wants_notify=False)  # the hub there takes our word for who may
+                record = replace(record, wants_notify=False)  # the hub there relies on us to check who may subscribe
             if (remote := self._remote_for(asked)) is not None:
                 passed_on = self._pass_on(question, record, remote)
                 if passed_on is None:
@@ -327,9 +326,9 @@ class MapResolver:
         return effects
 
     def _may_subscribe(self, question: Question) -> bool:
-        """Whether whoever asks may subscribe anywhere: it is a node of ours, and not one behind a NAT.
+        """Whether the sender may subscribe anywhere: it is one of our nodes, and not behind a NAT.
 
-        To another hub it is our word that counts (RFC 9437, 5), and a NAT would not let that one's Map-Notify in.
+        Another hub relies on this check (RFC 9437, 5), and a NAT would drop that hub's Map-Notify.
         """
         if self._publisher is None or question.protection is None or is_behind_nat(question.request, question.arrival):
             return False
@@ -338,10 +337,10 @@ class MapResolver:
     def _subscribe(
         self, question: Question, asked: EidPrefix, found: tuple[MappingRecord, ...], now: float
     ) -> list[HubEffect] | MappingRecord | None:
-        """What comes of a subscription; None: it is answered as any other Map-Request."""
+        """The answer to a subscription; None: it is answered as any other Map-Request."""
         request, arrival = question.request, question.arrival
         if self._publisher is None or question.protection is None:
-            return None  # without a security association there is nothing that a publication could prove itself by
+            return None  # without a security association a publication could not be authenticated
         effects: list[HubEffect] = []
         if not self._map_server.is_complete and (source := host_of(request.source_eid)) is not None:
             effects += self._map_server.read(source, now)
@@ -358,13 +357,13 @@ class MapResolver:
         return [*effects, *taken]
 
     def published(self, subscription: Subscription, changed: EidPrefix) -> tuple[MappingRecord, ...]:
-        """What a subscriber is told of a registered prefix that has changed."""
+        """The records for a subscriber of a registered prefix that has changed."""
         record = told(self._map_server.sites, self._map_server.registrations, changed, subscription.prefix)
         shown = shown_to(record, subscription.places[0].address)
         return (bridged(shown, self._relays, subscription.families, subscription.own),)
 
     def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
-        """LISP-SEC is required here. Who asks without it hears that, and nothing else."""
+        """Answer a request without LISP-SEC, where it is required, with that fact only."""
         self.counters["sec_missing"] += 1
         asked: dict[EidPrefix | DistinguishedName, None] = {}
         for record in question.request.records:
@@ -374,7 +373,7 @@ class MapResolver:
         return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
 
     def _answer(self, asked: EidPrefix) -> Answer:
-        """What the Map-Server says; of one host alone where not all is in memory, for more may be below."""
+        """The Map-Server's answer; for one host only where not all of the registry is in memory."""
         if self._map_server.knows_all:
             return answer(self._map_server.sites, self._map_server.registrations, asked)
         host = _first(asked)
@@ -384,7 +383,7 @@ class MapResolver:
         return Mappings((narrowed(found.records[0], host),))
 
     def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
-        """The other Map-Server to ask, unless a site of our own is the closer match."""
+        """The other Map-Server to ask, unless one of our sites is the longer match."""
         remote = self._remotes.covering(asked)
         own = self._map_server.sites.of(asked)
         if not remote or (own is not None and own[0].mask_len >= remote[0][0].mask_len):
@@ -392,9 +391,10 @@ class MapResolver:
         return remote[0][1]
 
     def _pass_on(self, question: Question, record: EidRecord, remote: IpAddress) -> list[HubEffect] | None:
-        """To another Map-Server, marked as such; what is marked already goes no further, so that it cannot circle.
+        """Pass the request to another Map-Server, marked; a request marked already is not passed on, which prevents
+        loops.
 
-        None where the question has LISP-SEC and nothing is shared with the hub there.
+        None where the request has LISP-SEC and no secret is shared with the hub there.
         """
         ecm, request, arrival = question.ecm, question.request, question.arrival
         if ecm.to_map_server or remote in (arrival.source, arrival.destination):
@@ -412,9 +412,9 @@ class MapResolver:
         return [SendControl(payload, remote)]
 
     def _ask_etr(self, question: Question, record: EidRecord, mapping: MappingRecord) -> list[HubEffect] | None:
-        """To the ETR, unchanged but for LISP-SEC (RFC 9301, 8.4): it answers the ITR itself.
+        """Pass the request to the ETR, unchanged but for LISP-SEC (RFC 9301, 8.4): it answers the ITR itself.
 
-        None where the question has LISP-SEC and no ETR of the mapping can sign.
+        None where the request has LISP-SEC and no ETR of the mapping can sign.
         """
         arrival = question.arrival
         etr = best_address(mapping, self._families, arrival.destination)
@@ -449,7 +449,7 @@ class MapResolver:
         return None
 
     def _onwards(self, sent: list[HubEffect], arrival: Arrival, now: float) -> list[HubEffect]:
-        """What goes to an ETR or a Map-Server: only so much, and of strangers no more than of those registered."""
+        """Limit what is passed to an ETR or a Map-Server: strangers get no larger share than registered senders."""
         is_known = self._map_server.is_at(arrival.source)
         return [
             effect
@@ -473,7 +473,7 @@ class MapResolver:
         reply = MapReply(request.nonce, records)
         protection = question.protection
         if protection is None:
-            # A key that nobody vouches for is none, and Open Overlay Router refuses every message with one.
+            # without authentication a key is worthless, and Open Overlay Router rejects messages with such a record
             reply = MapReply(request.nonce, tuple(map(without_key_record, records)))
         payload = reply.encode() if protection is None else protection.reply(reply, has_e_bit=has_e_bit)
         if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
@@ -482,7 +482,7 @@ class MapResolver:
         return [SendControl(payload, itr, port, source=if_same_family(arrival.destination, itr))]
 
     def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
-        """The ITR that is answered hears when the answer is no longer true."""
+        """Remember the ITR: it is notified when the answer changes."""
         itr = next(iter(itr_rlocs(request, arrival, self._families)), None)
         is_registered = itr is not None and self._map_server.is_at(itr)
         if self._answered is not None and itr is not None:
@@ -496,5 +496,5 @@ class MapResolver:
 
 
 def _first(asked: EidPrefix) -> EidPrefix:
-    """The first host of what is asked for."""
+    """The first host of the prefix asked for."""
     return EidPrefix.host(asked.address, asked.instance_id)

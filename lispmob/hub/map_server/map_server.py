@@ -1,16 +1,16 @@
-"""The Map-Server: what the sites have registered, and what that answers (RFC 9301, sections 8.2 and 8.4).
+"""The Map-Server: keeps the sites' registrations, and answers from them (RFC 9301, sections 8.2 and 8.4).
 
-What happens to a Map-Register, in `on_map_register`:
+How a Map-Register is handled, in `on_map_register`:
 
-1. The first EID is read, to find the site and its keys; nothing else before the MAC is right.
+1. The first EID is read, to find the site and its keys; nothing more before the MAC is verified.
 2. The whole message is decoded. Every record must lie in an EID-Prefix of the site, and the nonce must have grown. If
-   one record fails, none counts.
-3. A record for an EID-Prefix that another node holds is refused, and both are told (`claims.py`).
-4. The rest is taken in: a part per xTR, with its lifetime. If the merged mapping changed, a `RegistrationChanged` tells
-   the store, the proxy and whoever asked lately (`askers.py`).
+   one record fails, the message is rejected.
+3. A record for an EID-Prefix that another node holds is refused, and both nodes are notified (`claims.py`).
+4. The other records are stored: a part per xTR, with its lifetime. If the merged mapping changed, a
+   `RegistrationChanged` informs the store, the proxy and the recent askers (`askers.py`).
 5. The Map-Notify answers with the records as they are now registered.
 
-Pure: datagrams and `now` come in, effects go out. Map-Requests reach it through `map_resolver.py`. Work that grows with
+Pure: datagrams and `now` come in, effects go out. Map-Requests arrive through `map_resolver.py`. Work that grows with
 the table (restoring, expiry, changed sites) is done in slices.
 """
 
@@ -49,8 +49,8 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Locator, MappingRecord
 
-SLICE: Final = 128  # ours: registrations that are looked at in one go, which takes some milliseconds
-AT_ONCE: Final = 0.0  # a time that has come
+SLICE: Final = 128  # ours: registrations handled in one slice, which takes some milliseconds
+AT_ONCE: Final = 0.0  # a time in the past
 OWN_TTL_MIN: Final = 10  # ours: of a mapping of this machine's own EIDs
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
 REGISTER_LIMIT: Final = 16384  # ours: octets; 32 records of a dozen locators take half of that
@@ -58,13 +58,13 @@ _LCAF_OCTETS: Final = 8  # AFI, reserved, flags, type, reserved, length (RFC 806
 _INSTANCE_ID: Final = bytes((2,))
 _EID_OCTETS: Final = 32  # an Instance-ID and an IPv6 address, with room
 COMPLAINT_INTERVAL_S: Final = 60.0  # ours: one report a minute for the same sender, or the same fault of a site
-COMPLAINTS_S: Final = 0.2  # ours, in all, about senders that prove nothing: their addresses may be forged
+COMPLAINTS_S: Final = 0.2  # ours: for all unauthenticated senders together, whose addresses may be forged
 COMPLAINT_BURST: Final = 20
 LENIENT: Final = "a node that never counts (Open Overlay Router, lispers.net) needs 'strict-nonces: auto' in its site"
 
 
 class MapServer:
-    """Keeps registrations as soft state: they are there as long as somebody proves them."""
+    """Keeps registrations as soft state: each lasts as long as it is refreshed."""
 
     def __init__(self, sites: Iterable[Site]) -> None:
         self.sites = SiteTable.made_of(sites)
@@ -78,15 +78,11 @@ class MapServer:
         self._has_backlog = False
         self._old_owners: dict[str, str] | None = None
         self._unread: Unread | None = None
-        self._met: set[EidPrefix] = set()  # what was looked up before its turn came
-        self.is_watched = True  # somebody forwards by the registrations, and hears of those that are restored
-        self.is_shared = (
-            False  # several hubs share the registry: what is in memory is a part of it, and decides nothing
-        )
-        self._lapsed: list[
-            EidPrefix
-        ] = []  # of a shared registry: what ran out here, and was perhaps refreshed elsewhere
-        self._named: list[Arrival] = []  # for a shared registry: Map-Registers of names that were taken in
+        self._met: set[EidPrefix] = set()  # looked up before its turn came
+        self.is_watched = True  # the forwarding uses the registrations, and is notified of restored ones
+        self.is_shared = False  # several hubs share the registry: memory holds only a part of it, and does not decide
+        self._lapsed: list[EidPrefix] = []  # of a shared registry: expired here, but perhaps refreshed elsewhere
+        self._named: list[Arrival] = []  # for a shared registry: accepted Map-Registers of names
         self._committed: Committed | None = None
         self._revoked: list[tuple[EidPrefix, tuple[XtrRegistration, ...]]] = []
         self._nonces = Nonces()
@@ -97,17 +93,17 @@ class MapServer:
         self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
 
     def on_rtr(self, seen_at: SeenAt) -> None:
-        """The RTR in this process knows where the NATs are that nodes register from behind."""
+        """Take the RTR in this process: it knows the NATs that nodes register from behind."""
         self._seen_at = seen_at
 
     def wake_at(self) -> float | None:
-        """When the next registration may run out, at once while there is work left over; None without any."""
+        """When the next registration may expire, at once while work is left over; None without any."""
         if self._has_backlog:
             return AT_ONCE
         return min((at for at in (self._due.first(), self.names.wake_at()) if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[HubEffect]:
-        """Forget the registrations that ran out, and go on with what was left over: a slice of each."""
+        """Remove expired registrations, and continue with work left over: a slice of each."""
         effects: list[HubEffect] = [*self.names.on_timer(now)]
         effects += self._check_sites(now) if self._has_backlog else []
         for number, prefix in self._due.due(now, SLICE):
@@ -124,18 +120,18 @@ class MapServer:
         return effects
 
     def is_at(self, address: IpAddress) -> bool:
-        """True for an address that a registration of now came from, or names as a locator."""
+        """True for an address that a current registration came from, or names as a locator."""
         return packed_part.number_of(address) in self._addresses
 
     def on_sites(self, sites: Iterable[Site], now: float = 0.0) -> list[HubEffect]:
-        """Other sites are configured: what nobody may register any more is forgotten."""
+        """Take the configured sites: registrations that are no longer allowed are removed."""
         self.sites, self._old_owners = SiteTable.made_of(sites), None
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
         self._unchecked = self.registrations.slices(SLICE)
         return [*self.names.on_sites(self.sites), *self._check_sites(now)]
 
     def _check_sites(self, now: float) -> list[HubEffect]:
-        """A slice of what a change of the sites leaves to do; the rest is for on_timer."""
+        """Do a slice of the work after a change of the sites; on_timer does the rest."""
         effects: list[HubEffect] = []
         some = next(self._unchecked, None)
         for registration in some or ():
@@ -150,12 +146,12 @@ class MapServer:
         return effects
 
     def take_revoked(self) -> list[tuple[EidPrefix, tuple[XtrRegistration, ...]]]:
-        """Registrations that no site may have any more, since the previous call."""
+        """Registrations no longer allowed for any site, since the previous call."""
         taken, self._revoked = self._revoked, []
         return taken
 
     def on_own(self, eids: Iterable[EidPrefix], addresses: Iterable[IpAddress]) -> list[HubEffect]:
-        """This machine has EIDs itself, and these addresses: nobody has to prove that, and it does not run out."""
+        """Take this machine's own EIDs and addresses: they need no proof, and do not expire."""
         locators = tuple(Locator(address) for address in addresses)
         effects: list[HubEffect] = []
         for eid in eids if locators else ():
@@ -178,19 +174,19 @@ class MapServer:
         return effects
 
     def restore_nonces(self, rows: Iterable[NonceRow]) -> None:
-        """Take back some of the last nonces that were known before a restart: all of them, before the registrations."""
+        """Restore some of the nonces from before a restart: all nonces are restored before the registrations."""
         self._nonces.restore(((self._owner(owner), name), count) for (owner, name), count in rows)
 
     def on_reading(self, unread: Unread) -> None:
-        """The state file is read in slices from now on: what is asked for before its turn comes, `unread` finds."""
+        """From now on the state file is read in slices: `unread` finds an entry that is needed before its turn."""
         self._unread = self._nonces.unread = unread
 
     def on_nonces_restored(self) -> None:
-        """All nonces have been taken back: none is looked up any more."""
+        """All nonces have been restored: none is looked up in the file any more."""
         self._nonces.unread = None
 
     def on_restored(self, now: float) -> None:
-        """All that was known before a restart has been taken back."""
+        """Everything from before a restart has been restored."""
         self._unread = self._nonces.unread = None
         self._met.clear()
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
@@ -202,28 +198,28 @@ class MapServer:
 
     @property
     def knows_all(self) -> bool:
-        """True when what is not in memory is not registered, so that an answer may speak for more than one host."""
+        """True when all that is registered is in memory, so that an answer may cover more than one host."""
         return self._unread is None and not self.is_shared
 
     def take_lapsed(self) -> list[EidPrefix]:
-        """What ran out in memory since the previous call, where the registry is shared: it may be alive elsewhere."""
+        """With a shared registry: what expired in memory since the previous call, and may be alive elsewhere."""
         taken, self._lapsed = self._lapsed, []
         return taken
 
     def take_named(self) -> list[Arrival]:
-        """Map-Registers of names that were taken in since the previous call, where the registry is shared."""
+        """Map-Registers of names accepted since the previous call, with a shared registry."""
         taken, self._named = self._named, []
         return taken
 
     def adopt_names(self, arrival: Arrival, now: float) -> None:
-        """Another hub of a shared registry has taken in this Map-Register of names, and has looked at its nonce."""
+        """Take a Map-Register of names that another hub of a shared registry has accepted, nonce included."""
         try:
             site = self._site_of(arrival.payload)
             key = site.authenticate(arrival.payload)
             register = MapRegister.decode(arrival.payload)
             self.names.check(register, site)
         except (AuthenticationFailed, MalformedMessage):
-            return  # its sites are others than ours, which is said elsewhere
+            return  # its sites differ from ours, which is reported elsewhere
         if not self.names.has_newer(register):
             self._check_nonce(
                 register, site, key, now, Committed(Prepared(arrival.payload, register, site, key, ()), False)
@@ -231,7 +227,7 @@ class MapServer:
             self.names.take_in(register, arrival.source, now)
 
     def forget(self, prefix: EidPrefix) -> None:
-        """Have it in memory no more. Nobody hears of it: the shared registry still has it."""
+        """Remove it from memory without notifying anybody: the shared registry still has it."""
         registration = self.registrations.get(prefix)
         if registration is None or registration.expires_at == float("inf"):
             return
@@ -241,9 +237,9 @@ class MapServer:
         self._keep(registration, before)
 
     def adopt(self, prefix: EidPrefix, parts: tuple[bytes, ...], *, is_told: bool = True) -> list[HubEffect]:
-        """The shared registry says that these are the parts, in monotonic seconds; none: it is not registered.
+        """Take these parts of the shared registry, in monotonic seconds; none: the prefix is not registered.
 
-        `is_told`: whoever asked for it has no need to hear of it from us, as of `RegistrationChanged`.
+        `is_told`: other nodes that asked need no notification by us, as in `RegistrationChanged`.
         """
         registration = self.registrations.get(prefix)
         if registration is None:
@@ -265,7 +261,7 @@ class MapServer:
         return [RegistrationChanged(prefix, registration.record, is_told=is_told, is_stored=True)]
 
     def prepare(self, arrival: Arrival, now: float) -> Prepared | None:
-        """What a Map-Register asks of a shared registry; None for one that will be refused, or that has names."""
+        """The question of a Map-Register to a shared registry; None for one that will be refused, or that has names."""
         try:
             site = self._site_of(arrival.payload)
             key = site.authenticate(arrival.payload)
@@ -282,11 +278,11 @@ class MapServer:
         return Prepared(arrival.payload, register, site, key, puts)
 
     def on_committed(self, committed: Committed | None) -> None:
-        """The shared registry has decided about this Map-Register, which is given to `on_map_register` next."""
+        """Take the shared registry's decision about the Map-Register given to `on_map_register` next."""
         self._committed = committed
 
     def read(self, asked: EidPrefix, now: float) -> list[HubEffect]:
-        """What is registered for an EID-Prefix, or for one that holds it, is in memory then."""
+        """Load into memory what is registered for an EID-Prefix, or for one that covers it."""
         if self._unread is None or asked in self._met or self.sites.of(asked) is None:
             return []
         found = [row for row in self._unread.registrations(asked) if row[0] not in self._met]
@@ -295,29 +291,29 @@ class MapServer:
         return effects
 
     def _owner(self, stored: str) -> str:
-        """Whose nonces: state files of version 1 named a site and a key-id, where a key is named now."""
+        """The owner of nonces: state files of version 1 have a site and a key-id where a key is named now."""
         if " " not in stored:
             return stored
         return self.old_owners.get(stored, stored)
 
     @property
     def old_owners(self) -> dict[str, str]:
-        """What state files of version 1 call each key, and what it is called now."""
+        """The names of the keys in state files of version 1, and their names now."""
         if self._old_owners is None:
             pairs = ((site, key) for site in self.sites for key in site.keys)
             self._old_owners = {old_owner(site.name, key.key_id): owner_of(key) for site, key in pairs}
         return self._old_owners
 
     def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[HubEffect]:
-        """Take back some of what was registered before a restart, as far as the sites still allow it.
+        """Restore registrations from before a restart, as far as the sites still allow them.
 
-        A refresh is written with its nonce, and nowhere else: the registration was heard when its nonce was.
+        A refresh is stored with its nonce only: the registration was heard when its nonce was.
         """
         effects: list[HubEffect] = []
         site, owners = None, set[str]()
         for prefix, parts in rows:
             if prefix in self._met or prefix in self.registrations:
-                continue  # heard since
+                continue  # registered again since
             found = self.sites.of(prefix)
             alive: list[bytes] = []
             is_allowed = found is not None and found[1].accepts(prefix)
@@ -326,7 +322,8 @@ class MapServer:
                     site, owners = found[1], {owner_of(key) for key in found[1].keys}
                 alive = [one for part in parts if (one := self._refreshed(part, prefix, owners, now)) is not None]
             if not alive:
-                # For the store: it is there no more. What ran out while the hub was off may be back within a minute.
+                # for the store: it is removed, although an entry that expired while the hub was off may be back within
+                # a minute
                 effects.append(RegistrationChanged(prefix, None, is_told=is_allowed))
                 continue
             registration = Registration(prefix)
@@ -338,7 +335,7 @@ class MapServer:
         return effects
 
     def _refreshed(self, part: bytes, prefix: EidPrefix, owners: set[str], now: float) -> bytes | None:
-        """The part as of the last refresh; None when it has run out since."""
+        """The part as of the last refresh; None when it has expired since."""
         name = packed_part.nonce_name(part, prefix)
         self._nonces.read(owners, [name])
         heard_at = self._nonces.heard_at(owners, name)
@@ -356,10 +353,10 @@ class MapServer:
         return self._nonces.take_new()
 
     def on_map_register(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """A Map-Register came: check its MAC, then what it says, then take it in and acknowledge it.
+        """Handle a Map-Register: check its MAC and its content, then store and acknowledge it.
 
-        The MAC comes first: only the first EID is read before, to know whose key it has to be. Whatever is wrong with
-        one record, none of the message counts.
+        The MAC comes first: before it only the first EID is read, to find the key. One wrong record makes the whole
+        message invalid.
         """
         committed = self._committed
         if committed is not None and committed.prepared.payload != arrival.payload:
@@ -407,7 +404,7 @@ class MapServer:
         return effects
 
     def _site_of(self, raw: bytes) -> Site:
-        """The site of the first EID; the octets are nobody's yet, so this reads as little as it can."""
+        """The site of the first EID; the message is not authenticated yet, so this reads as little as it can."""
         if len(raw) < FIXED_OCTETS:
             raise MalformedMessage("rx_short", "a Map-Register of less than 16 octets")
         if len(raw) > REGISTER_LIMIT:
@@ -432,7 +429,7 @@ class MapServer:
         return site
 
     def _on_names(self, register: MapRegister, arrival: Arrival, site: Site, key: Key, now: float) -> list[HubEffect]:
-        """Names come in Map-Registers of their own. Raises MalformedMessage."""
+        """Handle a Map-Register of names, which come in messages without prefixes. Raises MalformedMessage."""
         self.names.check(register, site)
         self._check_nonce(register, site, key, now)
         self.counters["rx_map_register"] += 1
@@ -454,13 +451,13 @@ class MapServer:
     def _must_grow(self, register: MapRegister, site: Site) -> bool | None:
         is_named = register.xtr_id is not None and any(register.xtr_id)
         if site.strict_nonces is None and register.wants_merge and not is_named:
-            return False  # several xTRs, each with a counter of its own, that cannot be told apart
+            return False  # several xTRs, each with its own counter, that cannot be told apart
         return site.strict_nonces
 
     def _check_nonce(
         self, register: MapRegister, site: Site, key: Key, now: float, committed: Committed | None = None
     ) -> None:
-        """Raise unless the nonce is new, of whoever counts. A shared registry has looked at it already."""
+        """Raise unless the nonce of a counting xTR is new. With a shared registry it has been checked already."""
         must_grow = self._must_grow(register, site) if committed is None else False
         try:
             is_new = (committed is None or not committed.is_old) and self._nonces.accepts(
@@ -478,7 +475,7 @@ class MapServer:
     def _on_old_nonce(
         self, register: MapRegister, arrival: Arrival, site: Site, key: Key, now: float
     ) -> list[HubEffect]:
-        """Nothing, unless it is from a second machine with the same xTR-ID: that one is told, once it is known."""
+        """Ignore it, but notify a second machine with the same xTR-ID, once it is known."""
         effects: list[HubEffect] = []
         records: list[MappingRecord] = []
         for record in register.records:
@@ -543,9 +540,9 @@ class MapServer:
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
     ) -> SendControl:
-        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register.
+        """The acknowledgement: same nonce, key, algorithm and digest length as the Map-Register.
 
-        That we keep key records is said to those who know LISP-SEC, for a key counts under that alone.
+        That we keep key records is only said to nodes with LISP-SEC, since a key has no meaning without it.
         """
         is_truncated = len(register.authentication) < key.full_octets
         if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
@@ -569,7 +566,7 @@ class MapServer:
     def _report(
         self, registration: Registration, has_changed: bool, kind: str, *, is_told: bool = False
     ) -> list[HubEffect]:
-        """Say what became of a prefix: another mapping, none any more, or the same one for longer."""
+        """Report the result for a prefix: another mapping, none, or the same one with a longer lifetime."""
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
             self.registrations.remove(prefix)
@@ -592,9 +589,9 @@ class MapServer:
         return registration
 
     def _keep(self, registration: Registration, before: tuple[bytes, ...], *, is_same_site: bool = True) -> None:
-        """The registration is another one now: charge its site, count where it is, and look at it when it runs out.
+        """Store the changed registration: account it to its site, index its addresses, and schedule its expiry.
 
-        A refresh moves nothing: when the time that is there comes, it finds the registration alive.
+        A refresh changes no schedule: at the old time it is found alive.
         """
         parts = registration.parts
         if not is_same_site or not is_at_same_places(parts, before):
@@ -616,14 +613,14 @@ class MapServer:
             registration.due = self._due.add(registration.prefix, at)
 
     def _refuse(self, counter: str, kind: str, arrival: Arrival, why: str, now: float) -> list[HubEffect]:
-        """Somebody who has proved nothing: of his kind there may be many, and all of them may be one."""
+        """Refuse an unauthenticated sender. Reports are limited: one sender may use many addresses."""
         self.counters[counter] += 1
         return self.complain(kind, arrival.source, why, now)
 
     def complain(self, kind: str, source: IpAddress, why: str, now: float) -> list[HubEffect]:
-        """A line for the log about somebody who has proved nothing, now and then; each reason by itself.
+        """A log line about an unauthenticated sender, at a limited rate; each reason has its own limit.
 
-        So a mistake that was made good does not hide the next one.
+        So a fault that has been mended does not hide the next one.
         """
         reason = source, why
         if self._complaints.available_at(reason, now) > now or not self._complaints_in_all.take(now):
@@ -632,7 +629,7 @@ class MapServer:
         return [Event(kind, {"source": str(source), "why": why})]
 
     def _refuse_proved(self, error: MalformedMessage, site: Site, arrival: Arrival, now: float) -> list[HubEffect]:
-        """Somebody who has the key: what others send cannot keep his fault out of the log."""
+        """Refuse a sender that has the key: messages of others cannot suppress its log lines."""
         self.counters[error.counter] += 1
         if not self._proved_complaints.take((site.name, error.counter), now):
             return []
@@ -640,6 +637,6 @@ class MapServer:
 
 
 def _refuse_nesting(head: bytes) -> None:
-    """An EID is an address, or one in an Instance-ID (RFC 8060, 4.1). Other LCAFs may hold thousands of addresses."""
+    """Accept an address, or one in an Instance-ID (RFC 8060, 4.1). Other LCAFs may hold thousands of addresses."""
     if int.from_bytes(head[:2]) == Afi.LCAF and (head[4:5] != _INSTANCE_ID or int.from_bytes(head[6:8]) > _EID_OCTETS):
         raise MalformedMessage("rx_policy", "an EID that is no IP prefix, with an Instance-ID or without")

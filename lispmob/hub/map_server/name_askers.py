@@ -1,7 +1,8 @@
-"""Who asked where a name leads, and hears when that changes: a Solicit-Map-Request about the name (RFC 9301, 6.1).
+"""The askers of names: they are notified by a Solicit-Map-Request when the answer changes (RFC 9301, 6.1).
 
-As with EID-Prefixes (`askers.py`), the message proves nothing and makes its receiver ask, and who asked is not proved
-either. So what was told is kept beside the asker, and one small datagram leaves when something else is true now. Pure.
+As with EID-Prefixes (`askers.py`), the message proves nothing and only makes its receiver ask, and the asker is not
+authenticated either. So the answer is kept beside the asker, and one small datagram is sent when the answer changes.
+Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lispmob.wire.name_eid import name_of
 from lispmob.wire.record import Locator, MappingRecord
 
 ASKERS_LIMIT: Final = 4096
-LOOKED_AT: Final = 256  # ours: askers that one call compares, some milliseconds
+LOOKED_AT: Final = 256  # ours: askers compared in one call, some milliseconds
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -30,16 +31,17 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 class NameAskers:
-    """Remembers the latest askers, as many as there is room for. `answer` says what a name leads to now.
+    """Remembers the latest askers, up to a limit. `answer` gives the current answer for a name.
 
-    Strangers make room before registered nodes, as in `askers.py`.
+    Unregistered askers are dropped before registered nodes, as in `askers.py`.
     """
 
     def __init__(self, answer: Callable[[DistinguishedName], MappingRecord], *, new_nonce: Callable[[], int]) -> None:
         self.counters: Counter[str] = Counter()
         self._answer, self._new_nonce = answer, new_nonce
         self._told: OrderedDict[tuple[bytes, IpAddress], _Told] = OrderedDict()
-        self._strangers: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()  # of those, asked longest ago first
+        # The unregistered among them, oldest first.
+        self._strangers: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()
         self._to_do: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()
         self._wake_at: float | None = None
         self._limits: KeyedBuckets[tuple[bytes, IpAddress]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
@@ -55,7 +57,7 @@ class NameAskers:
     def on_answered(
         self, records: Iterable[MappingRecord], itr: IpAddress, own: IpAddress, *, is_registered: bool = False
     ) -> None:
-        """These records went to an ITR that asked at `own`; names alone count here."""
+        """Records were sent to an ITR that asked at `own`; only names matter here."""
         for record in records:
             if (name := name_of(record.eid)) is not None:
                 key = name, itr
@@ -68,12 +70,12 @@ class NameAskers:
                     self._forget(next(iter(self._strangers or self._told)))
 
     def on_changed(self, now: float) -> list[SendControl]:
-        """Names may lead elsewhere: compare what was told with what is true."""
+        """Names may have other answers: compare the answers given with the current ones."""
         self._to_do.update(dict.fromkeys(self._told))
         return self.on_timer(now)
 
     def on_timer(self, now: float) -> list[SendControl]:
-        """Compare some more, and tell those that the limits held back."""
+        """Compare some more, and notify those that the limits held back."""
         sent: list[SendControl] = []
         held: list[tuple[bytes, IpAddress]] = []
         for _ in range(min(LOOKED_AT, len(self._to_do))):
@@ -86,7 +88,7 @@ class NameAskers:
                 continue
             self._limits.take(key, now)
             self._in_all.take(now)
-            self._forget(key)  # it asks again, or does not care
+            self._forget(key)  # it asks again, or has no interest
             sent.append(self._solicit(name, itr, told.own))
         self._to_do.update(dict.fromkeys(held))
         self._wake_at = None if not self._to_do else now + (SMR_INTERVAL_S if len(held) == len(self._to_do) else 0.0)

@@ -1,11 +1,11 @@
-"""Names of the sites (RFC 9735): who may register which, and the EIDs of the host that each stands for. Pure.
+"""Names of the sites (RFC 9735): which site may register a name, and the EIDs of the host it stands for. Pure.
 
-A name is registered like an EID-Prefix, in a Map-Register of its own, and its locators are EIDs of the same site. So a
-site can point a name at itself only, and whoever looks one up goes on as if he had been given an address.
+A name is registered like an EID-Prefix, in a separate Map-Register, and its locators are EIDs of the same site. So a
+site can point a name only at itself, and a node that looks a name up continues as with an address.
 
-Where nobody has registered a name of a site, it leads to the EIDs that the site has as whole addresses: the name of a
-laptop needs nothing but its line in hub.conf, and is known while the laptop sleeps. A reverse name (RFC 1035, 3.5; RFC
-3596, 2.5) leads to the names of the site that has this EID; those are names as EIDs, too.
+A site's name that is not registered stands for the EIDs that the site has as whole addresses: the name of a laptop
+needs only its line in hub.conf, and is known while the laptop sleeps. A reverse name (RFC 1035, 3.5; RFC 3596, 2.5)
+leads to the names of the site that has this EID; those are names as EIDs too.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.name_eid import EIDS_OF_NAME, may_be_mask_len, name_mask_len, name_of, name_record
 from lispmob.wire.record import Action, Locator, MappingRecord
 
-TTL_NAMED_MIN: Final = 10  # ours: of what hub.conf says; who was told hears when it is no longer so
+TTL_NAMED_MIN: Final = 10  # ours: of names in hub.conf; askers are notified of changes
 _PATTERN: Final = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 def read_pattern(text: str) -> str:
-    """A name, or "*." and a name: all that end in it. In small letters. Raises ValueError."""
+    """A name, or "*." and a name: all that end in it. In lower case. Raises ValueError."""
     if _PATTERN.fullmatch(text) is None:
         raise ValueError
     return text.lower()
 
 
 def label_of(text: str) -> str | None:
-    """The name of a site as a name of its host, where it is a label of DNS."""
+    """The name of a site as the name of its host, where it is a valid DNS label."""
     return text.lower() if _LABEL.fullmatch(text) else None
 
 
@@ -75,7 +75,7 @@ def _is_whole(prefix: EidPrefix) -> bool:
 
 
 def _eids_of(name: bytes, site: Site) -> list[IpAddress]:
-    """Where a name of a site leads that nobody has registered."""
+    """The EIDs of a site's name that is not registered."""
     is_exact = name.decode("ascii") in site.names
     return [prefix.address for prefix in site.eids if _is_whole(prefix)] if is_exact else []
 
@@ -85,7 +85,7 @@ def _leads_to(record: MappingRecord, address: IpAddress) -> bool:
 
 
 class NameTable:
-    """Which site a name belongs to."""
+    """The site of each name."""
 
     def __init__(self, sites: Iterable[Site]) -> None:
         self._exact: dict[bytes, Site] = {}
@@ -106,14 +106,14 @@ class NameTable:
 
 
 class Names:
-    """The names that are registered now: soft state, as that of EID-Prefixes. It is not kept over a restart."""
+    """The registered names: soft state, as with EID-Prefixes. It is not kept over a restart."""
 
     def __init__(self, sites: SiteTable) -> None:
         self._sites, self._table = sites, NameTable(sites)
-        self.version = 0  # grows whenever a name may lead elsewhere
+        self.version = 0  # grows whenever the answer for a name may change
         self._held: dict[bytes, XtrRegistration] = {}
         self._due: Agenda[bytes] = Agenda()
-        self._site_names: dict[bytes, str] = {}  # of those that are held
+        self._site_names: dict[bytes, str] = {}  # of the registered names
         self._of_site: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[XtrRegistration]:
@@ -124,7 +124,7 @@ class Names:
         return self._due.first()
 
     def on_timer(self, now: float) -> list[Event]:
-        """Forget what ran out; what was refreshed meanwhile is due later."""
+        """Remove expired names; those refreshed meanwhile are due later."""
         events = []
         for name in self._due.due(now):
             part = self._held[name]
@@ -135,7 +135,7 @@ class Names:
         return events
 
     def on_sites(self, sites: SiteTable) -> list[Event]:
-        """Other sites are configured: what nobody may register any more is forgotten."""
+        """Take the configured sites: names that are no longer allowed are removed."""
         self._sites, self._table = sites, NameTable(sites)
         self.version += 1
         owners = {name: self._table.of(name) for name in self._held}
@@ -143,7 +143,7 @@ class Names:
         return [self._forget(name, "withdrawn") for name in gone]
 
     def site_of(self, eid: DistinguishedName) -> Site | None:
-        """Whose key has to register this name."""
+        """The site whose key has to register this name."""
         return self._table.of(name_of(eid))
 
     def answer(self, eid: DistinguishedName) -> MappingRecord:
@@ -175,7 +175,7 @@ class Names:
         return next((self._held[each] for each in shorter if each in self._held), None)
 
     def names_of(self, address: IpAddress) -> list[bytes]:
-        """The names of the host of an EID: those that are registered with it, else those of a site that it alone is."""
+        """The names of a host's EID: those registered with it, else those of the site that consists of it alone."""
         found = self._sites.of(EidPrefix.host(address))
         if found is None:
             return []
@@ -185,7 +185,7 @@ class Names:
         return held or ([name for name in exact if name not in self._held] if _is_whole(configured) else [])
 
     def check(self, register: MapRegister, site: Site) -> None:
-        """Raise MalformedMessage unless the site may say all of this."""
+        """Raise MalformedMessage unless the site may register all of this."""
         fresh = 0
         for record in register.records:
             eid = record.eid
@@ -207,7 +207,7 @@ class Names:
             raise MalformedMessage("rx_limit", f"site {site.name} has {site.name_limit} names already")
 
     def has_newer(self, register: MapRegister) -> bool:
-        """True when the same xTR has said something of one of these names later."""
+        """True when the same xTR has registered one of these names later."""
         for record in register.records:
             name = name_of(record.eid)
             held = self._held.get(name) if name is not None else None
@@ -218,9 +218,9 @@ class Names:
     def take_in(
         self, register: MapRegister, source: IpAddress, now: float
     ) -> tuple[list[Event], tuple[MappingRecord, ...]]:
-        """Keep what was checked; what became of it, and the records of the acknowledgement.
+        """Store a checked registration; returns the events, and the records of the acknowledgement.
 
-        The first host that registers a name keeps it while it refreshes: the others are told that it is denied.
+        The first host that registers a name keeps it while it refreshes: others get a denial.
         """
         events: list[Event] = []
         said: list[MappingRecord] = []

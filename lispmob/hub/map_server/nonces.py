@@ -1,21 +1,21 @@
-"""Which Map-Registers are older than what is known, by their nonces (RFC 9301, 5.6).
+"""Decides by their nonces which Map-Registers are older than the last (RFC 9301, 5.6).
 
-An xTR that counts proves with each nonce that the message is newer than the last. The counts are kept by key: with
-another key an old message proves nothing, and a site that only gets another name keeps its counts. What is kept:
+Each nonce of an xTR that counts proves that the message is newer than the last. The counts are kept by key: with
+another key an old message proves nothing, and a site that only changes its name keeps its counts. The rows are:
 
     xTR-ID               the last nonce of a named xTR
-    EID-Prefix           the last nonce without an xTR-ID: the address is what changes when the node moves
+    EID-Prefix           the last nonce without an xTR-ID: the address changes when the node moves
     EID-Prefix, named    the largest nonce with any xTR-ID
 
 A node may send both kinds from one counter, named behind a NAT and unnamed elsewhere. So an unnamed message has to be
 newer than both kinds about its EID-Prefixes, and a named one newer than those of its xTR and the unnamed ones. The two
-kinds take different ways, the one by an RTR, and may overtake each other within a second.
+kinds take different paths, one of them through an RTR, and may overtake each other within a second.
 
-A count is never forgotten. Where there are too many, or their key is gone, one row takes the place of those that have
-been silent for longer than any registration lives: what an unknown xTR sends has to be newer than all of them.
+A count is never lost. Where there are too many, or their key is gone, one row replaces those that have been silent for
+longer than any registration lives: a message of an unknown xTR has to be newer than all of them.
 
 Counts are kept and stored as octets, under names of octets: each registration has two, and there may be a million. Each
-step of the work is bounded: those who are silent are looked for a few at a time, in a round of all names.
+step of the work is bounded: silent names are looked for a few at a time, in a round over all names.
 
 Before the state file is read, and while it is, `unread` finds the counts of a name in it.
 """
@@ -39,18 +39,18 @@ from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.name_eid import name_of
 
-STEP_MAX: Final = 1 << 32  # ours: who counts steps no further than this; random nonces do so once in 2^31 times
-OVERTAKING_S: Final = 1.0  # ours: how much later a message may come by an RTR than one that was sent after it
+STEP_MAX: Final = 1 << 32  # ours: the largest step of a counter; random nonces step less once in 2^31 times
+OVERTAKING_S: Final = 1.0  # ours: how much later a message through an RTR may arrive than one sent after it
 DEFAULT_LIMIT: Final = 16384
-LOOKED_AT: Final = 256  # ours: names that one newcomer has us look at for one who is silent
+LOOKED_AT: Final = 256  # ours: names checked for a silent one when a new one comes
 BURIED_AT_ONCE: Final = 64  # ours: a slice of the work after a change of keys
-FLOOR: Final = b""  # the row that stands for all that are gone
+FLOOR: Final = b""  # the row that replaces all removed ones
 
 _EID_NAME: Final = Struct(">BBI")  # 0, or 1 for "named"; mask length, Instance-ID; the address follows
 _COUNT: Final = Struct(">Qd?")
 
 NonceKey: TypeAlias = tuple[str, bytes]
-"""Whose nonces: the key that proved them (`owner_of`), and the name: an xTR-ID or an EID-Prefix (`eid_name`)."""
+"""The key that proved the nonces (`owner_of`), and the name: an xTR-ID or an EID-Prefix (`eid_name`)."""
 
 
 class Count(NamedTuple):
@@ -74,7 +74,7 @@ class Count(NamedTuple):
 
     @classmethod
     def decode(cls, packed: bytes) -> Count:
-        """From octets. struct.error for those that are no count."""
+        """Decode octets. struct.error for those that are no count."""
         nonce, at, is_counting = _COUNT.unpack(packed)
         return cls(nonce, is_counting, at)
 
@@ -83,13 +83,13 @@ NonceRow: TypeAlias = tuple[NonceKey, bytes]
 
 
 class NonceChanges(NamedTuple):
-    """What the store has to write: rows that are new or other ones now, and rows to delete."""
+    """Changes for the store: rows that are new or changed, and rows to delete."""
 
     new: dict[NonceKey, bytes]
     gone: frozenset[NonceKey]
 
     def before(self, later: NonceChanges) -> NonceChanges:
-        """These changes and then the later ones, as one."""
+        """These changes followed by the later ones."""
         new = {row: count for row, count in self.new.items() if row not in later.gone}
         return NonceChanges(new | later.new, (self.gone - later.new.keys()) | later.gone)
 
@@ -99,23 +99,23 @@ NO_CHANGES: Final = NonceChanges({}, frozenset())
 
 @lru_cache(65536)
 def owner_of(key: Key) -> str:
-    """What stands for a secret where it must not be written itself."""
+    """An identifier of a secret, where the secret must not be written."""
     return hmac.digest(key.secret, b"lispmob nonces", hashlib.sha256)[:8].hex()
 
 
 def old_owner(site: str, key_id: int) -> str:
-    """What stood for a key in state files of version 1: the site's name and the key-id."""
+    """The identifier of a key in state files of version 1: the site's name and the key-id."""
     return f"{key_id} {site}"
 
 
 def eid_name(prefix: EidPrefix, *, is_named: bool = False) -> bytes:
-    """The name of an EID-Prefix; `is_named`: of the row for what xTR-IDs have said of it. No xTR-ID is as long."""
+    """The name of an EID-Prefix's row; `is_named`: of that for messages with an xTR-ID. No xTR-ID is as long."""
     octets = 4 if prefix.family == 4 else 16
     return _EID_NAME.pack(is_named, prefix.mask_len, prefix.instance_id) + prefix.number.to_bytes(octets)
 
 
 def host_name(eid: DistinguishedName, *, is_named: bool = False) -> bytes:
-    """The same for a name that is an EID (RFC 9735). Neither an xTR-ID nor an EID-Prefix is as long."""
+    """The same for a name as EID (RFC 9735). Neither an xTR-ID nor an EID-Prefix has this length."""
     return bytes((2 + is_named,)) + hashlib.sha256(name_of(eid) or b"").digest()
 
 
@@ -124,11 +124,11 @@ class OldNonce(MalformedMessage):
 
 
 class TooManyXtrs(Exception):
-    """More xTRs than may be remembered, all of them alive."""
+    """More live xTRs than can be remembered."""
 
 
 class _Owner:
-    """The counts under one key. `round` has every name once, the one to be looked at next first."""
+    """The counts under one key. `round` has every name once, in the order in which they are checked."""
 
     __slots__ = ("counts", "floor", "round")
 
@@ -138,7 +138,7 @@ class _Owner:
         self.floor = -1
 
     def put(self, name: bytes, packed: bytes) -> None:
-        """The count of a name that had none."""
+        """Add the count of a new name."""
         self.counts[name] = packed
         self.counts = grown(self.counts)
         self.round.append(name)
@@ -149,7 +149,7 @@ class _Owner:
         return _COUNT.unpack(packed)[1] if packed is not None else float("-inf")
 
     def silent(self, now: float, but: Container[bytes] = ()) -> bytes | None:
-        """A name that was silent for longer than any registration lives, taken out of the round; None: none is near."""
+        """Remove and return a name silent for longer than any registration lives; None: none was found."""
         for _ in range(min(LOOKED_AT, len(self.round))):
             name = self.round.popleft()
             if now - self.heard_at(name) >= MAX_LIFETIME_S and name not in but:
@@ -166,7 +166,7 @@ class Nonces:
         self._new: dict[NonceKey, bytes] = {}
         self._gone: set[NonceKey] = set()
         self._valid: frozenset[str] = frozenset()
-        self._leaving: list[str] = []  # owners whose keys are not valid: their names are buried in slices
+        self._leaving: list[str] = []  # owners whose keys are not valid: their names are replaced in slices
         self.unread: Unread | None = None
 
     def __len__(self) -> int:
@@ -215,12 +215,12 @@ class Nonces:
         return True
 
     def heard_at(self, owners: Iterable[str], name: bytes) -> float:
-        """When somebody with one of these keys was heard under this name."""
+        """When a message with one of these keys last came under this name."""
         found = (self._owners[owner].heard_at(name) for owner in owners if owner in self._owners)
         return max(found, default=float("-inf"))
 
     def restore(self, rows: Iterable[NonceRow]) -> None:
-        """Take back what was known before a restart. What was heard since is newer."""
+        """Restore the counts from before a restart. Counts received since then are newer."""
         for (owner, name), packed in rows:
             one = self._owners.get(owner)
             if one is None:
@@ -231,32 +231,32 @@ class Nonces:
                 one.put(name, packed)
 
     def on_keys(self, keys: Iterable[Key], now: float) -> None:
-        """Only these keys are valid now. Of the others one row each stays in the end: they may come back."""
+        """Only these keys are valid now. One row replaces the counts of each other key, which may come back."""
         self._valid = frozenset(map(owner_of, keys))
         self._leaving = [owner for owner in self._owners if owner not in self._valid]
         self.bury_some(now)
 
     def bury_some(self, now: float) -> bool:
-        """Give up some of those whose key is gone; True while there may be more of them to give up at once."""
+        """Replace some counts whose key is gone; True while there may be more to replace at once."""
         for _ in range(BURIED_AT_ONCE):
             if not self._leaving:
                 break
             owner = self._leaving[-1]
             silent = self._owners[owner].silent(now)
             if silent is None:
-                self._leaving.pop()  # the others are alive: they are looked at again with the next configuration
+                self._leaving.pop()  # the others are alive: they are checked again with the next configuration
             else:
                 self._bury(owner, self._owners[owner], silent, now)
         return bool(self._leaving)
 
     def take_new(self) -> NonceChanges:
-        """Those taken in and those given up since the previous call, for the store."""
+        """Counts added and replaced since the previous call, for the store."""
         taken = NonceChanges(self._new, frozenset(self._gone))
         self._new, self._gone = {}, set()
         return taken
 
     def read(self, owners: Iterable[str], names: Iterable[bytes]) -> None:
-        """The counts of these names are in memory then, if there are any: also while the state file is being read."""
+        """Load the counts of these names into memory, if there are any, also while the state file is being read."""
         if self.unread is not None:
             for owner in owners:
                 for name in (FLOOR, *names):
@@ -274,7 +274,7 @@ class Nonces:
         return nonce <= last and bool(must_grow or is_counting)
 
     def _take_in(self, owner: str, one: _Owner, names: Iterable[bytes], nonce: int, now: float) -> None:
-        made: dict[bool, bytes] = {}  # names that are told together share their octets
+        made: dict[bool, bytes] = {}  # names of the same message share their octets
         for name in names:
             before = one.counts.get(name)
             is_counting = False
@@ -301,7 +301,7 @@ class Nonces:
             self._bury(owner, one, silent, now)
 
     def _bury(self, owner: str, one: _Owner, name: bytes, now: float) -> None:
-        """A name that is out of the round."""
+        """Replace the count of a name that is out of the round."""
         count = Count.decode(one.counts[name])
         del one.counts[name]
         self._new.pop((owner, name), None)
@@ -314,7 +314,7 @@ class Nonces:
 def _names(
     register: MapRegister, prefixes: Sequence[EidPrefix] | None
 ) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]:
-    """The names that the nonce has to be newer for: of its own kind, and of the other; and those that remember it."""
+    """The names whose nonces must be smaller: of the same kind and of the other; and the names to store it under."""
     if prefixes is None:
         prefixes = [prefix for record in register.records if (prefix := record.eid_prefix) is not None]
     eids = list(map(eid_name, prefixes))
@@ -326,5 +326,5 @@ def _names(
         return eids, by_name, eids
     xtr = register.xtr_id
     if register.wants_merge:
-        return [xtr], [], [xtr]  # xTRs that share an EID-Prefix, each with a counter of its own
+        return [xtr], [], [xtr]  # xTRs that share an EID-Prefix, each with its own counter
     return [xtr], eids, [xtr, *by_name]

@@ -85,7 +85,9 @@ Words = Sequence[str | bytes]
 
 
 class Engine(Protocol):
-    """One server or a cluster."""
+    """One server or a cluster. `replaces`: a server that dies is replaced by another one."""
+
+    replaces: bool
 
     @property
     def servers(self) -> list[Server]:
@@ -109,6 +111,8 @@ class Engine(Protocol):
 
 class SingleServer:
     """Servers without a cluster: one of them has all registrations."""
+
+    replaces = False
 
     def __init__(self, seeds: tuple[Server, ...], credentials: Credentials) -> None:
         self.servers = list(seeds)
@@ -158,6 +162,8 @@ class SingleServer:
 
 class Cluster:
     """A cluster. Redirections of single slots are followed one by one, all slots with `find`."""
+
+    replaces = True
 
     def __init__(self, seeds: tuple[Server, ...], credentials: Credentials) -> None:
         self._seeds = [(server.host, server.port) for server in seeds]

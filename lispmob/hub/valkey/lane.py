@@ -1,8 +1,8 @@
-"""Commands on their way to one server: those of one turn of the loop leave in one pipeline (adapter).
+"""Sends commands to one server: those of one turn of the loop go in one pipeline (adapter).
 
-A hub has hundreds of commands under way, and redis-py takes a connection for each call. So what is asked for while a
-pipeline is being made goes with it, and at most `LANES` pipelines are under way. `on_lost` hears that the server is
-away, once for each pipeline that it has not answered; all that waits for it fails then.
+A hub has hundreds of commands under way, and redis-py uses a connection for each call. So commands that come while a
+pipeline is being made go with it, and at most `LANES` pipelines are under way. `on_lost` is called once for each
+pipeline that the server has not answered; all waiting commands fail then.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from lispmob.hub.valkey.connection import LANES, Engine, Server, ServerAway, ServerRefused, Words
 
-PIPELINE: Final = 128  # ours: commands at once; a server takes some 15 us for each
+PIPELINE: Final = 128  # ours: commands in one pipeline; a server takes about 15 us for each
 ASKING: Final = ("ASKING",)
 SUSPECT_S: Final = 0.1
 STOP_S: Final = 1.0  # ours: longer than redis-py takes to close a connection
@@ -22,7 +22,7 @@ _OVER: Final = "this hub ends"
 
 
 class Lane:
-    """`server` is where the commands go."""
+    """`server`: the destination of the commands."""
 
     def __init__(
         self, engine: Engine, server: Server, on_lost: Callable[[Server, ServerAway], None], patience_s: float
@@ -34,7 +34,7 @@ class Lane:
         self._is_due = self._is_over = False
 
     def ask(self, words: Words, *, is_asking: bool = False) -> asyncio.Future[Any]:
-        """The answer to be; ServerAway or ServerRefused. `is_asking`: the slot is on its way to this server."""
+        """The future answer; ServerAway or ServerRefused. `is_asking`: the slot is moving to this server."""
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((words, is_asking, future))
         if not self._is_due:
@@ -43,7 +43,7 @@ class Lane:
         return future
 
     async def stop(self) -> None:
-        """Nothing is waited for any more."""
+        """Stop waiting for answers."""
         self._is_over = True
         under_way = [*self._under_way]
         for task in under_way:
@@ -92,11 +92,11 @@ class Lane:
                 future.set_result(answer)
 
     async def _patiently(self, commands: list[Words]) -> list[Any]:
-        """What the server answers in time. Raises ServerAway."""
+        """The server's answers, within the time limit. Raises ServerAway."""
         answering = self._loop.create_task(self._engine.send(self._server, commands))
         try:
             await asyncio.wait({answering}, timeout=self._patience_s)
-            if not answering.done():  # it may be we who were busy: what has come meanwhile is read first
+            if not answering.done():  # this process may have been busy: read first what has arrived meanwhile
                 await asyncio.wait({answering}, timeout=SUSPECT_S)
             if answering.done():
                 return answering.result()
@@ -109,4 +109,4 @@ class Lane:
         for _, _, future in waiting:
             if not future.done():
                 future.set_exception(ServerAway(str(error)))
-                future.exception()  # it may be that nobody waits for it any more
+                future.exception()  # the caller may have stopped waiting

@@ -1,8 +1,8 @@
-"""Which lengths of EID-Prefixes are registered anywhere, for a longest match by a few questions (adapter).
+"""The lengths of all registered EID-Prefixes, so that a longest match takes few queries (adapter).
 
-A set in the registry has each (Instance-ID, family, length) that was ever in use. A hub that registers a new one adds
-it there before it registers; the others hear of it, and read the set once a second besides. It is kept in three
-buckets, which different primaries of a cluster have, so that it is there while one of them is away.
+A set in the registry has each (Instance-ID, family, length) that was ever in use. A hub adds a new one before it
+registers the prefix; the other hubs receive it as a publication, and also read the set once a second. It is kept in
+three buckets on different primaries of a cluster, so that it is available while one of them is away.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from lispmob.hub.valkey.connection import ServerAway
 from lispmob.hub.valkey.servers import Servers
 from lispmob.wire.address import EidPrefix
 
-HOMES: Final = (0, 1, 3)  # buckets whose slots are in different thirds
+HOMES: Final = (0, 1, 3)  # buckets whose slots are in different thirds of the range
 _MEMBER: Final = Struct(">IBB")
 
 
 def lengths_channel(home: int) -> bytes:
-    """Where a new length is published, and the name of the set, too."""
+    """The channel of new lengths, which is also the name of the set."""
     return b"L{%d}" % home
 
 
 class Lengths:
-    """Keeps what is in that set."""
+    """A copy of that set."""
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
@@ -35,7 +35,7 @@ class Lengths:
         self.is_known = False  # it was read once
 
     async def add(self, prefix: EidPrefix) -> None:
-        """A prefix of this length is about to be registered. Raises ServerAway when no server could take it in."""
+        """Add the length of a prefix that is about to be registered. Raises ServerAway when no server accepted it."""
         member = _MEMBER.pack(prefix.instance_id, prefix.family, prefix.mask_len)
         if member in self._members:
             return
@@ -46,13 +46,13 @@ class Lengths:
         self.learn(member)
 
     def learn(self, member: bytes) -> None:
-        """Another hub registers a new length."""
+        """Take a new length that another hub registers."""
         if member not in self._members:
             self._members.add(member)
             self._sort()
 
     async def read(self) -> None:
-        """Read the set again, and mend it where a server lacks something. Raises ServerAway when none has it."""
+        """Read the set again, and repair copies that lack something. Raises ServerAway when no server has it."""
         asked = (self._servers.command(home, "SMEMBERS", lengths_channel(home)) for home in HOMES)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         found = {home: answer for home, answer in zip(HOMES, answers, strict=True) if isinstance(answer, set)}
@@ -68,11 +68,11 @@ class Lengths:
                 await self._servers.command(home, "SADD", lengths_channel(home), *missing)
 
     def prefixes_of(self, host: EidPrefix, sites: SiteTable) -> list[EidPrefix]:
-        """Those that an answer about a host may rest on, the longest first."""
+        """The prefixes that an answer about a host may depend on, the longest first."""
         configured = sites.of(host)
         if configured is None:
             return []
-        # Hosts, and the site's own prefix, are asked for even before anybody says that there are any.
+        # hosts and the site's own prefix are asked for even before their lengths are known
         least = configured[0].mask_len
         lengths = {host.width, least, *self._by_space.get((host.instance_id, host.family), ())}
         found = sorted((length for length in lengths if length >= least), reverse=True)

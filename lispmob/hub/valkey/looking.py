@@ -1,4 +1,4 @@
-"""Reads single EID-Prefixes from the servers; many questions at once for the same are one (adapter)."""
+"""Reads single EID-Prefixes from the servers; simultaneous queries for the same prefix are one (adapter)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK: Final = Script("look", 2)
 
 
 class Looking:
-    """`counters` counts what was asked of the servers."""
+    """`counters` counts the queries to the servers."""
 
     def __init__(self, servers: Servers, counters: Counter[str]) -> None:
         self._servers, self._counters = servers, counters
@@ -23,11 +23,11 @@ class Looking:
 
     @property
     def tasks(self) -> list[asyncio.Task[keys.Answer]]:
-        """Questions that are not answered yet."""
+        """Unanswered queries."""
         return [*self._tasks.values()]
 
     async def look(self, prefix: EidPrefix) -> keys.Answer:
-        """What the servers have. Raises ServerAway."""
+        """The servers' state of a prefix. Raises ServerAway."""
         task = self._tasks.get(prefix)
         if task is None:
             task = self._tasks[prefix] = self._loop.create_task(self._look(prefix))

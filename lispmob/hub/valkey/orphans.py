@@ -1,15 +1,15 @@
-"""Which buckets to look through for what a hub that is gone has left: those of this hub, and when. Pure."""
+"""Decides which of this hub's buckets to search, and when, for the state of hubs that are gone. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Final
 
-ROUND: Final = 16  # ours: turns in which each bucket is looked at for what hubs have left that were never seen
+ROUND: Final = 16  # ours: turns in which each bucket is searched for the state of hubs that were never seen
 
 
 class Orphans:
-    """`hub` is our own number."""
+    """`hub` is this hub's number."""
 
     def __init__(self, hub: int) -> None:
         self._hub = hub
@@ -19,7 +19,7 @@ class Orphans:
 
     @property
     def present(self) -> frozenset[int]:
-        """The hubs that are there, this one too."""
+        """The present hubs, including this one."""
         return (self._known or frozenset()) | {self._hub}
 
     def on_gained(self, bucket: int) -> None:
@@ -27,15 +27,16 @@ class Orphans:
         self._gained.add(bucket)
 
     def on_present(self, hubs: Collection[int]) -> None:
-        """These say of themselves that they are there."""
+        """Take the hubs that have announced themselves."""
         now = frozenset(hubs)
         self._has_lost = self._has_lost or bool((self._known or frozenset()) - now)
         self._known = now
 
     def take(self, kept: Collection[int], turn: int) -> frozenset[int]:
-        """Those to look through in this turn, of the buckets that this hub keeps. None before anybody was seen.
+        """The buckets to search in this turn, among those that this hub keeps. None before any hub was seen.
 
-        All of them when a hub has gone, otherwise those that are new, and in turn all: a hub may come and go unseen.
+        All of them when a hub has gone; otherwise the new ones, and the others in turn, since a hub may come and go
+        unseen.
         """
         if self._known is None:
             return frozenset()

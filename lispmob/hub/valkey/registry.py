@@ -1,14 +1,15 @@
 """A registry that several hubs share: the adapter for Valkey and Redis, alone or as a cluster.
 
-A Map-Register that is verified is committed by one script where its bucket is, then taken in and acknowledged. A Map-
-Request waits until what it is about has been read, and is answered from memory while all changes are heard. What the
-servers do not answer in time is not answered to nodes either: they ask again, at another hub perhaps.
+A verified Map-Register is committed by one script on the server of its bucket, and then stored in memory and
+acknowledged. A Map-Request waits until the prefixes that it concerns have been read, and is answered from memory while
+all changes are received. When the servers do not answer in time, neither does this hub: nodes ask again, perhaps at
+another hub.
 
-After `ISLAND_AFTER_S` without the servers this hub is an island, where that is allowed: it serves those who reach it
-from memory, and gives the servers what it has taken in when they are back. The newest nonce wins then.
+After `ISLAND_AFTER_S` without the servers this hub is an island, where that is allowed: it serves the nodes that reach
+it from memory, and commits the accepted messages when the servers are back. The newest nonce wins then.
 
-When another server takes a slot over, the last writes of the former one may be gone. So what was accepted in the last
-`KEPT_S` is committed once more; for what is there already that changes nothing.
+When another server takes over a slot, the last writes of the former one may be lost. So messages accepted in the last
+`KEPT_S` are committed again, which changes nothing for those that are there.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ log = logging.getLogger(__name__)
 
 KEPT_S: Final = 5.0  # a primary that is cut off accepts for a second or so; the next one is there after two to three
 ISLAND_AFTER_S: Final = 5.0  # ours: longer than a primary takes to be replaced
+WAITING_LIMIT: Final = 2048  # ours: the other half is for what the other servers have
 IN_FLIGHT_LIMIT: Final = 4096  # ours: datagrams that wait for the servers
-ISLAND_LIMIT: Final = 100_000  # ours: registers that wait for the servers to come back
+ISLAND_LIMIT: Final = 100_000  # ours: registers that wait for the servers to return
 READ_AT_ONCE: Final = 512
 
 
 class SharedRegistry:
-    """`feed` is given what follows from what others did."""
+    """`feed` is given the effects of other hubs' changes."""
 
     def __init__(
         self,
@@ -64,14 +66,14 @@ class SharedRegistry:
         cache_limit: int = REGISTERED_LIMIT,
         island_after_s: float = ISLAND_AFTER_S,
     ) -> None:
-        """`hub` is a number of its own, `name` what people call it."""
+        """`hub` is a unique number, `name` its name for people."""
         self._plane, self._feed, self._hub = plane, feed, hub
         self._server = plane.map_server
         self._server.is_shared = True
         self._is_island_allowed, self._island_after_s = is_island_allowed, island_after_s
         self._counters: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
-        # A proxy or RTR forwards by what is registered, so it has to know all of it.
+        # a proxy or RTR forwards by the registrations, so it needs all of them
         self._cache = Cache(None if self._server.is_watched else cache_limit)
         self._servers = Servers(seeds, credentials, self._on_moved)
         self._channels = Channels(
@@ -86,7 +88,7 @@ class SharedRegistry:
         self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
         self._writer = Writer(self._servers, hub, self._lengths, lambda: self._housekeeping.problem)
         self._names = SharedNames(self._servers, hub, self._on_names)
-        self._current: set[int] = set()  # buckets of which every change is heard, and none was missed
+        self._current: set[int] = set()  # buckets of which every change has been received
         self._in_flight: Counter[EidPrefix] = Counter()
         self._later: dict[EidPrefix, list[keys.Told]] = {}
         self._accepted: deque[tuple[float, Put]] = deque()
@@ -100,35 +102,35 @@ class SharedRegistry:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the servers, in a sentence."""
+        """The problem with the servers, as a sentence."""
         return self._housekeeping.problem or self._servers.problem or self._refusal or self._housekeeping.difference
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted, each with `registry_` before it."""
+        """The counters, with `registry_` before each name."""
         counted = self._counters + self._housekeeping.counters + self._subscriptions.counters
         found = {f"registry_{name}": count for name, count in counted.items()}
         return {**found, "registry_island": len(self._island), "registry_subscriptions": len(self._plane.publisher)}
 
     @property
     def differing(self) -> frozenset[str]:
-        """The names of hubs that have other sites than this one."""
+        """The names of hubs with other sites than ours."""
         return self._housekeeping.differing
 
     @property
     def is_ready(self) -> bool:
-        """True when all of the registry is served, and every change of it is heard."""
+        """True when the whole registry is served, and every change of it is received."""
         return not self._servers.unserved and len(self._current) == keys.BUCKETS and not self._housekeeping.problem
 
     async def start(self) -> None:
-        """Connect. Servers that are away are tried again and again, and nodes are served as far as can be."""
+        """Connect. Servers that are away are retried, and nodes are served as far as possible."""
         await self._servers.start()
         self._channels.start()
         await self._housekeeping.start()
         self._tell_problem()
 
     async def stop(self) -> None:
-        """Close all connections. Leases run out by themselves."""
+        """Close all connections. Leases expire."""
         await self._housekeeping.stop()
         await self._channels.stop()
         tasks = [*self._tasks, *self._looking.tasks]
@@ -138,12 +140,12 @@ class SharedRegistry:
         await self._servers.stop()
 
     async def settle(self) -> None:
-        """Wait until what this hub is doing with the servers is done."""
+        """Wait until the requests to the servers are done."""
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
     def before(self, arrival: Arrival, deliver: Callable[[], None]) -> bool:
-        """Commit or look up what the datagram is about, then deliver it."""
+        """Commit or look up what the datagram needs, then deliver it."""
         wanted = self._plane.prepare(arrival, self._loop.time())
         is_register = isinstance(wanted, Prepared)
         if not is_register and not wanted:
@@ -160,12 +162,12 @@ class SharedRegistry:
         return is_register
 
     def on_changed(self, change: RegistrationChanged) -> None:
-        """What is to be written has been written before; of what this hub was told, subscribers hear."""
+        """Notify subscribers of another hub's change; our own changes were written before."""
         if not change.is_refresh and not change.is_stored and self._plane.publisher.cares_for(change.prefix):
             self._begin(self._subscriptions.changed([change.prefix]))
 
     def on_turn(self) -> None:
-        """See to what ran out in memory. Last nonces are the servers' to remember."""
+        """Handle entries that expired in memory. The servers keep the last nonces."""
         if self._server.has_new_nonces:
             self._server.take_new_nonces()
         if self._plane.askers.has_changes:
@@ -183,11 +185,11 @@ class SharedRegistry:
             self._begin(self._read_again([prefix for prefix in lapsed if self._server.registrations.get(prefix)]))
 
     def on_sites(self) -> None:
-        """Other hubs compare theirs with ours."""
+        """Publish our sites, which other hubs compare with theirs."""
         self._housekeeping.on_sites(self._server.sites)
 
     async def slices(self, count: int) -> AsyncIterator[list[Registration]]:
-        """All that is registered, as the servers have it; what is in memory, where they are away."""
+        """All registrations, from the servers; from memory where they are away."""
         found: list[Registration] = []
         for bucket in range(keys.BUCKETS):
             try:
@@ -215,12 +217,12 @@ class SharedRegistry:
     # --- Registers ----------------------------------------------------------------------------------------------------
 
     async def _commit(self, prepared: Prepared, deliver: Callable[[], None]) -> None:
-        """Have the servers decide, then take the message in."""
+        """Let the servers decide, then store the message."""
         puts = prepared.puts
         for put in puts:
             self._in_flight[put.prefix] += 1
         try:
-            outcomes = await self._writer.put_all(puts)
+            outcomes = await self._writer.put_all(puts, may_wait=len(self._tasks) <= WAITING_LIMIT)
         except ServerAway as error:
             self._refusal = str(error) if self._servers.problem is None else None
             self._on_away(puts, deliver)
@@ -249,7 +251,7 @@ class SharedRegistry:
                         self._take(told)
 
     def _adopt_former(self, put: Put, answer: keys.Answer, now: float) -> None:
-        """What is in memory was perhaps not what the servers had."""
+        """Correct memory where it differed from the servers."""
         former = self._writer.parts(answer)
         registration = self._server.registrations.get(put.prefix)
         own = registration.parts if registration is not None else ()
@@ -278,18 +280,18 @@ class SharedRegistry:
         deliver()
 
     def _away_since(self, bucket: int, now: float) -> float:
-        """Since when the server of a bucket is away, or refuses."""
+        """Since when the server of a bucket is away, or refuses requests."""
         refusing = self._refusing_since.setdefault(self._servers.owner(bucket), now)
         return min(refusing, self._servers.away_since(bucket) or now)
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
     def looked_up_for(self, host: EidPrefix) -> list[EidPrefix]:
-        """What an answer about a host may rest on, the longest first."""
+        """The prefixes that an answer about a host may depend on, the longest first."""
         return self._lengths.prefixes_of(host, self._server.sites)
 
     def _missing(self, hosts: Iterable[EidPrefix]) -> list[EidPrefix]:
-        """What has to be read for an answer about these hosts."""
+        """The prefixes to read for an answer about these hosts."""
         wanted = {prefix: None for host in hosts for prefix in self.looked_up_for(host)}
         return [
             prefix
@@ -298,7 +300,7 @@ class SharedRegistry:
         ]
 
     async def _read(self, prefixes: Iterable[EidPrefix]) -> None:
-        """Have in memory what an answer about these rests on. Raises ServerAway."""
+        """Load into memory what an answer about these depends on. Raises ServerAway."""
         missing = self._missing(EidPrefix.host(prefix.address, prefix.instance_id) for prefix in prefixes)
         for prefix, answer in zip(missing, await asyncio.gather(*map(self._looking.look, missing)), strict=True):
             self._on_read(prefix, answer)
@@ -312,20 +314,20 @@ class SharedRegistry:
         except ServerAway:
             self._tell_problem()
             if not all(self._server.registrations.covering(host) for host in hosts):
-                self._counters["unanswered"] += 1  # whoever is asked says nothing rather than "there is no such EID"
+                self._counters["unanswered"] += 1  # no answer is better than a wrong "there is no such EID"
                 return
             self._counters["answered_alone"] += 1
         deliver()
 
     def _on_read(self, prefix: EidPrefix, answer: keys.Answer) -> None:
-        """This is what the servers have, unless a later change was heard meanwhile."""
+        """Take the servers' state, unless a later change has been received meanwhile."""
         if self._in_flight[prefix] or (self._cache.has(prefix) and not self._cache.is_newer(prefix, answer.count - 1)):
             return
         self._feed(self._plane.adopt(prefix, self._writer.parts(answer), self._loop.time()))
         self._know(prefix, answer.count)
 
     def forget(self, prefix: EidPrefix) -> None:
-        """Have it in memory no more: it is read again when somebody asks."""
+        """Remove it from memory: it is read again when needed."""
         self._cache.drop(prefix)
         self._server.forget(prefix)
 
@@ -336,7 +338,8 @@ class SharedRegistry:
         for evicted in self._cache.on_read(prefix, count, is_registered=is_registered):
             self._server.forget(evicted)
 
-    # --- What others did ----------------------------------------------------------------------------------------------
+    # --- Changes of other hubs
+    # ------------------------------------------------------------------------------------------
 
     def _on_told(self, bucket: int, octets: bytes) -> None:
         try:
@@ -360,7 +363,7 @@ class SharedRegistry:
             self._take(told)
 
     def _take(self, told: keys.Told) -> None:
-        """A change of another hub, or what a bucket's keeper ended: take it in where it matters here."""
+        """Take a change of another hub, or an expiry by a bucket's keeper, where it matters here."""
         known = self._cache.has(told.prefix)
         if known and not self._cache.is_newer(told.prefix, told.count):
             return
@@ -382,7 +385,7 @@ class SharedRegistry:
             self._begin(self._subscriptions.changed([told.prefix]))
 
     def _on_names(self, arrival: Arrival, age_s: float) -> None:
-        """Names that another hub was told of."""
+        """Take names that another hub has accepted."""
         self._counters["names_heard"] += 1
         self._feed(self._plane.on_shared_names(arrival, self._loop.time() - age_s))
 
@@ -397,7 +400,7 @@ class SharedRegistry:
         self._current.discard(bucket)
 
     async def _catch_up(self, bucket: int, last: int) -> None:
-        """Find out what was missed in a bucket, by its log; read all of it where the log does not go back as far."""
+        """Get the missed changes of a bucket from its log; read all of it where the log does not go back far enough."""
         with contextlib.suppress(ServerAway):
             count = int(await self._servers.command(bucket, "GET", keys.key(b"q", bucket)) or 0)
             missed: set[EidPrefix] | None = None
@@ -437,10 +440,11 @@ class SharedRegistry:
                 for prefix, answer in zip(some, await asyncio.gather(*map(self._looking.look, some)), strict=True):
                     self._on_read(prefix, answer)
 
-    # --- Servers that come and go -------------------------------------------------------------------------------------
+    # --- Moving servers
+    # -------------------------------------------------------------------------------------------------
 
     def _on_moved(self, buckets: list[int]) -> None:
-        """Other servers have these buckets: the last writes of the former ones may be missing there."""
+        """Other servers have these buckets: the last writes of the former ones may be lost."""
         for bucket in buckets:
             self._cache.drop_bucket(bucket)
         self._channels.on_moved(buckets)
@@ -456,7 +460,7 @@ class SharedRegistry:
                 self._counters["put_again"] += 1
 
     def _on_second(self) -> None:
-        """Once a second: forget what was accepted long ago, and bring home what an island has taken in."""
+        """Once a second: drop old accepted messages, and commit those that an island has accepted."""
         now = self._loop.time()
         while self._accepted and now - self._accepted[0][0] > KEPT_S:
             self._accepted.popleft()
@@ -467,7 +471,7 @@ class SharedRegistry:
             self._begin(self._bring_home(home[:READ_AT_ONCE]))
 
     async def _bring_home(self, puts: list[Put]) -> None:
-        """Commit what was taken in while the servers were away. Where they have newer, that counts."""
+        """Commit messages accepted while the servers were away. Newer ones on the servers win."""
         for put in puts:
             try:
                 await self._writer.put(put)
@@ -480,7 +484,7 @@ class SharedRegistry:
             await self._read_again([put.prefix])
 
     def _tell_problem(self) -> None:
-        """Say once what is wrong, and once that it is well again."""
+        """Log a problem once, and its end once."""
         problem = self.problem
         if problem == self._reported:
             return

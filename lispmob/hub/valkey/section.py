@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import ssl
 import typing
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final
 
 from lispmob.config.reader import Section
 from lispmob.config.values import FieldError, FilePath, KeyFile, Secret, YesNo, or_word, plain, whole
 
+LEAST_CLIENT: Final = (8, 1)
 DEFAULT_PORT: Final = 6379
 CACHE_DEFAULT: Final = 100_000
 _PLACE: Final = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
 
 
 def _server(text: str) -> str:
-    """HOST, HOST:PORT or [ADDRESS]:PORT, with the port that is meant. Raises ValueError."""
+    """HOST, HOST:PORT or [ADDRESS]:PORT, with the default port added. Raises ValueError."""
     match = _PLACE.fullmatch(text)
     port = int(match["port"] or DEFAULT_PORT) if match is not None else 0
     if match is None or not 0 < port < 65536:
@@ -31,19 +33,36 @@ def _word(text: str) -> str:
     return text
 
 
+def client_version() -> str | None:
+    """Of redis-py, as it is installed; None: it is not."""
+    try:
+        return metadata.version("redis")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def why_no_client(version: str | None) -> str | None:
+    """Why hubs cannot share a registry with this version of redis-py; None: they can."""
+    found = re.match(r"(\d+)\.(\d+)", version or "")
+    if found is not None and (int(found[1]), int(found[2])) >= LEAST_CLIENT:
+        return None
+    there = "is not installed" if version is None else f"is {version} here"
+    return f"needs redis-py {LEAST_CLIENT[0]}.{LEAST_CLIENT[1]} or newer, which {there}: pip install 'lispmob[cluster]'"
+
+
 ServerName = Annotated[str, plain(_server, "a server, as HOST:PORT or [ADDRESS]:PORT")]
 
 
 class RegistrySection(Section, frozen=True, kw_only=True):
-    """Without servers the hub has its registrations to itself."""
+    """Without servers the registrations are this hub's alone."""
 
     valkey: tuple[ServerName, ...] = ()
-    """Some of the servers; the others of a cluster are found by themselves."""
+    """Some of the servers; the others of a cluster are discovered."""
     user: Annotated[str | None, or_word("none", plain(_word, "a name"))] = None
     password_file: Annotated[Secret | None, or_word("none", typing.get_args(KeyFile)[1])] = None
     tls: YesNo = False
     tls_ca: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = None
-    """Who signed the servers' certificates; None: anybody whom this machine trusts."""
+    """The authority of the servers' certificates; None: those that this machine trusts."""
     island: YesNo = True
     cache: Annotated[int, whole(1000, 100_000_000)] = CACHE_DEFAULT
     name: Annotated[str | None, or_word("none", plain(_word, "a name"))] = None
@@ -60,7 +79,7 @@ class RegistrySection(Section, frozen=True, kw_only=True):
 
     @property
     def is_shared(self) -> bool:
-        """True when the registrations are not this hub's alone."""
+        """True when several hubs share the registrations."""
         return bool(self.valkey)
 
     @property
@@ -70,6 +89,6 @@ class RegistrySection(Section, frozen=True, kw_only=True):
         return tuple((host.strip("[]"), int(port)) for host, _, port in found)
 
     def check_tls(self) -> None:
-        """Raises OSError, ssl.SSLError for a file that is none of the kind."""
+        """Raises OSError, ssl.SSLError for an invalid file."""
         if self.tls_ca is not None:
             ssl.create_default_context(cafile=str(self.tls_ca))

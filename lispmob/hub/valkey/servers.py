@@ -1,8 +1,8 @@
-"""The servers of the registry: which of them has which bucket, and which of them answer (adapter).
+"""The servers of the registry: which has which bucket, and which answer (adapter).
 
-A single server has all buckets. In a cluster redis-py knows who has which slot; this asks it to find out once more when
-a server is away, refuses, or sends us on. A server that does not answer is given up until it answers a PING: what is
-asked of it meanwhile fails at once. A command that meets a slot on the move follows it.
+A single server has all buckets. In a cluster redis-py knows the server of each slot; this makes it search again when a
+server is away, refuses, or redirects. Requests to a server that does not answer fail at once until it answers a PING. A
+command that meets a moving slot follows it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 LOOK_IN_TROUBLE_S: Final = 0.2
-FIND_S: Final = 30.0  # ours: servers are replaced one by one, and nobody may notice for days
+FIND_S: Final = 30.0  # ours: servers are replaced one by one, and that may go unnoticed for days
 PROBE_S: Final = 0.5  # ours: between attempts at a server that is away
-START_S: Final = 1.0  # ours: what is not there by then is found later
+START_S: Final = 1.0  # ours: servers not found by then are found later
 REDIRECTIONS: Final = 5
 TRY_AGAIN_S: Final = 0.02
-MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are on the way
+MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are being moved
 _HERE: Final = Path(__file__).parent
 _BUCKET_KEYS: Final = tuple(f"{{{bucket}}}" for bucket in range(BUCKETS))
 
 
 class Script:
-    """A script of Lua in a file of a folder, and how many of its arguments are keys."""
+    """A Lua script in a file of a folder, and how many of its arguments are keys."""
 
     def __init__(self, name: str, keys: int, folder: Path = _HERE) -> None:
         self.text = (folder / f"{name}.lua").read_bytes()
@@ -52,9 +52,9 @@ class Script:
 
 
 class Servers:
-    """Runs scripts where the bucket is.
+    """Runs scripts on the server of a bucket.
 
-    `on_moved` hears of buckets that another server has now, `on_lost` of a server that does not answer.
+    `on_moved` is called with buckets that another server has now, `on_lost` with a server that does not answer.
     """
 
     def __init__(
@@ -78,11 +78,12 @@ class Servers:
         self._is_over = False
         self._nudge = asyncio.Event()
         self._suspect: Server | None = None
+        self._change = asyncio.Event()  # of who serves what
         self._began_at, self._found_at = self._loop.time(), float("-inf")
         self.on_lost: Callable[[Server], None] = lambda _: None
 
     async def start(self) -> None:
-        """Find out who has what; what cannot be reached is tried again until `stop`."""
+        """Find the servers of all buckets; unreachable ones are retried until `stop`."""
         self._looking = asyncio.create_task(self._look_on())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_S):
@@ -91,7 +92,7 @@ class Servers:
 
     async def stop(self) -> None:
         """Close all connections."""
-        self._is_over = True  # redis-py may swallow that a task is cancelled while it closes a connection
+        self._is_over = True  # redis-py may swallow the cancellation of a task while it closes a connection
         tasks = [*self._probes.values(), *([self._looking] if self._looking is not None else [])]
         for task in tasks:
             task.cancel()
@@ -104,7 +105,7 @@ class Servers:
             await self._engine.close()
 
     def owner(self, bucket: int) -> Server | None:
-        """Which server has a bucket; None while nobody is known to."""
+        """The server of a bucket; None while none is known."""
         return self._owners[bucket]
 
     def owners(self) -> dict[Server, list[int]]:
@@ -116,7 +117,7 @@ class Servers:
         return found
 
     def is_served(self, bucket: int) -> bool:
-        """True while the server that has the bucket answers."""
+        """True while the server of the bucket answers."""
         return self._owners[bucket] in self._answering
 
     def away_since(self, bucket: int) -> float | None:
@@ -126,14 +127,25 @@ class Servers:
         server = self._owners[bucket]
         return self._lost_at.get(server, self._began_at) if server is not None else self._began_at
 
+    async def until_replaced(self, bucket: int, within_s: float) -> bool:
+        """Wait while a server may be replaced, so long after it was lost; False where nobody serves the bucket then."""
+        since = self.away_since(bucket)
+        if self._engine is None or not self._engine.replaces or since is None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(since + within_s):
+                while not self.is_served(bucket):
+                    await self._change.wait()
+        return self.is_served(bucket)
+
     @property
     def unserved(self) -> int:
-        """How many buckets nobody serves."""
+        """The number of buckets without a server."""
         return sum(server not in self._answering for server in self._owners)
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the servers, in a sentence."""
+        """The problem with the servers, as a sentence."""
         missing = self.unserved
         if not missing:
             return None
@@ -143,15 +155,15 @@ class Servers:
         return f"{why}; it has {missing} of {BUCKETS} parts of the registry"
 
     async def run(self, bucket: int, script: Script, arguments: list[bytes]) -> Any:
-        """A script, where the bucket is. Raises ServerAway with a sentence."""
+        """Run a script on the server of a bucket. Raises ServerAway with a sentence."""
         return await self._follow(bucket, ("EVALSHA", script.sha, script.keys, *arguments), script)
 
     async def command(self, bucket: int, *words: str | bytes) -> Any:
-        """A command, where the bucket is; what redis-py makes of the answer. Raises ServerAway with a sentence."""
+        """Run a command on the server of a bucket; returns redis-py's answer. Raises ServerAway with a sentence."""
         return await self._follow(bucket, words, None)
 
     async def everywhere(self, *words: str | bytes) -> dict[Server, Any]:
-        """The answer of each server that has buckets. Raises ServerAway when one cannot."""
+        """The answer of each server that has buckets. Raises ServerAway when one does not answer."""
         found = {}
         for server in self.owners():
             try:
@@ -161,7 +173,7 @@ class Servers:
         return found
 
     def nudge(self) -> None:
-        """Somebody has seen that the servers are not what they were."""
+        """Search again: the servers have changed."""
         self._nudge.set()
 
     async def _follow(self, bucket: int, words: Words, script: Script | None) -> Any:
@@ -207,14 +219,15 @@ class Servers:
         known = self._no_server or next(iter(self._why.values()), None)
         return known or "no server of the registry has this part of it"
 
-    # --- Who has what -------------------------------------------------------------------------------------------------
+    # --- Finding servers
+    # ------------------------------------------------------------------------------------------------
 
     async def _look_on(self) -> None:
         while not self._is_over:
             if self._nudge.is_set() or self.unserved or self._loop.time() - self._found_at > FIND_S:
                 self._nudge.clear()
                 await self._find()
-                await asyncio.sleep(LOOK_IN_TROUBLE_S)  # what goes wrong now is seen by many commands at once
+                await asyncio.sleep(LOOK_IN_TROUBLE_S)  # many commands meet the same failure at once
             self._note_owners()
             if not self.unserved and not self._is_over:
                 with contextlib.suppress(TimeoutError):
@@ -242,8 +255,10 @@ class Servers:
             self._probe_soon(server)
         if moved:
             self._on_moved(moved)
+            self._changed()
 
-    # --- Who answers --------------------------------------------------------------------------------------------------
+    # --- Failures
+    # -------------------------------------------------------------------------------------------------------
 
     def _on_lost(self, server: Server, error: ServerAway) -> None:
         self._answering.discard(server)
@@ -261,7 +276,7 @@ class Servers:
             task.add_done_callback(lambda _: self._probes.pop(server, None))
 
     async def _probe(self, server: Server) -> None:
-        """Until it answers, or nobody needs it any more."""
+        """Send PINGs until the server answers, or is not needed any more."""
         assert self._engine is not None
         while not self._is_over and (server in self._owners or server in self._engine.servers):
             try:
@@ -279,3 +294,8 @@ class Servers:
         self._why.pop(server, None)
         self._lost_at.pop(server, None)
         self._nudge.set()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()

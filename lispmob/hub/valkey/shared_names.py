@@ -1,7 +1,8 @@
-"""Names of hosts (RFC 9735) between hubs: whoever took in a Map-Register of names hands it to the others (adapter).
+"""Shares names of hosts (RFC 9735) between hubs: a hub passes each accepted Map-Register of names to the others
+(adapter).
 
-Names are few beside EID-Prefixes, and each hub keeps all of them. It checks the proof of what it is handed, and answers
-nobody. The last register of each name is kept with the servers for hubs that come later.
+Names are few beside EID-Prefixes, and each hub keeps all of them. A hub verifies the messages that it is passed, and
+does not answer them. The last register of each name is kept on the servers for hubs that start later.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from lispmob.hub.valkey.servers import Servers
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.name_eid import name_of
 
-MARK: Final = b"\xff" * 8  # what such a message begins with: no count of changes is as large
+MARK: Final = b"\xff" * 8  # the begin of such a message: no count of changes is as large
 _HEAD: Final = Struct(">dQB")  # the server's time, the hub, octets of the source
 
 
 class SharedNames:
-    """`take(arrival, age_s)` is given what others have taken in, and how long ago."""
+    """`take(arrival, age_s)` is called with messages that others have accepted, and their age."""
 
     def __init__(self, servers: Servers, hub: int, take: Callable[[Arrival, float], None]) -> None:
         self._servers, self._hub, self._take = servers, hub, take
-        self._sharing = asyncio.Lock()  # one after the other: the last one is what is kept
+        self._sharing = asyncio.Lock()  # one at a time, so that the last one is kept
 
     async def share(self, arrival: Arrival) -> None:
-        """This hub has taken in a Map-Register of names."""
+        """This hub has accepted a Map-Register of names."""
         try:
             register = MapRegister.decode(arrival.payload)
         except MalformedMessage:
@@ -56,13 +57,13 @@ class SharedNames:
         await self._servers.command(bucket, "SPUBLISH", keys.channel_of(bucket), MARK + value)
 
     def on_told(self, octets: bytes) -> None:
-        """Another hub, or we ourselves, have shared one. ValueError for what is none."""
+        """Take a message that another hub, or this one, has shared. ValueError for an invalid one."""
         _, hub, arrival = _read(octets[len(MARK) :])
         if hub != self._hub:
             self._take(arrival, 0.0)
 
     async def read(self, bucket: int) -> None:
-        """What was shared before this bucket was heard."""
+        """Read messages shared before the subscription to this bucket."""
         with contextlib.suppress(ServerAway):
             key = keys.key(b"N", bucket)
             found = await self._servers.command(bucket, "HGETALL", key)

@@ -1,11 +1,11 @@
-"""Subscriptions (RFC 9437) of hubs that share a registry: which hub publishes to whom, and who goes on when it dies.
+"""Subscriptions (RFC 9437) of hubs that share a registry: which hub publishes to a node, and which one takes over.
 
-The hub that a node has asked publishes to it, for a NAT lets nobody else in. What stands is kept with the servers, with
-the hub's number. When that hub is gone, the keeper of the bucket takes its subscriptions over, with nonces that are
-greater than any that were sent, and says once more what is registered now. When a node subscribes at another hub, the
-former one forgets it. A One-Time-Key that was used at one hub is used up at all of them.
+The hub that a node has asked publishes to it, since a NAT lets no other one in. Subscriptions are kept on the servers,
+with the hub's number. When that hub is gone, the keeper of the bucket takes its subscriptions over, with nonces greater
+than any that were sent, and publishes the current registrations again. When a node subscribes at another hub, the
+former one drops its subscription. A One-Time-Key used at one hub is invalid at all of them.
 
-The key of a subscription is wrapped by a secret of its site, which the servers do not have (RFC 3394).
+The key of a subscription is wrapped with a secret of its site, which the servers do not have (RFC 3394).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lispmob.wire.address import EidPrefix
 from lispmob.wire.lisp_sec_auth import KeyWrap
 
 SUBSCRIBE: Final = Script("subscribe", 1)
-TAKEN: Final = b"\xff" * 7 + b"\xfe"  # what a message begins with that says who has a subscription now
+TAKEN: Final = b"\xff" * 7 + b"\xfe"  # the begin of a message about a subscription's new owner
 LIFETIME_MS: Final = int(1000 * LIFETIME_S)
 AT_ONCE: Final = 128
 _HUB_OCTETS: Final = 8
@@ -39,7 +39,7 @@ _SALT: Final = b"lispmob subscription"
 
 
 class SharedSubscriptions:
-    """`read` has in memory what an answer about these EID-Prefixes rests on; it raises ServerAway."""
+    """`read` loads into memory what an answer about EID-Prefixes depends on; it raises ServerAway."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class SharedSubscriptions:
         self._loop = asyncio.get_running_loop()
         self._written: dict[SubscriptionKey, bytes] = {}  # the secret of each that the servers have as ours
         self._unwritten: dict[SubscriptionKey, None] = {}
-        self._writing = asyncio.Lock()  # in this order they became what they are
-        self._orphaned: set[int] = set()  # buckets in which a hub that is gone may have left some
-        self._changed: dict[EidPrefix, None] = {}  # what could not be read when it changed
-        self._unsaid: dict[SubscriptionKey, None] = {}  # whose changes were missed
+        self._writing = asyncio.Lock()  # keeps writes in order
+        self._orphaned: set[int] = set()  # buckets that may have subscriptions of a hub that is gone
+        self._changed: dict[EidPrefix, None] = {}  # could not be read when it changed
+        self._unsaid: dict[SubscriptionKey, None] = {}  # subscribers whose changes were missed
         self.counters: Counter[str] = Counter()
 
     def note(self) -> bool:
-        """Remember what has changed since the previous call; True when there is something to write."""
+        """Collect what has changed since the previous call; True when there is something to write."""
         if not self._publisher.has_changes:
             return False
         changes = self._publisher.take_changes()
@@ -71,7 +71,7 @@ class SharedSubscriptions:
         return bool(self._unwritten)
 
     async def write(self) -> None:
-        """Give the servers what has changed. What they do not take now is for the next time."""
+        """Write the changes to the servers; failed ones are retried next time."""
         async with self._writing:
             for name in [*self._unwritten]:
                 if name not in self._unwritten:
@@ -106,7 +106,7 @@ class SharedSubscriptions:
         self._written[name] = subscription.secret
 
     async def _claim(self, secret: bytes) -> bool:
-        """Use the One-Time-Key up, at all hubs; False when another one has seen it."""
+        """Use up the One-Time-Key at all hubs; False when another one has seen it."""
         digest = hashlib.sha256(_SALT + secret).digest()[:_KEY_OCTETS]
         bucket = keys.bucket_named(digest)
         key = keys.key(b"a", bucket, digest)
@@ -118,7 +118,7 @@ class SharedSubscriptions:
     async def _put(
         self, name: SubscriptionKey, value: bytes, owner: bytes, *, is_told: bool = False, is_there: bool = False
     ) -> bool:
-        """Write one where its bucket is, unless it is not this owner's; `is_there`: unless it has ended."""
+        """Write a subscription to its bucket, unless another hub owns it; `is_there`: unless it has ended."""
         bucket, field = keys.bucket_of(name[0]), _field(name)
         message = TAKEN + self._hub + field if is_told else b""
         arguments = [
@@ -134,7 +134,7 @@ class SharedSubscriptions:
         return bool(await self._servers.run(bucket, SUBSCRIBE, arguments))
 
     def _give_away(self, name: SubscriptionKey, secret: bytes) -> None:
-        """Another hub has it; unless the node has subscribed here once more since."""
+        """Drop it: another hub has it, unless the node has subscribed here again since."""
         current = self._publisher.find(name)
         if current is not None and current.secret == secret:
             self._publisher.give_away(name)
@@ -142,17 +142,17 @@ class SharedSubscriptions:
             self._unwritten.pop(name, None)
             self.counters["subscriptions_given"] += 1
 
-    # --- What others did
+    # --- Changes of other hubs
 
     def on_told(self, octets: bytes) -> None:
-        """Another hub, or we ourselves, have a subscription now. ValueError for what says nothing of the kind."""
+        """Take a message that a hub, or this one, owns a subscription now. ValueError for an invalid one."""
         hub, field = octets[len(TAKEN) :][:_HUB_OCTETS], octets[len(TAKEN) + _HUB_OCTETS :]
         name = _name(field)
         if hub != self._hub and name in self._written:
             self._give_away(name, self._written[name])
 
     async def on_second(self, orphaned: Iterable[int], present: frozenset[int]) -> None:
-        """Take over what is in these buckets of hubs that are gone, and do what the servers did not let us before.
+        """Take over subscriptions of gone hubs in these buckets, and retry what the servers refused before.
 
         `present`: the hubs that are not gone.
         """
@@ -166,7 +166,7 @@ class SharedSubscriptions:
         await self.take_over([], present)
 
     async def changed(self, prefixes: Iterable[EidPrefix]) -> None:
-        """What is registered here has changed: subscribers hear of it, once all that it rests on is in memory."""
+        """Publish changed registrations to subscribers, once everything the answer depends on is in memory."""
         self._changed.update(dict.fromkeys(prefix for prefix in prefixes if self._publisher.cares_for(prefix)))
         wanted, self._changed = self._changed, {}
         try:
@@ -178,9 +178,9 @@ class SharedSubscriptions:
         self._feed([effect for prefix in wanted for effect in self._publisher.on_changed(prefix, now)])
 
     async def missed(self, buckets: Iterable[int]) -> None:
-        """Changes of these buckets were not heard, and nobody knows which: say how it is now.
+        """Unknown changes of these buckets were missed: publish the current state.
 
-        A server that has lost its memory is told once more what is subscribed to here.
+        A server that has lost its memory receives our subscriptions again.
         """
         lost = set(buckets)
         names = [one.name for one in self._publisher.subscriptions if keys.bucket_of(one.prefix) in lost]
@@ -195,7 +195,7 @@ class SharedSubscriptions:
             self._feed(self._publisher.say_again(name, self._loop.time()))
 
     async def take_over(self, buckets: Iterable[int], present: frozenset[int]) -> None:
-        """Publish from now on for those in these buckets whose hub is gone. `present`: the hubs that are not."""
+        """Publish from now on to subscribers in these buckets whose hub is gone. `present`: the hubs that are not."""
         self._orphaned |= set(buckets)
         wanted = sorted(self._orphaned)
         for first in range(0, len(wanted), AT_ONCE):
@@ -225,7 +225,7 @@ class SharedSubscriptions:
         await self._read([subscription.prefix])
         if self._publisher.find(name) is not None:
             return
-        # The nonce that is written is the one that the next hub goes on from, should this one die at once.
+        # the next hub would continue from the written nonce, should this one die at once
         taken = self._publisher.taken_over(subscription, self._plane.addresses)
         value = self._value(taken, ahead_s)
         if value is None or not await self._put(name, value, owner, is_told=True, is_there=True):
@@ -238,12 +238,12 @@ class SharedSubscriptions:
     # --- Values
 
     async def _ahead_s(self, bucket: int) -> float:
-        """How far the server's clock is ahead of ours, which is monotonic: no hub's calendar counts."""
+        """How far the server's clock is ahead of ours, which is monotonic: hubs' wall clocks do not matter."""
         seconds, micros = await self._servers.command(bucket, "TIME")
         return int(seconds) + int(micros) / 1e6 - self._loop.time()
 
     def _value(self, subscription: Subscription, ahead_s: float) -> bytes | None:
-        """As the servers have it; None where nothing is there to wrap its key by."""
+        """The stored form; None where there is no secret to wrap its key with."""
         wrap, key = self._wrapping(subscription)
         if wrap is None or key is None:
             return None

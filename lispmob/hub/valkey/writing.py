@@ -1,4 +1,4 @@
-"""Commits records of Map-Registers to the servers; decides where several xTRs speak for one EID-Prefix (adapter)."""
+"""Commits records of Map-Registers to the servers; merges where several xTRs register one EID-Prefix (adapter)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from lispmob.hub.valkey.lengths import Lengths
 from lispmob.hub.valkey.servers import Script, Servers
 
 REGISTER: Final = Script("register", 5)
+REPLACED_S: Final = 3.0  # ours: a primary is replaced after two to three
 DECISIONS: Final = 4  # ours: how often others may have been quicker
 
 
 class Writer:
-    """`why_not` says why nothing may be written; None: it may."""
+    """`why_not` gives the reason why writing is not allowed; None: it is."""
 
     def __init__(self, servers: Servers, hub: int, lengths: Lengths, why_not: Callable[[], str | None]) -> None:
         self._servers, self._hub, self._lengths, self._why_not = servers, hub, lengths, why_not
@@ -27,12 +28,25 @@ class Writer:
         self.damaged = 0
 
     def check_version(self) -> None:
-        """Raises ServerAway when this hub does not know what the servers hold."""
+        """Raises ServerAway when the version of the servers' data is unknown."""
         if (why := self._why_not()) is not None:
             raise ServerAway(why)
 
-    async def put_all(self, puts: tuple[Put, ...]) -> list[tuple[Verdict, keys.Answer]]:
-        """All records of a message, each for itself. Raises ServerAway."""
+    async def put_all(self, puts: tuple[Put, ...], *, may_wait: bool = False) -> list[tuple[Verdict, keys.Answer]]:
+        """All records of a message, each for itself. Raises ServerAway.
+
+        `may_wait`: while a primary is being replaced, its records are committed as soon as its successor is there.
+        """
+        try:
+            return await self._put_all(puts)
+        except ServerAway:
+            buckets = (keys.bucket_of(put.prefix) for put in puts)
+            away = next((bucket for bucket in buckets if not self._servers.is_served(bucket)), None)
+            if not may_wait or away is None or not await self._servers.until_replaced(away, REPLACED_S):
+                raise
+        return await self._put_all(puts)
+
+    async def _put_all(self, puts: tuple[Put, ...]) -> list[tuple[Verdict, keys.Answer]]:
         self.check_version()
         for put in puts:
             await self._lengths.add(put.prefix)
@@ -41,7 +55,7 @@ class Writer:
         return list(await asyncio.gather(*map(self.put, puts)))
 
     async def put(self, put: Put) -> tuple[Verdict, keys.Answer]:
-        """What became of one record, and what the servers had before. Raises ServerAway."""
+        """Write one record; returns the verdict, and the servers' former state. Raises ServerAway."""
         bucket = keys.bucket_of(put.prefix)
         self.check_version()
         arguments = keys.register_arguments(put, self._hub)
@@ -56,7 +70,7 @@ class Writer:
         raise ServerAway(f"{put.prefix}: several nodes registered it at once")
 
     def parts(self, answer: keys.Answer) -> tuple[bytes, ...]:
-        """What the servers have, in monotonic seconds of this machine; nothing where it cannot be read."""
+        """The servers' parts, in monotonic seconds of this machine; none where they cannot be read."""
         try:
             return keys.parts_of(answer.value, answer.at - self._loop.time())
         except ValueError:
@@ -64,7 +78,7 @@ class Writer:
             return ()
 
     def _decide(self, put: Put, answer: keys.Answer) -> list[bytes] | None:
-        """What to write where several xTRs are in question; None: another one has it."""
+        """The parts to write where several xTRs register; None: another one holds the prefix."""
         now, part = self._loop.time(), put.part
         registration = Registration(put.prefix)
         registration.restore(self.parts(answer))

@@ -7,6 +7,7 @@ not be, 77 without namespaces.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -59,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = HubRun(results, Path(directory), {**before, "": None})
             cases = list(CASES) if arguments.case is None else arguments.case
             run.measure(cases, arguments.rounds, tuple(arguments.start or STARTS), arguments.minutes)
-    except LispError as error:
+            code = EXIT_FAILED if run.failed else 0
+            results.skipped.update(run.failed)
+    except (LispError, subprocess.SubprocessError) as error:
         print(f"hub-bench: {error}", file=sys.stderr)
         code = EXIT_FAILED
     results.write(arguments.output / "report.json")

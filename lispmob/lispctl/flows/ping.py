@@ -1,4 +1,4 @@
-"""lispctl ping and trace: inside and outside of the overlay side by side."""
+"""lispctl ping and trace: round trips and routes inside and outside of the overlay side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lispmob.terminal.text import clean, fold, milliseconds, paint, plural
 COUNT_MAX: Final = 1000
 HOPS_MAX: Final = 30
 _WAY: Final = ("way", "uplink", "local", "remote", "rtr", "back_uplink", "back_local", "back_remote")
-SILENT_MAX: Final = 4  # ours: so many hops without an answer end a trace
+SILENT_MAX: Final = 4  # ours: this many hops without an answer end a trace
 
 
 def add_ping_arguments(parser: ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_trace_arguments(parser: ArgumentParser) -> None:
 
 
 def check_ping(arguments: Namespace) -> None:
-    """Raise LispError for numbers that cannot be meant."""
+    """Raise LispError for impossible numbers."""
     if not 1 <= arguments.count <= COUNT_MAX:
         raise LispError(f"--count: {arguments.count} is not 1 to {COUNT_MAX}")
     if not 0.2 <= arguments.interval <= 60:
@@ -47,7 +47,7 @@ def check_trace(arguments: Namespace) -> None:
 
 
 def run_ping(client: Client, arguments: Namespace) -> int:
-    """Ask the peer, and its locator or RTR, again and again. 0 when the peer has answered at all, else 1."""
+    """Ping the peer and its locator or RTR repeatedly. Returns 0 when the peer has answered at all, else 1."""
     import time
 
     from lispmob.lispctl.echoing import echo
@@ -115,7 +115,7 @@ def _figures(values: Any) -> str:
 
 
 def run_trace(client: Client, arguments: Namespace) -> int:
-    """Show the way there hop by hop outside, and as one hop inside. 0 when the peer answers, else 1."""
+    """Show the route hop by hop outside, and as one hop inside. Returns 0 when the peer answers, else 1."""
     from lispmob.lispctl.echoing import echo, hop
 
     peer = client.call("peers", peer=arguments.peer)
@@ -133,7 +133,7 @@ def run_trace(client: Client, arguments: Namespace) -> int:
 
 
 def trace_lines(found: dict[str, Any]) -> list[str]:
-    """The way for people."""
+    """The route for people."""
     peer, hops = found["peer"], found["hops"]
     answer = "no answer" if found["inside_ms"] is None else milliseconds(found["inside_ms"])
     called = f"{clean(peer['name'])} {clean(bare(peer['eid']))}" if peer["name"] else clean(bare(peer["eid"]))

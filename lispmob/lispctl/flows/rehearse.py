@@ -35,7 +35,7 @@ def rehearsal_lines(result: dict[str, Any], *, shows_all: bool) -> list[str]:
     head = f"{plural(len(flows), 'flow')} from {_SOURCES[result['source']]}: {told}{left_out}"
     shown = [flow for flow in flows if shows_all or flow["fate"] != "stays"]
     if not shown:
-        return [head]
+        return fold(head)
     rows = [(flow["flow"], flow["fate"], _places(flow["before"]), _places(flow["after"]), _why(flow)) for flow in shown]
     header, blocks = table_blocks(("FLOW", "FATE", "NOW", "THEN", "WHY"), rows, folded="WHY")
     coloured = [_coloured(line, one["fate"]) for block, one in zip(blocks, shown, strict=True) for line in block]

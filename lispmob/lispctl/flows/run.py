@@ -1,8 +1,8 @@
 """lispctl run: run a command over an uplink, with fail-over.
 
-The command gets a control group of its own, and lispd a rule for it that stands ahead of the configured ones; the rule
-goes with the last process. A control group, because it needs nothing of the program, holds for its children, and cannot
-be left by closing a descriptor or by becoming another user. systemd makes it where that runs; lispd does elsewhere.
+The command gets its own control group, and lispd a rule for that group, ahead of the configured ones; the rule is
+removed when the last process ends. A control group needs no support by the program, includes its children, and cannot
+be left by closing a descriptor or by becoming another user. systemd creates it where it runs; elsewhere lispd does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SYSTEMD = "/run/systemd/system"
 
 
 class CannotRun(LispError):
-    """The command was not started; the text says why, and what would help. The codes are those of every shell."""
+    """The command was not started; the text says why, and how to mend it. The exit codes are those of shells."""
 
     def __init__(self, text: str, exit_code: int = 1) -> None:
         super().__init__(text)
@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> None:
-    """There is a command, and it can be executed. Raises CannotRun."""
+    """Check that there is a command that can be executed. Raises CannotRun."""
     import shutil
 
     argv = _command(arguments)
@@ -58,8 +58,8 @@ def _command(arguments: Namespace) -> list[str]:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Become the command. Comes back only when that cannot be."""
-    import shutil  # 10 ms that no other command has to pay
+    """Replace this process by the command. Returns only on failure."""
+    import shutil  # 10 ms, spent by this command only
 
     argv = _command(arguments)
     if os.environ.get(_SCOPED) is None and os.path.isdir(_SYSTEMD) and shutil.which("systemd-run") is not None:
@@ -94,7 +94,7 @@ def has_session_bus(environment: Mapping[str, str], uid: int) -> bool:
 
 
 def scope_command(argv: list[str], uid: int) -> list[str]:
-    """Ourselves again, in a transient scope of systemd's: the user's own, which anybody may make."""
+    """This command line again, in a transient scope of systemd: the user's own, which needs no privilege."""
     whose = [] if uid == 0 else ["--user"]
     program = [sys.executable, "-m", "lispmob.lispctl.main"] if argv[0].endswith(".py") else [argv[0]]
     return ["systemd-run", *whose, "--scope", "--collect", "--quiet", "--", *program, *argv[1:]]

@@ -1,4 +1,4 @@
-"""lispctl why: what becomes of a flow, and how it comes to that."""
+"""lispctl why: how lispd treats a flow, and for which reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXAMPLES = (
 
 
 class NoFlow(LispError):
-    """What was typed is no flow; the text says what would be one."""
+    """The words do not name a flow; the text says how to write one."""
 
 
 def read_end(text: str, what: str) -> tuple[str, int | None]:
@@ -33,7 +33,7 @@ def read_end(text: str, what: str) -> tuple[str, int | None]:
 
 
 def read_words(words: list[str]) -> tuple[str | None, str, int | None]:
-    """(protocol, address, port) of `[PROTOCOL] DESTINATION`. "ping" is ICMP of whichever family."""
+    """(protocol, address, port) of `[PROTOCOL] DESTINATION`. "ping" is ICMP of either family."""
     if not 1 <= len(words) <= 2:
         raise NoFlow("a flow is [PROTOCOL] DESTINATION[:PORT], such as: tcp 10.0.0.2:443")
     protocol = words[0].lower() if len(words) == 2 else None
@@ -66,7 +66,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def flow_params(arguments: Namespace) -> dict[str, Any]:
-    """What was typed, as the daemon wants it. Raises NoFlow."""
+    """The parameters for the daemon from the words that were typed. Raises NoFlow."""
     protocol, destination, port = read_words(arguments.flow)
     source, source_port = read_end(arguments.source, "source") if arguments.source else ("", None)
     user, cgroup = arguments.user, arguments.cgroup
@@ -95,7 +95,7 @@ def flow_params(arguments: Namespace) -> dict[str, Any]:
 
 
 def own_cgroup() -> str | None:
-    """The control group that we are in, of the unified hierarchy; None: there is none."""
+    """Our control group in the unified hierarchy; None: there is none."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as lines:
             return next((line.strip()[3:] for line in lines if line.startswith("0::/")), None)

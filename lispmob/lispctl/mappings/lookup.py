@@ -1,4 +1,4 @@
-"""lispctl lookup: what would become of a packet."""
+"""lispctl lookup: how a packet would be treated."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def _without_locator(arguments: Namespace) -> list[str]:
-    """What was added leads nowhere: perhaps that is not what was meant."""
+    """A warning that the added mapping leads nowhere, which may not be intended."""
     if arguments.locator:
         return []
     fate = "leave without LISP" if arguments.without == "native" else "are dropped"
@@ -99,7 +99,7 @@ COMMAND = Command("map-cache", "list the mappings of others; add, delete or flus
 
 
 def _source(entry: dict[str, Any]) -> str:
-    """Who says it, and how: "reply, genuine", "published, genuine, subscribed", "announced"."""
+    """The source of a mapping, and how it came: "reply, genuine", "published, genuine, subscribed", "announced"."""
     said = [entry.get("told_by") or entry["source"]]
     said += ["genuine"] if entry.get("is_genuine") else []
     said += ["subscribed"] if entry.get("is_subscribed") else []

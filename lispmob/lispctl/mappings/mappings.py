@@ -1,4 +1,4 @@
-"""lispctl map: what OpenLISP's map(8) does with mappings, in its words or in fewer."""
+"""lispctl map: the functions of OpenLISP's map(8), in its words or in fewer."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _ACTIONS: Final = {
 
 
 class WordsParser(HelpfulParser):
-    """The parser of one action: its options stand as usual, and all other words are map's, dashes and all."""
+    """The parser of one action: it parses the usual options, and leaves all other words, dashes included, to map."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None
     ) -> tuple[Namespace, list[str]]:
-        """Take our options out of the words, and keep the rest in `words`."""
+        """Parse our options, and keep the rest in `words`."""
         ours, words, given = [], [], list(args or ())
         while given:
             word = given.pop(0)
@@ -153,7 +153,7 @@ def done_lines(arguments: Namespace, done: dict[str, Any], name: Callable[[str],
 
 
 def _cut(meant: MapWords) -> list[str]:
-    """As map(8), we take a host with a length for the prefix that it is in; that is said, for it may be a slip."""
+    """A note that a host with a length was taken for the prefix it is in, as map(8) does: it may be a mistake."""
     import ipaddress
 
     address, slash, _ = meant.typed.rpartition("]")[2].partition("/")
@@ -182,13 +182,13 @@ def mapping_lines(mapping: dict[str, Any], name: Callable[[str], str]) -> list[s
 
 
 def rloc(locator: dict[str, Any], name: Callable[[str], str]) -> str:
-    """ "203.0.113.5 1 100 1": as it is typed."""
+    """ "203.0.113.5 1 100 1": in the form in which it is typed."""
     reach = int(locator.get("is_reachable", True))
     return f"{clean(name(locator['address']))} {locator['priority']} {locator['weight']} {reach}"
 
 
 def prefix_name(prefix: str, name: Callable[[str], str]) -> str:
-    """An EID-Prefix, as a host or a network that has a name."""
+    """An EID-Prefix; a host or a network that has a name is shown by it."""
     if name is str or prefix.startswith("["):
         return clean(prefix)
     import ipaddress

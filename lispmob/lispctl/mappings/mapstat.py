@@ -25,7 +25,7 @@ this host. CHOSEN: packets that left for the RLOC since a mapping names it.
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Options of this command: those of mapstat that are about LISP."""
+    """Options of this command: those of mapstat that concern LISP."""
     parser.epilog = _FLAGS
     parser.add_argument("-X", action="store_true", help="show the mappings (the default)")
     parser.add_argument("-n", dest="is_numeric", action="store_true", help="print addresses, not names")
@@ -55,7 +55,7 @@ def _family(entry: dict[str, Any]) -> str:
 
 
 def print_tables(entries: Iterable[dict[str, Any]], name: Callable[[str], str]) -> None:
-    """The mappings for people, as they come: by family, our own first and then by prefix."""
+    """Print the mappings for people as they arrive: by family, our own first, then by prefix."""
     is_first = True
     for family, of_family in groupby(entries, key=_family):
         title = f"\n{_TITLES[family]}:"

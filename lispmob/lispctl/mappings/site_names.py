@@ -1,4 +1,4 @@
-"""lispctl names and lispctl name: the names of the overlay, and where one leads."""
+"""lispctl names and lispctl name: the names of the overlay, and the EID of a name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_CONFIG = "/etc/lispmob/lispd.conf"
 
 
 class NameNotFound(LispError):
-    """There is no such name, or nobody could say."""
+    """The name does not exist, or the mapping system gave no answer."""
 
 
 def add_names_arguments(parser: ArgumentParser) -> None:
@@ -34,12 +34,12 @@ def add_names_arguments(parser: ArgumentParser) -> None:
 
 
 def run_names(client: Client, arguments: Namespace) -> int:
-    """Print what is known."""
+    """Print the known names."""
     return show(client.call("names"), arguments, names_lines)
 
 
 def tell(arguments: Namespace) -> int:
-    """Have the resolver ask lispd, whether that runs or not. Raises LispError."""
+    """Configure the resolver to ask lispd, whether lispd runs or not. Raises LispError."""
     from pathlib import Path
 
     from lispmob.joining.checking import wanted_names
@@ -54,7 +54,7 @@ def tell(arguments: Namespace) -> int:
 
 
 def untell(_arguments: Namespace) -> int:
-    """Take back what was told. Raises LispError."""
+    """Remove that configuration. Raises LispError."""
     from lispmob.names.host_resolver import HostResolver
 
     changed = HostResolver().untell()
@@ -63,7 +63,7 @@ def untell(_arguments: Namespace) -> int:
 
 
 def names_lines(names: dict[str, Any]) -> list[str]:
-    """Who serves the names for people, and the names."""
+    """The server of the names and the names, for people."""
     lines = []
     if not names["domain"]:
         lines += fold("lispd answers no DNS: lispd.conf names no domain")
@@ -87,7 +87,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run_name(client: Client, arguments: Namespace) -> int:
-    """Print where it leads. Raises NameNotFound."""
+    """Print the EID of a name. Raises NameNotFound."""
     found = client.call("name", name=arguments.name)
     if not arguments.json and not found["eids"] and not found["names"]:
         what = "nobody has this name" if found["is_answered"] else "nobody can say"

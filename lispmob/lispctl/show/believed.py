@@ -1,4 +1,4 @@
-"""lispctl believed: what others believe about us, asked, and compared with what is so."""
+"""lispctl believed: asks which mapping of ours other systems have, and compares it with the true one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WRONG = 8
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Nothing but a word on the exit code."""
+    """No arguments; the help lists the exit code."""
     parser.epilog = "Exit code 8: somebody believes something else than what is so, or does not answer."
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print what is believed; 8 when that is wrong."""
+    """Print the mappings others have; returns 8 when one is wrong."""
     found = client.call("believed")
     show(found, arguments, believed_lines)
     is_wrong = any(resolver["differences"] or resolver["answer"] == "silent" for resolver in found["mapping_system"])

@@ -1,4 +1,4 @@
-"""lispctl counters: what was counted, dropped packets with their reasons among it."""
+"""lispctl counters: the daemon's counters, including dropped packets by reason."""
 
 from __future__ import annotations
 

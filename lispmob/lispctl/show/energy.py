@@ -1,4 +1,4 @@
-"""lispctl energy: what control messages cost per hour, and how soon a dead path is noticed for it."""
+"""lispctl energy: the cost of control messages per hour, and how soon a dead path is noticed for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lispmob.api.client import Client
 from lispmob.lispctl.command import Command, show
 from lispmob.terminal.text import WIDTH, fold, table
 
-SHORT_S: Final = 600.0  # ours: what was counted for less than this says little about an hour
+SHORT_S: Final = 600.0  # ours: counts over less than this say little about an hour
 _PURPOSES: Final = {
     "register": "registers and keepalives",
     "probe": "probes",
@@ -20,7 +20,7 @@ _PURPOSES: Final = {
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print what was counted."""
+    """Print the counts."""
     return show(client.call("energy"), arguments, energy_lines)
 
 

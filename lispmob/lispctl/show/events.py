@@ -1,4 +1,4 @@
-"""lispctl events: what happened, and what happens."""
+"""lispctl events: past events, and new ones as they happen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print events, one a line in both forms."""
+    """Print events, one on each line in both forms."""
     kinds = tuple(kind for kind in arguments.kinds.split(",") if kind)
     if arguments.follow:
         events = client.follow(*kinds, recent=256)
@@ -35,7 +35,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def event_lines(event: dict[str, Any]) -> list[str]:
-    """One event for people: time, kind, key=value; on a terminal it is folded, and for grep it is one line."""
+    """One event for people: time, kind, key=value; folded on a terminal, and otherwise on one line, for grep."""
     tail = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
     at, kind = moment(event["at"], with_date=True), clean(event["kind"])
     text = f"{kind}  {tail}".rstrip()

@@ -1,4 +1,4 @@
-"""lispctl key: our static key, those of others and what is sealed with them; and the yes to a new one."""
+"""lispctl key: our static key and those of others, what is sealed with them, and the approval of a new key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def replaced_lines(keys: dict[str, Any]) -> list[str]:
-    """What another key of our own means for others."""
+    """What a replaced key of our own means for others."""
     text = (
         f"this node has the key {clean(keys['fingerprint'])} now, and the old one is gone; the Map-Servers and the "
         "peers are told. Connections go on. Who has pinned the old key (peers in lispd.conf) writes down the new one: "
@@ -71,7 +71,7 @@ def _peer(peer: dict[str, Any]) -> list[str]:
 
 
 def seal_lines(seal: dict[str, Any]) -> list[str]:
-    """What is known of it, beneath its name."""
+    """The known facts of a peer's key, below its name."""
     known = [clean(seal["why"])]
     if seal["fingerprint"] is not None:
         known.append(f"{clean(seal['grade'])} key {clean(seal['fingerprint'])}")

@@ -17,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print the figures, or serve them; each scrape has a connection of its own, for lispd may start again."""
+    """Print the figures, or serve them; each scrape opens a new connection, since lispd may restart."""
     from lispmob.metrics import node
     from lispmob.metrics.family import Family
 
@@ -27,7 +27,7 @@ def run(client: Client, arguments: Namespace) -> int:
         answers = {what: client.call(what) for what in ("status", "counters")}
         if arguments.json:
             return show([family.as_json() for family in node.families(answers)], arguments, list)
-    from lispmob.metrics import serving  # late: an extra, and 100 ms
+    from lispmob.metrics import serving  # late: an optional package, and 100 ms
 
     if arguments.listen is None:
         return serving.run(None, lambda: node.families(answers), up="lispd_up")

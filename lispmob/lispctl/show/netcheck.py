@@ -1,4 +1,4 @@
-"""lispctl netcheck: what is between each uplink and the Internet."""
+"""lispctl netcheck: what lies between each uplink and the Internet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.terminal.text import clean, fold, paint
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print what was found out."""
+    """Print the findings."""
     return show(client.call("netcheck"), arguments, netcheck_lines)
 
 
@@ -23,7 +23,7 @@ def netcheck_lines(uplinks: list[dict[str, Any]]) -> list[str]:
 
 
 def _uplink(one: dict[str, Any]) -> list[str]:
-    """One address as a report: what is not known is left out."""
+    """One address as a report; unknown facts are left out."""
     known = [
         ("way", _way(one)),
         ("seen as", _seen(one)),
@@ -55,7 +55,7 @@ def _seen(one: dict[str, Any]) -> str:
 
 
 def _way(one: dict[str, Any]) -> str:
-    if (prefix := one.get("nat64")) is not None:  # an older lispd tells none
+    if (prefix := one.get("nat64")) is not None:  # an older lispd does not report it
         return _translator(one, clean(prefix))
     if one["state"] == "stranded":
         return "NAT, and no RTR"
@@ -65,7 +65,7 @@ def _way(one: dict[str, Any]) -> str:
 
 
 def _translator(one: dict[str, Any], prefix: str) -> str:
-    """IPv6 alone, and the Map-Server has IPv4 alone."""
+    """The NAT64 of an uplink that has only IPv6, while the Map-Server has only IPv4."""
     if one["state"] == "stranded":
         return f"NAT64 behind {prefix}, and no RTR"
     if one["seen_address"] is None:

@@ -1,4 +1,4 @@
-"""lispctl paths: every pair of a locator of ours and a remote one, as probes find it, and what it takes."""
+"""lispctl paths: every pair of a local and a remote locator, with the state, delay and MTU found by probes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def path_lines(paths: list[dict[str, Any]]) -> list[str]:
 
 
 def _path(path: dict[str, Any]) -> list[str]:
-    """Its ends, and beneath them what is known of it."""
+    """The ends of a path, and below them its facts."""
     local = f"{clean(path['interface'])} {clean(path['local'])} ->"
     state = clean(path["state"])
     known = [f"{state}: {clean(path['why'])}, {duration(path['since_s'])} ago"]
@@ -48,7 +48,7 @@ def _path(path: dict[str, Any]) -> list[str]:
 
 
 def _mtu(path: dict[str, Any]) -> str:
-    """Octets of an outer packet, and who says so."""
+    """The largest outer packet in octets, and the source of that number."""
     return f"{path['mtu_bytes']} ({clean(path.get('mtu_source', 'default'))})"
 
 

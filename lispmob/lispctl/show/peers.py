@@ -1,4 +1,4 @@
-"""lispctl peers: whom packets go to, by which way, and how well."""
+"""lispctl peers: the peers that packets go to, by which path, and how well."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lispmob.api.client import Client
 from lispmob.lispctl.command import Command, show
 from lispmob.terminal.text import clean, duration, facts, fold, milliseconds, octets, paint, plural, table
 
-NAMES_S: Final = 0.03  # ours: a name that has just been asked for is there after a round trip
+NAMES_S: Final = 0.03  # ours: a name that was asked for before is there after a round trip
 _SEALED: Final = {"sealed": "sealed", "clear": "in clear", "waiting": "kept until they can be sealed"}
 _SAID_BY: Final = {
     "map-reply": "from a Map-Reply",
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print all, or one."""
+    """Print all peers, or one."""
     if arguments.peer is not None:
         return show(client.call("peers", peer=arguments.peer), arguments, peer_lines)
     found = client.call("peers")
@@ -40,7 +40,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
-    """All of them: those that packets went to lately come first."""
+    """All peers, those with recent packets first."""
     if not peers:
         return ["no peers: nothing has been sent into the overlay yet"]
     peers = sorted(peers, key=_order)
@@ -65,7 +65,7 @@ def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
 
 
 def peer_lines(peer: dict[str, Any]) -> list[str]:
-    """One of them, with everything that is known."""
+    """One peer, with every known fact."""
     way = _WAYS.get(peer["way"], clean(peer["way"])) + (f": {clean(peer['why'])}" if peer.get("why") else "")
     if peer.get("rtr"):
         way += f" {clean(peer['rtr'])}"
@@ -90,7 +90,7 @@ def peer_lines(peer: dict[str, Any]) -> list[str]:
 
 
 def mapping_of(peer: dict[str, Any]) -> str:
-    """Who said last where it is, and whether that is proved."""
+    """The source of the latest mapping, and whether it is proved."""
     version = f", version {peer['map_version']}" if peer.get("map_version") else ""
     said = _SAID_BY.get(peer.get("mapping_from") or "", "from nobody yet") + version
     if peer.get("mapping_from") in ("static", "program"):
@@ -99,7 +99,7 @@ def mapping_of(peer: dict[str, Any]) -> str:
 
 
 def way_back(peer: dict[str, Any]) -> str:
-    """From where data came last, and when: the peer chooses, so it may be another way than ours."""
+    """The source address of the peer's last data, and when: the peer may use another path than we do."""
     if peer.get("heard_s") is None:
         return "never heard"
     ago = f"heard {duration(peer['heard_s'])} ago"
@@ -111,7 +111,7 @@ def way_back(peer: dict[str, Any]) -> str:
 
 
 def inner_mtu(peer: dict[str, Any]) -> int:
-    """What fits inside: the outer packet without IP, UDP and LISP headers (RFC 9300, 7.1)."""
+    """The inner MTU: the outer packet without IP, UDP and LISP headers (RFC 9300, 7.1)."""
     outside: int = peer["mtu_bytes"]
     return outside - (56 if ":" in (peer["rtr"] or peer["remote"]) else 36)
 

@@ -1,4 +1,4 @@
-"""lispctl stat: what became of packets, in the words of OpenLISP's mapstat -s -p lisp."""
+"""lispctl stat: packet counters in the words of OpenLISP's mapstat -s -p lisp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from lispmob.api.client import Client
 from lispmob.lispctl.command import Command, show
 
-# Of each line the counters of the datapath that it sums up (datapath/counters.h has what each is).
+# each line with the datapath counters that it sums up (defined in datapath/counters.h)
 RECEIVED: Final = {
     "with incomplete header": ("data_short", "in_truncated"),
     "with bad encap header": ("data_key", "data_iid"),
@@ -41,7 +41,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def stat_of(groups: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """The sums, by name; a counter that this daemon does not have counts nothing."""
+    """The sums by name; a counter that this daemon does not have counts as 0."""
     counters = groups.get("datapath", {})
 
     def sums(lines: dict[str, tuple[str, ...]]) -> dict[str, int]:

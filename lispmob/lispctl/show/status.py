@@ -1,4 +1,4 @@
-"""lispctl status: everything at a glance."""
+"""lispctl status: an overview of the node."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _interval(text: str) -> float:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print the status. The exit code says the verdict, too, but for programs: they find it in what they read."""
+    """Print the status. The exit code is the verdict, except with --json, where programs read it from the output."""
     if arguments.watch is not None:
         _watch(client, arguments)
     status = client.call("status")
@@ -59,7 +59,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def _watch(client: Client, arguments: Namespace) -> None:
-    """Until interrupted, or lispd ends, which the client says."""
+    """Print changes until interrupted or lispd ends, which the client reports."""
     import json
     import sys
     import time
@@ -76,7 +76,7 @@ def _watch(client: Client, arguments: Namespace) -> None:
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """The status for people: the verdict, the problems, and then the facts."""
-    verdict = status.get("verdict", "working")  # an older lispd gives none
+    verdict = status.get("verdict", "working")  # an older lispd has none
     state = paint(clean(status["state"]), _STATE_COLOURS.get(status["state"], "warn"))
     lines = [
         *(paint(line, _VERDICT_COLOURS.get(verdict, "warn")) for line in fold(clean(status.get("headline", verdict)))),
@@ -96,7 +96,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 
 def problem_lines(problem: dict[str, Any]) -> list[str]:
-    """What, why, and what to do; a notice does not shout."""
+    """What is wrong, why, and how to mend it; a notice is printed less loudly."""
     mark = "!" if problem["severity"] != "notice" else "-"
     what, *more = fold(f"{clean(problem['what'])} (for {duration(problem['since_s'])})", first=f"  {mark} ")
     colour = _SEVERITY_COLOURS.get(problem["severity"], "warn")
@@ -109,7 +109,7 @@ def problem_lines(problem: dict[str, Any]) -> list[str]:
 
 
 def _registration(entry: dict[str, Any], *, is_told_above: bool) -> list[str]:
-    """Where it is registered, and what was heard of it; why it is not, unless that is among the problems."""
+    """The registration, and the latest answer to it; the reason of a failure, unless it is among the problems."""
     state = clean(entry["state"])
     head = f"{state} at {clean(entry['map_server'])}"
     if entry["since"] is not None:
@@ -152,7 +152,7 @@ def _locator(locator: dict[str, Any]) -> str:
 
 
 def _marks(path: dict[str, Any]) -> str:
-    """Of an older lispd nothing is known."""
+    """The marks of a path; an older lispd gives none."""
     if path.get("marks") == "program":
         return "steering program"
     what = "a device per uplink" if path.get("marks") == "devices" else "without effect"

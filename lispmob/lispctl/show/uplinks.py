@@ -1,4 +1,4 @@
-"""lispctl uplinks: the interfaces that reach the world."""
+"""lispctl uplinks: the interfaces with a route to the underlay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def uplink_lines(uplinks: list[dict[str, Any]], width: int = WIDTH) -> list[str]:
-    """The uplinks for people, in so many columns."""
+    """The uplinks for people, within a width in columns."""
     if not uplinks:
         return ["none: no interface has an address and a default route"]
     rows = [

@@ -1,4 +1,4 @@
-"""lispctl wait: end when the node is registered, or works; for scripts, and for units that need it."""
+"""lispctl wait: ends when the node is registered or works; for scripts, and for units that need it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
 from lispmob.lispctl.command import Command, show
 
-LOOK_S = 0.2  # ours: between two questions; each costs lispd less than a millisecond
+LOOK_S = 0.2  # ours: between two queries; each costs lispd less than a millisecond
 
 
 class TimeOver(LispError):
-    """It has not come about in time."""
+    """The state was not reached in time."""
 
     exit_code = 6
 
@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def seconds(text: str) -> float:
-    """A number of seconds, with an "s" behind it or without."""
+    """A number of seconds, with or without an "s" behind it."""
     try:
         value = float(text.removesuffix("s"))
     except ValueError:
@@ -40,7 +40,7 @@ def seconds(text: str) -> float:
 
 
 def check(arguments: Namespace) -> None:
-    """Wait until lispd listens. Raises NotRunning when it does not in time."""
+    """Wait until lispd listens. Raises NotRunning at the timeout."""
     arguments.until = time.monotonic() + arguments.timeout
     while True:
         try:

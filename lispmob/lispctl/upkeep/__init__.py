@@ -1,1 +1,1 @@
-"""Commands for who looks after the node: one file each."""
+"""Commands for the administrator of the node: one file each."""

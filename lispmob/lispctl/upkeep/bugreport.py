@@ -1,4 +1,4 @@
-"""lispctl bugreport: one archive with what somebody needs who is to find out what is wrong."""
+"""lispctl bugreport: an archive of the data needed to find a fault."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ FILES: Final = {
     "kernel/softnet.txt": "/proc/net/softnet_stat",
     "os-release.txt": "/etc/os-release",
 }
-COMMAND_S: Final = 10.0  # ours: a command that hangs costs no more
-PART_MAX: Final = 8 << 20  # ours: octets of one part; the end of a longer one counts
+COMMAND_S: Final = 10.0  # ours: a longer command is ended
+PART_MAX: Final = 8 << 20  # ours: octets of one part; of a longer one the end is kept
 READ_ME: Final = """\
 What a node of lispmob was like at {at}. Made by `lispctl bugreport`.
 
@@ -54,8 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Write the archive, and say where it is."""
-    client.call("version")  # it answers, or there is nothing to report but that
+    """Write the archive, and print its path."""
+    client.call("version")  # check that lispd answers: otherwise that is all there is to report
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = arguments.output or f"lispmob-bugreport-{stamp}.tar.gz"
     missing = write(path, f"lispmob-bugreport-{stamp}", parts(client, stamp))
@@ -69,7 +69,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def parts(client: Client, stamp: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    """The name of each part, and what makes its text; that raises OSError or LispError when it cannot be had."""
+    """Each part: its name, and a function for its text, which raises OSError or LispError when there is none."""
     yield "README.txt", lambda: READ_ME.format(at=stamp)
     for method in VIEWS:
         yield f"lispd/{method}.json", lambda method=method: _as_json(client.call(method))  # type: ignore[misc]
@@ -85,7 +85,7 @@ def _as_json(value: Any) -> str:
 
 
 def output_of(command: tuple[str, ...]) -> str:
-    """What a command says, its complaints included. Raises OSError when there is none or it hangs."""
+    """The output of a command, errors included. Raises OSError when it does not exist or hangs."""
     import subprocess
 
     try:
@@ -104,14 +104,14 @@ def _text_of(path: str) -> str:
 
 
 def write(path: str, root: str, found: Iterator[tuple[str, Callable[[], str]]]) -> dict[str, str]:
-    """Write the archive, for its owner alone; the parts that are missing, each with the reason. Raises LispError."""
+    """Write the archive, readable by its owner only; returns the missing parts with the reasons. Raises LispError."""
     import io
     import os
     import tarfile
 
     missing: dict[str, str] = {}
     try:
-        # Never over something that is there: it may be a link that somebody else has put in a common directory.
+        # never overwrite a file: it may be a link that another user put in a shared directory
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
             for name, make in found:

@@ -1,4 +1,4 @@
-"""lispctl config: configuration files, ours and those of other programs. It needs no lispd."""
+"""lispctl config: checks and converts configuration files, ours and those of other programs. It needs no lispd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lispctl join: from the one line of an invitation to a node that works."""
+"""lispctl join: turns an invitation into a working node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_CONFIG = "/etc/lispmob/lispd.conf"
 
 
 class NotJoined(LispError):
-    """It did not come to that."""
+    """The node has not joined; the text says why."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -81,9 +81,9 @@ def run(arguments: Namespace) -> int:
 
 
 def tell_names(path: Path) -> None:
-    """Have the resolver of this host ask lispd for the hub's domain; what does not work is said, and breaks nothing.
+    """Configure this host's resolver to ask lispd for the hub's domain; a failure is printed, and is not fatal.
 
-    Only for the configuration of the service: another one may be that of a lispd elsewhere, in a namespace.
+    Done only for the service's configuration: another one may belong to a lispd elsewhere, in a namespace.
     """
     if str(path) != DEFAULT_CONFIG:
         return
@@ -136,7 +136,7 @@ def _redeem(invitation: Invitation) -> Joined:
 def exchanged(
     made: Callable[[bytes, Ciphers], Exchange], addresses: Sequence[Address], *, unanswered: str = ""
 ) -> Joined:
-    """What the hub answers to the question that `made` makes with a fresh private key. Raises LispError."""
+    """The hub's answer to the question that `made` makes with a fresh private key. Raises LispError."""
     import secrets
 
     from lispmob.crypto.key_wrap import KeyWrapMissingError
@@ -177,7 +177,7 @@ def _text(joined: Joined, invitation: Invitation, arguments: Namespace) -> str:
 
 
 def check(path: Path) -> None:
-    """Raises NotJoined for what lispd would not take: a hub may say what it likes."""
+    """Raises NotJoined for a file that lispd would not accept: the hub's settings may be invalid."""
     from lispmob.errors import ConfigError
     from lispmob.joining.checking import check_node
 
@@ -198,15 +198,14 @@ def _start(arguments: Namespace) -> int:
     except units.NotStarted as failed:
         raise NotJoined(str(failed), EXIT_NOT_RUNNING) from None
     try:
-        for unit in ("lispmob-refresh.timer", "lispmob-refresh.path"):
-            units.start(unit)
+        units.start("lispmob-refresh.timer", "lispmob-refresh.path")
     except units.NotStarted as failed:  # the node works without
         print("\n".join(fold(f"later changes of the hub need `lispctl refresh`: {failed}")))
     return wait_until_working(getattr(arguments, "socket", DEFAULT_SOCKET), arguments.timeout)
 
 
 def wait_until_working(socket: str, timeout_s: float) -> int:
-    """Wait, and say how it is; the exit code."""
+    """Wait, and print the state; returns the exit code."""
     from lispmob.lispctl.show.status import problem_lines
 
     until = time.monotonic() + timeout_s

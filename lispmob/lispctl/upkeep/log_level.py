@@ -1,4 +1,4 @@
-"""lispctl log-level: what lispd logs, and for a while more or less of it."""
+"""lispctl log-level: shows lispd's log level, or changes it for a while."""
 
 from __future__ import annotations
 

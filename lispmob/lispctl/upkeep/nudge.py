@@ -1,4 +1,4 @@
-"""lispctl nudge: say that the network may have changed."""
+"""lispctl nudge: report that the network may have changed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lispmob.lispctl.command import Command, show
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Make lispd look; anybody may."""
+    """Make lispd check its uplinks; any user may."""
     return show(client.call("nudge"), arguments, nudge_lines)
 
 
 def nudge_lines(done: dict[str, Any]) -> list[str]:
-    """What it did, for people."""
+    """What lispd did, for people."""
     return ["lispd looked at the network" if done["is_now"] else "lispd looks at the network within a second"]
 
 

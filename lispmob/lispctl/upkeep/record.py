@@ -1,4 +1,4 @@
-"""lispctl record: what lispd's core was fed since its start, as a file for `lispctl replay`."""
+"""lispctl record: the inputs of lispd's core since its start, as a file for `lispctl replay`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Write the file, and say where it is."""
+    """Write the file, and print its path."""
     import os
     from base64 import b64decode
 
     found = client.call("recording")
     path = arguments.output or time.strftime("lispmob-%Y%m%dT%H%M%SZ.recording", time.gmtime())
     try:
-        # Never over something that is there, and for its owner alone.
+        # never overwrite a file; only the owner may read it
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "wb") as file:
             for chunk in found["entries"]:

@@ -1,4 +1,4 @@
-"""lispctl refresh: take over what the hub has changed since `lispctl join`."""
+"""lispctl refresh: apply what the hub has changed since `lispctl join`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Ask the hub, and where it says something else, write it and have lispd read it."""
+    """Ask the hub; when its settings differ, write them and have lispd reload."""
     from pathlib import Path
 
     from lispmob.joining.checking import hub_of
@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> int:
             raise LispError(f"{path} is not one that lispctl join wrote, so it is left as it is")
         if changed == text:
             print("the hub says what it said before")
-            tell_names(path)  # whoever writes the files of this host may have written them again
+            tell_names(path)  # another program may have overwritten the resolver's files
             return 0
         file.put(changed, check, ".before-refresh")
     code = _have_it_read(getattr(arguments, "socket", DEFAULT_SOCKET), str(path))

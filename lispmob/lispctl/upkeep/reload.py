@@ -11,7 +11,7 @@ from lispmob.terminal.text import clean
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Reload and tell what changed."""
+    """Reload, and print what changed."""
     return show(client.call("reload"), arguments, reload_lines)
 
 

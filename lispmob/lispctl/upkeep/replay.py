@@ -1,4 +1,4 @@
-"""lispctl replay: a recording, fed to a core of its own; no lispd is needed, and nothing is sent."""
+"""lispctl replay: feeds a recording to a separate core; it needs no lispd, and sends nothing."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def _speed(text: str) -> float:
 
 
 class Pace:
-    """How fast a recording goes: `speed` times as fast as it was; None: at once."""
+    """The speed of a replay: a multiple of the original's; None: without pauses."""
 
     def __init__(self, speed: float | None) -> None:
         self._speed = speed
         self._first: float | None = None
 
     def wait_s(self, at: float | None, gone_s: float) -> float:
-        """How long to wait before an input that came at `at`, when the replay has lasted for `gone_s`."""
+        """How long to wait before an input recorded at `at`, when the replay has lasted for `gone_s`."""
         if self._speed is None or at is None:
             return 0.0
         self._first = at if self._first is None else self._first
@@ -55,7 +55,7 @@ class Pace:
 
 
 def run_alone(arguments: Namespace) -> int:
-    """Feed it, and tell what happens. Raises BadRecording."""
+    """Feed the recording, and print what happens. Raises BadRecording."""
     from lispmob.recording.player import Player
 
     player = Player(arguments.file)
@@ -102,7 +102,7 @@ def _summary(told: dict[str, Any]) -> str:
 
 
 def run(_client: Client, arguments: Namespace) -> int:
-    """The same, for whoever has a connection."""
+    """The same, called with a connection that it does not use."""
     return run_alone(arguments)
 
 

@@ -1,4 +1,4 @@
-"""lispctl up and down: come back to the overlay, or leave it, for whoever sits at this machine."""
+"""lispctl up and down: join the overlay again, or leave it, for the user at this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNIT = "lispd.service"
 
 
 def add_up_arguments(parser: ArgumentParser) -> None:
-    """What its help says more."""
+    """Text for its help."""
     parser.epilog = (
         "polkit lets whoever sits at this machine do it, and asks others for a password. Exit codes: 0 lispd runs; 1 "
         "it does not, or there is no systemd; 77 not permitted."
@@ -18,7 +18,7 @@ def add_up_arguments(parser: ArgumentParser) -> None:
 
 
 def add_down_arguments(parser: ArgumentParser) -> None:
-    """What its help says more."""
+    """Text for its help."""
     parser.epilog = (
         "Until `lispctl up`, or the next start of the machine. Connections to EIDs stand still, and end unless it "
         "comes back soon. Exit codes: 0 lispd has ended; 1 it has not, or there is no systemd; 77 not permitted."

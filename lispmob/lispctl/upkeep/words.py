@@ -1,7 +1,7 @@
 """lispctl words: the uplinks, or the names and EIDs of peers, one on each line, for the completion of shells.
 
-A shell expands such words again (compgen -W in bash), and some come from the network: what holds other signs than those
-of names and addresses is left out.
+A shell expands such words again (compgen -W in bash), and some come from the network: words with characters other than
+those of names and addresses are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lispmob.lispctl.command import Command, show
 from lispmob.lispctl.show.peers import bare
 
 KINDS: Final = ("uplinks", "peers")
-MOST: Final = 500  # ours: nobody looks through more
+MOST: Final = 500  # ours: more completions are of no use
 _WORD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,254}")
 
 
@@ -36,7 +36,7 @@ def run(client: Client, arguments: Namespace) -> int:
 
 
 def safe(words: list[Any]) -> list[str]:
-    """Each word once that a shell may be given."""
+    """The words that are safe for a shell, without duplicates."""
     fitting = (word for word in words if isinstance(word, str) and _WORD.fullmatch(word) is not None)
     return list(dict.fromkeys(fitting))[:MOST]
 

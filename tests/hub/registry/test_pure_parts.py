@@ -12,6 +12,7 @@ from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.cache import UNREGISTERED_LIMIT, Cache
 from lispmob.hub.valkey.orphans import ROUND, Orphans
+from lispmob.hub.valkey.section import why_no_client
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 from tests.hub.exchange import eid, xtr
@@ -172,3 +173,17 @@ def test_buckets_that_others_keep_are_theirs_to_look_through() -> None:
     orphans.on_present([1])
 
     assert orphans.take({5}, 7) == {5}
+
+
+@pytest.mark.parametrize("version", ["8.1.0", "8.1", "8.10.2", "9.0.0b1"])
+def test_a_client_that_is_new_enough_is_taken(version: str) -> None:
+    assert why_no_client(version) is None
+
+
+@pytest.mark.parametrize("version", [None, "4.3.4", "6.1.0", "8.0.9", "unknown"])
+def test_a_client_that_is_too_old_or_missing_is_said_with_what_to_install(version: str | None) -> None:
+    told = why_no_client(version)
+
+    assert told is not None
+    assert "lispmob[cluster]" in told
+    assert version is None or version in told

@@ -22,6 +22,8 @@ SCRIPT: Final = Script("look", 2)
 class FakeCluster:
     """A has all buckets, C the one that moves once B has it; `refusals` are given one after the other."""
 
+    replaces = True
+
     def __init__(self) -> None:
         self.servers = [A, B, C]
         self.owners = {BUCKET_KEY: B}
@@ -234,6 +236,48 @@ def test_an_answer_that_came_while_the_hub_itself_was_busy_counts() -> None:
         asyncio.get_running_loop().call_soon(answer.set)
 
         assert await asked == (B, "GET")
+
+    run(scene)
+
+
+def test_who_waits_for_the_successor_of_a_server_hears_as_soon_as_it_is_there() -> None:
+    async def scene(fake: FakeCluster, servers: Servers) -> None:
+        fake.away.add(B)
+        with pytest.raises(ServerAway):
+            await servers.command(BUCKET, "GET", b"x")
+        waiting = asyncio.create_task(servers.until_replaced(BUCKET, 10.0))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+
+        fake.owners[BUCKET_KEY] = C
+
+        assert await waiting
+        assert await servers.command(BUCKET, "GET", b"x") == (C, "GET")
+
+    run(scene)
+
+
+def test_nobody_waits_for_the_successor_of_a_server_that_has_been_away_for_long() -> None:
+    async def scene(fake: FakeCluster, servers: Servers) -> None:
+        fake.away.add(B)
+        with pytest.raises(ServerAway):
+            await servers.command(BUCKET, "GET", b"x")
+        await asyncio.sleep(0.1)
+
+        async with asyncio.timeout(5.0):
+            assert not await servers.until_replaced(BUCKET, 0.05)
+
+    run(scene)
+
+
+def test_nobody_waits_for_the_successor_of_a_server_that_stands_alone() -> None:
+    async def scene(fake: FakeCluster, servers: Servers) -> None:
+        fake.replaces = False
+        fake.away.add(B)
+        with pytest.raises(ServerAway):
+            await servers.command(BUCKET, "GET", b"x")
+
+        assert not await servers.until_replaced(BUCKET, 60.0)
 
     run(scene)
 

@@ -8,6 +8,7 @@
 #include "liveness/on_sent.h"
 #include "packet/fragment.h"
 #include "seal/nested_mtu.h"
+#include "table/pieces.h"
 
 #define V6_MTU_MIN 1280u
 
@@ -303,10 +304,29 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     return SENT;
 }
 
+/* Larger than the way takes, and nobody can make it smaller: the kernel and the routers cut the outer packet. */
+static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job)
+{
+    struct letter letter;
+    const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
+    bool has_own_port = job->path->data_fd >= 0 || (job->remote->source.family && job->remote->fd >= 0);
+    enum outcome outcome;
+    if (has_own_port) {
+        int fd = lm_send_socket(job);
+        struct lm_pieces begun = lm_pieces_begin(fd, job->remote->address.family == 4);
+        outcome = send_raw(e, job, m, fd, false);
+        lm_pieces_end(&begun);
+    } else {
+        outcome = send_raw(e, job, m, job->path->sockets[job->path->pool], false);
+    }
+    if (outcome == SENT)
+        lm_count(&e->counters, LM_out_outer_fragmented);
+    return outcome;
+}
+
 /* One try by one path: whole, in fragments, or refused with an ICMP error to the source. */
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
-    struct letter letter;
     for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (liveness/path_mtu.c) */
         uint32_t room = lm_send_room(job);
         enum outcome outcome;
@@ -315,10 +335,11 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
-            const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
-            outcome = send_raw(e, job, m, job->path->sockets[job->path->pool], false);
-            if (outcome == SENT)
-                lm_count(&e->counters, LM_out_outer_fragmented);
+            outcome = send_in_pieces(e, job);
+        } else if (job->is_relayed && lm_nested_mtu_must_pass(job->packet, job->inner.length)) {
+            outcome = send_in_pieces(e, job);
+            if (outcome == SENT) /* who can send less, as TCP over IPv4 can, is told to */
+                lm_send_icmp_about(e, LM_ICMP_TOO_BIG, room, job);
         } else {
             too_big(e, job, room);
             return LOST;

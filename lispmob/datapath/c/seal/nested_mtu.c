@@ -6,6 +6,9 @@
 
 #define ICMP_HEADER 8u
 #define UDP_HEADER 8u
+#define V6_HEADER 40u
+#define V6_MTU_MIN 1280u                                                  /* RFC 8200 section 5 */
+#define MOST_AROUND (V6_HEADER + UDP_HEADER + LM_SEAL_HEAD + LM_AEAD_TAG) /* octets around the packet that is sealed */
 
 /* The MTU in an ICMP error; 0: the packet is no "too big". */
 static uint32_t named_mtu(const uint8_t *icmp, const struct lm_inner *inner)
@@ -30,6 +33,11 @@ static const uint8_t *sealed_in(const uint8_t *quote, size_t length)
     bool is_data = quote[version == 4 ? 9 : 6] == IPPROTO_UDP && lm_get16(udp) == LM_PORT_DATA &&
                    lm_get16(udp + 2) == LM_PORT_DATA;
     return is_data && (lisp[0] & LM_FLAG_KK) == LM_SEAL_KK ? lisp : NULL;
+}
+
+bool lm_nested_mtu_must_pass(const uint8_t *packet, size_t length)
+{
+    return length <= V6_MTU_MIN + MOST_AROUND && sealed_in(packet, length) != NULL;
 }
 
 enum lm_nested_mtu_verdict lm_nested_mtu_take(const struct lm_peers *peers, const uint8_t *packet,

@@ -14,6 +14,11 @@
 #define LM_NESTED_MTU_NS (UINT64_C(600) * UINT64_C(1000000000)) /* then larger ones are tried again (RFC 8899, 5.1.1) */
 
 enum lm_nested_mtu_verdict { LM_NESTED_OTHER, LM_NESTED_LEARNED, LM_NESTED_IGNORED };
+/*
+ * What a relay must get through although its way takes less. The sender cannot make it smaller: there may be an IPv6
+ * packet of 1280 octets in it, which every IPv6 path takes.
+ */
+bool lm_nested_mtu_must_pass(const uint8_t *packet, size_t length);
 /* OTHER: the inner packet is no such error. Otherwise it must not reach the host. */
 enum lm_nested_mtu_verdict lm_nested_mtu_take(const struct lm_peers *peers, const uint8_t *packet,
                                               const struct lm_inner *inner, uint64_t now);
