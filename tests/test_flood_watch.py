@@ -81,6 +81,26 @@ def test_a_flood_is_seen_for_what_it_is_by_a_machine_that_takes_little_of_it(tak
     assert kernel.watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
 
 
+@pytest.mark.parametrize("takes_per_s", [200, 600])
+def test_one_who_crowds_the_others_out_of_a_slow_machine_is_a_flood(takes_per_s: int) -> None:
+    kernel = Kernel(takes_per_s)
+
+    kernel.receive({str(EVIL): 1000, str(NODE): 100}, 0.5, frozenset({str(NODE)}))
+
+    assert kernel.watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
+
+
+@pytest.mark.parametrize("per_s", [400, 900])
+def test_one_who_sends_little_or_less_than_half_is_none_though_the_kernel_drops(per_s: int) -> None:
+    kernel = Kernel(300)
+    nodes = {f"198.18.0.{number}": 100 for number in range(1, 2 if per_s < 500 else 21)}
+
+    kernel.receive({**nodes, str(EVIL): per_s}, 1.0, frozenset(nodes))
+
+    assert kernel.lost > 100
+    assert kernel.watch.sampled == ()
+
+
 def test_a_stranger_beside_very_many_who_prove_who_they_are_is_no_flood() -> None:
     kernel = Kernel(1000)
     nodes = {f"198.18.0.{number}": 100 for number in range(1, 200)}

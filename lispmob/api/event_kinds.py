@@ -7,6 +7,7 @@ from typing import Final
 KINDS: Final = frozenset(
     {
         "auth-failed",
+        "dialect",
         "dropped",
         "eid-shared",
         "key-changed",

@@ -26,7 +26,8 @@ WINDOW_S: Final = 0.1
 ONE_IN: Final = 64
 FLOOD_PER_S: Final = 2000  # ours: less is no flood, whatever else is wrong
 FLOOD_SHARE: Final = 0.05
-OFTEN: Final = 10  # ours: datagrams in one window, so that no chance makes a flood of somebody
+CROWD_PER_S: Final = 500  # ours: of the busiest sender, where the kernel has to drop datagrams
+OFTEN: Final = 10  # ours: datagrams in one window; fewer may be chance
 CALM_PER_S: Final = 1000
 CALM_S: Final = 2.0  # ours: how long a sender must be calm before all of its datagrams are passed again
 NOISE_PER_S: Final = 5000  # ours: a look at the first octets takes 8 microseconds, so 4 % of a processor
@@ -62,7 +63,7 @@ def type_of(payload: bytes) -> int:
 
 
 class FloodWatch:
-    """Of one socket: who is to be heard in part only. `lost` is how many datagrams the kernel has dropped there."""
+    """For one socket: the senders to be sampled. `lost` gives how many datagrams the kernel has dropped there."""
 
     def __init__(self, lost: Callable[[], int] = lambda: 0) -> None:
         self._lost, self._lost_before = lost, 0
@@ -105,7 +106,8 @@ class FloodWatch:
         for (sender, _), per_s in rates.items():
             totals[sender] = totals.get(sender, 0.0) + per_s
         self._release({**rates, **{(sender, ANY_TYPE): per_s for sender, per_s in totals.items()}}, now)
-        worst = self._noisy(rates) if self._was_emptied else self._flooding(totals) + self._noisy(rates)
+        floods = [] if self._was_emptied else self._flooding(totals, self._crowd_per_s(missed, elapsed_s))
+        worst = floods + self._noisy(rates)
         known = dict.fromkeys((*self.sampled, *worst))
         self.sampled = tuple(kind for kind in known if kind[1] == ANY_TYPE or (kind[0], ANY_TYPE) not in known)[
             :SAMPLED_MAX
@@ -115,15 +117,20 @@ class FloodWatch:
         return self.sampled != before
 
     def _missed(self) -> float:
-        """How many came for each that was heard. While somebody is sampled the filter drops, too: then none counts."""
+        """How many arrived for each that was read; 1 while a sender is sampled, since the filter drops too."""
         lost = self._lost()
         missed, self._lost_before = lost - self._lost_before, lost
         heard = self._proved + self._heard.total()
         return 1.0 if self.sampled or self._was_emptied or not heard else (heard + missed) / heard
 
-    def _flooding(self, totals: dict[Sender, float]) -> list[Part]:
-        """The senders that fill a socket that is never empty, the worst first."""
-        least = max(FLOOD_PER_S, FLOOD_SHARE * sum(totals.values()))
+    def _crowd_per_s(self, missed: float, elapsed_s: float) -> float:
+        """What one sender needs to crowd the others out of a socket where the kernel drops; infinite without drops."""
+        all_per_s = missed * (self._proved + self._heard.total()) / elapsed_s
+        return max(CROWD_PER_S, all_per_s / 2) if missed > 1.0 else float("inf")
+
+    def _flooding(self, totals: dict[Sender, float], crowd_per_s: float) -> list[Part]:
+        """Who fills a socket that is never empty, the worst first."""
+        least = min(max(FLOOD_PER_S, FLOOD_SHARE * sum(totals.values())), crowd_per_s)
         return [(sender, ANY_TYPE) for sender in _worst_first(totals) if totals[sender] >= least]
 
     def _noisy(self, rates: dict[Part, float]) -> list[Part]:

@@ -58,7 +58,7 @@ def text_of(up: str, families: Iterable[Family]) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, of which the oldest makes room: who does not end his request keeps nobody out.
+    """A thread for each connection; at the limit the oldest is closed, so that idle clients keep no others out.
 
     The library's own server takes as many as come, and Debian 12's version of it cannot be stopped.
     """
@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(place, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Somebody connects."""
+        """Count a new connection."""
         with self._changing:
             self._open[request] = None
             leaves = next(iter(self._open)) if len(self._open) > MOST else None

@@ -29,6 +29,35 @@ static struct lm_addr v6(uint8_t last)
     return (struct lm_addr){.family = 6, .octets = {0x20, 0x01, 0x0d, 0xb8, [15] = last}};
 }
 
+/* Keys of each dialect, for as many locators; what they have themselves. */
+static const uint8_t dialects[] = {LM_DIALECT_RFC8061, LM_DIALECT_LISPERS_2, LM_DIALECT_LISPERS_5};
+static struct lm_session *dialect_sealers[3];
+
+static void use_dialects(struct lm_engine *e)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        struct lm_dialect_spec spec = {
+            .address = v4(0xc6336401u + i), .dialect = dialects[i], .key_id = 1, .key = {1}, .integrity = {2}};
+        (void)lm_dialect_install(e, &spec);
+        lm_session_free(dialect_sealers[i]);
+        dialect_sealers[i] = lm_dialect_session(&spec);
+    }
+}
+
+static size_t seal_as_others(uint8_t *out, const uint8_t *octets, size_t length, unsigned which, bool is_changed)
+{
+    uint64_t counter;
+    struct iovec part = {(void *)(uintptr_t)octets, length};
+    struct lm_session *with = dialect_sealers[which];
+    lm_lisp_header_write(out, 0);
+    if (!with || !lm_session_take(with, 1, &counter))
+        return 0;
+    size_t size = lm_dialect_seal(with, 0, counter, &part, 1, out);
+    if (size && is_changed)
+        out[counter % size] ^= (uint8_t)(1u << counter % 8);
+    return size;
+}
+
 static struct lm_engine *make(bool is_rtr, uint8_t check)
 {
     struct lm_config config = {.key0 = 1,
@@ -61,6 +90,7 @@ static struct lm_engine *make(bool is_rtr, uint8_t check)
     lm_source_set_near(e, near, 3);
     lm_status_bits_use(e, true, false, 0);
     lm_echo_nonce_use(e, true);
+    use_dialects(e);
     return e;
 }
 
@@ -138,7 +168,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
     static uint8_t sealed[LM_PACKET_MAX + 512];
     const uint8_t *datagram = octets + HEAD;
     size_t size = length - HEAD;
-    if (octets[2] & 8 && (size = seal(sealed, datagram, size, octets[2] & 16, octets[2] & 32)) > 0) {
+    if (octets[2] & 64 && !is_v6 && octets[1] >= 1 && octets[1] <= 3) {
+        size_t made = seal_as_others(sealed, datagram, size, octets[1] - 1u, octets[2] & 16);
+        datagram = made ? sealed : datagram;
+        size = made ? made : size;
+        outer.run = 0;
+    } else if (octets[2] & 8 && (size = seal(sealed, datagram, size, octets[2] & 16, octets[2] & 32)) > 0) {
         datagram = sealed;
         outer.run = 0;
     }
@@ -160,6 +195,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *octets, size_t length, size_t most, unsigned seed)
 {
-    bool is_sealed = length > 2 && octets[2] & 8; /* then the packet has no LISP header in front of it */
+    bool is_sealed = length > 2 && octets[2] & (8 | 64); /* then the packet has no LISP header in front of it */
     return mutate_and_mend(octets, length, most, seed, is_sealed ? HEAD : HEAD + LM_DATA_HEADER);
 }

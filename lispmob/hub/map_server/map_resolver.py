@@ -54,8 +54,7 @@ from lispmob.wire.record import MappingRecord
 # ours: RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR, but an ITR that starts asks for many EIDs at once
 REQUESTS_EACH: Final = Rate(20, 100)
 REQUESTS_STRANGERS: Final = Rate(2000, 2000)
-# A sender that forges such an address makes it receive small answers only.
-REQUESTS_REGISTERED: Final = Rate(1000, 1000)
+REQUESTS_REGISTERED: Final = Rate(1000, 1000)  # a forged one of these receives small answers only
 ELSEWHERE_EACH: Final = Rate(5, 20)  # answers sent to another address than the question's source
 ELSEWHERE_STRANGERS: Final = Rate(500, 500)
 ELSEWHERE_REGISTERED: Final = Rate(50, 100)
@@ -64,7 +63,6 @@ EXCESS_BURST: Final = 60_000
 ONWARD_S: Final = 100  # questions passed on to one ETR or Map-Server
 ONWARD_BURST: Final = 200
 OCTETS_LIMIT: Final = 1024  # of a question: one EID and its ITR-RLOCs
-
 ADMITTED_LIMIT: Final = 8192  # ours: questions that wait for a shared registry
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 lets senders ask for one EID only; each record may cost a datagram
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
@@ -475,8 +473,7 @@ class MapResolver:
         reply = MapReply(request.nonce, records)
         protection = question.protection
         if protection is None:
-            # without authentication the key is worthless, and Open Overlay Router rejects every message with such a
-            # record
+            # without authentication a key is worthless, and Open Overlay Router rejects messages with such a record
             reply = MapReply(request.nonce, tuple(map(without_key_record, records)))
         payload = reply.encode() if protection is None else protection.reply(reply, has_e_bit=has_e_bit)
         if not self._excess.take(itr, len(payload) - len(arrival.payload), now):

@@ -336,7 +336,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
             outcome = send_in_pieces(e, job);
-        } else if (job->is_relayed && lm_nested_must_pass(job->packet, job->inner.length)) {
+        } else if (job->is_relayed && lm_nested_mtu_must_pass(job->packet, job->inner.length)) {
             outcome = send_in_pieces(e, job);
             if (outcome == SENT) /* who can send less, as TCP over IPv4 can, is told to */
                 lm_send_icmp_about(e, LM_ICMP_TOO_BIG, room, job);

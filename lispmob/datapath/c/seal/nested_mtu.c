@@ -35,7 +35,7 @@ static const uint8_t *sealed_in(const uint8_t *quote, size_t length)
     return is_data && (lisp[0] & LM_FLAG_KK) == LM_SEAL_KK ? lisp : NULL;
 }
 
-bool lm_nested_must_pass(const uint8_t *packet, size_t length)
+bool lm_nested_mtu_must_pass(const uint8_t *packet, size_t length)
 {
     return length <= V6_MTU_MIN + MOST_AROUND && sealed_in(packet, length) != NULL;
 }

@@ -18,7 +18,7 @@ enum lm_nested_mtu_verdict { LM_NESTED_OTHER, LM_NESTED_LEARNED, LM_NESTED_IGNOR
  * What a relay must get through although its way takes less. The sender cannot make it smaller: there may be an IPv6
  * packet of 1280 octets in it, which every IPv6 path takes.
  */
-bool lm_nested_must_pass(const uint8_t *packet, size_t length);
+bool lm_nested_mtu_must_pass(const uint8_t *packet, size_t length);
 /* OTHER: the inner packet is no such error. Otherwise it must not reach the host. */
 enum lm_nested_mtu_verdict lm_nested_mtu_take(const struct lm_peers *peers, const uint8_t *packet,
                                               const struct lm_inner *inner, uint64_t now);
