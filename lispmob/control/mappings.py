@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from lispmob.control.announced_moves import AnnouncedMoves, Mover
 from lispmob.control.forwarding import ForwardingPolicy, decide, equals, preferring, usable_locators
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
 from lispmob.control.preference import Group
-from lispmob.control.told_moves import Mover, ToldMoves
 from lispmob.protocol.effect import (
     Count,
     DropPending,
@@ -57,7 +57,7 @@ class Mappings:
         # Hosts that send past their RTR, and their addresses.
         self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()
         self._movers: OrderedDict[EidPrefix, Mover] = OrderedDict()
-        self.told = ToldMoves()
+        self.announced = AnnouncedMoves()
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
 
@@ -199,16 +199,16 @@ class Mappings:
         known = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]
         answers = [(self._scope(prefix, record, learned.asked), record) for prefix, record in known]
         answers.sort(key=lambda answer: answer[0].mask_len)
-        company = {prefix for prefix, record in answers if record.ttl_min}
+        answered = {prefix for prefix, record in answers if record.ttl_min}
         effects: list[MachineEffect] = []
         for prefix, record in answers:
             present = self.cache.get(prefix)
             if present is not None and (present.is_local_word or _is_anothers(present, learned.asked, now)):
                 continue
-            if learned.reason != "published" and self.told.is_overtaken(prefix, record.locators, now):
+            if learned.reason != "published" and self.announced.is_overtaken(prefix, record.locators, now):
                 effects += [decision] if (decision := self.installed.get(prefix)) is not None else []
                 continue
-            effects += self._learn(prefix, record, company, learned, now)
+            effects += self._learn(prefix, record, answered, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
             effects.append(DropPending(learned.asked, "mapping withdrawn"))
         return effects
@@ -229,8 +229,8 @@ class Mappings:
             present.map_version = record.map_version
             self._doubt(present, now)
             return self._reconsider(now)
-        self.told.put_on_trial(prefix, record.locators, present.locators)
-        self.told.on_moved(prefix, present.locators, record.locators, now)
+        self.announced.put_on_trial(prefix, record.locators, present.locators)
+        self.announced.on_moved(prefix, present.locators, record.locators, now)
         entry = MapCacheEntry(
             prefix,
             record.locators[:MAX_LOCATORS],
@@ -254,7 +254,7 @@ class Mappings:
 
     def on_answered(self, remote: IpAddress, prefix: EidPrefix, now: float) -> list[MachineEffect]:
         """A locator has answered for this EID-Prefix: its trial is over."""
-        if not self.told.pass_trial(remote, prefix):
+        if not self.announced.pass_trial(remote, prefix):
             return []
         self._doubt(self.cache.get(prefix), now)
         return self._reconsider(now)
@@ -351,21 +351,21 @@ class Mappings:
         return entry if told is not None and told.disposition in ("DROP", "NATIVE", "DOUBT") else None
 
     def _learn(
-        self, prefix: EidPrefix, record: MappingRecord, company: set[EidPrefix], learned: MappingLearned, now: float
+        self, prefix: EidPrefix, record: MappingRecord, answered: set[EidPrefix], learned: MappingLearned, now: float
     ) -> list[MachineEffect]:
         before = self.cache.get(prefix)
         if learned.reason != "published":
-            self.told.on_answered(prefix)
+            self.announced.on_answered(prefix)
         elif before is not None and before.locators and before.locators != record.locators:
-            self.told.on_moved(prefix, before.locators, record.locators, now)
-        self.told.end_trials(prefix)
+            self.announced.on_moved(prefix, before.locators, record.locators, now)
+        self.announced.end_trials(prefix)
         if record.ttl_min == 0:
             entry = self.cache.remove(prefix)
             return self._dropped([entry] if entry else [], "withdrawn")
         # Only a record that covers the request may remove narrower entries; the others are beside it.
         asked, reason = learned.asked, learned.reason
         found = self.cache.narrower(prefix) if prefix.covers(asked) else []
-        narrower = [entry for entry in found if not entry.is_local_word and entry.prefix not in company]
+        narrower = [entry for entry in found if not entry.is_local_word and entry.prefix not in answered]
         replaced = [mapping for mapping in narrower if _is_superfluous(mapping, record, asked, now)][:REPLACED_MAX]
         for mapping in replaced:
             self.cache.remove(mapping.prefix)
@@ -416,7 +416,7 @@ class Mappings:
         """The forwarding entry, including NAT addresses from which hosts of this mapping have proven a direct path."""
         made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
         made = replace(made, map_version=entry.map_version) if entry.map_version else made
-        made = replace(made, locators=self.told.mark(entry.prefix, made.locators)) if self.told.on_trial else made
+        made = replace(made, locators=self.announced.mark(entry.prefix, made.locators))
         is_translated = any(not locator.is_reachable for locator in entry.locators)
         past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
         mover = self._movers.get(entry.prefix)

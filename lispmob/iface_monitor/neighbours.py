@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from lispmob.iface_monitor.gateway_trials import Gateway
-from lispmob.netlink.connection import ask, open_netlink, tell
+from lispmob.netlink.connection import ask, command, open_netlink
 from lispmob.netlink.message import CREATE, FAMILIES, RTM_GETNEIGH, RTM_NEWNEIGH, attributes, put
 
 # linux/neighbour.h
@@ -28,7 +28,7 @@ def is_known(gateway: Gateway) -> bool:
     if _is_valid(gateway):
         return True
     with open_netlink() as kernel:
-        tell(kernel, RTM_NEWNEIGH, CREATE, _about(gateway, _NTF_USE))
+        command(kernel, RTM_NEWNEIGH, CREATE, _about(gateway, _NTF_USE))
     return _is_valid(gateway)
 
 

@@ -115,7 +115,7 @@ def ask(kernel: socket.socket, kind: int, flags: int, header: bytes, attributes:
         yield message.body
 
 
-def tell(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
+def command(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
     """Send one request and wait until it is done. Raises OSError."""
     for _ in _exchange(kernel, kind, flags | ACK, body):
         pass

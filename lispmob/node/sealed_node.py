@@ -98,7 +98,7 @@ class SealedNode(Node):
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
-        tried = self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
+        tried = self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
         told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
         return [*super().on_timer(now), *self._route([*own, *told], now)]
@@ -253,7 +253,7 @@ class SealedNode(Node):
         if not self.plan.asks_mapping_system:
             return self._mappings.on_moved_away(prefix, record.locators)
         effects = self._mappings.on_announced(record, now)
-        effects += self._announcer.on_trials(self._mappings.told.on_trial.items(), self._direct, now)
+        effects += self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         own, host = self.config.source_for(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
         if own is not None:
             effects += self._resolver.on_smr(host, prefix, own, now)

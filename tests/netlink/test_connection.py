@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from lispmob.netlink.connection import ask, dump, events, open_netlink, subscribe, tell, whole
+from lispmob.netlink.connection import ask, command, dump, events, open_netlink, subscribe, whole
 from lispmob.netlink.message import (
     FAMILIES,
     IFINFOMSG,
@@ -46,7 +46,7 @@ def test_a_refusal_is_an_error_with_its_number() -> None:
 
 def test_a_command_that_is_refused_is_an_error_with_its_number() -> None:
     with open_netlink() as kernel, pytest.raises(OSError, match=r".") as malformed:
-        tell(kernel, RTM_DELRULE, 0, RTMSG.pack(FAMILIES[4], 33, 0, 0, 0, 0, 0, 0, 0))  # 33 bits of an IPv4 address
+        command(kernel, RTM_DELRULE, 0, RTMSG.pack(FAMILIES[4], 33, 0, 0, 0, 0, 0, 0, 0))  # 33 bits of an IPv4 address
 
     assert malformed.value.errno in (errno.EINVAL, errno.EPERM)
 

@@ -188,7 +188,7 @@ class Prober:
 
         `is_alone`: other locators of its peer were heard. Otherwise all are silent, and all adapt their timeouts.
         """
-        learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
+        learns = {remote} if is_alone or not is_flowing else {remote, *self._group_of(remote)}
         for learner in learns & self._patience.keys():
             self._patience[learner].on_alarm(is_flowing, now)
             self._calm.set(learner, self._patience[learner].calm_at)
@@ -283,8 +283,8 @@ class Prober:
         """When data last came from any locator of the mapping, if that counts."""
         if not (self._config.echoes and path.can_echo):
             return None
-        company = (sibling.last_heard for sibling in self._paths.values() if sibling.eid == path.eid)
-        return max((at for at in company if at is not None), default=None)
+        group = (sibling.last_heard for sibling in self._paths.values() if sibling.eid == path.eid)
+        return max((at for at in group if at is not None), default=None)
 
     def _end_echoes(self) -> list[ProbeEffect]:
         """Stop requests for echoes that no path waits for any more."""
@@ -371,9 +371,9 @@ class Prober:
         if is_dead:
             self._calm.set(remote, None)
             self._patience.pop(remote, None)  # the datapath forgets a locator that gets no data
-        company = self._company_of(remote) & self._patience.keys()
+        group = self._group_of(remote) & self._patience.keys()
         told = [
-            effect for other in sorted(company, key=_order) for effect in self._tell_patience(other)
+            effect for other in sorted(group, key=_order) for effect in self._tell_patience(other)
         ]  # another locator may lead their group now
         return [ReachabilityChanged(remote, not is_dead), *told]
 
@@ -400,7 +400,7 @@ class Prober:
             return []
         if remote not in self._patience:
             self._patience[remote] = Patience()
-            others = sorted(self._company_of(remote) & self._patience.keys() - {remote}, key=_order)
+            others = sorted(self._group_of(remote) & self._patience.keys() - {remote}, key=_order)
             own = self._tell_patience(remote)
             # The group may be complete now.
             return own + [effect for other in others for effect in self._tell_patience(other)]
@@ -417,16 +417,16 @@ class Prober:
 
     def _head_of(self, remote: IpAddress) -> IpAddress | None:
         """The group leader of a peer: the first of its mapping's working locators; None: none, or not yet."""
-        company = self._company_of(remote)
-        if len(company) < 2 or company - self._patience.keys():
+        group = self._group_of(remote)
+        if len(group) < 2 or group - self._patience.keys():
             return None  # one that is not watched yet may be the one that answers
-        return min(company, key=_order)
+        return min(group, key=_order)
 
-    def _company_of(self, remote: IpAddress) -> set[IpAddress]:
+    def _group_of(self, remote: IpAddress) -> set[IpAddress]:
         """The working locators that serve the same prefix, including this one."""
         eid = self._targets.get(remote)
-        company = {other for other, served in self._targets.items() if served == eid and self.is_reachable(other)}
-        return company & {pair.remote for pair in self._paths}
+        group = {other for other, served in self._targets.items() if served == eid and self.is_reachable(other)}
+        return group & {pair.remote for pair in self._paths}
 
     def _of(self, remote: IpAddress) -> list[Path]:
         pairs = (Pair(own.address, remote) for own in self._own.locators if own.address.version == remote.version)

@@ -12,7 +12,7 @@ import struct
 import msgspec
 
 from lispmob.errors import KernelRefused
-from lispmob.netlink.connection import open_netlink, tell
+from lispmob.netlink.connection import command, open_netlink
 from lispmob.netlink.message import IFINFOMSG, RTM_NEWLINK, RTM_SETLINK, put, put_u32
 
 DEVICE = "/dev/net/tun"
@@ -117,7 +117,7 @@ def _limit_super_packets(ifindex: int, mtu_bytes: int) -> None:
         contextlib.suppress(OSError),
         open_netlink() as kernel,
     ):  # this only affects speed: a longer one leaves in two runs
-        tell(kernel, RTM_NEWLINK, 0, body)
+        command(kernel, RTM_NEWLINK, 0, body)
 
 
 def silence(name: str) -> None:
@@ -130,7 +130,7 @@ def silence(name: str) -> None:
     body += put(IFLA_AF_SPEC, put(socket.AF_INET6, mode))
     # Refused: there is no IPv6, or netlink is not allowed. That costs a few packets a minute, counted as out_notlisp.
     with contextlib.suppress(OSError), open_netlink() as kernel:
-        tell(kernel, RTM_SETLINK, 0, body)
+        command(kernel, RTM_SETLINK, 0, body)
 
 
 def bring_up(name: str) -> None:

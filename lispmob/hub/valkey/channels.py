@@ -25,19 +25,19 @@ _BUCKET_OF: Final = {channel_of(bucket): bucket for bucket in range(BUCKETS)}
 
 
 class Channels:
-    """`on_told(bucket, octets)` gets changes, `on_live` and `on_deaf` the begin and end of a live bucket."""
+    """`on_change(bucket, octets)` gets changes, `on_live` and `on_deaf` the begin and end of a live bucket."""
 
     def __init__(
         self,
         servers: Servers,
         *,
-        on_told: Callable[[int, bytes], None],
+        on_change: Callable[[int, bytes], None],
         on_live: Callable[[int], None],
         on_deaf: Callable[[int], None],
         on_length: Callable[[bytes], None],
     ) -> None:
         self._servers = servers
-        self._on_told, self._on_live, self._on_deaf, self._on_length = on_told, on_live, on_deaf, on_length
+        self._on_change, self._on_live, self._on_deaf, self._on_length = on_change, on_live, on_deaf, on_length
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[Server, Listener] = {}
         self._hearing: dict[Listener, asyncio.Task[None]] = {}
@@ -151,7 +151,7 @@ class Channels:
         if bucket is None or self._asked.get(bucket) != server:
             return
         if kind == "smessage":
-            self._on_told(bucket, octets)
+            self._on_change(bucket, octets)
         elif kind == "ssubscribe":
             self._live.add(bucket)
             self._on_live(bucket)

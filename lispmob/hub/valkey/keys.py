@@ -32,7 +32,7 @@ VERSION: Final = 1  # of all this; a hub of another version does not use it
 VERSION_KEY: Final = b"lispmob:version"
 KEPT_LONGER_S: Final = 30.0  # the server removes a registration itself this long after its expiry
 _ANSWER: Final = Struct(">cdQ")
-_TOLD: Final = Struct(">QdcQH")
+_CHANGE: Final = Struct(">QdcQH")
 _SIZE: Final = Struct(">H")
 # Of register.lua
 _MUST_GROW, _GROW_IF_COUNTING, _NAMED, _MERGED, _DECIDED = 1, 2, 4, 8, 16
@@ -80,7 +80,7 @@ def read_answer(octets: bytes) -> Answer:
     return Answer(int(code), at, count, octets[_ANSWER.size :])
 
 
-class Told(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True):
     """A published change. `kind`: r registered, m moved, w withdrawn, e expired."""
 
     count: int
@@ -91,13 +91,14 @@ class Told(msgspec.Struct, frozen=True):
     value: bytes
 
 
-def read_told(octets: bytes) -> Told:
+def read_change(octets: bytes) -> Change:
     """A message of a channel. ValueError for invalid octets."""
-    if len(octets) < _TOLD.size:
+    if len(octets) < _CHANGE.size:
         raise ValueError(f"a message of {len(octets)} octets")
-    count, at, kind, hub, size = _TOLD.unpack_from(octets)
-    end = _TOLD.size + size
-    return Told(count, at, kind.decode("latin-1"), hub, stored_rows.prefix_of(octets[_TOLD.size : end]), octets[end:])
+    count, at, kind, hub, size = _CHANGE.unpack_from(octets)
+    end = _CHANGE.size + size
+    prefix = stored_rows.prefix_of(octets[_CHANGE.size : end])
+    return Change(count, at, kind.decode("latin-1"), hub, prefix, octets[end:])
 
 
 def parts_of(value: bytes, ahead_s: float) -> tuple[bytes, ...]:

@@ -77,7 +77,7 @@ class SharedRegistry:
         self._servers = Servers(seeds, credentials, self._on_moved)
         self._channels = Channels(
             self._servers,
-            on_told=self._on_told,
+            on_change=self._on_change,
             on_live=self._on_live,
             on_deaf=self._on_deaf,
             on_length=lambda member: self._lengths.learn(member),
@@ -89,7 +89,7 @@ class SharedRegistry:
         self._names = SharedNames(self._servers, hub, self._on_names)
         self._current: set[int] = set()  # buckets of which every change has been received
         self._in_flight: Counter[EidPrefix] = Counter()
-        self._later: dict[EidPrefix, list[keys.Told]] = {}
+        self._later: dict[EidPrefix, list[keys.Change]] = {}
         self._island: OrderedDict[tuple[EidPrefix, bytes], Put] = OrderedDict()
         self._refusing_since: dict[Server | None, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -243,8 +243,8 @@ class SharedRegistry:
                 self._in_flight[put.prefix] -= 1
                 if not self._in_flight[put.prefix]:
                     del self._in_flight[put.prefix]
-                    for told in self._later.pop(put.prefix, ()):
-                        self._take(told)
+                    for change in self._later.pop(put.prefix, ()):
+                        self._take(change)
 
     def _adopt_former(self, put: Put, answer: keys.Answer, now: float) -> None:
         """Correct memory where it differed from the servers."""
@@ -337,48 +337,48 @@ class SharedRegistry:
     # --- Changes of other hubs
     # ------------------------------------------------------------------------------------------
 
-    def _on_told(self, bucket: int, octets: bytes) -> None:
+    def _on_change(self, bucket: int, octets: bytes) -> None:
         try:
             if octets.startswith(MARK):
-                self._names.on_told(octets)
+                self._names.on_message(octets)
                 return
             if octets.startswith(TAKEN):
-                self._subscriptions.on_told(octets)
+                self._subscriptions.on_message(octets)
                 return
-            told = keys.read_told(octets)
+            change = keys.read_change(octets)
         except ValueError:
             self._counters["unread"] += 1
             return
-        if not self._cache.on_change(bucket, told.count) and bucket in self._current:
+        if not self._cache.on_change(bucket, change.count) and bucket in self._current:
             self._counters["gaps"] += 1
             self._on_deaf(bucket)
-            self._begin(self._catch_up(bucket, keys.read_told(octets).count))
-        if told.prefix in self._in_flight:
-            self._later.setdefault(told.prefix, []).append(told)
+            self._begin(self._catch_up(bucket, keys.read_change(octets).count))
+        if change.prefix in self._in_flight:
+            self._later.setdefault(change.prefix, []).append(change)
         else:
-            self._take(told)
+            self._take(change)
 
-    def _take(self, told: keys.Told) -> None:
+    def _take(self, change: keys.Change) -> None:
         """Take a change of another hub, or an expiry by a bucket's keeper, where it matters here."""
-        known = self._cache.has(told.prefix)
-        if known and not self._cache.is_newer(told.prefix, told.count):
+        known = self._cache.has(change.prefix)
+        if known and not self._cache.is_newer(change.prefix, change.count):
             return
-        is_here = self._server.registrations.get(told.prefix) is not None
-        is_wanted = known or self._plane.cares_for(told.prefix)
+        is_here = self._server.registrations.get(change.prefix) is not None
+        is_wanted = known or self._plane.cares_for(change.prefix)
         if not (is_here or is_wanted):
             return
         self._counters["heard"] += 1
         now = self._loop.time()
         try:
-            parts = keys.parts_of(told.value, told.at - now)
+            parts = keys.parts_of(change.value, change.at - now)
         except ValueError:
             self._counters["damaged"] += 1
             return
-        self._feed(self._plane.adopt(told.prefix, parts, now, is_told=told.kind == "m"))
+        self._feed(self._plane.adopt(change.prefix, parts, now, is_told=change.kind == "m"))
         if is_wanted:
-            self._know(told.prefix, told.count)
-        if self._plane.publisher.cares_for(told.prefix):
-            self._begin(self._subscriptions.changed([told.prefix]))
+            self._know(change.prefix, change.count)
+        if self._plane.publisher.cares_for(change.prefix):
+            self._begin(self._subscriptions.changed([change.prefix]))
 
     def _on_names(self, arrival: Arrival, age_s: float) -> None:
         """Take names that another hub has accepted."""

@@ -56,7 +56,7 @@ class SharedNames:
         await self._servers.command(bucket, "HSET", keys.key(b"N", bucket), name, value)
         await self._servers.command(bucket, "SPUBLISH", keys.channel_of(bucket), MARK + value)
 
-    def on_told(self, octets: bytes) -> None:
+    def on_message(self, octets: bytes) -> None:
         """Take a message that another hub, or this one, has shared. ValueError for an invalid one."""
         _, hub, arrival = _read(octets[len(MARK) :])
         if hub != self._hub:

@@ -144,7 +144,7 @@ class SharedSubscriptions:
 
     # --- Changes of other hubs
 
-    def on_told(self, octets: bytes) -> None:
+    def on_message(self, octets: bytes) -> None:
         """Take a message that a hub, or this one, owns a subscription now. ValueError for an invalid one."""
         hub, field = octets[len(TAKEN) :][:_HUB_OCTETS], octets[len(TAKEN) + _HUB_OCTETS :]
         name = _name(field)

@@ -21,7 +21,7 @@ import msgspec
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.mh.rule import FIND_SADDR, INVERT, Rule, RuleAction
-from lispmob.netlink.connection import open_netlink, tell
+from lispmob.netlink.connection import command, open_netlink
 from lispmob.netlink.message import CREATE, EXCLUSIVE, FAMILIES, RTM_DELRULE, RTM_NEWRULE, Raw, attributes, put
 from lispmob.wire.address import IpNetwork
 
@@ -185,7 +185,7 @@ def family_of(one: Form) -> int:
 
 def _request(kernel: socket.socket, verb: int, flags: int, one: Form) -> None:
     body = b"".join(put(kind, value) for kind, value in one.attributes)
-    tell(kernel, verb, flags, one.header + body)
+    command(kernel, verb, flags, one.header + body)
 
 
 def _u32(number: int) -> bytes:

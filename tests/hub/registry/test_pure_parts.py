@@ -60,7 +60,7 @@ def test_a_damaged_value_raises_one_error(value: bytes) -> None:
 @pytest.mark.parametrize("octets", [b"", b"1", bytes(20), struct.pack(">QdcQH", 1, 0.0, b"m", 1, 4) + b"ab"])
 def test_octets_that_are_no_message_raise_one_error(octets: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its text is for nobody
-        keys.read_told(octets)
+        keys.read_change(octets)
 
 
 def test_everything_of_a_prefix_is_in_one_slot() -> None:

@@ -31,7 +31,7 @@ class Mover(msgspec.Struct, frozen=True):
     former: Locators
 
 
-class ToldMoves:
+class AnnouncedMoves:
     """The unsolicited moves by EID-Prefix."""
 
     def __init__(self) -> None:
