@@ -61,11 +61,12 @@ def protected(
     key_id: int = 0,
     source: IpAddress | None = ASKER,
     sender: str = ITR,
+    itr: str = ITR,
     kdf_id: int = 2,
     **ad: Any,
 ) -> Arrival:
     records = tuple(EidRecord.of(eid(text)) for text in (asked, *more))
-    request = MapRequest(NONCE, source, (ip_address(ITR),), records)
+    request = MapRequest(NONCE, source, (ip_address(itr),), records)
     wrapped = lisp_sec_auth.wrapped_otk(KEY_WRAP, NONCE, secret, OTK)
     security = replace(EcmSecurity(2, key_id, 2, wrapped, EidAuthentication(kdf_id)), **ad)
     inner = EncapsulatedControl(ip_address("10.1.0.1"), 4342, eid(asked).address, 4342, request.encode())
@@ -252,7 +253,8 @@ def test_other_secrets_are_tried_for_so_many_questions_and_no_more() -> None:
 
     assert 1 <= len(answered) <= 20
     assert plane.counters["rx_auth"] == 59 - len(answered)
-    assert sent(plane.on_datagram(protected("10.1.0.7/32", sender="203.0.113.99"), now=1.0))  # its own site's is tried
+    own = protected("10.1.0.7/32", sender="203.0.113.99", itr="203.0.113.99")
+    assert sent(plane.on_datagram(own, now=1.0))  # its own site's is tried
 
 
 def test_where_the_operator_names_secrets_only_those_open() -> None:
