@@ -1,4 +1,4 @@
-"""The command `lispd`, also `python -m lispmob`: reads the configuration, runs the daemon, tells how it ended."""
+"""The command `lispd`, also `python -m lispmob`: reads the configuration, runs the daemon, reports how it ended."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _serve(path: Path, file: NodeFile) -> None:
 
 
 def _check(path: Path, file: NodeFile) -> int:
-    """Say that the configuration is good, and what is odd about it all the same."""
+    """Report that the configuration is good, and list its doubtful points."""
     interfaces = {name for _, name in socket.if_nameindex()}
     for problem in (*doubts(file), *doubts_on(file, interfaces, {})):
         print(f"{path}: note: {problem.sentence}", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,4 @@
-"""What a `with` block closes."""
+"""The base of classes that are closed by a `with` block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what it holds. Idempotent."""
+        """Release what it holds. Idempotent."""
 
     def __enter__(self) -> Self:
         return self

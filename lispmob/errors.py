@@ -1,16 +1,16 @@
-"""The exception tree: what can go wrong, and who is to be told."""
+"""The exception tree: the kinds of errors, and how each is handled."""
 
 from __future__ import annotations
 
 
 class LispError(Exception):
-    """The root of everything that this project raises on purpose."""
+    """The base of all exceptions that this project raises."""
 
 
 class MalformedMessage(LispError):
-    """A peer sent octets that cannot be read: count it, drop it, go on.
+    """A peer sent an invalid message: count it, drop it, continue.
 
-    `counter` names the receive counter to add 1 to, such as "rx_truncated".
+    `counter` names the receive counter to increment, such as "rx_truncated".
     """
 
     def __init__(self, counter: str, why: str) -> None:
@@ -28,7 +28,7 @@ class ConfigError(LispError):
 
 
 class KernelRefused(LispError):
-    """The kernel said no; the text names the operation, the errno and the capability or tool that is missing."""
+    """The kernel refused; the text names the operation, the errno and the missing capability or tool."""
 
 
 class NotRunning(LispError):

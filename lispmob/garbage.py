@@ -1,9 +1,9 @@
 """Python's garbage collector in a process that keeps a million registrations or mappings and may not pause (adapter).
 
-The collector goes through all objects now and then, 5 s for a million registrations, and a registration is no garbage:
-it goes when its last reference does, and so does a mapping. So once there are many objects, those that a collection of
-the young ones leaves are put aside, where no collection looks again. A ring of objects that dies later than that is
-never found; hub and node make none that count. A process with few objects is looked through as a whole, as any program.
+A full collection visits all objects: 5 s for a million registrations, which are no garbage, since reference counts free
+registrations and mappings. So in a process with many objects, those that survive a young collection are frozen, and no
+collection visits them again. A reference cycle that dies later is never freed; hub and node make hardly any. A process
+with few objects has full collections, as any program.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import gc
 from typing import Any, Final
 
-YOUNG: Final = 2_500  # ours: new objects before they are looked through, which takes 3 ms where all of them stay
-SMALL: Final = 50_000  # ours: objects that are looked through as a whole; as long
+YOUNG: Final = 2_500  # ours: new objects before a collection, which takes 3 ms if all of them survive
+SMALL: Final = 50_000  # ours: objects that a full collection visits; as long
 
 
 class GarbageRules:
@@ -23,7 +23,7 @@ class GarbageRules:
         self._left = 0
 
     def start(self, *, is_quick: bool = False) -> None:
-        """What is there stays: it is put aside at once. `is_quick`: without looking for what could go, some 20 ms."""
+        """Freeze the existing objects. `is_quick`: without a collection before, which saves about 20 ms."""
         if not is_quick:
             gc.collect()
         gc.freeze()
@@ -31,7 +31,7 @@ class GarbageRules:
         gc.callbacks.append(self._on_collection)
 
     def stop(self) -> None:
-        """As Python does it by itself. May be called without a start."""
+        """Restore Python's defaults. May be called without a start."""
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
             gc.set_threshold(*self._threshold)

@@ -17,9 +17,9 @@ _NOISY: Final = frozenset({"asyncio", "pyroute2", "pr2modules", "dbus_next", "db
 
 
 def harmless(text: str) -> str:
-    """The text with every character escaped that is not printed: what peers send must neither end a line nor paint one.
+    """Escape each unprintable character: a peer's text must neither end a line nor colour one.
 
-    Control characters, line separators, marks that change the direction of writing, and halves of characters.
+    These are control characters, line separators, marks that change the direction of writing, and surrogates.
     """
     if text.isprintable():
         return text
@@ -30,7 +30,7 @@ def harmless(text: str) -> str:
 
 
 class _Formatter(logging.Formatter):
-    """One message is one line, whoever its words come from. The lines of a traceback are indented behind it."""
+    """Puts each message on one line, whatever text of peers it has. The lines of a traceback are indented behind it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
         record.message = harmless(record.message)
@@ -41,7 +41,7 @@ class _Formatter(logging.Formatter):
 
 
 class _JournalFormatter(_Formatter):
-    """The journal stamps time and level itself: give it the level, and the text."""
+    """Adds level and text only: the journal adds the time."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = next((prefix for level, prefix in _PRIORITIES if record.levelno >= level), "<7>")
@@ -49,9 +49,9 @@ class _JournalFormatter(_Formatter):
 
 
 def _is_worth_it(record: logging.LogRecord) -> bool:
-    """A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
+    """Drop debug messages of libraries: asyncio would log every slow callback, pyroute2 every message.
 
-    Levels of their loggers would not do: pyroute2 sets its own when it is loaded, which may be later.
+    Setting their loggers' levels is not enough: pyroute2 sets its own when it is imported, which may be later.
     """
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _NOISY
 

@@ -1,4 +1,4 @@
-"""A command line that helps: `--version`, and what was meant by a word that is none."""
+"""A command line parser with `--version`, and with suggestions for unknown words."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FEW_CHOICES: Final = 8  # ours: what fits a line
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """argparse's own, made once for each option. Told the width, it does not import shutil for it (3 ms)."""
+    """argparse's own, made once for each option. With the width given, it does not import shutil for it (3 ms)."""
     return argparse.HelpFormatter(prog, width=_columns() - 2)
 
 
 def _columns() -> int:
-    """How wide the terminal is, as shutil.get_terminal_size() has it."""
+    """The width of the terminal, as shutil.get_terminal_size() has it."""
     with suppress(ValueError):
         if (told := int(os.environ.get("COLUMNS", ""))) > 0:
             return told
@@ -33,15 +33,15 @@ def _columns() -> int:
 
 
 def meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = None) -> str | None:
-    """The known word that is most like this one; `also`: what other programs call them."""
+    """The known word most similar to this one; `also`: names that other programs use."""
     return next(iter(all_meant(word, known, also)), None)
 
 
 def all_meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = None) -> list[str]:
-    """The known words that are like this one, the most alike first."""
+    """The known words similar to this one, the most similar first."""
     if also is not None and word.lower() in also:
         return [also[word.lower()]]
-    from difflib import get_close_matches  # late: 5 ms, and only who mistypes needs it
+    from difflib import get_close_matches  # late: 5 ms, needed only for a mistyped word
 
     begun = [option for option in known if len(word) > 1 and option.startswith(word.lower())]
     if begun:
@@ -50,7 +50,7 @@ def all_meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = 
 
 
 class HelpfulParser(argparse.ArgumentParser):
-    """argparse's own, which says what was meant. `synonyms`: other words for its choices."""
+    """argparse's parser, with suggestions. `synonyms`: other words for its choices."""
 
     synonyms: Mapping[str, str] = {}
 
@@ -59,7 +59,7 @@ class HelpfulParser(argparse.ArgumentParser):
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and complaint, and end with 2."""
+        """Print usage and error, and exit with 2."""
         choice = re.search(r"argument ([^:]*): invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice is not None:
             message = self._unknown_choice(*choice.groups())
@@ -75,7 +75,7 @@ class HelpfulParser(argparse.ArgumentParser):
         self.exit(2)
 
     def _unknown_choice(self, name: str, word: str, listed: str) -> str:
-        """Few choices are named; of many only those that may be meant, for nobody finds his own among thirty."""
+        """The error for an unknown choice: it lists few choices, and of many only the similar ones."""
         known = re.findall(r"[\w.-]+", listed)
         likely = all_meant(word, known, self.synonyms)
         what = f"there is no {name.lower()} {word!r}"
@@ -86,7 +86,7 @@ class HelpfulParser(argparse.ArgumentParser):
         return f"{what}; it is one of {', '.join(known)}"
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's. What a subcommand does not know is complained about by that subcommand, with its own usage."""
+        """As argparse's. A subcommand's unknown argument is reported with the subcommand's usage."""
         found, left = self.parse_known_args(args, namespace)
         if left:
             self._of_command(found).error(f"unrecognized arguments: {' '.join(left)}")
@@ -107,12 +107,12 @@ def _or(words: Sequence[str]) -> str:
 
 
 class ShowVersion(argparse.Action):
-    """`--version`, which looks for the version when it is asked for and not before."""
+    """`--version`, which looks up the version only when it is used."""
 
     def __init__(self, option_strings: Sequence[str], **_: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version, and end")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        """Print it, and end with 0."""
+        """Print it, and exit with 0."""
         print(f"{parser.prog} {package_version()}")  # noqa: T201 - the answer to a question
         parser.exit(0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def package_version() -> str:
-    """Such as "0.1.0"; "unpackaged" where the sources run by themselves."""
-    from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
+    """Such as "0.1.0"; "unpackaged" when run from the sources."""
+    from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, needed only for --version and status
 
     try:
         return version("lispmob")

@@ -233,7 +233,7 @@ class RoutingSection(Section, frozen=True, kw_only=True):
     """What goes into the overlay.
 
     `fallback` auto: a destination without LISP is unreachable inside the overlay prefixes, and native outside of them.
-    `when_stopped`: what becomes of packets for the overlay prefixes while lispd does not run.
+    `when_stopped`: how packets for the overlay prefixes are treated while lispd does not run.
     """
 
     mode: Annotated[str, one_of("split", "full")] = "split"

@@ -21,7 +21,7 @@ class SecuritySection(Section, frozen=True, kw_only=True):
     `strict_keys`: another key of a peer, though the Map-Server vouches for it, waits for the user's yes.
     `publications`: the Map-Server is asked to say when a peer moves (RFC 9437). `announcements`: peers tell each other.
     `map_versions`: sealed packets say by which mappings they were sent (RFC 9302).
-    `dialects`: what leaves in clear is encrypted as these do it, with whoever can; nobody proves who he is by that.
+    `dialects`: clear data is encrypted as these do, with peers that can; that authenticates no peer.
     """
 
     lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"

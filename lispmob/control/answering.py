@@ -108,7 +108,7 @@ class Answerer:
         self._key_record = key_record
 
     def probe_nonce_of(self, prober: IpAddress) -> int | None:
-        """The nonce of the last probe from this address that was answered. Whoever repeats it was probed here."""
+        """The nonce of the last probe from this address that was answered. A peer that repeats it was probed here."""
         return next((nonces[prober] for nonces in self._probed_with.values() if prober in nonces), None)
 
     def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:

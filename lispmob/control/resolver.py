@@ -268,7 +268,7 @@ class Resolver:
     def _on_protected(
         self, reply: MapReply, raw: bytes, sent: _Transmission, otk: bytes, guard: Guard, now: float
     ) -> list[MachineEffect]:
-        """A forged reply leaves the nonce open. Otherwise whoever sees a nonce could end the lookup (RFC 9303, 6.9)."""
+        """A forged reply leaves the nonce open. Otherwise an observer of it could end the lookup (RFC 9303, 6.9)."""
         lookup, asked = sent.lookup, sent.lookup.asked
         eids, effects = self._security.verify(reply, raw, otk, asked, sent.resolver, now)
         if eids is None:

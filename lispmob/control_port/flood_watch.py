@@ -26,8 +26,8 @@ WINDOW_S: Final = 0.1
 ONE_IN: Final = 64
 FLOOD_PER_S: Final = 2000  # ours: less is no flood, whatever else is wrong
 FLOOD_SHARE: Final = 0.05
-CROWD_PER_S: Final = 500  # ours: of one who sends most of all that comes, where the kernel has to drop
-OFTEN: Final = 10  # ours: datagrams in one window, so that no chance makes a flood of somebody
+CROWD_PER_S: Final = 500  # ours: of the busiest sender, where the kernel has to drop datagrams
+OFTEN: Final = 10  # ours: datagrams in one window; fewer may be chance
 CALM_PER_S: Final = 1000
 CALM_S: Final = 2.0  # ours: how long a sender must be calm before all of its datagrams are passed again
 NOISE_PER_S: Final = 5000  # ours: a look at the first octets takes 8 microseconds, so 4 % of a processor
@@ -63,7 +63,7 @@ def type_of(payload: bytes) -> int:
 
 
 class FloodWatch:
-    """Of one socket: who is to be heard in part only. `lost` is how many datagrams the kernel has dropped there."""
+    """For one socket: the senders to be sampled. `lost` gives how many datagrams the kernel has dropped there."""
 
     def __init__(self, lost: Callable[[], int] = lambda: 0) -> None:
         self._lost, self._lost_before = lost, 0
@@ -117,7 +117,7 @@ class FloodWatch:
         return self.sampled != before
 
     def _missed(self) -> float:
-        """How many came for each that was heard. While somebody is sampled the filter drops, too: then none counts."""
+        """How many arrived for each that was read; 1 while a sender is sampled, since the filter drops too."""
         lost = self._lost()
         missed, self._lost_before = lost - self._lost_before, lost
         heard = self._proved + self._heard.total()

@@ -95,7 +95,7 @@ class Received(msgspec.Struct, frozen=True):
 class ControlPort:
     """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
 
-    It returns True for one that was proved to be from somebody we know; `control_port/flood_watch.py` says what the
+    It returns True for one that was proved to be from a known sender; `control_port/flood_watch.py` says what the
     others may cost.
     `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
@@ -316,7 +316,7 @@ class ControlPort:
                 payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
             except BlockingIOError:
                 self._watch_of(one).on_emptied()
-                self._read_errors(family, one)  # or an error that nobody reads would wake us for ever
+                self._read_errors(family, one)  # otherwise an unread error would wake us for ever
                 return
             except OSError as error:
                 if self._read_errors(family, one):
@@ -350,7 +350,7 @@ class ControlPort:
         return watch
 
     def _watch(self, one: socket.socket, source: IpAddress, noise: int = ANY_TYPE) -> None:
-        """Whoever floods the socket is heard in part: the kernel drops the rest."""
+        """Sample the senders that flood the socket: the kernel drops the rest."""
         watch, now = self._watch_of(one), time.monotonic()
         if not watch.on_datagram(sender_of(source), now, noise):
             return

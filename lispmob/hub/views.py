@@ -1,6 +1,6 @@
-"""What the hub says about itself: the answers of its control socket, as JSON values with SCHEMA_VERSION. Pure.
+"""The answers of the hub's control socket, as JSON values with SCHEMA_VERSION. Pure.
 
-Times are in seconds since 1970, durations in seconds. Keys are only added; whoever reads skips what he does not know.
+Times are in seconds since 1970, durations in seconds. Keys are only ever added; readers skip unknown ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def node_of(
     now: float,
     subscriptions: Sequence[str] = (),
 ) -> Json:
-    """Where one EID-Prefix is, as one xTR says it. `now` is monotonic, as the registration's times are.
+    """Where an EID-Prefix is, as one xTR registered it. `now` is monotonic, as the registration's times are.
 
     `subscriptions`: the EID-Prefixes whose changes are published to the xTR.
     """
@@ -70,7 +70,7 @@ def node_of(
 
 
 def site_of(site: Site, invited: Json | None, registered: Iterable[EidPrefix]) -> Json:
-    """One site. `invited`: what is known of its invitation; None for one of hub.conf or sites.d."""
+    """One site. `invited`: the data of its invitation; None for a site of hub.conf or sites.d."""
     return {
         "name": site.name,
         "eids": list(map(str, site.eids)),
@@ -85,13 +85,13 @@ def site_of(site: Site, invited: Json | None, registered: Iterable[EidPrefix]) -
 
 
 def pools_of(pools: tuple[EidPrefix, ...], taken: Iterable[EidPrefix]) -> list[Json]:
-    """How much of each pool is left."""
+    """The free share of each pool."""
     others = list(taken)
     return [{"prefix": str(pool), "left": numbers_left(pool, others)} for pool in pools]
 
 
 def problems_of(ledger: Ledger, wall: float, own: Mapping[str, str | None]) -> list[Json]:
-    """What is wrong: `own` problems of this hub by key, where there are any, and what nodes did."""
+    """Problems: this hub's own by key, as far as there are any, and faults of nodes."""
     found = [
         {"key": key, "subject": "", "text": text, "remedy": "", "since": None, "last": wall, "count": 1}
         for key, text in own.items()

@@ -1,10 +1,10 @@
-"""Several processes of one hub: the first one starts the others, and they tell it what it has to know (adapter).
+"""Several processes of one hub: the first one starts the others and exchanges messages with them (adapter).
 
-All of them serve the same port (`control_port/steering.py`) and share a registry, so that any of them may take any
-register or question. The first one is the proxy and the RTR as well, answers invitations and the control socket. To the
-others it hands what answers a message of theirs (Map-Referrals, Map-Notify-Acks), and says when sites change. It also
-tells them its addresses and the key that data to it is sealed by, for a node may ask any of them. They send it their
-counters and events. A process that ends is started again; with the first one all end.
+All of them serve the same port (`control_port/steering.py`) and share a registry, so that each can take any register or
+question. The first process is also the proxy and the RTR, and serves invitations and the control socket. It passes on
+answers to messages of the others (Map-Referrals, Map-Notify-Acks), and reports changes of the sites. It also sends its
+addresses and the key that data to it is sealed with, since a node may ask any process. The others send it their
+counters and events. A process that ends is started again; when the first one ends, all do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PROGRAM: Final = f"import sys; sys.path.insert(0, {_HERE!r}); from lispmob.hub.
 
 
 class Handed(msgspec.Struct, frozen=True, tag="datagram"):
-    """A datagram for whoever knows its nonce."""
+    """A datagram for the process that knows its nonce."""
 
     payload: bytes
     source: str
@@ -49,7 +49,7 @@ class Handed(msgspec.Struct, frozen=True, tag="datagram"):
 
 
 class Carrier(msgspec.Struct, frozen=True, tag="carrier"):
-    """What is said of the first process, which carries the data (`dispatch.Front`)."""
+    """The data of the first process, which carries the packets (`dispatch.Front`)."""
 
     addresses: tuple[str, ...]
     is_relay: bool
@@ -57,7 +57,7 @@ class Carrier(msgspec.Struct, frozen=True, tag="carrier"):
 
 
 class Reload(msgspec.Struct, frozen=True, tag="reload"):
-    """Sites or configuration are others."""
+    """Sites or configuration have changed."""
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
@@ -78,7 +78,7 @@ _decoder: Final = msgspec.msgpack.Decoder(_Message)
 
 
 class Link:
-    """One end of what two processes say to each other. `on_end` hears that the other one is gone."""
+    """One end of the connection between two processes. `on_end` is called when the other end is gone."""
 
     def __init__(self, end: socket.socket, on_message: Callable[[_Message], None], on_end: Callable[[], None]) -> None:
         self._end, self._on_message, self._on_end = end, on_message, on_end
@@ -86,12 +86,12 @@ class Link:
         asyncio.get_running_loop().add_reader(end.fileno(), self._read)
 
     def send(self, message: _Message) -> None:
-        """Say something; where the other one has no time for it, it is lost."""
+        """Send a message; it is dropped when the other process is too busy to read."""
         with contextlib.suppress(OSError):
             self._end.send(msgspec.msgpack.encode(message))
 
     def close(self) -> None:
-        """Say no more. May be called twice."""
+        """Stop sending. May be called twice."""
         if self._end.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._end.fileno())
             self._end.close()
@@ -111,7 +111,7 @@ class Link:
 
 
 class Workers:
-    """The other processes, for the first one."""
+    """The other processes, as seen by the first one."""
 
     def __init__(self, config: Path, count: int, on_event: Callable[[Event], None]) -> None:
         self._config, self._count, self._on_event = config, count, on_event
@@ -121,7 +121,7 @@ class Workers:
         self._carrier: Carrier | None = None
 
     def start(self) -> None:
-        """Start them; those that end are started again."""
+        """Start them; a process that ends is started again."""
         self._tasks = [asyncio.create_task(self._keep(number)) for number in range(1, self._count)]
 
     async def stop(self) -> None:
@@ -135,7 +135,7 @@ class Workers:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def hand(self, received: Received) -> None:
-        """Give it to all of them: the one that knows its nonce takes it."""
+        """Send a datagram to all: the one that knows its nonce handles it."""
         message = Handed(
             received.payload,
             str(received.source),
@@ -147,7 +147,7 @@ class Workers:
             link.send(message)
 
     def tell(self, carrier: Carrier) -> None:
-        """This is what nodes are told of the first process, from now on."""
+        """Set the data about the first process that nodes receive from now on."""
         if carrier == self._carrier:
             return
         self._carrier = carrier
@@ -155,12 +155,12 @@ class Workers:
             link.send(carrier)
 
     def reload(self) -> None:
-        """Sites or configuration are others."""
+        """Sites or configuration have changed."""
         for link in self._links.values():
             link.send(Reload())
 
     def counters(self) -> Counter[str]:
-        """Theirs, together."""
+        """The sum of the others' counters."""
         return sum((Counter(counters) for counters in self._counters.values()), Counter())
 
     async def _keep(self, number: int) -> None:
@@ -175,7 +175,7 @@ class Workers:
                 )
             link = self._links[number] = Link(ours, lambda message: self._take(number, message), lambda: None)
             if self._carrier is not None:
-                link.send(self._carrier)  # it waits in the socket until the process is there
+                link.send(self._carrier)  # it waits in the socket until the process has started
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
@@ -198,7 +198,7 @@ class Workers:
 
 
 class Worker:
-    """What one of the others is to the first process: `where` is its number and the descriptor of its end."""
+    """Another process's connection to the first: `where` is its number and the descriptor of its end."""
 
     def __init__(self, where: str) -> None:
         number, _, descriptor = where.partition(":")
@@ -230,12 +230,12 @@ class Worker:
         self._telling = asyncio.create_task(self._tell(counters))
 
     def happened(self, event: Event) -> None:
-        """Tell the first process."""
+        """Report to the first process."""
         if self._link is not None:
             self._link.send(Happened(event.kind, dict(event.fields)))
 
     async def stop(self) -> None:
-        """Tell no more."""
+        """Stop reporting."""
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)

@@ -176,7 +176,7 @@ def mapping_of(fields: Fields[str, Any]) -> Mapping:
 class Terms(TypedDict, total=False):
     """On what terms a mapping is added or changed; what is left out is as said here.
 
-    `action` ("drop"): what becomes of its packets without locators, "drop" or "native". `table` ("cache"): that, or
+    `action` ("drop"): the treatment of its packets without locators, "drop" or "native". `table` ("cache"): that, or
     "database", our own. `is_static` (False): it stays until it is deleted; others give way when they are unused.
     `ttl_s` (None, no end): there is a "miss" for it again when this is nearly over.
     """

@@ -1,1 +1,1 @@
-"""Figures of hub and node for Prometheus. The daemons know nothing of it: it is made of what their sockets answer."""
+"""Figures of hub and node for Prometheus, made from the answers of their sockets. The daemons do not depend on it."""

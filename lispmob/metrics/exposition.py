@@ -1,4 +1,4 @@
-"""Figures as Prometheus reads them. The only file that imports prometheus-client (the extra `metrics`)."""
+"""Figures in Prometheus's format. The only file that imports prometheus-client (the extra `metrics`)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PATIENCE_S: Final = 5.0  # ours: for the next octets of a request
 
 
 class _Figures(Collector):
-    """`read` is called for each scrape. One that fails gives `up` 0, and no figures."""
+    """`read` is called for each scrape. If it fails, `up` is 0 and there are no figures."""
 
     def __init__(self, up: str, read: Callable[[], Iterable[Family]]) -> None:
         self._up = up
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of now."""
+        """The current figures."""
         try:
             found = list(self._read())
         except LispError:
@@ -58,7 +58,7 @@ def text_of(up: str, families: Iterable[Family]) -> str:
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, of which the oldest makes room: who does not end his request keeps nobody out.
+    """A thread for each connection; at the limit the oldest is closed, so that idle clients keep no others out.
 
     The library's own server takes as many as come, and Debian 12's version of it cannot be stopped.
     """
@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(place, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Somebody connects."""
+        """Count a new connection."""
         with self._changing:
             self._open[request] = None
             leaves = next(iter(self._open)) if len(self._open) > MOST else None
@@ -84,14 +84,14 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """He is done with."""
+        """Forget a closed connection."""
         with self._changing:
             self._open.pop(request, None)
         super().shutdown_request(request)
 
 
 def serve(address: str, port: int, up: str, read: Callable[[], Iterable[Family]]) -> tuple[int, Callable[[], None]]:
-    """Answer GET /metrics; the port, and what ends it. Raises OSError."""
+    """Answer GET /metrics; returns the port, and a function that ends it. Raises OSError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(up, read))
     handler: Any = MetricsHandler.factory(registry)

@@ -1,4 +1,4 @@
-"""A figure with its name, its help and its values, before it is text. Pure."""
+"""A metric with its name, its help and its values, before it is formatted. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ K = TypeVar("K", bound=tuple[str, ...])
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One metric. `labels` are the names of what its samples are told apart by."""
+    """One metric. `labels` are the names of the labels that distinguish its samples."""
 
     name: str
     help: str
@@ -23,7 +23,7 @@ class Family(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
 
     def as_json(self) -> Json:
-        """The same for programs."""
+        """The same as data for programs."""
         samples = [
             {"labels": dict(zip(self.labels, names, strict=True)), "value": value} for names, value in self.samples
         ]

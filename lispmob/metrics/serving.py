@@ -1,6 +1,6 @@
-"""`lisphub metrics` and `lispctl metrics`: print the figures, or serve them to Prometheus, in a process of their own.
+"""`lisphub metrics` and `lispctl metrics`: print the figures, or serve them to Prometheus, in a separate process.
 
-So no scrape makes a daemon's loop wait longer than `status` does, and a fault in this library ends this process alone.
+So a scrape makes a daemon's loop wait no longer than `status` does, and a fault in the library ends only this process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 def run(listen: str | None, read: Callable[[], Iterable[Family]], *, up: str = "lisphub_up") -> int:
-    """Print once, or serve at "[ADDRESS:]PORT" until SIGTERM or SIGINT; the exit code. Raises LispError."""
+    """Print once, or serve at "[ADDRESS:]PORT" until SIGTERM or SIGINT; returns the exit code. Raises LispError."""
     from lispmob.metrics.exposition import serve, text_of
 
     if listen is None:

@@ -65,7 +65,7 @@ ROOM: Final = 64  # ours: no rule stands so close before ours on purpose; each V
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
-# Never encapsulated, whoever has the default route: multicast and broadcast of the link (mDNS, DHCP), link-local.
+# Never encapsulated, whatever the default route is: multicast and broadcast of the link (mDNS, DHCP), link-local.
 _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
     4: (IPv4Network("169.254.0.0/16"), IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32")),
     6: (IPv6Network("fe80::/10"), IPv6Network("ff00::/8")),

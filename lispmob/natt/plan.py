@@ -41,7 +41,7 @@ class NattPlan(msgspec.Struct, frozen=True):
     """The plan of all uplinks.
 
     `direct`: the uplinks that may send the ordinary Map-Register. `record_locators`: the locators in each of our
-    records, whoever sends it, except for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach us, so
+    records, of any sender, except for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach us, so
     mappings are looked up; otherwise `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache. `map_version`: that of
     the records (RFC 9302).
     """

@@ -15,7 +15,7 @@ from lispmob.wire.address import IpAddress
 K = TypeVar("K", bound=Hashable)
 
 _ROUNDING = 1e-6  # ours: no float holds most intervals exactly, and a sum of them must not cost a token
-_OWNED_BITS = 64  # of an IPv6 address: whoever has one address has the other 2^64 of its network too
+_OWNED_BITS = 64  # of an IPv6 address: the owner of one address has the other 2^64 of its network too
 
 
 def owner_of(address: IpAddress) -> int:

@@ -1,4 +1,4 @@
-"""A recording has no keys: one that everybody knows stands in, and what a real one has signed is signed with it."""
+"""Removes keys from recordings: a fixed key replaces each, and messages are signed with it instead."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ STAND_IN: Final = b"a key that everybody knows"
 
 
 def without_keys(config: NodeConfig) -> NodeConfig:
-    """The configuration, with the stand-in for each key; without LISP-SEC, whose secrets say nothing in its absence."""
+    """The configuration with the fixed key for each key; without LISP-SEC, whose secrets have no effect then."""
     servers = tuple(replace(map_server, key=_stand_in(map_server.key)) for map_server in config.map_servers)
     return replace(config, map_servers=servers, lisp_sec="off", resolver_secrets=())
 
 
 def keys_of(config: NodeConfig) -> tuple[Key, ...]:
-    """Its keys, each once."""
+    """Its keys, without duplicates."""
     return tuple(dict.fromkeys(map_server.key for map_server in config.map_servers))
 
 
 def neutral(payload: bytes, keys: Iterable[Key]) -> bytes:
-    """A control message, signed with the stand-in where it was signed with one of the keys; else as it is."""
+    """A control message, signed with the fixed key where it was signed with one of the keys; else unchanged."""
     if not payload:
         return payload
     if payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL:
@@ -43,7 +43,7 @@ def neutral(payload: bytes, keys: Iterable[Key]) -> bytes:
 
 
 def neutral_value(value: Any, keys: Iterable[Key]) -> Any:
-    """A datagram or an effect with its payload neutral; every other value as it is."""
+    """A datagram or an effect with its payload neutral; every other value unchanged."""
     payload = getattr(value, "payload", None)
     if not isinstance(payload, bytes):
         return value

@@ -1,4 +1,4 @@
-"""Feeds a node with a recording, at any speed: what it was told then, in that order, with the same numbers drawn."""
+"""Replays a recording in a node, at any speed: the same inputs in the same order, with the same random numbers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _KNOWN: Final = frozenset((*INPUTS, *(f"traversal.{name}" for name in TRAVERSAL_
 
 
 class BadRecording(LispError):
-    """A file that is no recording, or has a line that cannot be read."""
+    """A file that is no recording, or has an invalid line."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One input and what came of it. `line` counts from 1; `at` is the time in the node's clock, where it has one.
+    """One input and its effects. `line` counts from 1; `at` is the time in the node's clock, where it has one.
 
-    `is_same` False: the core does something else than it did then. `error`: it raised an exception.
+    `is_same` False: the core acted differently from the recording. `error`: it raised an exception.
     """
 
     line: int
@@ -43,14 +43,14 @@ class Step(msgspec.Struct, frozen=True):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """What happened, as `lispctl events` tells it."""
+        """The events, as `lispctl events` shows them."""
         return tuple(effect for effect in self.effects if isinstance(effect, Event))
 
 
 class Player:
-    """A node on a recording. `steps()` feeds it; between them `node` is as it was then.
+    """A node on a recording. `steps()` feeds it; between steps `node` is in the recorded state.
 
-    Raises BadRecording, when it is made or by `steps()`.
+    Raises BadRecording, in the constructor or in `steps()`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class Player:
         )
 
     def steps(self) -> Iterator[Step]:
-        """Feed input after input; the core's exceptions are in the steps, and what follows one is fed all the same."""
+        """Feed the inputs in turn; an exception of the core is in its step, and the next inputs are still fed."""
         for number, line in self._lines:
             name, did = line.get("do"), line.get("did")
             if name not in _KNOWN:
@@ -92,13 +92,13 @@ class Player:
         at = floats[-1] if floats else None
         try:
             effects = tuple(getattr(owner, name.rpartition(".")[2])(*given, **named))
-        except Exception as error:  # what a recording is replayed for; or what nobody could have recorded
+        except Exception as error:  # the reason for a replay, or an input that cannot have been recorded
             return Step(number, at, name, given, (), did is None, error)
         is_same = not self._draws and sum_of(effects) == did
         return Step(number, at, name, given, effects, is_same)
 
     def _draw(self, kind: str) -> Any:
-        """The number that was drawn then; when the core draws others now, some that are never the same."""
+        """The recorded random number; when the core draws more, constants that differ from each other."""
         if self._draws and self._draws[0][0] == kind:
             return self._draws.popleft()[1]
         self._draws.append(("another", 0))  # and so this step is not the same
@@ -119,7 +119,7 @@ class Player:
             raise BadRecording(f"{self._path}:{number}: {error}") from None
 
     def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The lines with their numbers; the last one may be cut off where the recording was."""
+        """The lines with their numbers; the last may be incomplete if the recording was."""
         try:
             with cast(BinaryIO, gzip.open(self._path, "rb")) as file:
                 number = 0

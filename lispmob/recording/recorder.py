@@ -1,8 +1,8 @@
-"""A node that notes what it is fed: each input with its time, the numbers that it drew, and a sum of what it did.
+"""A node that records its inputs: each with its time, the random numbers drawn, and a checksum of the effects.
 
 The first line is a header with the configuration, without its keys (neutral.py). Each further line is one input:
 
-    {"do": "on_miss", "with": [...], "drew": [["nonce", 7]], "did": 305419896}
+{"do": "on_miss", "with": [...], "drew": [["nonce", 7]], "did": 305419896}
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lispmob.recording.neutral import keys_of, neutral_value, without_keys
 from lispmob.recording.values import to_json
 
 FORMAT: Final = 1
-LIMIT_OCTETS: Final = 8 << 20  # ours: of what is kept, compressed; weeks of a quiet node
+LIMIT_OCTETS: Final = 8 << 20  # ours: of the compressed recording; weeks of a quiet node
 GZIP: Final = 31  # zlib's wbits
 
 INPUTS: Final = (
@@ -28,11 +28,11 @@ INPUTS: Final = (
 )  # fmt: skip
 """The inputs of a node. A test holds the list to the class."""
 TRAVERSAL_INPUTS: Final = ("on_lifetime", "on_filtered")
-"""What is found out about NATs goes to the traversal first; then the node hears what follows from it."""
+"""Findings about NATs go to the traversal first; then the node gets what follows from them."""
 
 
 class Tape:
-    """The lines, compressed as they come; when it is full the rest is left out, so that the beginning stays."""
+    """The lines, compressed as they are written; when it is full, later lines are dropped, not earlier ones."""
 
     def __init__(self, limit: int = LIMIT_OCTETS) -> None:
         self._limit = limit
@@ -42,7 +42,7 @@ class Tape:
         self.is_full = False
 
     def write(self, line: dict[str, Any]) -> None:
-        """Keep a line, if there is room."""
+        """Write a line, if there is room."""
         if self.is_full:
             return
         self._octets += self._press.compress(json.dumps(line, separators=(",", ":")).encode() + b"\n")
@@ -55,7 +55,7 @@ class Tape:
 
 
 class RecordedNode(Node):
-    """A node with a tape. It behaves as any other does."""
+    """A node with a tape. It behaves like any other."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class RecordedNode(Node):
             try:
                 effects = call(*given, **named)
             except BaseException:
-                self._note(name, given, named, None)  # the very input that a test wants to have
+                self._note(name, given, named, None)  # record this input above all: a test needs it
                 raise
             finally:
                 self._is_inside = False
@@ -130,5 +130,5 @@ class RecordedNode(Node):
 
 
 def sum_of(effects: Any) -> int:
-    """A number for what was done: equal for equal effects in the same order."""
+    """A checksum of effects: equal for equal effects in the same order."""
     return zlib.crc32(json.dumps(to_json(effects), sort_keys=True).encode())

@@ -1,7 +1,7 @@
-"""Values of the core as JSON, and back: addresses, octets, enumerations, and the values that the core's files define.
+"""Values of the core as JSON, and back: addresses, octets, enumerations, and the core's records.
 
-A file may come from anybody. So reading one makes values of those classes of the core that are records or enumerations,
-and of no others; it calls nothing else.
+A file may come from an untrusted source. So reading one makes only values of the core's records and enumerations; it
+calls nothing else.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ DEPTH_MAX: Final = 40
 
 
 class NotAValue(LispError):
-    """What a file has in place of a value."""
+    """A value in a file is invalid."""
 
 
 def to_json(value: Any) -> Any:
-    """What json.dumps takes; TypeError for what the core's values do not hold."""
+    """A value that json.dumps takes; TypeError for types that the core does not use."""
     if isinstance(value, Enum):
         return {"enum": [_name_of(type(value)), value.name]}
     if value is None or isinstance(value, bool | int | float | str):
@@ -57,7 +57,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(raw: Any, depth: int = 0) -> Any:
-    """The value again; lists become tuples. Raises NotAValue."""
+    """The value from JSON; lists become tuples. Raises NotAValue."""
     if depth > DEPTH_MAX:
         raise NotAValue("values within values, too deep")
     if raw is None or isinstance(raw, bool | int | float | str):

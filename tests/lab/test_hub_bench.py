@@ -11,6 +11,7 @@ import pytest
 from lispmob.lab.bench.hub_nodes import HUB, KEY, Phase, _is_register, _nonce_in, register, relayed, request
 from lispmob.lab.bench.hub_run import HubRun
 from lispmob.lab.bench.results import Results
+from lispmob.lab.cluster.scene import longest_gap_s
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.report import Machine
 from lispmob.wire.auth import verify
@@ -88,3 +89,10 @@ def test_what_could_not_be_measured_is_named_and_keeps_no_other_case_from_it(err
 
     assert run.measured == ["core", "start"] * 2
     assert list(run.failed) == ["latency"]
+
+
+@pytest.mark.parametrize(
+    ("times", "gap_s"), [([], 6.0), ([10.1, 12.5, 13.0, 15.9], 2.9), ([10.1], 5.9), ([13.0, 13.1, 15.9], 3.0)]
+)
+def test_the_time_without_a_server_is_the_longest_gap_wherever_it_lies(times: list[float], gap_s: float) -> None:
+    assert longest_gap_s(times, 10.0, 16.0) == pytest.approx(gap_s)

@@ -12,7 +12,7 @@ class SteeringBackend(Protocol):
     """Called in the event loop. Raises ApiError."""
 
     async def why(self, params: FlowParams) -> Why:
-        """What becomes of a flow, and how it comes to that."""
+        """How a flow is treated, and for which reasons."""
 
     async def rehearse(self, lose: Sequence[str], gain: Sequence[str]) -> Rehearsal:
         """What would change for the current flows; nothing is changed."""

@@ -147,9 +147,9 @@ class Names:
         return self._table.of(name_of(eid))
 
     def answer(self, eid: DistinguishedName) -> MappingRecord:
-        """What a Map-Request for this name is answered: the name, or the longest registered one that it begins with.
+        """The answer to a Map-Request for a name: the name, or the longest registered name that it begins with.
 
-        The latter is RFC 9735, 5: whoever asked compares, and knows by it that nobody has the longer name.
+        The latter follows RFC 9735, 5: the asker compares them, and so learns that the longer name does not exist.
         """
         name, mask_len = name_of(eid), name_mask_len(eid.name)
         held = self._held.get(name) if name is not None else None
@@ -170,7 +170,7 @@ class Names:
         return MappingRecord(eid, mask_len, (), ttl_min, Action.NATIVELY_FORWARD)
 
     def _longest_in(self, name: bytes) -> XtrRegistration | None:
-        """The registration of the longest name that this one begins with."""
+        """The registration of the longest name that is a prefix of this one."""
         shorter = (name[:octets] for octets in range(len(name) - 1, 0, -1))
         return next((self._held[each] for each in shorter if each in self._held), None)
 

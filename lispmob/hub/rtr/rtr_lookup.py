@@ -55,7 +55,7 @@ class RtrLookup:
     def on_map_servers(
         self, servers: Iterable[IpAddress], own: Iterable[IpAddress], sites: Iterable[EidPrefix] = ()
     ) -> None:
-        """The Map-Servers to ask, our addresses, and the EID-Prefixes of our sites, which bound answers."""
+        """The Map-Servers to ask, our addresses, and our sites' EID-Prefixes, which limit the width of answers."""
         self._sites = tuple(sites)
         self._own = LocatorSet.of(1, [LocalLocator(address) for address in own])
         self._servers = frozenset(servers) - self._own.addresses

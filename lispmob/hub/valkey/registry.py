@@ -9,7 +9,7 @@ After `ISLAND_AFTER_S` without the servers this hub is an island, where that is 
 it from memory, and commits the accepted messages when the servers are back. The newest nonce wins then.
 
 When another server takes over a slot, the last writes of the former one may be lost. So messages accepted in the last
-`KEPT_S` are committed again, which changes nothing for those that are there.
+`KEPT_S` (`writing.py`) are committed again, which changes nothing for those that are there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, Final
 
@@ -42,7 +42,6 @@ from lispmob.wire.address import EidPrefix
 
 log = logging.getLogger(__name__)
 
-KEPT_S: Final = 5.0  # a primary that is cut off accepts for a second or so; the next one is there after two to three
 ISLAND_AFTER_S: Final = 5.0  # ours: longer than a primary takes to be replaced
 WAITING_LIMIT: Final = 2048  # ours: the other half is for what the other servers have
 IN_FLIGHT_LIMIT: Final = 4096  # ours: datagrams that wait for the servers
@@ -91,7 +90,6 @@ class SharedRegistry:
         self._current: set[int] = set()  # buckets of which every change has been received
         self._in_flight: Counter[EidPrefix] = Counter()
         self._later: dict[EidPrefix, list[keys.Told]] = {}
-        self._accepted: deque[tuple[float, Put]] = deque()
         self._island: OrderedDict[tuple[EidPrefix, bytes], Put] = OrderedDict()
         self._refusing_since: dict[Server | None, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -234,8 +232,6 @@ class SharedRegistry:
                 self._refusing_since.pop(self._servers.owner(keys.bucket_of(put.prefix)), None)
                 is_old = is_old or verdict is Verdict.OLD
                 self._adopt_former(put, answer, now)
-                if verdict in (Verdict.SAME, Verdict.CHANGED):
-                    self._accepted.append((now, put))
                 self._counters[f"put_{verdict.name.lower()}"] += 1
             self._server.on_committed(Committed(prepared, is_old))
             deliver()
@@ -448,8 +444,7 @@ class SharedRegistry:
         for bucket in buckets:
             self._cache.drop_bucket(bucket)
         self._channels.on_moved(buckets)
-        moved, now = set(buckets), self._loop.time()
-        again = [put for at, put in self._accepted if now - at <= KEPT_S and keys.bucket_of(put.prefix) in moved]
+        again = self._writer.accepted_of(set(buckets))
         if again:
             self._begin(self._put_again(again))
 
@@ -460,10 +455,7 @@ class SharedRegistry:
                 self._counters["put_again"] += 1
 
     def _on_second(self) -> None:
-        """Once a second: drop old accepted messages, and commit those that an island has accepted."""
-        now = self._loop.time()
-        while self._accepted and now - self._accepted[0][0] > KEPT_S:
-            self._accepted.popleft()
+        """Once a second: commit what an island has accepted."""
         self._tell_problem()
         self._begin(self._subscriptions.on_second(self._housekeeping.take_orphaned(), self._housekeeping.present))
         home = [put for put in self._island.values() if self._servers.is_served(keys.bucket_of(put.prefix))]

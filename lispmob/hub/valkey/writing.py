@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Container
 from typing import Final
 
 from lispmob.hub.map_server.claims import holder_of
@@ -15,7 +16,8 @@ from lispmob.hub.valkey.lengths import Lengths
 from lispmob.hub.valkey.servers import Script, Servers
 
 REGISTER: Final = Script("register", 5)
-REPLACED_S: Final = 3.0  # ours: a primary is replaced after two to three
+REPLACED_S: Final = 4.0  # ours: a primary is replaced after two to three, later on a busy machine
+KEPT_S: Final = 5.0  # a primary that is cut off accepts for a second or so; the next one is there after two to three
 DECISIONS: Final = 4  # ours: how often others may have been quicker
 
 
@@ -25,7 +27,13 @@ class Writer:
     def __init__(self, servers: Servers, hub: int, lengths: Lengths, why_not: Callable[[], str | None]) -> None:
         self._servers, self._hub, self._lengths, self._why_not = servers, hub, lengths, why_not
         self._loop = asyncio.get_running_loop()
+        self._accepted: deque[tuple[float, Put]] = deque()
         self.damaged = 0
+
+    def accepted_of(self, buckets: Container[int]) -> list[Put]:
+        """What the servers have accepted for these buckets in the last `KEPT_S`."""
+        self._forget_old()
+        return [put for _, put in self._accepted if keys.bucket_of(put.prefix) in buckets]
 
     def check_version(self) -> None:
         """Raises ServerAway when the version of the servers' data is unknown."""
@@ -62,7 +70,10 @@ class Writer:
         for _ in range(DECISIONS):
             answer = keys.read_answer(await self._servers.run(bucket, REGISTER, arguments))
             if answer.code != Verdict.HELD.value:
-                return Verdict(answer.code), answer
+                if (verdict := Verdict(answer.code)) is not Verdict.OLD:
+                    self._accepted.append((self._loop.time(), put))
+                    self._forget_old()
+                return verdict, answer
             decided = self._decide(put, answer)
             if decided is None:
                 return Verdict.HELD, answer
@@ -76,6 +87,10 @@ class Writer:
         except ValueError:
             self.damaged += 1
             return ()
+
+    def _forget_old(self) -> None:
+        while self._accepted and self._accepted[0][0] < self._loop.time() - KEPT_S:
+            self._accepted.popleft()
 
     def _decide(self, put: Put, answer: keys.Answer) -> list[bytes] | None:
         """The parts to write where several xTRs register; None: another one holds the prefix."""

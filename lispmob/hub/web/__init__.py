@@ -1,1 +1,1 @@
-"""The page of a hub: who is where, for a browser. A process of its own, which asks the hub's socket."""
+"""The web page of a hub: where its nodes are. It is a separate process that queries the hub's control socket."""

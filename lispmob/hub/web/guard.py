@@ -1,9 +1,9 @@
-"""Who may see the page: who has the token, from the page itself, by the name that it is served under. Pure.
+"""Decides which requests may see the page: those with the token, from the page itself, for a name it has. Pure.
 
-The token comes once in the address, and is a cookie from then on. The page of somebody else in the same browser does
-not send that cookie (SameSite=Strict), and could not read the answer; that it asks at all is refused by what browsers
-say about themselves (Origin, Sec-Fetch-Site). The name that is asked for (Host) has to be one that is served: any other
-that leads to this address, made to do so by whoever owns that name, is refused.
+The token comes once in the address, and is a cookie from then on. Another site's page in the same browser does not send
+that cookie (SameSite=Strict), and could not read the answer; its request is refused by the headers that browsers add
+(Origin, Sec-Fetch-Site). The requested name (Host) has to be one that the page is served under: another name that its
+owner points to this address is refused.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "lisphub",
 }
-"""Of every answer: nothing of others is loaded or shown, nobody shows this page in his, and nothing is kept."""
+"""In every answer: load and show nothing of other sites, allow no framing, and cache nothing."""
 
 
 class Guard:
-    """`hosts`: what may stand in the header Host, port included."""
+    """`hosts`: the allowed values of the header Host, port included."""
 
     def __init__(self, token: str, hosts: frozenset[str]) -> None:
         self._token = token.encode()
         self._hosts = hosts
 
     def why_refused(self, headers: Mapping[str, str]) -> str | None:
-        """Why a request is none of this page's, whatever token it has; None: it may be."""
+        """Why a request is refused whatever token it has; None: it is allowed."""
         host = headers.get("Host", "")
         if host.lower() not in self._hosts:
             return "the page is not served under this name"
@@ -45,12 +45,12 @@ class Guard:
         return None
 
     def is_token(self, text: str | None) -> bool:
-        """True for the right one; how long it takes to say so tells nothing about it."""
+        """True for the right token; the comparison takes constant time."""
         return text is not None and hmac.compare_digest(text.encode("utf-8", "replace"), self._token)
 
 
 def hosts_of(address: str, port: int, more: frozenset[str] = frozenset()) -> frozenset[str]:
-    """The names that the page is served under at an address; `more`: names of a proxy before it, as they are."""
+    """The names that the page is served under at an address; `more`: names of a proxy before it, unchanged."""
     names = {f"[{address}]" if ":" in address else address}
     if address in ("127.0.0.1", "::1"):
         names.add("localhost")

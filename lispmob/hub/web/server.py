@@ -22,7 +22,7 @@ except ImportError:
     ) from None
 
 LINE_LIMIT: Final = 2048  # ours: of a request's first line, and of one header
-KEPT_S: Final = 1.0  # ours: however many look, the hub is asked once a second
+KEPT_S: Final = 1.0  # ours: the hub is asked once a second, however many browsers are connected
 FILES: Final = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
@@ -35,10 +35,10 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Door(web.Server):
-    """aiohttp's server, which by itself waits for ever for a request that does not end."""
+    """aiohttp's server, which has no time limit for an incomplete request."""
 
     def __init__(self, handler: Handler, patience_s: float) -> None:
-        # Whoever sends what is no HTTP is answered, and is no matter for a log.
+        # requests that are not HTTP are answered, and not logged
         silent = logging.getLogger(f"{__name__}.requests")
         silent.disabled = True
         super().__init__(handler, access_log=None, logger=silent, max_line_size=LINE_LIMIT, max_field_size=LINE_LIMIT)
@@ -46,14 +46,14 @@ class Door(web.Server):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Somebody connects."""
+        """Count a new connection."""
         super().connection_made(handler, transport)
         if (leaves := self._visitors.on_open(handler, time.monotonic())) is not None:
             _end(leaves)
         self._wait()
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """He is gone."""
+        """Forget the connection."""
         self._visitors.on_close(handler)
         super().connection_lost(handler, exc)
 
@@ -62,7 +62,7 @@ class Door(web.Server):
         self._visitors.on_token(request.protocol)
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's own way)
-        """Watch nobody any more, and end all connections."""
+        """Stop watching visitors, and end all connections."""
         if self._timer is not None:
             self._timer.cancel()
         await super().shutdown(timeout)
@@ -85,7 +85,7 @@ def _end(handler: web.RequestHandler) -> None:
 
 
 class Page:
-    """`read` gives what is shown; it blocks, and raises LispError."""
+    """`read` gives the content; it blocks, and raises LispError."""
 
     def __init__(
         self, read: Reader, token: str, names: frozenset[str] = frozenset(), patience_s: float = PATIENCE_S
@@ -104,7 +104,7 @@ class Page:
         }
 
     async def start(self, address: str, port: int) -> tuple[web.ServerRunner, int]:
-        """Serve; what ends it, and the port. Raises OSError."""
+        """Serve; returns the runner, which ends it, and the port. Raises OSError."""
         self._door = Door(self._answered, self._patience_s)
         runner = web.ServerRunner(self._door)
         await runner.setup()
@@ -118,7 +118,7 @@ class Page:
         return runner, bound
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Every request comes by here, before anything of it is looked at."""
+        """Every request passes here before it is handled."""
         answer = await self._judged(request)
         answer.headers.update(HEADERS)
         return answer
@@ -131,7 +131,7 @@ class Page:
             return web.Response(status=405, text="this page is for looking\n")
         if self._guard.is_token(request.query.get("token")):
             self._door.welcome(request)
-            # Of the paths that there are: any other may lead elsewhere (//host), or hold what no header may.
+            # redirect to known paths only: another may lead elsewhere (//host), or hold what no header may
             place = request.path if request.path in FILES else "/"
             moved = web.Response(status=303, headers={"Location": place})
             moved.set_cookie(COOKIE, request.query["token"], httponly=True, samesite="Strict", path="/")
@@ -162,7 +162,7 @@ class Page:
 def serve(
     address: str, port: int, token: str, read: Reader, say: Callable[[str], None], names: frozenset[str] = frozenset()
 ) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Raises LispError."""
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises LispError."""
 
     async def main() -> None:
         try:

@@ -1,7 +1,7 @@
-"""Who is connected to the page, and who has to go: nobody without the token keeps others from looking. Pure.
+"""Limits connections to the page, so that visitors without the token do not keep others out. Pure.
 
-Who has not shown the token within PATIENCE_S of connecting is let go, whatever he has sent until then. When there are
-too many connections, the oldest without the token makes room; where all have it, the newcomer is not let in.
+A visitor that has not shown the token within PATIENCE_S of connecting is disconnected, whatever it has sent. When there
+are too many connections, the oldest without the token is closed; where all have it, the new one is.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class Visitors(Generic[T]):
         return len(self._strangers) + len(self._known)
 
     def on_open(self, visitor: T, now: float) -> T | None:
-        """Somebody connects; who has to go for it."""
+        """Add a connection; returns the one to close for it."""
         self._strangers[visitor] = now
         if len(self) <= MOST:
             return None
-        leaves = next(iter(self._strangers))  # the oldest; the newcomer himself where nobody else is a stranger
+        leaves = next(iter(self._strangers))  # the oldest; the new one itself when all others have the token
         del self._strangers[leaves]
         return leaves
 
     def on_token(self, visitor: T) -> None:
-        """He has shown the token."""
+        """The visitor has shown the token."""
         if self._strangers.pop(visitor, None) is not None:
             self._known.add(visitor)
 
     def on_close(self, visitor: T) -> None:
-        """He is gone. May be told of somebody who had to go."""
+        """Remove a closed connection; also called for one that had to be closed."""
         self._strangers.pop(visitor, None)
         self._known.discard(visitor)
 
@@ -49,7 +49,7 @@ class Visitors(Generic[T]):
         return next((came_at + self._patience_s for came_at in self._strangers.values()), None)
 
     def late(self, now: float) -> list[T]:
-        """Those who have to go now: they came long ago, and showed no token."""
+        """The connections to close now: they are old, and showed no token."""
         leave = [visitor for visitor, came_at in self._strangers.items() if now >= came_at + self._patience_s]
         for visitor in leave:
             del self._strangers[visitor]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.hub.map_server.commit import Prepared
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.connection import Credentials, Server
 from lispmob.hub.valkey.registry import SharedRegistry
@@ -305,6 +306,31 @@ def test_writes_that_a_dead_primary_kept_to_itself_are_put_again(breakable: Valk
         assert await hub.places(LAPTOP) == ["203.0.113.6"]
         await hub.stop()
         await other.stop()
+
+    run(scene())
+
+
+def test_what_an_island_brought_home_is_put_again_when_that_home_dies(breakable: ValkeyCluster) -> None:
+    async def scene() -> None:
+        ground = ValkeyGround(breakable)
+        hub, other = await ground.hub(), await ground.hub()
+        bucket = str(keys.bucket_of(eid(LAPTOP)))
+        primary = breakable.owner_of(bucket)
+        replica = breakable.replica_of(primary)
+        wanted = hub.plane.prepare(laptop("203.0.113.6").register(LAPTOP), asyncio.get_running_loop().time())
+        assert isinstance(wanted, Prepared)
+        (taken,) = wanted.puts
+        shared(hub)._island[taken.prefix, taken.part.xtr] = taken
+        replica.freeze()
+        await until(lambda: not shared(hub).counters["registry_island"])
+        primary.kill()
+        replica.thaw()
+
+        await until(lambda: shared(hub).counters.get("registry_put_again") and shared(hub).is_ready)
+        await until(lambda: shared(other).is_ready)
+
+        assert breakable.owner_of(bucket) is replica
+        assert await other.places(LAPTOP) == ["203.0.113.6"]
 
     run(scene())
 

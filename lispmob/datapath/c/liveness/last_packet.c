@@ -54,8 +54,8 @@ static bool take(struct lm_last_packet *kept, uint64_t now, struct lm_last_packe
     if ((turn & 1) || !kept->at || now - kept->at > AGE_NS)
         return false;
     memcpy(into, kept, sizeof *into);
-    atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&kept->turn, memory_order_relaxed) == turn && into->length <= LM_LAST_OCTETS;
+    /* Nothing is added: what was copied was read before this, for any processor. */
+    return atomic_fetch_add(&kept->turn, 0) == turn && into->length <= LM_LAST_OCTETS;
 }
 
 /*

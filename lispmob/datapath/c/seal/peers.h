@@ -55,7 +55,7 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 /* The session of an index, if it is in a place; else NULL. */
 struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
 struct lm_peer *lm_peers_find(const struct lm_peers *peers, uint32_t number);
-/* The session that may have recently sealed a packet with this index and counter: whoever quotes them has seen it. */
+/* The session that may have recently sealed a packet with this index and counter: who quotes them has seen it. */
 const struct lm_session *lm_peers_sent_by(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
 /* True when there is one. */
 bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
