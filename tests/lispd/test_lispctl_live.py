@@ -55,7 +55,14 @@ def test_every_view_shows_what_is_so(world: World, pair: tuple[Node, Node]) -> N
         assert (registration["map_server"], registration["state"], registration["problem"]) == (hub, "registered", None)
         assert registration["rtt_ms"] > 0
         assert 0 < registration["next_in_s"] <= 66
-    assert status["locators"][0] == {"address": rloc, "interface": "wlan0", "priority": 1, "weight": 100, "rtr": None}
+    assert status["locators"][0] == {
+        "address": rloc,
+        "interface": "wlan0",
+        "priority": 1,
+        "weight": 100,
+        "rtr": None,
+        "nat64": None,
+    }
     assert (status["routing"]["mode"], status["routing"]["tun"]) == ("split", "lmn0")
     assert status["datapath"]["packets_out"] >= 2
     assert (status["map_cache_size"], status["last_handover"]) == (1, None)
