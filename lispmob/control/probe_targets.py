@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Final
-
-from msgspec.structs import replace
 
 from lispmob.control.forwarding import ForwardingPolicy, possible_locators
 from lispmob.control.map_cache import MapCache
-from lispmob.protocol.locator_set import NEVER, LocatorSet
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 
 SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not cause a walk for each entry
@@ -38,26 +35,15 @@ class ProbeTargets:
         return self._at is not None and self._at <= now
 
     def find(
-        self,
-        cache: MapCache,
-        own: LocatorSet,
-        own_eids: tuple[EidPrefix, ...],
-        now: float,
-        unasked: Container[int] = frozenset(),
+        self, cache: MapCache, own: LocatorSet, own_eids: tuple[EidPrefix, ...], now: float
     ) -> dict[IpAddress, EidPrefix]:
-        """The locators that packets may go to, each with the most recently used prefix that it serves.
-
-        Of an `unasked` family (4, 6), which has no Map-Resolver, those of priority 255 as well: the peer announces them
-        so because it has nobody to ask either, and without a probe neither of us finds out that they work.
-        """
+        """The locators that packets may go to, each with the most recently used prefix that it serves."""
         used = [entry for entry in cache if entry.locators and entry.is_used(now)]
         used.sort(key=lambda entry: -entry.last_used)
         policy = ForwardingPolicy(own_eids=own_eids)
         found: dict[IpAddress, EidPrefix] = {}
         for entry in used:
-            unused = (one for one in entry.locators if one.priority == NEVER and one.is_reachable)
-            tried = [replace(one, priority=NEVER - 1) for one in unused if any(ip.version in unasked for ip in one.ips)]
-            for locator in possible_locators((*entry.locators, *tried), policy, own):
+            for locator in possible_locators(entry.locators, policy, own):
                 found.setdefault(locator.address, entry.prefix)
             if len(found) >= TARGETS_MAX:
                 break

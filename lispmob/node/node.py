@@ -300,8 +300,7 @@ class Node:
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):
-            unasked = self.reachability.unasked
-            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now, unasked)
+            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
             effects += self._prober.on_targets(found, now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
         if self._preference.due(now):

@@ -105,12 +105,6 @@ class Reachability:
         """The evidence about one locator; None if it is behind an RTR, or gone."""
         return self._ways.get(place)
 
-    @property
-    def unasked(self) -> frozenset[int]:
-        """The families (4, 6) of locators that have no Map-Resolver to ask, and that no peer has answered yet."""
-        ways = (way for way in self._ways.values() if way.evidence is Evidence.NOBODY)
-        return frozenset(way.locator.address.version for way in ways if way.locator.address not in self._peers_heard)
-
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
         times = [self._verdict_at, self._doubt_at, *(way.check_at for way in self._ways.values())]
