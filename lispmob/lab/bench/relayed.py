@@ -2,8 +2,8 @@
 
     a -- 198.18.1.0/24 -- r (lisphub: Map-Server and RTR) -- 198.18.2.0/24 -- b
 
-The nodes prefer the RTR (`natt: {prefer-rtr: yes}`): all their data takes the path that it takes between two NATs. It is
-in clear, as on the direct paths, so that the ratio is the price of relaying alone; `sealed.py` measures that of sealing.
+The nodes prefer the RTR (`natt: {prefer-rtr: yes}`): all their data takes the path that it takes between two NATs. It
+is in clear, as on the direct paths, so that the ratio is the price of relaying alone; `sealed.py` measures sealing.
 """
 
 from __future__ import annotations
