@@ -28,9 +28,8 @@ CONNECTIONS_EACH: Final = 8  # for one client address
 IDLE_S: Final = 120.0  # a connection without a question for so long is closed
 UDP_ANSWERS_S: Final = 20_000  # sustained rate; questions beyond it are dropped
 UDP_BURST: Final = 20_000
-UDP_ANSWERS_EACH_S: Final = (
-    5_000  # for one client address: no sender uses up the limit of all, and none is a target of more
-)
+# For one client address: no sender uses up the limit of all, and no forged address is sent more.
+UDP_ANSWERS_EACH_S: Final = 5_000
 UDP_BURST_EACH: Final = 5_000
 SESSIONS_EACH: Final = 64  # for one client address: its sessions displace only one another
 STOP_S: Final = 2.0
