@@ -405,7 +405,7 @@ class Holder:
         return [self._send(flow, message, Outlet.CONTROL, flow.caller_port), *self._forget(flow)]
 
     def _end(self, flow: Flow, reason: Reason, now: float) -> list[FlowEffect]:
-        """End an open flow: repeat the CLOSE until the caller answers; otherwise it would notice only after LIFETIME."""
+        """End an open flow: repeat the CLOSE until the caller answers; without it the end shows only after LIFETIME."""
         closed = self._close(flow, now)
         flow.closes, flow.reason = len(CLOSE_TRIES_S), reason
         return [self._send_close(flow, now), *closed]
