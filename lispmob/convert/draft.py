@@ -45,8 +45,7 @@ class Remote(msgspec.Struct, frozen=True):
 class NodeDraft(msgspec.Struct):
     """The contents of the future lispd.conf.
 
-    `ranks` has the interfaces of each EID; `interfaces` those of EIDs that name no interface. `uses_only_named`:
-    the
+    `ranks` has the interfaces of each EID; `interfaces` those of EIDs that name no interface. `uses_only_named`: the
     old program did not use any other interface. `overlay_prefixes` empty: all traffic goes into the overlay.
     """
 

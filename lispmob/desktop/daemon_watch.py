@@ -23,7 +23,7 @@ class DaemonWatch:
 
     `on_facts` receives properties and peers, `on_move` a handover after it has completed.
 
-        A query never starts lispd, because a user who has stopped it wants it to stay stopped.
+    A query never starts lispd, because a user who has stopped it wants it to stay stopped.
     """
 
     def __init__(

@@ -126,11 +126,9 @@ class Flow(OpenFlow, Closing):
 
     `socket` is a connected UDP socket between two EIDs; `peer` the remote EID; `qos` the granted quality.
 
-        `connection` is readable when lispd has sent an event about the flow: call `look` then. Leaving the `with`
-        block, or
-        `close`, ends the flow and notifies the peer. When lispd ends, socket and flow stay: `recv` and `look` ask the
-        next
-        lispd at `path` to adopt the flow, and give up after its lifetime.
+    `connection` is readable when lispd has sent an event about the flow: call `look` then. Leaving the `with` block, or
+    `close`, ends the flow and notifies the peer. When lispd ends, socket and flow stay: `recv` and `look` ask the next
+    lispd at `path` to adopt the flow, and give up after its lifetime.
     """
 
     def __init__(
@@ -151,8 +149,7 @@ class Flow(OpenFlow, Closing):
     def send(self, octets: bytes) -> int:
         """Send a datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
 
-        An ICMP error does not end the flow, because it can be forged; lispd reports the end of a flow. The
-        error is
+        An ICMP error does not end the flow, because it can be forged; lispd reports the end of a flow. The error is
         about an earlier datagram, so this one is sent again. A second error is about this datagram.
         """
         try:

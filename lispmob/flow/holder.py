@@ -75,8 +75,7 @@ class Holder:
     """The calls of all names that this host holds.
 
     `host` and `domain` are ours; a request may append them to a name. `secret`: 32 random octets, for cookies.
-    `is_quiet`: requests for unknown and forbidden names are not answered. `key_for`: the key that we share with an
-    EID.
+    `is_quiet`: requests for unknown and forbidden names are not answered. `key_for`: the key that we share with an EID.
     """
 
     def __init__(

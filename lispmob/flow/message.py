@@ -118,8 +118,7 @@ class Unsupported(MalformedMessage):
 class Message(msgspec.Struct, frozen=True):
     """A message of version 1. The value of an absent TLV is None.
 
-    Nonces have 8 octets. `flow_port` is a UDP port, `lifetime_s` seconds, `reason_code` a number of Reason or a
-    later
+    Nonces have 8 octets. `flow_port` is a UDP port, `lifetime_s` seconds, `reason_code` a number of Reason or a later
     one. `has_auth`: the last 18 octets are an AUTH TLV, which auth.py makes and checks.
     """
 

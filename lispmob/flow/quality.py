@@ -42,8 +42,7 @@ DSCP: Final = {
 class Quality:
     """A wish, or what was granted; 0 in a field means "no wish".
 
-    `loss` counts packets per 10,000. A class or flag that this version does not know is kept as a number on the
-    wire
+    `loss` counts packets per 10,000. A class or flag that this version does not know is kept as a number on the wire
     and treated as the default class.
     """
 

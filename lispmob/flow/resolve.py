@@ -55,10 +55,8 @@ class Resolved(msgspec.Struct, frozen=True):
 class Resolver:
     """Resolves names. `is_eid`: whether an address belongs to the overlay; `is_held`: whether this host holds a name.
 
-    `own` returns our EIDs; `find_name` asks the mapping system, for `patience_s` at most; `find_service` asks DNS
-    for
-    the SRV record of a name: (host, port), or None. `domain` is ours: names in the mapping system do not contain
-    it.
+    `own` returns our EIDs; `find_name` asks the mapping system, for `patience_s` at most; `find_service` asks DNS for
+    the SRV record of a name: (host, port), or None. `domain` is ours: names in the mapping system do not contain it.
     """
 
     def __init__(

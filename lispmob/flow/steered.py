@@ -19,8 +19,7 @@ class Owner(msgspec.Struct, frozen=True):
 class SteeredFlow(msgspec.Struct, frozen=True):
     """`name` in lower case: as the caller wrote it, and at the holder as it is held there.
 
-    `peer_port` is 0 until the flow is open. `via`: the uplinks that the program names; `former`: the present mark
-    of
+    `peer_port` is 0 until the flow is open. `via`: the uplinks that the program names; `former`: the present mark of
     the flow's socket, 0 for none; `owner` None: lispd has handed the flow to a service.
     """
 

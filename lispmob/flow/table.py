@@ -88,8 +88,7 @@ class FlowTable:
     def count(self, *what: object) -> int:
         """How many flows that are not closed have all of `what`: ("peer", address), ("name", name), states, or nothing.
 
-        Counts exist for: all; each state; each peer; each peer's pending flows; each name; each name's ASKED
-        flows.
+        Counts exist for: all; each state; each peer; each peer's pending flows; each name; each name's ASKED flows.
         """
         return self._counts[what]
 

@@ -67,8 +67,7 @@ def source_towards(destination: IpAddress, avoided: frozenset[IpAddress], instea
     """The source address that the kernel would choose. Raises NoWay.
 
     `avoided` are our EIDs: lispd sends packets from them into the overlay, and answers about the overlay must not
-    depend
-    on it. If the kernel chooses an EID, the result is the first address of `instead` with the same family.
+    depend on it. If the kernel chooses an EID, the result is the first address of `instead` with the same family.
     """
     with socket.socket(_FAMILY[destination.version], socket.SOCK_DGRAM) as probe:
         try:

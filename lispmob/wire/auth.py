@@ -108,8 +108,7 @@ def sign(message: AuthenticatedMessage, key: Key) -> bytes:
 def verify(raw: bytes, key: Key) -> None:
     """Check the authentication of a received message. Only its first 16 octets need to be valid.
 
-    The algorithm must be the key's: no downgrade. The Key ID must be the key's, or that of RFC 6830's 16-bit Key
-    ID.
+    The algorithm must be the key's: no downgrade. The Key ID must be the key's, or that of RFC 6830's 16-bit Key ID.
     Raises AuthenticationFailed. The comparison takes constant time.
     """
     if len(raw) < _AUTHENTICATION_START:
@@ -194,8 +193,7 @@ def _covered(message: AuthenticatedMessage) -> bytes:
 def _covered_end(raw: bytes) -> int:
     """Where the octets under the MAC end: with the message, but before the RTR authentication of old NAT drafts.
 
-    RFC 9301 can be read to leave the xTR-ID trailer out. No known implementation does, and the trailer would then
-    be
+    RFC 9301 can be read to leave the xTR-ID trailer out. No known implementation does, and the trailer would then be
     unprotected.
     """
     if raw[0] >> 4 not in (MessageType.MAP_NOTIFY, MessageType.MAP_NOTIFY_ACK) or not raw[0] & _RTR_AUTHENTICATION_BIT:

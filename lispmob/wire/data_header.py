@@ -77,8 +77,7 @@ class DataHeader(msgspec.Struct, frozen=True):
 def split_data_packet(payload: bytes) -> tuple[DataHeader, bytes]:
     """Read the UDP payload of a clear-text data packet: its header, and the inner packet truncated to its own length.
 
-    Raises `data_short` without room for an IPv4 header, `data_key` for encrypted packets, and `data_inner` for an
-    inner
+    Raises `data_short` without room for an IPv4 header, `data_key` for encrypted packets, and `data_inner` for an inner
     packet of another IP version, longer than what was received, or with a wrong IPv4 header checksum.
     """
     if len(payload) < DATA_HEADER_OCTETS + IPV4_OCTETS:

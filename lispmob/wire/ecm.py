@@ -39,11 +39,10 @@ _IS_PROBE: Final = 0x02
 class EncapsulatedControl(msgspec.Struct, frozen=True):
     """A control message that travels through the mapping system, or through an RTR.
 
-    The inner addresses of a Map-Request are EIDs; its Map-Reply goes to `source_port`. `authentication` (S) is the
-    AD
-    as octets, including its type: LISP-SEC's (`lisp_sec.EcmSecurity`), or a Map-Server's for an RTR.
-    The fields from `ttl` on are those of the inner headers, as in `ip_udp.UdpPacket`. We always send a UDP checksum
-    (RFC 9301, 5); some peers do not.
+    The inner addresses of a Map-Request are EIDs; its Map-Reply goes to `source_port`. `authentication` (S) is the AD
+    as octets, including its type: LISP-SEC's (`lisp_sec.EcmSecurity`), or a Map-Server's for an RTR. The fields from
+    `ttl` on are those of the inner headers, as in `ip_udp.UdpPacket`. We always send a UDP checksum (RFC 9301, 5); some
+    peers do not.
     """
 
     source: IpAddress

@@ -15,8 +15,7 @@ from lispmob.wire.reader import Reader
 def take_eid(reader: Reader, mask_len: int) -> WireAddress:
     """Read the address of an EID-Prefix. The caller has read `mask_len`, in bits.
 
-    Host bits are kept as sent. Raises MalformedMessage also for `rx_mask`, a mask longer than the address, and for
-    an
+    Host bits are kept as sent. Raises MalformedMessage also for `rx_mask`, a mask longer than the address, and for an
     LCAF of unknown type as EID (RFC 9306: drop the message).
     """
     eid = take_address(reader)

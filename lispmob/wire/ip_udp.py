@@ -86,12 +86,9 @@ def build_ip_udp(
 def parse_ip_udp(packet: bytes, counter: str = "rx_ecm") -> UdpPacket:
     """Read an IP packet with one UDP datagram, and verify both its checksums.
 
-    A UDP checksum of zero means that there is none. It is accepted over IPv6 too (RFC 6936), because lispers.net
-    sends
-    such ECMs, and their outer checksum covers these octets. The packet ends where its IP header says, the payload
-    where
-    its UDP header says. Raises MalformedMessage with `counter` for anything else: a wrong checksum, a fragment,
-    another
+    A UDP checksum of zero means that there is none. It is accepted over IPv6 too (RFC 6936), because lispers.net sends
+    such ECMs, and their outer checksum covers these octets. The packet ends where its IP header says, the payload where
+    its UDP header says. Raises MalformedMessage with `counter` for anything else: a wrong checksum, a fragment, another
     protocol, IPv6 extension headers, octets beyond the packet.
     """
     if not packet:

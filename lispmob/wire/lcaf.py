@@ -250,8 +250,7 @@ def _take_json(body: Reader, _: _Nesting) -> bytes:
 class _Layout(NamedTuple):
     """An LCAF type: its class, and its body field by field, as (attribute, codec).
 
-    Attribute "": reserved octets. Attribute "*": several attributes, decoded into a dict and encoded from the
-    address.
+    Attribute "": reserved octets. Attribute "*": several attributes, decoded into a dict and encoded from the address.
     `rsvd2` is the attribute that this type keeps in the header's Rsvd2, in the bits `rsvd2_mask`.
     """
 

@@ -98,8 +98,7 @@ def ms_otk(itr_otk: bytes, kdf_id: int) -> bytes:
 def publication_key(otk: bytes, nonce: int) -> bytes:
     """The secret that signs the Map-Notifies and Map-Notify-Acks of one subscription (RFC 9437, 7.1).
 
-    The RFC leaves salt, info and length open. We use no salt and no info, and the One-Time-Key's length of 16
-    octets.
+    The RFC leaves salt, info and length open. We use no salt and no info, and the One-Time-Key's length of 16 octets.
     """
     return hkdf(otk + nonce.to_bytes(8), OTK_OCTETS)
 

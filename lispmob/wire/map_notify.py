@@ -51,10 +51,8 @@ class _Notification(msgspec.Struct, frozen=True):
     """The body that Map-Notify and Map-Notify-Ack share: that of the Map-Register, with a MAC of its own.
 
     RFC 9301 has no flags here. Deployed Map-Servers copy the xTR-ID trailer and set the NAT drafts' I bit;
-    `is_site_flagged` is False for a trailer that came without that bit. `keeps_keys` (K, ours): this Map-Server
-    stores
-    key records (`key_record.py`), and shows them only to receivers that can verify their owner. The MAC covers the
-    bit.
+    `is_site_flagged` is False for a trailer that came without that bit. `keeps_keys` (K, ours): this Map-Server stores
+    key records (`key_record.py`), and shows them only to receivers that can verify their owner. The MAC covers the bit.
     """
 
     kind: ClassVar[MessageType]

@@ -36,8 +36,7 @@ _FLAGS: Final[Flags] = {
 class MapRegister(msgspec.Struct, frozen=True):
     """A registration. Its nonce is a counter: every Map-Register has a larger nonce than those before it.
 
-    `uses_ttl` (T): the registration is valid for its Record TTL rather than for three minutes. `wants_merge` (a):
-    merge
+    `uses_ttl` (T): the registration is valid for its Record TTL rather than for three minutes. `wants_merge` (a): merge
     it with what other xTRs register for the EID. `auth.sign` fills in Key ID, Algorithm ID and Authentication Data.
     """
 

@@ -60,8 +60,8 @@ class EidRecord(msgspec.Struct, frozen=True):
 class MapRequest(msgspec.Struct, frozen=True):
     """A request for mappings. We send one record; the answer goes to one of `itr_rlocs`, with the same nonce.
 
-    `source_eid` is the EID whose packet missed the map-cache; in an SMR the EID that moved; None in a probe.
-    `mapping` (M) is the sender's own mapping, which is not authenticated. `xtr_id` (I) and `site_id` go together.
+    `source_eid` is the EID whose packet missed the map-cache; in an SMR the EID that moved; None in a probe. `mapping`
+    (M) is the sender's own mapping, which is not authenticated. `xtr_id` (I) and `site_id` go together.
     """
 
     nonce: int

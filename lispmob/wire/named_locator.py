@@ -87,10 +87,9 @@ def has_port(locator: Locator) -> bool:
 def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple[Locator, ...]:
     """The locators of a node behind NATs that a requester with the addresses `asker` receives.
 
-    One of the node's RTRs receives the node's own locators, all others the RTRs. IPv6 and private addresses are
-    given
-    to all: there is no NAT before an IPv6 address, and a requester behind the same NAT may use the private address.
-    The locators of a node without NATs are returned unchanged.
+    One of the node's RTRs receives the node's own locators, all others the RTRs. IPv6 and private addresses are given
+    to all: there is no NAT before an IPv6 address, and a requester behind the same NAT may use the private address. The
+    locators of a node without NATs are returned unchanged.
     """
     if not is_named(locators):
         return locators

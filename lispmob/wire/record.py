@@ -47,8 +47,7 @@ _ACTIONS: Final[tuple[Action | int, ...]] = (*Action, 6, 7)
 class Locator(msgspec.Struct, frozen=True):
     """An RLOC. Priority: lower is better, 255 is "not for unicast"; weight: share among equal priorities.
 
-    `is_local` (L): a locator of the sender of the Map-Reply. `is_probed` (p): the locator that an RLOC-probe was
-    sent
+    `is_local` (L): a locator of the sender of the Map-Reply. `is_probed` (p): the locator that an RLOC-probe was sent
     to. `is_reachable` (R): if False, the locator must not be encapsulated to.
     """
 
