@@ -29,7 +29,7 @@ BANNED = {
 }
 """What is looked for, without regard to case, and what to write."""
 
-NOT_YET = {"convert", "desktop", "flow", "lab", "tools", "wire"}
+NOT_YET = {"lab"}
 """Folders whose comments have not been rewritten in plain English."""
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "lispmob").glob("*/__init__.py"))
