@@ -57,7 +57,7 @@ def kinds(effects: Sequence[NodeEffect]) -> list[str]:
 
 
 def sent(effects: Sequence[NodeEffect]) -> list[str]:
-    """What left, in order: "map-register", "smr", "ecm" and so on, with where to."""
+    """The kinds of the messages that leave, with destinations, in order: "map-register", "smr", "ecm" and so on."""
     names = []
     for send in only(effects, SendControl):
         message = decode_control(send.payload)
