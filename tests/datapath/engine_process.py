@@ -269,14 +269,14 @@ class Host:
         self._engine.liveness.tell_large(tells)
 
     def context_switches(self) -> int:
-        """Of the datapath's own threads, that is all that are not Python's: an idle datapath adds none."""
+        """Context switches of the datapath's threads: all threads that are not Python's. An idle datapath has none."""
         others = {str(thread.native_id) for thread in threading.enumerate()}
         own = [task for task in Path("/proc/self/task").iterdir() if task.name not in others]
         lines = [line for task in own for line in (task / "status").read_text().splitlines()]
         return sum(int(line.split(":")[1]) for line in lines if "ctxt_switches" in line)
 
     def lanes(self, *, names: list[str], drops_unusable: bool = False, copying: int = 0) -> list[int]:
-        """A lane for each uplink; the mark is its ifindex. With the mark `copying` packets leave by the first two."""
+        """Make a lane for each uplink; its mark is the ifindex. Packets with mark `copying` leave by the first two."""
         indexes = [socket.if_nametoindex(name) for name in names]
         pairs = [CopyingLane(copying, copying, indexes[0], (*indexes, 0)[1])] if copying else []
         marks = [(ifindex, ifindex) for ifindex in indexes]

@@ -119,7 +119,7 @@ def test_each_packet_of_the_corpus_leaves_as_the_oracle_says(inner: int, outer: 
         install_both(both, outer)
         for everything in ("0.0.0.0/0", "::/0"):  # of every class of addresses
             both.a("install", prefix=everything, locators=[both.links[0].rloc("b", outer)])
-        both.a.run("ethtool -K up0 tx-udp-segmentation off")  # otherwise a veth keeps a run of equal length in one frame
+        both.a.run("ethtool -K up0 tx-udp-segmentation off")  # otherwise a veth keeps a run in one frame
         both.b("sniff", name="wire", interface="up0")
         seen = {wish: emit(both, wish, list(packets.values())) for wish in ("tun", "ebpf")}
         shortcut = both.a("counters")["kernel_out_packets"]

@@ -1,4 +1,4 @@
-"""Slow reference of liveness/silence.c, the oracle of its tests: when a locator's silence is reported, and of which kind.
+"""Slow reference of liveness/silence.c, the oracle of its tests: when a locator's silence is reported, and as what.
 
 Times are integers, nanoseconds of a clock that never shows 0.
 """
