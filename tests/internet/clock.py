@@ -19,7 +19,7 @@ class Host(Protocol):
 
 
 class Clock:
-    """One agenda for everything in memory. At one moment what is due comes before timers, and hosts in their order."""
+    """One agenda for everything in memory. At one moment what is due precedes timers, and hosts keep their order."""
 
     def __init__(self, seed: int = 0, now: float = 0.0) -> None:
         self.now = now

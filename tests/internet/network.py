@@ -1,4 +1,4 @@
-"""The Internet in memory: all hosts reach each other, in the weather of the moment. NATs are at its edge (nat.py)."""
+"""The Internet in memory: all hosts reach each other, with current loss and delay. NATs are at its edge (nat.py)."""
 
 from __future__ import annotations
 
