@@ -87,7 +87,7 @@ def test_their_node_is_reached_by_their_rtr_again_after_it_was_restarted(meeting
 def test_their_rtr_takes_us_up_again_when_our_nat(
     meeting: Meeting, nat: NatGateway, what: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """It keeps the binding that it knows, so that we need another xTR-ID there."""
+    """It keeps the binding that it knows, so our uplink needs another name there (natt/traversal.py)."""
     for number in range(2 if what.endswith("twice") else 1):
         if what == "forgets":
             nat.change(replace(nat.nat, mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT))
@@ -98,7 +98,7 @@ def test_their_rtr_takes_us_up_again_when_our_nat(
         assert meet(meeting)
         record_property("back after s", round(time.monotonic() - began_at, 1))
         if what.endswith("twice") and number == 0:
-            time.sleep(REST_S)  # how often another xTR-ID is tried
+            time.sleep(REST_S)  # how often another name is tried
 
 
 @pytest.mark.timeout(240)

@@ -103,7 +103,7 @@ def start_hub(household: Household) -> Daemon:
 
 
 def start_node(household: Household, at: str) -> Daemon:
-    """Start lispd with the file that `join` wrote; what would collide with other hosts of this test is added."""
+    """Start lispd with the file that `join` wrote; settings that would collide with other hosts here are added."""
     directory = household.directory / at
     with (directory / "lispd.conf").open("a") as file:
         file.write(f"state-dir: {directory}/state\ndbus: no\ndatapath: {{tier: tun}}\n")

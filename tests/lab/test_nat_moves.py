@@ -24,7 +24,7 @@ pytestmark = pytest.mark.netns
 PATIENCE_S = 15.0
 IN_THE_CAFE = {"has_nat": False, "state": "direct", "rtr": None, "keepalive_s": None, "seen_address": "198.18.31.10"}
 AT_HOME = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.22"}
-IN_THE_HOTEL = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.108"}  # the carrier's, which is the outer of two NATs
+IN_THE_HOTEL = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.108"}  # of two NATs, the outer one
 RENUMBERED = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.222"}
 
 
