@@ -27,7 +27,7 @@ _is_answering: ContextVar[bool] = ContextVar("is_answering", default=False)
 
 
 class Tracer:
-    """A profile function. `is_answering_only`: what no connection to the control socket has set off does not count."""
+    """A profile function. `is_answering_only`: leave out functions that no connection to the control socket caused."""
 
     def __init__(self, output: int, *, is_answering_only: bool) -> None:
         self._output = output
