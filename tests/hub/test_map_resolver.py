@@ -1,4 +1,4 @@
-"""Map-Requests and what becomes of them: answered for the ETR, forwarded, answered negatively, refused."""
+"""Map-Requests at the hub: answered for the ETR, forwarded, answered negatively, refused."""
 
 from __future__ import annotations
 
