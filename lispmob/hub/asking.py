@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lispmob.errors import LispError, NotRunning
 
+VALID_S: Final = (60.0, 366 * 86400.0)  # ours: how long an invitation may be valid
 REQUEST_LIMIT: Final = 4096  # ours: octets; a request is a command and a name
 ANSWER_LIMIT: Final = 256 << 20  # two million registrations
 LOG: Final = "sudo journalctl -u lisphub -n 20"
