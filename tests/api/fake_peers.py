@@ -53,7 +53,7 @@ class FakePeers:
 
     async def peer(self, name_or_eid: str) -> Peer:
         if name_or_eid not in ("nas", "10.99.0.2"):
-            raise ApiError("not-found", f"{name_or_eid}: nobody has registered it")
+            raise ApiError("not-found", f"{name_or_eid}: no site of the hub has this name")
         return NAS
 
     def names(self) -> Names:

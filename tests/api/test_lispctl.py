@@ -522,6 +522,28 @@ def test_every_screen_fits_80_columns_with_the_longest_addresses_and_names(
     assert too_long == []
 
 
+@pytest.mark.parametrize(
+    ("server", "address", "is_said"),
+    [
+        ("2001:db8::1", "192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::9", False),
+        ("198.51.100.1", "2001:db8::9", False),
+        ("198.51.100.1:4342", "192.0.2.1", False),
+    ],
+)
+def test_a_map_server_that_no_uplink_can_reach_says_so(
+    daemon: Served, server: str, address: str, is_said: bool
+) -> None:
+    with Client(str(daemon.path)) as client:
+        shown = client.call("status")
+    shown["eids"][0]["registrations"] = [
+        {**shown["eids"][0]["registrations"][0], "map_server": server, "state": "idle"}
+    ]
+    shown["locators"] = [{**shown["locators"][0], "address": address}]
+
+    assert any("no uplink has IPv6" in line for line in status.status_lines(shown)) == is_said
+
+
 @pytest.mark.parametrize("mode", ["split", "full"])
 @pytest.mark.parametrize("fallback", ["auto", "native", "proxy", "drop"])
 def test_status_says_in_a_sentence_what_becomes_of_packets_without_a_mapping(

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,29 @@ def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
     assert asyncio.run(play()) == [{"asked": "reload"}, {"asked": "registrations"}]
     with pytest.raises(NotRunning):
         ask(tmp_path / "s", "reload")
+
+
+def test_a_request_that_the_hub_would_not_read_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(LispError, match=r"takes no request of \d+ octets: 4096 at most"):
+        ask(tmp_path / "hub.sock", "invite", name="n" * 100_000)
+
+
+def test_a_hub_that_ends_the_connection_has_its_log_named(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "hub.sock"))
+        listener.listen()
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as reader:
+                reader.readline()
+
+        hanging_up = threading.Thread(target=hang_up)
+        hanging_up.start()
+
+        with pytest.raises(LispError, match="ended the connection without an answer; why: sudo journalctl -u lisphub"):
+            ask(tmp_path / "hub.sock", "status")
+        hanging_up.join()
 
 
 @pytest.mark.parametrize("line", [b"[" * 4000, b"{}", b"7", b"\xff", b"x" * 10_000])

@@ -135,7 +135,7 @@ def test_on_a_terminal_the_line_is_a_qr_code_too(
     assert "▀" not in without
 
 
-@pytest.mark.parametrize("text", ["1", "x", "1w", "-1h", ""])
+@pytest.mark.parametrize("text", ["1", "x", "1w", "-1h", "", "59s", "0m", "367d", "999999d", "9" * 30 + "s"])
 def test_a_time_that_is_none_is_wrong_usage(hub: FakeHub, text: str) -> None:
     assert main(["invite", "laptop", f"--valid={text}", "--socket", str(hub.path)]) == 2
     assert hub.asked == []

@@ -7,6 +7,7 @@ after the `with` block. `sh_outside` fetches from the Internet by the host's net
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
@@ -23,6 +24,8 @@ from tests.desktop.private_bus import wait_for
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASES: Final = ROOT / "build" / "package-test"
 """Kept between runs: a minute of downloads each. `make clean` removes them."""
+ARCHIVE: Final = ROOT / "build" / "archive"
+"""What debootstrap downloaded, by suite; packaging/build_debs.sh uses it too."""
 PACKAGES: Final = {
     # What a user has after the installation of Debian 12, and not one program more.
     "bare": "systemd-sysv,dbus,sudo,ca-certificates",
@@ -85,28 +88,36 @@ def architecture() -> str:
 def bootstrap(kind: str) -> Path:
     """The clean root with these packages; made if there is none yet."""
     base = BASES / kind
-    if not (base / "complete").exists():
-        shutil.rmtree(base, ignore_errors=True)
-        base.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}"]
-        if kind.endswith("noble"):
-            of_all = "/usr/share/debootstrap/scripts/gutsy"  # Debian 12's has no script of the suite's name
-            command += [f"--keyring={UBUNTU_KEYS}", "noble", str(base), "http://archive.ubuntu.com/ubuntu", of_all]
-        else:
-            command += ["trixie" if kind.endswith("trixie") else "bookworm", str(base)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
-        if more := MORE.get(kind):
-            # Debian starts firewalld when it is installed; here a test decides.
-            install = (
-                f"apt-get install -y --no-install-recommends {more}; apt-get clean; systemctl disable firewalld ufw"
-            )
-            command = ["chroot", str(base), "sh", "-ec", install]
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-            assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
-        (base / "complete").touch()
+    BASES.mkdir(parents=True, exist_ok=True)
+    with (BASES / f"{kind}.lock").open("w") as lock:  # tests of several processes may need it at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "complete").exists():
+            _bootstrap(kind, base)
     return base
+
+
+def _bootstrap(kind: str, base: Path) -> None:
+    shutil.rmtree(base, ignore_errors=True)
+    suite = next((name for name in ("noble", "trixie") if kind.endswith(name)), "bookworm")
+    (ARCHIVE / suite).mkdir(parents=True, exist_ok=True)
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}", f"--cache-dir={ARCHIVE / suite}"]
+    if suite == "noble":
+        of_all = "/usr/share/debootstrap/scripts/gutsy"  # Debian 12's has no script of the suite's name
+        command += [f"--keyring={UBUNTU_KEYS}", suite, str(base), "http://archive.ubuntu.com/ubuntu", of_all]
+    else:
+        command += [suite, str(base)]
+    _run_or_fail(command)
+    if more := MORE.get(kind):
+        # Debian starts firewalld as soon as it is installed; here a test says when.
+        install = f"apt-get install -y --no-install-recommends {more}; apt-get clean; systemctl disable firewalld ufw"
+        _run_or_fail(["chroot", str(base), "sh", "-ec", install])
+    (base / "complete").touch()
+
+
+def _run_or_fail(command: list[str]) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
 
 
 class Machine:
