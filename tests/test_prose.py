@@ -29,13 +29,10 @@ BANNED = {
 }
 """What is looked for, without regard to case, and what to write."""
 
-NOT_YET = {"lab"}
-"""Folders whose comments have not been rewritten in plain English."""
-
 FOLDERS = sorted(path.parent.name for path in (ROOT / "lispmob").glob("*/__init__.py"))
 
 VAGUE = re.compile(r"\b(?:whoever|somebody|someone|him|his|becomes of|comes of)\b", re.IGNORECASE)
-"""Not in comments of those folders: name the node, program or user that is meant."""
+"""Not in comments: name the node, program or user that is meant."""
 
 
 def texts() -> list[Path]:
@@ -77,7 +74,7 @@ def comments(source: str) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder not in NOT_YET])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_comments_name_who_is_meant(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}"
