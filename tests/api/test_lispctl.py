@@ -1,4 +1,4 @@
-"""lispctl, against the real server on a real socket: what it prints, and how it ends."""
+"""lispctl against the real server on a real socket: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ Ctl = Callable[..., str]
 
 @pytest.fixture
 def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Run lispctl, expect the exit code, and give back what it printed."""
+    """Run lispctl, expect the exit code, and return its output."""
 
     def run(*arguments: str, code: int = 0) -> str:
         found = main(["--socket", str(daemon.path), *arguments])
@@ -370,7 +370,7 @@ def test_following_ends_when_the_daemon_does(daemon: Served) -> None:
 def test_the_command_line_imports_nothing_heavy(daemon: Served) -> None:
     program = (
         "import sys; before = set(sys.modules); from lispmob.lispctl.main import main; main(sys.argv[1:]);"
-        "print(*set(sys.modules) - before)"  # an editable installation loads things of its own
+        "print(*set(sys.modules) - before)"  # an editable installation loads modules of its own
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "--socket", str(daemon.path), "--json", "status"],
@@ -428,7 +428,7 @@ def test_status_is_printed_within_60_milliseconds_of_processor_time(daemon: Serv
         return after.children_user - before.children_user + after.children_system - before.children_system
 
     best = min(cost() for _ in range(12))
-    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # shown by pytest -s
+    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # pytest -s shows it
 
     assert best < 0.06
 
@@ -520,6 +520,28 @@ def test_every_screen_fits_80_columns_with_the_longest_addresses_and_names(
     too_long = [line for line in lines(answer) if text.cells(line) > text.WIDTH and len(line.split()) > 3]
 
     assert too_long == []
+
+
+@pytest.mark.parametrize(
+    ("server", "address", "is_said"),
+    [
+        ("2001:db8::1", "192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::9", False),
+        ("198.51.100.1", "2001:db8::9", False),
+        ("198.51.100.1:4342", "192.0.2.1", False),
+    ],
+)
+def test_a_map_server_that_no_uplink_can_reach_says_so(
+    daemon: Served, server: str, address: str, is_said: bool
+) -> None:
+    with Client(str(daemon.path)) as client:
+        shown = client.call("status")
+    shown["eids"][0]["registrations"] = [
+        {**shown["eids"][0]["registrations"][0], "map_server": server, "state": "idle"}
+    ]
+    shown["locators"] = [{**shown["locators"][0], "address": address}]
+
+    assert any("no uplink has IPv6" in line for line in status.status_lines(shown)) == is_said
 
 
 @pytest.mark.parametrize("mode", ["split", "full"])

@@ -1,4 +1,4 @@
-"""lispctl peers, names, name, ping and trace: what people see on 80 columns."""
+"""lispctl peers, names, name, ping and trace: what a user sees on 80 columns."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys:
         ("announced", 18, True, "announced by the peer in its session, version 18; genuine by LISP-SEC"),
         ("static", 0, False, "from the configuration, or by hand"),
         ("program", 0, False, "from a program on this host"),
-        (None, 0, False, "from nobody yet; not proved by LISP-SEC"),
+        (None, 0, False, "from a source that is not known; not proved by LISP-SEC"),
     ],
 )
 def test_one_peer_says_where_its_mapping_comes_from(said: Any, version: int, genuine: bool, line: str) -> None:
@@ -84,7 +84,7 @@ def test_a_peer_that_a_dialect_encrypts_for_is_obfuscated_and_not_sealed() -> No
 
 
 def test_a_peer_that_nobody_knows_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(daemon, capsys, "peers", "printer", code=1) == ["lispctl: printer: nobody has registered it"]
+    assert run(daemon, capsys, "peers", "printer", code=1) == ["lispctl: printer: no site of the hub has this name"]
 
 
 @pytest.mark.parametrize("name", ["", "n\u00e4s", "a\nb", "x" * 256])
@@ -174,6 +174,22 @@ def test_ping_shows_inside_and_outside_side_by_side(
         "RLOC-probes: 12.3 ms, 1.5% lost",
         "way back: wwan0, from 203.0.113.7 to 198.51.100.40, heard 0.4s ago",
     ]
+
+
+def test_a_ping_that_does_not_go_through_the_overlay_says_so() -> None:
+    peer = to_builtins(Peer(eid="192.0.2.130/32", way="none", why="nothing is known about it yet"))
+    answered, silent = ({"inside_ms": value, "outside_ms": None} for value in (0.1, None))
+
+    said = " ".join(" ".join(ping._summary_lines({"peer": peer, "rounds": [answered]})).split())
+
+    assert said.endswith("not through the overlay, but by this host's own routes: nothing is known about it yet")
+    assert "routes" not in " ".join(ping._summary_lines({"peer": peer, "rounds": [silent]}))
+
+
+def test_a_peer_that_no_packet_was_sent_to_has_no_mapping_yet() -> None:
+    peer = to_builtins(Peer(eid="10.99.0.9/32", way="none", why="nothing is known about it yet"))
+
+    assert "mapping   none yet: lispd asks for it when a packet is sent there" in peer_lines(peer)
 
 
 def test_trace_shows_the_hops_outside_and_ends_when_nobody_answers(

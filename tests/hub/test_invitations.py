@@ -1,4 +1,4 @@
-"""Invitations: who gets which EIDs, which exchange counts, and what everybody else is told. No sockets, no clock."""
+"""Invitations: who gets which EIDs, which exchange counts, and which error others get. No sockets, no clock."""
 
 from __future__ import annotations
 
@@ -412,6 +412,30 @@ def test_a_site_of_a_file_has_its_name_first_however_it_is_written(others: dict[
         hub.invitations.revoke("nAs")
 
 
+@pytest.mark.parametrize(
+    "name", ["\u212aelvin", "kelvin ", "", "k" * 100_000, "kelvin\x1b[31m", "kelvin.home.example", "nobody"]
+)
+def test_a_name_that_nobody_was_invited_as_shuts_nobody_out(name: str) -> None:
+    hub = Hub()
+    hub.invite("kelvin")
+
+    for change in (hub.invitations.revoke, hub.invitations.renumber):
+        with pytest.raises(InvitationRefused, match="nobody was invited as") as refused:
+            change(name)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 200
+
+
+def test_a_site_of_a_file_is_changed_there_whatever_it_is_called() -> None:
+    hub = Hub()
+    hub.invitations.on_configured(OFFER, [site("10.1.0.1/32", name="Anna's laptop")])
+
+    with pytest.raises(InvitationRefused, match="remove it there"):
+        hub.invitations.revoke("anna's LAPTOP")
+    with pytest.raises(InvitationRefused, match="change its EIDs there"):
+        hub.invitations.renumber("Anna's laptop")
+
+
 def test_a_pool_that_is_used_up_is_told() -> None:
     hub = Hub()
     for number in range(6):
@@ -419,6 +443,48 @@ def test_a_pool_that_is_used_up_is_told() -> None:
 
     with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/29 is used up"):
         hub.invite("one-more")
+
+
+def test_a_pool_that_is_used_up_names_an_invitation_that_expired_and_holds_an_eid() -> None:
+    hub = Hub()
+    for number in range(6):
+        hub.invite(f"host{number}", wall=number * DAY)
+
+    with pytest.raises(PoolUsedUp, match="invitation of host0 expired unused: `lisphub revoke host0` frees") as used_up:
+        hub.invite("one-more", wall=2.5 * DAY)
+
+    assert "is used up" in str(used_up.value)
+    hub.invitations.forget("host0")
+    assert hub.invite("one-more", wall=2.5 * DAY)[0].eids == (eid("10.99.0.1/32"), eid("fd00:99::1/128"))
+
+
+@pytest.mark.parametrize(
+    ("taken", "why"),
+    [
+        ("10.99.0.0/29", r"10\.99\.0\.0/29 is used up"),
+        ("10.0.0.0/8", r"10\.99\.0\.0/29 is used up"),
+        ("fd00:99::/125", r"no number is free in all of 10\.99\.0\.0/29, fd00:99::/64"),
+        ("fd00:99::/60", "fd00:99::/64 is used up"),
+    ],
+)
+def test_a_configured_site_as_wide_as_a_pool_leaves_none_of_it(taken: str, why: str) -> None:
+    hub = Hub()
+    hub.invitations.on_configured(OFFER, [site(taken, name="all")])
+
+    with pytest.raises(PoolUsedUp, match=why):
+        hub.invite("laptop")
+
+
+def test_eids_of_before_a_pool_became_smaller_are_kept_and_no_more_are_given() -> None:
+    hub = Hub()
+    first, second = (hub.invite(name)[0] for name in ("laptop", "phone"))
+    hub.invitations.on_configured(replace(OFFER, pools=(eid("10.99.0.0/30"),)), [])
+
+    with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/30 is used up"):
+        hub.invite("nas")
+    with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/30 is used up"):
+        hub.invitations.renumber("laptop")
+    assert [made.eids for made in hub.invitations] == [first.eids, second.eids]
 
 
 def test_eids_are_free_in_every_pool_and_no_configured_one() -> None:

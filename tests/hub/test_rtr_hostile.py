@@ -1,4 +1,4 @@
-"""What strangers, copiers and forgers send to an RTR moves nobody, keeps nobody out, and makes it ask nobody."""
+"""Forged and copied messages to an RTR move no node, keep none out, and cause no flood of questions."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_junk_with_the_address_of_a_nat_keeps_no_node_of_this_hub_out(per_s: int
     assert len(plane.traversal.rtr._pending) == 0
 
 
-# An RTR whose Map-Servers are elsewhere asks them only about what somebody uses.
+# An RTR whose Map-Servers are elsewhere asks them only about EIDs that packets use.
 
 
 def smr(prefix: str, source: IpAddress = EVIL) -> Arrival:
@@ -253,7 +253,7 @@ def test_a_reply_that_nobody_asked_for_is_not_decoded() -> None:
     assert plane.counters["rx_truncated"] == 0
 
 
-# RLOC-probes and punches.
+# RLOC-probes, and messages that open a NAT's binding.
 
 
 def probe(source: IpAddress) -> Arrival:

@@ -47,7 +47,7 @@ def _facts(status: Json) -> list[tuple[str, str]]:
     roles += ["RTR"] if status["is_rtr"] else []
     roles += ["proxy"] if status["is_proxy"] else []
     invited = [f"{count} {state}" for state, count in status["invitations"].items() if count]
-    pools = [f"{clean(pool['prefix'])}, {plural(pool['left'], 'EID')} left" for pool in status["pools"]]
+    pools = [f"{clean(pool['prefix'])}, {_left(pool['left'])}" for pool in status["pools"]]
     moves = [
         f"{when(move['at'])} {clean(move.get('site'))}: {clean(move['eid'])} to "
         f"{clean(', '.join(move['rlocs']) or 'nowhere')}"
@@ -66,6 +66,10 @@ def _facts(status: Json) -> list[tuple[str, str]]:
         ("Domain", clean(status["domain"]) if status["domain"] else "none"),
         ("Last moves", "\n".join(moves) or "none since the hub started"),
     ]
+
+
+def _left(count: int) -> str:
+    return f"{plural(count, 'EID')} left" if count else paint("used up: nobody else can be invited", "warn")
 
 
 def _subscriptions(status: Json) -> str:

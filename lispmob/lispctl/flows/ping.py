@@ -100,6 +100,8 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
         lost = "" if peer["loss"] is None else f", {peer['loss'] * 100:.1f}% lost"
         lines.append(f"RLOC-probes: {probes}{lost}")
         lines.append(f"way back: {way_back(peer)}")
+    elif any(one["inside_ms"] is not None for one in rounds):
+        lines.append(f"not through the overlay, but by this host's own routes: {clean(peer['why'])}")
     if all(one["outside_ms"] is None for one in rounds) and outer is not None:
         lines += fold("outside nobody answers to ping: a firewall there may not let it in", first="  ")
     return [line for text in lines for line in fold(text, rest="  ")]

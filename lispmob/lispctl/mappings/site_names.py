@@ -96,7 +96,7 @@ def run_name(client: Client, arguments: Namespace) -> int:
 
 
 def _leads_to(one: dict[str, Any]) -> str:
-    return ", ".join([*one["eids"], *one["names"]]) or "nobody"
+    return ", ".join([*one["eids"], *one["names"]]) or "no such name"
 
 
 NAMES = Command(

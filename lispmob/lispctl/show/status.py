@@ -10,7 +10,7 @@ from lispmob.lispctl.command import Command, show
 from lispmob.lispctl.show.uplinks import uplink_lines
 from lispmob.terminal.text import WIDTH, clean, duration, facts, fold, milliseconds, moment, octets, paint, plural
 
-_STATE_COLOURS = {"registered": "good", "offline": "bad", "failed": "bad"}
+_STATE_COLOURS = {"registered": "good", "offline": "bad", "failed": "bad", "idle": "dim"}
 _VERDICT_COLOURS = {"working": "good", "degraded": "warn", "not-working": "bad"}
 _SEVERITY_COLOURS = {"notice": "dim", "degraded": "warn", "broken": "bad"}
 
@@ -85,9 +85,10 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     ]
     if problems := status.get("problems"):
         lines += [paint("Problems", "bold"), *(line for problem in problems for line in problem_lines(problem)), ""]
+    has_ipv6 = any(":" in locator["address"] for locator in status["locators"])
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
-        told = [_registration(entry, is_told_above=bool(problems)) for entry in eid["registrations"]]
+        told = [_registration(entry, is_told_above=bool(problems), has_ipv6=has_ipv6) for entry in eid["registrations"]]
         lines += [line for block in told for line in block] or ["  no Map-Server"]
     lines += ["", paint("Uplinks", "bold")]
     lines += [f"  {line}" for line in uplink_lines(status["uplinks"], WIDTH - 2)]
@@ -108,10 +109,12 @@ def problem_lines(problem: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _registration(entry: dict[str, Any], *, is_told_above: bool) -> list[str]:
+def _registration(entry: dict[str, Any], *, is_told_above: bool, has_ipv6: bool) -> list[str]:
     """The registration, and the latest answer to it; the reason of a failure, unless it is among the problems."""
     state = clean(entry["state"])
     head = f"{state} at {clean(entry['map_server'])}"
+    if state == "idle" and entry["map_server"].count(":") > 1 and not has_ipv6:
+        head += ": no uplink has IPv6"
     if entry["since"] is not None:
         head += f" since {moment(entry['since'])}"
     parts = []

@@ -98,8 +98,17 @@ class PeerViews:
         resolved = await self._resolve(self._asked(text))
         usable = [eid for eid in resolved.eids if self._parts.node.config.eid_for(eid.version, 0) is not None]
         if not usable:
-            raise ApiError("not-found", f"{text}: {resolved.why}")
+            raise ApiError("not-found", f"{text}: {self._why_no_eid(resolved)}")
         return usable[0], resolved.name.decode("ascii")
+
+    def _why_no_eid(self, resolved: NameResolved) -> str:
+        """Why a name leads to no EID that packets could be sent to."""
+        if resolved.eids:
+            return f"it has EIDs of IPv{resolved.eids[0].version} only, and this node has none of that family"
+        if resolved.is_answered:
+            return "no site of the hub has this name"
+        known = self._parts.node.names.known.get(resolved.name)
+        return known.why if known is not None else resolved.why
 
     async def _resolve(self, name: bytes) -> NameResolved:
         return await self._parts.naming.resolve(name)

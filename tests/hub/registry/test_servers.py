@@ -1,4 +1,4 @@
-"""Commands find the server that has their slot, and a server that is away or moves its slots holds no other one up."""
+"""Commands go to the server that has their slot; a server that fails or moves its slots delays no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPT: Final = Script("look", 2)
 
 
 class FakeCluster:
-    """A has all buckets, C the one that moves once B has it; `refusals` are given one after the other."""
+    """A has all buckets, C the one that moves once B has it; each command gets the next of `refusals`."""
 
     replaces = True
 
@@ -67,7 +67,7 @@ class FakeCluster:
 
 
 def run(scene: Callable[[FakeCluster, Servers], Awaitable[None]]) -> list[list[int]]:
-    """Play it; the buckets that moved, each time that some did."""
+    """Run the scene; returns the moved buckets, for each time that some moved."""
     moved: list[list[int]] = []
 
     async def all_of_it() -> None:
@@ -232,7 +232,7 @@ def test_an_answer_that_came_while_the_hub_itself_was_busy_counts() -> None:
         fake.late[B] = answer = asyncio.Event()
         await asyncio.sleep(0.01)
 
-        asyncio.get_running_loop().call_soon(time.sleep, 0.35)  # longer than the hub's patience
+        asyncio.get_running_loop().call_soon(time.sleep, 0.35)  # longer than the hub's timeout
         asyncio.get_running_loop().call_soon(answer.set)
 
         assert await asked == (B, "GET")
