@@ -138,9 +138,7 @@ def test_names_say_who_is_told_and_what_to_do(daemon: Served, capsys: pytest.Cap
 
 def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(daemon, capsys, "name", "nas") == ["10.99.0.2"]
-    assert run(daemon, capsys, "name", "printer", code=1) == [
-        "lispctl: printer: nobody has this name (nobody has registered it)"
-    ]
+    assert run(daemon, capsys, "name", "printer", code=1) == ["lispctl: printer: no site of the hub has this name"]
     assert "nobody can say" in run(daemon, capsys, "name", "silent", code=1)[0]
 
 
@@ -150,7 +148,7 @@ def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture
 def test_numbers_that_cannot_be_meant_are_refused(
     daemon: Served, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=1)[0]) or " is not 1 to" in said
+    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=2)[0]) or " is not 1 to" in said
 
 
 def test_ping_shows_inside_and_outside_side_by_side(

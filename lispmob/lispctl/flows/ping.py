@@ -6,8 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any, Final
 
 from lispmob.api.client import Client
-from lispmob.errors import LispError
-from lispmob.lispctl.command import Command, show
+from lispmob.lispctl.command import Command, WrongUsage, show
 from lispmob.lispctl.show.peers import bare, inner_mtu, way_back
 from lispmob.terminal.text import clean, fold, milliseconds, paint, plural
 
@@ -32,18 +31,18 @@ def add_trace_arguments(parser: ArgumentParser) -> None:
 
 
 def check_ping(arguments: Namespace) -> None:
-    """Raise LispError for impossible numbers."""
+    """Raise WrongUsage for impossible numbers."""
     if not 1 <= arguments.count <= COUNT_MAX:
-        raise LispError(f"--count: {arguments.count} is not 1 to {COUNT_MAX}")
+        raise WrongUsage(f"--count: {arguments.count} is not 1 to {COUNT_MAX}")
     if not 0.2 <= arguments.interval <= 60:
-        raise LispError(f"--interval: {arguments.interval:g} is not 0.2 to 60")
+        raise WrongUsage(f"--interval: {arguments.interval:g} is not 0.2 to 60")
     check_trace(arguments)
 
 
 def check_trace(arguments: Namespace) -> None:
     """The same."""
     if not 0.05 <= arguments.timeout <= 60:
-        raise LispError(f"--timeout: {arguments.timeout:g} is not 0.05 to 60")
+        raise WrongUsage(f"--timeout: {arguments.timeout:g} is not 0.05 to 60")
 
 
 def run_ping(client: Client, arguments: Namespace) -> int:
