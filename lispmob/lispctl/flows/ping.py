@@ -63,6 +63,7 @@ def run_ping(client: Client, arguments: Namespace) -> int:
         rounds.append(
             {
                 "inside_ms": inside.rtt_ms,
+                "inside_why": inside.why,
                 "outside_ms": None if outside is None else outside.rtt_ms,
                 **{key: peer[key] for key in _WAY},
             }
@@ -77,7 +78,8 @@ def run_ping(client: Client, arguments: Namespace) -> int:
 def _round_lines(number: int, one: dict[str, Any]) -> list[str]:
     inside = "no answer" if one["inside_ms"] is None else milliseconds(one["inside_ms"])
     outside = "no answer" if one["outside_ms"] is None else milliseconds(one["outside_ms"])
-    line = f"{number:>3}  inside {inside:>9}  outside {outside:>9}  {_way(one)}"
+    refused = f"; {clean(one['inside_why'])}" if one.get("inside_why") is not None else ""
+    line = f"{number:>3}  inside {inside:>9}  outside {outside:>9}  {_way(one)}{refused}"
     return fold(line if one["inside_ms"] is not None else paint(line, "bad"), rest="     ")
 
 
@@ -129,14 +131,16 @@ def run_trace(client: Client, arguments: Namespace) -> int:
         silent = 0 if found.address is not None else silent + 1
         if found.is_last or found.why is not None or silent == SILENT_MAX:
             break
-    show({"peer": peer, "inside_ms": inside.rtt_ms, "hops": hops}, arguments, trace_lines)
+    result = {"peer": peer, "inside_ms": inside.rtt_ms, "inside_why": inside.why, "hops": hops}
+    show(result, arguments, trace_lines)
     return 0 if inside.rtt_ms is not None else 1
 
 
 def trace_lines(found: dict[str, Any]) -> list[str]:
     """The route for people."""
     peer, hops = found["peer"], found["hops"]
-    answer = "no answer" if found["inside_ms"] is None else milliseconds(found["inside_ms"])
+    refused = f", {clean(found['inside_why'])}" if found.get("inside_why") is not None else ""
+    answer = f"no answer{refused}" if found["inside_ms"] is None else milliseconds(found["inside_ms"])
     called = f"{clean(peer['name'])} {clean(bare(peer['eid']))}" if peer["name"] else clean(bare(peer["eid"]))
     lines = fold(f"inside   to {called}: {answer}", rest="         ")
     if peer["remote"] is None:
