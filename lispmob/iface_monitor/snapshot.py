@@ -16,6 +16,7 @@ details:
 - The tunnel of a translator is an uplink where no other interface has IPv4 (464XLAT, RFC 6877).
 - PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi.
 - An unnumbered interface borrows the source address that its default route names.
+- A default route behind a route or a rule that refuses, such as a VPN's kill switch, is none.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class LocalAddress(msgspec.Struct, frozen=True):
 class DefaultRoute(msgspec.Struct, frozen=True):
     """A default route, or the pair of half routes in place of one. `family` is 4 or 6.
 
-    `source`: it is only for packets from there. `order`: that of its table among the rules, 0 for the main table.
+    `source`: it is only for packets from there, `except_from`: not for those from there. `order`: that of its table
+    among the rules, 0 for the main table. `refused_by`: the route or rule at which packets end before they come to it.
     """
 
     family: int
@@ -106,6 +108,8 @@ class DefaultRoute(msgspec.Struct, frozen=True):
     table: int = MAIN_TABLE
     source: IpNetwork | None = None
     order: int = 0
+    except_from: tuple[IpNetwork, ...] = ()
+    refused_by: str = ""
 
     @property
     def rank(self) -> tuple[int, bool, int]:
@@ -114,7 +118,9 @@ class DefaultRoute(msgspec.Struct, frozen=True):
 
     def serves(self, address: IpAddress) -> bool:
         """True when packets from this address may use it."""
-        return self.family == address.version and (self.source is None or address in self.source)
+        if self.family != address.version or any(address in network for network in self.except_from):
+            return False
+        return self.source is None or address in self.source
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -235,13 +241,17 @@ class Uplink(msgspec.Struct, frozen=True):
 
 
 class NetworkState(msgspec.Struct, frozen=True):
-    """The kernel's links, addresses and default routes at one moment; sorted, so that equality means equal contents."""
+    """The kernel's links, addresses and default routes at one moment; sorted, so that equality means equal contents.
+
+    `refused_routes`: default routes that no packet comes to.
+    """
 
     links: tuple[Link, ...] = ()
     addresses: tuple[LocalAddress, ...] = ()
     default_routes: tuple[DefaultRoute, ...] = ()
     choices: tuple[Choice, ...] = ()
     translators: tuple[Translator, ...] = ()
+    refused_routes: tuple[DefaultRoute, ...] = ()
 
     @classmethod
     def of(cls, links: list[Link], addresses: list[LocalAddress], default_routes: list[DefaultRoute]) -> NetworkState:
@@ -249,7 +259,8 @@ class NetworkState(msgspec.Struct, frozen=True):
         return cls(
             tuple(sorted(set(links), key=lambda link: link.ifindex)),
             tuple(sorted(set(addresses), key=_address_order)),
-            tuple(sorted(set(default_routes), key=_route_order)),
+            tuple(sorted({route for route in default_routes if not route.refused_by}, key=_route_order)),
+            refused_routes=tuple(sorted({route for route in default_routes if route.refused_by}, key=_route_order)),
         )
 
     def link(self, ifindex: int) -> Link | None:
@@ -259,6 +270,13 @@ class NetworkState(msgspec.Struct, frozen=True):
     def routes_of(self, ifindex: int, family: int) -> tuple[DefaultRoute, ...]:
         """The interface's default routes of one family, the preferred first."""
         return tuple(route for route in self.default_routes if route.ifindex == ifindex and route.family == family)
+
+    def refusal_of(self, ifindex: int, family: int) -> str:
+        """What refuses all that the interface would send in this family; empty if nothing does."""
+        if self.routes_of(ifindex, family):
+            return ""
+        refused = (route for route in self.refused_routes if route.ifindex == ifindex and route.family == family)
+        return next((route.refused_by for route in refused), "")
 
     def usable_addresses(self, link: Link, policy: UplinkPolicy) -> tuple[LocalAddress, ...]:
         """The addresses of an interface that may be RLOCs, with or without default route; best first."""
@@ -414,4 +432,5 @@ def _address_order(local: LocalAddress) -> tuple[int, int, int, int]:
 
 def _route_order(route: DefaultRoute) -> tuple[int, int, bool, int, int, int, int, str]:
     gateway = 0 if route.gateway is None else int(route.gateway)
-    return (route.family, *route.rank, route.table, route.ifindex, gateway, str(route.source or ""))
+    packets = f"{route.source or ''} {route.except_from} {route.refused_by}"
+    return (route.family, *route.rank, route.table, route.ifindex, gateway, packets)
