@@ -96,7 +96,8 @@ class KernelListing:
         kind = _KINDS.get(message["type"])
         if message["proto"] != ROUTE_PROTOCOL or kind is None:
             return None
-        source, gateway = message.get("prefsrc"), message.get("gateway")
+        source = message.get("prefsrc")
+        gateway = message.get("gateway") or (message.get("via") or {}).get("addr")
         hops = [int(hop["oif"]) for hop in message.get("multipath") or ()] or [int(message.get("oif") or 0)]
         return Route(
             table=int(message.get("table")),
