@@ -14,7 +14,8 @@ details:
   EID to go on working: it does, since physical uplinks are used by device, whatever route is best. A VPN that must
   carry the LISP packets as well is named in the policy: `{name: tun0, use: yes}`.
 - The tunnel of a translator is an uplink where no other interface has IPv4 (464XLAT, RFC 6877).
-- PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi.
+- PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi; a dummy or a VRF is none.
+- Deprecated and temporary IPv6 addresses serve, unless configured, only on an interface that has no other one.
 - An unnumbered interface borrows the source address that its default route names.
 - A default route behind a route or a rule that refuses, such as a VPN's kill switch, is none.
 """
@@ -28,7 +29,7 @@ from typing import Final
 
 import msgspec
 
-from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
+from lispmob.iface_monitor.link_type import NOWHERE_KINDS, OTHER, TUNNEL_KINDS
 from lispmob.iface_monitor.network_identity import UNKNOWN, Network, NetworkPattern, is_in
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.address_class import may_be_rloc
@@ -65,6 +66,11 @@ class Link(msgspec.Struct, frozen=True):
     def is_tunnel(self) -> bool:
         """True for an overlay interface, which needs another uplink to carry its packets."""
         return self.kind in TUNNEL_KINDS
+
+    @property
+    def leads_nowhere(self) -> bool:
+        """True for an interface by which nothing leaves this host, such as a dummy."""
+        return self.kind in NOWHERE_KINDS
 
 
 class LocalAddress(msgspec.Struct, frozen=True):
@@ -204,16 +210,16 @@ class UplinkPolicy(msgspec.Struct, frozen=True):
         if not self.is_watched(link) or link.name in self.held_back - (self.stopgaps if is_alone else frozenset()):
             return False
         is_allowed = self.rule_for(link).is_allowed
-        return not link.is_tunnel if is_allowed is None else is_allowed
+        return not (link.is_tunnel or link.leads_nowhere) if is_allowed is None else is_allowed
 
-    def accepts(self, local: LocalAddress) -> bool:
-        """True when the address may be an RLOC."""
+    def accepts(self, local: LocalAddress, *, is_alone: bool = False) -> bool:
+        """True when the address may be an RLOC. `is_alone`: the interface has no other one of the family."""
         address = local.address
         if not (may_be_rloc(address) or address.is_link_local) or local.scope == SCOPE_HOST:
             return False
-        if local.is_tentative or (local.is_deprecated and not self.use_deprecated):
+        if local.is_tentative or (local.is_deprecated and not self.use_deprecated and not is_alone):
             return False
-        if local.is_temporary and not self.use_temporary:
+        if local.is_temporary and not self.use_temporary and not is_alone:
             return False
         return self.use_link_local or not address.is_link_local
 
@@ -290,7 +296,7 @@ class NetworkState(msgspec.Struct, frozen=True):
         usable = [
             local
             for local in self.addresses
-            if policy.accepts(local)
+            if self._accepts(local, policy)
             and (local.ifindex == link.ifindex or (local.address in preferred and local.ifindex in watched))
         ]
         return tuple(
@@ -304,6 +310,21 @@ class NetworkState(msgspec.Struct, frozen=True):
                 ),
             )
         )
+
+    def _accepts(self, local: LocalAddress, policy: UplinkPolicy) -> bool:
+        """Whether an address may be an RLOC. One that will not last serves where no other does, as in the kernel
+        (RFC 6724, rules 3 and 7).
+        """
+        if policy.accepts(local) or not policy.accepts(local, is_alone=True):
+            return policy.accepts(local)
+        siblings = [
+            other
+            for other in self.addresses
+            if other.ifindex == local.ifindex
+            and other.address.version == local.address.version
+            and policy.accepts(other, is_alone=True)
+        ]
+        return not any(_is_better(other, local) for other in siblings)
 
     def _chosen_by(self, ifindex: int) -> frozenset[IpAddress]:
         """The addresses that the kernel would send from on this interface."""
@@ -405,6 +426,11 @@ class NetworkState(msgspec.Struct, frozen=True):
                 )
             )
         return tuple(sorted(uplinks, key=lambda up: (up.priority, up.metric, up.name, up.ifindex)))
+
+
+def _is_better(one: LocalAddress, other: LocalAddress) -> bool:
+    """True when it will last longer."""
+    return (one.is_deprecated, one.is_temporary) < (other.is_deprecated, other.is_temporary)
 
 
 def _preference(
