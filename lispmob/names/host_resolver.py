@@ -54,8 +54,8 @@ class Keeper(enum.Enum):
     RESOLVED = "systemd-resolved"
     NETWORK_MANAGER = "NetworkManager's dnsmasq"
     DNSMASQ = "dnsmasq"
-    NOBODY = "/etc/resolv.conf"
-    SOMEBODY = "somebody else"
+    RESOLV_CONF = "/etc/resolv.conf"
+    OTHER = "another program"
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class HostResolver:
         if is_local and any(map(self._is_running, ("run/dnsmasq/dnsmasq.pid", "run/dnsmasq.pid"))):
             return Keeper.DNSMASQ
         is_plain = path.is_file() and not path.is_symlink() and _OWNER.search(_BLOCK.sub("", text)) is None
-        return Keeper.NOBODY if is_plain and servers else Keeper.SOMEBODY
+        return Keeper.RESOLV_CONF if is_plain and servers else Keeper.OTHER
 
     def tell(self, wanted: Wanted) -> Told:
         """Configure the resolver to ask lispd, and remove what another resolver was given. Raises NotTold."""
@@ -112,16 +112,16 @@ class HostResolver:
         for other in (Keeper.NETWORK_MANAGER, Keeper.DNSMASQ):
             if other is not keeper:
                 self._remove(other)
-        if keeper is not Keeper.NOBODY:
+        if keeper is not Keeper.RESOLV_CONF:
             self._write_resolv_conf(None)
         match keeper:
             case Keeper.RESOLVED:
                 return Told(keeper, is_told=True)
             case Keeper.NETWORK_MANAGER | Keeper.DNSMASQ:
                 return self._tell_dnsmasq(keeper, wanted)
-            case Keeper.NOBODY:
+            case Keeper.RESOLV_CONF:
                 return self._tell_resolv_conf(wanted)
-            case Keeper.SOMEBODY:
+            case Keeper.OTHER:
                 return Told(keeper, is_told=False, text=advice(wanted))
 
     def untell(self) -> list[str]:
@@ -136,7 +136,7 @@ class HostResolver:
         for keeper, directory in _DIRECTORIES.items():
             if self._text(self._root / directory / FILE).startswith(MARK):
                 return keeper
-        return Keeper.NOBODY if _BLOCK.search(self._text(self._root / RESOLV_CONF)) is not None else None
+        return Keeper.RESOLV_CONF if _BLOCK.search(self._text(self._root / RESOLV_CONF)) is not None else None
 
     # --- dnsmasq
 
@@ -152,7 +152,7 @@ class HostResolver:
         if before == text:
             return Told(keeper, is_told=True)
         if os.path.lexists(path) and not before.startswith(MARK):
-            said = f"{path} is somebody's own, so it is left alone. Without it {keeper.value} can be told"
+            said = f"{path} was written by another program or user, and is kept; {keeper.value} is not configured"
             return Told(keeper, is_told=False, text=said)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,11 +193,13 @@ class HostResolver:
         if sum(word == "nameserver" for word, _ in found) >= SERVERS_MAX:
             self._write_resolv_conf(None)
             return Told(
-                Keeper.NOBODY, is_told=False, text=f"/etc/resolv.conf has {SERVERS_MAX} servers, and no room for lispd"
+                Keeper.RESOLV_CONF,
+                is_told=False,
+                text=f"/etc/resolv.conf has {SERVERS_MAX} servers, and no room for lispd",
             )
         changed = self._write_resolv_conf(wanted.domain)
         said = f"/etc/resolv.conf names lispd first: it answers for {wanted.domain}, and refuses everything else"
-        return Told(Keeper.NOBODY, is_told=True, text=said if changed else "")
+        return Told(Keeper.RESOLV_CONF, is_told=True, text=said if changed else "")
 
     def _write_resolv_conf(self, domain: str | None) -> bool:
         """Write the file with our lines, or without them; True when it changed.
@@ -252,7 +254,7 @@ def why_not_written(path: Path, error: OSError) -> str:
 def advice(wanted: Wanted) -> str:
     """What a user can do where another program writes /etc/resolv.conf."""
     return (
-        "somebody else writes /etc/resolv.conf, so it is left alone. For our names install systemd-resolved. "
+        "another program writes /etc/resolv.conf, so it is left alone. For our names install systemd-resolved. "
         f"Or have a dnsmasq with `server=/{wanted.domain}/{SERVER}#{wanted.port}`: NetworkManager runs one with "
         "`dns=dnsmasq` in [main], and `lispctl names --tell` tells it"
     )

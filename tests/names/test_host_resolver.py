@@ -45,11 +45,11 @@ def test_a_plain_file_gets_our_server_first_and_our_domain_last_and_is_given_bac
     told = host.names.tell(WANTED)
 
     lines = [line for line in host.conf.read_text().splitlines() if not line.startswith("#")]
-    assert (told.keeper, told.is_told) == (Keeper.NOBODY, True)
+    assert (told.keeper, told.is_told) == (Keeper.RESOLV_CONF, True)
     assert lines[0] == "nameserver 127.0.99.53"
     assert lines[1:-1] == f"search home.example\n{PLAIN}".splitlines()
     assert lines[-1] == "search home.example lisp.home.arpa"
-    assert host.names.asked_by() is Keeper.NOBODY
+    assert host.names.asked_by() is Keeper.RESOLV_CONF
     assert host.names.tell(WANTED).text == "", "a second time nothing is new"
     assert host.names.untell() == ["/etc/resolv.conf"]
     assert host.conf.read_text() == f"search home.example\n{PLAIN}"
@@ -90,7 +90,7 @@ def test_a_file_that_somebody_else_owns_is_left_alone_and_the_user_is_told(tmp_p
 
     told = host.names.tell(WANTED)
 
-    assert (told.keeper, told.is_told) == (Keeper.SOMEBODY, False)
+    assert (told.keeper, told.is_told) == (Keeper.OTHER, False)
     assert "server=/lisp.home.arpa/127.0.99.53#5399" in told.text
     assert host.conf.read_text() == text
     assert host.commands == []
@@ -103,7 +103,7 @@ def test_a_link_to_somebodys_file_is_not_followed(tmp_path: Path) -> None:
     theirs.write_text(PLAIN)
     host.conf.symlink_to(theirs)
 
-    assert host.names.tell(WANTED).keeper is Keeper.SOMEBODY
+    assert host.names.tell(WANTED).keeper is Keeper.OTHER
     assert theirs.read_text() == PLAIN
 
 
@@ -210,7 +210,7 @@ def test_a_resolv_conf_that_is_no_file_is_somebody_elses(tmp_path: Path, make: C
     host = Host(tmp_path, None)
     make(host.conf)
 
-    assert host.names.tell(WANTED).keeper is Keeper.SOMEBODY
+    assert host.names.tell(WANTED).keeper is Keeper.OTHER
     assert host.names.untell() == []
 
 
@@ -220,7 +220,7 @@ def test_a_dnsmasq_that_is_gone_leaves_no_file_of_ours_behind(tmp_path: Path) ->
     host.names.tell(WANTED)
     host.conf.write_text(PLAIN)
 
-    assert host.names.tell(WANTED).keeper is Keeper.NOBODY
+    assert host.names.tell(WANTED).keeper is Keeper.RESOLV_CONF
     assert not (tmp_path / "etc" / "dnsmasq.d" / "lispmob.conf").exists()
 
 
@@ -228,7 +228,7 @@ def test_a_number_that_another_program_has_now_is_no_dnsmasq(tmp_path: Path) -> 
     host = Host(tmp_path, LOCAL)
     host.run_dnsmasq("run/dnsmasq/dnsmasq.pid", "bash")
 
-    assert host.names.keeper() is Keeper.NOBODY
+    assert host.names.keeper() is Keeper.RESOLV_CONF
 
 
 def test_a_list_of_three_servers_has_no_room_and_stays(tmp_path: Path) -> None:

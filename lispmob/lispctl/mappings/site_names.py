@@ -90,7 +90,7 @@ def run_name(client: Client, arguments: Namespace) -> int:
     """Print the EID of a name. Raises NameNotFound."""
     found = client.call("name", name=arguments.name)
     if not arguments.json and not found["eids"] and not found["names"]:
-        what = "nobody has this name" if found["is_answered"] else "nobody can say"
+        what = "no site has this name" if found["is_answered"] else "the name cannot be looked up"
         raise NameNotFound(f"{clean(arguments.name)}: {what} ({clean(found['why'])})")
     return show(found, arguments, lambda one: list(map(clean, [*one["eids"], *one["names"]])))
 

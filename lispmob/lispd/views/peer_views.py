@@ -67,7 +67,7 @@ class PeerViews:
         parts, naming = self._parts, self._parts.naming
         now, domain = parts.now(), parts.file.names.domain
         asked_by = HostResolver().asked_by() if domain else None
-        told = None if asked_by is None or (asked_by is Keeper.NOBODY and not naming.is_plain) else asked_by.value
+        told = None if asked_by is None or (asked_by is Keeper.RESOLV_CONF and not naming.is_plain) else asked_by.value
         resolver = "systemd-resolved" if naming.resolved.is_told else told
         problem = naming.refusal or naming.resolved.refusal
         return schema.Names(
