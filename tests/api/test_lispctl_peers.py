@@ -130,7 +130,7 @@ def test_escapes_in_what_the_daemon_says_reach_no_terminal() -> None:
 def test_names_say_who_is_told_and_what_to_do(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     lines = run(daemon, capsys, "names")
 
-    assert lines[:2] == ["lisp.home.arpa: answered at 10.99.0.7 port 5399; no resolver of this host was", "told"]
+    assert lines[:2] == ["lisp.home.arpa: answered at 10.99.0.7 port 5399; no resolver of this host is", "configured"]
     assert "Access denied" in lines
     assert "  dnsmasq: `server=/lisp.home.arpa/10.99.0.7#5399`" in lines
     assert lines[-1].split() == ["nas", "10.99.0.2", "9m"]

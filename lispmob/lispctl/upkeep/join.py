@@ -94,9 +94,9 @@ def tell_names(path: Path) -> None:
     try:
         wanted, resolver = wanted_names(path), HostResolver()
         if wanted is None:
-            resolver.untell()
+            resolver.revert()
             return
-        text = resolver.tell(wanted).text
+        text = resolver.configure(wanted).text
     except LispError as error:
         text = f"names: {error}"
     if text:
