@@ -90,8 +90,9 @@ def run_name(client: Client, arguments: Namespace) -> int:
     """Print the EID of a name. Raises NameNotFound."""
     found = client.call("name", name=arguments.name)
     if not arguments.json and not found["eids"] and not found["names"]:
-        what = "no site has this name" if found["is_answered"] else "the name cannot be looked up"
-        raise NameNotFound(f"{clean(arguments.name)}: {what} ({clean(found['why'])})")
+        unknown = f"the name cannot be looked up: {clean(found['why'])}"
+        why = "no site of the hub has this name" if found["is_answered"] else unknown
+        raise NameNotFound(f"{clean(arguments.name)}: {why}")
     return show(found, arguments, lambda one: list(map(clean, [*one["eids"], *one["names"]])))
 
 
