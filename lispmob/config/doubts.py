@@ -44,7 +44,7 @@ def _keys(file: NodeFile) -> Iterator[Problem]:
                 "key-example",
                 Severity.DEGRADED,
                 f"the key for Map-Server {server.place} is the example's",
-                "everyone knows it: whoever likes can take over your EIDs",
+                "it is public: any host can take over your EIDs",
                 "ask the Map-Server's operator for yours, and write it into map-servers: key",
                 str(server.place),
             )
@@ -104,7 +104,7 @@ def _own_eids_outside(file: NodeFile) -> Iterator[Problem]:
 def _domain(domain: str) -> Iterator[Problem]:
     why = ""
     if domain.rpartition(".")[2] == "local":
-        why = "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers ask nobody else"
+        why = "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers do not ask DNS for them"
     elif domain and "." not in domain:
         why = "resolvers search a domain of one label for no name, and some send it to the root servers"
     if why:

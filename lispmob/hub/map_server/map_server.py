@@ -469,7 +469,7 @@ class MapServer:
             raise MalformedMessage("rx_limit", f"site {site.name} has more xTRs than may be remembered") from None
         if not is_new:
             eids = ", ".join(str(record.eid_prefix or record.eid) for record in register.records[:3])
-            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed by somebody; {LENIENT}"
+            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed; {LENIENT}"
             raise OldNonce("rx_replay", why)
 
     def _on_old_nonce(

@@ -227,7 +227,7 @@ def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[Insid
 def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
     """True for a locator that is unused because its family has no Map-Resolver: that is no problem."""
     way = parts.node.reachability.way(machine.locator.place)
-    return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
+    return way is not None and way.evidence in (Reached.NO_RESOLVER, Reached.UNKNOWN)
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:
