@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ _WATCHED_S: Final = 20.0
 _WARM_S: Final = 2.0  # its start is not what it costs
 
 
-def samples(directory: Path) -> Iterator[Figures]:
+def sample(directory: Path) -> Figures:
     """Figures of one round. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     with World(directory, label="t") as world:
@@ -45,7 +45,7 @@ def samples(directory: Path) -> Iterator[Figures]:
         with world.stream():
             watch = module("lispmob.lispctl.main", "--socket", str(nodes[0].socket), "watch")
             figures["watch-processor"] = _watched(watch), "%"
-        yield figures
+        return figures
 
 
 def _process(name: str, command: Sequence[str]) -> Figures:
