@@ -43,7 +43,8 @@ END: Final = "# lispmob: to here; `lispctl names --untell` takes it away"
 MARK: Final = "# Written by lispctl;"
 _BLOCK: Final = re.compile(rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
 _OWNER: Final = re.compile(
-    r"^[#;].*\b(generated|managed|written|created|maintained|auto-?generated)\b", re.MULTILINE | re.IGNORECASE
+    r"^[#;].*(?<![a-z])((auto-?)?generated|managed|(over)?written|created|maintained|(do not|don't) edit)(?![a-z])",
+    re.MULTILINE | re.IGNORECASE,
 )
 _WORDS: Final = re.compile(r"^[ \t]*(nameserver|search|domain)[ \t]+(.*?)[ \t]*$", re.MULTILINE)
 
