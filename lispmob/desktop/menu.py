@@ -1,4 +1,4 @@
-"""A menu as the values of com.canonical.dbusmenu, and which line was clicked. Pure.
+"""A menu as the values of com.canonical.dbusmenu, and the action of each line. Pure.
 
 A line keeps its number as long as the menu has a line of its kind, with its action, in that place among those; 0 is the
 menu itself. So a number never becomes a line of another kind: panels keep a check mark that a line had once. A click on
@@ -23,7 +23,7 @@ ToVariant = Callable[[str, Any], Any]
 
 
 class Menu:
-    """The lines, by number."""
+    """The lines of the menu, by number."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -32,7 +32,7 @@ class Menu:
         self._children: dict[int, list[int]] = {0: []}
 
     def show(self, items: Sequence[Item]) -> bool:
-        """Show these from now on; True when they are others."""
+        """Replace the lines; returns True if they have changed."""
         before = self._items, self._children
         self._items, self._children = {0: _ROOT}, {}
         self._add(0, items)
@@ -53,27 +53,27 @@ class Menu:
             self._add(number, item.children)
 
     def action(self, number: int) -> Action | None:
-        """What a click on a line asks for."""
+        """The action of a line."""
         return self._items[number].action if self.has(number) else None
 
     def has(self, number: int) -> bool:
-        """True for a line of the menu as it is."""
+        """True for a line of the current menu."""
         return number in self._items
 
     def layout(self, number: int, depth: int, variant: ToVariant) -> list[Any]:
-        """A line with those below it, (ia{sv}av); `depth` -1: all of them."""
+        """A line with its submenu, (ia{sv}av); `depth` -1: all levels."""
         below = self._children[number] if depth else []
         children = [variant("(ia{sv}av)", self.layout(child, depth - 1, variant)) for child in below]
         return [number, self.properties(number, variant), children]
 
     def properties(self, number: int, variant: ToVariant) -> dict[str, Any]:
-        """Of a line, those that are not the defaults of the specification."""
+        """The properties of a line, without those that have the specification's default."""
         if number == 0:
             return {"children-display": variant("s", "submenu")}
         item = self._items[number]
         if not item.label:
             return {"type": variant("s", "separator")}
-        shown = {"label": variant("s", item.label.replace("_", "__"))}  # one marks a key
+        shown = {"label": variant("s", item.label.replace("_", "__"))}  # a single underscore marks an access key
         if item.action is None and not item.children:
             shown["enabled"] = variant("b", False)
         if item.children:
@@ -84,7 +84,7 @@ class Menu:
         return shown
 
     def numbers(self) -> Iterator[int]:
-        """Of all lines."""
+        """The numbers of all lines."""
         return iter(self._items)
 
 

@@ -1,4 +1,4 @@
-"""lispctl, against the real server on a real socket: what it prints, and how it ends."""
+"""lispctl against the real server on a real socket: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ Ctl = Callable[..., str]
 
 @pytest.fixture
 def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Run lispctl, expect the exit code, and give back what it printed."""
+    """Run lispctl, expect the exit code, and return its output."""
 
     def run(*arguments: str, code: int = 0) -> str:
         found = main(["--socket", str(daemon.path), *arguments])
@@ -371,7 +371,7 @@ def test_following_ends_when_the_daemon_does(daemon: Served) -> None:
 def test_the_command_line_imports_nothing_heavy(daemon: Served) -> None:
     program = (
         "import sys; before = set(sys.modules); from lispmob.lispctl.main import main; main(sys.argv[1:]);"
-        "print(*set(sys.modules) - before)"  # an editable installation loads things of its own
+        "print(*set(sys.modules) - before)"  # an editable installation loads modules of its own
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "--socket", str(daemon.path), "--json", "status"],
@@ -429,7 +429,7 @@ def test_status_is_printed_within_60_milliseconds_of_processor_time(daemon: Serv
         return after.children_user - before.children_user + after.children_system - before.children_system
 
     best = min(cost() for _ in range(12))
-    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # shown by pytest -s
+    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # pytest -s shows it
 
     assert best < 0.06
 

@@ -1,4 +1,4 @@
-"""lispctl peers, names, name, ping and trace: what people see on 80 columns."""
+"""lispctl peers, names, name, ping and trace: what a user sees on 80 columns."""
 
 from __future__ import annotations
 

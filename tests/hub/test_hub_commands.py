@@ -1,4 +1,4 @@
-"""The subcommands of lisphub, with a hub that answers what the test says: what they print, and what they end with."""
+"""The subcommands of lisphub with a hub whose answers the test sets: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROBLEM = {"key": "not-saved", "subject": "", "text": "the disk is full", "remed
 
 
 class FakeHub:
-    """Answers each question with what is in `answers`, and keeps what was asked."""
+    """Answers each question with the entry of `answers`, and records the questions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

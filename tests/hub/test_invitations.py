@@ -1,4 +1,4 @@
-"""Invitations: who gets which EIDs, which exchange counts, and what everybody else is told. No sockets, no clock."""
+"""Invitations: who gets which EIDs, which exchange counts, and which error others get. No sockets, no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hub remembers of what happened: bounded, and the newest first."""
+"""The hub's memory of what happened: bounded, and the newest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registrations: who may, what is acknowledged, when they end."""
+"""Registrations: who may register, what is acknowledged, when they end."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_nobody_registers_what_is_not_theirs(wanted: str) -> None:
 
     assert sent(effects) == []
     assert hub.counters["rx_policy"] == 1
-    assert len(hub.map_server.registrations) == 0  # not even the record that was right
+    assert len(hub.map_server.registrations) == 0  # not even the record that was correct
 
 
 def test_a_more_specific_prefix_needs_the_sites_consent() -> None:
@@ -207,7 +207,7 @@ def test_xtrs_that_ask_for_it_are_merged_and_leave_one_by_one() -> None:
 
     notify = notify_in(hub.on_datagram(second.register(LAPTOP, wants_merge=True), now=100.0))
 
-    assert rlocs_of(notify.records[0]) == ["192.0.2.9", "203.0.113.5"]  # sorted, as the RFC wants
+    assert rlocs_of(notify.records[0]) == ["192.0.2.9", "203.0.113.5"]  # sorted, as the RFC demands
     hub.on_timer(180.0)
     assert rlocs_of(reply_in(hub.on_datagram(ask(LAPTOP), now=180.0)).records[0]) == ["192.0.2.9"]
     hub.on_datagram(second.withdraw(LAPTOP, wants_merge=True), now=181.0)

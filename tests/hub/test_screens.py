@@ -1,4 +1,4 @@
-"""The screens of lisphub: eighty columns, whatever a site is called, and no control characters of a stranger."""
+"""The screens of lisphub: eighty columns, however long a site's name is, and no control characters from outside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = "2001:db8:ffff:ffff:ffff:ffff:ffff:1/128"
 
 
 def nodes(*rlocs: str, rtrs: tuple[Any, ...] = ()) -> dict[str, Any]:
-    """What is registered, as the hub shows it."""
+    """The registrations as the hub shows them."""
     hub, ledger = plane(site("10.1.0.0/16", "2001:db8::/32")), Ledger()
     for effect in hub.on_datagram(xtr("203.0.113.5", xtr_id=b"n" * 16).register("10.1.0.1/32", LONG, rlocs=rlocs), 0.0):
         if isinstance(effect, Event):

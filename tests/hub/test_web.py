@@ -1,4 +1,4 @@
-"""The page of a hub, asked by a real client: who has the token sees it, and nobody else, however he asks."""
+"""The page of a hub with a real client: shown to clients that have the token, and to no others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HUB: dict[str, Any] = {"status": {"sites": 1}, "nodes": [{"eid": "<script>alert(
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Served:
-    """The page on a loop of its own, and what it reads."""
+    """The page on an event loop of its own, and what it reads."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -64,7 +64,7 @@ class Served:
         self._loop.close()
 
     def say(self, octets: bytes) -> socket.socket:
-        """A connection of somebody who speaks as he likes."""
+        """A connection that sends these octets."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         connection.sendall(octets)
         return connection
@@ -154,7 +154,7 @@ def test_a_request_that_is_too_long_is_refused_and_the_next_is_answered(served: 
 )
 def test_who_shows_no_token_is_let_go_after_a_while(served: Served, octets: bytes) -> None:
     with contextlib.suppress(ConnectionResetError), served.say(octets) as connection:
-        connection.makefile("rb").read()  # until the page has ended it; else the test fails after ten seconds
+        connection.makefile("rb").read()  # until the page has ended it; otherwise the test fails after ten seconds
 
     assert served.ask("/hub.json", COOKIES).status == 200
 
@@ -172,7 +172,7 @@ def test_who_has_the_token_keeps_his_connection(served: Served) -> None:
     with served.say(request.encode()) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         with served.say(b"") as other, contextlib.suppress(ConnectionResetError):
-            other.recv(1)  # a stranger's time is over
+            other.recv(1)  # the time of the unauthenticated client is over
 
         connection.sendall(request.encode())
 

@@ -1,4 +1,4 @@
-"""The line of an invitation: what goes in comes out, and what was changed is noticed."""
+"""The line of an invitation: reading gives what was written, and a changed line is detected."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_letter_that_was_changed_is_noticed(place: int, letter: str) -> None:
             read = read_invitation(changed)
         except BadInvitation:
             return
-        assert read == MADE  # the last letter has bits that no octet is made of
+        assert read == MADE  # the last letter has bits that belong to no octet
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The exchange on real sockets over loopback: answers that are lost, late, forged, or nobody's."""
+"""The exchange on real sockets over loopback: answers that are lost, late, forged, or from elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def accepted(question: Message) -> bytes:
 
 @contextmanager
 def hub(answer: Callable[[int, Message], list[bytes]]) -> Iterator[int]:
-    """Answers the questions that come, by their number; the port."""
+    """A hub that answers each question by its number; yields its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((str(HERE), 0))
         server.settimeout(5)

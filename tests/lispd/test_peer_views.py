@@ -1,4 +1,4 @@
-"""Peers as the control socket has them: which mappings are peers, which way packets go, and no page takes long."""
+"""Peers at the control socket: which mappings are peers, which path packets take, and that no page takes long."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Engine:
     def __init__(self) -> None:
         self.answer = SENT
         self.asked: list[Question] = []
-        self.liveness = self  # its traffic, too
+        self.liveness = self  # it also answers for its traffic
         self.dry_run = self
 
     def ask(self, question: Question) -> Answer:

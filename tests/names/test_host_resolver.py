@@ -1,4 +1,4 @@
-"""Whoever looks after a host's names is found out, asked to ask lispd, and given back what was there."""
+"""The program that manages a host's resolver is found, told to ask lispd, and restored afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages are built and installed only when asked for: minutes, and hundreds of megabytes of downloads."""
+"""Packages are built and installed only on request: it takes minutes, and downloads of hundreds of megabytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.packaging.machine import ROOT
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known where only this folder is run."""
+    """Register the marker also where only this folder is run."""
     config.addinivalue_line(
         "markers", "package: builds packages and installs them in clean places; `make package-test`"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, unless the marker is asked for by name."""
+    """Skip these tests, unless the marker is requested by name."""
     if "package" in (config.option.markexpr or ""):
         return
     for item in items:

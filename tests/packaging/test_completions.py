@@ -1,4 +1,4 @@
-"""Completion in real shells: uplinks, EIDs and names come from the lispd that runs, each time again."""
+"""Completion in real shells: uplinks, EIDs and names come from the running lispd, each time again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Shells:
         return done.stdout.split()
 
     def typed(self, command: list[str], *lines: str, wanted: str) -> str:
-        """What a terminal shows after these lines, the last one with a tab behind it."""
+        """What a terminal shows after these lines, of which the last one ends with a tab."""
         terminal, end = pty.openpty()
         shell = subprocess.Popen(
             command, env=self.environment, stdin=end, stdout=end, stderr=end, start_new_session=True

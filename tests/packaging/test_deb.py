@@ -83,13 +83,13 @@ def is_registered(laptop: Machine) -> bool:
 
 
 def network(laptop: Machine) -> str:
-    """Rules, routes and links, as far as they are not the kernel's own."""
+    """Rules, routes and links, without the kernel's own."""
     routes = "ip rule; ip -6 rule; ip route show table all | grep -v -e fe80: -e ff00:; ip -o link | cut -d' ' -f2"
     return laptop.sh(f"{routes}; iptables-save | grep -v '^[#:*C]' || true")
 
 
 def sysctls(laptop: Machine) -> list[str]:
-    """What the network is set to, but for our own device."""
+    """The settings of the network, without those of our own device."""
     found = laptop.sh("grep -rs '' /proc/sys/net/core /proc/sys/net/ipv4 /proc/sys/net/ipv6", must=False)
     return sorted(line for line in found.splitlines() if "/lmn0/" not in line)
 
@@ -178,7 +178,7 @@ def test_the_service_runs_as_its_own_user_with_three_capabilities_and_has_the_ke
 
     assert_confined(laptop, "lispd")
     wait_for(lambda: "Datapath   ebpf: " in laptop.sh("lispctl status"), "the kernel moves the packets")
-    # One queue for each lane is there only where bpf(2) was allowed: the default's, the unusable marks', and w0's.
+    # With bpf(2) allowed there is one queue for each lane: the default's, the unusable marks', and w0's.
     queues = laptop.sh("ls -l /proc/$(systemctl show --value -p MainPID lispd)/fd | grep -c net/tun")
     assert int(queues) == 3
 
