@@ -15,10 +15,10 @@ On other hosts our packets jump over the other rules, to copies that find only m
     REST (each rule of others behind P, as it is)    for what our table does not route
     END                         nop
 
-A rule about destinations more specific than our prefix is copied unchanged, and so is one that gives an application its
-own network (VRF), or a user none (blackhole). All of the table local is looked up, wherever its rule stands. The copies
-stand after their originals: a program that deletes a rule without naming its priority, as wg-quick(8) does, deletes the
-first match, and that must be its own.
+A rule about destinations more specific than our prefix is copied unchanged, and so is one about packets that are bound
+to an interface or a VRF, or one that gives a user no network (blackhole). All of the table local is looked up, wherever
+its rule stands. The copies stand after their originals: a program that deletes a rule without naming its priority, as
+wg-quick(8) does, deletes the first match, and that must be its own.
 
 The overlay part stands before every rule that would route its packets by a less specific route: a default route says
 nothing about the overlay. The part for everything competes with other default routes. It stands before rules that all
@@ -53,6 +53,7 @@ from lispmob.mh.rule import (
     MAIN_TABLE,
     MARK,
     MARK_MASK,
+    OUT_INTERFACE,
     SUPPRESS_IFGROUP,
     USERS,
     VRF,
@@ -320,11 +321,11 @@ def _copy(rule: Rule, length: int) -> Rule | None:
     match rule.action:
         case "goto":
             return kept
-        case "lookup" if is_nearer or rule.table == LOCAL_TABLE or rule.selector(VRF):
+        case "lookup" if is_nearer or rule.table == LOCAL_TABLE or _is_about_bound(rule):
             return kept
         case "lookup":
             return replace(kept, suppressed_prefix_len=max(rule.suppressed_prefix_len or 0, length))
-        case "blackhole" | "unreachable" | "prohibit" if is_nearer or (rule.selector(USERS) and not rule.is_inverted):
+        case "blackhole" | "unreachable" | "prohibit" if is_nearer or _is_about_users(rule) or _is_about_bound(rule):
             return kept
     return None
 
@@ -333,15 +334,27 @@ def _takes(rule: Rule, length: int) -> bool:
     """True for a rule that may use a route that is no more specific than `length` bits."""
     if rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length:
         return False
+    if _is_about_bound(rule):
+        return False
     match rule.action:
         case "lookup":
             is_limited = rule.suppressed_prefix_len is not None and rule.suppressed_prefix_len >= length
-            return not (rule.table == LOCAL_TABLE or rule.selector(VRF) or is_limited)
+            return not (rule.table == LOCAL_TABLE or is_limited)
         case "nop":
             return False
         case "goto":
             return True
-    return not rule.selector(USERS) or rule.is_inverted
+    return not _is_about_users(rule)
+
+
+def _is_about_bound(rule: Rule) -> bool:
+    """True for a rule about packets that are bound to an interface, or to a VRF: such packets are none of ours."""
+    return not rule.is_inverted and bool(rule.selector(VRF) or rule.selector(OUT_INTERFACE))
+
+
+def _is_about_users(rule: Rule) -> bool:
+    """True for a rule about some users. Its inversion is about everybody else."""
+    return not rule.is_inverted and bool(rule.selector(USERS))
 
 
 def _is_met_by_all(rule: Rule) -> bool:
