@@ -13,6 +13,7 @@ from tests.datapath.host_interfaces import Interfaces
 
 def main() -> None:
     parts = (HostEngine(), Applications(), Interfaces())
+    print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
         request = json.loads(line)
         verb = request.pop("do")
