@@ -215,7 +215,7 @@ def test_of_peers_who_probe_the_last_256_are_remembered_by_their_last_probe() ->
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_who_becomes_a_peer_or_is_one_no_more_is_remembered_by_his_last_probe_alone(is_known: bool) -> None:
+def test_a_node_that_becomes_or_ceases_to_be_a_peer_is_remembered_by_its_last_probe_alone(is_known: bool) -> None:
     machine = answerer()
     probed(machine, ITR, 7, 0.0, is_known=is_known)
     probed(machine, ITR, 8, 1.0, is_known=not is_known)

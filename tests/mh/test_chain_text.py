@@ -201,7 +201,7 @@ def test_a_program_has_a_line_for_each_control_group_that_it_runs_in_and_none_wh
     assert not [line for line in off.rules if "comment" in line]
 
 
-def test_what_leaves_natively_is_marked_where_it_is_routed_anew_and_nowhere_else() -> None:
+def test_native_packets_are_marked_only_where_they_are_routed_again() -> None:
     made = text(Rule("games", via=(Via("native"),)), keeps_replies=False)
 
     assert "-A LISPMOB-VIA-fffe -j MARK --set-xmark 0xfffe/0xffff" in made.rules
