@@ -29,9 +29,6 @@ BANNED = {
 }
 """A pattern, regardless of case, and what to write instead."""
 
-NOT_YET = {"lab"}
-"""Folders whose comments have not been rewritten in plain English."""
-
 FOLDERS = sorted(path.parent.name for path in (ROOT / "lispmob").glob("*/__init__.py"))
 
 VAGUE = re.compile(r"\b(?:whoever|somebody|someone|him|his|becomes of|comes of)\b", re.IGNORECASE)
@@ -87,7 +84,7 @@ def vague_comments(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder not in NOT_YET])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_comments_name_who_is_meant(folder: str) -> None:
     assert vague_comments(ROOT / "lispmob" / folder) == []
 

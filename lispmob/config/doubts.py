@@ -7,7 +7,6 @@ status.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -251,6 +250,8 @@ def _no_such_uplink(where: str, pattern: str, interfaces: Collection[str]) -> Pr
 
 
 def _meant(name: str, interfaces: Collection[str]) -> str | None:
+    from difflib import get_close_matches  # late: needed for a mistyped name only
+
     return next(iter(get_close_matches(name, sorted(interfaces), n=1, cutoff=0.75)), None)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from ctypes import addressof, create_string_buffer
+from array import array
 from struct import Struct
 from typing import Final
 
@@ -102,9 +102,8 @@ def set_filter(one: socket.socket) -> None:
         (_RETURN, 0, 0, _WHOLE),
         (_RETURN, 0, 0, 0),
     ]
-    octets = b"".join(_INSTRUCTION.pack(*line) for line in code)
-    memory = create_string_buffer(octets, len(octets))
-    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), addressof(memory)))
+    memory = array("B", b"".join(_INSTRUCTION.pack(*line) for line in code))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), memory.buffer_info()[0]))
     one.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
 
 

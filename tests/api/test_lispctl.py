@@ -62,7 +62,8 @@ Problems
     why: it answers questions and has a site for this EID, yet confirms no
          Map-Register
     do:  compare key, key-id and algorithm in map-servers, and the EID, with
-         your site there
+         your site there; a machine that has joined needs another invitation,
+         and `lispctl join --force`
   - nothing but answers goes into the overlay (for 2h)
 
 EID 192.0.2.7/32
@@ -296,6 +297,26 @@ def test_every_screen_fits_80_columns_with_the_longest_addresses_and_names(
     too_long = [line for line in lines(answer) if text.cells(line) > text.WIDTH and len(line.split()) > 3]
 
     assert too_long == []
+
+
+def test_problems_with_one_cause_say_it_and_its_remedy_once() -> None:
+    one = {
+        "severity": "broken",
+        "what": "S has another key for A",
+        "cause": "it says so",
+        "remedy": "look",
+        "since_s": 3.0,
+    }
+    others = [{**one, "what": "S has another key for B"}, {**one, "cause": "", "what": "T is silent"}]
+
+    assert status.problems_lines([one, *others]) == [
+        "  ! S has another key for A (for 3.0s)",
+        "  ! S has another key for B (for 3.0s)",
+        "    why: it says so",
+        "    do:  look",
+        "  ! T is silent (for 3.0s)",
+        "    do:  look",
+    ]
 
 
 @pytest.mark.parametrize(

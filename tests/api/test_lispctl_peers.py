@@ -93,7 +93,7 @@ def test_what_no_name_can_be_is_refused(daemon: Served, capsys: pytest.CaptureFi
 
 
 def test_without_peers_a_sentence_says_so() -> None:
-    assert peers_lines([]) == ["no peers: nothing has been sent into the overlay yet"]
+    assert peers_lines([]) == ["no peers: no packet has gone to a node that is there now"]
 
 
 def test_who_seals_packets_is_told_where_anybody_does() -> None:
@@ -138,9 +138,7 @@ def test_names_say_who_is_told_and_what_to_do(daemon: Served, capsys: pytest.Cap
 
 def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(daemon, capsys, "name", "nas") == ["10.99.0.2"]
-    assert run(daemon, capsys, "name", "printer", code=1) == [
-        "lispctl: printer: nobody has this name (nobody has registered it)"
-    ]
+    assert run(daemon, capsys, "name", "printer", code=1) == ["lispctl: printer: no site of the hub has this name"]
     assert "nobody can say" in run(daemon, capsys, "name", "silent", code=1)[0]
 
 
@@ -150,7 +148,7 @@ def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture
 def test_numbers_that_cannot_be_meant_are_refused(
     daemon: Served, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=1)[0]) or " is not 1 to" in said
+    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=2)[0]) or " is not 1 to" in said
 
 
 def test_ping_shows_inside_and_outside_side_by_side(
@@ -184,6 +182,16 @@ def test_a_ping_that_does_not_go_through_the_overlay_says_so() -> None:
 
     assert said.endswith("not through the overlay, but by this host's own routes: nothing is known about it yet")
     assert "routes" not in " ".join(ping._summary_lines({"peer": peer, "rounds": [silent]}))
+
+
+@pytest.mark.parametrize("why", ["refused by 10.99.0.7", None])
+def test_who_refuses_in_the_place_of_a_peer_is_no_answer_of_it(why: str | None) -> None:
+    one = {**to_builtins(NAS), "inside_ms": None, "inside_why": why, "outside_ms": 9.0}
+    said = " ".join(" ".join(ping._round_lines(1, one)).split())
+
+    assert said == "1 inside no answer outside 9.0 ms wlan0, direct" + (f"; {why}" if why else "")
+    traced = ping.trace_lines({"peer": to_builtins(NAS), "inside_ms": None, "inside_why": why, "hops": []})
+    assert traced[0] == "inside   to nas 10.99.0.2: no answer" + (f", {why}" if why else "")
 
 
 def test_a_peer_that_no_packet_was_sent_to_has_no_mapping_yet() -> None:

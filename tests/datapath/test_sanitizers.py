@@ -22,7 +22,8 @@ HEADERS = (f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}")
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 
-def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
+def build(tmp_path: Path, driver: str, *options: str, more: tuple[str, ...] = ()) -> Path:
+    """Compile the engine with a driver of this folder, and `more` files beside it."""
     program = tmp_path / driver
     files = [str(ROOT / source) for source in sources()]
     has_cipher = sealing.can_seal()
@@ -32,14 +33,14 @@ def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
         "-g",
         "-O1",
         "-fno-omit-frame-pointer",
-        *sanitizers,
+        *options,
         *HEADERS,
         "-pthread",
     ]
     command = [
         "gcc",
         *flags,
-        str(Path(__file__).parent / f"{driver}.c"),
+        *(str(Path(__file__).parent / f"{name}.c") for name in (driver, *more)),
         *files,
         "-o",
         str(program),

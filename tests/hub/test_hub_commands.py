@@ -141,6 +141,16 @@ def test_a_time_that_is_none_is_wrong_usage(hub: FakeHub, text: str) -> None:
     assert hub.asked == []
 
 
+def test_the_names_of_invited_sites_are_there_for_the_completion_of_shells(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sites = [{"name": "laptop", "origin": "invited"}, {"name": "Anna's $(nas)", "origin": "configured"}]
+    hub.answers["sites"] = {"v": 1, "sites": sites, "displaced": []}
+
+    assert main(["words", "--socket", str(hub.path)]) == 0
+    assert capsys.readouterr().out == "laptop\n"
+
+
 def test_following_prints_what_is_new_and_ends_with_130(
     hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.crypto.noise_ciphers import NoiseCiphers
-from lispmob.errors import LispError, MalformedMessage
+from lispmob.errors import AuthenticationFailed, LispError, MalformedMessage
 from lispmob.hub.inviting.invitations import Answered, InvitationRefused, Invitations, Offer
 from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.pool import PoolUsedUp, next_eids
@@ -33,7 +33,7 @@ from lispmob.joining.exchange import (
 )
 from lispmob.joining.invitation import ID_OCTETS as ID
 from lispmob.joining.invitation import BadInvitation, Invitation
-from tests.hub.exchange import eid, site
+from tests.hub.exchange import eid, site, xtr
 
 CIPHERS = NoiseCiphers()
 NODE = ip_address("192.0.2.5")
@@ -101,6 +101,14 @@ def test_a_site_without_a_key_registers_nothing_until_the_invitation_is_redeemed
     hub.invite("laptop")
 
     assert [made.keys for made in hub.invitations.sites()] == [()]
+
+
+def test_who_registers_before_the_invitation_is_redeemed_is_told_apart_from_a_wrong_key() -> None:
+    hub = Hub()
+    made, _ = hub.invite("laptop")
+
+    with pytest.raises(AuthenticationFailed, match="site laptop: its invitation is not redeemed"):
+        made.to_site().authenticate(xtr("192.0.2.5").register("10.99.0.1/32").payload)
 
 
 def test_an_answer_that_was_lost_comes_again_and_the_key_stays() -> None:

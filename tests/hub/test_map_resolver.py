@@ -334,6 +334,41 @@ def test_large_answers_to_small_questions_have_an_end(is_registered: bool) -> No
     assert answered - asked <= 60_000 + 10 * 10_000 + 4000
 
 
+def with_large_answers() -> ControlPlane:
+    hub, many = plane(site("10.1.0.0/16")), [f"203.0.113.{number}" for number in range(1, 33)]
+    for number in range(4):
+        hub.on_datagram(xtr("203.0.113.5").register(f"10.1.0.{number}/32", rlocs=many), now=0.0)
+    return hub
+
+
+def short_question(itr: str, source: str) -> Arrival:
+    """Its answer is ten times as long."""
+    eids = tuple(EidRecord.of(eid(f"10.1.0.{number}/32")) for number in range(4))
+    request = MapRequest(7, None, (ip_address(itr),), eids)
+    inner = ip_address("192.0.2.200"), 50000, ip_address("10.1.0.0"), 4342
+    ecm = EncapsulatedControl(*inner, request.encode())
+    return Arrival(ecm.encode(), ip_address(source), 50001, HUB)
+
+
+@pytest.mark.parametrize("node", ["192.0.2.9", "2001:db8:50::9"])
+def test_who_names_the_address_of_another_uses_up_nothing_of_what_that_one_asks(node: str) -> None:
+    hub, stranger = with_large_answers(), "203.0.113.66" if "." in node else "2001:db8:66::1"
+    hub.on_datagram(xtr(node).register("10.1.1.1/32"), now=0.0)
+    for number in range(1000):
+        hub.on_datagram(short_question(node, stranger), number / 500)
+
+    assert len(sent(hub.on_datagram(short_question(node, node), 2.0))) == 1
+
+
+def test_a_neighbour_in_its_ipv6_network_uses_up_no_answers_of_a_registered_node() -> None:
+    hub, node, neighbour = with_large_answers(), "2001:db8:50::9", "2001:db8:50::bad"
+    hub.on_datagram(xtr(node).register("10.1.1.1/32"), now=0.0)
+    for number in range(1000):
+        hub.on_datagram(short_question(neighbour, neighbour), number / 500)
+
+    assert len(sent(hub.on_datagram(short_question(node, node), 2.0))) == 1
+
+
 def test_questions_passed_on_to_one_etr_have_an_end_and_strangers_leave_some_to_others() -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", proxy_map_reply=False), now=0.0)

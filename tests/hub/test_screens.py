@@ -96,6 +96,17 @@ def test_the_status_begins_with_what_is_wrong_and_what_to_do() -> None:
     assert widest(lines) <= 80
 
 
+@pytest.mark.parametrize(("often", "said"), [(1, "(once, "), (3, "(3 times, last ")])
+def test_a_problem_says_how_often_it_was_seen(often: int, said: str) -> None:
+    ledger = Ledger()
+    for number in range(often):
+        ledger.on_event(Event("auth-failed", {"source": "192.0.2.5", "site": "laptop", "why": "no key"}), float(number))
+
+    shown = screens.status_lines(status(problems=problems_of(ledger, 20.0, {})))
+
+    assert said in " ".join("\n".join(shown).split())
+
+
 def test_a_status_without_a_problem_says_who_is_there_and_what_is_left() -> None:
     lines = screens.status_lines(status())
 

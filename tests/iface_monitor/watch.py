@@ -43,8 +43,8 @@ class Watch:
 
 
 def ip(*lines: str, family: str = "-4") -> None:
-    """Run `ip` commands in one process."""
-    subprocess.run(["ip", family, "-batch", "-"], input="\n".join(lines), text=True, check=True, timeout=30)
+    """Run `ip` commands in one process. `family` "": what is of both families, such as a group of nexthop objects."""
+    subprocess.run(["ip", *family.split(), "-batch", "-"], input="\n".join(lines), text=True, check=True, timeout=30)
 
 
 def attach() -> None:

@@ -16,7 +16,7 @@ from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.datapath.model import Traffic
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd.views.in_order import ENTRIES_AT_ONCE
-from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, PeerViews
+from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, PeerViews, _Known
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import EidPrefix
 from tests.lispd.test_map_cache_pages import Daemon
@@ -138,6 +138,12 @@ def test_a_name_that_leads_to_no_eid_of_ours_says_why_and_not_for_how_long(known
 
     assert why in said
     assert "to live" not in said
+
+
+def test_an_eid_of_this_node_is_no_peer_and_said_to_be_its_own() -> None:
+    peer = _Known(cast(Any, Shown())).peer(ip_address("10.0.0.1"), None)
+
+    assert (peer.way, peer.why) == ("none", "it is this node's own EID")
 
 
 def test_without_an_eid_of_its_family_a_peer_has_no_way() -> None:

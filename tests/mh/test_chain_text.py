@@ -67,7 +67,7 @@ def test_icmp_is_another_number_in_the_other_family() -> None:
     assert list(matches(selector, 6)) == ["-p 58 "]
 
 
-def test_a_flow_keeps_the_uplink_that_the_dice_gave_it() -> None:
+def test_a_flow_keeps_the_uplink_that_it_got_at_random() -> None:
     made = text(Rule("rest", via=(Via("cable0", 3), Via("wlan0", 1))), keeps_replies=False)
 
     spread = [line for line in made.rules if line.startswith("-A LISPMOB-SPREAD-")]

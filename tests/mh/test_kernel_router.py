@@ -15,6 +15,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.mh.kernel.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
@@ -197,6 +198,20 @@ def test_applying_again_changes_nothing(tun: None) -> None:
         said = monitor.stdout.read()
 
     assert said == ""
+    assert everything() == before
+
+
+def test_an_ipv4_gateway_with_an_ipv6_address_is_copied_like_another(tun: None) -> None:
+    # `default via inet6 fe80::1`, as in the racks of some providers (RFC 8950)
+    uplink = KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("fe80::1"),))
+    state = replace(SPLIT, uplinks=(uplink,))
+
+    problems = apply(state)
+
+    assert problems == ()
+    assert listing("ip route show table 4343") == "default via inet6 fe80::1 dev eth0 proto 201 metric 1 onlink"
+    before = everything()
+    assert apply(state, state) == ()
     assert everything() == before
 
 

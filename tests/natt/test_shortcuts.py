@@ -7,11 +7,13 @@ from itertools import product
 
 import pytest
 
+from lispmob.natt.arrival import DataControl
 from lispmob.natt.shortcut import candidates_of
 from lispmob.natt.shortcuts import LIMIT, LOOKUP_BURST
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ip_udp import build_ip_udp, parse_ip_udp
 from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Locator, MappingRecord
 from tests.internet.nat import Kind, NatBox
 from tests.internet.network import Packet, Weather, World, ip
@@ -315,6 +317,24 @@ def test_many_destinations_cost_no_more_than_a_few_lookups() -> None:
 
     assert node.counted["tx_map_request"] <= LOOKUP_BURST
     assert len(node.traversal.shortcuts._ways) <= LIMIT
+
+
+@pytest.mark.parametrize("strangers", ["198.18.0.0", "2001:db8:66::"])
+def test_strangers_who_probe_cost_a_peer_of_a_direct_path_none_of_its_answers(strangers: str) -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+    talk(world, node, peer)
+    request = MapRequest(7, None, (IN_THE_OPEN,), (EidRecord.of(EID),), is_probe=True)
+
+    def answers(source: IpAddress, now: float) -> int:
+        own = INSIDE if source.version == 4 else ip("2001:db8:1::2")
+        arrival = DataControl(b"", source, 4341, own, 4342, source, 4341, own, 2)
+        return len(node.traversal.shortcuts.on_probed(request, arrival, node.traversal.plan, now)) > 1
+
+    got = sum(answers(ip(strangers) + number, world.now + number / 5000) for number in range(5000))
+
+    assert got <= (8 + 4 if ":" in strangers else 50 + 51)
+    assert all(answers(IN_THE_OPEN, world.now + 0.9999) for _ in range(8))
 
 
 def _nonce(probe: Packet) -> int:

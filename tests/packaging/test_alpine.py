@@ -247,9 +247,11 @@ _MOVED: Final = (
 )
 
 
-def in_deb(package: Path) -> dict[str, int]:
-    """The files that the Alpine package must also have, with their paths there and their modes."""
-    root = package.parent / "unpacked"
+def in_deb(package: Path, root: Path) -> dict[str, int]:
+    """The files that the Alpine package is to have as well, where it is to have them, and their modes.
+
+    `root`: a fresh directory to unpack into; `package` may lie where others remain from an earlier version.
+    """
     subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True, timeout=60)
     files = {}
     for path, mode in in_tree(root).items():
@@ -325,7 +327,7 @@ systemd
     version = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
     assert f"python3~{version.rpartition('.')[0]}" in done.stdout.split()
     assert all(path.startswith("/usr/lib/systemd/system/") for path in in_tree(split_off))
-    assert in_tree(destination) | in_tree(split_off) == in_deb(package) | _ALPINE_ONLY
+    assert in_tree(destination) | in_tree(split_off) == in_deb(package, tmp_path / "unpacked") | _ALPINE_ONLY
     assert stat.S_IMODE((destination / "etc/lispmob").stat().st_mode) == 0o750
     compiled = {each.name.split(".")[0] for each in (destination / "usr/lib/lispmob").rglob("*.pyc")}
     assert {"daemon", "engine", "inspect"} <= compiled

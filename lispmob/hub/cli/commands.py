@@ -172,6 +172,12 @@ def _renumber(arguments: argparse.Namespace) -> int:
     return _show(answer, arguments, lines)
 
 
+def _words(arguments: argparse.Namespace) -> int:
+    """Such a name is a DNS label, so a shell that expands it again finds nothing to expand."""
+    names = [site["name"] for site in asked(arguments, "sites")["sites"] if site["origin"] == "invited"]
+    return _show({"names": names}, arguments, lambda answer: list(answer["names"]))
+
+
 def _setup(arguments: argparse.Namespace) -> int:
     from lispmob.hub.cli import setup  # late: other subcommands do not need it
 
@@ -228,4 +234,5 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "help": _help,
     "web": _web,
     "metrics": _metrics,
+    "words": _words,
 }

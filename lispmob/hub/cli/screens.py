@@ -37,7 +37,8 @@ def status_lines(status: Json) -> list[str]:
 
 def _problem(problem: Json) -> list[str]:
     subject = f"{clean(problem['subject'])}: " if problem["subject"] else ""
-    often = f" ({problem['count']} times, last {when(problem['last'])})" if problem["since"] is not None else ""
+    times = f"{problem['count']} times, last" if problem["count"] > 1 else "once,"
+    often = f" ({times} {when(problem['last'])})" if problem["since"] is not None else ""
     lines = [paint(line, "bad") for line in fold(f"{subject}{clean(problem['text'])}{often}", first="  ! ")]
     return [*lines, *(fold(clean(problem["remedy"]), first="    do:  ") if problem["remedy"] else [])]
 

@@ -42,7 +42,7 @@ def run(client: Client, arguments: Namespace) -> int:
 def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
     """All peers, those with recent packets first."""
     if not peers:
-        return ["no peers: nothing has been sent into the overlay yet"]
+        return ["no peers: no packet has gone to a node that is there now"]
     peers = sorted(peers, key=_order)
     has_seal = any(_seal(peer) not in ("clear", "waiting", "-") for peer in peers)
     headers = [

@@ -84,7 +84,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         "",
     ]
     if problems := status.get("problems"):
-        lines += [paint("Problems", "bold"), *(line for problem in problems for line in problem_lines(problem)), ""]
+        lines += [paint("Problems", "bold"), *problems_lines(problems), ""]
     has_ipv6 = any(":" in locator["address"] for locator in status["locators"])
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
@@ -96,17 +96,29 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def problem_lines(problem: dict[str, Any]) -> list[str]:
-    """What is wrong, why, and how to mend it; a notice is printed less loudly."""
+def problems_lines(problems: list[dict[str, Any]]) -> list[str]:
+    """What is wrong, why, and how to mend it: cause and remedy once for those that share them."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for problem in problems:
+        alike.setdefault((problem["severity"], problem["cause"], problem["remedy"]), []).append(problem)
+    return [line for group in alike.values() for line in _group_lines(group)]
+
+
+def _group_lines(group: list[dict[str, Any]]) -> list[str]:
+    lines = [line for problem in group for line in _what_lines(problem)]
+    if group[0]["cause"]:
+        lines += fold(clean(group[0]["cause"]), first="    why: ")
+    if group[0]["remedy"]:
+        lines += fold(clean(group[0]["remedy"]), first="    do:  ")
+    return lines
+
+
+def _what_lines(problem: dict[str, Any]) -> list[str]:
+    """A notice is printed less loudly."""
     mark = "!" if problem["severity"] != "notice" else "-"
     what, *more = fold(f"{clean(problem['what'])} (for {duration(problem['since_s'])})", first=f"  {mark} ")
     colour = _SEVERITY_COLOURS.get(problem["severity"], "warn")
-    lines = [paint(what, colour), *(paint(line, colour) for line in more)]
-    if problem["cause"]:
-        lines += fold(clean(problem["cause"]), first="    why: ")
-    if problem["remedy"]:
-        lines += fold(clean(problem["remedy"]), first="    do:  ")
-    return lines
+    return [paint(what, colour), *(paint(line, colour) for line in more)]
 
 
 def _registration(entry: dict[str, Any], *, is_told_above: bool, has_ipv6: bool) -> list[str]:

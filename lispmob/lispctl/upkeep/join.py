@@ -214,7 +214,7 @@ def _start(arguments: Namespace) -> int:
 
 def wait_until_working(socket: str, timeout_s: float) -> int:
     """Wait, and print the state; returns the exit code."""
-    from lispmob.lispctl.show.status import problem_lines
+    from lispmob.lispctl.show.status import problems_lines
 
     until = time.monotonic() + timeout_s
     status: dict[str, Any] | None = None
@@ -236,7 +236,7 @@ def wait_until_working(socket: str, timeout_s: float) -> int:
         code = EXIT_CODES["not-working"]
     problems = status.get("problems", [])
     print("\n".join(fold(paint(clean(status.get("headline", status["state"])), "good" if code == 0 else "warn"))))
-    print("\n".join(line for problem in problems for line in problem_lines(problem)), end="\n" if problems else "")
+    print("\n".join(problems_lines(problems)), end="\n" if problems else "")
     if code:
         print("\n".join(fold(f"joined, and not working after {timeout_s:g} s ({plural(len(problems), 'problem')})")))
     return code

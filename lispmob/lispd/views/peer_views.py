@@ -167,8 +167,11 @@ class _Known:
         prefix = EidPrefix.host(eid) if entry is None else entry.prefix
         source = parts.node.config.eid_for(eid.version, 0)
         if source is None or prefix.instance_id or entry is None:
-            family = f"this node has no EID of IPv{eid.version}" if source is None else None
-            why = family or ("nothing is known about it yet" if entry is None else "its Instance-ID is not 0")
+            why = "its Instance-ID is not 0" if entry is not None else "nothing is known about it yet"
+            if source is None:
+                why = f"this node has no EID of IPv{eid.version}"
+            elif any(own.covers(prefix) for own in parts.node.config.eids):
+                why = "it is this node's own EID"
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
         answer = parts.engine.dry_run.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:

@@ -124,9 +124,10 @@ def test_a_slot_on_its_way_is_asked_for_in_the_same_pipeline_that_says_so() -> N
     run(scene)
 
 
-def test_keys_that_are_half_moved_are_waited_for() -> None:
+@pytest.mark.parametrize("word", ["TRYAGAIN", "BUSY"])
+def test_a_server_that_will_serve_soon_is_waited_for(word: str) -> None:
     async def scene(fake: FakeCluster, servers: Servers) -> None:
-        fake.refusals[B] = [ServerRefused("half of them", "TRYAGAIN")] * 3
+        fake.refusals[B] = [ServerRefused("half of them have moved, or a script runs", word)] * 3
 
         assert await servers.run(BUCKET, SCRIPT, [b"k", b"q"]) == (B, "EVALSHA")
 
