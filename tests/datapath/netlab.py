@@ -122,13 +122,13 @@ def _attach_eids(engine: RemoteEngine, own: tuple[str, str], device: str) -> Non
 def lab(links: int = 1, mtu_bytes: int = 1500, tun_mtu_bytes: int = 1440, **options: Any) -> Iterator[Lab]:
     """Both engines run, know their uplinks, and have their EIDs on a TUN device; no mapping is installed."""
     with NamespaceSet(f"dp{next(_numbers)}") as namespaces:
-        hosts = [namespaces.make(host) for host in "ab"]
+        a, b = namespaces.make("a"), namespaces.make("b")
         joined = [Link(f"up{i}", i, mtu_bytes) for i in range(links)]
-        _join(*hosts, joined)
+        _join(a, b, joined)
         with ThreadPoolExecutor() as starting:
-            engines = list(starting.map(RemoteEngine, hosts))
-        with closing(engines[0]), closing(engines[1]):
-            both = Lab(*engines, joined)
+            first, second = starting.map(RemoteEngine, (a, b))
+        with closing(first), closing(second):
+            both = Lab(first, second, joined)
             for host, engine, own in (("a", both.a, (EID_A4, EID_A6)), ("b", both.b, (EID_B4, EID_B6))):
                 wanted = {"eids": [f"{own[0]}/32", f"{own[1]}/128"], "tun_name": "lmt0", "tun_mtu_bytes": tun_mtu_bytes}
                 engine("open", **{**DEFAULTS, **wanted, **options})
