@@ -102,7 +102,7 @@ def test_a_locator_in_use_has_a_limit_as_well() -> None:
     assert sum("rx_rate" not in counted(effects) for effects in told) <= 20
 
 
-def test_whoever_forges_all_locators_in_use_has_four_hundred_answered_at_once_and_no_more() -> None:
+def test_a_forger_of_all_locators_in_use_gets_four_hundred_answers_at_once_and_no_more() -> None:
     other = bob(pinned=pinned(alice()))
     first = message_of(alice(pinned=pinned(other)), other)
     told = [arrive(first, ip("203.0.0.0") + number, other, is_known=True) for number in range(1000)]
