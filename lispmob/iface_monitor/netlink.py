@@ -61,6 +61,7 @@ _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
+_AT_KIND: Final = 23
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected
 
 
@@ -158,6 +159,8 @@ class NetlinkMonitor(Monitor):
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
             self._has_lost_routes = True
             return
+        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in rtnetlink.REFUSALS:
+            self._has_lost_routes = True  # our rules make way for it
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
         elif message.type in (RTM_NEWLINK, RTM_DELLINK):

@@ -46,7 +46,8 @@ _BLOCK: Final = re.compile(
     rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END.partition(';')[0])}[^\n]*\n", re.MULTILINE | re.DOTALL
 )
 _OWNER: Final = re.compile(
-    r"^[#;].*\b(generated|managed|written|created|maintained|auto-?generated)\b", re.MULTILINE | re.IGNORECASE
+    r"^[#;].*(?<![a-z])((auto-?)?generated|managed|(over)?written|created|maintained|(do not|don't) edit)(?![a-z])",
+    re.MULTILINE | re.IGNORECASE,
 )
 _WORDS: Final = re.compile(r"^[ \t]*(nameserver|search|domain)[ \t]+(.*?)[ \t]*$", re.MULTILINE)
 

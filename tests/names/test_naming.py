@@ -215,7 +215,15 @@ def test_a_resolved_that_refuses_is_a_problem_with_its_remedy(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("domain", "expected"),
-    [("nas.local", ["odd-domain"]), ("lisp", ["odd-domain"]), ("lisp.home.arpa", []), ('""', [])],
+    [
+        ("nas.local", ["odd-domain"]),
+        ("x.localhost", ["odd-domain"]),
+        ("onion", ["odd-domain"]),
+        ("lisp", ["odd-domain"]),
+        ("lisp.home.arpa", []),
+        ("localhost.example", []),
+        ('""', []),
+    ],
 )
 def test_a_domain_that_others_own_is_doubted(tmp_path: Path, domain: str, expected: list[str]) -> None:
     file = configured(tmp_path, f"names: {{domain: {domain}}}\nrouting: {{overlay-prefixes: [10.9.0.0/16]}}\n")
