@@ -153,9 +153,9 @@ class HubSealing:
         payload = put_second(request.nonce, told.message, initiator, arrival.destination)
         sent = SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)
         self.counters["tx_handshake_answer"] += 1
-        return [*self._stand(peer, told.session, now), sent]
+        return [*self._install_session(peer, told.session, now), sent]
 
-    def _stand(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
+    def _install_session(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
         """Use the completed session; those without packets, and those beyond the datapath's number, are dropped."""
         old = [(index, at) for index, at in peer.sessions if now - at >= FORGET_S]
         kept = [(index, at) for index, at in peer.sessions if now - at < FORGET_S]
