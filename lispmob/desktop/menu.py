@@ -1,7 +1,7 @@
-"""A menu as the values of com.canonical.dbusmenu, and which line was clicked. Pure.
+"""A menu as the values of com.canonical.dbusmenu, and the action of each line. Pure.
 
-Lines are numbered from the top; 0 is the menu itself. A menu that changes has a new revision, and numbers stay with
-their places, so that a click on a menu that has just changed is at worst one on nothing.
+Lines are numbered from the top; 0 is the menu itself. A changed menu has a new revision. Numbers belong to positions,
+so that a click on a menu that has just changed is ignored at worst.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ToVariant = Callable[[str, Any], Any]
 
 
 class Menu:
-    """The lines, by number."""
+    """The lines of the menu, by number."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -27,7 +27,7 @@ class Menu:
         self._children: list[list[int]] = [[]]
 
     def show(self, items: Sequence[Item]) -> bool:
-        """Show these from now on; True when they are others."""
+        """Replace the lines; returns True if they have changed."""
         before = self._items[1:], self._children
         self._items, self._children = [Item(label="root")], [[]]
         self._children[0] = [self._add(item) for item in items]
@@ -44,27 +44,27 @@ class Menu:
         return number
 
     def action(self, number: int) -> Action | None:
-        """What a click on a line asks for."""
+        """The action of a line."""
         return self._items[number].action if self.has(number) else None
 
     def has(self, number: int) -> bool:
-        """True for a line of the menu as it is."""
+        """True for a line of the current menu."""
         return 0 <= number < len(self._items)
 
     def layout(self, number: int, depth: int, variant: ToVariant) -> list[Any]:
-        """A line with those below it, (ia{sv}av); `depth` -1: all of them."""
+        """A line with its submenu, (ia{sv}av); `depth` -1: all levels."""
         below = self._children[number] if depth else []
         children = [variant("(ia{sv}av)", self.layout(child, depth - 1, variant)) for child in below]
         return [number, self.properties(number, variant), children]
 
     def properties(self, number: int, variant: ToVariant) -> dict[str, Any]:
-        """Of a line, those that are not the defaults of the specification."""
+        """The properties of a line, without those that have the specification's default."""
         if number == 0:
             return {"children-display": variant("s", "submenu")}
         item = self._items[number]
         if not item.label:
             return {"type": variant("s", "separator")}
-        shown = {"label": variant("s", item.label.replace("_", "__"))}  # one marks a key
+        shown = {"label": variant("s", item.label.replace("_", "__"))}  # a single underscore marks an access key
         if item.action is None and not item.children:
             shown["enabled"] = variant("b", False)
         if item.children:
@@ -75,5 +75,5 @@ class Menu:
         return shown
 
     def numbers(self) -> Iterator[int]:
-        """Of all lines."""
+        """The numbers of all lines."""
         return iter(range(len(self._items)))

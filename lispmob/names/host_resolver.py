@@ -4,7 +4,7 @@ lispd configures systemd-resolved itself (`resolved.py`). The other resolvers ne
 `lispctl join`, `lispctl refresh` and `lispctl names --tell` write it. The first step is to find out which program
 resolves names:
 
-1. systemd-resolved: /etc/resolv.conf is a link into its directory. Nothing is written.
+1. systemd-resolved: /etc/resolv.conf is a link into its directory, or names its stub. Nothing is written.
 2. dnsmasq, run by NetworkManager or by the host: a file in its directory, and a restart.
 3. None: /etc/resolv.conf is a plain file without a program's mark, and has room for one more server. Our server is
    put first, between two marks, and lispd answers at port 53 of a loopback address.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import re
 import socket
@@ -32,6 +33,8 @@ from lispmob.errors import LispError
 
 SERVER: Final = "127.0.99.53"
 RESOLV_CONF: Final = "etc/resolv.conf"
+RESOLVED_STUBS: Final = ("127.0.0.53", "127.0.0.54")  # systemd-resolved(8)
+RESOLVED_DIRECTORY: Final = "run/systemd/resolve"  # there while it runs
 FILE: Final = "lispmob.conf"
 SERVERS_MAX: Final = 3  # resolv.h: MAXNS; the resolver ignores further servers
 PATIENCE_S: Final = 20.0
@@ -93,6 +96,8 @@ class HostResolver:
             return Keeper.RESOLVED
         text = self._text(path)
         servers = [value for word, value in _WORDS.findall(_BLOCK.sub("", text)) if word == "nameserver"]
+        if servers[:1] in ([stub] for stub in RESOLVED_STUBS) and (self._root / RESOLVED_DIRECTORY).is_dir():
+            return Keeper.RESOLVED  # a copy of its file, or one that the user wrote for it
         is_local = bool(servers) and servers[0].startswith(("127.", "::1"))
         if is_local and self._is_running("run/NetworkManager/dnsmasq.pid"):
             return Keeper.NETWORK_MANAGER
@@ -154,7 +159,7 @@ class HostResolver:
             path.write_text(text, "ascii")
             path.chmod(0o644)
         except OSError as error:
-            raise NotTold(f"{path}: {error.strerror}") from None
+            raise NotTold(why_not_written(path, error)) from None
         self._restart(keeper)
         return Told(keeper, is_told=True, text=f"{keeper.value} asks lispd for {wanted.domain}: {path}")
 
@@ -165,7 +170,7 @@ class HostResolver:
         try:
             path.unlink()
         except OSError as error:
-            raise NotTold(f"{path}: {error.strerror}") from None
+            raise NotTold(why_not_written(path, error)) from None
         with contextlib.suppress(NotTold):  # it may be gone
             self._restart(keeper)
         return path
@@ -213,7 +218,7 @@ class HostResolver:
                 file.write(octets.ljust(length, b"\n"))
                 file.truncate(len(octets))
         except OSError as error:
-            raise NotTold(f"{path}: {error.strerror}") from None
+            raise NotTold(why_not_written(path, error)) from None
         return True
 
     def _text(self, path: Path) -> str:
@@ -229,6 +234,19 @@ class HostResolver:
             return (self._root / "proc" / str(number) / "comm").read_text().strip() == "dnsmasq"
         except (OSError, ValueError):
             return False
+
+
+def why_not_written(path: Path, error: OSError) -> str:
+    """Why a file of the resolver could not be written, and what to do."""
+    remedies = {
+        errno.EACCES: "only root may write it: take sudo",
+        errno.EPERM: f"it was made immutable; if it shall change: chattr -i {path}",
+        errno.EROFS: "its file system is read-only; names are found once it can be written",
+        errno.EBUSY: "another program holds it",
+        errno.ENOSPC: "make room on the disk",
+    }
+    remedy = remedies.get(error.errno or 0)
+    return f"{path}: {error.strerror}" + (f": {remedy}. Then: lispctl names --tell" if remedy is not None else "")
 
 
 def advice(wanted: Wanted) -> str:

@@ -12,6 +12,7 @@ from lispmob.problems.problem import Problem, Severity
 ENOUGH_TRIES: Final = 2  # ours: one lost datagram is the weather, two in a row are worth a word
 TRIES_WITHOUT_FINDING: Final = 3  # ours: the question that tells why is answered, or given up, before
 
+_INVITED: Final = "a machine that has joined needs another invitation, and `lispctl join --force`"
 _ABOUT_SERVER: Final = {
     Finding.NOBODY_LISTENS: "nobody-listens",
     Finding.UNREACHABLE: "unreachable",
@@ -117,7 +118,7 @@ def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
             severity,
             f"Map-Server {one.server} has removed the site of {one.eid}",
             "it confirmed this EID before, and has no site for it now",
-            "ask its operator",
+            f"ask its operator; {_INVITED}",
             f"{one.eid} at {one.server}",
         )
     if one.finding is Finding.NO_SITE:
@@ -138,7 +139,7 @@ def _wrong_key(one: RegistrationEvidence, severity: Severity, cause: str) -> Pro
         severity,
         f"Map-Server {one.server} has another key for {one.eid}",
         cause,
-        "compare key, key-id and algorithm in map-servers, and the EID, with your site there",
+        f"compare key, key-id and algorithm in map-servers, and the EID, with your site there; {_INVITED}",
         f"{one.eid} at {one.server}",
     )
 

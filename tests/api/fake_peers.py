@@ -1,4 +1,4 @@
-"""Peers and names of the daemon that is not one."""
+"""Peers and names of the fake daemon."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SEEN = KnownName(name="nas", eids=["10.99.0.2"], why="registered", ttl_s=540.0)
 
 
 class FakePeers:
-    """Two of them; names are asked for the first time."""
+    """Knows two peers; the first request for names starts the look-up of one."""
 
     names_asked = 0
 
@@ -53,7 +53,7 @@ class FakePeers:
 
     async def peer(self, name_or_eid: str) -> Peer:
         if name_or_eid not in ("nas", "10.99.0.2"):
-            raise ApiError("not-found", f"{name_or_eid}: nobody has registered it")
+            raise ApiError("not-found", f"{name_or_eid}: no site of the hub has this name")
         return NAS
 
     def names(self) -> Names:

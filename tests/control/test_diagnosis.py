@@ -1,4 +1,4 @@
-"""Why a Map-Server is silent, by a question that needs no key."""
+"""Why a Map-Server is silent, found out by a question that needs no key."""
 
 from __future__ import annotations
 

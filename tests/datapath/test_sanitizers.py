@@ -1,4 +1,4 @@
-"""The C under the sanitizers: awkward packets, and an engine of which everything changes under load."""
+"""The C under the sanitizers: awkward packets, and an engine under load while everything in it changes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
 @pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
 @pytest.mark.parametrize("mode", ["", "super-packets", "super-packets rtr"])
 def test_everything_may_change_while_packets_move(stressed: Path, mode: str) -> None:
-    # The thread sanitizer wants its shadow where address randomisation may put something else.
+    # The thread sanitizer needs its shadow memory where address randomisation may put something else.
     command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {stressed} 2000 {mode}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 

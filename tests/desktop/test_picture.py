@@ -1,4 +1,4 @@
-"""What the indicator shows for what lispd says, and the menu as panels read it."""
+"""What the indicator shows of lispd's state, and the menu as panels read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows between two nodes of a small internet: real sockets, real daemons, real programs."""
+"""Flows between two nodes of a small network: real sockets, real daemons, real programs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_name_is_found_by_the_address_of_its_host(town: FlowTown, echo: subpro
     try:
         (netns / "hosts").write_text("127.0.0.1 localhost\n10.1.0.2 b.lisp.test\n")
         (netns / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
-        # lispd resolves, and was started before the file was there: a node of its own sees it.
+        # lispd resolves, and was started before the file existed: a process of its own sees the file.
         program = "import asyncio\nfrom ipaddress import ip_network\nfrom lispmob.flow.resolve import Resolver\n"
         program += "async def none(name): return None\n"
         program += (
@@ -346,7 +346,7 @@ def test_a_ping_says_how_long_an_allocation_takes(town: FlowTown, echo: subproce
 
 
 def test_a_program_started_by_its_first_flow_gets_it_and_ends_it(town: FlowTown) -> None:
-    """lispd connects to a socket that somebody else listens on: systemd, or here the program itself."""
+    """lispd connects to a socket on which another process listens: systemd, or here the program itself."""
     listener = town.python(
         "b",
         f"""

@@ -1,4 +1,4 @@
-"""What programs and the daemon say to each other, on loopback addresses that stand in for EIDs."""
+"""What programs and the daemon say to each other, on loopback addresses that stand for EIDs."""
 
 from __future__ import annotations
 

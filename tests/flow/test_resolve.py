@@ -1,4 +1,4 @@
-"""Where a name leads: which source is asked when, and which answers count. Without a network."""
+"""How a name is resolved: which source is asked when, and which answers count. Without a network."""
 
 from __future__ import annotations
 

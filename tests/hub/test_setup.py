@@ -1,4 +1,4 @@
-"""lisphub setup: what it writes is a hub, and what it cannot know it says."""
+"""lisphub setup: it writes a working configuration, and names what it cannot know."""
 
 from __future__ import annotations
 

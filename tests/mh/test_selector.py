@@ -1,4 +1,4 @@
-"""What a rule is about, at the edges: numbers, families, whose packet it is, and the words for what does not fit."""
+"""The conditions of a rule, at their edges: numbers, families, owners of packets, and the errors for invalid ones."""
 
 from __future__ import annotations
 

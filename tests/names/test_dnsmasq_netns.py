@@ -1,4 +1,4 @@
-"""A real dnsmasq, of the host or of a real NetworkManager, asks lispd once it is told to, and no more after that."""
+"""A real dnsmasq, of the host or of a real NetworkManager, asks lispd once it is told to, and only so long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ map-servers: [{{address: 198.51.100.1, key: a key}}]
 routing: {{overlay-prefixes: [10.1.0.0/24]}}
 names: {{domain: {DOMAIN}}}
 """
-# lispd's DNS server at its loopback address, with one name; and a resolver of others behind dnsmasq.
+# lispd's DNS server at its loopback address, with one name; and a resolver for other names behind dnsmasq.
 SERVE = """
 import asyncio, sys
 from ipaddress import ip_address, ip_network
@@ -90,7 +90,7 @@ def serving(here: Namespace, script: str, *words: str) -> Iterator[subprocess.Po
 
 
 def check_told(here: Namespace, lispd: subprocess.Popen[str]) -> None:
-    """Our names come from lispd and others from elsewhere; and when lispd has crashed, others still do, at once."""
+    """Our names come from lispd and others from elsewhere; after a crash of lispd the others still do, at once."""
     assert ask(here, f"nas.{DOMAIN}") == "NOERROR 10.1.0.2"
     assert ask(here, f"printer.{DOMAIN}") == "NXDOMAIN"
     assert ask(here, "2.0.1.10.in-addr.arpa", "PTR") == f"NOERROR nas.{DOMAIN}."
@@ -166,7 +166,7 @@ def test_networkmanagers_dnsmasq_is_told_by_one_command_and_given_back_by_anothe
     mounts = (
         f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; mkdir -p /etc/NetworkManager/dnsmasq.d; "
         "mount -t tmpfs none /etc/NetworkManager/dnsmasq.d; "
-        "echo user=root > /etc/NetworkManager/dnsmasq.d/lab.conf"  # nobody may not reach the bus of the test
+        "echo user=root > /etc/NetworkManager/dnsmasq.d/lab.conf"  # the user nobody may not reach the bus of the test
     )
     with real_network_manager(tmp_path, dns="dnsmasq", mounts=mounts) as manager, NamespaceSet("u") as others:
         here, router = manager.namespace, others.make("r")

@@ -1,14 +1,15 @@
-"""Whoever looks after a host's names is found out, asked to ask lispd, and given back what was there."""
+"""The program that manages a host's resolver is found, told to ask lispd, and restored afterwards."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from lispmob.names.host_resolver import HostResolver, Keeper, NotTold, Wanted
+from lispmob.names.host_resolver import HostResolver, Keeper, NotTold, Told, Wanted, why_not_written
 
 WANTED = Wanted("lisp.home.arpa", ("0.99.10.in-addr.arpa",), 5399)
 PLAIN = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:2\n"
@@ -122,6 +123,32 @@ def test_resolved_is_told_by_lispd_and_nothing_is_written(tmp_path: Path) -> Non
 
     assert host.names.tell(WANTED).keeper is Keeper.RESOLVED
     assert stub.read_text() == "nameserver 127.0.0.53\n"
+
+
+@pytest.mark.parametrize("stub", ["127.0.0.53", "127.0.0.54"])
+@pytest.mark.parametrize("mark", ["", "# This is managed by man:systemd-resolved(8). Do not edit.\n"])
+def test_a_copy_of_the_file_of_resolved_is_resolved_while_that_runs(tmp_path: Path, stub: str, mark: str) -> None:
+    text = f"{mark}nameserver {stub}\noptions edns0 trust-ad\n"
+    host = Host(tmp_path, text)
+    (tmp_path / "run" / "systemd" / "resolve").mkdir(parents=True)
+
+    assert host.names.tell(WANTED) == Told(Keeper.RESOLVED, is_told=True)
+    assert host.conf.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.EPERM, "chattr -i"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "take sudo"),
+        (errno.EBUSY, "another program"),
+        (errno.ENOSPC, "make room"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_file_that_cannot_be_written_says_what_to_do(number: int, why: str) -> None:
+    assert why in why_not_written(Path("/etc/resolv.conf"), OSError(number, os.strerror(number)))
 
 
 @pytest.mark.parametrize(

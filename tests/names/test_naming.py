@@ -1,4 +1,4 @@
-"""The domain in lispd: what is loaded, kept and told, and what is wrong with it."""
+"""The domain in lispd: what is loaded, kept and reported, and its problems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def configured(
 
 
 class Names:
-    """What the core remembers."""
+    """The names that the core remembers."""
 
     def __init__(self) -> None:
         self.known = {b"nas": NAS}

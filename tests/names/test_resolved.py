@@ -1,4 +1,4 @@
-"""What systemd-resolved is told, and when: a bus in memory, and a real resolved where there is one."""
+"""What systemd-resolved is told, and when: a bus in memory, and a real resolved where it is installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOLD = [
 
 
 class Bus:
-    """A connection that writes down what is called."""
+    """A connection that records the calls."""
 
     def __init__(self, refusal: BusError | None = None) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []

@@ -1,4 +1,4 @@
-"""What lispd answers to questions of DNS: its own domain and reverse names, and nothing else."""
+"""lispd's answers to DNS questions: its own domain and reverse names, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence in, problems out: each state of the world that a user may meet has its own sentence."""
+"""Evidence in, problems out: each state that a user may meet has a sentence of its own."""
 
 from __future__ import annotations
 

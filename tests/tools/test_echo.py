@@ -1,4 +1,4 @@
-"""lisp-echo's book, messages, bounds and words: pure, with clocks of their own; and both ends over loopback."""
+"""lisp-echo's tally, messages, bounds and output: pure, with clocks of their own; and both ends over loopback."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def status_lines(status: Json) -> list[str]:
 
 def _problem(problem: Json) -> list[str]:
     subject = f"{clean(problem['subject'])}: " if problem["subject"] else ""
-    often = f" ({problem['count']} times, last {when(problem['last'])})" if problem["since"] is not None else ""
+    times = f"{problem['count']} times, last" if problem["count"] > 1 else "once,"
+    often = f" ({times} {when(problem['last'])})" if problem["since"] is not None else ""
     lines = [paint(line, "bad") for line in fold(f"{subject}{clean(problem['text'])}{often}", first="  ! ")]
     return [*lines, *(fold(clean(problem["remedy"]), first="    do:  ") if problem["remedy"] else [])]
 
@@ -47,7 +48,7 @@ def _facts(status: Json) -> list[tuple[str, str]]:
     roles += ["RTR"] if status["is_rtr"] else []
     roles += ["proxy"] if status["is_proxy"] else []
     invited = [f"{count} {state}" for state, count in status["invitations"].items() if count]
-    pools = [f"{clean(pool['prefix'])}, {plural(pool['left'], 'EID')} left" for pool in status["pools"]]
+    pools = [f"{clean(pool['prefix'])}, {_left(pool['left'])}" for pool in status["pools"]]
     moves = [
         f"{when(move['at'])} {clean(move.get('site'))}: {clean(move['eid'])} to "
         f"{clean(', '.join(move['rlocs']) or 'nowhere')}"
@@ -66,6 +67,10 @@ def _facts(status: Json) -> list[tuple[str, str]]:
         ("Domain", clean(status["domain"]) if status["domain"] else "none"),
         ("Last moves", "\n".join(moves) or "none since the hub started"),
     ]
+
+
+def _left(count: int) -> str:
+    return f"{plural(count, 'EID')} left" if count else paint("used up: nobody else can be invited", "warn")
 
 
 def _subscriptions(status: Json) -> str:

@@ -1,8 +1,8 @@
-"""`python -m lispmob.lab.bench`: measure every path beside the references, print medians, ratios and goals.
+"""`python -m lispmob.lab.bench`: measure every path and the references, print medians, ratios and goals.
 
-All paths take turns in each round, so that what else the machine does hits them alike. Exit code: 0 when everything was
-measured (goals missed are told, and do not change the code), 1 when something could not be, 77 without namespaces. A
-tier that cannot run here is left out, and the reason is told.
+All paths take turns in each round, so that other load of the machine affects them alike. Exit code: 0 when everything
+was measured (missed goals are reported, and do not change the code), 1 when a measurement failed, 77 without
+namespaces. A tier that cannot run here is skipped, and the reason is reported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EXIT_FAILED: Final = 1
 EXIT_UNAVAILABLE: Final = 77
 _OUTPUT: Final = Path("build/bench")
 _CASES: Final = (*TRAFFIC_CASES, *OTHER_CASES)
-_MINUTES: Final = 9.0  # what rounds may take; to put everything up takes most of another
+_MINUTES: Final = 9.0  # for all rounds; the set-up takes most of another
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -85,7 +85,7 @@ def _measure(arguments: argparse.Namespace, quiet: Quiet) -> int:
     if arguments.history is not None and code == 0:
         line = history.entry(results, history.commit_of(), datetime.now(UTC), results.warnings)
         history.append(arguments.history, line)
-    with contextlib.suppress(ImportError):  # without matplotlib: no pictures
+    with contextlib.suppress(ImportError):  # without matplotlib there are no pictures
         from lispmob.lab.bench import charts
 
         charts.draw(results, arguments.output)

@@ -1,4 +1,4 @@
-"""One run of the benchmarks: puts up what is wanted, lets all paths take turns, and notes what was measured."""
+"""A run of the benchmarks: builds the pairs, measures all paths in turn, and records the results."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _CABLE_CASES: Final = {
     NIC: ("tcp1", "udp64", "udp1400"),
     SUFFIX: ("tcp1", "udp64", "energy"),
 }
-"""What is measured on paths of these names: all else on all others."""
+"""The cases of paths with these suffixes; all other paths have all cases."""
 _SEALED_CASES: Final = tuple(case for case in TRAFFIC_CASES if case != "energy")
 _UDP_S: Final = 1
-_REST_S: Final = 20.0  # ours: what was settled has its echoes: probes, NAT verdicts
+_REST_S: Final = 20.0  # ours: time for late effects of the start: probes, NAT verdicts
 _CONTROL_ROUNDS: Final = 2  # ours: it takes long, and varies little
 _IDLE_S: Final = 30.0
 _IDLE_WINDOWS: Final = 2
 
 
 class Run:
-    """What is measured goes into `results`; a tier that cannot run here into its `skipped`."""
+    """Measures into `results`; a tier that cannot run here is added to its `skipped`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Run:
         seconds: int,
         budget_s: float | None = None,
     ) -> None:
-        """`directory` is for configurations, sockets and logs. `budget_s`: about what all rounds may take."""
+        """`directory` is for configurations, sockets and logs. `budget_s`: about the time for all rounds."""
         self._results = results
         self._directory = directory
         self._cases = frozenset(cases)
@@ -58,7 +58,7 @@ class Run:
         self._budget_s = budget_s
 
     def measure(self) -> None:
-        """Everything. Raises LispError when something could not be measured; what was before it is kept."""
+        """Measure all cases. Raises LispError when a measurement fails; earlier results are kept."""
         if self._cases & {*TRAFFIC_CASES, "idle"}:
             self._measure_cables()
         if "table" in self._cases:
@@ -92,7 +92,7 @@ class Run:
                 self._note("tun", figures)
 
     def _share(self, share: float) -> Iterator[int]:
-        """Numbers of rounds: as many as are wanted, or fit into this share of the time; one at least."""
+        """The numbers of the rounds: as many as wanted, or as fit into this share of the time; at least one."""
         began_at = time.monotonic()
         for number in range(self._rounds):
             spent_s = time.monotonic() - began_at
@@ -109,7 +109,7 @@ class Run:
             pairs: list[SealedPair] = []
             for tier in self._tiers(with_references=True):
                 with self._skipping(tier):
-                    # The tun tier's cable has the references on it; those of another tier have one of their own.
+                    # The references share the tun tier's cable; other tiers have cables of their own.
                     wire = Wire(self._directory / tier, tier, has_references=tier == TIERS[0])
                     wires[tier] = stack.enter_context(wire)
                     wire.settle(wire.path(tier))
@@ -141,7 +141,7 @@ class Run:
                 self._round(number, measured)
 
     def _relayed(self, stack: contextlib.ExitStack) -> Iterator[tuple[Relayed, Way]]:
-        """The paths through an RTR, for those tiers that run here."""
+        """The paths through an RTR, for the tiers that run here."""
         for tier in TIERS:
             name = f"{tier}{SUFFIX}"
             if name not in self._paths or not self._cases & {*_CABLE_CASES[SUFFIX]} or tier in self._results.skipped:
@@ -213,7 +213,7 @@ class Run:
     # --- the rest
 
     def _tiers(self, *, with_references: bool = False) -> tuple[str, ...]:
-        """Those of the paths wanted that can run; the tun tier's cable carries the references too."""
+        """The tiers of the wanted paths that can run; the tun tier's cable carries the references too."""
         paths = [name for name in self._paths if name not in SEALED_PATHS]
         wanted = {_tier_of(name) for name in paths if with_references or kind_of(name) in TIERS}
         known = (*TIERS, AUTO) if with_references else TIERS
@@ -221,7 +221,7 @@ class Run:
 
     @contextlib.contextmanager
     def _skipping(self, name: str) -> Iterator[None]:
-        """Leave out what a tier that cannot run here would have measured."""
+        """Skip the measurements of a tier that cannot run here."""
         try:
             yield
         except TierUnavailable as reason:
@@ -237,6 +237,6 @@ class Run:
 
 
 def _tier_of(path: str) -> str:
-    """The tier whose cable a path is on."""
+    """The tier whose cable has the path."""
     kind = kind_of(path)
     return kind if kind in (*TIERS, AUTO) else TIERS[0]

@@ -90,13 +90,13 @@ def run_name(client: Client, arguments: Namespace) -> int:
     """Print the EID of a name. Raises NameNotFound."""
     found = client.call("name", name=arguments.name)
     if not arguments.json and not found["eids"] and not found["names"]:
-        what = "nobody has this name" if found["is_answered"] else "nobody can say"
-        raise NameNotFound(f"{clean(arguments.name)}: {what} ({clean(found['why'])})")
+        why = "no site of the hub has this name" if found["is_answered"] else f"nobody can say: {clean(found['why'])}"
+        raise NameNotFound(f"{clean(arguments.name)}: {why}")
     return show(found, arguments, lambda one: list(map(clean, [*one["eids"], *one["names"]])))
 
 
 def _leads_to(one: dict[str, Any]) -> str:
-    return ", ".join([*one["eids"], *one["names"]]) or "nobody"
+    return ", ".join([*one["eids"], *one["names"]]) or "no such name"
 
 
 NAMES = Command(

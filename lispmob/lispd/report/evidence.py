@@ -31,6 +31,7 @@ from lispmob.problems.evidence import (
     InsideEvidence,
     NarrowEvidence,
     PeerEvidence,
+    RefusedEvidence,
     RegistrationEvidence,
     UnusedInterface,
 )
@@ -79,6 +80,7 @@ def gather(
         addresses=tuple(_address(machine, parts, complaints, filtered) for machine in parts.node.traversal.machines),
         duplicates=tuple(duplicates(parts.network, parts.policy)),
         unused=tuple(_unused(parts)),
+        refused=tuple(refused_families(parts.network, parts.policy)),
         registrations=tuple(
             _registration(registration, parts, diagnosis, complaints) for registration in parts.node.registrations
         ),
@@ -200,6 +202,17 @@ def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[Duplicat
         link = network.link(local.ifindex) if local.is_duplicate else None
         if link is not None and policy.allows(link):
             yield DuplicateAddress(link.name, str(local.address))
+
+
+def refused_families(network: NetworkState, policy: UplinkPolicy) -> Iterator[RefusedEvidence]:
+    """Interfaces with an address and a default route that no packet comes to."""
+    for link in network.links:
+        if not (link.is_up and link.has_carrier and policy.allows(link)):
+            continue
+        families = {local.address.version for local in network.usable_addresses(link, policy)}
+        for family in sorted(families):
+            if refusal := network.refusal_of(link.ifindex, family):
+                yield RefusedEvidence(link.name, family, refusal)
 
 
 def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:

@@ -177,6 +177,8 @@ def summary(parts: Parts) -> str:
         return f"nothing: security: seal is off{others}"
     peers = node.sealing.entries.peers
     sealed = sum(peer.is_sealed(parts.now()) for peer in peers)
+    if not peers:
+        return f"no peer's key is known yet ({mode}){others}"
     return f"{sealed} of {len(peers)} peers with known keys ({mode}){others}"
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
-from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
@@ -96,7 +96,8 @@ class KernelListing:
         kind = _KINDS.get(message["type"])
         if message["proto"] != ROUTE_PROTOCOL or kind is None:
             return None
-        source, gateway = message.get("prefsrc"), message.get("gateway")
+        source = message.get("prefsrc")
+        gateway = message.get("gateway") or (message.get("via") or {}).get("addr")
         hops = [int(hop["oif"]) for hop in message.get("multipath") or ()] or [int(message.get("oif") or 0)]
         return Route(
             table=int(message.get("table")),
@@ -157,7 +158,7 @@ async def _by_nft(family: int) -> tuple[tuple[int, int], ...]:
 
 def _has_default_route(family: int, table: int) -> bool:
     if family == 4:
-        return bool(rtnetlink.peek_ipv4_default_routes(table))
+        return any(route.refusal != THROW for route in rtnetlink.peek_ipv4_default_routes(table))
     return any(raw.is_default_route for raw in rtnetlink.dump_table(_FAMILIES[family], table))
 
 

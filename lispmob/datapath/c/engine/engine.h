@@ -371,6 +371,18 @@ static inline void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction di
 }
 void lm_traffic_gap_watch(struct lm_engine *e);
 
+/*
+ * engine.c: the control side. It holds both locks while it updates what the threads read; `writer` alone protects what
+ * only the control side changes.
+ */
+void lm_engine_lock(struct lm_engine *e);
+void lm_engine_unlock(struct lm_engine *e);
+/*
+ * Puts a fresh table in the place of the one of this space, for threads and BPF programs, and frees the old one.
+ * 0, or -ENOMEM if `fresh` is NULL.
+ */
+int lm_engine_replace(struct lm_engine *e, struct lm_table **table, enum lm_space space, struct lm_table *fresh);
+
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);
 /* The TUN device that open() gets uses struct virtio_net_hdr, and accepts UDP super-packets; neither if not called. */
