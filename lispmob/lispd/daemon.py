@@ -67,7 +67,7 @@ from lispmob.lispd.translators import Translators
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
-from lispmob.lispd.warm_up import warm_up
+from lispmob.lispd.warm_up import rehearse_entries, warm_up
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
@@ -221,8 +221,10 @@ class Daemon:
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
-            warm_up(self._lisp_sec)
+            rehearsed = warm_up(self._lisp_sec)
             await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
+            rehearse_entries(self.engine, rehearsed)
+            self._on_punt()
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -461,6 +463,8 @@ class Daemon:
     # --- outputs
 
     def _perform(self, effects: Iterable[NodeEffect]) -> None:
+        """Do what the core has decided; what is only told comes last, after the messages and packets."""
+        events: list[Event] = []
         for effect in effects:
             match effect:
                 case SendControl():
@@ -514,14 +518,19 @@ class Daemon:
                 case MappingChanged():
                     self._mapping_feed.on_changed(effect)
                 case Event():
-                    self._publisher.publish(effect, self._loop.time())
-                    self._mapping_feed.on_event(effect)
-                    self.names.on_event(effect)
-                    if self._identity.on_event(effect, is_registered=self._is_registered):
-                        self._loop.call_soon(lambda: self._use(self.file))
-                    if effect.kind == "natt-state":
-                        self.measuring.look(self._loop.time())
+                    events.append(effect)
+        for event in events:
+            self._tell(event)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
+
+    def _tell(self, event: Event) -> None:
+        self._publisher.publish(event, self._loop.time())
+        self._mapping_feed.on_event(event)
+        self.names.on_event(event)
+        if self._identity.on_event(event, is_registered=self._is_registered):
+            self._loop.call_soon(lambda: self._use(self.file))
+        if event.kind == "natt-state":
+            self.measuring.look(self._loop.time())
 
     # --- the rest
 
