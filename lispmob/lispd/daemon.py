@@ -464,7 +464,7 @@ class Daemon:
 
     def _perform(self, effects: Iterable[NodeEffect]) -> None:
         """Do what the core has decided; what is only told comes last, after the messages and packets."""
-        events: list[Event] = []
+        news: list[Event | MappingWanted | MappingChanged] = []
         for effect in effects:
             match effect:
                 case SendControl():
@@ -513,17 +513,22 @@ class Daemon:
                 case NameResolved():
                     self.flows.names.on_resolved(effect)
                     self.naming.on_resolved()
-                case MappingWanted():
-                    self._mapping_feed.on_wanted(effect)
-                case MappingChanged():
-                    self._mapping_feed.on_changed(effect)
-                case Event():
-                    events.append(effect)
-        for event in events:
-            self._tell(event)
+                case Event() | MappingWanted() | MappingChanged():
+                    news.append(effect)
+        for item in news:
+            self._tell(item)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, item: Event | MappingWanted | MappingChanged) -> None:
+        match item:
+            case MappingWanted():
+                self._mapping_feed.on_wanted(item)
+            case MappingChanged():
+                self._mapping_feed.on_changed(item)
+            case Event():
+                self._on_event(item)
+
+    def _on_event(self, event: Event) -> None:
         self._publisher.publish(event, self._loop.time())
         self._mapping_feed.on_event(event)
         self.names.on_event(event)
