@@ -100,7 +100,7 @@ def test_the_page_about_threats_names_tests_that_there_are_and_a_row_for_every_f
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Every option of a parser and of its subcommands, but those that all programs have."""
+    """Every option of a parser and of its subcommands, without those that all programs have."""
     found: set[str] = set()
     for action in parser._actions:
         found.update(action.option_strings)
@@ -124,5 +124,5 @@ def test_the_page_about_old_configurations_names_the_options_of_a_conversion() -
     parser = HelpfulParser()
     config.add_arguments(parser)
 
-    shared = {"--socket", "--output"}  # of all of lispctl; in the page by its short name
+    shared = {"--socket", "--output"}  # options of lispctl itself; the page names `-o`
     assert {option for option in options_of(parser) - shared if option not in text} == set()

@@ -1,4 +1,4 @@
-"""How lines and tables fit a terminal: narrow ones, long words that are broken nowhere, and complaints."""
+"""How lines and tables fit a terminal: narrow ones, long words without a place to break, and complaints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SITE = {"registered": [], "eids": ["10.99.0.2/32"], "origin": "invited", "joined
 
 
 def on_terminal(columns: int, *command: str) -> list[str]:
-    """The lines that a program writes to a terminal of this width, on whichever stream."""
+    """The lines that a program writes to a terminal of this width, on standard output or standard error."""
     main, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"PATH": os.environ["PATH"], "TERM": "dumb"}

@@ -55,7 +55,7 @@ class Client(Closing):
             if _is_no_socket(path):
                 raise ReplyError("protocol", f"{path} is no socket; lispd's is {DEFAULT_SOCKET}") from None
             raise NotRunning(
-                f"lispd is not running (nobody listens on {path}); start it with: systemctl start lispd"
+                f"lispd is not running (no process listens on {path}); start it with: systemctl start lispd"
             ) from None
         except PermissionError:
             self._socket.close()

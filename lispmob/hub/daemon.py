@@ -489,7 +489,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = load_hub(arguments.config)
         if arguments.check:
             if not file.sites:
-                text = "note: there is no site, so nobody can register; lisphub invite NAME makes one"
+                text = "note: there is no site, so no node can register; lisphub invite NAME makes one"
                 sys.stdout.write(f"{arguments.config}: {text}\n")
             sys.stdout.write(f"{arguments.config}: good\n")
             return 0

@@ -127,9 +127,9 @@ class Forwarding:
             self._loading = asyncio.create_task(engine.tiers.switch(self._tier))
         self._watch = asyncio.create_task(self._look_again())
         families = {prefix.family for prefix in self._policy.routes}
-        for sysctl in missing_forwarding(families):
+        for sysctl in missing_forwarding(families) if self._section.enabled else ():
             log.warning(
-                "this machine does not forward packets, so the proxy reaches nobody: run: sysctl -w %s=1", sysctl
+                "this machine does not forward packets, so the proxy reaches no host: run: sysctl -w %s=1", sysctl
             )
 
     async def stop(self) -> None:

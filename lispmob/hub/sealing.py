@@ -122,7 +122,7 @@ class HubSealing:
             FirstMessage.decode(first.message, self._tools.static.public)
             is_known = bool(self._by_prefix.covering(first.initiator))
             if not self._limits.take(arrival.source, now, is_known=is_known):
-                raise MalformedMessage("rx_rate", "more handshakes than anybody needs")
+                raise MalformedMessage("rx_rate", "more handshakes than a node needs")
             return self._answer(first, request, arrival, now)
         except MalformedMessage as malformed:
             self.counters[malformed.counter] += 1

@@ -80,24 +80,14 @@ from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,
     Event,
-    ForgetDialect,
-    ForgetPeer,
-    ForgetSession,
     InstallMapping,
-    InstallSession,
     MappingChanged,
     MappingWanted,
     NameResolved,
-    RefuseClear,
     RemoveMapping,
     SendControl,
-    SendKeepalive,
-    SendSealed,
-    SetSessionSources,
     UplinkChanged,
     UplinksRanked,
-    UseDialect,
-    UseMapVersion,
     UsePathMtu,
     UseStatusBits,
     WatchForSilence,
@@ -487,19 +477,6 @@ class Daemon:
                     self.engine.liveness.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.liveness.ask_echo(remote, nonce)
-                case (
-                    InstallSession()
-                    | SetSessionSources()
-                    | ForgetSession()
-                    | ForgetPeer()
-                    | RefuseClear()
-                    | SendKeepalive()
-                    | SendSealed()
-                    | UseMapVersion()
-                    | UseDialect()
-                    | ForgetDialect()
-                ):
-                    session_keys.perform(self.engine, effect)
                 case UsePathMtu():
                     self.engine.liveness.set_path_mtu(assembly.path_mtu(effect))
                 case UseStatusBits(heeds, told):
@@ -521,6 +498,8 @@ class Daemon:
                         self._loop.call_soon(lambda: self._use(self.file))
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
+                case _:  # SealEffect
+                    session_keys.perform(self.engine, effect)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
     # --- the rest

@@ -14,7 +14,7 @@ from lispmob.wire.auth import Key, signed_anew
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
 
-STAND_IN: Final = b"a key that everybody knows"
+STAND_IN: Final = b"a key that is public"
 
 
 def without_keys(config: NodeConfig) -> NodeConfig:

@@ -1,4 +1,4 @@
-"""lispctl, against the real server on a real socket: what it prints, and how it ends."""
+"""lispctl against the real server on a real socket: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ Problems
     why: it answers questions and has a site for this EID, yet confirms no
          Map-Register
     do:  compare key, key-id and algorithm in map-servers, and the EID, with
-         your site there
+         your site there; a machine that has joined needs another invitation,
+         and `lispctl join --force`
   - nothing but answers goes into the overlay (for 2h)
 
 EID 192.0.2.7/32
@@ -135,7 +136,7 @@ Ctl = Callable[..., str]
 
 @pytest.fixture
 def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    """Run lispctl, expect the exit code, and give back what it printed."""
+    """Run lispctl, expect the exit code, and return its output."""
 
     def run(*arguments: str, code: int = 0) -> str:
         found = main(["--socket", str(daemon.path), *arguments])
@@ -292,7 +293,7 @@ def test_without_a_daemon_every_command_says_so_in_one_sentence(
 
     assert main([command, "--socket", str(path), *NEEDED.get(command, [])]) == 3
     assert capsys.readouterr().err == (
-        f"lispctl: lispd is not running (nobody listens on {path}); start it with: systemctl start lispd\n"
+        f"lispctl: lispd is not running (no process listens on {path}); start it with: systemctl start lispd\n"
     )
 
 
@@ -370,7 +371,7 @@ def test_following_ends_when_the_daemon_does(daemon: Served) -> None:
 def test_the_command_line_imports_nothing_heavy(daemon: Served) -> None:
     program = (
         "import sys; before = set(sys.modules); from lispmob.lispctl.main import main; main(sys.argv[1:]);"
-        "print(*set(sys.modules) - before)"  # an editable installation loads things of its own
+        "print(*set(sys.modules) - before)"  # an editable installation loads modules of its own
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "--socket", str(daemon.path), "--json", "status"],
@@ -428,7 +429,7 @@ def test_status_is_printed_within_60_milliseconds_of_processor_time(daemon: Serv
         return after.children_user - before.children_user + after.children_system - before.children_system
 
     best = min(cost() for _ in range(12))
-    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # shown by pytest -s
+    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # pytest -s shows it
 
     assert best < 0.06
 
@@ -520,6 +521,48 @@ def test_every_screen_fits_80_columns_with_the_longest_addresses_and_names(
     too_long = [line for line in lines(answer) if text.cells(line) > text.WIDTH and len(line.split()) > 3]
 
     assert too_long == []
+
+
+def test_problems_with_one_cause_say_it_and_its_remedy_once() -> None:
+    one = {
+        "severity": "broken",
+        "what": "S has another key for A",
+        "cause": "it says so",
+        "remedy": "look",
+        "since_s": 3.0,
+    }
+    others = [{**one, "what": "S has another key for B"}, {**one, "cause": "", "what": "T is silent"}]
+
+    assert status.problems_lines([one, *others]) == [
+        "  ! S has another key for A (for 3.0s)",
+        "  ! S has another key for B (for 3.0s)",
+        "    why: it says so",
+        "    do:  look",
+        "  ! T is silent (for 3.0s)",
+        "    do:  look",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("server", "address", "is_said"),
+    [
+        ("2001:db8::1", "192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::9", False),
+        ("198.51.100.1", "2001:db8::9", False),
+        ("198.51.100.1:4342", "192.0.2.1", False),
+    ],
+)
+def test_a_map_server_that_no_uplink_can_reach_says_so(
+    daemon: Served, server: str, address: str, is_said: bool
+) -> None:
+    with Client(str(daemon.path)) as client:
+        shown = client.call("status")
+    shown["eids"][0]["registrations"] = [
+        {**shown["eids"][0]["registrations"][0], "map_server": server, "state": "idle"}
+    ]
+    shown["locators"] = [{**shown["locators"][0], "address": address}]
+
+    assert any("no uplink has IPv6" in line for line in status.status_lines(shown)) == is_said
 
 
 @pytest.mark.parametrize("mode", ["split", "full"])

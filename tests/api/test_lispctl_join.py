@@ -1,4 +1,4 @@
-"""lispctl join, without a hub: the service is started, waited for, and what does not work is said with an exit code."""
+"""lispctl join without a hub: it starts the service and waits for it; each failure has a message and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lispctl why, rehearse and run, against the real server on a real socket."""
+"""lispctl why, rehearse and run against the real server on a real socket."""
 
 from __future__ import annotations
 

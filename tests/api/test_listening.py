@@ -1,4 +1,4 @@
-"""What stands at the place of a socket: every daemon's is made alike, of whichever kind."""
+"""How a daemon creates its sockets in the file system, and what it does with a file that is already there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose doing it is: a request that takes time is its client's in each of its steps, and nobody else's in between."""
+"""The log names the user whose request it was, in each step of a request that takes time, and in nothing between."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_probes_cannot_flood_through_us_either() -> None:
 
 
 def probes_answered(machine: Answerer, source: str, count: int, *, is_known: bool, at: float = 0.0) -> int:
-    """How many of so many probes in a second are answered."""
+    """How many of so many probes within a second are answered."""
     asked = replace(PROBE, source=ip(source), is_known=is_known)
     return sum(bool(only(machine.on_map_request(asked, OWN, at + n / count), SendControl)) for n in range(count))
 

@@ -1,4 +1,4 @@
-"""Keys of RFC 8061 and lispers.net asked for and given: two nodes, those who speak neither, and junk."""
+"""Keys of RFC 8061 and lispers.net: two nodes agree on them, and nodes without them and malformed keys are handled."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def answered(other: Dialects, request: MapRequest, now: float = 0.0) -> tuple[Ma
 
 
 def agreed(asker: Dialects, other: Dialects, now: float = 0.0) -> tuple[UseDialect, UseDialect]:
-    """Keys of both sides after one question."""
+    """The keys of both sides after one Map-Request."""
     request = question(asker.on_used(MAPPING, EID_A, OWN, now))
     reply, theirs = answered(other, request, now)
     assert asker.expects(reply.nonce)

@@ -1,4 +1,4 @@
-"""Nonces in data (RFC 9300, 10.1): what they save, and what only they find out."""
+"""Nonces in data (RFC 9300, 10.1): the probes that they save, and the failures that only they detect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ECHOES = ProbeConfig(echoes=True)
 
 
 def hearing(config: ProbeConfig = ECHOES, *, echoes: bool = True, seed: int = 1) -> World:
-    """Data comes in from the peer for a quarter of an hour, and nothing is known but one probe's answer."""
+    """Data comes in from the peer for a quarter of an hour; the only proof of the way there is one probe's answer."""
     world = World(config, seed=seed)
     world.echoes = echoes
     world.begin()

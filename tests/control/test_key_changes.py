@@ -1,4 +1,4 @@
-"""Keys replaced, taken back or forgotten, and further EIDs of a peer: what becomes of sessions and clear text."""
+"""Keys replaced, taken back or forgotten, and further EIDs of a peer: the effect on sessions and on clear text."""
 
 from __future__ import annotations
 

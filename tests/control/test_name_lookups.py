@@ -1,4 +1,4 @@
-"""Names of others: what is asked, what is remembered, and what somebody who asks without end changes about that."""
+"""Names of other nodes: what is asked and remembered, also while a client asks without end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lookups() -> NameLookups:
 def answer(
     machine: NameLookups, effects: list[MachineEffect], name: bytes, eids: tuple[IpAddress, ...], now: float
 ) -> list[MachineEffect]:
-    """The mapping system answers the question that was just asked."""
+    """The mapping system answers the latest question."""
     (sent,) = only(effects, SendControl)
     record = name_record(name, eids, ttl_min=10)
     return machine.on_map_reply(MapReply(request_in(sent).nonce, (record,)), WIFI.address, now)

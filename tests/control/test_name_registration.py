@@ -31,7 +31,7 @@ def registration(jitter: float = 0.5) -> NameRegistration:
 
 def run(machine: NameRegistration, until: float) -> list[float]:
     """When it registers by itself."""
-    sent = []
+    sent: list[float] = []
     for _ in range(10_000):
         at = machine.wake_at()
         if at is None or at > until:

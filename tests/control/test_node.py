@@ -57,7 +57,7 @@ def kinds(effects: Sequence[NodeEffect]) -> list[str]:
 
 
 def sent(effects: Sequence[NodeEffect]) -> list[str]:
-    """What left, in order: "map-register", "smr", "ecm" and so on, with where to."""
+    """The kinds of the messages that leave, with destinations, in order: "map-register", "smr", "ecm" and so on."""
     names = []
     for send in only(effects, SendControl):
         message = decode_control(send.payload)
@@ -67,7 +67,7 @@ def sent(effects: Sequence[NodeEffect]) -> list[str]:
 
 
 def resolve(machine: Node, now: float) -> list[NodeEffect]:
-    """A packet goes to the peer, and the mapping system knows it."""
+    """A packet leaves for the peer, and the mapping system answers for it."""
     asked = request_in(only(machine.on_miss(EID.address, PEER, 0, now), SendControl)[0])
     record = MappingRecord.of(prefix("10.2.0.0/24"), (Locator(PEER_RLOC),))
     own = asked.itr_rlocs[0]
@@ -347,7 +347,7 @@ def test_a_mapping_added_by_hand_survives_a_reload_and_goes_when_deleted() -> No
 
 
 def in_data(source: str, outer_source: str, request: MapRequest) -> DataControl:
-    """A question in a data packet, with these addresses inside and outside."""
+    """A Map-Request in a data packet, with these inner and outer addresses."""
     own = WIFI.address
     return DataControl(request.encode(), ip(source), 4342, own, 4342, ip(outer_source), 4342, own, 2)
 

@@ -1,4 +1,4 @@
-"""All ways together: who is asked, what the datapath is told, and what is forgotten."""
+"""The search on all paths together: which are probed, what the datapath is told, and what is forgotten."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def told(effects: Iterable[MtuEffect]) -> list[UsePathMtu]:
 
 
 class World:
-    """Ways with an MTU each; probes that fit are answered 20 ms later."""
+    """Paths with an MTU each; probes that fit are answered 20 ms later."""
 
     def __init__(self, mtus: dict[Way, int]) -> None:
         self.counters: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Whose static key is that: pinned, vouched for, remembered; and what becomes of a key that changes."""
+"""Which static key is a peer's: pinned, vouched for or remembered; and the effects of a key that changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prober in a small world (`probing_world.py`), in virtual time."""
+"""The prober in a small network (`probing_world.py`), in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of our locators lead anywhere: only what came back counts, and only if somebody else was heard meanwhile."""
+"""Which of our locators work: only answers count, and silence only if another uplink got answers meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RTT_S = 0.02
 
 
 class World:
-    """Ways that lead somewhere, ways that do not, and a clock."""
+    """Locators that work, locators that do not, and a clock."""
 
     def __init__(self, *resolvers: IpAddress) -> None:
         self.machine = Reachability((EID,), resolvers or (RESOLVER, RESOLVER6), new_nonce=count(1).__next__)

@@ -1,4 +1,4 @@
-"""When packets are refused, and what ends it: nothing leaves natively by itself, and no verdict outlives its reason."""
+"""When packets are refused, and what ends it: none leaves natively by default, and a refusal ends with its reason."""
 
 from __future__ import annotations
 

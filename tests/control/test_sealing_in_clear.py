@@ -1,4 +1,4 @@
-"""The machine of sealed data: what is sent and taken in clear, and by which entries."""
+"""The machine of sealed data: what is sent and accepted in clear, and by which entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine of sealed data: whose key it is, and what is done with messages that nobody vouches for."""
+"""The machine of sealed data: which keys it trusts, and what it does with messages that nobody vouches for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probes of path MTUs as octets: as long as they say, and questions like any other to whoever gets them."""
+"""The probes of path MTUs as octets: as long as they say, and ordinary Map-Requests to those who receive them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_is_no_padding_is_refused_behind_a_probe(behind: bytes) -> None:
 
 def test_nothing_may_follow_a_question_that_is_no_probe() -> None:
     message = bytearray(ControlProbe(EID, *PAIRS[0]).packet(7, 0).payload)
-    message[0] &= 0xFD  # P
+    message[0] &= 0xFD  # the flag P
 
     with pytest.raises(MalformedMessage) as refused:
         MapRequest.decode(bytes(message) + b"\0\0\0\0")

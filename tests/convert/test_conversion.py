@@ -1,4 +1,4 @@
-"""Old configurations become ours: every form of them, with a word for each thing that has no counterpart."""
+"""Old configurations become ours: every form of them, with a remark for each setting without a counterpart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def converted(form: str | bytes, *, key_stem: str | None = "made", **given: str)
 
 
 def loaded(done: Converted, directory: Path) -> NodeFile | HubFile:
-    """Written as `lispctl config convert -o` does, and read as the daemons do; the user's key where one was refused."""
+    """The result, written as `lispctl config convert -o` does and read as the daemons do; a refused key is replaced."""
     for key_file in done.key_files:
         path = directory / key_file.path
         path.write_bytes(key_file.octets if key_file.octets is not None else b"a new key")

@@ -1,6 +1,6 @@
-"""An engine in a process of its own, so that it can live in a network namespace: JSON commands in, JSON answers out.
+"""An engine in a process of its own, so that it can be in a network namespace: JSON commands in, JSON answers out.
 
-Started by netlab.py as `ip netns exec NS python -m tests.datapath.engine_process`.
+netlab.py starts it as `ip netns exec NS python -m tests.datapath.engine_process`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SOL_PACKET, PACKET_VNET_HDR = 263, 15  # <linux/if_packet.h>
 
 
 class Host:
-    """One engine and the sockets of the applications behind it."""
+    """One engine, and the sockets of the applications on its host."""
 
     def __init__(self) -> None:
         self._engine: Engine
@@ -55,7 +55,7 @@ class Host:
         assert chosen.name == tier, chosen.why
 
     def tier(self, *, wish: Any) -> list[str]:
-        """The tier from now on, and why."""
+        """Ask for a tier; returns the tier in use, and why."""
         chosen = self._engine.tiers.use(wish)
         return [chosen.name, chosen.why]
 
@@ -70,7 +70,7 @@ class Host:
         return self._use(wanted)
 
     def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], **traits: bool) -> list[str]:
-        """One uplink, with a NAT on its way."""
+        """Use one uplink, with a NAT on its path."""
         name, addresses, priority, mtu = uplink
         remotes = tuple(ForwardingLocator(ip_address(relay)) for relay in relays)
         own = tuple(ip_address(address) for address in addresses)
@@ -92,7 +92,7 @@ class Host:
         self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
 
     def session(self, *, keys: list[str], sources: list[str], aead: Any = "aes-128-gcm", **more: Any) -> None:
-        """One session with peer 1, unless `more` says otherwise; `keys`: to send, to receive."""
+        """Install a session with peer 1, unless `more` names another. `keys`: for sending, for receiving."""
         wanted = {"peer": 1, "instance_id": 0, "is_confirmed": True, **more}
         send, receive = (bytes.fromhex(key) for key in keys)
         prefixes = tuple(EidPrefix.parse(source) for source in sources)
@@ -104,7 +104,7 @@ class Host:
         return self._engine.sessions.set_sources(local_index, map(EidPrefix.parse, sources))
 
     def dialect(self, *, address: str, dialect: Any, seals: bool, key: str, **more: Any) -> None:
-        """A key of RFC 8061 or lispers.net for packets to a locator, or from it."""
+        """Install a key of RFC 8061 or lispers.net for packets to a locator, or from it."""
         octets, key_id = bytes.fromhex(key), more.pop("key_id", 1)
         wanted = DialectKey(ip_address(address), dialect, key_id, seals, octets, integrity=octets[::-1], **more)
         self._engine.sessions.use_dialect(wanted)
@@ -127,7 +127,7 @@ class Host:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
     def sessions(self) -> dict[str, list[int]]:
-        """For each place of peer 1 what was sent and opened."""
+        """The numbers of sent and opened packets of peer 1, by session."""
         return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions.all()}
 
     def wear(self, *, local_index: int, age_s: float = 0.0, sent: int = 0) -> None:
@@ -142,14 +142,14 @@ class Host:
         return self._engine.sessions.send_keepalive(peer)
 
     def say(self, *, payload: str, peer: int = 1) -> bool:
-        """A control message for a peer, sealed."""
+        """Send a sealed control message to a peer."""
         return self._engine.sessions.say(peer, bytes.fromhex(payload))
 
     def refuse_clear(self, *, prefixes: list[str]) -> None:
         self._engine.sessions.set_clear_refused(map(EidPrefix.parse, prefixes))
 
     def install_bound(self, *, prefix: str, address: str, port: int, source: str, source_port: int) -> None:
-        """A place behind a NAT: what is sent there leaves from this port of ours."""
+        """Install a locator behind a NAT: packets to it leave from this port of ours."""
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         name = f"{source} {source_port}"
         if name not in self._sockets:
@@ -162,7 +162,7 @@ class Host:
         self._engine.table.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition.ENCAPSULATE, (place,)))
 
     def install_range(self, *, first: str, count: int, locator: str, ways: int = 1) -> None:
-        """Hosts in a row, by one locator; `ways`: by so many sets, which differ in their weights, in turn."""
+        """Install consecutive hosts with one locator. `ways`: with so many locator sets in turn, by weights."""
         start, rloc = ip_address(first), ip_address(locator)
         sets = [
             (ForwardingLocator(rloc, 1 + way % 250, way // 250 % 256), ForwardingLocator(rloc, 251, way // 64000))
@@ -213,7 +213,7 @@ class Host:
         self._engine.addresses.set_guard(ip_address(a) for a in addresses)
 
     def counters(self) -> dict[str, int]:
-        """Once they stand still: a packet is counted after it was sent, so that its effect may be seen before."""
+        """The counters, once they no longer change: a packet is counted after it was sent, and may arrive before."""
         now = self._engine.counters()
         for _ in range(20):
             time.sleep(0.01)
@@ -223,13 +223,13 @@ class Host:
         return {name: value for name, value in now.items() if value}
 
     def wait_for_counter(self, *, name: str, value: int, timeout_s: float = 3.0) -> None:
-        """Return once a counter has come that far, or the time is over."""
+        """Return once a counter has this value, or when the time is over."""
         deadline = time.monotonic() + timeout_s
         while self._engine.counters()[name] < value and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def words(self, *, count: int) -> list[list[Any]]:
-        """Peer, source and payload of what peers have sealed for us, once there are so many."""
+        """Peer, source and payload of the sealed control messages of peers, once there are `count`."""
         found: list[list[Any]] = []
         deadline = time.monotonic() + 5.0
         while True:
@@ -249,14 +249,14 @@ class Host:
         return [str(heard.source) for heard in self._engine.liveness.heard()]
 
     def heard_strangers(self) -> list[str]:
-        """As `heard`, and of those alone whom nothing has proved."""
+        """As `heard`, but only locators without proof."""
         return [str(heard.source) for heard in self._engine.liveness.heard() if not heard.is_proven]
 
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.liveness.path_mtus().items()}
 
     def traffic(self) -> dict[str, tuple[int, int, int, int]]:
-        """Of each locator the packets and octets out, then those in."""
+        """For each locator the packets and octets sent, then those received."""
         return {
             str(address): (one.sent, one.sent_octets, one.received, one.received_octets)
             for address, one in self._engine.liveness.traffic().items()
@@ -269,14 +269,14 @@ class Host:
         self._engine.liveness.tell_large(tells)
 
     def context_switches(self) -> int:
-        """Of the datapath's own threads, that is all that are not Python's: an idle datapath adds none."""
+        """Context switches of the datapath's threads: all threads that are not Python's. An idle datapath has none."""
         others = {str(thread.native_id) for thread in threading.enumerate()}
         own = [task for task in Path("/proc/self/task").iterdir() if task.name not in others]
         lines = [line for task in own for line in (task / "status").read_text().splitlines()]
         return sum(int(line.split(":")[1]) for line in lines if "ctxt_switches" in line)
 
     def lanes(self, *, names: list[str], drops_unusable: bool = False, copying: int = 0) -> list[int]:
-        """A lane for each uplink; the mark is its ifindex. With the mark `copying` packets leave by the first two."""
+        """Make a lane for each uplink; its mark is the ifindex. Packets with mark `copying` leave by the first two."""
         indexes = [socket.if_nametoindex(name) for name in names]
         pairs = [CopyingLane(copying, copying, indexes[0], (*indexes, 0)[1])] if copying else []
         marks = [(ifindex, ifindex) for ifindex in indexes]
@@ -284,7 +284,7 @@ class Host:
         return indexes
 
     def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
-        """What would become of a UDP packet: its fate, and the locators."""
+        """The disposition of a UDP packet, and its locators."""
         question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
         answer = self._engine.dry_run.ask(question)
         return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
@@ -314,7 +314,7 @@ class Host:
         threading.Thread(target=listen, daemon=True).start()
 
     def sniff(self, *, name: str, interface: str) -> None:
-        """Collects the IP packets on an interface, in either direction; sniffed() tells."""
+        """Collect the IP packets on an interface, in both directions; sniffed() returns them."""
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         sock.bind((interface, ETH_P_ALL))
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
@@ -322,7 +322,7 @@ class Host:
         self._sockets[name] = sock
 
     def sniffed(self, *, name: str, count: int, timeout_s: float = 2.0) -> list[str]:
-        """The UDP packets that came, once `count` are there or the time is over."""
+        """The sniffed UDP packets, once there are `count`, or when the time is over."""
         seen: list[str] = []
         deadline = time.monotonic() + timeout_s
         while len(seen) < count and time.monotonic() < deadline:
@@ -343,7 +343,7 @@ class Host:
         count: int = 1,
         pause_s: float = 0,
     ) -> list[str]:
-        """Sends datagrams that start with their number, from `first` on; returns the errors."""
+        """Send datagrams that begin with their number, from `first` on; returns the errors."""
         errors: list[str] = []
         for number in range(first, first + count):
             size = sizes[number % len(sizes)] if sizes else 64
@@ -356,7 +356,7 @@ class Host:
         return errors
 
     def udp_burst(self, *, name: str, to: str, port: int, count: int, size: int, sets_df: bool = False) -> None:
-        """Sends `count` datagrams of `size` octets as one super-packet (UDP_SEGMENT), numbered."""
+        """Send `count` numbered datagrams of `size` octets as one super-packet (UDP_SEGMENT)."""
         sock = self._sockets[name]
         if sets_df:
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
@@ -365,7 +365,7 @@ class Host:
         sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
 
     def udp_received(self, *, name: str, count: int, timeout_s: float = 3.0) -> list[list[int]]:
-        """[number, size] of what came, once `count` are there or the time is over."""
+        """[number, size] of each received datagram, once there are `count`, or when the time is over."""
         deadline = time.monotonic() + timeout_s
         while len(self._received[name]) < count and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -385,7 +385,7 @@ class Host:
         threading.Thread(target=serve, daemon=True).start()
 
     def tcp_send(self, *, source: str, to: str, port: int, octets: int, mark: int = 0) -> int:
-        """Sends that many octets and returns how many the other side says that it got."""
+        """Send so many octets, and return how many the other side reports."""
         with socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET) as peer:
             peer.settimeout(10)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
@@ -398,7 +398,7 @@ class Host:
             return int.from_bytes(peer.recv(8), "big")
 
     def tcp_listen(self, *, name: str, address: str, port: int) -> None:
-        """Takes one connection, and keeps what comes; tcp_arrived() tells."""
+        """Accept one connection, and keep the octets that arrive; tcp_arrived() counts them."""
         listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
         heard = self._received[name] = []
 
@@ -413,18 +413,18 @@ class Host:
         self._sockets[name] = socket.create_connection((to, port), timeout=5, source_address=(source, 0))
 
     def tcp_write(self, *, name: str, octets: int) -> None:
-        """Not that anybody has them."""
+        """Write so many octets, without waiting for their arrival."""
         self._sockets[name].sendall(b"z" * octets)
 
     def tcp_arrived(self, *, name: str, octets: int, timeout_s: float) -> int:
-        """How many have come, once so many are there or the time is over."""
+        """The number of octets that arrived, once there are `octets`, or when the time is over."""
         deadline = time.monotonic() + timeout_s
         while sum(map(len, self._received[name])) < octets and time.monotonic() < deadline:
             time.sleep(0.005)
         return sum(map(len, self._received[name]))
 
     def tcp_connect(self, *, source: str, to: str, port: int) -> str:
-        """What connect() says: "" or the error."""
+        """The error of connect(), "" for none."""
         try:
             socket.create_connection((to, port), timeout=5, source_address=(source, 0)).close()
         except OSError as error:
@@ -432,7 +432,7 @@ class Host:
         return ""
 
     def heard_on(self, *, name: str) -> list[str]:
-        """Every IP packet that came in so far where it was sniffed, once nothing came for a moment."""
+        """Every IP packet that was sniffed so far, once nothing more has come for a moment."""
         seen: list[str] = []
         with suppress(TimeoutError):
             while len(seen) < 100_000:
@@ -444,9 +444,9 @@ class Host:
     def emit(
         self, *, interface: str, packets: list[str], heads: list[str] | None = None, pause_s: float = 5e-4
     ) -> None:
-        """Sends IP packets out of an interface as they are, past the kernel's own idea of what is right.
+        """Send IP packets out of an interface as they are, without the kernel's checks.
 
-        `heads`: a struct virtio_net_hdr for each, which may make a super-packet of it; for a TUN device.
+        `heads`: a struct virtio_net_hdr for each, which may make it a super-packet; for a TUN device.
         """
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW if heads else socket.SOCK_DGRAM) as sock:
             if heads:
@@ -455,10 +455,10 @@ class Host:
                 packet = bytes.fromhex(text)
                 kind = 0x86DD if packet[:1] and packet[0] >> 4 == 6 else 0x0800
                 sock.sendto(bytes.fromhex(head) + packet, (interface, kind))
-                time.sleep(pause_s)  # packets that follow closely may leave in one piece
+                time.sleep(pause_s)  # packets in quick succession may leave in one piece
 
     def inject_from_many(self, *, sources: str, count: int, to: str, payload: str) -> None:
-        """Sends one datagram to UDP port 4341 from each of the first addresses of a network."""
+        """Send one datagram to UDP port 4341 from each of the first addresses of a network."""
         for source in itertools.islice(ip_network(sources).hosts(), count):
             self.inject(source=str(source), to=to, payloads=[payload])
 
@@ -474,7 +474,7 @@ class Host:
         source_port: int = 0,
         run: bool = False,
     ) -> None:
-        """Sends datagrams to UDP port 4341, past the engine of this host; `run`: in one piece (UDP_SEGMENT)."""
+        """Send datagrams to UDP port 4341, past the engine of this host; `run`: in one piece (UDP_SEGMENT)."""
         family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind((source, source_port))

@@ -69,7 +69,7 @@ class RemoteEngine:
 
     @contextmanager
     def halted(self) -> Iterator[None]:
-        """Its threads do not run meanwhile; the kernel's programs do."""
+        """Stop the threads for the duration; the BPF programs in the kernel keep running."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -124,7 +124,7 @@ def _attach_eids(engine: RemoteEngine, own: tuple[str, str], device: str) -> Non
 
 @contextmanager
 def lab(links: int = 1, mtu_bytes: int = 1500, tun_mtu_bytes: int = 1440, **options: Any) -> Iterator[Lab]:
-    """Both engines run, know their uplinks, and have their EIDs on a TUN device; no mapping is installed yet."""
+    """Both engines run, know their uplinks, and have their EIDs on a TUN device; no mapping is installed."""
     stem = f"lmdp{os.getpid()}x{next(_numbers)}"
     with ExitStack() as stack:
         made = []
@@ -148,7 +148,7 @@ def lab(links: int = 1, mtu_bytes: int = 1500, tun_mtu_bytes: int = 1440, **opti
 
 @contextmanager
 def third_host(router: RemoteEngine, near: str, far: str, mtu_bytes: int) -> Iterator[str]:
-    """A plain host behind a link of `router`; gives its namespace."""
+    """A host without LISP, behind a link of `router`; yields its namespace."""
     name = f"{router.namespace}t"
     run(f"ip netns add {name}")
     try:
@@ -164,7 +164,7 @@ def third_host(router: RemoteEngine, near: str, far: str, mtu_bytes: int) -> Ite
 
 
 def install_both(both: Lab, family: int, link: int = 0) -> None:
-    """Static mappings for all EIDs over one outer family."""
+    """Install static mappings for all EIDs over one outer family."""
     for prefix in (f"{EID_B4}/32", f"{EID_B6}/128"):
         both.a("install", prefix=prefix, locators=[both.links[link].rloc("b", family)])
     for prefix in (f"{EID_A4}/32", f"{EID_A6}/128"):
@@ -172,6 +172,6 @@ def install_both(both: Lab, family: int, link: int = 0) -> None:
 
 
 def forward_ipv4(namespace: str) -> None:
-    """Make a router of it."""
+    """Let this host forward IPv4 packets."""
     command = ["ip", "netns", "exec", namespace, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]
     subprocess.run(command, check=True, timeout=20)

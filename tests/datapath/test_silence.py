@@ -1,4 +1,4 @@
-"""When silence of a locator is told: the C against its slow reference, on random traffic."""
+"""When silence of a locator is reported: the C against its slow reference, on random traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has gone to a locator and come from it, packets and octets, in either tier."""
+"""The packets and octets to each locator and from it, in each tier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TUN device that cannot be had says why, and what to do."""
+"""When a TUN device cannot be opened, the error says why, and what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_an_impossible_name_is_refused_before_the_kernel_is_asked() -> None:
 
 
 def told_when(setup: str, name: str) -> str:
-    """What open_tun says in a fresh network namespace after `setup`."""
+    """The error of open_tun in a fresh network namespace after `setup`."""
     program = (
         "from lispmob.datapath.device.tun import open_tun\nfrom lispmob.errors import KernelRefused\n"
         f"try: print(open_tun({name!r}, 1400))\nexcept KernelRefused as error: print(error)"

@@ -19,7 +19,7 @@ for error in sys.argv[3:]:
 
 
 def quoted(source: str, source_port: int, destination: str, port: int, behind: bytes, length: int) -> bytes:
-    """The head of an outer packet: IP and UDP headers, and what is behind them; `length`: of all of the packet."""
+    """The beginning of an outer packet: IP and UDP headers, and what follows; `length`: of the whole packet."""
     udp = struct.pack("!4H", source_port, port, length - (20 if ":" not in source else 40), 0)
     if ":" in source:
         head = struct.pack("!IHBB", 0x60000000, length - 40, 17, 64)
@@ -29,7 +29,7 @@ def quoted(source: str, source_port: int, destination: str, port: int, behind: b
 
 
 def send(namespace: str, to: str, *errors: tuple[bytes, int]) -> None:
-    """Send errors, each a quote and an MTU, from a namespace, whoever that is. The kernel adds its own address."""
+    """Send errors, each a quote and an MTU, from a namespace; the kernel adds one of its addresses."""
     family = 6 if ":" in to else 4
     messages = [_message(family, quote, mtu_bytes).hex() for quote, mtu_bytes in errors]
     command = ["ip", "netns", "exec", namespace, sys.executable, "-c", _SEND, str(family), to, *messages]

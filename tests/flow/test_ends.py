@@ -89,7 +89,7 @@ def test_an_alive_of_a_flow_that_nobody_knows_is_met_with_silence() -> None:
     a.call(B, "backup", lifetime_s=60)
     network.run(1.0)
     network.lose = from_the_holder
-    b.close(b.opened[0].flow)  # and its words are lost: as after a restart
+    b.close(b.opened[0].flow)  # its messages are lost, as after a restart
     network.run(18.0)
     network.lose = nothing
     network.sent.clear()

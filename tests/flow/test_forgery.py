@@ -1,4 +1,4 @@
-"""What forged, replayed and repeated datagrams do to the machines of flows: nothing, within limits."""
+"""Forged, replayed and repeated datagrams have no effect on the machines of flows, within limits."""
 
 from __future__ import annotations
 

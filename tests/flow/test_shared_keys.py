@@ -1,4 +1,4 @@
-"""A caller that shares a key with a host has every answer of it signed, whichever name it calls. In virtual time."""
+"""To a caller that shares a key with a host every answer is signed, whichever name it calls. In virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The octets of flow messages, as they are written down: every one is made, and read back."""
+"""The octets of flow messages as they are documented: the code makes and reads each of them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ REQUEST_HEX = VECTORS["request"][1].replace(" ", "")
 
 
 def padded(octets: str) -> str:
-    """A request filled up to the length that it must have."""
+    """A request filled up to the required length."""
     short = bytes.fromhex(octets.replace(" ", ""))
     while len(short) < 128:
         fill = max(min(128 - len(short) - 2, 255), 0)

@@ -1,4 +1,4 @@
-"""Where fuzzing starts from: every payload of the captures, and every packet of them."""
+"""The inputs that fuzzing starts from: every payload of the captures, and every packet of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MAC_OCTETS = 16  # of a handshake's mac1, which the target makes itself
 
 
 def control_payloads() -> list[bytes]:
-    """The control messages of all captures, those inside of data packets too; each once."""
+    """The control messages of all captures, also those in data packets; each once."""
     found: dict[bytes, None] = {}
     for packet in _packets():
         datagram = parse_ip_udp(packet)
@@ -62,14 +62,14 @@ def control_payloads() -> list[bytes]:
 
 
 def data_payloads() -> list[bytes]:
-    """What came to the data port in the captures: LISP headers with packets behind them; each once."""
+    """What came to the data port in the captures: LISP headers followed by packets; each once."""
     found = (parse_ip_udp(packet) for packet in _packets())
     ports = ((packet.payload, (packet.source_port, packet.destination_port)) for packet in found)
     return list(dict.fromkeys(payload for payload, pair in ports if DATA_PORT in pair))
 
 
 def flow_payloads() -> list[bytes]:
-    """Messages of flows of every kind, plain and with all that they may hold, and a request of version 0."""
+    """Messages of flows of every kind, plain and with everything that they can hold, and a request of version 0."""
     nonces = b"\x11" * 8, b"\xa1" * 8
     bare = [Message(kind, *nonces, name="backup.nas", flow_port=40001) for kind in Kind]
     full = [
@@ -106,7 +106,7 @@ def sealing_payloads() -> list[bytes]:
 
 
 def joining_payloads() -> list[bytes]:
-    """An invitation, the question that redeems it, and what a hub may answer; a datagram of lisp-echo."""
+    """An invitation, the message that redeems it, and a hub's possible answers; a datagram of lisp-echo."""
     rlocs = ip_address("198.51.100.1"), ip_address("2001:db8::1")
     invitation = Invitation(rlocs, bytes(8), 30_000_000, bytes(16), bytes(range(32)))
     found = [invitation.line().encode(), question(7, 1, 64)]
@@ -160,7 +160,7 @@ def _packets() -> Iterator[bytes]:
 
 
 def write(directory: Path) -> None:
-    """Lay the corpus out as libFuzzer and Atheris want it: a file for each input."""
+    """Write the corpus as libFuzzer and Atheris want it: a file for each input."""
     for kind, payloads in (("control", control_inputs()), ("data", data_payloads())):
         place = directory / kind
         place.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def write(directory: Path) -> None:
 
 
 def control_inputs() -> list[bytes]:
-    """Each message behind the octet of every decoder that reads it; what none reads, behind that of all messages."""
+    """Each message behind the octet of every decoder that reads it, or else behind that of the one for all messages."""
     vectors = (*CONTROL.values(), *DATA.values(), *ADDRESSES.values(), *LISP_SEC.values(), *PACKETS.values())
     malformed = (entry.octets for entry in MALFORMED.values())
     ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads(), *stored_payloads())

@@ -1,4 +1,4 @@
-"""Which One-Time-Keys have been used: for a day, over restarts, and each owner for itself."""
+"""Which One-Time-Keys were used: remembered for a day and over restarts, for each owner separately."""
 
 from __future__ import annotations
 

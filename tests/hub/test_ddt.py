@@ -1,4 +1,4 @@
-"""The delegated database tree: hubs that ask one another, and what a DDT node refers to."""
+"""The delegated database tree: hubs that ask one another, and the referrals of a DDT node."""
 
 from __future__ import annotations
 

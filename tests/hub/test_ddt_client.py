@@ -109,7 +109,7 @@ def test_a_hole_that_does_not_hold_what_was_asked_is_no_answer() -> None:
     one, nonce = client()
     wrong = of(
         "600000010123456789abcdef0000000f000d900000000001f1080000"
-    )  # as Open Overlay Router's node: 241.8.0.0/13
+    )  # from Open Overlay Router's node: 241.8.0.0/13
 
     again = one.on_map_referral(with_nonce(wrong, nonce), ROOT, 0.1)
 
@@ -123,7 +123,7 @@ def test_a_hole_over_a_known_delegation_is_believed_of_the_host_alone() -> None:
     assert len(one.on_map_referral(delegated, ROOT, 0.1)) == 1
     (sent,) = one.ask(Asked(), eid("240.9.0.9/32"), 0.2)
     assert isinstance(sent, SendControl)
-    too_wide = of("600000010123456789abcdef0000000f000c900000000001f0000000")  # as lispers.net's node: 240.0.0.0/12
+    too_wide = of("600000010123456789abcdef0000000f000c900000000001f0000000")  # from lispers.net's node: 240.0.0.0/12
 
     (told,) = one.on_map_referral(with_nonce(too_wide, int(sent.payload.split()[1])), ROOT, 0.3)
 

@@ -1,4 +1,4 @@
-"""What the hub remembers of what happened: bounded, and the newest first."""
+"""The hub's memory of what happened: bounded, and the newest first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def event(kind: str, **fields: str | list[str]) -> Event:
 def test_it_knows_since_when_a_node_is_there_and_how_often_it_moved() -> None:
     ledger = Ledger()
     ledger.on_event(event("registered", eid=EID), 100.0)
+    ledger.on_event(event("changed", eid=EID, rlocs=["192.0.2.9"]), 150.0)
     ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.1"]), 200.0)
     ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.2"]), 300.0)
 

@@ -1,4 +1,4 @@
-"""Questions and answers: proxied, passed on, negative, refused."""
+"""Map-Requests at the hub: answered for the ETR, forwarded, answered negatively, refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_proxied_eid_is_answered_as_somebody_elses() -> None:
     assert (reply_in(effects).nonce, record.eid_prefix, rlocs_of(record)) == (99, eid("10.1.0.1/32"), ["203.0.113.5"])
     assert not record.is_authoritative
     assert not record.locators[0].is_local
-    assert (sent(effects)[0].port, sent(effects)[0].source) == (50000, HUB)  # the inner port; the address it asked
+    assert (sent(effects)[0].port, sent(effects)[0].source) == (50000, HUB)  # the inner port; the asked address
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_stranger_cannot_have_us_write_into_a_private_network(rloc: str) -> No
     (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=[rloc], source="8.8.8.8"), now=0.0)
 
     assert isinstance(answer, SendControl)
-    assert answer.destination == ip_address("8.8.8.8")  # where it asked from, as through a NAT
+    assert answer.destination == ip_address("8.8.8.8")  # the source of the request, as through a NAT
 
 
 def test_who_names_a_private_and_a_public_address_is_answered_at_the_public_one_alone() -> None:
@@ -411,7 +411,7 @@ def test_a_question_too_long_for_one_is_not_read() -> None:
 
 
 def without_inner_checksum(asked: Arrival) -> Arrival:
-    """As lispers.net sends it."""
+    """The request as lispers.net sends it."""
     ecm = replace(EncapsulatedControl.decode(asked.payload), has_checksum=False)
     return replace(asked, payload=ecm.encode())
 
@@ -449,7 +449,7 @@ def test_a_question_with_a_wrong_inner_checksum_is_refused() -> None:
 
 
 def behind_rtr(hub: ControlPlane, rtr: str, *more: Locator, **flags: object) -> None:
-    """A node behind a NAT registers: its RTR, and its private place, which only that one can use."""
+    """A node behind a NAT registers: its RTR, and its private address, which only the RTR can use."""
     node = xtr("203.0.113.200")
     locators = (Locator(ip_address(rtr)), Locator(ip_address("192.168.1.2"), is_reachable=False), *more)
     record = MappingRecord.of(eid("10.1.0.1/32"), locators, ttl_min=10, is_authoritative=True)

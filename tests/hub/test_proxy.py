@@ -1,4 +1,4 @@
-"""What the proxy puts into the forwarding table."""
+"""What the proxy installs in the forwarding table."""
 
 from __future__ import annotations
 

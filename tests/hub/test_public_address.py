@@ -1,4 +1,4 @@
-"""A hub behind a 1:1 NAT: inside it knows the public address, outside it uses the one that the machine has."""
+"""A hub behind a 1:1 NAT: messages name the public address, and sockets use the one that the machine has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers, copiers and forgers send to an RTR moves nobody, keeps nobody out, and makes it ask nobody."""
+"""Forged and copied messages to an RTR move no node, keep none out, and cause no flood of questions."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_a_reply_that_nobody_asked_for_is_not_decoded() -> None:
     assert plane.counters["rx_truncated"] == 0
 
 
-# RLOC-probes and punches.
+# RLOC-probes, and messages that open a NAT's binding.
 
 
 def probe(source: IpAddress) -> Arrival:

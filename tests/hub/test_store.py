@@ -1,4 +1,4 @@
-"""A hub that starts again knows what it knew, and nothing that has ended meanwhile."""
+"""A hub that starts again knows what it knew, without what has expired meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAPTOP = "10.1.0.1/32"
 
 @dataclass
 class Time:
-    """Two clocks that a test turns; a reboot sets the monotonic one back to zero."""
+    """Two clocks that a test sets; a reboot sets the monotonic one back to zero."""
 
     monotonic_s: float = 1000.0
     wall_s: float = 1_700_000_000.0

@@ -1,4 +1,4 @@
-"""The hub's page in a real Chromium: live, on a telephone too, and not for pages of others.
+"""The hub's page in a real Chromium: live, also on a telephone, and closed to pages of other origins.
 
 SCREENSHOTS=DIRECTORY keeps pictures of it.
 """

@@ -1,4 +1,4 @@
-"""When a new uplink waits, and for how long."""
+"""When a new uplink has to wait, and for how long."""
 
 from __future__ import annotations
 

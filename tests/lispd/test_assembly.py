@@ -144,7 +144,7 @@ NAMESERVERS = [ip_address("203.0.113.53"), ip_address("2001:db8:53::1"), ip_addr
 
 
 def routed_natively(routing: str) -> list[str]:
-    """The prefixes that leave as without us, on a host of these DNS servers."""
+    """The prefixes that a host with these DNS servers routes natively."""
     text = f"eids: [10.1.0.1/32]\nmap-servers: [{{address: hub.example.net, key: a}}]\nrouting: {routing}\n"
     file = read_bytes(text.encode(), "lispd.conf", NodeFile, directory=Path())
     state = assembly.kernel_state(file, (), NetworkState(), (), NativeRoutes(), nameservers=NAMESERVERS)

@@ -1,4 +1,4 @@
-"""What the parts know, as evidence: addresses that others have, uplinks that nobody hears, peers in our own prefix."""
+"""What the daemon's parts know, as evidence: foreign addresses, uplinks without answers, peers in our own prefix."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_what_waits_for_a_restart_stays_as_it_was() -> None:
 
 
 class Reloads:
-    """Counts reloads, each of which takes a moment and reads what the file says when it begins."""
+    """Counts reloads, each of which takes a moment and reads the file when it begins."""
 
     def __init__(self) -> None:
         self.file = 0

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: the text is one that its own parser reads, and a scrape sees a daemon that is gone."""
+"""Figures for Prometheus: its own parser reads the text, and a scrape shows that a daemon is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which bits of a mark are left to us."""
+"""Which bits of a mark are free for us."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Past the RTR: to a peer in the open, to one behind the same NAT, and back to the RTR when that does not work."""
+"""Direct paths: to a peer in the open, to one behind the same NAT, and back to the RTR when they do not work."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def talk(world: World, one: NodeHost, other: NodeHost, seconds: float = 3.0) -> 
 
 
 def ways_of(world: World, what: bytes) -> list[tuple[object, object]]:
-    """By which hosts of the Internet data packets with these octets went, in turn."""
+    """The hosts of the Internet by which data packets with these octets went, in turn."""
     return [(one.source, one.destination) for _, one in world.internet.carried if one.payload.endswith(what)]
 
 
@@ -141,7 +141,7 @@ NEVER = 255
 
 
 def hidden(address: str, priority: int = 1) -> Locator:
-    """A place behind NATs, as the records of this dialect have it: R=0."""
+    """A locator behind NATs as records of this dialect have it: R=0."""
     return Locator(ip(address), priority, is_reachable=False)
 
 
@@ -149,8 +149,8 @@ def hidden(address: str, priority: int = 1) -> Locator:
     ("locators", "own", "wanted"),
     [
         ((hidden("192.168.1.3"), Locator(ip("198.51.100.9"), 2)), "192.168.1.2", ["192.168.1.3"]),
-        ((hidden("192.168.1.3"),), "198.51.100.7", []),  # ours is public: theirs is a stranger's address here
-        ((Locator(ip("192.168.1.3")),), "192.168.1.2", []),  # R=1: nobody says that it is behind a NAT
+        ((hidden("192.168.1.3"),), "198.51.100.7", []),  # ours is public: here, theirs belongs to another host
+        ((Locator(ip("192.168.1.3")),), "192.168.1.2", []),  # R=1: nothing says that it is behind a NAT
         ((Locator(ip("192.0.2.10"), 2), Locator(ip("192.0.2.11"), 1)), "192.168.1.2", ["192.0.2.11", "192.0.2.10"]),
         ((Locator(ip("192.0.2.10"), NEVER), Locator(ip("127.0.0.1")), Locator(ip("2001:db8::1"))), "192.168.1.2", []),
         ((Locator(ip("192.0.2.66")),), "192.168.1.2", []),  # avoided
@@ -180,7 +180,7 @@ def test_a_stall_has_an_open_way_probed_at_once_and_once() -> None:
     [
         (PEER.address, "192.0.2.11", True),  # it has moved
         (PEER.address, str(IN_THE_OPEN), False),  # it is where it was
-        ("10.77.0.1", "192.0.2.11", False),  # somebody else has
+        ("10.77.0.1", "192.0.2.11", False),  # another peer has moved
     ],
 )
 def test_a_publication_closes_ways_that_lead_elsewhere_and_has_them_looked_for_at_once(
@@ -195,7 +195,7 @@ def test_a_publication_closes_ways_that_lead_elsewhere_and_has_them_looked_for_a
 
     assert ("shortcut-closed" in node.kinds()) is is_closed
     assert (PEER.address in node.ways) is not is_closed
-    world.run(1.0)  # it is looked for where the mapping system says that it is
+    world.run(1.0)  # it is probed where the mapping system says that it is
     assert PEER.address in node.ways
 
 
@@ -204,7 +204,7 @@ def test_a_way_that_is_not_answered_any_more_is_given_up_for_the_rtr() -> None:
     peer = public_peer(world, rtr)
     talk(world, node, peer)
     assert PEER.address in node.ways
-    peer.attach((locator("192.0.2.11"), world.internet))  # and nobody told us
+    peer.attach((locator("192.0.2.11"), world.internet))  # and nothing told us
     rtr.public[PEER.address] = ip("192.0.2.11")
 
     for _ in range(200):
@@ -223,7 +223,7 @@ def test_a_peer_that_takes_probes_and_no_data_is_talked_to_through_the_rtr() -> 
     talk(world, node, peer)
     assert PEER.address in node.ways
 
-    for _ in range(30):  # it says nothing more, and nobody else does
+    for _ in range(30):  # neither it nor any other peer sends anything
         node.say(PEER, b"hello?")
         world.run(0.1)
     node.say(PEER, b"by the rtr")

@@ -32,7 +32,7 @@ def test_a_server_that_may_die_of_the_question_is_registered_with_from_a_private
     world = World()
     server = FragileMapServerHost(world)
     node = NodeHost(world, key=OOR_KEY)
-    node.attach((locator(address), world.internet))  # a campus: nobody translates
+    node.attach((locator(address), world.internet))  # a campus: no NAT translates
 
     world.run(0.5)
 
@@ -102,7 +102,7 @@ def test_registers_that_get_lost_do_not_make_a_server_look_as_if_it_had_rtrs(los
 def test_a_server_that_fell_silent_after_the_question_is_never_asked_again() -> None:
     world = World()
     server = FragileMapServerHost(world)
-    server.drops = {True: 4}  # bad luck: it looks as if there were RTRs
+    server.drops = {True: 4}  # with such losses it looks as if there were RTRs
     node = NodeHost(world, key=OOR_KEY)
     node.attach((locator("10.0.1.2"), world.internet))
     world.run(20.0)

@@ -1,4 +1,4 @@
-"""Whose socket is at the other end: asked of the kernel of this machine, about sockets on the loopback."""
+"""Who owns the socket at the other end: asked of the kernel of this machine, about sockets on the loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be known of the OpenWrt recipe without OpenWrt: make reads it, and the init script says the right things."""
+"""The OpenWrt recipe, as far as it can be checked without OpenWrt: make reads it, and the init script is right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ $(info $(call Py3Package/$(1)/install,ROOT))
 endef
 all:
 """
-# procd's functions: each says how it was called.
+# procd's functions: each prints its arguments.
 _PROCD: Final = """for verb in procd_open_instance procd_set_param procd_close_instance; do
   eval "$verb() { echo $verb \\"\\$@\\"; }"
 done
@@ -38,7 +38,7 @@ logger() { shift 3; echo "$@" >&2; }
 
 
 def shells() -> list[list[str]]:
-    """OpenWrt's is BusyBox's ash; dash is its next of kin."""
+    """OpenWrt's is BusyBox's ash; dash is closest to it."""
     found = [[shell] for shell in ("dash",) if shutil.which(shell)]
     return found + ([["busybox", "ash"]] if shutil.which("busybox") else [])
 

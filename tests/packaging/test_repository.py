@@ -1,4 +1,4 @@
-"""The repository of `make repository`: apt believes it for its signature, and nothing that was changed since."""
+"""The repository of `make repository`: apt accepts it for its signature, and nothing that was changed afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(packages: Path, repository: Path, *suites: str) -> subprocess.Completed
 
 
 def package(into: Path, version: str) -> None:
-    """A package with nothing in it."""
+    """An empty package."""
     root = into.parent / f"lispmob-{version}"
     (root / "DEBIAN").mkdir(parents=True)
     (root / "DEBIAN" / "control").write_text(

@@ -1,4 +1,4 @@
-"""lig's questions, answers and reasons, in virtual time; and how it starts and ends."""
+"""lig's questions, answers and reasons, in virtual time; its start and its exit codes."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def test_a_name_is_asked_for_as_an_eid_of_its_own_kind_and_answered_whatever_its
 
 
 class Wrap:
-    """Key wrap that turns octets over: what a Map-Server needs to open it is all that matters here."""
+    """Key wrap that reverses octets: only how a Map-Server opens it matters here."""
 
     def wrap(self, key: bytes, secret: bytes) -> bytes:
         return secret + key[:8]
@@ -330,7 +330,7 @@ def protected(eid: EidPrefix = EID) -> Lookup:
 
 
 def signed(record: MappingRecord, *, vouched: EidPrefix = VOUCHED, key: bytes = OTK, has_e_bit: bool = False) -> bytes:
-    """What a Map-Server sends that has opened the One-Time-Key (RFC 9303, 6.7 and 6.8)."""
+    """The answer of a Map-Server that has opened the One-Time-Key (RFC 9303, 6.7 and 6.8)."""
     ad = EidAuthentication(
         HKDF_SHA_256,
         HMAC_SHA_256_128,

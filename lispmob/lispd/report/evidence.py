@@ -31,6 +31,7 @@ from lispmob.problems.evidence import (
     InsideEvidence,
     NarrowEvidence,
     PeerEvidence,
+    RefusedEvidence,
     RegistrationEvidence,
     UnusedInterface,
 )
@@ -79,6 +80,7 @@ def gather(
         addresses=tuple(_address(machine, parts, complaints, filtered) for machine in parts.node.traversal.machines),
         duplicates=tuple(duplicates(parts.network, parts.policy)),
         unused=tuple(_unused(parts)),
+        refused=tuple(refused_families(parts.network, parts.policy)),
         registrations=tuple(
             _registration(registration, parts, diagnosis, complaints) for registration in parts.node.registrations
         ),
@@ -202,6 +204,17 @@ def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[Duplicat
             yield DuplicateAddress(link.name, str(local.address))
 
 
+def refused_families(network: NetworkState, policy: UplinkPolicy) -> Iterator[RefusedEvidence]:
+    """Interfaces with an address and a default route that no packet comes to."""
+    for link in network.links:
+        if not (link.is_up and link.has_carrier and policy.allows(link)):
+            continue
+        families = {local.address.version for local in network.usable_addresses(link, policy)}
+        for family in sorted(families):
+            if refusal := network.refusal_of(link.ifindex, family):
+                yield RefusedEvidence(link.name, family, refusal)
+
+
 def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
     """Mappings of others inside a local EID-Prefix, the first few."""
     ours = tuple(eids)
@@ -214,7 +227,7 @@ def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[Insid
 def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
     """True for a locator that is unused because its family has no Map-Resolver: that is no problem."""
     way = parts.node.reachability.way(machine.locator.place)
-    return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
+    return way is not None and way.evidence in (Reached.NO_RESOLVER, Reached.UNKNOWN)
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:

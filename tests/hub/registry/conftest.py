@@ -12,17 +12,17 @@ from lispmob.lab.valkey import ValkeyCluster, ValkeyServer, program
 from tests.hub.registry.rig import FileGround, Ground, ValkeyGround
 
 _PORT = 17379
-PATIENT_MS = 30_000  # on a busy machine nobody is dead because he is late
+PATIENT_MS = 30_000  # on a busy machine a late server must not count as dead
 
 
 def addresses(first: int, count: int) -> list[tuple[str, int]]:
-    """On loopback, of this process alone."""
+    """Addresses on loopback that only this process uses."""
     pid = os.getpid()
     return [(f"127.{64 + (pid >> 8) % 128}.{pid % 256}.{first + number}", _PORT) for number in range(count)]
 
 
 def require_a_server() -> None:
-    """Skip the test where none is installed."""
+    """Skip the test where no server is installed."""
     if program() is None:
         pytest.skip("no Valkey or Redis server is installed: apt-get install redis-tools")
 

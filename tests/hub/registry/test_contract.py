@@ -1,4 +1,4 @@
-"""What a hub does for its nodes, whatever keeps its registrations: a file, one server, or a cluster."""
+"""What a hub does for its nodes, whether a file, one server or a cluster keeps its registrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong with the servers of a registry is said in a sentence, and nodes notice as little as possible."""
+"""Faults of a registry's servers: the log names each in a sentence, and nodes notice as little as possible."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shared(hub: TestHub) -> SharedRegistry:
 
 @pytest.fixture
 def own_server(tmp_path: Path, server: ValkeyServer) -> Iterator[ValkeyServer]:
-    """A server of this test alone, that is not running yet."""
+    """A server of this test alone, which is not running yet."""
     ((address, port),) = addresses(21, 1)
     one = ValkeyServer(tmp_path / "own", address, port)
     yield one
@@ -240,7 +240,7 @@ def test_a_user_with_the_rights_that_the_documentation_names_may_do_all_that_a_h
         here, there = [await ground.hub(user="hubs", password=b"word", name=name) for name in ("one", "two")]
         assert await here.register(laptop().register(LAPTOP)) is not None
         assert await there.places(LAPTOP) == ["203.0.113.5"]
-        await asyncio.sleep(1.5)  # what is done once a second
+        await asyncio.sleep(1.5)  # some rounds of the work that is done once a second
 
         assert (problem(here), problem(there)) == ("", "")
         assert breakable.servers[0].ask("ACL", "LOG") == []
@@ -367,7 +367,7 @@ def test_a_slot_that_moves_loses_nothing_and_refuses_nobody(cluster: ValkeyClust
 
 
 def moving(bucket: int, source: ValkeyServer, target: ValkeyServer) -> Iterator[int]:
-    """The steps by which redis-cli moves a slot; between two of them nodes register."""
+    """The steps by which redis-cli moves a slot; nodes register between them."""
     slot = crc_hqx(str(bucket).encode(), 0) % 16384
     names = {server: server.ask("CLUSTER", "MYID") for server in (source, target)}
     yield 20
@@ -473,7 +473,7 @@ def test_octets_that_are_no_message_are_counted(server: ValkeyServer) -> None:
 
 
 class SkewedLoop(asyncio.SelectorEventLoop):
-    """A loop of a machine whose clock says something else."""
+    """The event loop of a machine whose clock differs."""
 
     def __init__(self, ahead_s: float) -> None:
         super().__init__()
@@ -514,7 +514,7 @@ def test_a_hub_with_a_clock_of_its_own_sees_how_long_what_another_took_in_is_goo
 
 @pytest.fixture
 def certified(tmp_path: Path) -> Iterator[tuple[Server, Path, Path]]:
-    """A server that speaks TLS, who signed its certificate, and somebody else who did not."""
+    """A server that speaks TLS, the issuer of its certificate, and another one that is not."""
     ((address, port),) = addresses(51, 1)
     own, stranger = make_certificate(tmp_path / "own", address), make_certificate(tmp_path / "stranger", address)
     tls = ["--tls-port", str(port + 1), "--tls-auth-clients", "no"]
@@ -529,7 +529,7 @@ def certified(tmp_path: Path) -> Iterator[tuple[Server, Path, Path]]:
 
 
 def make_certificate(path: Path, address: str) -> Path:
-    """A key and a certificate that it signed itself, for an address."""
+    """Make a key and a self-signed certificate for an address."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(path.with_suffix(".key")), "-out", str(path.with_suffix(".pem")), "-days", "2"]
     subprocess.run([*command, "-subj", "/CN=server", "-addext", f"subjectAltName=IP:{address}"], check=True)

@@ -1,4 +1,4 @@
-"""Publish/subscribe (RFC 9437) where several hubs share a registry: who publishes, and that nobody misses a move."""
+"""Publish/subscribe (RFC 9437) where several hubs share a registry: which one publishes, and that no move is missed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.hub.subscriber import MOVER, Subscriber, mover, rlocs
 pytestmark = needs_libcrypto
 
 SITES = (site("10.1.0.0/16"),)
-WITHIN_S = 30.0  # a hub that is silent is gone after ten seconds; a lease lasts three
-ISLAND_S = 0.7  # of silence, until a hub of these tests is an island
+WITHIN_S = 30.0  # a silent hub counts as gone after ten seconds; a lease lasts three
+ISLAND_S = 0.7  # silence, until a hub of these tests is an island
 OTHER = ip_address("198.51.100.2")
 
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test alone, that is not running yet."""
+    """A server of this test alone, which is not running yet."""
     require_a_server()
     ((address, port),) = addresses(41, 1)
     one = ValkeyServer(tmp_path / "own", address, port)
@@ -51,7 +51,7 @@ async def hubs(cluster: ValkeyCluster, count: int = 2, sites: tuple[Site, ...] =
 
 
 def signed(hub: TestHub, one: Subscriber) -> list[SendControl]:
-    """What a hub has sent to a subscriber, by the key that this has now."""
+    """What a hub has sent to a subscriber, signed with its current key."""
     found = []
     for sent in hub.sent:
         if sent.payload[0] >> 4 == 4 and str(sent.destination) == one.address:
@@ -74,7 +74,7 @@ def acknowledge(hub: TestHub, one: Subscriber) -> None:
 
 
 async def subscriber(hub: TestHub, asked: str = MOVER, registered_at: TestHub | None = None) -> Subscriber:
-    """A node that is registered, and whose subscription stands."""
+    """A node that is registered, with an accepted subscription."""
     one = Subscriber(hub.plane)
     register = Xtr(ip_address(one.address), KEY, xtr_id=one.xtr_id).register(one.own)
     assert await (registered_at or hub).register(register) is not None
@@ -109,7 +109,7 @@ def stored(cluster: ValkeyCluster, prefix: str = MOVER) -> list[bytes]:
 
 
 async def kill(cluster: ValkeyCluster, hub: TestHub) -> None:
-    """It says no more, and what it has said of itself stays until it is too old."""
+    """The hub becomes silent, and what it has written about itself stays until it expires."""
     number = number_of(hub)
     await hub.stop()
     presence = msgspec.json.encode(Presence("killed", "", time.time() - 5))
@@ -212,7 +212,7 @@ def test_when_a_hub_is_gone_another_one_publishes_in_its_place_with_greater_nonc
         await settled(here)
         await (kill(cluster, here) if end == "killed" else here.stop())
 
-        await there.register(mover("203.0.113.7"))  # while nobody publishes
+        await there.register(mover("203.0.113.7"))  # while no hub publishes
         await until(lambda: signed(there, one), WITHIN_S)
         caught_up = latest(there, one)
         sent = signed(there, one)[0]
