@@ -280,7 +280,7 @@ def test_a_question_that_gets_lost_now_and_then_convicts_nobody() -> None:
     assert world.silent(WIFI, LTE) == [False, False]
 
 
-def test_what_was_heard_before_a_sleep_is_asked_for_anew() -> None:
+def test_what_was_heard_before_a_suspend_is_asked_for_again() -> None:
     world = World()
     world.attach(WIFI, LTE)
     world.run(10.0)

@@ -119,7 +119,7 @@ def test_a_flood_that_goes_on_is_answered_no_faster_than_at_its_rate(
     assert a_second * (seconds - 0.1) <= answered <= a_second * (seconds + 1), "and a second's worth at once"
 
 
-def test_whoever_forges_all_locators_in_use_has_four_hundred_answered_at_once_and_no_more() -> None:
+def test_a_forger_of_all_locators_in_use_gets_four_hundred_answers_at_once_and_no_more() -> None:
     other = bob(pinned=pinned(alice()))
     first = message_of(alice(pinned=pinned(other)), other)
     told = [arrive(first, ip("203.0.0.0") + number, other, is_known=True) for number in range(1000)]

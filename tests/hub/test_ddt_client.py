@@ -93,6 +93,18 @@ def test_nobody_but_who_was_asked_is_believed(source: IpAddress, change: Callabl
     assert (one.counters["rx_nonce"], len(one.cache)) == (1, 0)
 
 
+def test_a_root_may_refer_to_others_for_everything_and_those_may_not() -> None:
+    one, nonce = client()
+
+    (sent,) = one.on_map_referral(with_nonce(node_says("0.0.0.0/0", Referral.NODE, CHILD), nonce), ROOT, 0.1)
+    assert isinstance(sent, SendControl)
+    assert (sent.destination, one.counters["ddt_loop"]) == (CHILD, 0)
+
+    again = node_says("0.0.0.0/0", Referral.NODE, SECOND)
+    one.on_map_referral(with_nonce(again, int(sent.payload.split()[1])), CHILD, 0.2)
+    assert one.counters["ddt_loop"] == 1
+
+
 def test_a_hole_that_does_not_hold_what_was_asked_is_no_answer() -> None:
     one, nonce = client()
     wrong = of(
@@ -242,7 +254,7 @@ def referral(prefix: str, *addresses: IpAddress) -> CachedReferral:
     return CachedReferral(eid(prefix), addresses, is_map_server=False, expires_at=1000.0)
 
 
-def test_holes_that_somebody_asks_for_push_out_no_delegation() -> None:
+def test_questions_about_holes_push_out_no_delegation() -> None:
     cache = ReferralCache(limit=50)
     cache.put(referral("240.1.0.0/16", CHILD))
     for number in range(500):
