@@ -74,7 +74,7 @@ from lispmob.lispd.translators import Translators
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
-from lispmob.lispd.warm_up import warm_up
+from lispmob.lispd.warm_up import rehearse_entries, warm_up
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
@@ -218,8 +218,10 @@ class Daemon:
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
-            warm_up(self._lisp_sec)
+            rehearsed = warm_up(self._lisp_sec)
             await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
+            rehearse_entries(self.engine, rehearsed)
+            self._on_punt()
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -458,6 +460,8 @@ class Daemon:
     # --- outputs
 
     def _perform(self, effects: Iterable[NodeEffect]) -> None:
+        """Do what the core has decided; what is only told comes last, after the messages and packets."""
+        news: list[Event | MappingWanted | MappingChanged] = []
         for effect in effects:
             match effect:
                 case SendControl():
@@ -493,21 +497,31 @@ class Daemon:
                 case NameResolved():
                     self.flows.names.on_resolved(effect)
                     self.naming.on_resolved()
-                case MappingWanted():
-                    self._mapping_feed.on_wanted(effect)
-                case MappingChanged():
-                    self._mapping_feed.on_changed(effect)
-                case Event():
-                    self._publisher.publish(effect, self._loop.time())
-                    self._mapping_feed.on_event(effect)
-                    self.names.on_event(effect)
-                    if self._identity.on_event(effect, is_registered=self._is_registered):
-                        self._loop.call_soon(lambda: self._use(self.file))
-                    if effect.kind == "natt-state":
-                        self.measuring.look(self._loop.time())
+                case Event() | MappingWanted() | MappingChanged():
+                    news.append(effect)
                 case _:  # SealEffect
                     session_keys.perform(self.engine, effect)
+        for item in news:
+            self._report(item)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
+
+    def _report(self, item: Event | MappingWanted | MappingChanged) -> None:
+        match item:
+            case MappingWanted():
+                self._mapping_feed.on_wanted(item)
+            case MappingChanged():
+                self._mapping_feed.on_changed(item)
+            case Event():
+                self._on_event(item)
+
+    def _on_event(self, event: Event) -> None:
+        self._publisher.publish(event, self._loop.time())
+        self._mapping_feed.on_event(event)
+        self.names.on_event(event)
+        if self._identity.on_event(event, is_registered=self._is_registered):
+            self._loop.call_soon(lambda: self._use(self.file))
+        if event.kind == "natt-state":
+            self.measuring.look(self._loop.time())
 
     # --- the rest
 
