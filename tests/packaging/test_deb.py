@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.process import Daemon, module
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 from lispmob.wire.map_notify import MapNotify
 from tests.desktop.private_bus import wait_for
 from tests.hub.exchange import Xtr
-from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
+from tests.packaging.machine import ROOT, Machine, connect, machine, why_no_machine
 
 pytestmark = [
     pytest.mark.package,
@@ -46,7 +46,7 @@ def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
     """A clean machine with the package at /root/lispmob.deb, one hop from a hub at 198.51.100.1."""
     with NamespaceSet() as namespaces:
         hub, home = namespaces.make("hub"), namespaces.make("laptop")
-        _connect(hub, home)
+        connect(hub, home)
         own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
         (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
         (tmp_path / "hub.conf").chmod(0o600)
@@ -54,15 +54,6 @@ def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
         with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
             one.put("/root/lispmob.deb", package.read_bytes())
             yield one
-
-
-def _connect(hub: Namespace, home: Namespace) -> None:
-    hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
-    hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
-    hub.run("ip", "link", "set", "far0", "up")
-    home.run("ip", "addr", "add", "198.51.100.23/24", "dev", "w0")
-    home.run("ip", "link", "set", "w0", "up")
-    home.run("ip", "route", "add", "default", "via", "198.51.100.1")
 
 
 def install(laptop: Machine) -> None:
