@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import architecture, library
+from docs import architecture, library, limits
 from docs.machines import page
 from lispmob import flow
 from lispmob.api.dbus import INTROSPECTION
@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_pictures_of_the_machines_are_those_of_the_code() -> None:
     assert (ROOT / "docs" / "machines.md").read_text() == page(), "stale: run `make docs`"
+
+
+def test_the_page_of_timers_and_limits_has_the_numbers_of_the_code() -> None:
+    assert (ROOT / "docs" / "limits.md").read_text() == limits.page(), "stale: run `make docs`"
 
 
 def test_the_picture_of_the_packages_is_that_of_the_imports() -> None:

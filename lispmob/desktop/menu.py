@@ -1,11 +1,13 @@
 """A menu as the values of com.canonical.dbusmenu, and the action of each line. Pure.
 
-Lines are numbered from the top; 0 is the menu itself. A changed menu has a new revision. Numbers belong to positions,
-so that a click on a menu that has just changed is ignored at worst.
+A line keeps its number as long as the menu has a line of its kind, with its action, in that place among those; 0 is the
+menu itself. So a number never becomes a line of another kind: panels keep a check mark that a line had once. A click on
+a menu that has just changed asks for what the user saw, or for nothing. A menu that changes has a new revision.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -15,6 +17,8 @@ INTERFACE: Final = "com.canonical.dbusmenu"
 PATH: Final = "/MenuBar"
 VERSION: Final = 3
 
+_ROOT: Final = Item(label="root")
+
 ToVariant = Callable[[str, Any], Any]
 
 
@@ -23,25 +27,30 @@ class Menu:
 
     def __init__(self) -> None:
         self.revision = 0
-        self._items: list[Item] = [Item(label="root")]
-        self._children: list[list[int]] = [[]]
+        self._numbers: dict[tuple[int, str, object, int], int] = {}
+        self._items: dict[int, Item] = {0: _ROOT}
+        self._children: dict[int, list[int]] = {0: []}
 
     def show(self, items: Sequence[Item]) -> bool:
         """Replace the lines; returns True if they have changed."""
-        before = self._items[1:], self._children
-        self._items, self._children = [Item(label="root")], [[]]
-        self._children[0] = [self._add(item) for item in items]
-        if (self._items[1:], self._children) == before:
+        before = self._items, self._children
+        self._items, self._children = {0: _ROOT}, {}
+        self._add(0, items)
+        if (self._items, self._children) == before:
             return False
         self.revision += 1
         return True
 
-    def _add(self, item: Item) -> int:
-        number = len(self._items)
-        self._items.append(item)
-        self._children.append([])
-        self._children[number] = [self._add(child) for child in item.children]
-        return number
+    def _add(self, parent: int, items: Sequence[Item]) -> None:
+        seen: Counter[tuple[str, object]] = Counter()
+        self._children[parent] = []
+        for item in items:
+            what = _kind(item), item.action
+            number = self._numbers.setdefault((parent, *what, seen[what]), len(self._numbers) + 1)
+            seen[what] += 1
+            self._items[number] = item
+            self._children[parent].append(number)
+            self._add(number, item.children)
 
     def action(self, number: int) -> Action | None:
         """The action of a line."""
@@ -49,7 +58,7 @@ class Menu:
 
     def has(self, number: int) -> bool:
         """True for a line of the current menu."""
-        return 0 <= number < len(self._items)
+        return number in self._items
 
     def layout(self, number: int, depth: int, variant: ToVariant) -> list[Any]:
         """A line with its submenu, (ia{sv}av); `depth` -1: all levels."""
@@ -76,4 +85,12 @@ class Menu:
 
     def numbers(self) -> Iterator[int]:
         """The numbers of all lines."""
-        return iter(range(len(self._items)))
+        return iter(self._items)
+
+
+def _kind(item: Item) -> str:
+    if not item.label:
+        return "separator"
+    if item.is_checked is not None:
+        return "check mark"
+    return "submenu" if item.children else "text"

@@ -37,7 +37,7 @@ def test_without_a_daemon_every_command_says_so_in_one_sentence(
 
     assert main([command, "--socket", str(path), *NEEDED.get(command, [])]) == 3
     assert capsys.readouterr().err == (
-        f"lispctl: lispd is not running (nobody listens on {path}); start it with: systemctl start lispd\n"
+        f"lispctl: lispd is not running (no process listens on {path}); start it with: systemctl start lispd\n"
     )
 
 

@@ -19,9 +19,9 @@ import msgspec
 import pytest
 
 from lispmob.api.dbus import DBusFace
-from lispmob.api.schema import Status
+from lispmob.api.schema import Status, Uplink
 from lispmob.bus.system_bus import SystemBus
-from tests.api.fake_backend import FakeBackend
+from tests.api.fake_backend import WWAN, FakeBackend
 from tests.desktop.private_bus import private_bus, wait_for, why_no_bus
 from tests.desktop.test_indicator import MOVE
 
@@ -66,10 +66,13 @@ def why_no_panel() -> str | None:
 
 
 class Backend(FakeBackend):
-    """lispd after a move."""
+    """lispd on a laptop that has left the house: LTE is in use."""
+
+    def uplinks(self) -> list[Uplink]:
+        return [msgspec.structs.replace(WWAN, type="wwan", is_used=True, note="used")]
 
     def status(self) -> Status:
-        return msgspec.structs.replace(super().status(), last_handover=MOVE)
+        return msgspec.structs.replace(super().status(), last_handover=MOVE, uplinks=self.uplinks())
 
 
 @contextlib.contextmanager

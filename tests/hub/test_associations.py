@@ -55,3 +55,11 @@ def test_those_of_before_a_restart_count_and_take_no_room_of_others() -> None:
     assert after.take(key(0), 7, b"home", 1.0) is False
     assert after.take(key(KEPT_EACH), 7, b"home", 1.0) is True
     assert (len(before.take_new()), len(after.take_new())) == (0, 1)
+
+
+def test_after_a_restart_as_many_as_ever_are_kept() -> None:
+    kept = Associations()
+
+    kept.restore(((number.to_bytes(16), 10.0) for number in range(KEPT_MAX + 2)), 0.0)
+
+    assert len(kept) == KEPT_MAX

@@ -157,6 +157,18 @@ def test_a_wide_mapping_comes_with_at_most_eight_others_whether_they_are_registe
     assert str(found[0].eid_prefix) == ("10.0.0.0/8" if records > 1 else "10.128.0.0/9")
 
 
+@pytest.mark.parametrize(("places", "records"), [(12, 3), (13, 1)])
+def test_a_wide_mapping_comes_with_others_that_have_24_locators_in_all(places: int, records: int) -> None:
+    hub, rlocs = plane(site("10.0.0.0/8")), [f"203.0.113.{number}" for number in range(1, places + 1)]
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8"), now=0.0)
+    for name in ("10.1.0.0/16", "10.2.0.0/16"):
+        hub.on_datagram(xtr("203.0.113.6").register(name, rlocs=rlocs), now=0.0)
+
+    found = reply_in(hub.on_datagram(ask("10.128.0.1/32"), now=0.0)).records
+
+    assert (len(found), rlocs_of(found[0])) == (records, ["203.0.113.5"])
+
+
 def test_requests_for_other_map_servers_go_on_marked_and_never_circle() -> None:
     elsewhere = RemoteMapServer(ip_address("203.0.113.99"), (eid("10.2.0.0/16"),))
     hub = ControlPlane([site("10.1.0.0/16")], [elsewhere])
@@ -477,3 +489,13 @@ def test_a_node_with_one_more_uplink_in_the_open_changes_nothing_for_its_rtr() -
     behind_rtr(hub, "203.0.113.77", Locator(ip_address("198.51.100.9")), proxy_map_reply=True)
 
     assert sent(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.77"), now=1.0)) == []
+
+
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_a_question_for_another_map_server_goes_on_marked_whether_it_is_changed_or_not(is_summed: bool) -> None:
+    hub = ControlPlane([site("10.1.0.0/16")], [RemoteMapServer(ip_address("198.51.100.9"), (eid("10.7.0.0/16"),))])
+    question = ask("10.7.0.1/32")
+
+    (out,) = sent(hub.on_datagram(question if is_summed else without_inner_checksum(question), now=1.0))
+
+    assert EncapsulatedControl.decode(out.payload).to_map_server

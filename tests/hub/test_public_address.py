@@ -86,7 +86,7 @@ def test_what_comes_and_goes_in_data_is_translated_too() -> None:
     made = cloud()
 
     assert made.arrived_in_data(InData(b"x", NODE, 4341, PRIVATE, NODE, 4342)).rtr == PUBLIC
-    assert made.arrived_strange(Stranger(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
+    assert made.arrived_unregistered(Stranger(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
     assert made.to_send_in_data(SendFromRelayPort(b"x", NODE, 4341, PUBLIC)).source == PRIVATE
 
 

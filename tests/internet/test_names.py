@@ -107,7 +107,7 @@ def test_that_nobody_has_a_name_is_remembered_for_a_minute() -> None:
         place.ask(b"printer")
         place.world.run(pause_s)
 
-    assert [answer.why.partition(",")[0] for answer in place.answers] == ["nobody has registered it"] * 3
+    assert [answer.why.partition(",")[0] for answer in place.answers] == ["no site has registered it"] * 3
     assert place.questions() == ["printer", "printer"]
 
 

@@ -60,6 +60,15 @@ def test_lists_are_multiplied_and_many_ports_take_several_matches() -> None:
     assert lines[0].count(",") == 14
 
 
+def test_each_match_but_the_last_has_as_many_ports_as_fit_and_a_range_takes_two_places() -> None:
+    single = tuple(Span(port, port) for port in range(1, 32))
+    ranges = tuple(Span(port, port + 1) for port in range(1, 32, 4))
+
+    for ports, expected in ((single, [15, 15, 1]), (ranges, [7, 1])):
+        lines = matches(Selector(protocols=(6,), destination_ports=ports), 4)
+        assert [line.count(",") + 1 for line in lines] == expected
+
+
 def test_icmp_is_another_number_in_the_other_family() -> None:
     selector = Selector(protocols=(1, 58))
 

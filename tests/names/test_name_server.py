@@ -57,7 +57,7 @@ class Place:
             await asyncio.Event().wait()
         if name == b"2.0.99.10.in-addr.arpa":
             return NameResolved(name, (), "registered", names=(b"nas",))
-        return NAS if name in (b"nas", b"known") else NameResolved(name, (), "nobody has registered it")
+        return NAS if name in (b"nas", b"known") else NameResolved(name, (), "no site has registered it")
 
     async def start(self) -> None:
         """Listen on a port that is free in UDP and in TCP: other tests on this machine have ports of their own."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from lispmob.lab.namespace import NamespaceSet
+from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, module
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
@@ -42,18 +43,25 @@ HUB = f"""sites:
 
 
 @pytest.fixture
-def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
-    """A clean machine with the package at /root/lispmob.deb, one hop from a hub at 198.51.100.1."""
+def ends() -> Iterator[tuple[Namespace, Namespace]]:
+    """Where the hub is, at 198.51.100.1, and where the laptop is, one hop from it."""
     with NamespaceSet() as namespaces:
         hub, home = namespaces.make("hub"), namespaces.make("laptop")
         connect(hub, home)
-        own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
-        (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
-        (tmp_path / "hub.conf").chmod(0o600)
-        serving = module("lispmob.hub.daemon", "-c", str(tmp_path / "hub.conf"))
-        with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
-            one.put("/root/lispmob.deb", package.read_bytes())
-            yield one
+        yield hub, home
+
+
+@pytest.fixture
+def laptop(package: Path, tmp_path: Path, ends: tuple[Namespace, Namespace]) -> Iterator[Machine]:
+    """A clean machine with the package at /root/lispmob.deb, and a hub that runs."""
+    hub, home = ends
+    own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
+    (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
+    (tmp_path / "hub.conf").chmod(0o600)
+    serving = module("lispmob.hub.daemon", "-c", str(tmp_path / "hub.conf"))
+    with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
+        one.put("/root/lispmob.deb", package.read_bytes())
+        yield one
 
 
 def install(laptop: Machine) -> None:
@@ -204,17 +212,21 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
 """
 
 
-def test_the_hub_of_the_package_keeps_what_is_registered_in_a_redis_server(laptop: Machine) -> None:
+def test_the_hub_of_the_package_keeps_what_is_registered_in_a_redis_server(
+    laptop: Machine, ends: tuple[Namespace, Namespace]
+) -> None:
     install(laptop)
     laptop.sh_outside("apt-get update && apt-get install -y --no-install-recommends redis-server")
-    laptop.sh("systemctl start redis-server && redis-cli config set appendonly yes")
+    # Not its own unit: that wants a device tree and namespaces that this machine has none of.
+    laptop.sh("mkdir /var/lib/shared && systemd-run -p WorkingDirectory=/var/lib/shared redis-server --appendonly yes")
+    wait_for(lambda: "PONG" in laptop.sh("redis-cli ping", must=False), "the server answers", 20.0)
     shared = "registry: {valkey: [127.0.0.1:6379]}\nstate-file: none\n"
     laptop.put("/etc/lispmob/hub.conf", f"listen: [198.51.100.23]\n{shared}{HUB}")
     laptop.sh("chgrp lispmob /etc/lispmob/hub.conf && chmod 640 /etc/lispmob/hub.conf && systemctl start lisphub")
-    node = Xtr(ip_address("198.51.100.23"), Key(KEY.encode()))
+    node = Xtr(ip_address("198.51.100.1"), Key(KEY.encode()))
 
     payload = node.register(f"{EID}/32", rlocs=["203.0.113.5"]).payload
-    notify = laptop.sh(f"python3 - <<'END'{SENDING.format(payload=payload.hex())}END").strip()
+    notify = ends[0].run(sys.executable, "-c", SENDING.format(payload=payload.hex())).strip()
     assert MapNotify.decode(bytes.fromhex(notify)).records[0].eid_prefix == EidPrefix.parse(f"{EID}/32")
     assert laptop.sh("redis-cli dbsize").strip() != "0"
     laptop.sh("systemctl restart lisphub")

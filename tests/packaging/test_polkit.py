@@ -143,7 +143,7 @@ def test_who_sits_at_the_machine_may_leave_the_overlay_and_come_back_and_nobody_
 
     for command in ("lispctl down", "lispctl up"):
         refused = log_in(desktop, command, None)
-        assert "whoever sits at this machine" in refused, "a session by ssh has no seat"
+        assert "the user at this machine" in refused, "a session by ssh has no seat"
         assert (refused.splitlines()[-1], is_running()) == ("code 77", True)
     other = log_in(desktop, "systemctl --no-ask-password stop NetworkManager", "seat0")
     assert other.splitlines()[-1] != "code 0"

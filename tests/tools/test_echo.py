@@ -335,7 +335,7 @@ def test_a_port_where_nobody_listens_is_told_and_costs_no_traceback() -> None:
     result, problems = asyncio.run(run())
 
     assert (result.sent, result.answered) == (3, 0)
-    assert problems == ["ICMP says that nobody listens there: is lisp-echo serving, on this port?"]
+    assert problems == ["ICMP reports that the port is closed: is a lisp-echo server running, on this port?"]
 
 
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n" + bytes(60), question(1, 2, 300)[:40] + b"", bytes(40)])

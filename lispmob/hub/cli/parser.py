@@ -43,7 +43,10 @@ def build_parser() -> HelpfulParser:
     common = _common_options()
     made = {
         name: commands.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=common
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            parents=[] if name == "setup" else common,  # it asks no hub
         )
         for name, summary in COMMANDS.items()
     }
@@ -87,6 +90,9 @@ def _common_options() -> list[HelpfulParser]:
 
 
 def _add_setup(setup: argparse.ArgumentParser) -> None:
+    setup.add_argument(
+        "-c", "--config", type=Path, default=argparse.SUPPRESS, help=f"the file to write (default: {DEFAULT_PATH})"
+    )
     setup.add_argument(
         "--address", action="append", metavar="ADDRESS", help="by which nodes reach this hub; repeatable"
     )
