@@ -233,6 +233,16 @@ def machine(namespace: Namespace, directory: Path, kind: str = "bookworm") -> It
         one.close()
 
 
+def connect(hub: Namespace, home: Namespace) -> None:
+    """A link to the hub at the address in the shipped configuration."""
+    hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
+    hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
+    hub.run("ip", "link", "set", "far0", "up")
+    home.run("ip", "addr", "add", "198.51.100.23/24", "dev", "w0")
+    home.run("ip", "link", "set", "w0", "up")
+    home.run("ip", "route", "add", "default", "via", "198.51.100.1")
+
+
 # A host may reach the package indexes through a proxy, or trust other certificates: its guest must do the same.
 _OF_THE_HOST: Final = {
     name: value
