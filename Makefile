@@ -140,6 +140,7 @@ cluster-demo: $(ENGINE)  ## six servers and three hubs: what nodes notice when o
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.architecture > docs/architecture.md
 	@$(PY) -m docs.machines > docs/machines.md
+	@$(PY) -m docs.limits > docs/limits.md
 	@$(PY) -m docs.library > docs/library.md
 
 .PHONY: changelog

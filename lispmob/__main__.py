@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lispmob.lispd.quick_start import quick_imports
+from lispmob.partial_imports import quick_imports
 
 with quick_imports():
     import asyncio

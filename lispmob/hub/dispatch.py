@@ -1,4 +1,17 @@
-"""The hub's whole control plane: dispatches a datagram by its type to a machine. Pure."""
+"""The hub's whole control plane: dispatches a datagram by its type to a machine. Pure.
+
+`on_datagram` reads the type in the first octet:
+
+- a Map-Register goes to `map_server.py`, or through an RTR to `rtr/traversal.py`;
+- a Map-Request, alone or in an ECM, goes to `map_resolver.py`, which answers from the registrations, forwards it to
+  the ETR, or asks another Map-Server;
+- RLOC-probes, SMRs, Info-Requests and relayed registers go to `rtr/traversal.py`; a probe with a handshake for sealed
+  data goes to `sealing.py`;
+- a Map-Notify-Ack goes to `publishing/publisher.py`, which publishes changes to subscribers.
+
+A changed registration (`RegistrationChanged`) is passed on by `_spread`: to the RTR, to the subscribers, and as SMRs to
+the nodes that have asked for the EID lately (`askers.py`).
+"""
 
 from __future__ import annotations
 
@@ -36,7 +49,7 @@ _IS_FOR_RTR: Final = 0x01
 
 
 class Front(NamedTuple):
-    """What of a hub only the process knows that carries its data. `public_key`: nodes seal data to it by that."""
+    """What only the hub's data-carrying process knows. `public_key`: the key to which nodes seal their data."""
 
     addresses: tuple[IpAddress, ...]
     is_relay: bool
@@ -97,7 +110,7 @@ class ControlPlane:
         self.map_resolver.own_keys = own_records(public_key, self._own) if public_key else {}
 
     def on_front(self, front: Front) -> None:
-        """Another process of this hub carries the data: what nodes are told of it they are told here, too."""
+        """Another process of this hub carries the data: this one answers with the data of that process."""
         self._front = front
         self.on_addresses(front.addresses)
 

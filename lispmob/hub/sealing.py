@@ -122,7 +122,7 @@ class HubSealing:
             FirstMessage.decode(first.message, self._tools.static.public)
             is_known = bool(self._by_prefix.covering(first.initiator))
             if not self._limits.take(arrival.source, now, is_known=is_known):
-                raise MalformedMessage("rx_rate", "more handshakes than anybody needs")
+                raise MalformedMessage("rx_rate", "more handshakes than a node needs")
             return self._answer(first, request, arrival, now)
         except MalformedMessage as malformed:
             self.counters[malformed.counter] += 1
@@ -153,9 +153,9 @@ class HubSealing:
         payload = put_second(request.nonce, told.message, initiator, arrival.destination)
         sent = SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)
         self.counters["tx_handshake_answer"] += 1
-        return [*self._stand(peer, told.session, now), sent]
+        return [*self._install_session(peer, told.session, now), sent]
 
-    def _stand(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
+    def _install_session(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
         """Use the completed session; those without packets, and those beyond the datapath's number, are dropped."""
         old = [(index, at) for index, at in peer.sessions if now - at >= FORGET_S]
         kept = [(index, at) for index, at in peer.sessions if now - at < FORGET_S]

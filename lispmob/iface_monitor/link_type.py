@@ -38,6 +38,9 @@ ARPHRD_RAWIP: Final = 519
 # Overlays by their rtnetlink kind: each needs another uplink below it. "tun" is TUN and TAP alike.
 _LAYER_3_TUNNELS: Final = frozenset({"ip6tnl", "ipip", "sit", "tun", "vti", "vti6", "wireguard", "amneziawg", "xfrm"})
 _LAYER_2_TUNNELS: Final = frozenset({"bareudp", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan", "vxlan"})
+NOWHERE_KINDS: Final = frozenset({"dummy", "ifb", "nlmon", "vcan", "vrf"})
+"""Interfaces by which nothing leaves this host. Kill switches of VPNs put default routes through dummies."""
+
 TUNNEL_KINDS: Final = _LAYER_3_TUNNELS | _LAYER_2_TUNNELS | {"gre", "ip6gre", "ovpn", "ovpn-dco"}
 
 _OF_KIND: Final = {

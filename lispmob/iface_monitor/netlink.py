@@ -1,6 +1,14 @@
-"""Watches links, addresses and default routes over netlink: every event causes a new look, and no timer runs.
+"""Watches links, addresses and default routes over netlink. No timer runs while nothing changes.
 
-One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
+A move begins here:
+
+1. `_on_readable` reads all pending events. An event about links or addresses only says that these have to be read
+   again; IPv6 default routes are kept by their events.
+2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes.
+3. `_publish_seen` compares it with the last state (`delta.py`), and publishes one difference with its reasons. The
+   daemon turns it into the steps of a handover (`lispd/handover.py`).
+
+Lost events (ENOBUFS) and errors lead to `_resync`, which reads everything again.
 """
 
 from __future__ import annotations
@@ -31,11 +39,13 @@ from lispmob.netlink.message import (
     REPLACE,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_DELNEXTHOP,
     RTM_DELROUTE,
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNDUSEROPT,
+    RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     Raw,
@@ -46,10 +56,12 @@ log = logging.getLogger(__name__)
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, ND_USEROPT; not
 # NEIGH, which is never quiet.
 GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
+_NEXTHOP: Final = 32  # unknown before Linux 5.3, which does not mind in bind()
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
+_AT_KIND: Final = 23
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected
 
 
@@ -62,6 +74,7 @@ class NetlinkMonitor(Monitor):
         super().__init__(policy, on_change, on_rules_changed)
         self._has_new_rules = False
         self._has_lost_routes = False
+        self._has_new_nexthops = False
         self._seen = self._state
         self._links: list[Link] | None = None  # None: must be listed again
         self._addresses: list[LocalAddress] | None = None
@@ -105,7 +118,9 @@ class NetlinkMonitor(Monitor):
         self._resync(asyncio.get_running_loop().time())
 
     def _open(self) -> None:
-        self._socket = subscribe(NETLINK_ROUTE, GROUPS, receive_octets=_RECEIVE_BUFFER_BYTES, program=_FILTER)
+        self._socket = subscribe(
+            NETLINK_ROUTE, (*GROUPS, _NEXTHOP), receive_octets=_RECEIVE_BUFFER_BYTES, program=_FILTER
+        )
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_readable)
 
     def _close(self) -> None:
@@ -120,6 +135,9 @@ class NetlinkMonitor(Monitor):
             self._read_events()
             if self._has_new_rules:
                 self._tables = dump_tables()
+            if self._has_new_nexthops and self._ipv6_routes.has_nexthops:
+                self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
+            self._has_new_nexthops = False
             self._look()
         except OSError as error:
             if error.errno != errno.ENOBUFS:
@@ -141,6 +159,8 @@ class NetlinkMonitor(Monitor):
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
             self._has_lost_routes = True
             return
+        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in rtnetlink.REFUSALS:
+            self._has_lost_routes = True  # our rules make way for it
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
         elif message.type in (RTM_NEWLINK, RTM_DELLINK):
@@ -151,6 +171,8 @@ class NetlinkMonitor(Monitor):
                 self._translators.on_link_down(ifindex)
         elif message.type in (RTM_NEWRULE, RTM_DELRULE):
             self._has_new_rules = True
+        elif message.type in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
+            self._has_new_nexthops = True
         elif message.type == RTM_NEWNDUSEROPT:
             if (said := pref64_in(message)) is not None:
                 self._translators.on_said(*said, asyncio.get_running_loop().time())

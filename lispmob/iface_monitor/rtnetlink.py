@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeVar
 
+from msgspec.structs import replace
+
 from lispmob.iface_monitor import sysfs
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, ROUTE_PROTOCOL, WHOLE, Candidate
 from lispmob.iface_monitor.link_type import ARPHRD_PPP, SILENT, link_type
+from lispmob.iface_monitor.nexthops import dump_nexthops, ways_out
 from lispmob.iface_monitor.snapshot import Link, LocalAddress
 from lispmob.netlink.connection import DumpInterrupted, dump, whole
 from lispmob.netlink.decoders import decode
@@ -37,7 +41,9 @@ IFF_UP: Final = 0x1
 _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_TABLE: Final = 15
+_RTA_NH_ID: Final = 30
 _RTN_UNICAST: Final = 1
+REFUSALS: Final = {6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}  # RTN_*
 _IFLA_EXT_MASK: Final = 29
 _RTEXT_FILTER_SKIP_STATS: Final = 8  # counters would make every dump different, and decoded messages are cached
 _IFF_LOOPBACK: Final = 0x8
@@ -105,19 +111,22 @@ def peek_ipv4_default_routes(table: int) -> list[Candidate]:
     split default is found, the upper half is looked for, among the routes of that interface alone.
     """
     found = _peek(_table(table), last_octet=0)
-    for ifindex in {candidate.ifindex for candidate in found if candidate.part == LOW_HALF}:
-        through = _peek(_table(table) + put_u32(_RTA_OIF, ifindex), last_octet=128)
-        found += [candidate for candidate in through if candidate.part == HIGH_HALF]
-    return found
+    lower = [candidate for candidate in found if candidate.part == LOW_HALF]
+    upper: list[Candidate] = []
+    for ifindex in {candidate.ifindex for candidate in lower if not candidate.refusal}:
+        upper += _peek(_table(table) + put_u32(_RTA_OIF, ifindex), last_octet=128)
+    for refusal in {candidate.refusal for candidate in lower if candidate.refusal}:
+        upper += _peek(_table(table), last_octet=128, kind=_KIND_OF[refusal])
+    return found + [candidate for candidate in upper if candidate.part == HIGH_HALF]
 
 
-def _peek(filters: bytes, last_octet: int) -> list[Candidate]:
+def _peek(filters: bytes, last_octet: int, kind: int = 0) -> list[Candidate]:
     """Default routes and halves at networks whose first octet is at most `last_octet`."""
     found: list[Candidate] = []
     for _ in range(_PEEK_TRIES):
         found = []
         try:
-            for raw in dump(RTM_GETROUTE, _body(socket.AF_INET) + filters):
+            for raw in dump(RTM_GETROUTE, _body(socket.AF_INET, kind) + filters):
                 if raw.is_default_route:
                     found += candidates(raw)
                 elif _first_octet(raw) > last_octet:
@@ -132,12 +141,15 @@ def _peek(filters: bytes, last_octet: int) -> list[Candidate]:
 
 
 def candidates(raw: Raw) -> list[Candidate]:
-    """The next hops of a route message for a default route, or for half of one.
+    """The next hops of a route message for a default route, or for half of one; one that refuses has a single hop.
 
     Our own routes are ignored: otherwise we would react to ourselves.
     """
     message = decode(raw)
-    if raw.family not in VERSIONS or message["type"] != _RTN_UNICAST or message["proto"] == ROUTE_PROTOCOL:
+    refusal = REFUSALS.get(message["type"], "")
+    if raw.family not in VERSIONS or message["proto"] == ROUTE_PROTOCOL:
+        return []
+    if message["type"] != _RTN_UNICAST and not refusal:
         return []
     version = VERSIONS[raw.family]
     part = WHOLE
@@ -145,31 +157,44 @@ def candidates(raw: Raw) -> list[Candidate]:
         part = HIGH_HALF if int(ip_address(message.get("dst") or _ANY[version])) else LOW_HALF
     elif message["dst_len"]:
         return []
-    hops = message.get("multipath") or [message]
     preferred = message.get("prefsrc")
     source = message.get("src") if message["src_len"] else None
+    route = Candidate(
+        family=version,
+        table=int(message.get("table") or message["table"]),
+        part=part,
+        ifindex=0,
+        gateway=None,
+        metric=int(message.get("priority") or 0),
+        preferred_source=ip_address(preferred) if preferred else None,
+        source=ip_network((source, message["src_len"]), strict=False) if source else None,
+        refusal=refusal,
+        nexthop=_nexthop(raw),
+    )
+    return [route] if refusal else [replace(route, **hop) for hop in _hops(message, route.nexthop)]
+
+
+def _hops(message: Any, nexthop: int) -> list[dict[str, Any]]:
+    """What distinguishes the next hops of a route: interface and gateway, or that there is a black hole."""
+    listed = message.get("multipath")
+    if listed:
+        return [{"ifindex": int(hop["oif"]), "gateway": _gateway(hop)} for hop in listed]
+    if oif := message.get("oif"):
+        return [{"ifindex": int(oif), "gateway": _gateway(message)}]
+    found = ways_out(nexthop, dump_nexthops()) if nexthop else ()
     return [
-        Candidate(
-            family=version,
-            table=int(message.get("table") or message["table"]),
-            part=part,
-            ifindex=int(oif),
-            gateway=_gateway(hop),
-            metric=int(message.get("priority") or 0),
-            preferred_source=ip_address(preferred) if preferred else None,
-            source=ip_network((source, message["src_len"]), strict=False) if source else None,
-        )
-        for hop in hops
-        if (oif := hop["oif"] if hop is not message else message.get("oif"))
+        {"refusal": "blackhole"} if way.is_blackhole else {"ifindex": way.ifindex, "gateway": way.gateway}
+        for way in found
     ]
 
 
 _ANY: Final = {4: "0.0.0.0", 6: "::"}
+_KIND_OF: Final = {refusal: kind for kind, refusal in REFUSALS.items()}
 
 
-def _body(family: int) -> bytes:
-    """An rtmsg, or a fib_rule_hdr with the same layout, that requests everything of a family."""
-    return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+def _body(family: int, kind: int = 0) -> bytes:
+    """An rtmsg, or a fib_rule_hdr with the same layout, that requests everything of a family; or routes of a kind."""
+    return RTMSG.pack(family, 0, 0, 0, 0, 0, 0, kind, 0)
 
 
 def _table(table: int) -> bytes:
@@ -189,6 +214,12 @@ def _whole_if_there(kind: int, body: bytes) -> list[Raw]:
 def _first_octet(raw: Raw) -> int:
     """Of an IPv4 route's destination, without decoding: RTA_DST, when present, is the first or second attribute."""
     return next((value[0] for kind, value in attributes(raw.body[RTMSG.size :]) if kind == _RTA_DST), 0)
+
+
+def _nexthop(raw: Raw) -> int:
+    """The number of the nexthop object that a route names; 0: none."""
+    named = (value for kind, value in attributes(raw.body[RTMSG.size :]) if kind == _RTA_NH_ID)
+    return int.from_bytes(next(named, b""), sys.byteorder)
 
 
 def _gateway(hop: Any) -> IpAddress | None:

@@ -14,8 +14,10 @@ details:
   EID to go on working: it does, since physical uplinks are used by device, whatever route is best. A VPN that must
   carry the LISP packets as well is named in the policy: `{name: tun0, use: yes}`.
 - The tunnel of a translator is an uplink where no other interface has IPv4 (464XLAT, RFC 6877).
-- PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi.
+- PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi; a dummy or a VRF is none.
+- Deprecated and temporary IPv6 addresses serve, unless configured, only on an interface that has no other one.
 - An unnumbered interface borrows the source address that its default route names.
+- A default route behind a route or a rule that refuses, such as a VPN's kill switch, is none.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Final
 
 import msgspec
 
-from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
+from lispmob.iface_monitor.link_type import NOWHERE_KINDS, OTHER, TUNNEL_KINDS
 from lispmob.iface_monitor.network_identity import UNKNOWN, Network, NetworkPattern, is_in
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.address_class import may_be_rloc
@@ -65,6 +67,11 @@ class Link(msgspec.Struct, frozen=True):
         """True for an overlay interface, which needs another uplink to carry its packets."""
         return self.kind in TUNNEL_KINDS
 
+    @property
+    def leads_nowhere(self) -> bool:
+        """True for an interface by which nothing leaves this host, such as a dummy."""
+        return self.kind in NOWHERE_KINDS
+
 
 class LocalAddress(msgspec.Struct, frozen=True):
     """One address of one interface. `scope` is the kernel's: 0 global, 253 link, 254 host."""
@@ -95,7 +102,8 @@ class LocalAddress(msgspec.Struct, frozen=True):
 class DefaultRoute(msgspec.Struct, frozen=True):
     """A default route, or the pair of half routes in place of one. `family` is 4 or 6.
 
-    `source`: it is only for packets from there. `order`: that of its table among the rules, 0 for the main table.
+    `source`: it is only for packets from there, `except_from`: not for those from there. `order`: that of its table
+    among the rules, 0 for the main table. `refused_by`: the route or rule at which packets end before they come to it.
     """
 
     family: int
@@ -106,6 +114,8 @@ class DefaultRoute(msgspec.Struct, frozen=True):
     table: int = MAIN_TABLE
     source: IpNetwork | None = None
     order: int = 0
+    except_from: tuple[IpNetwork, ...] = ()
+    refused_by: str = ""
 
     @property
     def rank(self) -> tuple[int, bool, int]:
@@ -114,7 +124,9 @@ class DefaultRoute(msgspec.Struct, frozen=True):
 
     def serves(self, address: IpAddress) -> bool:
         """True when packets from this address may use it."""
-        return self.family == address.version and (self.source is None or address in self.source)
+        if self.family != address.version or any(address in network for network in self.except_from):
+            return False
+        return self.source is None or address in self.source
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -198,16 +210,16 @@ class UplinkPolicy(msgspec.Struct, frozen=True):
         if not self.is_watched(link) or link.name in self.held_back - (self.stopgaps if is_alone else frozenset()):
             return False
         is_allowed = self.rule_for(link).is_allowed
-        return not link.is_tunnel if is_allowed is None else is_allowed
+        return not (link.is_tunnel or link.leads_nowhere) if is_allowed is None else is_allowed
 
-    def accepts(self, local: LocalAddress) -> bool:
-        """True when the address may be an RLOC."""
+    def accepts(self, local: LocalAddress, *, is_alone: bool = False) -> bool:
+        """True when the address may be an RLOC. `is_alone`: the interface has no other one of the family."""
         address = local.address
         if not (may_be_rloc(address) or address.is_link_local) or local.scope == SCOPE_HOST:
             return False
-        if local.is_tentative or (local.is_deprecated and not self.use_deprecated):
+        if local.is_tentative or (local.is_deprecated and not self.use_deprecated and not is_alone):
             return False
-        if local.is_temporary and not self.use_temporary:
+        if local.is_temporary and not self.use_temporary and not is_alone:
             return False
         return self.use_link_local or not address.is_link_local
 
@@ -235,13 +247,17 @@ class Uplink(msgspec.Struct, frozen=True):
 
 
 class NetworkState(msgspec.Struct, frozen=True):
-    """The kernel's links, addresses and default routes at one moment; sorted, so that equality means equal contents."""
+    """The kernel's links, addresses and default routes at one moment; sorted, so that equality means equal contents.
+
+    `refused_routes`: default routes that no packet comes to.
+    """
 
     links: tuple[Link, ...] = ()
     addresses: tuple[LocalAddress, ...] = ()
     default_routes: tuple[DefaultRoute, ...] = ()
     choices: tuple[Choice, ...] = ()
     translators: tuple[Translator, ...] = ()
+    refused_routes: tuple[DefaultRoute, ...] = ()
 
     @classmethod
     def of(cls, links: list[Link], addresses: list[LocalAddress], default_routes: list[DefaultRoute]) -> NetworkState:
@@ -249,7 +265,8 @@ class NetworkState(msgspec.Struct, frozen=True):
         return cls(
             tuple(sorted(set(links), key=lambda link: link.ifindex)),
             tuple(sorted(set(addresses), key=_address_order)),
-            tuple(sorted(set(default_routes), key=_route_order)),
+            tuple(sorted({route for route in default_routes if not route.refused_by}, key=_route_order)),
+            refused_routes=tuple(sorted({route for route in default_routes if route.refused_by}, key=_route_order)),
         )
 
     def link(self, ifindex: int) -> Link | None:
@@ -259,6 +276,13 @@ class NetworkState(msgspec.Struct, frozen=True):
     def routes_of(self, ifindex: int, family: int) -> tuple[DefaultRoute, ...]:
         """The interface's default routes of one family, the preferred first."""
         return tuple(route for route in self.default_routes if route.ifindex == ifindex and route.family == family)
+
+    def refusal_of(self, ifindex: int, family: int) -> str:
+        """What refuses all that the interface would send in this family; empty if nothing does."""
+        if self.routes_of(ifindex, family):
+            return ""
+        refused = (route for route in self.refused_routes if route.ifindex == ifindex and route.family == family)
+        return next((route.refused_by for route in refused), "")
 
     def usable_addresses(self, link: Link, policy: UplinkPolicy) -> tuple[LocalAddress, ...]:
         """The addresses of an interface that may be RLOCs, with or without default route; best first."""
@@ -272,7 +296,7 @@ class NetworkState(msgspec.Struct, frozen=True):
         usable = [
             local
             for local in self.addresses
-            if policy.accepts(local)
+            if self._accepts(local, policy)
             and (local.ifindex == link.ifindex or (local.address in preferred and local.ifindex in watched))
         ]
         return tuple(
@@ -286,6 +310,21 @@ class NetworkState(msgspec.Struct, frozen=True):
                 ),
             )
         )
+
+    def _accepts(self, local: LocalAddress, policy: UplinkPolicy) -> bool:
+        """Whether an address may be an RLOC. One that will not last serves where no other does, as in the kernel
+        (RFC 6724, rules 3 and 7).
+        """
+        if policy.accepts(local) or not policy.accepts(local, is_alone=True):
+            return policy.accepts(local)
+        siblings = [
+            other
+            for other in self.addresses
+            if other.ifindex == local.ifindex
+            and other.address.version == local.address.version
+            and policy.accepts(other, is_alone=True)
+        ]
+        return not any(_is_better(other, local) for other in siblings)
 
     def _chosen_by(self, ifindex: int) -> frozenset[IpAddress]:
         """The addresses that the kernel would send from on this interface."""
@@ -389,6 +428,11 @@ class NetworkState(msgspec.Struct, frozen=True):
         return tuple(sorted(uplinks, key=lambda up: (up.priority, up.metric, up.name, up.ifindex)))
 
 
+def _is_better(one: LocalAddress, other: LocalAddress) -> bool:
+    """True when it will last longer."""
+    return (one.is_deprecated, one.is_temporary) < (other.is_deprecated, other.is_temporary)
+
+
 def _preference(
     local: LocalAddress, is_chosen: bool, is_preferred: bool, is_by_gateway: bool
 ) -> tuple[bool, bool, int, int, bool, bool, bool, bool, int]:
@@ -414,4 +458,5 @@ def _address_order(local: LocalAddress) -> tuple[int, int, int, int]:
 
 def _route_order(route: DefaultRoute) -> tuple[int, int, bool, int, int, int, int, str]:
     gateway = 0 if route.gateway is None else int(route.gateway)
-    return (route.family, *route.rank, route.table, route.ifindex, gateway, str(route.source or ""))
+    packets = f"{route.source or ''} {route.except_from} {route.refused_by}"
+    return (route.family, *route.rank, route.table, route.ifindex, gateway, packets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import FOR_SOME, ROUTE_PROTOCOL, TableLookup
@@ -15,9 +15,10 @@ from lispmob.wire.address import IpNetwork
 _RT_TABLE_UNSPEC: Final = 0
 _FIB_RULE_INVERT: Final = 0x2
 _NOT_SUPPRESSED: Final = 0xFFFFFFFF
+_REFUSALS: Final = {6: "blackhole", 7: "unreachable", 8: "prohibit"}  # linux/fib_rules.h, FR_ACT_*
+_MARK: Final = frozenset({"fwmark", "fwmask"})
 _SELECTORS: Final = (
-    "fwmark",
-    "fwmask",
+    *_MARK,
     "iifname",
     "oifname",
     "l3mdev",
@@ -29,13 +30,14 @@ _SELECTORS: Final = (
 
 
 class _Lookup(NamedTuple):
-    """A rule that looks up a table; `is_for_all`: it applies to every packet, or every packet from `source`."""
+    """A rule that looks up a table, or refuses; `is_for_all`: it applies to all packets, or all from `source`."""
 
     priority: int
     family: int
     table: int
     source: IpNetwork | None
     is_for_all: bool
+    refusal: str = ""
 
 
 _lookups: dict[bytes, _Lookup | None] = {}
@@ -50,32 +52,47 @@ def dump_tables() -> set[TableLookup]:
     main = {
         lookup.family: lookup.priority for lookup in reversed(found) if lookup.table == MAIN_TABLE and lookup.is_for_all
     }
-    return {
-        TableLookup(
-            lookup.family,
-            lookup.table,
-            lookup.source,
-            lookup.priority - main.get(lookup.family, lookup.priority)
-            if lookup.is_for_all and lookup.source is None
-            else FOR_SOME,
-        )
-        for lookup in found
-    }
+    return {_placed(lookup, lookup.priority - main.get(lookup.family, lookup.priority)) for lookup in found}
+
+
+def _placed(lookup: _Lookup, place: int) -> TableLookup:
+    """`place`: behind the rule that looks up main; negative: before it."""
+    return TableLookup(
+        lookup.family,
+        lookup.table,
+        lookup.source,
+        place if lookup.is_for_all and lookup.source is None else FOR_SOME,
+        place,
+        not lookup.is_for_all,
+        lookup.refusal,
+    )
 
 
 def _lookup_of(rule: Raw) -> _Lookup | None:
     message = decode(rule)
-    table = int(message.get("table") or 0)
+    priority, table = int(message.get("priority") or 0), int(message.get("table") or 0)
+    refusal = _REFUSALS.get(message["action"], "")
     is_limited = int(message.get("suppress_prefixlength", _NOT_SUPPRESSED)) != _NOT_SUPPRESSED
-    if message.get("protocol") == ROUTE_PROTOCOL or table == _RT_TABLE_UNSPEC or is_limited:
+    if message.get("protocol") == ROUTE_PROTOCOL or (not refusal and (table == _RT_TABLE_UNSPEC or is_limited)):
         return None
     is_inverted = bool(message["flags"] & _FIB_RULE_INVERT)
     source = message.get("src") if message["src_len"] and not is_inverted else None
-    selects = any(message.get(name) for name in _SELECTORS) or message["dst_len"] or message["tos"] or is_inverted
     return _Lookup(
-        int(message.get("priority") or 0),
+        priority,
         VERSIONS[rule.family],
-        table,
+        _RT_TABLE_UNSPEC if refusal else table,
         ip_network((source, message["src_len"]), strict=False) if source else None,
-        not selects,
+        _is_for_all(message, is_inverted=is_inverted),
+        f"the routing rule `{priority}: {refusal}`" if refusal else "",
     )
+
+
+def _is_for_all(message: Any, *, is_inverted: bool) -> bool:
+    """True when all packets that this host sends from the source without a mark match."""
+    used = {name for name in _SELECTORS if message.get(name)}
+    is_wide = not (message["src_len"] or message["dst_len"] or message["tos"])
+    if used and used <= _MARK and is_inverted and is_wide:
+        return bool(message.get("fwmark"))  # `not fwmark M`, as VPNs write it: everything else
+    if message.get("iifname") == "lo":
+        used.discard("iifname")
+    return not (used or message["dst_len"] or message["tos"] or is_inverted)

@@ -1,8 +1,15 @@
 """lispd: the composition root of the mobile node. Builds the parts, owns the loop and the signals; decides nothing.
 
-The monitor reports the difference between two states of the network; `handover.py` makes it into steps, in the order of
-a handover; `_take` carries them out, in the same turn of the event loop. What the core answers is carried out by
-`_perform`.
+Three things drive it:
+
+- The network changes: the monitor reports the difference between two states to `_on_change`. `handover.py` makes steps
+  of it, and `_take` carries them out in the same turn of the event loop: new uplinks for the datapath, Map-Registers
+  and SMRs, then marks and the kernel's tables.
+- A control message arrives: `_on_received` passes it to the core (`node/node.py`).
+- The datapath reports a packet without a mapping, a silent locator or the like: `_on_punt` passes that to the core.
+
+The core answers with effects, such as a message to send or a mapping to install; `_perform` carries them out.
+`_on_time` runs the core's timers.
 """
 
 from __future__ import annotations
@@ -80,24 +87,14 @@ from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,
     Event,
-    ForgetDialect,
-    ForgetPeer,
-    ForgetSession,
     InstallMapping,
-    InstallSession,
     MappingChanged,
     MappingWanted,
     NameResolved,
-    RefuseClear,
     RemoveMapping,
     SendControl,
-    SendKeepalive,
-    SendSealed,
-    SetSessionSources,
     UplinkChanged,
     UplinksRanked,
-    UseDialect,
-    UseMapVersion,
     UsePathMtu,
     UseStatusBits,
     WatchForSilence,
@@ -126,7 +123,7 @@ class Daemon:
         self.is_starting = True
         self.is_stopping = False
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
-        self.translators = Translators(self._tell_locators)
+        self.translators = Translators(self._update_locators)
         self._loop = asyncio.get_running_loop()
         self.now: Final = self._loop.time  # monotonic seconds, the core's clock
         self._rests_at = 0.0
@@ -296,7 +293,7 @@ class Daemon:
 
     def _take(self, step: handover.Step, since: float) -> None:
         match step:
-            case handover.Tell(text):
+            case handover.ReportChange(text):
                 self._publisher.say(text)
             case handover.BeginMove(reasons):
                 self.journal.on_change(
@@ -308,12 +305,12 @@ class Daemon:
                 self._use_uplinks()
             case handover.RefreshUplinks():
                 self._use_uplinks()
-                self._tell_locators()
+                self._update_locators()
             case handover.EndMove():
                 self.journal.on_moved(self.now(), handover.ways(self.uplinks))
-            case handover.TellCore():
+            case handover.UpdateNode():
                 self._report_traffic()
-                self._tell_locators()
+                self._update_locators()
                 self.engine.liveness.repeat_last()
             case handover.Steer():
                 self._steer()
@@ -321,7 +318,7 @@ class Daemon:
                 self._lingering.on_network(former, self.policy, self.network)
             case handover.KeepKernel():
                 self._kernel.touch_after_move()
-            case handover.TellDesktop():
+            case handover.UpdateDesktop():
                 self.desktop.touch()
                 self.names.on_uplinks()
 
@@ -333,7 +330,7 @@ class Daemon:
         else:
             for reason in reasons:
                 self._publisher.say(reason)
-        self._tell_locators()  # a metered uplink has another cost
+        self._update_locators()  # a metered uplink has another cost
         self._steer()
 
     def _on_gateways(self) -> None:
@@ -358,7 +355,7 @@ class Daemon:
         self._kernel.suspect()
         self.steering.repair()
 
-    def _tell_locators(self) -> None:
+    def _update_locators(self) -> None:
         self.problems.touch()
         self.translators.look(self.file, self.network, self.uplinks)
         ways = self.translators.prefixes
@@ -491,19 +488,6 @@ class Daemon:
                     self.engine.liveness.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.liveness.ask_echo(remote, nonce)
-                case (
-                    InstallSession()
-                    | SetSessionSources()
-                    | ForgetSession()
-                    | ForgetPeer()
-                    | RefuseClear()
-                    | SendKeepalive()
-                    | SendSealed()
-                    | UseMapVersion()
-                    | UseDialect()
-                    | ForgetDialect()
-                ):
-                    session_keys.perform(self.engine, effect)
                 case UsePathMtu():
                     self.engine.liveness.set_path_mtu(assembly.path_mtu(effect))
                 case UseStatusBits(heeds, told):
@@ -515,6 +499,8 @@ class Daemon:
                     self.naming.on_resolved()
                 case Event() | MappingWanted() | MappingChanged():
                     news.append(effect)
+                case _:  # SealEffect
+                    session_keys.perform(self.engine, effect)
         for item in news:
             self._tell(item)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
@@ -573,7 +559,7 @@ class Daemon:
         self.engine.liveness.use_echo_nonce(file.probing.echo_nonce)
         self._perform(self.node.on_config(self._node_config(), self._loop.time()))
         self.steering.on_policy(file.steering.to_policy())
-        self._tell_locators()
+        self._update_locators()
         self._steer()
         self._use_uplinks()
         if self.monitor is not None:

@@ -7,6 +7,7 @@ Everywhere else pyroute2 does not serve. Place by place:
 - `iface_monitor/netlink.py`: its sockets take no BPF filter, so 60,000 routes of another program would wake us all up.
 - `iface_monitor/rtnetlink.py`: it decodes a whole listing. We decode what is new, and leave the listing of a full table
   behind its first default route. Its listings are coroutines, so that other work runs in the middle of a move.
+- `iface_monitor/nexthops.py`: it does not know nexthop objects.
 - `iface_monitor/neighbours.py`, `iface_monitor/kernel_choice.py`, `mh/kernel/route_query.py`: the kernel answers in the
   call; a coroutine would take turns of the loop in the middle of a move.
 - `iface_monitor/polling.py`: it binds its sockets, and here a sandbox refuses bind().

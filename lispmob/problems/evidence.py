@@ -72,6 +72,14 @@ class UnusedInterface(msgspec.Struct, frozen=True):
     wants_login: bool = False
 
 
+class RefusedEvidence(msgspec.Struct, frozen=True):
+    """What an interface would send in a family ends at a route or a rule of the host that refuses; `by` names it."""
+
+    interface: str
+    family: int
+    by: str
+
+
 class NameEvidence(msgspec.Struct, frozen=True):
     """A server's host name that is not found, and why. `has_addresses`: those of earlier stay in use."""
 
@@ -119,6 +127,7 @@ class Evidence(msgspec.Struct, frozen=True):
     addresses: tuple[AddressEvidence, ...] = ()
     duplicates: tuple[DuplicateAddress, ...] = ()
     unused: tuple[UnusedInterface, ...] = ()
+    refused: tuple[RefusedEvidence, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     names: tuple[NameEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()

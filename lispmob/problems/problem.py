@@ -44,6 +44,7 @@ KEYS: Final[dict[str, str]] = {
     "disk-full": "the state directory cannot be written",
     # the uplinks
     "offline": "no interface has an address and a default route",
+    "refused-route": "a route or a rule of this host refuses what an uplink would send, such as a kill switch",
     "portal": "a network wants its login page filled in",
     "no-address-of-family": "no uplink has an address of the Map-Server's family",
     "cannot-ask": "no answer comes back to questions by this uplink",

@@ -49,7 +49,7 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
 
 def _uplinks(evidence: Evidence) -> Iterator[Problem]:
     login = [interface for interface in evidence.unused if interface.wants_login]
-    if not evidence.families and not login:
+    if not evidence.families and not login and not evidence.refused:
         why = "; ".join(f"{interface.name}: {interface.note}" for interface in evidence.unused)
         yield Problem(
             "offline",
@@ -66,6 +66,15 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             interface.note,
             f"open a browser and log in; to use {interface.name} all the same: network-manager: portal: use",
             interface.name,
+        )
+    for refused in evidence.refused:
+        yield Problem(
+            "refused-route",
+            Severity.NOTICE if evidence.families else Severity.BROKEN,
+            f"this host refuses what leaves by {refused.interface} over IPv{refused.family}",
+            f"{refused.by} comes before its default route, as a VPN's kill switch does",
+            "switch it off in the program that made it, or delete it; lispd uses the uplink at once",
+            f"{refused.interface} IPv{refused.family}",
         )
     nothing_works = not any(_works(known) for known in evidence.addresses)
     for taken in evidence.duplicates:
@@ -138,7 +147,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
         yield Problem(
             "cannot-ask",
             Severity.NOTICE if is_spared else Severity.DEGRADED,
-            f"{place} reaches nobody",
+            f"{place} reaches no Map-Resolver",
             "no question from it is answered, while questions from elsewhere on this host are",
             "lispd does not use it until it is answered again",
             f"{one.interface} {one.address}",

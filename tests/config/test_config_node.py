@@ -173,7 +173,9 @@ def test_an_inline_key_that_everyone_can_read_is_warned_about_with_what_keeps_it
         ("198.51.100.1:4342", "write 198.51.100.1 alone"),
         ("'[2001:db8::1]:4342'", "write 2001:db8::1 alone"),
         ("192.0.2", "is not the address or host name of one host"),
-        ("hub.example.org:4342", "is not the address or host name of one host"),
+        ("hub.example.org:4342", "write hub.example.org alone"),
+        ("hub:4342", "write hub alone"),
+        ("'::ffff:198.51.100.1'", "write 198.51.100.1"),
     ],
 )
 def test_a_map_server_with_a_port_or_half_an_address_is_refused_with_what_to_write(address: str, words: str) -> None:
@@ -204,7 +206,7 @@ def test_a_mode_with_a_slip_is_refused_with_what_was_meant() -> None:
 
 
 def uncommented(text: str) -> str:
-    """The shipped file with every commented default switched on, and the examples left out."""
+    """The shipped file with every commented default switched on, without the examples."""
     lines, in_example = [], False
     for line in text.splitlines():
         shown = re.fullmatch(r"( *)# ( *[a-z0-9-]+:(?: .*)?)", line)
@@ -329,7 +331,7 @@ def schema_keys(schema: type[Section], prefix: str = "") -> list[str]:
 
 
 def keys_set(text: str) -> list[str]:
-    """The keys that stand in a file, as paths; lists are not entered."""
+    """The keys that a file sets, as paths; lists are not entered."""
     found: list[str] = []
     top = ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Which of our locators lead anywhere: only what came back counts, and only if somebody else was heard meanwhile."""
+"""Which of our locators work: only answers count, and silence only if another uplink got answers meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RTT_S = 0.02
 
 
 class World:
-    """Ways that lead somewhere, ways that do not, and a clock."""
+    """Locators that work, locators that do not, and a clock."""
 
     def __init__(self, *resolvers: IpAddress) -> None:
         self.machine = Reachability((EID,), resolvers or (RESOLVER, RESOLVER6), new_nonce=count(1).__next__)
@@ -280,7 +280,7 @@ def test_a_question_that_gets_lost_now_and_then_convicts_nobody() -> None:
     assert world.silent(WIFI, LTE) == [False, False]
 
 
-def test_what_was_heard_before_a_sleep_is_asked_for_anew() -> None:
+def test_what_was_heard_before_a_suspend_is_asked_for_again() -> None:
     world = World()
     world.attach(WIFI, LTE)
     world.run(10.0)

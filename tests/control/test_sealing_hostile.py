@@ -1,4 +1,4 @@
-"""Handshakes of strangers: what they use up is theirs, and what peers need is there."""
+"""Handshakes of attackers: they use up their own limits only, and not what peers need."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
 
 
 def message_of(one: Side, other: Side, now: float = 0.0) -> First:
-    """What this side begins a handshake with."""
+    """The first message of a handshake that this side begins."""
     (sent,) = only(one.machine.on_seal_wanted(one.knows(other).peer, now), SendControl)
     first = take_first(request_of(sent))
     assert first is not None
@@ -102,7 +102,7 @@ def test_a_locator_in_use_has_a_limit_as_well() -> None:
     assert sum("rx_rate" not in counted(effects) for effects in told) <= 20
 
 
-def test_whoever_forges_all_locators_in_use_has_four_hundred_answered_at_once_and_no_more() -> None:
+def test_a_forger_of_all_locators_in_use_gets_four_hundred_answers_at_once_and_no_more() -> None:
     other = bob(pinned=pinned(alice()))
     first = message_of(alice(pinned=pinned(other)), other)
     told = [arrive(first, ip("203.0.0.0") + number, other, is_known=True) for number in range(1000)]
@@ -151,7 +151,7 @@ def test_the_next_deadline_is_known_without_a_look_at_all_peers() -> None:
 
 
 def peers_of(number: int) -> Side:
-    """A node that knows the keys of so many others, and where they are."""
+    """A node that knows the keys and locators of so many peers."""
     memory = Memory()
     memory.keys = {host(at): KeptKey(bytes([1]) * 32) for at in range(number)}
     side = bob(memory=memory)
@@ -165,7 +165,7 @@ def host(number: int) -> EidPrefix:
 
 
 def steps_of(function: Callable[[], object]) -> int:
-    """How many instructions of Python this takes."""
+    """How many Python instructions this function takes."""
     seen = 0
 
     def trace(frame: FrameType, event: str, _argument: object) -> TraceFunction:

@@ -1,4 +1,4 @@
-"""Path MTUs in the datapath, in either tier: what is obeyed and reported, and what the senders are told."""
+"""Path MTUs in the datapath, in each tier: what is obeyed and reported, and which errors the senders get."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_error_about_a_packet_of_ours_is_obeyed_and_the_sender_is_told(both: 
     assert send_full(both) == 0
     counters = both.a("counters")
     assert (counters["out_toobig"], counters["icmp_sent"]) == (1, 1)
-    assert send_full(both) == 1  # the sender knows, and sends it in pieces
+    assert send_full(both) == 1  # the sender knows the MTU, and sends the packet in fragments
 
 
 def test_an_uplink_that_takes_less_than_it_said_is_obeyed_and_the_sender_is_told(both: Lab, outer: int) -> None:
@@ -41,7 +41,7 @@ def test_an_uplink_that_takes_less_than_it_said_is_obeyed_and_the_sender_is_told
 def test_what_probes_found_holds_and_large_packets_are_reported_now_and_then(both: Lab, outer: int) -> None:
     ours, theirs = (both.links[0].rloc(host, outer) for host in "ab")
     assert send_full(both, 5) == 5
-    assert not any("LargeSent" in told for told in both.a("drain"))  # nobody asked for it
+    assert not any("LargeSent" in told for told in both.a("drain"))  # the control plane has not asked for it
 
     both.a("tell_large", tells=True)
     both.a("udp_send", name="x", to=EID_B4, port=5000, count=5, sizes=[500])

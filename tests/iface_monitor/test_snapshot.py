@@ -64,10 +64,52 @@ def test_an_ipv6_default_route_does_not_make_an_ipv4_address_an_rloc() -> None:
 
 
 @pytest.mark.parametrize("flag", ["is_tentative", "is_deprecated", "is_temporary"])
-def test_an_address_that_is_not_for_keeps_is_no_rloc(flag: str) -> None:
-    local = at(ETH, "2001:db8::2", **{flag: True})
+def test_an_address_that_is_not_for_keeps_is_no_rloc_beside_one_that_is(flag: str) -> None:
+    locals_ = [at(ETH, "2001:db8::1", **{flag: True}), at(ETH, "2001:db8::2")]
+
+    assert addresses_of(state([ETH], locals_, [via(ETH, "fe80::1")]).uplinks(ANY)) == ["2001:db8::2"]
+
+
+def test_an_address_that_the_kernel_does_not_use_yet_is_no_rloc() -> None:
+    local = at(ETH, "2001:db8::2", is_tentative=True)
 
     assert state([ETH], [local], [via(ETH, "fe80::1")]).uplinks(ANY) == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "used"),
+    [
+        ([{"is_deprecated": True}], ["2001:db8::1"]),
+        ([{"is_temporary": True}], ["2001:db8::1"]),
+        ([{"is_deprecated": True}, {"is_temporary": True}], ["2001:db8::2"]),
+        ([{"is_temporary": True}, {"is_temporary": True, "is_deprecated": True}], ["2001:db8::1"]),
+        ([{"is_deprecated": True}, {"is_tentative": True}], ["2001:db8::1"]),
+        ([{"is_deprecated": True}, {"is_deprecated": True}], ["2001:db8::1", "2001:db8::2"]),
+    ],
+    ids=["deprecated", "temporary", "temporary first", "of two days", "next one not ready", "both"],
+)
+def test_an_address_that_will_not_last_serves_where_there_is_no_other(
+    flags: list[dict[str, bool]], used: list[str]
+) -> None:
+    locals_ = [at(ETH, f"2001:db8::{number}", **flag) for number, flag in enumerate(flags, start=1)]
+    locals_ += [at(ETH, "192.0.2.2"), at(ETH, "fe80::2", scope=253)]
+
+    found = state([ETH], locals_, [via(ETH, "fe80::1")]).uplinks(ANY)
+
+    assert addresses_of(found) == used
+
+
+def test_a_kill_switch_made_of_a_dummy_is_no_uplink_unless_a_rule_says_so() -> None:
+    dummy = Link(5, "pvpnksintrf0", "dummy", True, True, False, 1500)
+    beside = state(
+        [ETH, dummy],
+        [at(ETH, "192.0.2.2"), at(dummy, "100.85.0.1")],
+        [via(ETH, "192.0.2.1", metric=100), via(dummy, "100.85.0.2", metric=98)],
+    )
+
+    assert [uplink.name for uplink in beside.uplinks(ANY)] == ["eth0"]
+    named = UplinkPolicy(rules=(UplinkRule("pvpn*", is_allowed=True),))
+    assert [uplink.name for uplink in beside.uplinks(named)] == ["pvpnksintrf0", "eth0"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.5", "169.254.9.9", "0.0.0.0", "224.0.0.1"])

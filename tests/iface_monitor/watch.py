@@ -1,4 +1,4 @@
-"""A monitor in the namespace of the test's thread, and everything that it said."""
+"""A monitor in the namespace of the test's thread, and everything that it reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
 
 
 class Watch:
-    """A monitor and everything that it said."""
+    """A monitor and everything that it reported."""
 
     def __init__(self) -> None:
         self.deltas: list[NetworkDelta] = []
@@ -43,8 +43,8 @@ class Watch:
 
 
 def ip(*lines: str, family: str = "-4") -> None:
-    """Run `ip` commands in one process."""
-    subprocess.run(["ip", family, "-batch", "-"], input="\n".join(lines), text=True, check=True, timeout=30)
+    """Run `ip` commands in one process. `family` "": what is of both families, such as a group of nexthop objects."""
+    subprocess.run(["ip", *family.split(), "-batch", "-"], input="\n".join(lines), text=True, check=True, timeout=30)
 
 
 def attach() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Network
@@ -12,11 +13,11 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.embedded_ipv4 import embed, extract
 from tests.internet.network import Packet, Receiver, Segment, World, ip
 
-LOCAL_S = 0.0001  # within one house a packet arrives at once, and surely
+LOCAL_S = 0.0001  # inside a home packets arrive at once, and none is lost
 
 
 class Kind(Enum):
-    """RFC 4787, sections 4.1 and 5: on what a mapping, or a filter, depends besides the inside address and port."""
+    """RFC 4787, sections 4.1 and 5: what a mapping, or a filter, depends on besides the inside address and port."""
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"
     ADDRESS_DEPENDENT = "address-dependent"
@@ -25,6 +26,7 @@ class Kind(Enum):
 
 @dataclass
 class _Mapping:
+    outside: IpAddress
     port: int
     used_at: float
     peers: dict[tuple[IpAddress, int], float] = field(default_factory=dict)  # permitted, and until when
@@ -47,6 +49,8 @@ class NatBox:
         hairpins: bool = False,
         translates: bool = True,
         passes_zero: bool = True,
+        pool: Sequence[str] = (),
+        isolates: bool = False,
     ) -> None:
         self.world = world
         self.public = ip(public)
@@ -58,12 +62,16 @@ class NatBox:
         self.hairpins = hairpins
         self.translates = translates
         self.passes_zero = passes_zero  # else packets without a checksum are lost
+        self.pool = [ip(address) for address in pool]  # RFC 4787, REQ-2 "arbitrary": each mapping may get another one
+        self.isolates = isolates  # a guest network: inside hosts do not reach each other
+        self.blocked_ports: set[int] = set()  # of destinations outside
         self.refused = 0
         self._inside: dict[IpAddress, Receiver] = {}
         self._mappings: dict[tuple[object, ...], _Mapping] = {}
         self._by_port: dict[tuple[IpAddress, int], tuple[object, ...]] = {}
         if translates:
-            self.outer.plug(self.public, self._from_outside)
+            for address in (self.public, *self.pool):
+                self.outer.plug(address, self._from_outside)
 
     def plug(self, address: IpAddress, receiver: Receiver) -> None:
         self._inside[address] = receiver
@@ -81,7 +89,7 @@ class NatBox:
         self._by_port.clear()
 
     def renumber(self, public: str) -> None:
-        """The provider gave us another address; no mapping survives that."""
+        """Use another public address; no mapping survives that."""
         self.outer.unplug(self.public)
         self.public = ip(public)
         self.outer.plug(self.public, self._from_outside)
@@ -89,11 +97,14 @@ class NatBox:
 
     def send(self, packet: Packet) -> None:
         """From an inside host."""
+        if packet.destination in self._inside and self.isolates:
+            self.refused += 1
+            return
         if packet.destination in self._inside:
             receiver = self._inside[packet.destination]
             self.world.after(LOCAL_S, lambda: receiver(packet))
             return
-        if not packet.has_checksum and not self.passes_zero:
+        if packet.destination_port in self.blocked_ports or (not packet.has_checksum and not self.passes_zero):
             self.refused += 1
             return
         translated = self._translate(packet)
@@ -112,17 +123,19 @@ class NatBox:
         )
         found = self._mappings.get(key)
         if found is None or now - found.used_at >= self.timeout_s:
-            found = self._mappings[key] = _Mapping(self._new_port(packet), now)
-            self._by_port[self._outside(packet.source), found.port] = key
+            outside = self._outside(packet.source)
+            found = self._mappings[key] = _Mapping(outside, self._new_port(packet, outside), now)
+            self._by_port[outside, found.port] = key
         found.used_at = now
         found.peers[packet.destination, packet.destination_port] = now
-        return dataclasses.replace(packet, source=self._outside(packet.source), source_port=found.port)
+        return dataclasses.replace(packet, source=found.outside, source_port=found.port)
 
     def _outside(self, inside: IpAddress) -> IpAddress:
-        return self.public if self.translates else inside
+        if not self.translates:
+            return inside
+        return self.world.random.choice([self.public, *self.pool]) if self.pool else self.public
 
-    def _new_port(self, packet: Packet) -> int:
-        outside = self._outside(packet.source)
+    def _new_port(self, packet: Packet, outside: IpAddress) -> int:
         if not self.translates:
             return packet.source_port
         if self.preserves_ports and (outside, packet.source_port) not in self._by_port:
@@ -160,7 +173,7 @@ class NatBox:
 
 
 class Nat64Box(NatBox):
-    """A stateful translator (RFC 6146): IPv6 inside, IPv4 outside. What is not behind `prefix` leaves as it is."""
+    """A stateful translator (RFC 6146): IPv6 inside, IPv4 outside. Packets not to `prefix` leave unchanged."""
 
     def __init__(self, world: World, public: str, prefix: str = "64:ff9b::/96", **options: Any) -> None:
         super().__init__(world, public, **options)

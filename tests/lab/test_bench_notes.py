@@ -1,4 +1,4 @@
-"""What a run of the benchmarks says about itself: other programs, its commit, its spread, another revision."""
+"""What a run of the benchmarks records about itself: other programs, its commit, its spread, another revision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `lispctl key`, `paths` and `status` say of sealing: from before the first packet to a peer that moved on."""
+"""What `lispctl key`, `paths` and `status` say of sealing: from before the first packet to a peer that has moved."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ELSEWHERE = prefix("10.3.0.1/32")
 
 
 class Shown:
-    """As much of a daemon as is shown."""
+    """The part of a daemon that is shown."""
 
     def __init__(self, node: Node, *, records: bool = False) -> None:
         self.node = node

@@ -1,4 +1,4 @@
-"""What lispd runs once before anybody waits for it."""
+"""What lispd runs once before it is needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.crypto.support import KEY_WRAP, needs_libcrypto
 
 
 class Counting:
-    """Key wrap, and how often it was used which way."""
+    """Key wrap that counts its uses."""
 
     def __init__(self) -> None:
         self.used: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class Counting:
 
 
 class Memory:
-    """A memory that nothing may be put into."""
+    """A state directory that refuses every write."""
 
     def load(self) -> frozenset[str]:
         return frozenset()
@@ -45,7 +45,7 @@ class Memory:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> list[NodeEffect]:
-    """The forwarding entries that the lookups lead to."""
+    """The forwarding entries that the lookups cause."""
     effects: list[NodeEffect] = []
 
     class Watched(Node):

@@ -31,9 +31,9 @@ from lispmob.control.sealing.sealed_entries import (
     SESSIONS_MAX,
     SETTLED_S,
     Asking,
+    InstalledSession,
     SealedEntries,
     SealedPeer,
-    Standing,
 )
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import AuthenticationFailed, MalformedMessage
@@ -251,7 +251,7 @@ class Sealing:
             return [Count("rx_policy")]  # its key has changed since the first message
         peer.rest()
         way = self.entries.on_way(peer, is_behind=asking.is_nested)
-        installed = [*way, *self._stand(peer, session, now, is_initiator=True)]
+        installed = [*way, *self._install_session(peer, session, now, is_initiator=True)]
         return [*installed, *self._confirmed(peer, now), SendKeepalive(peer.number)]
 
     def on_confirmed(self, number: int, local_index: int, now: float) -> list[MachineEffect]:
@@ -427,7 +427,7 @@ class Sealing:
         peer = self.entries.peer(known)
         is_nested = self._config.owner_of(EidPrefix.host(datagram.destination, known.prefix.instance_id)) is not None
         effects = self.entries.on_way(peer, is_behind=is_nested)
-        effects += self._stand(peer, told.session, now, is_initiator=False)
+        effects += self._install_session(peer, told.session, now, is_initiator=False)
         payload = put_second(nonce, told.message, first.responder or first.initiator, datagram.destination)
         place = datagram.source, datagram.source_port, datagram.destination, datagram.ifindex
         return [*effects, SendControl(payload, *place), Count("tx_handshake_answer")]
@@ -461,8 +461,10 @@ class Sealing:
 
     # --- sessions
 
-    def _stand(self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool) -> list[MachineEffect]:
-        peer.sessions.append(Standing(session.own_index, now, is_initiator, is_confirmed=is_initiator))
+    def _install_session(
+        self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool
+    ) -> list[MachineEffect]:
+        peer.sessions.append(InstalledSession(session.own_index, now, is_initiator, is_confirmed=is_initiator))
         peer.sources = () if peer.is_hub else self.keys.sources(peer.known)
         aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
         installed = InstallSession(

@@ -49,7 +49,8 @@ SLICE: Final = 128  # ours: bindings that expire at a time; the timer is due aga
 WAYS_ASKED_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
 MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which is not authenticated on arrival
 KNOWN_REGISTERS_S: Final = 10  # ours: from a confirmed place, with its own xTR-ID
-STRANGERS_REGISTERS_S: Final = 2000  # ours, in all: each costs the other Map-Server a MAC
+STRANGERS_REGISTERS_S: Final = 1000  # ours, in all: each costs the other Map-Server a MAC
+STRANGER_REGISTERS: Final = Rate(50, 100)  # ours: of one network, which has them to itself; beyond, what others leave
 LIFETIME_MAX_S: Final = 86400.0
 POKE_PER_EID_S: Final = 1.0  # ours: how often an unknown node is informed
 POKES_S: Final = 50  # ours, in all: sources can be forged
@@ -92,7 +93,9 @@ class Rtr:
         self._pending = PendingRegisters()
         self._moves = Moves()
         self._known_registers: KeyedBuckets[tuple[IpAddress, int]] = KeyedBuckets(1 / KNOWN_REGISTERS_S, 40, 16384)
-        self._strangers_registers = TokenBucket(1 / STRANGERS_REGISTERS_S, STRANGERS_REGISTERS_S)
+        strangers = Rate(STRANGERS_REGISTERS_S, STRANGERS_REGISTERS_S)
+        self._strangers_registers = AskerLimits(STRANGER_REGISTERS, strangers, strangers)
+        self._registers_left = TokenBucket(1 / STRANGERS_REGISTERS_S, STRANGERS_REGISTERS_S)
         self._pokes: KeyedBuckets[tuple[EidPrefix, Network]] = KeyedBuckets(POKE_PER_EID_S)
         self._pokes_strange = TokenBucket(1 / POKES_S, POKES_S)
         self._pokes_known = TokenBucket(1 / POKES_KNOWN_S, POKES_KNOWN_S)
@@ -273,7 +276,7 @@ class Rtr:
             return [*self._drop("rx_policy")]
         place = arrival.source, arrival.source_port
         is_known = (xtr_id, *place) in self._places and self._known_registers.take(place, now)
-        if not is_known and not self._strangers_registers.take(now):
+        if not is_known and not self._may_register(arrival.source, now):
             return [*self._drop("rx_rate")]
         pending = Pending(ecm.message, ecm.source, *place, arrival.destination, server.address, now)
         if not self._pending.put(key, pending, now):
@@ -281,6 +284,10 @@ class Rtr:
         self.counters["rx_relayed_register"] += 1
         onward = replace(ecm, to_rtr=False, relayed_by_rtr=True, authentication=None, has_checksum=True)
         return [SendControl(onward.encode(), server.address, source=_same_family(arrival.destination, server.address))]
+
+    def _may_register(self, source: IpAddress, now: float) -> bool:
+        """Whether a register from a new place may be passed on: one sender's flood leaves the others their share."""
+        return self._strangers_registers.take(source, now, is_registered=False) or self._registers_left.take(now)
 
     def _register_at(
         self, register_here: RegisterHere, arrival: Arrival, ecm: EncapsulatedControl, now: float

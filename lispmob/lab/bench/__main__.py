@@ -1,8 +1,8 @@
-"""`python -m lispmob.lab.bench`: measure every path beside the references, print medians, ratios and goals.
+"""`python -m lispmob.lab.bench`: measure every path and the references, print medians, ratios and goals.
 
-All paths take turns in each round, so that what else the machine does hits them alike. Exit code: 0 when everything was
-measured (goals missed are told, and do not change the code), 1 when something could not be, 77 without namespaces. A
-tier that cannot run here is left out, and the reason is told.
+All paths take turns in each round, so that other load of the machine affects them alike. Exit code: 0 when everything
+was measured (missed goals are reported, and do not change the code), 1 when a measurement failed, 77 without
+namespaces. A tier that cannot run here is skipped, and the reason is reported.
 """
 
 from __future__ import annotations

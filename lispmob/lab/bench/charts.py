@@ -1,4 +1,4 @@
-"""The pictures of a benchmark: throughput and packets by path, cost of a packet, table size against lookup time."""
+"""Draws the results of a benchmark: throughput and packets by path, cost of a packet, lookup time by table size."""
 
 from __future__ import annotations
 
@@ -64,9 +64,8 @@ def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str)
     for number, path in enumerate(paths):
         places = [at + (number - (len(paths) - 1) / 2) * width for at in range(len(measured))]
         heights = [results.median(case, path) or 0.0 for case in measured]
-        hatch = (
-            "///" if path.endswith(NOSEG) else "..." if path.endswith(NIC) else ""
-        )  # the colour of the path, hatched
+        # The colour of the path, hatched.
+        hatch = "///" if path.endswith(NOSEG) else "..." if path.endswith(NIC) else ""
         colour = _COLOURS[path.removesuffix(NOSEG).removesuffix(NIC)]
         axes.bar(places, heights, width, label=path, color=colour, hatch=hatch, edgecolor="white")
     axes.set_xticks(range(len(measured)), [f"{case} ({results.unit(case)})" for case in measured])

@@ -1,7 +1,7 @@
-"""Two revisions on one machine: each is checked out, built, and measured by its own benchmark, in turn, round by round.
+"""Compares two revisions on one machine: each is checked out, built, and measured by its own benchmark, in turn.
 
-What else the machine does hits both alike so. A ratio of two medians comes with the smallest and the largest ratio of
-the rounds: one that is on both sides of 1 says nothing.
+So other load of the machine affects both alike. The ratio of the medians is printed with the smallest and the largest
+ratio of the rounds. If these are on both sides of 1, the ratio has no meaning.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lispmob.lab.demo.screen import Table
 from lispmob.lab.process import ProcessFailed
 
 CASES: Final = ("tcp1", "udp64")
-PATHS: Final = ("vxlan", "tun", "ebpf", "tun-rtr", "ebpf-rtr")  # older revisions have them, too
+PATHS: Final = ("vxlan", "tun", "ebpf", "tun-rtr", "ebpf-rtr")  # older revisions have these, too
 _ROOT: Final = Path(__file__).parents[3]
 _BUILD_S: Final = 300.0
 _ROUND_S: Final = 600.0
 
 Round: TypeAlias = dict[tuple[str, str], float]
-"""Medians of one round, by case and path."""
+"""The medians of a round, by case and path."""
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str]
 
 
 def table(name: str, before: Sequence[Round], now: Sequence[Round]) -> Table:
-    """Ratios of now to before by case and path: of the medians, and the extremes of the rounds."""
+    """The ratios "now" to "before" by case and path: of the medians, and the extremes of the rounds."""
     rows = []
     for key in dict.fromkeys(key for medians in (*before, *now) for key in medians):
         pairs = [(b[key], n[key]) for b, n in zip(before, now, strict=True) if b.get(key) and key in n]

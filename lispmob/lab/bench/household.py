@@ -1,6 +1,6 @@
-"""What a household waits for: from the line of an invitation to a node that works, and for the answer to a name.
+"""What a household waits for: from the line of an invitation to a working node, and for the answer to a name.
 
-The cables have no delay, so nothing of a figure is a round trip: a real network adds those that README counts.
+The cables have no delay, so a figure contains no round trips: a real network adds those that README counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INVITATIONS: Final = f"""\
 rtr: {{enabled: yes}}
 invitations: {{addresses: [{HUB_V4}], pools: [10.99.0.0/24, "fd00:99::/64"], domain: {DOMAIN}}}
 """
-# A program asks as the C library does: one question, one datagram, and waits. Prints milliseconds, a line each.
+# The program asks as the C library does: one question per datagram, then it waits. Prints milliseconds, a line each.
 ASKER: Final = """
 import socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -72,7 +72,7 @@ def samples(directory: Path, rounds: Iterable[int]) -> Iterator[Figures]:
 
 
 def _invited(world: World, name: str) -> str:
-    """The line of an invitation."""
+    """The line of a new invitation."""
     hub = world.directory / "hub"
     world.wait((hub / "lisphub.sock").exists, "the hub answers commands", PATIENCE_S)
     command = module(LISPHUB, "-c", str(hub / "hub.conf"), "invite", name, "--json")
@@ -83,7 +83,7 @@ def _invited(world: World, name: str) -> str:
 
 
 def _joined(world: World, at: str, line: str) -> tuple[Figures, Daemon]:
-    """What it took from the command to a node that works: the command, the start of lispd, and its registration."""
+    """Join, start lispd, and wait until the node works; returns the times and the daemon."""
     directory = world.directory / f"{at}-joined"
     shutil.rmtree(directory, ignore_errors=True)
     (directory / "state").mkdir(parents=True)
@@ -111,7 +111,7 @@ def _joined(world: World, at: str, line: str) -> tuple[Figures, Daemon]:
 
 
 def _works(socket: Path) -> bool:
-    """As `lispctl join` waits for it."""
+    """The condition that `lispctl join` waits for."""
     try:
         with Client(str(socket)) as client:
             status = client.call("status")
@@ -121,7 +121,7 @@ def _works(socket: Path) -> bool:
 
 
 def _names(world: World, known: list[Identity]) -> Figures:
-    """Names that the node has to ask the hub for, one after the other; and one of them again and again."""
+    """Resolve names that the node has to ask the hub for, one after the other; then one of them repeatedly."""
     names = [f"{identity.name}.{DOMAIN}" for identity in known]
     asked = _asked(world, names)
     cached = _asked(world, names[:1] * CACHED)

@@ -1,4 +1,4 @@
-"""What a node costs that has nothing to do, and what its forwarding table costs."""
+"""The cost of an idle node, and of its forwarding table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def table() -> Figures:
 
 
 def kernel_table() -> Figures:
-    """What the copy in the kernel costs (ebpf tier). Raises ProcessFailed, TierUnavailable."""
+    """The cost of the copy in the kernel (ebpf tier). Raises ProcessFailed, TierUnavailable."""
     told = _measured(["unshare", "--net", *module("lispmob.datapath.bench.table"), "--kernel"])
     if "unavailable" in told:
         raise TierUnavailable(told["unavailable"])
@@ -67,7 +67,7 @@ def _measured(command: Sequence[str]) -> dict[str, Any]:
 
 
 def _switches(pid: int) -> int:
-    """Voluntary context switches of all threads: each is a wake-up that ended."""
+    """Voluntary context switches of all threads; each ends a wake-up."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         for line in status.read_text(encoding="ascii", errors="replace").splitlines():

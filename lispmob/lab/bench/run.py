@@ -1,7 +1,4 @@
-"""One run of the benchmarks: puts up what is wanted, lets all paths take turns, and notes what was measured.
-
-The parts follow each other as plan.py has them, which also says how many rounds each of them has.
-"""
+"""A run of the benchmarks: builds the pairs, measures all paths in turn, and records the results."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ _UNLIMITED_S: Final = float("inf")
 
 
 class Run:
-    """What is measured goes into `results`; a tier that cannot run here into its `skipped`, a fault into `failed`."""
+    """Measures into `results`; a tier that cannot run here is added to its `skipped`."""
 
     def __init__(
         self,
@@ -42,7 +39,7 @@ class Run:
         seconds: float,
         budget_s: float = _UNLIMITED_S,
     ) -> None:
-        """`directory` is for configurations, sockets and logs. `budget_s`: what all of it may take, about."""
+        """`directory` is for configurations, sockets and logs. `budget_s`: about the time for all rounds."""
         self._results = results
         self._directory = directory
         self._cases = frozenset(cases)
@@ -247,7 +244,7 @@ class Run:
 
     @contextlib.contextmanager
     def _skipping(self, name: str) -> Iterator[None]:
-        """Leave out what a tier that cannot run here would have measured."""
+        """Skip the measurements of a tier that cannot run here."""
         try:
             yield
         except TierUnavailable as reason:

@@ -1,6 +1,6 @@
-"""What a phone's node costs while nobody uses it: wake-ups and messages with ten peers, and behind a NAT.
+"""The cost of a phone's node that is not in use: wake-ups and messages with ten peers, and behind a NAT.
 
-The node's own figures of an hour (`lispctl energy`) stand beside what the kernel counted of its threads.
+The node's own figures of an hour (`lispctl energy`) are recorded together with the kernel's counts for its threads.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _made(directory: Path) -> Path:
 
 
 def _with_peers(world: World) -> Node:
-    """A node that has spoken with ten others, each with a locator of its own, a moment ago."""
+    """A node that has just exchanged packets with ten others, each with a locator of its own."""
     world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
     peers = [
         Identity(f"p{number}", ip_address(f"10.1.0.{10 + number}"), ip_address(f"2001:db8:e::{10 + number}"))
@@ -83,7 +83,7 @@ def _with_peers(world: World) -> Node:
 
 
 def _behind_nat(world: World) -> Node:
-    """A node that is registered through an RTR, and waits to be called."""
+    """A node that is registered through an RTR, and has no traffic."""
     world.home_router("home", "192.168.8.1/24", "198.51.100.2/24")
     world.behind("a", "eth0", "home", ["192.168.8.100/24"])
     world.start_hub((HUB_V4,))

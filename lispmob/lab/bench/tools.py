@@ -1,6 +1,6 @@
-"""What tools cost as processes: `lispctl status`, `peers`, the first answer of `lig`, `lispctl watch` beside traffic.
+"""The cost of commands as processes: `lispctl status`, `peers`, the first answer of `lig`, `lispctl watch`.
 
-Each is started many times. The least is what it takes; the median, what a busy machine makes of it.
+Each is started many times. The minimum is its own cost; the median includes the load of the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lispmob.lab.real.world import HUB_V4, A, B, World
 
 RUNS: Final = 30
 _WATCHED_S: Final = 20.0
-_WARM_S: Final = 2.0  # its start is not what it costs
+_WARM_S: Final = 2.0  # its start is not measured
 
 
 def sample(directory: Path) -> Figures:
@@ -85,7 +85,7 @@ def _watched(command: Sequence[str]) -> float:
 
 
 def _look(screen: int, for_s: float) -> None:
-    """Take what a program draws, so that it does not wait."""
+    """Read what the program draws, so that it does not block."""
     until = time.monotonic() + for_s
     while time.monotonic() < until:
         with contextlib.suppress(BlockingIOError):

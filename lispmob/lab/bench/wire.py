@@ -1,4 +1,4 @@
-"""Two hosts on one cable, and the paths between them that are compared; all of them stand at the same time."""
+"""Two hosts on a cable, and the paths between them to compare, which all exist at the same time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PATIENCE_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way from a to b: where each end is."""
+    """A path from a to b, by the addresses of its ends."""
 
     name: str
     near: IpAddress
@@ -52,7 +52,7 @@ class Way:
 
 
 class Pair(Protocol):
-    """Two hosts; what is measured goes from `a` to `b`."""
+    """Two hosts; the measured traffic goes from `a` to `b`."""
 
     @property
     def a(self) -> Namespace: ...
@@ -61,13 +61,13 @@ class Pair(Protocol):
 
 
 class Wire(Closing):
-    """A cable with the nodes of one tier on it, and all references beside them. Leaving the `with` block removes it."""
+    """A cable with the nodes of one tier, and all references. Leaving the `with` block removes it."""
 
     def __init__(self, directory: Path, tier: str = "tun", *, has_references: bool = True) -> None:
         """`directory` is for configurations, sockets and logs. Raises KernelRefused, ProcessFailed, TierUnavailable."""
         self.nodes: list[Node] = []
         self.tier = tier
-        self._is_nic = tier == AUTO  # from the start: a node looks at what its interface can do
+        self._is_nic = tier == AUTO  # from the start: a node checks the offloads of its interface
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open = contextlib.ExitStack()
@@ -95,7 +95,7 @@ class Wire(Closing):
         return Way(name, *references.get(kind_of(name), (_NODES[0].eid4, _NODES[1].eid4)))
 
     def settle(self, path: Way) -> None:
-        """Return once packets come back over the path. Raises ProcessFailed."""
+        """Return when packets come back over the path. Raises ProcessFailed."""
         deadline = time.monotonic() + _PATIENCE_S
         while not self._answers(path):
             for node in self.nodes:
@@ -106,16 +106,16 @@ class Wire(Closing):
     def _answers(self, path: Way) -> bool:
         try:
             return not ping(self.a, path.far, path.near, count=1, timeout_s=0.3).lost
-        except OSError:  # no address yet: its node is still starting
+        except OSError:  # no address yet: the node is still starting
             time.sleep(0.05)
             return False
 
     @contextlib.contextmanager
     def offloads(self, path: Way) -> Iterator[None]:
-        """The cable as the path's name wants it: with all that veth can do, or less.
+        """Set the cable's offloads as the path's name says: all that veth supports, or fewer.
 
-        -noseg: it cannot segment tunnels. -nic: neither can it, as a laptop's network card, and the receiver joins what
-        belongs together (GRO).
+        -noseg: no segmentation of tunnels. -nic: as a laptop's network card, no segmentation of tunnels, and the
+        receiver coalesces packets (GRO).
         """
         wanted = {NOSEG: dict.fromkeys(_TUNNEL_OFFLOADS, "off"), NIC: _NIC}.get(cable_of(path.name), {})
         if not wanted or self._is_nic:
@@ -189,7 +189,7 @@ def _wait_for_word(daemon: Daemon, log: Path) -> None:
 
 
 def _configuration(number: int, directory: Path) -> str:
-    """lispd.conf of a node that asks nobody: what is measured is the datapath."""
+    """lispd.conf of a node with static mappings: only the datapath is measured."""
     own, other = _NODES[number], _NODES[1 - number]
     mappings = "".join(
         f'    - {{prefix: "{prefix}", locators: ["{_RLOCS[1 - number]}"]}}\n' for prefix in other.prefixes
@@ -209,7 +209,7 @@ state-dir: {directory / "state"}
 
 
 def whole_cpu_s() -> float:
-    """Seconds that all processors together have been busy since the machine started (/proc/stat)."""
+    """Seconds that all processors together have been busy since boot (/proc/stat)."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
     user, nice, system, _, _, irq, softirq, *_ = (int(field) for field in fields)
     return (user + nice + system + irq + softirq) / 100  # USER_HZ

@@ -27,10 +27,10 @@ _WHOSE: Final = {
 
 
 DIALECTS: Final[
-    dict[DialectName, Literal["obfuscated (lispers.net)", "encrypted, by whom nobody knows (RFC 8061)"]]
+    dict[DialectName, Literal["obfuscated (lispers.net)", "encrypted, peer unauthenticated (RFC 8061)"]]
 ] = {
     "lispers-net": "obfuscated (lispers.net)",
-    "rfc8061": "encrypted, by whom nobody knows (RFC 8061)",
+    "rfc8061": "encrypted, peer unauthenticated (RFC 8061)",
 }
 """What people are told of data that a dialect has encrypted."""
 
@@ -137,7 +137,7 @@ def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | Non
     if dialect is None:
         return None
     used = parts.engine.sessions.dialect_use(remote)
-    why = "nobody has proved whose key it is: a listener reads nothing, and who is on the way may take part"
+    why = "the key is not authenticated: an eavesdropper reads nothing, but an attacker on the path may take part"
     return Seal(state=DIALECTS[dialect], why=why, packets_out=used.sent_packets, packets_in=used.opened_packets)
 
 
@@ -170,6 +170,8 @@ def summary(parts: Parts) -> str:
         return f"nothing: security: seal is off{others}"
     peers = node.sealing.entries.peers
     sealed = sum(peer.is_sealed(parts.now()) for peer in peers)
+    if not peers:
+        return f"no peer's key is known yet ({mode}){others}"
     return f"{sealed} of {len(peers)} peers with known keys ({mode}){others}"
 
 

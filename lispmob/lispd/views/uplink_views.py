@@ -52,13 +52,15 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
         if link.ifindex in used or not parts.policy.is_watched(link):
             continue
         usable = parts.network.usable_addresses(link, parts.policy)
+        refusals = (parts.network.refusal_of(link.ifindex, family) for family in (4, 6))
+        refused = next((f"{refusal} comes before its default route" for refusal in refusals if refusal), "")
         note = (
             "set down" if not link.is_up
             else "no carrier" if not link.has_carrier
             else held_back[link.name] if link.name in held_back
             else "not allowed by the configuration" if not parts.policy.allows(link)
             else "no usable address" if not usable
-            else "no default route"
+            else refused or "no default route"
         )  # fmt: skip
         shown.append(
             schema.Uplink(

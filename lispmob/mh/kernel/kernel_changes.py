@@ -35,8 +35,8 @@ _REMEDIES: Final = {
     errno.EOPNOTSUPP: "the kernel lacks policy routing (CONFIG_IP_MULTIPLE_TABLES) or this family is disabled",
     errno.EAFNOSUPPORT: "the kernel has this address family disabled",
     errno.ENODEV: "the interface is gone: is the datapath running?",
-    errno.ENETDOWN: "the interface was set down by someone else",
-    errno.EEXIST: "someone else holds the same: look at `ip rule` and `ip route show table all`",
+    errno.ENETDOWN: "another program set the interface down",
+    errno.EEXIST: "another program has made the same: see `ip rule` and `ip route show table all`",
 }
 
 
@@ -87,7 +87,10 @@ class KernelChanges:
         if route.source is not None:
             fields["prefsrc"] = str(route.source)
         if route.gateway is not None:
-            fields |= {"gateway": str(route.gateway), "flags": _RTNH_F_ONLINK}
+            gateway = str(route.gateway)
+            is_other = route.gateway.version != route.destination.version  # IPv4 through an IPv6 router (RFC 8950)
+            via = {"via": {"family": _FAMILIES[route.gateway.version], "addr": gateway}}
+            fields |= {"flags": _RTNH_F_ONLINK, **(via if is_other else {"gateway": gateway})}
         elif route.kind != "throw" and route.destination.version == 4:
             fields["scope"] = _SCOPE_HOST if route.kind == "local" else _SCOPE_LINK
         command: Literal["replace", "add"] = "replace" if route.destination.version == 4 else "add"

@@ -34,7 +34,7 @@
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what stays in the cache until it is used */
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
-#define LM_HEARD_PROVEN 768u /* of them: places that nobody else takes */
+#define LM_HEARD_PROVEN 768u /* of them: places for proven senders only */
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
@@ -372,6 +372,18 @@ static inline void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction di
         lm_traffic_gap_report(e, direction, now, before);
 }
 void lm_traffic_gap_watch(struct lm_engine *e);
+
+/*
+ * engine.c: the control side. It holds both locks while it updates what the threads read; `writer` alone protects what
+ * only the control side changes.
+ */
+void lm_engine_lock(struct lm_engine *e);
+void lm_engine_unlock(struct lm_engine *e);
+/*
+ * Puts a fresh table in the place of the one of this space, for threads and BPF programs, and frees the old one.
+ * 0, or -ENOMEM if `fresh` is NULL.
+ */
+int lm_engine_replace(struct lm_engine *e, struct lm_table **table, enum lm_space space, struct lm_table *fresh);
 
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);
