@@ -52,6 +52,7 @@ from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
 from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
 from lispmob.protocol.servers import LispSecMode
+from lispmob.short_slices import shorten_slices
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
@@ -497,6 +498,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.reload:
             return _ask_to_reload(file)
         configure(file.log.level)
+        shorten_slices()
         asyncio.run(_run(arguments.config, file, Worker(arguments.worker) if arguments.worker else None))
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a list of places in a file, for the person at the terminal

@@ -32,6 +32,7 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.site import Site
+from lispmob.hub.publishing.delivery import Delivery
 from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.rtr.rtr_effect import InData
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
@@ -89,7 +90,10 @@ class ControlPlane:
         self.map_resolver.on_ddt(ddt)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=nonces, tools=tools)
         self.publisher = Publisher(
-            self.map_server, self.security, self.map_resolver.published, self.traversal.rtr.in_data
+            self.map_server,
+            self.security,
+            self.map_resolver.published,
+            Delivery(self.traversal.rtr.in_data, self.traversal.relayed.by_rtr),
         )
         self.map_resolver.on_publisher(self.publisher)
         self._share_with_rtrs(traversal)
@@ -229,7 +233,8 @@ class ControlPlane:
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: from a subscriber behind a NAT, or for the RTR."""
         if packet.payload and packet.payload[0] >> 4 == MessageType.MAP_NOTIFY_ACK:
-            return list(self.publisher.on_acknowledged(packet.payload))
+            onward = self.traversal.rtr.on_acknowledged(packet.payload)
+            return [*onward] if onward else list(self.publisher.on_acknowledged(packet.payload))
         return self.traversal.on_data_control(packet, now)
 
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:

@@ -502,10 +502,10 @@ class Daemon:
                 case _:  # SealEffect
                     session_keys.perform(self.engine, effect)
         for item in news:
-            self._tell(item)
+            self._report(item)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
-    def _tell(self, item: Event | MappingWanted | MappingChanged) -> None:
+    def _report(self, item: Event | MappingWanted | MappingChanged) -> None:
         match item:
             case MappingWanted():
                 self._mapping_feed.on_wanted(item)

@@ -307,3 +307,17 @@ def test_a_node_that_says_it_is_not_in_charge_does_not_end_our_delegation_to_it(
 
     assert isinstance(again, SendControl)
     assert again.destination == CHILD
+
+
+def test_two_itrs_with_one_nonce_at_one_map_server_each_end_by_themselves() -> None:
+    one: Client = DdtClient(count(100).__next__)
+    below = (delegation("240.0.0.0/8", SERVER, is_map_server=True),)
+    one.on_policy(DdtPolicy(roots=(ROOT,), delegations=below))
+    one.ask(Asked(), eid("240.1.0.1/32"), 0.0)
+    one.ask(Asked(), eid("240.2.0.1/32"), 0.5)
+
+    for at in (1.0, 2.0, 3.0, 4.0):
+        one.on_timer(at)
+        assert one.expects(SERVER, Asked.nonce) == (at < 3.0)
+    assert one.counters["ddt_timeout"] == 2
+    assert one.wake_at() is None

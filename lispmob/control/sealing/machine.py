@@ -40,12 +40,10 @@ from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
-    AeadName,
     Count,
     Event,
     ForgetPeer,
     ForgetSession,
-    InstallSession,
     MachineEffect,
     SendControl,
     SendKeepalive,
@@ -54,7 +52,7 @@ from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
-from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessage
+from lispmob.wire.sealed_handshake import FirstMessage, SecondMessage
 
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: how late an answer may come
@@ -466,17 +464,8 @@ class Sealing:
     ) -> list[MachineEffect]:
         peer.sessions.append(InstalledSession(session.own_index, now, is_initiator, is_confirmed=is_initiator))
         peer.sources = () if peer.is_hub else self.keys.sources(peer.known)
-        aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
-        installed = InstallSession(
-            peer.number,
-            session.own_index,
-            session.peer_index,
-            session.send_key,
-            session.receive_key,
-            aead,
-            peer.known.prefix.instance_id,
-            peer.sources,
-            is_confirmed=is_initiator,
+        installed = session.to_install(
+            peer.number, peer.known.prefix.instance_id, peer.sources, is_confirmed=is_initiator
         )
         spare = peer.sessions[:-SESSIONS_MAX]
         del peer.sessions[:-SESSIONS_MAX]

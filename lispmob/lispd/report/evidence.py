@@ -93,6 +93,10 @@ def gather(
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
         dropped_by_mark=dropped_by_mark,
+        in_vain=tuple(map(str, parts.node.reachability.in_vain)),
+        unasked=tuple(
+            str(way.locator.address) for way in parts.node.reachability.ways if way.evidence is Reached.NOBODY
+        ),
         reported=(*odd_choices, *parts.host_problems),
     )
 
@@ -155,6 +159,9 @@ def _address(
     one = machine.locator
     is_untrusted = machine.seen is not None and machine.seen.has_untrusted_rtrs
     stranded = machine.state is NattState.STRANDED
+    nat64 = None if one.nat64 is None or _is_native(machine) else str(one.nat64)
+    # An RTR that was never heard by the translator says nothing about the RTR.
+    leads_nowhere = nat64 is not None and not machine.is_translated and (machine.is_unserved or machine.has_failed)
     return AddressEvidence(
         interface=one.interface,
         address=str(one.address),
@@ -163,9 +170,11 @@ def _address(
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
-        failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
-        nat64=None if one.nat64 is None or _is_native(machine) else str(one.nat64),
-        nat64_answers=True if machine.is_translated else False if machine.is_unserved else None,
+        failed_rtr=complaints.failed_rtr(str(one.address))
+        if machine.state is NattState.REGISTERING and not leads_nowhere
+        else None,
+        nat64=nat64,
+        nat64_answers=True if machine.is_translated else False if leads_nowhere or machine.is_unserved else None,
     )
 
 
