@@ -45,7 +45,7 @@ def _keys(file: NodeFile) -> Iterator[Problem]:
                 "key-example",
                 Severity.DEGRADED,
                 f"the key for Map-Server {server.place} is the example's",
-                "everyone knows it: whoever likes can take over your EIDs",
+                "it is public: any host can take over your EIDs",
                 "ask the Map-Server's operator for yours, and write it into map-servers: key",
                 str(server.place),
             )

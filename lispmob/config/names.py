@@ -27,9 +27,9 @@ def why_odd(domain: str) -> str:
     """Why names in a domain would not be found, or by others; "" for a domain that is fit, and for none."""
     top = domain.rpartition(".")[2]
     if top == "local":
-        return "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers ask nobody else"
+        return "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers do not ask DNS for them"
     if top in _ANSWERED_ALREADY:
-        return f"resolvers answer for .{top} themselves, and ask nobody (RFC 6761, RFC 7686)"
+        return f"resolvers answer for .{top} themselves, without a question to a server (RFC 6761, RFC 7686)"
     if domain and "." not in domain:
         return "resolvers search a domain of one label for no name, and some send it to the root servers"
     return ""

@@ -150,6 +150,9 @@ class HostName(str):
 
 def _server(text: str) -> IpAddress | HostName:
     """An address, or a name. An address with a typing error, such as 192.0.2.l, is no name."""
+    name, colon, port = text.partition(":")
+    if colon and port.isdigit() and _SERVER_NAME.fullmatch(name) and not name[0].isdigit():
+        raise FieldError("", f"{text}: write {name} alone; LISP's ports are always the same")
     *labels, last = text.removesuffix(".").split(".")
     if not _SERVER_NAME.fullmatch(text) or not last[0].isalpha():
         return _address(text)
@@ -170,6 +173,8 @@ def _address(text: str) -> IpAddress:
     address = ip_address(text)
     if getattr(address, "scope_id", None):
         raise ValueError
+    if inside := getattr(address, "ipv4_mapped", None):
+        raise FieldError("", f"{text} is the IPv4 address {inside} in a form for programs; write {inside}")
     if not (may_be_rloc(address) or address.is_loopback or address.is_link_local):
         raise ValueError
     return address

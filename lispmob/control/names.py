@@ -292,7 +292,7 @@ class NameLookups:
             :EIDS_OF_NAME
         ]
         if is_shorter or (not eids and not names):
-            return self._end(lookup, KnownName((), "nobody has registered it", now + NEGATIVE_S), now)
+            return self._end(lookup, KnownName((), "no site has registered it", now + NEGATIVE_S), now)
         lives_s = min(60.0 * record.ttl_min, LONGEST_S)
         return self._end(lookup, KnownName(eids, "registered", now + lives_s, names), now)
 

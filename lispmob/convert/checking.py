@@ -77,10 +77,10 @@ def _of_hub(path: Path, file: HubFile) -> Iterator[str]:
         yield text
     for site in file.sites:
         if any(secret.octets == EXAMPLE_KEY for secret, _ in site.secrets):
-            yield f"site {site.name} has the key of the example: everybody knows it; choose another"
+            yield f"site {site.name} has the key of the example, which is public: choose another"
         if site.strict_nonces is not True:
             who = "nodes that never count" if site.strict_nonces is None else "all nodes"
-            yield f"site {site.name}: old registrations of {who} are accepted, from whoever recorded one"
+            yield f"site {site.name}: old registrations of {who} are accepted, so an attacker can replay them"
 
 
 def _placed(line: str, name: str) -> Finding:

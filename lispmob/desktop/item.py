@@ -106,7 +106,7 @@ class TrayItem:
                 *("LISP", self._notification, icon, summary, _escaped(body), [], hints, _SHOWN_MS),
             )
         except BusError as error:
-            log.debug("nobody shows notifications: %s", error)
+            log.debug("no notification server: %s", error)
 
     # --- the connection
 

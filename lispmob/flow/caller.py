@@ -202,7 +202,7 @@ class Call:
             return []
         self._unreachable_in_a_row += 1
         if self._unreachable_in_a_row >= 2:
-            return self._fail(Failure.NO_FLOW_DAEMON, 0, f"nobody at {self.peer} takes flows")
+            return self._fail(Failure.NO_FLOW_DAEMON, 0, f"no flow daemon runs at {self.peer}")
         self._timer = now + UNREACHABLE_RETRY_S
         return []
 
@@ -210,7 +210,7 @@ class Call:
         """The mapping system reports that the EID has no mapping, so that it cannot be reached."""
         if self.state is not CallState.ASKING:
             return []
-        return self._fail(Failure.NO_MAPPING, 0, f"nobody has registered the EID {self.peer}")
+        return self._fail(Failure.NO_MAPPING, 0, f"no site has registered the EID {self.peer}")
 
     def close(self, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
         """The program has closed its socket, or has cancelled the request. Idempotent."""
@@ -367,7 +367,7 @@ class Call:
 
 
 _SENTENCES: Final = {
-    Reason.NO_SUCH_NAME: "nobody there has this name",
+    Reason.NO_SUCH_NAME: "no program there holds this name",
     Reason.NOT_ALLOWED: "the holder of the name does not take calls from here",
     Reason.BUSY: "the holder of the name has as many flows as it takes",
     Reason.NO_ANSWER: "the program that holds the name does not answer",

@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     listen = commands.add_parser("listen", help="hold NAME and take calls")
     listen.add_argument("name", metavar="NAME")
-    listen.add_argument("--replace", action="store_true", help="take NAME from whoever holds it; for root")
+    listen.add_argument("--replace", action="store_true", help="take NAME from the program that holds it; for root")
     listen.add_argument("--once", action="store_true", help="take one call and end with it")
     listen.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="one process a flow, the socket as fd 0 and 1"

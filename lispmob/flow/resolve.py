@@ -32,7 +32,7 @@ class NotResolved(LispError):
 
     def __init__(self, name: str, steps: tuple[Step, ...]) -> None:
         told = "; ".join(f"{step.source}: {step.outcome}" for step in steps)
-        super().__init__(f"nobody is known as {name}: {told}")
+        super().__init__(f"no host has the name {name}: {told}")
         self.steps = steps
 
 

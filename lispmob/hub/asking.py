@@ -36,7 +36,7 @@ def ask(path: Path, what: str, **more: object) -> Answer:
             client.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(
-                f"lisphub is not running (nobody listens on {path}); start it with: systemctl start lisphub"
+                f"lisphub is not running (no process listens on {path}); start it with: systemctl start lisphub"
             ) from None
         except PermissionError:
             raise MayNotAsk(

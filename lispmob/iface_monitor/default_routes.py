@@ -120,7 +120,7 @@ def merge(candidates: Iterable[Candidate], tables: Collection[TableLookup]) -> l
     lookups: dict[tuple[int, int], list[TableLookup]] = {}
     for lookup in tables:
         lookups.setdefault((lookup.family, lookup.table), []).append(lookup)
-    routes = [route for route in _whole_routes(candidates) if (route.each.family, route.each.table) in lookups]
+    routes = [route for route in whole_routes(candidates) if (route.each.family, route.each.table) in lookups]
     refusals = [_by_rule(lookup) for lookup in tables if lookup.refusal]
     refusals += [
         _by_route(route, lookup)
@@ -137,7 +137,7 @@ def merge(candidates: Iterable[Candidate], tables: Collection[TableLookup]) -> l
     ]
 
 
-class _Whole(NamedTuple):
+class WholeRoute(NamedTuple):
     """A default route, or two halves that make one; `length`: of the prefix, in bits."""
 
     each: Candidate
@@ -150,11 +150,12 @@ class _Whole(NamedTuple):
         return (-self.length, self.metric)
 
 
-def _whole_routes(candidates: Iterable[Candidate]) -> Iterator[_Whole]:
+def whole_routes(candidates: Iterable[Candidate]) -> Iterator[WholeRoute]:
+    """The default routes of all tables; two halves make one."""
     halves: dict[tuple[int, int, int, IpNetwork | None, str], dict[int, Candidate]] = {}
     for candidate in candidates:
         if candidate.part == WHOLE:
-            yield _Whole(candidate, 0, candidate.metric)
+            yield WholeRoute(candidate, 0, candidate.metric)
             continue
         key = (candidate.family, candidate.table, candidate.ifindex, candidate.source, candidate.refusal)
         pair = halves.setdefault(key, {})
@@ -162,7 +163,7 @@ def _whole_routes(candidates: Iterable[Candidate]) -> Iterator[_Whole]:
             pair[candidate.part] = candidate
     for pair in halves.values():
         if len(pair) == 2:
-            yield _Whole(pair[LOW_HALF], 1, max(half.metric for half in pair.values()))
+            yield WholeRoute(pair[LOW_HALF], 1, max(half.metric for half in pair.values()))
 
 
 class _Refusal(NamedTuple):
@@ -172,7 +173,7 @@ class _Refusal(NamedTuple):
     """
 
     lookup: TableLookup
-    route: _Whole | None
+    route: WholeRoute | None
     source: IpNetwork | None
     is_final: bool
     text: str
@@ -182,7 +183,7 @@ def _by_rule(lookup: TableLookup) -> _Refusal:
     return _Refusal(lookup, None, lookup.source, not lookup.is_partial, lookup.refusal)
 
 
-def _by_route(route: _Whole, lookup: TableLookup) -> _Refusal:
+def _by_route(route: WholeRoute, lookup: TableLookup) -> _Refusal:
     each = route.each
     what = "default" if each.part == WHOLE else "both halves of the default"
     where = "" if each.table == MAIN_TABLE else f" in table {each.table}"
@@ -191,7 +192,7 @@ def _by_route(route: _Whole, lookup: TableLookup) -> _Refusal:
     return _Refusal(lookup, route, _narrower(each.source, lookup.source), is_final, text)
 
 
-def _is_behind_throw(route: _Whole, routes: Iterable[_Whole]) -> bool:
+def _is_behind_throw(route: WholeRoute, routes: Iterable[WholeRoute]) -> bool:
     """True when packets leave the table before they come to the route."""
     where = (route.each.family, route.each.table, route.each.source)
     return any(
@@ -202,7 +203,7 @@ def _is_behind_throw(route: _Whole, routes: Iterable[_Whole]) -> bool:
     )
 
 
-def _default_route(route: _Whole, lookup: TableLookup, refusals: Iterable[_Refusal]) -> DefaultRoute | None:
+def _default_route(route: WholeRoute, lookup: TableLookup, refusals: Iterable[_Refusal]) -> DefaultRoute | None:
     """The route as packets come to it by this rule; None if no packet does, by the two sources."""
     each = route.each
     if _is_apart(each.source, lookup.source):
@@ -230,7 +231,7 @@ def _default_route(route: _Whole, lookup: TableLookup, refusals: Iterable[_Refus
     )
 
 
-def _comes_first(refusal: _Refusal, route: _Whole, lookup: TableLookup) -> bool:
+def _comes_first(refusal: _Refusal, route: WholeRoute, lookup: TableLookup) -> bool:
     """True when the kernel looks at the refusal before the route. IPv6 compares sources before metrics."""
     if refusal.route is None or refusal.lookup != lookup:
         return refusal.is_final and refusal.lookup.place < lookup.place

@@ -1,6 +1,14 @@
-"""Watches links, addresses and default routes over netlink: every event causes a new look, and no timer runs.
+"""Watches links, addresses and default routes over netlink. No timer runs while nothing changes.
 
-One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
+A move begins here:
+
+1. `_on_readable` reads all pending events. An event about links or addresses only says that these have to be read
+   again; IPv6 default routes are kept by their events.
+2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes.
+3. `_publish_seen` compares it with the last state (`delta.py`), and publishes one difference with its reasons. The
+   daemon turns it into the steps of a handover (`lispd/handover.py`).
+
+Lost events (ENOBUFS) and errors lead to `_resync`, which reads everything again.
 """
 
 from __future__ import annotations
@@ -53,6 +61,7 @@ _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
+_AT_KIND: Final = 23
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected
 
 
@@ -150,6 +159,8 @@ class NetlinkMonitor(Monitor):
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
             self._has_lost_routes = True
             return
+        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in rtnetlink.REFUSALS:
+            self._has_lost_routes = True  # our rules make way for it
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
         elif message.type in (RTM_NEWLINK, RTM_DELLINK):

@@ -43,7 +43,7 @@ _RTA_OIF: Final = 4
 _RTA_TABLE: Final = 15
 _RTA_NH_ID: Final = 30
 _RTN_UNICAST: Final = 1
-_REFUSALS: Final = {6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}  # RTN_*
+REFUSALS: Final = {6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}  # RTN_*
 _IFLA_EXT_MASK: Final = 29
 _RTEXT_FILTER_SKIP_STATS: Final = 8  # counters would make every dump different, and decoded messages are cached
 _IFF_LOOPBACK: Final = 0x8
@@ -146,7 +146,7 @@ def candidates(raw: Raw) -> list[Candidate]:
     Our own routes are ignored: otherwise we would react to ourselves.
     """
     message = decode(raw)
-    refusal = _REFUSALS.get(message["type"], "")
+    refusal = REFUSALS.get(message["type"], "")
     if raw.family not in VERSIONS or message["proto"] == ROUTE_PROTOCOL:
         return []
     if message["type"] != _RTN_UNICAST and not refusal:
@@ -189,7 +189,7 @@ def _hops(message: Any, nexthop: int) -> list[dict[str, Any]]:
 
 
 _ANY: Final = {4: "0.0.0.0", 6: "::"}
-_KIND_OF: Final = {refusal: kind for kind, refusal in _REFUSALS.items()}
+_KIND_OF: Final = {refusal: kind for kind, refusal in REFUSALS.items()}
 
 
 def _body(family: int, kind: int = 0) -> bytes:

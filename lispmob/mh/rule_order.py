@@ -15,10 +15,10 @@ On other hosts our packets jump over the other rules, to copies that find only m
     REST (each rule of others behind P, as it is)    for what our table does not route
     END                         nop
 
-A rule about destinations more specific than our prefix is copied unchanged, and so is one that gives an application its
-own network (VRF), or a user none (blackhole). All of the table local is looked up, wherever its rule stands. The copies
-stand after their originals: a program that deletes a rule without naming its priority, as wg-quick(8) does, deletes the
-first match, and that must be its own.
+A rule about destinations more specific than our prefix is copied unchanged, and so is one about packets that are bound
+to an interface or a VRF, or one that gives a user no network (blackhole). All of the table local is looked up, wherever
+its rule stands. The copies stand after their originals: a program that deletes a rule without naming its priority, as
+wg-quick(8) does, deletes the first match, and that must be its own.
 
 The overlay part stands before every rule that would route its packets by a less specific route: a default route says
 nothing about the overlay. The part for everything competes with other default routes. It stands before rules that all
@@ -28,7 +28,7 @@ the first existing one, which is ours. Rules that select packets, and are furthe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
@@ -53,6 +53,7 @@ from lispmob.mh.rule import (
     MAIN_TABLE,
     MARK,
     MARK_MASK,
+    OUT_INTERFACE,
     SUPPRESS_IFGROUP,
     USERS,
     VRF,
@@ -73,17 +74,31 @@ class Arrangement(msgspec.Struct, frozen=True):
     ahead: tuple[Rule, ...] = ()
 
 
+class RefusingTable(msgspec.Struct, frozen=True):
+    """A table in which a default route refuses before any other leads somewhere.
+
+    A rule cannot suppress that: it suppresses routes that were found, and this one is an error (FIB_RULE_TABLE in
+    net/core/fib_rules.c). `nearer`: the other destinations of the table.
+    """
+
+    family: int
+    table: int
+    nearer: tuple[IpNetwork, ...] = ()
+
+
 class Others(msgspec.Struct, frozen=True):
     """The other rules in the kernel's order.
 
     `met_by_all`: (family, priority) of those that select by a mark which every packet has. `has_default_table`: the
-    table `default` has routes. `wide`: (family, table) of those with a default route.
+    table `default` has routes. `wide`: (family, table) of those with a default route. `refusing`: those whose default
+    route refuses.
     """
 
     rules: tuple[Rule, ...] = ()
     met_by_all: frozenset[tuple[int, int]] = frozenset()
     has_default_table: bool = False
     wide: frozenset[tuple[int, int]] = frozenset()
+    refusing: tuple[RefusingTable, ...] = ()
 
     def of(self, family: int) -> tuple[Rule, ...]:
         """The rules of one family that can matter."""
@@ -120,7 +135,8 @@ class _Family:
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
         first = max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)])
-        self._back = _Back(ours[0].family, first, others.wide)
+        self._refusing = {one.table: one.nearer for one in others.refusing if one.family == ours[0].family}
+        self._back = _Back(ours[0].family, first, others.wide, self._refusing)
 
     def arrange(self) -> Arrangement:
         full_end = min([self._end, *(rule.priority for rule in self._theirs if self._full_must_lead(rule))])
@@ -170,7 +186,7 @@ class _Family:
         ours = [self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY), *guard]
         behind = self._behind(end)
         if not self._prefixes or not self._sources or _is_plain(behind):
-            return [*moves, self._at(NEAR_OVERLAY_PRIORITY), *ours]
+            return [*moves, self._nearer(NEAR_OVERLAY_PRIORITY), *ours]
         for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
             near = self._back.section(self._concerning(behind), length, ours)
             prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
@@ -181,7 +197,7 @@ class _Family:
         marked, rest = self._at(FULL_PRIORITY - 1), self._at(FULL_PRIORITY)
         behind = self._behind(end)
         if not self._has_full or _is_plain(behind):
-            return [[half for rule in self._at(NEAR_PRIORITY) for half in _halves(rule)], marked, rest]
+            return [self._nearer(NEAR_PRIORITY), marked, rest]
         near = self._back.section(self._concerning(behind), 0, [marked, rest])
         return [self._entrances(near, [None])]
 
@@ -215,6 +231,9 @@ class _Family:
     def _concerning(self, behind: Iterable[Rule]) -> list[Rule]:
         return [rule for rule in behind if self._concerns_us(rule)]
 
+    def _nearer(self, priority: int) -> Slot:
+        return [part for rule in self._at(priority) for part in _parts(rule, self._refusing)]
+
     def _at(self, *priorities: int) -> list[Rule]:
         return [rule for rule in self._ours if rule.priority in priorities]
 
@@ -222,16 +241,23 @@ class _Family:
 class _Back:
     """The part after all other rules: sections, each entered by a goto to its first priority."""
 
-    def __init__(self, family: int, first: int, wide: Collection[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        family: int,
+        first: int,
+        wide: Collection[tuple[int, int]],
+        refusing: Mapping[int, tuple[IpNetwork, ...]],
+    ) -> None:
         self._family = family
         self._first = first
         self._wide = wide
+        self._refusing = refusing
         self._slots: list[Slot] = []
 
     def section(self, behind: Sequence[Rule], length: int, ours: list[Slot]) -> int:
         """Append a section; returns the priority to enter it by. `length`: of the prefixes, in bits."""
         start = self._first + 1 + len(self._slots)
-        slots = _laid_out(self._near(behind, length)[:COPIES_MAX], start)
+        slots = _laid_out(self._near(behind, length)[:COPIES_MAX], start, self._refusing)
         slots += ours
         slots += _laid_out([(rule, replace(rule, priority=0)) for rule in behind][:COPIES_MAX], start + len(slots))
         self._slots += [*slots, [Rule(0, self._family, action="goto", target=_END)]]
@@ -286,15 +312,40 @@ _END: Final = -1
 _ENDS: Final = ("blackhole", "unreachable", "prohibit")
 
 
-def _laid_out(copies: Sequence[tuple[Rule, Rule]], start: int) -> list[Slot]:
+_NONE: Final[Mapping[int, tuple[IpNetwork, ...]]] = {}
+
+
+def _laid_out(
+    copies: Sequence[tuple[Rule, Rule]], start: int, refusing: Mapping[int, tuple[IpNetwork, ...]] = _NONE
+) -> list[Slot]:
     """A slot for each copy, from the priority `start` on; a goto leads to the copy of its target, or to the end."""
     slots: list[Slot] = []
     for place, (rule, copy) in enumerate(copies):
         if copy.action == "goto":
             beyond = (n for n, (other, _) in enumerate(copies) if n > place and other.priority >= rule.target)
             copy = replace(copy, target=start + next(beyond, len(copies)))
-        slots.append(_halves(copy))
+        # A slot is never empty: a goto may lead to it.
+        slots.append(_parts(copy, refusing) or [Rule(0, copy.family, action="nop")])
     return slots
+
+
+def _parts(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]]) -> Slot:
+    """The rules that find more specific routes; one for each of these where the table's default route refuses."""
+    limit, within = rule.suppressed_prefix_len, rule.destination
+    if rule.action != "lookup" or limit is None or rule.table not in refusing or rule.is_inverted:
+        return _halves(rule)
+    nearer = [network for network in refusing[rule.table] if network.prefixlen > limit]
+    wanted = {within if within is not None and _is_in(within, one) else one for one in nearer if _meets(one, within)}
+    rules = [replace(rule, destination=one, suppressed_prefix_len=None) for one in _longest_first(wanted)]
+    return rules[:COPIES_MAX]
+
+
+def _meets(network: IpNetwork, within: IpNetwork | None) -> bool:
+    return within is None or network.overlaps(within)
+
+
+def _is_in(inner: IpNetwork, outer: IpNetwork) -> bool:
+    return outer.prefixlen <= inner.prefixlen and inner.network_address in outer
 
 
 def _last(rules: Iterable[Rule]) -> int:
@@ -320,11 +371,11 @@ def _copy(rule: Rule, length: int) -> Rule | None:
     match rule.action:
         case "goto":
             return kept
-        case "lookup" if is_nearer or rule.table == LOCAL_TABLE or rule.selector(VRF):
+        case "lookup" if is_nearer or rule.table == LOCAL_TABLE or _is_about_bound(rule):
             return kept
         case "lookup":
             return replace(kept, suppressed_prefix_len=max(rule.suppressed_prefix_len or 0, length))
-        case "blackhole" | "unreachable" | "prohibit" if is_nearer or (rule.selector(USERS) and not rule.is_inverted):
+        case "blackhole" | "unreachable" | "prohibit" if is_nearer or _is_about_users(rule) or _is_about_bound(rule):
             return kept
     return None
 
@@ -333,15 +384,27 @@ def _takes(rule: Rule, length: int) -> bool:
     """True for a rule that may use a route that is no more specific than `length` bits."""
     if rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length:
         return False
+    if _is_about_bound(rule):
+        return False
     match rule.action:
         case "lookup":
             is_limited = rule.suppressed_prefix_len is not None and rule.suppressed_prefix_len >= length
-            return not (rule.table == LOCAL_TABLE or rule.selector(VRF) or is_limited)
+            return not (rule.table == LOCAL_TABLE or is_limited)
         case "nop":
             return False
         case "goto":
             return True
-    return not rule.selector(USERS) or rule.is_inverted
+    return not _is_about_users(rule)
+
+
+def _is_about_bound(rule: Rule) -> bool:
+    """True for a rule about packets that are bound to an interface, or to a VRF: such packets are none of ours."""
+    return not rule.is_inverted and bool(rule.selector(VRF) or rule.selector(OUT_INTERFACE))
+
+
+def _is_about_users(rule: Rule) -> bool:
+    """True for a rule about some users. Its inversion is about everybody else."""
+    return not rule.is_inverted and bool(rule.selector(USERS))
 
 
 def _is_met_by_all(rule: Rule) -> bool:

@@ -14,7 +14,7 @@ TRIES_WITHOUT_FINDING: Final = 3  # ours: the question that tells why is answere
 
 _INVITED: Final = "a machine that has joined needs another invitation, and `lispctl join --force`"
 _ABOUT_SERVER: Final = {
-    Finding.NOBODY_LISTENS: "nobody-listens",
+    Finding.PORT_CLOSED: "nobody-listens",
     Finding.UNREACHABLE: "unreachable",
     Finding.PROHIBITED: "unreachable",
     Finding.REFUSED_HERE: "sending-refused",
@@ -126,7 +126,7 @@ def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
             "no-such-site",
             severity,
             f"Map-Server {one.server} has no site for {one.eid}",
-            "it answers questions, and says that nobody registers this EID there",
+            "it answers requests, and has no registration of this EID",
             "correct the EID in eids, or have its operator add the EID to your site",
             f"{one.eid} at {one.server}",
         )
@@ -155,10 +155,10 @@ def _unanswered(one: RegistrationEvidence, severity: Severity) -> Problem:
 def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
     server = f"Map-Server {one.server}"
     check = "check the address in map-servers"
-    if one.finding is Finding.NOBODY_LISTENS:
+    if one.finding is Finding.PORT_CLOSED:
         return (
             f"{one.server} runs no Map-Server",
-            "the host answers that nobody listens on its UDP port 4342 (ICMP port unreachable)",
+            "the host reports that its UDP port 4342 is closed (ICMP port unreachable)",
             f"start the Map-Server there, or {check}",
         )
     if one.finding is Finding.UNREACHABLE:

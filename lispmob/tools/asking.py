@@ -32,7 +32,7 @@ LOOKUP_LIMIT: Final = 256  # ours: concurrent questions
 _ANYWHERE: Final[dict[int, IpAddress]] = {4: IPv4Address("192.0.2.1"), 6: IPv6Address("2001:db8::1")}
 _FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ICMP: Final = {
-    "port": "nobody listens there",
+    "port": "the port is closed",
     "host": "there is no way to it",
     "prohibited": "a firewall on the way forbids it",
     "refused-here": "this host's own firewall forbids it",

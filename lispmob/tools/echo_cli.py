@@ -164,7 +164,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     await stop.wait()
     await server.stop()
     counters = dict(sorted(server.answering.counters.items()))
-    told = ", ".join(f"{name} {count}" for name, count in counters.items()) or "nobody asked"
+    told = ", ".join(f"{name} {count}" for name, count in counters.items()) or "no questions"
     print(json.dumps({"counters": counters}) if arguments.json else f"lisp-echo: {told}", flush=True)
     return 0
 

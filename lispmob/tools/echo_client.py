@@ -158,7 +158,7 @@ class UdpLine:
             try:
                 self._socket.send(octets)
             except ConnectionRefusedError:
-                self._note("ICMP says that nobody listens there: is lisp-echo serving, on this port?")
+                self._note("ICMP reports that the port is closed: is a lisp-echo server running, on this port?")
             except OSError as error:
                 self._note(f"this host did not send all packets: {error.strerror or error}")
                 return False
@@ -182,7 +182,7 @@ class UdpLine:
             except BlockingIOError:
                 return
             except ConnectionRefusedError:
-                self._note("ICMP says that nobody listens there: is lisp-echo serving, on this port?")
+                self._note("ICMP reports that the port is closed: is a lisp-echo server running, on this port?")
                 return
             except OSError as error:
                 self._note(f"ICMP says: {error.strerror or error}")

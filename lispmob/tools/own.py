@@ -27,7 +27,7 @@ class OwnNode(msgspec.Struct, frozen=True):
     eids: tuple[EidPrefix, ...] = ()
     locators: tuple[IpAddress, ...] = ()
     resolvers: tuple[IpAddress, ...] = ()
-    origin: str = "nobody"
+    origin: str = "nothing"
     why_not: str = ""
     """Why nothing is known, or ""."""
 

@@ -70,4 +70,4 @@ class FakePeers:
     async def name(self, name_or_eid: str) -> KnownName:
         if name_or_eid == "nas":
             return SEEN
-        return KnownName(name=name_or_eid, why="nobody has registered it", is_answered=name_or_eid != "silent")
+        return KnownName(name=name_or_eid, why="no site has registered it", is_answered=name_or_eid != "silent")

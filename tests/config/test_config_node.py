@@ -173,7 +173,9 @@ def test_an_inline_key_that_everyone_can_read_is_warned_about_with_what_keeps_it
         ("198.51.100.1:4342", "write 198.51.100.1 alone"),
         ("'[2001:db8::1]:4342'", "write 2001:db8::1 alone"),
         ("192.0.2", "is not the address or host name of one host"),
-        ("hub.example.org:4342", "is not the address or host name of one host"),
+        ("hub.example.org:4342", "write hub.example.org alone"),
+        ("hub:4342", "write hub alone"),
+        ("'::ffff:198.51.100.1'", "write 198.51.100.1"),
     ],
 )
 def test_a_map_server_with_a_port_or_half_an_address_is_refused_with_what_to_write(address: str, words: str) -> None:

@@ -92,7 +92,7 @@ def test_a_host_is_found_by_its_name_in_the_mapping_system_and_the_steps_are_sho
     assert done.returncode == 0, done.stdout
     lines = shown.stdout.splitlines()
     assert lines[0] == "this host: does not hold it"
-    assert lines[1].startswith("mapping system, echo.b: nobody has registered it")
+    assert lines[1].startswith("mapping system, echo.b: no site has registered it")
     assert lines[2:] == ["mapping system, b: 10.1.0.2, 2001:db8:e::2", "= echo.b at 10.1.0.2, 2001:db8:e::2"]
 
 

@@ -160,6 +160,8 @@ HEAD = "004c460101000000 1122334455667788" + "00" * 8
         (f"004c460103800000 {BOTH} 02029c41", "flow_malformed"),
         (f"004c460105000000 {BOTH} 8112" + "00" * 18 + "0800", "flow_malformed"),
         (f"014c460105000000 {BOTH}", "flow_malformed"),
+        (padded(HEAD + "010a6261636b75702e6e6173 0707" + "0f" * 7), "flow_malformed"),
+        (padded(HEAD + "010a6261636b75702e6e6173 0709" + "0f" * 9), "flow_malformed"),
     ],
 )
 def test_what_is_no_message_is_counted_by_its_name(octets: str, counter: str) -> None:

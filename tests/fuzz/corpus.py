@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from struct import pack
 
 from dns.message import make_query
 from msgspec.structs import replace
 
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second
 from lispmob.errors import MalformedMessage
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.message import ANSWERED, Kind, Message, encode
 from lispmob.flow.quality import FlowClass, Quality
+from lispmob.hub.map_server import packed_part
+from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.hub.publishing.subscription import Place, Subscription
+from lispmob.hub.store import stored_rows, stored_subscriptions
+from lispmob.hub.valkey import keys
 from lispmob.joining.exchange import Message as JoinMessage
 from lispmob.joining.exchange import Redemption, Verdict, refuse
 from lispmob.joining.invitation import Invitation
+from lispmob.recording.values import to_json
 from lispmob.tools.echo_message import question
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ip_udp import parse_ip_udp
@@ -32,6 +41,7 @@ from tests.wire.pcap import read_pcap
 from tests.wire.vectors import ADDRESSES, CONTROL, DATA, LISP_SEC, MALFORMED, PACKETS, load
 
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
+CONFIGURATIONS = CAPTURES.parents[1] / "conf"
 DATA_PORT = 4341
 MAC_OCTETS = 16  # of a handshake's mac1, which the target makes itself
 
@@ -115,6 +125,30 @@ def dns_payloads() -> list[bytes]:
     ]
 
 
+def stored_payloads() -> list[bytes]:
+    """What a state file, a shared registry, a recording and the shipped configurations hold."""
+    source = ip_address("203.0.113.5")
+    record = MappingRecord.of(prefix("10.1.0.1/32"), (Locator(source),), ttl_min=10)
+    part = XtrRegistration(bytes(range(16)), record, 600.0, 1.0, 7, source, True, False, bytes(range(16)), bytes(8))
+    octets = packed_part.pack(part, 60.0)
+    name = stored_rows.key_of(prefix("10.1.0.1/32"))
+    eids = prefix("10.1.0.1/32"), prefix("10.2.0.7/32")
+    subscription = Subscription(
+        prefix=eids[1], xtr_id=bytes(16), source=eids[0], places=(Place(source, 4342, is_binding=True),), own=source,
+        families=(4,), nonce=7, secret=bytes(16), key_id=0, mark=b"home", expires_at=600.0, is_acknowledged=True,
+    )  # fmt: skip
+    settings = NodeConfig((prefix("10.1.0.1/32"),), first_nonce=1, map_resolvers=(source,), map_servers=())
+    return [
+        keys.value_of((octets, octets), 0.0),
+        stored_rows.join((octets,), 0.0)[:-4],
+        pack(">QdcQH", 1, 1.0, b"r", 7, len(name)) + name + keys.value_of((octets,), 0.0),
+        pack(">dQB", 1.0, 7, 4) + source.packed + b"a Map-Register",
+        stored_subscriptions.pack(subscription, 0.0),
+        json.dumps(to_json(settings)).encode(),
+        *(path.read_bytes() for path in sorted(CONFIGURATIONS.glob("*.conf"))),
+    ]
+
+
 def _packets() -> Iterator[bytes]:
     for path in sorted(CAPTURES.glob("*.pcap")):
         for packet in read_pcap(path):
@@ -138,7 +172,7 @@ def control_inputs() -> list[bytes]:
     """Each message behind the octet of every decoder that reads it, or else behind that of the one for all messages."""
     vectors = (*CONTROL.values(), *DATA.values(), *ADDRESSES.values(), *LISP_SEC.values(), *PACKETS.values())
     malformed = (entry.octets for entry in MALFORMED.values())
-    ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads())
+    ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads(), *stored_payloads())
     messages = (*control_payloads(), *data_payloads(), *ours, *vectors, *malformed)
     places = {payload: [place for place in range(len(TARGETS)) if _is_read(place, payload)] for payload in messages}
     return [bytes([place]) + payload for payload, found in places.items() for place in found or [0]]

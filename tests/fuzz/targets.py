@@ -39,6 +39,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.sealed_handshake import FirstMessage, Offer, SecondMessage
+from tests.fuzz.more_targets import more_targets
 
 KEY: Final = Key(b"a key")
 
@@ -158,6 +159,7 @@ def _dns_question(octets: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    **more_targets(CIPHERS),
     "control": _round_trip(decode_control),
     "map-request": _round_trip(MapRequest.decode),
     "map-reply": _round_trip(MapReply.decode),

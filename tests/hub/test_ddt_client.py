@@ -93,6 +93,18 @@ def test_nobody_but_who_was_asked_is_believed(source: IpAddress, change: Callabl
     assert (one.counters["rx_nonce"], len(one.cache)) == (1, 0)
 
 
+def test_a_root_may_refer_to_others_for_everything_and_those_may_not() -> None:
+    one, nonce = client()
+
+    (sent,) = one.on_map_referral(with_nonce(node_says("0.0.0.0/0", Referral.NODE, CHILD), nonce), ROOT, 0.1)
+    assert isinstance(sent, SendControl)
+    assert (sent.destination, one.counters["ddt_loop"]) == (CHILD, 0)
+
+    again = node_says("0.0.0.0/0", Referral.NODE, SECOND)
+    one.on_map_referral(with_nonce(again, int(sent.payload.split()[1])), CHILD, 0.2)
+    assert one.counters["ddt_loop"] == 1
+
+
 def test_a_hole_that_does_not_hold_what_was_asked_is_no_answer() -> None:
     one, nonce = client()
     wrong = of(
@@ -242,7 +254,7 @@ def referral(prefix: str, *addresses: IpAddress) -> CachedReferral:
     return CachedReferral(eid(prefix), addresses, is_map_server=False, expires_at=1000.0)
 
 
-def test_holes_that_somebody_asks_for_push_out_no_delegation() -> None:
+def test_questions_about_holes_push_out_no_delegation() -> None:
     cache = ReferralCache(limit=50)
     cache.put(referral("240.1.0.0/16", CHILD))
     for number in range(500):
@@ -295,3 +307,17 @@ def test_a_node_that_says_it_is_not_in_charge_does_not_end_our_delegation_to_it(
 
     assert isinstance(again, SendControl)
     assert again.destination == CHILD
+
+
+def test_two_itrs_with_one_nonce_at_one_map_server_each_end_by_themselves() -> None:
+    one: Client = DdtClient(count(100).__next__)
+    below = (delegation("240.0.0.0/8", SERVER, is_map_server=True),)
+    one.on_policy(DdtPolicy(roots=(ROOT,), delegations=below))
+    one.ask(Asked(), eid("240.1.0.1/32"), 0.0)
+    one.ask(Asked(), eid("240.2.0.1/32"), 0.5)
+
+    for at in (1.0, 2.0, 3.0, 4.0):
+        one.on_timer(at)
+        assert one.expects(SERVER, Asked.nonce) == (at < 3.0)
+    assert one.counters["ddt_timeout"] == 2
+    assert one.wake_at() is None

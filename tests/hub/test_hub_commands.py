@@ -87,10 +87,10 @@ def test_help_is_shown_for_all_and_for_one(
 
 
 def test_what_the_hub_says_no_to_ends_with_1_and_its_words(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
-    hub.answers["revoke"] = {"v": 1, "error": "nobody was invited as x"}
+    hub.answers["revoke"] = {"v": 1, "error": "no node was invited as x"}
 
     assert main(["revoke", "x", "--socket", str(hub.path)]) == 1
-    assert capsys.readouterr().err == "lisphub: nobody was invited as x\n"
+    assert capsys.readouterr().err == "lisphub: no node was invited as x\n"
 
 
 def test_a_hub_that_is_not_there_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -282,7 +282,7 @@ def test_a_site_that_was_renumbered_has_eids_that_nobody_had_and_its_node_is_tol
     told = later.on_answer(hub.ask(later.question).payload).settings
     assert (told.eids, told.overlay_prefixes) == (("10.98.0.1/32",), ("10.98.0.0/24",))
     assert list(map(str, next(iter(hub.invitations.sites())).eids)) == ["10.98.0.1/32"]
-    with pytest.raises(InvitationRefused, match="nobody was invited"):
+    with pytest.raises(InvitationRefused, match="no node was invited"):
         hub.invitations.renumber("printer")
 
 
@@ -428,7 +428,7 @@ def test_a_name_that_nobody_was_invited_as_shuts_nobody_out(name: str) -> None:
     hub.invite("kelvin")
 
     for change in (hub.invitations.revoke, hub.invitations.renumber):
-        with pytest.raises(InvitationRefused, match="nobody was invited as") as refused:
+        with pytest.raises(InvitationRefused, match="no node was invited as") as refused:
             change(name)
         assert str(refused.value).isprintable()
         assert len(str(refused.value)) < 200

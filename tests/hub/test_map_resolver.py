@@ -20,7 +20,7 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
 
 
-def test_a_proxied_eid_is_answered_as_somebody_elses() -> None:
+def test_a_proxied_eid_is_answered_like_one_of_another_node() -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
 
@@ -157,6 +157,18 @@ def test_a_wide_mapping_comes_with_at_most_eight_others_whether_they_are_registe
     assert str(found[0].eid_prefix) == ("10.0.0.0/8" if records > 1 else "10.128.0.0/9")
 
 
+@pytest.mark.parametrize(("places", "records"), [(12, 3), (13, 1)])
+def test_a_wide_mapping_comes_with_others_that_have_24_locators_in_all(places: int, records: int) -> None:
+    hub, rlocs = plane(site("10.0.0.0/8")), [f"203.0.113.{number}" for number in range(1, places + 1)]
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8"), now=0.0)
+    for name in ("10.1.0.0/16", "10.2.0.0/16"):
+        hub.on_datagram(xtr("203.0.113.6").register(name, rlocs=rlocs), now=0.0)
+
+    found = reply_in(hub.on_datagram(ask("10.128.0.1/32"), now=0.0)).records
+
+    assert (len(found), rlocs_of(found[0])) == (records, ["203.0.113.5"])
+
+
 def test_requests_for_other_map_servers_go_on_marked_and_never_circle() -> None:
     elsewhere = RemoteMapServer(ip_address("203.0.113.99"), (eid("10.2.0.0/16"),))
     hub = ControlPlane([site("10.1.0.0/16")], [elsewhere])
@@ -278,7 +290,7 @@ def test_a_flood_from_forged_addresses_costs_those_who_are_registered_no_answer(
 
 
 @pytest.mark.parametrize("per_s", [400, 900])
-def test_a_flood_with_the_address_of_one_who_is_registered_costs_him_no_answer(per_s: int) -> None:
+def test_a_flood_with_the_address_of_a_registered_node_costs_that_node_no_answer(per_s: int) -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
     answered = 0
@@ -477,3 +489,13 @@ def test_a_node_with_one_more_uplink_in_the_open_changes_nothing_for_its_rtr() -
     behind_rtr(hub, "203.0.113.77", Locator(ip_address("198.51.100.9")), proxy_map_reply=True)
 
     assert sent(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.77"), now=1.0)) == []
+
+
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_a_question_for_another_map_server_goes_on_marked_whether_it_is_changed_or_not(is_summed: bool) -> None:
+    hub = ControlPlane([site("10.1.0.0/16")], [RemoteMapServer(ip_address("198.51.100.9"), (eid("10.7.0.0/16"),))])
+    question = ask("10.7.0.1/32")
+
+    (out,) = sent(hub.on_datagram(question if is_summed else without_inner_checksum(question), now=1.0))
+
+    assert EncapsulatedControl.decode(out.payload).to_map_server

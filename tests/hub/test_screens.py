@@ -122,7 +122,7 @@ def test_a_pool_without_an_eid_left_says_what_that_means() -> None:
 
     text = " ".join("\n".join(screens.status_lines(status(pools=pools))).split())
 
-    assert "10.99.0.0/30, used up: nobody else can be invited" in text
+    assert "10.99.0.0/30, used up: no further node can be invited" in text
     assert "fd00:99::/64, 1 EID left" in text
 
 
@@ -141,7 +141,7 @@ def test_every_kind_of_event_is_a_line_of_at_most_eighty_columns() -> None:
 
 
 def test_nothing_to_show_is_a_sentence() -> None:
-    assert screens.node_lines({"nodes": []}) == ["nobody is registered"]
+    assert screens.node_lines({"nodes": []}) == ["no node is registered"]
     assert screens.site_lines({"sites": [], "displaced": []}) == ["no sites; make one with: lisphub invite NAME"]
     assert screens.counter_lines({"counters": {}}) == ["every counter stands at 0"]
 

@@ -14,11 +14,12 @@ import pytest
 from lispmob.datapath import sealing
 from lispmob.datapath.bench import static_pair
 from lispmob.lab.bench import charts, sanity
+from lispmob.lab.bench.paths import REFERENCES
 from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import GOALS, LIMITS, Results, lines
 from lispmob.lab.bench.run import Run
 from lispmob.lab.bench.sealed import SealedPair, is_sealed
-from lispmob.lab.bench.wire import REFERENCES, Way, Wire
+from lispmob.lab.bench.wire import Way, Wire
 from lispmob.lab.ping import ping
 from lispmob.lab.report import Machine
 from lispmob.wire.address import EidPrefix

@@ -124,7 +124,7 @@ def test_very_many_peers_come_in_small_pages_and_few_of_their_names_are_asked_fo
 @pytest.mark.parametrize(
     ("known", "why"),
     [
-        (KnownName((), "nobody has registered it", 60.0), "no site of the hub has this name"),
+        (KnownName((), "no site has registered it", 60.0), "no site of the hub has this name"),
         (KnownName((ip_address("fd00::2"),), "registered", 60.0), "it has EIDs of IPv6 only, and this node has none"),
         (KnownName((), "the mapping system does not answer", 9.0, is_answered=False), "the mapping system does not"),
     ],

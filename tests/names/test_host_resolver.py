@@ -1,4 +1,4 @@
-"""The program that manages a host's resolver is found, told to ask lispd, and restored afterwards."""
+"""The program that manages a host's resolver is found, configured to ask lispd, and restored afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.names.host_resolver import HostResolver, Keeper, NotTold, Told, Wanted, why_not_written
+from lispmob.names.host_resolver import Configured, HostResolver, NotConfigured, ResolverKind, Wanted, why_not_written
 
 WANTED = Wanted("lisp.home.arpa", ("0.99.10.in-addr.arpa",), 5399)
 PLAIN = "nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:2\n"
@@ -42,28 +42,38 @@ class Host:
 def test_a_plain_file_gets_our_server_first_and_our_domain_last_and_is_given_back(tmp_path: Path) -> None:
     host = Host(tmp_path, f"search home.example\n{PLAIN}")
 
-    told = host.names.tell(WANTED)
+    done = host.names.configure(WANTED)
 
     lines = [line for line in host.conf.read_text().splitlines() if not line.startswith("#")]
-    assert (told.keeper, told.is_told) == (Keeper.NOBODY, True)
+    assert (done.kind, done.is_configured) == (ResolverKind.RESOLV_CONF, True)
     assert lines[0] == "nameserver 127.0.99.53"
     assert lines[1:-1] == f"search home.example\n{PLAIN}".splitlines()
     assert lines[-1] == "search home.example lisp.home.arpa"
-    assert host.names.asked_by() is Keeper.NOBODY
-    assert host.names.tell(WANTED).text == "", "a second time nothing is new"
-    assert host.names.untell() == ["/etc/resolv.conf"]
+    assert host.names.configured() is ResolverKind.RESOLV_CONF
+    assert host.names.configure(WANTED).text == "", "a second time nothing is new"
+    assert host.names.revert() == ["/etc/resolv.conf"]
     assert host.conf.read_text() == f"search home.example\n{PLAIN}"
-    assert host.names.asked_by() is None
-    assert host.names.untell() == []
+    assert host.names.configured() is None
+    assert host.names.revert() == []
 
 
-def test_a_file_that_its_owner_has_written_again_is_told_again(tmp_path: Path) -> None:
+def test_a_block_of_another_version_is_ours_whatever_its_last_line_advises(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    host.names.tell(WANTED)
+    host.names.configure(WANTED)
+    host.conf.write_text(host.conf.read_text().replace("names --revert` removes it", "names --untell` takes it away"))
+
+    assert host.names.configured() is ResolverKind.RESOLV_CONF
+    assert host.names.revert() == ["/etc/resolv.conf"]
+    assert host.conf.read_text() == PLAIN
+
+
+def test_a_file_that_its_owner_has_written_again_is_configured_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.names.configure(WANTED)
     host.conf.write_text("nameserver 198.51.100.1\n")
 
-    assert host.names.tell(WANTED).is_told
-    assert host.names.tell(Wanted("home.example", (), 5399)).is_told
+    assert host.names.configure(WANTED).is_configured
+    assert host.names.configure(Wanted("home.example", (), 5399)).is_configured
 
     text = host.conf.read_text()
     assert text.count("127.0.99.53") == 1
@@ -93,43 +103,43 @@ def test_a_file_that_its_owner_has_written_again_is_told_again(tmp_path: Path) -
         "",
     ],
 )
-def test_a_file_that_somebody_else_owns_is_left_alone_and_the_user_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_of_another_owner_is_left_alone_and_the_user_is_advised(tmp_path: Path, text: str) -> None:
     host = Host(tmp_path, text)
 
-    told = host.names.tell(WANTED)
+    done = host.names.configure(WANTED)
 
-    assert (told.keeper, told.is_told) == (Keeper.SOMEBODY, False)
-    assert "server=/lisp.home.arpa/127.0.99.53#5399" in told.text
+    assert (done.kind, done.is_configured) == (ResolverKind.OTHER, False)
+    assert "server=/lisp.home.arpa/127.0.99.53#5399" in done.text
     assert host.conf.read_text() == text
     assert host.commands == []
 
 
-def test_a_link_to_somebodys_file_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_to_another_users_file_is_not_followed(tmp_path: Path) -> None:
     host = Host(tmp_path, None)
     theirs = tmp_path / "run" / "resolvconf" / "resolv.conf"
     theirs.parent.mkdir(parents=True)
     theirs.write_text(PLAIN)
     host.conf.symlink_to(theirs)
 
-    assert host.names.tell(WANTED).keeper is Keeper.SOMEBODY
+    assert host.names.configure(WANTED).kind is ResolverKind.OTHER
     assert theirs.read_text() == PLAIN
 
 
 def test_a_host_without_the_file_has_nothing_to_tell(tmp_path: Path) -> None:
     host = Host(tmp_path, None)
 
-    assert host.names.tell(WANTED).is_told is False
-    assert host.names.untell() == []
+    assert host.names.configure(WANTED).is_configured is False
+    assert host.names.revert() == []
 
 
-def test_resolved_is_told_by_lispd_and_nothing_is_written(tmp_path: Path) -> None:
+def test_resolved_is_configured_by_lispd_and_nothing_is_written(tmp_path: Path) -> None:
     host = Host(tmp_path, None)
     stub = tmp_path / "run" / "systemd" / "resolve" / "stub-resolv.conf"
     stub.parent.mkdir(parents=True)
     stub.write_text("nameserver 127.0.0.53\n")
     host.conf.symlink_to(stub)
 
-    assert host.names.tell(WANTED).keeper is Keeper.RESOLVED
+    assert host.names.configure(WANTED).kind is ResolverKind.RESOLVED
     assert stub.read_text() == "nameserver 127.0.0.53\n"
 
 
@@ -140,7 +150,7 @@ def test_a_copy_of_the_file_of_resolved_is_resolved_while_that_runs(tmp_path: Pa
     host = Host(tmp_path, text)
     (tmp_path / "run" / "systemd" / "resolve").mkdir(parents=True)
 
-    assert host.names.tell(WANTED) == Told(Keeper.RESOLVED, is_told=True)
+    assert host.names.configure(WANTED) == Configured(ResolverKind.RESOLVED, is_configured=True)
     assert host.conf.read_text() == text
 
 
@@ -160,75 +170,75 @@ def test_a_file_that_cannot_be_written_says_what_to_do(number: int, why: str) ->
 
 
 @pytest.mark.parametrize(
-    ("pid_file", "keeper", "directory", "command"),
+    ("pid_file", "kind", "directory", "command"),
     [
         (
             "run/NetworkManager/dnsmasq.pid",
-            Keeper.NETWORK_MANAGER,
+            ResolverKind.NETWORK_MANAGER,
             "etc/NetworkManager/dnsmasq.d",
             "nmcli general reload dns-full",
         ),
         (
             "run/dnsmasq/dnsmasq.pid",
-            Keeper.DNSMASQ,
+            ResolverKind.DNSMASQ,
             "etc/dnsmasq.d",
             "systemctl --no-ask-password try-restart dnsmasq.service",
         ),
     ],
 )
 def test_a_dnsmasq_gets_a_file_once_and_is_started_again(
-    tmp_path: Path, pid_file: str, keeper: Keeper, directory: str, command: str
+    tmp_path: Path, pid_file: str, kind: ResolverKind, directory: str, command: str
 ) -> None:
     host = Host(tmp_path, LOCAL)
     host.run_dnsmasq(pid_file)
 
-    told = [host.names.tell(WANTED) for _ in range(2)]
+    done = [host.names.configure(WANTED) for _ in range(2)]
 
     file = tmp_path / directory / "lispmob.conf"
-    assert [one.keeper for one in told] == [keeper, keeper]
+    assert [one.kind for one in done] == [kind, kind]
     assert "server=/lisp.home.arpa/127.0.99.53#5399\n" in file.read_text()
     assert "server=/0.99.10.in-addr.arpa/127.0.99.53#5399\n" in file.read_text()
     assert host.conf.read_text() == LOCAL
     assert host.commands == [command]
-    assert host.names.untell() == [str(file)]
+    assert host.names.revert() == [str(file)]
     assert host.commands == [command, command]
 
 
 @pytest.mark.parametrize("own", ["server=/lisp.home.arpa/192.0.2.1\n", "", "# by hand\n# Written by lispctl; once\n"])
-def test_a_file_of_our_name_that_somebody_else_wrote_is_neither_replaced_nor_removed(tmp_path: Path, own: str) -> None:
+def test_a_file_of_our_name_by_another_author_is_neither_replaced_nor_removed(tmp_path: Path, own: str) -> None:
     host = Host(tmp_path, LOCAL)
     host.run_dnsmasq("run/dnsmasq/dnsmasq.pid")
     for directory in ("etc/dnsmasq.d", "etc/NetworkManager/dnsmasq.d"):
         (tmp_path / directory).mkdir(parents=True)
         (tmp_path / directory / "lispmob.conf").write_text(own)
 
-    told = host.names.tell(WANTED)
+    done = host.names.configure(WANTED)
 
-    assert not told.is_told
-    assert "somebody's own" in told.text
-    assert host.names.asked_by() is None
-    assert host.names.untell() == []
+    assert not done.is_configured
+    assert "was written by another program or user" in done.text
+    assert host.names.configured() is None
+    assert host.names.revert() == []
     assert (tmp_path / "etc/dnsmasq.d/lispmob.conf").read_text() == own
     assert (tmp_path / "etc/NetworkManager/dnsmasq.d/lispmob.conf").read_text() == own
     assert host.commands == []
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/nowhere", path)])
-def test_a_resolv_conf_that_is_no_file_is_somebody_elses(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_resolv_conf_that_is_no_file_belongs_to_another_program(tmp_path: Path, make: Callable[[Path], None]) -> None:
     host = Host(tmp_path, None)
     make(host.conf)
 
-    assert host.names.tell(WANTED).keeper is Keeper.SOMEBODY
-    assert host.names.untell() == []
+    assert host.names.configure(WANTED).kind is ResolverKind.OTHER
+    assert host.names.revert() == []
 
 
 def test_a_dnsmasq_that_is_gone_leaves_no_file_of_ours_behind(tmp_path: Path) -> None:
     host = Host(tmp_path, LOCAL)
     host.run_dnsmasq("run/dnsmasq/dnsmasq.pid")
-    host.names.tell(WANTED)
+    host.names.configure(WANTED)
     host.conf.write_text(PLAIN)
 
-    assert host.names.tell(WANTED).keeper is Keeper.NOBODY
+    assert host.names.configure(WANTED).kind is ResolverKind.RESOLV_CONF
     assert not (tmp_path / "etc" / "dnsmasq.d" / "lispmob.conf").exists()
 
 
@@ -236,26 +246,26 @@ def test_a_number_that_another_program_has_now_is_no_dnsmasq(tmp_path: Path) -> 
     host = Host(tmp_path, LOCAL)
     host.run_dnsmasq("run/dnsmasq/dnsmasq.pid", "bash")
 
-    assert host.names.keeper() is Keeper.NOBODY
+    assert host.names.kind() is ResolverKind.RESOLV_CONF
 
 
 def test_a_list_of_three_servers_has_no_room_and_stays(tmp_path: Path) -> None:
     text = "".join(f"nameserver 192.0.2.{number}\n" for number in (1, 2, 3))
     host = Host(tmp_path, text)
 
-    told = host.names.tell(WANTED)
+    done = host.names.configure(WANTED)
 
-    assert not told.is_told
-    assert "no room" in told.text
+    assert not done.is_configured
+    assert "no room" in done.text
     assert host.conf.read_text() == text
 
 
-def test_a_dnsmasq_that_does_not_start_again_is_told_of(tmp_path: Path) -> None:
+def test_a_dnsmasq_that_does_not_start_again_is_reported(tmp_path: Path) -> None:
     host = Host(tmp_path, LOCAL, obeys=False)
     host.run_dnsmasq("run/dnsmasq/dnsmasq.pid")
 
-    with pytest.raises(NotTold, match="was not started again"):
-        host.names.tell(WANTED)
+    with pytest.raises(NotConfigured, match="was not started again"):
+        host.names.configure(WANTED)
 
 
 def test_octets_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
@@ -263,7 +273,7 @@ def test_octets_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
     octets = b"# \xff\xfe caf\xe9\nnameserver 192.0.2.1\n"
     host.conf.write_bytes(octets)
 
-    host.names.tell(WANTED)
-    host.names.untell()
+    host.names.configure(WANTED)
+    host.names.revert()
 
     assert host.conf.read_bytes() == octets

@@ -25,7 +25,7 @@ from lispmob.node.node import Node
 
 NAS = KnownName((ip_address("10.1.0.2"), ip_address("2001:db8:e::2")), "registered", 9.0)
 REVERSE = KnownName((), "registered", 9.0, (b"nas",))
-NOBODY = KnownName((), "nobody has registered it", 9.0)
+NOBODY = KnownName((), "no site has registered it", 9.0)
 
 
 def configured(

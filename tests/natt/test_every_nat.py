@@ -58,6 +58,17 @@ def test_two_nodes_behind_nats_of_any_kind_talk_through_the_rtr(
     assert talks(world, node, peer)
 
 
+def test_a_node_that_stops_withdraws_its_mapping_through_the_rtr() -> None:
+    world, server, _, _, node = behind()
+    world.run(1.0)
+    assert server.record() is not None
+
+    node.perform(node.traversal.on_shutdown(world.now))
+    world.run(0.2)
+
+    assert server.record() is None
+
+
 def test_a_new_address_is_of_use_after_three_round_trips() -> None:
     world, _, _, _, node = behind()
 

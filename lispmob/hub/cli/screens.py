@@ -63,14 +63,14 @@ def _facts(status: Json) -> list[tuple[str, str]]:
         ("Sites", f"{status['sites']}" + (f"; invitations: {', '.join(invited)}" if invited else "")),
         ("Registered", f"{plural(status['registered'], 'EID-Prefix', 'EID-Prefixes')}{through}{reading}"),
         ("Subscriptions", _subscriptions(status)),
-        ("Pools", "\n".join(pools) or "none: nobody can be invited"),
+        ("Pools", "\n".join(pools) or "none: no node can be invited"),
         ("Domain", clean(status["domain"]) if status["domain"] else "none"),
         ("Last moves", "\n".join(moves) or "none since the hub started"),
     ]
 
 
 def _left(count: int) -> str:
-    return f"{plural(count, 'EID')} left" if count else paint("used up: nobody else can be invited", "warn")
+    return f"{plural(count, 'EID')} left" if count else paint("used up: no further node can be invited", "warn")
 
 
 def _subscriptions(status: Json) -> str:
@@ -103,7 +103,7 @@ def site_lines(answer: Json) -> list[str]:
 def node_lines(answer: Json) -> list[str]:
     """One node a paragraph: its path, since when, its EIDs, and its locators."""
     if not answer["nodes"]:
-        return ["nobody is registered"]
+        return ["no node is registered"]
     groups: dict[tuple[str, str | None, tuple[str, ...], str], list[Json]] = {}
     for node in answer["nodes"]:
         places = tuple(map(_place, node["rlocs"]))
@@ -162,5 +162,5 @@ def invitation_lines(answer: Json) -> list[str]:
         "",
         f"  sudo lispctl join {answer['line']}",
         "",
-        *fold("Whoever reads this line first can join with it: hand it over in private."),
+        *fold("The first machine that uses this line joins: hand it over in private."),
     ]

@@ -132,7 +132,7 @@ class InvitationDesk:
                 try:
                     await self._keep(answered.kept)
                 except LispError as error:
-                    log.error("nobody can join: %s", error)
+                    log.error("no node can join: %s", error)
                     answer(answered.otherwise)
                     return
                 self.counters["joined"] += 1

@@ -214,7 +214,7 @@ class Invitations:
             return site
         if self._is_configured(name.lower()):
             raise InvitationRefused(f"{name} is a site of hub.conf or sites.d: {instead}")
-        raise InvitationRefused(f"nobody was invited as {_shown(name)!r}; `lisphub sites` lists who was")
+        raise InvitationRefused(f"no node was invited as {_shown(name)!r}; `lisphub sites` lists the invited nodes")
 
     def on_question(self, raw: bytes, source: IpAddress, wall: float, now: float) -> Answered:
         """The answer to a node that redeems an invitation. Raises MalformedMessage."""

@@ -141,7 +141,7 @@ class MapServer:
                 self._revoked.append((prefix, tuple(registration)))
                 effects += self._report(registration, registration.clear(), "withdrawn")
             self._keep(registration, before, is_same_site=False)
-        has_names_left = self._nonces.bury_some(now)
+        has_names_left = self._nonces.replace_some(now)
         self._has_backlog = some is not None or has_names_left
         return effects
 
@@ -469,7 +469,7 @@ class MapServer:
             raise MalformedMessage("rx_limit", f"site {site.name} has more xTRs than may be remembered") from None
         if not is_new:
             eids = ", ".join(str(record.eid_prefix or record.eid) for record in register.records[:3])
-            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed by somebody; {LENIENT}"
+            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed; {LENIENT}"
             raise OldNonce("rx_replay", why)
 
     def _on_old_nonce(

@@ -55,7 +55,7 @@ function show(hub) {
   const said = (one) => made("li", `${one.subject ? one.subject + ": " : ""}${one.text}${one.remedy ? "; do: " + one.remedy : ""}`);
   problems.querySelector("ul").replaceChildren(...status.problems.map(said));
   const cards = grouped(hub.nodes).map(card);
-  document.getElementById("nodes").replaceChildren(...(cards.length ? cards : [made("p", "nobody is registered")]));
+  document.getElementById("nodes").replaceChildren(...(cards.length ? cards : [made("p", "no node is registered")]));
   const moves = status.last_moves.map((move) => made("li", `${moment(move.at)} ${move.site}: ${move.eid} to ${move.rlocs.join(", ") || "nowhere"}`));
   document.getElementById("moves").replaceChildren(...moves);
 }

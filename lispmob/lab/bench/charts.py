@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lispmob.lab.bench.paths import NIC, NOSEG
 from lispmob.lab.bench.results import Results
-from lispmob.lab.bench.wire import NIC, NOSEG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str)
     axes.set_title(title, loc="left")
     axes.grid(visible=True, axis="y", alpha=0.3)
     if paths:
-        axes.legend(fontsize=7.5)
+        axes.legend(fontsize=7.5, loc="upper right")  # the best place takes seconds to find
 
 
 def _draw_lookups(axes: Axes, results: Results) -> None:

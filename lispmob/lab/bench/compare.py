@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -40,12 +41,20 @@ def checked_out(revision: str, directory: Path) -> Iterator[Path]:
         _run(["git", "-C", str(_ROOT), "worktree", "remove", "--force", str(directory)], 60.0)
 
 
-def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str], seconds: int) -> Round:
-    """Measure a round with a checkout's own benchmark. Raises ProcessFailed."""
+def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str], seconds: float) -> Round:
+    """One round by a checkout's own benchmark. Raises ProcessFailed."""
     words = [word for case in cases for word in ("--case", case)] + [
         word for path in paths for word in ("--path", path)
     ]
-    line = [sys.executable, "-m", "lispmob.lab.bench", "--rounds", "1", "--seconds", str(seconds)]
+    line = [
+        sys.executable,
+        "-m",
+        "lispmob.lab.bench",
+        "--rounds",
+        "1",
+        "--seconds",
+        str(math.ceil(seconds)),
+    ]  # older ones know whole seconds
     _run([*line, *words, "--output", str(output)], _ROUND_S, tree)
     told = json.loads((output / "report.json").read_text(encoding="utf-8"))
     return {(result["case"], result["path"]): result["median"] for result in told["results"]}

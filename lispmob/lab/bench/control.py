@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +32,8 @@ _COMMANDS: Final = {
 }
 
 
-def samples(directory: Path, rounds: int) -> Iterator[Figures]:
-    """The figures of each round. Raises ProcessFailed, KernelRefused."""
+def samples(directory: Path, rounds: Iterable[int]) -> Iterator[Figures]:
+    """Figures of filling the map-cache, and of each round. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     with World(directory, tier="tun", label="c") as world:
         world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
@@ -47,7 +47,8 @@ def samples(directory: Path, rounds: int) -> Iterator[Figures]:
         fill(path)
         figures["control-fill"] = time.monotonic() - began, "s"
         yield figures
-        for _ in range(rounds):
+        for number in rounds:
+            print(f"control, round {number + 1}: readers of {ENTRIES} mappings", flush=True)
             yield _round(path)
 
 

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ LISPCTL: Final = "lispmob.lispctl.main"
 LISPHUB: Final = "lispmob.hub.cli.main"
 DOMAIN: Final = "lisp.home.arpa"
 CACHED: Final = 300
-KNOWN: Final = 30  # ours: a node asks for at most 40 names at once
+KNOWN: Final = 20  # a program of one user gets answers to so many new names at once (names/shares.py)
 PATIENCE_S: Final = 20.0
 _LOOK_S: Final = 0.01
 _INVITATIONS: Final = f"""\
@@ -50,8 +50,8 @@ for number, name in enumerate(sys.stdin.read().split()):
 """
 
 
-def samples(directory: Path, rounds: int) -> Iterator[Figures]:
-    """For each round: a machine joins and resolves names. Raises ProcessFailed, KernelRefused."""
+def samples(directory: Path, rounds: Iterable[int]) -> Iterator[Figures]:
+    """For each round: a machine that joins, and what names take there. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     known = [
         Identity(f"host-{number}", ip_address(f"10.99.1.{number + 1}"), ip_address(f"fd00:99:1::{number + 1}"))
@@ -63,7 +63,8 @@ def samples(directory: Path, rounds: int) -> Iterator[Figures]:
         peer = _invited(world, "peer")
         _, daemon = _joined(world, "b", peer)
         with daemon:
-            for number in range(rounds):
+            for number in rounds:
+                print(f"household, round {number + 1}: a machine joins, and asks for names", flush=True)
                 line = _invited(world, f"node-{number}")
                 figures, joined = _joined(world, "a", line)
                 with joined:
@@ -139,6 +140,8 @@ def _asked(world: World, names: list[str]) -> list[float]:
     command = world["a"].argv(sys.executable, "-c", ASKER, server, str(at["port"]))
     done = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=False)
     lines = [line.split() for line in done.stdout.splitlines()]
-    if len(lines) != len(names) or any(line[1:] != ["0", "1"] for line in lines):
-        raise ProcessFailed(f"names were not answered: {lines[-1:]} {done.stderr}")
+    wrong = [(name, *line[1:]) for name, line in zip(names, lines, strict=False) if line[1:] != ["0", "1"]]
+    if wrong or len(lines) != len(names):
+        told = f"{len(lines)} answers to {len(names)} names, {len(wrong)} without an address: {wrong[:1]}"
+        raise ProcessFailed(f"{told} {done.stderr}")
     return [float(line[0]) for line in lines]

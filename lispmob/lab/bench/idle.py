@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lispmob.lab.bench.tiers import TierUnavailable
 from lispmob.lab.bench.traffic import Figures
@@ -17,22 +17,22 @@ from lispmob.lab.process import Daemon, ProcessFailed, module
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 _LARGEST: Final = "1000000"
 
+K = TypeVar("K", bound=Hashable)
 
-def idle(daemons: Mapping[str, Daemon], seconds: float, windows: int) -> Iterator[tuple[str, Figures]]:
-    """For each daemon and window: resident memory, wake-ups of all threads per minute, share of one processor."""
-    for _ in range(windows):
-        before = {name: (_switches(daemon.pid), _busy_s(daemon.pid)) for name, daemon in daemons.items()}
-        time.sleep(seconds)
-        for name, daemon in daemons.items():
-            woken, busy_s = _switches(daemon.pid) - before[name][0], _busy_s(daemon.pid) - before[name][1]
-            yield (
-                name,
-                {
-                    "resident-memory": (daemon.resident_bytes() / 1e6, "MB"),
-                    "wakeups-per-minute": (woken * 60 / seconds, "1/min"),
-                    "idle-cpu": (100 * busy_s / seconds, "%"),
-                },
-            )
+
+def counted(daemons: Mapping[K, Daemon], seconds: float) -> dict[K, Figures]:
+    """For each daemon, in one wait: resident memory, wake-ups of all threads in a minute, share of one processor."""
+    before = {key: (_switches(daemon.pid), _busy_s(daemon.pid)) for key, daemon in daemons.items()}
+    time.sleep(seconds)
+    found: dict[K, Figures] = {}
+    for key, daemon in daemons.items():
+        woken, busy_s = _switches(daemon.pid) - before[key][0], _busy_s(daemon.pid) - before[key][1]
+        found[key] = {
+            "resident-memory": (daemon.resident_bytes() / 1e6, "MB"),
+            "wakeups-per-minute": (woken * 60 / seconds, "1/min"),
+            "idle-cpu": (100 * busy_s / seconds, "%"),
+        }
+    return found
 
 
 def table() -> Figures:

@@ -18,7 +18,8 @@ from typing import Final
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
 from lispmob.lab.bench.pair import ETH_P_ALL, Pair
-from lispmob.lab.bench.wire import CABLE, SUFFIX, TUNNEL_MTU, Way
+from lispmob.lab.bench.paths import RTR
+from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
 from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import ProcessFailed
@@ -39,7 +40,7 @@ class Relayed(Pair):
         """Return when packets pass in both directions. Raises KernelRefused, ProcessFailed, TierUnavailable."""
         self.nodes: list[Node] = []
         self._tier = tier
-        super().__init__(directory, Way(f"{tier}{SUFFIX}", _NODES[0].eid4, _NODES[1].eid4), f"{tier}-rtr-", ("r",))
+        super().__init__(directory, Way(f"{tier}{RTR}", _NODES[0].eid4, _NODES[1].eid4), f"{tier}-rtr-", ("r",))
 
     def check(self, count: int = 10) -> int:
         """How many of `count` pings reach b in packets from the RTR. Raises ProcessFailed when not all do."""

@@ -96,6 +96,10 @@ class Results:
         self.machine = machine
         self.skipped: dict[str, str] = {}
         """Paths that could not be measured, each with the reason."""
+        self.failed: dict[str, str] = {}
+        """Parts and paths that ought to have been measured, each with what went wrong."""
+        self.seconds: dict[str, float] = {}
+        """What each part of the plan took."""
         self.warnings: list[str] = []
         """Warnings for readers of the figures (quiet.py)."""
         self._samples: dict[tuple[str, str], list[float]] = {}
@@ -144,7 +148,8 @@ class Results:
             }
             for (case, path), samples in self._samples.items()
         ]
-        notes = {"skipped": self.skipped, "warnings": self.warnings}
+        seconds = {name: round(value, 1) for name, value in self.seconds.items()}
+        notes = {"skipped": self.skipped, "failed": self.failed, "seconds": seconds, "warnings": self.warnings}
         return {"version": VERSION, "machine": asdict(self.machine), "results": results, **notes}
 
     def write(self, path: Path) -> None:

@@ -8,8 +8,8 @@ import struct
 import time
 from typing import Final
 
-from lispmob.lab.bench.tiers import TIERS
-from lispmob.lab.bench.wire import AUTO, CABLE, PORTS, Way, Wire
+from lispmob.lab.bench.paths import AUTO, TIERS
+from lispmob.lab.bench.wire import CABLE, PORTS, Way, Wire
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed
 

@@ -12,17 +12,12 @@ from typing import Final
 
 from lispmob.lab import link
 from lispmob.lab.bench.pair import Pair
+from lispmob.lab.bench.paths import CIPHERS, WIREGUARD
 from lispmob.lab.bench.tiers import TierUnavailable
 from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import Daemon, module
 
-CIPHERS: Final = {
-    "tun-sealed": "aes-128-gcm",
-    "tun-sealed-chacha": "chacha20-poly1305",
-}
-WIREGUARD: Final = "wireguard-go"
-SEALED_PATHS: Final = (*CIPHERS, WIREGUARD)
 _WIREGUARD_PORT: Final = 51820
 _WIREGUARD: Final = (IPv4Address("10.97.0.1"), IPv4Address("10.97.0.2"))
 _RLOCS: Final = (IPv4Address("198.18.2.1"), IPv4Address("198.18.2.2"))

@@ -5,13 +5,13 @@ The node's own figures of an hour (`lispctl energy`) are recorded together with 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import idle, tiers
+from lispmob.closing import Closing
+from lispmob.lab.bench import tiers
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.demo_service import Identity, Node
 from lispmob.lab.ping import ping
@@ -19,37 +19,41 @@ from lispmob.lab.process import ProcessFailed
 from lispmob.lab.real.world import HUB_V4, A, World
 
 PEERS: Final = 10
-REST_S: Final = 90.0  # ours: time for late effects of the start and the pings: probes, NAT verdicts
-_START_S: Final = 30.0  # for ten nodes on a small machine
+_START_S: Final = 30.0  # ten nodes on a small machine
 
 
-def samples(directory: Path, tier: str, seconds: float, windows: int) -> Iterator[tuple[str, Figures]]:
-    """For each window: the figures of a node without NAT that has ten peers, and of a node behind a NAT.
+class Standby(Closing):
+    """Two nodes of one tier: in the open, with ten peers that it spoke with a moment ago, and behind a NAT."""
 
-    Raises ProcessFailed, and TierUnavailable where the tier cannot run.
-    """
-    with (
-        World(_made(directory / "open"), tier=tier, label=f"{tier}o") as open_world,
-        World(_made(directory / "nat"), tier=tier, label=f"{tier}n") as nat_world,
-    ):
-        nodes = {"idle-10-peers": _with_peers(open_world), "standby-nat": _behind_nat(nat_world)}
-        for node in nodes.values():
-            tiers.require(node, tier)
-        time.sleep(REST_S)
-        daemons = {case: node.daemon for case, node in nodes.items()}
-        for case, figures in idle.idle(daemons, seconds, windows):
-            woken, unit = figures["wakeups-per-minute"]
-            told = (nodes[case].lispctl("energy") or {"costs": []})["costs"]
-            messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in told)
-            octets = sum(cost["octets_per_hour"] for cost in told)
-            yield (
-                case,
-                {
-                    f"{case}-wakeups": (woken, unit),
-                    f"{case}-messages": (messages, "1/h"),
-                    f"{case}-octets": (octets / 1000, "kB/h"),
-                },
+    def __init__(self, directory: Path, tier: str) -> None:
+        """Return once both are registered. Raises ProcessFailed, and TierUnavailable where the tier cannot run."""
+        self._open = contextlib.ExitStack()
+        try:
+            open_world, nat_world = (
+                self._open.enter_context(World(_made(directory / name), tier=tier, label=f"{tier}{name[0]}"))
+                for name in ("open", "nat")
             )
+            self.nodes = {"idle-10-peers": _with_peers(open_world), "standby-nat": _behind_nat(nat_world)}
+            for node in self.nodes.values():
+                tiers.require(node, tier)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove everything. Idempotent."""
+        self._open.close()
+
+    def figures(self, case: str, counted: Figures) -> Figures:
+        """What idle.py counted of a node, and what the node says of its messages (`lispctl energy`)."""
+        told = (self.nodes[case].lispctl("energy") or {"costs": []})["costs"]
+        messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in told)
+        octets = sum(cost["octets_per_hour"] for cost in told)
+        return {
+            f"{case}-wakeups": counted["wakeups-per-minute"],
+            f"{case}-messages": (messages, "1/h"),
+            f"{case}-octets": (octets / 1000, "kB/h"),
+        }
 
 
 def _made(directory: Path) -> Path:

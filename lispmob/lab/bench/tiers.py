@@ -8,7 +8,6 @@ from typing import Final
 from lispmob.errors import LispError
 from lispmob.lab.demo_service import Json, Node
 
-TIERS: Final = ("tun", "ebpf")
 _PATIENCE_S: Final = 5.0
 
 

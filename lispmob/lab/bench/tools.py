@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,8 @@ _WATCHED_S: Final = 20.0
 _WARM_S: Final = 2.0  # its start is not measured
 
 
-def samples(directory: Path) -> Iterator[Figures]:
-    """The figures of a round. Raises ProcessFailed, KernelRefused."""
+def sample(directory: Path) -> Figures:
+    """Figures of one round. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     with World(directory, label="t") as world:
         world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
@@ -45,7 +45,7 @@ def samples(directory: Path) -> Iterator[Figures]:
         with world.stream():
             watch = module("lispmob.lispctl.main", "--socket", str(nodes[0].socket), "watch")
             figures["watch-processor"] = _watched(watch), "%"
-        yield figures
+        return figures
 
 
 def _process(name: str, command: Sequence[str]) -> Figures:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
+from lispmob.lab.bench.paths import AUTO, NIC, NOSEG, cable_of, kind_of
 from lispmob.lab.demo_service import Identity, Node
 from lispmob.lab.link import IpAddress
 from lispmob.lab.namespace import Namespace, NamespaceSet
@@ -21,15 +22,8 @@ from lispmob.lab.ping import ping
 from lispmob.lab.process import Daemon, ProcessFailed
 
 CABLE: Final = "eth0"
-NOSEG: Final = "-noseg"
-NIC: Final = "-nic"
-SUFFIX: Final = "-rtr"  # through an RTR (relayed.py)
-AUTO: Final = "auto"
-TUNNEL_MTU: Final = 1440  # of every tunnel, so that packets have equal sizes
-REFERENCES: Final = ("veth", "vxlan", "tun-plain")
-PATHS: Final = (*REFERENCES, *tiers.TIERS)
+TUNNEL_MTU: Final = 1440  # of every tunnel: they are compared with equal packets
 PORTS: Final = {"vxlan": 4789, "tun-plain": 4351, "tun": 4341, "ebpf": 4341, AUTO: 4341}
-NIC_PATHS: Final = tuple(path + NIC for path in ("veth", "vxlan", *tiers.TIERS, AUTO))
 
 _HOSTS: Final = ("a", "b")
 _RLOCS: Final = (IPv4Address("198.18.0.1"), IPv4Address("198.18.0.2"))
@@ -42,11 +36,6 @@ _NODES: Final = (
 _TUNNEL_OFFLOADS: Final = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-udp-segmentation")
 _NIC: Final = {"gro": "on", **dict.fromkeys(_TUNNEL_OFFLOADS, "off")}
 _PATIENCE_S: Final = 15.0
-
-
-def kind_of(path: str) -> str:
-    """What a path goes through, whatever offloads its cable has."""
-    return path.removesuffix(NOSEG).removesuffix(NIC).removesuffix(SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +117,7 @@ class Wire(Closing):
         -noseg: no segmentation of tunnels. -nic: as a laptop's network card, no segmentation of tunnels, and the
         receiver coalesces packets (GRO).
         """
-        wanted = {NOSEG: dict.fromkeys(_TUNNEL_OFFLOADS, "off"), NIC: _NIC}.get(path.name.removeprefix(path.kind), {})
+        wanted = {NOSEG: dict.fromkeys(_TUNNEL_OFFLOADS, "off"), NIC: _NIC}.get(cable_of(path.name), {})
         if not wanted or self._is_nic:
             yield
             return

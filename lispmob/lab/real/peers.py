@@ -176,7 +176,7 @@ def two_in_the_open(world: World) -> None:
 
 
 SCENARIOS: Final = (
-    Scenario("peer-came-back.gap", "A peer stops, and comes back while somebody talks to it", came_back),
+    Scenario("peer-came-back.gap", "A peer stops, and comes back while a node sends to it", came_back),
     Scenario(
         "nothing-leaks.packets", "What is meant for a peer that is not there stays off the network", nothing_leaks
     ),

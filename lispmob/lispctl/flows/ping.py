@@ -104,7 +104,7 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
     elif any(one["inside_ms"] is not None for one in rounds):
         lines.append(f"not through the overlay, but by this host's own routes: {clean(peer['why'])}")
     if all(one["outside_ms"] is None for one in rounds) and outer is not None:
-        lines += fold("outside nobody answers to ping: a firewall there may not let it in", first="  ")
+        lines += fold("outside of the overlay the peer does not answer pings: its firewall may drop them", first="  ")
     return [line for text in lines for line in fold(text, rest="  ")]
 
 

@@ -49,9 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.epilog = (
         "Exit codes: 0 joined, and working; 1 not done; 3 joined, and lispd does not run; 4 joined, working in part; 5 "
-        "joined, not working; 9 the hub refuses the invitation; 10 the hub does not answer, or somebody in "
-        "its place; 65 the line is no invitation, or was changed; 77 not permitted; 78 the configuration would have "
-        "mistakes."
+        "joined, not working; 9 the hub refuses the invitation; 10 the hub does not answer, or another "
+        "host in its place; 65 the line is no invitation, or was changed; 77 not permitted; 78 the configuration "
+        "would have mistakes."
     )
 
 
@@ -94,9 +94,9 @@ def tell_names(path: Path) -> None:
     try:
         wanted, resolver = wanted_names(path), HostResolver()
         if wanted is None:
-            resolver.untell()
+            resolver.revert()
             return
-        text = resolver.tell(wanted).text
+        text = resolver.configure(wanted).text
     except LispError as error:
         text = f"names: {error}"
     if text:
@@ -159,7 +159,7 @@ def exchanged(
     except HubUnproved as unproved:
         raise NotJoined(
             f"an answer came from {unproved}, and its sender does not prove to be the hub. Either the hub has another "
-            "key than before: have it print another invitation. Or somebody else answers in its place: try it from "
+            "key than before: have it print another invitation. Or another host answers in its place: try it from "
             "another network",
             EXIT_SILENT,
         ) from None

@@ -26,7 +26,7 @@ from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.path_view import in_ms
 from lispmob.lispd.views.seal_views import seal_of
 from lispmob.lispd.views.shown import Shown
-from lispmob.names.host_resolver import HostResolver, Keeper
+from lispmob.names.host_resolver import HostResolver, ResolverKind
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -66,9 +66,9 @@ class PeerViews:
         """The domain, and the known names."""
         parts, naming = self._parts, self._parts.naming
         now, domain = parts.now(), parts.file.names.domain
-        asked_by = HostResolver().asked_by() if domain else None
-        told = None if asked_by is None or (asked_by is Keeper.NOBODY and not naming.is_plain) else asked_by.value
-        resolver = "systemd-resolved" if naming.resolved.is_told else told
+        kind = HostResolver().configured() if domain else None
+        other = None if kind is None or (kind is ResolverKind.RESOLV_CONF and not naming.is_plain) else kind.value
+        resolver = "systemd-resolved" if naming.resolved.is_configured else other
         problem = naming.refusal or naming.resolved.refusal
         return schema.Names(
             domain=domain,
@@ -304,6 +304,6 @@ def _advice(parts: Parts) -> str | None:
     if not parts.naming.addresses:
         return None
     return (
-        "run `sudo lispctl names --tell`, which finds out who looks after names here; or have any resolver forward "
+        "run `sudo lispctl names --configure`, which configures this host's resolver; or have any resolver forward "
         f"{domain} to {LOOPBACK} port {port}"
     )

@@ -141,12 +141,13 @@ class KernelRouter:
             present = self._listing.addresses(devices)
             ours, theirs = rule_message.own_forms(), rule_message.foreign_rules()
             routes = self._listing.routes(wanted.routes, _tables(ours, {rule.table for rule in theirs}))
-            wide = self._listing.wide_tables({(rule.family, rule.table) for rule in theirs})
+            tables = {(rule.family, rule.table) for rule in theirs}
+            wide, refusing = self._listing.wide_tables(tables), self._listing.refusing_tables(tables)
             has_default_table = self._listing.has_default_table()
         except OSError as error:
             raise refused("reading addresses, routes and rules", error.errno or errno.EIO) from error
         met = await self._common_marks.met_by_all(theirs) if desired.mode == "full" else frozenset()
-        others = Others(theirs, met, has_default_table, wide)
+        others = Others(theirs, met, has_default_table, wide, refusing)
         needed = {name for name, _ in wanted.addresses}.union(*(route.devices for route in wanted.routes))
         for name in devices[:1]:
             if name in needed and name not in links:

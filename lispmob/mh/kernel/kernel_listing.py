@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_network
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
-from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, whole_routes
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
 from lispmob.mh.kernel.xtables import Tool, run_tool
 from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
+from lispmob.mh.rule_order import RefusingTable
 from lispmob.netlink.decoders import decode
 from lispmob.netlink.message import Raw
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
@@ -91,6 +92,15 @@ class KernelListing:
             if table == MAIN_TABLE or (table not in _NO_DEFAULTS and _has_default_route(family, table))
         )
 
+    @staticmethod
+    def refusing_tables(tables: Iterable[tuple[int, int]]) -> tuple[RefusingTable, ...]:
+        """Of these (family, table), those whose default route refuses. Raises OSError."""
+        return tuple(
+            RefusingTable(family, table, tuple(_destinations(family, table)))
+            for family, table in sorted(tables)
+            if table not in _NO_DEFAULTS and _refuses(family, table)
+        )
+
     def _route(self, raw: Raw, version: int) -> Route | None:
         message = decode(raw)
         kind = _KINDS.get(message["type"])
@@ -160,6 +170,26 @@ def _has_default_route(family: int, table: int) -> bool:
     if family == 4:
         return any(route.refusal != THROW for route in rtnetlink.peek_ipv4_default_routes(table))
     return any(raw.is_default_route for raw in rtnetlink.dump_table(_FAMILIES[family], table))
+
+
+def _refuses(family: int, table: int) -> bool:
+    """True when the default route that the kernel takes is one that refuses."""
+    if family == 4:
+        listed = rtnetlink.peek_ipv4_default_routes(table)
+    else:
+        raws = rtnetlink.dump_table(_FAMILIES[family], table)
+        listed = [route for raw in raws if raw.is_default_route for route in rtnetlink.candidates(raw)]
+    routes = [route for route in whole_routes(listed) if route.each.source is None]
+    best = min(routes, key=lambda route: route.rank, default=None)
+    return best is not None and best.each.refusal not in ("", THROW)
+
+
+def _destinations(family: int, table: int) -> Iterator[IpNetwork]:
+    """Of the routes that are no default routes."""
+    for raw in rtnetlink.dump_table(_FAMILIES[family], table):
+        if not raw.is_default_route:
+            message = decode(raw)
+            yield _network(message.get("dst"), message["dst_len"], family)
 
 
 def _network(address: str | None, prefix_len: int, version: int) -> IpNetwork:

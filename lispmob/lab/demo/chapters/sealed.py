@@ -25,7 +25,7 @@ CLAIMS: Final = (
     "sealed.replay.accepted",
     "copies.lost",
 )
-_MARK: Final = b"a line that nobody on the way shall read"
+_MARK: Final = b"a line that no host on the path may read"
 _PORT: Final = 47_400
 _DATA_PORT: Final = 4341
 _ETH_P_ALL: Final = 3
