@@ -149,7 +149,7 @@ def hosts(draw: st.DrawFn) -> tuple[Plain, list[Rule]]:
     priority = st.sampled_from([900, 999, 1000, 2000, 4300, 4339, 4341, 4346, 20000, 32000])
     local_at = draw(st.sampled_from([0, 0, 1001, 32765]))
     rules = [their(plain, local_at, LOCAL), their(plain, 32766, MAIN)]
-    kinds = {
+    kinds: dict[str, dict[str, object]] = {
         "l3mdev": {"selectors": L3MDEV},
         "oif red": {"table": RED, "selectors": ((OUT_INTERFACE, b"vrf-red\0"),)},
         "iif red": {"table": RED, "selectors": ((IN_INTERFACE, b"vrf-red\0"),)},
