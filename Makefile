@@ -117,7 +117,7 @@ bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; 
 .PHONY: flood-bench
 flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, and at a hub with 10,000 EIDs: six minutes; needs root
 	@test "$$(id -u)" = 0 || { echo 'make flood-bench makes network namespaces and needs root: sudo make flood-bench' >&2; exit 77; }
-	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --minutes 17 --output build/bench-flood
+	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --rounds 2 --minutes 6 --output build/bench-flood
 
 .PHONY: hub-bench
 hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root
@@ -140,6 +140,7 @@ cluster-demo: $(ENGINE)  ## six servers and three hubs: what nodes notice when o
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.architecture > docs/architecture.md
 	@$(PY) -m docs.machines > docs/machines.md
+	@$(PY) -m docs.limits > docs/limits.md
 	@$(PY) -m docs.library > docs/library.md
 
 .PHONY: changelog

@@ -32,7 +32,7 @@ Drawn from the imports by `make docs`; a test fails when this page is stale. [de
 like this, [datapath.md](datapath.md) what is in the C and BPF part, [glossary.md](glossary.md) what the words mean.
 
 A package imports only what stands below it, and no file imports in a circle (`tests/test_layering.py`). `errors`,
-`closing`, `options` and `logs` are single files that everybody may use; they are left out here.
+`closing`, `options`, `partial_imports` and `logs` are single files that every package may use; they are left out here.
 """
 
 SEARCHES: Final = (

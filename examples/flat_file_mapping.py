@@ -92,7 +92,7 @@ def answer(mappings: Mappings, file: FlatFile, eid: str) -> None:
             prefix, rlocs, action = found
             mappings.put(str(prefix), rlocs, action=action)
             print(f"{eid}: {prefix} {' '.join(rloc.address for rloc in rlocs) or action}", flush=True)
-    except MappingError as error:  # an RLOC that is none, or somebody's static mapping in its place
+    except MappingError as error:  # an invalid RLOC, or a static mapping of another program in its place
         print(f"{eid}: lispd refuses it: {error}", file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Copy a file to whoever holds a name, over a flow; it arrives whole, also when a machine moves meanwhile.
+"""Copy a file to the holder of a name, over a flow; it arrives whole, also when a machine moves meanwhile.
 
     flow_copy.py --receive alice-files ./incoming      takes files
     flow_copy.py photo.jpg alice-files@EID             sends one

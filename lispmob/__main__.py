@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lispmob.lispd.quick_start import quick_imports
+from lispmob.partial_imports import quick_imports
 
 with quick_imports():
     import asyncio
@@ -21,6 +21,7 @@ with quick_imports():
     from lispmob.lispd.daemon import Daemon
     from lispmob.lispd.options import build_parser
     from lispmob.lispd.privileges import require_net_admin
+    from lispmob.short_slices import shorten_slices
 
 EX_OK: Final = 0
 EX_FAILED: Final = 1
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
             return _check(options.config, file)
         logs.configure(options.log_level or file.log.level)
         require_net_admin()
+        shorten_slices()
         asyncio.run(_serve(options.config, file))
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - one line an error, as compilers print them

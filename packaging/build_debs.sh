@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Build a Debian package for each suite, in a clean root of that suite: build_debs.sh DIRECTORY ARCH... -- SUITE...
 # A root is bootstrapped once, in build/roots; its Python is the one that the package is for. Needs root, debootstrap and
-# the suite's archive (MIRROR), whose keys are those of KEYRING. An architecture that is not the host's is for a root that
-# qemu-user can run.
+# the suite's archive (MIRROR) with its keys (KEYRING for Ubuntu's). An architecture that is not the host's is for a root
+# that qemu-user can run. What was downloaded is kept in build/archive for other roots.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "$1"); shift
@@ -28,11 +28,12 @@ build() {
       ;;
     *)
       mirror=${MIRROR:-http://deb.debian.org/debian}
-      keyring=${KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
+      keyring=/usr/share/keyrings/debian-archive-keyring.gpg
       ;;
   esac
   if [ ! -e "$keyring" ]; then
-    echo "$suite $arch: not built: $keyring is missing, the keys of its archive; another file: KEYRING=" >&2
+    echo "$suite $arch: not built: $keyring is missing, the keys of its archive" >&2
+    [ "$suite" != noble ] || echo 'another file of them: KEYRING=FILE' >&2
     return 1
   fi
   if [ "$arch" != "$native" ] && ! ls /proc/sys/fs/binfmt_misc/qemu-* >/dev/null 2>&1; then
@@ -41,8 +42,9 @@ build() {
   fi
   if [ ! -e "$root/complete" ]; then
     rm -rf "$root"
-    mkdir -p "$root"
-    debootstrap --variant=minbase --arch="$arch" --keyring="$keyring" "$suite" "$root" "$mirror" \
+    mkdir -p "$root" "build/archive/$suite"
+    debootstrap --variant=minbase --arch="$arch" --keyring="$keyring" --cache-dir="$PWD/build/archive/$suite" \
+      "$suite" "$root" "$mirror" \
       "/usr/share/debootstrap/scripts/$script" >"$root.log" 2>&1 \
       || { tail -3 "$root.log" >&2; return 1; }
     [ "$suite" != noble ] || echo "deb $mirror noble main universe" >"$root/etc/apt/sources.list"
@@ -75,8 +77,14 @@ inside() {
     DEBIAN_FRONTEND=noninteractive LC_ALL=C exec chroot "$1" sh -ec "$2"' sh "$root" "$2"
 }
 
-failed=0
+# All at the same time: one compiles while another downloads. `set -e` holds in a job, which it does not in `build || ...`.
+jobs=()
 for suite in "$@"; do
-  for arch in "${arches[@]}"; do build "$suite" "$arch" || failed=1; done
+  for arch in "${arches[@]}"; do
+    build "$suite" "$arch" &
+    jobs+=($!)
+  done
 done
+failed=0
+for job in "${jobs[@]}"; do wait "$job" || failed=1; done
 exit $failed

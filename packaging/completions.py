@@ -31,8 +31,14 @@ PARSERS: Final = {
 }
 
 
-WORDS: Final = {"UPLINK": "uplinks", "NAME|EID": "peers", "EID": "peers"}
-"""What an argument is called in the help, and what `lispctl words` has for it."""
+WORDS: Final = {
+    "UPLINK": "lispctl words uplinks",
+    "NAME|EID": "lispctl words peers",
+    "EID": "lispctl words peers",
+    "lisphub revoke NAME": "lisphub words",
+    "lisphub renumber NAME": "lisphub words",
+}
+"""What an argument is called in the help, alone or behind its command, and which command prints the words for it."""
 
 
 def know_words(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +47,17 @@ def know_words(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for sub in action.choices.values():
                 know_words(sub)
-        elif (kind := WORDS.get(str(action.metavar or action.dest.upper()))) is not None:
-            action.complete = shtab.cmd(f"lispctl words {kind} 2>/dev/null")  # type: ignore[attr-defined]
+            continue
+        name = str(action.metavar or action.dest.upper())
+        command = WORDS.get(name) or WORDS.get(f"{parser.prog} {name}")
+        if command is not None:
+            action.complete = shtab.cmd(f"{command} 2>/dev/null")  # type: ignore[attr-defined]
 
 
 def fresh(text: str) -> str:
     """For zsh: ask at each completion what there is, and not once when the file is loaded."""
-    for kind in sorted(set(WORDS.values())):
-        command = f"lispctl words {kind} 2>/dev/null"
+    for words in sorted(set(WORDS.values())):
+        command = f"{words} 2>/dev/null"
         text = text.replace(f"($({command}))", f"{{compadd -- \\$({command})}}")
     return text
 

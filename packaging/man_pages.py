@@ -76,7 +76,7 @@ PROGRAMS: Final = (
         ".PP\n\\fBstatus\\fR tells by its exit status how things are: 0 working; 4 degraded, a part does not work; "
         "5 not working. With \\fB--json\\fR it is 0, and the answer says it. \\fBwait\\fR ends with 6 when the "
         "time is over, \\fBreplay\\fR with 7 when the core does something else than it did, "
-        "\\fBbelieved\\fR with 8 when somebody believes something else than what is so.\n"
+        "\\fBbelieved\\fR with 8 when a Map-Resolver or a correspondent has another mapping of ours.\n"
         ".PP\n\\fBrun\\fR becomes its command and ends as that does; 126: it is not executable, 127: there is none.\n"
         ".PP\n\\fBconfig\\fR needs no lispd: 0 done; 1 it could not be done; 4 converted, and something is left to do; "
         "78 the file has mistakes.\n"

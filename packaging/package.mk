@@ -16,8 +16,10 @@ repository: ## sign what is in dist/SUITE/ as a repository for apt in dist/repos
 dist: ## build the source distribution and the wheel (abi3) into dist/
 	@PYTHON=$(PY) packaging/build_dist.sh dist
 
+# A machine that boots, or waits for a download, leaves a processor to another one.
+PACKAGE_WORKERS ?= -n 3 --dist loadgroup
 # What builds and boots; the machines fetch the rest themselves.
 package-test: APT_PACKAGES += debootstrap:debootstrap debhelper:dh dh-python:dh_python3 dpkg-dev:dpkg-buildpackage \
 	lintian:lintian
 package-test: $(ENGINE) ## build all packages, install them in clean places, run, remove; minutes, needs root and network
-	@$(PY) -m pytest -q -m package tests/packaging
+	@$(PY) -m pytest -q -rs --durations=10 $(PACKAGE_WORKERS) -m package tests/packaging

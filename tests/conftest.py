@@ -1,4 +1,4 @@
-"""What all tests share: network namespaces that are always given back, and a clear reason where there are none."""
+"""What all tests share: network namespaces that are always deleted, and a clear reason where there are none."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lispmob.lab.build import Lab
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.topology import Topology, roaming
 
-# A busy machine makes no property untrue: time is measured by the benchmarks, not by these.
+# A slow machine must not make a property fail. `make bench` measures time.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-# A shell ignores Ctrl-C in what it starts in the background, and children inherit that: here it ends a command,
-# as it does for a user.
+# A shell lets what it starts in the background ignore Ctrl-C, and children inherit that. Here it ends a command, as it
+# does for a user.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs namespaces, or somebody else who may read this directory, and say what would help."""
+    """Skip tests that need namespaces, or another user who may read this directory; the reason names the remedy."""
     reasons = {"netns": netns.why_unavailable(), "ordinary_user": _why_only_ours()}
     for item in items:
         for marker, reason in reasons.items():
@@ -37,14 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _why_only_ours() -> str | None:
-    """Root's home, say, is nobody else's: whom root's tests become cannot run what lies there."""
+    """Why root's tests cannot become another user, who may not enter root's home, for example; None: they can."""
     closed = [parent for parent in (ROOT, *ROOT.parents) if not parent.stat().st_mode & 0o001]
     return f"an ordinary user may not enter {closed[-1]}: keep the project elsewhere" if closed else None
 
 
 @pytest.fixture(autouse=True)
 def _no_namespace_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that leaves a namespace behind fails, whoever made it: ours carry the pid in their name."""
+    """A test that leaves a namespace behind fails. The names of ours contain the pid of this process."""
     before = _namespaces_of_this_process()
     yield
     leaked = _namespaces_of_this_process() - before
@@ -66,7 +66,7 @@ def namespace(namespaces: NamespaceSet) -> Namespace:
 
 @pytest.fixture
 def build_lab() -> Iterator[Callable[[Topology], Lab]]:
-    """Makes a topology real; it is taken away after the test."""
+    """Builds a topology from namespaces; they are deleted after the test."""
     built: list[Lab] = []
 
     def build(topology: Topology) -> Lab:
@@ -80,7 +80,7 @@ def build_lab() -> Iterator[Callable[[Topology], Lab]]:
 
 @pytest.fixture
 def lab(build_lab: Callable[[Topology], Lab]) -> Lab:
-    """Two nodes with two uplinks each, a hub, a third network, a host without LISP; 20 ms on every line."""
+    """Two nodes with two uplinks each, a hub, a third network, a host without LISP; 20 ms on every link."""
     return build_lab(roaming())
 
 

@@ -1,4 +1,4 @@
-"""Lets users other than the one who runs the tests into a test's directory."""
+"""Opens a test's directory to users other than the one who runs the tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def let_everybody_in(directory: Path) -> None:
-    """From the root down to it. It stays open: others of our tests may run at the same time, and need it so."""
+    """Open all folders from the root to this one. They stay open: tests of ours that run at the same time need them."""
     for parent in (directory, *directory.parents):
         status = parent.stat()
         if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IXOTH:

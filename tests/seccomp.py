@@ -1,4 +1,4 @@
-"""seccomp filters, for tests of what becomes of a program to which the kernel refuses a system call."""
+"""seccomp filters, by which tests have the kernel refuse a system call to a program."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import platform
 import struct
 from typing import Final, TypeAlias
 
-Instruction: TypeAlias = tuple[int, int, int, int]  # code, jump when true, jump when false, constant
+Instruction: TypeAlias = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
 # linux/prctl.h, linux/seccomp.h, linux/bpf_common.h, asm/unistd.h
 PR_SET_SECCOMP: Final = 22
 PR_SET_NO_NEW_PRIVS: Final = 38
 SECCOMP_MODE_FILTER: Final = 2
 ALLOW: Final = 0x7FFF0000
-REFUSE: Final = 0x00050000  # and the errno
+REFUSE: Final = 0x00050000  # combined with the errno
 LOAD: Final = 0x20  # BPF_LD|W|ABS
 EQUAL: Final = 0x15  # BPF_JMP|JEQ|K
 RETURN: Final = 0x06  # BPF_RET|K
@@ -25,7 +25,7 @@ NUMBERS: Final = {
 
 
 def number(name: str) -> int:
-    """Of a system call, on this machine."""
+    """The number of a system call on this machine."""
     return NUMBERS[platform.machine()][name]
 
 
@@ -35,7 +35,7 @@ def refusing(name: str, error: int) -> list[Instruction]:
 
 
 def install(program: list[Instruction]) -> None:
-    """For this process and its children; there is no way back."""
+    """Install it for this process and its children, for good."""
     octets = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(octets)))
     libc = ctypes.CDLL(None, use_errno=True)

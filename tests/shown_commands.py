@@ -1,4 +1,4 @@
-"""The commands that README.md and docs/ show, as they stand there."""
+"""The commands that README.md and docs/ show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINE: Final = re.compile(rf"\s*(?:sudo )?(?:/\S*/)?((?:{'|'.join(PROGRAMS)})\s.
 
 @dataclass(frozen=True)
 class Shown:
-    """One command. `is_typed`: it stands on a line of its own in a block, to be typed as it is."""
+    """One command. `is_typed`: it is on a line of its own in a block, so a reader can copy it."""
 
     page: str
     line: str
@@ -26,12 +26,12 @@ class Shown:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What a shell makes of it."""
+        """The words into which a shell splits it."""
         return tuple(shlex.split(self.line, comments=True))
 
 
 def shown_commands() -> list[Shown]:
-    """Each once, in the order of the pages."""
+    """Each command once, in the order of the pages."""
     found: dict[str, Shown] = {}
     for path in _PAGES:
         page, text = path.name, path.read_text(encoding="utf-8")

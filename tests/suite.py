@@ -1,8 +1,8 @@
-"""Runs the tests: `python -m tests.suite [options of pytest]`. What fails beside others is tried once more, by itself.
+"""Runs the tests: `python -m tests.suite [options of pytest]`. A few that fail beside others run once more, alone.
 
-Most tests move real packets while two or three others do the same, and some wait for what a busy machine may bring too
-late. A few such failures are told, and the tests run again with the machine to themselves: they have to pass then. A
-fault of the product fails twice, and more than a few failures are no chance.
+Most tests move real packets while two or three others do the same, and some wait for an event that a busy machine may
+delay too long. The names of a few failed tests are printed, and these tests run again with the machine to themselves;
+then they have to pass. A fault of the product fails twice, and the machine does not explain more than a few failures.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-CHANCE: Final = 3  # so many failures may be the machine's
-SOME_FAILED: Final = 1  # of pytest's exit codes
+CHANCE: Final = 3  # at most this many failures may be due to the machine
+SOME_FAILED: Final = 1  # one of pytest's exit codes
 LAST_FAILED: Final = Path(__file__).resolve().parents[1] / ".pytest_cache" / "v" / "cache" / "lastfailed"
 
 
@@ -24,7 +24,7 @@ def failed() -> list[str]:
 
 
 def main(options: list[str]) -> int:
-    """The exit code of pytest."""
+    """Run the tests; returns the exit code of pytest."""
     pytest = [sys.executable, "-m", "pytest", "-q"]
     code = subprocess.run([*pytest, "--cache-clear", *options], check=False).returncode
     names = failed()

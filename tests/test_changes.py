@@ -1,4 +1,4 @@
-"""The changelog's fragments: towncrier can put them together, and a user can read them."""
+"""The fragments of the changelog: towncrier accepts them, and a user can read them."""
 
 from __future__ import annotations
 

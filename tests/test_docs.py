@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import architecture, library
+from docs import architecture, library, limits
 from docs.machines import page
 from lispmob import flow
 from lispmob.api.dbus import INTROSPECTION
@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_pictures_of_the_machines_are_those_of_the_code() -> None:
     assert (ROOT / "docs" / "machines.md").read_text() == page(), "stale: run `make docs`"
+
+
+def test_the_page_of_timers_and_limits_has_the_numbers_of_the_code() -> None:
+    assert (ROOT / "docs" / "limits.md").read_text() == limits.page(), "stale: run `make docs`"
 
 
 def test_the_picture_of_the_packages_is_that_of_the_imports() -> None:
@@ -96,7 +100,7 @@ def test_the_page_about_threats_names_tests_that_there_are_and_a_row_for_every_f
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Every option of a parser and of its subcommands, but those that all programs have."""
+    """Every option of a parser and of its subcommands, without those that all programs have."""
     found: set[str] = set()
     for action in parser._actions:
         found.update(action.option_strings)
@@ -120,5 +124,15 @@ def test_the_page_about_old_configurations_names_the_options_of_a_conversion() -
     parser = HelpfulParser()
     config.add_arguments(parser)
 
-    shared = {"--socket", "--output"}  # of all of lispctl; in the page by its short name
+    shared = {"--socket", "--output"}  # options of lispctl itself; the page names `-o`
     assert {option for option in options_of(parser) - shared if option not in text} == set()
+
+
+def test_the_page_about_tests_has_a_row_for_every_folder_and_names_files_that_exist() -> None:
+    tests = Path(__file__).parent
+    text = (tests / "README.md").read_text()
+    folders = {path.name for path in tests.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))}
+
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == folders
+    named = {name for name in re.findall(r"`([\w./]+\.py)`", text) if not name.startswith("tests/")}
+    assert [name for name in named if not (tests / name).exists() and not list(tests.rglob(name))] == []

@@ -1,4 +1,4 @@
-"""A flood costs whoever floods, and nobody else; without one nobody is cut short."""
+"""Who floods a socket loses its own datagrams, and nobody else does; without a flood nothing is dropped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL, NODE = ip_address("66.66.66.66"), ip_address("203.0.113.5")
 def send(
     watch: FloodWatch, senders: dict[str, int], seconds: float, start: float = 0.0, *, empties: bool = False
 ) -> None:
-    """So many datagrams a second of each, evenly."""
+    """Give the watch so many datagrams a second of each sender, evenly."""
     every = [(number / per_s, name) for name, per_s in senders.items() for number in range(int(per_s * seconds))]
     for at, name in sorted(every):
         watch.on_datagram(sender_of(ip_address(name)), start + at)
@@ -35,7 +35,7 @@ def send(
             watch.on_emptied()
 
 
-def test_whoever_floods_a_socket_that_is_never_emptied_is_heard_in_part_within_a_moment() -> None:
+def test_of_a_flood_on_a_socket_that_is_never_emptied_a_part_is_read_within_a_moment() -> None:
     watch = FloodWatch()
 
     send(watch, {str(EVIL): 15000, str(NODE): 50}, 0.25)
@@ -52,7 +52,7 @@ def test_as_long_as_the_socket_is_emptied_everybody_is_heard_in_full() -> None:
 
 
 class Kernel:
-    """A socket of a machine that takes so many datagrams a second from it; the rest of what comes is dropped."""
+    """The kernel with a socket from which so many datagrams a second are read; it drops the rest."""
 
     def __init__(self, takes_per_s: int) -> None:
         self._takes_per_s = takes_per_s
@@ -60,7 +60,7 @@ class Kernel:
         self.watch = FloodWatch(lambda: self.lost)
 
     def receive(self, senders: dict[str, int], seconds: float, proved: frozenset[str] = frozenset()) -> None:
-        """So many datagrams a second of each, of which the kernel keeps one by chance."""
+        """So many datagrams a second of each sender arrive; the kernel keeps a random part of them."""
         every = sorted((number / rate, name) for name, rate in senders.items() for number in range(int(rate * seconds)))
         share, chance = self._takes_per_s / sum(senders.values()), random.Random(7)
         for at, name in every:
@@ -111,7 +111,7 @@ def test_a_stranger_beside_very_many_who_prove_who_they_are_is_no_flood() -> Non
     assert kernel.watch.sampled == ()
 
 
-def test_what_was_lost_before_anything_came_that_proved_nothing_is_nobodys() -> None:
+def test_losses_before_anything_was_proven_are_charged_to_no_sender() -> None:
     kernel = Kernel(1000)
     kernel.lost = 1_000_000
 
@@ -150,7 +150,7 @@ def test_who_stops_is_heard_in_full_again_and_who_goes_on_is_not() -> None:
     send(watch, {str(EVIL): 15000, "66.66.66.67": 15000}, 0.25)
     assert (sender_of(ip_address("66.66.66.67")), ANY_TYPE) in watch.sampled
 
-    # The kernel passes one in 64 of 60,000 a second; the other one has stopped.
+    # The kernel passes one in 64 of 60,000 a second; the other sender has stopped.
     send(watch, {str(EVIL): 60000 // ONE_IN, str(NODE): 50}, 5.0, start=1.0, empties=True)
 
     assert watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
@@ -175,7 +175,7 @@ def test_no_more_than_some_are_cut_short() -> None:
 
 
 def make_noise(watch: FloodWatch, types: dict[int, int], seconds: float, start: float = 0.0) -> None:
-    """So many datagrams a second of each type by one sender, which mean nothing, and a socket that is emptied."""
+    """One sender sends so many meaningless datagrams a second of each type; the socket is read until it is empty."""
     every = [(number / per_s, kind) for kind, per_s in types.items() for number in range(int(per_s * seconds))]
     for at, kind in sorted(every):
         watch.on_datagram(sender_of(EVIL), start + at, kind)
@@ -218,7 +218,7 @@ def test_noise_that_goes_on_stays_sampled_and_noise_that_ends_does_not() -> None
 
 
 def passed(code: list[tuple[int, int, int, int]], source: Sender, kind: int, drawn: int) -> bool:
-    """What the kernel would do: a few instructions of its virtual machine."""
+    """Run the filter as the kernel would: the few instructions of its virtual machine that the filter uses."""
     at, value = 0, 0
     family, number = source
     words = {0xFFF00000 + 12: number} if family == 4 else {0xFFF00008: number >> 32, 0xFFF0000C: number & 0xFFFFFFFF}

@@ -1,4 +1,4 @@
-"""Who may import whom, and who must stay pure, read off the source. Each rule says why it is there."""
+"""Who may import whom, and which files must stay pure, by the imports in the source. Each rule says why it exists."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PURE_FOLDERS = (
     "hub/publishing",
     "hub/rtr",
 )
-"""Every file of these is a machine that runs in virtual time, or a value: clock, randomness and packets come in."""
+"""Every file here is a machine in virtual time, or a value. Clock, randomness and packets are inputs."""
 
 PURE_FILES = (
     *(f"convert/{name}.py" for name in ("conversion", "draft", "hub", "lispers", "node", "reading", "tree", "writing")),
@@ -76,7 +76,7 @@ PURE_FILES = (
     "tools/echo_tally.py",
     "tools/question.py",
 )
-"""The same in folders that hold adapters, too. A file whose first line ends with "pure" is on the list by itself."""
+"""Pure files in folders that also hold adapters. A file whose first line ends with "pure" need not be listed."""
 
 IMPURE_MODULES = {
     "asyncio",
@@ -125,7 +125,7 @@ MAY_NOT = [
         for name in ("__init__", "aio", "cli", "client", "errors", "opening", "packets")
     ),
 ]
-"""What the order of the layers would allow, and a reader would not expect."""
+"""Imports that the order of the layers would allow, and that a reader would not expect."""
 
 FILES_LIMIT = 30
 
@@ -152,7 +152,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def speaks_netlink(path: Path) -> bool:
-    """True where a socket of netlink is opened, or a message header is taken apart."""
+    """True if the file opens a netlink socket, or takes a netlink message header apart."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr == "AF_NETLINK")
         or (isinstance(node, ast.Constant) and node.value == "=IHHII")
@@ -262,8 +262,9 @@ LONG_FOR_A_REASON = {
     "node/node.py": "one method for each thing that can happen to a node; a second file would hide half of them",
     "hub/daemon.py": "the composition root of the hub, as lispd/daemon.py is the node's",
     "hub/map_server/map_server.py": "the life of a registration from its Map-Register to its end",
+    "control/mappings.py": "the life of a mapping from its Map-Reply to its end, and of its forwarding entry",
 }
-"""Files of more than LONG_LINES lines, each with the reason why it is better whole."""
+"""Files of more than LONG_LINES lines, each with the reason why it is better in one piece."""
 
 LONG_LINES = 500
 

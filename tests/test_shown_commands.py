@@ -1,4 +1,4 @@
-"""Every command that the documentation shows is taken by its program. tests/service runs those that can be run."""
+"""Every command in the documentation is accepted by its program. tests/lispd runs those that can be run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOT_WHOLE = {
     "lispflow listen --replace": "an option of a command that is shown in whole above",
     "lispflow call --protocol 0": "an option of a command that is shown in whole above",
 }
-"""What stands in a sentence, and is no whole command."""
+"""Parts of commands in sentences, not whole commands."""
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""The second chance of a test: for a few, once, and only where the first run ended as usual."""
+"""The second run of a test: for a few failures, once, and only where the first run ended normally."""
 
 from __future__ import annotations
 

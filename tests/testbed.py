@@ -24,10 +24,10 @@ PATIENCE_S: Final = 15.0  # how long a test waits for what takes a fraction of a
 
 
 class AskedNode:
-    """lispd in a namespace, with its files in a directory; `ctl` is lispctl."""
+    """lispd in a namespace, with its files in a directory; `ctl` runs lispctl."""
 
     daemon: Daemon
-    pause_s = 0.02  # between two looks: asking is work for the one who is asked
+    pause_s = 0.02  # between two questions: each one is work for the daemon
 
     def __init__(self, namespace: Namespace, directory: Path) -> None:
         self.namespace = namespace
@@ -40,30 +40,30 @@ class AskedNode:
         )
 
     def ctl(self, *words: str) -> Any:
-        """What lispctl answers to these words, as JSON. AssertionError with its complaint when it fails."""
+        """The answer of lispctl to these words, from JSON. AssertionError with its complaint when it fails."""
         done = subprocess.run(self.command(*words, "--json"), capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 0, done.stderr + self.daemon.log_tail()
         return json.loads(done.stdout) if done.stdout else None
 
     def complaint(self, *words: str, code: int = 1) -> str:
-        """What lispctl says when it ends with this code."""
+        """What lispctl complains about when it ends with this code."""
         done = subprocess.run(self.command(*words, "--json"), capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == code, done.stderr + done.stdout
         return done.stderr
 
     def ctl_lines(self, *words: str) -> list[Any]:
-        """What lispctl answers, one JSON value a line."""
+        """The answer of lispctl, one JSON value a line."""
         return [json.loads(line) for line in self.say(*words, "--json").splitlines()]
 
     def say(self, *words: str) -> str:
-        """What lispctl answers to a person; the status ends with its verdict."""
+        """The answer of lispctl as text; the exit code of the status may be any verdict."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=10, check=False)
         fine = EXIT_CODES.values() if words[:1] == ("status",) else (0,)
         assert done.returncode in fine, done.stderr + self.daemon.log_tail()
         return done.stdout
 
     def ask(self, method: str) -> Any:
-        """The answer of the control socket, without a process for it; None while nobody listens."""
+        """The answer of the control socket, asked without a process; None while no daemon listens."""
         try:
             with Client(str(self.directory / "lispd.sock")) as client:
                 return client.call(method)
@@ -71,7 +71,7 @@ class AskedNode:
             return None
 
     def status(self) -> dict[str, Any] | None:
-        """The status, asked for without a process of its own; None while nobody listens."""
+        """The status, asked without a process; None while no daemon listens."""
         status: dict[str, Any] | None = self.ask("status")
         return status
 
@@ -80,7 +80,7 @@ class AskedNode:
         return counters
 
     def wait_until(self, is_so: Callable[[dict[str, Any]], bool], what: str, patience_s: float = PATIENCE_S) -> Any:
-        """The first status for which `is_so`. AssertionError names `what` did not happen."""
+        """Ask until `is_so` is true of a status, and return it. AssertionError with `what` if that takes too long."""
         deadline = time.monotonic() + patience_s
         status: dict[str, Any] | None = None
         while time.monotonic() < deadline:
@@ -99,7 +99,7 @@ class AskedNode:
 
 
 def wait_for(is_so: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Return once `is_so`. AssertionError names `what` did not happen."""
+    """Return once `is_so` is true. AssertionError with `what` if that takes too long."""
     deadline = time.monotonic() + patience_s
     while not is_so():
         assert time.monotonic() < deadline, f"{what}: not within {patience_s} s"

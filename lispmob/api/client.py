@@ -55,7 +55,7 @@ class Client(Closing):
             if _is_no_socket(path):
                 raise ReplyError("protocol", f"{path} is no socket; lispd's is {DEFAULT_SOCKET}") from None
             raise NotRunning(
-                f"lispd is not running (nobody listens on {path}); start it with: systemctl start lispd"
+                f"lispd is not running (no process listens on {path}); start it with: systemctl start lispd"
             ) from None
         except PermissionError:
             self._socket.close()
@@ -71,7 +71,7 @@ class Client(Closing):
         self._reader.close()
         self._socket.close()
 
-    def be_patient(self) -> None:
+    def allow_slow_answers(self) -> None:
         """Wait longer for answers from now on: the next request may concern very many mappings."""
         self._socket.settimeout(PATIENT_S)
 

@@ -65,7 +65,7 @@ def _refusal(error: BusError, unit: str, *, on: bool) -> NotDone:
     verb = "start" if on else "stop"
     if error.name in _DENIED:
         return NotAllowed(
-            f"you may not {verb} {unit}: root may, and whoever sits at this machine, where polkit runs; try: sudo "
+            f"you may not {verb} {unit}: root may, and the user at this machine, if polkit runs; try: sudo "
             f"systemctl {verb} {unit}"
         )
     if error.name in _NO_SYSTEMD:

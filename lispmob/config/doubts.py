@@ -7,10 +7,10 @@ status.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Final
 
+from lispmob.config.names import why_odd
 from lispmob.config.node import EXAMPLE_KEY, NodeFile, UplinkSection
 from lispmob.mh.policy import NATIVE, Rule
 from lispmob.mh.selector import Selector, Span
@@ -45,7 +45,7 @@ def _keys(file: NodeFile) -> Iterator[Problem]:
                 "key-example",
                 Severity.DEGRADED,
                 f"the key for Map-Server {server.place} is the example's",
-                "everyone knows it: whoever likes can take over your EIDs",
+                "it is public: any host can take over your EIDs",
                 "ask the Map-Server's operator for yours, and write it into map-servers: key",
                 str(server.place),
             )
@@ -103,12 +103,7 @@ def _own_eids_outside(file: NodeFile) -> Iterator[Problem]:
 
 
 def _domain(domain: str) -> Iterator[Problem]:
-    why = ""
-    if domain.rpartition(".")[2] == "local":
-        why = "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers ask nobody else"
-    elif domain and "." not in domain:
-        why = "resolvers search a domain of one label for no name, and some send it to the root servers"
-    if why:
+    if why := why_odd(domain):
         remedy = "choose one below home.arpa (RFC 8375), such as names: {domain: lisp.home.arpa}"
         yield Problem("odd-domain", Severity.NOTICE, f"names: domain: {domain} is hardly meant", why, remedy, domain)
 
@@ -251,6 +246,8 @@ def _no_such_uplink(where: str, pattern: str, interfaces: Collection[str]) -> Pr
 
 
 def _meant(name: str, interfaces: Collection[str]) -> str | None:
+    from difflib import get_close_matches  # late: needed for a mistyped name only
+
     return next(iter(get_close_matches(name, sorted(interfaces), n=1, cutoff=0.75)), None)
 
 

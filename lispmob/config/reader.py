@@ -11,7 +11,6 @@ import functools
 import re
 import types
 import typing
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -185,6 +184,8 @@ def _required(schema: type[Section]) -> list[str]:
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # late: needed for a mistyped key only
+
     # LISPmob's and other people's files say map_server or Map-Server
     matches = get_close_matches(key.lower().replace("_", "-"), known, n=1, cutoff=0.6)
     hint = f"did you mean '{matches[0]}'?" if matches else f"known here: {', '.join(known)}"

@@ -12,9 +12,16 @@ from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import msgspec
-import yaml
 
 from lispmob.errors import ConfigError
+from lispmob.partial_imports import only_submodules_of
+
+with only_submodules_of("yaml", is_shared=False):  # the parser is a fifth of it
+    from yaml import events
+    from yaml.error import MarkedYAMLError
+    from yaml.parser import Parser
+    from yaml.reader import Reader, ReaderError
+    from yaml.scanner import Scanner
 
 MAX_BYTES: Final = 1 << 20  # ours: a thousand times the shipped file
 MAX_DEPTH: Final = 16  # ours: the schema needs 5
@@ -96,53 +103,53 @@ class _Builder:
     def build(self) -> Node | None:
         root: Node | None = None
         for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
+            if isinstance(event, events.DocumentStartEvent):
                 if root is not None:
                     raise _RefusedError(_place(event), "a second document begins here; one is expected")
                 root = self._node(next(self._events))
         return root
 
-    def _checked_events(self) -> Iterator[yaml.Event]:
+    def _checked_events(self) -> Iterator[events.Event]:
         """The parser's events with its errors turned into ours, never with text of the file in them."""
         depth = 0
         try:
-            for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
-                if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            for event in _events_of(self._text):
+                if isinstance(event, events.AliasEvent) or getattr(event, "anchor", None) is not None:
                     raise _RefusedError(
                         _place(event), "anchors (&) and aliases (*) are not used here; put the value in quotes"
                     )
                 if getattr(event, "tag", None) not in (None, "!"):
                     raise _RefusedError(_place(event), "tags (!) are not used here; put the value in quotes")
-                depth += isinstance(event, yaml.CollectionStartEvent)
-                depth -= isinstance(event, yaml.CollectionEndEvent)
-                self._nodes += isinstance(event, yaml.NodeEvent)
+                depth += isinstance(event, events.CollectionStartEvent)
+                depth -= isinstance(event, events.CollectionEndEvent)
+                self._nodes += isinstance(event, events.NodeEvent)
                 if depth > MAX_DEPTH:
                     raise _RefusedError(_place(event), f"nested deeper than {MAX_DEPTH} levels")
                 if self._nodes > MAX_NODES:
                     raise _RefusedError(_place(event), f"more than {MAX_NODES} values")
                 yield event
-        except yaml.MarkedYAMLError as error:
+        except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
             raise _RefusedError(place, f"not valid YAML: {_explain(error.problem or '')}") from None
-        except yaml.reader.ReaderError as error:
+        except ReaderError as error:
             raise _RefusedError(_place_at(self._text[: error.position]), "this character is not allowed here") from None
         except (ValueError, OverflowError):  # PyYAML lets chr() fail on "\UFFFFFFFF"
             raise _RefusedError(Place(1, 1), "not valid YAML: an escape names no character") from None
 
-    def _node(self, event: yaml.Event) -> Node:
+    def _node(self, event: events.Event) -> Node:
         place = _place(event)
-        if isinstance(event, yaml.ScalarEvent):
+        if isinstance(event, events.ScalarEvent):
             if not event.value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in event.value):
                 raise _RefusedError(place, "not valid YAML: an escape names no character")
             return Scalar(place, event.value, event.value == "" and event.style is None, self._is_cut_short(event))
-        if isinstance(event, yaml.SequenceStartEvent):
+        if isinstance(event, events.SequenceStartEvent):
             items = []
-            while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            while not isinstance(event := next(self._events), events.SequenceEndEvent):
                 items.append(self._node(event))
             return Sequence(place, tuple(items))
         entries: dict[str, tuple[Scalar, Node]] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+        while not isinstance(event := next(self._events), events.MappingEndEvent):
             key = self._node(event)
             if not isinstance(key, Scalar):
                 raise _RefusedError(key.place, "a key has to be a plain word")
@@ -152,7 +159,7 @@ class _Builder:
             entries[key.text] = (key, self._node(next(self._events)))
         return Mapping(place, tuple(entries.values()))
 
-    def _is_cut_short(self, event: yaml.ScalarEvent) -> bool:
+    def _is_cut_short(self, event: events.ScalarEvent) -> bool:
         """True for `abc #def` and `abc # def`, and not for a comment that is set apart."""
         end = event.end_mark
         if event.style is not None or not event.value or end is None:
@@ -192,7 +199,22 @@ def _explain(problem: str) -> str:
     return f"{kind.strip()} ...; text with special signs needs quotes" if quote else problem
 
 
-def _place(event: yaml.Event) -> Place:
+class _Parser(Reader, Scanner, Parser):
+    """The parts of PyYAML's loader that make events of text."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+def _events_of(text: str) -> Iterator[events.Event]:
+    parser = _Parser(text)
+    while parser.check_event():
+        yield parser.get_event()  # type: ignore[no-untyped-call]  # so is the stub
+
+
+def _place(event: events.Event) -> Place:
     assert event.start_mark is not None, "every event of a text has its mark"
     return Place(event.start_mark.line + 1, event.start_mark.column + 1)
 

@@ -86,8 +86,10 @@ class Answerer:
         """Answers keys with keys (RFC 8061, lispers.net); None: nobody does."""
         # Two tables, so that strangers evict no peer. A peer's nonce proves its next SMR.
         self._probed_with: dict[bool, OrderedDict[IpAddress, int]] = {True: OrderedDict(), False: OrderedDict()}
-        self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
-        self._per_pair: KeyedBuckets[tuple[int, IpAddress | None]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
+        self._per_rloc: KeyedBuckets[tuple[int, bool, bool]] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
+        self._per_pair: KeyedBuckets[tuple[IpAddress | int, IpAddress | None]] = KeyedBuckets(
+            PROBE_INTERVAL_S, PROBE_BURST
+        )
         # A limit for each kind of asker, known or not, probing or not: none uses up the share of another.
         self._totals = {
             (is_known, is_probe): TokenBucket(PROBES_INTERVAL_S, PROBES_BURST)
@@ -155,8 +157,11 @@ class Answerer:
         if asked.request.is_probe:
             # In data the sender can write any other address.
             local = asked.arrived_at if asked.arrived_at in own.addresses else None
-            return self._per_pair.take((owner_of(destination), local), now)
-        return self._per_rloc.take(owner_of(destination), now)
+            # A peer shares its limit with nobody in its IPv6 network.
+            return self._per_pair.take((destination if asked.is_known else owner_of(destination), local), now)
+        # Anybody may name another one's address. It uses up nothing of what that one asks for through the mapping
+        # system, and nothing of what he asks for with LISP-SEC.
+        return self._per_rloc.take((owner_of(destination), asked.is_known, asked.signer is not None), now)
 
     def _owner(self, prefix: EidPrefix | None) -> EidPrefix | None:
         """The local EID-Prefix that a request is about."""

@@ -48,7 +48,7 @@ class Finding(Enum):
 
     KNOWS_EID = "it answers questions, and has a site for this EID"
     NO_SITE = "it answers questions, and has no site for this EID"
-    NOBODY_LISTENS = "ICMP port unreachable"
+    PORT_CLOSED = "ICMP port unreachable"
     UNREACHABLE = "ICMP: no way there"
     PROHIBITED = "ICMP: prohibited on the way"
     REFUSED_HERE = "a firewall of this host does not let the question out"

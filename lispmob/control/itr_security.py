@@ -71,7 +71,7 @@ _TROUBLES: Final = MappingProxyType(
 _SENTENCES: Final = MappingProxyType(
     {
         Trouble.MISSING: "the answers of Map-Resolver {resolver} have no LISP-SEC",
-        Trouble.FORGED: "somebody forges answers in the name of Map-Resolver {resolver}, or changes them: {why}",
+        Trouble.FORGED: "answers from Map-Resolver {resolver} are forged, or changed on the path: {why}",
         Trouble.ALGORITHM: "Map-Resolver {resolver} answers with other algorithms than it was asked for: {why}",
         Trouble.OVERCLAIM: "its ETR answers for more than the Map-Server lets it: {why}",
         Trouble.UNSIGNED: "its ETR cannot sign (LISP-SEC), and security: lisp-sec is 'require'",

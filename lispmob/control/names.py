@@ -21,7 +21,7 @@ from lispmob.control.node_config import NodeConfig
 from lispmob.errors import AuthenticationFailed
 from lispmob.protocol.effect import CONTROL_PORT, Count, Event, MachineEffect, NameResolved, SendControl
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
-from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Algorithm, sign
@@ -50,6 +50,8 @@ CACHE_LIMIT: Final = 1024  # ours: names with their answers
 LOOKUPS_LIMIT: Final = 64  # ours: open lookups
 ASK_INTERVAL_S: Final = 0.05  # ours: 20 Map-Requests per second
 ASK_BURST: Final = 40
+SOLICITED_S: Final = 3.0  # RFC 9301, 6.1: what an SMR may cause, once in 3 s for each name
+SOLICITED_MAX: Final = LOOKUPS_LIMIT // 2  # ours: open lookups beyond which SMRs cause none
 _OLD: Final = frozenset({Algorithm.NONE, Algorithm.HMAC_SHA_1_96})
 
 
@@ -194,6 +196,9 @@ class NameLookups:
         self._of_nonce: dict[int, _Lookup] = {}
         self._known: OrderedDict[bytes, KnownName] = OrderedDict()
         self._allowed = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
+        # Anybody may send an SMR, so these are limited apart from what programs ask.
+        self._solicited: KeyedBuckets[bytes] = KeyedBuckets(SOLICITED_S, limit=CACHE_LIMIT)
+        self._all_solicited = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
@@ -236,10 +241,14 @@ class NameLookups:
         return [*stale, *self._ask(_Lookup(name, now), now)]
 
     def on_solicited(self, name: bytes, now: float) -> list[MachineEffect]:
-        """The Map-Server says that a name may have changed: look it up again if it is cached."""
+        """An SMR says that a name may have changed: look it up again if it is cached. It is not authenticated.
+
+        Where it may cause no lookup now, the next program that asks for the name does.
+        """
         if name not in self._known or name in self._lookups:
             return []
-        if len(self._lookups) >= LOOKUPS_LIMIT or not self._allowed.take(now):
+        has_room = len(self._lookups) < SOLICITED_MAX and self._all_solicited.available_at(now) <= now
+        if not has_room or not self._solicited.take(name, now) or not self._all_solicited.take(now):
             self._known[name] = replace(self._known[name], until=now)
             return [Count("tx_rate")]
         return self._ask(_Lookup(name, now), now)
@@ -283,7 +292,7 @@ class NameLookups:
             :EIDS_OF_NAME
         ]
         if is_shorter or (not eids and not names):
-            return self._end(lookup, KnownName((), "nobody has registered it", now + NEGATIVE_S), now)
+            return self._end(lookup, KnownName((), "no site has registered it", now + NEGATIVE_S), now)
         lives_s = min(60.0 * record.ttl_min, LONGEST_S)
         return self._end(lookup, KnownName(eids, "registered", now + lives_s, names), now)
 

@@ -299,7 +299,7 @@ class Registration:
 def _refusal(record: MappingRecord) -> str | None:
     """Why a Map-Notify is no confirmation; None if it is one."""
     if record.ttl_min == 0:
-        return "the Map-Server reports TTL 0: somebody else withdrew this EID, or shares its key"
+        return "the Map-Server reports TTL 0: another node withdrew this EID, or uses its key"
     if not record.locators and record.action in (Action.DROP_POLICY_DENIED, Action.DROP_AUTH_FAILURE):
         return "the Map-Server denies this registration by policy"
     return None

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import logging
 import socket
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -388,9 +388,8 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
 def _attach_filter(one: socket.socket, sampled: Sequence[Part]) -> None:
     """Make the kernel drop most of these senders' datagrams, and none of others."""
     code = program(sampled)
-    octets = assembled(code)
-    room = ctypes.create_string_buffer(octets, len(octets))
-    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), ctypes.addressof(room)))
+    room = array("B", assembled(code))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), room.buffer_info()[0]))
 
 
 def _drops(one: socket.socket) -> int:

@@ -11,8 +11,8 @@ For an unused number the kernel chooses a process. No answer becomes wrong: the 
 
 from __future__ import annotations
 
-import ctypes
 import socket
+from array import array
 from struct import Struct
 from typing import Final
 
@@ -88,6 +88,5 @@ def _folded(*places: int) -> list[tuple[int, int, int, int]]:
 def steer(one: socket.socket, processes: int) -> None:
     """Have the kernel follow the program for all sockets of this one's address. Raises OSError."""
     code = program(processes, 4 if one.family == socket.AF_INET else 6)
-    octets = b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
-    room = ctypes.create_string_buffer(octets, len(octets))
-    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, _PROGRAM.pack(len(code), ctypes.addressof(room)))
+    room = array("B", b"".join(_INSTRUCTION.pack(*instruction) for instruction in code))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, _PROGRAM.pack(len(code), room.buffer_info()[0]))

@@ -1,1 +1,1 @@
-"""Configurations of LISPmob, Open Overlay Router and lispers.net, read and written as ours."""
+"""Reads configurations of LISPmob, Open Overlay Router and lispers.net, and writes them as lispd.conf or hub.conf."""

@@ -1,4 +1,4 @@
-"""Every mistake of a configuration file, whatever its language, each with its line."""
+"""Finds every mistake of a configuration file of any known format, each with its line."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ from lispmob.hub.config import HubFile
 from lispmob.wire.address import IpAddress
 
 _PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
-_SOMEBODY: Final[IpAddress] = ip_address("192.0.2.1")  # stands for whatever DNS says: names are no mistakes
+_SOMEBODY: Final[IpAddress] = ip_address("192.0.2.1")  # stands for the answer of DNS: a check does not resolve names
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something about a line; 0: about the whole file. A note is allowed, and hardly meant."""
+    """A remark about a line; line 0: about the whole file.
+
+    A note is about something valid that is probably not intended.
+    """
 
     line: int
     column: int
@@ -34,14 +37,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What was found. `language`: ours, or an old one."""
+    """The result of a check. `language`: ours, or the old format."""
 
     language: str
     findings: tuple[Finding, ...]
 
     @property
     def has_mistakes(self) -> bool:
-        """True when something has to be changed."""
+        """True when the file has to be changed."""
         return any(finding.kind == "mistake" for finding in self.findings)
 
 
@@ -60,7 +63,7 @@ def _ours(path: Path, raw: bytes) -> Iterable[Finding]:
 
 
 def _of_node(path: Path, file: NodeFile) -> Iterator[str]:
-    """What is allowed in lispd.conf, and hardly meant, here or on any host."""
+    """What is valid in lispd.conf, but probably not intended, on this host or on any host."""
     if any(server.key is not None for server in file.written_servers) and (text := advice(path)) is not None:
         yield text
     interfaces = {name for _, name in socket.if_nameindex()}
@@ -68,20 +71,20 @@ def _of_node(path: Path, file: NodeFile) -> Iterator[str]:
 
 
 def _of_hub(path: Path, file: HubFile) -> Iterator[str]:
-    """What is allowed in hub.conf, and hardly meant, or worth knowing."""
+    """What is valid in hub.conf, but probably not intended, or worth knowing."""
     keys = [key for site in file.sites for key in (site.key, *(more.key for more in site.more_keys))]
     if any(keys) and (text := advice(path)) is not None:
         yield text
     for site in file.sites:
         if any(secret.octets == EXAMPLE_KEY for secret, _ in site.secrets):
-            yield f"site {site.name} has the key of the example: everybody knows it; choose another"
+            yield f"site {site.name} has the key of the example, which is public: choose another"
         if site.strict_nonces is not True:
             who = "nodes that never count" if site.strict_nonces is None else "all nodes"
-            yield f"site {site.name}: old registrations of {who} are accepted, from whoever recorded one"
+            yield f"site {site.name}: old registrations of {who} are accepted, so an attacker can replay them"
 
 
 def _placed(line: str, name: str) -> Finding:
-    """A line of the reader's, taken apart."""
+    """Parse a line of the reader's error text."""
     rest = line.removeprefix(name)
     found = _PLACE.match(rest)
     if found is None:
@@ -90,7 +93,7 @@ def _placed(line: str, name: str) -> Finding:
 
 
 def _old(path: Path, raw: bytes) -> Checked:
-    """What cannot be read in an old file, and what of it is unsafe; what merely has no counterpart is no mistake."""
+    """What cannot be read in an old file, and what is unsafe. A setting without a counterpart is no mistake."""
 
     def anywhere(_: str) -> list[IpAddress]:
         return [_SOMEBODY]

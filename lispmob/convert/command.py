@@ -1,6 +1,6 @@
 """lispctl config: convert, check and show configuration files. It needs no daemon.
 
-Exit codes: 0 done, 1 it could not be done, 4 converted, and something is left to do, 78 the file has mistakes.
+Exit codes: 0 done, 1 failed, 4 converted, but the user has to complete the result, 78 the file has mistakes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ EXIT_MISTAKES: Final = 78
 
 
 class CannotConvert(LispError):
-    """What was asked cannot be done."""
+    """The requested conversion is impossible."""
 
 
 def run_convert(arguments: Namespace) -> int:
-    """Convert a file; the result goes to standard output, or into a file with its keys beside it."""
+    """Convert a file. The result goes to standard output, or into a file with key files next to it."""
     source, output = Path(arguments.file), None if arguments.output is None else Path(arguments.output)
     named = dict(_pair(text, "--address") for text in arguments.address)
     given = dict(_pair(text, "--key-file") for text in arguments.key_file)
@@ -65,7 +65,7 @@ def run_convert(arguments: Namespace) -> int:
 
 
 def _as_json(done: Converted, arguments: Namespace) -> dict[str, object]:
-    """What came of it, for programs. Keys are in no text."""
+    """The result for programs. No text in it contains a key."""
     remarks = [{"line": remark.line, "kind": remark.kind, "text": remark.text} for remark in done.remarks]
     return {
         "v": 1,
@@ -80,7 +80,7 @@ def _as_json(done: Converted, arguments: Namespace) -> dict[str, object]:
 
 
 def _verify(done: Converted, output: Path | None) -> int:
-    """Read what was written as the daemon will."""
+    """Check the written file with the daemon's own reader."""
     if output is None:
         return 0
     try:
@@ -93,7 +93,7 @@ def _verify(done: Converted, output: Path | None) -> int:
 
 
 def run_check(arguments: Namespace) -> int:
-    """Say every mistake of a file, with its line."""
+    """Print every mistake of a file, with its line."""
     found = check_file(Path(arguments.file), _read(Path(arguments.file)))
     if arguments.json:
         listed = [
@@ -116,7 +116,7 @@ def run_check(arguments: Namespace) -> int:
 
 
 def run_show(arguments: Namespace) -> int:
-    """Print the configuration as it takes effect, defaults included, without keys."""
+    """Print the configuration as it takes effect: with defaults, without keys."""
     path = Path(arguments.file)
     text, tree = effective(read_ours(path, _read(path)))
     print(json.dumps({"v": 1, "file": arguments.file, "configuration": tree}, indent=2) if arguments.json else text)
@@ -131,8 +131,8 @@ def _read(path: Path) -> bytes:
 
 
 def _write(done: Converted, output: Path, *, may_replace: bool) -> None:
-    """The file and its keys; nothing is replaced unless that was asked for."""
-    # A newline at its end is no part of a key, and editors want one.
+    """Write the file and its key files. Existing files are replaced only if `may_replace`."""
+    # The newline at the end is not part of a key; editors expect it.
     files = [
         (output.parent / key_file.path, key_file.octets + b"\n")
         for key_file in done.key_files
@@ -164,7 +164,7 @@ def _address(text: str) -> IpAddress:
 
 
 def _resolver(given: dict[str, IpAddress]) -> Resolve:
-    """Names to addresses: those that were given, or else what DNS says."""
+    """A resolver that uses the given addresses first, and then DNS."""
 
     def resolve(name: str) -> list[IpAddress]:
         if name in given:
@@ -179,7 +179,7 @@ def _resolver(given: dict[str, IpAddress]) -> Resolve:
 
 
 def interface_of(address: IpAddress) -> str | None:
-    """The interface of this host that has an address."""
+    """The interface of this host that has the address."""
     try:
         done = subprocess.run(["ip", "-j", "addr"], capture_output=True, text=True, timeout=5, check=True)
         links = json.loads(done.stdout)

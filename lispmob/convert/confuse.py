@@ -1,10 +1,10 @@
-"""The language of LISPmob's and Open Overlay Router's files: that of libconfuse.
+"""The format of LISPmob's and Open Overlay Router's files: that of libconfuse. Pure.
 
     statement := name = value | name = { value, ... } | name { statement ... }
     comments:    # and // to the end of the line, /* ... */
 
-A value is a bare word or quoted. A file with mistakes is read to its end: each is noted with its line, and what follows
-in that line is skipped. Pure.
+A value is a bare word or quoted. The parser does not stop at a mistake: it notes the line, skips the rest of that line,
+and continues.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Token(NamedTuple):
 
 
 def parse_confuse(text: str) -> OldFile:
-    """Read a file of this language."""
+    """Read a file in this format."""
     return _Parser(text).parse()
 
 
@@ -76,7 +76,7 @@ class _Parser:
         return token is not None and token.kind == "sign" and token.text == sign
 
     def _statements(self, depth: int, opened: int) -> list[Item]:
-        """Everything up to the closing brace of the block that was opened in line `opened` (0: the file)."""
+        """All statements up to the closing brace of the block that line `opened` opens (0: the file)."""
         items: list[Item] = []
         while (token := self._peek()) is not None:
             if self._is_sign("}"):
@@ -98,7 +98,7 @@ class _Parser:
             self._next += 1
             return self._setting(name)
         if self._is_sign("{") or (self._is_sign("{", 1) and self._is_on(name.line)):
-            self._next += 1 if self._is_sign("{") else 2  # a title stands between
+            self._next += 1 if self._is_sign("{") else 2  # a title stands between name and brace
             if depth >= MAX_DEPTH:
                 self._skip_line(name, f"nested deeper than {MAX_DEPTH} levels")
                 return None
@@ -134,7 +134,7 @@ class _Parser:
         return Setting(plain_name(name.text), tuple(values), name.line)
 
     def _skip_line(self, token: _Token, why: str) -> None:
-        """Note a mistake, and go on behind the line; a brace in it still counts."""
+        """Note a mistake and skip the rest of its line, up to a closing brace."""
         self._fail(token.line, why)
         while (rest := self._peek()) is not None and rest.line == token.line:
             if self._is_sign("}") and rest is not token:

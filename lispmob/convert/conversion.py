@@ -1,4 +1,4 @@
-"""An old file in, a new one out: which language, which of our files, and everything that has to be said. Pure."""
+"""Converts an old file: detects its format and our kind of file, and collects all remarks. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOSE: Final = {"confuse": "LISPmob or Open Overlay Router", "uci": "OpenWrt (UC
 
 
 class Converted(msgspec.Struct, frozen=True):
-    """The text of one of our files (`kind`: its usual name), the key files it names, and what there is to say."""
+    """The text of one of our files (`kind`: its usual name), the key files that it names, and the remarks."""
 
     kind: str
     text: str
@@ -40,15 +40,15 @@ class Converted(msgspec.Struct, frozen=True):
 
     @property
     def is_complete(self) -> bool:
-        """True when nothing was refused, and nothing could not be read."""
+        """True when nothing was refused and everything could be read."""
         return all(remark.kind == "note" for remark in self.remarks)
 
 
 def parse_old(raw: bytes, name: str) -> OldFile:
-    """Read an old file, whatever its language. Raises ConfigError for what is none."""
+    """Read an old file of any format. Raises ConfigError for anything else."""
     if len(raw) > MAX_OCTETS:
         raise ConfigError(f"{name}: the file has more than {MAX_OCTETS} octets")
-    text = raw.decode("utf-8-sig", "replace")  # comments of the time are in all kinds of encodings
+    text = raw.decode("utf-8-sig", "replace")  # comments in old files have all kinds of encodings
     if "\0" in text:
         raise ConfigError(f"{name}: this is no text")
     if is_ours(raw):
@@ -61,7 +61,7 @@ def parse_old(raw: bytes, name: str) -> OldFile:
 
 
 def is_ours(raw: bytes) -> bool:
-    """True for lispd.conf and hub.conf: there are keys with colons, and nothing that the old languages look like."""
+    """True for lispd.conf and hub.conf: they have keys with colons, and no line that looks like an old format."""
     text = raw.decode("utf-8-sig", "replace")
     return _YAML.search(text) is not None and _ASSIGNED.search(text) is None
 
@@ -75,9 +75,9 @@ def convert(
     key_stem: str | None = None,
     key_files: Mapping[str, str],
 ) -> Converted:
-    """Convert the octets of the file `name`. `key_stem`, `key_files`: as in KeyFiles; without a stem none is written.
+    """Convert the octets of the file `name`. `key_stem`, `key_files`: as in KeyFiles; without a stem no key is written.
 
-    Raises ConfigError for what holds nothing that can be converted.
+    Raises ConfigError for a file without anything that can be converted.
     """
     old = parse_old(raw, name)
     report = Report()
@@ -106,13 +106,13 @@ def convert(
 
 
 def _nothing(name: str, why: str, report: Report) -> ConfigError:
-    """That nothing comes of it, and the lines that may be to blame."""
+    """The error for a file that cannot be converted, with the remarks about the lines that may be the cause."""
     lines = [f"{name}:{remark.line}: {remark.text}" for remark in report.about("mistake", "refused")[:MAX_MISTAKES]]
     return ConfigError("\n".join([*lines, f"{name}: {why}"]))
 
 
 def _mode(old: OldFile, name: str) -> str:
-    """The operating mode. Raises ConfigError for one that nobody here has, and for an empty file."""
+    """The operating mode. Raises ConfigError for a mode that we do not have, and for an empty file."""
     if not old.root.items:
         raise ConfigError(f"{name}: nothing in it can be read as a configuration")
     mode = _last(old.root, "operating-mode").upper()

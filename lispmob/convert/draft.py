@@ -1,4 +1,4 @@
-"""What an old file says of a mobile node, in our terms, before it is written down."""
+"""An old configuration of a mobile node as values, before it is written as lispd.conf."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import msgspec
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
 UNUSED: Final = 255
-"""Announced, and nobody sends there (RFC 9301)."""
+"""Announced, but not used by other nodes (RFC 9301)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """What an interface counts."""
+    """Priority and weight of an interface."""
 
     priority: int = 1
     weight: int = 100
     families: tuple[tuple[int, int, int], ...] = dataclasses.field(default=(), compare=False)
-    """(family, priority, weight) where the families of an interface have ranks of their own."""
+    """(family, priority, weight), if the families of an interface have ranks of their own."""
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A Map-Server. `key_file` is what is written after `key-file:`."""
+    """A Map-Server. `key_file` is the value of `key-file`."""
 
     address: IpAddress
     key_file: str
@@ -36,17 +36,17 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class Remote(msgspec.Struct, frozen=True):
-    """A locator of somebody else."""
+    """A locator of another site."""
 
     address: IpAddress
     rank: Rank
 
 
 class NodeDraft(msgspec.Struct):
-    """lispd.conf to be.
+    """The contents of the future lispd.conf.
 
-    `ranks` has the interfaces of each EID; `interfaces` those that count for EIDs which name none. `uses_only_named`:
-    the old program left all other interfaces alone. `overlay_prefixes` empty: everything goes into the overlay.
+    `ranks` has the interfaces of each EID; `interfaces` those of EIDs that name no interface. `uses_only_named`: the
+    old program did not use any other interface. `overlay_prefixes` empty: all traffic goes into the overlay.
     """
 
     eids: dict[EidPrefix, dict[str, Rank]] = msgspec.field(default_factory=dict)
@@ -65,11 +65,11 @@ class NodeDraft(msgspec.Struct):
     log_level: str | None = None
 
     def add_rank(self, eid: EidPrefix, interface: str, rank: Rank) -> None:
-        """The EID is reached by this interface."""
+        """Record that the EID is reached by this interface."""
         self.eids.setdefault(eid, {})[interface] = rank
 
     def general_ranks(self) -> dict[str, Rank]:
-        """What each interface counts as a rule: what the first EID that names it says."""
+        """The usual rank of each interface: that of the first EID that names it."""
         found = dict(self.interfaces)
         for ranks in self.eids.values():
             for interface, rank in ranks.items():
@@ -77,7 +77,10 @@ class NodeDraft(msgspec.Struct):
         return found
 
     def differences(self, eid: EidPrefix, general: Mapping[str, Rank]) -> dict[str, Rank]:
-        """The interfaces that count something else for this EID than as a rule; one that it does not name is unused."""
+        """The interfaces whose rank for this EID is not the usual one.
+
+        An interface that the EID does not name is unused.
+        """
         own = self.eids[eid]
         if not own:
             return {}

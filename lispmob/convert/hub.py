@@ -1,4 +1,4 @@
-"""Open Overlay Router as Map-Server or RTR, as hub.conf. Pure."""
+"""Converts the file of an Open Overlay Router that is a Map-Server or an RTR to hub.conf. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OF_HUBS: Final = {
 
 
 class SiteDraft(msgspec.Struct, frozen=True):
-    """A site to be: EIDs that have one key and one policy."""
+    """A future site: EIDs with the same key and the same policy."""
 
     key_file: str
     algorithm: str
@@ -47,7 +47,7 @@ class LinkDraft(msgspec.Struct, frozen=True):
 
 
 class HubDraft(msgspec.Struct):
-    """hub.conf to be. `known`: the EIDs of all sites."""
+    """The contents of the future hub.conf. `known`: the EIDs of all sites."""
 
     sites: dict[SiteDraft, list[EidPrefix]] = msgspec.field(default_factory=dict)
     known: set[EidPrefix] = msgspec.field(default_factory=set)
@@ -59,7 +59,7 @@ class HubDraft(msgspec.Struct):
 
 
 def read_hub(root: Block, report: Report, keys: KeyFiles, resolve: Resolve) -> HubDraft:
-    """The file of a Map-Server or an RTR; remarks are in the report."""
+    """Read the file of a Map-Server or an RTR; remarks go into the report."""
     top, draft = BlockReader(root, report), HubDraft()
     draft.is_rtr = (top.text("operating-mode") or "").upper() == "RTR"
     for block in top.blocks("lisp-site"):
@@ -93,7 +93,7 @@ def _site(reader: BlockReader, draft: HubDraft, keys: KeyFiles) -> None:
 
 
 def _rtrs(top: BlockReader, draft: HubDraft, keys: KeyFiles, resolve: Resolve) -> None:
-    """The RTRs of the set that is handed out, in its order."""
+    """The RTRs of the advertised set, in its order."""
     nodes = {}
     for block in top.blocks("ms-rtr-node"):
         reader = BlockReader(block, top.report, "rtrs")

@@ -1,7 +1,7 @@
-"""Shared keys on their way from an old file to a key file of their own. They are never printed.
+"""Moves shared keys from an old file to key files. Keys are never printed.
 
-A key of key-type 0 went over the networks in clear: whoever was on the way has it. It is refused, as is a key where
-there is no file to put it into; the user then names a file that he has.
+A key of key-type 0 was sent over the networks in clear, so an eavesdropper may have it: it is refused. A key is also
+refused if there is no file to write it to. The user then names a key file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lispmob.config.values import MAX_KEY_OCTETS
 from lispmob.convert.report import Report
 
 ALGORITHMS: Final = {1: "hmac-sha-1-96", 2: "hmac-sha-256-128"}
-"""RFC 6830, 6.1: Key ID 1 and 2 are what is called Algorithm ID now."""
+"""RFC 6830, 6.1, called Key ID 1 and 2 what is the Algorithm ID now."""
 CLEAR_TEXT: Final = 0
-UNREADABLE: Final = "\ufffd"  # stands for octets that are no UTF-8
+UNREADABLE: Final = "\ufffd"  # stands for octets that are not UTF-8
 
 
 class KeyFile(msgspec.Struct, frozen=True):
-    """A file that the new configuration names. `octets` None: it is the user's, and we write none."""
+    """A key file that the new configuration names. `octets` None: the user's own file, which we do not write."""
 
     path: str
     octets: bytes | None
@@ -36,9 +36,9 @@ class KeyFile(msgspec.Struct, frozen=True):
 
 
 class KeyFiles:
-    """Hands out a file for every key. `stem`: how their names begin. `may_write` False: all have to be given.
+    """Assigns a file to every key. `stem`: the beginning of their names. `may_write` False: the user has to name all.
 
-    `given`: files of the user, by the address or name that the old file has for the other end.
+    `given`: the user's files, by the address or name that the old file has for the other end.
     """
 
     def __init__(self, stem: str, given: Mapping[str, str], report: Report, *, may_write: bool) -> None:
@@ -52,7 +52,10 @@ class KeyFiles:
     def file_for(
         self, role: str, ends: tuple[str, ...], key: str | None, key_type: int | None, line: int, place: str
     ) -> str:
-        """The path to write after `key-file:`. `ends`: what the other end is called; `role` names a new file."""
+        """The value of `key-file`.
+
+        `ends`: names and addresses of the other end; `role` is part of a new file's name.
+        """
         named = next((self._given[end] for end in ends if end in self._given), None)
         if named is not None:
             self.files.append(KeyFile(named, None))
@@ -65,7 +68,7 @@ class KeyFiles:
         return self._new_file(role, None)
 
     def _why_refused(self, key: str | None, key_type: int | None) -> str | None:
-        """Why a key is not taken over, and what to do; None: it is."""
+        """Why a key is refused and what to do about it; None if it is accepted."""
         if key_type == CLEAR_TEXT:
             return (
                 "the key is not taken over: with key-type 0 it went over the networks in clear, so others have it. Ask "
@@ -82,7 +85,7 @@ class KeyFiles:
         return None
 
     def _own_file(self, role: str, octets: bytes) -> str:
-        """One file for each key, however many use it."""
+        """The file of a key; equal keys share a file."""
         if octets not in self._by_key:
             self._by_key[octets] = self._new_file(role, octets)
         return self._by_key[octets]
@@ -94,12 +97,12 @@ class KeyFiles:
 
 
 def algorithm_of(key_type: int | None) -> str:
-    """Our word for a key-type; HMAC-SHA-1 for those that were never checked, which is what old servers know."""
+    """Our name of a key-type. HMAC-SHA-1 for an unknown type, because old servers support it."""
     return ALGORITHMS.get(key_type or 1, ALGORITHMS[1])
 
 
 def write_secret(path: Path, octets: bytes, *, may_replace: bool) -> None:
-    """Write a file that only we, and the group of the packaged service, can read. Raises OSError."""
+    """Write a file that only this user, and the group of the packaged service, can read. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if may_replace else os.O_EXCL)
     descriptor = os.open(path, flags, 0o600)
     with open(descriptor, "wb") as file:

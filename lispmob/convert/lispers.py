@@ -1,10 +1,11 @@
-"""The language of lispers.net's lisp.config: one thing a line, and only what stands between the first two dotted lines.
+"""The format of lispers.net's lisp.config. Pure.
 
     lisp map-server {
         dns-name = ms.example.net
     }
 
-A value is the rest of its line, and may be empty. A `#` in the first column makes a comment. Pure.
+A line holds one statement. Only the lines between the first two dotted lines count. A value is the rest of its line,
+and may be empty. A `#` in the first column begins a comment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SETTING: Final = re.compile(r"([\w-]+)\s*=\s*(.*)$")
 
 
 def parse_lispers(text: str) -> OldFile:
-    """Read a file of this language."""
+    """Read a file in this format."""
     mistakes: list[Mistake] = []
     root: list[Item] = []
     stack: list[tuple[str, int, list[Item]]] = [("", 1, root)]

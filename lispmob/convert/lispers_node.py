@@ -1,6 +1,6 @@
-"""What a lisp.config of lispers.net says of a mobile node, as a NodeDraft. Pure.
+"""Converts a lisp.config of lispers.net for a mobile node to a NodeDraft. Pure.
 
-Its Map-Servers take HMAC-SHA-256 unless authentication-type says sha1.
+Its Map-Servers use HMAC-SHA-256 unless authentication-type is sha1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NO_COUNTERPART: Final = {
 
 
 class LispersReading:
-    """One conversion; `read` gives the draft."""
+    """A conversion; `read` returns the draft."""
 
     def __init__(
         self, root: Block, report: Report, keys: KeyFiles, resolve: Resolve, interface_of: InterfaceOf
@@ -48,7 +48,7 @@ class LispersReading:
         self._draft = NodeDraft(uses_only_named=False)
 
     def read(self) -> NodeDraft:
-        """Read everything; remarks are in the report."""
+        """Read everything; remarks go into the report."""
         for block in self._top.blocks("enable"):
             self._enable(block)
         for block in self._top.blocks("map-resolver"):
@@ -145,7 +145,7 @@ class LispersReading:
             inner.leave(NO_COUNTERPART)
         reader.leave(NO_COUNTERPART)
         for prefix in prefixes:
-            if remotes and prefix.mask_len == 0:  # what has no mapping: that is what proxies are for
+            if remotes and prefix.mask_len == 0:  # for destinations without a mapping: a proxy-ETR
                 self._draft.proxy_etrs += [remote for remote in remotes if remote not in self._draft.proxy_etrs]
             elif remotes:
                 self._draft.statics.setdefault(prefix, []).extend(remotes)

@@ -1,4 +1,4 @@
-"""LISPmob's and Open Overlay Router's settings of a mobile node or an xTR, from 2010 on, as a NodeDraft. Pure.
+"""Converts settings of LISPmob and Open Overlay Router, since 2010, for a mobile node or an xTR to a NodeDraft. Pure.
 
 Defaults are those of Open Overlay Router: key-type 1, no proxy-reply, priority 1, weight 100, ttl 10 minutes.
 """
@@ -18,7 +18,7 @@ from lispmob.convert.report import InterfaceOf, Report, Resolve
 from lispmob.convert.tree import Block
 from lispmob.wire.address import EidPrefix, IpAddress
 
-MAX_TTL_MIN: Final = 1440  # what lispd.conf takes
+MAX_TTL_MIN: Final = 1440  # the limit in lispd.conf
 MOST_TRIES: Final = 10
 
 NO_COUNTERPART: Final = {
@@ -43,7 +43,7 @@ NO_COUNTERPART: Final = {
 
 
 class NodeReading:
-    """One conversion; `read` gives the draft."""
+    """A conversion; `read` returns the draft."""
 
     def __init__(
         self, root: Block, report: Report, keys: KeyFiles, resolve: Resolve, interface_of: InterfaceOf
@@ -56,7 +56,7 @@ class NodeReading:
         self._draft = NodeDraft()
 
     def read(self) -> NodeDraft:
-        """Read everything; remarks are in the report."""
+        """Read everything; remarks go into the report."""
         self._mode()
         self._mappings()
         self._servers()
@@ -121,12 +121,12 @@ class NodeReading:
         if (name := reader.interface("interface", "rloc")) is not None:
             by_interface.setdefault(name, {}).update(_ranks_by_family(reader))
         elif not by_interface:
-            _ranks_by_family(reader)  # 2010's files: a rank, and no interface that it is of
+            _ranks_by_family(reader)  # files of 2010 have a rank without an interface
         for name, ranks in by_interface.items():
             self._draft.add_rank(eid, name, self._one_rank(name, ranks))
 
     def _fixed_address(self, block: Block, by_interface: dict[str, dict[int, tuple[Rank, int]]]) -> None:
-        """A locator that is an address: lispd goes by interfaces, so it is the one that has the address."""
+        """Convert a locator given as an address to the interface that has it: lispd's settings name interfaces."""
         reader = BlockReader(block, self._report, "uplinks")
         address, rank = reader.address("address", resolve=self._resolve), _rank(reader)
         reader.leave(NO_COUNTERPART)
@@ -144,7 +144,7 @@ class NodeReading:
         by_interface.setdefault(name, {})[address.version] = (rank, block.line)
 
     def _one_rank(self, name: str, ranks: dict[int, tuple[Rank, int]]) -> Rank:
-        """What an interface counts, with the ranks of its families where these differ."""
+        """The rank of an interface, with the ranks of its families if these differ."""
         used = {family: rank for family, (rank, _) in ranks.items() if rank.priority >= 0}
         line = next(iter(ranks.values()))[1]
         if not used:
@@ -161,7 +161,7 @@ class NodeReading:
         return dataclasses.replace(best, families=families)
 
     def _old_eids(self) -> None:
-        """eid-address-ipv4, eid-address-ipv6: the host's addresses, which the mappings mostly name again."""
+        """eid-address-ipv4, eid-address-ipv6: the host's addresses, which most files repeat in the mappings."""
         for name in ("eid-address-ipv4", "eid-address-ipv6"):
             if self._top.setting(name) is None:
                 continue
@@ -174,7 +174,7 @@ class NodeReading:
             reader = BlockReader(block, self._report, "uplinks")
             name = reader.interface("name")
             priority = reader.number("device-priority", low=0, high=255)
-            reader.boolean("detect-nat")  # lispd finds out for itself, on every uplink
+            reader.boolean("detect-nat")  # lispd detects NATs itself, on every uplink
             reader.leave(NO_COUNTERPART)
             if name is not None:
                 self._draft.interfaces[name] = Rank(1 if priority is None else priority)
@@ -268,8 +268,8 @@ class NodeReading:
             reader.leave(NO_COUNTERPART)
         said = [locator for locator in found if locator is not None]
         if said:
-            # What it meant by NAT traversal is the dialect that we call e19. off: no Info-Request is ever sent, of
-            # which an Open Overlay Router Map-Server without RTRs dies.
+            # Its NAT traversal is the dialect that we call e19. off: we never send an Info-Request, on which a
+            # Map-Server of Open Overlay Router without RTRs crashes.
             self._draft.natt_mode = "e19" if any(said) else "off"
 
     def _ids(self, reader: BlockReader) -> None:
@@ -286,7 +286,7 @@ class NodeReading:
                 )
 
     def _overlay(self) -> None:
-        """Open Overlay Router's allowed-dst-eids: the only destinations that went into the overlay."""
+        """Open Overlay Router's allowed-dst-eids: the only destinations whose packets went into the overlay."""
         for setting in self._top.settings("allowed-dst-eids"):
             for value in setting.values:
                 try:
@@ -310,12 +310,12 @@ def _rank(reader: BlockReader) -> Rank:
 
 
 def _remote(address: IpAddress, rank: Rank) -> Remote:
-    """A locator of somebody else; LISPmob's priority -1 is "not used"."""
+    """A locator of another site; LISPmob's priority -1 means "not used"."""
     return Remote(address, rank if rank.priority >= 0 else Rank(UNUSED, 0))
 
 
 def _ranks_by_family(reader: BlockReader) -> dict[int, tuple[Rank, int]]:
-    """What the block says of each family of its interface: one rank, or LISPmob 0.3's priority_v4 and so on."""
+    """The ranks of each family of an interface: one for both, or LISPmob 0.3's priority_v4 and so on."""
     both = _rank(reader)
     ranks = {}
     for family in (4, 6):

@@ -1,4 +1,4 @@
-"""Values of an old file: a block is read name by name, and what nobody asked for is left over, to be told."""
+"""Reads values of an old file. A block is read name by name; what no reader asked for is reported at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PLACEHOLDER: Final = re.compile(r"[<\[].*[>\]]?")
 
 
 class BlockReader:
-    """Reads one block. `place`: the key of the new file that remarks about it stand above."""
+    """Reads a block. `place`: the key of the new file above which remarks about the block are written."""
 
     def __init__(self, block: Block, report: Report, place: str = "") -> None:
         self.block = block
@@ -40,32 +40,32 @@ class BlockReader:
 
     @property
     def line(self) -> int:
-        """Where the block begins."""
+        """The line in which the block begins."""
         return self.block.line
 
     def setting(self, *names: str) -> Setting | None:
-        """The last setting of one of these names; None: there is none, or it has no value."""
+        """The last setting with one of these names; None if there is none, or if it has no value."""
         self._read.update(names)
         found = list(self.block.settings(*names))
         return found[-1] if found and found[-1].values else None
 
     def settings(self, *names: str) -> list[Setting]:
-        """Every setting of these names."""
+        """All settings with these names."""
         self._read.update(names)
         return list(self.block.settings(*names))
 
     def blocks(self, *names: str) -> list[Block]:
-        """The blocks of these names inside."""
+        """The blocks with these names inside."""
         self._read.update(names)
         return list(self.block.blocks(*names))
 
     def text(self, *names: str) -> str | None:
-        """A value as it stands there."""
+        """A value as written."""
         found = self.setting(*names)
         return None if found is None else found.text
 
     def line_of(self, *names: str) -> int:
-        """The line of a setting, or that of the block."""
+        """The line of a setting; that of the block if there is no such setting."""
         found = self.setting(*names)
         return self.line if found is None else found.line
 
@@ -108,7 +108,7 @@ class BlockReader:
         return None
 
     def address(self, *names: str, resolve: Resolve) -> IpAddress | None:
-        """One address; a host name becomes its first."""
+        """An address; for a host name its first address."""
         found = self.setting(*names)
         return None if found is None else self._address(found, found.text, resolve)
 
@@ -133,14 +133,17 @@ class BlockReader:
         return EidPrefix(network, instance_id)
 
     def instance_id(self, *names: str) -> int:
-        """An Instance-ID; 0 without one, and for LISPmob's -1."""
+        """An Instance-ID; 0 if it is missing, and for LISPmob's -1."""
         return max(0, self.number(*names, low=-1, high=MAX_INSTANCE_ID) or 0)
 
     def leave(self, known: Mapping[str, str]) -> None:
-        """Tell what was not read, without its value: it may be a key. `known`: why some things have no counterpart."""
+        """Report what was not read, without its value, which may be a key.
+
+        `known`: why some settings have no counterpart.
+        """
         for item in self.block.items:
             if item.name in self._read or (isinstance(item, Setting) and _WORDS.get(item.text.lower()) is False):
-                continue  # what was off, and is not there, is as it was
+                continue  # a feature that was off, and that we do not have, needs no remark
             name = item.name if not self.block.name else f"{self.block.name}: {item.name}"
             why = known.get(item.name, "there is no such thing here")
             self.report.note(item.line, f"{show(name)}: {why}", self.place)

@@ -1,4 +1,4 @@
-"""The text of a configuration as it takes effect, which is YAML: every key, defaults included, and no secret."""
+"""Prints a configuration as it takes effect, as YAML: every key, with defaults, without secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.hub.config import HubFile
 
 
 def read_ours(path: Path, raw: bytes) -> NodeFile | HubFile:
-    """lispd.conf, or hub.conf: that is the one with sites or invitations. Raises ConfigError."""
+    """Read lispd.conf or hub.conf; hub.conf has sites or invitations. Raises ConfigError."""
     root = parse_yaml(raw, str(path))
     is_hub = isinstance(root, Mapping) and any(key.text in ("sites", "invitations") for key, _ in root.entries)
     if is_hub:
@@ -24,7 +24,7 @@ def read_ours(path: Path, raw: bytes) -> NodeFile | HubFile:
 
 
 def effective(file: Section) -> tuple[str, dict[str, Any]]:
-    """The text for people, which is YAML, and the same as a JSON value."""
+    """The text for users, which is YAML, and the same as a JSON value."""
     tree = section_tree(file)
     return "\n".join(_yaml(tree, 0)), tree
 

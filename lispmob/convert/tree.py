@@ -1,7 +1,7 @@
-"""What the languages of old configurations have in common: settings and blocks, each with its line.
+"""What the old formats have in common: settings and blocks, each with its line.
 
-Names are in lower case and with hyphens, whatever the file has (`eid_prefix`, `EID-Prefix`): libconfuse does not tell
-them apart, and OpenWrt's files have underscores.
+Names are in lower case and with hyphens, whatever the file has (`eid_prefix`, `EID-Prefix`): libconfuse does not
+distinguish them, and OpenWrt's files have underscores.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-MAX_OCTETS: Final = 1 << 20  # ours: a thousand times the longest file that was ever seen
-MAX_DEPTH: Final = 8  # ours: the languages need three
-MAX_MISTAKES: Final = 50  # ours: more help nobody
+MAX_OCTETS: Final = 1 << 20  # ours: a thousand times the longest known file
+MAX_DEPTH: Final = 8  # ours: the formats need three
+MAX_MISTAKES: Final = 50  # ours: a longer list helps no user
 
 
 class Mistake(msgspec.Struct, frozen=True):
-    """What is wrong in a line of the file; 0: in all of it."""
+    """A mistake in a line of the file; line 0: in the whole file."""
 
     line: int
     text: str
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """`name = value` or `name = {a, b}`. Values may be secrets: repr does not show them."""
+    """`name = value` or `name = {a, b}`. Values may be secrets, so repr does not show them."""
 
     name: str
     values: tuple[str, ...]
@@ -35,7 +35,7 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The last value: where a name stands twice, libconfuse takes the last; "" for none."""
+        """The last value: libconfuse uses the last one if a name is repeated; "" if there is none."""
         return self.values[-1] if self.values else ""
 
 
@@ -47,11 +47,11 @@ class Block(msgspec.Struct, frozen=True):
     line: int
 
     def blocks(self, *names: str) -> Iterator[Block]:
-        """The blocks of these names directly inside."""
+        """The blocks with these names directly inside."""
         return (item for item in self.items if isinstance(item, Block) and item.name in names)
 
     def settings(self, *names: str) -> Iterator[Setting]:
-        """The settings of these names directly inside."""
+        """The settings with these names directly inside."""
         return (item for item in self.items if isinstance(item, Setting) and item.name in names)
 
 
@@ -59,7 +59,7 @@ Item: TypeAlias = Setting | Block
 
 
 class OldFile(msgspec.Struct, frozen=True):
-    """A file as its grammar has it. `language`: confuse, uci or lispers.net."""
+    """A parsed file. `language`: confuse, uci or lispers.net."""
 
     language: str
     root: Block
@@ -67,5 +67,5 @@ class OldFile(msgspec.Struct, frozen=True):
 
 
 def plain_name(text: str) -> str:
-    """A name as we compare it."""
+    """A name in the form in which names are compared."""
     return text.lower().replace("_", "-")

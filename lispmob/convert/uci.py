@@ -1,6 +1,6 @@
-"""OpenWrt's UCI: `config 'section'`, `option 'name' 'value'`, `list 'name' 'value'`; brought into libconfuse's shape.
+"""OpenWrt's UCI (`config 'section'`, `option 'name' 'value'`, `list 'name' 'value'`) in libconfuse's structure. Pure.
 
-There, all sections stand side by side: what the others have inside of a block, or as a list, is put back there. Pure.
+UCI has no nested sections. This parser restores the blocks and lists that the other formats nest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from lispmob.convert.tree import MAX_MISTAKES, Block, Item, Mistake, OldFile, Setting, plain_name
 
 _TOP: Final = ("daemon", "ms-basic", "mr-basic", "ddt-node-basic")
-"""Sections of what the others have at the top."""
+"""Sections whose settings the other formats have at the top level."""
 _ONE_VALUE: Final = {"encapsulation": "type", "ddt-client": "enabled", "ms-advertised-rtrs-set": "name"}
 """Sections that stand for a setting, and the option that holds its value."""
 _LISTS: Final = {
@@ -28,7 +28,7 @@ _RLOCS: Final = ("rloc-iface", "rloc-address")
 
 
 def parse_uci(text: str) -> OldFile:
-    """Read a file of this language."""
+    """Read a file in this format."""
     mistakes: list[Mistake] = []
     sections = _sections(text, mistakes)
     return OldFile("uci", Block("", tuple(_shaped(sections, mistakes)), 1), tuple(mistakes[:MAX_MISTAKES]))
@@ -60,7 +60,7 @@ def _sections(text: str, mistakes: list[Mistake]) -> list[Block]:
 
 
 def _add(items: list[Setting], one: Setting, *, is_list: bool) -> None:
-    """Put an option into its section, or one more value to a list of it."""
+    """Add an option to its section, or another value to one of its lists."""
     place = next((place for place, item in enumerate(items) if item.name == one.name), None) if is_list else None
     if place is None:
         items.append(one)
@@ -91,7 +91,7 @@ def _shaped(sections: list[Block], mistakes: list[Mistake]) -> Iterable[Item]:
 
 
 def _with_rlocs(block: Block, sets: dict[str, Block], named: dict[str, Block], mistakes: list[Mistake]) -> Block:
-    """The mapping with the locators of its rloc-set inside of it."""
+    """The mapping with the locators of its rloc-set inside."""
     items: list[Item] = [item for item in block.items if item.name != "rloc-set"]
     for setting in block.settings("rloc-set"):
         if (chosen := sets.get(setting.text)) is None:

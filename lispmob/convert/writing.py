@@ -1,4 +1,4 @@
-"""Drafts to the text of lispd.conf and hub.conf, with every remark above the key that it is about. Pure."""
+"""Writes drafts as lispd.conf and hub.conf, with every remark above the key that it is about. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _WORDS: Final = frozenset({"yes", "no", "true", "false", "on", "off", "null"})
 
 
 def scalar(text: str) -> str:
-    """A value as YAML takes it; quoted unless it is plainly a word, a number or an IPv4 prefix."""
+    """A value for YAML; quoted unless it is clearly a word, a number or an IPv4 prefix."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return json.dumps(text)
 
 
 class Page:
-    """Lines of a configuration; `key` begins what remarks of that place stand above."""
+    """The lines of a configuration. `key` begins the place above which the remarks about that key are written."""
 
     def __init__(self, head: Iterable[str], report: Report) -> None:
         self._report = report
@@ -34,7 +34,7 @@ class Page:
         self._said = {""}
 
     def key(self, name: str, lines: Iterable[str]) -> None:
-        """A key of the file with what belongs to it; nothing is written when there are no lines."""
+        """Write a key of the file with its lines and remarks; nothing if there are none."""
         body = list(lines)
         remarks = self._remarks(name)
         self._said.add(name)
@@ -109,7 +109,7 @@ def _rank(interface: str, rank: Rank, more: str = "") -> str:
 
 
 def _families(rank: Rank) -> str:
-    """What the families count where that differs."""
+    """The ranks of the families, if they differ."""
     return "".join(f", ipv{family}: {{priority: {p}, weight: {w}}}" for family, p, w in rank.families)
 
 

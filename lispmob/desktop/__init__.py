@@ -1,1 +1,1 @@
-"""The indicator for a desktop's panel: state, peers, the last move, problems, and a way to leave and to come back."""
+"""The indicator for a desktop's panel: shows state, peers, the last move and problems; can stop and start lispd."""

@@ -14,14 +14,16 @@ NAME: Final = "net.lispmob.Daemon1"
 PATH: Final = "/net/lispmob/Daemon1"
 _STANDARD: Final = "org.freedesktop.DBus"
 UNIT: Final = "lispd.service"
-SETTLE_S: Final = 0.2  # ours: one look for all signals that come together
-MOVED_S: Final = 1.0  # ours: what a move has cost is known by then
+SETTLE_S: Final = 0.2  # ours: signals within this time cause a single query
+MOVED_S: Final = 1.0  # ours: by then lispd knows how many packets the move has lost
 
 
 class DaemonWatch:
-    """A client of the system bus. `on_facts` gets properties and peers, `on_move` a handover once it has settled.
+    """A client of the system bus.
 
-    lispd is never started by a question: who has left wants to stay away.
+    `on_facts` receives properties and peers, `on_move` a handover after it has completed.
+
+    A query never starts lispd, because a user who has stopped it wants it to stay stopped.
     """
 
     def __init__(
@@ -46,12 +48,12 @@ class DaemonWatch:
             self._on_facts({}, ())
 
     def on_bus_lost(self) -> None:
-        """Nothing is known."""
+        """Forget the state: without the bus it is unknown."""
         self._bus, self._is_there = None, False
         self._on_facts({}, ())
 
     def on_owner(self, name: str, is_there: bool) -> None:
-        """lispd came, or went."""
+        """lispd appeared on the bus, or disappeared."""
         if name == NAME:
             self._is_there = is_there
             if is_there:
@@ -61,7 +63,7 @@ class DaemonWatch:
                 self._on_facts({}, ())
 
     def on_signal(self, signal: Signal) -> None:
-        """Something changed; `Moved` is told once it is known what the move has cost."""
+        """Query the state. `Moved` is reported after MOVED_S, when the cost of the move is known."""
         if signal.sender != NAME:
             return
         self.look()
@@ -69,12 +71,12 @@ class DaemonWatch:
             self._move_timer = asyncio.get_running_loop().call_later(MOVED_S, self._moved)
 
     def look(self) -> None:
-        """Ask for everything, in a moment."""
+        """Query all properties and peers, after SETTLE_S."""
         if self._is_there and self._look_timer is None:
             self._look_timer = asyncio.get_running_loop().call_later(SETTLE_S, self._start_look)
 
     async def switch(self, *, on: bool) -> str:
-        """Leave the overlay, or come back; "" or why not."""
+        """Start or stop lispd, and so join or leave the overlay. Returns "", or why it failed."""
         if self._bus is None:
             return "there is no system bus"
         try:
@@ -110,7 +112,7 @@ class DaemonWatch:
             )
             (text,) = await self._bus.call(NAME, PATH, NAME, "GetPeers", starts_service=False)
             peers = json.loads(text)
-        except (BusError, ValueError):  # it goes, or it is older than this program
+        except (BusError, ValueError):  # lispd is stopping, or older than this program
             peers = []
         if self._is_there and self._properties:
             self._on_facts(self._properties, peers)

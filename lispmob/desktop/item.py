@@ -1,7 +1,7 @@
 """The indicator on the session bus: a StatusNotifierItem with a menu, and notifications (adapter).
 
-Panels ask for what is shown, and are told when it changes. The watcher of a panel may come late and go again; the item
-is registered each time that it appears. A desktop without a watcher, or without notifications, costs nothing.
+Panels query the item's properties, and the item signals changes. A panel's watcher may start late, or restart; the item
+is registered each time that the watcher appears. Without a watcher or a notification server the item does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ITEM_PATH: Final = "/StatusNotifierItem"
 NOTIFICATIONS: Final = "org.freedesktop.Notifications"
 _NOTIFICATIONS_PATH: Final = "/org/freedesktop/Notifications"
 _STANDARD: Final = "org.freedesktop.DBus"
-_SHOWN_MS: Final = 8000  # ours: long enough to read a line
+_SHOWN_MS: Final = 8000  # ours: time enough to read a line
 _CLICKED: Final = "clicked"
 
 _ITEM_XML: Final = f"""<node><interface name="{ITEM}">
@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 class TrayItem:
     """The `server` of a connection to the session bus.
 
-    `on_action` is called for a line that was clicked, `on_opened` when the menu is about to be shown.
+    `on_action` is called when a line is clicked, `on_opened` when the menu is about to be shown.
     """
 
     def __init__(self, icon_path: str, on_action: Callable[[Action], None], on_opened: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class TrayItem:
         self.is_registered = False
 
     def show(self, picture: Picture) -> None:
-        """Show this from now on."""
+        """Show this picture, and signal what has changed."""
         before, self._picture = self._picture, picture
         is_other = self._menu.show(picture.items)
         if self._bus is None:
@@ -96,7 +96,7 @@ class TrayItem:
             self._bus.emit(ITEM_PATH, ITEM, "NewStatus", "s", _status(picture))
 
     async def notify(self, summary: str, body: str, icon: str) -> None:
-        """Show a notification, in place of the one before it; where nobody shows any, nothing happens."""
+        """Show a notification that replaces the one before. Does nothing without a notification server."""
         if self._bus is None:
             return
         hints = {"desktop-entry": self._bus.variant("s", "lispmob-indicator")}
@@ -106,21 +106,21 @@ class TrayItem:
                 *("LISP", self._notification, icon, summary, _escaped(body), [], hints, _SHOWN_MS),
             )
         except BusError as error:
-            log.debug("nobody shows notifications: %s", error)
+            log.debug("no notification server: %s", error)
 
     # --- the connection
 
     async def on_bus(self, bus: Connection) -> None:
-        """Wait for a watcher."""
+        """Wait for the watcher of a panel."""
         self._bus = bus
         await bus.follow(WATCHER)
 
     def on_bus_lost(self) -> None:
-        """The session ends, or its bus was started again."""
+        """The session has ended, or its bus has restarted."""
         self._bus, self.is_registered, self._notification = None, False, 0
 
     def on_owner(self, name: str, is_there: bool) -> None:
-        """A panel came, or went."""
+        """A panel's watcher appeared, or disappeared."""
         if name != WATCHER:
             return
         self.is_registered = False
@@ -130,7 +130,7 @@ class TrayItem:
             task.add_done_callback(self._tasks.discard)
 
     def on_signal(self, signal: Signal) -> None:
-        """Nothing that panels say matters here."""
+        """The item uses no signals of panels."""
 
     async def _register(self) -> None:
         assert self._bus is not None
@@ -141,16 +141,16 @@ class TrayItem:
         else:
             self.is_registered = True
 
-    # --- what panels ask
+    # --- calls of panels
 
     async def on_call(self, call: Call) -> tuple[str, list[Any]]:
-        """Answer one call. Raises BusError."""
+        """Answer a call. Raises BusError."""
         if call.interface == f"{_STANDARD}.Introspectable" and call.member == "Introspect":
             return "s", [{ITEM_PATH: _ITEM_XML, menu.PATH: _MENU_XML}.get(call.path, "<node/>")]
         if call.interface == f"{_STANDARD}.Properties":
             return self._on_properties(call)
         if call.path == ITEM_PATH and call.interface in (ITEM, ""):
-            return "", []  # a click shows the menu, which the panel does
+            return "", []  # a click shows the menu, which the panel draws
         if call.path == menu.PATH and call.interface in (menu.INTERFACE, ""):
             return self._on_menu(call)
         raise BusError(f"{_STANDARD}.Error.UnknownMethod", f"no method {call.interface}.{call.member}")
@@ -236,5 +236,5 @@ def _status(picture: Picture | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Notifications and tooltips take a little markup, and texts of lispd are data."""
+    """Escape markup: notifications and tooltips interpret it, and lispd's texts are plain."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""lispmob-indicator: everything of the indicator put together, until the session ends or somebody quits it."""
+"""lispmob-indicator: connects the parts of the indicator, and runs until the session ends or the user quits it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Indicator:
-    """What is known, and what follows from it."""
+    """Keeps the known state, and updates menu and notifications when it changes."""
 
     def __init__(self, settings: Settings, *, is_silent: bool = False) -> None:
         self._settings, self._is_silent = settings, is_silent
@@ -104,7 +104,7 @@ class Indicator:
 
 
 async def run(session: str, *, is_silent: bool) -> None:
-    """Show it until it is quit."""
+    """Show the indicator until the user quits it."""
     indicator = Indicator(Settings(), is_silent=is_silent)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -118,7 +118,7 @@ async def run(session: str, *, is_silent: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; the exit code."""
+    """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="lispmob-indicator: %(message)s")
     session = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or f"unix:path=/run/user/{os.getuid()}/bus"

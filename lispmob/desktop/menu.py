@@ -1,11 +1,13 @@
-"""A menu as the values of com.canonical.dbusmenu, and which line was clicked. Pure.
+"""A menu as the values of com.canonical.dbusmenu, and the action of each line. Pure.
 
-Lines are numbered from the top; 0 is the menu itself. A menu that changes has a new revision, and numbers stay with
-their places, so that a click on a menu that has just changed is at worst one on nothing.
+A line keeps its number as long as the menu has a line of its kind, with its action, in that place among those; 0 is the
+menu itself. So a number never becomes a line of another kind: panels keep a check mark that a line had once. A click on
+a menu that has just changed asks for what the user saw, or for nothing. A menu that changes has a new revision.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -15,56 +17,63 @@ INTERFACE: Final = "com.canonical.dbusmenu"
 PATH: Final = "/MenuBar"
 VERSION: Final = 3
 
+_ROOT: Final = Item(label="root")
+
 ToVariant = Callable[[str, Any], Any]
 
 
 class Menu:
-    """The lines, by number."""
+    """The lines of the menu, by number."""
 
     def __init__(self) -> None:
         self.revision = 0
-        self._items: list[Item] = [Item(label="root")]
-        self._children: list[list[int]] = [[]]
+        self._numbers: dict[tuple[int, str, object, int], int] = {}
+        self._items: dict[int, Item] = {0: _ROOT}
+        self._children: dict[int, list[int]] = {0: []}
 
     def show(self, items: Sequence[Item]) -> bool:
-        """Show these from now on; True when they are others."""
-        before = self._items[1:], self._children
-        self._items, self._children = [Item(label="root")], [[]]
-        self._children[0] = [self._add(item) for item in items]
-        if (self._items[1:], self._children) == before:
+        """Replace the lines; returns True if they have changed."""
+        before = self._items, self._children
+        self._items, self._children = {0: _ROOT}, {}
+        self._add(0, items)
+        if (self._items, self._children) == before:
             return False
         self.revision += 1
         return True
 
-    def _add(self, item: Item) -> int:
-        number = len(self._items)
-        self._items.append(item)
-        self._children.append([])
-        self._children[number] = [self._add(child) for child in item.children]
-        return number
+    def _add(self, parent: int, items: Sequence[Item]) -> None:
+        seen: Counter[tuple[str, object]] = Counter()
+        self._children[parent] = []
+        for item in items:
+            what = _kind(item), item.action
+            number = self._numbers.setdefault((parent, *what, seen[what]), len(self._numbers) + 1)
+            seen[what] += 1
+            self._items[number] = item
+            self._children[parent].append(number)
+            self._add(number, item.children)
 
     def action(self, number: int) -> Action | None:
-        """What a click on a line asks for."""
+        """The action of a line."""
         return self._items[number].action if self.has(number) else None
 
     def has(self, number: int) -> bool:
-        """True for a line of the menu as it is."""
-        return 0 <= number < len(self._items)
+        """True for a line of the current menu."""
+        return number in self._items
 
     def layout(self, number: int, depth: int, variant: ToVariant) -> list[Any]:
-        """A line with those below it, (ia{sv}av); `depth` -1: all of them."""
+        """A line with its submenu, (ia{sv}av); `depth` -1: all levels."""
         below = self._children[number] if depth else []
         children = [variant("(ia{sv}av)", self.layout(child, depth - 1, variant)) for child in below]
         return [number, self.properties(number, variant), children]
 
     def properties(self, number: int, variant: ToVariant) -> dict[str, Any]:
-        """Of a line, those that are not the defaults of the specification."""
+        """The properties of a line, without those that have the specification's default."""
         if number == 0:
             return {"children-display": variant("s", "submenu")}
         item = self._items[number]
         if not item.label:
             return {"type": variant("s", "separator")}
-        shown = {"label": variant("s", item.label.replace("_", "__"))}  # one marks a key
+        shown = {"label": variant("s", item.label.replace("_", "__"))}  # a single underscore marks an access key
         if item.action is None and not item.children:
             shown["enabled"] = variant("b", False)
         if item.children:
@@ -75,5 +84,13 @@ class Menu:
         return shown
 
     def numbers(self) -> Iterator[int]:
-        """Of all lines."""
-        return iter(range(len(self._items)))
+        """The numbers of all lines."""
+        return iter(self._items)
+
+
+def _kind(item: Item) -> str:
+    if not item.label:
+        return "separator"
+    if item.is_checked is not None:
+        return "check mark"
+    return "submenu" if item.children else "text"

@@ -1,7 +1,7 @@
-"""What the indicator shows for what lispd says. Pure.
+"""What the indicator shows for the state of lispd. Pure.
 
-`Facts` are the properties of net.lispmob.Daemon1 (docs/dbus.md) and its peers; `picture` makes the icon, the tooltip
-and the menu of them. Texts of lispd are data: control characters are taken out, and long ones are cut.
+`Facts` are the properties of net.lispmob.Daemon1 (docs/dbus.md) and its peers; `picture` makes icon, tooltip and menu
+from them. Texts from lispd are data: control characters are removed, and long texts are truncated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ICONS: Final = {"working": "lispmob-working", "degraded": "lispmob-degraded", "
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known. `properties` is empty while lispd does not run; `trouble` is what came of the last order."""
+    """The known state. `properties` is empty while lispd does not run; `trouble`: why the last action failed."""
 
     properties: Mapping[str, Any] = {}
     peers: Sequence[Mapping[str, Any]] = ()
@@ -44,7 +44,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the menu; without an action it only tells. An empty label is a separator."""
+    """A line of the menu; without an action it is only text. An empty label is a separator."""
 
     label: str = ""
     action: Action | None = None
@@ -56,7 +56,7 @@ SEPARATOR: Final = Item()
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """What is seen. `needs_attention`: something is broken."""
+    """What the panel shows. `needs_attention`: the node does not work."""
 
     icon: str
     title: str
@@ -66,7 +66,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def picture(facts: Facts) -> Picture:
-    """What is shown for it."""
+    """The picture for a state."""
     properties = facts.properties
     verdict = str(properties.get("Verdict", "")) if facts.is_running else ""
     headline = clean(properties.get("Headline", "")) if facts.is_running else "not in the overlay: lispd does not run"
@@ -124,12 +124,12 @@ def _uplink_name(uplink: Mapping[str, Any]) -> str:
 
 
 def uplink_word(kind: str, name: str) -> str:
-    """What people call an uplink: Wi-Fi, LTE; the name of its interface where that says more."""
+    """The usual name of an uplink's type, such as Wi-Fi or LTE; the interface's name for other types."""
     return _TYPES.get(kind, name)
 
 
 def move_text(move: Mapping[str, Any]) -> str:
-    """ "Moved from Wi-Fi to LTE, 0 packets lost"; "" where there was no move."""
+    """For example "Moved from Wi-Fi to LTE, 0 packets lost"; "" without a move."""
     if not move:
         return ""
     left, took = (_ways(move.get(key, [])) for key in ("left", "took"))
@@ -177,12 +177,12 @@ def _peer_text(peer: Mapping[str, Any]) -> str:
 
 
 def problem_text(problem: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong, and what to do, for a notification."""
+    """Title and body of a notification: the problem, and its cause and remedy."""
     remedy = " ".join(clean(problem[key]) for key in ("cause", "remedy") if problem.get(key))
     return clean(problem.get("what", "")), remedy
 
 
 def clean(text: object) -> str:
-    """Without control characters, and short enough for a line."""
+    """Replace control characters, and truncate the text to a line."""
     printable = "".join(sign if sign.isprintable() else "?" for sign in str(text))
     return printable if len(printable) <= TEXT_MAX * 2 else f"{printable[: TEXT_MAX * 2 - 1]}\u2026"

@@ -1,4 +1,4 @@
-"""What a user has chosen for the indicator: one small file, and one for the start with the session (adapter)."""
+"""The user's settings of the indicator: a small file, and a file for the start with the session (adapter)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X-GNOME-Autostart-enabled=true
 
 
 class Settings:
-    """`directory`: XDG_CONFIG_HOME. What cannot be read has its default, and what cannot be written is lost."""
+    """`directory`: XDG_CONFIG_HOME. An unreadable file has the defaults; a failure to write is ignored."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -27,7 +27,7 @@ class Settings:
 
     @property
     def notifies(self) -> bool:
-        """True unless it was switched off."""
+        """True unless the user has switched notifications off."""
         try:
             chosen = json.loads(self._file.read_text("utf-8"))
         except (OSError, ValueError):
@@ -36,17 +36,17 @@ class Settings:
 
     @property
     def starts_with_session(self) -> bool:
-        """True when a file says so."""
+        """True when the autostart file exists."""
         return self._autostart.exists()
 
     def set_notifies(self, notifies: bool) -> None:
-        """Keep it."""
+        """Store the setting."""
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(json.dumps({"notifications": notifies}), "utf-8")
 
     def set_starts_with_session(self, starts: bool) -> None:
-        """Write the file, or take it away."""
+        """Write or remove the autostart file."""
         with contextlib.suppress(OSError):
             if starts:
                 self._autostart.parent.mkdir(parents=True, exist_ok=True)

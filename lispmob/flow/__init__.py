@@ -2,10 +2,10 @@
 
     from lispmob import flow
 
-    with flow.allocate("backup.nas", qos=flow.BULK) as backup:  # at the one side
+    with flow.allocate("backup.nas", qos=flow.BULK) as backup:  # the caller
         backup.send(b"hello")
 
-    with flow.register("backup") as name:  # at the other
+    with flow.register("backup") as name:  # the holder of the name
         for each in name:
             print(each.peer, each.recv())
 

@@ -1,4 +1,4 @@
-"""Reads what a program shows of a flow that it wants to be known again: words, and the flow's socket."""
+"""Reads a program's request that lispd adopt an existing flow: its parameters, and the flow's socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lispmob.flow.name import check_name
 
 
 def read_adoption(params: dict[str, Any], one: socket.socket) -> Adoption:
-    """What a program shows, and the socket of the flow. Raises NotAdoptable, or ValueError for a bad quality."""
+    """Check the parameters against the flow's socket. Raises NotAdoptable, or ValueError for a bad quality."""
     own, peer = _ends(one)
     nonces = params.get("nonces")
     if not isinstance(nonces, list) or len(nonces) != 2:
@@ -40,7 +40,7 @@ def read_adoption(params: dict[str, Any], one: socket.socket) -> Adoption:
 
 
 def _ends(one: socket.socket) -> tuple[tuple[IpAddress, int], tuple[IpAddress, int]]:
-    """Both ends of a connected UDP socket."""
+    """The local and the remote end of a connected UDP socket."""
     try:
         if one.family not in (socket.AF_INET, socket.AF_INET6) or one.type != socket.SOCK_DGRAM:
             raise NotAdoptable("the descriptor is no UDP socket")

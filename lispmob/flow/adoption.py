@@ -1,7 +1,7 @@
-"""A flow that outlives its lispd: what a program has to show, so that the next one knows the flow again.
+"""Adoption: a flow outlives a restart of lispd, because its program proves the flow to the new lispd. Pure.
 
-The program has the socket, and was told the nonces when the flow opened. Who knows both nonces of a flow may speak for
-it anyway; the socket has to fit, so that nobody makes lispd speak for a flow that he has not. Pure.
+The program has the socket, and received both nonces when the flow opened. The nonces authorize their owner to close or
+keep the flow in any case. The socket has to match them, so that a program cannot make lispd act for a foreign flow.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lispmob.flow.quality import Quality
 
 
 class NotAdoptable(LispError):
-    """What was shown is no flow of this host; the text says why."""
+    """The request does not describe a flow of this host; the text says why."""
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """A flow as its program knows it. `peer_port`: where the peer's socket is; `control_port`: where its lispd is.
+    """A flow as its program knows it. `peer_port`: of the peer's socket; `control_port`: of the peer's lispd.
 
-    `is_ours`: we called. Nonces have 8 octets.
+    `is_ours`: this host is the caller. Nonces have 8 octets.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Adoption(msgspec.Struct, frozen=True):
     quality: Quality
 
     def opened(self, flow: int) -> FlowOpened:
-        """What the program is told of the flow."""
+        """The event that reports the flow to its program."""
         nonces = self.caller_nonce, self.holder_nonce
         return FlowOpened(
             flow, fold(self.name), self.peer, self.peer_port, self.quality, self.lifetime_s, nonces, self.control_port
@@ -48,7 +48,7 @@ class Adoption(msgspec.Struct, frozen=True):
 
 
 def show(opened: FlowOpened, *, is_ours: bool) -> dict[str, Any]:
-    """What a program is told, so that it can show it to another lispd; nothing for a flow of version 0."""
+    """What a program is given so that it can ask another lispd to adopt the flow; empty for a flow of version 0."""
     if opened.nonces is None:
         return {}
     caller, holder = opened.nonces

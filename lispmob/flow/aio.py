@@ -1,4 +1,4 @@
-"""Flows for programs that use asyncio: `await allocate(...)`, `await register(...)`; cancelling cancels."""
+"""Flows for asyncio programs: `await allocate(...)`, `await register(...)`. Cancelling the task cancels the request."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, con
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.opening import OpenFlow, awaited_with
 
-_LISPD_GONE: Final = "lispd-gone"  # no reason of a peer's
-_MAX_EVENTS: Final = 1024  # ours: flows that nobody has accepted yet
+_LISPD_GONE: Final = "lispd-gone"  # not a reason that a peer sends
+_MAX_EVENTS: Final = 1024  # ours: flows that the program has not accepted yet
 
 
 class Connection:
-    """A connection to lispd in the running event loop. asyncio has no descriptors in packets, hence the reader."""
+    """A connection to lispd in the running event loop.
+
+    It uses a reader, since asyncio's streams cannot pass descriptors.
+    """
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
-        self.lost_name: str | None = None  # another program holds it now
-        self._is_lost = False  # lispd has closed it
+        self.lost_name: str | None = None  # set when another program has taken the name
+        self._is_lost = False  # lispd has closed the connection
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], socket.socket | None]]] = {}
         self.flows: asyncio.Queue[tuple[dict[str, Any], socket.socket] | None] = asyncio.Queue(_MAX_EVENTS)
         self.ended: dict[int, asyncio.Future[str]] = {}
@@ -36,7 +39,7 @@ class Connection:
     async def request(
         self, method: str, params: dict[str, Any], within_s: float = PATIENCE_S, given: socket.socket | None = None
     ) -> tuple[dict[str, Any], socket.socket | None]:
-        """Ask, and show a socket, and wait for the answer: its result, and its socket. Raises FlowError."""
+        """Send a request, with a socket if given, and wait for the result and its socket. Raises FlowError."""
         self._numbers += 1
         number = self._numbers
         done = self._waiting[number] = self._loop.create_future()
@@ -54,7 +57,7 @@ class Connection:
             del self._waiting[number]
 
     def close(self) -> None:
-        """End it, and with it all flows and names of this connection. Idempotent."""
+        """Close the connection, and with it all its flows and names. Idempotent."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket.fileno())
@@ -71,7 +74,7 @@ class Connection:
                 ended.set_result(_LISPD_GONE if self._is_lost else "shutting-down")
 
     def ended_of(self, flow: int) -> asyncio.Future[str]:
-        """Has the reason once the peer has ended a flow. That word may come before the flow itself."""
+        """A future for the reason why the peer ended the flow. That message may arrive before the flow itself."""
         return self.ended.setdefault(flow, self._loop.create_future())
 
     def _on_readable(self) -> None:
@@ -122,7 +125,7 @@ class DirectConnection:
         self.ended: dict[int, asyncio.Future[str]] = {}
 
     async def open(self) -> tuple[dict[str, Any], socket.socket]:
-        """Ask until there is a flow. Raises FlowError."""
+        """Send the request until the flow is open. Raises FlowError."""
         self._machine.begin()
         while watched := self._machine.asking:
             came = asyncio.Event()
@@ -143,15 +146,15 @@ class DirectConnection:
         return result
 
     def ended_of(self, flow: int) -> asyncio.Future[str]:
-        """Has the reason once the peer has ended the flow."""
+        """A future for the reason why the peer ended the flow."""
         return self.ended.setdefault(flow, self._loop.create_future())
 
     async def request(self, method: str, params: dict[str, Any]) -> None:
-        """Nobody can be asked for anything."""
+        """Raises NoFlowDaemon: there is no lispd to ask."""
         self._machine.request(method, params)
 
     def close(self) -> None:
-        """End the flow. The peer is told by a thread, for at most some seconds."""
+        """End the flow. A thread notifies the peer, for at most some seconds."""
         if self._timer is not None:
             self._timer.cancel()
         if self._machine.fileno() >= 0:
@@ -171,9 +174,9 @@ class DirectConnection:
 
 
 class Flow(OpenFlow):
-    """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted.
+    """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is the granted quality.
 
-    When lispd goes, socket and flow stay: `recv` has the next one at `path` adopt it (see `client.Flow`).
+    When lispd ends, socket and flow stay: `recv` asks the next lispd at `path` to adopt it (see `client.Flow`).
     """
 
     def __init__(
@@ -202,19 +205,19 @@ class Flow(OpenFlow):
         await self.close()
 
     async def send(self, octets: bytes) -> None:
-        """Send one datagram. Raises PeerGone when the flow is over, and OSError. For ICMP see `client.Flow.send`."""
+        """Send a datagram. Raises PeerGone when the flow is over, and OSError. For ICMP see `client.Flow.send`."""
         try:
             await self._loop.sock_sendall(self.socket, octets)
         except OSError:
             if self._is_orphan:
-                return  # lost, with the device of lispd, as datagrams are
+                return  # lispd's device is gone: drop the datagram, as networks do
             if self._ended.done():
                 raise self._gone() from None
             sockets.read_errors(self.socket)
             await self._loop.sock_sendall(self.socket, octets)
 
     async def recv(self, limit: int = 65535) -> bytes:
-        """Receive one datagram. Raises PeerGone when the flow is over."""
+        """Receive a datagram. Raises PeerGone when the flow is over."""
         while True:
             reading = self._loop.create_task(self._receive(limit))
             try:
@@ -233,7 +236,10 @@ class Flow(OpenFlow):
         return is_lost and self._is_open and self._life.may_go_on
 
     async def _rejoin(self) -> None:
-        """Be adopted by the next lispd. Raises NoFlowDaemon after the flow's lifetime, FlowError when it refuses."""
+        """Ask the next lispd to adopt the flow.
+
+        Raises NoFlowDaemon after the flow's lifetime, FlowError when it refuses.
+        """
         until = self._loop.time() + self._life.patience_s
         while self._is_open and self._loop.time() < until:
             try:
@@ -259,7 +265,7 @@ class Flow(OpenFlow):
         while True:
             try:
                 return await self._loop.sock_recv(self.socket, limit)
-            except OSError:  # of ICMP: see `client.Flow.send`
+            except OSError:  # an ICMP error: see `client.Flow.send`
                 if self.socket.fileno() < 0:
                     raise
                 sockets.read_errors(self.socket)
@@ -283,7 +289,7 @@ class Flow(OpenFlow):
         try:
             await self._connection.request("close", {"flow": self.number})
         except FlowError:
-            return  # it was over already
+            return  # the flow was already over
 
 
 @awaited_with(opening.allocate)
@@ -333,7 +339,7 @@ class Name:
             yield await self.accept()
 
     async def accept(self) -> Flow:
-        """The next flow. Raises NoFlowDaemon when lispd goes, and FlowError when another program has taken the name."""
+        """The next flow. Raises NoFlowDaemon when lispd ends, and FlowError when another program has taken the name."""
         waiting = await self._connection.flows.get()
         if waiting is None and self._connection.lost_name is not None:
             raise FlowError(f"another program holds {self._connection.lost_name} now")

@@ -1,10 +1,10 @@
-"""The AUTH TLV: who knows the key of an EID-Prefix may call, and is called. Pure.
+"""The AUTH TLV authenticates flow messages by the key of an EID-Prefix. Pure.
 
 The MAC is the first 16 octets of HMAC-SHA-256 over
 
     "lispmob flow 1" 00 | source 16 | destination 16 | source port 2 | destination port 2 | message, its MAC zero
 
-with IPv4 addresses as ::ffff:a.b.c.d. The addresses are EIDs, which nothing on the way rewrites.
+with IPv4 addresses as ::ffff:a.b.c.d. The addresses are EIDs, which no NAT on the path rewrites.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MAC_OCTETS: Final = 16
 
 
 class FlowKey(msgspec.Struct, frozen=True):
-    """A key and the number (0 to 255) that names it on the wire."""
+    """A key and its number (0 to 255) on the wire."""
 
     key_id: int
     secret: bytes
 
 
 class Way(msgspec.Struct, frozen=True):
-    """From where to where a message goes: EIDs and UDP ports."""
+    """Source and destination of a message: EIDs and UDP ports."""
 
     source: IpAddress
     source_port: int
@@ -42,23 +42,23 @@ class Way(msgspec.Struct, frozen=True):
     destination_port: int
 
     def reversed(self) -> Way:
-        """The way of an answer."""
+        """Source and destination of the answer."""
         return Way(self.destination, self.destination_port, self.source, self.source_port)
 
 
 def sign(octets: bytes, way: Way, key: FlowKey) -> bytes:
-    """The message with its AUTH TLV behind it."""
+    """Append an AUTH TLV to the message."""
     unsigned = octets + _TLV + bytes([key.key_id, _HMAC_SHA_256]) + bytes(_MAC_OCTETS)
     return unsigned[:-_MAC_OCTETS] + _mac(unsigned, way, key)
 
 
 def key_id_of(octets: bytes) -> tuple[int, int]:
-    """Key id and algorithm of a message that has an AUTH TLV."""
+    """Key ID and algorithm of a message that has an AUTH TLV."""
     return octets[-AUTH_OCTETS], octets[-AUTH_OCTETS + 1]
 
 
 def is_signed_by(octets: bytes, way: Way, key: FlowKey) -> bool:
-    """True when the AUTH TLV at the end names this key and its MAC is right."""
+    """True when the AUTH TLV at the end names this key and its MAC is correct."""
     if key_id_of(octets) != (key.key_id, _HMAC_SHA_256):
         return False
     unsigned = octets[:-_MAC_OCTETS] + bytes(_MAC_OCTETS)

@@ -1,10 +1,10 @@
-"""One allocation at the side of whoever asks for it: from the REQUEST until the flow has ended. Pure.
+"""The caller's side of a flow, from the REQUEST until the flow has ended. Pure.
 
     asking --ACCEPT--> confirming --CONFIRM R--> open --close--> closing --R--> closed
        `--REFUSE, timeout, port unreachable--> closed
 
-The caller drives: it repeats what was not answered, and the holder only answers. The program has its socket from the
-ACCEPT on, since the peer's CONFIRM R says nothing that the program has to wait for.
+The caller drives: it repeats messages that are not answered, and the holder only answers. The program gets its socket
+with the ACCEPT, because it does not have to wait for the peer's CONFIRM R.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ WAIT_POLL_S: Final = 5.0
 UNREACHABLE_RETRY_S: Final = 0.25
 CONFIRM_TRIES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)  # how long to wait for an answer to each CONFIRM
 CLOSE_TRIES_S: Final = (0.5, 1.0, 1.0)
-ALIVE_SHARE: Final = 3  # an ALIVE each third of the lifetime
+ALIVE_SHARE: Final = 3  # an ALIVE in each third of the lifetime
 JITTER: Final = 0.1
-LEGACY_TRIES_S: Final = (1.0, 2.0, 4.0)  # version 0 is sent at 0, 1, 3 and 7 s
+LEGACY_TRIES_S: Final = (1.0, 2.0, 4.0)  # version 0: requests at 0, 1, 3 and 7 s
 
 
 class CallState(Enum):
-    """How far an allocation is."""
+    """The state of an allocation."""
 
     ASKING = "asking"
     CONFIRMING = "confirming"
@@ -66,7 +66,7 @@ TRANSITIONS: Final[dict[CallState, frozenset[CallState]]] = {
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What is asked for. `rtt_s`: the round trip to the peer, where it is known; `key`: that of the peer's EIDs."""
+    """The request. `rtt_s`: the round trip to the peer if known; `key`: the key of the peer's EID-Prefix."""
 
     name: str
     wish: Quality = Quality()
@@ -79,7 +79,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Call:
-    """One allocation with one EID. `own` and `own_port` are those of the flow's socket, which exists already."""
+    """An allocation with one EID. `own` and `own_port` are those of the flow's socket, which exists already."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Call:
         control_port: int = FLOW_PORT,
         peer_port: int = FLOW_PORT,
     ) -> None:
-        """`nonce`: 8 random octets, new for each call; `jitter` gives numbers from 0 to 1."""
+        """`nonce`: 8 random octets, new for each call; `jitter` returns numbers from 0 to 1."""
         self.flow = flow
         self.ask = ask
         self.own, self.own_port = own, own_port
@@ -116,25 +116,25 @@ class Call:
         self._reason = Reason.DONE
 
     def wake_at(self) -> float | None:
-        """When `on_timer` has something to do, monotonic seconds."""
+        """When `on_timer` is due, in monotonic seconds."""
         if self.state is CallState.ASKING and self._timer is not None:
             return min(self._timer, self._deadline)
         return self._timer
 
     def start(self, now: float) -> list[FlowEffect]:
-        """Ask for the first time."""
+        """Send the first REQUEST."""
         self._deadline = now + self.ask.timeout_s
         return self._request(now)
 
     def adopt(self, holder_nonce: bytes, flow_port: int, now: float) -> list[FlowEffect]:
-        """The flow is open since before we started: tell the holder that we live, from the port where we are now."""
+        """Continue a flow that is open since before we started: send the holder an ALIVE from our present port."""
         self._to(CallState.CONFIRMING)
         self.holder_nonce, self.flow_port, self.lifetime_s = holder_nonce, flow_port, self.ask.lifetime_s
         effects = self._on_confirmed(now)
         return self._keep_alive(now) if self.lifetime_s else effects
 
     def on_timer(self, now: float) -> list[FlowEffect]:
-        """Do what is due; early calls do nothing."""
+        """Do what is due; an early call does nothing."""
         at = self.wake_at()
         if at is None or now < at:
             return []
@@ -156,7 +156,10 @@ class Call:
     def on_message(
         self, message: Message, octets: bytes, source_port: int, outlet: Outlet, now: float
     ) -> list[FlowEffect]:
-        """A message of the peer with our nonce, which came in at `outlet`. What does not fit changes nothing."""
+        """A message of the peer with our nonce was received by `outlet`.
+
+        A message that does not fit the state is ignored.
+        """
         if message.caller_nonce != self.nonce or not self._is_proved(message, octets, source_port, outlet):
             return []
         match self.state, message.kind:
@@ -182,7 +185,7 @@ class Call:
         return []
 
     def on_legacy_echo(self, octets: bytes, source_port: int) -> list[FlowEffect]:
-        """Version 0: a datagram came to the flow's socket from the EID that was asked."""
+        """Version 0: the flow's socket received a datagram from the EID that was asked."""
         if not self.ask.is_legacy or self.state is not CallState.ASKING or octets != self.ask.name.encode():
             return []
         self.flow_port = source_port
@@ -191,23 +194,26 @@ class Call:
         return [ConnectFlowSocket(self.flow, source_port), self._opened(Quality())]
 
     def on_unreachable(self, now: float) -> list[FlowEffect]:
-        """An ICMP error says that nobody listens there. A forged one must not end a call: it takes two in a row."""
+        """An ICMP error reports that the port is closed.
+
+        It takes two in a row to end a call, since they can be forged.
+        """
         if self.state is not CallState.ASKING:
             return []
         self._unreachable_in_a_row += 1
         if self._unreachable_in_a_row >= 2:
-            return self._fail(Failure.NO_FLOW_DAEMON, 0, f"nobody at {self.peer} takes flows")
+            return self._fail(Failure.NO_FLOW_DAEMON, 0, f"no flow daemon runs at {self.peer}")
         self._timer = now + UNREACHABLE_RETRY_S
         return []
 
     def on_no_mapping(self) -> list[FlowEffect]:
-        """The mapping system says that nobody has the EID: nothing that is sent there arrives."""
+        """The mapping system reports that the EID has no mapping, so that it cannot be reached."""
         if self.state is not CallState.ASKING:
             return []
-        return self._fail(Failure.NO_MAPPING, 0, f"nobody has registered the EID {self.peer}")
+        return self._fail(Failure.NO_MAPPING, 0, f"no site has registered the EID {self.peer}")
 
     def close(self, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
-        """The program has closed its socket, or does not wait any longer. Idempotent."""
+        """The program has closed its socket, or has cancelled the request. Idempotent."""
         match self.state:
             case CallState.ASKING:
                 return self._give_up(Failure.CANCELLED, "cancelled")
@@ -286,7 +292,7 @@ class Call:
     # --- open
 
     def _confirm(self, now: float) -> list[FlowEffect]:
-        """The first CONFIRM proves that the ACCEPT arrived; the second only opens our own firewall for data."""
+        """The first CONFIRM acknowledges the ACCEPT; the second only opens our own firewall for data."""
         self._timer = now + CONFIRM_TRIES_S[self._try]
         self._try += 1
         confirm = Message(Kind.CONFIRM, self.nonce, self.holder_nonce)
@@ -310,7 +316,7 @@ class Call:
     # --- the end
 
     def _end(self, reason: Reason, now: float) -> list[FlowEffect]:
-        """The peer is silent: tell the program, and the peer, in case that it hears."""
+        """The peer is silent: report that to the program, and to the peer in case it still receives."""
         self._to(CallState.CLOSING)
         self._reason, self._try = reason, 0
         return [FlowEnded(self.flow, reason), *self._send_close(now)]
@@ -327,7 +333,7 @@ class Call:
         return self._send(close, Outlet.CONTROL, self.peer_port)
 
     def _give_up(self, failure: Failure, why: str) -> list[FlowEffect]:
-        """Asked, and no longer interested: tell the holder, who may have a socket for us."""
+        """End an unanswered request, and notify the holder, which may have made a socket for it."""
         told: list[FlowEffect] = [] if self.ask.is_legacy else [self._closing_word()]
         return [*told, *self._fail(failure, 0, why)]
 
@@ -361,7 +367,7 @@ class Call:
 
 
 _SENTENCES: Final = {
-    Reason.NO_SUCH_NAME: "nobody there has this name",
+    Reason.NO_SUCH_NAME: "no program there holds this name",
     Reason.NOT_ALLOWED: "the holder of the name does not take calls from here",
     Reason.BUSY: "the holder of the name has as many flows as it takes",
     Reason.NO_ANSWER: "the program that holds the name does not answer",
@@ -375,5 +381,5 @@ _SENTENCES: Final = {
 
 
 def describe(code: int) -> str:
-    """What a REASON means, as a sentence for people."""
+    """The meaning of a REASON as a sentence."""
     return _SENTENCES[Reason(code)] if code in Reason.__members__.values() else f"refused for the reason {code}"

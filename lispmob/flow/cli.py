@@ -1,7 +1,7 @@
 """lispflow: flows to names for the shell.
 
-Exit codes: 0 done, 1 no flow (the sentence says why), 2 wrong usage, 3 lispd takes no flows here, 130 interrupted; with
-a command, the command's own.
+Exit codes: 0 done, 1 no flow (the message says why), 2 wrong usage, 3 lispd does not provide flows here, 130
+interrupted; with a command, the command's own.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from lispmob.options import ShowVersion
 EXIT_NO_FLOW: Final = 1
 EXIT_NO_DAEMON: Final = 3
 EXIT_INTERRUPTED: Final = 130
-LAST_WORDS_S: Final = 2.0  # how long after the end of its input `call` still listens, from what it heard last
+LAST_WORDS_S: Final = 2.0  # after the end of its input `call` listens until the peer has been silent for so long
 PING_WAIT_S: Final = 1.0
 RESOLVE_S: Final = 30.0
 _CHUNK: Final = 65536
-_USUAL_DATAGRAM: Final = 1200  # octets, where the kernel knows no path MTU
+_USUAL_DATAGRAM: Final = 1200  # octets, if the kernel knows no path MTU
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too."""
+    """The parser; completion files and man pages are generated from it."""
     parser = argparse.ArgumentParser(prog="lispflow", description="Flows to names: UDP sockets between EIDs, by name.")
     parser.add_argument(
         "--socket", type=Path, default=packets.DEFAULT_SOCKET, metavar="PATH", help="where lispd takes flows"
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     listen = commands.add_parser("listen", help="hold NAME and take calls")
     listen.add_argument("name", metavar="NAME")
-    listen.add_argument("--replace", action="store_true", help="take NAME from whoever holds it; for root")
+    listen.add_argument("--replace", action="store_true", help="take NAME from the program that holds it; for root")
     listen.add_argument("--once", action="store_true", help="take one call and end with it")
     listen.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="one process a flow, the socket as fd 0 and 1"
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         return _COMMANDS[arguments.verb](arguments)
-    except PeerGone:  # the end of the peer is the end of the command
+    except PeerGone:  # the peer's end of the flow is the normal end of the command
         return 0
     except NoFlowDaemon as error:
         print(f"lispflow: {error}", file=sys.stderr)
@@ -147,7 +147,7 @@ def _serve_one_by_one(arguments: argparse.Namespace, name: Name, command: list[s
 
 
 def _serve(arguments: argparse.Namespace, name: Name, command: list[str]) -> int:
-    """A process a flow; flows end with their processes."""
+    """Start a process for each flow; a flow ends with its process."""
     running: list[tuple[subprocess.Popen[bytes], Flow]] = []
     while True:
         with contextlib.suppress(TimedOut):
@@ -181,14 +181,14 @@ def _run(command: list[str], flow: Flow) -> int:
 
 
 def _relay(flow: Flow, linger_s: float = LAST_WORDS_S) -> int:
-    """Standard input to the peer, a datagram a read; what comes back to standard output.
+    """Copy standard input to the peer, a datagram for each read, and the peer's datagrams to standard output.
 
-    After the end of the input it goes on until the peer has ended the flow, or has been silent for `linger_s`.
+    After the end of the input it continues until the peer ends the flow, or has been silent for `linger_s`.
     """
     try:
         return _relay_both(flow, linger_s)
     except PeerGone:
-        with contextlib.suppress(PeerGone, TimedOut):  # its last words may have come with its end
+        with contextlib.suppress(PeerGone, TimedOut):  # datagrams may have arrived just before the end
             while True:
                 os.write(1, flow.recv(_CHUNK, timeout=0))
         raise
@@ -227,7 +227,7 @@ def _wait_s(flow: Flow, end_at: float | None) -> float | None:
 
 
 def _watch(selector: selectors.BaseSelector, watched: Connection | DirectConnection, flow: Flow) -> None:
-    """Listen to the lispd that there is, if there is one."""
+    """Register the current connection to lispd, if there is one."""
     is_watched = any(key.data == "lispd" for key in selector.get_map().values())
     if is_watched and (flow.is_orphan or flow.connection is not watched):
         selector.unregister(watched)
@@ -246,7 +246,7 @@ def _relay_file(flow: Flow, linger_s: float) -> int:
 
 
 def _write(flow: Flow) -> None:
-    with contextlib.suppress(TimedOut):  # an ICMP error had made it readable
+    with contextlib.suppress(TimedOut):  # an ICMP error had made the socket readable
         os.write(1, flow.recv(_CHUNK, timeout=0))
 
 
@@ -308,7 +308,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 
 
 def _say(arguments: argparse.Namespace, what: str, flow: Flow) -> None:
-    """On standard error: standard output is the flow's."""
+    """Print to standard error, because standard output carries the flow's data."""
     if arguments.json:
         print(json.dumps({what: flow.name, "peer": flow.peer, "max_datagram": flow.max_datagram}), file=sys.stderr)
     else:

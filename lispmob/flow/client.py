@@ -1,4 +1,4 @@
-"""Flows for programs that block: `allocate`, `register`, and the flows that they give."""
+"""Flows for blocking programs: `allocate`, `register`, and the flows that they return."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from lispmob.flow.direct import allocate as allocate_directly
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.opening import OpenFlow, asked_with
 
-PATIENCE_S: Final = 5.0  # ours: for the daemon's answer to what needs no peer
-REJOIN_S: Final = 0.5  # ours: how often a daemon that has gone is looked for
+PATIENCE_S: Final = 5.0  # ours: for an answer of lispd that needs no peer
+REJOIN_S: Final = 0.5  # ours: the interval between attempts to reach lispd again
 NEVER_BACK: Final = "lispd has gone, and did not come back while the flow lived"
-UNLIMITED_S: Final = 600.0  # ours: and for how long, for a flow whose lifetime has no limit
+UNLIMITED_S: Final = 600.0  # ours: how long to try, for a flow without a limit of its lifetime
 
 
 def connect(path: Path) -> socket.socket:
-    """A connected socket to lispd. Raises NoFlowDaemon when nobody is there."""
+    """A connected socket to lispd. Raises NoFlowDaemon when lispd does not listen there."""
     one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         one.connect(str(path))
@@ -41,24 +41,24 @@ def connect(path: Path) -> socket.socket:
 
 
 class Connection:
-    """A connection to lispd, on a socket that is connected already."""
+    """A connection to lispd, on a connected socket."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._numbers = 0
         self.flows: deque[tuple[dict[str, Any], socket.socket]] = deque()  # offered, and not accepted yet
         self.ended: dict[int, str] = {}  # flows that the peer has ended, with the reason
-        self.lost_name: str | None = None  # another program holds it now
+        self.lost_name: str | None = None  # set when another program has taken the name
 
     pause_s: float | None = None
-    """How long `look` may be put off: until something comes in."""
+    """How long `look` may be delayed; None: until the socket is readable."""
 
     def fileno(self) -> int:
         """The descriptor to wait on for events."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """End it, and with it all flows and names of this connection."""
+        """Close the connection, and with it all its flows and names."""
         for _, one in self.flows:
             one.close()
         self.flows.clear()
@@ -71,7 +71,7 @@ class Connection:
         timeout: float | None = PATIENCE_S,
         given: socket.socket | None = None,
     ) -> tuple[dict[str, Any], socket.socket | None]:
-        """Ask, and show a socket, and wait for the answer: its result, and its socket. Raises FlowError."""
+        """Send a request, with a socket if given, and wait for the result and its socket. Raises FlowError."""
         self._numbers += 1
         number = self._numbers
         try:
@@ -90,7 +90,7 @@ class Connection:
                 return packet["result"], one
 
     def look(self, timeout: float | None) -> None:
-        """Take in one packet. Raises TimedOut, NoFlowDaemon."""
+        """Process one packet. Raises TimedOut, NoFlowDaemon."""
         packet, one = self.receive(timeout)
         if "event" in packet:
             self._note(packet["event"], one)
@@ -109,7 +109,7 @@ class Connection:
             one.close()
 
     def receive(self, timeout: float | None) -> tuple[dict[str, Any], socket.socket | None]:
-        """One packet. Raises TimedOut, NoFlowDaemon."""
+        """Receive one packet. Raises TimedOut, NoFlowDaemon."""
         if timeout is not None and not select.select([self._socket], [], [], max(0.0, timeout))[0]:
             raise TimedOut("lispd did not answer in time")
         try:
@@ -122,11 +122,13 @@ class Connection:
 
 
 class Flow(OpenFlow, Closing):
-    """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
+    """An open flow.
 
-    `connection` is readable when lispd has something to say of the flow: call `look` then. Leaving the `with` block, or
-    `close`, ends it, and the peer hears of it. When lispd goes, socket and flow stay: `recv` and `look` let the next
-    one at `path` adopt it, and give up after its lifetime.
+    `socket` is a connected UDP socket between two EIDs; `peer` the remote EID; `qos` the granted quality.
+
+    `connection` is readable when lispd has sent an event about the flow: call `look` then. Leaving the `with` block, or
+    `close`, ends the flow and notifies the peer. When lispd ends, socket and flow stay: `recv` and `look` ask the next
+    lispd at `path` to adopt the flow, and give up after its lifetime.
     """
 
     def __init__(
@@ -145,10 +147,10 @@ class Flow(OpenFlow, Closing):
         self.socket.setblocking(True)
 
     def send(self, octets: bytes) -> int:
-        """Send one datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
+        """Send a datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
 
-        An ICMP error ends nothing: anyone can forge one, and lispd says when a flow is over. It reports the fate of an
-        earlier datagram, so this one is sent again; what fails twice is about this one.
+        An ICMP error does not end the flow, because it can be forged; lispd reports the end of a flow. The error is
+        about an earlier datagram, so this one is sent again. A second error is about this datagram.
         """
         try:
             return self.socket.send(octets)
@@ -160,20 +162,21 @@ class Flow(OpenFlow, Closing):
             except OSError:
                 if not self.is_orphan:
                     raise
-                return len(octets)  # lost, with the device of lispd, as datagrams are
+                return len(octets)  # lispd's device is gone: drop the datagram, as networks do
 
     def recv(self, limit: int = 65535, timeout: float | None = None) -> bytes:
-        """Receive one datagram. Raises TimedOut, and PeerGone when the flow is over."""
+        """Receive a datagram. Raises TimedOut, and PeerGone when the flow is over."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             watched: list[Any] = [self.socket, *(() if self.is_orphan else (self.connection,))]
-            has_ended = self.number in self.connection.ended  # what has come in until then is still read
+            has_ended = self.number in self.connection.ended  # what was received before the end is still read
             pause_s = self.pause_s
             wait_s = left if pause_s is None else pause_s if left is None else min(left, pause_s)
             ready, _, _ = select.select(watched, [], [], 0 if has_ended else wait_s)
             if self.socket in ready:
-                # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read it first.
+                # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read the error
+                # first.
                 try:
                     return self.socket.recv(limit, socket.MSG_DONTWAIT)
                 except OSError:
@@ -188,7 +191,7 @@ class Flow(OpenFlow, Closing):
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
 
     def look(self) -> None:
-        """Take in what lispd has said meanwhile. Raises PeerGone when the peer has ended the flow, NoFlowDaemon."""
+        """Process the events that lispd has sent. Raises PeerGone when the peer has ended the flow, NoFlowDaemon."""
         with contextlib.suppress(TimedOut):
             self._look()
             while not self.is_orphan:
@@ -197,16 +200,16 @@ class Flow(OpenFlow, Closing):
 
     @property
     def is_orphan(self) -> bool:
-        """True while lispd is away. `connection` is of no use then; call `look` now and then."""
+        """True while lispd is away. `connection` is unusable then; call `look` every `pause_s`."""
         return self._life.lost_at is not None
 
     @property
     def pause_s(self) -> float | None:
-        """For how long `look` may be put off, seconds; None: until `connection` is readable."""
+        """How long `look` may be delayed, seconds; None: until `connection` is readable."""
         return REJOIN_S if self.is_orphan else self.connection.pause_s
 
     def _look(self) -> None:
-        """Take in one packet, or look for a lispd that adopts the flow. Raises TimedOut for no packet, FlowError."""
+        """Process one packet, or look for a lispd that adopts the flow. Raises TimedOut for no packet, FlowError."""
         if not self.is_orphan:
             try:
                 self.connection.look(0)
@@ -227,7 +230,7 @@ class Flow(OpenFlow, Closing):
             raise PeerGone(f"{self.peer} has ended the flow", self.connection.ended[self.number])
 
     def detach(self) -> socket.socket:
-        """The socket alone. The flow goes on as long as this object, and ends with `close`."""
+        """A duplicate of the socket. The flow continues while this object exists, and ends with `close`."""
         return self.socket.dup()
 
     def close(self) -> None:
@@ -236,7 +239,7 @@ class Flow(OpenFlow, Closing):
             return
         self._is_open = False
         if self.connection.fileno() >= 0:
-            with contextlib.suppress(FlowError):  # a lispd that has been started meanwhile has to tell the peer
+            with contextlib.suppress(FlowError):  # a lispd that has been restarted meanwhile has to notify the peer
                 self._look()
         self.socket.close()
         if self._owns:
@@ -247,7 +250,7 @@ class Flow(OpenFlow, Closing):
 
 
 class Afterlife:
-    """What a flow needs when its lispd has gone. `lost_at`: since when that is so, monotonic seconds."""
+    """What a flow needs after its lispd has ended. `lost_at`: when that happened, monotonic seconds."""
 
     def __init__(self, fields: dict[str, Any], path: Path) -> None:
         self.path = path
@@ -259,18 +262,18 @@ class Afterlife:
 
     @property
     def may_go_on(self) -> bool:
-        """False for a flow of version 0: nobody could recognise it."""
+        """False for a flow of version 0, which has no nonces to prove it by."""
         return "nonces" in self.shown
 
     @property
     def patience_s(self) -> float:
-        """How long a lispd is waited for: until then the peer knows the flow."""
+        """How long to look for a lispd: for as long as the peer keeps the flow."""
         return self._lifetime_s or UNLIMITED_S
 
     def rejoin(self, flow: Flow) -> tuple[Connection, int] | None:
-        """Be adopted, if a lispd is there: a connection and the flow's new number. Tries twice a second.
+        """Ask a running lispd to adopt the flow: returns a connection and the flow's new number. Tries twice a second.
 
-        Raises NoFlowDaemon after the flow's lifetime, and FlowError when lispd does not want it.
+        Raises NoFlowDaemon after the flow's lifetime, and FlowError when lispd refuses.
         """
         now = time.monotonic()
         self.lost_at = now if self.lost_at is None else self.lost_at
@@ -325,7 +328,7 @@ class Name(Closing):
             yield self.accept()
 
     def fileno(self) -> int:
-        """Readable when `accept` has something to look at."""
+        """The descriptor that is readable when `accept` has something to process."""
         return self._connection.fileno()
 
     def accept(self, timeout: float | None = None) -> Flow:
@@ -338,7 +341,7 @@ class Name(Closing):
         return Flow(self._connection, *self._connection.flows.popleft(), owns=False, path=self._path)
 
     def close(self) -> None:
-        """Give the name back. Idempotent."""
+        """Release the name. Idempotent."""
         self._connection.close()
 
 

@@ -1,4 +1,4 @@
-"""The control port of flows on real sockets: one on each EID, deaf to what did not come through the overlay."""
+"""The control port of flows: a UDP socket on each EID. It ignores datagrams that did not come through the overlay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from lispmob.flow import sockets
 from lispmob.flow.auth import IpAddress, Way
 
-DRAIN_LIMIT: Final = 64  # datagrams a turn of the loop
+DRAIN_LIMIT: Final = 64  # datagrams per turn of the event loop
 _IP_PKTINFO: Final = 8
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ControlPort:
-    """Receives at `port` of every EID and hands over what came in by an interface that `is_overlay_interface` knows."""
+    """Receives at `port` of every EID, and passes on what arrived by an interface of the overlay."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class ControlPort:
         self._loop = asyncio.get_running_loop()
 
     def set_eids(self, eids: Iterable[IpAddress]) -> dict[IpAddress, str]:
-        """Listen on these addresses and no other; those that were refused, with the reason."""
+        """Listen on these addresses and no others. Returns the addresses that failed, each with the reason."""
         wanted, refused = tuple(eids), {}
         for eid in [eid for eid in self._sockets if eid not in wanted]:
             self._close(eid)
@@ -50,7 +50,7 @@ class ControlPort:
         return refused
 
     def send(self, octets: bytes, own: IpAddress, to: IpAddress, port: int) -> bool:
-        """Send from the control port of `own`; False when the network as it is does not take it."""
+        """Send from the control port of `own`; returns False when the kernel refuses."""
         one = self._sockets.get(own)
         if one is None:
             return False
@@ -62,7 +62,7 @@ class ControlPort:
         return True
 
     def close(self) -> None:
-        """Stop listening. May be called twice."""
+        """Close all sockets. May be called twice."""
         for eid in list(self._sockets):
             self._close(eid)
 
@@ -89,9 +89,9 @@ class ControlPort:
             try:
                 octets, ancillary, _, place = one.recvmsg(2048, 128)
             except BlockingIOError:
-                sockets.read_errors(one)  # or one that nobody reads would wake us for ever
+                sockets.read_errors(one)  # an unread error would keep the socket readable
                 return
-            except OSError:  # an ICMP error about what was sent
+            except OSError:  # an ICMP error about an earlier datagram
                 sockets.read_errors(one)
                 continue
             ifindex = _ifindex(ancillary)
@@ -101,7 +101,7 @@ class ControlPort:
             source = ip_address(str(place[0]).partition("%")[0])
             self._on_datagram(octets, Way(source, int(place[1]), eid, self._port))
             if one.fileno() < 0:
-                return  # the datagram made its reader close the socket
+                return  # the callback has closed the socket
 
 
 def _ifindex(ancillary: list[tuple[int, int, bytes]]) -> int:

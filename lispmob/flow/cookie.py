@@ -1,4 +1,4 @@
-"""Cookies: what a caller shows to prove that it is where it asks from, while nothing is kept for it. Pure."""
+"""Cookies: a caller proves its address with a cookie, so that the holder keeps no state for it before. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ COOKIE_OCTETS: Final = 8
 
 
 class Cookies:
-    """`secret`: 32 random octets, others after each start. A cookie is good for this epoch of 30 s and the next."""
+    """`secret`: 32 random octets, new at each start. A cookie is valid in its epoch of 30 s and in the next."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def make(self, way: Way, nonce: bytes, now: float) -> bytes:
-        """The cookie of a call, of 8 octets."""
+        """The cookie for a call, 8 octets."""
         epoch = int(now // COOKIE_EPOCH_S).to_bytes(8, signed=True)
         covered = way.source.packed + way.source_port.to_bytes(2) + nonce + epoch
         return hmac.digest(self._secret, covered, "sha256")[:COOKIE_OCTETS]
 
     def is_good(self, cookie: bytes | None, way: Way, nonce: bytes, now: float) -> bool:
-        """True for one that we have made for this call lately."""
+        """True for a valid cookie for this call."""
         if cookie is None:
             return False
         wanted = (self.make(way, nonce, now - back) for back in (0.0, COOKIE_EPOCH_S))

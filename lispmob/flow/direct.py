@@ -1,7 +1,7 @@
-"""A call without lispd: the library asks by itself, from the address that leads to the EID.
+"""A call without lispd: the library sends the messages itself, from the address that the kernel chooses for the EID.
 
-There are no marks, no keys, no names held and no look-ups then, so a name is called at a literal EID. The flow is kept
-alive, and its end is heard, while the program is in `recv`, `send` or `look`.
+Without lispd there are no marks, no keys, no held names and no name resolution, so the name must have a literal EID.
+The flow is kept alive, and its end is noticed, while the program is in `recv`, `send` or `look`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from lispmob.flow.errors import FlowError, NoFlowDaemon, TimedOut, from_reply
 from lispmob.flow.message import decode, reason_word
 from lispmob.flow.name import InvalidName, check_name
 
-FLOW: Final = 1  # there is one flow in a connection of this kind
+FLOW: Final = 1  # the only flow of such a connection
 DRAIN_LIMIT: Final = 64
-FAREWELL_S: Final = 3.0  # the machine gives up before
+FAREWELL_S: Final = 3.0  # the machine gives up earlier
 
 
 def literal_eid(name: str) -> tuple[str, IpAddress] | None:
@@ -49,10 +49,10 @@ def literal_eid(name: str) -> tuple[str, IpAddress] | None:
 
 
 class DirectConnection:
-    """Stands where the connection to lispd would. Its descriptor is that of the control port."""
+    """Takes the place of the connection to lispd. Its descriptor is that of the control port."""
 
     def __init__(self, ask: Ask, eid: IpAddress, port: int) -> None:
-        """Raises NoFlowDaemon when there is no way to the EID."""
+        """Raises NoFlowDaemon when there is no route to the EID."""
         own = _own_address(eid)
         self.ended: dict[int, str] = {}
         self._one = sockets.new_socket(own)
@@ -74,35 +74,35 @@ class DirectConnection:
 
     @property
     def pause_s(self) -> float | None:
-        """How long `look` may be put off; None: until something comes in."""
+        """How long `look` may be delayed, seconds; None: until a socket is readable."""
         at = self._call.wake_at()
         return None if at is None else max(0.0, at - time.monotonic())
 
     def open(self) -> tuple[dict[str, Any], socket.socket]:
-        """Ask until there is a flow: what it is like, and its socket. Raises FlowError."""
+        """Send the request until the flow is open; returns its fields and its socket. Raises FlowError."""
         self.begin()
         while self.asking:
             self._wait(self.asking)
-        if self._call.state is CallState.CONFIRMING:  # the holder's program has the flow once this has arrived
+        if self._call.state is CallState.CONFIRMING:  # the holder's program gets the flow when our CONFIRM has arrived
             self._wait([self._control])
         return self.result()
 
     def begin(self) -> None:
-        """Ask for the first time."""
+        """Send the first REQUEST."""
         sockets.set_quality(self._one, self._call.ask.wish)
         self._perform(self._call.start(time.monotonic()))
 
     @property
     def asking(self) -> list[socket.socket]:
-        """What to wait on before the next `turn`, until there is an answer."""
+        """The sockets to wait on before the next `turn`, until there is an answer."""
         return [self._one, self._control] if self._answer is None else []
 
     def turn(self) -> None:
-        """Take in what has come, and do what is due, without waiting."""
+        """Process received messages and due timers, without waiting."""
         self._wait(self.asking or [self._control], 0)
 
     def result(self) -> tuple[dict[str, Any], socket.socket]:
-        """What was answered: the flow, and its socket. Raises FlowError."""
+        """The opened flow: its fields and its socket. Raises FlowError."""
         assert self._answer is not None, "not answered yet"
         if isinstance(self._answer, AllocationFailed):
             raise _error(self._answer)
@@ -119,16 +119,16 @@ class DirectConnection:
         return fields, one
 
     def look(self, timeout: float | None) -> None:
-        """Take in what the peer has said, and do what is due. Raises TimedOut when there was nothing."""
+        """Process received messages and due timers. Raises TimedOut when there were none."""
         if not self._turn(timeout):
             raise TimedOut("nothing was said of the flow")
 
     def request(self, method: str, params: dict[str, Any]) -> None:
-        """Nobody can be asked for anything."""
+        """Raises NoFlowDaemon: there is no lispd to ask."""
         raise NoFlowDaemon(f"{method} {params}: there is no lispd")
 
     def close(self) -> None:
-        """End the flow, and tell the peer, for at most some seconds. Idempotent."""
+        """End the flow, and notify the peer, for at most some seconds. Idempotent."""
         if self._control.fileno() < 0:
             return
         with contextlib.suppress(OSError):
@@ -146,7 +146,7 @@ class DirectConnection:
         return self._wait([self._control], wait_s) or pause_s == 0
 
     def _wait(self, watched: list[socket.socket], wait_s: float | None = None) -> bool:
-        """Until something comes in or is due; True when something came in."""
+        """Wait until a message arrives or a timer is due; returns True for a message."""
         ready, _, _ = select.select(watched, [], [], self.pause_s if wait_s is None else wait_s)
         for sock in ready:
             self._take(sock, Outlet.CONTROL if sock is self._control else Outlet.FLOW)
@@ -156,7 +156,7 @@ class DirectConnection:
     def _take(self, one: socket.socket, outlet: Outlet) -> None:
         for _ in range(DRAIN_LIMIT):
             if outlet is Outlet.FLOW and self._answer is not None:
-                return  # what comes now is the program's
+                return  # the following datagrams are for the program
             try:
                 octets, place = one.recvfrom(2048, socket.MSG_DONTWAIT)
             except OSError as error:
@@ -182,7 +182,7 @@ class DirectConnection:
             match effect:
                 case SendFlowMessage(_, octets, outlet, _, destination, port):
                     one = self._control if outlet is Outlet.CONTROL else self._one
-                    with contextlib.suppress(OSError):  # the network as it is: what is not answered is said again
+                    with contextlib.suppress(OSError):  # a lost message is repeated
                         sockets.send(one, octets, destination, port)
                 case ConnectFlowSocket(_, port):
                     sockets.connect(self._one, self._call.peer, port)
@@ -193,7 +193,7 @@ class DirectConnection:
 
 
 def connect(eid: IpAddress, ask: Ask, port: int) -> DirectConnection:
-    """Sockets to ask with, at `port` of `eid`. Raises NoFlowDaemon."""
+    """The sockets for a request to `port` of `eid`. Raises NoFlowDaemon."""
     try:
         return DirectConnection(ask, eid, port)
     except OSError as error:
@@ -201,7 +201,7 @@ def connect(eid: IpAddress, ask: Ask, port: int) -> DirectConnection:
 
 
 def allocate(eid: IpAddress, ask: Ask, port: int) -> tuple[DirectConnection, dict[str, Any], socket.socket]:
-    """What is asked for, at `port` of `eid`. Raises FlowError."""
+    """Open a flow to `port` of `eid`. Raises FlowError."""
     connection = connect(eid, ask, port)
     try:
         fields, one = connection.open()
@@ -212,7 +212,7 @@ def allocate(eid: IpAddress, ask: Ask, port: int) -> tuple[DirectConnection, dic
 
 
 def _own_address(eid: IpAddress) -> IpAddress:
-    """The address that the kernel gives to what goes to an EID. Raises OSError."""
+    """The source address that the kernel chooses for an EID. Raises OSError."""
     with socket.socket(sockets.family_of(eid), socket.SOCK_DGRAM) as probe:
         probe.connect((str(eid), 9))
         return ip_address(str(probe.getsockname()[0]).partition("%")[0])

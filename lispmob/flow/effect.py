@@ -1,4 +1,4 @@
-"""What the machines of flows want done: values that the adapter of the daemon, or of the library, carries out. Pure."""
+"""Effects of the flow machines: actions for the adapter in the daemon or in the library. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FlowId: TypeAlias = int
 
 
 class Outlet(Enum):
-    """The socket that a message leaves by: the flow's own, or that of the control port."""
+    """The socket that sends a message: the flow's own, or the one of the control port."""
 
     FLOW = "flow"
     CONTROL = "control"
 
 
 class Failure(Enum):
-    """Why an allocation failed, in a word; the library has an exception for each."""
+    """Why an allocation failed; the library has an exception for each."""
 
     NO_SUCH_NAME = "no-such-name"
     NO_MAPPING = "no-mapping"
@@ -53,14 +53,14 @@ class MakeFlowSocket(msgspec.Struct, frozen=True):
 
 
 class ConnectFlowSocket(msgspec.Struct, frozen=True):
-    """Caller: connect the socket of a flow to where its holder has made one, and throw away what is queued."""
+    """Caller: connect the flow's socket to the holder's port, and discard what is queued."""
 
     flow: FlowId
     port: int
 
 
 class AskProgram(msgspec.Struct, frozen=True):
-    """Holder: ask the program that holds `name` whether it takes the call; the answer is `on_answer`."""
+    """Holder: ask the program that holds `name` whether it accepts the call; the answer is `on_answer`."""
 
     flow: FlowId
     name: bytes
@@ -86,7 +86,7 @@ class FlowOpened(msgspec.Struct, frozen=True):
 
 
 class AllocationFailed(msgspec.Struct, frozen=True):
-    """Caller: there will be no flow. `reason_code` is the holder's, 0 without one; `why` is a sentence for people."""
+    """Caller: the request has failed. `reason_code` is the holder's, 0 without one; `why` is a sentence for users."""
 
     flow: FlowId
     failure: Failure
@@ -95,14 +95,14 @@ class AllocationFailed(msgspec.Struct, frozen=True):
 
 
 class FlowEnded(msgspec.Struct, frozen=True):
-    """An open flow is over: tell the program. `reason_code` as in REASON; NO_ANSWER when the peer fell silent."""
+    """An open flow has ended: notify the program. `reason_code` as in REASON; NO_ANSWER when the peer was silent."""
 
     flow: FlowId
     reason_code: int = Reason.DONE
 
 
 class ForgetFlow(msgspec.Struct, frozen=True):
-    """The machine has forgotten this flow: close its socket, if it was not handed over."""
+    """The machine has removed this flow: close its socket, if it was not handed over."""
 
     flow: FlowId
 

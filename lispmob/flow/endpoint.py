@@ -1,7 +1,7 @@
-"""Everything that one host has to say about flows: its calls and the names that it holds. Pure.
+"""The flows of a host: its calls, and the names that it holds. Pure.
 
-Datagrams come in at the control port or at the socket of a call; each belongs to one call, or to the holder. What the
-host does not expect is counted and dropped.
+Datagrams arrive at the control port or at the socket of a call. Each belongs to a call, or to the holder. An unexpected
+datagram is counted and dropped.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lispmob.protocol.agenda import Agenda
 
 
 class FlowEndpoint:
-    """The calls of this host, and its `holder`. Counters say what was dropped, by the reason.
+    """The calls of this host, and its `holder`. `counters` count what was dropped, by reason.
 
-    `new_nonce` gives 8 random octets, `jitter` numbers from 0 to 1, `secret` is for cookies.
+    `new_nonce` returns 8 random octets, `jitter` numbers from 0 to 1, `secret` is for cookies.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class FlowEndpoint:
 
     @property
     def counters(self) -> Counter[str]:
-        """What was dropped, by the reason."""
+        """What was dropped, by reason."""
         return self.holder.counters
 
     def new_id(self) -> FlowId:
-        """A number for a flow that no other flow of this host has had."""
+        """A new number for a flow."""
         return next(self._ids)
 
     def wake_at(self) -> float | None:
-        """When `on_timer` has something to do, monotonic seconds."""
+        """When `on_timer` is due, in monotonic seconds."""
         times = [at for at in (self._due.first(), self.holder.wake_at()) if at is not None]
         return min(times, default=None)
 
@@ -83,7 +83,7 @@ class FlowEndpoint:
     def call(
         self, flow: FlowId, ask: Ask, own: IpAddress, own_port: int, peer: IpAddress, now: float, *, peer_port: int = 0
     ) -> list[FlowEffect]:
-        """Ask `peer` for a flow, from a socket that exists already. `flow` is a number from `new_id`."""
+        """Request a flow from `peer`, on an existing socket. `flow` is a number from `new_id`."""
         call = Call(
             flow,
             ask,
@@ -100,9 +100,9 @@ class FlowEndpoint:
         return self._after(call, call.start(now))
 
     def adopt(self, shown: Adoption, key: FlowKey | None, now: float) -> tuple[FlowId, list[FlowEffect]]:
-        """Know a flow again that our predecessor knew. Raises NotAdoptable.
+        """Adopt a flow of a lispd that has ended. Raises NotAdoptable.
 
-        It is as it was, or the peer has ended it meanwhile: nobody hears of that before the lifetime has passed.
+        The peer may have ended the flow meanwhile; that is noticed only when the lifetime has passed.
         """
         flow = self.new_id()
         if not shown.is_ours:
@@ -120,23 +120,23 @@ class FlowEndpoint:
         return flow, self._after(call, call.adopt(shown.holder_nonce, shown.peer_port, now))
 
     def call_of(self, flow: FlowId) -> Call | None:
-        """The call of this number, while it is known."""
+        """The call with this number, or None."""
         return self._calls.get(flow)
 
     def close(self, flow: FlowId, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
-        """The program at this side is done with a flow, or with waiting for it. Idempotent."""
+        """The program has closed the flow, or has cancelled the request. Idempotent."""
         call = self._calls.get(flow)
         if call is None:
             return self.holder.close(flow, now, reason)
         return self._after(call, call.close(now, reason))
 
     def close_all(self, now: float) -> list[FlowEffect]:
-        """This host stops: tell everybody."""
+        """This host stops: notify all peers."""
         effects = [effect for flow in list(self._calls) for effect in self.close(flow, now, Reason.SHUTTING_DOWN)]
         return effects + self.holder.close_all(now)
 
     def on_control(self, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
-        """A datagram at the control port."""
+        """A datagram was received at the control port."""
         try:
             if not is_version_1(octets):
                 return self.holder.on_legacy_request(decode_name(octets), octets, way, now)
@@ -154,7 +154,7 @@ class FlowEndpoint:
         return self.holder.on_message(message, octets, way, now)
 
     def on_flow_socket(self, flow: FlowId, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
-        """A datagram at the socket of a call that is not open yet."""
+        """A datagram was received at the socket of a call that is not open yet."""
         call = self._calls.get(flow)
         if call is None or call.peer != way.source:
             self.counters["flow_nonce"] += 1
@@ -172,12 +172,12 @@ class FlowEndpoint:
         return self._after(call, call.on_message(message, octets, way.source_port, Outlet.FLOW, now))
 
     def on_unreachable(self, flow: FlowId, now: float) -> list[FlowEffect]:
-        """An ICMP error came to the socket of a call: nobody listens at the peer's port."""
+        """An ICMP error for the socket of a call reports that the peer's port is closed."""
         call = self._calls.get(flow)
         return [] if call is None else self._after(call, call.on_unreachable(now))
 
     def on_no_mapping(self, flow: FlowId) -> list[FlowEffect]:
-        """The map-cache says that nobody has the EID that is called."""
+        """The map-cache has a negative mapping for the EID that is called."""
         call = self._calls.get(flow)
         return [] if call is None else self._after(call, call.on_no_mapping())
 
@@ -189,7 +189,7 @@ class FlowEndpoint:
         return [SendFlowMessage(0, encode(refusal), Outlet.CONTROL, way.destination, way.source, way.source_port)]
 
     def _after(self, call: Call, effects: list[FlowEffect]) -> list[FlowEffect]:
-        """Note the next deadline of a call to which something has happened, or forget it when it is over."""
+        """Store the next deadline of a call after an event, or remove the call when it is over."""
         if call.state is CallState.CLOSED:
             if self._calls.pop(call.flow, None) is not None:
                 del self._by_nonce[call.nonce]
@@ -200,7 +200,7 @@ class FlowEndpoint:
 
 
 def _is_for_caller(message: Message, call: Call) -> bool:
-    """Two flows of one pair of hosts have nonces of their own; a host that calls itself has both ends of one."""
+    """Whether a message is for the caller's end: a host that calls itself has both ends of the flow."""
     if message.kind is Kind.CLOSE:
         return message.is_reply == (call.state is CallState.CLOSING) or call.state is not CallState.CLOSING
     return message.is_reply

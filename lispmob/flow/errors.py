@@ -1,14 +1,14 @@
-"""What a program that uses flows can catch."""
+"""The exceptions for programs that use flows."""
 
 from __future__ import annotations
 
 
 class FlowError(Exception):
-    """The root of the errors of flows; the text is a sentence for people."""
+    """The base of the exceptions of flows; the text is a sentence for users."""
 
 
 class NameNotFound(FlowError):
-    """Nobody is known by this name, or the host that is says that it does not hold it."""
+    """The name cannot be resolved, or its host does not hold it."""
 
 
 class Refused(FlowError):
@@ -20,19 +20,19 @@ class Refused(FlowError):
 
 
 class TimedOut(FlowError):
-    """No answer within the time that the program gave."""
+    """No answer within the program's timeout."""
 
 
 class NoFlowDaemon(FlowError):
-    """Nobody takes flows: neither here (for names), nor at the peer (for calls)."""
+    """No flow daemon is running: on this host (for names), or at the peer (for calls)."""
 
 
 class NotAllowed(FlowError):
-    """This user may not hold the name, or not choose an uplink."""
+    """This user may not hold the name, or may not choose an uplink."""
 
 
 class Busy(FlowError):
-    """As many allocations, flows or programs as there may be."""
+    """The limit of allocations, flows or programs is reached."""
 
 
 class PeerGone(FlowError):
@@ -44,7 +44,7 @@ class PeerGone(FlowError):
 
 
 def from_reply(error: dict[str, object]) -> FlowError:
-    """The exception for an error of the daemon."""
+    """The exception for an error reply of lispd."""
     code, message = str(error.get("code", "")), str(error.get("message", ""))
     reason = str(error.get("reason", code))
     match code:

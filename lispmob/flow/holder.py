@@ -1,10 +1,10 @@
-"""All calls at the side of whoever holds names: from a REQUEST until the flow has ended. Pure.
+"""The holder's side of all flows, from the REQUEST until the flow has ended. Pure.
 
     REQUEST --> (asked) --yes--> offered --CONFIRM--> open --close--> closed
                    `--no, 10 s-->   `--10 s-->
 
-Nothing is kept for a caller that has not proved its address once half of the places for pending calls are taken: it is
-sent a cookie instead. An unconfirmed call never reaches a program, and it is sent no more octets than came from it.
+When half of the places for pending calls are taken, a caller that has not proved its address gets a cookie, and no
+state is kept for it. An unconfirmed call never reaches a program. Answers to it are never larger than its requests.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from lispmob.flow.name import fold, harmless, held_as
 from lispmob.flow.quality import Quality
 from lispmob.flow.table import NEVER, Flow, FlowState, FlowTable
 
-OFFER_S: Final = 10.0  # how long a program may think, and an offer stand
-CLOSED_S: Final = 30.0  # how long a CLOSE of a flow that has ended is answered
+OFFER_S: Final = 10.0  # how long a program may take to answer, and how long an offer is valid
+CLOSED_S: Final = 30.0  # how long a repeated CLOSE of an ended flow is answered
 SILENCE_S: Final = 10.0  # beyond its lifetime
 
 NO_SUCH_NAME: Final = "no such name"
 
 
 class NameTaken(LispError):
-    """Somebody holds this name already; the text says who."""
+    """Another program holds this name; the text says which."""
 
 
 class Legacy(Enum):
@@ -58,9 +58,9 @@ class Legacy(Enum):
 
 
 class HeldName(msgspec.Struct, frozen=True):
-    """A name, who may call it, and whether the program is asked before a call is accepted.
+    """A name, which callers may call it, and whether the program is asked before a call is accepted.
 
-    `may_call` says yes or no to the EID of a caller; with a `key` the caller has to know it, too.
+    `may_call` decides by the EID of the caller; if there is a `key`, the caller has to prove that it knows it.
     """
 
     name: str
@@ -74,8 +74,8 @@ class HeldName(msgspec.Struct, frozen=True):
 class Holder:
     """The calls of all names that this host holds.
 
-    `host` and `domain` are ours; a request may add them to a name. `secret`: 32 random octets, for cookies.
-    `is_quiet`: unknown and forbidden names are answered with silence. `key_for`: the key that we share with an EID.
+    `host` and `domain` are ours; a request may append them to a name. `secret`: 32 random octets, for cookies.
+    `is_quiet`: requests for unknown and forbidden names are not answered. `key_for`: the key that we share with an EID.
     """
 
     def __init__(
@@ -100,32 +100,32 @@ class Holder:
         self._limits = limits or Limits()
         self._names: dict[bytes, HeldName] = {}
         self._flows = FlowTable()
-        # Apart, so that whoever forges the address of a caller cannot use up what that caller has.
+        # Separate limits, so that an attacker who forges a caller's address cannot use up the caller's share.
         self._unproved, self._proved = RequestShare(self._limits), RequestShare(self._limits)
         self._cookies = CookieShare(self._limits)
 
     # --- names
 
     def hold(self, held: HeldName) -> None:
-        """Take calls for a name from now on. Raises NameTaken."""
+        """Accept calls for a name. Raises NameTaken."""
         other = self._names.get(fold(held.name))
         if other is not None:
             raise NameTaken(f"{held.name} is held by {other.owner} already")
         self._names[fold(held.name)] = held
 
     def release(self, name: str, reason: Reason = Reason.PROGRAM_ENDED) -> list[FlowEffect]:
-        """Take no calls for it any more; calls that are not open yet are refused, flows that are open stay."""
+        """Accept no more calls for a name. Pending calls are refused; open flows stay."""
         self._names.pop(fold(name), None)
         pending = (FlowState.ASKED, FlowState.OFFERED)
         ended = [flow for flow in self._flows if flow.name == fold(name) and flow.state in pending]
         return [effect for flow in ended for effect in self._refuse(flow, reason)]
 
     def names(self) -> tuple[HeldName, ...]:
-        """The names that are held now."""
+        """All held names."""
         return tuple(self._names.values())
 
     def find(self, name: str) -> HeldName | None:
-        """Who takes a call for a full name: the name itself, without our domain, or without our host."""
+        """The holder of a full name: held under the name itself, without our domain, or without our host."""
         return next((self._names[c] for c in held_as(name, self._host, self._domain) if c in self._names), None)
 
     def is_legacy(self, flow_id: FlowId) -> bool:
@@ -136,11 +136,11 @@ class Holder:
     # --- time
 
     def wake_at(self) -> float | None:
-        """When `on_timer` has something to do, monotonic seconds."""
+        """When `on_timer` is due, in monotonic seconds."""
         return self._flows.next_due()
 
     def on_timer(self, now: float) -> list[FlowEffect]:
-        """End what has waited too long."""
+        """End or repeat what has timed out."""
         effects: list[FlowEffect] = []
         while (flow := self._flows.take_due(now)) is not None:
             match flow.state:
@@ -157,11 +157,11 @@ class Holder:
     # --- messages
 
     def may_answer(self, caller: IpAddress, now: float) -> bool:
-        """Whether `caller` has asked seldom enough for another refusal."""
+        """Whether the rate of `caller` permits another refusal."""
         return self._unproved.take(caller, now)
 
     def on_request(self, message: Message, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
-        """A REQUEST, which took `way` to us."""
+        """A REQUEST was received by `way`."""
         known = self._flows.of_call(way.source, message.caller_nonce)
         if known is not None and known.caller_port == way.source_port:
             return self._again(known, octets, way, message)
@@ -191,7 +191,7 @@ class Holder:
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
     def on_legacy_request(self, name: str, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
-        """Version 0: a name and nothing else. It is echoed from a new port, or met with silence."""
+        """Version 0: a name and nothing else. The answer is its echo from a new port, or none."""
         call = way.source_port.to_bytes(2) + octets
         known = self._flows.of_call(way.source, call)
         if known is not None and (known.state is FlowState.OFFERED or now - known.since < OFFER_S):
@@ -212,7 +212,7 @@ class Holder:
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
     def on_message(self, message: Message, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
-        """A CONFIRM, ALIVE or CLOSE of a caller, or its answer to our CLOSE, on the control port."""
+        """A CONFIRM, ALIVE or CLOSE of a caller, or its answer to our CLOSE, was received at the control port."""
         flow = self._flows.of_nonces(message.caller_nonce, message.holder_nonce)
         if flow is None and message.kind is Kind.CLOSE and not message.is_reply:
             return self._on_close_without_holder(message, octets, way, now)
@@ -244,10 +244,10 @@ class Holder:
                 return self._forget(flow)
         return []
 
-    # --- what the adapter and the programs say
+    # --- inputs from the adapter and the programs
 
     def on_socket(self, flow_id: FlowId, port: int, now: float) -> list[FlowEffect]:
-        """The socket of a flow is there: offer it."""
+        """The adapter has made the socket of a flow: offer the flow."""
         flow = self._flows.get(flow_id)
         if flow is None:
             return []
@@ -258,17 +258,17 @@ class Holder:
         return self._offer(flow)
 
     def on_no_socket(self, flow_id: FlowId) -> list[FlowEffect]:
-        """The kernel gave no socket: too many files, or the EID has gone."""
+        """The adapter failed to make a socket: too many files, or the EID was removed."""
         flow = self._flows.get(flow_id)
         return [] if flow is None else self._refuse(flow, Reason.BUSY)
 
     def on_first_datagram(self, flow_id: FlowId, now: float) -> list[FlowEffect]:
-        """Version 0: data came to an offered flow, so the echo has arrived."""
+        """Version 0: data has arrived for an offered flow, so the caller has received the echo."""
         flow = self._flows.get(flow_id)
         return self._open(flow, now) if flow is not None and flow.state is FlowState.OFFERED else []
 
     def on_answer(self, flow_id: FlowId, now: float, refusal: Reason | None = None) -> list[FlowEffect]:
-        """The program takes the call, or refuses it for a reason."""
+        """The program accepts the call, or refuses it for a reason."""
         flow = self._flows.get(flow_id)
         if flow is None or flow.state is not FlowState.ASKED:
             return []
@@ -279,7 +279,7 @@ class Holder:
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
     def adopt(self, flow_id: FlowId, shown: Adoption, key: FlowKey | None, now: float) -> None:
-        """Know an open flow again that our predecessor knew. Raises NotAdoptable."""
+        """Adopt an open flow of a lispd that has ended. Raises NotAdoptable."""
         known = self._flows.of_nonces(shown.caller_nonce, shown.holder_nonce)
         if known is not None or self._flows.open_of(shown.peer, shown.peer_port) is not None:
             raise NotAdoptable("this flow is known already")
@@ -308,13 +308,13 @@ class Holder:
         return self._end(flow, reason, now)
 
     def close_all(self, now: float) -> list[FlowEffect]:
-        """We stop: tell everybody."""
+        """This host stops: notify all peers."""
         return [effect for flow in self._flows for effect in self.close(flow.flow, now, Reason.SHUTTING_DOWN)]
 
     # --- the steps
 
     def _again(self, flow: Flow, octets: bytes, way: Way, message: Message) -> list[FlowEffect]:
-        """The same REQUEST once more: the same answer once more."""
+        """Answer a repeated REQUEST in the same way."""
         if flow.key is not None and not (message.has_auth and is_signed_by(octets, way, flow.key)):
             self.counters["flow_auth"] += 1
             return []
@@ -323,7 +323,7 @@ class Holder:
         return self._offer(flow) if flow.port else []
 
     def _key_of(self, held: HeldName | None, message: Message, octets: bytes, way: Way) -> FlowKey | None:
-        """What the answers are signed with: the key of the name, or one that the caller has proved that we share."""
+        """The key that signs the answers: that of the name, or one that the caller has proved that we share."""
         if held is not None and held.key is not None:
             return held.key
         shared = self._key_for(way.source) if message.has_auth else None
@@ -353,7 +353,7 @@ class Holder:
         return AskProgram(flow.flow, flow.name, flow.caller, caller_says, flow.wish)
 
     def _offer(self, flow: Flow) -> list[FlowEffect]:
-        """The same ACCEPT twice: from the flow's port it opens our firewall, from the control port it passes theirs."""
+        """Send the ACCEPT twice: from the flow's port to open our firewall, from the control port to pass theirs."""
         message = Message(
             Kind.ACCEPT,
             flow.caller_nonce,
@@ -368,7 +368,7 @@ class Holder:
         return SendFlowMessage(flow.flow, flow.caller_nonce[2:], Outlet.FLOW, flow.own, flow.caller, flow.caller_port)
 
     def _open(self, flow: Flow, now: float) -> list[FlowEffect]:
-        """The caller is proved: whatever its socket was used for before is over."""
+        """The caller is confirmed: open the flow, and end an earlier flow of the same socket."""
         former = self._flows.open_of(flow.caller, flow.caller_port)
         ended = [] if former is None else [FlowEnded(former.flow, Reason.REPLACED), *self._close(former, now)]
         self._flows.move(flow, FlowState.OPEN)
@@ -383,10 +383,10 @@ class Holder:
         return now + flow.lifetime_s + SILENCE_S if flow.lifetime_s else NEVER
 
     def _on_close_without_holder(self, message: Message, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
-        """A caller gives up before it has heard of us, or asks about a flow that nobody remembers: it may stop."""
+        """Answer the CLOSE of a caller that has no ACCEPT yet, or of a flow that is no longer known."""
         flow = self._flows.of_call(way.source, message.caller_nonce)
         if flow is not None and (flow.state is FlowState.OPEN or flow.is_legacy):
-            flow = None  # an open one is closed by whoever knows both nonces
+            flow = None  # closing an open flow takes both nonces
         if flow is not None and flow.key is not None and not (message.has_auth and is_signed_by(octets, way, flow.key)):
             self.counters["flow_auth"] += 1
             return []
@@ -404,7 +404,7 @@ class Holder:
         return [self._send(flow, message, Outlet.CONTROL, flow.caller_port), *self._forget(flow)]
 
     def _end(self, flow: Flow, reason: Reason, now: float) -> list[FlowEffect]:
-        """We end an open flow: say so until the caller answers, which has nothing else to notice it by for LIFETIME."""
+        """End an open flow: repeat the CLOSE until the caller answers; without it the end shows only after LIFETIME."""
         closed = self._close(flow, now)
         flow.closes, flow.reason = len(CLOSE_TRIES_S), reason
         return [self._send_close(flow, now), *closed]
@@ -417,7 +417,7 @@ class Holder:
         return self._send(flow, message, Outlet.CONTROL, flow.control_port)
 
     def _close(self, flow: Flow, now: float) -> list[FlowEffect]:
-        """The socket goes; the nonces stay for a while, so that a repeated CLOSE has its answer."""
+        """Close the socket, and keep the nonces for a while to answer a repeated CLOSE."""
         self._flows.move(flow, FlowState.CLOSED)
         self._flows.wait(flow, now + CLOSED_S)
         return [ForgetFlow(flow.flow)]
@@ -442,7 +442,7 @@ class Holder:
         )
 
     def _wants_cookie(self, held: HeldName, caller: IpAddress) -> bool:
-        """Half of the places are taken, all of them, the name's, or those of this caller: by it, or by a forger."""
+        """Whether half of the places are taken: of all, of the name, or of this caller's address."""
         limits, count = self._limits, self._flows.count
         return (
             self._flows.pending >= limits.pending // 2
@@ -454,7 +454,7 @@ class Holder:
     def _send_cookie(
         self, held: HeldName | None, message: Message, octets: bytes, way: Way, now: float
     ) -> list[FlowEffect]:
-        """Nothing is kept; whoever is really there asks again with the cookie."""
+        """Send a cookie and keep no state; a caller with a genuine address repeats its REQUEST with the cookie."""
         if not self._cookies.take(way.source, now):
             return []
         cookie = self._baker.make(way, message.caller_nonce, now)
@@ -475,7 +475,7 @@ class Holder:
         return self._send_to(way, Message(kind, flow.caller_nonce, flow.holder_nonce, is_reply=True), flow.key)
 
     def _send_to(self, way: Way, message: Message, key: FlowKey | None) -> FlowEffect:
-        """Answer from where it was asked."""
+        """Answer to the sender, from the address that the message was sent to."""
         octets = encode(message)
         if key is not None:
             octets = sign(octets, way.reversed(), key)

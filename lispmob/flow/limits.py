@@ -1,4 +1,4 @@
-"""How much a holder of names keeps and looks at. Pure."""
+"""Limits of what a holder of names keeps and processes. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import msgspec
 from lispmob.flow.auth import IpAddress
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 
-REQUESTS_OF_USER_S: Final = 200.0  # ours: what is beyond waits, so that no user takes the daemon's time
+REQUESTS_OF_USER_S: Final = 200.0  # ours: requests beyond it wait, so that a user cannot occupy the daemon
 REQUESTS_OF_USER_BURST: Final = 200
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Flows and calls that are kept at most, and REQUESTs a second."""
+    """The most flows and calls to keep, and the most REQUESTs a second."""
 
     flows: int = 1024
-    flows_per_name: int = 256  # more than one peer has: nobody keeps a name from all others
+    flows_per_name: int = 256  # more than a peer may have: no single peer can occupy a name
     flows_per_peer: int = 64
     pending: int = 256
     pending_per_peer: int = 16
@@ -29,7 +29,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class RequestShare:
-    """How many REQUESTs are looked at: of one address, and of all."""
+    """Limits the REQUESTs that are processed: for an address, and for all."""
 
     def __init__(self, limits: Limits) -> None:
         self._in_all = TokenBucket(1 / limits.requests_s, int(limits.requests_s))
@@ -38,12 +38,12 @@ class RequestShare:
         )
 
     def take(self, peer: IpAddress, now: float) -> bool:
-        """True while `peer`, and all together, have asked seldom enough."""
+        """True while the rates of `peer` and of all are within the limits."""
         return self._of_peer.take(peer, now) and self._in_all.take(now)
 
 
 class CookieShare:
-    """How many cookies are made: for one address, so that nobody uses up those of the others, and for all."""
+    """Limits the cookies that are made: for an address, and for all."""
 
     def __init__(self, limits: Limits) -> None:
         self._in_all = TokenBucket(1 / limits.cookies_s, int(limits.cookies_s))
@@ -52,12 +52,12 @@ class CookieShare:
         )
 
     def take(self, peer: IpAddress, now: float) -> bool:
-        """True while there is one more for `peer`."""
+        """True while `peer` may get another cookie."""
         return self._of_peer.take(peer, now) and self._in_all.take(now)
 
 
 class UserShare:
-    """How often the programs of one user of this host are served. Root's always are."""
+    """Limits the requests of each user of this host. Root is not limited."""
 
     def __init__(self) -> None:
         self._of_user: KeyedBuckets[int] = KeyedBuckets(1 / REQUESTS_OF_USER_S, REQUESTS_OF_USER_BURST)
@@ -67,5 +67,5 @@ class UserShare:
         return self._of_user.available_at(uid, now) - now if uid else 0.0
 
     def on_request(self, uid: int, now: float) -> None:
-        """A request of this user was taken in."""
+        """Count a request of this user."""
         self._of_user.take(uid, now)

@@ -12,8 +12,8 @@
     +-------------------------------------------------------------------+
     |  TLVs: type 8 bits, length of the value 8 bits, value             |
 
-The first octet is no beginning of a name, so both versions share one port. Octets 0 to 2 and the caller's nonce keep
-their meaning in every version.
+A name never begins with the first octet, so both versions share a port. Octets 0 to 2 and the caller's nonce keep their
+meaning in every version.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADER: Final = Struct(">3sBBBH8s8s")
 NO_NONCE: Final = bytes(8)
 REPLY_FLAG: Final = 0x80
 MAX_OCTETS: Final = 512
-MIN_REQUEST_OCTETS: Final = 128  # so that an answer is never larger than its question
+MIN_REQUEST_OCTETS: Final = 128  # so that an answer is never larger than its request
 AUTH_OCTETS: Final = 18
 MAX_REASON_TEXT_OCTETS: Final = 80
 MAX_CALLER_OCTETS: Final = 64
@@ -53,7 +53,7 @@ class Kind(IntEnum):
     CLOSE = 7
 
 
-ANSWERED: Final = frozenset({Kind.CONFIRM, Kind.ALIVE, Kind.CLOSE})  # those that have a form with R
+ANSWERED: Final = frozenset({Kind.CONFIRM, Kind.ALIVE, Kind.CLOSE})  # the types that have a form with R
 
 
 class Reason(IntEnum):
@@ -72,7 +72,7 @@ class Reason(IntEnum):
 
 
 def reason_word(code: int) -> str:
-    """A reason as programs have it: "program-ended"; the number of one that this version does not know."""
+    """The name of a reason for programs, such as "program-ended"; the number if this version does not know it."""
     known = code in Reason.__members__.values()
     return Reason(code).name.lower().replace("_", "-") if known else str(code)
 
@@ -89,7 +89,7 @@ class _Tlv(IntEnum):
     AUTH = 0x81
 
 
-_MANDATORY: Final = 0x80  # from this type on, whoever does not know a TLV must not go on
+_MANDATORY: Final = 0x80  # from this type on, a receiver that does not know the TLV must refuse the message
 _LENGTHS: Final = {
     _Tlv.NAME: range(1, 256),
     _Tlv.FLOW_PORT: range(2, 3),
@@ -104,9 +104,9 @@ _LENGTHS: Final = {
 
 
 class Unsupported(MalformedMessage):
-    """Well begun, and of a version or with a part that we do not know; a REQUEST is answered with REFUSE 5.
+    """A message with an unknown version or an unknown mandatory TLV; a REQUEST is answered with REFUSE 5.
 
-    `caller_nonce` is what the answer copies; `is_request`: whether there is to be one.
+    `caller_nonce`: to be copied into the answer; `is_request`: whether there is an answer.
     """
 
     def __init__(self, why: str, caller_nonce: bytes, *, is_request: bool) -> None:
@@ -116,10 +116,10 @@ class Unsupported(MalformedMessage):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One message of version 1. What a TLV says is None where it is absent.
+    """A message of version 1. The value of an absent TLV is None.
 
     Nonces have 8 octets. `flow_port` is a UDP port, `lifetime_s` seconds, `reason_code` a number of Reason or a later
-    one. `has_auth` says that the last 18 octets are an AUTH TLV; auth.py makes and checks them.
+    one. `has_auth`: the last 18 octets are an AUTH TLV, which auth.py makes and checks.
     """
 
     kind: Kind
@@ -138,12 +138,12 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def is_version_1(octets: bytes) -> bool:
-    """True for what cannot be a name: any version but 0."""
+    """True for any version but 0: the octets cannot be a name."""
     return octets[:1] == b"\0"
 
 
 def decode(octets: bytes) -> Message:
-    """Read one message. Raises MalformedMessage whose counter is flow_short, flow_long or flow_malformed."""
+    """Read a message. Raises MalformedMessage with the counter flow_short, flow_long or flow_malformed."""
     if not octets:
         raise MalformedMessage("flow_short", "an empty datagram")
     if len(octets) > MAX_OCTETS:
@@ -173,7 +173,7 @@ def decode(octets: bytes) -> Message:
 
 
 def _take_tlvs(octets: bytes, caller_nonce: bytes, *, is_request: bool) -> dict[_Tlv, bytes]:
-    """Walk over the TLVs to the end; the unknown ones are judged after the well-formed ones have been counted."""
+    """Read all TLVs. An unknown mandatory TLV raises only after the others have been checked."""
     values: dict[_Tlv, bytes] = {}
     unknown: int | None = None
     at = HEADER.size
@@ -236,7 +236,7 @@ def _number(value: bytes | None) -> int | None:
 def encode(message: Message, *, pad_to: int = 0) -> bytes:
     """The octets of a message, without AUTH, padded with PAD to `pad_to` octets at least.
 
-    Padding by one octet is not possible: it becomes two. A REQUEST is padded to the 128 octets that it must have.
+    A PAD has two octets or more. A REQUEST is padded to the 128 octets that it must have.
     """
     flags = REPLY_FLAG if message.is_reply else 0
     parts = [HEADER.pack(MAGIC, VERSION, message.kind, flags, 0, message.caller_nonce, message.holder_nonce)]
@@ -266,12 +266,12 @@ def _tlv(tlv: _Tlv, value: bytes) -> bytes:
 
 
 def _cut(text: str, most: int = MAX_REASON_TEXT_OCTETS) -> bytes:
-    """UTF-8 of at most `most` octets, cut between characters."""
+    """UTF-8 of at most `most` octets, truncated between characters."""
     return text.encode()[:most].decode("utf-8", "ignore").encode()
 
 
 def decode_name(octets: bytes) -> str:
-    """Read a request of version 0: a full name; one NUL at its end is dropped. Raises MalformedMessage."""
+    """Read a request of version 0: a full name. A NUL at its end is dropped. Raises MalformedMessage."""
     if not octets:
         raise MalformedMessage("flow_short", "an empty datagram")
     try:

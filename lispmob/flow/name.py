@@ -1,4 +1,4 @@
-"""Full names of flows: 1 to 255 octets of UTF-8, by custom SERVICE.HOST, such as `backup.nas`. Pure."""
+"""Full names of flows: 1 to 255 octets of UTF-8, by convention SERVICE.HOST, such as `backup.nas`. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LOWER: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmno
 
 
 class InvalidName(LispError):
-    """Octets or a text that cannot be the full name of a flow; the text says why."""
+    """An invalid full name of a flow; the text says why."""
 
 
 def check_name(name: str) -> str:
-    """Return `name` as it was given. Raises InvalidName."""
+    """Return `name` unchanged. Raises InvalidName."""
     octets = name.encode("utf-8", "surrogatepass")
     return read_name(octets)
 
@@ -37,19 +37,19 @@ def read_name(octets: bytes) -> str:
 
 
 def harmless(text: str) -> str:
-    """A text of a peer's, for a terminal or a log: what is no printable character is shown as its number."""
+    """Escape unprintable characters of a peer's text, for a terminal or a log."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def fold(name: str) -> bytes:
-    """What two names are compared by: ASCII letters without case, every other octet exactly."""
+    """The name in the form in which names are compared: ASCII letters in lower case."""
     return name.encode("utf-8").translate(_LOWER)
 
 
 def held_as(name: str, host: str, domain: str) -> tuple[bytes, ...]:
-    """The names, folded, under which a request for `name` may find its holder on `host`, the most exact one first.
+    """The names, folded, under which `host` may hold the requested `name`, the most exact first.
 
-    `backup.nas.lisp.home.arpa` is looked for as itself, without the domain, and without the host.
+    For `backup.nas.lisp.home.arpa`: the name itself, without the domain, and without the host.
     """
     full, candidates = fold(name), []
     candidates.append(full)

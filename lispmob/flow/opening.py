@@ -1,4 +1,4 @@
-"""How a program asks for a flow or for a name, and what an open flow is known by: once, for `client` and for `aio`."""
+"""The arguments of `allocate` and `register`, and the properties of an open flow; `client` and `aio` share them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Params: TypeAlias = dict[str, Any]
 
 
 class Allocation(NamedTuple):
-    """What `allocate` was given. `timeout_s` is told lispd, too."""
+    """The arguments of `allocate`. lispd gets `timeout_s`, too."""
 
     path: Path
     port: int
@@ -31,11 +31,11 @@ class Allocation(NamedTuple):
     params: Params
     ask: Ask
     eid: IpAddress | None
-    """Whom to call without lispd; None: that takes lispd."""
+    """The EID to call without lispd; None: not possible without lispd."""
 
 
 class Registering(NamedTuple):
-    """What `register` was given."""
+    """The arguments of `register`."""
 
     path: Path
     name: str
@@ -43,9 +43,9 @@ class Registering(NamedTuple):
 
 
 class OpenFlow:
-    """What an open flow is known by. `socket` is a connected UDP socket between two EIDs; `peer` the other one.
+    """The properties of an open flow. `socket` is a connected UDP socket between two EIDs; `peer` is the remote EID.
 
-    `qos` is what was granted, `max_datagram` the octets that a datagram may have.
+    `qos` is the granted quality, `max_datagram` the most octets of a datagram.
     """
 
     def __init__(self, fields: Params, connected: socket.socket) -> None:
@@ -58,7 +58,7 @@ class OpenFlow:
 
 
 def asked_with(make: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
-    """For a function of one value: its arguments, and what they mean, are those of `make`."""
+    """Give a function of one value the arguments of `make`, which builds the value from them."""
 
     def around(do: Callable[[T], R]) -> Callable[P, R]:
         @wraps(make)
@@ -86,7 +86,7 @@ def awaited_with(
 
 
 def _shown(function: F, make: Callable[..., object], do: Callable[..., object]) -> F:
-    """With the signature that `help` is to show: what `make` takes, and what `do` returns."""
+    """Set the signature that `help` shows: the arguments of `make`, and the result of `do`."""
     result = inspect.signature(do).return_annotation
     vars(function)["__signature__"] = inspect.signature(make).replace(return_annotation=result)
     return function
@@ -104,13 +104,12 @@ def allocate(
     path: Path = packets.DEFAULT_SOCKET,
     port: int = FLOW_PORT,
 ) -> Allocation:
-    """A flow to whoever holds `name`, for example `backup.nas` or `backup@10.99.0.2`.
+    """Open a flow to the holder of `name`, for example `backup.nas` or `backup@10.99.0.2`.
 
     `qos` is a wish, `via` names uplinks (root and the control group), `timeout` and `lifetime` are seconds, 0 for a
     lifetime without limit. Raises FlowError: NameNotFound, Refused, TimedOut, NoFlowDaemon, NotAllowed, Busy.
 
-    Without lispd `NAME@EID` is called all the same, at `port`, and other names are not found. With asyncio,
-    cancelling takes the call back.
+    Without lispd only `NAME@EID` can be called, at `port`. With asyncio, cancelling the task cancels the call.
     """
     params = {
         "name": name,
@@ -130,8 +129,8 @@ def allocate(
 def register(
     name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET
 ) -> Registering:
-    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (somebody holds it already).
+    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (another program holds it).
 
-    `replace`: take it from whoever holds it (root and the control group).
+    `replace`: take it from the program that holds it (root and the control group).
     """
     return Registering(path, name, {"name": name, "backlog": backlog, "replace": replace})

@@ -1,9 +1,9 @@
-"""What lispd and programs say to each other about flows: one JSON object a packet, on a Unix socket (SOCK_SEQPACKET).
+"""The protocol of lispd and programs for flows: a JSON object per packet, on a Unix socket (SOCK_SEQPACKET).
 
     -> {"v":1,"id":7,"method":"allocate","params":{"name":"backup.nas"}}
     <- {"v":1,"id":7,"result":{"flow":3,"peer":"10.99.0.2",...}}        with the flow's socket (SCM_RIGHTS)
     <- {"v":1,"id":7,"error":{"code":"no-such-name","message":"..."}}
-    <- {"v":1,"event":{"kind":"call","fields":{...}}}                   with a socket, where the flow is open already
+    <- {"v":1,"event":{"kind":"call","fields":{...}}}                   with a socket if the flow is open already
 
 Standard library only: programs that use flows need nothing else.
 """
@@ -47,13 +47,13 @@ def send(one: socket.socket, packet: dict[str, Any], descriptors: Sequence[int] 
 
 
 def receive(one: socket.socket) -> tuple[bytes, list[int]]:
-    """One packet and its descriptors; no octets when the other side has gone. Raises OSError."""
+    """Receive a packet and its descriptors; empty when the other side has closed. Raises OSError."""
     octets, descriptors, _flags, _ = socket.recv_fds(one, MAX_PACKET_OCTETS, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     return octets, descriptors
 
 
 def quality_to_json(quality: Quality) -> dict[str, Any]:
-    """A wish as programs write it, with what is not wished left out."""
+    """A wish as programs write it; fields without a wish are left out."""
     known = quality.flow_class in _CLASSES.values()
     shown = {
         "class": FlowClass(quality.flow_class).name.lower() if known else str(quality.flow_class),

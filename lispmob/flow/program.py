@@ -1,4 +1,4 @@
-"""What the flows of a host need of the programs that use them."""
+"""The interface between the flows of a host and the programs that use them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lispmob.flow.steered import Owner
 
 
 class Program(Protocol):
-    """Who holds names and has flows, at the other end of the local socket."""
+    """A program that holds names or has flows, at the other end of the local socket."""
 
     @property
     def owner(self) -> Owner | None:
-        """Its process, where that is known."""
+        """The program's process, if known."""
 
     def on_call(self, asked: AskProgram) -> None:
-        """Somebody calls a name that this program decides about itself."""
+        """A call for a name of this program, which decides itself whether to accept calls."""
 
     def on_flow(self, opened: FlowOpened, one: socket.socket) -> None:
-        """A call to a name of this program is open; the socket is closed after the return."""
+        """A call for a name of this program is open. The socket is closed after the return."""
 
     def on_ended(self, flow: FlowId, reason_code: int) -> None:
-        """A flow of this program is over."""
+        """A flow of this program has ended."""

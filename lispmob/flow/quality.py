@@ -1,4 +1,4 @@
-"""What a flow wishes of the network: its class, delay, loss and rate, and the DSCP that the class becomes. Pure."""
+"""What a flow asks of the network: class, delay, loss and rate, and the DSCP of the class. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LAYOUT: Final = Struct(">BBHHI")  # class, flags, delay ms, loss per 10,000, rat
 
 
 class FlowClass(IntEnum):
-    """The capacity profile (RFC 9622, section 8.1.6): what the program does with the flow."""
+    """The capacity profile (RFC 9622, section 8.1.6): how the program uses the flow."""
 
     DEFAULT = 0
     VOICE = 1
@@ -22,7 +22,7 @@ class FlowClass(IntEnum):
 
 
 class Wish(IntFlag):
-    """`CHEAP`: by no metered uplink. `ONLY`: rather lose packets than take another uplink than the one wished for."""
+    """`CHEAP`: use no metered uplink. `ONLY`: drop packets rather than use another uplink than the chosen one."""
 
     CHEAP = 1
     ONLY = 2
@@ -40,7 +40,7 @@ DSCP: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """A wish, or what was granted of it; 0 in a field means that nothing is wished there.
+    """A wish, or what was granted; 0 in a field means "no wish".
 
     `loss` counts packets per 10,000. A class or flag that this version does not know is kept as a number on the wire
     and treated as the default class.
@@ -75,6 +75,6 @@ class Quality:
 
     @classmethod
     def from_octets(cls, octets: bytes) -> Quality:
-        """Read 10 octets. A loss of more than everything is everything."""
+        """Read 10 octets. A loss above 10,000 becomes 10,000."""
         flow_class, flags, delay_ms, loss, rate_kbit = LAYOUT.unpack(octets)
         return cls(flow_class, flags, delay_ms, min(loss, 10_000), rate_kbit)

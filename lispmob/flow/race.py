@@ -1,6 +1,6 @@
-"""One allocation over all EIDs that a name stands for: IPv6 first, the next one when the former is slow. Pure.
+"""An allocation over all EIDs of a name: IPv6 first, the next EID when the one before is slow. Pure.
 
-The first EID that accepts wins (RFC 8305 does the same for connections); the calls to the others are taken back.
+The first EID that accepts wins (RFC 8305 does the same for connections); the calls to the others are cancelled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lispmob.flow.effect import AllocationFailed, Failure
 
 HEAD_START_S: Final = 0.25
 
-# Which failure says most about why there is no flow: a refusal is an answer, silence is none.
+# Which failure explains best why there is no flow: a refusal is an answer, a timeout is not.
 _TELLING: Final = (
     Failure.REFUSED,
     Failure.NO_SUCH_NAME,
@@ -25,7 +25,7 @@ _TELLING: Final = (
 
 
 class Race:
-    """Which EIDs to call, and when. Each is called once at most."""
+    """Decides which EIDs to call, and when. Each is called at most once."""
 
     def __init__(self, eids: Iterable[IpAddress]) -> None:
         ordered = sorted(dict.fromkeys(eids), key=lambda eid: -eid.version)
@@ -35,27 +35,27 @@ class Race:
         self._next_at: float | None = None
 
     def start(self, now: float) -> list[IpAddress]:
-        """Whom to call now."""
+        """The EIDs to call now."""
         return self._call_next(now)
 
     def wake_at(self) -> float | None:
-        """When the next EID gets its chance."""
+        """When the next EID is due."""
         return self._next_at if self._waiting else None
 
     def on_timer(self, now: float) -> list[IpAddress]:
-        """Whom to call now, in addition."""
+        """Further EIDs to call now."""
         at = self.wake_at()
         return [] if at is None or now < at else self._call_next(now)
 
     def on_failed(self, eid: IpAddress, failed: AllocationFailed, now: float) -> list[IpAddress]:
-        """A call has failed: whom to call now. When nobody is left, `verdict` says why there is no flow."""
+        """A call has failed; returns the EIDs to call now. After the last failure `verdict` is set."""
         self._running.discard(eid)
         self._failures.append(failed)
         return self._call_next(now) if not self._running else []
 
     @property
     def verdict(self) -> AllocationFailed | None:
-        """The most telling failure once all calls have failed; None while there is hope."""
+        """The failure that explains most, once all calls have failed; None before."""
         if self._waiting or self._running or not self._failures:
             return None
         return min(self._failures, key=lambda failed: _TELLING.index(failed.failure))

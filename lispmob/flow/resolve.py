@@ -1,6 +1,7 @@
-"""A full name to the EIDs of its host: a literal, this host, the mapping system, DNS with /etc/hosts, in this order.
+"""Resolves a full name to the EIDs of its host: a literal, this host, the mapping system, DNS with /etc/hosts.
 
-Only EIDs count. Any other address would make a flow that runs natively, and dies with the next move.
+These sources are asked in this order. Only EIDs count: a flow to any other address would bypass the overlay, and would
+break with the next move.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from lispmob.flow.name import fold
 
 SRV: Final = "_lispflow._udp."
 DNS_TIMEOUT_S: Final = 5.0
-MAPPING_TIMEOUT_S: Final = 4.0  # ours: lispd gives up before that
+MAPPING_TIMEOUT_S: Final = 4.0  # ours: lispd gives up earlier
 
 FindName: TypeAlias = Callable[[str], Awaitable[tuple[tuple[IpAddress, ...], str]]]
-"""The EIDs that the mapping system has for a name, and what came of the question, for people."""
+"""Returns the EIDs of a name in the mapping system, and the result as text for users."""
 
 
 class NotResolved(LispError):
-    """No EID is known for a name; `steps` says what was asked, and what came of it."""
+    """No EID is known for a name; `steps` has the sources that were asked, with their results."""
 
     def __init__(self, name: str, steps: tuple[Step, ...]) -> None:
         told = "; ".join(f"{step.source}: {step.outcome}" for step in steps)
-        super().__init__(f"nobody is known as {name}: {told}")
+        super().__init__(f"no host has the name {name}: {told}")
         self.steps = steps
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One source that was asked."""
+    """A source that was asked, and its result."""
 
     source: str
     outcome: str
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """The name as it travels in the request, where to ask for it (UDP port 0: the usual one), and how it was found."""
+    """The name for the request, its EIDs, the port to send the request to (0: the usual port), and how it was found."""
 
     name: str
     eids: tuple[IpAddress, ...]
@@ -52,10 +53,10 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 class Resolver:
-    """Finds names. `is_eid` says whether an address belongs to the overlay, `is_held` whether this host holds a name.
+    """Resolves names. `is_eid`: whether an address belongs to the overlay; `is_held`: whether this host holds a name.
 
-    `own` gives our EIDs; `find_name` asks the mapping system; `find_service` asks DNS for the SRV record of a name:
-    (host, port), or None. `domain` is ours: names in the mapping system are without it. `patience_s`: with the latter.
+    `own` returns our EIDs; `find_name` asks the mapping system, for `patience_s` at most; `find_service` asks DNS for
+    the SRV record of a name: (host, port), or None. `domain` is ours: names in the mapping system do not contain it.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Resolver:
         self._find_service = find_service or find_service_by_dns
 
     async def resolve(self, name: str) -> Resolved:
-        """The EIDs of a name, the most trusted source first. Raises NotResolved."""
+        """The EIDs of a name, from the most trusted source that has any. Raises NotResolved."""
         full, at, literal = name.rpartition("@")
         if at and full:
             return self._literal(full, literal)
@@ -89,7 +90,10 @@ class Resolver:
         raise NotResolved(name, (*steps, Step("dns", f"no answer in {DNS_TIMEOUT_S:g} s")))
 
     async def _by_mapping(self, find: FindName, name: str, steps: list[Step]) -> tuple[IpAddress, ...]:
-        """The name itself, else its host. Both are asked for at once, so that a program waits for one round trip."""
+        """Ask for the name itself and for its host.
+
+        Both are asked at the same time, so that it takes one round trip.
+        """
         asked = mapping_names(name, self._domain)
         tasks = [asyncio.ensure_future(find(candidate)) for candidate in asked]
         try:
@@ -131,7 +135,7 @@ class Resolver:
 
 
 def mapping_names(name: str, domain: str) -> tuple[str, ...]:
-    """What the mapping system is asked for: the name, and its host, both without our domain, in small letters."""
+    """What to ask the mapping system for: the name, and its host, both without our domain and in lower case."""
     suffix = f".{domain.lower()}" if domain else ""
     full = fold(name).decode()
     full = full.removesuffix(suffix) or full
@@ -139,7 +143,7 @@ def mapping_names(name: str, domain: str) -> tuple[str, ...]:
 
 
 async def addresses_of(host: str) -> tuple[IpAddress, ...]:
-    """What getaddrinfo says, which includes /etc/hosts; nothing for a name that is none."""
+    """The result of getaddrinfo, which includes /etc/hosts; empty for an invalid name."""
     try:
         host.encode("idna")
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
@@ -149,7 +153,7 @@ async def addresses_of(host: str) -> tuple[IpAddress, ...]:
 
 
 async def find_service_by_dns(name: str) -> tuple[str, int] | None:
-    """The most preferred SRV record of a name, where dnspython is installed; None for none, and for no answer."""
+    """The preferred SRV record of a name, if dnspython is installed; None without a record or an answer."""
     try:
         import dns.asyncresolver
         import dns.exception

@@ -1,7 +1,8 @@
-"""Sockets of flows: bound to an EID, connected to the peer, and deaf to the control messages that open firewalls.
+"""Sockets of flows: bound to an EID, connected to the peer, with a filter that drops control messages.
 
-Control messages go to the ports of flows as well, so that a firewall at either side learns of the flow. A program must
-not see them: a classic BPF filter drops what begins with the magic number, and is locked so that it stays.
+Control messages are sent to the ports of flows as well, so that firewalls on both sides admit the flow. The program
+must not receive them: a classic BPF filter drops datagrams with the magic number. It is locked, so that the program
+cannot remove it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from ctypes import addressof, create_string_buffer
+from array import array
 from struct import Struct
 from typing import Final
 
@@ -46,7 +47,7 @@ def family_of(address: IpAddress) -> socket.AddressFamily:
 
 
 def new_socket(own: IpAddress, port: int = 0) -> socket.socket:
-    """A UDP socket on an EID that hears of ICMP errors. The EID need not be ours yet. Raises OSError."""
+    """A UDP socket on an EID, with ICMP errors enabled. The address need not exist yet. Raises OSError."""
     made = socket.socket(family_of(own), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if own.version == 4:
@@ -63,9 +64,9 @@ def new_socket(own: IpAddress, port: int = 0) -> socket.socket:
 
 
 def holder_socket(own: IpAddress, peer: IpAddress, peer_port: int, ports: range | None = None) -> socket.socket:
-    """The socket of a flow at its holder: connected, filtered, with nothing of anybody else in its queue.
+    """The socket of a flow at its holder: connected, filtered, and without datagrams of other senders in its queue.
 
-    With `ports` its port is one of those. Raises OSError.
+    With `ports` the socket gets one of these ports. Raises OSError.
     """
     for port in ports or (0,):
         try:
@@ -84,31 +85,30 @@ def holder_socket(own: IpAddress, peer: IpAddress, peer_port: int, ports: range 
 
 
 def connect(one: socket.socket, peer: IpAddress, port: int) -> None:
-    """Filter, connect, and throw away what was queued while anybody could send to it. Raises OSError."""
+    """Filter, connect, and discard what other senders have queued before. Raises OSError."""
     set_filter(one)
     one.connect((str(peer), port))
     drain(one)
 
 
 def set_filter(one: socket.socket) -> None:
-    """Have the kernel drop flow messages before the program sees them, for as long as the socket lives."""
+    """Make the kernel drop flow messages before the program receives them, for the life of the socket."""
     magic = int.from_bytes(PREFIX)
     code = [
         (_LOAD_LENGTH, 0, 0, 0),
-        (_IF_ABOVE, 0, 2, _UDP_OCTETS + len(PREFIX) - 1),  # shorter than the magic number: a program's
+        (_IF_ABOVE, 0, 2, _UDP_OCTETS + len(PREFIX) - 1),  # shorter than the magic number: for the program
         (_LOAD_WORD, 0, 0, _UDP_OCTETS),
         (_IF_EQUAL, 1, 0, magic),
         (_RETURN, 0, 0, _WHOLE),
         (_RETURN, 0, 0, 0),
     ]
-    octets = b"".join(_INSTRUCTION.pack(*line) for line in code)
-    memory = create_string_buffer(octets, len(octets))
-    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), addressof(memory)))
+    memory = array("B", b"".join(_INSTRUCTION.pack(*line) for line in code))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), memory.buffer_info()[0]))
     one.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
 
 
 def drain(one: socket.socket) -> int:
-    """Throw away what is queued; how many datagrams that were."""
+    """Discard what is queued; returns the number of datagrams."""
     for number in range(_DRAIN_LIMIT):
         try:
             one.recv(1, socket.MSG_DONTWAIT)
@@ -120,7 +120,7 @@ def drain(one: socket.socket) -> int:
 
 
 def set_quality(one: socket.socket, quality: Quality, mark: int = 0, former: int = 0) -> None:
-    """Set the DSCP of a class, and another mark than the former (needs CAP_NET_ADMIN). Raises OSError."""
+    """Set the DSCP of a class, and the mark if it has changed (needs CAP_NET_ADMIN). Raises OSError."""
     if one.family == socket.AF_INET:
         one.setsockopt(socket.IPPROTO_IP, _IP_TOS, quality.dscp << 2)
     else:
@@ -137,7 +137,7 @@ def mark_of(one: socket.socket) -> int:
 
 
 def max_datagram(one: socket.socket) -> int:
-    """The largest datagram that a connected socket sends in one packet now, octets; 0 when the kernel does not know."""
+    """The largest datagram that a connected socket can send without fragmentation, octets; 0 if unknown."""
     with contextlib.suppress(OSError):
         if one.family == socket.AF_INET:
             return one.getsockopt(socket.IPPROTO_IP, _IP_MTU) - 28
@@ -146,9 +146,9 @@ def max_datagram(one: socket.socket) -> int:
 
 
 def send(one: socket.socket, octets: bytes, to: IpAddress, port: int) -> list[Unreachable]:
-    """Send one datagram without waiting; what ICMP has said about earlier ones. Raises OSError.
+    """Send a datagram without waiting; returns ICMP errors about earlier datagrams. Raises OSError.
 
-    The kernel reports such an error once, in place of the next datagram: that one is sent again.
+    The kernel reports such an error once, instead of sending the next datagram, which is therefore sent again.
     """
     place = (str(to), port)
     try:
@@ -163,5 +163,5 @@ def send(one: socket.socket, octets: bytes, to: IpAddress, port: int) -> list[Un
 
 
 def read_errors(one: socket.socket) -> tuple[int, list[Unreachable]]:
-    """How many ICMP errors were waiting (an unread one keeps the socket readable), and whom they say to be away."""
+    """Read pending ICMP errors, since an unread one keeps the socket readable. Returns their number and contents."""
     return icmp_errors.read_errors(one, 4 if one.family == socket.AF_INET else 6)

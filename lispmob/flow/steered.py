@@ -1,4 +1,4 @@
-"""A flow as whoever chooses its uplink sees it. Pure."""
+"""A flow as the uplink choice sees it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lispmob.flow.quality import Quality
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """The process that a flow belongs to."""
+    """The process that owns a flow."""
 
     pid: int
     uid: int
@@ -17,10 +17,10 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class SteeredFlow(msgspec.Struct, frozen=True):
-    """`name` in small letters, as it was called, and at its holder as it is held there.
+    """`name` in lower case: as the caller wrote it, and at the holder as it is held there.
 
-    `peer_port` is 0 until the flow is open. `via`: the uplinks that the program names; `former`: the mark that the
-    flow's socket has, 0 for none; `owner` None: a service that lispd has handed the flow to.
+    `peer_port` is 0 until the flow is open. `via`: the uplinks that the program names; `former`: the present mark of
+    the flow's socket, 0 for none; `owner` None: lispd has handed the flow to a service.
     """
 
     name: str

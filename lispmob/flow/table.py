@@ -1,4 +1,4 @@
-"""The flows that a holder knows, found by number, by caller and by nonces, and counted by whom they belong to. Pure."""
+"""The flows of a holder, by number, by caller and by nonces, with counts for the limits. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEVER = float("inf")
 
 
 class FlowState(Enum):
-    """How far a call is."""
+    """The state of a call."""
 
     ASKED = "asked"
     OFFERED = "offered"
@@ -27,9 +27,9 @@ class FlowState(Enum):
 
 
 class Flow(msgspec.Struct):
-    """One call at its holder. `due`: when something is to be done about it, monotonic seconds; NEVER for nothing.
+    """A call at its holder. `due`: the next deadline, monotonic seconds, or NEVER.
 
-    Of version 0, `caller_nonce` is the caller's port in two octets and the octets of the request.
+    In version 0, `caller_nonce` is the caller's port in two octets, followed by the octets of the request.
     """
 
     flow: FlowId
@@ -47,13 +47,13 @@ class Flow(msgspec.Struct):
     port: int = 0
     is_legacy: bool = False
     control_port: int = 0  # the caller's, once it has confirmed
-    closes: int = 0  # how often CLOSE is still said
+    closes: int = 0  # how many more CLOSEs to send
     reason: Reason = Reason.DONE
-    since: float = 0.0  # when it was asked for
+    since: float = 0.0  # when it was requested
 
 
 class FlowTable:
-    """Flows with their deadlines. What a datagram costs here does not grow with how many there are."""
+    """Flows with their deadlines. The cost of a datagram here does not grow with the number of flows."""
 
     def __init__(self) -> None:
         self._flows: dict[FlowId, Flow] = {}
@@ -70,7 +70,7 @@ class FlowTable:
         return len(self._flows)
 
     def get(self, flow_id: FlowId) -> Flow | None:
-        """The flow of this number."""
+        """The flow with this number."""
         return self._flows.get(flow_id)
 
     def open_of(self, caller: IpAddress, port: int) -> Flow | None:
@@ -78,27 +78,27 @@ class FlowTable:
         return self._open.get((caller, port))
 
     def of_call(self, caller: IpAddress, caller_nonce: bytes) -> Flow | None:
-        """The flow that is not closed of one call."""
+        """The flow of a call, unless it is closed."""
         return self._by_call.get((caller, caller_nonce))
 
     def of_nonces(self, caller_nonce: bytes, holder_nonce: bytes) -> Flow | None:
-        """The flow of these nonces, closed or not."""
+        """The flow with these nonces, closed or not."""
         return self._by_nonces.get((caller_nonce, holder_nonce))
 
     def count(self, *what: object) -> int:
         """How many flows that are not closed have all of `what`: ("peer", address), ("name", name), states, or nothing.
 
-        Counted are: all; each state; each peer; each peer's pending ones; each name; the ASKED ones of each name.
+        Counts exist for: all; each state; each peer; each peer's pending flows; each name; each name's ASKED flows.
         """
         return self._counts[what]
 
     @property
     def pending(self) -> int:
-        """How many have not been confirmed."""
+        """How many flows are not confirmed yet."""
         return self._counts[FlowState.ASKED,] + self._counts[FlowState.OFFERED,]
 
     def add(self, flow: Flow) -> None:
-        """Know a flow from now on."""
+        """Add a flow."""
         self._flows[flow.flow] = flow
         self._by_nonces[flow.caller_nonce, flow.holder_nonce] = flow
         self._by_call[flow.caller, flow.caller_nonce] = flow
@@ -106,7 +106,7 @@ class FlowTable:
         heapq.heappush(self._due, (flow.due, flow.flow))
 
     def move(self, flow: Flow, state: FlowState) -> None:
-        """A flow is in another state. A closed one is only found by its number and its nonces."""
+        """Change the state of a flow. A closed flow is found only by its number and its nonces."""
         if flow.state is state:
             return
         self._count(flow, -1)
@@ -121,13 +121,13 @@ class FlowTable:
             del self._by_call[flow.caller, flow.caller_nonce]
 
     def remove(self, flow: Flow) -> None:
-        """Know nothing of it any more."""
+        """Remove a flow."""
         self.move(flow, FlowState.CLOSED)
         del self._flows[flow.flow]
         self._by_nonces.pop((flow.caller_nonce, flow.holder_nonce), None)
 
     def wait(self, flow: Flow, until: float) -> None:
-        """Set when something is to be done. An entry of the heap that is too early is put right when it is met."""
+        """Set the deadline of a flow. Earlier entries in the heap are corrected when they are popped."""
         if until < flow.due:
             heapq.heappush(self._due, (until, flow.flow))
         flow.due = until
@@ -145,7 +145,7 @@ class FlowTable:
         return None
 
     def take_due(self, now: float) -> Flow | None:
-        """A flow whose deadline has come; it is out of the heap until `wait` sets another one."""
+        """A flow whose deadline has passed; it leaves the heap until `wait` sets another deadline."""
         at = self.next_due()
         if at is None or at > now:
             return None

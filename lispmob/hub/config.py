@@ -272,7 +272,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             if link.secret is None and "e19" in self.nat_dialects:
                 raise FieldError(
                     f"rtr.map-servers[{number}]",
-                    "give the key shared with this Map-Server: 'key' or 'key-file'; without one anybody could answer "
+                    "give the key shared with this Map-Server: 'key' or 'key-file'; without one any host could answer "
                     "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
                 )
 
@@ -414,11 +414,13 @@ def load_hub(path: Path) -> HubFile:
     if any(keys) and (problem := advice(path)) is not None:
         log.warning("%s", problem)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
-        log.warning("%s still has the key of the example; everybody knows it: choose another", path)
+        log.warning("%s still has the key of the example, which is public: choose another", path)
     for section in hub.sites:
         if section.strict_nonces is not True:
             who = "nodes that never count" if section.strict_nonces is None else "all nodes"
-            log.warning("site %s: old registrations of %s are accepted, from whoever recorded one", section.name, who)
+            log.warning(
+                "site %s: old registrations of %s are accepted, so an attacker can replay them", section.name, who
+            )
     return hub
 
 

@@ -11,12 +11,9 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
 
 from lispmob.api.listen import SocketRefusedError, file_identity, listen_at, remove_socket
-from lispmob.hub.asking import PATIENCE_S, Answer
-
-LINE_LIMIT: Final = 4096
+from lispmob.hub.asking import PATIENCE_S, REQUEST_LIMIT, Answer
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class HubSocket:
             log.warning("no control socket, so lisphub status, invite and the others cannot ask: %s", refused)
             return
         self._identity = file_identity(self._path)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -127,9 +127,9 @@ class Forwarding:
             self._loading = asyncio.create_task(engine.tiers.switch(self._tier))
         self._watch = asyncio.create_task(self._look_again())
         families = {prefix.family for prefix in self._policy.routes}
-        for sysctl in missing_forwarding(families):
+        for sysctl in missing_forwarding(families) if self._section.enabled else ():
             log.warning(
-                "this machine does not forward packets, so the proxy reaches nobody: run: sysctl -w %s=1", sysctl
+                "this machine does not forward packets, so the proxy reaches no host: run: sysctl -w %s=1", sysctl
             )
 
     async def stop(self) -> None:
@@ -290,7 +290,7 @@ class Forwarding:
                     is_registered=punt.is_registered,
                     inner_destination=punt.destination,
                 )
-                self._on_stranger(self._public.arrived_strange(seen))
+                self._on_stranger(self._public.arrived_unregistered(seen))
 
     async def _look(self) -> None:
         if self._section.denies_own:

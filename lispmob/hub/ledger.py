@@ -24,7 +24,19 @@ _PROBLEMS: Final = {"duplicate": "duplicate-eid", "auth-failed": "wrong-key", "r
 _ENOUGH: Final = {"refused": 2}  # a single late or misdirected message is normal
 _UNPROVED: Final = frozenset({"auth-failed", "refused"})  # of unauthenticated senders, unless a site is named
 _SHOWN: Final = frozenset(
-    {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "renumbered", "revoked", *_PROBLEMS}
+    {
+        "registered",
+        "moved",
+        "changed",
+        "withdrawn",
+        "expired",
+        "relay",
+        "joined",
+        "invited",
+        "renumbered",
+        "revoked",
+        *_PROBLEMS,
+    }
 )
 
 

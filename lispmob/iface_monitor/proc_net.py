@@ -8,11 +8,11 @@ connecting it sends nothing, and fails at once without a route.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import re
 import socket
 import struct
+from array import array
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
@@ -193,13 +193,12 @@ def source_to_the_world(family: int) -> IpAddress | None:
 def _ipv4_by_name() -> list[tuple[str, IPv4Address]]:
     """SIOCGIFCONF: the interfaces that have IPv4 addresses, one entry for each address."""
     step = _IFREQ if struct.calcsize("P") == 8 else 32
-    buffer = bytearray(_MAX_INTERFACES * step)
+    buffer = array("B", bytes(_MAX_INTERFACES * step))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        place = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        filled, _ = struct.unpack("@iP", fcntl.ioctl(sock, _SIOCGIFCONF, struct.pack("@iP", len(buffer), place)))
-    return [
-        (_name(buffer[at : at + 16]), IPv4Address(bytes(buffer[at + 20 : at + 24]))) for at in range(0, filled, step)
-    ]
+        wanted = struct.pack("@iP", len(buffer), buffer.buffer_info()[0])
+        filled, _ = struct.unpack("@iP", fcntl.ioctl(sock, _SIOCGIFCONF, wanted))
+    entries = buffer.tobytes()
+    return [(_name(entries[at : at + 16]), IPv4Address(entries[at + 20 : at + 24])) for at in range(0, filled, step)]
 
 
 def _ask(sock: socket.socket, request: int, name: str, form: str) -> int:

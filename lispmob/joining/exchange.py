@@ -108,7 +108,7 @@ class JoinRefused(LispError):
 
 _REFUSALS: Final = {
     Verdict.USED: "the invitation was used already, and counts once: have the hub print another one for this machine. "
-    "If nobody of yours used it, somebody read the line: `lisphub revoke NAME` on the hub shuts him out",
+    "If none of your machines used it, a stranger did: `lisphub revoke NAME` on the hub excludes that machine",
     Verdict.EXPIRED: "the invitation has expired: have the hub print another one",
     Verdict.UNKNOWN: "the hub does not know this invitation: it was made by another hub, or was revoked",
     Verdict.NOT_NOW: "the hub cannot write down that the invitation is used, so it does not take it; its log says why",
@@ -203,7 +203,7 @@ class Exchange:
         if answer.verdict is Verdict.UNKNOWN:
             raise JoinRefused(Verdict.UNKNOWN, self.unknown)
         if answer.version != self._version:
-            raise MalformedMessage("rx_auth", "an answer of somebody who does not prove to be the hub")
+            raise MalformedMessage("rx_auth", "an answer whose sender does not prove to be the hub")
         if not answer.is_by(self._secret):
             raise MalformedMessage("rx_auth", "an answer without the secret of the invitation")
         if answer.verdict is not Verdict.ACCEPTED:

@@ -46,7 +46,9 @@ MAX_ADDRESSES: Final = 8  # ours: addresses of one hub
 
 _HEAD: Final = Struct(f">I{ID_OCTETS}s{SECRET_OCTETS}s")
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
-_BEGIN: Final = re.compile(r"(?:sudo)?(?:lispctljoin)?lisp([0-9])", re.IGNORECASE | re.ASCII)  # copied with the command
+_COMMAND: Final = "(?:sudo)?(?:lispctljoin)?"  # copied with the line
+_BEGIN: Final = re.compile(rf"{_COMMAND}lisp([0-9])", re.IGNORECASE | re.ASCII)
+_AGAIN: Final = re.compile(rf"{_COMMAND}lisp{VERSION}", re.IGNORECASE | re.ASCII)
 _CHANGED: Final = "the invitation is incomplete, or a letter in it was changed: copy the whole line again"
 _CHECKSUM_OCTETS: Final = 4
 _ADDRESS_V4, _ADDRESS_V6, _PUBLIC_KEY = 4, 6, 32
@@ -94,14 +96,24 @@ def read_invitation(text: str) -> Invitation:
     found = _BEGIN.match(letters)
     if found is None:
         raise BadInvitation(f"that is no invitation: one begins with {PREFIX}; `lisphub invite NAME` prints it")
-    if found[1] != VERSION:
-        raise BadInvitation("the invitation is of another version of lispmob; bring both machines to the same one")
-    octets = _octets(letters[found.end() :])
+    if found[1] < VERSION:
+        raise BadInvitation("the hub that made the invitation is older than this lispmob: upgrade it, and invite again")
+    if found[1] > VERSION:
+        raise BadInvitation("the hub that made the invitation is newer than this lispmob: upgrade lispmob here")
+    octets = _octets(_pasted_once(letters[found.end() :]))
     if len(octets) < _HEAD.size + _CHECKSUM_OCTETS or octets[-_CHECKSUM_OCTETS:] != _checksum(
         octets[:-_CHECKSUM_OCTETS]
     ):
         raise BadInvitation(_CHANGED)
     return _decode(octets[:-_CHECKSUM_OCTETS])
+
+
+def _pasted_once(letters: str) -> str:
+    """One of several copies of the same line. Base32 has no digit 1, so only the beginning of a copy matches."""
+    first, *others = _AGAIN.split(letters)
+    if any(copy.upper() != first.upper() for copy in others):
+        raise BadInvitation("that is more than one invitation: copy the line of this machine alone")
+    return first
 
 
 def _octets(letters: str) -> bytes:

@@ -21,10 +21,14 @@ class HubSilent(LispError):
     """No answer came; the text says what came instead."""
 
 
+class HubUnproved(LispError):
+    """Answers came, and their sender did not prove to be the hub; the text is its addresses."""
+
+
 def redeem(
     exchange: Exchange, addresses: tuple[Address, ...], port: int = CONTROL_PORT, patience_s: float = PATIENCE_S
 ) -> Joined:
-    """Ask every address of the hub; returns its answer. Raises JoinRefused, HubSilent."""
+    """Ask every address of the hub; returns its answer. Raises JoinRefused, HubUnproved, HubSilent."""
     sockets, errors = _connected(addresses, port)
     try:
         return _Asking(exchange, sockets, errors, patience_s).run()
@@ -45,6 +49,7 @@ class _Asking:
         self._sockets = sockets
         self._errors = errors
         self._refused: JoinRefused | None = None
+        self._unproved: dict[str, None] = {}  # in order, each once
         self._ends_at = time.monotonic() + patience_s
 
     def run(self) -> Joined:
@@ -62,6 +67,8 @@ class _Asking:
                     return joined
         if self._refused is not None:
             raise self._refused
+        if self._unproved:
+            raise HubUnproved(", ".join(self._unproved))
         listed = ", ".join(f"{place}: {why}" for place, why in self._errors.items())
         raise HubSilent(listed)
 
@@ -80,6 +87,8 @@ class _Asking:
             self._errors[address] = error.strerror or str(error)
         except MalformedMessage as error:
             self._errors[address] = f"an answer that is not the hub's ({error.why})"
+            if error.counter == "rx_auth":
+                self._unproved[address] = None
         except JoinRefused as refused:
             if refused.verdict is not Verdict.UNKNOWN:
                 raise

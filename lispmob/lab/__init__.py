@@ -1,1 +1,1 @@
-"""The laboratory: namespaces, lines with delay and loss, measurements. It starts processes, it imports no daemon."""
+"""The laboratory: namespaces, lines with delay and loss, measurements. It starts the daemons as processes."""

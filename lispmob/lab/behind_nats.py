@@ -1,10 +1,10 @@
-"""A laboratory of nodes behind NATs of every kind, with a Map-Server and two RTRs in the open.
+"""A laboratory of nodes behind NATs of every kind, with a Map-Server and two RTRs at public addresses.
 
     node -- 192.168.x.0/24 -- its NAT ══╗
     roamer -- home, cafe, hotel         ╠══ core ══ rack: hub (Map-Server), rtr1, rtr2
     far  -- behind a symmetric NAT    ══╝
 
-The tests and the demonstration share it. What runs in it is started as a user starts it.
+The tests and the demonstration share it. Daemons and commands are started as a user starts them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUND_TRIP_S: Final = 4 * DELAY_S
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A way to be hidden. `subnet` is the network of the node; `carrier` adds a second NAT behind the first."""
+    """A kind of NAT or firewall. `subnet` is the network of the node; `carrier` adds a second NAT behind the first."""
 
     name: str
     subnet: str
@@ -58,7 +58,7 @@ def host_of(kind: Kind) -> str:
 
 
 def topology() -> Topology:
-    """Everything, as data; `cafe` is a network without any NAT."""
+    """The whole topology; `cafe` is a network without a NAT."""
     line = Impairment(delay_s=DELAY_S)
     hidden = (*KINDS, FAR, HOME, HOTEL)
     carriers = [kind for kind in hidden if kind.has_carrier]
@@ -79,7 +79,7 @@ def topology() -> Topology:
 
 
 def put_up_nats(lab: Lab) -> dict[str, NatGateway]:
-    """The gateways that translate or filter, by the name of their kind."""
+    """Make the gateways that translate or filter, by the name of their kind."""
     gateways: dict[str, NatGateway] = {}
     carriers = 0
     for number, kind in enumerate((*KINDS, FAR, HOME, HOTEL)):

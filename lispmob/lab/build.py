@@ -1,4 +1,4 @@
-"""Makes a topology real: namespaces, cables, one relay for all lines; and takes it away again."""
+"""Builds a topology from namespaces, veth cables and a relay for all lines; and removes it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lispmob.lab.topology import AccessNetwork, Host, Topology, port_name, trans
 
 _CORE: Final = "core"  # forwards between all networks
 _WIRE: Final = "wire"  # the relay and the ends of its lines, nothing else
-_AIR: Final = "air"  # one bridge for each access network: its radio cell or its switch
+_AIR: Final = "air"  # one bridge for each access network, as its radio cell or its switch
 
-_UNCUT: Final = "tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"  # in the words of ethtool
+_UNCUT: Final = "tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"  # in ethtool's words
 
 _QUIET: Final = {
-    "ipv6/conf/all/disable_ipv6": "1",  # the wire and the air carry frames; they say nothing themselves
+    "ipv6/conf/all/disable_ipv6": "1",  # wire and air carry frames, but send none
     "ipv6/conf/default/disable_ipv6": "1",
 }
 _ROUTER: Final = {
@@ -40,7 +40,7 @@ class Lab(Closing):
     """A topology that exists. Leaving the `with` block removes all of it."""
 
     def __init__(self, topology: Topology, label: str = "") -> None:
-        """Build it. Raises KernelRefused or ProcessFailed; then nothing is left behind.
+        """Build it. Raises KernelRefused or ProcessFailed; then everything has been removed.
 
         A second laboratory of the same process needs a `label` for its namespaces.
         """
@@ -65,16 +65,16 @@ class Lab(Closing):
         self._namespaces.close()
 
     def impair(self, network: str, impairment: Impairment) -> None:
-        """Change the line between a network and the core, both directions, from the next frame on."""
+        """Change the line between a network and the core, in both directions, from the next frame on."""
         self._ask({"name": network, "impairment": asdict(impairment)})
 
     def relay_counters(self) -> dict[str, list[dict[str, int]]]:
-        """For each network's line: what became of the frames to the core, and from it."""
+        """For each network's line: the counters of the direction to the core, and of the one from it."""
         counters: dict[str, list[dict[str, int]]] = self._ask({})
         return counters
 
     def plug_line(self, host: str, interface: str, network: str) -> str:
-        """The line of a batch in the namespace "air" that moves the host's interface into another network's air."""
+        """The line of a batch in the namespace "air" that moves the host's interface to another network."""
         return f"link set {port_name(host, interface)} master {network}"
 
     def attach_lines(self, host: str, interface: str, network: str | None = None) -> list[str]:
@@ -97,7 +97,7 @@ class Lab(Closing):
         plans = [self._network(number, network, batches) for number, network in enumerate(self.topology.networks)]
         for host in self.topology.hosts:
             self._host(host, batches)
-        # Cables first: a batch may only touch an interface that the batch of another namespace has made.
+        # Cables first: a batch may use an interface that the batch of another namespace makes.
         for namespace in (wire, air):
             link.apply(namespace, batches.pop(namespace.word))
         for word, lines in batches.items():
@@ -108,7 +108,7 @@ class Lab(Closing):
         )
 
     def _cut_tunnels(self) -> None:
-        """Have super-packets in tunnels cut up before a line: the relay's frames cannot say what is inside (virtio)."""
+        """Make the kernel segment super-packets in tunnels before a line: a virtio header cannot describe them."""
         if shutil.which("ethtool") is None:
             return
         ends = {f"gw-{network.name}": ["wan"] for network in self.topology.networks}
@@ -127,7 +127,7 @@ class Lab(Closing):
     def _network(self, number: int, network: AccessNetwork, batches: defaultdict[str, list[str]]) -> LinePlan:
         gateway = self._namespace(f"gw-{network.name}", _ROUTER)
         core = self._namespaces[_CORE]
-        outer, inner = f"{number}-out", f"{number}-in"  # the ends of the line in the wire's namespace
+        outer, inner = f"{number}-out", f"{number}-in"  # the ends of the line in the namespace "wire"
         to_core = f"net{number}"
         mac_gateway, mac_core = f"02:00:00:00:{number:02x}:01", f"02:00:00:00:{number:02x}:02"
         batches[_AIR] += [
@@ -149,7 +149,7 @@ class Lab(Closing):
         batches[core.word] += _ends(to_core, far)
         ends: list[tuple[link.IpInterface, link.IpInterface]] = list(zip(near, far, strict=True))
         for own, other in ends:
-            # Fixed neighbours: the line is long, and discovery across it would be paid by some unlucky first packet.
+            # Permanent neighbour entries: neighbour discovery over the long line would delay the first packet.
             batches[gateway.word].append(f"neigh replace {other.ip} lladdr {mac_core} dev wan nud permanent")
             batches[gateway.word].append(f"route replace default via {other.ip} dev wan")
             batches[core.word].append(f"neigh replace {own.ip} lladdr {mac_gateway} dev {to_core} nud permanent")

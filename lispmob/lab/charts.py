@@ -1,4 +1,4 @@
-"""The picture of a demonstration: uplinks and packet gaps over its whole length, then every break packet by packet."""
+"""Draws a demonstration: uplinks and packet gaps over its whole length, then every break packet by packet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lispmob.lab.uplink_watch import Sent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_OUT: Final = "#0072b2"  # colours that are told apart with any kind of sight
+_OUT: Final = "#0072b2"  # colours for all kinds of colour vision
 _BACK: Final = "#d55e00"
 _LOST: Final = "#cc0000"
 _GREY: Final = "#555555"
@@ -36,13 +36,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that is drawn. `began_at` is the zero of the overview."""
+    """What is drawn. `began_at` is the zero of the overview."""
 
     began_at: float
     ended_at: float
     spans: tuple[Span, ...]
     handovers: tuple[Handover, ...]
-    sent: tuple[Sent, ...] = ()  # by which uplink, in the chapter about several at once
+    sent: tuple[Sent, ...] = ()  # by which uplink, in the chapter about several uplinks at once
 
 
 def draw(picture: Picture, path: Path) -> None:
@@ -55,7 +55,7 @@ def draw(picture: Picture, path: Path) -> None:
 
     breaks = [handover for handover in picture.handovers if handover.is_break]
     pairs = (len(breaks) + 1) // 2
-    # Rows: uplinks, gaps, then for every two breaks one row of packets and one of messages.
+    # Rows: uplinks, gaps, then for every two breaks a row of packets and a row of messages.
     ratios = [1.0, 2.2] + [2.0, 1.3] * pairs + [1.6] * bool(picture.sent)
     figure = Figure(figsize=(13, 1.5 * sum(ratios)), layout="constrained")
     grid = figure.add_gridspec(len(ratios), 2, height_ratios=ratios)
@@ -107,7 +107,7 @@ def _draw_gaps(axes: Axes, picture: Picture) -> None:
             marks = [(at - picture.began_at, gap * 1000) for at, gap in log.arrival_gaps()]
             axes.plot(*_columns(marks), color=colour, linewidth=0.9, label=label)
     axes.set_yscale("log")
-    axes.set_ylim(bottom=1)  # packets that arrive in one burst are no news
+    axes.set_ylim(bottom=1)  # gaps between packets of a burst are not of interest
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("ms since the packet before")
     axes.set_xlabel("seconds since the beginning (probes run around the moves only)")
@@ -121,7 +121,7 @@ def _draw_gaps(axes: Axes, picture: Picture) -> None:
 
 
 def _draw_bytes(axes: Axes, picture: Picture) -> None:
-    """Octets of inner packets that left by each uplink, in tenths of a second."""
+    """Octets of inner packets that each uplink has sent, in tenths of a second."""
     first = min(sent.at for sent in picture.sent)
     length = int((max(sent.at for sent in picture.sent) - first) / _BIN_S) + 1
     interfaces = sorted({sent.interface for sent in picture.sent})
@@ -130,7 +130,7 @@ def _draw_bytes(axes: Axes, picture: Picture) -> None:
         heights[sent.interface][int((sent.at - first) / _BIN_S)] += sent.octets / 1000
     times = [first - picture.began_at + number * _BIN_S for number in range(length)]
     axes.stackplot(times, *(heights[name] for name in interfaces), labels=interfaces, colors=_BARS, alpha=0.8)
-    axes.set_yscale("symlog", linthresh=1)  # ten thousand flows beside one
+    axes.set_yscale("symlog", linthresh=1)  # so that one flow is visible beside ten thousand
     axes.set_ylabel("kB per 0.1 s")
     axes.set_xlabel("seconds since the beginning")
     axes.set_title("What left by each uplink while both were in use", loc="left")
@@ -196,13 +196,13 @@ def _draw_messages(axes: Axes, handover: Handover, *, shows_legend: bool) -> Non
 
 
 def _window_ms(handover: Handover) -> float:
-    """How long after the loss the picture of a break goes: until both ways are open again, and a little more."""
+    """The length of a break's picture: until both directions are open again, and a little more."""
     gaps_ms = [way.gap_s * 1000 for way in handover.ways() if way.gap_s is not None]
     return max(_SHORTEST_AFTER_MS, 1.25 * max(gaps_ms, default=0.0))
 
 
 def _lane(kind: str) -> int | None:
-    """The row of a message; requests are one row, whatever asked for them and however they travel."""
+    """The row of a message. All Map-Requests share a row, whatever their cause and their encapsulation."""
     if kind == "smr":
         return _LANES.index("SMR")
     if kind.endswith("map-request"):

@@ -1,6 +1,6 @@
-"""Watches LISP control messages enter and leave hosts, on the wire: when a host really spoke, whatever it claims.
+"""Records the LISP control messages that hosts send and receive, on the wire, independently of what the hosts report.
 
-It knows of a message its type, and of a Map-Request its kind; the layouts are those of RFC 9301, section 5.
+It decodes only the type of a message, and the kind of a Map-Request; the layouts are those of RFC 9301, section 5.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LARGEST_PACKET_BYTES: Final = 65_535
 _KINDS: Final = {2: "map-reply", 3: "map-register", 4: "map-notify", 5: "map-notify-ack", 6: "map-referral", 7: "info"}
 
 # Classic BPF, from the network header on: UDP from or to the control port. Each: code, jump if true, jump if false, k.
-# Without it every data packet would be copied to a process that is measuring.
+# It keeps data packets from being copied to the measuring process.
 _FILTER: Final = (
     (0x30, 0, 0, 0),  # A = first octet
     (0x74, 0, 0, 4),  # A >>= 4: the version
@@ -57,7 +57,7 @@ _FILTER: Final = (
 
 
 class ControlWatch(Closing):
-    """A thread that notes the control messages of some hosts until it is closed."""
+    """A thread that records the control messages of some hosts until it is closed."""
 
     def __init__(self, hosts: Mapping[str, Namespace]) -> None:
         self._sockets = {_listen(namespace): host for host, namespace in hosts.items()}
@@ -67,7 +67,7 @@ class ControlWatch(Closing):
         self._thread.start()
 
     def messages(self, start: float = 0.0, end: float = float("inf")) -> list[Message]:
-        """What was seen in [start, end), in the order of time."""
+        """The messages of [start, end), in the order of time."""
         return sorted((m for m in list(self._messages) if start <= m.at < end), key=lambda m: m.at)
 
     def first(self, host: str, kind: str, *, is_out: bool, after: float) -> Message | None:
@@ -76,7 +76,7 @@ class ControlWatch(Closing):
         return next((m for m in seen if (m.host, m.kind, m.is_out) == (host, kind, is_out)), None)
 
     def close(self) -> None:
-        """Idempotent."""
+        """Stop recording. Idempotent."""
         if not self._sockets:
             return
         os.close(self._stopped)
@@ -93,7 +93,7 @@ class ControlWatch(Closing):
             for source in ready:
                 if isinstance(source, int):
                     return
-                with contextlib.suppress(OSError):  # nothing there after all, or an interface that has just gone
+                with contextlib.suppress(OSError):  # nothing to read, or an interface that has just been removed
                     self._note(source)
 
     def _note(self, source: socket.socket) -> None:
@@ -109,7 +109,7 @@ class ControlWatch(Closing):
 
 
 def classify(packet: bytes) -> str | None:
-    """The name of the control message in an IP packet; None when there is none. Total: any octets are allowed."""
+    """The name of the control message in an IP packet; None without one. Any octets are allowed."""
     payload = _udp_payload(packet)
     if payload and payload[0] >> 4 == 8:
         inner = _kind(_udp_payload(payload[_ECM_HEADER_BYTES:]))
@@ -126,7 +126,7 @@ def _kind(message: bytes) -> str | None:
 
 
 def _request_kind(request: bytes) -> str:
-    """Which use of a Map-Request it is, by its flags.
+    """The kind of a Map-Request, by its flags.
 
      0                   1
      0 1 2 3 4 5 6 7 8 9 0 1
@@ -142,10 +142,10 @@ def _request_kind(request: bytes) -> str:
 
 
 def _udp_payload(packet: bytes) -> bytes:
-    """What a datagram from or to the control port carries; empty for anything else."""
+    """The payload of a datagram from or to the control port; empty for anything else."""
     if len(packet) < _SMALLEST_IP_HEADER_BYTES:
         return b""
-    # The length of the header, and where the protocol of what follows stands: RFC 791, RFC 8200.
+    # The length of the header, and the place of the protocol field: RFC 791, RFC 8200.
     header, protocol_at = {4: ((packet[0] & 0x0F) * 4, 9), 6: (40, 6)}.get(packet[0] >> 4, (0, 0))
     udp = packet[header:]
     if not header or packet[protocol_at] != _UDP or len(udp) < _UDP_HEADER_BYTES:
@@ -160,7 +160,7 @@ def _peer(packet: bytes, *, is_out: bool) -> str:
 
 
 def _listen(namespace: Namespace) -> socket.socket:
-    """A socket that sees the control messages on every interface of the namespace, both ways."""
+    """A socket that receives the control messages of every interface of the namespace, in both directions."""
     tap = namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ALL))
     _attach(tap, _FILTER)
     tap.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)

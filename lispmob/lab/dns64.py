@@ -1,4 +1,4 @@
-"""A DNS64 server (RFC 6147) of one name, by which hosts find the prefix of their translator (RFC 7050); pure."""
+"""A DNS64 server (RFC 6147) for one name, by which hosts find the prefix of their translator (RFC 7050); pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ANSWER: Final = struct.Struct("!HHHIH")
 _IS_ANSWER, _RECURSION_AVAILABLE, _NO_SUCH_NAME = 0x8000, 0x0080, 0x0003
 _COPIED_FLAGS: Final = 0x0110  # recursion desired, checking disabled
 _A, _AAAA, _IN = 1, 28, 1
-_QUESTION_AT: Final = 0xC00C  # a name that stands where the question's does (RFC 1035, 4.1.4)
+_QUESTION_AT: Final = 0xC00C  # a pointer to the question's name (RFC 1035, 4.1.4)
 _TTL_S: Final = 60
 
 
 def answer(question: bytes, prefix: IPv6Network) -> bytes | None:
-    """The answer to one datagram; None to what is no question. Of other names there is none."""
+    """The answer to a datagram; None if it is no question. Other names do not exist."""
     if len(question) < _HEADER.size:
         return None
     number, flags, questions, *_ = _HEADER.unpack_from(question)

@@ -1,4 +1,4 @@
-"""One observed move: what happened to the packets of both directions, and what was said about it. Pure."""
+"""An observed move: the packets of both directions, and the control messages around it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Field: TypeAlias = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One control message at one host, at CLOCK_MONOTONIC seconds."""
+    """A control message at a host, at CLOCK_MONOTONIC seconds."""
 
     at: float
     host: str
@@ -33,7 +33,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """A move between `began_at` and `ended_at`, and the probes around it. `out` leaves the host that moved."""
+    """A move between `began_at` and `ended_at`, and the probes around it. `out`: probes from the host that moved."""
 
     name: str
     title: str
@@ -44,13 +44,13 @@ class Handover:
     out: PacketLog
     back: PacketLog
     messages: tuple[Message, ...] = ()
-    is_break: bool = True  # False for a move that only adds: it is in the overview, it has no picture of its own
+    is_break: bool = True  # False for a move that only adds an uplink, which is only in the overview
 
     def ways(self) -> tuple[Way, Way]:
-        """Out and back."""
-        # The batch of the move takes a moment. Out: what left meanwhile says nothing about the way after it. Back:
-        # whatever arrives after it took the new way. Both gaps count from the beginning of that moment: the move may
-        # look longer than it was, never shorter.
+        """The direction out, and the direction back."""
+        # The batch of the move takes some time. Out: packets sent during that time say nothing about the new path.
+        # Back: a packet that arrives after the loss has taken the new path. Both gaps count from the beginning of the
+        # batch, so that a move may seem longer than it was, but never shorter.
         return self._way(self.out, self.ended_at), self._way(self.back, float("-inf"))
 
     @property
@@ -63,14 +63,14 @@ class Handover:
         return all(way.gap_s is not None for way in self.ways())
 
     def has_baseline(self) -> bool:
-        """Packets arrived in both directions before the move: without that no gap means anything."""
+        """Packets arrived in both directions before the move; without that a gap has no meaning."""
         return all(
             any(packet.arrived_at is not None for packet in log.between(float("-inf"), self.began_at))
             for log in (self.out, self.back)
         )
 
     def fields(self) -> dict[str, Field]:
-        """What the report says of it."""
+        """The fields of the report."""
         out, back = self.ways()
         return {
             "move": self.name,
@@ -86,7 +86,7 @@ class Handover:
         }
 
     def steps(self) -> Iterator[tuple[float, Message]]:
-        """The control messages with their distance from the loss, seconds."""
+        """The control messages, each with its time since the loss, seconds."""
         for message in self.messages:
             yield message.at - self.began_at, message
 

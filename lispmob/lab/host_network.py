@@ -1,4 +1,4 @@
-"""The network of the host itself, as a listing: taken before and after, it shows whether something was left behind."""
+"""Lists the network configuration of the host, before and after a run, to show whether anything was left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LISTINGS: Final = (
     "nft list ruleset",
 )
 
-# What changes by itself: lifetimes that run down, counters, the time of day that iptables-save prints.
+# Parts that change by themselves: lifetimes, counters, and the time that iptables-save prints.
 _RESTLESS: Final = (
     (re.compile(r"\b(valid_lft|preferred_lft|expires) \d+sec"), r"\1"),
     (re.compile(r"\[\d+:\d+\]"), "[counters]"),
@@ -31,7 +31,7 @@ _RESTLESS: Final = (
 
 
 def listing() -> str:
-    """Links, addresses, routes, rules and filters where we are; without those that no installed tool can list."""
+    """Links, addresses, routes, rules and filters of this namespace; without those that no installed tool can list."""
     parts = []
     for command in _LISTINGS:
         words = command.split()
@@ -43,13 +43,13 @@ def listing() -> str:
 
 
 def settled(text: str) -> str:
-    """A listing without what changes by itself."""
+    """A listing without the parts that change by themselves."""
     for pattern, constant in _RESTLESS:
         text = pattern.sub(constant, text)
     return text
 
 
 def difference(before: str, after: str) -> str:
-    """What was added (+) and what is gone (-); empty when nothing changed."""
+    """The lines that were added (+) and removed (-); empty without a change."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=0)
     return "\n".join(lines)

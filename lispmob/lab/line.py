@@ -1,4 +1,4 @@
-"""One direction of a line, pure: what enters leaves later, or never."""
+"""One direction of a line, pure: delays and drops frames."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ class Impairment:
     """What a line does to the frames of each direction."""
 
     delay_s: float = 0.0
-    jitter_s: float = (
-        0.0  # added to the delay, uniform in [0, jitter_s): frames closer than that may overtake each other
-    )
-    loss: float = 0.0  # probability of a frame; a segmentation super-frame counts as one
-    rate_bit_s: float = 0.0  # 0: as fast as the machine
-    queue_frames: int = 10_000  # a frame that finds more than this waiting is dropped
-    is_cut: bool = False  # nothing enters; what is already on its way arrives
+    jitter_s: float = 0.0  # added to the delay, uniform in [0, jitter_s); so frames may overtake each other
+    loss: float = 0.0  # probability for a frame; a segmentation super-frame counts as one
+    rate_bit_s: float = 0.0  # 0: unlimited
+    queue_frames: int = 10_000  # a frame that finds more waiting frames is dropped
+    is_cut: bool = False  # no frame enters; frames in flight arrive
 
     def __post_init__(self) -> None:
         if min(self.delay_s, self.jitter_s, self.rate_bit_s) < 0 or not 0 <= self.loss <= 1 or self.queue_frames < 1:
@@ -27,12 +25,12 @@ class Impairment:
 
 @dataclass(slots=True)
 class Counters:
-    """What became of the frames of one direction."""
+    """The frames of one direction, by what happened to them."""
 
     passed: int = 0
     lost: int = 0
     overflowed: int = 0
-    refused: int = 0  # the kernel would not send it
+    refused: int = 0  # the kernel refused to send it
 
 
 class Line:
@@ -47,7 +45,7 @@ class Line:
         self._free_at = 0.0
 
     def take(self, frame: bytes, arrived_at: float) -> None:
-        """A frame entered the line at `arrived_at`; it leaves at its time, or is counted as lost."""
+        """A frame enters the line at `arrived_at`; it is queued until its time, or counted as lost."""
         line = self.impairment
         if line.is_cut or (line.loss and self._random.random() < line.loss):
             self.counters.lost += 1
@@ -59,16 +57,16 @@ class Line:
         if line.rate_bit_s:
             sent_at = self._free_at = max(arrived_at, self._free_at) + 8 * len(frame) / line.rate_bit_s
         due_at = sent_at + line.delay_s + (self._random.random() * line.jitter_s if line.jitter_s else 0.0)
-        # The order breaks ties, so that frames of one instant keep their order.
+        # Breaks ties, so that frames with the same time keep their order.
         self._order += 1
         heapq.heappush(self._waiting, (due_at, self._order, frame))
 
     def wake_at(self) -> float | None:
-        """When the next frame leaves, or None when none waits."""
+        """When the next frame leaves; None without a waiting frame."""
         return self._waiting[0][0] if self._waiting else None
 
     def release(self, now: float) -> list[bytes]:
-        """The frames that leave by now, in the order in which they leave."""
+        """The frames that are due, in their order."""
         out = []
         while self._waiting and self._waiting[0][0] <= now:
             out.append(heapq.heappop(self._waiting)[2])

@@ -1,4 +1,4 @@
-"""Links, addresses and routes: batches for the tool `ip`, at once or prepared for the instant of a move."""
+"""Links, addresses and routes: batches for the tool `ip`, run at once or prepared for the moment of a move."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import Namespace
 
 _PATIENCE_S: Final = 10.0
-_URGENCY: Final = 1  # the lowest of the real-time priorities: above everything ordinary
-_START_S: Final = 0.03  # ours: what `ip` takes, at most, from its start until it reads
+_URGENCY: Final = 1  # the lowest real-time priority: above all ordinary processes
+_START_S: Final = 0.03  # ours: the most that `ip` takes from its start until it reads
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpInterface: TypeAlias = IPv4Interface | IPv6Interface
 
 
 def apply(namespace: Namespace, lines: Iterable[str]) -> None:
-    """Run `lines` as one batch of `ip` in the namespace; stops at the first that fails. Raises KernelRefused."""
+    """Run `lines` as one batch of `ip` in the namespace; stops at the first failure. Raises KernelRefused."""
     batch = Batch(namespace)
     batch.begin(list(lines))
     batch.end()
 
 
 def veth(name: str, peer_namespace: Namespace, peer: str, *, mac: str = "", peer_mac: str = "") -> str:
-    """The line that makes a virtual cable from here into another namespace."""
+    """The line that makes a veth cable from here into another namespace."""
     address = f" address {mac}" if mac else ""
     peer_address = f" address {peer_mac}" if peer_mac else ""
     return f"link add name {name}{address} type veth peer name {peer}{peer_address} netns {peer_namespace.name}"
 
 
 def address(interface: str, value: IpInterface) -> str:
-    """The line that gives an address; no duplicate address detection, so that it is usable at once."""
+    """The line that adds an address; without duplicate address detection, so that it is usable at once."""
     return f"addr replace {value} dev {interface}{' nodad' if value.version == 6 else ''}"
 
 
 def default_route(interface: str, gateway: IpAddress, metric: int) -> str:
-    """The line that makes `gateway` the way out of its family, at `metric`."""
+    """The line that adds a default route by `gateway`, with `metric`."""
     return f"route replace default via {gateway} dev {interface} metric {metric}"
 
 
@@ -59,7 +59,7 @@ class Moment:
 
 
 class Batch:
-    """An `ip -batch` that is already running and waits for its lines: a change then takes about a millisecond."""
+    """An `ip -batch` that is started before and waits for its lines: a change then takes about a millisecond."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._what = namespace.word
@@ -71,19 +71,19 @@ class Batch:
             text=True,
         )
 
-        # On a busy machine `ip` could wait longer for a processor than the move that it makes takes.
+        # On a busy machine `ip` could otherwise wait longer for a processor than the move takes.
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.sched_setscheduler(self._process.pid, os.SCHED_FIFO, os.sched_param(_URGENCY))
 
     def begin(self, lines: Sequence[str]) -> None:
-        """Hand over the lines and return while they are carried out."""
+        """Write the lines and return while `ip` executes them."""
         assert self._process.stdin is not None
         self._process.stdin.write("".join(f"{line}\n" for line in lines))
         self._process.stdin.close()
         self._process.stdin = None
 
     def end(self) -> None:
-        """Wait until all lines are carried out. Raises KernelRefused with the complaint about the line that failed."""
+        """Wait until all lines are executed. Raises KernelRefused with the error of the line that failed."""
         try:
             _, complaint = self._process.communicate(timeout=_PATIENCE_S)
         finally:
@@ -94,7 +94,7 @@ class Batch:
 
 
 def run_in_turn(batches: Sequence[tuple[Batch, Sequence[str]]]) -> Moment:
-    """Carry out prepared batches, one after the other; when the last one ran. Raises KernelRefused when one fails."""
+    """Execute prepared batches one after the other; returns when the last ran. Raises KernelRefused if one fails."""
     time.sleep(_START_S)
     began_at = time.monotonic()
     for batch, lines in batches:

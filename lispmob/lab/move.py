@@ -1,4 +1,4 @@
-"""Moves: what happens to an uplink, done at one known instant, and what puts it back."""
+"""Moves: changes of an uplink at one known moment, and what restores the uplink."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Kind(Enum):
 
 
 LEAVES_ROOM: Final = frozenset({Kind.ROUTE_REMOVED, Kind.ADDRESS_REMOVED, Kind.RESTORED})
-"""Moves after which the old link still carries packets: with a second uplink up, what is in flight can arrive."""
+"""Moves after which the old link still carries packets: with a second uplink, packets in flight can arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of one uplink; `network` is where it goes, None for the network that it starts in."""
+    """A change of an uplink; `network` is its destination, None for the network that it starts in."""
 
     kind: Kind
     host: str
     interface: str
     network: str | None = None
-    leaves: str | None = None  # the network that NETWORK_CHANGED comes from, None for the one it starts in
+    leaves: str | None = None  # the network that NETWORK_CHANGED leaves, None for the initial one
 
     @property
     def title(self) -> str:
@@ -42,10 +42,10 @@ class Move:
 
 
 def perform(lab: Lab, move: Move) -> link.Moment:
-    """Do it now; between the returned instants the addresses and routes of the host changed. Raises KernelRefused.
+    """Perform the move; the host's addresses and routes changed within the returned moment. Raises KernelRefused.
 
-    A host that changes its network has left the old one a few milliseconds before that: the kernel takes its time to
-    take a port off a bridge. What was lost meanwhile counts as lost; gaps count from the loss of the address.
+    A host that changes its network has left the old one a few milliseconds before, because the kernel takes some time
+    to remove a port from a bridge. Packets lost meanwhile count as lost; gaps count from the loss of the address.
     """
     in_host, in_air = batch_lines(lab, move)
     batches = [(link.Batch(lab["air"]), in_air)] if in_air else []
@@ -53,7 +53,7 @@ def perform(lab: Lab, move: Move) -> link.Moment:
 
 
 def batch_lines(lab: Lab, move: Move) -> tuple[list[str], list[str]]:
-    """Lines for the host's batch, and for the air's."""
+    """The lines for the host's batch, and for the batch of the namespace "air"."""
     topology = lab.topology
     uplink = topology.host(move.host).uplink(move.interface)
     left = topology.network(move.leaves or uplink.network)

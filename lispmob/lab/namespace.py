@@ -1,4 +1,4 @@
-"""Network namespaces that are always given back: made, entered, filled with processes, deleted."""
+"""Network namespaces that are always removed again: made, entered, filled with processes, deleted."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from lispmob.closing import Closing
 from lispmob.errors import KernelRefused
 
 PREFIX: Final = "lmlab"
-"""A namespace of the lab is named PREFIX, the pid of its maker, a dash and a word: leftovers tell whose they were."""
+"""The name of a namespace is PREFIX, the pid of its maker, a dash and a word, so that leftovers show their maker."""
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _NETNS_DIR: Final = Path("/run/netns")
 _LEFTOVER: Final = re.compile(rf"{PREFIX}(\d+)-")
-_KILL_ROUNDS: Final = 20  # ours: a second for processes to die before their namespace is deleted under them
+_KILL_ROUNDS: Final = 20  # ours: a second for processes to end before their namespace is deleted
 
 
 def why_unavailable() -> str | None:
-    """The reason why no namespace can be made here, as one sentence, or None when they can."""
+    """Why no namespace can be made here, as a sentence; None when it can."""
     if os.geteuid() != 0:
         return "network namespaces need root: run it with sudo"
     if shutil.which("ip") is None:
@@ -43,12 +43,12 @@ def require() -> None:
 
 
 def ours() -> list[str]:
-    """Names of the namespaces that this process made and that still exist."""
+    """The existing namespaces that this process has made, by name."""
     return [name for name in _listed() if name.startswith(f"{PREFIX}{os.getpid()}-")]
 
 
 def sweep() -> list[str]:
-    """Delete what dead laboratories left behind, processes included; the names of what was deleted."""
+    """Delete what ended laboratories have left behind, including processes; returns the deleted names."""
     swept = []
     for name in _listed():
         owner = _LEFTOVER.match(name)
@@ -59,7 +59,7 @@ def sweep() -> list[str]:
 
 
 class Namespace:
-    """One network namespace, by its name in /run/netns."""
+    """A network namespace, by its name in /run/netns."""
 
     def __init__(self, word: str, label: str = "") -> None:
         """Make it, with `lo` up. Raises KernelRefused."""
@@ -69,11 +69,11 @@ class Namespace:
         _ip("-n", self.name, "link", "set", "lo", "up")
 
     def argv(self, *command: str) -> list[str]:
-        """The command line that runs `command` in here; the process keeps the pid, `ip` is replaced by it."""
+        """The command line that runs `command` in this namespace; `ip` execs it, so that it keeps the pid."""
         return ["ip", "netns", "exec", self.name, *command]
 
     def run(self, *command: str, timeout_s: float = 10.0) -> str:
-        """Run a command to its end; its standard output. Raises KernelRefused with what it complained of."""
+        """Run a command to its end; returns its standard output. Raises KernelRefused with its error output."""
         done = subprocess.run(
             self.argv(*command),
             capture_output=True,
@@ -88,7 +88,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """The calling thread is in this namespace; sockets made meanwhile stay in it for good."""
+        """The calling thread is in this namespace inside the block; sockets made there stay in the namespace."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             there = os.open(_NETNS_DIR / self.name, os.O_RDONLY | os.O_CLOEXEC)
@@ -104,12 +104,12 @@ class Namespace:
             os.close(home)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket that lives in here, whoever uses it."""
+        """A socket of this namespace, which a process of any namespace may use."""
         with self.entered():
             return socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
 
     def sysctl(self, key: str, value: str) -> None:
-        """Set net.KEY (slashes between the parts: an interface's name may hold dots)."""
+        """Set net.KEY (with slashes, because the name of an interface may contain dots)."""
         with self.entered():
             Path("/proc/sys/net", key).write_text(value, encoding="ascii")
 
@@ -117,15 +117,15 @@ class Namespace:
         return _pids(self.name)
 
     def delete(self) -> None:
-        """Kill what still runs in here and delete it. Idempotent."""
+        """Kill the namespace's processes and delete it. Idempotent."""
         _delete(self.name)
 
 
 class NamespaceSet(Closing):
-    """Namespaces with one life: leaving the `with` block deletes them all, whatever happened."""
+    """Namespaces with a common lifetime: leaving the `with` block deletes them all."""
 
     def __init__(self, label: str = "") -> None:
-        """`label` keeps two laboratories of one process apart."""
+        """`label` distinguishes two laboratories of one process."""
         self._label = label
         require()
         self._made: dict[str, Namespace] = {}

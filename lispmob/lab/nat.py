@@ -1,11 +1,11 @@
-"""NATs and firewalls as data, and as rules of nftables in the gateway of an access network.
+"""NATs and firewalls as data, and as nftables rules in the gateway of an access network.
 
               inside                     the gateway                        core
     host 192.168.1.10:4341 -- lan | mapping, filter, conntrack | wan -- 203.0.113.200:4341
 
-What a NAT does is what conntrack does, so its bindings, timeouts and losses are real ones. Linux alone is
-endpoint-independent in its mapping (a port is kept while nobody else has it) and address-and-port-dependent in its
-filter; a map that the rules fill from outbound packets opens the filter as wide as RFC 4787's other kinds.
+Conntrack does the translation, so that bindings, timeouts and losses are real. Linux's own mapping is
+endpoint-independent (a port is kept while it is free), its filter is address-and-port-dependent. For RFC 4787's other
+filters, outbound packets fill a map, and the rules admit inbound packets by that map.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Mapping(Enum):
 
 
 class Filtering(Enum):
-    """RFC 4787, 5: who may send to an outside port that is in use."""
+    """RFC 4787, 5: which senders can reach an outside port that is in use."""
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"
     ADDRESS_DEPENDENT = "address-dependent"
@@ -43,11 +43,11 @@ class Filtering(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Nat:
-    """What one gateway does. `public` None: it translates nothing, and is a stateful firewall.
+    """The behaviour of a gateway. `public` None: no translation, a stateful firewall only.
 
-    `new_s` is for a flow that was never answered, `stream_s` for one with packets both ways, 2 s apart. ValueError for
-    a filter that conntrack cannot have together with the mapping. `passes_zero` False: packets with a UDP checksum of
-    zero are dropped, as translators to IPv6 do (RFC 7915, section 4.5).
+    `new_s` is the timeout of a flow without answer, `stream_s` of a flow with packets in both directions, 2 s apart.
+    ValueError for a filter that conntrack cannot have together with the mapping. `passes_zero` False: packets with a
+    UDP checksum of zero are dropped, as translators to IPv6 do (RFC 7915, section 4.5).
     """
 
     public: IPv4Address | None
@@ -68,7 +68,7 @@ class Nat:
             raise ValueError("a timeout is at least one second")
 
     def rules(self) -> str:
-        """The script for nft that makes the gateway do it, whatever it did before."""
+        """The nft script that makes the gateway behave so, whatever it did before."""
         parts = [f"table ip {_TABLE}", f"delete table ip {_TABLE}", f"table ip {_TABLE} {{"]
         if self.public is not None:
             parts += self._cone() + self._nat(self.public)
@@ -77,7 +77,7 @@ class Nat:
 
     @property
     def _key(self) -> tuple[str, str, str] | None:
-        """Of the map of open ports: its type, the key of an outbound packet, the key of an inbound one."""
+        """For the map of open ports: its type, the key of an outbound packet, the key of an inbound packet."""
         if self.filtering is Filtering.ENDPOINT_INDEPENDENT:
             return "inet_service", "udp sport", "udp dport"
         if self.filtering is Filtering.ADDRESS_DEPENDENT:
@@ -129,10 +129,10 @@ class Nat:
 
 
 class NatGateway:
-    """A NAT at work in a laboratory. Everything of it goes away with the laboratory."""
+    """A NAT in a laboratory. It is removed with the laboratory."""
 
     def __init__(self, lab: Lab, network: str, nat: Nat) -> None:
-        """Make the gateway of `network` do what `nat` says. Raises KernelRefused."""
+        """Make the gateway of `network` behave as `nat` says. Raises KernelRefused."""
         self.nat = nat
         self._lab = lab
         self._gateway = lab[f"gw-{network}"]
@@ -141,13 +141,13 @@ class NatGateway:
         self._apply()
 
     def behind(self, carrier: NatGateway, number: int = 1) -> None:
-        """Two NATs in a row: this gateway's way to the Internet is the inside of `carrier` from now on.
+        """Put this gateway behind `carrier`, so that two NATs are in a row.
 
-        The cable between them is in 100.64.0.0/10 (RFC 6598); this one translates to its own address there.
+        The cable between them is in 100.64.0.0/10 (RFC 6598); this gateway translates to its own address there.
         """
         own, other = (IPv4Address(f"100.64.{number}.{host}") for host in (2, 1))
         theirs, ours = carrier._gateway, self._gateway
-        # The filter of a gateway goes by the names of its interfaces: the old line gives up its own.
+        # A gateway's filter matches interfaces by name, so the old line has to give up its name first.
         link.apply(ours, [f"link set {_WAN} down", f"link set {_WAN} name line"])
         link.apply(
             theirs,
@@ -171,25 +171,25 @@ class NatGateway:
         self._apply()
 
     def reboot(self) -> None:
-        """Every binding is forgotten, as after a power cut."""
+        """Forget every binding, as after a power cut."""
         self._gateway.run("conntrack", "-F")
         self._run(self.nat.rules())
 
     def renumber(self, public: IPv4Address) -> None:
-        """The provider gives it another address, with which no binding survives."""
+        """Change the public address, as a provider does; no binding survives."""
         self._drop_public()
         self.nat = replace(self.nat, public=public)
         self._apply()
         self._gateway.run("conntrack", "-F")
 
     def change(self, nat: Nat) -> None:
-        """Do something else from now on; bindings that are there stay."""
+        """Change the behaviour; existing bindings stay."""
         self._drop_public()
         self.nat = nat
         self._apply()
 
     def bindings(self) -> str:
-        """What conntrack holds, for a person to read."""
+        """The entries of conntrack, as text."""
         return self._gateway.run("conntrack", "-L", "-p", "udp")
 
     def _apply(self) -> None:
@@ -199,7 +199,7 @@ class NatGateway:
         public = self.nat.public
         if public is None or self._is_on_wan(public):
             return
-        # The address is the gateway's own, or what nobody is bound to would go back to the core, and for ever.
+        # Add the address to the gateway; otherwise packets without a binding would loop between gateway and core.
         link.apply(self._gateway, [f"addr replace {public}/32 dev lo"])
         namespace, way = self._upstream
         link.apply(namespace, [f"route replace {public}/32 {way}"])

@@ -4,12 +4,12 @@
     2001:db8:a6::2 : 4341 -> prefix + 198.18.0.10 : 4342   becomes   203.0.113.64 : 4341 -> 198.18.0.10 : 4342
 
 `python -m lispmob.lab.nat64 PLAN` (JSON: the fields of `Plan`) makes the device and its routes, prints "ready", and
-ends with its standard input. A line of input is answered with what became of the packets.
+ends with its standard input. It answers a line of input with its packet counters.
 
-It stands for the translator of a mobile provider, as far as a node depends on it. It translates UDP, whole packets, and
-drops the rest. Bindings are endpoint-independent and keep their port while it is free, the filter is address- and
-port-dependent. A datagram over IPv6 without a UDP checksum is dropped, and one over IPv4 is given a checksum (RFC 7915,
-4.5). What is too large inside by the longer header is refused with ICMP.
+It models a mobile provider's translator, as far as a node depends on it. It translates UDP, whole packets, and drops
+the rest. Bindings are endpoint-independent and keep their port while it is free, the filter is address- and
+port-dependent. A datagram over IPv6 without a UDP checksum is dropped, and one over IPv4 gets a checksum (RFC 7915,
+4.5). A packet that the longer header makes too large for the inside is refused with ICMP.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LONGEST_WAIT_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What it does: IPv4 behind `prefix`, as `public`; DNS at `dns` when that is given. `mtu`: of the inside."""
+    """`public`: the IPv4 address outside of `prefix`; `dns`: the DNS server's address, if any; `mtu`: of the inside."""
 
     prefix: str
     public: str
@@ -68,7 +68,7 @@ class _Binding:
 
 
 class Translator:
-    """The bindings, and what they make of packets; pure, but for the ports that it draws."""
+    """The bindings, and the translation of packets. Pure, except that it draws ports at random."""
 
     def __init__(self, plan: Plan) -> None:
         self.counters: Counter[str] = Counter()
@@ -78,7 +78,7 @@ class Translator:
         self._by_port: dict[int, _Binding] = {}
 
     def take(self, octets: bytes, now: float) -> bytes | None:
-        """What leaves in place of a packet; None: nothing does, counted."""
+        """The packet to send instead of `octets`; None: dropped, and counted."""
         if octets[:1] and octets[0] >> 4 == 4 and self._is_too_large(octets):
             self.counters["too-large"] += 1
             return self._too_large(octets)
@@ -92,7 +92,7 @@ class Translator:
         return None if translated is None else translated.encode()
 
     def forget(self) -> None:
-        """Every binding is gone, as after a restart."""
+        """Forget every binding, as after a restart."""
         self._by_inside.clear()
         self._by_port.clear()
 
@@ -138,7 +138,7 @@ class Translator:
         return has_df and len(octets) + _HEADERS_DIFFER > self._plan.mtu
 
     def _too_large(self, octets: bytes) -> bytes:
-        """ICMP "fragmentation needed", from the public address to whoever sent this."""
+        """ICMP "fragmentation needed" from the public address to the sender."""
         quoted = octets[:28]
         message = struct.pack("!BBHHH", 3, 4, 0, 0, self._plan.mtu - _HEADERS_DIFFER) + quoted
         message = message[:2] + internet_checksum(message).to_bytes(2) + message[4:]
@@ -149,7 +149,7 @@ class Translator:
 
 
 def _open_device(plan: Plan) -> int:
-    """The TUN with both routes into it; its descriptor. OSError where the kernel refuses."""
+    """Make the TUN with its two routes; returns its descriptor. OSError when the kernel refuses."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH", _DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
     lines = (

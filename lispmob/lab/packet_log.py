@@ -1,4 +1,4 @@
-"""What a probe stream says about the way that it took: losses, gaps, silences. Pure; seconds of CLOCK_MONOTONIC."""
+"""Losses, gaps and silences of a probe stream. Pure; seconds of CLOCK_MONOTONIC."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import pairwise
 from typing import Final
 
 STEADY_RUN: Final = 10
-"""Packets in a row that must arrive for a way to count as open again: a lucky one at the end of the stream does not."""
+"""Consecutive packets that must arrive before a direction counts as open again; a single packet does not show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One probe: when it was sent, and when it arrived, if it did."""
+    """A probe: when it was sent, and when it arrived, or None."""
 
     sent_at: float
     arrived_at: float | None = None
@@ -26,7 +26,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class PacketLog:
-    """The probes of one direction, in the order in which they were sent."""
+    """The probes of one direction, in the order of sending."""
 
     packets: tuple[Packet, ...]
     duplicates: int = 0
@@ -50,14 +50,14 @@ class PacketLog:
         return self.packets[bisect_left(self._sent_times, start) : bisect_left(self._sent_times, end)]
 
     def lost(self, start: float, end: float) -> int:
-        """How many of those sent in [start, end) never arrived."""
+        """How many of the packets sent in [start, end) never arrived."""
         return sum(packet.arrived_at is None for packet in self.between(start, end))
 
     def reopened_at(self, sent_after: float, arrived_after: float) -> float | None:
-        """When the first packet arrived after which none was lost any more; None when there are too few of those.
+        """When the first packet arrived after which none was lost; None if fewer than STEADY_RUN packets follow.
 
-        Only packets sent at `sent_after` or later and arrived at `arrived_after` or later count, so that what was
-        already past the break does not. Too few are less than STEADY_RUN.
+        Only packets sent at `sent_after` or later and arrived at `arrived_after` or later count. This excludes packets
+        that had passed the break before.
         """
         steady: list[float] = []
         for packet in self.packets[bisect_left(self._sent_times, sent_after) :]:
@@ -68,7 +68,7 @@ class PacketLog:
         return min(steady) if len(steady) >= STEADY_RUN else None
 
     def longest_silence(self, start: float, end: float) -> float:
-        """The longest time within [start, end] in which nothing arrived, seconds."""
+        """The longest time within [start, end] without an arrival, seconds."""
         inside = sorted(
             packet.arrived_at
             for packet in self.packets
@@ -78,6 +78,6 @@ class PacketLog:
         return max(after - before for before, after in pairwise(marks))
 
     def arrival_gaps(self) -> list[tuple[float, float]]:
-        """(arrived at, seconds since the arrival before it), in the order of arrival."""
+        """(arrived at, seconds since the arrival before), in the order of arrival."""
         times = sorted(packet.arrived_at for packet in self.packets if packet.arrived_at is not None)
         return [(after, after - before) for before, after in pairwise(times)]

@@ -1,4 +1,4 @@
-"""Echo requests from a namespace: round trips measured, not assumed. Needs no tool on the host."""
+"""Sends echo requests from a namespace and measures the round trips. Needs no tool on the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BODY: Final = b"a packet of the laboratory".ljust(56, b".")
 
 @dataclass(frozen=True, slots=True)
 class RoundTrips:
-    """What came back: one round trip in seconds for each answer, in the order of the requests."""
+    """The round trip of each answer in seconds, in the order of the requests."""
 
     sent: int
     rtts_s: tuple[float, ...]
@@ -44,7 +44,7 @@ def ping(
     count: int = 3,
     timeout_s: float = 1.0,
 ) -> RoundTrips:
-    """Send `count` echo requests, each once the one before was answered or `timeout_s` had passed."""
+    """Send `count` echo requests, each after the answer to the one before, or after `timeout_s`."""
     version = destination.version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     identifier = os.getpid() & 0xFFFF
@@ -56,7 +56,7 @@ def ping(
             sent_at = time.monotonic()
             try:
                 icmp.sendto(_request(version, identifier, sequence), (str(destination), 0))
-            except OSError:  # no route: as lost as a packet that nobody answers
+            except OSError:  # no route: count it as lost
                 time.sleep(0.05)
                 continue
             answered_at = _await_reply(icmp, version, identifier, sequence, sent_at + timeout_s)
@@ -68,7 +68,7 @@ def ping(
 def _request(version: int, identifier: int, sequence: int) -> bytes:
     kind, _ = _TYPES[version]
     bare = _ECHO.pack(kind, 0, 0, identifier, sequence) + _BODY
-    # The kernel fills in the checksum of ICMPv6: it covers the source address, which the kernel chooses.
+    # The kernel computes the ICMPv6 checksum, which covers the source address that the kernel chooses.
     checksum = _checksum(bare) if version == 4 else 0
     return _ECHO.pack(kind, 0, checksum, identifier, sequence) + _BODY
 
@@ -80,7 +80,7 @@ def _await_reply(icmp: socket.socket, version: int, identifier: int, sequence: i
             return None
         packet = icmp.recv(65_535)
         now = time.monotonic()
-        # An IPv4 raw socket hands over the IP header too.
+        # An IPv4 raw socket delivers the IP header too.
         body = packet[(packet[0] & 0x0F) * 4 :] if version == 4 else packet
         if len(body) < _ECHO.size:
             continue

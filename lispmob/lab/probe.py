@@ -1,7 +1,7 @@
-"""Process: one end of a probe stream, and the face that starts both ends.
+"""Process: an end of a probe stream; and the class that starts both ends.
 
-`python -m lispmob.lab.probe PLAN` sends numbered packets at a fixed rate and notes those that come in, until its
-standard input ends; then it prints its notes. A probe, network byte order:
+`python -m lispmob.lab.probe PLAN` sends numbered packets at a fixed rate and records those that arrive, until its
+standard input ends; then it prints its records. A probe, network byte order:
 
      0                   8                  16
     +-------------------+-------------------+
@@ -30,13 +30,13 @@ from lispmob.lab.process import Tool
 _PROBE: Final = struct.Struct("!QQ")
 _SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h
 _TIMESPEC: Final = struct.Struct("=qq")
-_CATCH_UP: Final = 5  # ours: after a stall of the machine at most so many late packets leave in one burst
-_LAST_ARRIVALS_S: Final = 1.0  # ours: how long after its last packet a stream still waits for arrivals
+_CATCH_UP: Final = 5  # ours: after a stall of the machine at most so many late packets are sent in a burst
+_LAST_ARRIVALS_S: Final = 1.0  # ours: how long a stream waits for arrivals after its last packet
 
 
 @dataclass(frozen=True, slots=True)
 class EndPlan:
-    """One end: where it listens, where it sends, how often."""
+    """The plan of an end: its address, the other end's address, and the rate."""
 
     local: str
     remote: str
@@ -45,7 +45,7 @@ class EndPlan:
 
 
 class End:
-    """One end of a stream, in the process that runs it."""
+    """An end of a stream, in the process that runs it."""
 
     def __init__(self, plan: EndPlan) -> None:
         family = socket.AF_INET6 if ":" in plan.local else socket.AF_INET
@@ -59,7 +59,7 @@ class End:
         self._refused = 0
 
     def run(self) -> dict[str, Any]:
-        """Once told to, send and note until standard input ends, then note for a moment more; the notes."""
+        """Wait for the start, send and record until standard input ends, and record for a moment more."""
         control = sys.stdin.fileno()
         sys.stdin.readline()  # the other end listens now
         next_at = time.monotonic()
@@ -89,7 +89,7 @@ class End:
         self._sent.append((sequence, now))
         try:
             self._socket.sendto(_PROBE.pack(sequence, int(now * 1e9)), self._remote)
-        except OSError:  # it was due and did not leave: lost, like any other
+        except OSError:  # it was due and was not sent: lost, as any other
             self._refused += 1
 
     def _receive(self) -> None:
@@ -111,14 +111,14 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A namespace and the address that speaks there."""
+    """A namespace and an address in it."""
 
     namespace: Namespace
     address: IpAddress
 
 
 class ProbeStream(Closing):
-    """Probes both ways between two parties, from its making until `finish`."""
+    """Probes in both directions between two parties, from its creation until `finish`."""
 
     def __init__(self, a: Party, b: Party, *, rate_hz: float = 100.0, port: int = 47_000) -> None:
         """Raises ProcessFailed when an end cannot start."""
@@ -139,14 +139,14 @@ class ProbeStream(Closing):
         return a, b
 
     def finish(self) -> tuple[PacketLog, PacketLog]:
-        """End both ends; what became of the packets of a to b, and of b to a."""
+        """End both ends; returns the packets of a to b, and of b to a."""
         for tool in self._tools:  # both stop sending before either stops listening
             tool.end_input()
         a, b = [tool.finish() for tool in self._tools]
         return PacketLog.of(a["sent"], b["received"]), PacketLog.of(b["sent"], a["received"])
 
     def close(self) -> None:
-        """End both ends at once, whatever they are doing. Idempotent."""
+        """Kill both ends. Idempotent."""
         for tool in self._tools:
             tool.kill()
 

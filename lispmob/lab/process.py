@@ -1,4 +1,4 @@
-"""Processes inside namespaces: daemons with a log, and tools that speak JSON lines on their standard streams."""
+"""Processes in namespaces: daemons with a log, and tools that speak JSON lines on their standard streams."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lispmob.errors import LispError
 from lispmob.lab.namespace import Namespace
 
 _LOG_TAIL_LINES: Final = 30
-_GRACE_S: Final = 5.0  # ours: a daemon withdraws its registrations before it goes
+_GRACE_S: Final = 5.0  # ours: a daemon withdraws its registrations before it ends
 
 
 class ProcessFailed(LispError):
-    """A process of the laboratory did not start, did not answer or went away; the text ends with its last words."""
+    """A process of the laboratory did not start, did not answer or ended; the text contains its last output."""
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """The command line of a module of this project, run by this very interpreter."""
+    """The command line of a module of this project, run by the same interpreter."""
     return [sys.executable, "-m", name, *arguments]
 
 
 class Daemon:
-    """A process that runs until it is stopped, its output in a log file."""
+    """A process that runs until it is stopped, with its output in a log file."""
 
     def __init__(self, name: str, namespace: Namespace, command: Sequence[str], log: Path) -> None:
         self.name = name
@@ -64,7 +64,7 @@ class Daemon:
         return self._process.poll()
 
     def check(self) -> None:
-        """Raise ProcessFailed with the end of the log when it is gone."""
+        """Raise ProcessFailed with the end of the log when the process has ended."""
         if (code := self._process.poll()) is not None:
             raise ProcessFailed(f"{self.name} ended with code {code}\n{self.log_tail()}")
 
@@ -73,23 +73,23 @@ class Daemon:
             return "".join(f"  {self.name}| {line}" for line in deque(lines, _LOG_TAIL_LINES)).rstrip()
 
     def log_text(self) -> str:
-        """All that it said."""
+        """The whole log."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
-        """End it without a word, as a power cut does."""
+        """Kill it without a shutdown, as a power cut does."""
         self._process.kill()
         self._process.wait(_GRACE_S)
 
     def resident_bytes(self) -> int:
-        """What it occupies in memory (VmRSS)."""
+        """Its resident memory (VmRSS)."""
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise ProcessFailed(f"{self.name} (pid {self.pid}) is gone\n{self.log_tail()}")
 
     def stop(self, grace_s: float = _GRACE_S) -> int:
-        """Ask it to end, insist after `grace_s`; its exit code. Idempotent."""
+        """Terminate it, and kill it after `grace_s`; returns its exit code. Idempotent."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -100,7 +100,7 @@ class Daemon:
 
 
 class Tool:
-    """A process of our own that prints "ready", then answers JSON lines; it ends when its standard input does."""
+    """A process of ours that prints "ready", then answers JSON lines. It ends with its standard input."""
 
     def __init__(self, namespace: Namespace, name: str, plan: object, *, timeout_s: float = 10.0) -> None:
         """Start module `name` with `plan` as its argument and wait until it is ready. Raises ProcessFailed."""
@@ -128,13 +128,21 @@ class Tool:
     ) -> None:
         self.kill()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def ask(self, request: object = None) -> Any:
-        """Send one request and wait for its answer. Raises ProcessFailed."""
+        """Send a request and wait for its answer. Raises ProcessFailed."""
         self.tell(request)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Wait for the next answer. Raises ProcessFailed."""
         return json.loads(self._line())
 
     def tell(self, request: object = None) -> None:
-        """Send one request that has no answer. Raises ProcessFailed."""
+        """Send a request, without waiting for an answer. Raises ProcessFailed."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -143,14 +151,14 @@ class Tool:
             raise self._failure("went away") from None
 
     def end_input(self) -> None:
-        """Tell it to end, without waiting. Idempotent."""
+        """Close its input so that it ends, without waiting. Idempotent."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
             self._process.stdin = None
 
     def finish(self) -> Any:
-        """End it; its last word, already parsed. Raises ProcessFailed."""
+        """End it; returns its last line, decoded from JSON. Raises ProcessFailed."""
         self.end_input()
         try:
             output, _ = self._process.communicate(timeout=self._timeout_s)
@@ -162,7 +170,7 @@ class Tool:
         return json.loads(last)
 
     def kill(self) -> None:
-        """End it at once. Idempotent."""
+        """Kill it. Idempotent."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

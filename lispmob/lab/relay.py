@@ -1,10 +1,10 @@
 """Process: lines between pairs of interfaces of its namespace, frame by frame, with delay and loss.
 
 `python -m lispmob.lab.relay PLAN` opens the lines of PLAN (JSON), prints "ready", then answers each line of its
-standard input with one of output. It ends with its standard input: no relay outlives its laboratory.
+standard input with a line of output. It ends with its standard input, so that no relay outlives its laboratory.
 
-Frames travel with their virtio_net header (PACKET_VNET_HDR): a veth hands over segmentation super-frames and checksums
-that are still to be computed, and the other side must be told, or TCP would see corrupt segments.
+Frames keep their virtio_net header (PACKET_VNET_HDR): a veth passes segmentation super-frames and checksums that are
+still to be computed, and without the header TCP at the other side would receive corrupt segments.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h: 64-bit seconds and nano
 _TIMESPEC: Final = struct.Struct("=qq")
 _LARGEST_FRAME_BYTES: Final = 10 + 22 + 65_536  # virtio_net_hdr, Ethernet with tags, the largest super-frame
 _RECEIVE_BUFFER_BYTES: Final = 8 << 20
-_BURST: Final = 64  # ours: frames read from one side before the others and the timers get their turn
+_BURST: Final = 64  # ours: frames read from one side before the others and the timers have their turn
 _LONGEST_WAIT_S: Final = 1.0
-_SLEEP_MIN_S: Final = 0.00003  # ours: less is waited for awake, as select() would come back later than that
+_SLEEP_MIN_S: Final = 0.00003  # ours: poll for shorter times, because select() would return later than that
 
 
 @dataclass(frozen=True, slots=True)
 class LinePlan:
-    """One line: a name and the two interfaces that it joins."""
+    """A line: its name and the two interfaces that it joins."""
 
     name: str
     left: str
@@ -57,14 +57,14 @@ class Direction:
         self._sink = sink
 
     def read(self, buffer: bytearray, clock_offset_ns: int) -> None:
-        """Take what arrived; the offset is CLOCK_MONOTONIC minus CLOCK_REALTIME, nanoseconds."""
+        """Read frames into the line; the offset is CLOCK_MONOTONIC minus CLOCK_REALTIME, nanoseconds."""
         view = memoryview(buffer)
         for _ in range(_BURST):
             try:
                 size, ancillary, _, _ = self.source.recvmsg_into([buffer], 64)
             except BlockingIOError:
                 return
-            except OSError:  # the interface went down; it may come back
+            except OSError:  # the interface is down; it may come up again
                 return
             self.line.take(bytes(view[:size]), _arrived_at(ancillary, clock_offset_ns))
 
@@ -79,7 +79,7 @@ class Direction:
 
 
 def _arrived_at(ancillary: list[tuple[int, int, bytes]], clock_offset_ns: int) -> float:
-    """The kernel's time of arrival on the monotonic clock: how late we read it does not lengthen the line."""
+    """The kernel's time of arrival on the monotonic clock, so that a late read does not lengthen the line."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
             seconds, nanoseconds = _TIMESPEC.unpack(data)
@@ -88,7 +88,7 @@ def _arrived_at(ancillary: list[tuple[int, int, bytes]], clock_offset_ns: int) -
 
 
 def _open(interface: str) -> socket.socket:
-    # Protocol 0 until it is bound: otherwise frames of every interface would wait in it.
+    # Protocol 0 until it is bound; otherwise the socket would queue frames of every interface.
     side = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     side.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
     side.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -100,7 +100,7 @@ def _open(interface: str) -> socket.socket:
 
 
 class Relay:
-    """All lines of one process and the loop that serves them."""
+    """All lines of a process, and the loop that serves them."""
 
     def __init__(self, plans: Sequence[LinePlan], seed: int) -> None:
         random = Random(seed)
@@ -109,7 +109,7 @@ class Relay:
         for plan in plans:
             left, right = _open(plan.left), _open(plan.right)
             self._sockets += [left, right]
-            # A generator for each direction: traffic on one line does not change what is lost on another.
+            # A generator for each direction: traffic on one line does not change the losses of another.
             there, back = (Line(plan.impairment, Random(random.getrandbits(64))) for _ in range(2))
             self._lines[plan.name] = Direction(left, right, there), Direction(right, left, back)
         self._by_socket = {way.source: way for pair in self._lines.values() for way in pair}
@@ -122,7 +122,7 @@ class Relay:
         watched: list[Any] = [*self._by_socket, control]
         while True:
             ready, _, _ = select.select(watched, [], [], self._patience())
-            real_ns = time.time_ns()  # first, so that a pause in between makes frames late and not early
+            real_ns = time.time_ns()  # read first: a pause between the two calls makes frames late, not early
             clock_offset_ns = time.monotonic_ns() - real_ns
             for source in ready:
                 if source == control:
@@ -147,7 +147,7 @@ class Relay:
         return min(left, _LONGEST_WAIT_S) if left >= _SLEEP_MIN_S else 0.0
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Counters of every line; first change the line `name` to `impairment` where the request says so."""
+        """The counters of every line; first changes the line `name` to `impairment` if the request says so."""
         if "name" in request:
             for way in self._lines[request["name"]]:
                 way.line.impairment = Impairment(**request["impairment"])
@@ -158,7 +158,7 @@ def main() -> None:
     plan = json.loads(sys.argv[1])
     lines = [LinePlan(p["name"], p["left"], p["right"], Impairment(**p["impairment"])) for p in plan["lines"]]
     with contextlib.suppress(PermissionError, OSError):
-        os.nice(-15)  # delay is the product here: a busy machine must not add to it
+        os.nice(-15)  # delay is what we measure: a busy machine must not add to it
     relay = Relay(lines, plan["seed"])
     gc.freeze()
     print("ready", flush=True)

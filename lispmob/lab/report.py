@@ -1,4 +1,4 @@
-"""The report of a demonstration: what was claimed, what was measured, what happened. Chapters add to it."""
+"""The report of a demonstration: claims with their measurements, and events. Chapters add to it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Value: TypeAlias = float | int | bool | None
 
 
 class Verdict(Enum):
-    """What became of a claim."""
+    """The result of a claim."""
 
     REACHED = "reached"
-    MISSED = "goal missed"  # it happened, but a figure is beyond its goal: a slow machine does that
+    MISSED = "goal missed"  # it happened, but a figure is beyond its goal, for example on a slow machine
     ABSENT = "did not happen"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One claim and its measurement. `goal` is the largest value that is good, None where happening is all."""
+    """A claim and its measurement. `goal`: the largest good value; None for a claim without a figure."""
 
     name: str
     ok: bool
@@ -46,15 +46,15 @@ class Check:
 
 
 def fact(name: str, *, ok: bool, value: Value = None, unit: str = "", goal: Value = None) -> Check:
-    """A claim that is true or not; when it is not, the demonstration has failed."""
+    """A claim that is true or false; if it is false, the demonstration has failed."""
     return Check(name, ok, value, unit, goal, has_happened=ok)
 
 
 def figure(name: str, value: float | None, unit: str, goal: float) -> Check:
-    """A measurement with a goal: `value` None means that there was nothing to measure, and that is a failure."""
+    """A measurement with a goal. `value` None: there was nothing to measure, which is a failure."""
     if value is None:
         return Check(name, ok=False, value=None, unit=unit, goal=round(goal, 3), has_happened=False)
-    # Compared as measured, written as read: a value that only its rounding brings to the goal has missed it.
+    # The exact value is compared, the rounded one is written: rounding must not reach a goal.
     return Check(name, ok=value <= goal, value=round(value, 3), unit=unit, goal=round(goal, 3))
 
 
@@ -72,7 +72,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it was measured: figures mean nothing without."""
+    """The machine of the measurement; figures have no meaning without it."""
 
     system: str
     kernel: str
@@ -99,7 +99,7 @@ class Machine:
 
 
 class Report:
-    """Checks and events of one run, from `began_at` (CLOCK_MONOTONIC seconds)."""
+    """Checks and events of a run, from `began_at` (CLOCK_MONOTONIC seconds)."""
 
     def __init__(self, began_at: float, machine: Machine) -> None:
         self.began_at = began_at
@@ -116,22 +116,22 @@ class Report:
         return tuple(sorted(self._events, key=lambda event: event.at_ms))
 
     @property
-    def has_kept_its_word(self) -> bool:
-        """Everything that was claimed happened; figures beyond their goal are told, but they do not count here."""
+    def has_succeeded(self) -> bool:
+        """True when everything that was claimed has happened. Figures beyond their goal do not count here."""
         return bool(self._checks) and all(check.verdict is not Verdict.ABSENT for check in self._checks.values())
 
     def check(self, check: Check) -> None:
-        """Add a claim; the last word on a name counts."""
+        """Add a claim; it replaces an earlier one with the same name."""
         self._checks[check.name] = check
 
     def claim(self, names: Iterable[str]) -> None:
-        """Note as not having happened whatever of `names` nobody has measured."""
+        """Add those of `names` that have no measurement as "did not happen"."""
         for name in names:
             if name not in self._checks:
                 self.check(fact(name, ok=False))
 
     def event(self, kind: str, at: float, **fields: Any) -> None:
-        """Note what happened at `at`, CLOCK_MONOTONIC seconds."""
+        """Add an event at `at`, CLOCK_MONOTONIC seconds."""
         self._events.append(Event(round((at - self.began_at) * 1000, 2), kind, fields))
 
     def to_json(self) -> dict[str, Any]:

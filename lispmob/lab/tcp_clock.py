@@ -1,7 +1,7 @@
-"""How long a TCP connection stood still, by the kernel's own count of what the other end has acknowledged.
+"""How long a TCP connection stalled, by the kernel's count of acknowledged octets.
 
-An application sees a stall only through its buffers, and a ping sees another packet. What counts for a stream is how
-long something was outstanding while nothing new was acknowledged.
+An application sees a stall only through its buffers, and a ping measures other packets. The stall of a stream is the
+time in which data was outstanding and nothing new was acknowledged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-NOTED_S: Final = 0.1  # shorter gaps are what any round trip brings
+NOTED_S: Final = 0.1  # shorter gaps are usual
 GAPS_MAX: Final = 1000
 _UNACKED: Final = struct.Struct("@24xI")  # linux/tcp.h, struct tcp_info: segments outstanding
 _BYTES_ACKED: Final = struct.Struct("@120xQ")
@@ -19,7 +19,7 @@ _BYTES_ACKED: Final = struct.Struct("@120xQ")
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """What the kernel says of one connection."""
+    """What the kernel reports about a connection."""
 
     outstanding: int  # segments
     octets: int  # acknowledged so far
@@ -32,7 +32,7 @@ class Acked:
 
 
 class TcpClock:
-    """The gaps of one connection. Times are CLOCK_MONOTONIC seconds."""
+    """The gaps of a connection. Times are CLOCK_MONOTONIC seconds."""
 
     def __init__(self) -> None:
         self.gaps: list[tuple[float, float]] = []  # (when it began, seconds), those of NOTED_S and more
@@ -41,7 +41,7 @@ class TcpClock:
         self._moved_at: float | None = None  # None: nothing is outstanding
 
     def take(self, seen: Acked, now: float) -> None:
-        """What the kernel says at `now`. A gap is as long as it was seen, and no longer."""
+        """Process the kernel's report at `now`. A gap ends when its end is observed."""
         has_moved = seen.octets > self._octets
         self._octets = seen.octets
         if self._moved_at is not None and (has_moved or not seen.outstanding):
@@ -51,7 +51,7 @@ class TcpClock:
             self._moved_at = now
 
     def end(self, now: float) -> None:
-        """The connection is over: what stands still now counts, too."""
+        """The connection has ended: count a stall that is still going on."""
         if self._moved_at is not None:
             self._note(self._moved_at, now - self._moved_at)
             self._moved_at = None

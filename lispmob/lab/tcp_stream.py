@@ -1,8 +1,8 @@
-"""Process: one end of a TCP stream whose every octet is known in advance, and the face that starts both ends.
+"""Process: an end of a TCP stream whose octets are known in advance; and the class that starts both ends.
 
-The client sends a pattern at a fixed pace, the server checks it and sends it back, the client checks it again: a stream
-that survives a move has neither a hole nor a changed octet, in either direction. The
-client notes how long nothing came in, and how long nothing was acknowledged of what was outstanding.
+The client sends a pattern at a fixed pace, the server checks it and sends it back, the client checks it again. So a
+stream that survives a move has lost or changed no octet in either direction. The client also records how long nothing
+arrived, and how long nothing was acknowledged while data was outstanding.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lispmob.lab.process import Tool
 from lispmob.lab.tcp_clock import Acked, TcpClock
 
 _PERIOD: Final = 65_521
-"""Octets after which the pattern repeats: a prime, so that no power of two of lost octets goes unnoticed."""
-_PATTERN: Final = Random(_PERIOD).randbytes(_PERIOD) * 2  # both ends make the same one; no part of it is like another
+"""Octets after which the pattern repeats: a prime, so that the loss of any power of two of octets is noticed."""
+_PATTERN: Final = Random(_PERIOD).randbytes(_PERIOD) * 2  # the same at both ends; no part is like another
 _CHUNK: Final = 16_384
 _PACE_S: Final = 0.02
-_LOOK_S: Final = 0.005  # ours: how often the kernel is asked what has been acknowledged
+_LOOK_S: Final = 0.005  # ours: how often to ask the kernel what is acknowledged
 _LAST_OCTETS_S: Final = 8.0  # ours: how long the last octets may take to come back: a few retransmissions
-_WINDOW: Final = 262_144  # ours: octets not yet echoed after which the client waits
+_WINDOW: Final = 262_144  # ours: the client waits while so many octets have not been echoed
 
 
 def pattern(offset: int, size: int) -> bytes:
@@ -39,7 +39,7 @@ def pattern(offset: int, size: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """The part that a process plays: `is_server` listens on `local`, the other connects to `remote`."""
+    """The role of a process: `is_server` listens on `local`, the client connects to `remote`."""
 
     is_server: bool
     local: str
@@ -50,7 +50,7 @@ class StreamPlan:
 
 @dataclass(slots=True)
 class Checked:
-    """What came in so far."""
+    """What has arrived so far."""
 
     octets: int = 0
     is_intact: bool = True
@@ -59,7 +59,7 @@ class Checked:
     _last_at: float = 0.0
 
     def take(self, data: bytes, now: float) -> None:
-        """Octets arrived at `now`: compare them with the pattern and note the silence before them."""
+        """Octets arrived at `now`: compare them with the pattern, and record the silence before them."""
         if self._last_at and now - self._last_at > self.longest_stall_s:
             self.longest_stall_s, self.stalled_at = now - self._last_at, self._last_at
         self._last_at = now
@@ -69,7 +69,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """How a stream ended, as its client saw it."""
+    """The result of a stream, as its client saw it."""
 
     sent: int
     returned: int
@@ -79,16 +79,16 @@ class StreamResult:
     stalled_at: float
     error: str
     longest_tcp_gap_s: float = 0.0
-    tcp_gaps: list[tuple[float, float]] = field(default_factory=list)  # (began at, seconds), the longer ones
+    tcp_gaps: list[tuple[float, float]] = field(default_factory=list)  # (began at, seconds), the longer gaps
 
     @property
     def is_alive(self) -> bool:
-        """Everything came back unchanged, over the one connection that was opened at first."""
+        """Everything came back unchanged, over the first connection."""
         return self.is_intact and self.is_complete and not self.error and self.sent > 0
 
 
 class TcpStream(Closing):
-    """A stream between two parties, from its making until `finish`."""
+    """A stream between two parties, from its creation until `finish`."""
 
     def __init__(self, client: Party, server: Party, *, port: int = 47_001, pace_s: float = _PACE_S) -> None:
         """Raises ProcessFailed when an end cannot start or the connection cannot be made."""
@@ -102,20 +102,20 @@ class TcpStream(Closing):
             raise
 
     def finish(self) -> StreamResult:
-        """Let the last octets come back, close both ends."""
+        """Wait for the last octets, and close both ends."""
         server, client = self._tools
         result = StreamResult(**client.finish())
         server.kill()
         return result
 
     def close(self) -> None:
-        """End both ends at once, whatever they are doing. Idempotent."""
+        """Kill both ends. Idempotent."""
         for tool in self._tools:
             tool.kill()
 
 
 def _serve(plan: StreamPlan) -> None:
-    """Echo one connection after checking it; break it off at the first octet that is not the pattern's."""
+    """Check and echo one connection; close it at the first octet that does not match the pattern."""
     with socket.create_server((plan.local, plan.port), family=_family(plan.local)) as listener:
         print("ready", flush=True)
         ready, _, _ = select.select([listener, sys.stdin], [], [])

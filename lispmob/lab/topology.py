@@ -1,9 +1,9 @@
-"""Topologies as data: access networks around a core, hosts with uplinks into them. Pure; `build.py` makes them real.
+"""Topologies as data: access networks around a core, hosts with uplinks into them. Pure; `build.py` builds them.
 
           host uplink ── access network ── its gateway ═══ line with delay ═══ core
 
-Every access network has one line to the core, and that line has the delay: neighbour discovery between host and gateway
-is local, as on a real wifi, and only what crosses the internet pays for the distance.
+Every access network has one line to the core, which has the delay. Neighbour discovery between host and gateway is
+local, as in a Wi-Fi network; only packets that cross the core are delayed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INTERFACE_NAME_BYTES: Final = 15  # IFNAMSIZ without its NUL
 
 @dataclass(frozen=True, slots=True)
 class AccessNetwork:
-    """A subnet of one or both families, its gateway and the line to the core."""
+    """A subnet of one or both families, its gateway, and the line to the core."""
 
     name: str
     v4: IPv4Network | None = None
@@ -38,7 +38,7 @@ class AccessNetwork:
         return self.interfaces(_GATEWAY)
 
     def interfaces(self, number: int) -> tuple[IpInterface, ...]:
-        """The addresses of the host `number`, with their mask."""
+        """The addresses of the host with this number, with their masks."""
         made: list[IpInterface] = []
         if self.v4 is not None:
             made.append(IPv4Interface((self.v4[number], self.v4.prefixlen)))
@@ -52,13 +52,13 @@ class AccessNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """An interface of a host, the network that it is in at first, and its address there."""
+    """An interface of a host, its initial network, and its address there."""
 
     interface: str
     network: str
     host_number: int = 10
     metric: int = 100
-    is_attached: bool = True  # False: the interface is there, but it is in no network yet
+    is_attached: bool = True  # False: the interface exists, but is in no network yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Networks around one core, and the hosts in them. ValueError when a name is unknown or not unique."""
+    """Networks around a core, and the hosts in them. ValueError when a name is unknown or not unique."""
 
     networks: tuple[AccessNetwork, ...]
     hosts: tuple[Host, ...]
@@ -100,7 +100,7 @@ class Topology:
         return next(host for host in self.hosts if host.name == name)
 
     def addresses(self, host: str, interface: str, network: str | None = None) -> tuple[IpInterface, ...]:
-        """What `interface` of `host` is called in `network`, or in the network that it starts in."""
+        """The addresses of `interface` of `host` in `network`, or in its initial network."""
         uplink = self.host(host).uplink(interface)
         return self.network(network or uplink.network).interfaces(uplink.host_number)
 
@@ -109,7 +109,7 @@ class Topology:
 
 
 def port_name(host: str, interface: str) -> str:
-    """The far end of a host's interface, where its network begins."""
+    """The name of the far end of a host's interface, which is in its network."""
     return f"{host}.{interface}"
 
 
@@ -122,9 +122,9 @@ def transit(number: int) -> tuple[tuple[IPv4Interface, IPv6Interface], tuple[IPv
 
 
 def roaming(delay_s: float = 0.02) -> Topology:
-    """Two nodes with two uplinks each, a third network to move to, a hub, and a host that speaks no LISP.
+    """Two nodes with two uplinks each, a third network to move to, a hub, and a host without LISP.
 
-    The addresses are set aside for documentation and benchmarks (RFC 5737, RFC 2544, RFC 3849): public, but nobody's.
+    The addresses are reserved for documentation and benchmarks (RFC 5737, RFC 2544, RFC 3849).
     """
     line = Impairment(delay_s=delay_s)
 

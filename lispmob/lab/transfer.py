@@ -1,4 +1,4 @@
-"""Process: one end of a transfer by TCP, as fast as it goes; and the face that starts both ends and takes the time."""
+"""Process: an end of a TCP transfer at full speed; and the class that starts both ends and measures the time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PORT: Final = 47_002
 
 @dataclass(frozen=True, slots=True)
 class TransferPlan:
-    """The part of a process: the receiver listens on `local`, the sender connects to `remote`; `octets` go over."""
+    """The role of a process: the receiver listens on `local`, the sender connects to `remote` and sends `octets`."""
 
     is_receiver: bool
     local: str
@@ -30,7 +30,7 @@ class TransferPlan:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """How it went: what arrived, and how long it took from the connection on, seconds."""
+    """The result: octets that arrived, and seconds since the connection was made."""
 
     wanted: int
     arrived: int
@@ -38,7 +38,7 @@ class Transfer:
 
     @property
     def is_complete(self) -> bool:
-        """True when all of it arrived in time."""
+        """True when all octets arrived in time."""
         return self.arrived == self.wanted
 
 
@@ -61,7 +61,7 @@ class Sending:
             raise
 
     def finish(self) -> Transfer:
-        """Wait for the end of it."""
+        """Wait for its end."""
         try:
             return Transfer(**self._receiver.finish())
         finally:
@@ -70,7 +70,7 @@ class Sending:
 
 
 def transfer(sender: Party, receiver: Party, octets: int, *, timeout_s: float = 15.0) -> Transfer:
-    """Send so much from one to the other. Raises ProcessFailed when no connection is made."""
+    """Send `octets` from one party to the other. Raises ProcessFailed when no connection is made."""
     return Sending(sender, receiver, octets, timeout_s=timeout_s).finish()
 
 

@@ -1,4 +1,4 @@
-"""Watches which uplink LISP data leaves by, on the wire: per interface, locator and inner flow, and how much it was."""
+"""Records by which uplink LISP data is sent, on the wire: interface, locator, inner flow and octets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENOUGH_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One inner packet of UDP that left; `port` is the source port of the inner packet, the flow."""
+    """An inner UDP packet that was sent; `port` is its source port, which identifies the flow."""
 
     at: float
     interface: str
@@ -38,7 +38,7 @@ class Sent:
 
 
 class UplinkWatch:
-    """A thread that notes inner IPv4 packets of UDP on their way out, until it is closed."""
+    """A thread that records inner IPv4 UDP packets that are sent, until it is closed."""
 
     def __init__(self, namespace: Namespace, interfaces: Sequence[str]) -> None:
         self._taps: dict[socket.socket, str] = {}
@@ -65,7 +65,7 @@ class UplinkWatch:
             tap.close()
 
     def since(self, start: float) -> list[Sent]:
-        """Everything that left after `start`, CLOCK_MONOTONIC seconds; what is still on its way here is waited for."""
+        """The packets sent after `start`, CLOCK_MONOTONIC seconds; waits for those that are not recorded yet."""
         time.sleep(_ENOUGH_S)
         return [sent for sent in self._sent if sent.at >= start]
 
@@ -86,7 +86,7 @@ class UplinkWatch:
 
 
 def inner_packets(packet: bytes, interface: str, at: float) -> list[Sent]:
-    """The inner IPv4 packets of UDP in an outer one. A run that the kernel has yet to cut holds several of one size."""
+    """The inner IPv4 UDP packets in an outer packet. A run that is not segmented yet contains several."""
     is_v4 = packet[:1] == b"\x45"
     position, protocol = (20, 9) if is_v4 else (40, 6)
     if len(packet) < position + _UDP_OCTETS or packet[protocol] != socket.IPPROTO_UDP:

@@ -1,6 +1,7 @@
-"""Valkey or Redis servers for tests and demonstrations: one, or a small cluster, on loopback or in a namespace.
+"""Valkey or Redis servers for tests and demonstrations: a single server, or a small cluster.
 
-Debian's package redis-tools has the server's program under the name of another one; no service comes with it.
+They run on loopback or in a namespace. Debian's package redis-tools contains the server's program under another name,
+and starts no service.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from lispmob.lab.namespace import Namespace
 SLOTS: Final = 16384
 _PATIENCE_S: Final = 20.0
 _ANSWER_S: Final = 5.0
-NODE_TIMEOUT_MS: Final = 1000  # of silence, then the others replace a primary
+NODE_TIMEOUT_MS: Final = 1000  # after so long without a sign of life the others replace a primary
 
 
 def program() -> tuple[str, str] | None:
-    """The file of a server, and the name to call it by; None where there is none."""
+    """The file of a server, and the name to call it by; None if none is installed."""
     for name in ("valkey-server", "redis-server"):
         if (found := shutil.which(name)) is not None:
             return found, name
-    checker = shutil.which("redis-check-rdb")  # the same program, which goes by its name
+    checker = shutil.which("redis-check-rdb")  # the same program, which checks by which name it was called
     return (checker, "redis-server") if checker is not None else None
 
 
 class ServerFailed(LispError):
-    """A server did not start, or did not answer as it must."""
+    """A server did not start, or its answer was wrong."""
 
 
 class ValkeyServer:
-    """One server. `settings` are those of its command line, without dashes."""
+    """A server. `settings` are those of its command line, without dashes."""
 
     def __init__(
         self, directory: Path, address: str, port: int, settings: Sequence[str] = (), space: Namespace | None = None
@@ -54,17 +55,17 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The pid of the process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """True until it ended."""
+        """True until it has ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
-        """Begin, and wait until it answers. Raises ServerFailed."""
+        """Start it. Raises ServerFailed."""
         found = program()
         if found is None:
             raise ServerFailed("no Valkey or Redis server is installed: apt-get install redis-tools")
@@ -77,7 +78,7 @@ class ValkeyServer:
         return self
 
     def wait(self) -> Self:
-        """Until it answers. Raises ServerFailed."""
+        """Wait until it answers. Raises ServerFailed."""
         until = time.monotonic() + _PATIENCE_S
         while time.monotonic() < until and self.is_running:
             with contextlib.suppress(OSError):
@@ -90,17 +91,17 @@ class ValkeyServer:
         raise ServerFailed(f"the server at {self} does not answer: {told}")
 
     def kill(self) -> None:
-        """End it at once, as a machine that loses power does."""
+        """Kill it, as a loss of power does."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
     def freeze(self) -> None:
-        """Have it do nothing, with all its connections open."""
+        """Stop the process, with all its connections open."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Have it go on."""
+        """Continue the process."""
         os.kill(self.pid, signal.SIGCONT)
 
     @contextlib.contextmanager
@@ -118,7 +119,7 @@ class ValkeyServer:
             yield ask
 
     def ask(self, *words: str | bytes | int) -> Any:
-        """One command."""
+        """Send one command."""
         with self.talk() as ask:
             return ask(*words)
 
@@ -178,7 +179,7 @@ class ValkeyCluster:
         self.stop()
 
     def start(self) -> None:
-        """Start all servers and make them a cluster. Raises ServerFailed."""
+        """Start all servers and join them to a cluster. Raises ServerFailed."""
         for server in self.servers:
             server.start()
         for server in self.servers:
@@ -203,12 +204,12 @@ class ValkeyCluster:
             self._wait(lambda: b"master_link_status:up" in server.ask("INFO", "replication"))  # noqa: B023 - at once
 
     def stop(self) -> None:
-        """End all of them."""
+        """Kill all servers."""
         for server in self.servers:
             server.kill()
 
     def owner_of(self, key: str) -> ValkeyServer:
-        """The server that has the slot of a key, as those say that run."""
+        """The server that has the slot of a key, by the answers of the running servers."""
         slot = crc_hqx(key.encode(), 0) % SLOTS
         for server in self.servers:
             if server.is_running:
@@ -219,7 +220,7 @@ class ValkeyCluster:
         raise ServerFailed(f"no server has slot {slot}")
 
     def replica_of(self, primary: ValkeyServer) -> ValkeyServer:
-        """The server that stands by for a primary."""
+        """The replica of a primary."""
         name = primary.ask("CLUSTER", "MYID").decode()
         line = next(line for line in self._lines(primary) if line.split()[3] == name)
         host, _, port = line.split()[1].partition("@")[0].rpartition(":")
@@ -238,7 +239,7 @@ class ValkeyCluster:
 
 
 def free_ports(count: int, above: int = 0) -> list[int]:
-    """Ports on loopback that nobody has now; `above`: so many higher ones are free, too (a cluster's bus)."""
+    """Free ports on loopback; `above`: the ports higher by this number are free, too (a cluster's bus)."""
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(found) < count:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from lispmob.errors import LispError
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
@@ -42,6 +44,12 @@ def no_run(_client: Client, _arguments: Namespace) -> int:
 
 def no_check(_arguments: Namespace) -> None:
     """For commands whose arguments argparse has checked."""
+
+
+class WrongUsage(LispError):
+    """An argument that argparse takes and that is impossible all the same."""
+
+    exit_code = 2  # as argparse's
 
 
 class Command(NamedTuple):  # no dataclass: importing that module costs a fifth of the start

@@ -40,10 +40,16 @@ def version_of(address: str) -> int:
 
 
 def echo(address: str, source: str | None, sequence: int, timeout_s: float) -> Hop:
-    """One round trip to a host, from a given source address or from the kernel's choice."""
+    """One round trip to a host, from a given source address or from the kernel's choice.
+
+    An ICMP error that the host itself did not send is no answer: `why` says who refused.
+    """
     with contextlib.suppress(PermissionError, OSError), _ping_socket(address, source) as pinging:
         return _ping(pinging, address, sequence, timeout_s)
-    return hop(address, source, sequence, timeout_s)
+    found = hop(address, source, sequence, timeout_s)
+    if found.is_last or found.rtt_ms is None:
+        return found
+    return Hop(None, None, why=f"refused by {found.address}")
 
 
 def hop(address: str, source: str | None, sequence: int, timeout_s: float, hops: int | None = None) -> Hop:

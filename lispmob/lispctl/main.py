@@ -37,7 +37,12 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name in PLACES if only is None else (only,):
         command = load(name)
-        sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
+        sub = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            parents=[common],
+        )
         command.add_arguments(sub)
         sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")

@@ -38,8 +38,14 @@ def run(listen: str | None, read: Callable[[], Iterable[Family]], *, up: str = "
     return 0
 
 
+class NoPlace(LispError):
+    """The text names no address and port."""
+
+    exit_code = 2  # wrong usage
+
+
 def place_of(text: str) -> tuple[str, int]:
-    """Address and port of "9342", "192.0.2.1:9342" or "[::1]:9342". Raises LispError."""
+    """Address and port of "9342", "192.0.2.1:9342" or "[::1]:9342". Raises NoPlace."""
     address, _, port = text.rpartition(":")
     address = address.removeprefix("[").removesuffix("]") or LOOPBACK
     try:
@@ -48,7 +54,7 @@ def place_of(text: str) -> tuple[str, int]:
     except ValueError:
         number = -1
     if not 0 <= number <= 65535:
-        raise LispError(f"{text!r} is no place to listen at: write 9342, 192.0.2.1:9342 or [::1]:9342")
+        raise NoPlace(f"{text!r} is no place to listen at: write 9342, 192.0.2.1:9342 or [::1]:9342")
     return address, number
 
 

@@ -118,7 +118,7 @@ class Selector(msgspec.Struct, frozen=True):
         if self.combinations > COMBINATIONS_MAX:
             raise ValueError(f"the lists come to {self.combinations} combinations: {COMBINATIONS_MAX} at most")
         if self.from_interface is not None and self.is_local_only:
-            raise ValueError("packets from an interface have no user, group, cgroup or app: they are somebody else's")
+            raise ValueError("packets from an interface have no user, group, cgroup or app: they come from other hosts")
         if self.from_interface is not None and self.is_of_flows:
             raise ValueError("packets from an interface belong to no flow of this host")
 

@@ -1,23 +1,24 @@
 """Configures this host's resolver to ask lispd for the overlay's names, where it is not systemd-resolved (adapter).
 
 lispd configures systemd-resolved itself (`resolved.py`). The other resolvers need a file that only root can write:
-`lispctl join`, `lispctl refresh` and `lispctl names --tell` write it. The first step is to find out which program
+`lispctl join`, `lispctl refresh` and `lispctl names --configure` write it. The first step is to find out which program
 resolves names:
 
-1. systemd-resolved: /etc/resolv.conf is a link into its directory. Nothing is written.
+1. systemd-resolved: /etc/resolv.conf is a link into its directory, or names its stub. Nothing is written.
 2. dnsmasq, run by NetworkManager or by the host: a file in its directory, and a restart.
 3. None: /etc/resolv.conf is a plain file without a program's mark, and has room for one more server. Our server is
    put first, between two marks, and lispd answers at port 53 of a loopback address.
 4. Another program (resolvconf, NetworkManager without dnsmasq, a VPN): nothing is written, and the user is advised.
 
 In all cases questions for other names never reach lispd or are refused at once. When lispd has ended, the kernel
-refuses them, and resolvers go on to their next server. `untell` removes what `tell` wrote, and nothing else.
+refuses them, and resolvers go on to their next server. `revert` removes what `configure` wrote, and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import re
 import socket
@@ -32,27 +33,33 @@ from lispmob.errors import LispError
 
 SERVER: Final = "127.0.99.53"
 RESOLV_CONF: Final = "etc/resolv.conf"
+RESOLVED_STUBS: Final = ("127.0.0.53", "127.0.0.54")  # systemd-resolved(8)
+RESOLVED_DIRECTORY: Final = "run/systemd/resolve"  # there while it runs
 FILE: Final = "lispmob.conf"
 SERVERS_MAX: Final = 3  # resolv.h: MAXNS; the resolver ignores further servers
 PATIENCE_S: Final = 20.0
 BEGIN: Final = "# lispmob: from here"
-END: Final = "# lispmob: to here; `lispctl names --untell` takes it away"
+END: Final = "# lispmob: to here; `lispctl names --revert` removes it"
 MARK: Final = "# Written by lispctl;"
-_BLOCK: Final = re.compile(rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
+# The rest of the last line is a hint for readers, and other versions have another one.
+_BLOCK: Final = re.compile(
+    rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END.partition(';')[0])}[^\n]*\n", re.MULTILINE | re.DOTALL
+)
 _OWNER: Final = re.compile(
-    r"^[#;].*\b(generated|managed|written|created|maintained|auto-?generated)\b", re.MULTILINE | re.IGNORECASE
+    r"^[#;].*(?<![a-z])((auto-?)?generated|managed|(over)?written|created|maintained|(do not|don't) edit)(?![a-z])",
+    re.MULTILINE | re.IGNORECASE,
 )
 _WORDS: Final = re.compile(r"^[ \t]*(nameserver|search|domain)[ \t]+(.*?)[ \t]*$", re.MULTILINE)
 
 
-class Keeper(enum.Enum):
+class ResolverKind(enum.Enum):
     """The program that resolves names on this host."""
 
     RESOLVED = "systemd-resolved"
     NETWORK_MANAGER = "NetworkManager's dnsmasq"
     DNSMASQ = "dnsmasq"
-    NOBODY = "/etc/resolv.conf"
-    SOMEBODY = "somebody else"
+    RESOLV_CONF = "/etc/resolv.conf"
+    OTHER = "another program"
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -63,15 +70,15 @@ class Wanted(msgspec.Struct, frozen=True):
     port: int
 
 
-class Told(msgspec.Struct, frozen=True):
-    """The result. `is_told`: programs find our names from now on. `text`: for the user; "" when nothing changed."""
+class Configured(msgspec.Struct, frozen=True):
+    """The result. `is_configured`: programs find our names now. `text`: for the user; "" when nothing changed."""
 
-    keeper: Keeper
-    is_told: bool
+    kind: ResolverKind
+    is_configured: bool
     text: str = ""
 
 
-class NotTold(LispError):
+class NotConfigured(LispError):
     """A file could not be written, or a resolver rejected it; the text says which."""
 
 
@@ -85,114 +92,118 @@ class HostResolver:
         self._root = root
         self._run = run or _run
 
-    def keeper(self) -> Keeper:
+    def kind(self) -> ResolverKind:
         """The program that resolves names here."""
         path = self._root / RESOLV_CONF
         target = os.path.realpath(path) if path.is_symlink() else ""
         if "/systemd/resolve/" in target:
-            return Keeper.RESOLVED
+            return ResolverKind.RESOLVED
         text = self._text(path)
         servers = [value for word, value in _WORDS.findall(_BLOCK.sub("", text)) if word == "nameserver"]
+        if servers[:1] in ([stub] for stub in RESOLVED_STUBS) and (self._root / RESOLVED_DIRECTORY).is_dir():
+            return ResolverKind.RESOLVED  # a copy of its file, or one that the user wrote for it
         is_local = bool(servers) and servers[0].startswith(("127.", "::1"))
         if is_local and self._is_running("run/NetworkManager/dnsmasq.pid"):
-            return Keeper.NETWORK_MANAGER
+            return ResolverKind.NETWORK_MANAGER
         if is_local and any(map(self._is_running, ("run/dnsmasq/dnsmasq.pid", "run/dnsmasq.pid"))):
-            return Keeper.DNSMASQ
+            return ResolverKind.DNSMASQ
         is_plain = path.is_file() and not path.is_symlink() and _OWNER.search(_BLOCK.sub("", text)) is None
-        return Keeper.NOBODY if is_plain and servers else Keeper.SOMEBODY
+        return ResolverKind.RESOLV_CONF if is_plain and servers else ResolverKind.OTHER
 
-    def tell(self, wanted: Wanted) -> Told:
-        """Configure the resolver to ask lispd, and remove what another resolver was given. Raises NotTold."""
-        keeper = self.keeper()
-        for other in (Keeper.NETWORK_MANAGER, Keeper.DNSMASQ):
-            if other is not keeper:
+    def configure(self, wanted: Wanted) -> Configured:
+        """Configure the resolver to ask lispd, and remove what another resolver was given. Raises NotConfigured."""
+        kind = self.kind()
+        for other in (ResolverKind.NETWORK_MANAGER, ResolverKind.DNSMASQ):
+            if other is not kind:
                 self._remove(other)
-        if keeper is not Keeper.NOBODY:
+        if kind is not ResolverKind.RESOLV_CONF:
             self._write_resolv_conf(None)
-        match keeper:
-            case Keeper.RESOLVED:
-                return Told(keeper, is_told=True)
-            case Keeper.NETWORK_MANAGER | Keeper.DNSMASQ:
-                return self._tell_dnsmasq(keeper, wanted)
-            case Keeper.NOBODY:
-                return self._tell_resolv_conf(wanted)
-            case Keeper.SOMEBODY:
-                return Told(keeper, is_told=False, text=advice(wanted))
+        match kind:
+            case ResolverKind.RESOLVED:
+                return Configured(kind, is_configured=True)
+            case ResolverKind.NETWORK_MANAGER | ResolverKind.DNSMASQ:
+                return self._configure_dnsmasq(kind, wanted)
+            case ResolverKind.RESOLV_CONF:
+                return self._configure_resolv_conf(wanted)
+            case ResolverKind.OTHER:
+                return Configured(kind, is_configured=False, text=advice(wanted))
 
-    def untell(self) -> list[str]:
-        """Remove what `tell` wrote; returns the files that changed. Raises NotTold."""
-        changed = [str(path) for keeper in _DIRECTORIES if (path := self._remove(keeper)) is not None]
+    def revert(self) -> list[str]:
+        """Remove what `configure` wrote; returns the files that changed. Raises NotConfigured."""
+        changed = [str(path) for kind in _DIRECTORIES if (path := self._remove(kind)) is not None]
         if self._write_resolv_conf(None):
             changed.append(f"/{RESOLV_CONF}")
         return changed
 
-    def asked_by(self) -> Keeper | None:
+    def configured(self) -> ResolverKind | None:
         """The resolver whose file names lispd; None: none does."""
-        for keeper, directory in _DIRECTORIES.items():
+        for kind, directory in _DIRECTORIES.items():
             if self._text(self._root / directory / FILE).startswith(MARK):
-                return keeper
-        return Keeper.NOBODY if _BLOCK.search(self._text(self._root / RESOLV_CONF)) is not None else None
+                return kind
+        return ResolverKind.RESOLV_CONF if _BLOCK.search(self._text(self._root / RESOLV_CONF)) is not None else None
 
     # --- dnsmasq
 
-    def _tell_dnsmasq(self, keeper: Keeper, wanted: Wanted) -> Told:
-        path = self._root / _DIRECTORIES[keeper] / FILE
+    def _configure_dnsmasq(self, kind: ResolverKind, wanted: Wanted) -> Configured:
+        path = self._root / _DIRECTORIES[kind] / FILE
         zones = (wanted.domain, *wanted.reverse)
-        text = f"{MARK} `lispctl names --untell` takes it away.\n" + "".join(
+        text = f"{MARK} `lispctl names --revert` removes it.\n" + "".join(
             f"server=/{zone}/{SERVER}#{wanted.port}\n" for zone in zones
         )
         # the overlay's addresses are usually private, which dnsmasq would take for a rebind attack
         text += f"rebind-domain-ok=/{wanted.domain}/\n"
         before = self._text(path)
         if before == text:
-            return Told(keeper, is_told=True)
+            return Configured(kind, is_configured=True)
         if os.path.lexists(path) and not before.startswith(MARK):
-            said = f"{path} is somebody's own, so it is left alone. Without it {keeper.value} can be told"
-            return Told(keeper, is_told=False, text=said)
+            said = f"{path} was written by another program or user, and is kept; {kind.value} is not configured"
+            return Configured(kind, is_configured=False, text=said)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "ascii")
             path.chmod(0o644)
         except OSError as error:
-            raise NotTold(f"{path}: {error.strerror}") from None
-        self._restart(keeper)
-        return Told(keeper, is_told=True, text=f"{keeper.value} asks lispd for {wanted.domain}: {path}")
+            raise NotConfigured(why_not_written(path, error)) from None
+        self._restart(kind)
+        return Configured(kind, is_configured=True, text=f"{kind.value} asks lispd for {wanted.domain}: {path}")
 
-    def _remove(self, keeper: Keeper) -> Path | None:
-        path = self._root / _DIRECTORIES[keeper] / FILE
+    def _remove(self, kind: ResolverKind) -> Path | None:
+        path = self._root / _DIRECTORIES[kind] / FILE
         if not self._text(path).startswith(MARK):
             return None
         try:
             path.unlink()
         except OSError as error:
-            raise NotTold(f"{path}: {error.strerror}") from None
-        with contextlib.suppress(NotTold):  # it may be gone
-            self._restart(keeper)
+            raise NotConfigured(why_not_written(path, error)) from None
+        with contextlib.suppress(NotConfigured):  # it may be gone
+            self._restart(kind)
         return path
 
-    def _restart(self, keeper: Keeper) -> None:
+    def _restart(self, kind: ResolverKind) -> None:
         """Restart it: a dnsmasq reads its files only when it starts."""
         command = (
             ("nmcli", "general", "reload", "dns-full")
-            if keeper is Keeper.NETWORK_MANAGER
+            if kind is ResolverKind.NETWORK_MANAGER
             else ("systemctl", "--no-ask-password", "try-restart", "dnsmasq.service")
         )
         if not self._run(command):
-            raise NotTold(f"{keeper.value} was not started again: {' '.join(command)}")
+            raise NotConfigured(f"{kind.value} was not started again: {' '.join(command)}")
 
     # --- /etc/resolv.conf
 
-    def _tell_resolv_conf(self, wanted: Wanted) -> Told:
+    def _configure_resolv_conf(self, wanted: Wanted) -> Configured:
         text = _BLOCK.sub("", self._text(self._root / RESOLV_CONF))
         found = _WORDS.findall(text)
         if sum(word == "nameserver" for word, _ in found) >= SERVERS_MAX:
             self._write_resolv_conf(None)
-            return Told(
-                Keeper.NOBODY, is_told=False, text=f"/etc/resolv.conf has {SERVERS_MAX} servers, and no room for lispd"
+            return Configured(
+                ResolverKind.RESOLV_CONF,
+                is_configured=False,
+                text=f"/etc/resolv.conf has {SERVERS_MAX} servers, and no room for lispd",
             )
         changed = self._write_resolv_conf(wanted.domain)
         said = f"/etc/resolv.conf names lispd first: it answers for {wanted.domain}, and refuses everything else"
-        return Told(Keeper.NOBODY, is_told=True, text=said if changed else "")
+        return Configured(ResolverKind.RESOLV_CONF, is_configured=True, text=said if changed else "")
 
     def _write_resolv_conf(self, domain: str | None) -> bool:
         """Write the file with our lines, or without them; True when it changed.
@@ -213,7 +224,7 @@ class HostResolver:
                 file.write(octets.ljust(length, b"\n"))
                 file.truncate(len(octets))
         except OSError as error:
-            raise NotTold(f"{path}: {error.strerror}") from None
+            raise NotConfigured(why_not_written(path, error)) from None
         return True
 
     def _text(self, path: Path) -> str:
@@ -231,12 +242,25 @@ class HostResolver:
             return False
 
 
+def why_not_written(path: Path, error: OSError) -> str:
+    """Why a file of the resolver could not be written, and what to do."""
+    remedies = {
+        errno.EACCES: "only root may write it: take sudo",
+        errno.EPERM: f"it was made immutable; if it shall change: chattr -i {path}",
+        errno.EROFS: "its file system is read-only; names are found once it can be written",
+        errno.EBUSY: "another program holds it",
+        errno.ENOSPC: "make room on the disk",
+    }
+    remedy = remedies.get(error.errno or 0)
+    return f"{path}: {error.strerror}" + (f": {remedy}. Then: lispctl names --configure" if remedy is not None else "")
+
+
 def advice(wanted: Wanted) -> str:
     """What a user can do where another program writes /etc/resolv.conf."""
     return (
-        "somebody else writes /etc/resolv.conf, so it is left alone. For our names install systemd-resolved. "
+        "another program writes /etc/resolv.conf, so it is left alone. For our names install systemd-resolved. "
         f"Or have a dnsmasq with `server=/{wanted.domain}/{SERVER}#{wanted.port}`: NetworkManager runs one with "
-        "`dns=dnsmasq` in [main], and `lispctl names --tell` tells it"
+        "`dns=dnsmasq` in [main], and `lispctl names --configure` configures it"
     )
 
 
@@ -262,6 +286,6 @@ def _run(command: Sequence[str]) -> bool:
 
 
 _DIRECTORIES: Final = {
-    Keeper.NETWORK_MANAGER: "etc/NetworkManager/dnsmasq.d",
-    Keeper.DNSMASQ: "etc/dnsmasq.d",
+    ResolverKind.NETWORK_MANAGER: "etc/NetworkManager/dnsmasq.d",
+    ResolverKind.DNSMASQ: "etc/dnsmasq.d",
 }

@@ -44,22 +44,22 @@ class Resolved:
         self._wanted: LinkNames | None = None
         self._is_there = False
         self._task: asyncio.Task[None] | None = None
-        self.is_told = False
+        self.is_configured = False
         self.refusal: str | None = None
 
     def use(self, names: LinkNames | None) -> None:
         """Send these settings from now on; None: none."""
         if names != self._wanted:
             self._wanted = names
-            self._tell()
+            self._apply()
 
     async def revert(self) -> None:
         """Withdraw the settings, best effort: removing the device has the same effect."""
         names, self._wanted = self._wanted, None
         if self._task is not None:
             self._task.cancel()
-        if names is not None and self._bus is not None and self.is_told:
-            self.is_told = False
+        if names is not None and self._bus is not None and self.is_configured:
+            self.is_configured = False
             try:
                 await self._call("RevertLink", "i", names.ifindex)
             except BusError as error:
@@ -78,19 +78,19 @@ class Resolved:
         """resolved has started or ended."""
         if name == NAME:
             self._is_there = is_there
-            self._tell()
+            self._apply()
 
     def on_signal(self, signal: Signal) -> None:
         """Ignore signals: resolved sends none that matters here."""
 
-    def _tell(self) -> None:
+    def _apply(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
         if self._is_there and self._bus is not None and self._wanted is not None:
             self._task = asyncio.get_running_loop().create_task(self._set(self._wanted))
         else:
-            self.is_told = False
+            self.is_configured = False
 
     async def _set(self, names: LinkNames) -> None:
         index = names.ifindex
@@ -103,10 +103,10 @@ class Resolved:
             for member in ("SetLinkLLMNR", "SetLinkMulticastDNS", "SetLinkDNSSEC", "SetLinkDNSOverTLS"):
                 await self._call(member, "is", index, "no")
         except BusError as error:
-            self.is_told, self.refusal = False, error.text
+            self.is_configured, self.refusal = False, error.text
             log.warning("systemd-resolved does not ask lispd for %s: %s", names.domain, error.text)
         else:
-            self.is_told, self.refusal = True, None
+            self.is_configured, self.refusal = True, None
             log.info("systemd-resolved asks lispd for domain=%s", names.domain)
 
     async def _call(self, member: str, signature: str, *body: object) -> None:

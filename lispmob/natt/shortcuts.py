@@ -10,7 +10,7 @@ import msgspec
 
 from lispmob.control.smr import solicited
 from lispmob.natt.arrival import DataControl
-from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect, WayPast
+from lispmob.natt.effect import AskAgain, DataPort, DirectPathProven, SendFromDataPort, UplinkEffect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
@@ -18,7 +18,7 @@ from lispmob.natt.shortcut import SILENCE_S, Shortcut, State, answer, candidates
 from lispmob.protocol.acceptance import Guard, accept_records
 from lispmob.protocol.effect import Count, Event, EventValue, InstallMapping, RemoveMapping, SendControl, UsableLocator
 from lispmob.protocol.locator_set import LocalLocator
-from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.map_reply import MapReply
@@ -37,7 +37,7 @@ LOOKUP_INTERVAL_S: Final = 0.5
 LOOKUP_BURST: Final = 4
 PROBE_INTERVAL_S: Final = 0.3  # ours: of one asker
 PROBE_BURST: Final = 8
-ANSWERS_S: Final = 0.02  # ours: 50 answers per second in all
+ANSWERS_S: Final = 0.02  # ours: 50 answers per second in all, to strangers and to peers of direct paths each
 ANSWER_BURST: Final = 50
 
 
@@ -50,10 +50,10 @@ class Ground(msgspec.Struct, frozen=True):
 
     def is_like(self, other: Ground | None) -> bool:
         """True when paths that work on the one work on the other."""
-        return other is not None and self.essence == other.essence
+        return other is not None and self.identity == other.identity
 
     @property
-    def essence(self) -> tuple[object, ...]:
+    def identity(self) -> tuple[object, ...]:
         """All that decides whether a path works."""
         one, seen = self.locator, self.seen
         return one.address, one.ifindex, seen.address, seen.server.address, self.rtrs
@@ -69,8 +69,8 @@ class Shortcuts:
         self._ways: OrderedDict[EidPrefix, Shortcut] = OrderedDict()
         self._rests: OrderedDict[EidPrefix, float] = OrderedDict()  # the length of the last rest
         self._lookups = TokenBucket(LOOKUP_INTERVAL_S, LOOKUP_BURST)
-        self._askers: KeyedBuckets[IpAddress] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
-        self._answers = TokenBucket(ANSWERS_S, ANSWER_BURST)
+        self._askers: KeyedBuckets[IpAddress | int] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
+        self._answers = {is_peer: TokenBucket(ANSWERS_S, ANSWER_BURST) for is_peer in (False, True)}
 
     @property
     def open_ways(self) -> tuple[Shortcut, ...]:
@@ -155,9 +155,12 @@ class Shortcuts:
         is_odd = arrival.source.version != arrival.outer_destination.version or arrival.outer_source_port == 0
         if not eids or request.dont_map_reply or is_odd:
             return [Count("rx_policy")]
-        if self._answers.available_at(now) > now or not self._askers.take(arrival.outer_source, now):
+        place = arrival.outer_source, arrival.outer_source_port
+        is_peer = any(place[0] == way.rloc or place[0] in way.candidates for way in self._ways.values())
+        answers = self._answers[is_peer]
+        if answers.available_at(now) > now or not self._askers.take(place[0] if is_peer else owner_of(place[0]), now):
             return [Count("rx_rate")]
-        self._answers.take(now)
+        answers.take(now)
         ttl_min, own = self._config.record_ttl_min, arrival.outer_destination
         version = plan.map_version
         records = tuple(
@@ -166,9 +169,8 @@ class Shortcuts:
         )
         reply = MapReply(request.nonce, records, is_probe=True).encode()
         payload = answer(own, arrival.source, reply)
-        place = arrival.outer_source, arrival.outer_source_port
         asker = solicited(request)
-        told = [WayPast(asker, arrival.outer_source)] if asker is not None else []
+        told = [DirectPathProven(asker, arrival.outer_source)] if asker is not None else []
         return [SendFromDataPort(payload, *place, own, arrival.ifindex, DataPort.FIXED), Count("tx_map_reply"), *told]
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> None:

@@ -7,11 +7,11 @@ the rest. Every refusal of the kernel is an OSError with its errno.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -67,8 +67,8 @@ def subscribe(
             except PermissionError:
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_octets)
         if program:
-            place = ctypes.create_string_buffer(program)
-            described = struct.pack("@HP", len(program) // 8, ctypes.addressof(place))
+            place = array("B", program)
+            described = struct.pack("@HP", len(program) // 8, place.buffer_info()[0])
             kernel.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
         kernel.bind((0, sum(1 << (group - 1) for group in groups)))
     except BaseException:

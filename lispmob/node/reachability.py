@@ -50,7 +50,7 @@ class Evidence(Enum):
 
     UNKNOWN = "unknown"  # too early to tell
     HEARD = "heard"  # a request from here was answered
-    NOBODY = "nobody-to-ask"  # no Map-Resolver of its family is configured
+    NO_RESOLVER = "no-resolver"  # no Map-Resolver of its family is configured
     SILENT = "silent"  # asked, and not answered while another one was
 
 
@@ -130,7 +130,7 @@ class Reachability:
             return True
         if way is None or place[0] in self._peers_heard:
             return False
-        if way.evidence is Evidence.NOBODY:
+        if way.evidence is Evidence.NO_RESOLVER:
             return bool(self._behind) or any(
                 other.evidence in (Evidence.UNKNOWN, Evidence.HEARD) for other in self._ways.values()
             )
@@ -167,7 +167,7 @@ class Reachability:
         """The configuration was reloaded."""
         self._eids, self._resolvers = tuple(eids), tuple(map_resolvers)
         for way in self._ways.values():
-            if (way.evidence is Evidence.NOBODY) == self._has_server(way.locator.address):
+            if (way.evidence is Evidence.NO_RESOLVER) == self._has_server(way.locator.address):
                 way.evidence = self._first_evidence(way.locator)
 
     def on_locators(
@@ -226,7 +226,7 @@ class Reachability:
         if now < allowed_at:
             self._doubt_at = allowed_at if self._doubt_at is None else min(self._doubt_at, allowed_at)
             return []
-        self._begin([way for way in self._ways.values() if way.evidence is not Evidence.NOBODY], now, 0.0)
+        self._begin([way for way in self._ways.values() if way.evidence is not Evidence.NO_RESOLVER], now, 0.0)
         self._is_doubted = True
         return [WitnessWanted(), *self.on_timer(now)]
 
@@ -315,7 +315,7 @@ class Reachability:
 
     def _unheard(self, since: float) -> list[Way]:
         """The locators that have a Map-Resolver, and have not been heard since."""
-        asked = (way for way in self._ways.values() if way.evidence is not Evidence.NOBODY)
+        asked = (way for way in self._ways.values() if way.evidence is not Evidence.NO_RESOLVER)
         return [way for way in asked if way.heard_at is None or way.heard_at < since]
 
     def _end(self) -> None:
@@ -332,7 +332,7 @@ class Reachability:
         return any(resolver.version == address.version for resolver in self._resolvers)
 
     def _first_evidence(self, locator: LocalLocator) -> Evidence:
-        return Evidence.UNKNOWN if self._has_server(locator.address) else Evidence.NOBODY
+        return Evidence.UNKNOWN if self._has_server(locator.address) else Evidence.NO_RESOLVER
 
     @staticmethod
     def _keep(way: Way, locator: LocalLocator) -> Way:

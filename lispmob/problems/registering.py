@@ -12,8 +12,9 @@ from lispmob.problems.problem import Problem, Severity
 ENOUGH_TRIES: Final = 2  # ours: one lost datagram is the weather, two in a row are worth a word
 TRIES_WITHOUT_FINDING: Final = 3  # ours: the question that tells why is answered, or given up, before
 
+_INVITED: Final = "a machine that has joined needs another invitation, and `lispctl join --force`"
 _ABOUT_SERVER: Final = {
-    Finding.NOBODY_LISTENS: "nobody-listens",
+    Finding.PORT_CLOSED: "nobody-listens",
     Finding.UNREACHABLE: "unreachable",
     Finding.PROHIBITED: "unreachable",
     Finding.REFUSED_HERE: "sending-refused",
@@ -117,7 +118,7 @@ def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
             severity,
             f"Map-Server {one.server} has removed the site of {one.eid}",
             "it confirmed this EID before, and has no site for it now",
-            "ask its operator",
+            f"ask its operator; {_INVITED}",
             f"{one.eid} at {one.server}",
         )
     if one.finding is Finding.NO_SITE:
@@ -125,7 +126,7 @@ def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
             "no-such-site",
             severity,
             f"Map-Server {one.server} has no site for {one.eid}",
-            "it answers questions, and says that nobody registers this EID there",
+            "it answers requests, and has no registration of this EID",
             "correct the EID in eids, or have its operator add the EID to your site",
             f"{one.eid} at {one.server}",
         )
@@ -138,7 +139,7 @@ def _wrong_key(one: RegistrationEvidence, severity: Severity, cause: str) -> Pro
         severity,
         f"Map-Server {one.server} has another key for {one.eid}",
         cause,
-        "compare key, key-id and algorithm in map-servers, and the EID, with your site there",
+        f"compare key, key-id and algorithm in map-servers, and the EID, with your site there; {_INVITED}",
         f"{one.eid} at {one.server}",
     )
 
@@ -154,10 +155,10 @@ def _unanswered(one: RegistrationEvidence, severity: Severity) -> Problem:
 def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
     server = f"Map-Server {one.server}"
     check = "check the address in map-servers"
-    if one.finding is Finding.NOBODY_LISTENS:
+    if one.finding is Finding.PORT_CLOSED:
         return (
             f"{one.server} runs no Map-Server",
-            "the host answers that nobody listens on its UDP port 4342 (ICMP port unreachable)",
+            "the host reports that its UDP port 4342 is closed (ICMP port unreachable)",
             f"start the Map-Server there, or {check}",
         )
     if one.finding is Finding.UNREACHABLE:

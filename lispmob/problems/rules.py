@@ -164,7 +164,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
         yield Problem(
             "cannot-ask",
             Severity.NOTICE if is_spared else Severity.DEGRADED,
-            f"{place} reaches nobody",
+            f"{place} reaches no Map-Resolver",
             "no question from it is answered, while questions from elsewhere on this host are",
             "lispd does not use it until it is answered again",
             f"{one.interface} {one.address}",

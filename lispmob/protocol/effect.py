@@ -271,6 +271,20 @@ class SendSealed(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+SealEffect: TypeAlias = (
+    InstallSession
+    | SetSessionSources
+    | ForgetSession
+    | ForgetPeer
+    | RefuseClear
+    | SendKeepalive
+    | SendSealed
+    | UseMapVersion
+    | UseDialect
+    | ForgetDialect
+)
+"""The effects on sealed data and on encryption to others, which one adapter performs."""
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -286,16 +300,7 @@ Effect: TypeAlias = (
     | NameResolved
     | MappingWanted
     | MappingChanged
-    | InstallSession
-    | SetSessionSources
-    | ForgetSession
-    | ForgetPeer
-    | RefuseClear
-    | SendKeepalive
-    | SendSealed
-    | UseMapVersion
-    | UseDialect
-    | ForgetDialect
+    | SealEffect
 )
 """The effects that a node returns to the daemon."""
 

@@ -120,7 +120,7 @@ class Scheduler(Generic[K]):
             return self._take(leader, f"{leader.key} has the best {self._prefer.value}", steps), None
         if leader is incumbent or not self._is_clearly_better(leader, incumbent):
             self._rival = None
-            steps.append(f"{incumbent.key} stays: nobody has a clearly better {self._prefer.value}")
+            steps.append(f"{incumbent.key} stays: no other has a clearly better {self._prefer.value}")
             return incumbent, None
         if self._prefer is Prefer.COST:
             return self._take(leader, f"{leader.key} costs less than {incumbent.key}", steps), None

@@ -1,7 +1,7 @@
-"""The sockets of `lig`: ordinary UDP, one for each address of ours that a resolver is asked from, all with one port.
+"""The sockets of `lig`: ordinary UDP, one for each address from which resolvers are queried, all with the same port.
 
-The answer may come from anybody (an ETR, an RTR), so no socket is connected; and it comes to the port that the question
-left from, so no raw socket, no right of root, and nothing that lispd holds is needed.
+The answer may come from any address (an ETR, an RTR), so no socket is connected. It comes to the port from which the
+question was sent, so lig needs no raw socket, no root privileges, and none of lispd's ports.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
 DATAGRAM_LIMIT: Final = 65535
-PORT_TRIES: Final = 16  # ours: how often we look for a port that is free on all our addresses
-LOOKUP_LIMIT: Final = 256  # ours: questions at once
-# What the kernel is asked about the way out of each family; nothing is ever sent there (RFC 5737, RFC 3849).
+PORT_TRIES: Final = 16  # ours: attempts to find a port that is free on all our addresses
+LOOKUP_LIMIT: Final = 256  # ours: concurrent questions
+# Destinations for route lookups of each family. Nothing is ever sent there (RFC 5737, RFC 3849).
 _ANYWHERE: Final[dict[int, IpAddress]] = {4: IPv4Address("192.0.2.1"), 6: IPv6Address("2001:db8::1")}
 _FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ICMP: Final = {
-    "port": "nobody listens there",
+    "port": "the port is closed",
     "host": "there is no way to it",
     "prohibited": "a firewall on the way forbids it",
     "refused-here": "this host's own firewall forbids it",
@@ -40,7 +40,7 @@ _ICMP: Final = {
 
 
 class NoWay(LispError):
-    """This host has no address from which the resolver can be asked."""
+    """This host has no address from which it can reach the resolver."""
 
     def __init__(self, kind: ReasonKind, text: str) -> None:
         super().__init__(text)
@@ -48,7 +48,7 @@ class NoWay(LispError):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question that can be asked; it leaves from the first of our addresses, and names them all."""
+    """A question that can be asked. It is sent from the first of `itr_rlocs`, and names them all."""
 
     asked: Asked
     resolver: IpAddress
@@ -56,7 +56,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Unasked(msgspec.Struct, frozen=True):
-    """A question that cannot be asked from here."""
+    """A question that cannot be asked from this host."""
 
     asked: Asked
     resolver: IpAddress
@@ -64,10 +64,10 @@ class Unasked(msgspec.Struct, frozen=True):
 
 
 def source_towards(destination: IpAddress, avoided: frozenset[IpAddress], instead: Iterable[IpAddress]) -> IpAddress:
-    """The address that the kernel would send from. Raises NoWay.
+    """The source address that the kernel would choose. Raises NoWay.
 
-    `avoided` are our EIDs: lispd takes what comes from them into the overlay, where no answer to a question about the
-    overlay should depend on. Then it is the first of `instead` of the same family.
+    `avoided` are our EIDs: lispd sends packets from them into the overlay, and answers about the overlay must not
+    depend on it. If the kernel chooses an EID, the result is the first address of `instead` with the same family.
     """
     with socket.socket(_FAMILY[destination.version], socket.SOCK_DGRAM) as probe:
         try:
@@ -84,7 +84,7 @@ def source_towards(destination: IpAddress, avoided: frozenset[IpAddress], instea
 
 
 def has_way(version: int) -> bool:
-    """True when this host has a default route, and an address, of the family."""
+    """True when this host has a default route and an address of the family."""
     with socket.socket(_FAMILY[version], socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect((str(_ANYWHERE[version]), CONTROL_PORT))
         return True
@@ -92,23 +92,23 @@ def has_way(version: int) -> bool:
 
 
 def other_family(source: IpAddress, avoided: frozenset[IpAddress], instead: Iterable[IpAddress]) -> IpAddress | None:
-    """Our address of the other family, which an ETR without `source`'s family may answer to; None without one."""
+    """Our address of the other family, for an ETR that lacks `source`'s family; None without one."""
     try:
         found = source_towards(_ANYWHERE[10 - source.version], avoided, instead)
         if found.is_loopback or found.is_link_local or found in avoided:
             return None
         with socket.socket(_FAMILY[found.version], socket.SOCK_DGRAM) as trial:
-            trial.bind((str(found), 0))  # refused while the kernel still checks that nobody else has it (RFC 4862)
+            trial.bind((str(found), 0))  # fails while duplicate address detection is running (RFC 4862)
     except (NoWay, OSError):
         return None
     return found
 
 
 class Sockets(Closing):
-    """One socket for each address, all bound to one port. A context manager."""
+    """A socket for each address, all bound to the same port. A context manager."""
 
     def __init__(self, addresses: Iterable[IpAddress], port: int = 0) -> None:
-        """Raises OSError when an address is not ours, or the port is taken."""
+        """Raises OSError when an address does not belong to this host, or the port is taken."""
         self._by_address: dict[IpAddress, socket.socket] = {}
         wanted = list(dict.fromkeys(addresses))
         for attempt in range(PORT_TRIES):
@@ -133,15 +133,15 @@ class Sockets(Closing):
             port = one.getsockname()[1]
 
     def close(self) -> None:
-        """Close them all. Idempotent."""
+        """Close all sockets. Idempotent."""
         for sock in self._by_address.values():
             sock.close()
         self._by_address = {}
 
     def send(self, lookup: Lookup, datagram: bytes) -> None:
-        """Send a question; what the kernel says against it is the lookup's."""
+        """Send a question. An error of the kernel goes to the lookup."""
         one = self._by_address[lookup.asker.itr_rlocs[0]]
-        for _ in range(2):  # a pending ICMP error makes one call fail, and is gone with it
+        for _ in range(2):  # a pending ICMP error makes one call fail, and is cleared by it
             try:
                 one.sendto(datagram, (str(lookup.resolver), CONTROL_PORT))
             except OSError as error:
@@ -151,7 +151,7 @@ class Sockets(Closing):
         lookup.on_refused(why)
 
     def wait(self, timeout_s: float) -> list[tuple[IpAddress, socket.socket]]:
-        """Those that have something to say, after at most `timeout_s`."""
+        """The sockets that have something to read, after at most `timeout_s`."""
         poll = select.poll()
         by_number = {one.fileno(): (address, one) for address, one in self._by_address.items()}
         for number in by_number:
@@ -162,7 +162,7 @@ class Sockets(Closing):
 def ask_all(
     lookups: list[Lookup], sockets: Sockets, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Lookup]:
-    """Ask all at once; each is handed out as soon as it is over."""
+    """Ask all questions at once; yields each lookup as soon as it is over."""
     waiting = list(lookups)
     while waiting:
         for lookup in waiting:

@@ -1,7 +1,7 @@
-"""lisp-echo: does it work between two EIDs, and did a move lose anything?
+"""lisp-echo: measures what gets through between two EIDs, for example during a move.
 
-Exit codes: 0 everything was answered, 1 nothing was, or it could not begin, 2 wrong usage, 4 a part was lost, 130
-interrupted before anything was sent. The server ends with 0 when it is told to.
+Exit codes: 0 everything was answered, 1 nothing was answered, or it failed to start, 2 wrong usage, 4 a part was lost,
+130 interrupted before anything was sent. The server exits with 0 on SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFAULT_CONFIGURATION: Final = Path("/etc/lispmob/lispd.conf")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too."""
+    """The parser; completion files and man pages are generated from it."""
     parser = HelpfulParser(
         prog="lisp-echo", description="Measure what gets through between two EIDs, over UDP and TCP."
     )
@@ -164,13 +164,13 @@ async def _serve(arguments: argparse.Namespace) -> int:
     await stop.wait()
     await server.stop()
     counters = dict(sorted(server.answering.counters.items()))
-    told = ", ".join(f"{name} {count}" for name, count in counters.items()) or "nobody asked"
+    told = ", ".join(f"{name} {count}" for name, count in counters.items()) or "no questions"
     print(json.dumps({"counters": counters}) if arguments.json else f"lisp-echo: {told}", flush=True)
     return 0
 
 
 def _own_eids(arguments: argparse.Namespace) -> list[IpAddress]:
-    """The EIDs of this host: who serves on them alone is reached through the overlay alone. Raises NoPeer."""
+    """The EIDs of this host. A server that is bound to EIDs is reached through the overlay alone. Raises NoPeer."""
     node = own_node(arguments.socket, arguments.config)
     if not node.eid_addresses:
         raise NoPeer(

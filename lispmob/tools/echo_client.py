@@ -1,4 +1,4 @@
-"""The client of lisp-echo: numbered questions at a steady pace over UDP or TCP, and what came back of them."""
+"""The client of lisp-echo: sends numbered questions at a steady pace over UDP or TCP, and records the answers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from lispmob.tools.echo_tally import Tally
 from lispmob.wire.address import IpAddress
 
 CONNECT_S: Final = 10.0
-UNSENT_LIMIT: Final = 256 * 1024  # octets that wait in our own socket: beyond them nothing new is sent
+UNSENT_LIMIT: Final = 256 * 1024  # octets in our send buffer; beyond them nothing new is sent
 DRAIN_LIMIT: Final = 64
 _DATAGRAM: Final = 65535
 
 
 class NoPeer(LispError):
-    """No question can be asked at all."""
+    """No question can be sent to the peer."""
 
 
 class Course(msgspec.Struct, frozen=True):
-    """What is to be sent. `count` 0: until told to stop. `wait_s`: for the last answers. `length`: octets of each."""
+    """What to send. `count` 0: until stopped. `wait_s`: time to wait for the last answers.
+
+    `length`: octets of each packet.
+    """
 
     count: int
     interval_s: float
@@ -41,23 +44,23 @@ OnAnswer = Callable[[int, float], None]
 
 
 class Line(Protocol):
-    """A way to the server. `problem`: why it came to an end."""
+    """A connection or socket to the server. `problem`: why it ended."""
 
     problem: str | None
     own: tuple[str, int]
 
     def send(self, octets: bytes) -> bool:
-        """False when the kernel did not take it."""
+        """Send a message. Returns False when the kernel refused it."""
 
     def is_full(self) -> bool:
-        """True while too much waits to be sent."""
+        """True while too many octets wait to be sent."""
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
 
 
 class EchoClient:
-    """One session."""
+    """A session: a run of questions with a common session number."""
 
     def __init__(self, course: Course, on_answer: OnAnswer | None = None) -> None:
         self.tally = Tally()
@@ -70,11 +73,11 @@ class EchoClient:
         self._is_done_sending = False
 
     def stop(self) -> None:
-        """Send no more; what is on its way is still waited for."""
+        """Stop sending; `run` still waits for answers to packets in flight."""
         self._is_stopped.set()
 
     async def run(self, line: Line) -> None:
-        """Send everything, and wait for the answers. The line is closed then."""
+        """Send all questions, wait for the answers, and close the line."""
         try:
             await self._send_all(line)
             self._is_done_sending = True
@@ -96,12 +99,12 @@ class EchoClient:
                     self.tally.on_refused()
             if self.tally.sent == self._course.count:
                 return
-            due = max(due + self._course.interval_s, loop.time())  # a machine that slept does not catch up
+            due = max(due + self._course.interval_s, loop.time())  # after a suspend, missed packets are not sent
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_stopped.wait(), due - loop.time())
 
     def on_message(self, head: Echo) -> None:
-        """A whole message came."""
+        """A complete message has arrived."""
         if head.kind is not Kind.ANSWER or head.session != self.session:
             self.tally.strangers += 1
             return
@@ -111,11 +114,11 @@ class EchoClient:
         self._look_whether_all_came()
 
     def on_stranger(self) -> None:
-        """Octets came that are no message of ours."""
+        """Octets have arrived that are no message of lisp-echo."""
         self.tally.strangers += 1
 
     def on_end(self) -> None:
-        """The line has ended: nothing more will come."""
+        """The line has ended: no more answers will arrive."""
         self._is_stopped.set()
         self._all_answered.set()
 
@@ -129,7 +132,7 @@ class EchoClient:
 
 
 class UdpLine:
-    """A connected socket: the kernel tells of ICMP errors, and hands us what comes from the server alone."""
+    """A connected socket: the kernel reports ICMP errors, and delivers datagrams only from the server."""
 
     def __init__(self, client: EchoClient, peer: IpAddress, port: int, source: IpAddress | None) -> None:
         """Raises NoPeer."""
@@ -150,21 +153,21 @@ class UdpLine:
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def send(self, octets: bytes) -> bool:
-        """Send a datagram. An ICMP error that was waiting is told and not taken for a refusal of this one."""
+        """Send a datagram. A pending ICMP error is reported, but does not count as refusal of this datagram."""
         for _ in range(2):
             try:
                 self._socket.send(octets)
             except ConnectionRefusedError:
-                self._note("ICMP says that nobody listens there: is lisp-echo serving, on this port?")
+                self._note("ICMP reports that the port is closed: is a lisp-echo server running, on this port?")
             except OSError as error:
                 self._note(f"this host did not send all packets: {error.strerror or error}")
                 return False
             else:
                 return True
-        return True  # refused twice by ICMP: it left, and nobody listens
+        return True  # refused twice by ICMP: it was sent, and the server's port is closed
 
     def is_full(self) -> bool:
-        """A datagram leaves, or is refused."""
+        """Always False: a datagram is either sent or refused."""
         return False
 
     def close(self) -> None:
@@ -179,7 +182,7 @@ class UdpLine:
             except BlockingIOError:
                 return
             except ConnectionRefusedError:
-                self._note("ICMP says that nobody listens there: is lisp-echo serving, on this port?")
+                self._note("ICMP reports that the port is closed: is a lisp-echo server running, on this port?")
                 return
             except OSError as error:
                 self._note(f"ICMP says: {error.strerror or error}")
@@ -196,7 +199,7 @@ class UdpLine:
 
 
 class TcpLine:
-    """A connection, whose records come back in order or not at all; what is lost below shows as a gap."""
+    """A TCP connection. It delivers records in order; a packet lost below it shows as a gap."""
 
     def __init__(self, client: EchoClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.problem: str | None = None
@@ -222,12 +225,12 @@ class TcpLine:
         return cls(client, reader, writer)
 
     def send(self, octets: bytes) -> bool:
-        """Hand a record to the connection."""
+        """Write a record to the connection."""
         self._writer.write(octets)
         return True
 
     def is_full(self) -> bool:
-        """True while the other end takes less than we send."""
+        """True while the server reads more slowly than we send."""
         return self._writer.transport.get_write_buffer_size() > UNSENT_LIMIT
 
     def close(self) -> None:

@@ -8,9 +8,9 @@
     |                    Clock of the server, ns (64)               |   0 in a question
     |                           Filling ...                         |
 
-A server answers to questions alone (kind 1), and its answer (kind 2) is the question with kind, Arrivals and Clock
-changed: it is never larger, and two servers cannot keep each other busy. Arrivals counts the questions of a session
-as they come, from 1; 0: the server has no room to count.
+A server answers only questions (kind 1). Its answer (kind 2) is the question with kind, Arrivals and Clock changed. So
+an answer is never larger than its question, and two servers cannot keep each other busy. Arrivals counts the questions
+of a session in the order of arrival, from 1; 0: the server has no room to count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEADER: Final = Struct(">4sBBHQQQQ")
 SHORTEST: Final = HEADER.size
 LONGEST: Final = 65507  # a UDP datagram over IPv4
 DEFAULT_PORT: Final = 61007
-"""Ours: nobody can register it (RFC 6335, 6), and Linux hands out lower ones by itself."""
+"""Ours: not assignable by IANA (RFC 6335, 6), and outside of Linux's ephemeral ports."""
 
 _KIND_AT: Final = 5
 _ANSWERED: Final = Struct(">QQ")
@@ -37,18 +37,18 @@ _ANSWERED_AT: Final = SHORTEST - _ANSWERED.size
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """The type of a message."""
 
     QUESTION = 1
     ANSWER = 2
 
 
 class NoEcho(LispError):
-    """Octets that are no message of ours."""
+    """The octets are no message of lisp-echo."""
 
 
 class Echo(msgspec.Struct, frozen=True):
-    """The head of a message; `length` is that of the whole of it."""
+    """The head of a message; `length` is that of the whole message."""
 
     kind: Kind
     length: int
@@ -59,7 +59,7 @@ class Echo(msgspec.Struct, frozen=True):
 
 
 def question(session: int, sequence: int, length: int) -> bytes:
-    """A question of so many octets. ValueError for fewer than the head has, or more than a datagram holds."""
+    """A question of `length` octets. ValueError for fewer than the head has, or more than a datagram holds."""
     if not SHORTEST <= length <= LONGEST:
         raise ValueError(f"{length} is not {SHORTEST} to {LONGEST}")
     return HEADER.pack(MAGIC, VERSION, Kind.QUESTION, length, session, sequence, 0, 0) + bytes(length - SHORTEST)
@@ -78,7 +78,7 @@ def read_head(octets: bytes) -> Echo:
 
 
 def read_datagram(octets: bytes) -> Echo:
-    """Read a datagram, which is one message and nothing behind it. Raises NoEcho."""
+    """Read a datagram, which is exactly one message. Raises NoEcho."""
     head = read_head(octets)
     if head.length != len(octets):
         raise NoEcho(f"{len(octets)} octets, and a length of {head.length}")
@@ -86,7 +86,7 @@ def read_datagram(octets: bytes) -> Echo:
 
 
 def answer_to(octets: bytes, arrivals: int, clock_ns: int) -> bytes:
-    """The answer to a whole question: as long as it, with our two numbers in it."""
+    """The answer to a complete question: as long as the question, with our two numbers in it."""
     answer = bytearray(octets)
     answer[_KIND_AT] = Kind.ANSWER
     _ANSWERED.pack_into(answer, _ANSWERED_AT, arrivals, clock_ns)

@@ -1,6 +1,7 @@
-"""The server of lisp-echo: answers over UDP and TCP, with bounds to everything that a stranger can make it do.
+"""The server of lisp-echo: answers over UDP and TCP, and limits everything that a client can make it do.
 
-An answer is as long as its question, so that it is worth nothing as a mirror; and all of them together are limited.
+An answer is as long as its question, so that the server does not amplify traffic. A limit holds for all answers
+together.
 """
 
 from __future__ import annotations
@@ -21,30 +22,31 @@ from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.tools.echo_message import SHORTEST, Kind, NoEcho, answer_to, read_datagram, read_head
 from lispmob.wire.address import IpAddress
 
-SESSION_LIMIT: Final = 1024  # ours: sessions whose packets are counted; the one silent for longest goes first
+SESSION_LIMIT: Final = 1024  # ours: sessions whose packets are counted; the least recently used is dropped first
 CONNECTION_LIMIT: Final = 64
-CONNECTIONS_EACH: Final = 8  # of one address
-IDLE_S: Final = 120.0  # after so long without a question a connection is closed
-UDP_ANSWERS_S: Final = 20_000  # in the long run; what is beyond is dropped
+CONNECTIONS_EACH: Final = 8  # for one client address
+IDLE_S: Final = 120.0  # a connection without a question for so long is closed
+UDP_ANSWERS_S: Final = 20_000  # sustained rate; questions beyond it are dropped
 UDP_BURST: Final = 20_000
-UDP_ANSWERS_EACH_S: Final = 5_000  # of one address: no sender uses up what all have, and none is a target of more
+# For one client address: no sender uses up the limit of all, and no forged address is sent more.
+UDP_ANSWERS_EACH_S: Final = 5_000
 UDP_BURST_EACH: Final = 5_000
-SESSIONS_EACH: Final = 64  # of one address: its sessions push out one another, and nobody else's
+SESSIONS_EACH: Final = 64  # for one client address: its sessions displace only one another
 STOP_S: Final = 2.0
-DRAIN_LIMIT: Final = 64  # datagrams a turn of the loop, so that a flood leaves time for the connections
+DRAIN_LIMIT: Final = 64  # datagrams per turn of the loop, so that a flood leaves time for the connections
 _DATAGRAM: Final = 65535
 _ANCILLARY: Final = 128
 
 # Linux, <linux/in.h>: not in every supported Python's socket module
 _PKTINFO: Final = {4: (socket.IPPROTO_IP, 8), 6: (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)}
-_PKTINFO4: Final = Struct("@i4s4s")  # ifindex, the address it came to, the destination in its header
+_PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the packet's header
 _PKTINFO6: Final = Struct("@16si")
 
 Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 
 
 class ServerLimits(msgspec.Struct, frozen=True):
-    """What strangers may make the server do."""
+    """Limits for what clients can make the server do."""
 
     sessions: int = SESSION_LIMIT
     connections: int = CONNECTION_LIMIT
@@ -58,7 +60,7 @@ class ServerLimits(msgspec.Struct, frozen=True):
 
 
 class Answering:
-    """What the server answers. Pure: the clocks come in."""
+    """Decides what the server answers. Pure: the caller passes the clocks' values."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self.counters: Counter[str] = Counter()
@@ -69,7 +71,7 @@ class Answering:
         self._sessions: dict[str, OrderedDict[tuple[str, int], None]] = {}  # the keys above, by source
 
     def on_datagram(self, octets: bytes, source: str, now: float, clock_ns: int) -> bytes | None:
-        """The answer to a datagram; None for what is no question, or one too many."""
+        """The answer to a datagram; None for one that is no question, or that is over the limits."""
         try:
             head = read_datagram(octets)
         except NoEcho:
@@ -85,7 +87,7 @@ class Answering:
         return answer_to(octets, self._count(source, head.session), clock_ns)
 
     def on_record(self, octets: bytes, source: str, clock_ns: int) -> bytes:
-        """The answer to a whole record of a connection. Raises NoEcho for what is no question."""
+        """The answer to a complete record of a connection. Raises NoEcho for one that is no question."""
         head = read_datagram(octets)
         if head.kind is not Kind.QUESTION:
             raise NoEcho("an answer where a question is expected")
@@ -113,7 +115,7 @@ class Answering:
 
 
 class EchoServer:
-    """Sockets for the answers; `start` and `stop` once."""
+    """The sockets of the server. Call `start` and `stop` once."""
 
     def __init__(self, limits: ServerLimits | None = None) -> None:
         self._limits = limits or ServerLimits()
@@ -124,7 +126,7 @@ class EchoServer:
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self, addresses: Iterable[IpAddress], port: int, *, udp: bool = True, tcp: bool = True) -> int:
-        """Listen on these addresses; the port, which for 0 is one that was free. Raises OSError."""
+        """Listen on these addresses. Returns the port, which for 0 is a free one. Raises OSError."""
         for address in addresses:
             if udp:
                 port = self._listen_udp(address, port)
@@ -135,7 +137,7 @@ class EchoServer:
         return port
 
     async def stop(self) -> None:
-        """Close everything, connections too."""
+        """Close all sockets and connections."""
         loop = asyncio.get_running_loop()
         for sock in self._udp:
             loop.remove_reader(sock)
@@ -177,7 +179,7 @@ class EchoServer:
     def _answer_udp(self, one: socket.socket, answer: bytes, ancillary: Ancillary, peer: tuple[str, int]) -> None:
         try:
             one.sendmsg([answer], ancillary, 0, peer)
-        except OSError:  # no room, or no way back: as lost on the way
+        except OSError:  # no buffer or no route: treat it as lost
             self.answering.counters["not_sent"] += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,7 +200,7 @@ class EchoServer:
             while True:
                 async with asyncio.timeout(self._limits.idle_s):
                     writer.write(await self._answer_record(reader, peer))
-                    await writer.drain()  # who does not read its answers is asked nothing more
+                    await writer.drain()  # do not read further questions from a client that does not read its answers
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, OSError):
             pass
         except NoEcho:
@@ -219,7 +221,7 @@ class EchoServer:
 
 
 def _from_where_it_came_to(ancillary: Ancillary, version: int) -> Ancillary:
-    """What makes the answer leave from the address that was asked, where the socket has all addresses."""
+    """Ancillary data that make the answer leave from the address that the question was sent to."""
     for level, kind, octets in ancillary:
         if (level, kind) != _PKTINFO[version]:
             continue
@@ -232,5 +234,5 @@ def _from_where_it_came_to(ancillary: Ancillary, version: int) -> Ancillary:
 
 
 def _is_ours(packed: bytes) -> bool:
-    """False for what may not be a source: a group's address."""
+    """False for an address that cannot be a source, which is a multicast group."""
     return not ip_address(packed).is_multicast

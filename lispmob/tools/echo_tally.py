@@ -1,8 +1,8 @@
-"""What became of numbered packets: loss, order, copies, gaps, each by direction where that can be told. Pure.
+"""Statistics of numbered packets: loss, order, duplicates, gaps, by direction as far as known. Pure.
 
-A gap is the time between packets that arrive one after the other: the questions by the server's clock, the answers by
-ours. The server counts what arrives. So of what left before the last one that was answered, it is known how much was
-lost on the way there, and how much on the way back; of what left behind it, it is not.
+A gap is the time between consecutive arrivals: of questions by the server's clock, of answers by ours. The server
+counts the questions that arrive. So the losses up to the last answered packet can be divided into losses on the way
+there and losses on the way back; those after it cannot.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from typing import Final
 
 import msgspec
 
-COUNT_LIMIT: Final = 1_000_000  # ours: 40 octets of memory each
-RUN_LIMIT: Final = 100  # ours: losses in a row that are listed
+COUNT_LIMIT: Final = 1_000_000  # ours: each takes 40 octets of memory
+RUN_LIMIT: Final = 100  # ours: the most runs of losses that are listed
 BUCKETS_MS: Final = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Upper bounds of the histogram of gaps; the last bucket has none."""
 
 
 class LostRun(msgspec.Struct, frozen=True):
-    """Packets lost in a row: from `first` on, for `duration_s`: from the last before them to the first behind them."""
+    """Consecutive lost packets, from number `first` on.
+
+    `duration_s`: from the packet before them to the packet after them.
+    """
 
     first: int
     count: int
@@ -31,7 +34,7 @@ class LostRun(msgspec.Struct, frozen=True):
 
 
 class Gaps(msgspec.Struct, frozen=True):
-    """The gaps of one direction. `longest_after` is the number of the packet before the longest; -1: there is none."""
+    """The gaps of one direction. `longest_after`: the number of the packet before the longest gap; -1 without a gap."""
 
     longest_s: float
     longest_after: int
@@ -48,7 +51,11 @@ class RoundTrips(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """`lost_there`, `lost_back`: of the lost, as far as that is known. `refused`: by this host, and among the lost."""
+    """The result of a session.
+
+    `lost_there`, `lost_back`: how many of `lost` are known to be lost in that direction. `refused` by this host's
+    kernel; they are included in `lost`.
+    """
 
     sent: int
     answered: int
@@ -66,13 +73,13 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """The book of one session; `now` is our monotonic clock, seconds."""
+    """The records of a session; `now` is our monotonic clock, seconds."""
 
     def __init__(self) -> None:
         self._sent_at = array("d")
-        self._answered_at = array("d")  # NaN: not yet
+        self._answered_at = array("d")  # NaN: no answer yet
         self._server_ns = array("Q")
-        self._order = array("L")  # the numbers of the packets, as their answers came
+        self._order = array("L")  # the packets' numbers, in the order of their answers
         self._highest = -1
         self._arrivals = 0
         self.refused = 0
@@ -82,12 +89,12 @@ class Tally:
 
     @property
     def sent(self) -> int:
-        """How many were sent."""
+        """The number of packets sent."""
         return len(self._sent_at)
 
     @property
     def answered(self) -> int:
-        """How many of them were answered."""
+        """The number of packets answered."""
         return len(self._order)
 
     @property
@@ -96,18 +103,21 @@ class Tally:
         return self.sent >= COUNT_LIMIT
 
     def on_sent(self, now: float) -> int:
-        """A packet leaves; its number, from 0."""
+        """Record a packet that is sent; returns its number, from 0."""
         self._sent_at.append(now)
         self._answered_at.append(math.nan)
         self._server_ns.append(0)
         return self.sent - 1
 
     def on_refused(self) -> None:
-        """The kernel did not take the one that was to leave last."""
+        """The kernel refused the last packet."""
         self.refused += 1
 
     def on_answer(self, sequence: int, arrivals: int, server_ns: int, now: float) -> float | None:
-        """An answer of our session came: its round trip in seconds; None for a copy, or a number that we never sent."""
+        """Record an answer of our session; returns its round trip in seconds.
+
+        Returns None for a duplicate, and for a number that we did not send.
+        """
         if not 0 <= sequence < self.sent:
             self.strangers += 1
             return None
@@ -124,7 +134,7 @@ class Tally:
         return now - self._sent_at[sequence]
 
     def sent_at(self, sequence: int) -> float:
-        """When a packet left."""
+        """When a packet was sent."""
         return self._sent_at[sequence]
 
     def is_lost(self, sequence: int) -> bool:
@@ -132,10 +142,10 @@ class Tally:
         return math.isnan(self._answered_at[sequence])
 
     def result(self) -> Result:
-        """All of it, as it stands."""
+        """The statistics so far."""
         lost = self.sent - self.answered
         lost_before = self._highest + 1 - self.answered
-        # The server counts copies too, which hide as many losses.
+        # The server also counts duplicates; each hides a loss.
         lost_there = min(max(0, self._highest + 1 - self._arrivals), lost_before) if self._arrivals else 0
         return Result(
             self.sent,
@@ -174,7 +184,7 @@ class Tally:
 
 
 def _gaps(arrivals: Sequence[tuple[float, int]]) -> Gaps:
-    """`arrivals`: (when, which packet), in the order in which they came."""
+    """`arrivals`: (time, packet's number), in the order of arrival."""
     histogram = [0] * (len(BUCKETS_MS) + 1)
     longest_s, longest_after = 0.0, -1
     for (before, number), (after, _) in pairwise(arrivals):

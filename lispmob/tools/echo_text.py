@@ -1,4 +1,4 @@
-"""What `lisp-echo client` prints of a session: for people, and for programs."""
+"""What `lisp-echo client` prints about a session: as text, and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS_SHOWN: Final = 10
 
 
 class UplinkShare(msgspec.Struct, frozen=True):
-    """What left by one uplink; `uplink` may be a word that says that it is not known."""
+    """The packets that were sent by an uplink; `uplink` may also be a text that says that it is unknown."""
 
     uplink: str
     sent: int
@@ -26,7 +26,7 @@ class UplinkShare(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """One session with everything that is to be told. `uplinks_unknown`: why lispd cannot tell them; "": it can."""
+    """A session with everything to print. `uplinks_unknown`: why the uplinks are not known, or ""."""
 
     peer: str
     port: int
@@ -40,7 +40,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def uplink_shares(tally: Tally, timeline: Timeline) -> tuple[tuple[UplinkShare, ...], tuple[tuple[int, str], ...]]:
-    """What left by each uplink, and (number of the first packet, uplink) for every change."""
+    """The packets of each uplink, and (number of the first packet, uplink) for every change."""
     sent: Counter[str] = Counter()
     lost: Counter[str] = Counter()
     changes: list[tuple[int, str]] = []
@@ -112,7 +112,7 @@ def _gaps(gaps: Gaps) -> dict[str, Any]:
 
 
 def lines(session: Session) -> list[str]:
-    """A session for people."""
+    """A session as text."""
     result = session.result
     how = "good" if result.sent and not result.lost else "bad"
     told = f"{result.sent} sent, {result.answered} answered, {result.lost} lost{_where(result)}"

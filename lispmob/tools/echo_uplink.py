@@ -1,7 +1,8 @@
-"""By which uplink each packet left, as far as lispd can tell.
+"""Determines by which uplink each packet was sent, as far as lispd knows.
 
-lispd says what its datapath does with exactly this flow. It is asked every so often while packets leave; a packet
-whose neighbouring answers agree left by that uplink, and one between two that differ left while it changed.
+lispd can explain what its datapath does with a flow. `UplinkWatch` asks it regularly about this flow while packets are
+sent. If the answers before and after a packet agree, the packet was sent by that uplink; if they differ, it was sent
+during a change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 from lispmob.api.client import Client, Json
 from lispmob.errors import LispError
 
-ASK_EVERY_S: Final = 0.1  # ours: a question takes lispd some milliseconds
+ASK_EVERY_S: Final = 0.1  # ours: an answer takes lispd some milliseconds
 SAMPLE_LIMIT: Final = 100_000
 PATIENCE_S: Final = 2.0
 IN_A_CHANGE: Final = "while it changed"
@@ -25,7 +26,7 @@ NOT_KNOWN: Final = "not known"
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What lispd said between two moments of our clock."""
+    """An answer of lispd, with the times by our clock between which it was given."""
 
     asked_at: float
     answered_at: float
@@ -33,18 +34,18 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Timeline:
-    """What lispd said, in order. Pure."""
+    """The answers of lispd, in order. Pure."""
 
     def __init__(self) -> None:
         self._samples: list[Sample] = []
 
     def add(self, sample: Sample) -> None:
-        """One more answer."""
+        """Add an answer."""
         if len(self._samples) < SAMPLE_LIMIT:
             self._samples.append(sample)
 
     def uplink_at(self, moment: float) -> str:
-        """The uplink of a packet that left then; IN_A_CHANGE, or NOT_KNOWN without an answer on both sides of it."""
+        """The uplink of a packet sent at `moment`: IN_A_CHANGE, or NOT_KNOWN without an answer before and after it."""
         before = bisect_right(self._samples, moment, key=lambda sample: sample.answered_at) - 1
         after = bisect_left(self._samples, moment, key=lambda sample: sample.asked_at)
         if before < 0 or after >= len(self._samples):
@@ -54,7 +55,7 @@ class Timeline:
 
 
 def uplink_of(why: Json) -> str:
-    """What lispd's explanation of a flow says of the uplink, in a word or two."""
+    """The uplink in lispd's explanation of a flow, in a word or two."""
     outcome = why.get("outcome")
     if outcome == "native":
         return "without LISP"
@@ -67,7 +68,7 @@ def uplink_of(why: Json) -> str:
 
 
 class UplinkWatch:
-    """Asks lispd in a thread of its own, so that no packet waits for it. `problem`: why it cannot be told."""
+    """Asks lispd from a thread, so that packets do not wait for the answers. `problem`: why lispd cannot tell."""
 
     def __init__(self, socket_path: str, flow: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.timeline = Timeline()
@@ -80,12 +81,12 @@ class UplinkWatch:
         self._has_begun = threading.Event()
 
     def start(self) -> None:
-        """Begin, and wait for the first answer, or for the reason why there will be none."""
+        """Start, and wait for the first answer or the first error."""
         self._thread.start()
         self._has_begun.wait(PATIENCE_S)
 
     def stop(self) -> None:
-        """Ask once more, so that the last packet has an answer behind it, and end."""
+        """Ask a last time, so that there is an answer after the last packet, and end."""
         self._is_over.set()
         self._thread.join(PATIENCE_S)
 

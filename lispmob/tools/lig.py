@@ -1,7 +1,7 @@
-"""lig: ask the mapping system where an EID is (RFC 6835). It needs neither lispd nor root.
+"""lig: query the mapping system for an EID (RFC 6835). It needs neither lispd nor root privileges.
 
-Exit codes: 0 every EID has a mapping with locators, 1 an EID stayed without an answer, 2 wrong usage, 3 what to ask or
-whom is not known (no lispd, no lispd.conf), 4 answered, and an EID has no locators, 130 interrupted.
+Exit codes: 0 every EID has a mapping with locators, 1 an EID has no answer, 2 wrong usage, 3 no EID or no resolver to
+ask is known (no lispd, no lispd.conf), 4 answered, but an EID has no locators, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ EXIT_NO_ANSWER: Final = 1
 EXIT_UNKNOWN: Final = 3
 EXIT_NO_LOCATORS: Final = 4
 EXIT_INTERRUPTED: Final = 130
-MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: what a data header can carry
+MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: the field in a data header has 24 bits
 DEFAULT_CONFIGURATION: Final = Path("/etc/lispmob/lispd.conf")
 SELF: Final = "self"
 
 
 class NothingToAsk(LispError):
-    """No EID, or no resolver, is known."""
+    """No EID to ask for, or no resolver to ask, is known."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too."""
+    """The parser; completion files and man pages are generated from it."""
     parser = HelpfulParser(prog="lig", description="Ask the mapping system where an EID is (RFC 6835).")
     parser.add_argument("--version", action=ShowVersion)
     parser.add_argument(
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _node(arguments: argparse.Namespace) -> OwnNode:
-    """What is known of this host. Who names EID and resolvers needs no configuration, only lispd's EIDs if it runs."""
+    """What is known about this host. With EID and resolvers as arguments, only lispd's EIDs are needed, if it runs."""
     is_needed = (arguments.eid == SELF and not arguments.name) or not arguments.map_resolver
     if not is_needed and not os.path.exists(arguments.socket):
         return OwnNode()
@@ -156,7 +156,7 @@ def _node(arguments: argparse.Namespace) -> OwnNode:
 
 
 def eids_of(arguments: argparse.Namespace, node: OwnNode) -> Sequence[Asked]:
-    """The EIDs to ask for. Raises NothingToAsk, and LispError for what is no EID."""
+    """The EIDs to ask for. Raises NothingToAsk, and LispError for an invalid EID."""
     if arguments.name:
         return [_name_of(arguments)]
     if arguments.eid == SELF:
@@ -195,12 +195,12 @@ def _name_of(arguments: argparse.Namespace) -> DistinguishedName:
 def _protections(
     arguments: argparse.Namespace, node: OwnNode, resolvers: Sequence[IpAddress]
 ) -> Mapping[IpAddress, Protects]:
-    """LISP-SEC for each Map-Resolver, when it is wanted. Raises LispError when a key is missing."""
+    """LISP-SEC for each Map-Resolver, if requested. Raises LispError when a key is missing."""
     if not (arguments.lisp_sec or arguments.key_file or arguments.resolver_key_file):
         return {}
     if arguments.name:
         raise LispError("LISP-SEC vouches for EID-Prefixes, and not for names")
-    from lispmob.tools.lig_keys import protections  # late: the ciphers and the configuration take 60 ms
+    from lispmob.tools.lig_keys import protections  # imported late: the ciphers and the configuration take 60 ms
 
     return protections(
         resolvers,
@@ -213,7 +213,7 @@ def _protections(
 
 
 def resolvers_of(arguments: argparse.Namespace, node: OwnNode) -> list[IpAddress]:
-    """Whom to ask. Raises NothingToAsk."""
+    """The resolvers to ask. Raises NothingToAsk."""
     named = [word for text in arguments.map_resolver for word in text.split(",") if word]
     if named:
         return [read_host(word, 0)[0] for word in named]
@@ -223,7 +223,7 @@ def resolvers_of(arguments: argparse.Namespace, node: OwnNode) -> list[IpAddress
 
 
 def read_host(text: str, family: int) -> list[IpAddress]:
-    """An address, or those of a host name. Raises LispError."""
+    """An address, or the addresses of a host name. Raises LispError."""
     if "%" in text:
         raise LispError(f"{text!r}: an address with a zone is not reached through LISP")
     try:
@@ -248,7 +248,7 @@ def ask(
     node: OwnNode,
     protections: Mapping[IpAddress, Protects],
 ) -> int:
-    """Ask and print; returns the exit code. Raises LispError when there is no socket to ask from."""
+    """Ask and print; returns the exit code. Raises LispError when no socket can be opened."""
     questions, unasked = plan(eids, resolvers, source=source, avoided=node.eid_addresses, instead=node.locators)
     over: list[Lookup] = []
     shown: list[dict[str, Any]] = []
@@ -289,12 +289,12 @@ def _sockets(addresses: list[IpAddress], source: IpAddress | None) -> Sockets:
 
 
 def new_nonce() -> int:
-    """64 bits that nobody can guess: all that ties an answer to its question."""
+    """64 unpredictable bits. Only the nonce ties an answer to its question."""
     return int.from_bytes(os.urandom(8))
 
 
 def exit_code(over: list[Lookup], unasked: list[Unasked]) -> int:
-    """What the command ends with: by EID the best answer of all resolvers counts, and of the EIDs the worst."""
+    """The exit code: that of the EID with the worst result, where an EID has the best result of all its resolvers."""
     from lispmob.tools.lig_text import has_locators
 
     from_good_to_bad = (0, EXIT_NO_LOCATORS, EXIT_NO_ANSWER)
@@ -306,7 +306,7 @@ def exit_code(over: list[Lookup], unasked: list[Unasked]) -> int:
 
 
 def _show(lookup: Lookup, arguments: argparse.Namespace, node: OwnNode) -> list[dict[str, Any]]:
-    """Print one that is over, at once; or its JSON, for later."""
+    """Print a finished lookup immediately, or return its JSON to print later."""
     from lispmob.tools.lig_text import answer_lines, as_json, silence_lines
 
     own = frozenset(node.locators)

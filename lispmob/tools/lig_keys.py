@@ -1,4 +1,4 @@
-"""The keys of LISP-SEC for `lig`: from a file that is named, or from lispd.conf. Loaded only when they are wanted."""
+"""The keys of LISP-SEC for `lig`, from a key file or from lispd.conf. Imported only when they are needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def protections(
     key_id: int,
     configuration: Path,
 ) -> Mapping[IpAddress, Protection]:
-    """LISP-SEC for each of them. Raises LispError when one has no key, or when this build has no key wrap."""
+    """LISP-SEC for each resolver. Raises LispError when a resolver has no key, or when this build has no key wrap."""
     wrap = AesKeyWrap()
     if key_file is not None:
         secrets = dict.fromkeys(resolvers, registration_secret(_read(key_file), key_id))
@@ -44,7 +44,7 @@ def protections(
 
 
 def secrets_of(file: NodeFile) -> Mapping[IpAddress, Secret]:
-    """The secret of each Map-Resolver in lispd.conf: its own key, or what follows from that of the Map-Server there."""
+    """The secret of each Map-Resolver in lispd.conf: its own key, or derived from the key of its Map-Server."""
     found = {server.address: registration_secret(server.secret.octets, server.key_id) for server in file.map_servers}
     for resolver in file.map_resolvers:
         if resolver.secret is not None:

@@ -1,6 +1,6 @@
-"""LISP-SEC in `lig` (RFC 9303): Map-Requests with a One-Time-Key, and whether the Map-Reply is genuine. Pure.
+"""LISP-SEC in `lig` (RFC 9303): Map-Requests with a One-Time-Key, and verification of Map-Replies. Pure.
 
-Loaded only when it is asked for: an ordinary question needs neither ciphers nor a configuration.
+Imported only when it is requested: an ordinary question needs neither ciphers nor a configuration.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _KINDS: Final[dict[Fault, ReasonKind]] = {
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """What a Map-Resolver and this host share: octets, and the Key ID that names them to it."""
+    """A secret that a Map-Resolver and this host share, and its Key ID."""
 
     octets: bytes
     key_id: int = 0
 
 
 def registration_secret(key: bytes, key_id: int) -> Secret:
-    """What follows from the key that this host registers with, at a Map-Server that is the Map-Resolver too."""
+    """The secret derived from this host's registration key, if the Map-Server is the Map-Resolver too."""
     return Secret(lisp_sec_auth.resolver_secret(key), key_id)
 
 
 class Protection:
-    """Protects the Map-Requests to one Map-Resolver. `new_otk` gives 16 unpredictable octets."""
+    """Protects the Map-Requests to a Map-Resolver. `new_otk` returns 16 unpredictable octets."""
 
     def __init__(self, secret: Secret, source: EidPrefix | None, wrap: KeyWrap, new_otk: Callable[[], bytes]) -> None:
-        """`source`: an EID of this host, by whose site a Map-Resolver finds the secret; None when it has none."""
+        """`source`: an EID of this host, by whose site a Map-Resolver finds the secret; None without an EID."""
         self._secret, self._wrap, self._new_otk = secret, wrap, new_otk
         self.source_eid: WireAddress = (
             None if source is None else from_prefix(EidPrefix.host(source.address, source.instance_id))
@@ -60,7 +60,10 @@ class Protection:
         return otk, ad.encode()
 
     def verify(self, reply: MapReply, raw: bytes, otk: bytes, source: IpAddress) -> Genuine | Reason:
-        """What is genuine of a Map-Reply (RFC 9303, 6.9), or why nothing is. Records beyond what is vouched for go."""
+        """Verify a Map-Reply (RFC 9303, 6.9). Returns the authenticated part, or why nothing is authentic.
+
+        Records outside of the authenticated EID-Prefixes are removed.
+        """
         try:
             eids = lisp_sec_auth.verify_reply(raw, reply, otk, HMAC_SHA_256_128, HKDF_SHA_256)
         except NotGenuine as refused:

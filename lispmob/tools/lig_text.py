@@ -1,4 +1,4 @@
-"""What `lig` prints: answers for people, and for programs."""
+"""What `lig` prints: answers as text, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.wire.named_locator import is_rtr
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 JSON_VERSION: Final = 1
-UNUSED: Final = 255  # RFC 9301: the priority of a locator that is not for unicast
+UNUSED: Final = 255  # RFC 9301: the priority of a locator that is not used for unicast
 
 _ACTIONS: Final = {
     Action.NO_ACTION: "no-action",
@@ -36,12 +36,12 @@ _MEANINGS: Final = {
 
 
 def has_locators(answer: Answer) -> bool:
-    """True when the answer says where the EID is."""
+    """True when the answer has locators."""
     return any(record.locators for record in answer.reply.records)
 
 
 def who_answered(lookup: Lookup, answer: Answer) -> str:
-    """ "map-resolver", "etr" (it is one of the locators), or "other"."""
+    """ "map-resolver", "etr" (the source is one of the locators), or "other"."""
     if answer.source == lookup.resolver:
         return "map-resolver"
     said = {ip for record in answer.reply.records for locator in record.locators for ip in locator.ips}
@@ -49,7 +49,7 @@ def who_answered(lookup: Lookup, answer: Answer) -> str:
 
 
 def locator_state(locator: Locator) -> str:
-    """ "up", "down" (R is not set), "unused" (priority 255), or "rtr" (it stands for a node behind NATs)."""
+    """ "up", "down" (R is not set), "unused" (priority 255), or "rtr" (an RTR of a node behind NATs)."""
     if not locator.is_reachable:
         return "down"
     if locator.priority == UNUSED:
@@ -58,7 +58,7 @@ def locator_state(locator: Locator) -> str:
 
 
 def address_text(address: WireAddress) -> str:
-    """An address of a message in words: an LCAF by its kind, with the addresses in it."""
+    """An address of a message as text: an LCAF by its type, with its addresses."""
     if address is None:
         return "none"
     if not isinstance(address, Lcaf):
@@ -68,7 +68,7 @@ def address_text(address: WireAddress) -> str:
 
 
 def action_text(record: MappingRecord) -> str:
-    """The word of RFC 9301 for the action; the number for one that has none."""
+    """RFC 9301's name of the action; the number if it has no name."""
     return _ACTIONS[record.action] if isinstance(record.action, Action) else str(record.action)
 
 
@@ -79,7 +79,7 @@ def _asked(asked: Asked) -> dict[str, Any]:
 
 
 def as_json(lookup: Lookup, own: Collection[IpAddress]) -> dict[str, Any]:
-    """One lookup as a JSON value."""
+    """A lookup as a JSON value."""
     answer = lookup.answer
     return {
         **_asked(lookup.asked),
@@ -93,7 +93,7 @@ def as_json(lookup: Lookup, own: Collection[IpAddress]) -> dict[str, Any]:
 
 
 def unasked_as_json(unasked: Unasked) -> dict[str, Any]:
-    """A question that could not be asked."""
+    """A question that could not be asked, as a JSON value."""
     return {
         **_asked(unasked.asked),
         "resolver": str(unasked.resolver),
@@ -153,7 +153,7 @@ _WHO: Final = {"map-resolver": "the Map-Resolver", "etr": "an ETR", "other": "ne
 
 
 def answer_lines(lookup: Lookup, answer: Answer, own: Collection[IpAddress]) -> list[str]:
-    """An answer for people."""
+    """An answer as text."""
     reply = answer.reply
     flags = [
         name
@@ -220,6 +220,6 @@ def _locator_flags(locator: Locator, own: Collection[IpAddress]) -> str:
 
 
 def silence_lines(asked: Asked, resolver: IpAddress, reasons: Collection[Reason]) -> list[str]:
-    """No answer for people."""
+    """A missing answer as text, with the possible reasons."""
     lines = [paint(f"{asked}  no answer from {resolver}", "bad")]
     return [*lines, *(line for reason in reasons for line in fold(clean(reason.text), first="  "))]

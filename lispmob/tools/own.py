@@ -1,4 +1,4 @@
-"""What this host is in the overlay: from lispd while it runs, or else from lispd.conf."""
+"""This host's EIDs, locators and resolvers: from lispd while it runs, otherwise from lispd.conf."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lispmob.wire.address import EidPrefix, IpAddress
 if TYPE_CHECKING:
     from lispmob.config.node import NodeFile
 
-LISPD_TIMEOUT_S: Final = 1.0  # ours: it answers in milliseconds, and lig works without it
+LISPD_TIMEOUT_S: Final = 1.0  # ours: lispd answers in milliseconds, and lig works without it
 
 
 class OwnNode(msgspec.Struct, frozen=True):
-    """Our EID-Prefixes, our locators with the best first, and the resolvers to ask. `origin`: who said so."""
+    """Our EID-Prefixes, our locators (best first), and the resolvers to ask. `origin`: where the values come from."""
 
     eids: tuple[EidPrefix, ...] = ()
     locators: tuple[IpAddress, ...] = ()
     resolvers: tuple[IpAddress, ...] = ()
-    origin: str = "nobody"
+    origin: str = "nothing"
     why_not: str = ""
-    """Why nothing is known, when it is so."""
+    """Why nothing is known, or ""."""
 
     @property
     def eid_addresses(self) -> frozenset[IpAddress]:
@@ -38,7 +38,7 @@ class OwnNode(msgspec.Struct, frozen=True):
 
 
 def own_node(socket_path: str, configuration: Path) -> OwnNode:
-    """Ask lispd; without it read its configuration; without that: nothing, and why."""
+    """Ask lispd; without it read its configuration; without both return why nothing is known."""
     try:
         with Client(socket_path, timeout_s=LISPD_TIMEOUT_S) as client:
             return read_status(client.call("status"))
@@ -50,7 +50,7 @@ def own_node(socket_path: str, configuration: Path) -> OwnNode:
 
 
 def read_status(status: Json) -> OwnNode:
-    """What lispd's status says. An older lispd names no Map-Resolvers; its Map-Servers are mostly both."""
+    """Read lispd's status. An older lispd does not list Map-Resolvers; then its Map-Servers are used."""
     eids, resolvers, locators = [], [], []
     with contextlib.suppress(KeyError, TypeError, ValueError):
         for eid in status["eids"]:
@@ -64,11 +64,11 @@ def read_status(status: Json) -> OwnNode:
 
 
 def read_configuration(path: Path) -> OwnNode:
-    """What lispd.conf says, where this user may read it."""
+    """Read lispd.conf, if this user may read it."""
     if not os.access(path, os.R_OK):
         what = "you may not read it" if path.exists() else "there is no such file"
         return OwnNode(why_not=f"{path}: {what}")
-    from lispmob.config.node import load_node  # late: 60 ms, and only who has no lispd needs it
+    from lispmob.config.node import load_node  # imported late: it takes 60 ms, and is needed only without lispd
 
     try:
         file = load_node(path)
@@ -78,7 +78,7 @@ def read_configuration(path: Path) -> OwnNode:
 
 
 def _found(file: NodeFile) -> NodeFile:
-    """With the addresses of servers that are named."""
+    """Resolve the servers' names to addresses."""
     from lispmob.config.server_names import names_of, with_addresses
 
     return with_addresses(file, file, {name: _addresses_of(name) for name in names_of(file)})

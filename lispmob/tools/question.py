@@ -1,11 +1,11 @@
-"""One question to one Map-Resolver, asked again until it is answered: the machine of `lig`. Pure.
+"""A question to a Map-Resolver, repeated until it is answered: the machine of `lig`. Pure.
 
-    Lookup.on_timer  -> an Encapsulated Map-Request (RFC 9301, 5.8) with a nonce of its own, or None when it is over
-    Lookup.on_reply  -> the Map-Reply that repeats one of these nonces is the answer; all others explain nothing
-    Lookup.on_icmp, on_refused, on_stray: what may explain a silence
+    Lookup.on_timer  -> an Encapsulated Map-Request (RFC 9301, 5.8) with a new nonce, or None when the lookup is over
+    Lookup.on_reply  -> a Map-Reply with one of these nonces is the answer; any other is ignored
+    Lookup.on_icmp, on_refused, on_stray: possible reasons for a missing answer
 
-RFC 6835 describes such a tool. The port that the answer comes to is the inner source port of the Map-Request. With
-LISP-SEC (RFC 9303) a Map-Reply that is not genuine explains a silence, and the genuine one is still waited for.
+RFC 6835 describes such a tool. The answer comes to the inner source port of the Map-Request. With LISP-SEC (RFC 9303) a
+Map-Reply that is not authentic becomes a reason, and the lookup continues to wait for an authentic one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.name_eid import covers_name, folded, name_of
 from lispmob.wire.record import MappingRecord
 
-REASON_LIMIT: Final = 8  # ours: more sentences explain nothing better
+REASON_LIMIT: Final = 8  # ours: enough to explain a missing answer
 
 ReasonKind: TypeAlias = Literal[
     "icmp",
@@ -46,20 +46,20 @@ ReasonKind: TypeAlias = Literal[
 ]
 
 Asked: TypeAlias = EidPrefix | DistinguishedName
-"""What a question is about: an EID-Prefix, or a name as an EID (RFC 9735)."""
+"""The subject of a question: an EID-Prefix, or a name as an EID (RFC 9735)."""
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why there may be no answer."""
+    """A possible reason for a missing answer."""
 
     kind: ReasonKind
     text: str
 
 
 class Genuine(msgspec.Struct, frozen=True):
-    """A Map-Reply that LISP-SEC proves, without the records that nobody vouches for.
+    """An authentic Map-Reply, without records outside of the EID-Prefixes that the Map-Server authenticates.
 
-    `vouched`: the EID-Prefixes that the Map-Server vouches for. `cannot_sign`: it says that no ETR of the EID can sign.
+    `vouched`: those EID-Prefixes. `cannot_sign`: the Map-Server says that no ETR of the EID supports LISP-SEC.
     """
 
     reply: MapReply
@@ -68,7 +68,7 @@ class Genuine(msgspec.Struct, frozen=True):
 
 
 class Protects(Protocol):
-    """LISP-SEC as an ITR (lig_security.py)."""
+    """LISP-SEC on the side of the ITR (lig_security.py)."""
 
     source_eid: WireAddress
 
@@ -77,12 +77,12 @@ class Protects(Protocol):
         ...
 
     def verify(self, reply: MapReply, raw: bytes, otk: bytes, source: IpAddress) -> Genuine | Reason:
-        """What is genuine of a Map-Reply."""
+        """The authenticated part of a Map-Reply, or why nothing is authentic."""
         ...
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A Map-Reply and how it came; `rtt_s` is from the try whose nonce it repeats. `genuine`: LISP-SEC proves it."""
+    """A Map-Reply and where it came from. `rtt_s` counts from the try with the same nonce. `genuine`: by LISP-SEC."""
 
     reply: MapReply
     source: IpAddress
@@ -92,19 +92,22 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """Who asks: `port` on each of `itr_rlocs`. The first is the address that the question leaves from."""
+    """The sender of questions: `port` on each of `itr_rlocs`. Questions are sent from the first address."""
 
     itr_rlocs: tuple[IpAddress, ...]
     port: int
 
     def inner_source(self, family: int) -> IpAddress:
-        """The source of the inner packet, which is of the EID's family; the unspecified address when we have none."""
+        """The source of the inner packet, in the EID's family; the unspecified address if we have none."""
         own = next((address for address in self.itr_rlocs if address.version == family), None)
         return own or (IPv4Address(0) if family == 4 else IPv6Address(0))
 
 
 class Lookup:
-    """Asks `resolver` for `asked` up to `tries` times, each time for `timeout_s`. `new_nonce` gives 64 random bits."""
+    """Asks `resolver` for `asked` up to `tries` times, each time for `timeout_s`.
+
+    `new_nonce` returns 64 random bits.
+    """
 
     def __init__(
         self,
@@ -127,20 +130,20 @@ class Lookup:
         self._most_tries = tries
         self._timeout_s = timeout_s
         self._protection = protection
-        self._sent: dict[int, tuple[float, bytes]] = {}  # by nonce: when, and the One-Time-Key
+        self._sent: dict[int, tuple[float, bytes]] = {}  # by nonce: time of sending, and the One-Time-Key
         self._wake_at: float | None = 0.0
 
     @property
     def is_over(self) -> bool:
-        """True when there is an answer, or nothing more is waited for."""
+        """True when there is an answer, or when the last try has timed out."""
         return self._wake_at is None
 
     def wake_at(self) -> float | None:
-        """When on_timer is due; None when it is over."""
+        """When on_timer is due, in monotonic seconds; None when the lookup is over."""
         return self._wake_at
 
     def on_timer(self, now: float) -> bytes | None:
-        """The datagram to send to port 4342 of the resolver; None when it is too early, or over."""
+        """The datagram to send to port 4342 of the resolver; None when no try is due."""
         if self._wake_at is None or now < self._wake_at:
             return None
         if self.tries == self._most_tries:
@@ -154,7 +157,7 @@ class Lookup:
         return self._question(nonce, ad)
 
     def on_reply(self, reply: MapReply, raw: bytes, source: IpAddress, source_port: int, now: float) -> bool:
-        """A Map-Reply came. True when it answers this question, whoever sent it: it knows the nonce."""
+        """A Map-Reply has arrived. Returns True when it has one of our nonces, whatever its source."""
         sent = self._sent.get(reply.nonce)
         if sent is None or self.is_over:
             return False
@@ -178,16 +181,16 @@ class Lookup:
         return True
 
     def on_icmp(self, reason: str) -> None:
-        """ICMP says that a question did not arrive. Anybody can forge that, so the waiting goes on."""
+        """ICMP reports that a question was not delivered. It can be forged, so the lookup continues."""
         self._explain(Reason("icmp", reason))
 
     def on_refused(self, why: str) -> None:
-        """The kernel did not take the question: there is no way to the resolver from here."""
+        """The kernel refused to send the question: there is no route to the resolver."""
         self._explain(Reason("no-route", why))
         self._wake_at = None
 
     def on_stray(self, reason: Reason) -> None:
-        """Something came to our port that is no answer."""
+        """A message that is no answer has arrived at our port."""
         self._explain(reason)
 
     def _give_up(self) -> None:
@@ -209,7 +212,7 @@ class Lookup:
     def _question(self, nonce: int, ad: bytes | None) -> bytes:
         asked, port = self.asked, self.asker.port
         if isinstance(asked, DistinguishedName):
-            # A name has no address: the inner header goes where the outer one does.
+            # A name has no address: the inner header gets the destination of the outer header.
             record, inner = EidRecord(asked, 0), self.resolver
         else:
             record, inner = EidRecord.of(asked), asked.address
@@ -229,7 +232,7 @@ def is_about(record: MappingRecord, asked: Asked) -> bool:
 
 
 def _listed(reply: MapReply, asked: Asked) -> str:
-    """What a Map-Reply is about instead."""
+    """The EIDs that a Map-Reply is about instead."""
     found = [prefix for record in reply.records if (prefix := record.eid_prefix) is not None]
     if isinstance(asked, DistinguishedName):
         return ", ".join(str(record.eid) for record in reply.records) or "nothing"
@@ -238,7 +241,7 @@ def _listed(reply: MapReply, asked: Asked) -> str:
 
 
 def read_reply(datagram: bytes, source: IpAddress) -> MapReply | Reason:
-    """A Map-Reply, or why what `source` sent is none."""
+    """A Map-Reply, or why the datagram from `source` is none."""
     kind = datagram[0] >> 4 if datagram else 0
     if kind == MessageType.MAP_REFERRAL:
         return Reason("wrong-type", f"{source} sent a Map-Referral: it is a DDT node, and no Map-Resolver")
@@ -251,7 +254,7 @@ def read_reply(datagram: bytes, source: IpAddress) -> MapReply | Reason:
 
 
 def on_datagram(lookups: list[Lookup], datagram: bytes, source: str, source_port: int, now: float) -> None:
-    """Give a datagram to the lookup that it answers, or else to all that may have lost their answer by it."""
+    """Pass a datagram to the lookup that it answers, or else to all lookups whose answer it may have been."""
     sender = ip_address(source.partition("%")[0])
     read = read_reply(datagram, sender)
     if isinstance(read, MapReply):

@@ -1,1 +1,1 @@
-"""The wire codec: octets to values and back, pure, with the RFCs' field names. No sockets, no time, no state."""
+"""The wire codec: octets to LISP messages and back. Pure, with the RFCs' field names; no sockets, no time, no state."""

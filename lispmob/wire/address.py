@@ -1,4 +1,4 @@
-"""Addresses as they stand on the wire: AFI-encoded, and the EID-Prefix made of them.
+"""AFI-encoded addresses, and the EID-Prefix.
 
 An address field is `AFI (2 octets) | address`, unpadded and unaligned. Python's own `ipaddress` types carry IPv4 and
 IPv6; `None` stands for AFI 0, "no address". LCAF bodies are in `lcaf.py`, which also holds the field's codec.
@@ -43,7 +43,7 @@ class MacAddress(msgspec.Struct, frozen=True):
 
 
 class DistinguishedName(msgspec.Struct, frozen=True):
-    """A distinguished name (AFI 17, RFC 9735): octets without NUL; the terminating NUL is the codec's."""
+    """A distinguished name (AFI 17, RFC 9735): octets without NUL. The codec adds and removes the terminating NUL."""
 
     name: bytes
 
@@ -65,8 +65,8 @@ class _Prefix(NamedTuple):
 class EidPrefix(_Prefix):
     """An EID-Prefix: an IP prefix in an Instance-ID (0: the default instance). Host bits are always clear.
 
-    `family` is 4 or 6, `number` the first address as a number, `mask_len` the prefix length in bits. A tuple of
-    numbers, for a Map-Server keeps and compares a great many of them.
+    `family` is 4 or 6, `number` the first address as a number, `mask_len` the prefix length in bits. The class is a
+    tuple of numbers, because a Map-Server stores and compares millions of them.
     """
 
     __slots__ = ()
@@ -77,13 +77,13 @@ class EidPrefix(_Prefix):
 
     @classmethod
     def host(cls, address: IpAddress, instance_id: int = 0) -> EidPrefix:
-        """The /32 or /128 of one address."""
+        """The /32 or /128 of an address."""
         family = address.version
         return tuple.__new__(cls, (instance_id, family, int(address), _WIDTHS[family]))
 
     @classmethod
     def make(cls, address: IpAddress, mask_len: int, instance_id: int = 0) -> EidPrefix:
-        """Build from address and mask length; host bits beyond the mask are cleared. ValueError for a longer mask."""
+        """Build from address and mask length; clears host bits beyond the mask. ValueError for a longer mask."""
         family, number = address.version, int(address)
         width = _WIDTHS[family]
         if mask_len != width:
@@ -115,7 +115,7 @@ class EidPrefix(_Prefix):
 
     @property
     def width(self) -> int:
-        """Bits of an address of its family."""
+        """Bits of an address of this prefix's family: 32 or 128."""
         return _WIDTHS[self.family]
 
     @property

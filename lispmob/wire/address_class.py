@@ -1,7 +1,7 @@
-"""What may be an EID, and what may be an RLOC: one table. `datapath/c/base/address_class.h` repeats it.
+"""Which addresses may be EIDs, and which may be RLOCs: one table. `datapath/c/base/address_class.h` repeats it.
 
-Everything that takes an address asks here, so that none is accepted in one place and dropped in another. What matches
-no row may be both.
+All code that accepts an address uses this table, so that no address is accepted by one part and dropped by another. An
+address that matches no row may be both.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def _row(text: str, name: str, *, may_be_eid: bool = False) -> AddressClass:
     return AddressClass(ip_network(text), name, may_be_eid)
 
 
-CLASSES: Final = (  # the first one that matches counts
+CLASSES: Final = (  # the first match counts
     _row("0.0.0.0/8", "this network"),
     _row("127.0.0.0/8", "loopback"),
     _row("169.254.0.0/16", "link-local"),
     _row("224.0.0.0/4", "multicast"),
     _row("255.255.255.255/32", "broadcast"),
-    # Linux takes them for unicast, and lispers.net's documents number EIDs with them; routers on the way may not.
+    # Linux treats them as unicast, and lispers.net's documents use them as EIDs; routers on the path may drop them.
     _row("240.0.0.0/4", "reserved", may_be_eid=True),
     _row("::/128", "unspecified"),
     _row("::1/128", "loopback"),
@@ -58,7 +58,7 @@ _RANGES: Final = {
 
 
 def class_of(address: IpAddress) -> AddressClass | None:
-    """The row of an address; None: it is an ordinary one."""
+    """The row of an address; None for an ordinary address."""
     number = int(address)
     for first, last, row in _RANGES[address.version]:
         if first <= number <= last:
@@ -67,19 +67,19 @@ def class_of(address: IpAddress) -> AddressClass | None:
 
 
 def may_be_eid(address: IpAddress) -> bool:
-    """True for an address that a host of the overlay may have, and packets in it may go to."""
+    """True for an address that a host of the overlay may have, as source or destination of inner packets."""
     row = class_of(address)
     return row is None or row.may_be_eid
 
 
 def may_be_rloc(address: IpAddress) -> bool:
-    """True for an address that a datagram can be sent to across a network."""
+    """True for an address that may be the destination of a datagram on the underlay."""
     row = class_of(address)
     return row is None or row.may_be_rloc
 
 
 def why_no_eid(network: IpNetwork) -> str | None:
-    """The name of the class that the whole prefix lies in when no address of it may be an EID, else None."""
+    """The name of the class that contains the whole prefix if none of its addresses may be an EID, else None."""
     row = class_of(network.network_address)
     if row is None or row.may_be_eid or network.broadcast_address not in row.network:
         return None

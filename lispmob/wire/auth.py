@@ -1,7 +1,7 @@
 """Authentication of control messages: Key ID, Algorithm ID and a MAC over the message (RFC 9301, 5.6).
 
-The names say that digests are cut to 96 and 128 bits. Deployed peers send them whole, so that this is the default, and
-both are accepted. The MAC changes with the length: the field's own octets, as zeros, are part of what it covers.
+The algorithms' names say that digests are truncated to 96 and 128 bits. Deployed peers send them whole, so that is the
+default; both lengths are accepted. The MAC depends on the length, because it covers the field itself, set to zero.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lispmob.wire.map_register import MapRegister
 AuthenticatedMessage: TypeAlias = MapRegister | MapNotify | MapNotifyAck | InfoRequest | InfoReply
 _Message = TypeVar("_Message", bound=AuthenticatedMessage)
 
-# The part in front of the Authentication Data is the same in every authenticated message.
+# Every authenticated message has the same layout before the Authentication Data.
 _NONCE: Final = slice(4, 12)
 _KEY_ID: Final = 12
 _ALGORITHM_ID: Final = 13
@@ -31,7 +31,7 @@ _LENGTH: Final = slice(14, 16)
 _AUTHENTICATION_START: Final = 16
 _RTR_AUTHENTICATION_BIT: Final = 0x04  # of a Map-Notify's first octet
 
-# RFC 6830 had one 16-bit Key ID, 1 or 2, which is now the Algorithm ID: its upper octet reads as Key ID 0.
+# RFC 6830 had one 16-bit Key ID, 1 or 2, where RFC 9301 has Key ID and Algorithm ID. Its upper octet reads as Key ID 0.
 OLD_KEY_ID: Final = 0
 
 
@@ -56,7 +56,7 @@ _MACS: Final = {
     Algorithm.HMAC_SHA_256_128_HKDF: _Mac("sha256", 32, 16),
 }
 
-# RFC 9301 names those of types 3 to 5; the one of type 7, which is no RFC's, is ours by the same pattern.
+# RFC 9301 names those of types 3 to 5. The one of type 7 is ours and follows the same pattern.
 _HKDF_SALTS: Final = {
     MessageType.MAP_REGISTER: b"Map-Register Authentication",
     MessageType.MAP_NOTIFY: b"Map-Notify Authentication",
@@ -67,7 +67,7 @@ _HKDF_SALTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret shared with a Map-Server, and how to use it. `is_truncated`: send digests cut as in the RFC's names."""
+    """A secret shared with a Map-Server, and how to use it. `is_truncated`: truncate digests as the RFC's names say."""
 
     secret: bytes = dataclasses.field(repr=False)
     key_id: int = 0
@@ -76,19 +76,19 @@ class Key:
 
     @property
     def mac_octets(self) -> int:
-        """Length of the Authentication Data that is sent."""
+        """Length of the Authentication Data that we send."""
         if self.algorithm is Algorithm.NONE or not self.is_truncated:
             return self.full_octets
         return _MACS[self.algorithm].truncated_octets
 
     @property
     def full_octets(self) -> int:
-        """Length of a digest that is not cut."""
+        """Length of a digest that is not truncated."""
         return 0 if self.algorithm is Algorithm.NONE else _MACS[self.algorithm].full_octets
 
 
 def authenticate(message: _Message, key: Key) -> _Message:
-    """The message with Key ID, Algorithm ID and Authentication Data filled in."""
+    """Fill in Key ID, Algorithm ID and Authentication Data."""
     blank = replace(message, key_id=key.key_id, algorithm_id=int(key.algorithm), authentication=bytes(key.mac_octets))
     if key.algorithm is Algorithm.NONE:
         return blank
@@ -96,7 +96,7 @@ def authenticate(message: _Message, key: Key) -> _Message:
 
 
 def sign(message: AuthenticatedMessage, key: Key) -> bytes:
-    """The octets of the message with Key ID, Algorithm ID and MAC filled in."""
+    """Encode the message with Key ID, Algorithm ID and MAC filled in."""
     octets = key.mac_octets
     raw = replace(message, key_id=key.key_id, algorithm_id=int(key.algorithm), authentication=bytes(octets)).encode()
     if key.algorithm is Algorithm.NONE:
@@ -106,10 +106,10 @@ def sign(message: AuthenticatedMessage, key: Key) -> bytes:
 
 
 def verify(raw: bytes, key: Key) -> None:
-    """Check the authentication of a received message, of which only the first 16 octets need to make sense.
+    """Check the authentication of a received message. Only its first 16 octets need to be valid.
 
-    The algorithm must be the key's: no downgrade. So must the Key ID, or be that of RFC 6830's 16-bit Key ID.
-    Raises AuthenticationFailed. The comparison takes the same time wherever the digests differ.
+    The algorithm must be the key's: no downgrade. The Key ID must be the key's, or that of RFC 6830's 16-bit Key ID.
+    Raises AuthenticationFailed. The comparison takes constant time.
     """
     if len(raw) < _AUTHENTICATION_START:
         raise AuthenticationFailed(f"{len(raw)} octets hold no authentication")
@@ -132,10 +132,10 @@ def verify(raw: bytes, key: Key) -> None:
         raise AuthenticationFailed("the digest is not the one that the key gives")
 
 
-def signed_anew(raw: bytes, key: Key, other: Key) -> bytes:
-    """A received message, with the MAC that `other`, of the same algorithm, would have given it.
+def sign_again(raw: bytes, key: Key, other: Key) -> bytes:
+    """Replace the MAC of a received message by the MAC of `other`, a key of the same algorithm.
 
-    Raises AuthenticationFailed when it is not signed with `key`.
+    Raises AuthenticationFailed when the message is not signed with `key`.
     """
     verify(raw, key)
     length = int.from_bytes(raw[_LENGTH])
@@ -147,7 +147,7 @@ def signed_anew(raw: bytes, key: Key, other: Key) -> bytes:
 
 
 def sign_for_rtr(map_notify: bytes, key: Key) -> RtrAuthentication:
-    """A Map-Server's proof to an RTR that a Map-Notify, given as octets, is from it (NAT-traversal drafts)."""
+    """A Map-Server's proof to an RTR that a Map-Notify, given as octets, comes from it (NAT-traversal drafts)."""
     digest = hmac.digest(key.secret, map_notify, _MACS[key.algorithm].digest)
     return RtrAuthentication(key.key_id, int(key.algorithm), digest[: key.mac_octets])
 
@@ -169,7 +169,7 @@ def verify_for_rtr(map_notify: bytes, authentication: RtrAuthentication, key: Ke
 def derive_key(secret: bytes, nonce: int, kind: MessageType) -> bytes:
     """The per-message key of algorithm 3: HKDF-SHA256 (RFC 5869) over nonce and secret, salted by the message's name.
 
-    RFC 9301 leaves length and info open: 32 octets and no info, which one HMAC of each step gives.
+    RFC 9301 leaves length and info open. We take 32 octets and no info, which is one HMAC for each step.
     """
     extracted = hmac.digest(_HKDF_SALTS[kind], nonce.to_bytes(8) + secret, "sha256")
     return hmac.digest(extracted, b"\x01", "sha256")
@@ -193,7 +193,8 @@ def _covered(message: AuthenticatedMessage) -> bytes:
 def _covered_end(raw: bytes) -> int:
     """Where the octets under the MAC end: with the message, but before the RTR authentication of old NAT drafts.
 
-    RFC 9301 can be read to leave the xTR-ID trailer out. Nobody does, and an unprotected trailer helps nobody.
+    RFC 9301 can be read to leave the xTR-ID trailer out. No known implementation does, and the trailer would then be
+    unprotected.
     """
     if raw[0] >> 4 not in (MessageType.MAP_NOTIFY, MessageType.MAP_NOTIFY_ACK) or not raw[0] & _RTR_AUTHENTICATION_BIT:
         return len(raw)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def internet_checksum(data: bytes) -> int:
-    """The checksum of some octets; 0 over octets that hold their own, correct, checksum.
+    """The checksum of some octets; 0 over octets that include their own, correct, checksum.
 
-    2**16 leaves the remainder 1 by 0xffff. So the octets, read as one number, have the same remainder as the sum of
-    their 16-bit words, which is what one's-complement addition computes.
+    2**16 leaves the remainder 1 when divided by 0xffff. So the octets, read as one number, have the same remainder as
+    the sum of their 16-bit words, which is what one's-complement addition computes.
     """
     if len(data) % 2:
         data += b"\0"

@@ -12,7 +12,7 @@ from lispmob.wire.checksum import internet_checksum
 from lispmob.wire.ip_udp import IPV4_OCTETS, IPV6_OCTETS
 
 DATA_HEADER_OCTETS: Final = 8
-CONTROL_INSTANCE_ID: Final = 0xFFFFFF  # NAT-traversal draft: the inner packet is a control message for this node itself
+CONTROL_INSTANCE_ID: Final = 0xFFFFFF  # NAT-traversal draft: the inner packet is a control message for this node
 
 _WORDS: Final = Struct(">II")
 _N, _L, _E, _V, _I = (1 << bit for bit in (31, 30, 29, 28, 27))
@@ -75,7 +75,7 @@ class DataHeader(msgspec.Struct, frozen=True):
 
 
 def split_data_packet(payload: bytes) -> tuple[DataHeader, bytes]:
-    """Read the UDP payload of a clear-text data packet: its header, and the inner packet cut to its own length.
+    """Read the UDP payload of a clear-text data packet: its header, and the inner packet truncated to its own length.
 
     Raises `data_short` without room for an IPv4 header, `data_key` for encrypted packets, and `data_inner` for an inner
     packet of another IP version, longer than what was received, or with a wrong IPv4 header checksum.

@@ -37,12 +37,12 @@ _IS_PROBE: Final = 0x02
 
 
 class EncapsulatedControl(msgspec.Struct, frozen=True):
-    """A control message on its way through the mapping system, or through an RTR.
+    """A control message that travels through the mapping system, or through an RTR.
 
-    The inner addresses of a Map-Request are EIDs; its answer goes to `source_port`. `authentication` (S) is the AD as
-    octets, its type included: LISP-SEC's (`lisp_sec.EcmSecurity`), or a Map-Server's for an RTR.
-    The fields from `ttl` on are those of the inner headers, as in `ip_udp.UdpPacket`: what we make has a checksum
-    (RFC 9301, 5), and not all that we get.
+    The inner addresses of a Map-Request are EIDs; its Map-Reply goes to `source_port`. `authentication` (S) is the AD
+    as octets, including its type: LISP-SEC's (`lisp_sec.EcmSecurity`), or a Map-Server's for an RTR. The fields from
+    `ttl` on are those of the inner headers, as in `ip_udp.UdpPacket`. We always send a UDP checksum (RFC 9301, 5); some
+    peers do not.
     """
 
     source: IpAddress
@@ -65,7 +65,7 @@ class EncapsulatedControl(msgspec.Struct, frozen=True):
 
     @property
     def rtr_authentication(self) -> RtrAuthentication | None:
-        """The Map-Server's proof to an RTR (AD type 2), None when there is none."""
+        """The Map-Server's proof to an RTR (AD type 2), or None."""
         if self.authentication is None or self.authentication[0] != AD_MS_RTR:
             return None
         return RtrAuthentication.take(Reader(self.authentication, start=4))
@@ -99,7 +99,7 @@ class EncapsulatedControl(msgspec.Struct, frozen=True):
     # |                    LISP control message                       |
     @classmethod
     def decode(cls, data: bytes) -> EncapsulatedControl:
-        """Read an ECM; the message in it is checked by its type alone. Raises MalformedMessage."""
+        """Read an ECM; only the type of the inner message is checked. Raises MalformedMessage."""
         shortest = 4 + IPV4_OCTETS + UDP_OCTETS + _SHORTEST_MESSAGE
         reader, word = open_message(data, MessageType.ENCAPSULATED_CONTROL, shortest)
         authentication = _take_authentication(reader, data) if has_bit(word, _HAS_AUTHENTICATION) else None
@@ -126,7 +126,7 @@ class EncapsulatedControl(msgspec.Struct, frozen=True):
 # |    Key ID     | Algorithm ID  |  Authentication Data Length   |
 # ~                     Authentication Data                       ~
 def _take_authentication(reader: Reader, data: bytes) -> bytes:
-    """The AD as octets, its lengths checked. AD type 1 is drawn in `lisp_sec.py`."""
+    """The AD as octets, with its lengths checked. AD type 1 is drawn in `lisp_sec.py`."""
     start = reader.position
     ad_type = data[start]
     if ad_type == AD_LISP_SEC:

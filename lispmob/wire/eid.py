@@ -1,4 +1,4 @@
-"""EIDs of messages: an address field and a mask length, as a prefix that forwarding understands."""
+"""EIDs of messages: an address field and a mask length, converted from and to IP prefixes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lispmob.wire.reader import Reader
 
 
 def take_eid(reader: Reader, mask_len: int) -> WireAddress:
-    """Read the address of an EID-Prefix whose mask length, in bits, was read before.
+    """Read the address of an EID-Prefix. The caller has read `mask_len`, in bits.
 
     Host bits are kept as sent. Raises MalformedMessage also for `rx_mask`, a mask longer than the address, and for an
-    LCAF that leaves the EID unknown (RFC 9306: drop the message).
+    LCAF of unknown type as EID (RFC 9306: drop the message).
     """
     eid = take_address(reader)
     if isinstance(eid, Lcaf):
@@ -30,7 +30,7 @@ def take_eid(reader: Reader, mask_len: int) -> WireAddress:
 
 
 def take_known_address(reader: Reader) -> WireAddress:
-    """Read an address that is no EID-Prefix, such as a locator: an unknown LCAF is kept, a vendor's is refused."""
+    """Read an address that is no EID-Prefix, such as a locator: keeps an unknown LCAF, refuses a vendor's."""
     address = take_address(reader)
     if isinstance(address, Lcaf):
         refuse_vendor(address)
@@ -55,7 +55,7 @@ def from_prefix(prefix: EidPrefix) -> WireAddress:
 
 
 def refuse_vendor(address: Lcaf) -> None:
-    """Raise for a vendor's LCAF anywhere in the address: no OUI is known here, and RFC 9306 has the message dropped."""
+    """Raise for a vendor's LCAF anywhere in the address: we know no OUI, so RFC 9306 has us drop the message."""
     if contains(address, VendorSpecific):
         raise MalformedMessage("rx_lcaf", "a vendor-specific LCAF of an unknown vendor")
 

@@ -1,6 +1,6 @@
-"""IPv4-embedded IPv6 addresses (RFC 6052), and how a host finds the prefix of the translator on its way (NAT64).
+"""IPv4-embedded IPv6 addresses (RFC 6052), and how a host learns the prefix of its NAT64 translator.
 
-Where the IPv4 address stands, in octets, by the length of the prefix. Octet 8 is always zero.
+Which octets hold the IPv4 address, by the length of the prefix. Octet 8 is always zero.
 
     /32   prefix 0-3    IPv4 4-7
     /40   prefix 0-4    IPv4 5-7, 9
@@ -21,10 +21,10 @@ import msgspec
 from lispmob.wire.address import IpAddress
 
 WELL_KNOWN: Final = IPv6Network("64:ff9b::/96")
-"""RFC 6052, 2.1: what a translator serves that has no prefix of its network's own."""
+"""RFC 6052, 2.1: the prefix of translators without a network-specific prefix."""
 LENGTHS: Final = (32, 40, 48, 56, 64, 96)
 IPV4_ONLY_NAME: Final = "ipv4only.arpa"
-"""RFC 7050: a name with no IPv6 address; whoever gives it one embeds one of `IPV4_ONLY` in it."""
+"""RFC 7050: a name without IPv6 addresses. A DNS64 server that synthesizes one embeds one of `IPV4_ONLY`."""
 IPV4_ONLY: Final = (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171"))
 
 PREF64: Final = 38  # IANA, IPv6 Neighbor Discovery Option Formats
@@ -35,20 +35,20 @@ _PLACES: Final = {length: tuple(place for place in range(length // 8, 16) if pla
 
 
 class Pref64(msgspec.Struct, frozen=True):
-    """What a router says about a translator (RFC 8781). `lifetime_s` 0: it is to be used no longer."""
+    """A router's advertisement of a NAT64 prefix (RFC 8781). `lifetime_s` 0 withdraws the prefix."""
 
     prefix: IPv6Network
     lifetime_s: int
 
 
 def may_be_prefix(network: IPv6Network) -> bool:
-    """True for a prefix that IPv4 addresses can be embedded behind."""
+    """True for a prefix that may embed IPv4 addresses."""
     octets = network.network_address.packed
     return network.prefixlen in LENGTHS and (network.prefixlen != 96 or octets[8] == 0)
 
 
 def embed(prefix: IPv6Network, address: IPv4Address) -> IPv6Address:
-    """The IPv6 address that a translator with this prefix takes for `address`. ValueError for another length."""
+    """The IPv6 address that a translator with this prefix maps to `address`. ValueError for an invalid prefix."""
     if not may_be_prefix(prefix):
         raise ValueError(
             f"{prefix}: a prefix of a translator has {', '.join(map(str, LENGTHS))} bits, and octet 8 is 0"
@@ -60,16 +60,16 @@ def embed(prefix: IPv6Network, address: IPv4Address) -> IPv6Address:
 
 
 def extract(prefix: IPv6Network, address: IpAddress) -> IPv4Address | None:
-    """The IPv4 address that is embedded in this one; None when it is not behind the prefix."""
+    """The IPv4 address embedded in this address; None when it is not in the prefix."""
     if address.version == 4 or address not in prefix:
         return None
     return _embedded(address.packed, prefix.prefixlen)
 
 
 def prefix_of(synthesized: IpAddress, known: Iterable[IPv4Address] = IPV4_ONLY) -> IPv6Network | None:
-    """The prefix behind which one of the `known` addresses is embedded here (RFC 7050, 3).
+    """The prefix in which this address embeds one of the `known` addresses (RFC 7050, 3).
 
-    None when none is, and when more than one place fits, for then nobody can tell which was meant.
+    None when it embeds none of them, or when several prefix lengths fit: then the prefix is ambiguous.
     """
     if synthesized.version == 4:
         return None

@@ -1,4 +1,4 @@
-"""What several control messages share: the type nibble, one-bit flags, Authentication Data, the xTR-ID trailer."""
+"""The parts that several control messages share: type nibble, one-bit flags, Authentication Data, xTR-ID trailer."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class MessageType(IntEnum):
 
 
 def open_message(data: bytes, kind: MessageType, fixed_octets: int) -> tuple[Reader, int]:
-    """A reader behind the first word of a message of this type, and that word.
+    """Check type and length; returns a reader behind the first word of the message, and that word.
 
-    Raises `rx_type` for another type, `rx_short` when the fixed part of the type is not there.
+    Raises `rx_type` for another type, `rx_short` when the message is shorter than the fixed part of its type.
     """
     if not data:
         raise MalformedMessage("rx_short", "no octets")
@@ -52,7 +52,7 @@ def open_message(data: bytes, kind: MessageType, fixed_octets: int) -> tuple[Rea
 
 
 def flag_word(kind: MessageType, flags: Flags, message: object) -> int:
-    """The first word: the type, and a bit for every flag that the message has set."""
+    """The first word: the type, and a bit for every flag that the message sets."""
     word = kind << 28
     for bit, name in flags.items():
         if getattr(message, name):

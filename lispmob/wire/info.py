@@ -1,4 +1,4 @@
-"""Info-Request and Info-Reply: how does the Internet see me, and which RTRs may I use? (LISP NAT-traversal drafts)."""
+"""Info-Request and Info-Reply: a node learns its translated address, and its RTRs (NAT-traversal drafts)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _REPLY_WORD: Final = MessageType.INFO << 28 | 1 << 31 - _IS_REPLY
 _REQUEST_WORD: Final = MessageType.INFO << 28
 _FIXED_OCTETS: Final = 16
 _LCAF_OCTETS: Final = 8  # AFI, Rsvd1, Flags, Type, Rsvd2, Length
-_LISPERS_LENGTH: Final = 16  # what lispers.net says, whatever follows
+_LISPERS_LENGTH: Final = 16  # the Length that lispers.net sends, whatever follows
 
 
 def is_info_reply(data: bytes) -> bool:
-    """Whether octets that start as a type 7 message are a reply (R)."""
+    """Whether a message of type 7 is a reply (R)."""
     return len(data) > 0 and bool(data[0] & 0x08)
 
 
@@ -44,7 +44,7 @@ class InfoRequest(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes) -> InfoRequest:
-        """Read an Info-Request. Raises MalformedMessage. The authentication is not verified: that is `auth.verify`."""
+        """Read an Info-Request. Raises MalformedMessage. Does not verify the authentication; `auth.verify` does."""
         reader, word = open_message(data, MessageType.INFO, _FIXED_OCTETS)
         if has_bit(word, _IS_REPLY):
             raise MalformedMessage("rx_type", "an Info-Reply where an Info-Request is read")
@@ -55,7 +55,10 @@ class InfoRequest(msgspec.Struct, frozen=True):
 
 
 class InfoReply(msgspec.Struct, frozen=True):
-    """What the Map-Server saw, and for how many minutes the RTRs may be used. EID and nonce are the request's."""
+    """The address and port that the Map-Server saw, and for how many minutes the RTRs may be used.
+
+    EID and nonce are those of the request.
+    """
 
     nonce: int
     eid: WireAddress
@@ -72,7 +75,7 @@ class InfoReply(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes) -> InfoReply:
-        """Read an Info-Reply. Raises MalformedMessage. The authentication is not verified: that is `auth.verify`."""
+        """Read an Info-Reply. Raises MalformedMessage. Does not verify the authentication; `auth.verify` does."""
         reader, word = open_message(data, MessageType.INFO, _FIXED_OCTETS)
         if not has_bit(word, _IS_REPLY):
             raise MalformedMessage("rx_type", "an Info-Request where an Info-Reply is read")
@@ -118,7 +121,7 @@ def _put_common(word: int, message: InfoRequest | InfoReply) -> bytes:
 
 
 def _with_true_length(lcaf: bytes) -> bytes:
-    """The LCAF that ends an Info-Reply, with the Length that lispers.net should have given it."""
+    """The LCAF that ends an Info-Reply, with its Length corrected where lispers.net sent a wrong one."""
     length = len(lcaf) - _LCAF_OCTETS
     if length <= _LISPERS_LENGTH or length > 0xFFFF or lcaf[6:8] != _LISPERS_LENGTH.to_bytes(2):
         return lcaf

@@ -1,4 +1,4 @@
-"""IPv4 and IPv6 packets that hold one UDP datagram: the inside of an ECM and of control messages in the data plane."""
+"""IPv4 and IPv6 packets with one UDP datagram: the inner packets of ECMs, and of control messages in data packets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UDP: Final = Struct(">HHHH")
 
 
 class UdpPacket(msgspec.Struct, frozen=True):
-    """A UDP datagram in an IP packet. IPv4 alone has `identification` and `dont_fragment`, IPv6 alone `flow_label`."""
+    """A UDP datagram in an IP packet. Only IPv4 has `identification` and `dont_fragment`, only IPv6 `flow_label`."""
 
     source: IpAddress
     source_port: int
@@ -42,13 +42,13 @@ class UdpPacket(msgspec.Struct, frozen=True):
     has_checksum: bool = True
 
     def encode(self) -> bytes:
-        """The packet's octets, checksums filled in. ValueError for addresses of two families."""
+        """The packet's octets, with checksums. ValueError for addresses of two families."""
         source, destination = self.source, self.destination
         udp_length = UDP_OCTETS + len(self.payload)
         udp = _UDP.pack(self.source_port, self.destination_port, udp_length, 0) + self.payload
         pseudo = _pseudo_header(source.packed, destination.packed, udp_length)
         if self.has_checksum:
-            # RFC 768: a checksum that comes out as 0 is sent as all ones, 0 means "none".
+            # RFC 768: a checksum that is computed as 0 is sent as all ones; 0 means "none".
             udp_checksum = internet_checksum(pseudo + udp) or 0xFFFF
             udp = udp[:6] + udp_checksum.to_bytes(2) + udp[8:]
         if isinstance(source, IPv4Address) and isinstance(destination, IPv4Address):
@@ -79,16 +79,16 @@ def build_ip_udp(
     payload: bytes,
     ttl: int = DEFAULT_TTL,
 ) -> bytes:
-    """An IP packet with one UDP datagram, checksums filled in. ValueError for addresses of two families."""
+    """An IP packet with one UDP datagram and checksums. ValueError for addresses of two families."""
     return UdpPacket(source, source_port, destination, destination_port, payload, ttl).encode()
 
 
 def parse_ip_udp(packet: bytes, counter: str = "rx_ecm") -> UdpPacket:
     """Read an IP packet with one UDP datagram, and verify both its checksums.
 
-    A UDP checksum of zero says that there is none, and is accepted over IPv6, too (RFC 6936): lispers.net sends ECMs
-    so, and their outer checksum covers these octets. The packet ends where its IP header says, the payload where its
-    UDP header says. Raises MalformedMessage with `counter` for anything else: a wrong checksum, a fragment, another
+    A UDP checksum of zero means that there is none. It is accepted over IPv6 too (RFC 6936), because lispers.net sends
+    such ECMs, and their outer checksum covers these octets. The packet ends where its IP header says, the payload where
+    its UDP header says. Raises MalformedMessage with `counter` for anything else: a wrong checksum, a fragment, another
     protocol, IPv6 extension headers, octets beyond the packet.
     """
     if not packet:
@@ -187,5 +187,5 @@ def _parse_udp(datagram: bytes, source: bytes, destination: bytes, counter: str)
 
 
 def _pseudo_header(source: bytes, destination: bytes, udp_length: int) -> bytes:
-    # IPv4's and IPv6's differ in the widths of their fields only, which the sum does not see.
+    # The pseudo-headers of IPv4 and IPv6 differ only in the widths of their fields, which do not change the sum.
     return source + destination + _UDP_PROTOCOL.to_bytes(2) + udp_length.to_bytes(2)

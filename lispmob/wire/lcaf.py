@@ -1,6 +1,7 @@
 """The address field, `AFI | address`, with all LCAF types: one table drives both directions (RFC 8060).
 
-Bounds, so that hostile octets cost little: LCAFs nest at most 4 deep; 16 elements in one list, 64 in one address.
+Bounds limit what a hostile message can cost: LCAFs nest at most 4 deep, with 16 elements in a list and 64 in an
+address.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from lispmob.wire.lcaf_types import (
 )
 from lispmob.wire.reader import Reader
 
-# Ours: one level costs a sender 8 octets, so that 64 KiB could hold 8000 of them.
+# Ours: a level costs a sender 8 octets, so that 64 KiB could hold 8000 of them.
 DEPTH_LIMIT: Final = 4
 LIST_LIMIT: Final = 16
 ELEMENT_LIMIT: Final = 64
@@ -56,7 +57,7 @@ _ANGLE: Final = Struct(">HBB")
 
 
 class _Nesting:
-    """How much of its bounds one address has used up."""
+    """How much of its bounds an address has used up."""
 
     __slots__ = ("depth", "elements", "is_in_instance")
 
@@ -178,7 +179,7 @@ def _until_end(take_one: Callable[[Reader, _Nesting], Any], put_one: Callable[[A
 
 
 def _take_rtrs(body: Reader, nesting: _Nesting) -> tuple[WireAddress, ...]:
-    """As a list, but what is beyond the limit is left alone: a long list of RTRs is no reason to have none."""
+    """A list that ignores what is beyond the limit: the first RTRs of a long list are still usable."""
     rtrs: list[WireAddress] = []
     while body.remaining and len(rtrs) < LIST_LIMIT:
         rtrs.append(_take_element(body, nesting))
@@ -247,10 +248,10 @@ def _take_json(body: Reader, _: _Nesting) -> bytes:
 
 
 class _Layout(NamedTuple):
-    """One LCAF type: its class, and its body field by field, as (attribute, codec).
+    """An LCAF type: its class, and its body field by field, as (attribute, codec).
 
-    Attribute "": reserved octets. Attribute "*": several at once; they are taken as a dict, and put from the address.
-    `rsvd2` is the attribute that this type keeps in the header's Rsvd2, of which `rsvd2_mask` are its bits.
+    Attribute "": reserved octets. Attribute "*": several attributes, decoded into a dict and encoded from the address.
+    `rsvd2` is the attribute that this type keeps in the header's Rsvd2, in the bits `rsvd2_mask`.
     """
 
     type: int

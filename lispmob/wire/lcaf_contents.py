@@ -1,4 +1,4 @@
-"""What is inside an LCAF: its addresses, and which of them can be encapsulated to."""
+"""The contents of an LCAF: its addresses, and which of them can be encapsulated to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lispmob.wire.lcaf_types import (
 
 
 def parts(address: Lcaf) -> Iterator[WireAddress]:
-    """The addresses that an LCAF holds directly."""
+    """The addresses that an LCAF contains directly."""
     match address:
         case AfiList(addresses):
             yield from addresses
@@ -57,15 +57,15 @@ def parts(address: Lcaf) -> Iterator[WireAddress]:
 
 
 def contains(address: Lcaf, kind: type[Lcaf]) -> bool:
-    """Whether the address is an LCAF of this kind, or holds one."""
+    """Whether the address is an LCAF of this kind, or contains one."""
     return isinstance(address, kind) or any(contains(part, kind) for part in parts(address) if isinstance(part, Lcaf))
 
 
 def ip_addresses(locator: WireAddress) -> tuple[IpAddress, ...]:
-    """The addresses to encapsulate to for a locator, in its order; none when there is none or it cannot be told.
+    """The addresses to encapsulate to for a locator, in its order; empty when the locator has none or is unknown.
 
-    An AFI-List offers each of its elements. An explicit path is entered at its first hop, unless that is to be looked
-    up first. A locator that does not accept LISP's own encapsulation offers nothing.
+    An AFI-List offers each of its elements. An explicit path is entered at its first hop, unless that hop has to be
+    looked up first. A locator that does not accept LISP's own encapsulation offers nothing.
     """
     match locator:
         case IPv4Address() | IPv6Address():

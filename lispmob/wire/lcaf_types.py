@@ -20,12 +20,12 @@ from lispmob.wire.address import DistinguishedName, MacAddress
 
 # |  (no octets)  |
 class NullBody(msgspec.Struct, frozen=True):
-    """Type 0: no address at all, but said with an LCAF."""
+    """Type 0: no address, expressed as an LCAF."""
 
 
 # |  Address  |  Address  | ... until Length is used up
 class AfiList(msgspec.Struct, frozen=True):
-    """Type 1: several addresses of one thing, in no particular order."""
+    """Type 1: several addresses of the same thing, in no particular order."""
 
     addresses: tuple[WireAddress, ...]
 
@@ -33,7 +33,7 @@ class AfiList(msgspec.Struct, frozen=True):
 # |                      Instance-ID (32)                         |   Rsvd2 is the mask length of the Instance-ID
 # |  Address ...
 class InstanceId(msgspec.Struct, frozen=True):
-    """Type 2: an EID of one virtual network. No address: a range of Instance-IDs, `mask_len` bits of it fixed."""
+    """Type 2: an EID of one virtual network. Without an address: Instance-IDs that share the first `mask_len` bits."""
 
     instance_id: int
     address: WireAddress
@@ -77,7 +77,7 @@ class Angle(msgspec.Struct, frozen=True):
 # |                  Altitude, signed metres (32)                 |   0x7fffffff: none
 # |  Address ...
 class GeoCoordinates(msgspec.Struct, frozen=True):
-    """Type 5: an address and where on Earth it is."""
+    """Type 5: an address and its place on Earth."""
 
     latitude: Angle
     longitude: Angle
@@ -98,7 +98,7 @@ class OpaqueKey(msgspec.Struct, frozen=True):
 # |  Address: global ETR RLOC  |  Address: Map-Server RLOC  |  Address: private ETR RLOC  |
 # |  Address: RTR 1  | ... until Length is used up
 class NatTraversal(msgspec.Struct, frozen=True):
-    """Type 7: what a Map-Server saw of a node's address and port, and the RTRs that it may use."""
+    """Type 7: a node's address and port as the Map-Server saw them, and the RTRs that the node may use."""
 
     ms_port: int
     etr_port: int
@@ -171,7 +171,7 @@ class SourceDestKey(msgspec.Struct, frozen=True):
 
 
 class ReplicationEntry(msgspec.Struct, frozen=True):
-    """One replicator of a replication list and its level in the tree."""
+    """A replicator of a replication list, and its level in the tree."""
 
     level: int
     address: WireAddress
@@ -187,7 +187,7 @@ class ReplicationList(msgspec.Struct, frozen=True):
 # |         JSON length (16)      |  JSON ...                         Rsvd2, low bit B: binary JSON
 # |  Address ...
 class JsonText(msgspec.Struct, frozen=True):
-    """Type 14 (experimental): JSON as octets that nobody here evaluates, and an address."""
+    """Type 14 (experimental): an address and JSON, kept as octets; we do not evaluate it."""
 
     text: bytes
     address: WireAddress = None
@@ -233,7 +233,7 @@ class VendorSpecific(msgspec.Struct, frozen=True):
 
 
 class UnknownLcaf(msgspec.Struct, frozen=True):
-    """Any other type: skipped by its Length (RFC 9306), kept so that it can be passed on. Unusable as a locator."""
+    """Any other type: skipped by its Length (RFC 9306), kept so that it can be forwarded. Unusable as a locator."""
 
     type: int
     body: bytes
@@ -262,5 +262,5 @@ Lcaf: TypeAlias = (
     | UnknownLcaf
 )
 
-# What an address field may hold; None is AFI 0, "no address".
+# The possible values of an address field; None is AFI 0, "no address".
 WireAddress: TypeAlias = Union[IPv4Address, IPv6Address, MacAddress, DistinguishedName, Lcaf, None]  # noqa: UP007

@@ -1,6 +1,6 @@
-"""LISP-SEC authentication data (RFC 9303), which travels in an ECM and in a Map-Reply; `lisp_sec_auth.py` computes it.
+"""LISP-SEC authentication data (RFC 9303) in an ECM and in a Map-Reply; `lisp_sec_auth.py` computes it.
 
-Every length field of it is checked, so that what follows it in the message is found even by who does not use it.
+The decoder checks every length field, so that also a receiver that does not use LISP-SEC finds what follows the data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lispmob.wire.record import RECORD_LIMIT
 AD_LISP_SEC: Final = 1
 AD_MS_RTR: Final = 2  # NAT-traversal draft
 WRAPPED_OTK_OCTETS: Final = 24  # 64 bits of preamble, 128 of key
-PKT_HMAC_OCTETS: Final = (12, 16, 20, 32)  # cut as the names of HMAC IDs 1 and 2 say, and whole
+PKT_HMAC_OCTETS: Final = (12, 16, 20, 32)  # truncated as the names of HMAC IDs 1 and 2 say, and whole
 
 _ECM_AD: Final = Struct(">BBHHBB")
 _LENGTH_AND_ID: Final = Struct(">HH")
@@ -29,14 +29,14 @@ _EID: Final = Struct(">BB")
 
 
 class AuthorizedEid(msgspec.Struct, frozen=True):
-    """An EID-Prefix that the Map-Server vouches for."""
+    """An EID-Prefix for which the Map-Server authenticates the answer."""
 
     eid: WireAddress
     mask_len: int
 
 
 class EidAuthentication(msgspec.Struct, frozen=True):
-    """The EID-AD. An ITR asks with the KDF ID alone; the Map-Server adds the EID-Prefixes and its HMAC over them."""
+    """The EID-AD. An ITR sends the KDF ID alone; the Map-Server adds the EID-Prefixes and its HMAC over them."""
 
     kdf_id: int
     hmac_id: int = 0
@@ -86,7 +86,7 @@ class EcmSecurity(msgspec.Struct, frozen=True):
     eid: EidAuthentication
 
     def encode(self) -> bytes:
-        """The octets, the AD type included."""
+        """The octets, including the AD type."""
         head = _ECM_AD.pack(
             AD_LISP_SEC, 0, self.requested_hmac_id, len(self.one_time_key), self.key_id, self.wrapping_id
         )
@@ -108,14 +108,14 @@ class EcmSecurity(msgspec.Struct, frozen=True):
 
 
 class MapReplySecurity(msgspec.Struct, frozen=True):
-    """The AD of a Map-Reply: the Map-Server's word for the EID-Prefixes, and the ETR's HMAC over the whole message."""
+    """The AD of a Map-Reply: the Map-Server's authenticated EID-Prefixes, and the ETR's HMAC over the whole message."""
 
     eid: EidAuthentication
     packet_hmac_id: int
     packet_hmac: bytes
 
     def encode(self) -> bytes:
-        """The octets, the AD type included."""
+        """The octets, including the AD type."""
         length = _LENGTH_AND_ID.size + len(self.packet_hmac)
         packet = _LENGTH_AND_ID.pack(length, self.packet_hmac_id) + self.packet_hmac
         return bytes((AD_LISP_SEC, 0, 0, 0)) + self.eid.encode() + packet

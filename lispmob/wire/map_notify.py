@@ -1,4 +1,4 @@
-"""Map-Notify, a Map-Server's answer or news, and Map-Notify-Ack (RFC 9301, 5.7 and 5.8; RFC 9437)."""
+"""Map-Notify, a Map-Server's confirmation or publication, and Map-Notify-Ack (RFC 9301, 5.7 and 5.8; RFC 9437)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lispmob.wire.record import MappingRecord, take_records
 
 _HAS_SITE: Final = 4
 _HAS_RTR_AUTHENTICATION: Final = 5
-_KEEPS_KEYS: Final = 18  # ours, of the reserved bits that RFC 9301, 5.7, has receivers ignore
+_KEEPS_KEYS: Final = 18  # ours, of the reserved bits that receivers ignore (RFC 9301, 5.7)
 
 
 # |    Key ID     | Algorithm ID  |  Authentication Data Length   |
 # ~                     Authentication Data                       ~
 class RtrAuthentication(msgspec.Struct, frozen=True):
-    """What a Map-Server proves to an RTR, with the key that these two share: the Map-Notify is really from it.
+    """A Map-Server's proof to an RTR that it sent the Map-Notify, made with a key that the two share.
 
     NAT-traversal drafts: after the message (before draft -04), or in the ECM around it as AD type 2.
     """
@@ -43,16 +43,16 @@ class RtrAuthentication(msgspec.Struct, frozen=True):
 
     @classmethod
     def take(cls, reader: Reader) -> RtrAuthentication:
-        """Read it from where the reader stands."""
+        """Read it at the reader's position."""
         return cls(*take_authentication(reader))
 
 
 class _Notification(msgspec.Struct, frozen=True):
-    """The body that Map-Notify and Map-Notify-Ack share: that of the Map-Register, under a MAC of its own.
+    """The body that Map-Notify and Map-Notify-Ack share: that of the Map-Register, with a MAC of its own.
 
-    RFC 9301 has no flags here. Deployed Map-Servers copy the xTR-ID trailer and say so with the NAT drafts' I bit;
-    `is_site_flagged` is False for a trailer that came without it. `keeps_keys` (K, ours): this Map-Server keeps key
-    records (`key_record.py`) and shows them to nobody who could not tell whose they are. It is under the MAC.
+    RFC 9301 has no flags here. Deployed Map-Servers copy the xTR-ID trailer and set the NAT drafts' I bit;
+    `is_site_flagged` is False for a trailer that came without that bit. `keeps_keys` (K, ours): this Map-Server stores
+    key records (`key_record.py`), and shows them only to receivers that can verify their owner. The MAC covers the bit.
     """
 
     kind: ClassVar[MessageType]
@@ -97,7 +97,7 @@ class _Notification(msgspec.Struct, frozen=True):
     # |        RTR authentication, if R: not under the MAC            |
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read the message. Raises MalformedMessage. The authentication is not verified: that is `auth.verify`."""
+        """Read the message. Raises MalformedMessage. Does not verify the authentication; `auth.verify` does."""
         reader, word = open_message(data, cls.kind, 16)
         nonce = int.from_bytes(reader.take_bytes(8))
         key_id, algorithm_id, authentication = take_authentication(reader)
@@ -123,17 +123,17 @@ class _Notification(msgspec.Struct, frozen=True):
 
 
 class MapNotify(_Notification, msgspec.Struct, frozen=True):
-    """The answer to a Map-Register that wanted one, with its nonce; or, unasked for, the news of a changed mapping."""
+    """The answer to a Map-Register that requested one, with its nonce; or an unsolicited notice of a change."""
 
     kind = MessageType.MAP_NOTIFY
 
     @property
     def nonce_octets_reversed(self) -> int:
-        """What lispers.net on a little-endian machine made of a Map-Register's nonce when it says `nonce`."""
+        """The Map-Register's nonce if the sender, lispers.net on a little-endian machine, reversed its octets."""
         return int.from_bytes(self.nonce.to_bytes(8), "little")
 
 
 class MapNotifyAck(_Notification, msgspec.Struct, frozen=True):
-    """The receipt for an unasked-for Map-Notify: the same contents under a MAC of its own."""
+    """The acknowledgement of an unsolicited Map-Notify: the same contents with a MAC of its own."""
 
     kind = MessageType.MAP_NOTIFY_ACK

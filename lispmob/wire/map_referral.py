@@ -1,4 +1,4 @@
-"""Map-Referral: a DDT node tells a Map-Resolver whom to ask (RFC 8111). Nodes and RTRs drop it."""
+"""Map-Referral: a DDT node refers a Map-Resolver to other DDT nodes or Map-Servers (RFC 8111). Nodes drop it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIGNATURE: Final = Struct(">IIIHHBxxx")
 
 
 class Referral(IntEnum):
-    """What a referral says about the EID asked for."""
+    """The result that a referral reports for the requested EID."""
 
     NODE = 0
     MS = 1
@@ -64,7 +64,7 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class ReferralRecord(msgspec.Struct, frozen=True):
-    """Whom to ask next for an EID-Prefix: `locators` are DDT nodes or Map-Servers."""
+    """The next DDT nodes or Map-Servers, `locators`, to ask about an EID-Prefix."""
 
     eid: WireAddress
     mask_len: int
@@ -82,7 +82,7 @@ class ReferralRecord(msgspec.Struct, frozen=True):
         return to_prefix(self.eid, self.mask_len)
 
     def encode(self) -> bytes:
-        """The octets. ValueError for more than the 15 signatures that can be counted."""
+        """The octets. ValueError for more than 15 signatures, the limit of the count field."""
         if len(self.signatures) > 15:
             raise ValueError(f"{len(self.signatures)} signatures, more than 15")
         bits = self.referral << 13 | self.is_authoritative << 12 | self.is_incomplete << 11

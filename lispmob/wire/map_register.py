@@ -1,4 +1,4 @@
-"""Map-Register: these EIDs are here, keep that for me (RFC 9301, 5.6)."""
+"""Map-Register: an ETR registers the locators of its EID-Prefixes with a Map-Server (RFC 9301, 5.6)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _FLAGS: Final[Flags] = {
 
 
 class MapRegister(msgspec.Struct, frozen=True):
-    """A registration. Its nonce is a counter: every Map-Register has a larger one than those before it.
+    """A registration. Its nonce is a counter: every Map-Register has a larger nonce than those before it.
 
-    `uses_ttl` (T): it holds for its Record TTL rather than for three minutes. `wants_merge` (a): unite it with what
-    other xTRs registered for the EID. `auth.sign` fills in Key ID, Algorithm ID and Authentication Data.
+    `uses_ttl` (T): the registration is valid for its Record TTL rather than for three minutes. `wants_merge` (a): merge
+    it with what other xTRs register for the EID. `auth.sign` fills in Key ID, Algorithm ID and Authentication Data.
     """
 
     nonce: int
@@ -80,7 +80,7 @@ class MapRegister(msgspec.Struct, frozen=True):
     # |                   xTR-ID and Site-ID, if I                    |
     @classmethod
     def decode(cls, data: bytes) -> MapRegister:
-        """Read a Map-Register. Raises MalformedMessage. The authentication is not verified: that is `auth.verify`."""
+        """Read a Map-Register. Raises MalformedMessage. Does not verify the authentication; `auth.verify` does."""
         reader, word = open_message(data, MessageType.MAP_REGISTER, 16)
         nonce = int.from_bytes(reader.take_bytes(8))
         key_id, algorithm_id, authentication = take_authentication(reader)
@@ -100,6 +100,6 @@ class MapRegister(msgspec.Struct, frozen=True):
 
 
 def xtr_id_in(data: bytes) -> bytes | None:
-    """The xTR-ID at the end of a Map-Register that was decoded before; None without one."""
+    """The xTR-ID at the end of a Map-Register that was decoded before; None without an xTR-ID."""
     has_site = len(data) >= 28 and has_bit(int.from_bytes(data[:4]), _HAS_SITE)
     return data[-24:-8] if has_site else None

@@ -1,4 +1,4 @@
-"""Map-Reply: the mappings that were asked for (RFC 9301, 5.4)."""
+"""Map-Reply: the mappings that a Map-Request asked for (RFC 9301, 5.4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLAGS: Final[Flags] = {
 
 
 class MapReply(msgspec.Struct, frozen=True):
-    """An answer, tied to its Map-Request by nothing but the nonce. A record without locators is a negative answer.
+    """An answer, tied to its Map-Request only by the nonce. A record without locators is a negative answer.
 
     `security` (S) is the LISP-SEC authentication data as octets; `lisp_sec.MapReplySecurity.decode` reads them.
     """

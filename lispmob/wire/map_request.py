@@ -1,4 +1,7 @@
-"""Map-Request: where is this EID? Also RLOC-probe, Solicit-Map-Request and subscription (RFC 9301, 5.2; RFC 9437)."""
+"""Map-Request: asks for the mapping of an EID. Also RLOC-probe, Solicit-Map-Request and subscription.
+
+RFC 9301, 5.2; RFC 9437.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ _FLAGS: Final[Flags] = {
 
 
 class EidRecord(msgspec.Struct, frozen=True):
-    """An EID-Prefix that is asked for. `wants_notify` (N, RFC 9437): and to be told of its changes from now on."""
+    """An EID-Prefix to ask for. `wants_notify` (N, RFC 9437) subscribes to its changes."""
 
     eid: WireAddress
     mask_len: int
@@ -55,10 +58,10 @@ class EidRecord(msgspec.Struct, frozen=True):
 
 
 class MapRequest(msgspec.Struct, frozen=True):
-    """A question for mappings. One record when sent; the answer goes to one of `itr_rlocs`, with the same nonce.
+    """A request for mappings. We send one record; the answer goes to one of `itr_rlocs`, with the same nonce.
 
-    `source_eid` is the EID whose packet missed the cache; in an SMR the EID that moved; None in a probe.
-    `mapping` (M) is the asker's own mapping, which nobody has verified. `xtr_id` (I) and `site_id` go together.
+    `source_eid` is the EID whose packet missed the map-cache; in an SMR the EID that moved; None in a probe. `mapping`
+    (M) is the sender's own mapping, which is not authenticated. `xtr_id` (I) and `site_id` go together.
     """
 
     nonce: int
@@ -121,7 +124,7 @@ class MapRequest(msgspec.Struct, frozen=True):
         mapping = take_record(reader) if has_bit(word, _HAS_MAPPING) else None
         xtr_id, site_id = take_site(reader) if has_bit(word, _HAS_SITE) else (None, None)
         if has_bit(word, _IS_PROBE) and mapping is None and xtr_id is None:
-            reader.expect_padding()  # a probe of the path MTU is as long as what it asks about
+            reader.expect_padding()  # a probe of the path MTU is padded to the size that it tests
         else:
             reader.expect_end()
         request = cls(
@@ -144,7 +147,7 @@ def _take_eid_record(reader: Reader) -> EidRecord:
 
 
 def _check_sense(request: MapRequest) -> None:
-    """Raise `rx_policy` for what parses but asks nothing that can be answered."""
+    """Raise `rx_policy` for a message that can be decoded but not answered."""
     if all(rloc is None for rloc in request.itr_rlocs) and not any(r.wants_notify for r in request.records):
         # With N it means "unsubscribe" (RFC 9437, 5).
         raise MalformedMessage("rx_policy", "no ITR-RLOC to answer to")

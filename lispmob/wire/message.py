@@ -1,4 +1,4 @@
-"""Any control message from its octets: the dispatch on the type nibble."""
+"""Decodes any control message: the dispatch on the type nibble."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _DECODERS: Final[dict[int, Callable[[bytes], ControlMessage]]] = {
 
 
 def decode_control(data: bytes) -> ControlMessage:
-    """Read the payload of a control datagram. Raises MalformedMessage, for a type that is not LISP's `rx_type`."""
+    """Read the payload of a control datagram. Raises MalformedMessage; `rx_type` for a type that is not LISP's."""
     if len(data) < _SHORTEST:
         raise MalformedMessage("rx_short", f"{len(data)} octets")
     decoder = _DECODERS.get(data[0] >> 4)

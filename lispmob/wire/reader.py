@@ -1,4 +1,4 @@
-"""A bounded cursor over received octets: it can be asked for more than is there, and says so with MalformedMessage."""
+"""A bounded cursor over received octets: a read beyond their end raises MalformedMessage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lispmob.errors import MalformedMessage
 
 
 class Reader:
-    """Takes big-endian fields off the front of `data`; every octet is taken once, and never one beyond the end.
+    """Takes big-endian fields off the front of `data`; it takes every octet once, and none beyond the end.
 
     `counter` names the receive counter of a field that does not fit.
     """
@@ -75,7 +75,7 @@ class Reader:
         return self.take_bytes(self.remaining)
 
     def window(self, count: int, counter: str) -> Reader:
-        """Take `count` octets as a reader of their own, which reports what does not fit under `counter`."""
+        """Take `count` octets as a new reader; a field beyond its end raises MalformedMessage with `counter`."""
         if count > self.remaining:
             raise MalformedMessage(counter, f"a part of {count} octets where {self.remaining} are left")
         at = self._advance(count)

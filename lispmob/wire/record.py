@@ -1,7 +1,4 @@
-"""The EID-to-RLOC mapping record, with its locators: the part that most control messages have in common.
-
-RFC 9301, section 5.4.
-"""
+"""The EID-to-RLOC mapping record with its locators, which most control messages contain (RFC 9301, 5.4)."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.lcaf_types import WireAddress
 from lispmob.wire.reader import Reader
 
-# Ours, because of the work that a message may cause; the fields allow 255 of each.
+# Ours, to limit the work that a message may cause; the fields allow 255 of each.
 RECORD_LIMIT: Final = 32
 LOCATORS_PER_RECORD_LIMIT: Final = 32
 LOCATORS_PER_MESSAGE_LIMIT: Final = 256
 
-TTL_UNTIL_TOLD: Final = 0xFFFFFFFF  # RFC 9301: the receiver decides how long it keeps the record
+TTL_RECEIVER_DECIDES: Final = 0xFFFFFFFF  # RFC 9301: the receiver decides how long it keeps the record
 
 _RECORD: Final = Struct(">IBBHH")
 _LOCATOR: Final = Struct(">BBBBH")
@@ -43,15 +40,15 @@ class Action(IntEnum):
     DROP_AUTH_FAILURE = 5
 
 
-# RFC 9301 leaves 6 and 7 free: they are kept as numbers, to be treated as NO_ACTION.
+# RFC 9301 leaves 6 and 7 unassigned: they are kept as numbers, and treated as NO_ACTION.
 _ACTIONS: Final[tuple[Action | int, ...]] = (*Action, 6, 7)
 
 
 class Locator(msgspec.Struct, frozen=True):
     """An RLOC. Priority: lower is better, 255 is "not for unicast"; weight: share among equal priorities.
 
-    `is_local` (L): of the sender of the Map-Reply itself. `is_probed` (p): the one that an RLOC-probe was sent to.
-    `is_reachable` (R): without it, nothing may be encapsulated to the locator.
+    `is_local` (L): a locator of the sender of the Map-Reply. `is_probed` (p): the locator that an RLOC-probe was sent
+    to. `is_reachable` (R): if False, the locator must not be encapsulated to.
     """
 
     address: WireAddress
@@ -65,14 +62,14 @@ class Locator(msgspec.Struct, frozen=True):
 
     @property
     def ip(self) -> IpAddress | None:
-        """The address to encapsulate to; of several alternatives the first, None when there is none."""
+        """The address to encapsulate to: the first of several alternatives, or None."""
         if isinstance(self.address, IPv4Address | IPv6Address):
             return self.address
         return next(iter(self.ips), None)
 
     @property
     def ips(self) -> tuple[IpAddress, ...]:
-        """Every address to encapsulate to that the locator offers, in its order."""
+        """All addresses to encapsulate to that the locator offers, in its order."""
         return ip_addresses(self.address)
 
     def encode(self) -> bytes:
@@ -84,7 +81,7 @@ class Locator(msgspec.Struct, frozen=True):
 
 
 class MappingRecord(msgspec.Struct, frozen=True):
-    """An EID-Prefix and where it is. `ttl_min` is in minutes; 0 removes the mapping now.
+    """An EID-Prefix and its locators. `ttl_min` is in minutes; 0 removes the mapping now.
 
     `eid` and `mask_len` are as on the wire: the mask is that of the inner address of an Instance-ID.
     """
@@ -140,7 +137,7 @@ class MappingRecord(msgspec.Struct, frozen=True):
 # |      Unused flags       |L|p|R|           Loc-AFI             |   > Locator Count times
 # |                          Locator ...                          |  /
 def take_record(reader: Reader) -> MappingRecord:
-    """Read one mapping record."""
+    """Read a mapping record."""
     ttl_min, locator_count, mask_len, bits, version = reader.take(_RECORD)
     eid = take_eid(reader, mask_len)
     locators = take_locators(reader, locator_count)
@@ -170,7 +167,7 @@ def take_locators(reader: Reader, count: int) -> tuple[Locator, ...]:
 
 
 def take_records(reader: Reader, count: int) -> tuple[MappingRecord, ...]:
-    """Read the `count` records of a message: at least one, and none twice for the same EID-Prefix."""
+    """Read the `count` records of a message: at least one, and no EID-Prefix twice."""
     check_record_count(count)
     if count == 1:
         return (take_record(reader),)
@@ -185,7 +182,7 @@ def take_records(reader: Reader, count: int) -> tuple[MappingRecord, ...]:
         seen.add(record.eid_prefix or (record.eid, record.mask_len))
         records.append(record)
     if len(seen) < count:
-        # Letting the last one win would let a sender slip a second answer past a check of the first.
+        # If the last record won, a sender could get a second answer past a check of the first.
         raise MalformedMessage("rx_policy", "the same EID-Prefix twice in one message")
     return tuple(records)
 

@@ -1,4 +1,4 @@
-"""The two messages of the handshake for sealed data (ours): the octets, with what is sealed in them left as it is.
+"""The two messages of the handshake for sealed data (ours): their layout. The encrypted fields stay opaque here.
 
 They travel in the keys of an LCAF of type 11 with suite 241, in an RLOC-probe and its answer.
 """
@@ -21,7 +21,7 @@ SECOND_OCTETS: Final = 80
 STATIC_SEALED_OCTETS: Final = 48
 OFFER_SEALED_OCTETS: Final = 28
 CHOICE_SEALED_OCTETS: Final = 20
-AES_128_GCM: Final = 1  # bits of what is offered, and of what is chosen
+AES_128_GCM: Final = 1  # bits of the offer, and of the choice
 CHACHA20_POLY1305: Final = 2
 
 _MAC_LABEL: Final = b"lispmob mac1"
@@ -35,7 +35,7 @@ _SECOND_TYPE: Final = 2
 
 
 class FirstMessage(msgspec.Struct, frozen=True):
-    """From the initiator. `sender` is the index that it wants packets with; 0 is none."""
+    """From the initiator. `sender` is the index that packets to the initiator carry; 0 is invalid."""
 
     sender: int
     ephemeral_key: bytes
@@ -49,7 +49,7 @@ class FirstMessage(msgspec.Struct, frozen=True):
     # |                     Offer, sealed (28)                  |
     # |                         mac1 (16)                       |
     def encode(self, receiver: bytes) -> bytes:
-        """The octets for the owner of this static public key."""
+        """The octets for the owner of the static public key `receiver`."""
         head = _FIRST.pack(
             _FIRST_TYPE, VERSION, 0, self.sender, self.ephemeral_key, self.sealed_static_key, self.sealed_offer
         )
@@ -57,7 +57,7 @@ class FirstMessage(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes, receiver: bytes) -> FirstMessage:
-        """Read it as the owner of this static public key. Raises MalformedMessage, before anything costs more."""
+        """Read it as the owner of the static public key `receiver`. Raises MalformedMessage before any costly step."""
         _check(data, FIRST_OCTETS, _FIRST_TYPE, receiver)
         _type, _version, _reserved, sender, ephemeral_key, static_key, offer = _FIRST.unpack_from(data)
         _check_index(sender)
@@ -65,7 +65,7 @@ class FirstMessage(msgspec.Struct, frozen=True):
 
 
 class SecondMessage(msgspec.Struct, frozen=True):
-    """From the responder. `receiver` is the index of the first message."""
+    """From the responder. `receiver` is the index in the first message."""
 
     sender: int
     receiver: int
@@ -79,7 +79,7 @@ class SecondMessage(msgspec.Struct, frozen=True):
     # |                     Choice, sealed (20)                 |
     # |                         mac1 (16)                       |
     def encode(self, receiver: bytes) -> bytes:
-        """The octets for the owner of this static public key."""
+        """The octets for the owner of the static public key `receiver`."""
         head = _SECOND.pack(
             _SECOND_TYPE, VERSION, 0, self.sender, self.receiver, self.ephemeral_key, self.sealed_choice
         )
@@ -87,7 +87,7 @@ class SecondMessage(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes, receiver: bytes) -> SecondMessage:
-        """Read it as the owner of this static public key. Raises MalformedMessage."""
+        """Read it as the owner of the static public key `receiver`. Raises MalformedMessage."""
         _check(data, SECOND_OCTETS, _SECOND_TYPE, receiver)
         _type, _version, _reserved, sender, index, ephemeral_key, choice = _SECOND.unpack_from(data)
         _check_index(sender)
@@ -96,18 +96,18 @@ class SecondMessage(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What the initiator seals: a time that only grows, in nanoseconds, and the AEADs that it can do, as bits."""
+    """What the initiator encrypts: a time in nanoseconds that only grows, and the AEADs that it supports, as bits."""
 
     timestamp_ns: int
     aeads: int
 
     def encode(self) -> bytes:
-        """The octets, to be sealed."""
+        """The octets before encryption."""
         return _OFFER.pack(self.timestamp_ns, self.aeads, 0, 0)
 
     @classmethod
     def decode(cls, data: bytes) -> Offer:
-        """Read what was opened. Raises MalformedMessage."""
+        """Read the decrypted octets. Raises MalformedMessage."""
         if len(data) != _OFFER.size:
             raise MalformedMessage("rx_lcaf", f"an offer of {len(data)} octets")
         timestamp_ns, aeads, _flags, _reserved = _OFFER.unpack(data)
@@ -115,18 +115,18 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def put_choice(aead: int) -> bytes:
-    """What the responder seals: the bit of one AEAD."""
+    """What the responder encrypts: the bit of the chosen AEAD."""
     return _CHOICE.pack(aead, 0, 0)
 
 
 def take_choice(data: bytes) -> int:
-    """The bit of the AEAD that was chosen; `data` has the right length."""
+    """The bit of the chosen AEAD; `data` has the right length."""
     aead: int = _CHOICE.unpack(data)[0]
     return aead
 
 
 def _mac(receiver: bytes, head: bytes) -> bytes:
-    """Whoever does not know whom he writes to is refused at the price of a hash."""
+    """The mac1: refuses a sender that does not know the receiver's key, for the cost of a hash."""
     return hmac.digest(hashlib.sha256(_MAC_LABEL + receiver).digest(), head, "sha256")[:_MAC_OCTETS]
 
 

@@ -1,4 +1,4 @@
-"""A daemon that is none, on a real socket, and lispctl as a function."""
+"""Fixtures: a fake daemon on a real socket, and lispctl as a function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.api.fake_backend import Served, served
 
 
 class Ctl(Protocol):
-    """Run lispctl, expect the exit code, and give back what it printed: its complaint where that is not 0."""
+    """Run lispctl, expect the exit code, and return its output: standard error where the code is not 0."""
 
     def __call__(self, line: str, code: int = 0) -> str: ...
 

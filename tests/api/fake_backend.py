@@ -1,4 +1,4 @@
-"""A daemon that is not one: the Backend with fixed answers, served on a real socket by a thread of its own."""
+"""A fake daemon: a Backend with fixed answers, which a thread of its own serves on a real socket."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, wei
 
 
 class FakeBackend:
-    """Keeps what was asked of it in `calls`; `broken` makes the next status fail as a bug would."""
+    """Records its calls in `calls`. With `broken`, the next status raises as a programming error would."""
 
     def __init__(self) -> None:
         self.steering = FakeSteering()
@@ -250,7 +250,7 @@ class FakeBackend:
 
 
 class Served:
-    """A FakeBackend behind its socket."""
+    """A FakeBackend behind its socket, in a thread with an event loop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -262,7 +262,7 @@ class Served:
         self.backend.parts.follow(self.server)
 
     def publish(self, *events: Event) -> None:
-        """Publish in the server's loop, and come back when it is done."""
+        """Publish in the server's loop, and return when that is done."""
 
         def all_of_them() -> None:
             for event in events:
@@ -271,7 +271,7 @@ class Served:
         self.run(all_of_them)
 
     def run(self, call: Callable[[], object]) -> None:
-        """Call in the server's loop and wait for the end."""
+        """Call in the server's loop, and wait until the call has returned."""
 
         async def inside() -> None:
             call()
@@ -279,17 +279,17 @@ class Served:
         asyncio.run_coroutine_threadsafe(inside(), self._loop).result(10)
 
     def start(self) -> None:
-        """Serve in a thread."""
+        """Start the thread, and wait until it serves."""
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
 
     def stop(self) -> None:
-        """Close the server, which must not take more than its patience."""
+        """Close the server; fails when that takes longer than the server's own timeout."""
         asyncio.run_coroutine_threadsafe(self.server.close(), self._loop).result(10)
 
     def end(self) -> None:
-        """Stop, and end the thread."""
+        """Close the server, and end the thread."""
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -298,7 +298,7 @@ class Served:
 
 @contextmanager
 def served(path: Path) -> Iterator[Served]:
-    """A served FakeBackend; fails when anything went wrong inside the loop."""
+    """A served FakeBackend. The test fails when anything raised inside the loop."""
     one = Served(path)
     one.start()
     try:

@@ -1,4 +1,4 @@
-"""The real views of mappings, of a real core, without a daemon around them."""
+"""The real views of mappings on a real core, without a daemon around them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LTE = Uplink(
 
 
 class FakeLiveness:
-    """7 packets went to 192.0.2.9, and the path there is known."""
+    """Says that 7 packets went to 192.0.2.9, and that the path there is known."""
 
     def traffic(self) -> dict[IpAddress, Traffic]:
         return {ip_address("192.0.2.9"): Traffic(sent=7)}
@@ -53,7 +53,7 @@ class FakeLiveness:
 
 
 class FakeBelieving:
-    """One Map-Resolver that is right, and a peer that is right; a test may say what else."""
+    """Says that one Map-Resolver and one peer hold what is true; a test may set other beliefs."""
 
     def __init__(self) -> None:
         rloc = RemoteLocator(address="198.51.100.10")
@@ -75,7 +75,7 @@ class FakeBelieving:
 
 
 class MappingParts:
-    """As much of a daemon as mappings need: a core, its configuration, and nothing that moves packets."""
+    """The part of a daemon that mappings need: a core and its configuration, and nothing that moves packets."""
 
     def __init__(self, limit: int = 1000) -> None:
         self.file = NodeFile(own_eids=(OwnEid(OWN),), map_cache=MapCacheSection(limit=limit, program=True))
@@ -100,7 +100,7 @@ class MappingParts:
         return self.clock
 
     def follow(self, server: ControlServer) -> None:
-        """What happens is published by this server."""
+        """Let this server publish the events."""
         self.feed = MappingFeed(cast(Any, self), server.publish_mapping, lambda: server.has_mapping_readers)
         self.feed.look()
 
@@ -117,7 +117,7 @@ class MappingParts:
                         self.feed.on_event(effect)
 
     def use(self, file: NodeFile) -> None:
-        """A reload, or what is like one."""
+        """Do what a reload of the configuration does."""
         self.file = file
         self.perform(self.node.on_config(self._config(), self.clock))
         self.perform(self.node.on_locators(local_locators(self.uplinks, self.file), self.clock))
@@ -128,12 +128,12 @@ class MappingParts:
             self.feed.look()
 
     def miss(self, eid: str) -> None:
-        """A packet to nobody knows where."""
+        """Send a packet to an EID that no mapping covers."""
         self.perform(self.node.on_miss(OWN.address, ip_address(eid), 0, self.clock))
 
 
 class FakeMappings(MappingViews):
-    """The views of such parts."""
+    """The views of these parts."""
 
     def __init__(self) -> None:
         self.parts = MappingParts()

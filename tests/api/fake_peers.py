@@ -1,4 +1,4 @@
-"""Peers and names of the daemon that is not one."""
+"""Peers and names of the fake daemon."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SEEN = KnownName(name="nas", eids=["10.99.0.2"], why="registered", ttl_s=540.0)
 
 
 class FakePeers:
-    """Two of them; names are asked for the first time."""
+    """Knows two peers; the first request for names starts the look-up of one."""
 
     names_asked = 0
 
@@ -53,7 +53,7 @@ class FakePeers:
 
     async def peer(self, name_or_eid: str) -> Peer:
         if name_or_eid not in ("nas", "10.99.0.2"):
-            raise ApiError("not-found", f"{name_or_eid}: nobody has registered it")
+            raise ApiError("not-found", f"{name_or_eid}: no site of the hub has this name")
         return NAS
 
     def names(self) -> Names:
@@ -70,4 +70,4 @@ class FakePeers:
     async def name(self, name_or_eid: str) -> KnownName:
         if name_or_eid == "nas":
             return SEEN
-        return KnownName(name=name_or_eid, why="nobody has registered it", is_answered=name_or_eid != "silent")
+        return KnownName(name=name_or_eid, why="no site has registered it", is_answered=name_or_eid != "silent")

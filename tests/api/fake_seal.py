@@ -32,7 +32,7 @@ KEYS = Keys(
 
 
 class FakeSeal:
-    """Knows two peers, and a third one whose key has changed."""
+    """Knows two peers with keys, and a third one whose key has changed."""
 
     shown_keys: Keys = KEYS
     accepted: tuple[EidPrefix, ...] = ()

@@ -32,7 +32,7 @@ REHEARSAL = Rehearsal(
 
 
 class FakeSteering:
-    """Remembers what it was asked."""
+    """Records what it is asked."""
 
     asked: FlowParams | None = None
     ran: RunParams | None = None

@@ -1,4 +1,4 @@
-"""The control socket's server against a real Unix socket."""
+"""The control socket's server, on a real Unix socket."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def connect(daemon: Served) -> socket.socket:
 
 
 def send(daemon: Served, raw: bytes, count: int = 1) -> list[dict[str, Any]]:
-    """The first `count` lines that come back."""
+    """Send these octets, and return the first `count` lines of the answer."""
     with connect(daemon) as one, one.makefile("rb") as reader:
         one.sendall(raw)
         return [json.loads(reader.readline()) for _ in range(count)]
@@ -140,7 +140,7 @@ def test_a_reload_is_finished_when_its_client_does_not_wait(daemon: Served) -> N
     with connect(daemon) as one:
         one.sendall(b'{"v":1,"id":1,"method":"reload"}\n')
     with Client(str(daemon.path)) as client:
-        client.call("version")  # the loop has taken the reload in, and its client is gone
+        client.call("version")  # the loop has started the reload, whose client is gone
 
     daemon.stop()
 
@@ -194,7 +194,7 @@ def test_a_client_that_does_not_read_its_replies_is_not_read_from(daemon: Served
                 sent += one.send(request * 1000)
             except BlockingIOError:
                 before = sent
-                daemon.run(lambda: None)  # one turn of the loop may make room
+                daemon.run(lambda: None)  # one turn of the loop may free a place
                 daemon.run(lambda: None)
                 with contextlib.suppress(BlockingIOError):
                     sent += one.send(request)
@@ -233,7 +233,7 @@ def test_the_kernel_tells_who_is_at_the_other_end() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_somebody_else_may_look_and_not_change(daemon: Served) -> None:
+def test_another_user_may_read_and_not_change(daemon: Served) -> None:
     daemon.path.parent.chmod(0o755)
     program = (
         "import os, sys\n"

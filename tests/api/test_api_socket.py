@@ -1,4 +1,4 @@
-"""The control socket as a file, and the client's end of it."""
+"""The control socket as a file, and the client's side of it."""
 
 from __future__ import annotations
 

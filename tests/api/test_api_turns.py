@@ -1,4 +1,4 @@
-"""However much is asked, the daemon's loop goes on turning: long answers in pieces, one client in each turn."""
+"""The daemon's loop keeps turning under many requests: long answers in pieces, one client in each turn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Busy(FakeBackend):
 
     def _pages(self) -> Iterator[Sequence[msgspec.Struct]]:
         for page in range(self.count):
-            time.sleep(PAGE_S)  # as work does
+            time.sleep(PAGE_S)  # stands for the work of making a page
             self.made += 1
             yield [MapCacheEntry(prefix=f"10.{page}.{n}.0/24", source="reply", action="ask") for n in range(50)]
 

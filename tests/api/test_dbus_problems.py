@@ -1,4 +1,4 @@
-"""The desktop is told the same as `lispctl status`: the verdict, the headline, and each problem with its remedy."""
+"""D-Bus shows the same as `lispctl status`: the verdict, the headline, and each problem with its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of event kinds is that of the code."""
+"""The documented list of event kinds is the list that the code publishes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDERS = ("protocol", "control", "natt", "node", "lispd", "datapath", "api")
 
 
 def words(node: ast.expr) -> Iterator[str]:
-    """The texts that an expression may be."""
+    """The texts that an expression can have as its value."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.IfExp):
@@ -21,7 +21,7 @@ def words(node: ast.expr) -> Iterator[str]:
 
 
 def published() -> set[str]:
-    """The kinds that the node's code makes events of, directly, by a helper of its own, or through a variable."""
+    """The kinds of which the node's code makes events: directly, by a function of its own, or through a variable."""
     found: set[str] = set()
     sources = [path for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py")]
     for path in sources:

@@ -1,4 +1,4 @@
-"""lispctl join, without a hub: the service is started, waited for, and what does not work is said with an exit code."""
+"""lispctl join without a hub: it starts the service and waits for it; each failure has a message and an exit code."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_hub_that_says_nonsense_leaves_everything_as_it_was(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_systemd_enables_and_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_enables_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = tmp_path / "systemctl"
     said.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n')
     said.chmod(0o755)

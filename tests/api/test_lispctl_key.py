@@ -1,4 +1,4 @@
-"""lispctl key: keys with fingerprints to compare, what is sealed with them, and the yes to a new one."""
+"""lispctl key: fingerprints to compare, what is sealed with each key, and the consent to a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lispctl map, against the real server and the real core: what it prints, and how it ends."""
+"""lispctl map against the real server and the real core: its output and its exit codes."""
 
 from __future__ import annotations
 

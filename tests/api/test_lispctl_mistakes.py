@@ -1,4 +1,4 @@
-"""What people mistype, and what lispctl makes of it: the reason, what was meant, and an exit code of its own."""
+"""Typing mistakes: lispctl names the reason and the likely word, and has an exit code for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lispctl peers, names, name, ping and trace: what people see on 80 columns."""
+"""lispctl peers, names, name, ping and trace: what a user sees on 80 columns."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys:
         ("announced", 18, True, "announced by the peer in its session, version 18; genuine by LISP-SEC"),
         ("static", 0, False, "from the configuration, or by hand"),
         ("program", 0, False, "from a program on this host"),
-        (None, 0, False, "from nobody yet; not proved by LISP-SEC"),
+        (None, 0, False, "from a source that is not known; not proved by LISP-SEC"),
     ],
 )
 def test_one_peer_says_where_its_mapping_comes_from(said: Any, version: int, genuine: bool, line: str) -> None:
@@ -76,7 +76,7 @@ def test_one_peer_says_where_its_mapping_comes_from(said: Any, version: int, gen
 
 
 def test_a_peer_that_a_dialect_encrypts_for_is_obfuscated_and_not_sealed() -> None:
-    why = "nobody has proved whose key it is"
+    why = "the key is not authenticated"
     peer = to_builtins(changed(NAS, seal=Seal(state="obfuscated (lispers.net)", why=why)))
 
     assert any("obfuscated (lispers.net)" in line for line in peers_lines([peer])[1:])
@@ -84,7 +84,7 @@ def test_a_peer_that_a_dialect_encrypts_for_is_obfuscated_and_not_sealed() -> No
 
 
 def test_a_peer_that_nobody_knows_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(daemon, capsys, "peers", "printer", code=1) == ["lispctl: printer: nobody has registered it"]
+    assert run(daemon, capsys, "peers", "printer", code=1) == ["lispctl: printer: no site of the hub has this name"]
 
 
 @pytest.mark.parametrize("name", ["", "n\u00e4s", "a\nb", "x" * 256])
@@ -93,7 +93,7 @@ def test_what_no_name_can_be_is_refused(daemon: Served, capsys: pytest.CaptureFi
 
 
 def test_without_peers_a_sentence_says_so() -> None:
-    assert peers_lines([]) == ["no peers: nothing has been sent into the overlay yet"]
+    assert peers_lines([]) == ["no peers: no packet has gone to a node that is there now"]
 
 
 def test_who_seals_packets_is_told_where_anybody_does() -> None:
@@ -130,7 +130,7 @@ def test_escapes_in_what_the_daemon_says_reach_no_terminal() -> None:
 def test_names_say_who_is_told_and_what_to_do(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     lines = run(daemon, capsys, "names")
 
-    assert lines[:2] == ["lisp.home.arpa: answered at 10.99.0.7 port 5399; no resolver of this host was", "told"]
+    assert lines[:2] == ["lisp.home.arpa: answered at 10.99.0.7 port 5399; no resolver of this host is", "configured"]
     assert "Access denied" in lines
     assert "  dnsmasq: `server=/lisp.home.arpa/10.99.0.7#5399`" in lines
     assert lines[-1].split() == ["nas", "10.99.0.2", "9m"]
@@ -138,10 +138,8 @@ def test_names_say_who_is_told_and_what_to_do(daemon: Served, capsys: pytest.Cap
 
 def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(daemon, capsys, "name", "nas") == ["10.99.0.2"]
-    assert run(daemon, capsys, "name", "printer", code=1) == [
-        "lispctl: printer: nobody has this name (nobody has registered it)"
-    ]
-    assert "nobody can say" in run(daemon, capsys, "name", "silent", code=1)[0]
+    assert run(daemon, capsys, "name", "printer", code=1) == ["lispctl: printer: no site of the hub has this name"]
+    assert "the name cannot be looked up" in run(daemon, capsys, "name", "silent", code=1)[0]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +148,7 @@ def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture
 def test_numbers_that_cannot_be_meant_are_refused(
     daemon: Served, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=1)[0]) or " is not 1 to" in said
+    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=2)[0]) or " is not 1 to" in said
 
 
 def test_ping_shows_inside_and_outside_side_by_side(
@@ -174,6 +172,32 @@ def test_ping_shows_inside_and_outside_side_by_side(
         "RLOC-probes: 12.3 ms, 1.5% lost",
         "way back: wwan0, from 203.0.113.7 to 198.51.100.40, heard 0.4s ago",
     ]
+
+
+def test_a_ping_that_does_not_go_through_the_overlay_says_so() -> None:
+    peer = to_builtins(Peer(eid="192.0.2.130/32", way="none", why="nothing is known about it yet"))
+    answered, silent = ({"inside_ms": value, "outside_ms": None} for value in (0.1, None))
+
+    said = " ".join(" ".join(ping._summary_lines({"peer": peer, "rounds": [answered]})).split())
+
+    assert said.endswith("not through the overlay, but by this host's own routes: nothing is known about it yet")
+    assert "routes" not in " ".join(ping._summary_lines({"peer": peer, "rounds": [silent]}))
+
+
+@pytest.mark.parametrize("why", ["refused by 10.99.0.7", None])
+def test_who_refuses_in_the_place_of_a_peer_is_no_answer_of_it(why: str | None) -> None:
+    one = {**to_builtins(NAS), "inside_ms": None, "inside_why": why, "outside_ms": 9.0}
+    said = " ".join(" ".join(ping._round_lines(1, one)).split())
+
+    assert said == "1 inside no answer outside 9.0 ms wlan0, direct" + (f"; {why}" if why else "")
+    traced = ping.trace_lines({"peer": to_builtins(NAS), "inside_ms": None, "inside_why": why, "hops": []})
+    assert traced[0] == "inside   to nas 10.99.0.2: no answer" + (f", {why}" if why else "")
+
+
+def test_a_peer_that_no_packet_was_sent_to_has_no_mapping_yet() -> None:
+    peer = to_builtins(Peer(eid="10.99.0.9/32", way="none", why="nothing is known about it yet"))
+
+    assert "mapping   none yet: lispd asks for it when a packet is sent there" in peer_lines(peer)
 
 
 def test_trace_shows_the_hops_outside_and_ends_when_nobody_answers(

@@ -1,4 +1,4 @@
-"""What systemd hears."""
+"""The messages that systemd gets (sd_notify)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose doing it is: a request that takes time is its client's in each of its steps, and nobody else's in between."""
+"""The log names the user whose request it was, in each step of a request that takes time, and in nothing between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lispmob.api.mapping.follow import Author, Signature, Signed
 WHO = Author(object(), 4711, 7)
 
 
-def test_each_step_of_a_request_is_its_authors_and_what_happens_in_between_is_nobodys() -> None:
+def test_each_step_of_a_request_has_its_author_and_steps_between_have_none() -> None:
     signature, seen = Signature(), []
 
     async def request() -> str:

@@ -1,4 +1,4 @@
-"""Long answers are shown while they come in, and what comes is taken whatever its pieces are."""
+"""lispctl shows long answers while they arrive, however they are cut into pieces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REPLY = json.dumps({"v": 1, "id": 1, "result": {"entries": [ENTRY, ENTRY], "limi
 
 
 class Piecemeal:
-    """A daemon that answers one request in pieces of so many octets, and then closes the connection."""
+    """Answers one request in pieces of so many octets, and then closes the connection."""
 
     def __init__(self, path: Path, answer: str, octets: int) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""lispctl for who looks after a node: wait, log-level, bugreport."""
+"""lispctl for operators: wait, log-level, bugreport, energy, believed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.api.fake_backend import Served
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, as it was before when the test is over."""
+    """The root logger; its settings are restored after the test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield root

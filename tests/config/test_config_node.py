@@ -206,7 +206,7 @@ def test_a_mode_with_a_slip_is_refused_with_what_was_meant() -> None:
 
 
 def uncommented(text: str) -> str:
-    """The shipped file with every commented default switched on, and the examples left out."""
+    """The shipped file with every commented default switched on, without the examples."""
     lines, in_example = [], False
     for line in text.splitlines():
         shown = re.fullmatch(r"( *)# ( *[a-z0-9-]+:(?: .*)?)", line)
@@ -331,7 +331,7 @@ def schema_keys(schema: type[Section], prefix: str = "") -> list[str]:
 
 
 def keys_set(text: str) -> list[str]:
-    """The keys that stand in a file, as paths; lists are not entered."""
+    """The keys that a file sets, as paths; lists are not entered."""
     found: list[str] = []
     top = ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""The reader of configuration files: positions, paths, bounds, and never a secret in an error text."""
+"""The reader of configuration files: positions, paths, bounds, and no secret in an error message."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def complaint(text: str | bytes, directory: Path = Path()) -> str:
 
 
 def verdict(text: str | bytes) -> str:
-    """The error text, "" for none; any other exception is a failure of the test."""
+    """The error message, "" for none. Any other exception fails the test."""
     try:
         read(text)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What a lispd.conf says that is allowed and hardly meant."""
+"""Warnings about a lispd.conf that is allowed and probably a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lispd.conf says of sealed data: peers' keys, and what cannot be meant."""
+"""lispd.conf on sealed data: the keys of peers, and settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_without_a_key_of_our_own_nothing_is_sealed_or_said(tmp_path: Path) -> N
     assert (made.seal, made.key_record) == ("off", None)
 
 
-def test_whoever_turns_sealing_off_says_no_key(tmp_path: Path) -> None:
+def test_a_node_with_sealing_off_announces_no_key(tmp_path: Path) -> None:
     made = node_config(read(tmp_path, "security: {seal: off}\n"), bytes(16), static_key=bytes(32))
     assert (made.seal, made.key_record) == ("off", None)
 
@@ -69,7 +69,7 @@ def test_what_cannot_be_meant_is_an_error_at_its_place(tmp_path: Path, text: str
 
 
 def test_required_in_a_build_without_libcrypto_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lispmob.crypto._lispcrypto", None)  # as if it had not been built
+    monkeypatch.setitem(sys.modules, "lispmob.crypto._lispcrypto", None)  # as in a build without it
     assert "security.seal: 'require' cannot be kept" in refusal(tmp_path, "security: {seal: require}\n")
 
 

@@ -1,4 +1,4 @@
-"""Servers by host name: what is read as one, and what becomes of the configuration once their addresses are known."""
+"""Servers by host name: what counts as one, and the configuration once their addresses are known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A small world for the prober: every pair of locators has a round trip and a loss, and dies and lives on command.
+"""A small network for the prober: every pair of locators has a round trip and a loss, and fails and returns on command.
 
-Data flows on demand, and what the datapath would tell of its silence is told (`tests/datapath/oracle/silence.py`).
+Data flows on command, and the prober gets the datapath's reports of silence (`tests/datapath/oracle/silence.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class World:
         self.dead: set[IpAddress] = set()
         self.swallowing: set[IpAddress] = set()  # what we send there is lost, what comes from there arrives
         self.swallows_nonces = False
-        self.echoes = False  # the others can send nonces back
+        self.echoes = False  # the peers can send nonces back
         self.clock = Clock()
         self.clock.hosts += [_SilenceTimer(self), _ProberTimer(self)]
         self.sent: list[tuple[float, Pair]] = []
@@ -77,7 +77,7 @@ class World:
     def flow(
         self, until: float, pause_s: float, *, octets: int = 200, answers: bool = True, think_s: float = 0.0
     ) -> None:
-        """Packets to PEER from now on, one each `pause_s`, each of them answered after `think_s` unless lost."""
+        """Send packets to PEER from now on, one each `pause_s`; each is answered after `think_s` unless it is lost."""
 
         def send() -> None:
             self.hear_of(self.watch.sent(_ns(self.now), octets))
@@ -89,7 +89,7 @@ class World:
         self.at(self.now, send)
 
     def hear(self, until: float, pause_s: float = 1.0) -> None:
-        """From now on data comes in from PEER, whatever becomes of ours."""
+        """From now on data comes in from PEER, even if ours is lost."""
 
         def arrive() -> None:
             if PEER not in self.dead:
@@ -137,13 +137,13 @@ class World:
             self.at(self.now + self.rtt_s, lambda: self._reply(request.nonce, pair))
 
     def _reply(self, nonce: int, pair: Pair) -> None:
-        if not {pair.local, pair.remote} & self.dead:  # what was on the wire is lost with it
+        if not {pair.local, pair.remote} & self.dead:  # packets on the way are lost with the locator
             reply = MapReply(nonce, (), is_probe=True, has_echo_nonce=self.echoes)
             self.take(self.prober.on_map_reply(reply, pair.local, self.now) or [])
 
 
 class _SilenceTimer:
-    """What the datapath notices by its own clock."""
+    """The timer by which the datapath notices silence."""
 
     def __init__(self, world: World) -> None:
         self._world = world

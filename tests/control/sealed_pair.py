@@ -1,4 +1,4 @@
-"""Two machines of sealed data and the line between them, in virtual time."""
+"""Two machines of sealed data and the link between them, in virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALICE_RLOC, BOB_RLOC = ip("198.51.100.1"), ip("203.0.113.7")
 
 
 class Memory:
-    """A state directory that is none."""
+    """A state directory in memory."""
 
     def __init__(self) -> None:
         self.keys: dict[EidPrefix, KeptKey] = {}
@@ -47,13 +47,13 @@ class Memory:
 
 
 def drawing(seed: int) -> Callable[[int], bytes]:
-    """Octets that are never the same twice."""
+    """Returns octets that never repeat."""
     numbers = count(seed << 32 | 1)
     return lambda octets: next(numbers).to_bytes(max(octets, 8), "big")[-octets:]
 
 
 class Side:
-    """One node: its machine, and how it is reached."""
+    """One node: its machine, and where it can be reached."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Side:
         return self.static.public
 
     def knows(self, other: Side) -> InstallMapping:
-        """A mapping of the other one is installed; the forwarding entry that comes of it."""
+        """Install a mapping of the other node; returns the forwarding entry that the machine makes of it."""
         return self.machine.entries.on_installed(mapping_of(other))[0]
 
 
@@ -103,7 +103,7 @@ def bob(**options: object) -> Side:
 
 
 def a_pair(**options: object) -> tuple[Side, Side]:
-    """Alice and Bob, who have pinned each other's keys and know where the other one is."""
+    """Alice and Bob, who have pinned each other's keys and know each other's locators."""
     one = alice(pinned=pinned(bob()), **options)
     other = bob(pinned=pinned(alice()), **options)
     one.knows(other)
@@ -112,7 +112,7 @@ def a_pair(**options: object) -> tuple[Side, Side]:
 
 
 def deliver_first(sent: SendControl, source: IpAddress, to: Side, now: float) -> list[MachineEffect]:
-    """A first message arrives."""
+    """Deliver the first message of a handshake."""
     request = decode_control(sent.payload)
     assert isinstance(request, MapRequest)
     first = take_first(request)
@@ -121,7 +121,7 @@ def deliver_first(sent: SendControl, source: IpAddress, to: Side, now: float) ->
 
 
 def deliver_second(sent: SendControl, to: Side, now: float) -> list[MachineEffect]:
-    """A second message arrives."""
+    """Deliver the second message of a handshake."""
     reply = decode_control(sent.payload)
     assert isinstance(reply, MapReply)
     told = to.machine.on_answer(reply, now)
@@ -130,7 +130,7 @@ def deliver_second(sent: SendControl, to: Side, now: float) -> list[MachineEffec
 
 
 def shake_hands(one: Side, other: Side, now: float) -> tuple[InstallSession, InstallSession]:
-    """Traffic of `one` to `other` begins, and all messages arrive: both sides' sessions."""
+    """Begin traffic from `one` to `other`, and deliver all messages; returns the sessions of both sides."""
     entry = one.knows(other)
     (sent,) = only(one.machine.on_seal_wanted(entry.peer, now), SendControl)
     told = deliver_first(sent, one.rloc, other, now)
@@ -141,7 +141,7 @@ def shake_hands(one: Side, other: Side, now: float) -> tuple[InstallSession, Ins
 
 
 def settle(side: Side) -> list[MachineEffect]:
-    """Let the time pass after which clear text is no longer taken."""
+    """Advance the time until clear text is no longer accepted."""
     at = side.machine.wake_at()
     assert at is not None
     return list(side.machine.on_timer(at))

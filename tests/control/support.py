@@ -1,4 +1,4 @@
-"""What the tests of the machines have in common: addresses with names, and a way to let time pass."""
+"""What the tests of the machines share: addresses with names, and a clock that runs from timer to timer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def nonces(first: int = 1) -> Callable[[], int]:
 
 
 def run_until(machine: Timed, deadline: float) -> list[tuple[float, list[MachineEffect]]]:
-    """Fire every timer up to the deadline; what happened when."""
+    """Fire every timer up to the deadline; returns the effects of each with its time."""
     happened: list[tuple[float, list[MachineEffect]]] = []
     for _ in range(10_000):
         at = machine.wake_at()
@@ -68,14 +68,14 @@ def only(effects: Iterable[object], kind: type[E]) -> list[E]:
 
 
 def register_in(effects: Sequence[object]) -> MapRegister:
-    """The Map-Register that was sent, decoded."""
+    """The Map-Register among the effects, decoded."""
     message = decode_control(only(effects, SendControl)[0].payload)
     assert isinstance(message, MapRegister)
     return message
 
 
 def request_in(effect: SendControl) -> MapRequest:
-    """The Map-Request that was sent, plain or in an ECM."""
+    """The Map-Request in this message, plain or in an ECM."""
     message = decode_control(effect.payload)
     inner = decode_control(message.message) if hasattr(message, "message") else message
     assert isinstance(inner, MapRequest)

@@ -1,4 +1,4 @@
-"""The next time is always at hand, and a time that was replaced leaves nothing behind."""
+"""The next deadline is known in constant time, and a deadline that was replaced uses no memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that a sealed peer names are probed before much goes there; how many, the peer does not decide."""
+"""Locators that a sealed peer announces are probed before much is sent there; the peer does not choose how many."""
 
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.control.answering import Answerer, Asked
+from lispmob.control.etr_security import ReplySigner
 from lispmob.control.probing.path import VOLLEY
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.wire.address import IpAddress
+from lispmob.wire.lisp_sec_auth import HMAC_SHA_256_128
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from tests.control.support import EID, LTE, SERVER, WIFI, WIFI6, ip, locators, only, prefix
@@ -17,6 +19,7 @@ ITR = ip("203.0.113.5")
 OWN = locators(WIFI, LTE)
 REQUEST = MapRequest(77, ip("10.2.0.7"), (ITR,), (EidRecord.of(EID),))
 FORWARDED = Asked(REQUEST, SERVER, 4342, WIFI.address, 2, is_encapsulated=True)
+SIGNER = ReplySigner(bytes(16), bytes(4), HMAC_SHA_256_128)
 PROBE = Asked(replace(REQUEST, source_eid=None, is_probe=True), ITR, 50000, LTE.address, 3)
 
 
@@ -144,7 +147,7 @@ def test_probes_cannot_flood_through_us_either() -> None:
 
 
 def probes_answered(machine: Answerer, source: str, count: int, *, is_known: bool, at: float = 0.0) -> int:
-    """How many of so many probes in a second are answered."""
+    """How many of so many probes within a second are answered."""
     asked = replace(PROBE, source=ip(source), is_known=is_known)
     return sum(bool(only(machine.on_map_request(asked, OWN, at + n / count), SendControl)) for n in range(count))
 
@@ -165,6 +168,35 @@ def test_what_strangers_ask_is_not_counted_against_the_mapping_system() -> None:
     effects = machine.on_map_request(replace(FORWARDED, is_known=True), OWN, 2.0)
 
     assert only(effects, SendControl)
+
+
+@pytest.mark.parametrize("asked", [replace(FORWARDED, is_known=True), replace(FORWARDED, signer=SIGNER, is_known=True)])
+def test_strangers_who_name_a_peers_address_use_up_none_of_its_answers(asked: Asked) -> None:
+    machine = answerer()
+    for number in range(20):
+        machine.on_map_request(FORWARDED, OWN, 1.0 + number / 20)
+
+    assert only(machine.on_map_request(asked, OWN, 2.0), SendControl)
+
+
+def test_forged_questions_in_a_peers_name_leave_the_peer_its_answers_with_lisp_sec() -> None:
+    machine = answerer()
+    for number in range(20):
+        machine.on_map_request(replace(FORWARDED, is_known=True), OWN, 1.0 + number / 20)
+
+    assert only(machine.on_map_request(replace(FORWARDED, signer=SIGNER, is_known=True), OWN, 2.0), SendControl)
+
+
+def test_a_neighbour_in_its_ipv6_network_uses_up_none_of_what_a_peer_probes() -> None:
+    machine, own = answerer(), locators(WIFI6)
+    probe = replace(PROBE, arrived_at=WIFI6.address)
+    for number in range(200):
+        is_peer = number % 2 == 1
+        neighbour = replace(probe, source=ip("2001:db8:66::bad") + number // 2, is_known=is_peer)
+        machine.on_map_request(neighbour, own, 1.0 + number / 200)
+    answers = machine.on_map_request(replace(probe, source=ip("2001:db8:66::1"), is_known=True), own, 2.0)
+
+    assert only(answers, SendControl)
 
 
 def test_a_whole_ipv6_network_is_answered_as_often_as_one_address() -> None:
@@ -215,7 +247,7 @@ def test_of_peers_who_probe_the_last_256_are_remembered_by_their_last_probe() ->
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_who_becomes_a_peer_or_is_one_no_more_is_remembered_by_his_last_probe_alone(is_known: bool) -> None:
+def test_a_node_that_becomes_or_ceases_to_be_a_peer_is_remembered_by_its_last_probe_alone(is_known: bool) -> None:
     machine = answerer()
     probed(machine, ITR, 7, 0.0, is_known=is_known)
     probed(machine, ITR, 8, 1.0, is_known=not is_known)

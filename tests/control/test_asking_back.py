@@ -1,4 +1,4 @@
-"""A peer that probes us may be in doubt: what nothing has proven for a while is asked back, and nothing else."""
+"""A peer that probes us may be in doubt: pairs without recent proof are probed in return, and no others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ELSEWHERE = LTE.address
 
 
 def settled() -> World:
-    """Both pairs are up, and quiet for longer than a proof lasts."""
+    """Both pairs are up, and have been quiet for longer than a proof is valid."""
     world = World()
     world.begin(WIFI, LTE)
     world.run(PROOF_LASTS_S + 2.0)
@@ -36,7 +36,7 @@ def test_a_pair_that_nothing_has_proven_is_asked_back_at_once() -> None:
 
 
 def test_data_that_is_told_of_before_the_timer_is_proof_enough() -> None:
-    """It came in before the probe, and nobody had asked the datapath until then."""
+    """The data came in before the probe, and the datapath had not been polled since then."""
     world = settled()
 
     world.take(world.prober.on_probed(PEER, ELSEWHERE, world.now))

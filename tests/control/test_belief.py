@@ -1,4 +1,4 @@
-"""What the mapping system believes about us: asked, and compared with the truth."""
+"""What the mapping system holds about us: asked for, and compared with the truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others say and nobody proves, SMRs and data with doubtful sources: what it may cost, and what it may not."""
+"""Unproven claims, by SMRs and by data with doubtful sources: they may cost a bounded number of questions, no more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ATTACKER = ip("66.66.66.66")
 
 
 def answer(machine: Node, effects: list[NodeEffect], record: MappingRecord, now: float) -> list[NodeEffect]:
-    """The mapping system answers the question that was just asked."""
+    """The mapping system answers the latest question."""
     asked = request_in(only(effects, SendControl)[-1])
     return machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode()), now)
 
@@ -47,7 +47,7 @@ def smr(about: IpAddress, source: IpAddress = ATTACKER, nonce: int = 5) -> bytes
 
 
 def solicit(machine: Node, about: str, now: float, source: IpAddress = ATTACKER, nonce: int = 5) -> list[MapRequest]:
-    """The questions that an SMR leads to."""
+    """The Map-Requests that an SMR causes."""
     effects = machine.on_datagram(datagram(smr(ip(about), source, nonce), source), now)
     return [request_in(effect) for effect in only(effects, SendControl)]
 
@@ -110,7 +110,7 @@ def test_a_peer_that_moves_under_a_flood_of_smrs_from_one_address_is_found_at_on
 
 
 def moves(machine: Node, places: list[str]) -> list[int]:
-    """The questions at once after each SMR of 10.2.5.7, which moves every two seconds and is where the answer says."""
+    """The host 10.2.5.7 moves every two seconds and sends an SMR: the number of immediate questions after each one."""
     asked = []
     for number, place in enumerate(places):
         now = 100.0 + 2.0 * number
@@ -163,7 +163,7 @@ def test_data_of_a_host_without_a_mapping_is_asked_about_once_and_leaves_no_entr
     assert len(machine.map_cache) == 0
 
 
-def test_data_from_somebody_whom_the_mapping_does_not_name_has_the_mapping_asked_for() -> None:
+def test_data_from_a_sender_that_the_mapping_does_not_name_has_the_mapping_asked_for() -> None:
     machine = with_peers(3)
     effects = machine.on_source_doubted(ip("10.2.1.9"), 0, 50.0)
     moved = MappingRecord.of(prefix("10.2.1.0/24"), (Locator(ip("203.0.113.99")),))
@@ -224,7 +224,7 @@ def test_an_answer_from_before_the_move_that_an_smr_told_of_is_asked_for_again()
 
 
 def asked_again(machine: Node, now: float) -> list[str]:
-    """The hosts that are asked about by a timer, because of an SMR."""
+    """The hosts that a timer asks about because of an SMR."""
     sent = only(machine.on_timer(now), SendControl)
     asked = [request_in(effect) for effect in sent if is_question(effect)]
     return [str(map_request.records[0].eid) for map_request in asked if map_request.is_smr_invoked]
@@ -276,7 +276,7 @@ def test_an_smr_has_a_question_that_waits_to_be_asked_again_asked_now() -> None:
 
 
 def flood(machine: Node, kind: str, now: float) -> None:
-    """Strangers have us ask about as much as they can: by data, or by SMRs about the first 100 peers."""
+    """Attackers cause as many questions as they can: by data, or by SMRs about the first 100 peers."""
     for number in range(200):
         if kind == "data":
             machine.on_source_doubted(ip("10.64.0.0") + number, 0, now)

@@ -1,4 +1,4 @@
-"""Is UDP port 4341 filtered where probes pass? By two questions that go the way of the data."""
+"""Detection of a filter on UDP port 4341 where probes pass: by two questions that take the way of the data."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def doubts(*, is_probed: bool = True) -> DataDoubts:
 
 
 def silent(one: DataDoubts, remote: IpAddress = PEER, began: float = 0.0) -> list[Question]:
-    """Silences until the questions leave."""
+    """Report silences until the questions leave."""
     for step in range(3):
         asked = one.on_silent(remote, began + step * LASTS_S / 2)
     return asked
 
 
 def inner(question: Question) -> tuple[int, MapRequest]:
-    """The port that wants the answer, and the probe."""
+    """The port to which the answer shall go, and the probe."""
     assert DataHeader.decode(question.payload[:8]).instance_id == CONTROL_INSTANCE_ID
     packet = parse_ip_udp(question.payload[8:])
     return packet.source_port, MapRequest.decode(packet.payload)
@@ -115,7 +115,7 @@ def test_a_locator_whose_probes_are_not_answered_is_another_matter() -> None:
     assert one.verdicts(LASTS_S) == {}
 
 
-def test_the_verdict_is_looked_at_again_while_somebody_sends_and_forgotten_when_nobody_does() -> None:
+def test_the_verdict_is_checked_again_while_packets_leave_and_forgotten_when_none_do() -> None:
     one = doubts()
     silent(one)
     give_up(one, LASTS_S)

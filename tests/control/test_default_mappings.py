@@ -1,4 +1,4 @@
-"""Where everything goes while nobody can be asked: to the RTRs, in each family and Instance-ID of ours."""
+"""Where packets go while no Map-Resolver can be asked: to the RTRs, in each family and Instance-ID of ours."""
 
 from __future__ import annotations
 

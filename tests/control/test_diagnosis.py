@@ -1,4 +1,4 @@
-"""Why a Map-Server is silent, by a question that needs no key."""
+"""Why a Map-Server is silent, found out by a question that needs no key."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_behind_a_nat_the_hub_answers_to_where_the_question_came_from() -> None:
     assert diagnosis.on_datagram(answer.payload)
 
 
-def test_a_registration_of_somebody_else_shows_that_the_site_is_there() -> None:
+def test_a_registration_of_another_node_shows_that_the_site_exists() -> None:
     diagnosis, question = asking()
 
     diagnosis.on_datagram(
@@ -102,7 +102,7 @@ def test_a_negative_answer_about_something_else_is_no_word_about_our_eid() -> No
     assert diagnosis.finding(EID, SERVER) is Finding.KNOWS_EID
 
 
-def test_an_answer_that_cannot_be_read_still_proves_that_somebody_is_there() -> None:
+def test_an_answer_that_cannot_be_read_still_proves_that_the_server_is_there() -> None:
     diagnosis, question = asking()
 
     assert diagnosis.on_datagram(reply(question)[:12] + b"\x01")
@@ -137,7 +137,7 @@ def test_silence_is_concluded_after_two_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    "finding", [Finding.NOBODY_LISTENS, Finding.UNREACHABLE, Finding.PROHIBITED, Finding.REFUSED_HERE]
+    "finding", [Finding.PORT_CLOSED, Finding.UNREACHABLE, Finding.PROHIBITED, Finding.REFUSED_HERE]
 )
 def test_what_icmp_and_the_kernel_say_ends_the_question(finding: Finding) -> None:
     diagnosis, _ = asking()
@@ -152,11 +152,11 @@ def test_what_icmp_and_the_kernel_say_ends_the_question(finding: Finding) -> Non
 
 def test_it_asks_again_only_after_a_while_and_forgets_when_the_registration_stands() -> None:
     diagnosis, _ = asking()
-    diagnosis.on_unreachable(SERVER, Finding.NOBODY_LISTENS, 0.5)
+    diagnosis.on_unreachable(SERVER, Finding.PORT_CLOSED, 0.5)
 
     assert diagnosis.on_unconfirmed(EID, SERVER, WIFI, 3, ASK_AGAIN_S - 0.1) == []
     assert len(diagnosis.on_unconfirmed(EID, SERVER, WIFI, 3, ASK_AGAIN_S)) == 1
-    assert diagnosis.finding(EID, SERVER) is Finding.NOBODY_LISTENS, "the old finding counts until there is a new one"
+    assert diagnosis.finding(EID, SERVER) is Finding.PORT_CLOSED, "the old finding counts until there is a new one"
 
     diagnosis.on_confirmed(EID, SERVER)
     assert diagnosis.finding(EID, SERVER) is None

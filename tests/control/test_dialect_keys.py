@@ -1,4 +1,4 @@
-"""Keys of RFC 8061 and of lispers.net, octet for octet those that were computed elsewhere."""
+"""Keys of RFC 8061 and of lispers.net equal those that other code computed, octet for octet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from lispmob.control.sealing.dialect_keys import lispers_keys, rfc8061_keys
 from tests.crypto.support import ciphers, needs_libcrypto
 
-# RFC 7748, 6.1.
+# RFC 7748, 6.1
 ITR = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
 ETR_PRIVATE = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
 ETR = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")

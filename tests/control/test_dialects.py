@@ -1,4 +1,4 @@
-"""Keys of RFC 8061 and lispers.net asked for and given: two nodes, those who speak neither, and junk."""
+"""Keys of RFC 8061 and lispers.net: two nodes agree on them, and nodes without them and malformed keys are handled."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def answered(other: Dialects, request: MapRequest, now: float = 0.0) -> tuple[Ma
 
 
 def agreed(asker: Dialects, other: Dialects, now: float = 0.0) -> tuple[UseDialect, UseDialect]:
-    """Keys of both sides after one question."""
+    """The keys of both sides after one Map-Request."""
     request = question(asker.on_used(MAPPING, EID_A, OWN, now))
     reply, theirs = answered(other, request, now)
     assert asker.expects(reply.nonce)
@@ -186,7 +186,7 @@ def test_the_same_question_twice_is_answered_with_the_same_key_and_changes_nothi
     assert first.records == again.records
 
 
-def test_whoever_asks_all_the_time_is_answered_twenty_times_a_second() -> None:
+def test_a_node_that_asks_all_the_time_is_answered_twenty_times_a_second() -> None:
     other = machine("rfc8061", seed=2)
     given = 0
     for at in range(200):

@@ -1,4 +1,4 @@
-"""When to look at which entry: as a search through all times would have it."""
+"""When to check which entry: the same as a search through all deadlines finds."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_locators_come_sorted_by_priority() -> None:
         Locator(ip("203.0.113.5"), is_reachable=False),
         Locator(ip("203.0.113.5"), priority=255),
         Locator(ip("2001:db8::5")),  # a family that we do not have
-        Locator(WIFI.address),  # ourselves
+        Locator(WIFI.address),  # our own locator
         Locator(EID.address),  # our own EID
         Locator(ip("127.0.0.1")),
         Locator(ip("0.0.0.0")),

@@ -1,4 +1,4 @@
-"""What is decoded at all, and that the price of a datagram does not grow with what the node knows."""
+"""Which datagrams are decoded at all, and that the cost of one does not grow with what the node knows."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_mapping_system_is_heard_under_such_a_flood() -> None:
     assert gate.refuses(probe(1), STRANGER, lambda _: True, 2.0) is None
 
 
-def test_whoever_has_an_ipv6_network_counts_once() -> None:
+def test_a_sender_with_an_ipv6_network_counts_once() -> None:
     gate = Gate(NonceBook(nonces()))
     kept = [gate.refuses(probe(n), ip("2001:db8::") + n, lambda _: True, 1.0) for n in range(1000)]
 
@@ -136,7 +136,7 @@ def test_a_nonce_is_known_for_half_a_minute_and_forgotten_after_two_turns() -> N
     first = book().to_bytes(8, "big")
 
     book.turn(NONCE_S)
-    book.turn(2 * NONCE_S - 0.1)  # too early to be a turn
+    book.turn(2 * NONCE_S - 0.1)  # too early for a turn
     assert book.knows(first)
     second = book().to_bytes(8, "big")
     book.turn(2 * NONCE_S)
@@ -158,7 +158,7 @@ def test_a_node_forgets_the_nonces_of_questions_that_nobody_can_answer_any_more(
 
 
 def calls(machine: Node, arrived: Datagram, now: float) -> int:
-    """How many Python calls one datagram costs, with the question when to wake up next."""
+    """The Python calls that one datagram costs, with the query for the next deadline."""
     count = 0
 
     def note(frame: FrameType, event: str, argument: object) -> None:

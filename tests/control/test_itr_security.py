@@ -1,4 +1,4 @@
-"""The ITR's side of LISP-SEC on virtual time: how it asks, what it believes, and what it says of the rest."""
+"""The ITR's side of LISP-SEC in virtual time: how it asks, what it accepts, and what it reports of the rest."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SECRET = ResolverSecret(b"itr-mr-secret", 3)
 
 
 class Itr:
-    """A Resolver with LISP-SEC, and what a Map-Server answers it."""
+    """A Resolver with LISP-SEC, and the answers of a Map-Server."""
 
     def __init__(self, mode: LispSecMode, secret: ResolverSecret | None = SECRET) -> None:
         keys = (bytes([number] * 16) for number in count(1))
@@ -67,7 +67,7 @@ class Itr:
         return self.machine.on_map_reply(MapReply.decode(raw), WIFI.address, GUARD, now, ip("203.0.113.5"), raw)
 
     def learn_that_it_answers(self) -> None:
-        """A trial that goes well."""
+        """Let a trial of LISP-SEC succeed."""
         sent = self.ask(0.0, "10.9.9.9/32")
         record = MappingRecord.of(prefix("10.9.9.9/32"), (Locator(ip("203.0.113.9")),))
         self.hear(genuine(sent[-1], (record,), vouched=("10.9.9.9/32",)), 0.1)
@@ -111,7 +111,7 @@ def counted(effects: Iterable[MachineEffect]) -> list[str]:
 
 
 def learned(effects: Iterable[MachineEffect]) -> list[bool]:
-    """Whether each mapping that was learned is genuine."""
+    """Whether each learned mapping is genuine."""
     return [effect.is_genuine for effect in only(effects, MappingLearned)]
 
 
@@ -135,7 +135,7 @@ def test_a_retry_has_another_nonce_and_another_key() -> None:
     (second,) = only(effects, SendControl)
 
     assert (otk_of(first), request_in(first).nonce) != (otk_of(second), request_in(second).nonce)
-    assert learned(itr.hear(genuine(first), 1.2)) == [True]  # the first one's answer is late, and good
+    assert learned(itr.hear(genuine(first), 1.2)) == [True]  # the answer to the first one is late, and valid
 
 
 def test_a_refresh_with_lisp_sec_names_a_source_too() -> None:
@@ -191,7 +191,7 @@ def test_a_changed_answer_does_not_use_up_the_nonce(place: int) -> None:
 
     assert counted(itr.hear(bytes(raw), 0.1)) == ["sec_hmac"]
     assert learned(itr.hear(genuine(sent), 0.2)) == [True]
-    assert counted(itr.hear(genuine(sent), 0.3)) == ["rx_nonce"]  # only once
+    assert counted(itr.hear(genuine(sent), 0.3)) == ["rx_nonce"]  # accepted only once
 
 
 def test_weaker_algorithms_than_asked_are_refused_and_never_asked_for() -> None:
@@ -270,7 +270,7 @@ def test_preferred_asks_both_ways_until_the_map_resolver_has_shown_it_and_never_
 
     assert (security_of(first), security_of(second) is not None) == (None, True)
     assert learned(itr.hear(plain(first), 0.1)) == [False]
-    assert learned(itr.hear(genuine(second), 0.2)) == [True]  # it comes later, and counts for more
+    assert learned(itr.hear(genuine(second), 0.2)) == [True]  # it comes later, and replaces the other
     (third,) = itr.ask(1.0, "10.3.0.1/32")
     assert security_of(third) is not None
     assert counted(itr.hear(plain(third), 1.1)) == ["sec_missing"]
@@ -372,7 +372,7 @@ def test_required_without_a_secret_asks_nobody_and_without_key_wrap_nothing_is_m
 
 
 class Kept:
-    """A memory that can be looked at."""
+    """A state directory in memory, which tests can read."""
 
     def __init__(self, marks: frozenset[str] = frozenset()) -> None:
         self.marks = marks

@@ -1,4 +1,4 @@
-"""Keys asked for from behind a NAT: what is asked, what counts, and how often."""
+"""Keys asked for from behind a NAT: what is asked, which answer counts, and how often."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_who_floods_with_names_is_given_a_share_and_no_more_memory() -> None:
 
 
 def flood(asker: Asker, now: float, number: int = 500) -> int:
-    """Handshakes in the name of ever other EIDs; how many questions they cause."""
+    """Handshakes in the name of ever new EIDs; returns how many questions they cause."""
     names = (f"10.7.{each // 250}.{each % 250}/32" for each in range(number))
     return sum(len(asker.ask(now, name, is_strange=True)) for name in names)
 
@@ -209,7 +209,7 @@ def test_another_place_outside_ends_what_was_asked_from_the_old_one() -> None:
 
 def test_a_map_resolver_that_shows_lisp_sec_a_moment_later_is_asked_then() -> None:
     asker = Asker("prefer")
-    asker.security.ways(RESOLVER, 0.0)  # somebody else tries it at this moment
+    asker.security.ways(RESOLVER, 0.0)  # another lookup tries the Map-Resolver with LISP-SEC at this moment
     assert asker.ask(0.1) == []
 
     asker.security._shown.add(asker.security._marks[RESOLVER])

@@ -1,4 +1,4 @@
-"""Map-Version Numbers: which is newer, and when ours is another one."""
+"""Map-Version Numbers: which of two is newer, and when ours changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of others: what is asked, what is remembered, and what somebody who asks without end changes about that."""
+"""Names of other nodes: what is asked and remembered, also while a client asks without end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lookups() -> NameLookups:
 def answer(
     machine: NameLookups, effects: list[MachineEffect], name: bytes, eids: tuple[IpAddress, ...], now: float
 ) -> list[MachineEffect]:
-    """The mapping system answers the question that was just asked."""
+    """The mapping system answers the latest question."""
     (sent,) = only(effects, SendControl)
     record = name_record(name, eids, ttl_min=10)
     return machine.on_map_reply(MapReply(request_in(sent).nonce, (record,)), WIFI.address, now)
@@ -157,10 +157,36 @@ def test_an_answer_about_a_shorter_name_says_that_nobody_has_the_longer_one(shor
     assert said(effects) == [(b"nas", (), True)]
 
 
-def test_a_name_that_the_map_server_tells_of_is_asked_for_when_somebody_has_asked_before() -> None:
+def test_a_name_in_a_notification_is_asked_for_if_a_program_asked_for_it_before() -> None:
     machine = lookups()
     learn(machine, b"nas", (NAS,), 0.0)
 
     assert len(only(machine.on_solicited(b"nas", 1.0), SendControl)) == 1
     assert machine.on_solicited(b"nas", 1.1) == []
     assert machine.on_solicited(b"video", 1.1) == []
+
+
+def test_a_stranger_who_says_that_a_name_has_changed_has_it_asked_for_once_in_three_seconds() -> None:
+    machine = lookups()
+    learn(machine, b"nas", (NAS,), 0.0)
+    asked = 0
+    for number in range(300):
+        effects = machine.on_solicited(b"nas", 1.0 + number / 100)
+        if only(effects, SendControl):
+            asked += 1
+            answer(machine, effects, b"nas", (NAS,), 1.0 + number / 100)
+
+    assert asked == 1
+    assert only(machine.resolve(b"nas", 4.0), SendControl)
+
+
+def test_strangers_who_say_that_names_have_changed_use_up_none_of_what_programs_ask() -> None:
+    machine = lookups()
+    names = [b"host%d" % number for number in range(200)]
+    for number, name in enumerate(names):
+        learn(machine, name, (NAS,), float(number))
+    for name in names:
+        machine.on_solicited(name, 300.0)
+
+    asked = [only(machine.resolve(b"other%d" % number, 300.0), SendControl) for number in range(LOOKUPS_LIMIT // 2)]
+    assert all(asked)

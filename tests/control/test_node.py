@@ -57,7 +57,7 @@ def kinds(effects: Sequence[NodeEffect]) -> list[str]:
 
 
 def sent(effects: Sequence[NodeEffect]) -> list[str]:
-    """What left, in order: "map-register", "smr", "ecm" and so on, with where to."""
+    """The kinds of the messages that leave, with destinations, in order: "map-register", "smr", "ecm" and so on."""
     names = []
     for send in only(effects, SendControl):
         message = decode_control(send.payload)
@@ -67,7 +67,7 @@ def sent(effects: Sequence[NodeEffect]) -> list[str]:
 
 
 def resolve(machine: Node, now: float) -> list[NodeEffect]:
-    """A packet goes to the peer, and the mapping system knows it."""
+    """A packet leaves for the peer, and the mapping system answers for it."""
     asked = request_in(only(machine.on_miss(EID.address, PEER, 0, now), SendControl)[0])
     record = MappingRecord.of(prefix("10.2.0.0/24"), (Locator(PEER_RLOC),))
     own = asked.itr_rlocs[0]
@@ -214,7 +214,7 @@ def test_a_map_request_in_an_ecm_without_an_inner_checksum_is_answered_and_count
     assert machine.counters["rx_ecm_unsummed"] == 1
 
 
-def test_an_ecm_for_somebody_else_is_refused() -> None:
+def test_an_ecm_for_another_node_is_refused() -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
     request = MapRequest(5, PEER, (PEER_RLOC,), (EidRecord.of(EID),))
@@ -278,7 +278,7 @@ def test_a_reload_withdraws_an_eid_that_is_no_longer_ours() -> None:
     assert (register.records[0].eid_prefix, register.records[0].ttl_min) == (EID6, 0)
 
 
-def test_a_new_key_registers_anew_without_withdrawing() -> None:
+def test_a_new_key_registers_again_without_withdrawing() -> None:
     machine = node()
     confirm(machine, machine.on_locators([WIFI], 0.0), 0.1)
     changed = replace(CONFIG, map_servers=(MapServerPeer(SERVER, Key(b"new")),))
@@ -347,12 +347,12 @@ def test_a_mapping_added_by_hand_survives_a_reload_and_goes_when_deleted() -> No
 
 
 def in_data(source: str, outer_source: str, request: MapRequest) -> DataControl:
-    """A question in a data packet, with these addresses inside and outside."""
+    """A Map-Request in a data packet, with these inner and outer addresses."""
     own = WIFI.address
     return DataControl(request.encode(), ip(source), 4342, own, 4342, ip(outer_source), 4342, own, 2)
 
 
-def test_a_question_in_data_is_answered_to_whoever_sent_it_and_to_nobody_else() -> None:
+def test_a_question_in_data_is_answered_to_its_sender_alone() -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
     probe = MapRequest(9, None, (PEER_RLOC,), (EidRecord.of(EID),), is_probe=True)

@@ -1,4 +1,4 @@
-"""A node that is told about large packets: whom it asks, and what it makes of the answers."""
+"""A node that the datapath tells of large packets: which locators it probes, and what it makes of the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that say more than was asked: an ETR is anybody's, and nobody signs what it says."""
+"""Answers that say more than was asked: anyone can run an ETR, and nobody signs what it says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record(text: str, *locators: Locator, ttl_min: int = 1440, action: Action = 
 
 
 def ask(machine: Node, eid: str, now: float, *records: MappingRecord, source: IpAddress = EVIL) -> None:
-    """A packet goes to the EID, and this is the answer; ValueError when nobody was asked."""
+    """Send a packet to the EID, and answer with these records. ValueError if the node does not ask."""
     sent = only(machine.on_miss(EID.address, ip(eid), 0, now), SendControl)
     if not sent:
         raise ValueError("nobody was asked")
@@ -47,7 +47,7 @@ def locators_of(machine: Node, eid: str) -> tuple[Locator, ...]:
 
 
 def questions(effects: Iterable[object]) -> list[MapRequest]:
-    """The Map-Requests among what leaves."""
+    """The Map-Requests among these effects."""
     return [request_in(effect) for effect in only(effects, SendControl) if effect.payload[0] >> 4 == 8]
 
 

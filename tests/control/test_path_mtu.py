@@ -1,4 +1,4 @@
-"""One way, and a line that answers what it lets through: what the search makes of it."""
+"""The search for the MTU of one path, over a link that passes probes up to a size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RTT_S = 0.04
 
 
 class Line:
-    """Answers probes after a round trip when they fit; `loses` and `answers_at` spoil it."""
+    """Answers probes that fit after a round trip; `loses` and `answers_at` disturb that."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Line:
         self._answered_at = float("-inf")
 
     def put(self, sizes: tuple[int, ...]) -> None:
-        """Probes leave, in this order."""
+        """Send probes of these sizes, in this order."""
         for size in sizes:
             self.sent.append(size)
             is_heard = size <= self.mtu_bytes and not self._loses(len(self.sent))
@@ -44,7 +44,7 @@ class Line:
                 self._answers.append((self.now + RTT_S, size, self.now))
 
     def run(self, for_s: float) -> None:
-        """Let time pass, without a packet but probes."""
+        """Advance the time; only probes leave."""
         end = self.now + for_s
         for _ in range(20_000):
             due = [at for at in (self.path.wake_at(), *(at for at, _, _ in self._answers)) if at is not None]
@@ -59,7 +59,7 @@ class Line:
         self.now = end
 
     def large(self, for_s: float, every_s: float = 2.0) -> None:
-        """Large packets leave for so long: the datapath says so every two seconds."""
+        """Send large packets for so long: the datapath reports them every two seconds."""
         end = self.now + for_s
         while self.now < end:
             self.put(self.path.on_large(self.now))
@@ -113,7 +113,7 @@ def test_no_ipv6_path_counts_as_smaller_than_1280() -> None:
 
     line.large(30.0)
 
-    assert line.path.mtu_bytes == 1500  # nobody answered anything: that says nothing about sizes
+    assert line.path.mtu_bytes == 1500  # no probe at all was answered: that says nothing about sizes
     assert min(line.sent) == 1280
 
 
@@ -137,7 +137,7 @@ def test_a_path_that_is_dead_says_nothing_about_sizes_and_is_asked_ever_more_sel
     assert len(line.sent) < 60
 
 
-def test_whoever_answers_once_in_three_seconds_is_understood_all_the_same() -> None:
+def test_a_peer_that_answers_once_in_three_seconds_is_measured_all_the_same() -> None:
     line = Line(1400, quiet_s=3.0)
 
     line.large(60.0)

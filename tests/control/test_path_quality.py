@@ -25,7 +25,7 @@ def test_an_eighth_of_each_answer_is_taken_in_and_a_quarter_of_its_deviation() -
     quality = measured(0.1, 0.2)
 
     assert quality.rtt_s == pytest.approx(0.1 + 0.1 / 8)
-    assert quality.rtt_variation_s == pytest.approx(0.05 + (0.1 - 0.05) / 4)  # by the round trip of before
+    assert quality.rtt_variation_s == pytest.approx(0.05 + (0.1 - 0.05) / 4)  # against the round trip before
 
 
 def test_a_sixteenth_of_each_difference_is_taken_into_the_jitter() -> None:

@@ -18,7 +18,7 @@ FORGED = [IPv4Address("192.0.2.0") + number for number in range(5000)]
 
 
 def told(peers: Peers, now: float) -> list[str]:
-    """Whom a move is told to, in that order; one EID is all that we have."""
+    """The peers that are told of a move, in this order; we have one EID."""
     return [str(target.rloc) for target in peers.targets(MapCache(), CONFIG, LocatorSet(), now)]
 
 

@@ -1,4 +1,4 @@
-"""The policy `prefer`: from what probes measure to the priorities that the datapath is told, in virtual time."""
+"""The policy `prefer`: from the figures of probes to the priorities in the datapath, in virtual time."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_little_better_is_not_enough_however_long() -> None:
 
 
 def test_uplinks_are_compared_by_the_remotes_that_both_of_them_reach() -> None:
-    """Wi-Fi alone reaches the far one: that must not make it look slow."""
+    """Wi-Fi alone reaches the distant peer: that must not make Wi-Fi look slow."""
     preference = preferring(Prefer.LATENCY)
     paths = [path(CABLE, NEAR, 30), path(WIFI, NEAR, 10), path(WIFI, FAR, 300)]
 

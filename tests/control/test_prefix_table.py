@@ -7,7 +7,7 @@ from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix
 from tests.control.support import ip, prefix
 
-# Few different bits, so that prefixes cover each other often.
+# Few bits differ, so that prefixes often cover each other.
 prefixes = st.builds(
     lambda bits, length, instance_id: EidPrefix.make(ip("10.0.0.0") + bits, length, instance_id),
     st.integers(0, 255),

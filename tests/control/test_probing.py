@@ -1,4 +1,4 @@
-"""The prober in a small world (`probing_world.py`), in virtual time."""
+"""The prober in a small network (`probing_world.py`), in virtual time."""
 
 from __future__ import annotations
 
@@ -60,6 +60,24 @@ def test_silence_brings_a_locator_down_within_two_timeouts_of_a_probe() -> None:
     assert change == ReachabilityChanged(PEER, is_up=False)
     assert at - first_unanswered <= 2.0 + 1e-6
     assert not world.prober.is_reachable(PEER)
+
+
+def test_a_probe_counts_as_lost_when_its_time_is_over_and_no_sooner() -> None:
+    world = World(ProbeConfig(timeout_s=1.0))
+    world.begin()
+    world.run(100.0)
+    path = world.prober.path(WIFI.address, PEER)
+    assert path is not None
+    world.dead.add(PEER)
+    before = len(world.sent)
+    while len(world.sent) == before:
+        world.run(world.now + 0.1)
+    asked_at, probes = world.sent[before][0], path.quality.probes
+
+    world.take(world.prober.on_timer(asked_at + 0.99))
+    assert (path.quality.loss, path.quality.probes) == (0.0, probes)
+    world.take(world.prober.on_timer(asked_at + 1.0))
+    assert (path.quality.loss, path.quality.probes) == (1 / (probes + 1), probes + 1)
 
 
 def test_nothing_is_asked_in_the_moment_of_the_verdict() -> None:

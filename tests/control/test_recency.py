@@ -1,4 +1,4 @@
-"""The order of last use, in runs: as one OrderedDict has it."""
+"""The order of last use, kept in runs, is that of an OrderedDict."""
 
 from __future__ import annotations
 

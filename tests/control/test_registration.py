@@ -78,7 +78,7 @@ def test_an_unanswered_register_backs_off_to_a_minute_and_never_stops() -> None:
 def test_a_doubt_about_the_map_server_refreshes_a_registration_and_leaves_the_pace_of_an_open_one_alone() -> None:
     trying, idle = registration(), registered()
     trying.on_locators(locators(WIFI), 0.0)
-    trying.on_timer(1.0)  # unanswered: 2 s to the next
+    trying.on_timer(1.0)  # unanswered: the next one follows after 2 s
     due = trying.wake_at()
 
     assert trying.on_doubt(1.5) == []
@@ -190,7 +190,7 @@ def test_a_refusal_by_the_map_server_is_reported_and_the_tries_go_on(record: Map
     assert [at for at, _ in run_until(machine, 4.0)] == [1, 3]
 
 
-def test_a_move_registers_at_once_and_begins_the_back_off_anew() -> None:
+def test_a_move_registers_at_once_and_restarts_the_back_off() -> None:
     machine = registration()
     machine.on_locators(locators(WIFI), 0.0)
     run_until(machine, 40.0)
@@ -269,7 +269,7 @@ def test_a_registration_with_a_locator_always_has_a_timer(
 
 
 class AnyLife(RuleBasedStateMachine):
-    """Moves, losses, forgeries and naps in any order."""
+    """Moves, losses, forgeries and suspends in any order."""
 
     def __init__(self) -> None:
         super().__init__()

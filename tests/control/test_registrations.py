@@ -1,4 +1,4 @@
-"""All registrations of a node: whose a Map-Notify is."""
+"""All registrations of a node: to which one a Map-Notify belongs."""
 
 from __future__ import annotations
 

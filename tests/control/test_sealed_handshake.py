@@ -1,4 +1,4 @@
-"""The handshake for sealed data: against vectors of other code, and against everything that must not pass."""
+"""The handshake for sealed data: it agrees with vectors of other code, and refuses every message that is not valid."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_both_sides_have_the_same_session_mirrored(offered: int, ours: int, chos
 
 
 def test_no_octet_of_the_first_message_can_be_changed_but_the_index() -> None:
-    """The index is outside of what is hashed, and inside of the mac1 that anybody can make who knows the receiver."""
+    """The index is not hashed; mac1 covers it, and anybody who knows the receiver can compute that."""
     first = octets("first")
     for place in range(len(first)):
         changed = first[:place] + bytes((first[place] ^ 1,)) + first[place + 1 :]
@@ -166,11 +166,11 @@ def test_a_handshake_counts_for_no_other_pair_of_eids(other: Pair) -> None:
     assert refusal(answered, first, other) == "rx_auth"
 
 
-def test_whoever_does_not_have_the_private_key_cannot_answer() -> None:
+def test_a_node_without_the_private_key_cannot_answer() -> None:
     alice, first = begun()
     mallory = bytes(range(0x60, 0x80))
 
-    assert refusal(answered, first, private=mallory) == "rx_auth"  # mac1 already
+    assert refusal(answered, first, private=mallory) == "rx_auth"  # mac1 is wrong already
     _, for_mallory = begun(peer=pair_of(mallory).public)
     told = answered(for_mallory, private=mallory)
     assert refusal(alice.finish, told.message) == "rx_auth"
@@ -197,7 +197,7 @@ def test_our_own_key_and_aeads_that_are_not_ours_are_refused() -> None:
 def test_an_aead_that_was_not_offered_is_not_used() -> None:
     alice, _ = begun(aeads=2)
     _, both = begun(aeads=3)
-    told = answered(both)  # chooses AES-128-GCM, by another transcript: Alice never gets so far as to see it
+    told = answered(both)  # chooses AES-128-GCM, by another transcript: Alice refuses it before she reads the choice
 
     assert refusal(alice.finish, told.message) == "rx_auth"
 

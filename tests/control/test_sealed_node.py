@@ -1,4 +1,4 @@
-"""Nodes that seal, as wholes: keys in mappings, handshakes in probes, and what the forwarding table is told."""
+"""Whole nodes that seal: keys in mappings, handshakes in probes, and what the forwarding table gets."""
 
 from __future__ import annotations
 

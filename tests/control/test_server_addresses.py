@@ -1,4 +1,4 @@
-"""Servers by host name over time: when they are asked for, and which answer counts."""
+"""Servers by host name over time: when their addresses are asked for, and which answer counts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_without_a_name_there_is_no_timer() -> None:
 
     assert made.on_names((), 1.0) == []
     assert made.wake_at() is None
-    assert not found(made, asked, A)  # who is not named any more is no server
+    assert not found(made, asked, A)  # a server that the answer no longer names is removed
 
 
 def test_while_dns_fails_it_is_asked_ever_more_seldom_and_for_ever() -> None:
@@ -67,7 +67,7 @@ def test_a_failure_takes_no_address_away() -> None:
     assert [failure.has_addresses for failure in made.failures(301.0)] == [True]
 
 
-def test_it_is_asked_anew_after_five_minutes_and_another_order_is_no_news() -> None:
+def test_it_is_asked_again_after_five_minutes_and_another_order_is_no_news() -> None:
     made, asked = machine()
     found(made, asked, A, B)
 
@@ -85,7 +85,7 @@ def test_an_address_that_left_the_answer_goes_and_the_others_keep_their_places()
 
 
 def server(*addresses: IpAddress) -> ServerAddresses:
-    """Of a Map-Server whose name has these addresses."""
+    """A Map-Server whose name has these addresses."""
     made = ServerAddresses(jitter=lambda: 0.0)
     found(made, made.on_names((HUB,), 0.0, {HUB}), *addresses)
     return made

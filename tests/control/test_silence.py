@@ -1,4 +1,4 @@
-"""Data that goes unanswered, from the datapath's word to the verdict (virtual time): how soon, how seldom wrong."""
+"""Unanswered data, from the datapath's report to the decision (virtual time): how fast, and how rarely wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOURS = 3.0
 
 
 def settled(rtt_s: float = 0.1, seed: int = 1, loss: float = 0.0) -> World:
-    """A path whose round trip is known from one probe only, as it is soon after the first packet."""
+    """A path whose round trip is known from one probe only, as soon after the first packet."""
     world = World(seed=seed, rtt_s=rtt_s)
     world.begin()
     world.run(2.0 + 2 * rtt_s)
@@ -48,7 +48,7 @@ def test_with_data_both_ways_a_dead_locator_is_left_within_three_round_trips(rtt
 def test_a_sender_that_waits_for_acknowledgements_leaves_within_three_round_trips(rtt_s: float) -> None:
     world = settled(rtt_s)
     world.flow(world.now + 10.0, 0.005, octets=1400)
-    world.run(world.now + 10.0)  # the flow ends here, as that of TCP whose window is full
+    world.run(world.now + 10.0)  # the flow ends here, as that of TCP with a full window
     died_at = world.now
 
     world.dead.add(PEER)
@@ -104,7 +104,7 @@ def test_silence_for_as_long_as_the_peer_usually_thinks_soon_costs_little() -> N
 
     world.run(began_at + 600.0)
 
-    assert len(world.sent) <= 600  # of the 600 answers each one comes late
+    assert len(world.sent) <= 600  # each of the 600 answers is late
     assert world.of(PathChanged) == []
 
 
@@ -142,7 +142,7 @@ def test_hours_of_data_with_a_tenth_lost_each_way_make_nothing_flap(seed: int, p
     world.run(world.now + hours_s)
 
     assert world.of(PathChanged) == []
-    assert world.alarms  # there was something to be wrong about
+    assert world.alarms  # there were reports that could mislead
 
 
 def test_the_event_of_a_death_says_that_data_found_it() -> None:
@@ -158,7 +158,7 @@ def test_the_event_of_a_death_says_that_data_found_it() -> None:
 
 
 def heads(world: World) -> dict[IpAddress, IpAddress | None]:
-    """Who stands for whom, as the datapath was told last."""
+    """The representative of each group of locators, as the datapath was told last."""
     return {one.remote: one.head for _, one in world.of(WatchForSilence) if isinstance(one, WatchForSilence)}
 
 
@@ -203,7 +203,7 @@ def test_where_round_trips_vary_probes_are_given_the_time_that_they_take() -> No
 
 
 def quick(world: World) -> dict[IpAddress, float | None]:
-    """The patience that the datapath was told last."""
+    """The timeouts that the datapath was told last."""
     return {one.remote: one.patience_s for _, one in world.of(WatchForSilence) if isinstance(one, WatchForSilence)}
 
 

@@ -1,4 +1,4 @@
-"""The probes of path MTUs as octets: as long as they say, and questions like any other to whoever gets them."""
+"""The probes of path MTUs as octets: as long as they say, and ordinary Map-Requests to those who receive them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_probe_is_as_long_as_the_packet_that_it_stands_for(
 
 
 @pytest.mark.parametrize(("local", "remote"), PAIRS)
-def test_it_is_an_rloc_probe_for_whoever_reads_it(local: IpAddress, remote: IpAddress) -> None:
+def test_it_is_an_rloc_probe_for_every_receiver(local: IpAddress, remote: IpAddress) -> None:
     asked = MapRequest.decode(ControlProbe(EID, local, remote).packet(7, 1500).payload)
 
     assert (asked.nonce, asked.is_probe, asked.itr_rlocs) == (7, True, (local,))
@@ -68,7 +68,7 @@ def test_what_is_no_padding_is_refused_behind_a_probe(behind: bytes) -> None:
 
 def test_nothing_may_follow_a_question_that_is_no_probe() -> None:
     message = bytearray(ControlProbe(EID, *PAIRS[0]).packet(7, 0).payload)
-    message[0] &= 0xFD  # P
+    message[0] &= 0xFD  # the flag P
 
     with pytest.raises(MalformedMessage) as refused:
         MapRequest.decode(bytes(message) + b"\0\0\0\0")

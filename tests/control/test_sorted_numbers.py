@@ -1,4 +1,4 @@
-"""Numbers in runs are in the order that one sorted list would be in."""
+"""Numbers in runs have the order of one sorted list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dictionary in parts holds what a dictionary holds, and becomes one when it is large."""
+"""A dictionary in parts has the contents of a dictionary, and becomes one when it is large."""
 
 from __future__ import annotations
 

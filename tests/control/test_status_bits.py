@@ -1,4 +1,4 @@
-"""Locator-Status-Bits: what follows from what others say, and what we say and when."""
+"""Locator-Status-Bits: what a node concludes from those of others, and what its own say and when."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_each_change_is_told_once(words: list[int], count: int) -> None:
         up = now_up
 
 
-def test_we_say_which_of_our_locators_reach_somebody_in_the_order_of_our_mapping() -> None:
+def test_we_say_which_of_our_locators_work_in_the_order_of_our_mapping() -> None:
     own = OwnStatus(heeds=True, tells=True)
 
     assert own.on_locators(locators(WIFI6, LTE, WIFI), nobody, 0.0) == [UseStatusBits(True, 0b111)]
@@ -155,7 +155,7 @@ def test_a_bit_that_rises_has_a_dead_locator_asked_at_once() -> None:
 
 
 def known(machine: Node) -> None:
-    """The mapping of the site is in the cache, carries packets, and its locators have answered."""
+    """The mapping of the site is in the cache and carries packets, and its locators have answered."""
     asked = request_in(only(machine.on_miss(EID.address, HOST, 0, 1.0), SendControl)[0])
     record = MappingRecord.of(SITE, (Locator(FIRST), Locator(SECOND)))
     machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode()), 1.1)

@@ -1,4 +1,4 @@
-"""Where the prefix of a translator comes from: the configuration, a router, DNS, or a guess at the end."""
+"""Where the prefix of a translator comes from: the configuration, a router, DNS, or a guess as the last resort."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_dns_server_that_is_none_is_not_waited_for() -> None:
     assert found.on_timer(SLOW_S) == []
     assert found.prefixes == {LTE: WELL_KNOWN}
 
-    found.on_answer(number, synthesized(), 25.0)  # after all
+    found.on_answer(number, synthesized(), 25.0)  # later than expected
 
     assert found.prefixes == {LTE: NETWORK}
 
@@ -106,7 +106,7 @@ def test_another_interface_has_dns_asked_again_and_the_old_answer_holds_meanwhil
 
     second = asked(found.on_uplinks({WIFI: None}, 60.0))
     assert found.prefixes == {WIFI: NETWORK}
-    found.on_answer(first, synthesized(ROUTED), 60.1)  # too late to be about this network
+    found.on_answer(first, synthesized(ROUTED), 60.1)  # too late: the node is in another network
     assert found.prefixes == {WIFI: NETWORK}
     found.on_answer(second, synthesized(OTHER), 60.2)
 

@@ -1,4 +1,4 @@
-"""Old configurations become ours: every form of them, with a word for each thing that has no counterpart."""
+"""Old configurations become ours: every form of them, with a remark for each setting without a counterpart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def converted(form: str | bytes, *, key_stem: str | None = "made", **given: str)
 
 
 def loaded(done: Converted, directory: Path) -> NodeFile | HubFile:
-    """Written as `lispctl config convert -o` does, and read as the daemons do; the user's key where one was refused."""
+    """The result, written as `lispctl config convert -o` does and read as the daemons do; a refused key is replaced."""
     for key_file in done.key_files:
         path = directory / key_file.path
         path.write_bytes(key_file.octets if key_file.octets is not None else b"a new key")
@@ -85,7 +85,7 @@ def test_no_key_is_ever_in_the_result_or_in_what_is_said(path: Path, key_stem: s
     assert "secret" not in repr(done)
 
 
-def test_a_key_goes_into_a_file_of_its_own_letter_by_letter(tmp_path: Path) -> None:
+def test_a_key_goes_into_a_file_of_its_own_exactly_as_written(tmp_path: Path) -> None:
     keys = {form: node(form, tmp_path).map_servers[0] for form in ("03", "09", "11", "13")}
 
     assert keys["03"].secret.octets == b"secret-03 with a blank"
@@ -108,7 +108,7 @@ def test_a_key_that_went_over_the_networks_in_clear_is_refused_and_a_file_is_ask
 
 
 @pytest.mark.parametrize("key", [b'""', b'"' + b"k" * 257 + b'"', b"schl\xfcssel"])
-def test_a_key_that_cannot_be_taken_over_letter_by_letter_is_refused(key: bytes) -> None:
+def test_a_key_that_cannot_be_taken_over_exactly_is_refused(key: bytes) -> None:
     done = converted(
         b"map-server { address = 198.51.100.9 key = %b }\ndatabase-mapping { eid-prefix = 192.0.2.1/32 }\n" % key
     )

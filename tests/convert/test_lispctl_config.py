@@ -1,4 +1,4 @@
-"""lispctl config: what it prints, what it writes, and how it ends. No lispd runs."""
+"""lispctl config: what it prints, what it writes, and its exit codes. No lispd runs."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_the_hub_is_shown_too_and_for_programs(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_the_interface_that_has_an_address_is_found_on_this_host() -> None:
-    assert interface_of(parse_ip("127.0.0.1")) in ("lo", None)  # None where the tool ip is missing
+    assert interface_of(parse_ip("127.0.0.1")) in ("lo", None)  # None where the program ip is missing
     assert interface_of(parse_ip("192.0.2.254")) is None
 
 

@@ -40,7 +40,7 @@ lisp-site { eid-prefix = 2001:db8:e::1/128 key-type = 1 key = "an old key" }
 
 
 def converted(directory: Path, name: str, old: str) -> str:
-    """The text that `lispctl config convert` has written, with its key file in the directory that it belongs into."""
+    """The text that `lispctl config convert` has written; its key file is in the right directory."""
     directory.mkdir(mode=0o700)
     source = directory / "old.conf"
     source.write_text(old)

@@ -1,4 +1,4 @@
-"""Key wrap for tests; what needs it is skipped in a build without libcrypto."""
+"""Key wrap and Noise's ciphers for tests, which are skipped in a build without libcrypto."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _key_wrap() -> AesKeyWrap | None:
 _FOUND: Final = _key_wrap()
 needs_libcrypto: Final = pytest.mark.skipif(_FOUND is None, reason="built without libcrypto (libssl-dev)")
 KEY_WRAP: Final[AesKeyWrap] = _FOUND if _FOUND is not None else AesKeyWrap.__new__(AesKeyWrap)
-"""Not to be used without `needs_libcrypto`."""
+"""For tests with `needs_libcrypto` only."""
 
 
 def ciphers() -> NoiseCiphers:
-    """Of Noise; not to be used without `needs_libcrypto`."""
+    """Noise's ciphers, for tests with `needs_libcrypto` only."""
     return NoiseCiphers()

@@ -1,4 +1,4 @@
-"""AES key wrap by libcrypto. The vector is RFC 3394's own (4.1)."""
+"""AES key wrap by libcrypto, with the test vector of RFC 3394 (4.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""X25519 and ChaCha20-Poly1305 by libcrypto, against the examples of their RFCs."""
+"""X25519 and ChaCha20-Poly1305 by libcrypto, with the examples of their RFCs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_point_of_small_order_makes_no_secret(point: str) -> None:
 
 
 def test_sealing_gives_what_the_rfc_says() -> None:
-    """RFC 8439, A.5: opened, with a nonce that Noise can make (four octets of zeros in front)."""
+    """RFC 8439, A.5, opened: its nonce has the form of Noise's, with four octets of zeros in front."""
     key = bytes.fromhex("1c9240a5eb55d38af333888604f6b5f0473917c1402b80099dca5cbc207075c0")
     counter = int.from_bytes(bytes.fromhex("0102030405060708"), "little")
     data = bytes.fromhex("f33388860000000000004e91")

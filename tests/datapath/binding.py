@@ -1,4 +1,4 @@
-"""The C's pure functions as Python calls, for comparing them with the oracle."""
+"""The C's pure functions as Python functions, for comparison with the oracle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ lib: Any = _lispdp.lib
 
 
 def octets(data: bytes) -> Any:
-    """A buffer of exactly that size, so that reading on is seen by a sanitizer."""
+    """A buffer of exactly this size, so that a sanitizer sees a read beyond it."""
     return ffi.new("uint8_t[]", data)
 
 
@@ -97,7 +97,7 @@ def complete(header: VnetHeader, packet: bytes) -> bytes | None:
 
 
 def segments(header: VnetHeader, packet: bytes) -> list[bytes] | None:
-    """What the C makes of a super-packet; None: refused."""
+    """The packets into which the C cuts a super-packet; None: refused."""
     inner, plan = parse(packet), ffi.new("struct lm_segments *")
     if inner is None or not lib.lm_segments_read(vnet(header), octets(packet), inner, plan):
         return None
@@ -135,7 +135,7 @@ def _finished(merge: Any) -> list[tuple[VnetHeader, bytes]]:
 
 
 class Locators:
-    """A set of (address, port, priority, weight)."""
+    """A locator set of (address, port, priority, weight)."""
 
     def __init__(self, locators: Sequence[tuple[IpAddress, int, int, int]]) -> None:
         self._all = ffi.gc(lib.lm_locators_new(), lib.lm_locators_free)
@@ -152,7 +152,7 @@ class Locators:
 
 
 class Table:
-    """The C forwarding table behind the calls of oracle.Table."""
+    """The C forwarding table with the methods of oracle.Table."""
 
     def __init__(self) -> None:
         self._table = ffi.gc(lib.lm_table_new(key((1, 2))), lib.lm_table_free)
@@ -173,7 +173,7 @@ class Table:
         return None if found == ffi.NULL else int(found.length)
 
     def lookup_lengths(self, wanted: list[tuple[int, IpAddress]]) -> list[int | None]:
-        """The same for many (Instance-ID, address) pairs at once."""
+        """Look up many (Instance-ID, address) pairs at once."""
         addresses = ffi.new("struct lm_addr[]", len(wanted))
         queries = ffi.new("struct lm_query[]", len(wanted))
         for (instance_id, address), c, query in zip(wanted, addresses, queries, strict=True):

@@ -10,7 +10,7 @@ _HEADER: Final = struct.Struct("<HBBIIIII")
 _TYPE: Final = struct.Struct("<III")
 _MEMBER: Final = struct.Struct("<III")
 _STRUCT: Final = 4
-# Octets behind a type by its kind: as they are, and for each of the members that its head counts.
+# Octets that follow a type, by its kind: a fixed number, and more for each member that the head counts.
 _TAIL: Final = {
     1: (4, 0),
     3: (12, 0),
@@ -26,7 +26,7 @@ _TAIL_DECL_TAG: Final = {17: (4, 0)}
 
 
 class Layout(NamedTuple):
-    """Octets of a struct, and where its members are, in octets."""
+    """The size of a struct, and the offsets of its members, in octets."""
 
     size: int
     offsets: dict[str, int]
@@ -45,7 +45,7 @@ def section(elf: bytes, name: str) -> bytes:
 
 
 def structs(path: Path) -> dict[str, Layout]:
-    """Every struct with a name that the object's maps and functions use."""
+    """Every named struct that the object's maps and functions use."""
     data = section(path.read_bytes(), ".BTF")
     _, _, _, head, type_at, type_size, text_at, _ = _HEADER.unpack_from(data)
     texts, found, at = head + text_at, {}, head + type_at

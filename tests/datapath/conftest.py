@@ -1,4 +1,4 @@
-"""The tests with two engines run against each tier."""
+"""Runs the tests with two engines in each tier."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def in_tier(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every lab of the test uses this tier, unless it says otherwise."""
+    """Every lab of the test uses this tier, unless the test names another."""
     wish: str = getattr(request, "param", "tun")
     if wish == "ebpf" and not tier.OBJECT.exists():
         pytest.skip("built without the ebpf tier: clang or libbpf's headers are not installed")

@@ -1,6 +1,6 @@
-"""Awkward packets by name: what a newcomer to a network, or its worst guest, may send. The same ones each time.
+"""Awkward packets by name, as new, faulty or hostile hosts may send them. The list is always the same.
 
-A packet is what is between two EIDs, as octets of an IP packet; what is wrong with it is wrong on purpose.
+A packet is what travels between two EIDs, as octets of an IP packet; every fault in it is on purpose.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def ipv4(
     first: int | None = None,
     sum_off_by: int = 0,
 ) -> bytes:
-    """`total` is what the packet says of its length, `first` its first octet; None: the truth."""
+    """`total` is the length in the header, `first` its first octet; None: the correct value."""
     length = 20 + len(options) + len(body)
     first = 0x45 + len(options) // 4 if first is None else first
     said = length if total is None else total
@@ -73,7 +73,7 @@ def ipv6(
 
 
 def chain(*headers: tuple[int, bytes], last: tuple[int, bytes]) -> tuple[bytes, int]:
-    """Extension headers, each without its first octet, and what follows: body and first Next Header."""
+    """Extension headers, each without its first octet, and what follows them: the octets, and the first Next Header."""
     kinds = [kind for kind, _ in headers] + [last[0]]
     body = b"".join(bytes([kinds[i + 1]]) + rest for i, (_, rest) in enumerate(headers)) + last[1]
     return body, kinds[0]
@@ -140,7 +140,7 @@ def _bodies(version: int) -> Iterator[tuple[str, bytes, int]]:
 
 
 def _sizes(room: int) -> tuple[int, ...]:
-    """Lengths of packets, around the largest that goes whole."""
+    """Lengths of packets, around the largest that travels in one piece."""
     return (room - 1, room, room + 1, 1500)
 
 
@@ -196,7 +196,7 @@ def _ipv4_headers(room: int) -> Iterator[Named]:
 
 
 def edges(version: int) -> Iterator[tuple[str, IpAddress]]:
-    """The first and last address of every class, one amid it, and its neighbours, by name."""
+    """The first and last address of every class, one between them, and its neighbours, by name."""
     found: dict[int, str] = {}
     for row in CLASSES:
         first, last = int(row.network.network_address), int(row.network.broadcast_address)
@@ -273,7 +273,7 @@ def _ipv6_headers(room: int) -> Iterator[Named]:
 
 
 def packets(version: int, room: int) -> Iterator[Named]:
-    """All from one EID to the other. `room` is the largest length that goes into the tunnel whole."""
+    """All packets from one EID to the other. `room` is the largest length that fits the tunnel in one piece."""
     for name, body, protocol in _bodies(version):
         yield name, ipv4(body, protocol) if version == 4 else ipv6(body, protocol)
         padded = ipv4(body, protocol) if version == 4 else ipv6(body, protocol)
@@ -282,7 +282,7 @@ def packets(version: int, room: int) -> Iterator[Named]:
 
 
 def super_packets(version: int) -> Iterator[tuple[str, VnetHeader, bytes]]:
-    """TCP and UDP super-packets of odd sizes, their checksums open as a kernel hands them out."""
+    """TCP and UDP super-packets of odd sizes, with open checksums as a kernel hands them out."""
     for (protocol, size), count, short in product(((TCP, 1), (TCP, 536), (UDP, 1), (UDP, 700)), (1, 2, 3, 40), (0, 1)):
         if size == 1 and short:
             continue
@@ -294,7 +294,7 @@ def super_packets(version: int) -> Iterator[tuple[str, VnetHeader, bytes]]:
     for name, flags in {"push": 0x18, "fin": 0x11, "CWR": 0x90, "CWR fin": 0x99, "urgent": 0x30}.items():
         yield f"TCP {name}", *_super(version, TCP, 500, bytes(1501), flags=flags)
     yield "TCP with options", *_super(version, TCP, 900, bytes(2701), options=b"\1\1\x08\x0a" + bytes(8))
-    # Not of zeros: a sum that comes to 0 may be written as 0xffff as well, and kernels differ.
+    # Not of zeros: a sum of 0 may also be written as 0xffff, and kernels differ.
     yield "TCP of 64 segments", *_super(version, TCP, 1000, bytes(i % 251 for i in range(63001)))
 
 

@@ -1,4 +1,4 @@
-"""Super-packets, and runs of packets of one flow that are right, nearly right, or only look like it."""
+"""Super-packets, and runs of packets of one flow that are correct, nearly correct, or only look like it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def super_packet(seed: int) -> tuple[VnetHeader, bytes]:
 
 
 def stream(seed: int) -> list[bytes]:
-    """Packets of a few flows in order, some of them changed, lost, doubled or swapped on the way."""
+    """Packets of a few flows in order, some of them changed, lost, doubled or swapped."""
     chance = random.Random(seed)
     made: list[bytes] = []
     for _ in range(chance.randrange(1, 4)):
@@ -73,7 +73,7 @@ def stream(seed: int) -> list[bytes]:
             case 0:
                 changed = bytearray(made[at])
                 changed[chance.randrange(min(len(changed), 80))] ^= 1 << chance.randrange(8)
-                if changed[0] >> 4 == 4 and len(changed) >= 20:  # else the header checksum alone tells
+                if changed[0] >> 4 == 4 and len(changed) >= 20:  # otherwise only the header checksum shows the change
                     changed[10:12] = b"\0\0"
                     changed[10:12] = oracle.checksum(bytes(changed[: (changed[0] & 15) * 4])).to_bytes(2, "big")
                 made[at] = bytes(changed)
@@ -91,7 +91,7 @@ def stream(seed: int) -> list[bytes]:
 
 
 def _with_checksum(packet: bytes, chance: random.Random) -> bytes:
-    """Another value in the transport header, and the checksum that belongs to it."""
+    """The packet with another value in the transport header, and the matching checksum."""
     inner = oracle.parse(packet)
     if inner is None or inner.protocol != 6 or inner.length < inner.header + 20:
         return packet

@@ -1,6 +1,8 @@
-/* An engine whose uplink takes as much as IP can hold gets super-packets with segments about as large. A socket pair plays
- * the TUN device, loopback the uplink, and the engine is its own peer. All of it has to come back, and the control side
- * has to get the lock while that goes on. */
+/*
+ * An engine whose uplink has the largest MTU of IP gets super-packets with segments of nearly that size. A socket pair is
+ * the TUN device, loopback the uplink, and the engine is its own peer. All packets have to come back, and the control
+ * side has to get the lock meanwhile.
+ */
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>

@@ -77,7 +77,7 @@ def ipv6(chance: random.Random) -> bytes:
 
 
 def awkward(seed: int) -> bytes:
-    """A packet that is right, nearly right, cut, or nonsense."""
+    """A packet that is correct, nearly correct, cut short, or random."""
     chance = random.Random(seed)
     packet = bytearray(chance.choice([ipv4, ipv6])(chance))
     kind = chance.random()
@@ -93,7 +93,7 @@ def awkward(seed: int) -> bytes:
 
 
 def datagram(seed: int) -> bytes:
-    """What may arrive on UDP port 4341."""
+    """A datagram that may arrive on UDP port 4341."""
     chance = random.Random(seed)
     flags = chance.choice([0, 8, 8, 0x80, 0xC0, 0x10, 0x48, 0xA0, 1, 3, 0xFF])
     second = chance.choice([0, 0x123400, 0xFFFFFF00, 0xFFFFFFFF, 0x123401, 3])

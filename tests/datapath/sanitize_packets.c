@@ -1,5 +1,7 @@
-/* Feeds every function that reads packets with records of stdin (length in 4 octets, big endian; then the octets), each
- * as it is and mutated many times, in buffers of exactly the right size. The sanitizers are the judges. */
+/*
+ * Gives every function that reads packets the records of stdin (length in 4 octets, big endian; then the octets), each
+ * as it is and mutated many times, in buffers of exactly the right size. The sanitizers find the faults.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -44,7 +46,7 @@ static void try_inner(const uint8_t *packet, size_t length)
     free(copy);
 }
 
-/* Any virtio_net_hdr before any packet: segments stay inside their room. */
+/* Any virtio_net_hdr before any packet: segments stay inside their buffer. */
 static void try_segments(const uint8_t *packet, size_t length)
 {
     static const uint8_t kinds[] = {0, 1, 4, 5, 0x81, 3};
@@ -69,7 +71,7 @@ static void try_segments(const uint8_t *packet, size_t length)
     free(copy);
 }
 
-/* Every packet after the one before it: what is joined adds up. */
+/* Every packet after the one before it: the octets of joined packets add up. */
 static void try_merge(const uint8_t *packet, size_t length)
 {
     static struct lm_coalesce merge = {.takes_udp = true};
@@ -126,7 +128,7 @@ static size_t mutate(uint8_t *record, size_t length)
         default:
             length = draw() % (length + 1);
         }
-    /* Most mutations break the header checksum and end there: mend it half of the time. */
+    /* Most mutations break the header checksum, and the rest is not read: correct it half of the time. */
     for (size_t at = 0; at <= 8 && at + 60 <= length; at += 8)
         if ((draw() & 1) && record[at] >> 4 == 4 && (record[at] & 15) >= 5)
             lm_packet_write_ipv4_checksum(record + at);

@@ -1,4 +1,4 @@
-"""Sessions as Python objects, without an engine: what C seals and opens."""
+"""Sessions as Python objects, without an engine: what the C seals and opens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Session:
         return bytes(ffi.buffer(out, octets))
 
     def open(self, datagram: bytes, at_s: float = 0.0, thread: int = 0) -> tuple[Verdict, bytes]:
-        """The inner packet is of use with OPENED only."""
+        """Open a datagram. The inner packet is valid with OPENED only."""
         buffer = ffi.new("uint8_t[]", datagram)
         verdict = lib.lm_session_open(self._c, thread, buffer, len(datagram), int(at_s * SECOND_NS))
         return Verdict(verdict), bytes(ffi.buffer(buffer, len(datagram)))[HEAD_OCTETS:-TAG_OCTETS]
@@ -82,7 +82,7 @@ class Peers:
         self._c = ffi.gc(lib.lm_peers_new(ffi.new("struct lm_key *")), lib.lm_peers_free)
 
     def install(self, wanted: SealedSession, at_s: float = 0.0) -> int:
-        """0, or a negative errno."""
+        """Install a session: 0, or a negative errno."""
         spec, _sources = marshal.session(wanted)
         return int(lib.lm_peers_install(self._c, spec, int(at_s * SECOND_NS)))
 
@@ -99,7 +99,7 @@ class Peers:
         return bool(lib.lm_peers_confirm(self._c, lib.lm_peers_find_session(self._c, local_index)))
 
     def open(self, local_index: int, datagram: bytes, at_s: float) -> Verdict:
-        """By the session of this index, as when it arrives."""
+        """Open a datagram by the session of this index, as when it arrives."""
         session, buffer = lib.lm_peers_find_session(self._c, local_index), ffi.new("uint8_t[]", datagram)
         if session == ffi.NULL:
             return Verdict.KEY

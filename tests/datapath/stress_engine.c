@@ -1,5 +1,7 @@
-/* A whole engine under load while everything about it changes. A socket pair plays the TUN device, loopback the uplink,
- * and the engine is its own peer, so both directions run. The thread sanitizer is the judge; the sums at the end, too. */
+/*
+ * A whole engine under load while everything in it changes. A socket pair is the TUN device, loopback the uplink, and the
+ * engine is its own peer, so both directions run. The thread sanitizer finds the faults, and so do the sums at the end.
+ */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,8 +18,8 @@
 #define ENOUGH 100u
 
 static int host_side;
-static bool has_vnet; /* every fourth packet is a super-packet of eight then */
-static bool is_rtr;   /* and these are two that fit no path; others come from elsewhere, to be passed on */
+static bool has_vnet; /* then every fourth packet is a super-packet of eight */
+static bool is_rtr;   /* then these are two that fit no path; other packets come from elsewhere, to be forwarded */
 static atomic_bool is_over;
 static atomic_ulong written, returned;
 
@@ -65,7 +67,7 @@ static void *read_packets(void *unused)
     return NULL;
 }
 
-/* From elsewhere, for an RTR to pass on: TCP packets with an open checksum that are longer than the path. */
+/* From elsewhere, for an RTR to forward: TCP packets with an open checksum, longer than the path MTU. */
 static void *send_foreign(void *data_port)
 {
     static uint8_t datagram[8 + 4000];
@@ -94,7 +96,7 @@ static void *send_foreign(void *data_port)
     return NULL;
 }
 
-/* Keys for the engine itself: what it seals, it opens. A forgotten key costs what is on its way, no more. */
+/* Keys for the engine as its own peer. Only packets that are on their way are lost with a forgotten key. */
 static void change_keys(struct lm_engine *e, uint32_t n)
 {
     uint32_t turn = n / 12;
@@ -136,7 +138,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     struct lm_uplink_spec up[2] = {
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .weight = 9, .is_sender = true},
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000002u + n % 3), .priority = 1, .is_sender = true}};
-    up[1].data_port = (uint8_t)(n % 3); /* and with a NAT on the way */
+    up[1].data_port = (uint8_t)(n % 3); /* and with a NAT on the path */
     up[1].relays[0] = to[0];
     up[1].relay_count = n % 2;
     static struct lm_punt punts[64];
@@ -156,7 +158,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         change_keys(e, n);
         break;
     case 3:
-        if (!is_rtr || n % 5 == 0) /* an RTR takes data of those only whom an entry names */
+        if (!is_rtr || n % 5 == 0) /* an RTR accepts data only from locators of an entry */
             lm_engine_remove(e, &all);
         break;
     case 4:
@@ -219,7 +221,7 @@ static int listening_port(const struct lm_engine *e)
     return ntohs(name.sin_port);
 }
 
-/* True once there was traffic to speak of in both directions, which takes a slow machine longer. */
+/* True once there was much traffic in both directions, which takes longer on a slow machine. */
 static bool has_moved(struct lm_engine *e)
 {
     uint64_t counters[LM_COUNTER_COUNT];
@@ -264,7 +266,7 @@ int main(int argc, char **argv)
     for (; lm_clock_now() < end || (lm_clock_now() < latest && !has_moved(e)); n++) {
         change_something(e, port, n);
         if (is_rtr)
-            usleep(1000); /* two threads that meet, and not each with the control side */
+            usleep(1000); /* lets the two threads meet each other, and not only the control side */
     }
     atomic_store(&is_over, true);
     pthread_join(writer, NULL);

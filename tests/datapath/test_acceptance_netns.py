@@ -1,4 +1,4 @@
-"""What an engine takes from the network, what it refuses, and which counter tells."""
+"""What an engine accepts from the network, what it refuses, and which counter shows it."""
 
 from __future__ import annotations
 

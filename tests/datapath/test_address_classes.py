@@ -1,6 +1,6 @@
-"""One table of what may be an EID and what may be an RLOC: all that take an address agree on it.
+"""One table of what may be an EID and what may be an RLOC: all code that takes an address agrees with it.
 
-The BPF programs are compared by the corpus, which holds packets from and to the edges of every class.
+The corpus compares the BPF programs: it holds packets from and to the first and last address of every class.
 """
 
 from __future__ import annotations

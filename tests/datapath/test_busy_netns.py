@@ -1,4 +1,4 @@
-"""An uplink slower than what is sent by it (tun tier): packets wait, senders notice, what is lost is counted."""
+"""An uplink slower than the traffic to it (tun tier): packets wait, senders slow down, losses are counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, RemoteEng
 pytestmark = pytest.mark.netns
 
 # What fills up first: the queue of the device, or the send buffer of the socket. tbf's burst holds a whole run of
-# packets; one that is larger is cut by the kernel, which tells nobody that it loses a part.
+# packets: the kernel cuts a longer run, and reports no loss of a part.
 SMALL_QUEUE, LARGE_QUEUE = "100kb", "100mb"
 FLOOD = 12_000  # more than a send buffer holds
 FLOODS_MAX = 10
@@ -28,13 +28,13 @@ def open_udp(both: Lab, name: str, a: str, b: str, port: int) -> None:
 
 
 def lost_at(host: RemoteEngine, interface: str) -> int:
-    """Packets that a full queue of an interface cost."""
+    """Packets that a full queue of an interface has dropped."""
     (told,) = json.loads(host.run(f"ip -j -s link show dev {interface}"))
     return int(told["stats64"]["tx"]["dropped"])
 
 
 def wait_until_read(host: RemoteEngine) -> None:
-    """The datapath has taken what was sent at once: the sender's own queue has room again."""
+    """Return when the datapath has taken what was sent, and the sender's own queue has room again."""
     before = -1
     for _ in range(100):
         now = host("counters").get("out_held", 0)
@@ -82,7 +82,7 @@ def test_what_is_too_much_for_an_uplink_is_lost_with_a_reason(limit: str) -> Non
         counters = both.a("counters")
         received = both.b("udp_received", name="x", count=0)
         assert counters["out_held"] > 0
-        assert lost_at(both.a, "lmt0") > 0  # the sender's own queue is what overflows
+        assert lost_at(both.a, "lmt0") > 0  # the sender's own queue overflows
         assert len(received) == counters["out_packets"]
         assert len(received) + busy(both.a) + lost_at(both.a, "lmt0") == sent
         assert received == sorted(received)

@@ -1,4 +1,4 @@
-"""Where a C function is: its name says so."""
+"""The name of a C function says in which file it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPORTED = re.compile(r"^(?!static\b)(?:\w+[ *]+)+\*?lm_(\w+)\(", re.MULTILINE)
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_an_exported_function_begins_with_the_name_of_its_file(path: Path) -> None:
-    """`lm_engine_`, the face that Python sees, is spread over the files of its room."""
+    """`lm_engine_`, the functions that Python calls, may be in any file of its folder."""
     named = (path.stem, "engine") if path.parent.name == "engine" else (path.stem,)
 
     assert [name for name in EXPORTED.findall(path.read_text()) if not name.startswith(named)] == []
@@ -29,7 +29,7 @@ def test_every_source_is_in_a_room() -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*/*.h")), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_functions_of_a_header_are_those_of_files_that_exist(path: Path) -> None:
-    """A declaration whose function was renamed would only be found by the linker, if it is called at all."""
+    """Only the linker would find a declaration whose function was renamed, and only if it is called."""
     defined = {name for source in SOURCES for name in EXPORTED.findall(source.read_text())}
     declared = re.findall(r"^(?!static\b|typedef\b)(?:\w+[ *]+)+\*?lm_(\w+)\([^;{]*\);", path.read_text(), re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""Packets of a rule with copies: sealed once, sent by two uplinks, delivered once, whatever one of the two loses."""
+"""Packets of a rule with copies: sealed once, sent by two uplinks, delivered once, also when one of them loses some."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ pytestmark = [
 ]
 
 TWICE = 65000
-"""The mark of what leaves twice."""
+"""The mark of packets that leave twice."""
 PEER = "198.51.100.9"
-"""Of b, reached by either link."""
+"""b's locator, reached by either link."""
 LOSSES = ("data_key", "data_tag", "data_source", "data_inner", "data_clear", "out_unsealed", "out_busy")
 
 
@@ -38,7 +38,7 @@ def twice(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 def lead(both: Lab, uplinks: int = 2) -> None:
-    """Packets of "x" and "y" of a leave by so many uplinks; mappings and keys as at first."""
+    """Let the packets of "x" and "y" leave by so many uplinks; mappings and keys are as at first."""
     both.a("uplinks", uplinks=[link.uplink("a") for link in both.links])
     both.a("lanes", names=[link.name for link in both.links[:uplinks]], copying=TWICE)
     for name in "xy":
@@ -52,7 +52,7 @@ def lead(both: Lab, uplinks: int = 2) -> None:
 
 @contextlib.contextmanager
 def losing(engine: RemoteEngine, interface: str, share: float) -> Iterator[None]:
-    """What comes in there is lost, that share of it, by chance."""
+    """Lose this share of the packets that come in there, at random."""
     rule = f"PREROUTING -i {interface} -p udp --dport 4341 -m statistic --mode random --probability {share} -j DROP"
     engine.run(f"iptables -t raw -A {rule}")
     try:

@@ -39,7 +39,7 @@ def turned(packet: bytes) -> bytes:
 
 
 def payloads_of(packet: bytes, room: int) -> list[bytes]:
-    """What has to leave for a packet that an application of a's sends."""
+    """The outer payloads that have to leave for a packet of an application on a."""
     inner = oracle.parse(packet)
     if inner is None or inner.ttl == 0 or not may_be_eid(inner.destination):
         return []
@@ -53,7 +53,7 @@ def payloads_of(packet: bytes, room: int) -> list[bytes]:
 
 
 def delivered_of(payload: bytes, ttl: int, tos: int, *, copy_dscp: bool) -> list[bytes]:
-    """What a's host has to get for a datagram from b."""
+    """The packets that a's host has to get for a datagram from b."""
     verdict, _, inner = oracle.read_data(payload)
     if verdict is not oracle.DataVerdict.OK or inner is None or not may_be_eid(inner.source):
         return []
@@ -67,7 +67,7 @@ def delivered_of(payload: bytes, ttl: int, tos: int, *, copy_dscp: bool) -> list
 
 
 def payload_seen(packet: str) -> bytes | None:
-    """What an outer packet to the data port holds; its checksum is right, none, or left open, as on a veth."""
+    """The payload of an outer packet to the data port; its checksum must be correct, absent, or open as on a veth."""
     octets = bytes.fromhex(packet)
     header = 20 if octets[0] >> 4 == 4 else 40
     if (
@@ -87,14 +87,14 @@ def payload_seen(packet: str) -> bytes | None:
 
 
 def named(found: Counter[bytes], wanted: dict[bytes, str]) -> dict[str, int]:
-    """What was found, by the names of the corpus."""
+    """The counts by the names of the corpus."""
     return {wanted.get(payload, payload.hex()): count for payload, count in found.items()}
 
 
 def emit(both: Lab, wish: str, packets: list[bytes], heads: list[bytes] | None = None) -> Counter[bytes]:
-    """The payloads that a's engine puts on the wire."""
+    """The payloads that a's engine sends for these packets."""
     assert both.a("tier", wish=wish)[0] == wish
-    for _ in range(TRIES):  # until the neighbour is known
+    for _ in range(TRIES):  # until the neighbour is resolved
         both.a("emit", interface="lmt0", packets=[corpus.ipv4(corpus.udp()).hex()])
         if any(map(payload_seen, both.b("heard_on", name="wire"))):
             break
@@ -119,7 +119,7 @@ def test_each_packet_of_the_corpus_leaves_as_the_oracle_says(inner: int, outer: 
         install_both(both, outer)
         for everything in ("0.0.0.0/0", "::/0"):  # of every class of addresses
             both.a("install", prefix=everything, locators=[both.links[0].rloc("b", outer)])
-        both.a.run("ethtool -K up0 tx-udp-segmentation off")  # else a run of equal length stays one frame on a veth
+        both.a.run("ethtool -K up0 tx-udp-segmentation off")  # otherwise a veth keeps a run in one frame
         both.b("sniff", name="wire", interface="up0")
         seen = {wish: emit(both, wish, list(packets.values())) for wish in ("tun", "ebpf")}
         shortcut = both.a("counters")["kernel_out_packets"]
@@ -134,7 +134,7 @@ def test_each_packet_of_the_corpus_leaves_as_the_oracle_says(inner: int, outer: 
 def deliver(
     both: Lab, family: int, payloads: list[bytes], ttl: int, tos: int, *, has_checksum: bool, count: int
 ) -> Counter[bytes]:
-    """What a's host gets for datagrams from b, once nothing more comes. `count` are waited for, some seconds."""
+    """What a's host gets for datagrams from b, once nothing more comes. Waits some seconds for `count`."""
     link = both.links[0]
     both.a("heard_on", name="host")
     source, to = link.rloc("b", family), link.rloc("a", family)
@@ -228,7 +228,7 @@ def test_super_packets_of_every_size_leave_as_the_segments_that_they_stand_for(i
         both.b("sniff", name="wire", interface="up0")
         heads, packets = [vnet(head) for head, _ in supers.values()], [packet for _, packet in supers.values()]
         seen = {"tun": emit(both, "tun", packets, heads)}
-        both.a.run("ethtool -K up0 tx-checksum-ip-generic off")  # else the inner checksum is left open, too
+        both.a.run("ethtool -K up0 tx-checksum-ip-generic off")  # otherwise the inner checksum is left open, too
         seen["ebpf"] = emit(both, "ebpf", packets, heads)
         shortcut = both.a("counters")["kernel_out_packets"]
 

@@ -1,4 +1,4 @@
-"""Behind a NAT: one port for data, relays instead of the mapping's locators, and silence that is noticed."""
+"""Behind a NAT: one port for data, relays instead of the mapping's locators, and detection of silence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_data_leaves_from_port_4341_and_goes_to_the_relay_whatever_the_mapping_s
     with lab(links=1) as both:
         link = both.links[0]
         install_both(both, 4)
-        both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.9"])  # nobody is there
+        both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.9"])  # has no host
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)])
         both.b("udp_open", name="x", address=EID_B4, port=5000)
         both.a("udp_open", name="x", address=EID_A4, port=5000)
@@ -69,7 +69,7 @@ def test_silence_after_something_was_sent_is_reported_once() -> None:
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)])
         both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)  # which never answers
+        both.b("udp_open", name="x", address=EID_B4, port=5000)  # b never answers
         both.a("udp_send", name="x", to=EID_B4, port=5000)
         early = both.a("drain")
         time.sleep(0.15)
@@ -102,7 +102,7 @@ def test_a_locator_that_names_this_uplink_is_sent_to_past_the_relay_from_the_sam
     with lab(links=1) as both:
         link = both.links[0]
         install_both(both, 4)
-        both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=["203.0.113.9"])  # nobody is there
+        both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=["203.0.113.9"])  # has no host
         both.a("install", prefix=f"{EID_B4}/32", locators=[link.rloc("b", 4)], source=link.rloc("a", 4))
         both.b("udp_open", name="x", address=EID_B4, port=5000)
         both.a("udp_open", name="x", address=EID_A4, port=5000)

@@ -1,4 +1,4 @@
-"""docs/datapath.md names functions, files and tests that are there."""
+"""docs/datapath.md names functions, files and tests that exist."""
 
 from __future__ import annotations
 

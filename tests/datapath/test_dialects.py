@@ -1,4 +1,4 @@
-"""Packets of RFC 8061 and of lispers.net without sockets: the octets computed elsewhere, windows, and junk."""
+"""Packets of RFC 8061 and of lispers.net without sockets: octets that other code computed, windows, malformed ones."""
 
 from __future__ import annotations
 

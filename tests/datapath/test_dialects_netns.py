@@ -1,4 +1,4 @@
-"""Two engines that encrypt as RFC 8061 and lispers.net do: what is on the line, what arrives, and what never does."""
+"""Two engines that encrypt as RFC 8061 and lispers.net do: what is on the link, what arrives, and what is dropped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def keyed() -> Iterator[Lab]:
 
 
 def use(both: Lab, name: DialectName, key: str = "0f", key_id: int = 1) -> None:
-    """Keys for both directions."""
+    """Install keys for both directions."""
     a, b = both.links[0].rloc("a", 4), both.links[0].rloc("b", 4)
     forth, back = key * 16, key[::-1] * 16
     both.b("dialect", address=a, dialect=name, seals=False, key=forth, key_id=key_id)
@@ -51,7 +51,7 @@ def test_what_arrives_is_what_was_sent_and_no_octet_of_it_is_on_the_line(keyed: 
 
     lines = data_of(keyed.b("sniffed", name="tap", count=40, timeout_s=0.3))
     assert {line[0] & 3 for line in lines} == {1}
-    assert not any(bytes.fromhex("0a0100") in line[8:] for line in lines)  # an inner address
+    assert not any(bytes.fromhex("0a0100") in line[8:] for line in lines)  # the start of an inner address
     assert grown(keyed.b, before, "data_obfuscated", "data_packets", "data_tag") == {
         "data_obfuscated": 20,
         "data_packets": 20,

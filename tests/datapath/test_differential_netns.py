@@ -27,7 +27,7 @@ OWN = {
 
 
 def ordinary(seed: int) -> bytes:
-    """A whole TCP, UDP or ICMP packet."""
+    """A complete TCP, UDP or ICMP packet."""
     chance = random.Random(seed)
     body = chance.randbytes(chance.choice([20, 21, 64, 500, 1300]))
     protocol, ttl, tos = chance.choice([6, 17, 1, 132, 47]), chance.choice([1, 2, 64, 255]), chance.randrange(256)
@@ -50,7 +50,7 @@ def ordinary(seed: int) -> bytes:
 
 
 def addressed(packet: bytes, *, outbound: bool) -> bytes:
-    """The same between the two EIDs, with the IPv4 checksum that belongs to it when it was right or can be."""
+    """The same packet between the two EIDs, with a correct IPv4 checksum if it had one or can have one."""
     changed = bytearray(packet)
     version = changed[0] >> 4 if changed else 0
     if version not in OWN or len(changed) < (20 if version == 4 else 40):
@@ -78,15 +78,15 @@ def outer(packet: str) -> tuple[bytes, bytes] | None:
 
 
 def counted(both: Lab, before: Counter[str], *kinds: str) -> Counter[str]:
-    """What a has counted of these kinds; how many ICMP errors it may send depends on the clock."""
+    """How much a's counters of these kinds grew; how many ICMP errors it may send depends on the clock."""
     after = Counter(both.a("counters"))
     return Counter({name: after[name] - before[name] for name in after if name.startswith(kinds)}) - Counter()
 
 
 def sent_by(both: Lab, wish: str, packets: list[bytes]) -> tuple[Counter[tuple[bytes, bytes]], Counter[str]]:
-    """What a's engine puts on the wire for packets, and what it counts."""
+    """What a's engine sends for these packets, and what it counts."""
     assert both.a("tier", wish=wish)[0] == wish
-    for _ in range(TRIES):  # until the neighbour is known
+    for _ in range(TRIES):  # until the neighbour is resolved
         both.a("emit", interface="lmt0", packets=[addressed(ordinary(3), outbound=True).hex()])
         if any(map(outer, both.b("heard_on", name="wire"))):
             break

@@ -1,4 +1,4 @@
-"""Echo-nonce on the wire: who is asked answers in its data, and who asked is told once."""
+"""Echo-nonce on the link: the asked node answers in its data, and the answer is reported once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def talking(both: Lab, *, echoes: bool = True) -> None:
 
 
 def ask(both: Lab, header: DataHeader, source: str | None = None) -> None:
-    """Data with this header comes to a from b's locator, past b's engine."""
+    """Send data with this header to a, from b's locator and past b's engine."""
     own, peer = (both.links[0].rloc(side, 4) for side in "ba")
     both.b("inject", source=source or own, to=peer, payloads=[header.encode().hex() + GOOD])
     time.sleep(0.05)
@@ -44,7 +44,7 @@ def report(both: Lab, side: str = "a") -> str:
 
 
 def send(both: Lab, *, count: int = 1) -> None:
-    """From a to b, and then from b to a."""
+    """Send from a to b, and then from b to a."""
     for host, to in ((both.a, EID_B4), (both.b, EID_A4)):
         host("udp_send", name="x", to=to, port=5000, count=count)
         time.sleep(0.05)
@@ -89,7 +89,7 @@ def test_both_may_ask_at_once_and_each_is_answered() -> None:
         talking(both)
         both.a("ask_echo", locator=both.links[0].rloc("b", 4), nonce=NONCE)
         both.b("ask_echo", locator=both.links[0].rloc("a", 4), nonce=7)
-        for _ in range(2):  # whoever owes an answer gives it first
+        for _ in range(2):  # an engine sends an answer that it owes before its own request
             send(both, count=25)
 
         assert (echoed(both), echoed(both, "b")) == ([report(both)], [report(both, "b")])

@@ -1,4 +1,4 @@
-"""What an engine takes before anything moves; but for one test, without a device, root or network."""
+"""An engine before any packet moves; all tests but one need no device, root or network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def engine() -> Iterator[Engine]:
 
 
 def processors_of_threads(engine: Engine) -> list[frozenset[int]]:
-    """Where the threads that it starts may run."""
+    """The processors that the threads of this engine may run on."""
     engine.open()
     before = set(os.listdir("/proc/self/task"))
     engine.start()

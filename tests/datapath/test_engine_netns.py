@@ -1,4 +1,4 @@
-"""Two engines in two namespaces: what a user's packets go through, with the real kernel."""
+"""Two engines in two namespaces, and the packets of users between them, with the real kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, forward_ipv4, install_both, lab, third_host
+from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, install_both, lab, third_host
 
 pytestmark = pytest.mark.netns
 
@@ -27,7 +27,7 @@ def test_packets_of_either_family_travel_over_either_family(inner: int, outer: i
 
         assert len(both.b("udp_received", name="x", count=20)) == 20
         assert both.a("tcp_send", source=a, to=b, port=5001, octets=5_000_000) == 5_000_000
-        time.sleep(0.1)  # TCP's goodbye
+        time.sleep(0.1)  # TCP's FIN and its answer
         assert both.b("heard") == [both.links[0].rloc("a", outer)]
         assert both.a("used") == [f"{b}/{32 if inner == 4 else 128}"]
         assert both.a("used") == []
@@ -79,15 +79,15 @@ def test_a_failed_resolution_tells_the_application(family: int) -> None:
         assert both.a("counters")["icmp_sent"] == 2
 
 
-# Packets that leave in the microseconds between the kernel's change and its word of it: the programs cannot see that
-# what they redirect is dropped, as a socket can. Hardly ever one.
+# Packets that leave in the microseconds between the kernel's change and its notification. The programs, unlike a
+# socket, cannot see that a packet they redirect is dropped. It is hardly ever one.
 UNHEARD = {"tun": 0, "ebpf": 1}
 
 
 @pytest.mark.parametrize("loss", ["link set up0 down", "addr flush dev up0", "link del up0"])
 def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str, in_tier: str) -> None:
     with lab(links=2) as both:
-        for link in both.links:  # b has one locator, in reach over either link
+        for link in both.links:  # b has one locator, reachable over either link
             both.a.ip(f"route add 198.51.100.7 via {link.rloc('b', 4)} dev {link.name} metric {link.number + 1}")
         both.b.ip("addr add 198.51.100.7/32 dev lo")
         both.a("uplinks", uplinks=[both.links[0].uplink("a", (4,), 1), both.links[1].uplink("a", (4,), 2)])
@@ -96,7 +96,7 @@ def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str, in
         both.a("udp_open", name="x", address=EID_A4, port=5000)
 
         both.a.start("udp_send", name="x", to=EID_B4, port=5000, count=1000, pause_s=0.001)
-        both.b("udp_received", name="x", count=100)  # in the middle of it, however busy the machine
+        both.b("udp_received", name="x", count=100)  # in the middle of the stream, however busy the machine is
         both.a.ip(loss)
         both.a.finish()
 
@@ -219,30 +219,30 @@ def test_ipv6_packets_up_to_1280_octets_pass_whatever_the_path(outer: int) -> No
 @pytest.mark.parametrize("has_checksum", [False, True])
 @pytest.mark.parametrize("outer", [4, 6])
 def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
-    with lab(udp_checksum=has_checksum, offload=False) as both:  # one frame a packet: they are counted
+    with lab(udp_checksum=has_checksum, offload=False) as both:  # one frame for each packet, because they are counted
         install_both(both, outer)
         both.b("udp_open", name="x", address=EID_B4, port=5000)
         both.b("sniff", name="s", interface="up0")
         for number in range(16):
             both.a("udp_open", name=f"x{number}", address=EID_A4, port=5000 + number)
             both.a("udp_send", name=f"x{number}", to=EID_B4, port=5000, count=2)
-            both.a("wait_for_counter", name="out_packets", value=2 * number + 2)  # or more of them leave in one run
+            both.a("wait_for_counter", name="out_packets", value=2 * number + 2)  # two or more of them leave in one run
 
         packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=34)]
 
         header = 20 if outer == 4 else 40
         checks = [datagram for datagram in packets if datagram[header + 12 : header + 15] == b"\xff\xff\xff"]
         packets = [datagram for datagram in packets if datagram not in checks]
-        assert len(checks) == 2  # whether b copes with open checksums, and its answer
+        assert len(checks) == 2  # the question whether b copes with open checksums, and its answer
         ports: dict[bytes, set[int]] = {}
         assert len(packets) == 32
         for packet in packets:
             ports.setdefault(packet[header + 36 : header + 38], set()).add(
                 int.from_bytes(packet[header : header + 2], "big")
             )
-            assert packet[header + 2 : header + 4] == b"\x10\xf5"  # 4341
-            assert packet[8 if outer == 4 else 7] == packet[header + 16 + 8] == 64  # TTL of the inner packet
-            assert outer == 6 or packet[6:8] == b"\x40\0"  # DF, not a fragment
+            assert packet[header + 2 : header + 4] == b"\x10\xf5"  # UDP port 4341
+            assert packet[8 if outer == 4 else 7] == packet[header + 16 + 8] == 64  # the TTL of the inner packet
+            assert outer == 6 or packet[6:8] == b"\x40\0"  # DF set, not a fragment
             assert (packet[header + 6 : header + 8] != b"\0\0") == has_checksum
             assert packet[header + 8 : header + 16] == bytes(8)  # no flag set
         assert all(len(of_a_flow) == 1 for of_a_flow in ports.values())
@@ -253,7 +253,6 @@ def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
 
 def test_a_smaller_path_behind_a_router_is_learned_from_its_icmp() -> None:
     with lab(tun_mtu_bytes=1440) as both, third_host(both.b, "203.0.113.1/24", "203.0.113.2/24", mtu_bytes=1300):
-        forward_ipv4(both.b.namespace)
         both.a.ip(f"route add 203.0.113.0/24 via {both.links[0].rloc('b', 4)}")
         both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.2"])
         both.a("udp_open", name="x", address=EID_A4, port=5000)
@@ -271,7 +270,7 @@ def test_a_smaller_path_behind_a_router_is_learned_from_its_icmp() -> None:
 
 
 def wait_until_settled(both: Lab) -> None:
-    """The kernel has told all that it had to tell of the new uplinks: addresses, routes, programs."""
+    """Return when the kernel has reported all about the new uplinks: addresses, routes, programs."""
     before = both.a("context_switches")
     for _ in range(10):
         time.sleep(2)

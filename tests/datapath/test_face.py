@@ -1,4 +1,4 @@
-"""The engine's face: how much of it one has to know."""
+"""The size of the engine's interface: how many methods its users have to know."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_method_says_what_it_does(kind: type) -> None:
 
 
 def test_every_name_of_the_c_side_that_python_uses_is_in_the_extension() -> None:
-    """Such a name is looked up when its line runs, and types end at the extension."""
+    """Python looks such a name up when its line runs, and type checks end at the extension."""
     used = {
         name
         for path in (ROOT / "lispmob" / "datapath").rglob("*.py")

@@ -1,4 +1,4 @@
-"""Uplinks and segments as large as IP knows them."""
+"""Uplinks and segments of the largest size that IP allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.datapath.test_sanitizers import build
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]
 
-HEADERS = 28  # of an inner UDP packet, which each segment repeats
+HEADERS = 28  # of an inner UDP packet; each segment repeats them
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Marks and lanes with a real TUN, in both ways of having lanes."""
+"""Marks and lanes with a real TUN device, as queues and as devices of their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.netns
 
 
 def marked(mark: int) -> Callable[[socket.socket], None]:
-    octets = struct.pack("I", mark)  # setsockopt() knows signed numbers only
+    octets = struct.pack("I", mark)  # setsockopt() takes a signed number
     return lambda sock: sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, octets)
 
 
@@ -116,7 +116,7 @@ def test_routing_rules_sort_where_each_lane_is_a_device(device_host: LaneHost) -
 
 
 def use(host: LaneHost, *ifindexes: int) -> dict[int, int]:  # noqa: F811
-    """These are the uplinks now; the descriptors of their lanes."""
+    """Use these uplinks from now on; returns the descriptors of their lanes."""
     with host.namespace.entered():
         lanes = host.lanes.set_uplinks([(ifindex, ifindex) for ifindex in ifindexes])
         host.lanes.close_gone()
@@ -159,7 +159,7 @@ def test_devices_of_uplinks_that_are_gone_are_gone(device_host: LaneHost) -> Non
     use(device_host, 3)
 
     expected = {"lo", "lmn0", "lmn0-x", "lmn0-3"}
-    for _ in range(50):  # whoever is reading holds the device until he is done
+    for _ in range(50):  # the thread that reads keeps the device open until it is done
         names = {load["ifname"] for load in json.loads(device_host.run("ip -j link"))}
         if names == expected:
             break

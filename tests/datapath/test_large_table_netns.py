@@ -1,4 +1,4 @@
-"""A large map-cache in the ebpf tier: the kernel's copy has all of it, or none, and then says why."""
+"""A large map-cache in the ebpf tier: the kernel's copy has all of it, or none and a stated reason."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The last packet of a TCP flow is sent once more when the flow takes another way, and nothing else is.
+"""The last packet of a TCP flow is sent once more when the flow takes another path, and no other packet is.
 
-The kernel would send it again by itself after five seconds: what arrives sooner is the copy.
+The kernel would send it again after five seconds: what arrives sooner is the copy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEW = {4: "192.0.2.3", 6: "2001:db8:ff00::3"}  # b's other locator on the first 
 
 @contextmanager
 def connected(inner: int, outer: int) -> Iterator[Lab]:
-    """A TCP connection. What a sends to b's first locator is lost from now on; b answers by the second of two links."""
+    """A TCP connection. Packets to b's first locator are lost from now on; b answers by the second of two links."""
     own, other = INNER[inner]
     with lab(links=2) as both:
         first, second = both.links
@@ -43,13 +43,13 @@ def connected(inner: int, outer: int) -> Iterator[Lab]:
         for sent in range(100, FLOW + 1, 100):
             both.a("tcp_write", name="s", octets=100)
             assert both.b("tcp_arrived", name="s", octets=sent, timeout_s=5) == sent
-        time.sleep(0.1)  # b's last acknowledgement
+        time.sleep(0.1)  # for b's last acknowledgement
         both.a.ip(f"neigh replace {first.rloc('b', outer)} lladdr {NOBODY} dev {first.name} nud permanent")
         yield both
 
 
 def install(both: Lab, prefix: str, locator: str) -> None:
-    """As it is after a move: the locator that b answers from counts for receiving."""
+    """Install a mapping as after a move: the locator that b answers from is for receiving only."""
     both.a("install", prefix=prefix, locators=[locator], never=[both.links[1].rloc("b", 6 if ":" in locator else 4)])
 
 
@@ -75,7 +75,7 @@ def test_an_uplink_that_is_gone_is_made_up_for_by_the_other_one() -> None:
         assert both.b("tcp_arrived", name="s", octets=FLOW + 1, timeout_s=0.2) == FLOW
 
         both.a("uplinks", uplinks=[both.links[1].uplink("a", (4,))])
-        assert repeated(both) == 0  # before it has told its peers, they would not take it from there
+        assert repeated(both) == 0  # before the peers know of the move, they would not accept the packet from there
         both.a("repeat_last")
 
         assert both.b("tcp_arrived", name="s", octets=FLOW + SEGMENT, timeout_s=SOON_S) == FLOW + SEGMENT
@@ -83,7 +83,7 @@ def test_an_uplink_that_is_gone_is_made_up_for_by_the_other_one() -> None:
 
 
 def test_of_a_large_piece_the_beginning_is_sent_and_the_rest_follows() -> None:
-    """What was sent in one piece through the kernel is repeated as a packet of its own, with checksums of its own."""
+    """Of a piece that the kernel sent as one, the first packet is repeated, with checksums of its own."""
     with connected(4, 4) as both:
         both.a("tcp_write", name="s", octets=8000)
         assert both.b("tcp_arrived", name="s", octets=FLOW + 1, timeout_s=0.2) == FLOW

@@ -1,4 +1,4 @@
-"""The structs that the C side, the BPF programs and Python share have one layout, whichever compiler laid them out."""
+"""The structs that the C side, the BPF programs and Python share have the same layout in all compilers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_object = pytest.mark.skipif(not tier.OBJECT.exists(), reason="built withou
 
 
 def complaints_of(compiler: str, source: str, *flags: str) -> list[str]:
-    """What a compiler says of a source's assertions."""
+    """The errors of a compiler about the assertions of a source."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     command = [compiler, *C_FLAGS, *flags, *HEADERS, "-fsyntax-only", "-x", "c", "-"]
@@ -38,7 +38,7 @@ def complaints_of(compiler: str, source: str, *flags: str) -> list[str]:
 
 
 def asserted(layouts: dict[str, btf.Layout], includes: str) -> str:
-    """A source that compiles where all of these layouts hold."""
+    """A source that compiles only if all these layouts are right."""
     lines = ["#include <stddef.h>", includes]
     for name, layout in layouts.items():
         lines.append(f'_Static_assert(sizeof(struct {name}) == {layout.size}, "{name}");')
@@ -55,7 +55,7 @@ def of_object() -> dict[str, btf.Layout]:
 
 
 def of_python() -> dict[str, btf.Layout]:
-    """What cffi took the structs for when the extension was built."""
+    """The layouts that cffi used when the extension was built."""
     kinds = {name: ffi.typeof(f"struct {name}") for name in STRUCTS.split()}
     return {
         name: btf.Layout(ffi.sizeof(kind), {member: field.offset for member, field in kind.fields})

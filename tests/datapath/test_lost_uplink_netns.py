@@ -1,8 +1,7 @@
-"""An uplink goes, and the process that should hear of it is late: the kernel's programs know all the same."""
+"""An uplink goes, and the process that should hear of it is late: the kernel's programs know nevertheless."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 
@@ -16,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not tier.OBJECT.exists(), reason="built without clang or libbpf's headers"),
 ]
 
-FAR = {4: "198.51.100.7", 6: "2001:db8:beef::7"}  # b's one locator of each family, in reach over either link
+FAR = {4: "198.51.100.7", 6: "2001:db8:beef::7"}  # b's only locator of each family, reachable over either link
 INNER = {4: (EID_A4, EID_B4), 6: (EID_A6, EID_B6)}
 PACKETS = 20
 SEND = """
@@ -49,9 +48,8 @@ def prepare(both: Lab, family: int) -> None:
 
 
 def send(both: Lab, source: str, to: str, count: int) -> None:
-    """From a process of its own: the engine's may be halted meanwhile."""
-    line = ["ip", "netns", "exec", both.a.namespace, sys.executable, "-c", SEND.format(count=count), source, to]
-    subprocess.run(line, check=True, timeout=20)
+    """Send from a process of its own: the engine's may be halted meanwhile."""
+    both.a.namespace.run(sys.executable, "-c", SEND.format(count=count), source, to, timeout_s=20)
 
 
 @pytest.mark.parametrize("family", [4, 6])

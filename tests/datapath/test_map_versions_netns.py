@@ -1,4 +1,4 @@
-"""Map-Version Numbers in sealed packets between two engines: what is said, what is reported, what is lost."""
+"""Map-Version Numbers in sealed packets between two engines: what is sent, what is reported, what is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def versioned() -> Iterator[Lab]:
 
 
 def use_versions(both: Lab, a: int, b: int, a_of_b: int, b_of_a: int) -> None:
-    """Each side's own number, and what it has of the other's."""
+    """Set each side's own number, and the number that it knows of the other side."""
     link = both.links[0]
     use_keys(both)
     both.a("use_map_version", version=a)
@@ -47,14 +47,14 @@ def told(both: Lab) -> list[str]:
 
 
 def headers(both: Lab, first: int) -> list[DataHeader]:
-    """Of the packets of three datagrams from a to b."""
+    """The LISP headers of the packets of three datagrams from a to b."""
     both.b("sniff", name="tap", interface="up0")
     send(both, 3, first, pause_s=0.01)
     return [DataHeader.decode(one[:8]) for one in data_of(both.b("sniffed", name="tap", count=9, timeout_s=0.3))]
 
 
 def inject(both: Lab, versions: tuple[int, int]) -> None:
-    """A packet that a peer seals with these numbers in its header."""
+    """Send a packet that a peer seals with these numbers in its header."""
     kept = Session(keys_of("a", next(numbers) - 1))
     number = next(numbers)
     header = DataHeader(map_versions=versions, key_number=1).encode()

@@ -1,4 +1,4 @@
-"""A mark chooses the uplink, from the next packet on; a mark that names none follows the policy, and is counted."""
+"""A mark chooses the uplink, from the next packet on; an unknown mark follows the policy, and is counted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.datapath.netlab import EID_A4, EID_B4, Lab, lab
 pytestmark = pytest.mark.netns
 
 
-PEER = "198.51.100.9"  # reached by either link
+PEER = "198.51.100.9"  # reachable by either link
 
 
 def prepare(both: Lab, *, drops_unusable: bool = False) -> list[int]:
-    """The marks of a's two uplinks."""
+    """Install lanes; returns the marks of a's two uplinks."""
     both.b.ip(f"addr add {PEER}/32 dev lo")
     for metric, link in enumerate(both.links, start=1):
         both.a.ip(f"route add {PEER} via {link.rloc('b', 4)} dev {link.name} metric {metric}")
@@ -27,7 +27,7 @@ def prepare(both: Lab, *, drops_unusable: bool = False) -> list[int]:
 
 
 def outer_sources(both: Lab) -> list[str]:
-    """By which of a's locators one packet arrives at b."""
+    """The locators of a from which one packet arrives at b."""
     both.a("udp_send", name="x", to=EID_B4, port=5000)
     time.sleep(0.05)
     heard: list[str] = both.b("heard")

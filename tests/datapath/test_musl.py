@@ -1,4 +1,4 @@
-"""The C where phones are: with musl instead of glibc, as Alpine and postmarketOS build it, and for their processors."""
+"""The C on phones: with musl instead of glibc, as on Alpine and postmarketOS, and for their processors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_musl = pytest.mark.skipif(
 
 
 def build(tmp_path: Path, driver: str) -> Path:
-    """A program that needs no library at all: every function that we call is one of musl's."""
+    """Build a program that links with musl alone: so every function that we call is in it."""
     headers = tmp_path / "kernel"  # Debian has them among glibc's, where musl-gcc must not look
     headers.mkdir()
     told = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Super-packets between two engines: nothing is lost, changed or sent in one piece that a path cannot take."""
+"""Super-packets between two engines: nothing is lost or changed, or sent in a piece that the path cannot take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C agrees with the reference on every packet, and both with the tables of the RFCs."""
+"""The C agrees with the reference on every packet, and both agree with the tables of the RFCs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_c_strips_the_outer_header_as_the_reference_does(packet: bytes, ttl: int
 
 NOT_ECT, ECT1, ECT0, CE = range(4)
 DELIVER, NOTICE, DROP = range(3)
-RFC_6040 = {  # (inner, outer): (what is delivered, how); procedure table of RFC 6040 section 4.2
+RFC_6040 = {  # (inner, outer): (what is delivered, how); the table of RFC 6040, section 4.2
     (NOT_ECT, NOT_ECT): (NOT_ECT, DELIVER),
     (NOT_ECT, ECT0): (NOT_ECT, NOTICE),
     (NOT_ECT, ECT1): (NOT_ECT, NOTICE),

@@ -19,12 +19,12 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 MOST: Final = 15
-WORDS: Final = "base"  # addresses, hashes, counters, locks: what the other rooms are written in
+WORDS: Final = "base"  # addresses, hashes, counters, locks: what all other folders use
 
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """(function, file below c/) from the batch that is read to the next look at the clock, in the order of entry."""
+    """(function, file below c/) from the read of a batch to the next query of the clock, in the order of entry."""
     program = tmp_path_factory.mktemp("way") / "trace_packet"
     crypto, links = (CRYPTO_FLAGS, CRYPTO_LINKS) if sealing.can_seal() else ((), ())
     flags = [flag for flag in C_FLAGS if not flag.startswith("-O")]
@@ -59,7 +59,7 @@ def test_the_packet_was_read_looked_up_encapsulated_and_sent(way: list[tuple[str
 
 
 def test_what_follows_from_a_packet_that_has_left_is_in_one_place() -> None:
-    """Whoever sends says so once; what is noted then is for liveness/on_sent.h to know."""
+    """The sender calls one function; liveness/on_sent.h has all that follows from it."""
     notes = ("lm_silence_on_sent(", "lm_path_proven(", "lm_peer_check_on_sent(", "lm_data_port_stall_sent(")
     room = ROOT / C_DIRECTORY / "engine"
     callers = {

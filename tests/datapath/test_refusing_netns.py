@@ -1,4 +1,4 @@
-"""Entries that refuse: what their senders hear, and that data from such an EID is told of, in either tier."""
+"""Entries that refuse: which errors their senders get, and that data from such an EID is reported, in each tier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def told(both: Lab) -> list[Any]:
 
 
 def refuse(both: Lab, eid: str, disposition: str) -> None:
-    """a's entry for an EID of b says this from now on."""
+    """Set the disposition of a's entry for an EID of b."""
     rlocs = [both.links[0].rloc("b", 4)] if disposition == "DOUBT" else []
     both.a("install", prefix=f"{eid}/{32 if '.' in eid else 128}", locators=rlocs, disposition=disposition)
 

@@ -1,4 +1,4 @@
-"""An RTR whose kernel passes packets on: the same octets as its threads send, and they still report the same."""
+"""An RTR whose BPF programs forward packets: they send the same octets as its threads, which still report the same."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ PLACES = {4: "192.0.2.3", 6: "2001:db8:ff00::3"}  # of the destination; the send
 
 @contextmanager
 def an_rtr(family: int, *, is_bound: bool, sends_runs: bool = False) -> Iterator[Lab]:
-    """a is an RTR, b has both nodes. `is_bound`: NATs are before them, and what is sent there leaves from port 4342.
+    """a is an RTR, b has both nodes. `is_bound`: NATs are before them, and packets to them leave from port 4342.
 
-    What is on the link is cut up and has its checksums, but for runs of datagrams of b's when it `sends_runs`.
+    Packets on the link are segmented and have their checksums, except runs of datagrams of b's with `sends_runs`.
     """
     with lab(**AN_RTR) as both:
         link = both.links[0]
@@ -77,7 +77,7 @@ def onward(datagram: bytes) -> bytes:
 
 
 def outer(text: str) -> tuple[bytes, bytes] | None:
-    """Outer headers without what may differ, and payload. The UDP checksum has to be right, or zero."""
+    """Outer headers without what may differ, and payload. The UDP checksum has to be correct, or zero."""
     packet = bytearray.fromhex(text)
     is_v4 = packet[0] >> 4 == 4
     header = 20 if is_v4 else 40
@@ -92,7 +92,7 @@ def outer(text: str) -> tuple[bytes, bytes] | None:
         packet[header + 6 : header + 8] = b"\0\0"
     if is_v4:
         assert oracle.checksum(bytes(packet[:20])) == 0
-        assert packet[6] & 0x40  # DF: so the identification means nothing (RFC 6864)
+        assert packet[6] & 0x40  # DF: the identification has no meaning (RFC 6864)
         packet[4:6] = packet[10:12] = b"\0\0"
     else:
         packet[1:4] = bytes([packet[1] & 0xF0, 0, 0])
@@ -102,12 +102,12 @@ def outer(text: str) -> tuple[bytes, bytes] | None:
 def passed_on_by(
     both: Lab, wish: str, family: int, payloads: list[str], **options: int
 ) -> tuple[Counter[tuple[bytes, bytes]], Counter[str]]:
-    """What the RTR sends on for these datagrams, and what it counts."""
+    """What the RTR forwards for these datagrams, and what it counts."""
     link = both.links[0]
     assert both.a("tier", wish=wish)[0] == wish
     both.a("uplinks", uplinks=[link.uplink("a")])
     plain = PLAIN + udp(EID_B4, THERE[4])
-    for _ in range(TRIES):  # until the neighbour, the route, and that the other side copes are known
+    for _ in range(TRIES):  # until the neighbour and the route are known, and that the other side copes
         if family == 4 or wish == "tun":
             ends = {"source": PLACES[family], "to": link.rloc("a", family), "source_port": NODE_PORT}
             both.b("inject", payloads=[PLAIN + udp(THERE[4], EID_B4)], has_checksum=False, **ends)
@@ -195,7 +195,7 @@ def test_datagrams_in_a_row_of_which_one_is_of_another_flow_are_left_to_the_thre
     assert counts["kernel_out_packets"] == 0
 
 
-def test_a_node_that_sends_checksums_gets_them_again_though_somebody_has_sent_without() -> None:
+def test_a_node_that_sends_checksums_gets_them_again_though_another_host_sent_without() -> None:
     back = PLAIN + udp(THERE[4], EID_B4)
     plain = PLAIN + udp(EID_B4, THERE[4])
     with an_rtr(4, is_bound=True) as both:
@@ -217,7 +217,7 @@ STRANGER = {4: "10.9.9.9", 6: "2001:db8:9::9"}
 
 
 def inner_of(both: Lab) -> list[bytes]:
-    """The inner packets that the RTR has sent on since the last call."""
+    """The inner packets that the RTR has forwarded since the last call."""
     seen = [one for packet in both.b("heard_on", name="wire") if (one := outer(packet))]
     return [payload[8:] for _, payload in seen]
 

@@ -1,4 +1,4 @@
-"""The ebpf tier behind a NAT: no UDP checksums, from the port that owns the binding, and a silence is heard."""
+"""The ebpf tier behind a NAT: no UDP checksums, the port that owns the binding, and detection of silence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STALL_S = 0.06
 
 
 def exchange(both: Lab, count: int = 20) -> tuple[int, int]:
-    """A packet each way, again and again: how many of a's took the short way, and how many answers took too long."""
+    """Send a packet each way, repeatedly: how many of a's went through the kernel, and how many answers were late."""
     before = int(both.a("counters").get("kernel_out_packets", 0))
     late = 0
     for _ in range(count):
@@ -69,7 +69,7 @@ def test_what_goes_to_a_relay_takes_the_short_way_from_the_port_of_the_binding(d
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=20)
 
         assert len(both.b("udp_received", name="x", count=21)) == 21
-        # The first after a pause starts the clock, and one more reports when nobody answers.
+        # The first after a pause starts the clock, and one more reports if no answer comes.
         assert both.a("counters")["kernel_out_packets"] >= 18
         seen = checksums(both.b("sniffed", name="wire", count=20), both.links[0].rloc("a", 4))
         assert len({port for port, _ in seen}) == 1

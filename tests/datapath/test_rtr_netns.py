@@ -1,4 +1,4 @@
-"""What the engine of an RTR does beyond a proxy's: messages that open NATs, and packets that wait for a lookup."""
+"""What the engine of an RTR does besides a proxy's: messages that open NATs, and packets that wait for a lookup."""
 
 from __future__ import annotations
 

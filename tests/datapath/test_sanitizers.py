@@ -1,4 +1,4 @@
-"""The C under the sanitizers: awkward packets, and an engine of which everything changes under load."""
+"""The C under the sanitizers: awkward packets, and an engine under load while everything in it changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ HEADERS = (f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}")
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 
-def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
+def build(tmp_path: Path, driver: str, *options: str, more: tuple[str, ...] = ()) -> Path:
+    """Compile the engine with a driver of this folder, and `more` files beside it."""
     program = tmp_path / driver
     files = [str(ROOT / source) for source in sources()]
     has_cipher = sealing.can_seal()
@@ -32,14 +33,14 @@ def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
         "-g",
         "-O1",
         "-fno-omit-frame-pointer",
-        *sanitizers,
+        *options,
         *HEADERS,
         "-pthread",
     ]
     command = [
         "gcc",
         *flags,
-        str(Path(__file__).parent / f"{driver}.c"),
+        *(str(Path(__file__).parent / f"{name}.c") for name in (driver, *more)),
         *files,
         "-o",
         str(program),
@@ -76,7 +77,7 @@ def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
 @pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
 @pytest.mark.parametrize("mode", ["", "super-packets", "super-packets rtr"])
 def test_everything_may_change_while_packets_move(stressed: Path, mode: str) -> None:
-    # The thread sanitizer wants its shadow where address randomisation may put something else.
+    # The thread sanitizer needs its shadow memory where address randomisation may put something else.
     command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {stressed} 2000 {mode}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 

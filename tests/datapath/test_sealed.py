@@ -133,7 +133,7 @@ def test_a_key_seals_two_to_the_28_packets_and_not_one_more() -> None:
     assert initiator.is_rekey_due(0)
 
     assert initiator.take((1 << 27) - 10) == 1 << 27
-    assert initiator.take(11) is None  # a run that does not fit leaves nothing behind
+    assert initiator.take(11) is None  # a run that does not fit takes nothing
     assert (initiator.take(), initiator.may_send(0)) == (None, False)
     assert responder.open(initiator.seal(1 << 28, INNER))[0] is Verdict.KEY
 
@@ -203,7 +203,7 @@ def test_a_confirmed_session_sends_at_once_and_the_two_before_it_receive() -> No
 
 
 def test_whichever_of_two_sessions_the_peer_sends_with_it_is_received_while_a_third_one_begins() -> None:
-    """Both asked at once, and each settled on another one; then we ask again, and the peer hears of it late."""
+    """Both asked at once, and each settled on another session; then we ask again, and the peer learns of it late."""
     ours = Peers()
     ours.install(numbered(1, is_confirmed=True))
     ours.install(numbered(2, is_confirmed=False))
@@ -245,7 +245,7 @@ def test_a_second_unconfirmed_session_takes_the_place_of_the_first() -> None:
 
 
 def test_both_may_ask_at_once_and_no_packet_of_either_key_is_lost() -> None:
-    """Each side has its own exchange confirmed and the other's waiting: whichever is used first, both receive it."""
+    """Each side has its own exchange confirmed and the other's waiting: both receive either, whichever comes first."""
     a, b = Peers(), Peers()
     a.install(numbered(1, is_confirmed=True))
     a.install(numbered(2, is_confirmed=False))
@@ -269,13 +269,13 @@ def sealed_for(number: int) -> bytes:
 
 
 def test_after_both_asked_at_once_the_next_key_leaves_the_one_that_the_peer_sends_with() -> None:
-    """Each sends by the other's exchange then, so the key in use to receive with is not the one to send with."""
+    """Each side then sends by the other's exchange, so it receives with a key in use that it does not send with."""
     peers = Peers()
     peers.install(numbered(1, is_confirmed=True))
     peers.install(numbered(2, is_confirmed=False))
     assert peers.open(2, sealed_for(2), 1.0) is Verdict.OPENED
     peers.confirm(2)
-    assert peers.open(1, sealed_for(1), 2.0) is Verdict.OPENED  # the peer sends by ours from now on
+    assert peers.open(1, sealed_for(1), 2.0) is Verdict.OPENED  # the peer sends by our exchange from now on
 
     peers.install(numbered(3, is_confirmed=True), at_s=10.0)
 

@@ -1,4 +1,4 @@
-"""Two engines with keys for each other: what is on the line, what comes of it, and what is lost."""
+"""Two engines with keys for each other: what is on the link, what is delivered, and what is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ numbers = count(1)
 
 
 def keys_of(side: str, number: int, aead: AeadName = "aes-128-gcm", *, is_confirmed: bool = True) -> SealedSession:
-    """The session of one side in the exchange of that number."""
+    """The session of one side in the exchange of this number."""
     keys = number.to_bytes(32, "big"), (number << 16).to_bytes(32, "big")
     own, other = (number, number + 5000) if side == "a" else (number + 5000, number)
     send_key, receive_key = keys if side == "a" else keys[::-1]
@@ -65,7 +65,7 @@ def install(engine: RemoteEngine, wanted: SealedSession) -> None:
 
 
 def use_keys(both: Lab, aead: AeadName = "aes-128-gcm", *, b_is_confirmed: bool = True) -> SealedSession:
-    """New keys for both; a began the exchange. Those of a."""
+    """Give both new keys, in an exchange that a began; returns a's."""
     number = next(numbers)
     mine = keys_of("a", number, aead)
     install(both.b, keys_of("b", number, aead, is_confirmed=b_is_confirmed))
@@ -83,7 +83,7 @@ def use_way(both: Lab, family: int = 4, *, must_seal: bool = True) -> None:
 
 
 def grown(engine: RemoteEngine, before: dict[str, int], *names: str) -> dict[str, int]:
-    """What has been added to counters since `before`; only those that grew."""
+    """The counters that grew since `before`, and by how much."""
     now: dict[str, int] = engine("counters")
     added = {name: now.get(name, 0) - before.get(name, 0) for name in names}
     return {name: count for name, count in added.items() if count}
@@ -100,7 +100,7 @@ def data_of(packets: list[str], outer: int = 4) -> list[bytes]:
 
 
 def received(engine: RemoteEngine, name: str = "x", count: int = 0) -> list[int]:
-    """Numbers of the datagrams that came so far, once there are `count` of them."""
+    """Numbers of the datagrams that arrived so far, once there are `count` of them."""
     return [number for number, _ in engine("udp_received", name=name, count=count)]
 
 
@@ -110,7 +110,7 @@ def udp_packet(source: str, destination: str) -> bytes:
 
 
 def send(both: Lab, count: int, first: int, name: str = "x", **more: Any) -> list[int]:
-    """Numbers that arrived of `count` datagrams from a to b, from `first` on."""
+    """Send `count` datagrams from a to b, with numbers from `first` on; returns the numbers that arrived."""
     there = EID_B4 if name == "x" else EID_B6
     seen = len(received(both.b, name))
     both.a("udp_send", name=name, to=there, port=5000, count=count, first=first, **more)
@@ -163,7 +163,7 @@ def test_who_answered_sends_after_the_first_packet_that_opened(sealed: Lab) -> N
         engine("forget_peer")
     use_way(sealed)
     use_keys(sealed, b_is_confirmed=False)
-    time.sleep(1.05)  # a wish for keys of the test before may be less than a second old
+    time.sleep(1.05)  # a wish for keys from the test before may be less than a second old
     sealed.b("drain")
     seen = len(received(sealed.a))
 
@@ -348,7 +348,7 @@ def test_through_a_relay_the_sealed_packet_is_an_inner_one_between_the_eids(seal
 
 
 def nested_kk(inner: bytes) -> int:
-    """The KK bits of what is in UDP 4341 to 4341 between the EIDs."""
+    """The KK bits of the LISP header inside UDP 4341 to 4341 between the EIDs."""
     head = 20 if inner[0] >> 4 == 4 else 40
     assert inner[9 if head == 20 else 6] == socket.IPPROTO_UDP
     assert inner[head : head + 4] == struct.pack("!HH", 4341, 4341)
@@ -411,7 +411,7 @@ def test_what_a_relay_says_is_too_long_behind_it_counts_for_its_peer_if_it_quote
 
     inside = 1400 - (
         64 + 28 if ":" not in to else 84 + 48
-    )  # less the headers and the tag around it, and its own headers
+    )  # without the headers and the tag around it, and its own headers
     assert send(sealed, 1, 1, name, sizes=[inside]) == [1]
     sealed.a("udp_send", name=name, to=to, port=5000, first=2, sizes=[inside + 1])
     sealed.a("wait_for_counter", name="out_toobig", value=before.get("out_toobig", 0) + 1)

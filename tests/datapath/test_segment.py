@@ -1,4 +1,4 @@
-"""Taking super-packets apart and putting them together are inverse, and agree with the reference."""
+"""Cutting super-packets and joining packets are inverse, and agree with the reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ U16 = st.integers(0, 0xFFFF)
 
 
 def without_id(packet: bytes) -> bytes:
-    """IPv4 packets with DF have an identification without meaning (RFC 6864)."""
+    """The packet without its identification, which has no meaning in IPv4 with DF (RFC 6864)."""
     if packet[0] >> 4 != 4 or not packet[6] & 0x40:
         return packet
     return packet[:4] + packet[6:10] + packet[12:]

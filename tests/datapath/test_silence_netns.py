@@ -1,4 +1,4 @@
-"""The datapath tells of a locator that stops answering, once, and only when that means something."""
+"""The datapath reports a locator that stops answering, once, and only when its silence means something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.netns
 
 
 def talk(both: Lab, count: int = 1) -> None:
-    """A packet from each side to the other."""
+    """Send packets from each side to the other."""
     both.b("udp_send", name="x", to=EID_A4, port=5000, count=count)
     both.a("udp_send", name="x", to=EID_B4, port=5000, count=count)
     time.sleep(0.05)

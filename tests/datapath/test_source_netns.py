@@ -1,4 +1,4 @@
-"""Whose word the source inside a packet is: from whom an engine takes data, and what it keeps for a moment."""
+"""Which senders may use an inner source: from whom an engine accepts data, and what it keeps for a moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTROL = "08000000ffffff00" + udp("192.0.2.1", "192.0.2.2", port=4342, source_p
 
 
 def say(both: Lab, inner: str = EID_B4, source: str | None = None, count: int = 1, **options: Any) -> None:
-    """Data for a from host b, with this source inside and, outside, that address of b's."""
+    """Send data to a from host b, with this inner source and, as the outer source, this address of b's."""
     family = 6 if source and ":" in source else 4
     eid = EID_A6 if ":" in inner else EID_A4
     link = both.links[0]
@@ -29,7 +29,7 @@ def say(both: Lab, inner: str = EID_B4, source: str | None = None, count: int = 
 
 
 def heard(both: Lab, most: int = 20) -> int:
-    """How many packets the application has got until now."""
+    """How many packets the application has received so far."""
     return len(both.a("udp_received", name="x", count=most, timeout_s=0.2))
 
 
@@ -99,7 +99,7 @@ def test_what_a_peer_sends_right_after_its_move_waits_for_its_new_mapping() -> N
         assert heard(both) == 5
 
 
-def test_what_waits_is_forgotten_when_the_new_mapping_names_somebody_else() -> None:
+def test_waiting_packets_are_dropped_when_the_new_mapping_names_another_node() -> None:
     with lab(**LOOSE) as both:
         prepare(both)
         map_b(both, both.links[0].rloc("b", 4))

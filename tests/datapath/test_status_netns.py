@@ -1,4 +1,4 @@
-"""Locator-Status-Bits on the wire: what we say of our locators, and what becomes of what others say of theirs."""
+"""Locator-Status-Bits on the link: what we send of our locators, and the effect of what others send of theirs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.netns
 
 
 def headers(both: Lab, count: int) -> list[DataHeader]:
-    """The LISP headers of so many packets that a sends now."""
+    """Send so many packets from a; returns their LISP headers."""
     both.b("sniff", name="tap", interface="up0")
     both.a("udp_send", name="x", to=EID_B4, port=5000, count=count, pause_s=0.01)
     return [DataHeader.decode(bytes.fromhex(packet)[28:]) for packet in both.b("sniffed", name="tap", count=count)]
@@ -77,7 +77,7 @@ def test_bits_that_change_are_told_of_once_a_second_at_most_and_the_packets_arri
         say(both, 0b01)
         too_soon = told(both)
         time.sleep(1.1)
-        both.a("heard")  # in the ebpf tier a flow is looked at again now and then
+        both.a("heard")  # in the ebpf tier a flow is checked again now and then
         say(both, 0b01)
 
         assert first == [report(both, 0b11)]

@@ -1,4 +1,4 @@
-"""The forwarding table finds the longest prefix whatever came and went; locators share as their weights say."""
+"""The forwarding table finds the longest prefix after any updates; locators share flows as their weights say."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The ebpf tier: what it takes, what it leaves to the tun tier; neither a switch nor a crash leaves a trace."""
+"""The ebpf tier: what it forwards and what it leaves to the tun tier; a switch or a crash leaves nothing behind."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
@@ -31,14 +30,14 @@ def open_udp(both: Lab, family: int = 4) -> tuple[str, str]:
 
 
 def settle(both: Lab, to: str = EID_B4) -> None:
-    """The first packet of an uplink goes by the socket, and the other side is asked whether it copes: let it."""
+    """Send first packets: an uplink's first one leaves by the socket, and asks whether the other side copes."""
     both.a("udp_send", name="x", to=to, port=5000)
     both.a("wait_for_counter", name="out_packets", value=1)
     both.a("wait_for_counter", name="peer_proven", value=1)
 
 
 def until_short(both: Lab, to: str) -> int:
-    """Send until a packet of a's leaves by the short way; how many have."""
+    """Send until a packet of a's leaves through the kernel; returns how many have."""
     deadline = time.monotonic() + 5.0
     while not (sent := count(both.a, "kernel_out_packets")) and time.monotonic() < deadline:
         both.a("udp_send", name="x", to=to, port=5000)
@@ -51,7 +50,7 @@ def count(host: RemoteEngine, name: str) -> int:
 
 
 def filters(host: RemoteEngine, interface: str) -> list[Any]:
-    """Classic filters at the ingress of an interface."""
+    """The classic filters at the ingress of an interface."""
     found: list[Any] = json.loads(host.run(f"tc -j filter show dev {interface} ingress") or "[]")
     return found
 
@@ -63,7 +62,7 @@ def test_ordinary_packets_of_either_family_take_the_short_way_in_both_directions
         install_both(both, outer)
         _, b = open_udp(both, inner)
         settle(both, b)
-        time.sleep(0.2)  # what a new interface makes the kernel say of IPv6 routes has been said
+        time.sleep(0.2)  # the kernel has reported the IPv6 routes of a new interface by then
         before = until_short(both, b)
 
         both.a("udp_send", name="x", to=b, port=5000, count=20, sizes=[64, 900, 1390])
@@ -102,7 +101,7 @@ def test_what_is_unusual_falls_through_and_arrives() -> None:
         settle(both)
         before = count(both.a, "kernel_out_packets")
 
-        both.a("udp_send", name="large", to=b, port=5000, sizes=[1472])  # larger than the path: fragments of ours
+        both.a("udp_send", name="large", to=b, port=5000, sizes=[1472])  # larger than the path MTU: we fragment it
         both.a("udp_send", name="large", to=b, port=5000, sizes=[4000])  # fragments already
         both.a("udp_burst", name="x", to=b, port=5000, count=10, size=900)  # a super-packet of datagrams
         arrived = [size for _, size in both.b("udp_received", name="x", count=13)]
@@ -252,7 +251,7 @@ def test_nothing_is_left_on_the_uplinks_when_the_process_is_killed() -> None:
 
 def test_outer_ipv6_keeps_to_bound_sockets_where_the_kernel_would_lead_it_out_of_another_interface() -> None:
     def kernel_sent(both: Lab) -> int:
-        """Of 20 packets, once the news of the last change has been heard and acted on."""
+        """How many of 20 packets the kernel sends, once the engine has acted on the last change."""
         for _ in range(3):
             time.sleep(0.1)
             both.a("udp_send", name="x", to=EID_B4, port=5000)
@@ -278,7 +277,7 @@ def test_outer_ipv6_keeps_to_bound_sockets_where_the_kernel_would_lead_it_out_of
         straight_again = kernel_sent(both)
 
         assert (beside_another, astray, straight_again) == (20, 0, 20)
-        assert len(both.b("udp_received", name="x", count=69)) == 69  # and none is lost
+        assert len(both.b("udp_received", name="x", count=69)) == 69  # none is lost
 
 
 def test_filters_that_a_crash_has_left_are_swept_by_the_next_start() -> None:
@@ -310,7 +309,7 @@ def test_an_uplink_that_goes_loses_its_program_and_one_that_comes_gets_it() -> N
         assert _programs(both.b) == 2
 
 
-def test_an_interface_made_anew_under_its_old_number_has_its_program_again() -> None:
+def test_an_interface_made_again_under_its_old_number_has_its_program_again() -> None:
     with lab(links=2, tier="ebpf") as both:
         first, second = both.links
         number = json.loads(both.b.ip(f"-j link show {second.name}"))[0]["ifindex"]
@@ -328,9 +327,7 @@ def test_an_interface_made_anew_under_its_old_number_has_its_program_again() -> 
 def _programs(host: RemoteEngine) -> int:
     """How many uplinks have a program of ours at their ingress, asked from inside the namespace."""
     code = "from tests.datapath.test_tiers_netns import query; print(query())"
-    command = ["ip", "netns", "exec", host.namespace, sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    return int(done.stdout)
+    return int(host.namespace.run(sys.executable, "-c", code, timeout_s=20))
 
 
 def query() -> int:
@@ -365,5 +362,5 @@ def test_status_bits_that_say_nothing_new_keep_no_packet_off_the_short_way() -> 
 
         assert len(both.b("udp_received", name="x", count=101)) == 101
         assert count(both.a, "kernel_out_packets") == 100
-        # Each processor has to see the bits once, and this stream wanders between them.
+        # Each processor has to see the bits once, and this stream moves between them.
         assert count(both.b, "kernel_data_packets") >= 100 - min(os.cpu_count() or 1, 50)

@@ -1,4 +1,4 @@
-"""ICMP about the size of packets, from anybody: what is believed, and what is not."""
+"""ICMP errors about the size of packets, which anybody can send: which are accepted, and which are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_what_anybody_may_say_about_the_size_of_packets_changes_nothing(both: La
     ours, theirs = (both.links[0].rloc(host, outer) for host in "ab")
     behind = packet[header(outer) + 8 :]
 
-    for mtu_bytes in (0, 68, 500, 576, 1000, 1279):  # a true quote: a question at most
+    for mtu_bytes in (0, 68, 500, 576, 1000, 1279):  # a genuine quote: it causes a question at most
         announce(both, packet, mtu_bytes, outer)
         assert both.a("path_mtus") == {}, mtu_bytes
     for port, mtu_bytes in (
@@ -37,7 +37,7 @@ UNTRUE = ("another destination", "another source", "another instance", "no data 
 
 
 def altered(packet: bytes, outer: int, what: str) -> tuple[bytes, int]:
-    """The quote with something that is not true of any packet of ours, and the MTU that is claimed."""
+    """The quote with a field that no packet of ours has, and the MTU that the error claims."""
     lisp = header(outer) + 8
     inner = lisp + 8
     changed = bytearray(packet)
@@ -60,7 +60,7 @@ def test_an_error_about_a_packet_that_we_would_not_have_sent_is_ignored(both: La
         announce(both, *altered(packet, outer, what), outer)
         assert both.a("path_mtus") == {}, what
         assert both.a("counters")["mtu_ignored"] == ignored, what
-    # The key of our hash says which of eight sockets a flow has: one guess in eight is right.
+    # The key of our hash chooses one of eight sockets for a flow: one guess in eight is right.
     guesses = [
         (packet[:port] + (40000 + number).to_bytes(2) + packet[port + 2 :], 1400 - number) for number in range(16)
     ]

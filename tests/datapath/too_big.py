@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 from ipaddress import ip_address
 from typing import Final
+
+from lispmob.lab.namespace import Namespace
 
 _SEND: Final = """
 import socket, sys
@@ -19,7 +20,7 @@ for error in sys.argv[3:]:
 
 
 def quoted(source: str, source_port: int, destination: str, port: int, behind: bytes, length: int) -> bytes:
-    """The head of an outer packet: IP and UDP headers, and what is behind them; `length`: of all of the packet."""
+    """The beginning of an outer packet: IP and UDP headers, and what follows; `length`: of the whole packet."""
     udp = struct.pack("!4H", source_port, port, length - (20 if ":" not in source else 40), 0)
     if ":" in source:
         head = struct.pack("!IHBB", 0x60000000, length - 40, 17, 64)
@@ -28,12 +29,11 @@ def quoted(source: str, source_port: int, destination: str, port: int, behind: b
     return head + ip_address(source).packed + ip_address(destination).packed + udp + behind
 
 
-def send(namespace: str, to: str, *errors: tuple[bytes, int]) -> None:
-    """Send errors, each a quote and an MTU, from a namespace, whoever that is. The kernel adds its own address."""
+def send(namespace: Namespace, to: str, *errors: tuple[bytes, int]) -> None:
+    """Send errors, each a quote and an MTU, from a namespace; the kernel adds one of its addresses."""
     family = 6 if ":" in to else 4
     messages = [_message(family, quote, mtu_bytes).hex() for quote, mtu_bytes in errors]
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", _SEND, str(family), to, *messages]
-    subprocess.run(command, check=True, timeout=20)
+    namespace.run(sys.executable, "-c", _SEND, str(family), to, *messages, timeout_s=20)
 
 
 def _message(family: int, quote: bytes, mtu_bytes: int) -> bytes:

@@ -1,7 +1,7 @@
 /*
- * One packet through an engine, and the functions that it passes: built with -finstrument-functions. A socket pair plays the
- * TUN device, loopback the uplink, a socket the peer. Prints the addresses of the functions, in the order in which they are
- * entered; the thread that sends is the one that counts.
+ * Sends one packet through an engine, and prints the addresses of the functions that it passes, in the order in which
+ * they are entered. Built with -finstrument-functions. A socket pair is the TUN device, loopback the uplink, a socket the
+ * peer. Only functions of the thread that sends are printed.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>

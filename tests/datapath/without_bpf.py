@@ -1,4 +1,4 @@
-"""Process: a program of ours where bpf(2) is refused, as by many containers and by kernels that are locked down.
+"""Process: a program of ours where bpf(2) is refused, as by many containers and by kernels in lockdown mode.
 
 without_bpf.py MODULE [ARGUMENT...]
 """

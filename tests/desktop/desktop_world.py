@@ -66,14 +66,14 @@ class Node(AskedNode):
         self.daemon = Daemon("lispd", namespace, command, directory / "lispd.log")
 
     def until_on(self, *interfaces: str) -> Any:
-        """Wait until it is registered with just these uplinks, the best first."""
+        """Wait until it is registered with exactly these uplinks, the best first."""
         return self.wait_until(
             lambda status: status["state"] == "registered" and used(status) == list(interfaces),
             f"registered on {interfaces}",
         )
 
     def descriptors(self) -> list[str]:
-        """What its descriptors point to, without the numbers of sockets."""
+        """The targets of its descriptors, without the numbers of sockets."""
         folder = Path(f"/proc/{self.daemon.pid}/fd")
         found = []
         for path in folder.iterdir():
@@ -110,7 +110,7 @@ class DesktopWorld:
         self.core.run("ip", "link", "set", far, "up")
 
     def add_namespace(self, word: str) -> Namespace:
-        """One more, for what a test wants to have besides."""
+        """A further namespace for what a test needs besides."""
         return self._namespaces.make(word)
 
     def attach(self, number: int, metric: int | None = None) -> None:
@@ -122,7 +122,7 @@ class DesktopWorld:
         self.desk.run("ip", "route", "replace", "default", *route)
 
     def start(self, bus: PrivateBus | None, more: str = "", program: str = "lispmob") -> tuple[Node, Node]:
-        """Start hub, desk and peer; wait for nobody but the hub."""
+        """Start hub, desk and peer; waits for the hub alone."""
         self.start_hub()
         address = bus.address if bus is not None else None
         desk = Node(self.desk, self.directory / "desk", EIDS["desk"], address, more, program)
@@ -130,7 +130,7 @@ class DesktopWorld:
         return desk, self.start_peer()
 
     def start_hub(self) -> None:
-        """It answers in the core."""
+        """Start the hub, and wait until it answers in the core."""
         path = self.directory / "hub.conf"
         path.touch(mode=0o600)
         path.write_text(_HUB.format(hub=HUB, directory=self.directory), encoding="ascii")
@@ -138,28 +138,28 @@ class DesktopWorld:
         self.stack.callback(hub.stop)
 
     def start_peer(self) -> Node:
-        """A registered one."""
+        """Start the peer, and wait until it is registered."""
         peer = Node(self.peer, self.directory / "peer", EIDS["peer"], None, "")
         self.stack.callback(peer.daemon.stop)
         peer.wait_until(lambda status: status["state"] == "registered", "registered")
         return peer
 
     def stream(self, desk: Node, peer: Node) -> TcpStream:
-        """A TCP stream between the EIDs, open until the world ends or it is finished."""
+        """A TCP stream between the EIDs, open until the world ends or the stream is finished."""
         return self.stack.enter_context(TcpStream(desk.party, peer.party))
 
     def watch(self) -> ControlWatch:
-        """What the desk says and hears on the wire."""
+        """Watch the control messages that the desk sends and receives."""
         return self.stack.enter_context(ControlWatch({"desk": self.desk}))
 
     def listing(self) -> str:
-        """Rules, routes and addresses of the desk, to compare."""
+        """Rules, routes and addresses of the desk, for comparison."""
         ip = ("rule", "-6 rule", "route show table all", "-6 route show table all")
         return "\n".join(self.desk.run("ip", *words.split()) for words in ip) + self.desk.run("iptables-save")
 
 
 @contextlib.contextmanager
 def desktop_world(directory: Path) -> Iterator[DesktopWorld]:
-    """One, and nothing of it afterwards."""
+    """A desktop, of which nothing is left afterwards."""
     with contextlib.ExitStack() as stack:
         yield DesktopWorld(directory, stack)

@@ -1,4 +1,4 @@
-"""A day of a laptop, compressed: a seeded list of what its user does, and what must be true in between."""
+"""A day of a laptop, compressed: a seeded list of its user's actions, and what must be true between them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.desktop.managed_desktop import ManagedDesktop
 
 _LOOK_EVERY: Final = 10
 _OFFLINE_S: Final = 0.4
-"""How long at most the laptop is without any network at a time: TCP forgives seconds, and its timers back off."""
+"""How long the laptop has no network at most: TCP waits for seconds, and its timers double."""
 
 
 class LaptopDay:
-    """Does one thing after the other; knows which uplinks there ought to be."""
+    """Does one thing after the other; knows which uplinks there should be."""
 
     def __init__(self, desktop: ManagedDesktop, desk: Node, seed: int) -> None:
         self._desktop = desktop
@@ -50,7 +50,7 @@ class LaptopDay:
         return {f"w{number}" for number in self._connected - self._captive}
 
     def live(self, moves: int) -> None:
-        """Do that many things."""
+        """Do so many things."""
         weights = [weight for weight, _ in self._deeds]
         for number in range(moves):
             (_, deed), *_ = self._random.choices(self._deeds, weights)
@@ -61,7 +61,7 @@ class LaptopDay:
                 self.look()
 
     def look(self) -> None:
-        """What must be true between any two deeds, a moment later."""
+        """Check what must be true between any two actions, a moment after each."""
         self._desk.wait_until(
             lambda status: set(used(status)) == self.expected and status["state"] == "registered",
             f"registered with {self.expected}",
@@ -69,7 +69,7 @@ class LaptopDay:
         self.resident.append(self._desk.daemon.resident_bytes())
 
     def come_home(self) -> None:
-        """As it was in the morning."""
+        """Return to the state of the morning."""
         for number in sorted(self._captive):
             self._log_in(number)
         if self._has_vpn:
@@ -85,7 +85,7 @@ class LaptopDay:
     # --- what its user does
 
     def _roam(self) -> None:
-        """From one Wi-Fi to the other; sometimes both are there for a while."""
+        """Roam from one Wi-Fi to the other; sometimes both are there for a while."""
         number = self._random.choice((0, 1))
         if number not in self._connected:
             self._connect(number)
@@ -129,7 +129,7 @@ class LaptopDay:
             self._desktop.set_carrier(number, is_there=True)
 
     def _vpn(self) -> None:
-        """As OpenVPN does: a tunnel, and two routes that outrank the default route without replacing it."""
+        """Act as OpenVPN: a tunnel, and two routes that outrank the default route without replacing it."""
         run = self._desktop.world.desk.run
         self._has_vpn = not self._has_vpn
         if not self._has_vpn:
@@ -155,10 +155,10 @@ class LaptopDay:
         run("iptables", "-t", "nat", "-A", *masquerade)
 
     def _flush_of_rules(self) -> None:
-        """As systemd-networkd does with what it did not make (ManageForeignRoutingPolicyRules=yes)."""
+        """Act as systemd-networkd on rules that are not its own (ManageForeignRoutingPolicyRules=yes)."""
         run = self._desktop.world.desk.run
         for _ in range(20):
-            with contextlib.suppress(KernelRefused):  # lispd changes rules while `ip` goes through them
+            with contextlib.suppress(KernelRefused):  # lispd changes rules while `ip` lists them
                 run("ip", "rule", "flush")
                 break
         for priority, table in (("32766", "main"), ("32767", "default")):

@@ -1,6 +1,6 @@
-"""Process: lispd, which besides tells at SIGUSR2 what it holds, in held.json beside its configuration.
+"""Process: lispd, which on SIGUSR2 also writes what it holds to held.json beside its configuration.
 
-Resident memory tells little in a short test, since an allocator keeps what was freed. What is in use tells a leak.
+Resident memory says little in a short test, since an allocator keeps what was freed. What is in use shows a leak.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class _MallInfo(ctypes.Structure):
 
 
 def octets_in_use() -> int:
-    """What was asked of malloc() and not given back, by C as well as for Python's larger objects."""
+    """Octets of malloc() in use, by C as well as for Python's larger objects."""
     mallinfo2 = ctypes.CDLL(None).mallinfo2
     mallinfo2.restype = _MallInfo
     return int(mallinfo2().uordblks)
 
 
 def tell(into: Path) -> None:
-    """Write what is held once nothing is left to collect."""
+    """Write what is held, after garbage collection has found nothing more."""
     gc.collect()
     fresh = into.with_suffix(".new")
     fresh.write_text(json.dumps({"blocks": sys.getallocatedblocks(), "octets": octets_in_use()}), encoding="ascii")

@@ -1,6 +1,6 @@
 """Process: lispd where bind() is refused to netlink sockets, and to no others, as Android's policy does.
 
-seccomp cannot tell one address family's bind() from another's; every netlink socket of ours is made in Python.
+seccomp cannot tell the bind() of one address family from another's. Python makes every netlink socket of ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Refused(socket.socket):
     """A socket that may not bind to netlink."""
 
     def bind(self, address: Any) -> None:
-        """As the kernel does under such a policy."""
+        """Refuse as the kernel does under such a policy."""
         if self.family == socket.AF_NETLINK:
             raise PermissionError(errno.EACCES, "Permission denied")
         super().bind(address)

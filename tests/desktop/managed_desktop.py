@@ -1,4 +1,4 @@
-"""A desktop whose uplinks a real NetworkManager manages: it roams by nmcli, meets portals, pays for w2, and sleeps."""
+"""A desktop whose uplinks a real NetworkManager manages: it roams by nmcli, meets portals, has a metered w2, sleeps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.desktop.real_network_manager import RealNetworkManager
 ROOT: Final = Path(__file__).resolve().parents[2]
 SNIPPET: Final = ROOT / "packaging" / "networkmanager" / "lispmob.conf"
 METERED: Final = 2
-"""w2 is a phone's tether: metered, and with the best metric."""
+"""w2 is the tether of a phone: metered, and with the best metric."""
 _CHECK: Final = f"[connectivity]\nuri=http://{HUB}/check\nresponse=free\ninterval=3600\n"
 _PORTAL: Final = Path(__file__).with_name("portal.py")
 _LOGIND: Final = ("org.freedesktop.login1", "/org/freedesktop/login1")
 
 
 def tell_sleep(bus: PrivateBus, *, is_falling_asleep: bool) -> None:
-    """What a mocked logind on that bus says before and after a sleep."""
+    """Send what logind sends before and after a suspend, from a mock of it on this bus."""
     name, path = _LOGIND
     bus.gdbus(
         *("call", "--system", "--dest", name, "--object-path", path),
@@ -33,7 +33,7 @@ def tell_sleep(bus: PrivateBus, *, is_falling_asleep: bool) -> None:
 
 
 class ManagedDesktop:
-    """The world, its bus, NetworkManager; and what a user does."""
+    """The world, its bus, NetworkManager; and the actions of a user."""
 
     def __init__(self, world: DesktopWorld, bus: PrivateBus) -> None:
         self.world = world
@@ -50,7 +50,7 @@ class ManagedDesktop:
         self.add_connections()
 
     def add_connections(self) -> None:
-        """One connection for each uplink; none is up."""
+        """Add one connection for each uplink; none is up."""
         for number in range(UPLINKS):
             more = ("connection.metered", "yes", "ipv4.route-metric", "50") if number == METERED else ()
             self.manager.add_uplink(number, *more)
@@ -68,11 +68,11 @@ class ManagedDesktop:
         self.manager.nmcli("dev", "disconnect", f"w{number}")
 
     def set_carrier(self, number: int, *, is_there: bool) -> None:
-        """The far end goes or comes: NetworkManager waits some seconds before it believes that, the kernel does not."""
+        """Remove or restore the carrier: NetworkManager waits some seconds before it reacts, the kernel does not."""
         self.world.core.run("ip", "link", "set", f"far{number}", "up" if is_there else "down")
 
     def set_portal(self, number: int, *, is_captive: bool) -> None:
-        """A network shows only its login page, or the user has logged in; NetworkManager looks."""
+        """Put a network behind its login page, or log the user in; NetworkManager checks then."""
         mark = self.captives / f"192.168.{90 + number}.2"
         if is_captive:
             mark.touch()
@@ -81,7 +81,7 @@ class ManagedDesktop:
         self.check_connectivity()
 
     def set_internet(self, number: int, *, is_there: bool) -> None:
-        """NetworkManager's check gets through from this uplink, or does not; LISP does in any case."""
+        """Let NetworkManager's check get through from this uplink, or not; LISP packets do in any case."""
         refuse = ("INPUT", "-s", f"192.168.{90 + number}.2", "-p", "tcp", "--dport", "80", "-j", "REJECT")
         self.world.core.run("iptables", "-D" if is_there else "-A", *refuse)
         self.check_connectivity()
@@ -90,11 +90,11 @@ class ManagedDesktop:
         self.manager.nmcli("networking", "connectivity", "check")
 
     def tell_sleep(self, *, is_falling_asleep: bool) -> None:
-        """logind's PrepareForSleep."""
+        """Send logind's PrepareForSleep."""
         tell_sleep(self.bus, is_falling_asleep=is_falling_asleep)
 
     def restart(self) -> None:
-        """NetworkManager goes and comes back, and knows its connections again."""
+        """Stop NetworkManager and start it again; it knows its connections."""
         self.manager.stop()
         self.manager.start()
         self.add_connections()
@@ -102,7 +102,7 @@ class ManagedDesktop:
 
 @contextlib.contextmanager
 def managed_desktop(directory: Path) -> Iterator[ManagedDesktop]:
-    """One, with NetworkManager running and nothing connected."""
+    """A desktop with NetworkManager running and no connection up."""
     with private_bus(directory) as bus, desktop_world(directory) as world:
         desktop = ManagedDesktop(world, bus)
         wait_for(lambda: "login1" in bus.gdbus(*_NAMES), "logind is there")

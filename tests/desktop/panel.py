@@ -1,4 +1,4 @@
-"""A desktop of the tests: a watcher of status notifier items, a notification server, and systemd's manager."""
+"""A desktop session for tests: a watcher of status notifier items, a notification server, and systemd's manager."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
 
 class Panel:
-    """Everything of a session that the indicator talks to; what it was told is kept."""
+    """Everything in a session that the indicator talks to; records what it gets."""
 
     def __init__(self) -> None:
         self.items: list[str] = []
@@ -35,7 +35,7 @@ class Panel:
         await self.bus.subscribe(f"type='signal',interface='{ITEM}'")
 
     async def close(self) -> None:
-        """The panel ends."""
+        """End the panel."""
         assert self.bus is not None
         await self.bus.close()
 
@@ -82,7 +82,7 @@ class Panel:
         return found
 
     async def labels(self) -> list[str]:
-        """What the lines say."""
+        """The labels of the lines."""
         return [line["label"] for line in (await self.menu()).values() if "label" in line]
 
     async def click(self, label: str) -> None:
@@ -94,7 +94,7 @@ class Panel:
 
 
 class Systemd:
-    """systemd's manager: `on_switch` is told what was asked for, and may say no."""
+    """systemd's manager. `on_switch` gets each request, and may refuse it."""
 
     def __init__(self, on_switch: Callable[[str, str], None]) -> None:
         self._on_switch = on_switch
@@ -109,7 +109,7 @@ class Systemd:
         await self.bus.take_name(SYSTEMD)
 
     async def close(self) -> None:
-        """It ends."""
+        """Give the name back."""
         assert self.bus is not None
         await self.bus.close()
 
@@ -136,7 +136,7 @@ class Systemd:
 
 
 async def until(is_so: Callable[[], Any], what: str, timeout_s: float = 10.0) -> None:
-    """Come back when it is so; `is_so` may be a coroutine function."""
+    """Return once `is_so` is true; it may be a coroutine function."""
     async with asyncio.timeout(timeout_s):
         while True:
             found = is_so()

@@ -1,4 +1,4 @@
-"""Process: the web server that NetworkManager asks whether a network is free. Those in the portal get a login page.
+"""Process: the web server that NetworkManager's check asks. Clients in the portal get a login page.
 
 portal.py ADDRESS PORT DIRECTORY     (a client whose address names a file in DIRECTORY is in the portal)
 """
@@ -16,7 +16,7 @@ class Portal(BaseHTTPRequestHandler):
     """Answers every GET."""
 
     def do_GET(self) -> None:
-        """The word that NetworkManager waits for, or a login page."""
+        """Send the text that NetworkManager waits for, or a login page."""
         body = b"<html>log in</html>" if (Path(sys.argv[3]) / self.client_address[0]).exists() else FREE
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -25,7 +25,7 @@ class Portal(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class's name for it
-        """Say nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A system bus of our own, and what runs on it: every process is ended by its pid, whatever happened."""
+"""A system bus of our own, and the processes on it: every one is ended by its pid in all cases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def why_no_bus() -> str | None:
-    """What is missing for a private bus, with the remedy."""
+    """What is missing for a private bus, with the remedy; None: nothing."""
     for tool, package in (("dbus-daemon", "dbus"), ("gdbus", "libglib2.0-bin")):
         if shutil.which(tool) is None:
             return f"{tool} is missing: install the Debian package {package}"
@@ -44,7 +44,7 @@ def why_no_bus() -> str | None:
 
 
 def why_no_mock() -> str | None:
-    """What is missing for python-dbusmock, which runs under the system's Python."""
+    """What is missing for python-dbusmock, which runs under the system's Python; None: nothing."""
     if reason := why_no_bus():
         return reason
     if (
@@ -68,32 +68,32 @@ class PrivateBus:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the processes that shall take it for the system's."""
+        """The environment of processes for which this is the system bus."""
         return {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.address}
 
     def start(self) -> None:
-        """Listen."""
+        """Start the daemon, and wait until it accepts connections."""
         self.socket.unlink(missing_ok=True)
         self._daemon = subprocess.Popen(
             ["dbus-daemon", f"--config-file={self.directory / 'bus.conf'}", "--nofork", "--nopidfile"],
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # that it may not raise its limit of descriptors
+            stderr=subprocess.DEVNULL,  # it may not raise its limit of descriptors, and complains
         )
         wait_for(self._is_listening, "the private bus listens")
 
     def _is_listening(self) -> bool:
-        """Its socket has a name before it takes connections."""
+        """False while its socket exists and does not accept connections yet."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trying:
             return trying.connect_ex(str(self.socket)) == 0
 
     def stop(self) -> None:
-        """The bus dies."""
+        """End the daemon."""
         if self._daemon is not None:
             end(self._daemon)
             self._daemon = None
 
     def run(self, command: Sequence[str], *, log: str) -> subprocess.Popen[bytes]:
-        """Start a service on this bus; it is ended with the bus at the latest."""
+        """Start a service on this bus; it ends with the bus at the latest."""
         with (self.directory / log).open("ab") as output:
             service = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -102,7 +102,7 @@ class PrivateBus:
         return service
 
     def mock(self, template: str) -> subprocess.Popen[bytes]:
-        """One of python-dbusmock's templates, such as "networkmanager"."""
+        """Start one of python-dbusmock's templates, such as "networkmanager"."""
         command = [SYSTEM_PYTHON, "-m", "dbusmock", "--system", "--template", template]
         return self.run(command, log=f"{template}.log")
 
@@ -120,7 +120,7 @@ class PrivateBus:
         return done.stdout
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes."""
         for service in reversed(self._services):
             end(service)
         self.stop()
@@ -138,7 +138,7 @@ def private_bus(directory: Path) -> Iterator[PrivateBus]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, and insist. Idempotent."""
+    """Ask a process to end, and kill it if it does not. Idempotent."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -149,7 +149,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(is_so: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:
-    """Come back when something has become true. Fails with `what` when it does not."""
+    """Return once `is_so` is true. Fails with `what` when that takes too long."""
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"

@@ -26,7 +26,7 @@ managed=1
 {more}
 """
 
-# It waits for udev for ever where /sys can be written to, and must not touch the host's own files.
+# NetworkManager waits for udev for ever where /sys is writable, and must not touch the host's own files.
 _START = """mount -o remount,bind,ro /sys
 mount -t tmpfs none /run/NetworkManager
 mount -t tmpfs none /etc/NetworkManager/system-connections
@@ -37,7 +37,7 @@ exec NetworkManager --debug --config={config} --config-dir={nowhere} --system-co
 
 
 def why_no_network_manager() -> str | None:
-    """What is missing, with the remedy."""
+    """What is missing, with the remedy; None: nothing."""
     if reason := why_unavailable() or why_no_bus():
         return reason
     for tool in ("NetworkManager", "nmcli"):
@@ -47,12 +47,12 @@ def why_no_network_manager() -> str | None:
 
 
 class RealNetworkManager:
-    """It, its bus, and the namespace it rules."""
+    """NetworkManager, its bus, and the namespace that it manages."""
 
     def __init__(
         self, bus: PrivateBus, namespace: Namespace, more: str = "", *, dns: str = "none", mounts: str = ""
     ) -> None:
-        """`mounts`: shell lines, run in its mount namespace before it starts."""
+        """`mounts`: shell lines that run in its mount namespace before it starts."""
         self.bus = bus
         self.namespace = namespace
         self._mounts = mounts
@@ -65,7 +65,7 @@ class RealNetworkManager:
         self._config.write_text(_CONFIG.format(more=more, dns=dns), encoding="ascii")
 
     def start(self) -> None:
-        """Come back when it answers."""
+        """Start it; returns when it answers."""
         directory = self.bus.directory
         script = _START.format(
             config=self._config,
@@ -81,7 +81,7 @@ class RealNetworkManager:
         wait_for(lambda: self.nmcli("-t", "-f", "RUNNING", "general", must=False).strip() == "running", "it runs")
 
     def stop(self) -> None:
-        """Come back when it is gone; it leaves the interfaces as they are."""
+        """Stop it; returns when it is gone. It leaves the interfaces as they are."""
         if self._service is not None:
             end(self._service)
             self._service = None
@@ -106,7 +106,7 @@ class RealNetworkManager:
         return done.stdout
 
     def add_uplink(self, number: int, *more: str) -> str:
-        """A connection for w<number> with an address and a gateway; not up yet. Its name."""
+        """Add a connection for w<number> with an address and a gateway, not up yet; returns its name."""
         name = f"c{number}"
         settings = f"ipv4.method manual ipv4.addresses 192.168.{90 + number}.2/24 ipv4.gateway 192.168.{90 + number}.1"
         self.nmcli(
@@ -121,7 +121,7 @@ class RealNetworkManager:
 def real_network_manager(
     directory: Path, more: str = "", *, dns: str = "none", mounts: str = ""
 ) -> Iterator[RealNetworkManager]:
-    """One that runs."""
+    """A running NetworkManager."""
     with NamespaceSet() as namespaces, private_bus(directory) as bus:
         namespace = namespaces.make("desktop")
         for name in UPLINKS:

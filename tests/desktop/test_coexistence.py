@@ -1,4 +1,4 @@
-"""What else touches routes on a desktop: VPNs, containers, services that flush. What is true: docs/coexistence.md"""
+"""Programs that change routes on a desktop: VPNs, containers, services that flush. Results: docs/coexistence.md"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reaches_peer(world: DesktopWorld) -> bool:
 
 
 def add_tunnel(world: DesktopWorld) -> None:
-    """A VPN's device; nothing answers behind it."""
+    """Add the device of a VPN; nothing answers behind it."""
     world.desk.run("ip", "tuntap", "add", "vpn0", "mode", "tun")
     world.desk.run("ip", "addr", "add", "10.8.0.2/24", "dev", "vpn0")
     world.desk.run("ip", "link", "set", "vpn0", "up")
@@ -78,7 +78,7 @@ def test_wg_quick_after_lispd_leaves_the_eid_working(world: DesktopWorld) -> Non
 
 
 def wg_quick(world: DesktopWorld) -> None:
-    """What wg-quick(8) makes for AllowedIPs = 0.0.0.0/0, at the priorities that the kernel gives."""
+    """Do what wg-quick(8) does for AllowedIPs = 0.0.0.0/0, at the priorities that the kernel gives."""
     for line in (
         "route add 0.0.0.0/0 dev vpn0 table 51820",
         "rule add not fwmark 51820 table 51820",
@@ -138,7 +138,7 @@ def test_routes_that_a_network_service_flushes_are_back_within_a_moment(world: D
 
 
 def chains(world: DesktopWorld) -> list[str]:
-    """What iptables holds of ours: the chain that translates, and the one that keeps replies on their path."""
+    """Our chains in iptables: the one that translates, and the one that keeps replies on their path."""
     return sorted(line for line in world.desk.run("iptables-save").splitlines() if "LISPMOB-" in line[3:])
 
 

@@ -1,4 +1,4 @@
-"""net.lispmob.Daemon1, as gdbus and busctl see it, with and without polkit, for root and for others."""
+"""net.lispmob.Daemon1 as gdbus and busctl see it, with and without polkit, for root and for others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOBODY = 65534
 
 
 class Listener:
-    """A client that remembers what it heard."""
+    """A client that records what it receives."""
 
     def __init__(self) -> None:
         self.heard: list[Signal] = []
@@ -60,7 +60,7 @@ class Listener:
 
 
 class ChangingBackend(FakeBackend):
-    """Its state can be set, as a daemon's changes."""
+    """A backend with a state that tests set."""
 
     state = "partly-registered"
     uptime_s = 0.0
@@ -72,7 +72,7 @@ class ChangingBackend(FakeBackend):
 
 @pytest.fixture
 def bus() -> Iterator[PrivateBus]:
-    """One that every user may reach."""
+    """A bus that every user may reach."""
     with tempfile.TemporaryDirectory(prefix="lispmob-bus-") as directory:
         Path(directory).chmod(0o755)
         with private_bus(Path(directory)) as one:
@@ -291,7 +291,7 @@ def test_peers_and_names_are_on_the_bus(bus: PrivateBus, library: str) -> None:
             (peers,) = await client.call(NAME, PATH, NAME, "GetPeers")
             (peer,) = await client.call(NAME, PATH, NAME, "GetPeer", "s", "nas")
             (names,) = await client.call(NAME, PATH, NAME, "GetNames")
-            with pytest.raises(BusError, match=r"nobody has registered it"):
+            with pytest.raises(BusError, match=r"no site of the hub has this name"):
                 await client.call(NAME, PATH, NAME, "GetPeer", "s", "printer")
             return peers, peer, names
 

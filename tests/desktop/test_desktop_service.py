@@ -1,4 +1,4 @@
-"""The daemon's side of the bus: what comes and goes leaves nothing behind, and nudges are bounded."""
+"""The daemon's side of the bus: services that come and go leave nothing behind, and their nudges are bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.desktop.private_bus import end, private_bus, why_no_mock
 
 
 class Told:
-    """A daemon that only listens."""
+    """A daemon that records what it is told."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []

@@ -1,4 +1,4 @@
-"""The indicator in a session without a screen: a panel of the test's, the real face of lispd on a bus, and systemd."""
+"""The indicator in a session without a screen: a fake panel, the real D-Bus interface of lispd, and a fake systemd."""
 
 from __future__ import annotations
 

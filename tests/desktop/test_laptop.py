@@ -29,17 +29,17 @@ def desktop(tmp_path: Path) -> Iterator[ManagedDesktop]:
 
 
 def moves_because(desk: Node, why: str) -> list[dict[str, Any]]:
-    """The handovers with such a reason."""
+    """The handovers with this reason."""
     return [move for move in desk.ask("handovers") if any(why in reason for reason in move["reasons"])]
 
 
 def connectivities(status: dict[str, Any]) -> dict[str, str]:
-    """By used interface, what NetworkManager says of it."""
+    """NetworkManager's connectivity of each interface in use."""
     return {uplink["name"]: uplink["connectivity"] for uplink in status["uplinks"] if uplink["is_used"]}
 
 
 def figures(moves: list[dict[str, Any]]) -> str:
-    """From the event that reached us until the datapath sends elsewhere, and until the first Map-Register leaves."""
+    """The times from the event to the datapath's new uplink, and to the first Map-Register."""
     moved = [float(move["moved_after_ms"]) for move in moves]
     registered = [min(step["at_ms"] for step in move["steps"] if step["what"] == "register") for move in moves]
     assert all(first <= then for first, then in zip(moved, registered, strict=True))
@@ -112,7 +112,7 @@ def test_a_captive_portal_is_not_registered_until_the_user_is_through(desktop: M
     assert moves_because(desk, "w0: no captive portal any more")
 
 
-def test_what_is_paid_by_the_octet_comes_last_and_carries_us_where_nothing_else_is(desktop: ManagedDesktop) -> None:
+def test_a_metered_uplink_comes_last_and_is_used_where_there_is_no_other(desktop: ManagedDesktop) -> None:
     desk, _ = desktop.start(2, 0)
     status = desk.until_on("w0", "w2")
     assert [locator["priority"] for locator in status["locators"]] == [1, 2]
@@ -128,7 +128,7 @@ def test_a_network_without_internet_comes_last_where_the_user_wants_that(desktop
     desk.until_on("w0", "w1")
 
     desktop.set_internet(0, is_there=False)
-    # NetworkManager also adds 20,000 to the metric of its route, and we may hear of either first.
+    # NetworkManager also adds 20,000 to the metric of its route, and either notification may come first.
     status = desk.wait_until(
         lambda status: connectivities(status) == {"w1": "full", "w0": "limited"}, "known to be limited"
     )
@@ -151,7 +151,7 @@ def test_after_a_resume_it_is_registered_within_a_second_and_a_round_trip_of_the
     watch = desktop.world.watch()
     took = []
     for number in range(2):
-        time.sleep(3.2 * number)  # so that the second one is another sleep
+        time.sleep(3.2 * number)  # so that the second one counts as another suspend
         desktop.tell_sleep(is_falling_asleep=True)
         desktop.set_carrier(0, is_there=False)
         desk.wait_until(lambda status: status["state"] == "offline", "offline")

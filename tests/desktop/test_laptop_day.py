@@ -1,4 +1,4 @@
-"""A day of a laptop's life, compressed and seeded, under one TCP stream; and nothing of it is left afterwards.
+"""A day of a laptop, compressed and seeded, under one TCP stream; nothing is left of it afterwards.
 
 LAPTOP_DAY_MOVES=800 makes it a long one (some minutes), LAPTOP_DAY_SEED another one.
 """
@@ -28,21 +28,21 @@ pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=
 MOVES = int(os.environ.get("LAPTOP_DAY_MOVES", "200"))
 SEED = int(os.environ.get("LAPTOP_DAY_SEED", "6830"))
 QUEUES = 2 + UPLINKS
-"""Of our device: for what has no mark, for marks of nobody, and one for each of the uplinks that there are at once."""
+"""Of our device: for packets without a mark, for unknown marks, and one for each uplink at the same time."""
 GROWTH_BYTES = 2 << 20
-"""Of the resident memory over the second half of the day: an allocator keeps what was freed, and grows late."""
+"""Growth of resident memory in the second half of the day: an allocator keeps what was freed, and grows late."""
 GROWTH_BLOCKS = 1000
 GROWTH_OCTETS = 64 << 10
-"""What more is in use in the evening than at noon: Python's blocks, and octets of malloc()."""
+"""Growth of what is in use from noon to evening: Python's blocks, and octets of malloc()."""
 BLOCKS_A_STEP = 8
-"""Of a move that is kept for `lispctl handovers`; at noon of a short day not all are there that ever will be."""
+"""Of a move that is kept for `lispctl handovers`; at noon of a short day the list is not full yet."""
 
 
 def kernel_of(desk: Namespace) -> dict[str, list[str]]:
-    """Rules, the tables besides the kernel's own two, and packet filters: only we make any, once the day is over."""
+    """Rules, tables besides the kernel's own two, and packet filters: all of them are ours, once the day is over."""
     rules = desk.run("ip", "rule") + desk.run("ip", "-6", "rule")
     routes = desk.run("ip", "route", "show", "table", "all") + desk.run("ip", "-6", "route", "show", "table", "all")
-    # Which queue of lmn0 an uplink has, and so its number in the filters, depends on the order in which they came.
+    # The queue of lmn0 for an uplink, and so its number in the filters, depends on the order of the uplinks.
     chains = [
         re.sub(r'"[^"]*"|0x\w+', "*", line) for line in desk.run("iptables-save").splitlines() if line.startswith("-A")
     ]
@@ -56,7 +56,7 @@ def kernel_of(desk: Namespace) -> dict[str, list[str]]:
 
 
 def match_rules(desktop: ManagedDesktop) -> list[int]:
-    """How many D-Bus match rules lispd has; empty where this dbus-daemon does not tell."""
+    """How many D-Bus match rules lispd has; empty where this dbus-daemon does not say."""
     told = desktop.bus.gdbus(
         *("call", "--system", "--dest", "org.freedesktop.DBus", "--object-path", "/org/freedesktop/DBus"),
         *("--method", "org.freedesktop.DBus.Debug.Stats.GetConnectionStats", "net.lispmob.Daemon1"),
@@ -65,7 +65,7 @@ def match_rules(desktop: ManagedDesktop) -> list[int]:
 
 
 def held_by(desk: Node) -> dict[str, int]:
-    """What lispd_that_counts holds, without what it is meant to keep."""
+    """What lispd_that_counts holds, without what it keeps on purpose."""
     path = desk.directory / "held.json"
     path.unlink(missing_ok=True)
     os.kill(desk.daemon.pid, signal.SIGUSR2)
@@ -85,7 +85,7 @@ def test_a_stream_lives_through_the_day_and_the_evening_is_as_the_morning(
         night = kernel_of(desktop.world.desk)
         desk, peer = desktop.start(program="tests.desktop.lispd_that_counts")
         desk.until_on("w0", "w1")
-        desktop.connect(METERED)  # all three were there once: a device has as many queues as there ever were uplinks
+        desktop.connect(METERED)  # use all three once: a device keeps a queue for each uplink that it ever had
         desk.until_on("w0", "w1", "w2")
         desktop.disconnect(METERED)
         stream = desktop.world.stream(desk, peer)
@@ -122,7 +122,7 @@ def test_a_stream_lives_through_the_day_and_the_evening_is_as_the_morning(
 
 
 def state_of(desktop: ManagedDesktop, desk: Node) -> dict[str, object]:
-    """What must not pile up."""
+    """What must not grow."""
     return {
         **kernel_of(desktop.world.desk),
         "descriptors": desk.descriptors(),
@@ -132,7 +132,7 @@ def state_of(desktop: ManagedDesktop, desk: Node) -> dict[str, object]:
 
 
 def settled_state_of(desktop: ManagedDesktop, desk: Node) -> dict[str, object]:
-    """What it comes to once the start is complete: nothing changes for a second."""
+    """The state once the start is complete: nothing changes for a second."""
     time.sleep(1.5)  # the chain that keeps replies on their path follows a second later
     state = state_of(desktop, desk)
     for _ in range(20):
@@ -144,8 +144,8 @@ def settled_state_of(desktop: ManagedDesktop, desk: Node) -> dict[str, object]:
 
 
 def settle(desktop: ManagedDesktop, desk: Node, morning: dict[str, object]) -> None:
-    """Wait for what lingers for a moment by intent; then everything must be as it was."""
-    with contextlib.suppress(AssertionError):  # told better below
+    """Wait for what stays for a moment on purpose; then everything must be as it was."""
+    with contextlib.suppress(AssertionError):  # the comparison below has the better message
         desk.wait_until(lambda _: state_of(desktop, desk) == morning, "as in the morning", patience_s=6.0)
     evening = state_of(desktop, desk)
     for what, was in morning.items():

@@ -1,4 +1,4 @@
-"""What a real NetworkManager cannot be brought to do here: a mock of it says portal, metered, and goes to sleep."""
+"""NetworkManager's portal, metered and sleep, which a real one cannot be brought to report here: from a mock of it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def change(watch: Watch, path: str, **properties: tuple[str, Any]) -> None
 
 
 async def enter(watch: Watch, path: str, state: int, former: int, reason: int) -> None:
-    """The signal that NetworkManager sends when a device changes its state."""
+    """Send the signal that NetworkManager sends when a device changes its state."""
     assert watch.bus is not None
     arguments = [watch.bus.variant("u", each) for each in (state, former, reason)]
     signal = (f"{NM}.Device", "StateChanged", "uuu", arguments)
@@ -210,7 +210,7 @@ def test_sleep_and_awakening_are_told(bus: PrivateBus, library: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_signal_from_somebody_else_is_not_believed(bus: PrivateBus, library: str) -> None:
+def test_a_signal_from_another_sender_is_ignored(bus: PrivateBus, library: str) -> None:
     async def scenario() -> None:
         bus.mock("logind")
         bus.mock("networkmanager")
@@ -225,7 +225,7 @@ def test_a_signal_from_somebody_else_is_not_believed(bus: PrivateBus, library: s
                 send_to(forger, library, watch.bus.name, "/org/freedesktop/DBus", *owner)
                 sleep = ("org.freedesktop.login1.Manager", "PrepareForSleep", "b", True)
                 send_to(forger, library, watch.bus.name, "/org/freedesktop/login1", *sleep)
-                await wifi(watch)  # an answer that comes after the forged signals
+                await wifi(watch)  # its answer comes after the forged signals
                 await watch.until(lambda: watch.meaning.device("wlan0") is not None)
             finally:
                 await forger.close()
@@ -272,7 +272,7 @@ async def prepare_for_sleep(watch: Watch, is_falling_asleep: bool) -> None:
 def send_to(
     sender: Connection, library: str, to: str, path: str, interface: str, member: str, signature: str, *body: Any
 ) -> None:
-    """Address a signal to one connection, which no match rule of its owner can prevent."""
+    """Address a signal to one connection, which the match rules of its owner cannot prevent."""
     message = sender._library.Message.new_signal(path, interface, member, signature, list(body))
     message.destination = to
     sender._send(message)

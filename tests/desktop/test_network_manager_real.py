@@ -1,4 +1,4 @@
-"""A real NetworkManager brings connections up and down in a namespace; netlink and D-Bus watch it side by side."""
+"""A real NetworkManager brings connections up and down in a namespace; netlink and D-Bus are watched side by side."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def nmcli(manager: RealNetworkManager, *arguments: str) -> None:
 
 @contextlib.asynccontextmanager
 async def both(manager: RealNetworkManager, library: str) -> AsyncIterator[tuple[Watch, NetlinkMonitor, list[str]]]:
-    """Both watches inside the namespace, and one list of what they said, in its order."""
+    """Both watches inside the namespace, and one list of what they reported, in its order."""
     story: list[str] = []
 
     def on_change(state: NetworkState, delta: NetworkDelta, since: float) -> None:

@@ -1,6 +1,6 @@
-"""A Linux phone: Wi-Fi and a modem whose link has no gateway and no Ethernet beneath it, metered.
+"""A Linux phone: Wi-Fi, and a metered modem whose link has no gateway and no Ethernet.
 
-The packets are real. ModemManager cannot run without a modem; what NetworkManager would say of one is said by a mock.
+The packets are real. ModemManager cannot run without a modem, so a mock says what NetworkManager would say of one.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Phone:
         core.run("ip", "link", "add", "cell", "type", "veth", "peer", "name", "wwan0", "netns", desk.name)
         core.run("ip", "link", "set", "cell", "up")
         core.run("ip", "route", "add", f"{MODEM_ADDRESS}/32", "dev", "cell")
-        core.sysctl("ipv4/conf/cell/proxy_arp", "1")  # there is no Ethernet on the air: whoever is asked for answers
+        core.sysctl("ipv4/conf/cell/proxy_arp", "1")  # a modem has no ARP: here the core answers for every address
         desk.run("ip", "link", "set", "wwan0", "mtu", str(MODEM_MTU))
 
     def dial(self) -> None:
-        """The network gives an address and no gateway; NetworkManager says that it costs by volume."""
+        """Connect: an address without a gateway; NetworkManager says that it is metered."""
         for line in (
             "link set wwan0 up",
             f"addr add {MODEM_ADDRESS} peer 10.64.0.1/32 dev wwan0",
@@ -60,7 +60,7 @@ class Phone:
         self._enter(100, 90, 0)
 
     def hang_up(self) -> None:
-        """NetworkManager says so first; then the address goes."""
+        """Disconnect: NetworkManager reports it first; then the address goes."""
         self._enter(110, 100, 39)
 
     def _add_device(self, name: str) -> str:

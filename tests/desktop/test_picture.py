@@ -1,4 +1,4 @@
-"""What the indicator shows for what lispd says, and the menu as panels read it."""
+"""What the indicator shows of lispd's state, and the menu as panels read it."""
 
 from __future__ import annotations
 
@@ -90,6 +90,37 @@ def test_whatever_lispd_says_is_a_line_of_its_own(text: str) -> None:
 
 def variant(signature: str, value: Any) -> Any:
     return (signature, value)
+
+
+def test_a_number_never_becomes_a_line_of_another_kind() -> None:
+    menu, kinds = Menu(), dict[int, str]()
+    status, peers = Item(label="Working"), Item(label="Peers (1)", children=(Item(label="nas"),))
+    away, notify = Item(label="Leave", action="leave"), Item(label="Notify", action="notifications", is_checked=True)
+    menus = (
+        [status, SEPARATOR, away, notify],
+        [status, Item(label="By Wi-Fi"), peers, SEPARATOR, away, notify],
+        [status, Item(label="Moved"), Item(label="By LTE"), peers, SEPARATOR, notify],
+        [Item(label="lispd does not run"), SEPARATOR, notify],
+    )
+
+    for items in menus:
+        menu.show(items)
+        for number in menu.numbers():
+            shown = menu.properties(number, variant)
+            kind = str(shown.get("toggle-type") or shown.get("children-display") or shown.get("type") or "text")
+            assert kinds.setdefault(number, kind) == kind
+
+
+def test_a_click_on_a_menu_that_has_changed_is_for_what_was_seen_or_for_nothing() -> None:
+    menu = Menu()
+    leave, leave_too = Item(label="Leave", action="leave"), Item(label="Quit", action="quit")
+    menu.show([Item(label="Working"), leave, leave_too])
+    seen = {action: number for number in menu.numbers() if (action := menu.action(number)) is not None}
+
+    menu.show([Item(label="Working"), Item(label="By LTE"), SEPARATOR, leave_too])
+
+    assert menu.action(seen["quit"]) == "quit"
+    assert menu.action(seen["leave"]) is None
 
 
 def test_a_menu_keeps_its_revision_until_a_line_changes() -> None:

@@ -19,9 +19,9 @@ import msgspec
 import pytest
 
 from lispmob.api.dbus import DBusFace
-from lispmob.api.schema import Status
+from lispmob.api.schema import Status, Uplink
 from lispmob.bus.system_bus import SystemBus
-from tests.api.fake_backend import FakeBackend
+from tests.api.fake_backend import WWAN, FakeBackend
 from tests.desktop.private_bus import private_bus, wait_for, why_no_bus
 from tests.desktop.test_indicator import MOVE
 
@@ -56,7 +56,7 @@ _PANEL: Final = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def why_no_panel() -> str | None:
-    """What is missing, with the remedy."""
+    """What is missing, with the remedy; None: nothing."""
     if reason := why_no_bus():
         return reason
     for tool, package in TOOLS.items():
@@ -66,15 +66,18 @@ def why_no_panel() -> str | None:
 
 
 class Backend(FakeBackend):
-    """lispd, after a move."""
+    """lispd on a laptop that has left the house: LTE is in use."""
+
+    def uplinks(self) -> list[Uplink]:
+        return [msgspec.structs.replace(WWAN, type="wwan", is_used=True, note="used")]
 
     def status(self) -> Status:
-        return msgspec.structs.replace(super().status(), last_handover=MOVE)
+        return msgspec.structs.replace(super().status(), last_handover=MOVE, uplinks=self.uplinks())
 
 
 @contextlib.contextmanager
 def started(*command: str, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program with all that it starts: they are ended together."""
+    """A program with all processes that it starts: they are ended together."""
     with log.open("ab") as output:
         running = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -131,14 +134,14 @@ def test_a_real_panel_takes_the_indicator_and_opens_its_menu(tmp_path: Path) -> 
 
 
 def look(tmp_path: Path, environment: dict[str, str], empty: bytes) -> None:
-    """Start the indicator, and see what the panel makes of it."""
+    """Start the indicator, and check what the panel shows of it."""
     indicator = (sys.executable, "-m", "lispmob.desktop.main")
     environment = {**environment, "DBUS_SESSION_BUS_ADDRESS": address_of(tmp_path)}
     display = environment["DISPLAY"]
     with started(*indicator, environment=environment, log=tmp_path / "indicator.log"):
         wait_for(lambda: "StatusNotifierItem" in (registered(tmp_path) or ""), "it is registered", 20)
         wait_for(lambda: pixels(display) != empty, "an icon is drawn", 20)
-        time.sleep(1)  # until lispd's state is shown in the icon, too
+        time.sleep(1)  # until the icon shows lispd's state, too
         with_icon = pixels(display)
         subprocess.run(
             ["xdotool", "mousemove", str(WIDTH - 16), str(PANEL // 2), "click", "1"], env=environment, check=True
@@ -173,7 +176,7 @@ async def beside_lispd(address: str, work: object, log: Path) -> None:
 
 
 def address_of(tmp_path: Path) -> str:
-    """Of the session's bus."""
+    """The address of the session's bus."""
     return (tmp_path / "address").read_text().strip()
 
 
@@ -205,6 +208,6 @@ def pixels(display: str) -> bytes:
 
 
 def changed_rows(before: bytes, now: bytes) -> int:
-    """How many rows of the screen are others."""
+    """How many rows of the screen differ."""
     width = 3 * WIDTH
     return sum(before[at : at + width] != now[at : at + width] for at in range(0, len(before), width))

@@ -1,4 +1,4 @@
-"""A sleep during which the NAT has forgotten its bindings: after the resume none of them is trusted. Real packets."""
+"""A suspend during which the NAT forgets its bindings: after the resume the node trusts none of them. Real packets."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=
 
 ANOTHER_ADDRESS: Final = IPv4Address("203.0.113.99")
 FOUND_WITHIN_S: Final = 1.0
-QUIET_S: Final = 2.0  # a packet that stays unanswered makes it look, too: there is none under way any more
-NAP_S: Final = 1.0  # far below any keepalive: only the resume can be what makes the node look
+QUIET_S: Final = 2.0  # an unanswered packet makes the node check, too: after this time there is none
+NAP_S: Final = 1.0  # far below any keepalive: only the resume can make the node check
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def bus(tmp_path: Path) -> Iterator[PrivateBus]:
 
 
 def start_on_bus(nats: NatStage, bus: PrivateBus, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """The roamer again, and now it hears when its machine sleeps."""
+    """Start the roamer again; now it is told of suspends."""
     nats.nodes[ROAMER].daemon.stop()
     identity, map_server = nats.identities[ROAMER], nats.lab.topology.address("hub", "eth0")
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.address)

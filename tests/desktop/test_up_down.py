@@ -1,4 +1,4 @@
-"""lispctl up and down: systemd is asked over D-Bus, and what it says is what the user is told."""
+"""lispctl up and down: they ask systemd over D-Bus, and show the user its answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def lispctl(word: str, address: str) -> subprocess.CompletedProcess[str]:
 def run(
     bus: PrivateBus, word: str, refusal: BusError | None = None, *, stays: str | None = None
 ) -> tuple[subprocess.CompletedProcess[str], list[tuple[str, str]]]:
-    """What the command does while this systemd is on the bus, and what systemd was asked for."""
+    """What the command does while this systemd is on the bus, and what it asked systemd for."""
     asked: list[tuple[str, str]] = []
 
     def on_switch(member: str, unit: str) -> None:

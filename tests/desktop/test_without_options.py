@@ -1,4 +1,4 @@
-"""The programs where a small system lacks what they can do without."""
+"""The programs on a small system without their optional parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A NetworkManagerWatch on a bus, and everything that it said."""
+"""A NetworkManagerWatch on a bus, and everything that it reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.iface_monitor.sleep import SleepWatch
 
 
 class Watch:
-    """What was told, and when, in monotonic seconds."""
+    """What was reported, and when, in monotonic seconds."""
 
     def __init__(self) -> None:
         self.meanings: list[Meaning] = []
@@ -49,7 +49,7 @@ class Watch:
 
 
 class Capture:
-    """Remembers the connection, for tests that call on it."""
+    """Remembers the connection, for tests that call methods on it."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -67,7 +67,7 @@ class Capture:
 
 @contextlib.asynccontextmanager
 async def watching(address: str, library: str) -> AsyncIterator[Watch]:
-    """Listen to NetworkManager and logind on that bus."""
+    """Listen to NetworkManager and logind on this bus."""
     watch = Watch()
     clients: list[BusClient] = [watch.watch, SleepWatch(watch.on_sleep), Capture(watch)]
     bus = SystemBus(clients, address=address, library=library)

@@ -33,7 +33,7 @@ class FlowTown:
         )
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command and wait until it has said something on its standard error."""
+        """Start a command, and wait for its first line on standard error."""
         started = subprocess.Popen(
             self.command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True,
@@ -43,12 +43,12 @@ class FlowTown:
         return started
 
     def end(self, started: subprocess.Popen[str]) -> None:
-        """End a command and the processes that it has started for flows."""
+        """End a command, and the processes that it has started for flows."""
         os.killpg(started.pid, signal.SIGKILL)
         started.communicate(timeout=10)
 
     def python(self, name: str, text: str) -> subprocess.Popen[str]:
-        """A program of one's own in the namespace; its output is read by lines."""
+        """Start a Python program in the namespace; its output is read by lines."""
         head = f"from pathlib import Path\npath = Path({str(self.world.directory / name / 'flow.sock')!r})\n"
         return subprocess.Popen(
             self.world[name].argv(sys.executable, "-u", "-c", head + text),
@@ -56,7 +56,7 @@ class FlowTown:
         )  # fmt: skip
 
     def example(self, name: str, program: str, *arguments: str) -> subprocess.Popen[str]:
-        """One of the programs in examples/."""
+        """Start one of the programs in examples/."""
         socket = self.world.directory / name / "flow.sock"
         command = self.world[name].argv(sys.executable, "-u", str(ROOT / "examples" / program), "--socket", str(socket))
         return subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The flows of hosts on loopback addresses, which stand in for EIDs: real sockets, no namespaces, one event loop."""
+"""The flows of hosts on loopback addresses, which stand for EIDs: real sockets, no namespaces, one event loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LocalFlows:
         self.service.set_eids([EidPrefix.host(ip_address(eid))])
 
     def stop(self) -> None:
-        """As lispd does."""
+        """Stop as lispd does."""
         self.service.farewell()
         self.server.close()
         self.service.stop()

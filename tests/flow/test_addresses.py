@@ -1,4 +1,4 @@
-"""Hosts with several EIDs: what is asked of one of them is answered from that one. In memory, in virtual time."""
+"""Hosts with several EIDs: a request to one of them is answered from that one. In memory, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A flow outlives the lispd that opened it: the next one adopts it, and its peer notices nothing."""
+"""A flow outlives the lispd that opened it: the next lispd adopts it, and its peer notices nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEY = FlowKey(7, b"sixteen octets at least")
 
 
 def restarted(network: Network, former: Host, name: str, **wishes: Any) -> Host:
-    """Another daemon at the same address, which knows nothing; programs and their sockets are still there."""
+    """A new daemon at the same address, without memory; programs and their sockets are still there."""
     new = Host(network, former.address, name, **wishes)
     new.endpoint.new_id = count(1000).__next__  # type: ignore[method-assign]
     return new
@@ -194,7 +194,7 @@ def test_a_socket_that_is_no_flow_is_refused(
 
 
 class Pair:
-    """Two hosts, of which the first one's daemon can come and go."""
+    """Two hosts; the daemon of the first one can stop and start."""
 
     def __init__(self, directory: Path, **flows: Any) -> None:
         self.port, self.directory, self.flows = free_port(), directory, flows
@@ -266,7 +266,7 @@ def test_a_program_that_blocks_goes_on_when_lispd_is_back(tmp_path: Path) -> Non
         theirs = await name.accept()
 
         both.here.stop()
-        flow.send(b"one")  # without lispd data goes on as long as there is a network
+        flow.send(b"one")  # without lispd data flows on while the network stays
         one = await theirs.recv()
         both.here = both.start()
         waiting = asyncio.create_task(asyncio.to_thread(flow.recv, timeout=20))

@@ -1,4 +1,4 @@
-"""A call without lispd: from a program alone to a holder that has one."""
+"""A call without lispd: from a program to a holder that has a lispd."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOLDER = "127.0.0.3"
 
 
 def with_holder(directory: Path, use: Callable[[LocalFlows, aio.Name, Callable[..., Any]], Any]) -> Any:
-    """`use` gets the holder's daemon, a name that it holds, and how to call it from another thread."""
+    """Call `use` with the holder's daemon, a name that it holds, and a function that calls it from another thread."""
 
     async def run() -> Any:
         holder = LocalFlows(HOLDER, directory / "holder", free_port())

@@ -14,7 +14,7 @@ from .world import A, B, Network, from_the_holder, kinds, nothing, pair
 
 
 @pytest.mark.parametrize("closer", ["caller", "holder"])
-def test_whoever_closes_the_other_side_hears_of_it_once(closer: str) -> None:
+def test_when_one_side_closes_the_other_is_notified_once(closer: str) -> None:
     network, a, b = pair(Network(weather=Weather(duplication=0.5, loss=0.2)))
     a.call(B, "backup")
     network.run(5.0)
@@ -89,7 +89,7 @@ def test_an_alive_of_a_flow_that_nobody_knows_is_met_with_silence() -> None:
     a.call(B, "backup", lifetime_s=60)
     network.run(1.0)
     network.lose = from_the_holder
-    b.close(b.opened[0].flow)  # and its words are lost: as after a restart
+    b.close(b.opened[0].flow)  # its messages are lost, as after a restart
     network.run(18.0)
     network.lose = nothing
     network.sent.clear()

@@ -1,4 +1,4 @@
-"""Flows between two nodes of a small internet: real sockets, real daemons, real programs."""
+"""Flows between two nodes of a small network: real sockets, real daemons, real programs."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_host_is_found_by_its_name_in_the_mapping_system_and_the_steps_are_sho
     assert done.returncode == 0, done.stdout
     lines = shown.stdout.splitlines()
     assert lines[0] == "this host: does not hold it"
-    assert lines[1].startswith("mapping system, echo.b: nobody has registered it")
+    assert lines[1].startswith("mapping system, echo.b: no site has registered it")
     assert lines[2:] == ["mapping system, b: 10.1.0.2, 2001:db8:e::2", "= echo.b at 10.1.0.2, 2001:db8:e::2"]
 
 
@@ -102,7 +102,7 @@ def test_a_name_is_found_by_the_address_of_its_host(town: FlowTown, echo: subpro
     try:
         (netns / "hosts").write_text("127.0.0.1 localhost\n10.1.0.2 b.lisp.test\n")
         (netns / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
-        # lispd resolves, and was started before the file was there: a node of its own sees it.
+        # lispd resolves, and was started before the file existed: a process of its own sees the file.
         program = "import asyncio\nfrom ipaddress import ip_network\nfrom lispmob.flow.resolve import Resolver\n"
         program += "async def none(name): return None\n"
         program += (
@@ -346,7 +346,7 @@ def test_a_ping_says_how_long_an_allocation_takes(town: FlowTown, echo: subproce
 
 
 def test_a_program_started_by_its_first_flow_gets_it_and_ends_it(town: FlowTown) -> None:
-    """lispd connects to a socket that somebody else listens on: systemd, or here the program itself."""
+    """lispd connects to a socket on which another process listens: systemd, or here the program itself."""
     listener = town.python(
         "b",
         f"""

@@ -1,4 +1,4 @@
-"""What strangers, callers and local users may use up, and that none of them uses up what the others have."""
+"""What attackers, callers and local users may use up: none of them uses up what the others need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRANGER = ip_address("10.1.0.66")
 
 
 def request(host: Host, caller: object, number: int) -> list[Message]:
-    """What the holder answers at once to one REQUEST, which is its caller's `number`-th."""
+    """The holder's immediate answers to one REQUEST, the `number`-th of its caller."""
     message = Message(Kind.REQUEST, (number + 1).to_bytes(8), name="backup")
     way = Way(ip_address(str(caller)), 50_000, host.address, FLOW_PORT)
     effects = host.endpoint.on_control(encode(message), way, host.network.now)

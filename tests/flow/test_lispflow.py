@@ -1,4 +1,4 @@
-"""What `lispflow` does with its standard input and output, with lispd played on a local socket."""
+"""What `lispflow` does with its standard input and output; the test is its lispd, on a local socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS = {"name": "clock", "peer": "127.0.0.1"}
 
 
 class Lispd:
-    """Takes one program, and gives it flows to this process."""
+    """Accepts one program, and passes flows to it."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "flow.sock"
@@ -29,7 +29,7 @@ class Lispd:
         self.opened: list[socket.socket] = [self.listener]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`lispflow`, connected to us, with what it has asked first still to be answered."""
+        """Start `lispflow` and accept it; its first request is not answered yet."""
         command = (sys.executable, "-m", "lispmob.flow.cli", "--socket", str(self.path), *arguments)
         pipe = subprocess.PIPE
         started = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)

@@ -1,4 +1,4 @@
-"""Allocation, its refusals, and what loss, forgery and floods do to it. In memory, in virtual time."""
+"""Allocation, its refusals, and how it copes with loss, forgery and floods. In memory, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs and the daemon say to each other, on loopback addresses that stand in for EIDs."""
+"""What programs and the daemon say to each other, on loopback addresses that stand for EIDs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_call_to_an_eid_that_nobody_has_registered_fails_before_its_time_is_up
 
     told = with_flows(tmp_path, use, is_absent=lambda eid: str(eid) == "127.0.0.9")
 
-    assert told == "nobody has registered the EID 127.0.0.9"
+    assert told == "no site has registered the EID 127.0.0.9"
 
 
 def test_many_flows_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

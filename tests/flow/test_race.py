@@ -1,4 +1,4 @@
-"""A name that stands for several EIDs: whom to call, in which order, and what to say when nobody takes the call."""
+"""A name with several EIDs: which are called, in which order, and the error when none takes the call."""
 
 from __future__ import annotations
 

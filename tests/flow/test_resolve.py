@@ -1,4 +1,4 @@
-"""Where a name leads: which source is asked when, and which answers count. Without a network."""
+"""How a name is resolved: which source is asked when, and which answers count. Without a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.flow.world import A, Address, B
 
 OVERLAY = ip_network("10.99.0.0/16")
 OUTSIDE = ip_address("192.0.2.1")
-NOBODY = (), "nobody has registered it"
+NOBODY = (), "no site has registered it"
 
 
 async def no_service(_name: str) -> tuple[str, int] | None:
@@ -58,7 +58,7 @@ def test_the_mapping_system_comes_after_this_host_and_before_dns() -> None:
     assert found.name == "backup.nas"
     assert steps(found) == [
         ("this host", "does not hold it"),
-        ("mapping system, backup.nas", "nobody has registered it"),
+        ("mapping system, backup.nas", "no site has registered it"),
         ("mapping system, nas", str(B)),
     ]
 

@@ -1,4 +1,4 @@
-"""The octets of flow messages, as they are written down: every one is made, and read back."""
+"""The octets of flow messages as they are documented: the code makes and reads each of them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ REQUEST_HEX = VECTORS["request"][1].replace(" ", "")
 
 
 def padded(octets: str) -> str:
-    """A request filled up to the length that it must have."""
+    """A request filled up to the required length."""
     short = bytes.fromhex(octets.replace(" ", ""))
     while len(short) < 128:
         fill = max(min(128 - len(short) - 2, 255), 0)
@@ -160,6 +160,8 @@ HEAD = "004c460101000000 1122334455667788" + "00" * 8
         (f"004c460103800000 {BOTH} 02029c41", "flow_malformed"),
         (f"004c460105000000 {BOTH} 8112" + "00" * 18 + "0800", "flow_malformed"),
         (f"014c460105000000 {BOTH}", "flow_malformed"),
+        (padded(HEAD + "010a6261636b75702e6e6173 0707" + "0f" * 7), "flow_malformed"),
+        (padded(HEAD + "010a6261636b75702e6e6173 0709" + "0f" * 9), "flow_malformed"),
     ],
 )
 def test_what_is_no_message_is_counted_by_its_name(octets: str, counter: str) -> None:

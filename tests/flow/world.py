@@ -1,6 +1,6 @@
 """Two hosts and a network between them that loses, repeats and delays. Virtual time, seeded, in memory.
 
-A flow's socket is a port number here; each end has a program that notes what it was told.
+A flow's socket is a port number here; each end has a program that records what it gets.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ A, B = ip_address("10.99.0.1"), ip_address("10.99.0.2")
 
 
 def nothing(_octets: bytes, _way: Way) -> bool:
-    """No datagram."""
+    """Loses no datagram."""
     return False
 
 
 def no_key(_eid: Address) -> FlowKey | None:
-    """We share a key with nobody."""
+    """Shares a key with no host."""
     return None
 
 
 def anybody(_caller: Address) -> bool:
-    """Every caller."""
+    """Admits every caller."""
     return True
 
 
 class Network(Clock):
-    """The wire, and the time. `lose` may name datagrams that never arrive."""
+    """The network, and the time. `lose` may name datagrams that never arrive."""
 
     def __init__(self, seed: int = 1, weather: Weather = FAIR, *, lose: Callable[[bytes, Way], bool] = nothing) -> None:
         super().__init__(seed, now=1000.0)
@@ -71,7 +71,7 @@ class Network(Clock):
 
 
 class Host:
-    """An endpoint, its sockets, and what its programs were told."""
+    """An endpoint, its sockets, and what its programs got."""
 
     def __init__(
         self, network: Network, address: Address, name: str, *, legacy: Legacy = Legacy.FIRST_DATAGRAM,
@@ -99,7 +99,7 @@ class Host:
         self.asked: list[AskProgram] = []
         self.ports: dict[FlowId, int] = {}
         self.connected: dict[FlowId, tuple[Address, int]] = {}
-        self.firewall: set[tuple[int, Address, int]] | None = None  # with one: what may come in
+        self.firewall: set[tuple[int, Address, int]] | None = None  # None: no firewall; otherwise what may come in
         self._free = count(40000 if name == "b" else 50000)
         if (former := network.places.get(address)) is not None:  # a host that starts again
             network.hosts.remove(former)
@@ -185,10 +185,10 @@ def pair(network: Network | None = None, **wishes: object) -> tuple[Network, Hos
 
 
 def from_the_holder(_octets: bytes, way: Way) -> bool:
-    """Datagrams of host b."""
+    """True for datagrams of host b."""
     return way.source == B
 
 
 def kinds(network: Network) -> list[Kind]:
-    """What was sent, in order."""
+    """The kinds of the sent messages, in order."""
     return [decode(octets).kind for _, octets, _ in network.sent if is_version_1(octets)]

@@ -12,18 +12,18 @@ from lispmob.datapath.build_ffi import C_DIRECTORY, CRYPTO_FLAGS, CRYPTO_LINKS, 
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = "-fsanitize=fuzzer,address,undefined"
-INCLUDED = {"fuzz_inbound": "engine/inbound.c"}  # what a target includes whole, for what is static in it
+INCLUDED = {"fuzz_inbound": "engine/inbound.c"}  # the file that a target includes, for its static functions
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g", "-O2", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS = ("fuzz_packets", "fuzz_inbound")
 
 
 class NoFuzzer(Exception):
-    """There is no clang here, or it has no libFuzzer."""
+    """There is no clang, or it has no libFuzzer."""
 
 
 def build(name: str, directory: Path) -> Path:
-    """The program. Raises NoFuzzer where it cannot be made, and CalledProcessError where it should have been."""
+    """Build the program. Raises NoFuzzer where there is no compiler for it, and CalledProcessError where that fails."""
     if shutil.which("clang") is None:
         raise NoFuzzer("no clang")
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,23 +1,32 @@
-"""Where fuzzing starts from: every payload of the captures, and every packet of them."""
+"""The inputs that fuzzing starts from: every payload of the captures, and every packet of them."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from struct import pack
 
 from dns.message import make_query
 from msgspec.structs import replace
 
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second
 from lispmob.errors import MalformedMessage
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.message import ANSWERED, Kind, Message, encode
 from lispmob.flow.quality import FlowClass, Quality
+from lispmob.hub.map_server import packed_part
+from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.hub.publishing.subscription import Place, Subscription
+from lispmob.hub.store import stored_rows, stored_subscriptions
+from lispmob.hub.valkey import keys
 from lispmob.joining.exchange import Message as JoinMessage
 from lispmob.joining.exchange import Redemption, Verdict, refuse
 from lispmob.joining.invitation import Invitation
+from lispmob.recording.values import to_json
 from lispmob.tools.echo_message import question
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ip_udp import parse_ip_udp
@@ -32,12 +41,13 @@ from tests.wire.pcap import read_pcap
 from tests.wire.vectors import ADDRESSES, CONTROL, DATA, LISP_SEC, MALFORMED, PACKETS, load
 
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
+CONFIGURATIONS = CAPTURES.parents[1] / "conf"
 DATA_PORT = 4341
 MAC_OCTETS = 16  # of a handshake's mac1, which the target makes itself
 
 
 def control_payloads() -> list[bytes]:
-    """The control messages of all captures, those inside of data packets too; each once."""
+    """The control messages of all captures, also those in data packets; each once."""
     found: dict[bytes, None] = {}
     for packet in _packets():
         datagram = parse_ip_udp(packet)
@@ -52,14 +62,14 @@ def control_payloads() -> list[bytes]:
 
 
 def data_payloads() -> list[bytes]:
-    """What came to the data port in the captures: LISP headers with packets behind them; each once."""
+    """What came to the data port in the captures: LISP headers followed by packets; each once."""
     found = (parse_ip_udp(packet) for packet in _packets())
     ports = ((packet.payload, (packet.source_port, packet.destination_port)) for packet in found)
     return list(dict.fromkeys(payload for payload, pair in ports if DATA_PORT in pair))
 
 
 def flow_payloads() -> list[bytes]:
-    """Messages of flows of every kind, plain and with all that they may hold, and a request of version 0."""
+    """Messages of flows of every kind, plain and with everything that they can hold, and a request of version 0."""
     nonces = b"\x11" * 8, b"\xa1" * 8
     bare = [Message(kind, *nonces, name="backup.nas", flow_port=40001) for kind in Kind]
     full = [
@@ -96,7 +106,7 @@ def sealing_payloads() -> list[bytes]:
 
 
 def joining_payloads() -> list[bytes]:
-    """An invitation, the question that redeems it, and what a hub may answer; a datagram of lisp-echo."""
+    """An invitation, the message that redeems it, and a hub's possible answers; a datagram of lisp-echo."""
     rlocs = ip_address("198.51.100.1"), ip_address("2001:db8::1")
     invitation = Invitation(rlocs, bytes(8), 30_000_000, bytes(16), bytes(range(32)))
     found = [invitation.line().encode(), question(7, 1, 64)]
@@ -115,6 +125,30 @@ def dns_payloads() -> list[bytes]:
     ]
 
 
+def stored_payloads() -> list[bytes]:
+    """What a state file, a shared registry, a recording and the shipped configurations hold."""
+    source = ip_address("203.0.113.5")
+    record = MappingRecord.of(prefix("10.1.0.1/32"), (Locator(source),), ttl_min=10)
+    part = XtrRegistration(bytes(range(16)), record, 600.0, 1.0, 7, source, True, False, bytes(range(16)), bytes(8))
+    octets = packed_part.pack(part, 60.0)
+    name = stored_rows.key_of(prefix("10.1.0.1/32"))
+    eids = prefix("10.1.0.1/32"), prefix("10.2.0.7/32")
+    subscription = Subscription(
+        prefix=eids[1], xtr_id=bytes(16), source=eids[0], places=(Place(source, 4342, is_binding=True),), own=source,
+        families=(4,), nonce=7, secret=bytes(16), key_id=0, mark=b"home", expires_at=600.0, is_acknowledged=True,
+    )  # fmt: skip
+    settings = NodeConfig((prefix("10.1.0.1/32"),), first_nonce=1, map_resolvers=(source,), map_servers=())
+    return [
+        keys.value_of((octets, octets), 0.0),
+        stored_rows.join((octets,), 0.0)[:-4],
+        pack(">QdcQH", 1, 1.0, b"r", 7, len(name)) + name + keys.value_of((octets,), 0.0),
+        pack(">dQB", 1.0, 7, 4) + source.packed + b"a Map-Register",
+        stored_subscriptions.pack(subscription, 0.0),
+        json.dumps(to_json(settings)).encode(),
+        *(path.read_bytes() for path in sorted(CONFIGURATIONS.glob("*.conf"))),
+    ]
+
+
 def _packets() -> Iterator[bytes]:
     for path in sorted(CAPTURES.glob("*.pcap")):
         for packet in read_pcap(path):
@@ -126,7 +160,7 @@ def _packets() -> Iterator[bytes]:
 
 
 def write(directory: Path) -> None:
-    """Lay the corpus out as libFuzzer and Atheris want it: a file for each input."""
+    """Write the corpus as libFuzzer and Atheris want it: a file for each input."""
     for kind, payloads in (("control", control_inputs()), ("data", data_payloads())):
         place = directory / kind
         place.mkdir(parents=True, exist_ok=True)
@@ -135,10 +169,10 @@ def write(directory: Path) -> None:
 
 
 def control_inputs() -> list[bytes]:
-    """Each message behind the octet of every decoder that reads it; what none reads, behind that of all messages."""
+    """Each message behind the octet of every decoder that reads it, or else behind that of the one for all messages."""
     vectors = (*CONTROL.values(), *DATA.values(), *ADDRESSES.values(), *LISP_SEC.values(), *PACKETS.values())
     malformed = (entry.octets for entry in MALFORMED.values())
-    ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads())
+    ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads(), *stored_payloads())
     messages = (*control_payloads(), *data_payloads(), *ours, *vectors, *malformed)
     places = {payload: [place for place in range(len(TARGETS)) if _is_read(place, payload)] for payload in messages}
     return [bytes([place]) + payload for payload, found in places.items() for place in found or [0]]

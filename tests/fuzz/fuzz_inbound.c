@@ -1,8 +1,8 @@
 /*
- * libFuzzer on the way in: from a datagram on the data port to the TUN device, in a whole engine without threads.
+ * libFuzzer on the inbound path: from a datagram on the data port to the TUN device, in a whole engine without threads.
  *
- * The first octets of an input say where it came from, how it was received, and what sort of engine receives it; and
- * whether a peer has sealed it, so that what is read after the tag is tried, too.
+ * The first octets of an input choose its source, how it was received, and the kind of engine that receives it. They
+ * also choose whether a peer has sealed it, so that the code after the tag is fuzzed, too.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static struct lm_addr v6(uint8_t last)
     return (struct lm_addr){.family = 6, .octets = {0x20, 0x01, 0x0d, 0xb8, [15] = last}};
 }
 
-/* Keys of each dialect, for as many locators; what they have themselves. */
+/* Keys of each dialect, each for a locator of its own; the senders have the same keys. */
 static const uint8_t dialects[] = {LM_DIALECT_RFC8061, LM_DIALECT_LISPERS_2, LM_DIALECT_LISPERS_5};
 static struct lm_session *dialect_sealers[3];
 
@@ -94,7 +94,7 @@ static struct lm_engine *make(bool is_rtr, uint8_t check)
     return e;
 }
 
-/* What the peer has; as long as the engines have its other half. */
+/* The peer's sessions; the engines have the other side of them for as long. */
 static struct lm_session *sealer;
 
 static void use_next_key(struct lm_engine **engines, uint64_t now)
@@ -117,7 +117,7 @@ static void use_next_key(struct lm_engine **engines, uint64_t now)
     }
 }
 
-/* The octets as the peer would seal them, or with one bit wrong; behind headers from EID to EID with `is_nested`. */
+/* The octets as the peer would seal them, or with one wrong bit; with `is_nested` after headers from EID to EID. */
 static size_t seal(uint8_t *out, const uint8_t *octets, size_t length, bool is_changed, bool is_nested)
 {
     uint64_t counter;
@@ -164,7 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
                              .ifindex = octets[2] & 4 ? 1 : 2,
                              .run = octets[5],
                              .now = now += 100000u};
-    /* In the middle of a frame of its own, of exactly the right size behind: what reads on is found. */
+    /* At the end of a frame of its own, so that the sanitizer finds a read beyond it. */
     static uint8_t sealed[LM_PACKET_MAX + 512];
     const uint8_t *datagram = octets + HEAD;
     size_t size = length - HEAD;
@@ -195,6 +195,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *octets, size_t length, size_t most, unsigned seed)
 {
-    bool is_sealed = length > 2 && octets[2] & (8 | 64); /* then the packet has no LISP header in front of it */
+    bool is_sealed = length > 2 && octets[2] & (8 | 64); /* then the packet has no LISP header before it */
     return mutate_and_mend(octets, length, most, seed, is_sealed ? HEAD : HEAD + LM_DATA_HEADER);
 }

@@ -1,4 +1,4 @@
-/* libFuzzer on everything that reads packets (tests/datapath/sanitize_packets.c says what is tried with each). */
+/* libFuzzer on all functions that read packets (tests/datapath/sanitize_packets.c calls them). */
 #define main sanitize_main
 #include "../datapath/sanitize_packets.c"
 #undef main

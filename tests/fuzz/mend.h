@@ -1,6 +1,6 @@
 /*
- * A mutation breaks the checksum of an IPv4 header, and nothing behind it would be read: it is mended half of the time,
- * and the total length as often.
+ * A mutation breaks the checksum of an IPv4 header, and the rest would not be read: half of the time the checksum is
+ * corrected, and as often the total length.
  */
 #include <stdint.h>
 
@@ -9,7 +9,7 @@
 size_t LLVMFuzzerMutate(uint8_t *octets, size_t length, size_t most);
 size_t LLVMFuzzerCustomMutator(uint8_t *octets, size_t length, size_t most, unsigned seed);
 
-/* As libFuzzer would mutate `length` octets, with the header that may begin at `at` mended, as `seed` has it. */
+/* Mutates `length` octets as libFuzzer does; `seed` decides whether the header at `at`, if any, is corrected. */
 static size_t mutate_and_mend(uint8_t *octets, size_t length, size_t most, unsigned seed, size_t at)
 {
     length = LLVMFuzzerMutate(octets, length, most);

@@ -2,9 +2,9 @@
 
     python -m tests.fuzz.night DIRECTORY [--minutes 0] [--share 1.0]
 
-Two processes at a time: the targets of the C side run one after the other, beside the decoders. Each target has a log
-in DIRECTORY, and what it found beside it in found/. Whoever wants the machine comes first. SIGINT and SIGTERM end it
-early, and it says how far it came.
+Two processes run at a time: the targets of the C side one after the other, and the decoders. Each target has a log in
+DIRECTORY, and puts what it finds into found/ there. It runs at low priority. SIGINT and SIGTERM end it early, and it
+prints how far it came.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.fuzz import build, corpus
 INPUTS: Final = {"fuzz_packets": 60_000_000, "fuzz_inbound": 40_000_000, "wire": 10_000_000}
 C_SIDE: Final = ("fuzz_packets", "fuzz_inbound")
 LANES: Final = (C_SIDE, ("wire",))
-# A fifth of the time went to the stacks of each allocation, and to caches that 256 MB of freed memory had emptied. An
-# input that does harm is tried again by itself, with what the sanitizer does by default.
+# A fifth of the time went to recording the stack of each allocation, and to caches that 256 MB of freed memory had
+# emptied. A harmful input is tried again by itself, with the sanitizer's defaults.
 SANITIZER: Final = "malloc_context_size=2:quarantine_size_mb=8"
 CORPORA: Final = {"fuzz_packets": "data", "fuzz_inbound": "data", "wire": "control"}
 NICE: Final = ("nice", "-n", "19")
@@ -44,14 +44,14 @@ class Target(msgspec.Struct):
     process: subprocess.Popen[bytes]
 
     def inputs(self) -> int:
-        """How many it has tried, by its log: exact at its end. Before, as of the last power of two, or find."""
+        """How many inputs it has tried, by its log: exact at its end. Before, as of the last power of two, or find."""
         text = self.log.read_bytes()
         found = _UNITS.findall(text) or _PROGRESS.findall(text)
         return int(found[-1]) if found else 0
 
 
 class Night:
-    """The targets that run, that have run, and that wait for those before them."""
+    """The targets that run, that have run, and that wait."""
 
     def __init__(self, directory: Path, share: float, minutes: int) -> None:
         self.targets: list[Target] = []
@@ -74,7 +74,7 @@ class Night:
         return not any(self._running)
 
     def end(self) -> None:
-        """Have those that run stop, and say what they did: libFuzzer does so on SIGUSR1."""
+        """Make the running targets stop and report: libFuzzer does so on SIGUSR1."""
         for waiting in self._waiting:
             waiting.clear()
         for target in self._running:
@@ -82,7 +82,7 @@ class Night:
                 target.process.send_signal(signal.SIGUSR1)
 
     def totals(self) -> str:
-        """One line: how many inputs each side has had, at least while it goes on."""
+        """One line: how many inputs each side has had, at least, so far."""
         inputs = {target.name: target.inputs() for target in self.targets}
         c_side = sum(inputs.get(name, 0) for name in C_SIDE)
         of_each = ", ".join(f"{name} {count:,}" for name, count in inputs.items())
@@ -91,11 +91,11 @@ class Night:
         return f"{minutes:.0f} min: {at_least}C side {c_side:,}, decoders {inputs.get('wire', 0):,} ({of_each})"
 
     def minutes_left(self) -> float:
-        """Until the whole has to end; infinite without a limit."""
+        """Until the run has to end; infinite without a limit."""
         return self._minutes - (time.monotonic() - self._began) / 60 if self._minutes else float("inf")
 
     def _start(self, name: str) -> Target:
-        """A target with a corpus of its own, which it adds to."""
+        """Start a target with a corpus of its own, to which it adds."""
         found = self._directory / "found" / name
         grown = self._directory / "corpus" / name
         for place in (found, grown):
@@ -118,7 +118,7 @@ class Night:
 
 
 def main() -> int:
-    """Start all, say once a minute how far they are, and what came of it. 1 when an input broke a promise."""
+    """Run all targets, print their progress once a minute, and the result. Returns 1 when an input broke a promise."""
     parser = argparse.ArgumentParser(description="The long run of all fuzz targets.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--minutes", type=int, default=0, help="end then at the latest; 0: when all is tried")

@@ -1,4 +1,4 @@
-"""What decoders promise for any octets: a message or MalformedMessage, and what was read is what is written again."""
+"""What decoders promise for any octets: a message or MalformedMessage, and a message encodes to what was read."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.sealed_handshake import FirstMessage, Offer, SecondMessage
+from tests.fuzz.more_targets import more_targets
 
 KEY: Final = Key(b"a key")
 
@@ -55,7 +56,7 @@ ZONE: Final = Zone("lisp.home.arpa", (ip_network("10.2.0.0/16"), ip_network("fd0
 
 
 def _round_trip(decode: Callable[[bytes], Any]) -> Callable[[bytes], None]:
-    """What is decoded is encoded to octets that decode to the same again."""
+    """A target: octets that decode are encoded to octets that decode to the same again."""
 
     def check(octets: bytes) -> None:
         message = decode(octets)
@@ -66,7 +67,7 @@ def _round_trip(decode: Callable[[bytes], Any]) -> Callable[[bytes], None]:
 
 
 def _genuine(octets: bytes) -> None:
-    """What an ITR does with a Map-Reply that it asked for with LISP-SEC."""
+    """Read as an ITR does with a Map-Reply that it asked for with LISP-SEC."""
     try:
         verify_reply(octets, MapReply.decode(octets), bytes(16), HMAC_SHA_256_128, HKDF_SHA_256)
     except NotGenuine:
@@ -74,7 +75,7 @@ def _genuine(octets: bytes) -> None:
 
 
 def _handshake(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes], None]:
-    """With the mac1 that anybody can make, so that what is behind it is read."""
+    """A target: octets with a valid mac1, which anybody can make, so that the rest is read."""
 
     def check(octets: bytes) -> None:
         key = hashlib.sha256(b"lispmob mac1" + bytes(32)).digest()
@@ -85,7 +86,7 @@ def _handshake(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes], None]
 
 
 def _key_records(octets: bytes) -> None:
-    """A mapping without its key record, and the record as it is written again."""
+    """Read a mapping, and check that a key record in it stands at one of its locators."""
     for record in MapReply.decode(octets).records:
         _, keys = take_key_record(record)
         assert keys is None or keys.to_locator().address in [locator.address for locator in record.locators]
@@ -99,7 +100,7 @@ def _authentication(octets: bytes) -> None:
 
 
 def _flow_message(octets: bytes) -> None:
-    """As `_round_trip`; AUTH is no part of what is encoded, it is signed for its way."""
+    """As `_round_trip`, without AUTH: the encoder does not write it, since it signs a message for one path."""
     message = replace(flow_message.decode(octets), has_auth=False)
     again = flow_message.decode(flow_message.encode(message))
     assert again == message, (octets.hex(), message, again)
@@ -118,13 +119,13 @@ def _echo(octets: bytes) -> None:
 
 
 def _join_message(octets: bytes) -> None:
-    """A hub that has invited nobody reads it, and answers no more than was asked."""
+    """Read by a hub without invitations; the answer is no longer than the question."""
     answered = Invitations(JoinOffer(), CIPHERS, bytes).on_question(octets, ip_address("192.0.2.1"), 0.0, 0.0)
     assert len(answered.payload) <= len(octets)
 
 
 def _join_answer(octets: bytes) -> None:
-    """A node that redeems an invitation reads it, with the MAC of whoever has the secret."""
+    """Read by a node that redeems an invitation, with the MAC of a sender that has the secret."""
     if CIPHERS is None:
         return
     exchange = Exchange(Verdict.QUESTION, bytes(8), bytes(16), bytes(range(32)), CIPHERS)
@@ -146,7 +147,7 @@ def _invitation(octets: bytes) -> None:
 
 
 def _dns_question(octets: bytes) -> None:
-    """A question of DNS, and the answer to it, whatever is known of the name."""
+    """Read a DNS question, and write an answer to it over UDP and TCP."""
     question = read_question(octets)
     if not isinstance(question, Question):
         return
@@ -158,6 +159,7 @@ def _dns_question(octets: bytes) -> None:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    **more_targets(CIPHERS),
     "control": _round_trip(decode_control),
     "map-request": _round_trip(MapRequest.decode),
     "map-reply": _round_trip(MapReply.decode),
@@ -189,11 +191,11 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "invitation": _invitation,
     "dns-question": _dns_question,
 }
-"""Every decoder of what comes from the network, by name; a test holds that none of `lispmob.wire` is missing."""
+"""Every decoder of network input, by name; a test checks that none of `lispmob.wire` is missing."""
 
 
 def try_one(name: str, octets: bytes) -> None:
-    """One input. Raises what a decoder must not raise."""
+    """Try one input. Raises what a decoder must not raise."""
     try:
         TARGETS[name](octets)
     except MalformedMessage:
@@ -204,6 +206,6 @@ _NAMES: Final = tuple(TARGETS)
 
 
 def try_all(octets: bytes) -> None:
-    """The first octet chooses the decoder, so that one corpus serves all."""
+    """Try one input; the first octet chooses the decoder, so that one corpus serves all."""
     if octets:
         try_one(_NAMES[octets[0] % len(_NAMES)], octets[1:])

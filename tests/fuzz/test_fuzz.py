@@ -1,4 +1,4 @@
-"""A few seconds of fuzzing with every run of the tests; `make fuzz RUNS=...` goes on for as long as one likes."""
+"""A few seconds of fuzzing in every run of the tests; `make fuzz RUNS=...` runs as long as wanted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fuzz import build, corpus
 from tests.fuzz.targets import TARGETS, try_all, try_one
 
 ROOT = Path(__file__).resolve().parents[2]
-REGRESSIONS = Path(__file__).parent / "regressions"  # inputs that did harm once
+REGRESSIONS = Path(__file__).parent / "regressions"  # inputs that once made a target fail
 RUNS = int(os.environ.get("FUZZ_RUNS", "20000"))
 
 
@@ -67,7 +67,7 @@ def test_a_captured_message_that_is_cut_or_changed_is_read_or_refused(name: str)
 
 
 def test_every_decoder_of_the_codec_is_a_target() -> None:
-    """A class with `decode` that no target reads would be found by somebody else."""
+    """A class with `decode` that no target reads would not be fuzzed."""
     classes = {
         found
         for module in pkgutil.iter_modules(lispmob.wire.__path__)

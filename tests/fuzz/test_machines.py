@@ -1,4 +1,4 @@
-"""The node and the hub as state machines: whatever comes in whatever order, they stand, and keep their bounds."""
+"""The node and the hub as state machines: any input in any order, without an exception, within their bounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ eids = st.integers(0, 60).map(lambda number: ip("10.2.0.1") + number)
 
 @st.composite
 def payloads(draw: st.DrawFn) -> bytes:
-    """A captured message, whole, changed or cut; or just octets."""
+    """A captured message, complete, changed or cut; or random octets."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=120))
     chance = random.Random(draw(st.integers(0, 1 << 30)))
@@ -54,7 +54,7 @@ def payloads(draw: st.DrawFn) -> bytes:
 
 
 class AnyNode(RuleBasedStateMachine):
-    """A node to which everything happens that others, its network and its user can cause."""
+    """A node that gets everything that peers, its network and its user can cause."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class AnyNode(RuleBasedStateMachine):
 
 
 class AnyHub(RuleBasedStateMachine):
-    """A hub to which everything arrives from everywhere."""
+    """A hub that gets everything, from everywhere."""
 
     def __init__(self) -> None:
         super().__init__()

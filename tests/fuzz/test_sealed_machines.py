@@ -1,4 +1,4 @@
-"""Two machines of sealed data, and a line that loses, repeats, reorders and changes what it carries."""
+"""Two machines of sealed data, and a link that loses, repeats, reorders and changes their messages."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ who = st.sampled_from([0, 1])
 
 
 class AnyPair(RuleBasedStateMachine):
-    """Whatever becomes of their messages, sessions that both have fit, and memory stays bounded."""
+    """Whatever happens to the messages, sessions that both sides have match, and memory stays bounded."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sides: tuple[Side, Side] = a_pair()
         self.now = 0.0
-        self.line: list[tuple[int, SendControl]] = []  # to whom
+        self.line: list[tuple[int, SendControl]] = []  # (to whom, message)
         self.keys: dict[tuple[int, ...], set[frozenset[bytes]]] = {}
         self.installed: tuple[dict[int, int], dict[int, int]] = ({}, {})  # local index -> peer
 
@@ -122,5 +122,5 @@ class AnyPair(RuleBasedStateMachine):
             assert all(len(peer.sessions) <= SESSIONS_MAX for peer in side.machine.entries.peers)
 
 
-def test_two_peers_stand_whatever_becomes_of_their_messages() -> None:
+def test_two_peers_keep_their_invariants_whatever_happens_to_their_messages() -> None:
     run_state_machine_as_test(AnyPair, settings=SETTINGS)

@@ -1,4 +1,4 @@
-"""A real headless Chromium, told what to do by the DevTools protocol over a WebSocket."""
+"""A real headless Chromium, controlled by the DevTools protocol over a WebSocket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_S: Final = 30.0
 
 
 def why_no_browser() -> str | None:
-    """What is missing, with the remedy."""
+    """What is missing, with the remedy; None: nothing."""
     if any(map(shutil.which, NAMES)):
         return None
     return "chromium is missing: install the Debian package chromium (80 MB)"
@@ -35,7 +35,7 @@ class Tab:
         self.alerts = 0
 
     async def do(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command; its result."""
+        """Send one command; returns its result."""
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
@@ -60,30 +60,30 @@ class Tab:
         await self.do("Page.navigate", url=address)
 
     async def ask(self, script: str) -> Any:
-        """What an expression of JavaScript is; a promise is waited for."""
+        """The value of a JavaScript expression; waits for a promise."""
         done = await self.do("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         return done["result"].get("value")
 
     async def until(self, script: str, what: str, patience_s: float = 15.0) -> None:
-        """Come back when it is true."""
+        """Return once the expression is true."""
         deadline = asyncio.get_running_loop().time() + patience_s
         while not await self.ask(script):
             assert asyncio.get_running_loop().time() < deadline, f"not within {patience_s:g} s: {what}"
             await asyncio.sleep(0.05)
 
     async def text(self) -> str:
-        """What a reader sees."""
+        """The text that a reader sees."""
         return str(await self.ask("document.body.innerText"))
 
     async def picture(self, path: Path) -> None:
-        """Keep what is seen."""
+        """Write a picture of the page."""
         shown = await self.do("Page.captureScreenshot", format="png")
         await asyncio.to_thread(path.write_bytes, base64.b64decode(shown["data"]))
 
 
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Tab]:
-    """One that runs, with an empty page."""
+    """A running browser, with an empty page."""
     program = next(found for name in NAMES if (found := shutil.which(name)) is not None)
     with tempfile.TemporaryDirectory(prefix="lispmob-browser-", ignore_cleanup_errors=True) as directory:
         command = (

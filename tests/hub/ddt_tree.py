@@ -32,7 +32,7 @@ def delegation(prefix: str, *addresses: IpAddress, is_map_server: bool = False) 
 
 
 class Tree:
-    """Hubs by address. What is sent to nobody's address is kept by address."""
+    """Hubs by address. Messages to addresses without a hub are kept by address."""
 
     def __init__(self) -> None:
         self.hubs: dict[IpAddress, ControlPlane] = {}
@@ -57,7 +57,7 @@ class Tree:
         raise AssertionError("they never stop talking")
 
     def ask(self, asked: str = LAPTOP, nonce: int = 7, itr: IpAddress = ITR) -> list[MappingRecord]:
-        """An ITR asks the Map-Resolver; the records of all Map-Replies that it got."""
+        """An ITR asks the Map-Resolver; returns the records of all Map-Replies that it got."""
         self.outside.clear()
         self.asked.clear()
         self.put(replace(ask(asked, nonce=nonce, itr=str(itr)), destination=RESOLVER))

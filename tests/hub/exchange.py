@@ -25,7 +25,7 @@ from tests.wire.pcap import read_pcap
 
 HUB = ip_address("198.51.100.1")
 KEY = Key(b"a key of the site", key_id=0, algorithm=Algorithm.HMAC_SHA_256_128)
-CLOCK = count(1)  # nodes count by the clock: whoever speaks later has the larger nonce
+CLOCK = count(1)  # nodes count by the clock: a later message has a larger nonce
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
 
 
@@ -44,7 +44,7 @@ def plane(*sites: Site) -> ControlPlane:
 
 @dataclass
 class Xtr:
-    """A node of a site: registers at `address`, which is also its only locator unless told otherwise."""
+    """A node of a site: registers at `address`, its only locator unless the test gives others."""
 
     address: IpAddress
     key: Key = KEY

@@ -74,7 +74,7 @@ class Scene:
         return self.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now)
 
     def is_asked(self, effects: Iterable[RtrPlaneEffect], address: IpAddress, port: int) -> bool:
-        """True when whoever is at this place is told to register again."""
+        """True when the node at this address and port is asked to register again."""
         for effect in effects:
             if isinstance(effect, SendControl) and effect.payload[0] >> 4 == 0:
                 message = parse_ip_udp(split_data_packet(effect.payload)[1]).payload

@@ -1,4 +1,4 @@
-"""A subscriber to publications (RFC 9437), and a hub for it, for tests of both."""
+"""A subscriber to publications (RFC 9437), and a hub for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHER_KEY = Key(b"a key of the other site")
 
 @dataclass
 class Subscriber:
-    """A node of the site, registered, that subscribes to others."""
+    """A registered node of the site, which subscribes to other EIDs."""
 
     plane: ControlPlane
     address: str = "203.0.113.7"
@@ -92,7 +92,7 @@ def mover(address: str, **more: object) -> Arrival:
 
 
 def subscribed(**more: object) -> tuple[ControlPlane, Subscriber]:
-    """A hub, where the mover is, and a subscriber whose subscription stands."""
+    """A hub at which the mover is registered, and a subscriber with an accepted subscription."""
     plane = hub()
     plane.on_datagram(mover("203.0.113.5"), 0.0)
     one = Subscriber(plane, **more)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def publications(effects: list[object], one: Subscriber) -> list[SendControl]:
 
 
 def until(plane: ControlPlane, end: float) -> list[tuple[float, SendControl]]:
-    """Everything that leaves by timers of the publisher until then."""
+    """Everything that the publisher's timers send until then."""
     found: list[tuple[float, SendControl]] = []
     while (at := plane.publisher.wake_at()) is not None and at <= end:
         found += [(at, one) for one in sent(plane.publisher.on_timer(at))]

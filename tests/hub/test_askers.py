@@ -1,4 +1,4 @@
-"""Who asked hears when the answer is no longer true: by an SMR from the hub, seldom enough, and only then."""
+"""A node that asked for a mapping gets an SMR from the hub when the answer is no longer true, and then only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lispmob.wire.message import decode_control
 from lispmob.wire.record import MappingRecord
 from tests.hub.exchange import HUB, ask, eid, plane, sent, site, xtr
 
-PEER = "203.0.113.7"  # where ask() asks from
+PEER = "203.0.113.7"  # the source of ask()
 NODE = bytes([7]) * 16
 
 
 def told(effects: object) -> list[tuple[str, EidPrefix | None]]:
-    """Who is solicited about what."""
+    """Who gets an SMR about which EID."""
     messages = [(str(effect.destination), decode_control(effect.payload)) for effect in sent(effects)]  # type: ignore[arg-type]
     return [(where, solicited(one)) for where, one in messages if isinstance(one, MapRequest) and one.is_smr]
 
@@ -38,7 +38,7 @@ def hub_with(*eids: str) -> ControlPlane:
         ("10.1.0.0/24", "10.1.0.0/24"),
     ],
 )
-def test_who_was_told_that_nobody_is_there_hears_that_somebody_came(what: str, asked: str) -> None:
+def test_a_node_with_a_negative_answer_is_told_of_a_later_registration(what: str, asked: str) -> None:
     hub = hub_with(what)
     hub.on_datagram(ask(asked), 0.0)
 

@@ -1,4 +1,4 @@
-"""A hub that starts again still tells those who asked before what is no longer true."""
+"""A hub that starts again still sends SMRs to nodes that asked before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAPTOPS = site(LAPTOP)
 
 
 class Hub:
-    """A hub on a clock of the test's, and its state file."""
+    """A hub with a clock that the test sets, and its state file."""
 
     def __init__(self, path: Path, time: Time, *sites: Site) -> None:
         self.time = time
@@ -41,7 +41,7 @@ class Hub:
         asyncio.run(self._run())
 
     def stop(self) -> None:
-        """As systemd stops it: what is left is written."""
+        """Stop as systemd does it: what is left is written."""
         saved = {prefix: one.parts for prefix, one in self.plane.map_server.registrations}
         self.store.save(saved, self.plane.map_server.take_new_nonces())
 
@@ -64,7 +64,7 @@ def asked(path: Path, time: Time, what: str = LAPTOP) -> Hub:
 def test_who_asked_before_a_restart_hears_what_changes_after_it(tmp_path: Path) -> None:
     time = Time()
     asked(tmp_path / "hub.sqlite", time)
-    time.monotonic_s, time.wall_s = 5.0, time.wall_s + 60.0  # the machine was started again as well
+    time.monotonic_s, time.wall_s = 5.0, time.wall_s + 60.0  # the machine was started again, too
     hub = Hub(tmp_path / "hub.sqlite", time)
     hub.start()
 

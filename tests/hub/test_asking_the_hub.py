@@ -1,4 +1,4 @@
-"""`lisphub --check`, `--show` and `--reload` tell the truth: of the file, and of the hub that runs."""
+"""`lisphub --check`, `--show` and `--reload` tell the truth about the file, and about the running hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,14 +42,14 @@ def conf(tmp_path: Path) -> Path:
 
 
 def is_listening(path: Path) -> bool:
-    """A socket is there before anybody listens on it."""
+    """False while the socket exists and no process listens on it."""
     with socket.socket(socket.AF_UNIX) as asking:
         return asking.connect_ex(str(path)) == 0
 
 
 @pytest.fixture
 def hub(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A hub that runs and can be asked."""
+    """A running hub that answers."""
     running = subprocess.Popen([sys.executable, "-m", "lispmob.hub.daemon", "-c", str(conf)])
     deadline = time.monotonic() + 20.0
     while not is_listening(conf.parent / "hub.sock"):
@@ -73,7 +74,7 @@ def test_show_without_a_hub_says_so_and_shows_what_was_kept(conf: Path, capsys: 
 def test_show_and_reload_ask_the_hub_that_runs(
     hub: subprocess.Popen[bytes], conf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (conf.parent / "hub.sqlite").unlink()  # what is shown is not the file
+    (conf.parent / "hub.sqlite").unlink()  # so that what is shown cannot be the file
 
     assert main(["-c", str(conf), "--show"]) == 0
     assert main(["-c", str(conf), "--reload"]) == 0
@@ -95,7 +96,7 @@ def test_a_reload_with_a_mistake_fails_and_names_it(
     assert hub.poll() is None
 
 
-def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
+def test_a_refusal_of_the_hub_reaches_the_user_who_asked(tmp_path: Path) -> None:
     async def play() -> list[Answer]:
         async def answer(asked: Answer) -> Answer:
             return {"asked": asked.get("ask")}
@@ -110,6 +111,29 @@ def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
     assert asyncio.run(play()) == [{"asked": "reload"}, {"asked": "registrations"}]
     with pytest.raises(NotRunning):
         ask(tmp_path / "s", "reload")
+
+
+def test_a_request_that_the_hub_would_not_read_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(LispError, match=r"takes no request of \d+ octets: 4096 at most"):
+        ask(tmp_path / "hub.sock", "invite", name="n" * 100_000)
+
+
+def test_a_hub_that_ends_the_connection_has_its_log_named(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "hub.sock"))
+        listener.listen()
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as reader:
+                reader.readline()
+
+        hanging_up = threading.Thread(target=hang_up)
+        hanging_up.start()
+
+        with pytest.raises(LispError, match="ended the connection without an answer; why: sudo journalctl -u lisphub"):
+            ask(tmp_path / "hub.sock", "status")
+        hanging_up.join()
 
 
 @pytest.mark.parametrize("line", [b"[" * 4000, b"{}", b"7", b"\xff", b"x" * 10_000])
@@ -178,7 +202,7 @@ def test_a_readable_file_in_a_closed_directory_is_a_secret(tmp_path: Path) -> No
 
 
 def test_the_advice_leaves_the_service_its_right_to_read(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = Path("/etc/passwd")  # a file that everybody can read, in directories that everybody can enter
+    path = Path("/etc/passwd")  # a file that every user can read, in directories that every user can enter
     groups = {group.gr_name for group in grp.getgrall()}
 
     told = advice(path)
@@ -198,7 +222,7 @@ def test_at_debug_the_log_is_ours_whenever_a_library_sets_its_own_level(
     before = root.handlers[:], root.level
     try:
         logs.configure("debug")
-        logging.getLogger(name.partition(".")[0]).setLevel(logging.DEBUG)  # as when it is loaded later
+        logging.getLogger(name.partition(".")[0]).setLevel(logging.DEBUG)  # as if it were loaded later
         logging.getLogger(name).debug("await data on <queue>")
         logging.getLogger(name).warning("something is wrong")
         logging.getLogger("lispmob.hub").debug("ours")

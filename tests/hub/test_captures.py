@@ -1,4 +1,4 @@
-"""Real packets of Open Overlay Router: what its Map-Server answered, ours answers too."""
+"""Real packets of Open Overlay Router: our Map-Server answers as its Map-Server did."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def oor_sites() -> ControlPlane:
 
 
 def answered(name: str) -> Iterator[tuple[SendControl, Packet]]:
-    """Our answers side by side with the captured ones; both come in the order of the questions, per destination."""
+    """Our answers with the captured ones; both come in the order of the questions, for each destination."""
     hub = oor_sites()
     ours: list[SendControl] = []
     theirs: list[Packet] = []
@@ -51,7 +51,7 @@ def answered(name: str) -> Iterator[tuple[SendControl, Packet]]:
 
 
 def meaning(record: MappingRecord) -> MappingRecord:
-    """Without what its Map-Server gets wrong: A on negative replies; L cleared in the Map-Notify."""
+    """The record without two errors of its Map-Server: A on negative replies, and L cleared in the Map-Notify."""
     locators = tuple(replace(locator, is_local=False) for locator in record.locators)
     return replace(record, is_authoritative=False, locators=locators)
 
@@ -82,7 +82,7 @@ def test_every_answer_means_what_theirs_meant(name: str) -> None:
             assert reply.nonce == wanted.nonce
             assert list(map(meaning, reply.records)) == list(map(meaning, wanted.records))
         else:
-            assert ours.payload == theirs.payload  # passed on to the ETR unchanged
+            assert ours.payload == theirs.payload  # forwarded to the ETR unchanged
 
 
 def test_our_proxy_replies_are_octet_for_octet_theirs() -> None:

@@ -1,4 +1,4 @@
-"""One EID-Prefix, two nodes: the first keeps it while it refreshes, both are told, and the log names both."""
+"""Two nodes register one EID-Prefix: the first keeps it while it refreshes, both are told, and the log names both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def two() -> tuple[ControlPlane, Xtr, Xtr]:
 
 
 def notified(hub: ControlPlane, node: Xtr, what: str, now: float, **flags: bool) -> MappingRecord:
-    """Registers; the record of the Map-Notify."""
+    """Register; returns the record of the Map-Notify."""
     arrival = node.register(what, **flags)  # type: ignore[arg-type]
     [answer] = [effect for effect in sent(hub.on_datagram(arrival, now)) if effect.destination == node.address]
     return MapNotify.decode(answer.payload).records[0]
@@ -82,7 +82,7 @@ def test_the_log_names_both_and_where_they_are_and_not_every_minute() -> None:
 
 
 @pytest.mark.parametrize("what", WHAT)
-def test_a_machine_that_was_installed_anew_gets_in_once_the_old_one_is_silent(what: str) -> None:
+def test_a_machine_that_was_installed_again_is_admitted_once_the_old_one_is_silent(what: str) -> None:
     hub, first, second = two()
     notified(hub, first, what, 0.0)
 
@@ -153,7 +153,7 @@ def test_two_behind_the_same_address_are_told_all_the_same() -> None:
     assert [refused, kept] == [Sharing(("203.0.113.5",), is_refused=True), Sharing(("203.0.113.5",), is_refused=False)]
 
 
-def test_a_holder_is_no_longer_told_of_somebody_who_gave_up() -> None:
+def test_a_holder_is_no_longer_told_of_a_caller_that_gave_up() -> None:
     hub, first, second = two()
     notified(hub, first, "10.1.0.1/32", 0.0)
     notified(hub, second, "10.1.0.1/32", 1.0)
@@ -163,7 +163,7 @@ def test_a_holder_is_no_longer_told_of_somebody_who_gave_up() -> None:
     assert told == [True, True, True, False, False]
 
 
-def test_another_eid_of_the_same_site_is_nobodys_business() -> None:
+def test_another_eid_of_the_same_site_is_no_rival() -> None:
     hub, first, second = two()
     notified(hub, first, "10.1.0.1/32", 0.0)
 
@@ -197,14 +197,14 @@ def test_an_old_register_that_says_something_else_or_comes_late_is_refused(place
 
 
 def copies() -> tuple[ControlPlane, Xtr, Xtr]:
-    """Two machines with one state directory; the second began an hour later, so its count is far ahead."""
+    """Two machines with one state directory; the second began an hour later, so its nonces are far ahead."""
     hub = plane(site("10.1.0.0/24", "2001:db8:1::/48"))
     old = xtr("203.0.113.5", xtr_id=FIRST, nonces=count(1_000_000))
     return hub, old, xtr("192.0.2.9", xtr_id=FIRST, nonces=count(3_600 * 10**9))
 
 
 def answers(hub: ControlPlane, node: Xtr, what: str, *times: float) -> list[Sharing | None]:
-    """What the node reads of another one in each Map-Notify; "silent" ones are left out."""
+    """What the node reads of a rival in each Map-Notify; times without an answer are left out."""
     found = []
     for now in times:
         for effect in sent(hub.on_datagram(node.register(what), now)):
@@ -278,7 +278,7 @@ BOTH = ("203.0.113.5", "192.0.2.9")
 
 
 def test_two_routers_of_one_site_that_register_both_their_addresses_are_no_rivals() -> None:
-    """So do routers of other makers without the merge bit: each names itself and the other one."""
+    """So do routers of other makers without the merge bit: each registers its own address and the other's."""
     hub, first, second = two()
     kinds: list[str] = []
     records = []
@@ -308,8 +308,8 @@ def test_when_one_router_of_a_site_dies_the_other_keeps_the_registration() -> No
 @pytest.mark.parametrize(
     "wanted",
     [
-        ("192.0.2.9",),  # the second speaks for itself alone
-        ("203.0.113.5",),  # it says that it is where the first one is, and is not there
+        ("192.0.2.9",),  # the second registers its own address only
+        ("203.0.113.5",),  # it registers the address of the first, and is not there
         ("203.0.113.5", "192.0.2.9", "192.0.2.10"),
     ],
 )
@@ -324,7 +324,7 @@ def test_who_registers_other_locators_is_a_rival_all_the_same(wanted: tuple[str,
 
 
 def test_a_copy_with_the_addresses_of_the_first_machine_is_a_rival() -> None:
-    """From one of them, or from one that nobody names: homes have the same addresses."""
+    """Its address is one of them, or another one: many homes use the same private addresses."""
     for source in ("203.0.113.5", "198.51.100.77"):
         hub, first, _ = two()
         hub.on_datagram(first.register("10.1.0.0/24", rlocs=BOTH), 0.0)

@@ -1,4 +1,4 @@
-"""hub.conf: the shipped file loads, shows the defaults, and mistakes are pointed at."""
+"""hub.conf: the shipped file loads and shows the defaults, and errors name their place."""
 
 from __future__ import annotations
 

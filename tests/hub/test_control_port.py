@@ -28,7 +28,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class Bench:
-    """A control socket on a free port and everything it received."""
+    """A control socket on a free port; records everything that it receives."""
 
     def __init__(self, *addresses: IpAddress) -> None:
         self.received: asyncio.Queue[Received] = asyncio.Queue()
@@ -83,8 +83,8 @@ def test_what_cannot_be_sent_is_counted_and_never_raised() -> None:
             send = bench.socket.send
             nobody = SendControl(b"x", IPv4Address("127.0.0.1"), 9)
             assert not send(SendControl(b"x", IPv4Address("198.51.100.1"), 9, source=IPv4Address("127.0.0.1")))
-            assert not send(SendControl(b"x", IPv4Address("127.0.0.1"), 9, ifindex=987654))  # a vanished interface
-            assert not send(SendControl(b"x", ip_address("::1"), 9))  # a family that we do not have
+            assert not send(SendControl(b"x", IPv4Address("127.0.0.1"), 9, ifindex=987654))  # an interface that is gone
+            assert not send(SendControl(b"x", ip_address("::1"), 9))  # a family without a socket
             assert not send(SendControl(bytes(70000), IPv4Address("127.0.0.1"), 9))
             assert send(nobody)
             assert send(nobody)  # the "port unreachable" of the first one is not an error of the second
@@ -168,7 +168,7 @@ def test_the_kernel_passes_one_in_64_of_a_sampled_sender_and_all_of_others(own: 
         assert heard() == 2000
         assert heard((sender_of(other), ANY_TYPE)) == 2000
         assert 5 <= heard((flooding, ANY_TYPE)) <= 90
-        assert 5 <= heard((flooding, 0)) <= 90  # the type of what is sent
+        assert 5 <= heard((flooding, 0)) <= 90  # the type of the flood
         assert heard((flooding, 2)) == 2000
         assert heard() == 2000
 

@@ -1,4 +1,4 @@
-"""One EID on two machines behind NATs that register through one RTR: the hub sees two, tells both, and one has it."""
+"""One EID on two machines behind NATs with one RTR: the hub sees two, tells both, and one of them has the EID."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOME, CAFE = "203.0.113.200", "192.0.2.77"
 
 @dataclass
 class Machine:
-    """A node behind a NAT: its own address, and where its NAT sends from."""
+    """A node behind a NAT: its own address, and the address and port of its NAT."""
 
     private: str
     nat: str
@@ -62,7 +62,7 @@ def hub() -> ControlPlane:
 def registers(plane: ControlPlane, machine: Machine, *times: float) -> list[Sharing | None]:
     """What the machine reads of another one in each Map-Notify; registers without an answer are left out.
 
-    Whom the RTR asks to register again, because its place is new, does so.
+    A machine whose binding is new to the RTR is asked to register again, and does so.
     """
     found = []
     for now in times:
@@ -83,7 +83,7 @@ def to(effects: Iterable[object], machine: Machine) -> list[bytes]:
 
 
 def told(effects: Iterable[object], machine: Machine) -> list[Sharing | None]:
-    """What each Map-Notify among them says of another node."""
+    """What each Map-Notify among the effects says of another node."""
     messages = [message for message in to(effects, machine) if message[0] >> 4 == 4]
     return [sharing(MapNotify.decode(message).records[0], machine.ours) for message in messages]
 

@@ -1,4 +1,4 @@
-"""The delegated database tree: hubs that ask one another, and what a DDT node refers to."""
+"""The delegated database tree: hubs that ask one another, and the referrals of a DDT node."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lispmob.hub.map_server.site import Site
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_referral import Referral, ReferralRecord
 from lispmob.wire.record import Action
-from tests.hub.ddt_tree import CHILD, LAPTOP, RESOLVER, ROOT, SECOND, SERVER, delegation, tree
-from tests.hub.exchange import eid, rlocs_of, site, xtr
+from tests.hub.ddt_tree import CHILD, ITR, LAPTOP, RESOLVER, ROOT, SECOND, SERVER, delegation, tree
+from tests.hub.exchange import ask, eid, rlocs_of, site, xtr
 
 
 def test_a_question_goes_down_the_tree_and_the_map_server_answers_the_itr() -> None:
@@ -136,6 +136,20 @@ def test_another_map_server_of_the_set_may_have_what_one_has_not() -> None:
 
     assert [rlocs_of(record) for record in world.ask()] == [["192.0.2.5"]]
     assert world.asked == [ROOT, CHILD, SECOND, SERVER]
+
+
+def test_strangers_use_up_none_of_what_registered_nodes_may_have_asked_at_a_root() -> None:
+    world = tree()
+    resolver = world.add(RESOLVER, site("10.200.0.0/16"), roots=(ROOT,))
+    resolver.on_datagram(xtr(str(ITR)).register("10.200.0.1/32"), now=0.0)
+    world.silent = {ROOT}
+    for number in range(500):
+        world.put(
+            replace(ask(f"10.3.{number // 250}.{number % 250}/32", itr=f"11.0.0.{number % 250}"), destination=RESOLVER)
+        )
+
+    world.ask()
+    assert world.asked == [ROOT]
 
 
 def test_an_itr_that_repeats_itself_has_one_search() -> None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pytest
 from msgspec.structs import replace
 
-from lispmob.hub.ddt.client import SENDS_MAX, WAIT_S, DdtClient, NoMapping
+from lispmob.hub.ddt.client import SENDS_MAX, STRANGERS_MAX, WAIT_S, DdtClient, NoMapping
 from lispmob.hub.ddt.policy import DdtPolicy
 from lispmob.hub.ddt.referral_cache import CachedReferral, ReferralCache
 from lispmob.protocol.effect import SendControl
@@ -34,6 +34,9 @@ class Asked:
 
     nonce = 7
 
+    def __init__(self, *, is_known: bool = True) -> None:
+        self.is_known = is_known
+
     def for_node(self, nonce: int) -> bytes:
         return b"node %d" % nonce
 
@@ -50,6 +53,20 @@ def client(asked: str = "240.9.0.9/32") -> tuple[Client, int]:
     (sent,) = one.ask(Asked(), eid(asked), 0.0)
     assert isinstance(sent, SendControl)
     return one, int(sent.payload.split()[1])
+
+
+def test_strangers_have_half_of_the_searches_and_what_ends_makes_room() -> None:
+    one: Client = DdtClient(count(100).__next__)
+    one.on_policy(DdtPolicy(roots=(ROOT,)))
+    first = EidPrefix.parse("10.0.0.0/32")
+    hosts = [EidPrefix.host(first.address + number) for number in range(STRANGERS_MAX + 2)]
+
+    asked = [one.ask(Asked(is_known=False), host, 0.0) for host in hosts[:-1]]
+    assert (sum(map(len, asked)), one.counters["ddt_full"]) == (STRANGERS_MAX, 1)
+    assert one.ask(Asked(), hosts[-1], 0.0)
+    for second in range(1, SENDS_MAX + 2):
+        one.on_timer(second * WAIT_S)
+    assert one.ask(Asked(is_known=False), hosts[0], 20.0)
 
 
 def with_nonce(referral: MapReferral, nonce: int) -> MapReferral:
@@ -76,11 +93,23 @@ def test_nobody_but_who_was_asked_is_believed(source: IpAddress, change: Callabl
     assert (one.counters["rx_nonce"], len(one.cache)) == (1, 0)
 
 
+def test_a_root_may_refer_to_others_for_everything_and_those_may_not() -> None:
+    one, nonce = client()
+
+    (sent,) = one.on_map_referral(with_nonce(node_says("0.0.0.0/0", Referral.NODE, CHILD), nonce), ROOT, 0.1)
+    assert isinstance(sent, SendControl)
+    assert (sent.destination, one.counters["ddt_loop"]) == (CHILD, 0)
+
+    again = node_says("0.0.0.0/0", Referral.NODE, SECOND)
+    one.on_map_referral(with_nonce(again, int(sent.payload.split()[1])), CHILD, 0.2)
+    assert one.counters["ddt_loop"] == 1
+
+
 def test_a_hole_that_does_not_hold_what_was_asked_is_no_answer() -> None:
     one, nonce = client()
     wrong = of(
         "600000010123456789abcdef0000000f000d900000000001f1080000"
-    )  # as Open Overlay Router's node: 241.8.0.0/13
+    )  # from Open Overlay Router's node: 241.8.0.0/13
 
     again = one.on_map_referral(with_nonce(wrong, nonce), ROOT, 0.1)
 
@@ -94,7 +123,7 @@ def test_a_hole_over_a_known_delegation_is_believed_of_the_host_alone() -> None:
     assert len(one.on_map_referral(delegated, ROOT, 0.1)) == 1
     (sent,) = one.ask(Asked(), eid("240.9.0.9/32"), 0.2)
     assert isinstance(sent, SendControl)
-    too_wide = of("600000010123456789abcdef0000000f000c900000000001f0000000")  # as lispers.net's node: 240.0.0.0/12
+    too_wide = of("600000010123456789abcdef0000000f000c900000000001f0000000")  # from lispers.net's node: 240.0.0.0/12
 
     (told,) = one.on_map_referral(with_nonce(too_wide, int(sent.payload.split()[1])), ROOT, 0.3)
 
@@ -225,7 +254,7 @@ def referral(prefix: str, *addresses: IpAddress) -> CachedReferral:
     return CachedReferral(eid(prefix), addresses, is_map_server=False, expires_at=1000.0)
 
 
-def test_holes_that_somebody_asks_for_push_out_no_delegation() -> None:
+def test_questions_about_holes_push_out_no_delegation() -> None:
     cache = ReferralCache(limit=50)
     cache.put(referral("240.1.0.0/16", CHILD))
     for number in range(500):
@@ -278,3 +307,17 @@ def test_a_node_that_says_it_is_not_in_charge_does_not_end_our_delegation_to_it(
 
     assert isinstance(again, SendControl)
     assert again.destination == CHILD
+
+
+def test_two_itrs_with_one_nonce_at_one_map_server_each_end_by_themselves() -> None:
+    one: Client = DdtClient(count(100).__next__)
+    below = (delegation("240.0.0.0/8", SERVER, is_map_server=True),)
+    one.on_policy(DdtPolicy(roots=(ROOT,), delegations=below))
+    one.ask(Asked(), eid("240.1.0.1/32"), 0.0)
+    one.ask(Asked(), eid("240.2.0.1/32"), 0.5)
+
+    for at in (1.0, 2.0, 3.0, 4.0):
+        one.on_timer(at)
+        assert one.expects(SERVER, Asked.nonce) == (at < 3.0)
+    assert one.counters["ddt_timeout"] == 2
+    assert one.wake_at() is None

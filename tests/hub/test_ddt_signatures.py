@@ -1,4 +1,4 @@
-"""Signed referrals (RFC 8111, section 10): made, checked from the roots down, and refused where they should be."""
+"""Signed referrals (RFC 8111, section 10): made, verified from the roots down, and refused where they are not valid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not is_available(), reason="needs the package cr
 NOW = 1_750_000_000.0
 VALID_S = 86400
 
-# RSA-SHA256 over a record with TTL 1440, that was counted down to 700 since; made by OpenSSL
+# RSA-SHA256 over a record with TTL 1440, which was then counted down to 700; made by OpenSSL
 SIGNED = bytes.fromhex(
     "600000010123456789abcdef000002bc0110300010000001f00100000164ff000001400300000b00013201000000012630820122300d"
     "06092a864886f70d01010105000382010f003082010a028201010096d4daf9badce659058ce7147f47702b2fce0abad6e32e5949126c"
@@ -53,7 +53,7 @@ SIGNED_BY = base64.b64decode(
 
 
 class Keys:
-    """Key pairs of RSA in files, one for each who signs."""
+    """RSA key pairs in files, one for each signer."""
 
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, Path] = {}
@@ -85,7 +85,7 @@ def record(ttl_min: int = 1440) -> ReferralRecord:
 
 
 def tree(keys: Keys, *, told_as_child: str = "child", signs: str = "child", wall: float = NOW) -> Tree:
-    """As that of the other tests, with signatures. `signs`: with whose key the child does."""
+    """The tree of the other tests, with signatures. `signs`: whose key the child signs with."""
     world = Tree()
     root_keys = (keys.public("root"),)
     world.add(RESOLVER, roots=(ROOT,), root_keys=root_keys, verify=verify, wall=lambda: NOW)

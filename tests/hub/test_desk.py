@@ -1,4 +1,4 @@
-"""Invitations around their file: what is not on the disk is not told, and a file that cannot be used harms nobody."""
+"""Invitations and their file: only what is on the disk is reported, and a file that cannot be used does no harm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OFFER = Offer(addresses=(ip_address("198.51.100.1"),), pools=(eid("10.99.0.0/24"
 
 
 class Desk:
-    """The desk, and what it told the hub."""
+    """The desk, and the sites that it gave the hub."""
 
     def __init__(self, path: Path | None) -> None:
         self.sites: list[tuple[str, ...]] = []
@@ -37,7 +37,7 @@ class Desk:
         self.sites.append(tuple(site.name for site in self.desk.sites()))
 
     async def ask(self, redemption: Redemption) -> list[bytes]:
-        """What a question is answered."""
+        """The answer to a question."""
         answers: list[bytes] = []
         self.desk.on_question(redemption.question, NODE, answers.append)
         await asyncio.gather(*self.desk._tasks)
@@ -53,7 +53,7 @@ def redemption(line: str) -> Redemption:
 
 
 class Guess(Exchange):
-    """A question about an invitation that there is not."""
+    """A question about an invitation that does not exist."""
 
     def __init__(self, number: int) -> None:
         super().__init__(Verdict.QUESTION, number.to_bytes(ID_OCTETS), b"guessed", b"n" * 32, NoiseCiphers())

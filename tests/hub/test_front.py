@@ -1,4 +1,4 @@
-"""What a process of a hub says of the one that carries the data: its addresses and its key, as that one would."""
+"""What a process of a hub says of the process that carries the data: the addresses and key which that one has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Garbage is found among what is new, what stays is put aside, and Python's own rules are back afterwards."""
+"""Garbage is found among new objects, permanent ones are set aside, and Python's own rules are restored afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lispmob.garbage import SMALL, YOUNG, GarbageRules
 
 
 class Ring:
-    """Holds itself."""
+    """Refers to itself."""
 
     def __init__(self) -> None:
         self.itself = self

@@ -1,4 +1,4 @@
-"""The subcommands of lisphub, with a hub that answers what the test says: what they print, and what they end with."""
+"""The subcommands of lisphub with a hub whose answers the test sets: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROBLEM = {"key": "not-saved", "subject": "", "text": "the disk is full", "remed
 
 
 class FakeHub:
-    """Answers each question with what is in `answers`, and keeps what was asked."""
+    """Answers each question with the entry of `answers`, and records the questions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,10 +87,10 @@ def test_help_is_shown_for_all_and_for_one(
 
 
 def test_what_the_hub_says_no_to_ends_with_1_and_its_words(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
-    hub.answers["revoke"] = {"v": 1, "error": "nobody was invited as x"}
+    hub.answers["revoke"] = {"v": 1, "error": "no node was invited as x"}
 
     assert main(["revoke", "x", "--socket", str(hub.path)]) == 1
-    assert capsys.readouterr().err == "lisphub: nobody was invited as x\n"
+    assert capsys.readouterr().err == "lisphub: no node was invited as x\n"
 
 
 def test_a_hub_that_is_not_there_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +135,20 @@ def test_on_a_terminal_the_line_is_a_qr_code_too(
     assert "▀" not in without
 
 
-@pytest.mark.parametrize("text", ["1", "x", "1w", "-1h", ""])
+@pytest.mark.parametrize("text", ["1", "x", "1w", "-1h", "", "59s", "0m", "367d", "999999d", "9" * 30 + "s"])
 def test_a_time_that_is_none_is_wrong_usage(hub: FakeHub, text: str) -> None:
     assert main(["invite", "laptop", f"--valid={text}", "--socket", str(hub.path)]) == 2
     assert hub.asked == []
+
+
+def test_the_names_of_invited_sites_are_there_for_the_completion_of_shells(
+    hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sites = [{"name": "laptop", "origin": "invited"}, {"name": "Anna's $(nas)", "origin": "configured"}]
+    hub.answers["sites"] = {"v": 1, "sites": sites, "displaced": []}
+
+    assert main(["words", "--socket", str(hub.path)]) == 0
+    assert capsys.readouterr().out == "laptop\n"
 
 
 def test_following_prints_what_is_new_and_ends_with_130(

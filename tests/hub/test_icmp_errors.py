@@ -1,4 +1,4 @@
-"""What ICMP answers to control messages, on a real loopback interface."""
+"""ICMP errors that answer control messages, on a real loopback interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def here(request: pytest.FixtureRequest) -> str:
 
 
 def closed_port(host: str) -> int:
-    """A UDP port that nobody listens on."""
+    """A UDP port on which no process listens."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.bind((host, 0))
         return int(one.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Info-Requests at the Map-Server: who gets an answer, and what is in it."""
+"""Info-Requests at the Map-Server: which are answered, and with what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invitations: who gets which EIDs, which exchange counts, and what everybody else is told. No sockets, no clock."""
+"""Invitations: who gets which EIDs, which exchange counts, and which error others get. No sockets, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.crypto.noise_ciphers import NoiseCiphers
-from lispmob.errors import LispError, MalformedMessage
+from lispmob.errors import AuthenticationFailed, LispError, MalformedMessage
 from lispmob.hub.inviting.invitations import Answered, InvitationRefused, Invitations, Offer
 from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.pool import PoolUsedUp, next_eids
@@ -33,7 +33,7 @@ from lispmob.joining.exchange import (
 )
 from lispmob.joining.invitation import ID_OCTETS as ID
 from lispmob.joining.invitation import BadInvitation, Invitation
-from tests.hub.exchange import eid, site
+from tests.hub.exchange import eid, site, xtr
 
 CIPHERS = NoiseCiphers()
 NODE = ip_address("192.0.2.5")
@@ -101,6 +101,14 @@ def test_a_site_without_a_key_registers_nothing_until_the_invitation_is_redeemed
     hub.invite("laptop")
 
     assert [made.keys for made in hub.invitations.sites()] == [()]
+
+
+def test_who_registers_before_the_invitation_is_redeemed_is_told_apart_from_a_wrong_key() -> None:
+    hub = Hub()
+    made, _ = hub.invite("laptop")
+
+    with pytest.raises(AuthenticationFailed, match="site laptop: its invitation is not redeemed"):
+        made.to_site().authenticate(xtr("192.0.2.5").register("10.99.0.1/32").payload)
 
 
 def test_an_answer_that_was_lost_comes_again_and_the_key_stays() -> None:
@@ -274,7 +282,7 @@ def test_a_site_that_was_renumbered_has_eids_that_nobody_had_and_its_node_is_tol
     told = later.on_answer(hub.ask(later.question).payload).settings
     assert (told.eids, told.overlay_prefixes) == (("10.98.0.1/32",), ("10.98.0.0/24",))
     assert list(map(str, next(iter(hub.invitations.sites())).eids)) == ["10.98.0.1/32"]
-    with pytest.raises(InvitationRefused, match="nobody was invited"):
+    with pytest.raises(InvitationRefused, match="no node was invited"):
         hub.invitations.renumber("printer")
 
 
@@ -412,6 +420,30 @@ def test_a_site_of_a_file_has_its_name_first_however_it_is_written(others: dict[
         hub.invitations.revoke("nAs")
 
 
+@pytest.mark.parametrize(
+    "name", ["\u212aelvin", "kelvin ", "", "k" * 100_000, "kelvin\x1b[31m", "kelvin.home.example", "nobody"]
+)
+def test_a_name_that_nobody_was_invited_as_shuts_nobody_out(name: str) -> None:
+    hub = Hub()
+    hub.invite("kelvin")
+
+    for change in (hub.invitations.revoke, hub.invitations.renumber):
+        with pytest.raises(InvitationRefused, match="no node was invited as") as refused:
+            change(name)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 200
+
+
+def test_a_site_of_a_file_is_changed_there_whatever_it_is_called() -> None:
+    hub = Hub()
+    hub.invitations.on_configured(OFFER, [site("10.1.0.1/32", name="Anna's laptop")])
+
+    with pytest.raises(InvitationRefused, match="remove it there"):
+        hub.invitations.revoke("anna's LAPTOP")
+    with pytest.raises(InvitationRefused, match="change its EIDs there"):
+        hub.invitations.renumber("Anna's laptop")
+
+
 def test_a_pool_that_is_used_up_is_told() -> None:
     hub = Hub()
     for number in range(6):
@@ -419,6 +451,48 @@ def test_a_pool_that_is_used_up_is_told() -> None:
 
     with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/29 is used up"):
         hub.invite("one-more")
+
+
+def test_a_pool_that_is_used_up_names_an_invitation_that_expired_and_holds_an_eid() -> None:
+    hub = Hub()
+    for number in range(6):
+        hub.invite(f"host{number}", wall=number * DAY)
+
+    with pytest.raises(PoolUsedUp, match="invitation of host0 expired unused: `lisphub revoke host0` frees") as used_up:
+        hub.invite("one-more", wall=2.5 * DAY)
+
+    assert "is used up" in str(used_up.value)
+    hub.invitations.forget("host0")
+    assert hub.invite("one-more", wall=2.5 * DAY)[0].eids == (eid("10.99.0.1/32"), eid("fd00:99::1/128"))
+
+
+@pytest.mark.parametrize(
+    ("taken", "why"),
+    [
+        ("10.99.0.0/29", r"10\.99\.0\.0/29 is used up"),
+        ("10.0.0.0/8", r"10\.99\.0\.0/29 is used up"),
+        ("fd00:99::/125", r"no number is free in all of 10\.99\.0\.0/29, fd00:99::/64"),
+        ("fd00:99::/60", "fd00:99::/64 is used up"),
+    ],
+)
+def test_a_configured_site_as_wide_as_a_pool_leaves_none_of_it(taken: str, why: str) -> None:
+    hub = Hub()
+    hub.invitations.on_configured(OFFER, [site(taken, name="all")])
+
+    with pytest.raises(PoolUsedUp, match=why):
+        hub.invite("laptop")
+
+
+def test_eids_of_before_a_pool_became_smaller_are_kept_and_no_more_are_given() -> None:
+    hub = Hub()
+    first, second = (hub.invite(name)[0] for name in ("laptop", "phone"))
+    hub.invitations.on_configured(replace(OFFER, pools=(eid("10.99.0.0/30"),)), [])
+
+    with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/30 is used up"):
+        hub.invite("nas")
+    with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/30 is used up"):
+        hub.invitations.renumber("laptop")
+    assert [made.eids for made in hub.invitations] == [first.eids, second.eids]
 
 
 def test_eids_are_free_in_every_pool_and_no_configured_one() -> None:

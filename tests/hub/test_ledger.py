@@ -1,4 +1,4 @@
-"""What the hub remembers of what happened: bounded, and the newest first."""
+"""The hub's memory of what happened: bounded, and the newest first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def event(kind: str, **fields: str | list[str]) -> Event:
 def test_it_knows_since_when_a_node_is_there_and_how_often_it_moved() -> None:
     ledger = Ledger()
     ledger.on_event(event("registered", eid=EID), 100.0)
+    ledger.on_event(event("changed", eid=EID, rlocs=["192.0.2.9"]), 150.0)
     ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.1"]), 200.0)
     ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.2"]), 300.0)
 
@@ -100,7 +101,7 @@ def test_strangers_hide_no_problem_of_a_site(kind: str) -> None:
     assert len(found) <= UNPROVED_KEPT + 2
 
 
-def test_problems_come_the_newest_first_whoever_caused_them() -> None:
+def test_problems_come_the_newest_first_from_any_sender() -> None:
     ledger = Ledger()
     ledger.on_event(event("auth-failed", source="203.0.113.5", why="another digest"), 1.0)
     ledger.on_event(event("duplicate", eid=EID, text="two nodes register it"), 2.0)

@@ -1,4 +1,4 @@
-"""LISP-SEC in a hub: whose One-Time-Keys it opens, what it vouches for, and what it passes on, all without sockets."""
+"""LISP-SEC in a hub: which One-Time-Keys it opens, what it vouches for, and what it forwards, without sockets."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_an_etr_that_signs_is_asked_with_a_key_that_only_it_can_open() -> None:
     assert ecm.authentication is not None
     security = EcmSecurity.take(Reader(ecm.authentication))
     assert (security.wrapping_id, security.requested_hmac_id, security.eid.kdf_id) == (2, 2, 2)
-    assert vouched(security.eid) == ["10.1.2.0/24"]  # what is registered, not what is asked
+    assert vouched(security.eid) == ["10.1.2.0/24"]  # what is registered, not what was asked for
     assert security.eid == lisp_sec_auth.sign_eids(replace(security.eid, hmac=b""), OTK)
     unwrapped = lisp_sec_auth.unwrapped_otk(KEY_WRAP, NONCE, KEY.secret, security)
     assert unwrapped == lisp_sec_auth.ms_otk(OTK, 2) != OTK
@@ -235,7 +235,7 @@ def test_a_secret_of_another_site_does_when_the_source_eid_is_of_none() -> None:
         genuine(out)
 
 
-def test_whoever_has_other_secrets_tried_all_the_time_leaves_them_to_the_others() -> None:
+def test_a_sender_that_has_other_secrets_tried_all_the_time_leaves_tries_for_the_others() -> None:
     plane = hub()
     for _ in range(1000):
         plane.on_datagram(protected("10.1.0.7/32", secret=b"of nobody", source=None, sender="203.0.113.66"), now=1.0)
@@ -254,7 +254,7 @@ def test_other_secrets_are_tried_for_so_many_questions_and_no_more() -> None:
     assert 1 <= len(answered) <= 20
     assert plane.counters["rx_auth"] == 59 - len(answered)
     own = protected("10.1.0.7/32", sender="203.0.113.99", itr="203.0.113.99")
-    assert sent(plane.on_datagram(own, now=1.0))  # its own site's is tried
+    assert sent(plane.on_datagram(own, now=1.0))  # one for its own site is tried
 
 
 def test_where_the_operator_names_secrets_only_those_open() -> None:
@@ -267,7 +267,7 @@ def test_where_the_operator_names_secrets_only_those_open() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"secret": KEY.secret},  # the registration key itself is no secret of the Map-Resolver
+        {"secret": KEY.secret},  # the Map-Resolver's secret is not the registration key
         {"secret": b"of nobody"},
         {"wrapping_id": 1},
         {"wrapping_id": 0},
@@ -387,7 +387,7 @@ def test_no_truncated_or_changed_authentication_gets_an_answer_that_passes_for_g
             reply = MapReply.decode(out.payload)
             assert reply.security is not None
             answered = MapReplySecurity.decode(reply.security)
-            # Unassigned octets mean nothing; another algorithm is named in the answer, and the ITR refuses it.
+            # Unassigned octets mean nothing. The answer names another algorithm, and the ITR refuses it.
             is_as_asked = (answered.packet_hmac_id, answered.eid.kdf_id) == (2, 2)
             assert is_as_asked or _is_refused(out.payload, reply)
     for end in range(4, 4 + len(authentication)):

@@ -1,4 +1,4 @@
-"""Questions and answers: proxied, passed on, negative, refused."""
+"""Map-Requests at the hub: answered for the ETR, forwarded, answered negatively, refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
 
 
-def test_a_proxied_eid_is_answered_as_somebody_elses() -> None:
+def test_a_proxied_eid_is_answered_like_one_of_another_node() -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
 
@@ -30,7 +30,7 @@ def test_a_proxied_eid_is_answered_as_somebody_elses() -> None:
     assert (reply_in(effects).nonce, record.eid_prefix, rlocs_of(record)) == (99, eid("10.1.0.1/32"), ["203.0.113.5"])
     assert not record.is_authoritative
     assert not record.locators[0].is_local
-    assert (sent(effects)[0].port, sent(effects)[0].source) == (50000, HUB)  # the inner port; the address it asked
+    assert (sent(effects)[0].port, sent(effects)[0].source) == (50000, HUB)  # the inner port; the asked address
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,18 @@ def test_a_wide_mapping_comes_with_at_most_eight_others_whether_they_are_registe
     assert str(found[0].eid_prefix) == ("10.0.0.0/8" if records > 1 else "10.128.0.0/9")
 
 
+@pytest.mark.parametrize(("places", "records"), [(12, 3), (13, 1)])
+def test_a_wide_mapping_comes_with_others_that_have_24_locators_in_all(places: int, records: int) -> None:
+    hub, rlocs = plane(site("10.0.0.0/8")), [f"203.0.113.{number}" for number in range(1, places + 1)]
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8"), now=0.0)
+    for name in ("10.1.0.0/16", "10.2.0.0/16"):
+        hub.on_datagram(xtr("203.0.113.6").register(name, rlocs=rlocs), now=0.0)
+
+    found = reply_in(hub.on_datagram(ask("10.128.0.1/32"), now=0.0)).records
+
+    assert (len(found), rlocs_of(found[0])) == (records, ["203.0.113.5"])
+
+
 def test_requests_for_other_map_servers_go_on_marked_and_never_circle() -> None:
     elsewhere = RemoteMapServer(ip_address("203.0.113.99"), (eid("10.2.0.0/16"),))
     hub = ControlPlane([site("10.1.0.0/16")], [elsewhere])
@@ -193,7 +205,7 @@ def test_a_stranger_cannot_have_us_write_into_a_private_network(rloc: str) -> No
     (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=[rloc], source="8.8.8.8"), now=0.0)
 
     assert isinstance(answer, SendControl)
-    assert answer.destination == ip_address("8.8.8.8")  # where it asked from, as through a NAT
+    assert answer.destination == ip_address("8.8.8.8")  # the source of the request, as through a NAT
 
 
 def test_who_names_a_private_and_a_public_address_is_answered_at_the_public_one_alone() -> None:
@@ -278,7 +290,7 @@ def test_a_flood_from_forged_addresses_costs_those_who_are_registered_no_answer(
 
 
 @pytest.mark.parametrize("per_s", [400, 900])
-def test_a_flood_with_the_address_of_one_who_is_registered_costs_him_no_answer(per_s: int) -> None:
+def test_a_flood_with_the_address_of_a_registered_node_costs_that_node_no_answer(per_s: int) -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
     answered = 0
@@ -334,6 +346,41 @@ def test_large_answers_to_small_questions_have_an_end(is_registered: bool) -> No
     assert answered - asked <= 60_000 + 10 * 10_000 + 4000
 
 
+def with_large_answers() -> ControlPlane:
+    hub, many = plane(site("10.1.0.0/16")), [f"203.0.113.{number}" for number in range(1, 33)]
+    for number in range(4):
+        hub.on_datagram(xtr("203.0.113.5").register(f"10.1.0.{number}/32", rlocs=many), now=0.0)
+    return hub
+
+
+def short_question(itr: str, source: str) -> Arrival:
+    """Its answer is ten times as long."""
+    eids = tuple(EidRecord.of(eid(f"10.1.0.{number}/32")) for number in range(4))
+    request = MapRequest(7, None, (ip_address(itr),), eids)
+    inner = ip_address("192.0.2.200"), 50000, ip_address("10.1.0.0"), 4342
+    ecm = EncapsulatedControl(*inner, request.encode())
+    return Arrival(ecm.encode(), ip_address(source), 50001, HUB)
+
+
+@pytest.mark.parametrize("node", ["192.0.2.9", "2001:db8:50::9"])
+def test_who_names_the_address_of_another_uses_up_nothing_of_what_that_one_asks(node: str) -> None:
+    hub, stranger = with_large_answers(), "203.0.113.66" if "." in node else "2001:db8:66::1"
+    hub.on_datagram(xtr(node).register("10.1.1.1/32"), now=0.0)
+    for number in range(1000):
+        hub.on_datagram(short_question(node, stranger), number / 500)
+
+    assert len(sent(hub.on_datagram(short_question(node, node), 2.0))) == 1
+
+
+def test_a_neighbour_in_its_ipv6_network_uses_up_no_answers_of_a_registered_node() -> None:
+    hub, node, neighbour = with_large_answers(), "2001:db8:50::9", "2001:db8:50::bad"
+    hub.on_datagram(xtr(node).register("10.1.1.1/32"), now=0.0)
+    for number in range(1000):
+        hub.on_datagram(short_question(neighbour, neighbour), number / 500)
+
+    assert len(sent(hub.on_datagram(short_question(node, node), 2.0))) == 1
+
+
 def test_questions_passed_on_to_one_etr_have_an_end_and_strangers_leave_some_to_others() -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", proxy_map_reply=False), now=0.0)
@@ -364,7 +411,7 @@ def test_a_question_too_long_for_one_is_not_read() -> None:
 
 
 def without_inner_checksum(asked: Arrival) -> Arrival:
-    """As lispers.net sends it."""
+    """The request as lispers.net sends it."""
     ecm = replace(EncapsulatedControl.decode(asked.payload), has_checksum=False)
     return replace(asked, payload=ecm.encode())
 
@@ -402,7 +449,7 @@ def test_a_question_with_a_wrong_inner_checksum_is_refused() -> None:
 
 
 def behind_rtr(hub: ControlPlane, rtr: str, *more: Locator, **flags: object) -> None:
-    """A node behind a NAT registers: its RTR, and its private place, which only that one can use."""
+    """A node behind a NAT registers: its RTR, and its private address, which only the RTR can use."""
     node = xtr("203.0.113.200")
     locators = (Locator(ip_address(rtr)), Locator(ip_address("192.168.1.2"), is_reachable=False), *more)
     record = MappingRecord.of(eid("10.1.0.1/32"), locators, ttl_min=10, is_authoritative=True)
@@ -442,3 +489,13 @@ def test_a_node_with_one_more_uplink_in_the_open_changes_nothing_for_its_rtr() -
     behind_rtr(hub, "203.0.113.77", Locator(ip_address("198.51.100.9")), proxy_map_reply=True)
 
     assert sent(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.77"), now=1.0)) == []
+
+
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_a_question_for_another_map_server_goes_on_marked_whether_it_is_changed_or_not(is_summed: bool) -> None:
+    hub = ControlPlane([site("10.1.0.0/16")], [RemoteMapServer(ip_address("198.51.100.9"), (eid("10.7.0.0/16"),))])
+    question = ask("10.7.0.1/32")
+
+    (out,) = sent(hub.on_datagram(question if is_summed else without_inner_checksum(question), now=1.0))
+
+    assert EncapsulatedControl.decode(out.payload).to_map_server

@@ -1,4 +1,4 @@
-"""Registrations: who may, what is acknowledged, when they end."""
+"""Registrations: who may register, what is acknowledged, when they end."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_nobody_registers_what_is_not_theirs(wanted: str) -> None:
 
     assert sent(effects) == []
     assert hub.counters["rx_policy"] == 1
-    assert len(hub.map_server.registrations) == 0  # not even the record that was right
+    assert len(hub.map_server.registrations) == 0  # not even the record that was correct
 
 
 def test_a_more_specific_prefix_needs_the_sites_consent() -> None:
@@ -172,6 +172,34 @@ def test_a_move_replaces_the_old_locator() -> None:
     assert rlocs_of(reply_in(hub.on_datagram(ask(LAPTOP), now=1.0)).records[0]) == ["192.0.2.9"]
 
 
+@pytest.mark.parametrize(
+    ("places", "kind"),
+    [
+        (("203.0.113.5", "198.51.100.9"), "moved"),
+        ((), "moved"),
+        (("192.0.2.9",), "moved"),
+    ],
+)
+def test_other_locators_are_a_move(places: tuple[str, ...], kind: str) -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5")
+    hub.on_datagram(node.register(LAPTOP), now=0.0)
+
+    effects = hub.on_datagram(node.register(LAPTOP, rlocs=places), now=1.0)
+
+    assert [event.kind for event in events(effects)] == [kind]
+
+
+def test_another_key_or_ttl_at_the_same_locators_is_a_change_and_no_move() -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5")
+    hub.on_datagram(node.register(LAPTOP), now=0.0)
+
+    effects = hub.on_datagram(node.register(LAPTOP, ttl_min=20), now=1.0)
+
+    assert [event.kind for event in events(effects)] == ["changed"]
+    assert hub.counters["registration_moved"] == 0
+    assert hub.on_datagram(node.register(LAPTOP, ttl_min=20), now=2.0) is not None
+
+
 def test_xtrs_that_ask_for_it_are_merged_and_leave_one_by_one() -> None:
     hub = plane(site("10.1.0.0/16"))
     first, second = xtr("203.0.113.5", xtr_id=b"1" * 16), xtr("192.0.2.9", xtr_id=b"2" * 16)
@@ -179,7 +207,7 @@ def test_xtrs_that_ask_for_it_are_merged_and_leave_one_by_one() -> None:
 
     notify = notify_in(hub.on_datagram(second.register(LAPTOP, wants_merge=True), now=100.0))
 
-    assert rlocs_of(notify.records[0]) == ["192.0.2.9", "203.0.113.5"]  # sorted, as the RFC wants
+    assert rlocs_of(notify.records[0]) == ["192.0.2.9", "203.0.113.5"]  # sorted, as the RFC demands
     hub.on_timer(180.0)
     assert rlocs_of(reply_in(hub.on_datagram(ask(LAPTOP), now=180.0)).records[0]) == ["192.0.2.9"]
     hub.on_datagram(second.withdraw(LAPTOP, wants_merge=True), now=181.0)

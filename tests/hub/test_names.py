@@ -1,4 +1,4 @@
-"""Names of hosts in the mapping system: who may register them, where they lead, what is answered."""
+"""Names of hosts in the mapping system: who may register them, their EIDs, and the answers about them."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ def test_the_askers_of_names_are_bounded() -> None:
 
 
 def everybody(askers: NameAskers) -> list[IpAddress]:
-    """Who hears that a name leads elsewhere."""
+    """The nodes that are told when a name gets other EIDs."""
     effects = askers.on_changed(0.0)
     now = 0.0
     while (at := askers.wake_at()) is not None:

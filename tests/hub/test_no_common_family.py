@@ -1,4 +1,4 @@
-"""A hub with both families stands between nodes that have none in common; and it answers by the way it was asked."""
+"""A hub with both families relays between nodes that share none, and answers a request in the family it came by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ V4, V6, OTHER_V6 = "203.0.113.7", "2001:db8:1::2", "2001:db8:2::2"
 
 
 def hub(*, is_rtr: bool = True, own: Sequence[str] = (str(HUB), str(HUB6)), rlocs: Sequence[str]) -> ControlPlane:
-    """A hub where somebody is registered at `rlocs`."""
+    """A hub at which a node is registered with `rlocs`."""
     made = ControlPlane([site("10.1.0.0/16")], traversal=replace(NO_TRAVERSAL, is_rtr=is_rtr))
     made.on_addresses([ip_address(one) for one in own])
     made.on_datagram(xtr("198.51.100.66").register("10.1.0.1/32", rlocs=rlocs), now=0.0)
@@ -51,7 +51,7 @@ def test_a_node_whose_other_family_leads_nowhere_counts_as_one_without_it() -> N
     assert answered(made, ["198.51.100.8"], "198.51.100.8") == [V4, V6, str(HUB)]
 
 
-def test_the_hub_comes_last_so_that_whoever_gets_the_family_goes_straight() -> None:
+def test_the_hub_comes_last_so_that_peers_with_the_family_take_the_direct_path() -> None:
     (record,) = reply_in(hub(rlocs=[V6]).on_datagram(ask("10.1.0.1/32", rlocs=[V4]), now=1.0)).records
 
     assert record.locators[-1].priority > record.locators[0].priority

@@ -1,4 +1,4 @@
-"""Old Map-Registers are refused after any pause and any restart; nodes that never count are let in by option."""
+"""Old Map-Registers are refused after any pause and restart; an option admits nodes that never count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lispmob.wire.record import MappingRecord
 from tests.hub.exchange import HUB, KEY, Xtr, eid, events, plane, rlocs_of, site, xtr
 
 LAPTOP, SECOND = "10.1.0.1/32", "10.1.0.2/32"
-MONDAY = 1_790_000_000_000_000_000  # nanoseconds since 1970, as lispd begins
+MONDAY = 1_790_000_000_000_000_000  # nanoseconds since 1970, from which lispd counts
 TUESDAY = MONDAY + 86_400_000_000_000
 NONCES = st.integers(0, 2**64 - 1)
 NEW_KEY = dataclasses.replace(KEY, secret=b"the next key of the site", key_id=1)

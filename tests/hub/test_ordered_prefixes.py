@@ -1,4 +1,4 @@
-"""The ordered table says what a walk over all prefixes would say, without the walk."""
+"""The ordered table answers as a walk over all prefixes would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import eid
 
-# Few bits that differ, so that prefixes nest and touch often.
+# Few bits differ, so that prefixes nest and touch often.
 NUMBERS = st.integers(0, 255).map(lambda low: 0x0A000000 + low)
 PREFIXES = st.builds(
     lambda number, mask_len, iid: EidPrefix.make(IPv4Address(number), mask_len, iid),

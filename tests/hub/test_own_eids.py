@@ -1,4 +1,4 @@
-"""EIDs of the hub's own machine: answered for like a node's, kept for ever, and nobody else's."""
+"""EIDs of the hub's own machine: answered like a node's, kept for ever, and refused to others."""
 
 from __future__ import annotations
 

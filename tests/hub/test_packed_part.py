@@ -1,4 +1,4 @@
-"""A part of a registration as octets: nothing is lost, and what is read in place is what unpacking gives."""
+"""A part of a registration as octets: nothing is lost, and reading in place gives the same as unpacking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: what changes is written soon, what cannot be written is tried again, and said once."""
+"""Batches: changes are written soon; a failed write is tried again, and logged once."""
 
 from __future__ import annotations
 

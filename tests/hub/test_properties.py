@@ -1,4 +1,4 @@
-"""What must hold for whatever nodes do, in whatever order."""
+"""What must hold whatever nodes do, in whatever order."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_answer_is_the_last_thing_registered_that_is_still_alive(done: list[S
     )
     alive: dict[str, tuple[str, float]] = {}
     for step in done:
-        now += round(step.pause_s * PER_S) / PER_S  # between two looks at what ran out, it may still be there
+        now += round(step.pause_s * PER_S) / PER_S  # it may still be there until the next check for expired ones
         hub.on_timer(now)
         if step.is_withdrawal:
             hub.on_datagram(nodes[step.node].withdraw(step.eid), now)

@@ -114,7 +114,7 @@ def test_what_is_registered_around_the_prefix_is_said_for_the_prefix_alone() -> 
     wider = publications(list(plane.on_datagram(xtr("203.0.113.10").register("10.1.2.0/24"), 4.0)), one)
 
     assert (str(record.eid_prefix), [str(one.ip) for one in record.locators]) == ("10.1.2.9/32", ["203.0.113.8"])
-    assert wider == []  # something narrower holds by now
+    assert wider == []  # a narrower subscription holds by now
 
 
 def test_without_an_acknowledgement_it_is_repeated_then_sent_elsewhere_and_then_the_subscription_ends() -> None:
@@ -207,7 +207,7 @@ def test_a_change_while_another_one_is_unacknowledged_supersedes_it() -> None:
     assert [rlocs(one.read(again)) for _, again in told] == [["198.51.100.99"]]
 
 
-def test_a_publication_is_no_use_to_whoever_has_only_seen_the_messages() -> None:
+def test_a_publication_is_of_no_use_to_an_attacker_who_has_only_seen_the_messages() -> None:
     plane, one = subscribed()
     (out,) = publications(list(plane.on_datagram(mover("198.51.100.99"), 2.0)), one)
     changed = bytearray(out.payload)

@@ -1,4 +1,4 @@
-"""A node behind a NAT that subscribes: where it asks from, what comes back by the same way, and for how long."""
+"""A node behind a NAT that subscribes: where it asks from, what comes back by the same path, and for how long."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Node:
         self.published: list[MappingLearned] = []
 
     def carry(self, effects: list[MachineEffect], now: float) -> list[SendControl]:
-        """To the hub, by the NAT, and what it answers back again; what the hub has sent."""
+        """Carry messages to the hub through the NAT, and its answers back; returns what the hub has sent."""
         answers: list[SendControl] = []
         for out in (effect for effect in effects if isinstance(effect, SendControl)):
             assert (out.source, out.destination) == (INSIDE, HUB)

@@ -1,4 +1,4 @@
-"""Publications to a subscriber behind a NAT: by the binding that lets them in, also when its hub is another one now."""
+"""Publications to a subscriber behind a NAT: by the binding that admits them, also from another hub than before."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ HERE = 40_002
 
 
 def register(one: Subscriber, port: int, own: IpAddress = HUB) -> Arrival:
-    """As its NAT passes it on."""
+    """A Map-Register as its NAT passes it on."""
     arrival = Xtr(ip_address(OUTSIDE), one.key, xtr_id=one.xtr_id).register(one.own, rlocs=[INSIDE])
     return Arrival(arrival.payload, ip_address(OUTSIDE), port, own)
 
 
 def behind_a_nat() -> tuple[ControlPlane, Subscriber]:
-    """A hub, a mover, and somebody behind a NAT who has subscribed to it."""
+    """A hub, a mover, and a subscriber to it behind a NAT."""
     plane = hub()
     plane.on_addresses([HUB])
     plane.on_datagram(mover("203.0.113.5"), 0.0)
@@ -50,7 +50,7 @@ def behind_a_nat() -> tuple[ControlPlane, Subscriber]:
 def successor(
     one: Subscriber, subscription: Subscription, *registers: Arrival
 ) -> tuple[ControlPlane, list[SendControl]]:
-    """Another hub, with these registers before; what it says when it takes the subscription over at 100 s."""
+    """Another hub with these registers; returns what it says when it takes the subscription over at 100 s."""
     plane = hub()
     plane.map_server.is_shared = True
     plane.on_addresses([OTHER])
@@ -73,7 +73,7 @@ def ways(some: list[SendControl]) -> list[tuple[str, int, IpAddress | None]]:
 
 
 def publications(plane: ControlPlane, one: Subscriber, arrival: Arrival, now: float) -> list[SendControl]:
-    """What of it is signed for the subscriber."""
+    """The messages of the plane that are signed for the subscriber."""
     return [out for out in sent(plane.on_datagram(arrival, now)) if is_for(one, out)]
 
 

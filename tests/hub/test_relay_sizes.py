@@ -1,4 +1,4 @@
-"""A hub's path MTUs: whom it asks, and how, about which of its ways."""
+"""A hub's path MTUs: which nodes it probes, how, and about which of its paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hub that serves while it reads its state file says and refuses what it will once it has read it."""
+"""A hub that serves while it reads its state file answers and refuses as it will once it has read it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Scene:
         return rlocs_of(reply_in(self.hub.on_datagram(ask(asked), now=0.0)).records[0])
 
     async def finish(self) -> None:
-        """Read on, on the real loop's clock; the file's stands."""
+        """Read the rest, by the real loop's clock; the file's clock stands still."""
         asyncio.get_running_loop().time = lambda: 0.0  # type: ignore[method-assign]
         await self.restoring.run()
 

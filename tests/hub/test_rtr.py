@@ -1,4 +1,4 @@
-"""The RTR: believed is only what a Map-Server proves, and sent is only to where the proof says."""
+"""The RTR: it accepts only what a Map-Server proves, and sends only to where the proof says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.hub.rtr_scene import EID, LTE, NAT, OTHER_NAT, RTR, RTR_KEY, WIFI, XT
 
 
 def scene_message() -> EncapsulatedControl:
-    """A register that nobody has the key of, in an ECM."""
+    """A register in an ECM, for which the RTR has no key."""
     return EncapsulatedControl.decode(Scene().register(key=Key(b"nobody's")).payload)
 
 

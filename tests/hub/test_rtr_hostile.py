@@ -1,4 +1,4 @@
-"""What strangers, copiers and forgers send to an RTR moves nobody, keeps nobody out, and makes it ask nobody."""
+"""Forged and copied messages to an RTR move no node, keep none out, and cause no flood of questions."""
 
 from __future__ import annotations
 
@@ -128,11 +128,15 @@ def test_what_comes_by_wire_from_our_own_address_is_refused_whatever_it_is(sourc
     assert plane.on_datagram(Arrival(probe.encode(), HUB, 4342, HUB, is_from_wire=False), 0.0) != []
 
 
+def for_elsewhere(to_us: Arrival) -> Arrival:
+    ecm = replace(EncapsulatedControl.decode(to_us.payload), destination=ELSEWHERE)
+    return replace(to_us, payload=ecm.encode())
+
+
 def test_a_map_server_elsewhere_without_a_key_gets_no_registers() -> None:
     plane = hub(map_servers=(MapServerLink(ELSEWHERE),))
-    to_it = replace(EncapsulatedControl.decode(register().payload), destination=ELSEWHERE)
 
-    assert plane.on_datagram(Arrival(to_it.encode(), NAT, 20001, HUB), 0.0) == []
+    assert plane.on_datagram(for_elsewhere(register()), 0.0) == []
 
 
 @pytest.mark.parametrize("per_s", [7, 100, 1000])
@@ -147,7 +151,20 @@ def test_junk_with_the_address_of_a_nat_keeps_no_node_of_this_hub_out(per_s: int
     assert len(plane.traversal.rtr._pending) == 0
 
 
-# An RTR whose Map-Servers are elsewhere asks them only about what somebody uses.
+@pytest.mark.parametrize(("evil", "per_s"), [("66.66.66.66", 900), ("66.66.66.66", 5000), ("2001:db8:66::", 5000)])
+def test_one_senders_registers_keep_no_node_out_whose_map_server_is_elsewhere(evil: str, per_s: int) -> None:
+    plane, junk = hub(map_servers=(MapServerLink(ELSEWHERE, RTR_KEY),)), for_elsewhere(register(key=NOBODYS))
+    passed_on = 0
+    for second in range(3):
+        for number in range(per_s):
+            source = ip_address(evil) + (number if ":" in evil else 0)
+            plane.on_datagram(replace(junk, source=source, source_port=number % 60000 + 1), second + number / per_s)
+        passed_on += questions(plane.on_datagram(for_elsewhere(register((NAT, 2000 + second))), second + 0.999))
+
+    assert passed_on == 3
+
+
+# An RTR whose Map-Servers are elsewhere asks them only about EIDs that packets use.
 
 
 def smr(prefix: str, source: IpAddress = EVIL) -> Arrival:
@@ -253,7 +270,7 @@ def test_a_reply_that_nobody_asked_for_is_not_decoded() -> None:
     assert plane.counters["rx_truncated"] == 0
 
 
-# RLOC-probes and punches.
+# RLOC-probes, and messages that open a NAT's binding.
 
 
 def probe(source: IpAddress) -> Arrival:

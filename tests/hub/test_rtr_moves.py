@@ -1,4 +1,4 @@
-"""A node that comes to an RTR from another place, and who is believed to be it."""
+"""A node that comes to an RTR from another address, and the proof that it is this node."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_uplink_that_speaks_from_its_old_place_again_has_not_moved() -> None:
     assert scene.places() == [(str(NAT), 20001, 1, 100)]
 
 
-def test_a_third_place_begins_anew() -> None:
+def test_a_third_place_starts_again_from_the_beginning() -> None:
     scene = Scene()
     scene.all_the_way(scene.register())
 
@@ -84,7 +84,7 @@ def test_the_same_register_from_the_old_place_shows_that_the_first_was_a_copy() 
     scene = Scene()
     scene.all_the_way(scene.register())
 
-    for now in (20.0, 20.3, 20.9):  # the node hears nothing, tries again, and is copied again
+    for now in (20.0, 20.3, 20.9):  # the node gets no answer, tries again, and is copied again
         original = scene.register()
         scene.all_the_way(Arrival(original.payload, OTHER_NAT, 4341, RTR), now)
         scene.at_rtr(original, now + 0.01)

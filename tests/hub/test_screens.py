@@ -1,4 +1,4 @@
-"""The screens of lisphub: eighty columns, whatever a site is called, and no control characters of a stranger."""
+"""The screens of lisphub: eighty columns, however long a site's name is, and no control characters from outside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = "2001:db8:ffff:ffff:ffff:ffff:ffff:1/128"
 
 
 def nodes(*rlocs: str, rtrs: tuple[Any, ...] = ()) -> dict[str, Any]:
-    """What is registered, as the hub shows it."""
+    """The registrations as the hub shows them."""
     hub, ledger = plane(site("10.1.0.0/16", "2001:db8::/32")), Ledger()
     for effect in hub.on_datagram(xtr("203.0.113.5", xtr_id=b"n" * 16).register("10.1.0.1/32", LONG, rlocs=rlocs), 0.0):
         if isinstance(effect, Event):
@@ -96,6 +96,17 @@ def test_the_status_begins_with_what_is_wrong_and_what_to_do() -> None:
     assert widest(lines) <= 80
 
 
+@pytest.mark.parametrize(("often", "said"), [(1, "(once, "), (3, "(3 times, last ")])
+def test_a_problem_says_how_often_it_was_seen(often: int, said: str) -> None:
+    ledger = Ledger()
+    for number in range(often):
+        ledger.on_event(Event("auth-failed", {"source": "192.0.2.5", "site": "laptop", "why": "no key"}), float(number))
+
+    shown = screens.status_lines(status(problems=problems_of(ledger, 20.0, {})))
+
+    assert said in " ".join("\n".join(shown).split())
+
+
 def test_a_status_without_a_problem_says_who_is_there_and_what_is_left() -> None:
     lines = screens.status_lines(status())
 
@@ -104,6 +115,15 @@ def test_a_status_without_a_problem_says_who_is_there_and_what_is_left() -> None
     assert "10.99.0.0/24, 253 EIDs left" in text
     assert "2 EID-Prefixes, 1 of them through an RTR" in text
     assert widest(lines) <= 80
+
+
+def test_a_pool_without_an_eid_left_says_what_that_means() -> None:
+    pools = [{"prefix": "10.99.0.0/30", "left": 0}, {"prefix": "fd00:99::/64", "left": 1}]
+
+    text = " ".join("\n".join(screens.status_lines(status(pools=pools))).split())
+
+    assert "10.99.0.0/30, used up: no further node can be invited" in text
+    assert "fd00:99::/64, 1 EID left" in text
 
 
 def test_what_a_stranger_sent_does_not_reach_the_terminal_as_it_is() -> None:
@@ -115,13 +135,13 @@ def test_what_a_stranger_sent_does_not_reach_the_terminal_as_it_is() -> None:
 
 def test_every_kind_of_event_is_a_line_of_at_most_eighty_columns() -> None:
     numbers = count(1)
-    for kind in ("registered", "moved", "duplicate", "auth-failed", "joined", "invited", "revoked"):
+    for kind in ("registered", "moved", "changed", "duplicate", "auth-failed", "joined", "invited", "revoked"):
         event = {"number": next(numbers), "at": 0.0, "type": kind, "eid": LONG, "site": "home", "rlocs": [LONG] * 4}
         assert widest([screens.event_line(event)]) <= 80
 
 
 def test_nothing_to_show_is_a_sentence() -> None:
-    assert screens.node_lines({"nodes": []}) == ["nobody is registered"]
+    assert screens.node_lines({"nodes": []}) == ["no node is registered"]
     assert screens.site_lines({"sites": [], "displaced": []}) == ["no sites; make one with: lisphub invite NAME"]
     assert screens.counter_lines({"counters": {}}) == ["every counter stands at 0"]
 

@@ -1,4 +1,4 @@
-"""The hub's side of sealed data: whose handshakes it answers, and for whom it seals."""
+"""The hub's side of sealed data: which handshakes it answers, and for whom it seals."""
 
 from __future__ import annotations
 

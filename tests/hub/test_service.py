@@ -1,4 +1,4 @@
-"""lisphub as a process, in a namespace of its own: start, answer, survive, reload, stop, and refuse with a reason."""
+"""lisphub as a process in a namespace of its own: start, answer, survive, reload, stop, and refuse with a reason."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 
 
 def wait_until_kept(directory: Path, rloc: str) -> None:
-    """Until the state file holds a registration with this locator."""
+    """Wait until the state file holds a registration with this locator."""
     store, deadline = Store(directory / "hub.sqlite", Clock(time.monotonic, time.time)), time.monotonic() + 10
     while True:
         store.open_to_read()

@@ -1,8 +1,9 @@
-"""lisphub setup: what it writes is a hub, and what it cannot know it says."""
+"""lisphub setup: it writes a working configuration, and names what it cannot know."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.config import load_hub
 from lispmob.hub.inviting.invite_config import InvitationsSection
 from lispmob.joining import units
+from lispmob.joining.checking import check_node
+from lispmob.joining.exchange import Joined, Settings
+from lispmob.joining.node_file import node_text
 
 PUBLIC, PRIVATE = ip_address("198.51.100.1"), ip_address("10.0.0.4")
 FLAGS = ("--no-service", "--yes", "--address", str(PUBLIC))
@@ -71,6 +75,46 @@ def test_what_makes_no_hub_is_told_and_nothing_is_written(tmp_path: Path, words:
         set_up(tmp_path / "hub.conf", "--no-service", "--yes", *words)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("domain", ["local", "nas.LOCAL", "localhost", "home"])
+def test_a_domain_that_resolvers_do_not_ask_for_is_written_with_a_word_of_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], domain: str
+) -> None:
+    assert set_up(tmp_path / "hub.conf", *FLAGS, "--domain", domain) == 0
+
+    assert f"The domain {domain} is hardly meant" in " ".join(capsys.readouterr().out.split())
+    assert load_hub(tmp_path / "hub.conf").invitations.domain == domain.lower()
+
+
+def test_flags_may_hold_several_values_as_answers_on_a_terminal_do(tmp_path: Path) -> None:
+    pools = ("--pool", "10.99.0.0/24,fd00:99::/64", "--pool", "10.98.0.0/24")
+    addresses = ("--address", f"{PUBLIC}, 2001:db8::1")
+
+    assert set_up(tmp_path / "hub.conf", "--no-service", "--yes", *addresses, *pools) == 0
+
+    made = load_hub(tmp_path / "hub.conf").invitations
+    assert [str(pool) for pool in made.pools] == ["10.99.0.0/24", "fd00:99::/64", "10.98.0.0/24"]
+    assert [str(address) for address in made.addresses] == [str(PUBLIC), "2001:db8::1"]
+
+
+@pytest.mark.parametrize("length", [189, 190, 191])
+def test_a_domain_of_the_hub_is_one_that_its_nodes_take(tmp_path: Path, length: int) -> None:
+    domain = ".".join(["a" * 46] * 4)[:length].ljust(length, "a")
+
+    def is_taken(make: Callable[[], object]) -> bool:
+        try:
+            make()
+        except LispError:
+            return False
+        return True
+
+    by_hub = is_taken(lambda: set_up(tmp_path / "hub.conf", *FLAGS, "--domain", domain))
+    settings = Settings(name="nas", eids=("10.99.0.1/32",), domain=domain)
+    (tmp_path / "lispd.conf").write_text(node_text(Joined(settings, b"k" * 64), (PUBLIC,), "today"))
+    (tmp_path / "lispd.conf").chmod(0o600)
+
+    assert by_hub == is_taken(lambda: check_node(tmp_path / "lispd.conf")) == (length <= 190)
 
 
 def test_a_machine_with_a_private_address_has_to_be_told_its_public_one(

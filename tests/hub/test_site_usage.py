@@ -1,4 +1,4 @@
-"""What one site registers takes nothing from another, and has an end."""
+"""What one site registers takes no room from another, and is bounded."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_another_sites_many_xtrs_make_no_old_register_new() -> None:
     hub.on_datagram(good.register(GOOD), 1.0)
 
     for number in range(70_000):
-        if number % 100 == 0:  # the map-server decodes each: a sample in the whole, and the rest on the machine below
+        if number % 100 == 0:  # the Map-Server decodes one in a hundred, which keeps the test short
             evil.xtr_id = (number + 1).to_bytes(16)
             hub.on_datagram(evil.register("10.9.0.1/32"), 2.0)
     hub.on_datagram(captured, 3.0)
@@ -133,7 +133,7 @@ def test_the_octets_of_a_site_have_an_end() -> None:
 def test_the_log_says_once_a_minute_what_a_site_does_wrong_whatever_strangers_send(counter: str) -> None:
     hub, evil = hub_with_evil(max_prefixes=1), xtr("192.0.2.66", key=EVIL_KEY)
     hub.on_datagram(evil.register("10.9.0.1/32"), 0.0)
-    for low in range(300):  # strangers, from everywhere
+    for low in range(300):  # attackers, from everywhere
         hub.on_datagram(xtr(f"198.18.0.{low % 250 + 1}", key=Key(b"junk")).register(GOOD), 1.0)
     wrong: dict[str, Callable[[], Arrival]] = {
         "rx_replay": lambda: evil.register("10.9.0.1/32", nonce=0),

@@ -1,4 +1,4 @@
-"""A hub that starts again knows what it knew, and nothing that has ended meanwhile."""
+"""A hub that starts again knows what it knew, without what has expired meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from lispmob.errors import LispError
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.map_server.nonces import Count, owner_of
+from lispmob.hub.store import stored_rows
 from lispmob.hub.store.store import Clock, Store
 from lispmob.wire.map_register import MapRegister
 from tests.hub.exchange import KEY, ask, eid, plane, reply_in, rlocs_of, site, xtr
@@ -24,7 +26,7 @@ LAPTOP = "10.1.0.1/32"
 
 @dataclass
 class Time:
-    """Two clocks that a test turns; a reboot sets the monotonic one back to zero."""
+    """Two clocks that a test sets; a reboot sets the monotonic one back to zero."""
 
     monotonic_s: float = 1000.0
     wall_s: float = 1_700_000_000.0
@@ -319,3 +321,9 @@ def test_a_damaged_row_is_left_out_and_the_others_come_back(tmp_path: Path) -> N
     database.close()
 
     assert [str(prefix) for prefix, _ in restarted(path, time).map_server.registrations] == ["10.1.0.3/32"]
+
+
+@pytest.mark.parametrize("parts", [b"\0\0", b"\0\3abc", b"\xff\xff" + bytes(80), b"\0\x40" + bytes(63)])
+def test_a_row_whose_parts_have_lengths_that_no_part_has_is_damaged(parts: bytes) -> None:
+    with pytest.raises(ValueError, match="parts"):
+        stored_rows.split(parts + crc32(parts).to_bytes(4), 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Nodes behind NATs at the hub's one port: what is asked, registered and probed there reaches the right machine."""
+"""Nodes behind NATs at the hub's one port: requests, registrations and probes there reach the right node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hub that sends to a node and hears nothing from where it sends: it asks, and takes the way that answers."""
+"""A hub that gets nothing from the locator that it sends to asks the node, and uses the path that answers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.hub.rtr_scene import EID, LTE, NAT, OTHER_NAT, RTR, WIFI, Scene
 THIRD, THIRD_NAT = ip_address("172.16.0.2"), ip_address("203.0.113.202")
 OPEN, OPEN6 = ip_address("192.0.2.9"), ip_address("2001:db8::9")
 RTR6 = ip_address("2001:db8::77")
-Binding: TypeAlias = tuple[IpAddress, IpAddress, int]  # private and translated address, priority
+Binding: TypeAlias = tuple[IpAddress, IpAddress, int]  # private address, translated address, priority
 COUNT_S = 0.5
 VERDICT_S = DOUBT_S + ANSWER_S + 2 * COUNT_S
 
 
 class Traffic:
-    """A hub with packets for the node all the time; the node answers by the ways that are alive."""
+    """A hub with constant traffic to the node; the node answers by the locators that work."""
 
     def __init__(self, *bindings: Binding, opens: Iterable[tuple[IpAddress, int]] = ()) -> None:
         self.scene, self.proxy, self.now = Scene(), Proxy([EID]), 0.0
@@ -57,7 +57,7 @@ class Traffic:
                 self.proxy.on_alive(effect.prefix, effect.address, effect.port, self.now)
 
     def run(self, seconds: float, heard: Iterable[IpAddress] = ()) -> None:
-        """Packets go to the node; from these places packets come, too. Whoever is alive answers a question."""
+        """Send packets to the node; packets also come from these locators. Those that work answer a question."""
         for _ in range(round(seconds / COUNT_S)):
             self.now += COUNT_S
             for effect in self.proxy.on_traffic([EID], heard, self.now):
@@ -80,7 +80,7 @@ class Traffic:
 
     @property
     def order(self) -> list[IpAddress]:
-        """Where packets go to first, and so on."""
+        """The locators in the order in which packets use them."""
         entry = self.proxy._installed[EID]
         assert isinstance(entry, InstallMapping)
         return [locator.address for locator in entry.locators if locator.priority != BEHIND]

@@ -1,4 +1,4 @@
-"""The page of a hub, asked by a real client: who has the token sees it, and nobody else, however he asks."""
+"""The page of a hub with a real client: shown to clients that have the token, and to no others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ HUB: dict[str, Any] = {"status": {"sites": 1}, "nodes": [{"eid": "<script>alert(
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Served:
-    """The page on a loop of its own, and what it reads."""
+    """The page on an event loop of its own, and what it reads."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -63,7 +64,7 @@ class Served:
         self._loop.close()
 
     def say(self, octets: bytes) -> socket.socket:
-        """A connection of somebody who speaks as he likes."""
+        """A connection that sends these octets."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         connection.sendall(octets)
         return connection
@@ -153,7 +154,7 @@ def test_a_request_that_is_too_long_is_refused_and_the_next_is_answered(served: 
 )
 def test_who_shows_no_token_is_let_go_after_a_while(served: Served, octets: bytes) -> None:
     with contextlib.suppress(ConnectionResetError), served.say(octets) as connection:
-        connection.makefile("rb").read()  # until the page has ended it; else the test fails after ten seconds
+        connection.makefile("rb").read()  # until the page has ended it; otherwise the test fails after ten seconds
 
     assert served.ask("/hub.json", COOKIES).status == 200
 
@@ -166,12 +167,12 @@ def test_a_hundred_requests_that_do_not_end_keep_nobody_from_looking(served: Ser
         assert served.ask("/hub.json", COOKIES).status == 200
 
 
-def test_who_has_the_token_keeps_his_connection(served: Served) -> None:
+def test_a_client_with_the_token_keeps_its_connection(served: Served) -> None:
     request = f"GET /hub.json HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nCookie: {COOKIES['Cookie']}\r\n\r\n"
     with served.say(request.encode()) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         with served.say(b"") as other, contextlib.suppress(ConnectionResetError):
-            other.recv(1)  # a stranger's time is over
+            other.recv(1)  # the time of the unauthenticated client is over
 
         connection.sendall(request.encode())
 
@@ -217,6 +218,17 @@ def test_where_all_have_the_token_a_newcomer_is_not_let_in() -> None:
         b"GET /?token=%%ff%%fe HTTP/1.1\r\nHost: %b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: %b\r\nCookie: lisphub=\xff\xfe; lisphub=a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: %b\r\n" + b"X-A: b\r\n" * 20000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: %b\r\nX-A: " + b"b" * 5000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: %b\r\nCookie: lisphub=" + b"a" * 5000 + b"\r\n\r\n",
+        b"GET /hub.json HTTP/1.0\r\nHost: %b\r\n\r\n",
+        b"GET /hub.json HTTP/2.0\r\nHost: %b\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /hub.json HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"GET /hub.json HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"GET /hub.json HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n",
+        b"GET /hub.json HTTP/1.1\r\nHost: %b@evil.example\r\n\r\n",
+        b"GET /hub.json HTTP/1.1\r\nHost:\r\n\r\n",
+        b"GET /?token=a&token=a+token+of+this+test HTTP/1.1\r\nHost: %b\r\n\r\n",
     ],
 )
 def test_whatever_is_sent_gets_a_refusal_and_no_line_in_a_log(
@@ -231,6 +243,24 @@ def test_whatever_is_sent_gets_a_refusal_and_no_line_in_a_log(
     assert served.reads == 0
     assert [record.name for record in caplog.records if record.name != "asyncio"] == []
     assert served.ask("/hub.json", COOKIES).status == 200
+
+
+def test_who_has_the_token_gets_the_page_and_no_other_protocol(served: Served) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+
+    assert served.ask("/hub.json", {**COOKIES, **upgrade}).status == 200
+
+
+def test_the_token_is_in_no_log_and_in_no_answer_but_its_cookie(
+    served: Served, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    answers = [served.ask(f"{path}?token={'+'.join(TOKEN.split())}") for path in ("/", "/nothing", "/hub.json")]
+    answers += [served.ask(path, COOKIES) for path in (*FILES, "/hub.json", "/nothing")]
+
+    said = [caplog.text, *capfd.readouterr(), *(answer.text for answer in answers)]
+    said += [value for answer in answers for name, value in answer.headers.items() if name != "Set-Cookie"]
+    assert [text for text in said if TOKEN in text or "+".join(TOKEN.split()) in text] == []
 
 
 def test_what_the_hub_says_comes_as_json_that_is_never_a_page(served: Served) -> None:

@@ -1,4 +1,4 @@
-"""A namespace with one cable for the monitor to watch."""
+"""A namespace with one link for the monitor to watch."""
 
 from __future__ import annotations
 

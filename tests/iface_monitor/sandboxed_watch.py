@@ -1,4 +1,4 @@
-"""A process whose sandbox forbids netlink, or only bind(): it watches the network and prints what it is told.
+"""Process: a watch in a sandbox that forbids netlink, or only bind(); it prints what it is told about the network.
 
     sandboxed_watch.py bind|netlink
 
@@ -25,7 +25,7 @@ AF_NETLINK: Final = 16
 
 
 def forbid(what: str) -> None:
-    """Install the filter for this process and its children; there is no way back."""
+    """Install the filter for this process and its children, for good."""
     if what == "bind":
         seccomp.install(seccomp.refusing("bind", errno.EACCES))
         return

@@ -1,4 +1,4 @@
-"""Default routes out of next hops, halves and events."""
+"""Default routes from next hops, halves and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every difference between two snapshots is told with its reason."""
+"""Every difference between two snapshots is reported with its reason."""
 
 from __future__ import annotations
 

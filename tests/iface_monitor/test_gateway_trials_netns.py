@@ -1,4 +1,4 @@
-"""New uplinks and their gateways, asked of a real kernel."""
+"""New uplinks and their gateways on a real kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses are locators, and which uplink comes first, on hosts where the kernel has something to choose."""
+"""Which addresses are locators, and which uplink comes first, on hosts where the kernel has a choice."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def priorities() -> dict[str, int]:
 
 
 def second() -> None:
-    """Another interface, up."""
+    """Add another interface, up."""
     ip("link add eth1 type veth peer name far1", "link set far1 up", "link set eth1 up")
 
 
@@ -82,7 +82,7 @@ def test_the_address_that_the_kernel_would_take_comes_first(
 
     (found,) = seen()
 
-    if locators is None:  # both are in the gateway's subnet: whatever the kernel says
+    if locators is None:  # both are in the gateway's subnet: what the kernel chooses is right
         assert found["eth0"][0] == kernel_source("198.18.0.10")
     else:
         assert found == {"eth0": locators}

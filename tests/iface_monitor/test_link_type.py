@@ -1,4 +1,4 @@
-"""The word for what an interface is: from rtnetlink's kind, the link layer, and what the driver says in /sys."""
+"""The type of an interface: from rtnetlink's kind, the link layer, and what the driver says in /sys."""
 
 from __future__ import annotations
 

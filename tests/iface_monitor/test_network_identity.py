@@ -1,4 +1,4 @@
-"""Which network an interface is in, and what rules make of it."""
+"""Which network an interface is in, and how rules use that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NetworkManager's words mean for our uplinks."""
+"""What NetworkManager's states mean for our uplinks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching without netlink: in a real sandbox, in a real namespace, and what /proc says, read by hand."""
+"""Watching without netlink: in a real sandbox, in a real namespace, and with contents of /proc written by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ needs_seccomp = pytest.mark.skipif(
 
 
 class Sandbox:
-    """A watching process, its sentences in a queue."""
+    """A watching process; what it prints is in a queue."""
 
     def __init__(self, namespace: Namespace, what: str) -> None:
         command = namespace.argv(sys.executable, "-m", "tests.iface_monitor.sandboxed_watch", what)
@@ -48,7 +48,7 @@ class Sandbox:
             self._said.put(json.loads(line))
 
     def hear(self, key: str, timeout_s: float = 15.0) -> Any:
-        """The next sentence that has `key`."""
+        """The next message that has `key`."""
         deadline = time.monotonic() + timeout_s
         while True:
             said = self._said.get(timeout=max(0.01, deadline - time.monotonic()))
@@ -56,14 +56,14 @@ class Sandbox:
                 return said[key]
 
     def hear_reason(self, wanted: str, timeout_s: float = 15.0) -> float:
-        """Wait until a reason is told; seconds waited."""
+        """Wait until a reason is reported; returns the seconds waited."""
         began = time.monotonic()
         while wanted not in self.hear("reasons", timeout_s):
             pass
         return time.monotonic() - began
 
     def end(self) -> int:
-        """Let it stop; how often it looked."""
+        """Let it stop; returns how often it polled."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()

@@ -112,7 +112,7 @@ def test_the_kernel_passes_on_what_a_router_advertises(inside: None) -> None:
 
 
 def advertise(options: bytes) -> None:
-    """One Router Advertisement on far0, of a router that is no default router."""
+    """Send one Router Advertisement on far0, of a router that is no default router."""
     message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 0, 0, 0) + options
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
         router.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"far0")

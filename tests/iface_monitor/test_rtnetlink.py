@@ -1,4 +1,4 @@
-"""The door to pyroute2, and how netlink's own framing is read."""
+"""The interface to pyroute2, and how netlink's own framing is read."""
 
 from __future__ import annotations
 

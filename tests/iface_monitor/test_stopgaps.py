@@ -1,4 +1,4 @@
-"""What carries us only because nothing else does: a translator's tunnel, and a network said to want a login."""
+"""Uplinks for use only without a better one: a translator's tunnel, and a network that is said to want a login."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OUTLASTED = replace(PORTAL, stopgaps=frozenset({"wlan0"}))
 
 
 def host(*links: Link, others: tuple[tuple[Link, str, str | None], ...] = ()) -> NetworkState:
-    """WIFI with IPv6 only, a CLAT, and other interfaces with an address and a gateway each."""
+    """A host with IPv6-only Wi-Fi, a CLAT, and other interfaces with an address and a gateway each."""
     addresses = [at(WIFI, "2001:db8:1::2"), LocalAddress(ip_address("192.0.0.1"), 32, CLAT.ifindex)]
     routes = [via(WIFI, "2001:db8:1::1", 600), DefaultRoute(4, CLAT.ifindex, None, 2048)]
     for link, address, gateway in others:
@@ -112,7 +112,7 @@ def test_patience_runs_from_when_the_login_page_was_first_spoken_of() -> None:
     assert patience.wake_at(25.0 + PATIENCE_S) is None
 
 
-def test_a_login_that_was_done_is_waited_for_anew_the_next_time() -> None:
+def test_a_login_that_was_done_is_waited_for_again_the_next_time() -> None:
     patience = PortalPatience()
     patience.on_portals(["wlan0"], 0.0)
     patience.on_portals([], 30.0)

@@ -1,4 +1,4 @@
-"""A monitor in the namespace of the test's thread, and everything that it said."""
+"""A monitor in the namespace of the test's thread, and everything that it reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
 
 
 class Watch:
-    """A monitor and everything that it said."""
+    """A monitor and everything that it reported."""
 
     def __init__(self) -> None:
         self.deltas: list[NetworkDelta] = []

@@ -1,1 +1,1 @@
-"""An internet in memory: whole nodes and hubs, a lossy network, and a clock that runs as fast as it can."""
+"""A network in memory for tests: whole nodes and hubs, losses and NATs, in virtual time."""

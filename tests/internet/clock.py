@@ -8,18 +8,18 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-MAX_STEPS = 400_000  # a test that needs more goes round in circles
+MAX_STEPS = 400_000  # a test that needs more is in an endless loop
 
 
 class Host(Protocol):
-    """Something with timers."""
+    """A host with timers."""
 
     def wake_at(self) -> float | None: ...
     def on_timer(self, now: float) -> None: ...
 
 
 class Clock:
-    """One agenda for everything in memory. At one moment what is due comes before timers, and hosts in their order."""
+    """One agenda for everything in memory. At one moment what is due precedes timers, and hosts keep their order."""
 
     def __init__(self, seed: int = 0, now: float = 0.0) -> None:
         self.now = now
@@ -29,7 +29,7 @@ class Clock:
         self._order = count()
 
     def at(self, moment: float, do: Callable[[], None]) -> None:
-        """Do this then."""
+        """Do this at that moment."""
         heapq.heappush(self._due, (moment, next(self._order), do))
 
     def after(self, seconds: float, do: Callable[[], None]) -> None:
@@ -37,11 +37,11 @@ class Clock:
         self.at(self.now + seconds, do)
 
     def run(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time by so many seconds."""
         self.run_to(self.now + seconds)
 
     def run_to(self, end: float) -> None:
-        """Let time pass up to this moment."""
+        """Advance the time to this moment."""
         for _ in range(MAX_STEPS):
             timers = [(at, host) for host in self.hosts if (at := host.wake_at()) is not None]
             at, host = min(timers, key=lambda timer: timer[0], default=(float("inf"), None))
@@ -57,7 +57,7 @@ class Clock:
         raise AssertionError(f"more than {MAX_STEPS} steps until {end} s")
 
     def run_until(self, is_true: Callable[[], bool], within_s: float, step_s: float = 0.001) -> float:
-        """The seconds that it took until the condition held; AssertionError when it takes longer."""
+        """The seconds until the condition held; AssertionError when it takes longer."""
         start = self.now
         while not is_true():
             assert self.now - start < within_s, f"not within {within_s} s"

@@ -13,11 +13,11 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.embedded_ipv4 import embed, extract
 from tests.internet.network import Packet, Receiver, Segment, World, ip
 
-LOCAL_S = 0.0001  # within one house a packet arrives at once, and surely
+LOCAL_S = 0.0001  # inside a home packets arrive at once, and none is lost
 
 
 class Kind(Enum):
-    """RFC 4787, sections 4.1 and 5: on what a mapping, or a filter, depends besides the inside address and port."""
+    """RFC 4787, sections 4.1 and 5: what a mapping, or a filter, depends on besides the inside address and port."""
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"
     ADDRESS_DEPENDENT = "address-dependent"
@@ -89,7 +89,7 @@ class NatBox:
         self._by_port.clear()
 
     def renumber(self, public: str) -> None:
-        """The provider gave us another address; no mapping survives that."""
+        """Use another public address; no mapping survives that."""
         self.outer.unplug(self.public)
         self.public = ip(public)
         self.outer.plug(self.public, self._from_outside)
@@ -173,7 +173,7 @@ class NatBox:
 
 
 class Nat64Box(NatBox):
-    """A stateful translator (RFC 6146): IPv6 inside, IPv4 outside. What is not behind `prefix` leaves as it is."""
+    """A stateful translator (RFC 6146): IPv6 inside, IPv4 outside. Packets not to `prefix` leave unchanged."""
 
     def __init__(self, world: World, public: str, prefix: str = "64:ff9b::/96", **options: Any) -> None:
         super().__init__(world, public, **options)

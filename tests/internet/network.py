@@ -1,4 +1,4 @@
-"""The Internet in memory: all hosts reach each other, in the weather of the moment. NATs are at its edge (nat.py)."""
+"""The Internet in memory: all hosts reach each other, with current loss and delay. NATs are at its edge (nat.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ip(text: str) -> IpAddress:
 
 @dataclass(frozen=True)
 class Weather:
-    """What the network does to a datagram. Delays are drawn again for each one, so they reorder."""
+    """What the network does to a datagram. Each one gets a random delay of its own, so they reorder."""
 
     loss: float = 0.0
     duplication: float = 0.0
@@ -27,7 +27,7 @@ class Weather:
 
 @dataclass(frozen=True)
 class Packet:
-    """A UDP datagram under way, of control unless its ports say otherwise; or data for an EID (`data`)."""
+    """A UDP datagram on its way, of control unless its ports differ; or data for an EID (`data`)."""
 
     source: IpAddress
     destination: IpAddress
@@ -43,7 +43,7 @@ Receiver: TypeAlias = Callable[[Packet], None]
 
 
 class Segment(Protocol):
-    """A network that packets can be put into and addresses be plugged into."""
+    """A network to which addresses are attached, and into which packets are sent."""
 
     def send(self, packet: Packet) -> None: ...
     def plug(self, address: IpAddress, receiver: Receiver) -> None: ...
@@ -51,7 +51,7 @@ class Segment(Protocol):
 
 
 class Network:
-    """One segment where all reach all."""
+    """One segment in which all hosts reach all others."""
 
     def __init__(self, clock: Clock, weather: Weather = FAIR) -> None:
         self.clock = clock
@@ -71,7 +71,7 @@ class Network:
         return address in self._receivers
 
     def send(self, packet: Packet) -> None:
-        """Later, perhaps, in another order, or twice."""
+        """Deliver it later, and perhaps reordered, twice or not at all."""
         ends = frozenset((packet.source, packet.destination))
         if ends & self.dead or ends in self.cut:
             return
@@ -85,7 +85,7 @@ class Network:
 
 
 def carry(clock: Clock, weather: Weather, deliver: Callable[[], None]) -> None:
-    """Have it delivered as the weather allows."""
+    """Deliver it as the weather demands."""
     copies = 2 if weather.duplication and clock.random.random() < weather.duplication else 1
     for _ in range(copies):
         if clock.random.random() >= weather.loss:

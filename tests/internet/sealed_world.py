@@ -1,4 +1,4 @@
-"""Nodes that seal, in the internet of memory: sessions come about as ever, and what is sealed is opened."""
+"""Nodes that seal, in the network in memory: they exchange keys as always, and what is sealed is opened."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CLOCK = count(1_700_000_000_000_000_000)  # of all nodes
 class SealedHost(NodeHost):
     """A node with a static key. What it seals travels as data with a payload."""
 
-    sessions: dict[int, InstallSession] = field(default_factory=dict)  # the latest one of a peer
-    words: list[tuple[float, Packet]] = field(default_factory=list)  # sealed control messages that came
-    map_version: int = 0  # that it says
-    order: list[NodeEffect] = field(default_factory=list)  # what the last call of the node brought
+    sessions: dict[int, InstallSession] = field(default_factory=dict)  # the latest one of each peer
+    words: list[tuple[float, Packet]] = field(default_factory=list)  # sealed control messages that arrived
+    map_version: int = 0  # in its sealed packets
+    order: list[NodeEffect] = field(default_factory=list)  # the effects of the last call of the node
 
     def __post_init__(self) -> None:
         random = self.world.random
@@ -69,7 +69,7 @@ class SealedHost(NodeHost):
             if session is not None and packet.payload == b"\0":
                 self.perform(self.node.on_seal_confirmed(number, session.local_index, now))
             elif session is not None:
-                self.perform(self.node.on_sealed_word(number, 0, packet.payload, now))
+                self.perform(self.node.on_sealed_announcement(number, 0, packet.payload, now))
 
     def number_of(self, eid: IpAddress) -> int:
         peers = self.node.sealing.entries.peers
@@ -92,7 +92,7 @@ class SealedHost(NodeHost):
                     super().perform([effect])
 
     def seal(self, peer: int, payload: bytes) -> None:
-        """As the datapath does: by the way that the peer's packets take."""
+        """Seal as the datapath does, and send by the path of the peer's packets."""
         for _, entry in self.table:
             if entry.peer == peer and entry.locators and peer in self.sessions:
                 uplink = self.node.locators.best(entry.locators[0].address.version)
@@ -103,7 +103,7 @@ class SealedHost(NodeHost):
 
 
 def sealed(weather: Weather | None = None, seed: int = 0, nodes: int = 2, **options: object) -> Lab:
-    """A lab of nodes that have talked to each other, and have sessions."""
+    """A lab of nodes that have exchanged packets, and have sessions."""
     lab = build(nodes=nodes, seed=seed, wrap=KEY_WRAP)
     made: list[NodeHost] = []
     for node in lab.nodes:

@@ -1,4 +1,4 @@
-"""Sealed peers that tell each other of moves: believed at once, and bounded until the new place has answered."""
+"""Sealed peers announce moves to each other: used at once, and bounded until the new locator has answered."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def pair(lab: Lab) -> tuple[SealedHost, SealedHost]:
 
 
 def way(peer: NodeHost, mover: NodeHost) -> list[tuple[IpAddress, bool]]:
-    """Where the peer sends what is for the mover, and what of that is on trial."""
+    """Where the peer sends packets for the mover, and which of these locators are on trial."""
     found = peer.table.lookup(mover.eid)
     return [] if found is None else [(one.address, one.is_on_trial) for one in found[1].locators]
 
 
 def announced(peer: SealedHost, mover: SealedHost, place: IpAddress, nonce: int | None = None) -> Packet:
-    """What the mover would say in its session with the peer."""
+    """The announcement that the mover would send in its session with the peer."""
     record = MappingRecord.of(mover.config.eids[0], (Locator(place),))
     notify = MapNotify(next(CLOCK) if nonce is None else nonce, (record,))
     return Packet(ip("198.51.100.1"), ip("198.51.100.2"), notify.encode(), data=(mover.eid, peer.eid))
 
 
 def alone(lab: Lab) -> None:
-    """The hub hears and says nothing from now on, and SMRs are lost: sessions are all that there is."""
+    """From now on the hub receives and sends nothing, and SMRs are lost: only the sessions are left."""
     lab.world.internet.dead.add(ip(HUB))
 
 
@@ -212,7 +212,7 @@ def test_an_announcement_that_is_lost_is_repeated_until_it_is_acknowledged() -> 
 def test_a_peer_that_knows_nothing_of_announcements_is_told_four_times_and_no_more() -> None:
     lab = sealed()
     mover, peer = pair(lab)
-    peer.node.on_sealed_word = lambda *_: []  # type: ignore[method-assign]
+    peer.node.on_sealed_announcement = lambda *_: []  # type: ignore[method-assign]
 
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(60.0)
@@ -293,7 +293,7 @@ def test_what_cannot_be_read_in_a_session_is_counted_and_nothing_else(octets: by
     mover, peer = pair(lab)
     before = sum(peer.node.counters.values())
 
-    peer.perform(peer.node.on_sealed_word(peer.number_of(mover.eid), 0, octets, lab.world.now))
+    peer.perform(peer.node.on_sealed_announcement(peer.number_of(mover.eid), 0, octets, lab.world.now))
 
     assert sum(peer.node.counters.values()) == before + 1
     assert way(peer, mover) == [(ip("198.51.100.1"), False)]
@@ -308,7 +308,7 @@ def test_an_acknowledgement_of_something_else_stops_no_repetition() -> None:
     record = MappingRecord.of(mover.config.eids[0], (Locator(NEW),))
     ack = MapNotifyAck(12345, (record,)).encode()
 
-    mover.perform(mover.node.on_sealed_word(mover.number_of(peer.eid), 0, ack, lab.world.now))
+    mover.perform(mover.node.on_sealed_announcement(mover.number_of(peer.eid), 0, ack, lab.world.now))
     lab.world.run(10.0)
 
     assert mover.node.counters["tx_announcement"] == 4
@@ -347,7 +347,7 @@ def test_the_probe_of_a_trial_asks_for_the_peers_eid_and_an_rtrs_answer_is_none(
 
 
 def test_a_node_that_can_ask_nobody_leaves_a_peer_that_has_moved_to_its_rtr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would ever confirm the new place, so that it stayed on trial until its packets were used up."""
+    """Nobody would ever confirm the new locator, so it would stay on trial until its packets are used up."""
     lab = sealed()
     mover, peer = pair(lab)
     plan = replace(peer.node.plan, asks_mapping_system=False)

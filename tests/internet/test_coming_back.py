@@ -39,7 +39,7 @@ def leave(lab: Lab, host: NodeHost, *, is_clean: bool) -> None:
 
 
 def come_back(lab: Lab, host: NodeHost, where: str) -> None:
-    """Another process, with an empty memory and nonces that begin later."""
+    """Start another process, with an empty memory and nonces that begin later."""
     random = lab.world.random
     host.config = replace(host.config, first_nonce=host.config.first_nonce + 10**9 * round(lab.world.now + 1))
     host.node = Node(host.config, new_nonce=lambda: random.getrandbits(64), jitter=random.random)
@@ -49,7 +49,7 @@ def come_back(lab: Lab, host: NodeHost, where: str) -> None:
 
 
 def chat_until_heard(lab: Lab, listener: NodeHost, talker: NodeHost, within_s: float) -> bool:
-    """`talker` sends ten times a second; True when `listener` hears it in time."""
+    """`talker` sends ten times a second; True when `listener` receives it in time."""
     start = lab.world.now
     while lab.world.now < start + within_s:
         talker.talk_to(listener)
@@ -81,7 +81,7 @@ def test_one_that_is_stopped_or_dead_is_refused_and_not_sent_anywhere_else(is_cl
     a, b = lab.nodes
 
     leave(lab, b, is_clean=is_clean)
-    for _ in range(50):  # probes alone tell here: there is no datapath that notices silence
+    for _ in range(50):  # probes alone detect it: there is no datapath that reports silence
         a.talk_to(b)
         lab.world.run(1.0)
 

@@ -1,4 +1,4 @@
-"""Two machines with one state directory: the EID, the key and the xTR-ID are the same, and each counts by itself."""
+"""Two machines with one state directory: EID, key and xTR-ID are the same, and each counts its own nonces."""
 
 from __future__ import annotations
 

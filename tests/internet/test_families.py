@@ -1,4 +1,4 @@
-"""Two families or two addresses of which one leads nowhere: the node asks, sends and is announced by the other."""
+"""Two families or two addresses of which one fails: the node asks, sends and is announced by the other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def announced(node: NodeHost) -> dict[IpAddress, int]:
 
 
 def is_lookup(sent: SendControl) -> bool:
-    """True for a question about somebody else; about ourselves we ask to find out whether we are heard."""
+    """True for a question about another EID; about its own a node asks to find out whether its locators work."""
     message = decode_control(sent.payload)
     if not isinstance(message, EncapsulatedControl):
         return False
@@ -79,7 +79,7 @@ def test_a_locator_that_dies_later_is_left_within_seconds(own: tuple[LocalLocato
     assert made.is_connected()
 
     made.world.internet.dead.add(dead.address)
-    node.perform(node.node.on_unanswered(PEER6.address, False, made.world.now))  # the datapath says so
+    node.perform(node.node.on_unanswered(PEER6.address, False, made.world.now))  # the datapath reports it
     node.perform(node.node.on_unanswered(PEER4.address, False, made.world.now))
     made.chat(WITHIN_S)
 

@@ -1,4 +1,4 @@
-"""Map-Version Numbers between sealed peers in the internet of memory: where they come from, and what follows."""
+"""Map-Version Numbers between sealed peers in the network in memory: where they come from, and their effect."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_peer_that_has_missed_all_of_a_move_is_told_with_its_next_packet() -> 
     alone(lab)
     lab.world.internet.dead.add(peer.node.locators.locators[0].address)
     mover.attach(locator(str(NEW), ifindex=3))
-    lab.world.run(8.0)  # every try is lost
+    lab.world.run(8.0)  # every attempt is lost
     lab.world.internet.dead.discard(peer.node.locators.locators[0].address)
     lab.world.run(1.0)
     missed = way(peer, mover)

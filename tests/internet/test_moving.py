@@ -1,4 +1,4 @@
-"""What a node is for: it moves, and those who talk to it hardly notice."""
+"""The purpose of a node: it moves, and its peers hardly notice."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_forged_smr_costs_one_lookup_and_changes_nothing() -> None:
 
 moves = st.lists(
     st.tuples(
-        st.integers(0, 2),  # who
+        st.integers(0, 2),  # which node moves
         st.lists(st.integers(1, 40), max_size=2, unique=True),  # to which addresses
         st.floats(0.01, 30.0),  # and how long all stay there
     ),
@@ -175,6 +175,6 @@ def test_whatever_the_moves_and_the_weather_all_are_connected_when_it_clears(
         node.attach(locator(f"198.51.100.{100 + number}"))
     lab.chat(12.0)
     lab.world.internet.weather = Weather()
-    lab.chat(20.0)  # a register that was lost again and again is tried after 1, 3, 7, 15, 31 s
+    lab.chat(20.0)  # a register that is lost repeatedly is sent again after 1, 3, 7, 15, 31 s
 
     assert lab.is_connected()

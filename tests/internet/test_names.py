@@ -1,4 +1,4 @@
-"""Names through the mapping system: a node registers its own, others ask for it, and remember what they were told."""
+"""Names through the mapping system: a node registers its own; others ask for it, and remember the answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OLD_KEY = Key(b"a secret", algorithm=Algorithm.HMAC_SHA_1_96)
 
 
 class Asker(NodeHost):
-    """A node that keeps what it was told of names."""
+    """A node that records the answers about names."""
 
     answers: list[NameResolved]
 
@@ -41,7 +41,7 @@ class Asker(NodeHost):
 
 
 class Town:
-    """A hub, the host `nas`, and somebody who asks."""
+    """A hub, the host `nas`, and a node that asks."""
 
     def __init__(
         self, *, names: tuple[str, ...] = ("nas",), key: Key = KEY, is_up: bool = True, is_network: bool = False
@@ -62,14 +62,14 @@ class Town:
 
     @property
     def answers(self) -> list[NameResolved]:
-        """What the asker was told."""
+        """The answers that the asking node got."""
         return self.asker.answers
 
     def ask(self, name: bytes) -> None:
         self.asker.perform(self.asker.node.on_name_wanted(name, self.world.now))
 
     def questions(self) -> list[str]:
-        """What names the asker has asked for on the wire."""
+        """The names in the Map-Requests of the asking node."""
         found = []
         for _, sent in self.asker.sent:
             message = decode_control(sent.payload)
@@ -107,7 +107,7 @@ def test_that_nobody_has_a_name_is_remembered_for_a_minute() -> None:
         place.ask(b"printer")
         place.world.run(pause_s)
 
-    assert [answer.why.partition(",")[0] for answer in place.answers] == ["nobody has registered it"] * 3
+    assert [answer.why.partition(",")[0] for answer in place.answers] == ["no site has registered it"] * 3
     assert place.questions() == ["printer", "printer"]
 
 
@@ -211,7 +211,7 @@ def test_a_reload_with_another_name_registers_that_one() -> None:
 
 
 def forged(place: Town, change: str) -> list[NameResolved]:
-    """What a Map-Reply does that is not quite the answer."""
+    """The answers after a Map-Reply that differs from the right one in this respect."""
     place.hub.is_up = False
     place.ask(b"nas")
     _, sent = place.asker.sent[-1]
@@ -251,7 +251,7 @@ def site_of(eid: str, *names: str) -> Site:
     return Site("printers", (EidPrefix.parse(eid),), (KEY,), names=names)
 
 
-def test_whoever_was_told_a_name_hears_that_it_leads_elsewhere_and_asks_again() -> None:
+def test_a_node_that_asked_for_a_name_is_told_of_its_new_eids_and_asks_again() -> None:
     place = Town(names=("nas",))
     place.hub.on_sites([site_of("10.1.0.9/32", "printer"), Site("asker", (ASKER,), (KEY,))])
     place.ask(b"printer")

@@ -1,4 +1,4 @@
-"""A node with two EIDs, each with a locator set of its own: the others send to each by its own priorities."""
+"""A node with two EIDs, each with a locator set of its own: peers send to each by its own priorities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A peer that moves proves by its SMR that it is the same one: its data is taken before the mapping system tells."""
+"""A peer that moves proves its identity by its SMR: its data is accepted before the mapping system answers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ ELSEWHERE = ip("203.0.113.66")
 
 
 def talking() -> Lab:
-    """Two nodes that have talked, and probed each other."""
+    """Two nodes that have exchanged packets, and probed each other."""
     lab = build(probing=ProbeConfig())
     lab.chat(8.0)
     return lab
 
 
 def taken(peer: NodeHost, mover: NodeHost) -> tuple[IpAddress, ...]:
-    """Where the peer takes the mover's data from."""
+    """The locators from which the peer accepts the mover's data."""
     found = peer.table.lookup(mover.eid)
     assert found is not None
     return (*(usable_locator.address for usable_locator in found[1].locators), *found[1].sources)
 
 
 def smr_of(mover: NodeHost) -> SendControl:
-    """The first one of its last move."""
+    """The first SMR of its last move."""
     smrs = [one for _, one in mover.sent if one.payload[0] >> 4 == 1 and MapRequest.decode(one.payload).is_smr]
     return smrs[0]
 
@@ -60,7 +60,7 @@ def test_once_the_mapping_system_has_told_it_stands_in_the_mapping_alone() -> No
     assert taken(peer, mover) == (NEW,)
 
 
-def test_whoever_does_not_know_the_nonce_only_makes_the_peer_ask() -> None:
+def test_a_sender_without_the_nonce_only_makes_the_peer_ask() -> None:
     lab = talking()
     mover, peer = lab.nodes
     mover.attach(locator(str(NEW), ifindex=3))
@@ -162,7 +162,7 @@ def with_two_uplinks() -> Lab:
 
 
 def best(peer: NodeHost, mover: NodeHost) -> list[IpAddress]:
-    """Where the peer's data goes to."""
+    """The locators to which the peer's data goes."""
     found = peer.table.lookup(mover.eid)
     assert found is not None
     first = min(one.priority for one in found[1].locators)

@@ -1,4 +1,4 @@
-"""Nodes that hear from the Map-Server when a peer moves (RFC 9437): whole nodes, a hub, and a network with losses."""
+"""Nodes that are notified by the Map-Server when a peer moves (RFC 9437): whole nodes, a hub, a lossy network."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ELSEWHERE = ip("203.0.113.66")
 
 
 def talking(weather: Weather | None = None, seed: int = 0, **options: object) -> Lab:
-    """Two nodes that have talked, and have subscribed to each other."""
+    """Two nodes that have exchanged packets, and have subscribed to each other."""
     lab = build(seed=seed, weather=weather or Weather(), wrap=KEY_WRAP, publications=True, **options)  # type: ignore[arg-type]
     lab.chat(4.0)
     return lab
 
 
 def way(peer: NodeHost, mover: NodeHost) -> list[str]:
-    """Where the peer sends what is for the mover."""
+    """Where the peer sends packets for the mover."""
     found = peer.table.lookup(mover.eid)
     return [] if found is None else [str(one.address) for one in found[1].locators]
 
@@ -43,7 +43,7 @@ def states(node: NodeHost) -> list[State]:
 
 
 def without_smrs(mover: NodeHost) -> None:
-    """What the mover sends to its peer's RLOC is lost, so that the Map-Server alone can have told it."""
+    """Lose what the mover sends to its peer's RLOC, so that only the Map-Server can notify the peer."""
     mover.world.internet.cut.add(frozenset((NEW, ip("198.51.100.2"))))
 
 
@@ -109,7 +109,7 @@ def test_in_bad_weather_the_peer_ends_up_knowing(seed: int) -> None:
     assert State.ASKING not in states(peer)  # there may be none: the answers with LISP-SEC can all have been lost
 
 
-def test_whoever_subscribes_hears_at_its_new_place_after_a_move_of_its_own() -> None:
+def test_a_subscriber_is_notified_at_its_new_locator_after_a_move_of_its_own() -> None:
     lab = talking()
     mover, peer = lab.nodes
     peer.attach(locator("203.0.113.99", ifindex=4))

@@ -1,4 +1,4 @@
-"""A peer with several locators, of which some stop working without a word: the node finds out, and comes back."""
+"""A peer with several locators, some of which fail silently: the node detects it, and returns to them later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST, SECOND = ip("203.0.113.1"), ip("203.0.113.2")
 
 
 def talking(seed: int = 0, weather: Weather = FAIR, probing: ProbeConfig = PROBING) -> tuple[Lab, NodeHost]:
-    """A node that talks to a peer with two locators, the first of which is preferred."""
+    """A node with traffic to a peer with two locators, the first of which is preferred."""
     lab = build(seed=seed, weather=weather, probing=probing)
     node, peer = lab.nodes
     peer.attach(locator(str(FIRST), priority=1), locator(str(SECOND), priority=2, ifindex=3))
@@ -40,7 +40,7 @@ def is_probe(effect: SendControl) -> bool:
 def test_a_dead_locator_is_left_within_two_timeouts_of_the_probe_that_found_it_dead() -> None:
     lab, node = talking()
     peer = lab.nodes[1]
-    deaf = replace(peer.config, probing=None, map_resolvers=())  # it does not find out first
+    deaf = replace(peer.config, probing=None, map_resolvers=())  # this one does not detect it first
     peer.perform(peer.node.on_config(deaf, lab.world.now))
     assert used(node, peer) == [FIRST, SECOND]
     died_at = lab.world.now

@@ -66,7 +66,7 @@ class HubHost:
             self._perform(self.plane.on_datagram(arrival, self.world.now))
 
     def on_sites(self, sites: Iterable[Site]) -> None:
-        """The configuration was read again."""
+        """Let the hub read its configuration again."""
         self._perform(self.plane.on_sites(sites, (), now=self.world.now))
 
     def _perform(self, effects: Iterable[PlaneEffect]) -> None:
@@ -111,7 +111,7 @@ class NodeHost:
         self.perform(self.node.on_timer(now))
 
     def attach(self, *locators: LocalLocator) -> None:
-        """These are the uplinks now; what was sent to the old addresses goes nowhere."""
+        """Use these uplinks from now on; packets to the old addresses are lost."""
         for address in self.addresses:
             self.world.internet.unplug(address)
         self.addresses = frozenset(locator.address for locator in locators)
@@ -167,14 +167,14 @@ HUB = "192.0.2.1"
 
 @dataclass(frozen=True)
 class Lab:
-    """A world with one hub (or more) and nodes 10.1.0.1, 10.1.0.2, ... that know them."""
+    """A world with one hub or more, and nodes 10.1.0.1, 10.1.0.2, ... that know them."""
 
     world: World
     hubs: tuple[HubHost, ...]
     nodes: tuple[NodeHost, ...]
 
     def chat(self, seconds: float, pause_s: float = 0.5) -> None:
-        """All talk to all, all the time."""
+        """Send packets between all nodes, all the time."""
         for _ in range(round(seconds / pause_s)):
             for node in self.nodes:
                 for other in self.nodes:
@@ -183,7 +183,7 @@ class Lab:
             self.world.run(pause_s)
 
     def is_connected(self) -> bool:
-        """True when, in fair weather, each one hears every other one."""
+        """True when, without losses, each node receives packets of every other one."""
         internet = self.world.internet
         weather, internet.weather = internet.weather, FAIR
         start = self.world.now
@@ -212,7 +212,8 @@ def build(
     """
     world = World(seed)
     eids = [EidPrefix.parse(f"10.1.0.{number}/32") for number in range(1, nodes + 1)]
-    # One site each, as a hub for several people has it; nonces must grow, so that a late register cannot undo a move.
+    # A site for each node, as in a hub for several people; nonces must grow, so that a late register cannot undo a
+    # move.
     sites = [Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids]
     hosts: tuple[HubHost, ...] = ()
     for address in hubs:

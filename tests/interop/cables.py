@@ -1,4 +1,4 @@
-"""Hosts on bare virtual cables around one router: what leaves a host arrives as it left it."""
+"""Hosts on plain virtual links around one router: packets arrive as they left, with nothing changed by offload."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lispmob.lab.tcp_stream import StreamResult, TcpStream
 from tests.interop import traffic
 from tests.interop.traffic import QUESTIONS
 
-PLACES: Final = {  # host, interface -> address; the router has .1 of each network
+PLACES: Final = {  # (host, interface) -> address; the router has .1 of each network
     ("hub", "eth0"): IPv4Address("198.51.100.10"),
     ("rtr", "eth0"): IPv4Address("198.51.101.10"),
     ("ours", "eth0"): IPv4Address("198.18.1.10"),
@@ -37,7 +37,7 @@ class Cables:
     """The namespaces, and the programs in them until the end of the test."""
 
     def __init__(self, directory: Path, opened: ExitStack, *, is_campus: bool = False) -> None:
-        """`is_campus`: every address is a private one, and nobody translates."""
+        """`is_campus`: every address is private, and no NAT translates."""
         self.places = {key: _private(one) if is_campus else one for key, one in PLACES.items()}
         self.hub_address = self.places["hub", "eth0"]
         self.directory = directory
@@ -55,7 +55,7 @@ class Cables:
         return self.hosts[host]
 
     def plug(self, host: str, interface: str) -> None:
-        """A cable from the host to the router, with addresses and a default route."""
+        """Add a link from the host to the router, with addresses and a default route."""
         own = self.places[host, interface]
         port = f"{host}.{interface}"
         gateway = _gateway(own)
@@ -77,7 +77,7 @@ class Cables:
         link.apply(self[host], [*lines, link.default_route(interface, gateway, metric)])
 
     def gateway(self, host: str) -> IPv4Address:
-        """The router's address on the first cable of this host."""
+        """The router's address on the first link of this host."""
         return _gateway(self.places[host, "eth0"])
 
     def start(self, host: str, name: str, command: list[str]) -> Daemon:
@@ -107,7 +107,7 @@ control-socket: {self.directory}/lisphub.sock
         return self.start("hub", "hub", module("lispmob.hub.daemon", "-c", self.write("hub", text)))
 
     def start_rtr(self) -> Daemon:
-        """An RTR on a machine of its own; `start_hub` has to know it (`RTRS`)."""
+        """Start an RTR on a machine of its own; `start_hub` needs its address (`RTRS`)."""
         text = f"""
 listen: [{RTR}]
 sites: []
@@ -153,17 +153,17 @@ dbus: no
             daemon.check()
 
     def stop(self, name: str) -> None:
-        """End one program, as its operator would, or as a crash of somebody else's program."""
+        """Stop one program."""
         self.running.pop(name).stop()
 
     # --- traffic ---
 
     def answering(self, host: str, address: str) -> AbstractContextManager[None]:
-        """Every UDP datagram to port 7 of this address comes back."""
+        """Return every UDP datagram to port 7 of this address."""
         return traffic.answering(self[host], address)
 
     def answered(self, host: str, source: str, to: str, count: int = QUESTIONS) -> int:
-        """How many of so many questions come back, each asked once."""
+        """How many of so many requests are answered, each sent once."""
         return traffic.answered(self[host], source, to, count)
 
     def pings(self, host: str, source: str, to: str, count: int) -> int:
@@ -171,7 +171,7 @@ dbus: no
         return count - ping(self[host], ip_address(to), ip_address(source), count=count).lost
 
     def sealed_peers(self, host: str) -> int:
-        """With how many peers our node seals."""
+        """The number of peers with which our node seals."""
         return sum(peer["seal"]["state"] == "sealed" for peer in self.lispctl(host, "key")["peers"])
 
     def wait_until_told(self, name: str, text: str, patience_s: float = 15.0) -> None:
@@ -183,12 +183,12 @@ dbus: no
             time.sleep(0.05)
 
     def wait_until_registered(self, *eids: str) -> None:
-        """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""
+        """Return once the hub has all of them. A request before that gets a negative answer, cached for a minute."""
         for eid in eids:
             self.wait_until_told("hub", f"registered eid={eid} ")
 
     def wait_until_reached(self, host: str, source: str, to: str, patience_s: float = 20.0) -> None:
-        """Return once a question is answered: the first ones go into registering, and into the cache of the other."""
+        """Return once a request is answered: the first ones are lost while nodes register and ask for mappings."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             self.check()
@@ -201,7 +201,7 @@ dbus: no
         raise AssertionError(f"{to} never answered {source} within {patience_s} s\n{logs}")
 
     def stream_through_a_loss(self, kind: str, source: str, to: str, pace_s: float = 0.005) -> StreamResult:
-        """A TCP stream from our node, whose first uplink is lost in this way and comes back."""
+        """A TCP stream from our node, whose first uplink is lost in this way and returns."""
         own = self.places["ours", "eth0"]
         lines = {
             "address": f"addr del {own}/24 dev eth0",
@@ -218,7 +218,7 @@ dbus: no
             return stream.finish()
 
     def mbit_s(self, client: str, server: str, to: str, source: str, seconds: float = 1.0) -> float:
-        """What one TCP stream carries from client to server, by what the server got."""
+        """The rate of one TCP stream from client to server, by what the server received."""
         return traffic.mbit_s(self[client], self[server], to, source, seconds)
 
 

@@ -19,7 +19,7 @@ _PEERS = {
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line for each test, with the figures that it noted."""
+    """Write one line for each test, with the figures that it recorded."""
     if not (path := os.environ.get("INTEROP_TABLE")):
         return
     told = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
@@ -43,7 +43,7 @@ def _peer(nodeid: str) -> str:
 
 
 def _words(nodeid: str) -> str:
-    """The sentence that a test's name is, and its parameters."""
+    """The name of a test as a sentence, and its parameters."""
     name, _, parameters = nodeid.rpartition("::")[2].removesuffix("]").partition("[")
     sentence = name.removeprefix("test_").replace("_", " ")
     return f"{sentence} ({parameters})" if parameters else sentence

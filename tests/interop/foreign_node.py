@@ -1,10 +1,10 @@
-"""A LISP node that is none of ours: a tunnel in user space that reads a raw socket, one packet at a time.
+"""A LISP node that is not ours: a tunnel in user space that reads a raw socket, one packet at a time.
 
-`python -m tests.interop.foreign_node CONFIGURATION`, in a network namespace. What it shares with Open Overlay Router
-and lispers.net, and not with our datapath: no kernel mends a packet before it is read. It checks every checksum itself
-and drops what is wrong; of what comes in one piece it takes the first packet; what waits for a mapping is dropped. Its
-ECMs have no inner checksum. It knows no keys, and counts those that it is sent. It takes the control messages from our
-codec, and nothing from our datapath.
+`python -m tests.interop.foreign_node CONFIGURATION`, in a network namespace. It has in common with Open Overlay Router
+and lispers.net, and not with our datapath, that no kernel completes a packet before it is read. It verifies every
+checksum itself and drops what is wrong; of a joined run it takes the first packet; packets that wait for a mapping are
+dropped. Its ECMs have no inner checksum. It knows no keys, and counts those that it gets. It uses our codec for control
+messages, and nothing of our datapath.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ TCP, UDP = 6, 17
 REGISTER_S = 1.0
 ASK_S = 0.3
 DEVICE = "foreign0"
-KEY = re.compile(rb"\x40\x03..\x0b", re.DOTALL)  # AFI 16387, flags, LCAF Type 11: a key, wherever it stands
+KEY = re.compile(rb"\x40\x03..\x0b", re.DOTALL)  # AFI 16387, flags, LCAF Type 11: a key, anywhere in the message
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What it is told. `counters`: the file that says what it saw, written a few times a second."""
+    """Its configuration. `counters`: the file for its counters, written a few times a second."""
 
     rloc: str
     eids: tuple[str, ...]
@@ -62,7 +62,7 @@ class Plan:
 
 
 def ones_complement(octets: bytes) -> int:
-    """The Internet checksum; 0 over octets that hold a right one."""
+    """The Internet checksum; 0 over octets that include a correct one."""
     octets += b"\0" * (len(octets) % 2)
     total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
     while total >> 16:
@@ -71,7 +71,7 @@ def ones_complement(octets: bytes) -> int:
 
 
 def wrong_with(packet: bytes) -> str | None:
-    """What a careful host would drop an IP packet for, None for nothing."""
+    """The reason why a strict host would drop an IP packet, None if there is none."""
     if packet[0] >> 4 == 4:
         header = (packet[0] & 15) * 4
         if ones_complement(packet[:header]):
@@ -86,7 +86,7 @@ def wrong_with(packet: bytes) -> str | None:
 
 
 def length_of(packet: bytes) -> int:
-    """What an IP packet says of its length."""
+    """The length of an IP packet by its header."""
     at, more = (2, 0) if packet[0] >> 4 == 4 else (4, 40)
     return int.from_bytes(packet[at : at + 2], "big") + more
 
@@ -105,7 +105,7 @@ class ForeignNode:
         self.tun = self._open_tun()
         self.raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
         self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self.data = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # sends; it is there to keep the port, too
+        self.data = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # for sending, and to occupy the port
         self.data.bind((plan.rloc, DATA_PORT))
         self.control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.control.bind((plan.rloc, CONTROL_PORT))
@@ -149,7 +149,7 @@ class ForeignNode:
         self.seen["arrived"] += 1
         if (
             int.from_bytes(udp[12:16], "big") >> 8 == CONTROL_IID
-        ):  # by an ordinary socket, whose sums the cable leaves open
+        ):  # by an ordinary socket, whose checksums the link leaves open
             self.seen["control"] += 1
             self.seen["keys"] += bool(KEY.search(udp))
             return
@@ -240,7 +240,7 @@ class ForeignNode:
     def _say(self, octets: bytes, where: Any) -> None:
         try:
             self.control.sendto(octets, where)
-        except OSError as error:  # an ICMP error of before: the next try tells
+        except OSError as error:  # an ICMP error about an earlier one: the next attempt decides
             self.seen[f"refused_{error.errno}"] += 1
 
 

@@ -1,7 +1,7 @@
-"""lispers.net as a peer: where its programs are, what they are told, and what a host of its needs around them.
+"""lispers.net as a peer: where its programs are, their configuration, and what one of its hosts needs around them.
 
-It wants "public" addresses outside of RFC 1918, reads packets with libpcap, which may take 0.1 s to hand them over, and
-registers every minute: patience is long.
+It needs "public" addresses outside of RFC 1918, reads packets with libpcap, which may deliver them 0.1 s late, and
+registers every minute: timeouts are long.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NEEDS_IT: Final = [
 ]
 KEY: Final = "interop-key"
 OVERLAY: Final = "10.1.0.0/16"
-BEARABLE_MBIT_S: Final = 0.3  # its interpreter and libpcap manage a few; a broken way carries nothing
-READY_S: Final = 3.0  # it hands its configuration out once a second
+BEARABLE_MBIT_S: Final = 0.3  # its interpreter and libpcap reach a few; a broken path carries nothing
+READY_S: Final = 3.0  # it applies its configuration once a second
 
 _RULE: Final = "#" + 77 * "-"
 _PARTS: Final = ("itr", "etr", "rtr", "map-resolver", "map-server", "ddt-node")
@@ -58,7 +58,7 @@ def configuration(commands: str, *enabled: str) -> str:
 
 
 def map_server(rtr: IPv4Address | None = None) -> str:
-    """Map-Server and Map-Resolver of the overlay; `rtr`: what it tells nodes behind NATs."""
+    """Map-Server and Map-Resolver of the overlay; `rtr`: the RTR that it names to nodes behind NATs."""
     rtrs = "" if rtr is None else f"lisp rtr-list {{\n    address = {rtr}\n}}\n"
     proxy = "" if rtr is None else "        force-proxy-reply = yes\n        force-nat-proxy-reply = yes\n"
     site = f"""
@@ -76,7 +76,7 @@ lisp site {{
 
 
 def re_encapsulator(server: IPv4Address) -> str:
-    """An RTR that probes who it sends to."""
+    """An RTR that probes the locators that it sends to."""
     parameters = f"lisp xtr-parameters {{\n    rloc-probing = yes\n{_PLAIN}}}\n"
     return configuration(f"{parameters}lisp map-resolver {{\n    address = {server}\n}}\n{_ASKS}", "rtr")
 
@@ -121,7 +121,7 @@ lisp interface {{
 
 
 def prepare_xtr(host: Namespace, eid: str, gateway: IPv4Address) -> None:
-    """Its documents want the EID on the loopback, a route for it, and nothing left to the hardware of the interface."""
+    """Do what its documents demand: the EID on the loopback, a route for it, and no offload to the interface."""
     lines = (
         "ip link set lo up",
         f"ip addr add {eid}/32 dev lo",
@@ -132,7 +132,7 @@ def prepare_xtr(host: Namespace, eid: str, gateway: IPv4Address) -> None:
 
 
 def install(home: Path, text: str) -> None:
-    """A copy of its own for each host: it writes into the directory that it runs in."""
+    """Install a copy for each host: it writes into the directory that it runs in."""
     shutil.copytree(INSTALLED, home, ignore=shutil.ignore_patterns("logs", "lisp.config*"))
     (home / "logs").mkdir()
     (home / "lisp.config").write_text(text)
@@ -145,7 +145,7 @@ def command(home: Path, program: str, *words: str) -> list[str]:
 
 
 def start(run: Callable[[str, list[str]], object], home: Path, *programs: str) -> None:
-    """Start lisp-core and these beside it, one after another; `run` takes the name of a program and its command."""
+    """Start lisp-core, and then these programs one after another; `run` takes the name of a program and its command."""
     for program in ("lisp-core", *programs):
         run(program, command(home, program, *(("-8080",) if program == "lisp-core" else ())))
         time.sleep(1)

@@ -1,6 +1,6 @@
-"""Open Overlay Router as a peer: where its program is, what it is told, and who meets whom.
+"""Open Overlay Router as a peer: where its program is, its configuration, and who is whose peer.
 
-Nothing else can stand in for a real foreign implementation; what it sends is also in tests/captures.
+Nothing can replace a real foreign implementation; its messages are also in tests/captures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEEDS_IT: Final = [
     pytest.mark.skipif(not OOR, reason="Open Overlay Router is not installed: put `oor` on PATH, or its path in OOR"),
 ]
 KEY: Final = "interop-key"
-SERVER: Final = IPv4Address("198.51.100.10")  # the Map-Server's place in every laboratory of these
+SERVER: Final = IPv4Address("198.51.100.10")  # the Map-Server's address in all these laboratories
 
 THEIR_MAP_SERVER = f"""
 operating-mode = MS
@@ -64,7 +64,7 @@ rtr-ms-node {{
 
 
 def rtr_set(rtr: IpAddress) -> str:
-    """What their Map-Server is told of their RTR."""
+    """The lines that name their RTR to their Map-Server."""
     return f"""
 ms-rtr-node {{
     name = only
@@ -154,13 +154,13 @@ class Meeting:
         self.start_theirs("server", "their-map-server", THEIR_MAP_SERVER + more)
 
     def start_their_node(self) -> None:
-        """With time to register: who asks for it before that is told "nobody", and remembers it for a minute."""
+        """Start it, and give it time to register: a request before that gets a negative answer, cached for a minute."""
         time.sleep(1)
         self.start_theirs("theirs", "their-node", their_node(SERVER, "10.1.0.2/32"))
         time.sleep(4)
 
     def reaches(self, host: str, source: str, destination: str) -> bool:
-        """True as soon as one ping is answered; the first seconds go into registering."""
+        """True as soon as one ping is answered; the node needs the first seconds to register."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             for daemon in self.running:

@@ -68,7 +68,7 @@ ddt-root-addresses = {{ {ROOT} }}
 
 
 class Tree(Meeting):
-    """A Map-Resolver, a root and a Map-Server in one rack, and a node at home."""
+    """A Map-Resolver, a root and a Map-Server on one network, and a node at home."""
 
     def start_hub(self, host: str, configuration: str) -> None:
         own = f"state-file: none\nlisten: [{TOPOLOGY.address(host, 'eth0')}]\n"
@@ -79,12 +79,12 @@ class Tree(Meeting):
         own = f"control: {{socket: {self.directory}/lispd.sock}}\nstate-dir: {self.directory}\n"
         self.start("node", "our-node", OUR_NODE + own, lambda path: module("lispmob", "-c", path))
         deadline = time.monotonic() + 20
-        while f"registered eid={EID}/32 " not in self.log_of("our-server"):  # a question before that is told "nobody"
+        while f"registered eid={EID}/32 " not in self.log_of("our-server"):  # until then its answers are negative
             assert time.monotonic() < deadline, self.log_of("our-node")
             time.sleep(0.05)
 
     def lig(self, eid: str) -> list[dict[str, Any]]:
-        """The records that the Map-Resolver has answered with, in the first answer of several tries."""
+        """The records of the Map-Resolver's first answer in several attempts."""
         words = module("lispmob.tools.lig", "-m", RESOLVER, "--json", "-c", "2", "-t", "2", eid)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:

@@ -1,6 +1,6 @@
-"""Our nodes and our hub with a node that no kernel helps: real traffic, both ways, in both tiers, through what happens.
+"""Our nodes and our hub with a node without help from its kernel: real traffic, both ways, both tiers, with failures.
 
-Runs everywhere. The peers that others wrote get the same traffic in the files beside it, where they are installed.
+Runs everywhere. Foreign implementations get the same traffic in the other files here, where they are installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OUR_EIDS = ("10.1.0.1/32", "2001:db8:e1d::1/128")
 THEIR_EIDS = ("10.1.0.2/32", "2001:db8:e1d::2/128")
 PAIRS = [("10.1.0.1", "10.1.0.2"), ("2001:db8:e1d::1", "2001:db8:e1d::2")]
 WRONG = ("inner_", "outer_", "undivided", "keys")
-BEARABLE_MBIT_S = 10.0  # what the peer's interpreter manages many times over; a broken way is below 1
+BEARABLE_MBIT_S = 10.0  # far below what the peer's interpreter reaches; a broken path stays below 1
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def what_they_saw(wired: Cables) -> dict[str, int]:
 
 
 def assert_whole(wired: Cables) -> None:
-    """Nothing of what arrived had to be mended, or cut up, and no key was among it."""
+    """Nothing that arrived needed completion, or was a joined run, and no message held a key."""
     seen = what_they_saw(wired)
     wrong = {name: count for name, count in seen.items() if count and name.startswith(WRONG)}
     assert seen["delivered"] > 0
@@ -123,11 +123,11 @@ def test_what_our_rtr_passes_on_to_them_is_whole(wired: Cables) -> None:
             wired.wait_until_reached("ours", ours, theirs, patience_s)
             wired.wait_until_reached("theirs", theirs, ours, patience_s)
 
-    wired.router.run("conntrack", "-F")  # the NAT forgets
+    wired.router.run("conntrack", "-F")  # the NAT forgets its bindings
     is_reached_both_ways(10.0)
     link.apply(wired.router, ["addr add 198.19.1.2/32 dev lo"])
     wired.router.run("iptables", "-t", "nat", "-I", "POSTROUTING", "-s", f"{OURS}", "-j", "SNAT", "--to", "198.19.1.2")
-    wired.router.run("conntrack", "-F")  # and is another one, with another address
+    wired.router.run("conntrack", "-F")  # and is replaced by another one, with another address
     is_reached_both_ways(15.0)
     assert wired.running.pop("hub").stop() == 0  # Map-Server and RTR start again
     wired.start_hub("rtr: {enabled: yes}\nproxy: {enabled: yes}")
@@ -156,7 +156,7 @@ def test_an_rtr_of_its_own_loses_no_first_packet_of_theirs_and_comes_back_as_its
     with wired.answering("ours", ours):
         first = wired.answered("theirs", theirs, ours)
     record_property("of the first 20 answered", first)
-    assert first >= QUESTIONS - 1  # they drop what waits for a mapping themselves
+    assert first >= QUESTIONS - 1  # they drop packets that wait for a mapping
     is_reached_both_ways(10.0)
     assert wired.running.pop("hub").stop() == 0
     wired.start_hub(RTRS)

@@ -1,8 +1,8 @@
 """Our nodes behind NATs with the Map-Server, Map-Resolver and RTR of lispers.net.
 
 Runs where it is installed: the directory of its programs in the environment variable LISPERS_NET, and its Python in
-LISPERS_NET_PYTHON when that is not python3. It is slow, so patience is long. What it does differently from its drafts
-is said where our code deals with it.
+LISPERS_NET_PYTHON when that is not python3. It is slow, so timeouts are long. Where it differs from its drafts, the
+part of our code that copes with it says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.interop.lispers_net import BEARABLE_MBIT_S, KEY, NEEDS_IT, OVERLAY
 
 pytestmark = NEEDS_IT
 
-PAUSE_S = 125.0  # an entry that nothing was sent by for a minute goes with the next round, one a minute
+PAUSE_S = 125.0  # once a minute it removes entries that have not been used for a minute
 
 EIDS = {"ours": ip_address("10.1.0.1"), "other": ip_address("10.1.0.2")}
 TOPOLOGY = Topology(
@@ -44,7 +44,7 @@ TOPOLOGY = Topology(
     ),
 )
 SERVER, RTR = (TOPOLOGY.address(name, "eth0") for name in ("server", "rtr"))
-NATS = {  # public addresses that are public for it, too
+NATS = {  # public addresses that it also takes for public
     "home": Nat(IPv4Address("203.0.113.31")),
     "office": Nat(IPv4Address("203.0.113.32"), Mapping.ADDRESS_AND_PORT_DEPENDENT),
 }
@@ -109,13 +109,13 @@ class Meeting:
         return self.reaches("ours", "other", patience_s) and self.reaches("other", "ours", patience_s)
 
     def speaks_lispers(self, host: str, patience_s: float = 40.0) -> bool:
-        """True as soon as it is registered in this dialect: the RTR remembers for minutes who was not there."""
+        """True once it is registered in this dialect: the RTR remembers for minutes that a node was not registered."""
         line = module("lispmob.lispctl.main", "--socket", str(self.directory / host / "lispd.sock"), "netcheck")
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             done = subprocess.run(self.lab[host].argv(*line), capture_output=True, text=True, timeout=10, check=False)
             if "lispers" in done.stdout:
-                time.sleep(1)  # the Map-Register left with the answer; it takes 0.1 s
+                time.sleep(1)  # the Map-Register left with the answer, which takes 0.1 s
                 return True
             time.sleep(0.3)
         return False
@@ -156,7 +156,7 @@ def test_two_nodes_behind_nats_talk_through_their_rtr_and_stay_reachable(
     record_property("Mbit/s", speeds)
     assert min(speeds) > BEARABLE_MBIT_S
 
-    time.sleep(25)  # two rounds of its RLOC-probes: it gives up who does not answer them in the data plane
+    time.sleep(25)  # two rounds of its RLOC-probes: it stops using locators that do not answer in the data plane
     assert meeting.reaches("ours", "other", patience_s=10.0)
 
 
@@ -186,7 +186,7 @@ def test_two_nodes_behind_nats_reach_each_other_again_when_this_happens(
 def test_when_both_of_theirs_were_restarted_our_nodes_reach_each_other_again_after_a_pause(
     meeting: Meeting, record_property: Callable[[str, object], None]
 ) -> None:
-    """Its RTR asks before they have registered again, and keeps "nobody" for as long as packets go there."""
+    """Its RTR asks before they have registered again, and caches the negative answer while packets go there."""
     meeting.stop_theirs("rtr")
     meeting.stop_theirs("server")
     meeting.start_theirs("server", "lisp-ms", "lisp-mr")

@@ -18,14 +18,14 @@ pytestmark = NEEDS_IT
 OURS, THEIRS = "10.1.0.1", "10.1.0.2"
 PINGS = 16
 LONGEST_GAP_S = 1.5  # a packet that waits in the kernel waits for three seconds
-PATIENCE_S = 60.0  # it registers, and asks again, that seldom
-LIG = [  # what is asked, in its words, and what the answer has in it
+PATIENCE_S = 60.0  # it registers, and asks again, as rarely as this
+LIG = [  # the words of a request to it, and what its answer holds
     ((OURS,), "198.18.1.10"),
     ((OURS, "count", "3"), "198.18.1.10"),
     (("2001:db8:e1d::1",), "198.18.1.10"),
     (("10.1.0.3",), "198.18.3.10"),  # an ETR that answers itself
-    (("10.1.9.9",), "native-forward"),  # nobody has registered that
-    (("192.0.2.9",), "native-forward"),  # no site has that
+    (("10.1.9.9",), "native-forward"),  # an EID that no node has registered
+    (("192.0.2.9",), "native-forward"),  # an EID of no site
     (("[5]10.1.0.1",), "native-forward"),
     (("240.1.0.9",), "native-forward"),
 ]
@@ -60,7 +60,7 @@ def wait_for_both(wired: Cables) -> None:
 
 
 def assert_traffic(wired: Cables, record: Callable[[str, object], None]) -> None:
-    """Pings, datagrams and a stream, each in both directions."""
+    """Send pings, datagrams and a stream, each in both directions."""
     pings = wired.pings("ours", OURS, THEIRS, PINGS), wired.pings("theirs", THEIRS, OURS, PINGS)
     with wired.answering("theirs", THEIRS), wired.answering("ours", OURS):
         answered = wired.answered("ours", OURS, THEIRS), wired.answered("theirs", THEIRS, OURS)

@@ -27,7 +27,7 @@ def start_server(wired: Cables) -> None:
 
 def start_nodes(wired: Cables, tier: str) -> None:
     start(wired, "theirs", "theirs", their_node(wired.hub_address, f"{THEIR_EID}/32"))
-    time.sleep(4)  # who asks before it is registered is told "nobody", and remembers it for a minute
+    time.sleep(4)  # a request before it is registered gets a negative answer, cached for a minute
     wired.start_ours(tier, (f"{OUR_EID}/32",), more="natt: {mode: off}", algorithm="hmac-sha-1-96", proxy_reply="no")
 
 

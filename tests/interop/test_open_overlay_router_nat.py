@@ -1,4 +1,4 @@
-"""Behind a NAT of ours, by Open Overlay Router's RTR and Map-Server, to its node: where its program is installed."""
+"""Behind a NAT, by Open Overlay Router's RTR and Map-Server, to its node: where its program is installed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_their_node_is_reached_by_their_rtr_again_after_it_was_restarted(meeting
 def test_their_rtr_takes_us_up_again_when_our_nat(
     meeting: Meeting, nat: NatGateway, what: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """It holds on to the place that it knows, so that we need another name there."""
+    """It keeps the binding that it knows, so our uplink needs another name there (natt/traversal.py)."""
     for number in range(2 if what.endswith("twice") else 1):
         if what == "forgets":
             nat.change(replace(nat.nat, mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT))
@@ -98,7 +98,7 @@ def test_their_rtr_takes_us_up_again_when_our_nat(
         assert meet(meeting)
         record_property("back after s", round(time.monotonic() - began_at, 1))
         if what.endswith("twice") and number == 0:
-            time.sleep(REST_S)  # so often another name is tried
+            time.sleep(REST_S)  # how often another name is tried
 
 
 @pytest.mark.timeout(240)
@@ -106,7 +106,7 @@ def test_their_rtr_takes_us_up_again_when_our_nat(
 def test_their_node_is_reached_again_after_their_map_server_and_then_their_rtr_were_restarted(
     meeting: Meeting, record_property: Callable[[str, object], None]
 ) -> None:
-    """Its node registers once a minute, and what is asked before is "nobody" to its RTR for a minute."""
+    """Its node registers once a minute, and its RTR caches a negative answer for a minute."""
     meeting.stop("their-map-server")
     time.sleep(1.5)
     meeting.start_their_map_server(rtr_set(RTR))

@@ -1,4 +1,4 @@
-"""Real traffic with Open Overlay Router over bare virtual cables, and its Map-Server with our default configuration."""
+"""Real traffic with Open Overlay Router over plain virtual links, and its Map-Server with our default configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = NEEDS_IT
 
 OURS, OTHER, THEIRS = "10.1.0.1", "10.1.0.3", "10.1.0.2"
 STARTS = 12
-PAIRS = 5  # of a run between two of theirs and one from us to them, next to each other
+PAIRS = 5  # of a run between two of theirs and one from us to them, in turn
 
 
 def start_theirs(wired: Cables, host: str, name: str, text: str) -> None:
@@ -41,7 +41,7 @@ def test_tcp_to_them_is_as_fast_as_between_two_of_them_and_no_datagram_is_lost(
             wired.wait_until_reached("other", OTHER, THEIRS)
             answered = wired.answered("ours", OURS, THEIRS), wired.answered("theirs", THEIRS, OURS)
 
-        runs = [  # in turn, for they share the machine with others
+        runs = [  # in turn, because they share the machine with other programs
             (wired.mbit_s("other", "theirs", THEIRS, OTHER), wired.mbit_s("ours", "theirs", THEIRS, OURS))
             for _ in range(PAIRS)
         ]
@@ -70,7 +70,7 @@ def test_their_map_server_lives_through_a_dozen_starts_of_our_default_configurat
             while "registered eid" not in ours.log_text() and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert "registered eid" in ours.log_text()
-            time.sleep(4)  # as long as a second question would take
+            time.sleep(4)  # the time that a second question would take
             server.check()
             assert ours.stop() == 0
             del wired.running["ours"]

@@ -1,4 +1,4 @@
-"""Real traffic between two hosts: questions over UDP that come back or not, and what a TCP stream carries."""
+"""Real traffic between two hosts: requests over UDP and their answers, and the rate of a TCP stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FREEBIND: Final = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  #
 
 @contextmanager
 def answering(host: Namespace, address: str) -> Iterator[None]:
-    """Every UDP datagram to port 7 of this address comes back."""
+    """Return every UDP datagram to port 7 of this address."""
     ear = host.socket(_family(address), socket.SOCK_DGRAM)
     ear.setsockopt(*_FREEBIND[ip_address(address).version], 1)  # the EID may come later
     ear.bind((address, 7))
@@ -46,7 +46,7 @@ def answering(host: Namespace, address: str) -> Iterator[None]:
 
 
 def answered(host: Namespace, source: str, to: str, count: int = QUESTIONS, octets: int = 600) -> int:
-    """How many of so many questions come back, each asked once."""
+    """How many of so many requests are answered, each sent once."""
     with host.socket(_family(source), socket.SOCK_DGRAM) as mouth:
         mouth.bind((source, 0))
         mouth.settimeout(0.5)
@@ -61,7 +61,7 @@ def answered(host: Namespace, source: str, to: str, count: int = QUESTIONS, octe
 
 
 def mbit_s(client: Namespace, server: Namespace, to: str, source: str, seconds: float = 1.0) -> float:
-    """What one TCP stream carries from client to server, by what the server got."""
+    """The rate of one TCP stream from client to server, by what the server received."""
     listener = subprocess.Popen(
         server.argv("iperf3", "-s", "-1", "-B", to), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -1,4 +1,4 @@
-"""The line of an invitation: what goes in comes out, and what was changed is noticed."""
+"""The line of an invitation: reading gives what was written, and a changed line is detected."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lispmob.joining.invitation import PREFIX, BadInvitation, Invitation, read_i
 
 ADDRESSES = (ip_address("198.51.100.1"), ip_address("2001:db8::1"))
 MADE = Invitation(ADDRESSES, b"\x01" * 8, 29_000_000, b"\x02" * 16)
+OTHER = Invitation(ADDRESSES, b"\x03" * 8, 29_000_000, b"\x04" * 16)
 
 
 @given(
@@ -56,6 +57,9 @@ CARRIED = {
     "pieces of four": " ".join(LINE[at : at + 4] for at in range(0, len(LINE), 4)),
     "the whole command": f"sudo lispctl join {LINE.lower()}",
     "quotes of a shell": f"'{LINE}'",
+    "a hand that pasted twice": LINE * 2,
+    "a hand that pasted twice, with the command": f"sudo lispctl join {LINE} sudo lispctl join {LINE}",
+    "a mail with the line and its copy in small letters": f"{LINE}\r\n\r\n> {LINE.lower()}\r\n",
 }
 
 
@@ -74,7 +78,7 @@ def test_a_letter_that_was_changed_is_noticed(place: int, letter: str) -> None:
             read = read_invitation(changed)
         except BadInvitation:
             return
-        assert read == MADE  # the last letter has bits that no octet is made of
+        assert read == MADE  # the last letter has bits that belong to no octet
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_a_letter_that_was_changed_is_noticed(place: int, letter: str) -> None:
     [
         ("", "no invitation"),
         ("tskey-abc", "no invitation"),
-        ("LISP-2-AAAA", "another version"),
+        ("LISP-2-AAAA", "newer than this lispmob: upgrade lispmob here"),
         (MADE.line()[:-8], "incomplete"),
         (MADE.line() + "1", "a letter that no invitation has"),
         (PREFIX + "A" * 2000, "too long"),
@@ -91,10 +95,12 @@ def test_a_letter_that_was_changed_is_noticed(place: int, letter: str) -> None:
         (f"{MADE.line()} and be quick", "incomplete"),
         (MADE.line().replace("A", "\uff21"), "a letter that no invitation has"),
         (MADE.line() + "\ufb01", "a letter that no invitation has"),
-        (MADE.line() * 2, r"a letter that no invitation has \(1\)"),
+        (MADE.line() + OTHER.line(), "more than one invitation"),
+        (f"{MADE.line()} {PREFIX}", "more than one invitation"),
+        (MADE.line() + MADE.line()[:40], "more than one invitation"),
         (MADE.line().removeprefix(PREFIX), "no invitation"),
         ("LISP-", "no invitation"),
-        ("LISP-0-AAAA", "another version"),
+        ("LISP-0-AAAA", "older than this lispmob: upgrade it, and invite again"),
     ],
 )
 def test_what_is_no_invitation_is_told(text: str, why: str) -> None:

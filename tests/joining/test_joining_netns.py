@@ -1,4 +1,4 @@
-"""From nothing to two nodes that ping each other: set up, invite, join, as a household does it; and what goes wrong."""
+"""From nothing to two nodes that ping each other: set up, invite, join, as a household does it; and the errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LISPHUB, LISPCTL = "lispmob.hub.cli.main", "lispmob.lispctl.main"
 
 
 class Done(NamedTuple):
-    """What became of a command."""
+    """The result of a command."""
 
     returncode: int
     stdout: str
@@ -34,7 +34,7 @@ class Done(NamedTuple):
 
 
 def called(main: Callable[[Sequence[str]], int], *words: str) -> Done:
-    """A command of ours, in this process."""
+    """Run a command of ours in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
@@ -42,7 +42,7 @@ def called(main: Callable[[Sequence[str]], int], *words: str) -> Done:
 
 
 class Household:
-    """A hub that was set up by its own command, and hosts `a` and `b` that have nothing yet."""
+    """A hub that was set up by its own command, and hosts `a` and `b` without any configuration."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -50,13 +50,13 @@ class Household:
         self.hub_conf = self.directory / "hub" / "hub.conf"
 
     def command(self, at: str, *words: str) -> Done:
-        """A command in a namespace."""
+        """Run a command in a namespace."""
         argv = self.world[at].argv(*module(*words))
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
 
     def lisphub(self, *words: str) -> Done:
-        """A command that asks the hub by its socket, which is no matter of namespaces: without a process for each."""
+        """Run lisphub in this process: it asks the hub by its socket, which needs no namespace."""
         return called(lisphub, "-c", str(self.hub_conf), *words)
 
     def asked(self, *words: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Household:
 
 
 def start_hub(household: Household) -> Daemon:
-    """Set it up as its operator does, and start it as systemd would; the test's own places are added."""
+    """Set it up as its operator does, and start it as systemd would; the paths of the test are added."""
     done = household.command(
         "hub", LISPHUB, "setup", "-c", str(household.hub_conf), "--no-service", "--yes", "--domain", "home.example",
         "--address", str(HUB_V4), "--address", str(HUB_V6), "--pool", "10.99.0.0/30", "--pool", "fd00:99::/64",
@@ -103,7 +103,7 @@ def start_hub(household: Household) -> Daemon:
 
 
 def start_node(household: Household, at: str) -> Daemon:
-    """Start lispd with the file that `join` wrote; what would collide with other hosts of this test is added."""
+    """Start lispd with the file that `join` wrote; settings that would collide with other hosts here are added."""
     directory = household.directory / at
     with (directory / "lispd.conf").open("a") as file:
         file.write(f"state-dir: {directory}/state\ndbus: no\ndatapath: {{tier: tun}}\n")
@@ -226,7 +226,7 @@ def test_what_the_hub_changes_later_a_node_takes_over_without_joining_again(hous
 
 
 def letter_of(packet: bytes) -> str:
-    """What a packet at a's cable is here: data to b, an SMR of the hub, a's question, the hub's answer."""
+    """The kind of a packet on a's link, as a letter: data to b, an SMR of the hub, a's question, the hub's answer."""
     if packet[0] >> 4 != 4 or packet[9] != 17:
         return ""
     source, target, payload = packet[12:16], packet[16:20], packet[28:]

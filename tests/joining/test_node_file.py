@@ -1,4 +1,4 @@
-"""What `lispctl join` writes: what a hub says is data in it, and lispd takes it."""
+"""What `lispctl join` writes: a hub's answer is only data in it, and lispd accepts the file."""
 
 from __future__ import annotations
 

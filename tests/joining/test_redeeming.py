@@ -1,8 +1,9 @@
-"""The exchange on real sockets over loopback: answers that are lost, late, forged, or nobody's."""
+"""The exchange on real sockets over loopback: answers that are lost, late, forged, or from elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from lispmob.joining.exchange import (
     refuse,
 )
 from lispmob.joining.invitation import Invitation
-from lispmob.joining.redeeming import HubSilent, redeem
+from lispmob.joining.redeeming import HubSilent, HubUnproved, redeem
 
 CIPHERS = NoiseCiphers()
 HERE = ip_address("127.0.0.1")
@@ -46,7 +47,7 @@ def accepted(question: Message) -> bytes:
 
 @contextmanager
 def hub(answer: Callable[[int, Message], list[bytes]]) -> Iterator[int]:
-    """Answers the questions that come, by their number; the port."""
+    """A hub that answers each question by its number; yields its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((str(HERE), 0))
         server.settimeout(5)
@@ -109,6 +110,27 @@ def test_an_unknown_invitation_is_told_after_a_while() -> None:
         pytest.raises(JoinRefused, match="does not know this invitation"),
     ):
         redeem(redemption(), (HERE,), port)
+
+
+@pytest.mark.parametrize("with_another", ["secret", "key of the hub"])
+def test_an_answer_that_does_not_prove_to_be_the_hubs_is_told_as_that(with_another: str) -> None:
+    def answer(_: int, question: Message) -> list[bytes]:
+        secret = b"x" * 16 if with_another == "secret" else INVITATION.secret
+        made = accept(question, SETTINGS, secret, b"h" * 32, CIPHERS)
+        assert made is not None
+        return [made[0]]
+
+    pinned = dataclasses.replace(INVITATION, public_key=CIPHERS.public_key(b"p" * 32))
+    with hub(answer) as port, pytest.raises(HubUnproved, match=r"^127\.0\.0\.1$"):
+        redeem(Redemption(pinned, b"n" * 32, CIPHERS), (HERE,), port, patience_s=0.7)
+
+
+def test_junk_from_the_hubs_address_is_not_reported_as_another_program() -> None:
+    with (
+        hub(lambda _, question: [b"", b"\xff\x02", question.raw]) as port,
+        pytest.raises(HubSilent, match="an answer to another question"),
+    ):
+        redeem(redemption(), (HERE,), port, patience_s=0.7)
 
 
 def test_where_nobody_listens_each_address_has_its_reason() -> None:

@@ -17,7 +17,7 @@ BACKLOG = 10_000
 
 
 class Capture:
-    """Everything between `with` and its end is in `packets`, whichever way it went; or only what was sent."""
+    """Collects in `packets` what passes during the `with` block, in both directions; or only what is sent."""
 
     def __init__(self, namespace: Namespace, interface: str, *, sent_only: bool = False) -> None:
         self.packets: list[bytes] = []
@@ -53,7 +53,7 @@ class Capture:
         try:
             packet, (_, _, direction, *_) = self._tap.recvfrom(65_535)
         except OSError as error:
-            if error.errno != errno.ENETDOWN:  # told once; the interface may come up again
+            if error.errno != errno.ENETDOWN:  # reported once; the interface may come up again
                 raise
             return
         is_wanted = direction == socket.PACKET_OUTGOING or not self._sent_only

@@ -27,7 +27,7 @@ WAYS = {
     "full-cone": (True, EI, EI),
     "address-filter": (True, EI, AD),
     "port-filter": (True, EI, APD),
-    "symmetric": (True, AD, APD),  # at least: two hosts are all that is compared
+    "symmetric": (True, AD, APD),  # at least: only two hosts are compared
     "double-nat": (True, EI, APD),
     "firewall": (False, None, None),
 }
@@ -72,7 +72,7 @@ def test_nodes_behind_nats_of_every_kind_reach_each_other(nats: NatStage) -> Non
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 def test_what_we_send_through_a_nat_has_no_malformed_frame(nats: NatStage, tmp_path: Path) -> None:
     with Capture(nats.lab["gw-home"], "wan") as seen:
-        nats.gateways[HOME.name].reboot()  # data, a stall or a poke, a register and its answer
+        nats.gateways[HOME.name].reboot()  # data, a stall or a message that opens a binding, a register and its answer
         ping(nats.lab[ROAMER], nats.identities[FAR_NODE].eid4, nats.identities[ROAMER].eid4, count=5)
         time.sleep(0.5)
     capture = tmp_path / "wan.pcap"
@@ -110,7 +110,7 @@ def test_data_that_a_stranger_sends_to_the_rtr_in_the_name_of_a_node_goes_nowher
 def test_the_next_rtr_takes_over_when_one_dies(nats: NatStage) -> None:
     source, far = nats.identities[ROAMER].eid4, nats.identities[FAR_NODE].eid4
     nats.servers["rtr1"].daemon.kill()
-    deadline = time.monotonic() + 40  # whoever is silent finds out at his next keepalive only
+    deadline = time.monotonic() + 40  # a silent node detects it only at its next keepalive
     answered = ping(nats.lab[ROAMER], far, source, count=1)
     while answered.lost and time.monotonic() < deadline:
         answered = ping(nats.lab[ROAMER], far, source, count=1)

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: packets are on the cable as the path's name wants, and sums are right."""
+"""The benchmarks measure what they say: packets on the link match the name of the path, and sums are right."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 from lispmob.datapath import sealing
 from lispmob.datapath.bench import static_pair
 from lispmob.lab.bench import charts, sanity
+from lispmob.lab.bench.paths import REFERENCES
 from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import GOALS, LIMITS, Results, lines
 from lispmob.lab.bench.run import Run
 from lispmob.lab.bench.sealed import SealedPair, is_sealed
-from lispmob.lab.bench.wire import REFERENCES, Way, Wire
+from lispmob.lab.bench.wire import Way, Wire
 from lispmob.lab.ping import ping
 from lispmob.lab.report import Machine
 from lispmob.wire.address import EidPrefix
@@ -160,5 +161,5 @@ def test_every_path_goes_where_its_name_says_and_nowhere_else(tmp_path: Path) ->
             cable.settimeout(1)
             ping(wire.a, ways["tun"].far, ways["tun"].near, count=1)
             packet = cable.recv(65535)
-        assert packet[22:24] == b"\x10\xf5"  # 4341
+        assert packet[22:24] == b"\x10\xf5"  # UDP port 4341
         assert [name for name, way in ways.items() if sanity.is_of(way, packet)] == ["tun"]

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks says about itself: other programs, its commit, its spread, another revision."""
+"""What a run of the benchmarks records about itself: other programs, its commit, its spread, another revision."""
 
 from __future__ import annotations
 
@@ -83,3 +83,16 @@ def test_two_revisions_are_compared_round_by_round_and_what_only_one_has_is_left
     table = compare.table("v1", [{key: 100.0}, {key: 50.0}], [{key: 110.0, new: 1.0}, {key: 60.0, new: 1.0}])
 
     assert table.rows == (("udp64", "ebpf", "1.13", "1.10", "1.20", "2"),)
+
+
+def test_what_could_not_be_measured_is_in_the_report_beside_what_was() -> None:
+    results = Results(MACHINE)
+    results.add("tcp1", "tun", 2.0, "Gbit/s")
+    results.failed["household"] = "no answer"
+    results.seconds["traffic"] = 12.34
+
+    told = results.to_json()
+
+    assert told["failed"] == {"household": "no answer"}
+    assert told["seconds"] == {"traffic": 12.3}
+    assert [result["case"] for result in told["results"]] == ["tcp1"]

@@ -1,4 +1,4 @@
-"""The watch on control messages: what it calls them, and that it sees them on the wire."""
+"""The watch on control messages: the kinds that it names, and that it sees them on the link."""
 
 from __future__ import annotations
 

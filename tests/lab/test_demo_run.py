@@ -1,4 +1,4 @@
-"""The demonstration as a process: however it ends, it leaves a report and nothing else."""
+"""The demonstration as a process: in whatever way it ends, it leaves a report and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One observed move: what is read off its probes and its messages."""
+"""One observed move: its figures from its probes and its messages."""
 
 from __future__ import annotations
 

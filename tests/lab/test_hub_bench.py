@@ -1,4 +1,4 @@
-"""The hub's bench sends what nodes send, and counts what came back."""
+"""The hub's benchmark sends what nodes send, and counts the answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_answer_that_did_not_come_is_the_slowest_of_all() -> None:
 
 
 class FailingRun(HubRun):
-    """A run of which one case fails, and the others are noted."""
+    """A run in which one case fails, and the others are recorded."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(Results(Machine.here()), Path("unused"), {"": None})

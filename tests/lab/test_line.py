@@ -1,4 +1,4 @@
-"""One direction of a line, in virtual time."""
+"""One direction of a link, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Namespaces: made, entered, given back, also after a crash."""
+"""Namespaces: made, entered, deleted, also after a crash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_socket_made_in_a_namespace_stays_there(namespace: Namespace) -> None:
     with namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
         inside.bind(("127.0.0.1", 40_000))
 
-        # The same port is free where we are: the other one is elsewhere.
+        # The same port is free in our namespace: the other socket is in another one.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
             outside.bind(("127.0.0.1", 40_000))
 
@@ -46,7 +46,7 @@ def test_a_namespace_is_deleted_although_a_process_runs_in_it() -> None:
     with NamespaceSet() as made:
         sleeper = subprocess.Popen(made.make("busy").argv("sleep", "60"))
         name = made["busy"].name
-        # `ip` takes a moment to become the sleeper.
+        # `ip` takes a moment to become the sleeping process.
         for _ in range(100):
             if sleeper.pid in made["busy"].pids():
                 break

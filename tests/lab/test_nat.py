@@ -63,7 +63,7 @@ def udp(net: Lab) -> Iterator[Udp]:
 
 
 def seen(sender: socket.socket, receiver: socket.socket, address: str) -> tuple[str, int]:
-    """How the receiver sees the sender."""
+    """The sender's address and port as the receiver sees them."""
     sender.sendto(b"hello", (address, receiver.getsockname()[1]))
     return receiver.recvfrom(64)[1]  # type: ignore[no-any-return]
 

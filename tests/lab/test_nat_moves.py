@@ -1,4 +1,4 @@
-"""A node that moves between NATs of every sort, and what happens to NATs and RTRs meanwhile, on real packets."""
+"""A node that moves between NATs of every kind, while NATs and RTRs change and fail, on real packets."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.netns
 PATIENCE_S = 15.0
 IN_THE_CAFE = {"has_nat": False, "state": "direct", "rtr": None, "keepalive_s": None, "seen_address": "198.18.31.10"}
 AT_HOME = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.22"}
-IN_THE_HOTEL = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.108"}  # the carrier's, of two NATs
+IN_THE_HOTEL = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.108"}  # of two NATs, the outer one
 RENUMBERED = {"has_nat": True, "state": "relayed", "seen_address": "203.0.113.222"}
 
 
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdleStage]:
-    """Begun first and needed last: what it shows takes a minute."""
+    """Starts first and ends last: its measurement takes a minute."""
     with IdleStage(tmp_path_factory.mktemp("idle")) as stage:
         yield stage
 
@@ -49,10 +49,10 @@ def stream(nats: NatStage) -> Iterator[TcpStream]:
 
 
 def is_seen(nats: NatStage, wanted: dict[str, Any], address: str | None = None) -> dict[str, Any]:
-    """What netcheck says of the roamer once it says so; what it says at last when it never does."""
+    """The answer of netcheck about the roamer once it is `wanted`; the last answer if it never is."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        found: dict[str, Any] = {}  # an address just added is not known yet
+        found: dict[str, Any] = {}  # an address that was just added is not known yet
         with contextlib.suppress(ProcessFailed):
             seen = nats.netcheck(ROAMER, None if address is None else ip_address(address))
             found = {key: seen[key] for key in wanted}
@@ -63,7 +63,7 @@ def is_seen(nats: NatStage, wanted: dict[str, Any], address: str | None = None) 
 
 def go(nats: NatStage, network: str, leaves: str) -> None:
     moves.perform(nats.lab, Move(Kind.NETWORK_CHANGED, ROAMER, "wlan0", network, leaves))
-    time.sleep(0.3)  # the old state is still told in the first moments
+    time.sleep(0.3)  # netcheck still shows the old state in the first moments
 
 
 def test_a_tcp_stream_and_netcheck_follow_the_node_between_nats_and_the_open(nats: NatStage, stream: TcpStream) -> None:
@@ -87,7 +87,7 @@ def test_a_tcp_stream_lives_through_a_nat_that_forgets_or_gets_another_address(
     time.sleep(1.0)
     nats.gateways[HOME.name].renumber(IPv4Address(RENUMBERED["seen_address"]))
     renumbered = opened_after(nats, lambda: None)
-    go(nats, "cafe", HOME.name)  # a fresh question tells the new address
+    go(nats, "cafe", HOME.name)  # a new request shows the new address
     go(nats, HOME.name, "cafe")
 
     assert is_seen(nats, RENUMBERED) == RENUMBERED
@@ -136,7 +136,7 @@ def test_a_sleeping_node_is_kept_reachable_with_as_few_packets_as_its_nat_allows
     seen = idle.keepalives()
 
     assert seen is not None
-    assert seen.at_least_s <= FORGETS_S < seen.below_s + 1  # conntrack looks once a second
+    assert seen.at_least_s <= FORGETS_S < seen.below_s + 1  # conntrack checks once a second
     assert 2 <= seen.count <= seen.allowed
     assert idle.sent_without_nat() == 0
     assert idle.lost_towards_sleeper() == 0
@@ -153,7 +153,7 @@ def test_a_sleeping_node_is_back_after_its_nat_got_another_address(idle: IdleSta
 
 
 def opened_after(nats: NatStage, what: Callable[[], object]) -> float | None:
-    """Seconds from an event until packets flow both ways again; None: not in time. They are printed, not asserted."""
+    """Seconds from an event until packets flow both ways again; None: too late. They are printed, not asserted."""
     with ProbeStream(nats.party(ROAMER), nats.party(FAR_NODE), rate_hz=100.0) as probes:
         time.sleep(0.3)
         at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Losses, gaps and silences, read off probe streams that are written down here."""
+"""Losses, gaps and silences of probe streams that are written down here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_one_lucky_packet_does_not_reopen_the_way() -> None:
 
 
 def test_a_way_that_breaks_late_was_not_open_before() -> None:
-    # The first packets after the loss still came through, the break came when they had.
+    # The first packets after the loss still came through; the break came when they had.
     log = log_without(range(130, 150))
 
     assert log.reopened_at(1.0, 1.0) == 1.5 + DELAY

@@ -1,4 +1,4 @@
-"""Nodes behind one NAT, and one in the open: past the RTR where they ask for it, through it where they do not."""
+"""Nodes behind one NAT, and one in the open: direct paths for those who ask for them, and the RTR for the others."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.netns
 
 PATIENCE_S = 15.0
 CLOSING_S = CHECK_S + TRIES * ANSWER_S + 5.0
-OPENING_S = 60.0  # a way that was given up rests for a while, and is told of again a while later
+OPENING_S = 60.0  # a path that was given up is not tried for a while, and is reported again a while later
 OVERLAY = ("10.1.0.0/16", "2001:db8:e1d::/48")
-HOUSE = {"one": 10, "two": 11}  # they ask for the short way
-FLAT = {"three": 10, "four": 11}  # behind a NAT that hairpins, and they do not
+HOUSE = {"one": 10, "two": 11}  # they ask for direct paths
+FLAT = {"three": 10, "four": 11}  # behind a NAT that hairpins; they do not ask
 PEER = IPv4Address("198.18.41.10")
 HUB = IPv4Address("198.51.100.10")
 LINE = Impairment(delay_s=0.005)
@@ -81,7 +81,7 @@ class Stage:
         ).lost
 
     def open_way(self, one: str, other: str) -> None:
-        """Keep them talking until the first one knows the short way."""
+        """Send packets both ways until the first node has a direct path."""
         eid = self.identities[other].eid4
         deadline = time.monotonic() + OPENING_S
         while last_word(self.log(one), f"eid={eid}/32") != "shortcut-opened":
@@ -147,7 +147,7 @@ def test_a_tcp_stream_survives_that_the_other_one_wants_the_rtr_again(stage: Sta
     with TcpStream(stage.party("one"), stage.party("two")) as tcp:
         time.sleep(0.5)
         stage.nodes["two"].reconfigure(stage.text("two", direct=False))
-        # What is sealed is taken from wherever it comes, so that no stall hastens the next probe of the way.
+        # Sealed packets are accepted from any address, so that no stall hastens the next probe of the path.
         wait_for(lambda: last_word(stage.log("one"), about) == "shortcut-closed", "the end of the short way", CLOSING_S)
         time.sleep(1.0)
         result = tcp.finish()
@@ -168,7 +168,7 @@ def test_two_nodes_behind_a_nat_that_hairpins_are_relayed_when_they_do_not_ask(s
 
 
 def data_packets(packets: list[bytes]) -> list[tuple[IPv4Address, IPv4Address]]:
-    """Source and destination of what carries data of an EID: not control, in whichever plane."""
+    """Source and destination of packets with data of an EID: no control messages, in neither plane."""
     found = []
     for packet in packets:
         header = (packet[0] & 0xF) * 4
@@ -183,7 +183,7 @@ def data_packets(packets: list[bytes]) -> list[tuple[IPv4Address, IPv4Address]]:
 
 
 def last_word(log: str, about: str) -> str | None:
-    """The kind of the last event about a short way to this EID."""
+    """The kind of the last event about a direct path to this EID."""
     kinds = [line.split()[2] for line in log.splitlines() if about in line and " shortcut-" in line]
     return kinds[-1] if kinds else None
 

@@ -1,4 +1,4 @@
-"""The relay on real cables: what it adds, what it loses, and that it corrupts nothing."""
+"""The relay on real links: what it delays, what it loses, and that it corrupts nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_delay_is_the_one_asked_for(pair: Pair, capsys: pytest.CaptureFixtur
 
     with capsys.disabled():
         print(f"\n20 ms asked for: median {statistics.median(delays_ms):.2f}, worst {max(delays_ms):.2f} ms")  # noqa: T201
-    # Never early; how late it is depends on the machine and is printed. What is asserted is that it is this delay.
+    # Never early; how late depends on the machine, and is printed. The assertion is about this delay.
     assert min(delays_ms) >= 20.0
     assert statistics.median(delays_ms) < 30.0
 

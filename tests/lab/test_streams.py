@@ -35,7 +35,7 @@ def test_a_stream_over_an_open_way_loses_nothing_and_knows_its_delay(parties: tu
     for log in logs:
         assert len(log.packets) >= 40
         assert log.lost(float("-inf"), float("inf")) == 0
-        assert min(packet.delay_s or 0 for packet in log.packets) >= 2 * 0.02  # of two lines
+        assert min(packet.delay_s or 0 for packet in log.packets) >= 2 * 0.02  # of two links
 
 
 @pytest.mark.netns

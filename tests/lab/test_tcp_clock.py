@@ -1,4 +1,4 @@
-"""How long a connection stood still, from what the kernel says of it now and then."""
+"""How long a connection stood still, by samples of what the kernel says of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lispmob.lab.tcp_clock import NOTED_S, Acked, TcpClock
 
 
 def clock_of(*seen: tuple[float, int, int]) -> TcpClock:
-    """A clock that was shown these: when, segments outstanding, octets acknowledged."""
+    """A clock that got these samples: when, segments outstanding, octets acknowledged."""
     clock = TcpClock()
     for at, outstanding, octets in seen:
         clock.take(Acked(outstanding, octets), at)

@@ -1,4 +1,4 @@
-"""Topologies: as data, and made real."""
+"""Topologies: as data, and built from namespaces."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_of_several_addresses_of_a_family_the_first_has_the_weight_of_its_uplink
     found = assembly.local_locators([uplink("wlan0", *own), uplink("lte0", "198.51.100.2", ifindex=3)], file)
 
     assert [locator.weight for locator in found] == [100, 0, 100, 0, 100]
-    assert [locator.told_for(special).weight for locator in found] == [40, 0, 40, 0, 40]
+    assert [locator.announced_for(special).weight for locator in found] == [40, 0, 40, 0, 40]
 
 
 def test_a_locator_carries_what_it_counts_for_an_eid_that_wants_it_otherwise() -> None:
@@ -144,7 +144,7 @@ NAMESERVERS = [ip_address("203.0.113.53"), ip_address("2001:db8:53::1"), ip_addr
 
 
 def routed_natively(routing: str) -> list[str]:
-    """The prefixes that leave as without us, on a host of these DNS servers."""
+    """The prefixes that a host with these DNS servers routes natively."""
     text = f"eids: [10.1.0.1/32]\nmap-servers: [{{address: hub.example.net, key: a}}]\nrouting: {routing}\n"
     file = read_bytes(text.encode(), "lispd.conf", NodeFile, directory=Path())
     state = assembly.kernel_state(file, (), NetworkState(), (), NativeRoutes(), nameservers=NAMESERVERS)

@@ -1,4 +1,4 @@
-"""What events said against registrations and RTRs, and which events take it back."""
+"""What events say against registrations and RTRs, and which events withdraw it."""
 
 from __future__ import annotations
 

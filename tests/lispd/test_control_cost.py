@@ -1,4 +1,4 @@
-"""What control messages cost by the hour, in virtual time."""
+"""The cost of control messages by the hour, in virtual time."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_battery_profile_says_how_much_later_a_dead_path_is_noticed() -> Non
     ]
 
     assert longest == [39.5, 152.0]
-    assert battery.register_interval_s < 180  # RFC 9301, 8.2: what a Map-Server forgets after
+    assert battery.register_interval_s < 180  # RFC 9301, 8.2: a Map-Server removes a registration after this time
 
 
 def test_costs_are_said_by_the_hour_for_people() -> None:

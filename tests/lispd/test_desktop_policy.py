@@ -1,4 +1,4 @@
-"""What NetworkManager says becomes a policy for uplinks, under the user's wishes."""
+"""NetworkManager's states become a policy for uplinks, below the user's wishes."""
 
 from __future__ import annotations
 

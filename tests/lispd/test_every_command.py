@@ -1,4 +1,4 @@
-"""Every command of lispctl with a daemon that works, for people and for programs. A new command needs a line here."""
+"""Every command of lispctl with a running daemon, as text and as JSON. A new command needs a line here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class Use(NamedTuple):
-    """A command as it is typed, and what it prints then. `ends`: with one of these codes; none: it goes on for ever.
+    """A command as it is typed, and what it prints then. `ends`: its exit codes; none: it runs until it is ended.
 
-    @B@ is where b is, @DIR@ a directory, @CONF@ the file of a.
+    @B@ is b's EID, @DIR@ a directory, @CONF@ the file of a.
     """
 
     words: str
@@ -87,13 +87,13 @@ ELSEWHERE: Final = {
     "refresh": "tests/joining/test_joining_netns.py: the same",
 }
 LINES: Final = ("events", "watch", "replay")
-"""What prints a JSON value a line."""
+"""Commands that print one JSON value a line."""
 TEXT_ALONE: Final = ("help",)
-"""A help is for people."""
+"""Commands without JSON output."""
 
 
 def leaves(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[str]:
-    """Every command, and of those with actions every action; other names of an action are the same one."""
+    """Every command, and every action of those with actions; other names of an action count as the same one."""
     nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not nested:
         yield " ".join(words)
@@ -134,7 +134,7 @@ def node(world: World) -> Node:
 
 
 def put_in(text: str, world: World, node: Node, directory: Path = ROOT) -> str:
-    """The words with what they stand for in this world."""
+    """The words with @B@, @DIR@ and @CONF@ replaced."""
     meant = {"B": world.address("b", "wlan0"), "DIR": str(directory), "CONF": str(node.directory / "lispd.conf")}
     for name, value in meant.items():
         text = text.replace(f"@{name}@", value)

@@ -1,4 +1,4 @@
-"""What an idle node costs, printed as measurements (pytest -s); only what is no matter of speed is asserted."""
+"""The cost of an idle node, printed as measurements (pytest -s); only what does not depend on speed is asserted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_idle_node_sleeps_in_all_its_threads_and_answers_when_asked(world: Wo
     )
     sys.stdout.write("\n".join(figures) + "\n")
     assert all(count <= ENOUGH for count in woken.values()), woken
-    assert node.daemon.resident_bytes() < 120e6  # twice the goal: an allocator's mood is no failure, a leak is
+    assert node.daemon.resident_bytes() < 120e6  # twice the goal: how an allocator behaves is no failure, a leak is
 
 
 def switches(node: Node) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""From a flow as the daemon knows it to its mark: what the rules are told of it, and when marks are looked at again."""
+"""From a flow in the daemon to its mark: what the rules see of it, and when marks are computed again."""
 
 from __future__ import annotations
 

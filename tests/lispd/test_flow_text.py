@@ -1,4 +1,4 @@
-"""A flow as somebody asks about it: flows to names have a name and a class."""
+"""A flow as lispctl shows it: flows to names have a name and a class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host that ran lispd is the host that it was: after a stop, and after a crash, a start and a stop."""
+"""After lispd a host is as it was before: after a stop, and after a crash, a start and a stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def start_with_everything(world: World) -> Node:
 
 
 def same_device(listing: str) -> list[str]:
-    """A listing in which one lmn0 is like another: its number grows, and rules of one priority have no order."""
+    """A listing without what may differ of lmn0: its number grows, and rules of one priority have no order."""
     return sorted(re.sub(r"^\d+: lmn0", "lmn0", line) for line in listing.splitlines())
 
 

@@ -1,4 +1,4 @@
-"""What anybody may throw at a node while it works: counted by reason, answered by nothing, and the traffic goes on."""
+"""Hostile packets to a working node: counted by reason, without an answer, and its own traffic goes on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NONCE = 7
 
 
 def control_messages() -> Iterator[bytes]:
-    """Noise of every length and type, then messages that are well-formed and believed by nobody."""
+    """Noise of every length and type, then well-formed messages without valid authentication."""
     noise = random.Random(_SEED)
     for kind in range(16):
         for size in (1, 4, 12, 28, 60):
@@ -45,13 +45,13 @@ def control_messages() -> Iterator[bytes]:
 
 
 def data_packets() -> Iterator[bytes]:
-    """Encapsulated packets that a node has no business to deliver."""
+    """Encapsulated packets that a node must not deliver."""
     noise = random.Random(_SEED)
     header = DataHeader().encode()
     yield from (noise.randbytes(size) for size in (0, 1, 7, 8, 20, 28, 600))
     yield header + b"\x45" + noise.randbytes(40)
     for source, destination in (
-        (B.eid4, ip_address("10.1.0.77")),  # not for us
+        (B.eid4, ip_address("10.1.0.77")),  # not our EID
         (A.eid4, A.eid4),  # our own EID from outside
         (ip_address("127.0.0.1"), A.eid4),
         (ip_address("224.0.0.1"), A.eid4),
@@ -63,7 +63,7 @@ def data_packets() -> Iterator[bytes]:
 
 
 def throw(world: World, port: int, messages: Iterator[bytes]) -> int:
-    """Send all of them from the stranger to both addresses of node a; how many each got."""
+    """Send all of them from the attacker to both addresses of node a; returns how many each got."""
     sent = list(messages)
     with world["world"].socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         for message in sent:
@@ -89,7 +89,7 @@ def test_noise_and_forgeries_are_counted_while_traffic_flows(wide_world: World) 
     }
     assert (out.lost(0, float("inf")), back.lost(0, float("inf"))) == (0, 0)
     refused = {name: count for name, count in grown["control"].items() if name.startswith("rx_")}
-    assert control <= sum(refused.values()) <= control + 4, grown  # the rest is the node's own business
+    assert control <= sum(refused.values()) <= control + 4, grown  # the rest is the node's own traffic
     assert refused["rx_nonce"] >= 2 * 6
     dropped = {name: grown["datapath"][name] for name in grown["datapath"] if name.startswith("data_")}
     for name, least in {"data_short": 6, "data_inner": 2, "data_notours": 2, "data_source": 6, "data_iid": 2}.items():

@@ -1,4 +1,4 @@
-"""A node that is refused beside another one with its EID is itself again, under an xTR-ID of its own."""
+"""A node that is refused beside another one with its EID registers again, under a new xTR-ID."""
 
 from __future__ import annotations
 

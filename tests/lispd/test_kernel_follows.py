@@ -1,4 +1,4 @@
-"""What the kernel is to hold follows what we know, in whatever order that came: compared with what a lookup says."""
+"""What the kernel must hold follows what the daemon knows, in any order of changes: compared with lookups."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OWN = (LocalLocator(ip_address("198.51.100.2"), 2, "eth0"), LocalLocator(ip_addr
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`what` happens to a prefix: encapsulate, native, drop, gone, static-*, deleted, dead, alive, later."""
+    """Apply `what` to a prefix: encapsulate, native, drop, gone, static-*, deleted, dead, alive, later."""
 
     what: str
     prefix: str
@@ -80,7 +80,7 @@ STEPS = st.lists(
 
 
 class Both:
-    """The core's map-cache, and what is made of it for the kernel."""
+    """The core's map-cache, and what the kernel gets of it."""
 
     def __init__(self, mode: str, fallback: Fallback) -> None:
         self.file: NodeFile = load(
@@ -118,7 +118,7 @@ class Both:
             )
 
     def _take(self, effects: Iterable[MachineEffect]) -> None:
-        """As the daemon does."""
+        """Perform the effects as the daemon does."""
         for effect in effects:
             match effect:
                 case InstallMapping():
@@ -139,13 +139,13 @@ def _record(prefix: EidPrefix, what: str, peer: IpAddress) -> MappingRecord:
 
 
 def route_of(held: Plan, source: IpAddress, destination: IpAddress) -> str:
-    """What the kernel would do: "tun", or "host" when no route of ours has the packet."""
+    """What the kernel would do: "tun", or "host" when no route of ours matches the packet."""
     for rule in sorted(held.rules, key=lambda each: each.priority):
         is_other = rule.family != destination.version or rule.device or rule.udp_ports
         if is_other or (rule.source is not None and source not in rule.source):
             continue
         if rule.table == MAIN_TABLE or (rule.destination is not None and destination not in rule.destination):
-            continue  # main has a default route alone, which is left out of these
+            continue  # main has only a default route here, which this comparison leaves out
         if (found := _longest([route for route in held.routes if route.table == rule.table], destination)) is None:
             continue
         if found.kind == "unicast":

@@ -1,4 +1,4 @@
-"""The debugging of libraries stays out of the daemons' log."""
+"""The debug messages of libraries stay out of the daemons' log."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_required_and_impossible_is_a_configuration_error_at_its_place(tmp_path:
 
 
 def test_required_in_a_build_without_libcrypto_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lispmob.crypto._lispcrypto", None)  # as if it had not been built
+    monkeypatch.setitem(sys.modules, "lispmob.crypto._lispcrypto", None)  # as in a build without it
     (tmp_path / "hub.conf").write_text(HUB + "security: {lisp-sec: require}\n")
 
     with pytest.raises(ConfigError, match=r"'require' cannot be kept: LISP-SEC is not in this build"):
@@ -163,12 +163,12 @@ def test_what_is_refused_is_a_problem_and_the_reason_for_a_lost_packet_until_it_
 
 
 def asked_by(one: Node) -> SendControl:
-    """The Map-Request of a packet to the peer."""
+    """The Map-Request that a packet to the peer causes."""
     return only(one.on_miss(ip("10.99.0.1"), PEER.address, 0, 0.0), SendControl)[0]
 
 
 def answers_of(sent: SendControl) -> dict[str, bytes]:
-    """By the problem that it makes: what a hub without LISP-SEC, somebody on the way and an ETR that lies send."""
+    """Answers by the problem that they cause: of a hub without LISP-SEC, of an attacker, and of a lying ETR."""
     request = request_in(sent)
     authentication = EncapsulatedControl.decode(sent.payload).authentication
     assert authentication is not None
@@ -190,7 +190,7 @@ def answers_of(sent: SendControl) -> dict[str, bytes]:
     ("key", "counter", "words"),
     [
         ("no-lisp-sec", "sec_missing", "have no LISP-SEC"),
-        ("lisp-sec-forged", "sec_hmac", "somebody forges answers"),
+        ("lisp-sec-forged", "sec_hmac", "are forged, or changed on the path"),
         ("lisp-sec-overclaim", "sec_prefix", "its ETR answers for more than the Map-Server lets it"),
     ],
 )

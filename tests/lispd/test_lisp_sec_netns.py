@@ -1,4 +1,4 @@
-"""Two nodes and a hub that all require LISP-SEC, and somebody on the way who reads nonces and answers first."""
+"""Two nodes and a hub that all require LISP-SEC, and an attacker on the path who reads nonces and answers first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEADERS_OCTETS = 14 + 20 + 8  # Ethernet, IPv4 without options, UDP
 
 
 class Attacker:
-    """Sits where the hub's line ends: sees what goes to the hub, and sends in anybody's name."""
+    """On the hub's link: sees what goes to the hub, and sends from any address."""
 
     def __init__(self, world: World) -> None:
         self._victim = world.address("a", "wlan0")
@@ -60,7 +60,7 @@ class Attacker:
         raise AssertionError("the victim never asked")
 
     def forge(self, nonce: int) -> None:
-        """Two answers that send the victim's packets here: one without LISP-SEC, one with HMACs of a guessed key."""
+        """Send two answers that would direct the victim's packets here: without LISP-SEC, and with a guessed key."""
         here = MappingRecord.of(EidPrefix.host(B.eid4), (Locator(ip_address("198.51.100.10")),))
         reply = MapReply(nonce, (here,))
         guessed = bytes(16)
@@ -71,7 +71,7 @@ class Attacker:
 
 @contextmanager
 def held(pid: int) -> Iterator[None]:
-    """The process gets no time; what comes for it waits."""
+    """Stop the process for the duration; datagrams for it wait."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -94,7 +94,7 @@ def problem_keys(node: Node) -> set[str]:
 
 
 def test_forged_map_replies_are_dropped_and_told_of_and_packets_flow_by_the_genuine_one(world: World) -> None:
-    """b answers for itself, so that hub and ETR are both in the chain. At last the hub stops signing."""
+    """b answers for itself, so that hub and ETR both sign. At last the hub stops signing."""
     hub = world.start_hub(more=f"security: {REQUIRE}\n")
     server = world.address("hub")
     nodes = [

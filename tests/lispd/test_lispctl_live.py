@@ -1,4 +1,4 @@
-"""lispctl with a daemon that works: what each command answers, for programs and for people."""
+"""lispctl with a running daemon: what each command answers, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.netns
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One for all of these tests: they look, and put back what they change."""
+    """One network for all of these tests: they only read, or put back what they change."""
     with world_of(city(), tmp_path_factory.mktemp("world")) as made:
         yield made
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_done_is_exit_code_1_and_a_sentence(
 def test_an_ordinary_user_may_look_and_may_not_change(pair: tuple[Node, Node]) -> None:
     a, _ = pair
     for directory in (a.directory, *a.directory.parents):
-        if not directory.stat().st_mode & 0o001:  # pytest's own, however many there are
+        if not directory.stat().st_mode & 0o001:  # pytest's own directories, of which there may be several
             directory.chmod(directory.stat().st_mode | 0o011)
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -229,12 +229,12 @@ ELSEWHERE = {
     "lispd": "starts or checks the service: tests/lispd/test_assembly.py and test_host_restored.py",
     "lisphub": "starts or shows the hub: tests/hub/test_service.py",
 }
-"""Commands that are shown and not run here, by their beginnings, and why."""
+"""Commands that the documentation shows and that do not run here, by their beginnings, and why."""
 ENDLESS = ("events --follow", "map monitor", "watch")
 REPLACED = {"alice": "root"}
-"""What stands for something of the reader's own."""
+"""Replaced because the name stands for a user on the machine of the reader."""
 CODES = {"status": {0, 4}, "believed": {0, 8}, "map add -local -inet 1.1.0.0/16 -inet 2.2.2.2 1 100 1": {1}}
-"""Exit codes other than 0 that are an answer. 2.2.2.2 is an address of the reader's."""
+"""Exit codes other than 0 that are an answer. 2.2.2.2 is one of the reader's addresses."""
 
 
 def test_every_command_that_the_documentation_shows_is_answered(world: World, pair: tuple[Node, Node]) -> None:
@@ -258,7 +258,7 @@ def test_every_command_that_the_documentation_shows_is_answered(world: World, pa
 
 
 def _begins(line: str, start: str) -> bool:
-    """Whole words, but for options that stand for what is behind them."""
+    """True if the line begins like this; some beginnings, such as `lispctl map`, must be the whole line."""
     is_whole = start in ("lispctl map", "lispctl why", "lispctl run", "lispctl up")
     return line == start if is_whole else line.startswith(start)
 
@@ -270,7 +270,7 @@ def _lig(world: World, node: Node, words: list[str]) -> list[str]:
 
 
 def _answer(command: list[str], *, ends: bool, directory: Path) -> tuple[int, str]:
-    """The exit code and what was said. One that goes on for ever is ended after a second, which is as good as 0."""
+    """The exit code and the output. A command that runs for ever is ended after a second, and then counts as 0."""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory, start_new_session=True
     ) as process:

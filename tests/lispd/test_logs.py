@@ -1,4 +1,4 @@
-"""What peers send stays inside of its line in the log, and paints nothing on a terminal."""
+"""What peers send stays within its line of the log, and controls no terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG = logging.getLogger("lispmob.test")
 
 @pytest.fixture(params=[True, False])
 def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What the log holds, as the journal gets it and as a terminal does."""
+    """The log as the journal gets it, and as a terminal does."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     if request.param:

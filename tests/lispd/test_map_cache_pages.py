@@ -1,4 +1,4 @@
-"""The map-cache in pages: everything once, in order, and no page that takes long."""
+"""The map-cache in pages: everything once, in order, and no page takes long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.wire.record import Action, Locator
 
 
 class Daemon:
-    """As much of one as is shown."""
+    """The part of a daemon that is shown."""
 
     def __init__(self) -> None:
         config = NodeConfig((EidPrefix.parse("10.0.0.1/32"),), map_cache_limit=100_000)

@@ -1,4 +1,4 @@
-"""Map-Servers that are silent, strange or gone: the status names the problem, and the rest goes on."""
+"""Map-Servers that are silent, foreign or gone: the status names the problem, and the rest works."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_i
     assert found["state"] == "registering"
     assert str(found["problem"]).startswith(f"no answer from Map-Server {server}: it answers neither Map-Registers nor")
     assert isinstance(found["next_in_s"], float)
-    assert found["next_in_s"] > 2  # after 1 s and 2 s come 4 s, whatever became of the question about a NAT
+    assert found["next_in_s"] > 2  # 4 s follow after 1 s and 2 s, whatever the question about a NAT has shown
     assert arrived[1].nonce > arrived[0].nonce
     assert status["headline"] == f"not working: no answer from Map-Server {server}"
     (warning,) = warnings(node)
@@ -60,7 +60,7 @@ def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_i
 
 
 def keys(status: dict[str, object]) -> list[str]:
-    """The problems of a status, as far as they take something away."""
+    """The problems of a status that take something away."""
     problems = status["problems"]
     assert isinstance(problems, list)
     return [problem["key"] for problem in problems if problem["severity"] != "notice" and problem["key"] != "starting"]
@@ -112,7 +112,7 @@ def test_a_firewall_of_ones_own_is_named(world: World) -> None:
 
 
 def waiting(receiver: socket.socket) -> list[bytes]:
-    """All datagrams that are there; a node asks about NATs too, between its registers."""
+    """All datagrams that have arrived; a node also asks about NATs, between its registers."""
     found = []
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -144,7 +144,7 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
         other.settimeout(0.05)
 
         def is_told(status: dict[str, object]) -> bool:
-            """Every Map-Register that has come is confirmed with another key."""
+            """Confirm every Map-Register that has come with another key; True when the status reports it."""
             with contextlib.suppress(TimeoutError):
                 raw, sender = other.recvfrom(2000)
                 if raw[0] >> 4 == MessageType.MAP_REGISTER:
@@ -161,7 +161,7 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
 
 
 def forged(register: MapRegister) -> bytes:
-    """A confirmation by somebody who does not have the key."""
+    """A confirmation by a sender that does not have the key."""
     notify = MapNotify(
         nonce=register.nonce,
         records=register.records,

@@ -1,4 +1,4 @@
-"""A node without a Map-Server: a program with a flat file is all the mapping system that it has."""
+"""A node without a Map-Server: a program with a text file is its whole mapping system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Town:
         self.programs = [self.start_program(node) for node in (self.a, self.b)]
 
     def write(self, of_b: str = "", *more: str) -> None:
-        """The file: where a is, and of b the same or what is said."""
+        """Write the file: the locators of a, and for b the same or `of_b`."""
         rlocs = {who.name: self.world.address(who.name, "wlan0") for who in (A, B)}
         lines = [f"{prefix} {rlocs['a']}" for prefix in A.prefixes]
         lines += [f"{prefix} {of_b or rlocs['b']}" for prefix in B.prefixes]

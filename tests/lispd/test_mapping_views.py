@@ -28,7 +28,7 @@ OURS = StaticLocator(WLAN.addresses[0], 3, 70)
 
 
 class Table(MappingViews):
-    """The views, and shorter words for them."""
+    """The views, with shorter methods for the tests."""
 
     def __init__(self, limit: int = 1000) -> None:
         self.parts = MappingParts(limit)

@@ -1,4 +1,4 @@
-"""What becomes of destinations without LISP in each mode, and that the host's own connections never notice."""
+"""Destinations without LISP in each mode; the host's own connections never break."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.lispd.world import OVERLAY, A, B, Node, World
 
 pytestmark = pytest.mark.netns
 
-# An address that the overlay routes into lmn0, that no site has, and that a host without LISP answers at.
+# An address that the overlay routes into lmn0, that no site has, and that a host without LISP has.
 NO_EID = ip_address("10.1.200.1")
 
 
@@ -51,7 +51,7 @@ def fetch(world: World, source: IpAddress | None, destination: IpAddress, patien
 
 @contextmanager
 def host_connections(world: World) -> Iterator[None]:
-    """Connections to a's addresses in the network, from the world and from its own LAN: whole all the time."""
+    """Connections to a's underlay addresses, from the Internet and from its own LAN, which must not break."""
     with (
         TcpStream(
             Party(world["world"], world.lab.topology.address("world", "eth0")),
@@ -145,7 +145,7 @@ def test_with_drop_a_host_without_lisp_is_unreachable_at_once(wide_world: World)
     assert outside == world.address("a", "wlan0")
     for number, after_s in complaints:
         assert number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES), errno.errorcode.get(number)
-        assert after_s < 3.0  # a TCP connection that nobody refuses takes two minutes to fail
+        assert after_s < 3.0  # a TCP connection that no host refuses takes two minutes to fail
     assert a.ctl("lookup", str(NO_EID))["verdict"] == "drop"
     counted = a.counters()
     assert counted["out_drop"] + counted["out_pending_failed"] >= 2
@@ -166,6 +166,6 @@ def forward(world: World) -> None:
 
 
 def gateway_of(world: World, network: str) -> str:
-    """The address of a network's gateway on its line to the core."""
+    """The address of a network's gateway on its link to the core."""
     listed = world[f"gw-{network}"].run("ip", "-4", "-o", "address", "show", "dev", "wan")
     return listed.split()[3].partition("/")[0]

@@ -1,4 +1,4 @@
-"""A Map-Server by host name: the resolver of the C library asks a DNS server that the test answers for."""
+"""A Map-Server by host name: the resolver of the C library asks a DNS server of the test."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from lispmob.lispd.resolving import look_up, nameservers
 from tests.lispd.world import A, Node, World, end, wait_for
 
 NAME = "hub.lispmob.test"
-TYPES = {1: 4, 28: 6}  # of a question: A and AAAA
+TYPES = {1: 4, 28: 6}  # of a question: A and AAAA, with the octets of an address
 TTL_S = 60
 
 
 def answer(question: bytes, addresses: list[str]) -> bytes:
-    """What a DNS server says to a question with one name in it (RFC 1035, 4)."""
+    """A DNS server's answer to a question with one name in it (RFC 1035, 4)."""
     end = question.index(b"\0", 12) + 5
     (kind,) = struct.unpack_from("!H", question, end - 4)
     found = [address.packed for address in map(ip_address, addresses) if address.version == TYPES.get(kind)]
@@ -35,7 +35,7 @@ def answer(question: bytes, addresses: list[str]) -> bytes:
 
 
 class Dns:
-    """A DNS server that says the same of every name; `asked_from`: the addresses that it was asked from."""
+    """A DNS server that gives every name the same addresses. `asked_from`: the sources of the questions."""
 
     def __init__(self, socket_: socket.socket, *addresses: str) -> None:
         self.addresses = list(addresses)

@@ -1,4 +1,4 @@
-"""What `lispctl paths` is told of a pair of locators, from what probes and large packets have shown of it."""
+"""What `lispctl paths` gets about a pair of locators, from its probes and large packets."""
 
 from __future__ import annotations
 

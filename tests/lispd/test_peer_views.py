@@ -1,4 +1,4 @@
-"""Peers as the control socket has them: which mappings are peers, which way packets go, and no page takes long."""
+"""Peers at the control socket: which mappings are peers, which path packets take, and that no page takes long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.datapath.model import Traffic
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd.views.in_order import ENTRIES_AT_ONCE
-from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, PeerViews
+from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, PeerViews, _Known
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import EidPrefix
 from tests.lispd.test_map_cache_pages import Daemon
@@ -31,7 +31,7 @@ class Engine:
     def __init__(self) -> None:
         self.answer = SENT
         self.asked: list[Question] = []
-        self.liveness = self  # its traffic, too
+        self.liveness = self  # it also answers for its traffic
         self.dry_run = self
 
     def ask(self, question: Question) -> Answer:
@@ -119,6 +119,31 @@ def test_very_many_peers_come_in_small_pages_and_few_of_their_names_are_asked_fo
     assert sum(map(len, pages)) == 3000
     assert max(map(len, pages)) <= ENTRIES_AT_ONCE
     assert found.rest == {"names_asked": NAMES_AT_ONCE}
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        (KnownName((), "no site has registered it", 60.0), "no site of the hub has this name"),
+        (KnownName((ip_address("fd00::2"),), "registered", 60.0), "it has EIDs of IPv6 only, and this node has none"),
+        (KnownName((), "the mapping system does not answer", 9.0, is_answered=False), "the mapping system does not"),
+    ],
+)
+def test_a_name_that_leads_to_no_eid_of_ours_says_why_and_not_for_how_long(known: KnownName, why: str) -> None:
+    daemon = Shown()
+    daemon.node.names.restore({b"nas": known})
+    resolved = known.resolved(b"nas", 0.0)
+
+    said = daemon.views._why_no_eid(resolved)
+
+    assert why in said
+    assert "to live" not in said
+
+
+def test_an_eid_of_this_node_is_no_peer_and_said_to_be_its_own() -> None:
+    peer = _Known(cast(Any, Shown())).peer(ip_address("10.0.0.1"), None)
+
+    assert (peer.way, peer.why) == ("none", "it is this node's own EID")
 
 
 def test_without_an_eid_of_its_family_a_peer_has_no_way() -> None:

@@ -1,4 +1,4 @@
-"""lispd on hosts that cannot do all that it asks for: it serves, says what is missing, and puts it right later."""
+"""lispd on hosts that refuse some of its requests: it works, says what is missing, and completes it later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULES = {"steering": "{rules: [{name: all, via: [lte0]}]}"}
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in front of the others, for programs that behave otherwise."""
+    """A folder at the front of PATH, for programs that behave differently."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -116,7 +116,7 @@ def test_a_move_while_ipv6_is_switched_off_is_followed_by_ipv4_and_ipv6_comes_ba
 def test_a_lock_that_is_held_for_a_while_at_the_start_delays_the_chains_and_nothing_else(
     world: World, programs: Path
 ) -> None:
-    """iptables-legacy waits for a file that anybody may lock."""
+    """iptables-legacy waits for a file that any process can lock."""
     for tool in ("iptables", "ip6tables"):
         for what in ("save", "restore"):
             put(programs, (f"{tool}-{what}",), f'#!/bin/sh\nexec {tool}-legacy-{what} "$@"\n')

@@ -1,4 +1,4 @@
-"""A registration that fails has the hub asked for settings, and seldom."""
+"""When a registration fails, the hub is asked for its settings, and rarely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lispd that cannot start: one sentence that says why and what to do, an exit code, and a host that stays as it was."""
+"""lispd that cannot start: a sentence with the reason and the remedy, an exit code, and no change to the host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Ended:
 
     @property
     def only(self) -> str:
-        """The one sentence. AssertionError when it is not one."""
+        """The one sentence. AssertionError when there are more, or none."""
         assert len(self.complaints) == 1, self.complaints
         return self.complaints[0]
 
@@ -47,12 +47,12 @@ class Host:
         namespace.run("ip", "address", "add", "198.18.1.10/24", "dev", "lo")
 
     def write(self) -> None:
-        """Write the configuration for root's eyes only."""
+        """Write the configuration, readable for root only."""
         self.path.touch(mode=0o600)
         self.path.write_text(str(self.text))
 
     def start(self, *prefix: str, write: bool = True) -> Ended:
-        """Start lispd behind `prefix`, which changes its surroundings; it has to end by itself, and leave nothing."""
+        """Start lispd after `prefix`, a command that changes its environment; it must end, and leave nothing behind."""
         if write:
             self.write()
         before = network_listing(self.namespace)

@@ -18,7 +18,7 @@ MONDAY_NS = 1_790_000_000_000_000_000
 
 @dataclass
 class Host:
-    """A state directory and a clock. `start()` is one life of lispd."""
+    """A state directory and a clock. `start()` is one process of lispd."""
 
     directory: Path
     wall_ns: int = MONDAY_NS
@@ -46,7 +46,7 @@ def test_the_next_life_goes_on_above_all_that_was_used_even_where_nothing_could_
     first = host.start()
     used = [first() for _ in range(5000)]
 
-    host.wall_ns += 1  # crashed, and back at once
+    host.wall_ns += 1  # crashed, and started again at once
 
     assert host.start()() > max(used)
 
@@ -136,7 +136,7 @@ def test_a_directory_that_cannot_be_written_is_reported_once_and_stops_nobody(
 def test_a_crash_between_the_two_halves_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     host = Host(tmp_path)
     used = host.start()()
-    (tmp_path / FILE_NAME).with_suffix(".new").write_text("17")  # half of what was meant
+    (tmp_path / FILE_NAME).with_suffix(".new").write_text("17")  # half of a number
     host.wall_ns -= DAY_NS
 
     assert host.start()() > used

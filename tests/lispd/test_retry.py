@@ -1,4 +1,4 @@
-"""When what the kernel refused is tried again."""
+"""When a request that the kernel refused is tried again."""
 
 from __future__ import annotations
 

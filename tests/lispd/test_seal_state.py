@@ -1,4 +1,4 @@
-"""What sealing keeps in the state directory: a key of our own, and what is known of others'."""
+"""What sealing keeps in the state directory: our own key, and what is known of the keys of peers."""
 
 from __future__ import annotations
 

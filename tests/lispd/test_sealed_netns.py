@@ -1,4 +1,4 @@
-"""Two nodes and a hub as they come: what they say to each other is sealed, and nobody on the way can do with it."""
+"""Two nodes and a hub with default settings: their packets are sealed, and attackers on the path cannot use them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ETH_P_ALL = 3
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Node, Node]]:
-    """A world of IPv4 with a hub, and a and b registered; nothing has been said between them yet."""
+    """An IPv4 network with a hub, and a and b registered; no packets have passed between them yet."""
     with world_of(city(versions=(4,)), tmp_path_factory.mktemp("sealed")) as world:
         world.start_hub()
         a, b = (world.start_node(dataclasses.replace(world.text(who), eids=(f'"{who.eid4}/32"',))) for who in (A, B))
@@ -32,7 +32,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Node
 
 
 def seal_of(node: Node, other: Node) -> dict[str, Any] | None:
-    """How packets to the other one leave, as lispctl says."""
+    """How packets to the other node leave, as lispctl says."""
     peers = node.ctl("key")["peers"]
     return next((peer["seal"] for peer in peers if peer["prefix"] == f"{other.identity.eid4}/32"), None)
 
@@ -52,7 +52,7 @@ def pings(node: Node, other: Node) -> bool:
 
 
 def seal(a: Node, b: Node) -> None:
-    """Talk until both seal."""
+    """Send packets until both seal."""
     for node, other in ((a, b), (b, a)):
         wait_for(lambda: pings(node, other) and is_sealed(node, other), f"{node.identity.name} seals")  # noqa: B023
 
@@ -121,7 +121,7 @@ def test_a_sealed_packet_that_comes_again_by_whatever_way_is_dropped_and_counted
 
 
 def has_settled(node: Node, other: Node) -> bool:
-    """Clear text of the other one is no longer taken."""
+    """True once clear text from the other node is no longer accepted."""
     kept = (node.directory / "state" / "peer-keys").read_text().splitlines()
     return any(line.startswith(f"{other.identity.eid4}/") and line.endswith(" sealed") for line in kept)
 

@@ -1,4 +1,4 @@
-"""A node and its hub's proxy: what goes to a host without LISP, and comes from it, is sealed as far as the hub."""
+"""A node and its hub's proxy: packets to and from a host without LISP are sealed as far as the hub."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def seal_of(node: Node, other: str) -> str:
 
 @pytest.fixture
 def servers(wide_world: World, tmp_path: Path) -> Iterator[str]:
-    """Lines of hub.conf for several processes, of which another than the first is asked, and the server they share."""
+    """hub.conf for several processes, of which not the first one is asked, and the server that they share."""
     if program() is None:
         pytest.skip("no Valkey or Redis server is installed: apt-get install redis-tools")
     server = ValkeyServer(tmp_path / "server", "127.0.0.11", 7100, (), wide_world["hub"]).start()
@@ -65,7 +65,7 @@ def test_what_goes_to_a_host_without_lisp_is_sealed_as_far_as_the_hub(wide_world
 
 
 def send_both_ways_sealed(world: World, *, is_written: bool, more: str = "") -> None:
-    """A node, a proxy, and a host without LISP; the node has the proxy's key in its file, or is told it."""
+    """A node, a proxy, and a host without LISP; the node has the proxy's key in its file, or gets it."""
     forward(world)
     world.start_hub(more=f"proxy: {{enabled: yes}}\n{more}")
     world["core"].run("ip", "route", "replace", "10.1.0.0/24", "via", gateway_of(world, "rack"))

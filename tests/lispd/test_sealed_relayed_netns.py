@@ -1,4 +1,4 @@
-"""Two nodes behind NATs from their first start, to whom nobody gave a key: the RTR between them reads nothing."""
+"""Two nodes behind NATs from their first start, without configured keys: the RTR between them reads nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has shown LISP-SEC, in the state directory."""
+"""The Map-Resolvers that have shown LISP-SEC, in the state directory."""
 
 from __future__ import annotations
 

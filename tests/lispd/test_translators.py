@@ -1,4 +1,4 @@
-"""Which uplinks need a translator, and what lispd is told of it."""
+"""Which uplinks need a translator, and what lispd learns of it."""
 
 from __future__ import annotations
 

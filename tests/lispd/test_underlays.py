@@ -1,4 +1,4 @@
-"""Other networks below and beside: IPv6 alone, Instance-IDs, an uplink with a small MTU."""
+"""Other underlays: IPv6 alone, Instance-IDs, an uplink with a small MTU."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_small_mtu_in_the_middle_of_the_path_is_learned_and_told_to_the_applic
 def exchange(one: Namespace, other: Namespace, size: int) -> bool:
     """True when a datagram of `size` octets, which may be fragmented, gets there and back.
 
-    The first ones may be lost: where the path is narrow the sender learns it by a loss.
+    The first ones may be lost: where the path MTU is small the sender learns it by a loss.
     """
     with (
         one.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,

@@ -1,4 +1,4 @@
-"""What an uplink is called: several addresses on one interface, one family of two, default routes of any metric."""
+"""The locators of an uplink: several addresses on one interface, one family of two, default routes of any metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.lispd.world import A, B, Node, World, wait_for
 pytestmark = pytest.mark.netns
 
 ETH_P_ALL, PACKET_HOST = 3, 0
-MOST = 4096  # packets looked at in a turn
+MOST = 4096  # packets read at a time
 DATA_PORT = (4341).to_bytes(2, "big")
 V4, V6 = "198.18.1.10", "2001:db8:18:1::a"
 
@@ -40,13 +40,13 @@ def addresses(node: Node, interface: str = "wlan0") -> list[str]:
 
 
 class Tap:
-    """What has come in by b's only uplink: from which RLOCs of a."""
+    """What has come in by b's only uplink, and from which RLOCs of a."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
 
     def sources(self) -> set[str]:
-        """Where LISP data came from since the last call."""
+        """The sources of LISP data since the last call."""
         found = set()
         with contextlib.suppress(BlockingIOError):
             for _ in range(MOST):
@@ -67,7 +67,7 @@ def tapped(world: World) -> Iterator[Tap]:
 
 
 def reaches_from(world: World, tap: Tap, *rlocs: str) -> bool:
-    """True when pings of both families of EIDs come back, and all that a sent for them came from these RLOCs."""
+    """True when pings of both families of EIDs are answered, and a sent all of them from these RLOCs."""
     tap.sources()
     trips = [
         ping(world[one.name], far, near, count=2)

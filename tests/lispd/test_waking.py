@@ -1,4 +1,4 @@
-"""One sleep is told once, whoever notices first."""
+"""One suspend is reported once, whichever part of the daemon notices first."""
 
 from __future__ import annotations
 

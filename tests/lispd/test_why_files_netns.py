@@ -22,7 +22,7 @@ EXPLANATION: Final = "lispd/explain/why.py"
 
 
 class TracedNode(Node):
-    """lispd that writes down what it enters for a client."""
+    """lispd that records the functions that it enters for a client."""
 
     def start_command(self) -> list[str]:
         return module(TRACED, "--answers", str(self.directory / "answering"), "lispmob", "-c", str(self.path))
@@ -46,7 +46,7 @@ def without_words(files: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
-    """`lispctl why` about a peer that packets go to."""
+    """`lispctl why` about a peer to which packets go."""
     with world_of(city(), tmp_path_factory.mktemp("world")) as world:
         return traced_why(world)
 
@@ -68,9 +68,8 @@ def test_why_passes_few_files(way: Way) -> None:
     """Distinct files of the product in which a function is entered between the command and its answer.
 
     Both halves count: all of the process `lispctl why DESTINATION`, and what lispd enters for this client, in threads
-    as well. Not counted: bodies of modules and classes; what an import calls; and the words that the other rooms are
-    written in, which nobody opens to follow a question (addresses and records, tables, netlink messages, how commands
-    print).
+    as well. Not counted are the bodies of modules and classes, what an import calls, and the folders that all others
+    use, which nobody opens to follow a question (addresses and records, tables, netlink messages, how commands print).
     """
     stations = without_words([*way.asking, *way.answering])
 

@@ -1,10 +1,10 @@
-"""Runs a module of the product and writes down which of its functions are entered: `python traced.py FILE MODULE ...`.
+"""Runs a module of the product and records which of its functions are entered: `python traced.py FILE MODULE ...`.
 
-A function is written down once, as a line "path name" with the path below the package. The bodies of modules and
-classes do not count, nor does what an import calls. A daemon does many things beside the answer that a test is about:
-with `--answers` before FILE, only what follows from a connection to the control socket is written down. What follows is
-what runs in the context of the connection: asyncio passes it on to callbacks, tasks and threads. Who empties FILE
-begins again with the next connection.
+A function is recorded once, as a line "path name" with the path below the package. The bodies of modules and classes do
+not count, nor does what an import calls. A daemon does many things besides the answer that a test is about: with
+`--answers` before FILE, only what follows from a connection to the control socket is recorded. What follows is what
+runs in the context of the connection: asyncio passes it on to callbacks, tasks and threads. When FILE is emptied,
+recording begins again with the next connection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _is_answering: ContextVar[bool] = ContextVar("is_answering", default=False)
 
 
 class Tracer:
-    """A profile function. `is_answering_only`: what no connection to the control socket has set off does not count."""
+    """A profile function. `is_answering_only`: leave out functions that no connection to the control socket caused."""
 
     def __init__(self, output: int, *, is_answering_only: bool) -> None:
         self._output = output

@@ -1,4 +1,4 @@
-"""A small internet with real daemons in it: one hub or two, nodes a and b, a host without LISP. Started as users do."""
+"""A small network with real daemons: one hub or two, nodes a and b, a host without LISP. Started as users do."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Sites: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
 def city(*, versions: Iterable[int] = (4, 6), delay_s: float = 0.001, is_wide: bool = False) -> Topology:
-    """a has two uplinks, b has one; lines are short, since these tests are not about distance.
+    """a has two uplinks, b has one. Links have short delays, since these tests are not about distance.
 
-    `is_wide`: with a second hub, and with a host that speaks no LISP.
+    `is_wide`: with a second hub, and with a host without LISP.
     """
     spoken = tuple(versions)
     line = Impairment(delay_s=delay_s)
@@ -93,7 +93,7 @@ class NodeText:
 
 
 class Node(AskedNode):
-    """lispd as a process, as its configuration stands."""
+    """lispd as a process, with its configuration."""
 
     def __init__(self, text: NodeText, namespace: Namespace) -> None:
         super().__init__(namespace, text.directory)
@@ -105,7 +105,7 @@ class Node(AskedNode):
         self.start()
 
     def write(self) -> None:
-        """Write the configuration as it stands."""
+        """Write the configuration."""
         self.path.touch(mode=0o600)
         self.path.write_text(str(self.text))
 
@@ -188,14 +188,14 @@ def world_of(topology: Topology, directory: Path) -> Iterator[World]:
 
 
 def end(daemon: Daemon) -> None:
-    """End it at once: its namespace goes with it, so there is nothing that it would have to put back."""
+    """End it at once: its namespace goes with it, so it has nothing to put back."""
     if daemon.is_running:
         os.kill(daemon.pid, signal.SIGKILL)
     daemon.stop()
 
 
 def network_listing(namespace: Namespace) -> str:
-    """Everything of a host's network that we might touch, as the tools print it."""
+    """All of a host's network that we might change, as the tools print it."""
     commands = (
         ("ip", "-d", "address", "show"),
         ("ip", "-4", "rule", "show"),
@@ -223,5 +223,5 @@ def settled_listing(namespace: Namespace) -> str:
 
 
 def _is_empty_table(line: str) -> bool:
-    """What iptables-save prints of a table that somebody once looked at: nothing is in it, and it cannot be removed."""
+    """True for what iptables-save prints of a table that was once read: it is empty, and cannot be removed."""
     return line.startswith(("#", "*")) or line == "COMMIT" or (line.startswith(":") and " ACCEPT " in line)

@@ -1,4 +1,4 @@
-"""Programs that follow mappings, blocking ones and those of asyncio, against the real server and the real core."""
+"""Programs that follow mappings, blocking or with asyncio, against the real server and the real core."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_change_is_told_with_what_it_is_and_who_made_it(daemon: Served) ->
     with connect(daemon) as reader, connect(daemon) as writer:
         reader.follow()
         writer.add("10.2.0.0/16", [RLOC])
-        writer.put("10.2.0.0/16", [RLOC])  # says nothing new
+        writer.put("10.2.0.0/16", [RLOC])  # changes nothing
         writer.change("10.2.0.0/16", [Locator("192.0.2.10", 2, 50)])
         writer.delete("10.2.0.0/16")
 

@@ -1,4 +1,4 @@
-"""Which uplink carries LISP data: packets to port 4341, so that what the nodes say to each other does not count."""
+"""Which uplink carries LISP data: packets to port 4341, so that the nodes' own messages do not count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.lab.capture import Capture
 from tests.mh.town import Town
 
 UDP_BYTES, DATA_HEADER_BYTES = 8, 8
-HAS_INSTANCE, CONTROL_INSTANCE = 0x08, b"\xff\xff\xff"  # RFC 9300, 5.3: the I bit; what NAT traversal says in data
+HAS_INSTANCE, CONTROL_INSTANCE = 0x08, b"\xff\xff\xff"  # RFC 9300, 5.3: the I bit; what NAT traversal sends in data
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def carried(here: Town) -> Iterator[dict[str, int]]:
 
 
 def _data_packets(packet: bytes) -> int:
-    """How many datagrams of LISP data it is: the kernel shows a run of them (UDP_SEGMENT) as one packet."""
+    """The number of datagrams of LISP data: the kernel shows a run of them (UDP_SEGMENT) as one packet."""
     is_v4 = packet[0] >> 4 == 4
     header, protocol = ((packet[0] & 0x0F) * 4, packet[9]) if is_v4 else (40, packet[6])
     if protocol != socket.IPPROTO_UDP or int.from_bytes(packet[header + 2 : header + 4], "big") != DATA_PORT:

@@ -1,4 +1,4 @@
-"""Hosts with a TUN that has a lane per uplink."""
+"""Hosts with a TUN device that has a lane for each uplink."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MASK = 0xFFFF
 
 @pytest.fixture
 def host() -> Iterator[LaneHost]:
-    """One device, sorting by mark; lanes for the uplinks 2, 3 and 4."""
+    """One device with a queue for each lane, sorted by mark; lanes for the uplinks 2, 3 and 4."""
     with NamespaceSet() as namespaces:
         namespace = namespaces.make("lanes")
         with namespace.entered():
             lanes = QueueLanes("lmn0", 1400, MASK)
         try:
             prepare(namespace)
-            with namespace.entered():  # a queue that is added belongs to the device of that name here
+            with namespace.entered():  # a queue is added to the device of this name in the current namespace
                 lanes.set_uplinks([(2, 2), (3, 3), (4, 4)])
             one = LaneHost(namespace, lanes)
             with one.collecting():
@@ -35,7 +35,7 @@ def host() -> Iterator[LaneHost]:
 
 @pytest.fixture
 def device_host() -> Iterator[LaneHost]:
-    """A device per lane; what sorts is up to the routing rules."""
+    """A device for each lane; routing rules do the sorting."""
     with NamespaceSet() as namespaces:
         namespace = namespaces.make("devices")
         with namespace.entered():
@@ -59,7 +59,7 @@ def back_end(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def steered(host: LaneHost, back_end: str) -> Iterator[Steered]:
-    """One device with a queue per lane."""
+    """One device with a queue for each lane."""
     steered = Steered(host, back_end)
     yield steered
     steered.clean_up()
@@ -67,9 +67,9 @@ def steered(host: LaneHost, back_end: str) -> Iterator[Steered]:
 
 @pytest.fixture
 def steered_devices(device_host: LaneHost, back_end: str) -> Iterator[Steered]:
-    """A device per lane, and routing rules by mark."""
+    """A device for each lane, and routing rules by mark."""
     device_host.route_by_mark()
-    device_host.run("echo 1 > /proc/sys/net/ipv4/conf/lmn0/rp_filter")  # what comes in must pass the strictest filter
+    device_host.run("echo 1 > /proc/sys/net/ipv4/conf/lmn0/rp_filter")  # packets must pass the strictest filter
     steered = Steered(device_host, back_end)
     yield steered
     steered.clean_up()

@@ -1,4 +1,4 @@
-"""A host with a TUN that has a lane per uplink: which lane a packet leaves by is what the tests want to know."""
+"""A host with a TUN device that has a lane for each uplink: the tests ask by which lane a packet leaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 @dataclass
 class LaneHost:
-    """What arrives in each lane is collected by a thread, as (destination port, payload)."""
+    """A thread collects what arrives in each lane, as (destination port, payload)."""
 
     namespace: Namespace
     lanes: Lanes
@@ -39,7 +39,7 @@ class LaneHost:
         return self.namespace.run("sh", "-ec", command)
 
     def hooks(self) -> Hooks:
-        """Where our chains hang."""
+        """The chains of the kernel into which ours are hooked."""
         lanes = self.lanes.lanes
         arrivals = tuple(Arrival(lane.ifindex, lane.queue) for lane in lanes if lane.ifindex > 0)
         sorts_by_route = isinstance(self.lanes, DeviceLanes)
@@ -47,7 +47,7 @@ class LaneHost:
         return Hooks(self.lanes.tun.name, arrivals, sources)
 
     def route_by_mark(self, mask: int = 0xFFFF) -> None:
-        """What sorts where each lane is a device of its own: a table and a rule per mark."""
+        """Install what sorts packets where each lane is a device of its own: a table and a rule for each mark."""
         for family in (4, 6):
             for table, lane in enumerate(self.lanes.lanes, start=900):
                 mark = {DEFAULT: f"fwmark 0/{mask:#x}", UNUSABLE: ""}.get(
@@ -70,12 +70,12 @@ class LaneHost:
             if prepare is not None:
                 prepare(sender)
             token = os.urandom(8)
-            with contextlib.suppress(PermissionError):  # what DROP in OUTPUT says
+            with contextlib.suppress(PermissionError):  # sendto() fails so when OUTPUT drops
                 sender.sendto(token, (destination, port))
             return self.find(token)
 
     def find(self, token: bytes, wait_s: float = 1.0) -> int | None:
-        """The lane in which the token turned up."""
+        """The lane in which the token arrived."""
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             with self._lock:
@@ -86,14 +86,14 @@ class LaneHost:
         return None
 
     def inject(self, lane: int, packet: bytes) -> None:
-        """A packet comes in from the uplink of that lane."""
+        """Let a packet come in from the uplink of this lane."""
         os.write(next(one.into for one in self.lanes.lanes if one.ifindex == lane), packet)
 
     def collect(self) -> None:
         while not self._is_over:
             with contextlib.suppress(OSError, ValueError):  # a device of a lane was closed meanwhile
                 ready, _, _ = select.select([one.fd for one in self.lanes.readable], [], [], 0.05)
-                for lane in self.lanes.readable:  # as they are now
+                for lane in self.lanes.readable:  # read again each time, because lanes change
                     if lane.fd in ready:
                         self._read(lane)
 
@@ -118,7 +118,7 @@ class LaneHost:
 
 
 def prepare(namespace: Namespace, device: str = "lmn0") -> None:
-    """The EIDs on the device, and the overlay behind it."""
+    """Set the EIDs on the device, and the overlay behind it."""
     namespace.run(
         "sh",
         "-ec",
@@ -128,7 +128,7 @@ def prepare(namespace: Namespace, device: str = "lmn0") -> None:
 
 
 def udp(source: str, source_port: int, destination: str, destination_port: int, payload: bytes) -> bytes:
-    """An IPv4 packet with UDP inside, without UDP checksum."""
+    """An IPv4 packet with UDP inside, without a UDP checksum."""
     length = 28 + len(payload)
     addresses = socket.inet_aton(source) + socket.inet_aton(destination)
     bare = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, 17, 0) + addresses

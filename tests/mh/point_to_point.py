@@ -1,7 +1,7 @@
-"""A link of two ends without addresses of its own, such as PPP makes: a TUN device at each end, and a thread between.
+"""A link of two ends without link-layer addresses, as PPP makes: a TUN device at each end, and a thread between them.
 
-PPP itself needs a driver that not every kernel has; to whoever routes over it the two look alike: no link layer, no
-neighbours, no gateway, and a kind of its own.
+PPP itself needs a driver that not every kernel has. For routing the two are alike: no link layer, no neighbours, no
+gateway, and a type of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _tun(namespace: Namespace, name: str) -> int:
 
 @contextlib.contextmanager
 def point_to_point(near: Namespace, name: str, far: Namespace, far_name: str) -> Iterator[None]:
-    """Both devices are there, and packets go between them, until the end of the block."""
+    """Both devices exist, and packets pass between them, until the end of the block."""
     ends = [_tun(near, name)]
     try:
         ends.append(_tun(far, far_name))
@@ -52,5 +52,5 @@ def _carry(left: int, right: int, over: int) -> None:
     other = {left: right, right: left}
     while over not in (ready := select.select([left, right, over], [], [])[0]):
         for fd in ready:
-            with contextlib.suppress(OSError):  # set down, or full: lost, as on a wire
+            with contextlib.suppress(OSError):  # down, or full: the packet is lost, as on a link
                 os.write(other[fd], os.read(fd, _OCTETS))

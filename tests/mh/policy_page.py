@@ -1,4 +1,4 @@
-"""Reads docs/policies.md: its examples, and the packets that stand below each of them."""
+"""Reads docs/policies.md: its examples, and the packets in the table below each of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Example:
 
 
 def examples() -> list[Example]:
-    """Those of the page, in order; a block without a table below it is none."""
+    """The examples of the page, in order; a block without a table below it is not one."""
     found: list[Example] = []
     lines = iter(PAGE.read_text().splitlines())
     for line in lines:

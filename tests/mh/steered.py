@@ -1,4 +1,4 @@
-"""A host whose packets our chains steer, and who sends them: this host's users, and a machine behind it."""
+"""A host whose packets our chains steer, and their senders: users of this host, and a machine behind it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def via(name: str, *uplinks: str, **selecting: object) -> Rule:
 
 @contextlib.contextmanager
 def client_behind(host: LaneHost, family: int) -> Iterator[list[str]]:
-    """A machine on an interface `br-lan` of the host, with an address of our site; how to run something on it."""
+    """A machine on an interface `br-lan` of the host, with an address of our site; yields how to run commands on it."""
     ours, theirs, length = {4: ("10.1.0.129", "10.1.0.130", 25), 6: ("2001:db8:e:1::1", "2001:db8:e:1::2", 64)}[family]
     host.run("ip link add br-lan type veth peer name client; ip link set br-lan up")
     host.run(f"ip addr add {ours}/{length} dev br-lan {'nodad' if family == 6 else ''}")

@@ -1,4 +1,4 @@
-"""By which program the chains are kept, when some of them cannot."""
+"""Which program keeps the chains, when some of them cannot."""
 
 from __future__ import annotations
 

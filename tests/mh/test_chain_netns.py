@@ -1,4 +1,4 @@
-"""Steering with the real iptables, in both back ends: which lane of the TUN real packets leave by."""
+"""Steering with the real iptables, in both back ends: by which lane of the TUN device real packets leave."""
 
 from __future__ import annotations
 

@@ -60,6 +60,15 @@ def test_lists_are_multiplied_and_many_ports_take_several_matches() -> None:
     assert lines[0].count(",") == 14
 
 
+def test_each_match_but_the_last_has_as_many_ports_as_fit_and_a_range_takes_two_places() -> None:
+    single = tuple(Span(port, port) for port in range(1, 32))
+    ranges = tuple(Span(port, port + 1) for port in range(1, 32, 4))
+
+    for ports, expected in ((single, [15, 15, 1]), (ranges, [7, 1])):
+        lines = matches(Selector(protocols=(6,), destination_ports=ports), 4)
+        assert [line.count(",") + 1 for line in lines] == expected
+
+
 def test_icmp_is_another_number_in_the_other_family() -> None:
     selector = Selector(protocols=(1, 58))
 
@@ -67,7 +76,7 @@ def test_icmp_is_another_number_in_the_other_family() -> None:
     assert list(matches(selector, 6)) == ["-p 58 "]
 
 
-def test_a_flow_keeps_the_uplink_that_the_dice_gave_it() -> None:
+def test_a_flow_keeps_the_uplink_that_it_got_at_random() -> None:
     made = text(Rule("rest", via=(Via("cable0", 3), Via("wlan0", 1))), keeps_replies=False)
 
     spread = [line for line in made.rules if line.startswith("-A LISPMOB-SPREAD-")]
@@ -201,7 +210,7 @@ def test_a_program_has_a_line_for_each_control_group_that_it_runs_in_and_none_wh
     assert not [line for line in off.rules if "comment" in line]
 
 
-def test_what_leaves_natively_is_marked_where_it_is_routed_anew_and_nowhere_else() -> None:
+def test_native_packets_are_marked_only_where_they_are_routed_again() -> None:
     made = text(Rule("games", via=(Via("native"),)), keeps_replies=False)
 
     assert "-A LISPMOB-VIA-fffe -j MARK --set-xmark 0xfffe/0xffff" in made.rules

@@ -1,4 +1,4 @@
-"""Somebody flushes chains of the packet filter: who notices, and what it costs when it was none of our business."""
+"""Another program flushes chains of the packet filter: lispd notices, and flushes of other chains cost it little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EIDS = [ip_network("10.1.0.1/32")]
 
 
 def message(kind: int, table: str, chain: str, sender: int = 0) -> bytes:
-    """A notice of nf_tables: nlmsghdr, nfgenmsg, NFTA_RULE_TABLE, NFTA_RULE_CHAIN."""
+    """A notification of nf_tables: nlmsghdr, nfgenmsg, NFTA_RULE_TABLE, NFTA_RULE_CHAIN."""
     body = struct.pack("=BBH", 2, 0, 0)
     for number, text in ((1, table), (2, chain)):
         octets = text.encode() + b"\0"
@@ -53,7 +53,7 @@ def test_octets_of_any_kind_are_read_to_their_end(octets: bytes) -> None:
 
 
 async def watched(doing: Callable[[], object]) -> int:
-    """How often a watch called, within a second of what was done."""
+    """How often a watch called, within a second of `doing`."""
     calls = []
     watch = ChainWatch(lambda: calls.append(1))
     watch.start()

@@ -1,4 +1,4 @@
-"""Which marks everybody's packets are given by chains of others."""
+"""The marks that chains of other programs give to all packets."""
 
 from __future__ import annotations
 

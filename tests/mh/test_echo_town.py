@@ -1,4 +1,4 @@
-"""Two nodes that echo nonces, on the wire: data is asked in place of the locator, and answers."""
+"""Two nodes that echo nonces, on the link: data asks in place of RLOC-probes, and data answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ETH_P_ALL = 3  # <linux/if_ether.h>
 
 
 class Tap(Closing):
-    """What leaves by wlan0 over UDP: where to, to which port, and what."""
+    """What leaves by wlan0 over UDP: the destination, the port, and the payload."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
@@ -50,7 +50,7 @@ class Tap(Closing):
 
 
 def questions_in(sent: list[tuple[bytes, int, bytes]]) -> set[int | None]:
-    """The nonces that data asked back."""
+    """The nonces that data asked to be returned."""
     headers = [DataHeader.decode(payload) for _, port, payload in sent if port == DATA_PORT]
     return {header.nonce for header in headers if header.wants_echo}
 
@@ -61,7 +61,7 @@ def is_probe(payload: bytes) -> bool:
 
 def test_a_locator_that_data_goes_to_is_asked_in_data_and_the_peer_answers_in_its_own() -> None:
     with town(ECHOES, ECHOES) as here, ProbeStream(Party(here.a, A.eid4), Party(here.b, B.eid4)):
-        # Both directions use one pair of locators now: an echo comes to where the question came from.
+        # Both directions use one pair of locators now: an echo comes to the locator that asked.
         here.a.run("ip", "-6", "addr", "flush", "dev", "wlan0", "scope", "global")
         time.sleep(4.0)  # until all have been probed once
         with Tap(here.a) as ours, Tap(here.b) as theirs:

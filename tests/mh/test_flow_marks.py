@@ -1,4 +1,4 @@
-"""Which uplink a flow to a name leaves by: wishes of programs, rules, classes. No kernel, no clock."""
+"""By which uplink a flow to a name leaves: wishes of programs, rules, classes. No kernel, no clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def flow(name: str = "voice.nas", flow_class: str = "default", **facts: object) 
 
 
 def figures(**rtts_ms: float) -> list[UplinkFigures]:
-    """Round trips by name; what is not told is not measured."""
+    """Round trips by name; an uplink that is left out is not measured."""
     return [UplinkFigures(up.name, up.ifindex, up.is_metered, rtt_ms=rtts_ms.get(up.name)) for up in UPLINKS]
 
 
@@ -35,7 +35,7 @@ def marked(
     without: tuple[int, ...] = (),
     **policy: object,
 ) -> str:
-    """The name of the uplink that a flow is marked for; "" for none, "nowhere"."""
+    """The uplink of a flow's mark; "" for none, "nowhere"."""
     there = [up for up in UPLINKS if up.ifindex not in without]
     compiled = Policy(rules, **policy).compile(there)  # type: ignore[arg-type]
     present = [figure for figure in known or figures() if figure.ifindex not in without]

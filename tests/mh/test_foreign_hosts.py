@@ -1,4 +1,4 @@
-"""Hosts with all kinds of routing rules and tables: what the kernel answers before us and with us is compared."""
+"""Hosts with all kinds of routing rules and tables: the kernel's answers without and with our rules are compared."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Plain:
     eid: str
     overlay: str
     inner: str
-    sub: str  # a network inside the overlay that the host reaches by itself
+    sub: str  # a network inside the overlay that the host reaches natively
     mesh: str
     far: str
     native: str
@@ -59,7 +59,7 @@ HOSTS: Final = {
 
 @dataclass(frozen=True)
 class Theirs:
-    """Another program's rule: what `ip rule add` takes, and the same for our own reckoning."""
+    """A rule of another program: what `ip rule add` takes, and the same for our own computation."""
 
     priority: int
     selector: str = ""
@@ -79,7 +79,7 @@ class Packet:
 
 @dataclass(frozen=True)
 class Found:
-    """What the kernel answers: `device` None: nothing leads there."""
+    """The kernel's answer: `device` None: there is no route."""
 
     kind: int
     device: str | None
@@ -87,7 +87,7 @@ class Found:
 
 
 def answer(packet: Packet, family: int) -> Found:
-    """The kernel's route, with the prefix length of the route that it takes (0 for one of this host)."""
+    """The kernel's route, with the prefix length of the route that matched (0 for one of this host)."""
     destination = ip_address(packet.destination)
     length = destination.max_prefixlen
     wanted = (
@@ -97,7 +97,7 @@ def answer(packet: Packet, family: int) -> Found:
         wanted += put(2, ip_address(packet.source).packed)
     number = socket.AF_INET if family == 4 else socket.AF_INET6
     found = []
-    for flags in (0, 0x2000):  # where it goes; RTM_F_FIB_MATCH: by which route
+    for flags in (0, 0x2000):  # the destination's route; RTM_F_FIB_MATCH: the entry that matched
         header = struct.pack("=BBBBBBBBI", number, length, length if packet.source else 0, 0, 0, 0, 0, 0, flags)
         try:
             with open_netlink(0) as kernel:
@@ -164,7 +164,7 @@ def host() -> Iterator[Host]:
 
 
 def wait_for_addresses(plain: Plain) -> None:
-    """The kernel makes an IPv6 address local a moment after it is there."""
+    """Wait: the kernel makes an IPv6 address local a moment after it was added."""
     deadline = time.monotonic() + 5
     while f"local {plain.eid} " not in run(f"ip -{plain.family} route show table local"):
         assert time.monotonic() < deadline
@@ -237,7 +237,7 @@ def is_nearer_by_destination(rule: Theirs, packet: Packet, length: int) -> bool:
 
 
 def overlay_length(packet: Packet, mode: str, prefixes: tuple[str, ...]) -> int | None:
-    """The length of the longest of our prefixes that covers the destination; None: it is none of ours."""
+    """The length of the longest of our prefixes that covers the destination; None: there is none."""
     covering = [network.prefixlen for network in map(ip_network, prefixes) if ip_address(packet.destination) in network]
     return max(covering, default=0 if mode == "full" else None)
 
@@ -245,7 +245,7 @@ def overlay_length(packet: Packet, mode: str, prefixes: tuple[str, ...]) -> int 
 def check(
     before: Found, after: Found, packet: Packet, length: int | None, rules: list[Theirs], plain: Plain
 ) -> str | None:
-    """What is wrong; None when it is right."""
+    """The error, or None if the answer is right."""
     is_same = (after.kind, after.device) == (before.kind, before.device)
     if packet.source == plain.native or length is None or before.kind == 2:
         return None if is_same else "somebody else's packet goes another way"
@@ -263,7 +263,7 @@ def check(
     far_in_front = [rule for rule in rules if rule.priority <= FULL_PRIORITY - ROOM and rule.selector]
     if length == 0 and is_same and far_in_front:
         return None  # put there on purpose
-    later = (  # what tables have that the host's rules would have come to later
+    later = (  # the entries of tables that the host's rules would have reached later
         (plain.mesh, "mesh0"),
         (plain.site, "eth1"),
         (plain.inner, "eth1"),

@@ -1,4 +1,4 @@
-"""What the rules of others do to a mark, read off what iptables-save prints; of what is not understood that is said."""
+"""What rules of other programs do to a mark, by the output of iptables-save; rules that cannot be read are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When our device is gone, by a crash or by a stop, packets for the overlay go nowhere, if that is wanted."""
+"""Without our device, after a crash or a stop, packets for the overlay are dropped, if the user wants that."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTSIDE = ("8.8.8.8", "2600::1")
 
 
 def fate(net: Host, where: str) -> str:
-    """The device that a packet without a source leaves by, or what the kernel says instead."""
+    """The device by which a packet without a source leaves, or the error of the kernel."""
     command = net.host.argv("ip", "-o", "route", "get", *where.split())
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     words = done.stdout.split()
@@ -31,7 +31,7 @@ def fate(net: Host, where: str) -> str:
 
 
 def crash(net: Host) -> None:
-    """What the end of a process does to its device."""
+    """Do what the end of a process does to its device."""
     net.run("ip link delete lmn0")
 
 

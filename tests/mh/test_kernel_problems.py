@@ -1,4 +1,4 @@
-"""What is said of what the kernel refuses: the worst of it first, and how many more there are."""
+"""The message about requests that the kernel refuses: the worst first, and how many more there are."""
 
 from __future__ import annotations
 

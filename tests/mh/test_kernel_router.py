@@ -1,4 +1,4 @@
-"""Kernel state as desired state: applied once, repaired, changed, and gone without a trace."""
+"""Kernel state as desired state: applied once, repaired, changed, and removed completely."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ default dev lmn0 proto 201 src 2001:db8:e::1 metric 1024 pref medium"""
 
 
 def make_tun() -> int:
-    """A TUN that lives as long as its descriptor, as the datapath's does."""
+    """A TUN device that exists as long as its descriptor, as the datapath's does."""
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"lmn0", 0x0001 | 0x1000))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
     return tun
@@ -95,10 +95,10 @@ def make_tun() -> int:
 
 @pytest.fixture
 def inside() -> Iterator[None]:
-    """A fresh namespace with an uplink, and things of other people's that must survive."""
+    """A fresh namespace with an uplink, and routes and rules of others that must survive."""
     with NamespaceSet() as namespaces, namespaces.make("router").entered():
         run("ip link add eth0 type veth peer name far0")
-        for end in ("eth0", "far0"):  # link-local addresses would come when they are known to be nobody else's
+        for end in ("eth0", "far0"):  # link-local addresses would appear once their uniqueness is known
             run(f"ip link set {end} addrgenmode none; ip link set {end} up")
         run("ip addr add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1")
         run("ip -6 addr add 2001:db8:1::2/64 dev eth0 nodad; ip -6 route add default via 2001:db8:1::1")
@@ -122,11 +122,11 @@ def run(command: str) -> str:
 
 
 def listing(command: str) -> str:
-    """Output of `ip`, one space between words, without what is not of the state."""
+    """Output of `ip`, one space between words, without what is not part of the state."""
     lines = (" ".join(line.replace("linkdown", "").split()) for line in run(command).splitlines())
     others = ("198.51.100.7", "10.9.0.0/16")
     kept = [line for line in lines if line and not any(other in line for other in others)]
-    if " rule" in command:  # rules of one priority are listed in the order of their making
+    if " rule" in command:  # rules of one priority are listed in the order in which they were added
         kept.sort(key=lambda line: (int(line.partition(":")[0]), line))
     return "\n".join(kept)
 
@@ -138,7 +138,7 @@ def everything() -> str:
 
 
 def apply(*states: KernelState) -> tuple[Problem, ...]:
-    """Make each of them so in turn; what the kernel did not take of the last one."""
+    """Apply these states one after the other; returns what the kernel refused of the last one."""
 
     async def main() -> tuple[Problem, ...]:
         router = KernelRouter()

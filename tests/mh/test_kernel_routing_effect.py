@@ -1,4 +1,4 @@
-"""Which way packets go once the state is applied, and that nobody else's packets notice."""
+"""Where packets go once the state is applied, and that packets of others are not affected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOST = {4: "192.0.2.3", 6: "2001:db8:1::3"}
 
 
 class Host:
-    """A host with one uplink and a TUN, and the router at the other end of the uplink."""
+    """A host with one uplink and a TUN device, and the router at the other end of the uplink."""
 
     def __init__(self, host: Namespace, router: Namespace) -> None:
         self.host = host
@@ -44,7 +44,7 @@ class Host:
             asyncio.run(KernelRouter().apply(state))
 
     def device(self, route: str) -> str:
-        """The interface that a packet would leave by; `route` is what `ip route get` understands."""
+        """The interface by which a packet would leave; `route` is the argument of `ip route get`."""
         family = "-6" if ":" in route.split()[0] else "-4"
         found = re.search(r" dev (\S+)", self.run(f"ip {family} route get {route}"))
         assert found
@@ -168,7 +168,7 @@ def test_a_socket_bound_to_the_device_really_sends_to_an_overlay_address_by_it(
         receiver.bind((overlay, 4341))
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
         data, source = b"", ("",)
-        for _ in range(10):  # the first datagrams may be lost while the neighbour is asked for
+        for _ in range(10):  # the first datagrams may be lost while the neighbour is resolved
             sender.sendto(b"outer", (overlay, 4341))
             with contextlib.suppress(TimeoutError):
                 data, source = receiver.recvfrom(100)
@@ -220,7 +220,7 @@ def test_an_address_lingers_on_an_interface_that_has_no_other_under_any_reverse_
         receiver.bind(("0.0.0.0", 4341))
         uplinks = (KernelUplink("eth0", (ip_address(LOST[4]),), (ip_address("192.0.2.1"),)),)
         net.apply(KernelState("lmn0", EIDS, "full", OVERLAY, uplinks=uplinks))
-        net.run("ip -4 addr flush dev eth0")  # the kernel takes all IPv4 routes of the interface with it, ours too
+        net.run("ip -4 addr flush dev eth0")  # this also removes all IPv4 routes of the interface, ours too
         lost = (LostAddress(ip_address(LOST[4]), "eth0"),)
         net.apply(KernelState("lmn0", EIDS, "full", OVERLAY, lost=lost))
         sender.sendto(b"kept", (LOST[4], 4341))
@@ -288,11 +288,11 @@ def test_a_device_bound_packet_still_finds_the_gateway_when_the_default_route_ha
     net.run("ip -4 route del default dev eth0")
 
     assert "via 192.0.2.1 dev eth0" in net.run("ip route get 8.8.8.8 oif eth0")
-    with pytest.raises(KernelRefused):  # nobody else is given a way out that the host has not
+    with pytest.raises(KernelRefused):  # other packets get no route that the host has not
         net.run("ip route get 8.8.8.8")
 
 
-def test_a_control_message_that_somebody_marks_on_its_way_out_still_leaves(net: Host) -> None:
+def test_a_control_message_that_another_program_marks_on_its_way_out_still_leaves(net: Host) -> None:
     net.run("iptables -t mangle -A OUTPUT -j MARK --set-xmark 0x100/0x3f00")
     uplinks = (KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("192.0.2.1"),)),)
     net.apply(KernelState("lmn0", EIDS, "split", OVERLAY, uplinks=uplinks))

@@ -1,4 +1,4 @@
-"""Where each uplink has a device of its own: the rules by which a mark leads there, in a kernel."""
+"""Where each uplink has a device of its own: the rules that route a mark to it, in a kernel."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lanes(inside: None) -> Iterator[DeviceLanes]:  # noqa: F811
 
 
 def route(destination: str, mark: int = 0) -> str:
-    """The device that a packet from nowhere yet would leave by, and its source."""
+    """The device by which a packet without a source would leave, and the source that it gets."""
     family = 6 if ":" in destination else 4
     found = run(f"ip -{family} route get {destination} mark {mark}")
     words = re.search(r"dev (\S+).* src (\S+)", found)
@@ -120,7 +120,7 @@ def test_an_uplink_with_another_ifindex_replaces_the_one_that_it_was_and_the_oth
     while "lmn0-4" in run("ip -o link"):
         assert time.monotonic() < deadline
 
-    apply(MARKED)  # nobody has told of it yet
+    apply(MARKED)  # nothing has reported it yet
     hole = route("10.1.7.7", 4)
     apply(replace(SPLIT, marks=by(WLAN, MarkedDevice("lmn0-7", 7, 2))))
     after = set(listing("ip rule").splitlines())
@@ -183,7 +183,7 @@ def test_packets_with_a_mark_are_no_native_ones_to_be_translated(lanes: DeviceLa
 
 
 @pytest.mark.netns
-def test_cleaning_up_after_somebody_else_leaves_nothing(inside: None) -> None:  # noqa: F811
+def test_cleaning_up_after_another_process_leaves_nothing(inside: None) -> None:  # noqa: F811
     before = everything()
     made = DeviceLanes("lmn0", 1400)
     made.set_uplinks([(3, 3), (4, 4)])

@@ -1,4 +1,4 @@
-"""Chains by nft alone, and chains where an extension is missing: what can be done is done, and the rest is named."""
+"""Chains by nft alone, and chains without some extension: what is possible is done, and the rest is reported."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_no_rule_uses_an_extension_that_is_missing(missing: str) -> None:
 
     made = chain_text(compiled, QUEUES, 4, missing=frozenset({missing}))
 
-    if missing not in ("mark", "MARK"):  # without those there is nothing to steer by
+    if missing not in ("mark", "MARK"):  # without these nothing can be steered
         assert missing not in made.extensions
     assert "LISPMOB-VIA-2" in made.chains
 
@@ -86,7 +86,7 @@ def test_what_is_lost_without_an_extension_is_named(missing: str, lost: list[str
 
 @pytest.fixture
 def by_nft(host: LaneHost) -> Iterator[Steered]:
-    """One device, a queue per lane, and chains by nft."""
+    """One device, a queue for each lane, and chains by nft."""
     steered = Steered(host, "nft")
     steered.chain = MarkChain((Nftables(4), Nftables(6)))
     yield steered
@@ -177,7 +177,7 @@ def test_nft_leaves_marks_of_others_alone_spreads_by_weight_and_takes_itself_out
 
 
 @pytest.mark.netns
-def test_what_nft_put_in_and_somebody_flushed_is_repaired(by_nft: Steered) -> None:
+def test_chains_by_nft_that_were_flushed_are_repaired(by_nft: Steered) -> None:
     host = by_nft.host
     nat = NatChain((Nftables(4), Nftables(6)))
     by_nft.apply(CALLS)
@@ -226,7 +226,7 @@ def test_a_rule_works_although_iptables_lacks_an_extension_and_all_of_it_comes_b
 
 
 class Fake:
-    """A program that does as it is told."""
+    """A program that answers as the test says."""
 
     lacks: frozenset[str] = frozenset()
     family = 4

@@ -1,4 +1,4 @@
-"""Which marks everybody's packets are given by rules of nftables, as its own tool tells of them."""
+"""The marks that rules of nftables give to all packets, by the output of its own tool."""
 
 from __future__ import annotations
 

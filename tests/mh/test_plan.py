@@ -1,4 +1,4 @@
-"""What a desired state comes to, without a kernel."""
+"""The kernel state that follows from a plan, without a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules with copies: which two uplinks carry each packet, and how the datapath is told."""
+"""Rules with copies: the two uplinks that carry each packet, and how the datapath is told of them."""
 
 from __future__ import annotations
 

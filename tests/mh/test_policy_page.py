@@ -1,4 +1,4 @@
-"""docs/policies.md as it is written: each example is configured, its packets are sent, and its uplinks counted."""
+"""docs/policies.md as written: each example is configured, its packets are sent, and counted on the uplinks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.netns
 EXAMPLES = examples()
 METRICS = {"eth0": 100, "wlan0": 200, "wwan0": 300}
 NETWORKS = {"eth0": "home", "wlan0": "cafe", "wwan0": "lte"}
-SITE = "10.1.9.0/24"  # an EID-Prefix with a machine behind us in it
+SITE = "10.1.9.0/24"  # an EID-Prefix of ours, with a machine in it that is behind this host
 COUNT = 30
 TOLERANCE = 0.12  # 200 flows: four times the standard deviation
 BASH = 'for _ in $(seq $3); do printf "%064d" 0 > "/dev/udp/$1/$2"; done'
 
 
 def laptop() -> Topology:
-    """A node with cable, Wi-Fi and LTE."""
+    """A node with Ethernet, Wi-Fi and LTE."""
     usual = roaming(0.002)
     networks = tuple(
         AccessNetwork(
@@ -88,7 +88,7 @@ def configure(here: Town, example: Example, stack: contextlib.ExitStack) -> None
 
 
 def settle(here: Town, example: Example) -> None:
-    """Until the chain holds the rules of this example and no others."""
+    """Wait until the chain has the rules of this example and no others."""
     told = yaml.safe_load(example.block) if example.language == "yaml" else {}
     names = {rule["name"] for rule in told.get("steering", {}).get("rules", [])}
 
@@ -103,7 +103,7 @@ def settle(here: Town, example: Example) -> None:
 
 @contextlib.contextmanager
 def lost(here: Town, uplinks: tuple[str, ...]) -> Iterator[None]:
-    """As long as these are down."""
+    """These uplinks are down during the block."""
     for name in uplinks:
         here.a.run("ip", "link", "set", name, "down")
     try:
@@ -123,7 +123,7 @@ def lost(here: Town, uplinks: tuple[str, ...]) -> Iterator[None]:
 
 
 def measured(here: Town, packets: Packets, example: Example) -> dict[str, float]:
-    """The shares that were counted; those within the tolerance of what is expected are what is expected."""
+    """The counted shares; a share within the tolerance is shown as the expected one."""
     seal(here, example, is_sealed=packets.is_sealed)
     before = here.counted()
     if len(packets.shares) > 1 and packets.flows == 1:
@@ -141,7 +141,7 @@ def measured(here: Town, packets: Packets, example: Example) -> dict[str, float]
 
 
 def seal(here: Town, example: Example, *, is_sealed: bool) -> None:
-    """Have both nodes seal, until they do, or neither; the examples that do not say so look into the packets."""
+    """Let both nodes seal, or neither. Examples that do not mention sealing run in clear: their packets are read."""
     is_now = "seal: prefer" in here.conf("a").read_text()
     if is_now is is_sealed:
         return
@@ -171,7 +171,7 @@ def twice(here: Town, packets: Packets) -> dict[str, float]:
 
 
 def natively(here: Town, packets: Packets) -> dict[str, float]:
-    """The uplinks by which a datagram left as it is, from an address of this host that is no EID."""
+    """The uplinks by which a datagram left unchanged, from an address of this host that is no EID."""
     found: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         watched = {name: stack.enter_context(here.a.socket(socket.AF_PACKET, socket.SOCK_DGRAM)) for name in METRICS}
@@ -215,7 +215,7 @@ def send(here: Town, packets: Packets, count: int) -> None:
 
 
 def sender(here: Town, packets: Packets, example: Example) -> list[str]:
-    """A command that sends the packets from where the page says."""
+    """A command that sends the packets from the place that the page names."""
     line = ["bash", "-c", BASH, "bash", str(B.eid4), str(packets.port), str(COUNT)]
     if packets.is_of_command:
         words = example.block.split()
@@ -236,7 +236,7 @@ def inside(here: Town, *command: str) -> list[str]:
 
 
 def behind(here: Town, interface: str) -> str:
-    """A script that runs its arguments on a machine behind an interface of a's, which it makes and takes away again."""
+    """A script that runs its arguments on a machine behind an interface of a's, which it adds and removes."""
     net = f"/run/netns/{here.a.name}"
     return f"""
         exec unshare --net sh -c '

@@ -1,4 +1,4 @@
-"""`prefer` with real lines: traffic moves to the better uplink, stays there, and is explained."""
+"""`prefer` with real links: traffic moves to the better uplink, stays there, and `lispctl` explains it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def configuration(prefer: str, wlan: str = "", lte: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Town]:
-    """Both lines are quick at first, and the peer answers: packets without answers look like those to one that died."""
+    """Both links have short delays, and the peer answers: without answers an uplink would look dead."""
     with town(configuration("latency")) as made, made.b.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((str(B.eid4), PORT))
         is_over = threading.Event()
@@ -58,14 +58,14 @@ def answer(server: socket.socket, is_over: threading.Event) -> None:
 
 
 def preferred(here: Town) -> str | None:
-    """The one that carries every one of many flows; None: they are shared, or nothing gets through."""
+    """The uplink that carries all of many flows; None: they are shared, or no packets arrive."""
     with carried(here) as sent, contextlib.ExitStack() as stack:
         for _ in range(20):
             sender = stack.enter_context(here.a.socket(socket.AF_INET, socket.SOCK_DGRAM))
             sender.bind((str(A.eid4), 0))
             for _ in range(2):
                 sender.sendto(b"x" * 64, (str(B.eid4), PORT))
-        time.sleep(0.25)  # all answers are here before a socket closes, or ICMP would count, too
+        time.sleep(0.25)  # all answers have arrived before a socket closes, or its ICMP errors would count, too
     carriers = [name for name, count in sent.items() if count]
     return carriers[0] if len(carriers) == 1 else None
 
@@ -77,7 +77,7 @@ def ranked(here: Town) -> int:
 
 
 def always(here: Town, seconds: float) -> str | None:
-    """Who carries the flows all of that time; None: neither."""
+    """The uplink that carries the flows all of that time; None: neither."""
     deadline = time.monotonic() + seconds
     found = {preferred(here)}
     while time.monotonic() < deadline:
@@ -86,7 +86,7 @@ def always(here: Town, seconds: float) -> str | None:
 
 
 def settled(here: Town) -> str:
-    """The one that carries the flows, once it is the same for a while."""
+    """The uplink that carries the flows, once it is the same for a while."""
     seen: list[str | None] = [None]
 
     def is_settled() -> bool:

@@ -1,4 +1,4 @@
-"""`lispctl rehearse` against what happens when an uplink is really lost: read from the counters of the interfaces."""
+"""`lispctl rehearse` against what happens when an uplink is really lost, by the counters of the interfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where our rules stand among those of others, without a kernel."""
+"""Where our rules are among those of other programs, without a kernel."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def arranged(state: KernelState, *theirs: Rule) -> Arrangement:
 
 
 def entrance(found: Arrangement) -> int:
-    """The priority by which our packets are led away, or the first that asks for the overlay."""
+    """The priority of the first rule that routes our packets, or that looks up the overlay."""
     return min(rule.priority for rule in found.rules if rule.source is not None and not rule.udp_ports)
 
 
 def looked_up(found: Arrangement, *, before: int) -> list[tuple[int, int | None]]:
-    """(table, suppressed length) of what a packet for the overlay looks up until it finds our table, in order."""
+    """The lookups (table, suppressed length) of a packet for the overlay until it finds our table, in order."""
     (target,) = {rule.target for rule in found.rules if rule.action == "goto" and rule.source is not None}
     asked = sorted((rule for rule in found.rules if rule.priority >= target), key=lambda rule: rule.priority)
     tables = [(rule.table, rule.suppressed_prefix_len) for rule in asked if rule.action == "lookup"]

@@ -1,4 +1,4 @@
-"""`lispctl run` with real commands, control groups and iptables: captures of the uplinks show which they took."""
+"""`lispctl run` with real commands, control groups and iptables: captures show the uplinks of their packets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(cgroups.root() is None, reason="no unified control group hierarchy"),
 ]
 
-# Sends datagrams to B's EID until it is told to end, or so many.
+# Sends datagrams to B's EID until it is ended, or a given number.
 SENDER = """\
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -65,7 +65,7 @@ def sent_while(here: Town, argv: list[str], **options: object) -> dict[str, int]
 
 
 def wait_until_sent(here: Town) -> None:
-    """Until the datapath has nothing left of what a command gave it."""
+    """Wait until the datapath has sent everything that a command gave it."""
     before = -1
     for _ in range(50):
         now = sum(here.sent(name) for name in ("wlan0", "lte0"))

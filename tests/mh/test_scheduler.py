@@ -84,7 +84,7 @@ def test_a_rival_has_to_be_clearly_better_for_a_while() -> None:
     assert at_last.first == ("wifi",)
 
 
-def test_a_rival_that_was_better_for_a_moment_only_has_to_wait_anew() -> None:
+def test_a_rival_that_was_better_only_for_a_moment_has_to_wait_again() -> None:
     scheduler: Scheduler[str] = Scheduler(Prefer.LATENCY, HYSTERESIS)
     latencies(scheduler, 0.0, cable=20, wifi=50)
     latencies(scheduler, 1.0, cable=60, wifi=10)
@@ -151,3 +151,7 @@ def test_whatever_is_measured_flows_move_at_most_once_per_holding_time_while_nob
         if schedule.first != before or is_up != was_up:
             moved_at = float(second)
         before, was_up = schedule.first, is_up
+
+
+def test_a_rival_has_to_be_better_by_so_much_unless_told_otherwise() -> None:
+    assert Hysteresis() == Hysteresis(ratio=0.2, rtt_ms=5.0, loss=0.02, hold_s=10.0)

@@ -1,4 +1,4 @@
-"""What a rule is about, at the edges: numbers, families, whose packet it is, and the words for what does not fit."""
+"""The conditions of a rule, at their edges: numbers, families, owners of packets, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_what_the_kernel_can_compare_is_taken(selecting: dict[str, Any]) -> None
         ({"app": "a b"}, "name of a program"),
         ({"app": "a", "cgroup": "b"}, "one of them"),
         ({"destinations": (NET,) * 65, "dscp": tuple(range(64))}, "combinations"),
-        ({"from_interface": "br0", "users": (Span(1, 1),)}, "somebody else's"),
-        ({"from_interface": "br0", "app": "firefox"}, "somebody else's"),
+        ({"from_interface": "br0", "users": (Span(1, 1),)}, "other hosts"),
+        ({"from_interface": "br0", "app": "firefox"}, "other hosts"),
         ({"from_interface": "br0", "flow_name": "a"}, "no flow of this host"),
     ],
 )

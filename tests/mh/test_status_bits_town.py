@@ -1,4 +1,4 @@
-"""A status bit that falls in data, on the wire: the locator is asked, and only whoever may say so is heeded."""
+"""A status bit that is cleared in data, on the link: the locator is probed, and only bits of its peer count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SELDOM = "probing: {interval: 1h}\n"
 
 
 def say(sender: Namespace, source: str, to: str, bits: int) -> None:
-    """Data from b's EID to a's that says which of b's locators are up."""
+    """Send data from b's EID to a's that says which of b's locators are up."""
     inner = bytes.fromhex(udp(str(B.eid4), str(A.eid4)))
     with sender.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, 0))
@@ -28,18 +28,18 @@ def say(sender: Namespace, source: str, to: str, bits: int) -> None:
 
 
 def probes(watch: ControlWatch, began: float) -> list[str]:
-    """Whom a has asked since then."""
+    """The locators that a has probed since then."""
     return [message.peer for message in watch.messages(began) if message.kind == "rloc-probe" and message.is_out]
 
 
 def is_known(here: Town) -> bool:
-    """All pairs of IPv4 have answered. Of IPv6 nobody has asked anything yet: the Map-Server has none."""
+    """True when all IPv4 pairs have answered. No IPv6 pair was probed yet: the Map-Server has no IPv6."""
     paths = here.ctl("paths")
     return len(paths) >= 4 and all(path["state"] == "up" for path in paths)
 
 
 def is_quiet(watch: ControlWatch) -> bool:
-    """Nobody is asked for a second: the first round is over."""
+    """True when nothing was probed for a second: the first round is over."""
     began = time.monotonic()
     time.sleep(1.0)
     return probes(watch, began) == []
@@ -52,7 +52,7 @@ def test_a_bit_that_falls_leads_to_a_probe_of_that_locator_and_a_forged_one_to_n
         bits = 0b1111 & ~(1 << sorted((int(wifi), int(lte))).index(int(wifi)))
         wait_for(lambda: is_known(here), 20.0)
         with ControlWatch({"a": here.a}) as watch, here.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
-            listener.bind((str(A.eid4), 5000))  # or the host would answer with ICMP, and nobody that
+            listener.bind((str(A.eid4), 5000))  # or the host would answer with ICMP
             wait_for(lambda: is_quiet(watch), 20.0)
             began = time.monotonic()
             say(here.lab["hub"], str(where.address("hub", "eth0")), str(a), bits)
@@ -64,6 +64,6 @@ def test_a_bit_that_falls_leads_to_a_probe_of_that_locator_and_a_forged_one_to_n
             asked = probes(watch, began)
 
         assert after_forgery == []
-        # It is asked first; whoever is asked asks back by the way that it sends, which may bring another question.
+        # It is probed first; a probed node probes back by the path that it sends on, which may cause another one.
         assert asked[0] == str(wifi)
         assert all(path["state"] == "up" for path in here.ctl("paths"))

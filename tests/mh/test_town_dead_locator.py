@@ -1,4 +1,4 @@
-"""The preferred locators of the other node die without a word while packets go both ways: how soon they are left."""
+"""The preferred locators of the peer fail silently while packets go both ways: how soon they are left."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.netns
 DELAY_S = 0.02
 ROUND_TRIP_S = 4 * DELAY_S
 TIMEOUT_S = 1.0  # the default of lispd
-QUIET_S = 1.0  # so long nothing has left for a dead locator at the end: how soon is printed, and measured by the demo
+QUIET_S = 1.0  # how long nothing has left for a dead locator at the end; the time is printed, and the demo measures it
 WATCHED_S = 2 * TIMEOUT_S + 1.5 + QUIET_S
 
 
 @contextmanager
 def silent(here: Town, addresses: list[str]) -> Iterator[None]:
-    """What goes to these addresses, and what comes from them, is lost at their gateway: no error tells of it."""
+    """Packets to these addresses and from them are lost at their gateway, without an error."""
     rules = [("-6" if ":" in address else "-4", way, address) for address in addresses for way in ("to", "from")]
     for family, way, one in rules:
         here.lab["gw-office"].run("ip", family, "rule", "add", way, one, "blackhole")

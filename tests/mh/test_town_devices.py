@@ -1,4 +1,4 @@
-"""Where bpf(2) is refused: a device and a routing rule per uplink do what a program in the TUN does elsewhere."""
+"""Where bpf(2) is refused: a device and a routing rule for each uplink replace the program in the TUN device."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mark(sock: socket.socket, value: int) -> None:
 
 
 def by_mark(here: Town, family: int) -> dict[str, str]:
-    """Which table each mark of an uplink leads to."""
+    """The table to which each mark of an uplink leads."""
     rules = [line.split() for line in here.a.run("ip", f"-{family}", "rule").splitlines() if "fwmark" in line]
     found = ((rule[rule.index("fwmark") + 1], rule[rule.index("lookup") + 1]) for rule in rules)
     return {value: table for value, table in found if value.partition("/")[0] != "0"}

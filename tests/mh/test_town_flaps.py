@@ -1,4 +1,4 @@
-"""An uplink flaps 200 times in less than a minute: the streams live, and nothing of it is left in the host."""
+"""An uplink flaps 200 times in less than a minute: the streams survive, and nothing is left of it in the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOSSES = (Kind.ROUTE_REMOVED, Kind.ADDRESS_REMOVED, Kind.LINK_DOWN)
 
 
 class Pen:
-    """An `ip` that carries out lines as they come: a process for each of 400 changes would be the load itself."""
+    """An `ip` process that executes lines as they come: a process for each of 400 changes would be the main load."""
 
     def __init__(self, namespace: Namespace) -> None:
         command = ["ip", "-n", namespace.name, "-batch", "-"]
@@ -38,7 +38,7 @@ class Pen:
         self._process.stdin.flush()
 
     def put_down(self) -> None:
-        """Raises AssertionError when a line was refused."""
+        """End it. Raises AssertionError when a line was refused."""
         _, complaint = self._process.communicate(timeout=10)
         assert self._process.returncode == 0, complaint
 
@@ -53,7 +53,7 @@ def pen(namespace: Namespace) -> Iterator[Pen]:
 
 
 def flap(here: Town, interface: str, flaps: int) -> None:
-    """Down by each of the ways in turn, and up again."""
+    """Take the interface down by each of the ways in turn, and up again."""
     with pen(here.a) as ip:
         for number in range(flaps):
             for kind in (LOSSES[number % len(LOSSES)], Kind.RESTORED):
@@ -67,7 +67,7 @@ Holdings = dict[str, Counter[str]]
 
 
 def holdings(here: Town, node: str) -> Holdings:
-    """What the node and its kernel hold, without what is drawn again each time: numbers of sockets, and free ports."""
+    """What the node and its kernel hold, without what changes in every run: numbers of sockets, and free ports."""
     host, process = here.lab[node], Path("/proc", str(here.nodes[node].daemon.pid))
     both = ("-4", "-6")
     found = {
@@ -102,7 +102,7 @@ def settled(here: Town) -> list[Holdings]:
 
 
 def more(before: list[Holdings], after: list[Holdings]) -> list[dict[str, Counter[str]]]:
-    """What is there now and was not, of each node."""
+    """For each node what is there now and was not before."""
     return [
         {what: left for what, lines in now.items() if (left := lines - was[what])}
         for was, now in zip(before, after, strict=True)
@@ -122,7 +122,7 @@ def test_an_uplink_that_flaps_200_times_a_minute_leaves_nothing_over_and_the_str
             wait_for(lambda: all(node.is_registered() for node in here.nodes.values()), 20)
             results = old.finish(), new.finish()
 
-        # What lingers for the packets that are on the way goes by itself.
+        # What stays for packets on their way goes by itself.
         deadline = time.monotonic() + 20
         while any(more(before, after := settled(here))) and time.monotonic() < deadline:
             pass

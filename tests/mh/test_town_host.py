@@ -68,7 +68,7 @@ def test_a_rule_follows_its_uplink_to_another_ifindex() -> None:
         old = here.ifindex("lte0")
         first = carried(here)
 
-        # Away to another namespace and back, while its number is taken: as when a modem is plugged in again.
+        # To another namespace and back, while its number is taken: as when a modem is plugged in again.
         here.a.run("ip", "link", "set", "lte0", "netns", here.lab["world"].name)
         here.a.run("ip", "link", "add", "name", "squat", "index", str(old), "type", "veth")
         here.lab["world"].run("ip", "link", "set", "lte0", "netns", here.a.name)
@@ -93,7 +93,7 @@ def test_no_uplink_looks_dead_under_any_reverse_path_filter(rp_filter: int) -> N
         before = {(one["local"], one["remote"]): one["probes"] for one in here.ctl("paths")}
 
         def asked() -> int:
-            """How often the path that was asked least has been asked since."""
+            """How often the path with the fewest probes has been probed since."""
             paths = here.ctl("paths")
             return min(int(path["probes"]) - int(before.get((path["local"], path["remote"]), 0)) for path in paths)
 
@@ -114,7 +114,7 @@ def test_what_comes_in_by_the_second_uplink_passes_a_strict_reverse_path_filter_
         with here.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
             server.bind((str(A.eid4), 5400))
             server.settimeout(1)
-            # The peer draws the uplink of each flow, once it has heard of both: on until either was drawn.
+            # The peer draws the uplink of each flow, once it knows both: until each was drawn once.
             deadline = time.monotonic() + 30
             while sum(received.values()) < 16 or (min(received.values()) == 0 and time.monotonic() < deadline):
                 with here.b.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

@@ -1,4 +1,4 @@
-"""Marks and rules with two real nodes, with and without bpf(2): the interfaces' counters tell which uplink was used."""
+"""Marks and rules with two real nodes, with and without bpf(2), by the counters of the interfaces."""
 
 from __future__ import annotations
 

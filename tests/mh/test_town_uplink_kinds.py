@@ -1,7 +1,7 @@
-"""Every sort of interface that has a default route carries packets from EID to EID, both ways.
+"""Every type of interface with a default route carries packets from EID to EID, both ways.
 
-The ebpf tier hands packets to a device and takes them from it, so each sort is tried with it; the tun tier leaves that
-to sockets, and is tried with those that differ for a socket.
+The ebpf tier hands packets to a device and takes them from it, so each type is tried with it; the tun tier leaves that
+to sockets, and is tried with the types that differ for a socket.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ uplinks:
   - {type: tun, use: yes}
 """
 V4, V6 = "198.18.1.10", "2001:db8:18:1::a"
-SECOND = "198.18.1.11", "2001:db8:18:1::b"  # of another station: the gateway remembers where the first one was
+SECOND = "198.18.1.11", "2001:db8:18:1::b"  # the gateway caches who had the first one
 COUNT = 8
 
 
@@ -32,7 +32,7 @@ COUNT = 8
 def shared(request: pytest.FixtureRequest) -> Iterator[Town]:
     with town(f"datapath: {{tier: {request.param}}}\n" + RULES) as one:
         assert one.ctl("status")["datapath"]["tier"] == request.param
-        one.a.sysctl("ipv4/conf/all/arp_ignore", "1")  # wlan0 hears what is asked of others on its wire
+        one.a.sysctl("ipv4/conf/all/arp_ignore", "1")  # wlan0 answers ARP requests for its own addresses only
         yield one
 
 
@@ -62,7 +62,7 @@ def attached(interface: str, v4: str = V4, v6: str = V6) -> list[str]:
 
 @contextlib.contextmanager
 def of_vlan(here: Town) -> Iterator[str]:
-    """The switch takes wlan0's port for VLAN 7."""
+    """The switch puts wlan0's port into VLAN 7."""
     try:
         link.apply(here.lab["air"], ["link add link a.wlan0 name a.w7 type vlan id 7"])
     except KernelRefused:
@@ -78,7 +78,7 @@ def of_vlan(here: Town) -> Iterator[str]:
 
 @contextlib.contextmanager
 def of_bridge(here: Town) -> Iterator[str]:
-    """Wlan0 is the port of a bridge, as virtual machines have it."""
+    """wlan0 is the port of a bridge, as on a host of virtual machines."""
     link.apply(here.a, ["link add br0 type bridge forward_delay 0", "link set wlan0 master br0", *attached("br0")])
     try:
         yield "br0"
@@ -88,7 +88,7 @@ def of_bridge(here: Town) -> Iterator[str]:
 
 @contextlib.contextmanager
 def of_macvlan(here: Town) -> Iterator[str]:
-    """A second station on wlan0's wire."""
+    """A second host on wlan0's link."""
     link.apply(here.a, ["link add link wlan0 name mac0 type macvlan mode bridge", *attached("mac0", *SECOND)])
     try:
         yield "mac0"
@@ -98,7 +98,7 @@ def of_macvlan(here: Town) -> Iterator[str]:
 
 @contextlib.contextmanager
 def plugged_in(here: Town) -> Iterator[str]:
-    """An interface that was not there, as a phone that begins to tether, and that is pulled out."""
+    """A new interface, as of a phone that begins to tether, which is pulled out later."""
     link.apply(
         here.lab["air"],
         [link.veth("a.usb0", here.a, "usb0"), "link set a.usb0 master home", "link set a.usb0 up"],
@@ -112,7 +112,7 @@ def plugged_in(here: Town) -> Iterator[str]:
 
 @contextlib.contextmanager
 def of_host_routes(here: Town) -> Iterator[str]:
-    """A /32 whose gateway is outside of it, as clouds give them."""
+    """A /32 whose gateway is outside of it, as cloud hosts have it."""
     lines = [
         f"addr add {V4}/32 dev wlan0",
         "route add 198.18.1.1 dev wlan0",
@@ -127,7 +127,7 @@ def of_host_routes(here: Town) -> Iterator[str]:
 
 @contextlib.contextmanager
 def without_gateway(here: Town) -> Iterator[str]:
-    """Ethernet where a router answers for everyone (proxy ARP)."""
+    """Ethernet where a router answers ARP for every address (proxy ARP)."""
     here.lab["gw-home"].sysctl("ipv4/conf/lan/proxy_arp", "1")
     here.lab["gw-home"].sysctl("ipv4/neigh/lan/proxy_delay", "0")
     link.apply(here.a, [f"addr add {V4}/24 dev wlan0", "route add default dev wlan0 metric 50"])
@@ -150,7 +150,7 @@ def of_point_to_point(here: Town) -> Iterator[str]:
 
 @contextlib.contextmanager
 def unnumbered(here: Town) -> Iterator[str]:
-    """It has no address at all: its default routes name one of the loopback interface."""
+    """It has no address: its default routes name one of the loopback interface."""
     link.apply(here.a, [f"addr add {V4}/32 dev lo", f"addr add {V6}/128 dev lo nodad"])
     try:
         with point_to_point(here.a, "ppp0", here.lab["gw-home"], "ppp-a"):
@@ -162,7 +162,7 @@ def unnumbered(here: Town) -> Iterator[str]:
 
 
 def at_the_end(here: Town) -> None:
-    """The provider's side of the line."""
+    """The provider's side of the link."""
     routes = [f"route add {V4}/32 dev ppp-a", f"-6 route add {V6}/128 dev ppp-a"]
     for line in ("link set ppp-a up", *routes):
         here.lab["gw-home"].run("ip", *line.split())
@@ -177,7 +177,7 @@ def default_routes(interface: str, source4: str = "", source6: str = "") -> list
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to be attached, and the word that lispd has for the interface."""
+    """A way to be attached, and lispd's word for the interface."""
 
     attach: Callable[[Town], contextlib.AbstractContextManager[str]]
     type: str
@@ -196,7 +196,7 @@ TRIED = {
 
 
 def ping(here: Town, node: str, family: int) -> None:
-    """Until as many as are counted have come back; the first may be lost to the move."""
+    """Wait until so many pings are answered; the move may lose the first ones."""
     own, other = (A, B) if node == "a" else (B, A)
     source, target = (own.eid4, other.eid4) if family == 4 else (own.eid6, other.eid6)
 

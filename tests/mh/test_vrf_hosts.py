@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -149,7 +149,7 @@ def hosts(draw: st.DrawFn) -> tuple[Plain, list[Rule]]:
     priority = st.sampled_from([900, 999, 1000, 2000, 4300, 4339, 4341, 4346, 20000, 32000])
     local_at = draw(st.sampled_from([0, 0, 1001, 32765]))
     rules = [their(plain, local_at, LOCAL), their(plain, 32766, MAIN)]
-    kinds: dict[str, dict[str, object]] = {
+    kinds: dict[str, dict[str, Any]] = {
         "l3mdev": {"selectors": L3MDEV},
         "oif red": {"table": RED, "selectors": ((OUT_INTERFACE, b"vrf-red\0"),)},
         "iif red": {"table": RED, "selectors": ((IN_INTERFACE, b"vrf-red\0"),)},

@@ -21,7 +21,7 @@ steering:
     - {name: shared, protocol: [udp], ports: [6000], via: [{name: wlan0, weight: 2}, {name: lte0, weight: 1}]}
 """
 PACKETS = 30
-MOST = 60  # flows after which one that came in by either uplink is no longer waited for
+MOST = 60  # flows after which the test no longer waits for one that comes in by either uplink
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def why(here: Town, *words: object) -> Any:
 
 
 def uplinks_of(answer: Any) -> dict[str, float]:
-    """What it says, with the share of each."""
+    """The uplinks in its answer, with the share of each."""
     shares: dict[str, float] = {}
     for choice in answer["choices"]:
         shares[choice["uplink"]] = shares.get(choice["uplink"], 0) + choice["share"]
@@ -86,7 +86,7 @@ def test_a_mark_that_the_application_has_set_takes_it_where_why_says(here: Town,
     mark = here.ifindex(uplink)
     with flow(here, 5003, mark=mark) as (sender, port):
         told = why(here, "udp", f"{B.eid4}:5003", "--from", f":{port}", "--mark", hex(mark))
-        seen = why(here, "udp", f"{B.eid4}:5003", "--from", f":{port}")  # the mark is read off the socket
+        seen = why(here, "udp", f"{B.eid4}:5003", "--from", f":{port}")  # the mark is read from the socket
 
         assert carried(here, sender) == uplink
         assert uplinks_of(told) == uplinks_of(seen) == {uplink: 1.0}
@@ -122,7 +122,7 @@ def test_by_weight_each_flow_takes_the_uplink_that_why_names_for_it(here: Town) 
     assert 0.65 < expected["wlan0"] < 0.85
 
 
-def test_a_flow_that_the_dice_gave_an_uplink_is_told_from_one_that_is_yet_to_begin(here: Town) -> None:
+def test_a_flow_with_a_random_uplink_is_distinguished_from_one_that_has_not_begun(here: Town) -> None:
     real: dict[str | None, int] = {}
     new = uplinks_of(why(here, "udp", f"{B.eid4}:6000"))
     for _ in range(8):
@@ -143,7 +143,7 @@ def test_a_reply_takes_the_uplink_that_the_question_came_in_by_as_why_says(here:
     with here.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((str(A.eid4), 5003))  # a rule of ours names that port, but of the destination
         server.settimeout(2)
-        while len(real) < 8 or (len(came_in) < 2 and len(real) < MOST):  # the other node chooses at random
+        while len(real) < 8 or (len(came_in) < 2 and len(real) < MOST):  # the peer chooses at random
             with here.b.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
                 client.bind((str(B.eid4), 0))
                 received = {name: here.received(name) for name in ("wlan0", "lte0")}

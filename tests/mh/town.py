@@ -32,7 +32,7 @@ uplinks:
 PROGRAM = {True: ("lispmob",), False: ("tests.datapath.without_bpf", "lispmob.__main__")}
 """lispd, as it is and where bpf(2) is refused to it."""
 
-DATAGRAM_OCTETS = 64 + 28 + 8  # what each has at least, also in a run
+DATAGRAM_OCTETS = 64 + 28 + 8  # the smallest datagram of `send`, also in a run
 
 
 @dataclass
@@ -54,12 +54,12 @@ class Town:
         return self.lab["b"]
 
     def ctl(self, *command: str, node: str = "a", code: int = 0) -> Any:
-        """A lispctl command; what it printed as JSON. With another `code`: its complaint."""
+        """The answer of a lispctl command, from JSON. With another `code`: its complaint."""
         asked = self._asked(node)
         return asked.ctl(*command) if code == 0 else asked.complaint(*command, code=code)
 
     def say(self, *command: str, node: str = "a") -> list[str]:
-        """What a lispctl command prints for people."""
+        """The lines that a lispctl command prints as text."""
         return self._asked(node).say(*command).splitlines()
 
     def _asked(self, node: str) -> AskedNode:
@@ -73,7 +73,7 @@ class Town:
         subprocess.run([*inside, "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True, timeout=10)
 
     def configure(self, extra: str, node: str = "a") -> None:
-        """Replace what stands behind the common part of lispd.conf, and reload."""
+        """Replace what follows the common part of lispd.conf, and reload."""
         self.conf(node).write_text(self.base(node) + extra)
         self.ctl("reload", node=node)
 
@@ -83,7 +83,7 @@ class Town:
     def base(self, node: str) -> str:
         identity = A if node == "a" else B
         hub = self.lab.topology.address("hub", "eth0")
-        # In clear: these tests look into the packets on the cable. tests/lispd/test_sealed_netns.py moves sealed ones.
+        # In clear: these tests read the packets on the link. tests/lispd/test_sealed_netns.py moves sealed ones.
         return node_configuration(identity, hub, OVERLAY, self.directory / node) + "security: {seal: off}\n"
 
     def start(self, identity: Identity, extra: str) -> Node:
@@ -97,7 +97,7 @@ class Town:
         return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/ifindex"))
 
     def sent(self, interface: str, node: str = "a") -> int:
-        """What has left by an interface so far, in datagrams of `send`: a run of them counts as one packet there."""
+        """What an interface has sent so far, in datagrams of `send`: it counts a run of them as one packet."""
         return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/statistics/tx_bytes")) // DATAGRAM_OCTETS
 
     def received(self, interface: str, node: str = "a") -> int:
@@ -105,13 +105,13 @@ class Town:
         return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/statistics/rx_bytes")) // DATAGRAM_OCTETS
 
     def counted(self) -> dict[str, int]:
-        """What has left by each of a's uplinks so far."""
+        """What each of a's uplinks has sent so far."""
         return {name: self.sent(name) for name in self.uplinks}
 
     def carrier(self, before: dict[str, int], packets: int, patience_s: float = 1.0) -> str | None:
         """The uplink that has sent so many more than `before`; None: neither of them in time.
 
-        A fifth may be missing: an ICMP error about the packets of before costs a sender one of the next.
+        A fifth may be missing: an ICMP error about former packets costs a sender one of the next.
         """
         deadline = time.monotonic() + patience_s
         while True:
@@ -122,7 +122,7 @@ class Town:
             time.sleep(0.01)
 
     def by_uplink(self, count: int, *, port: int = 7000, mark: int = 0, flows: int = 1) -> dict[str, int]:
-        """Send datagrams from EID to EID; how many each of a's uplinks has sent, about."""
+        """Send datagrams from EID to EID; returns about how many each of a's uplinks has sent."""
         before = {name: self.sent(name) for name in ("wlan0", "lte0")}
         self.send(count, port=port, mark=mark, flows=flows)
         time.sleep(0.05)
@@ -135,11 +135,11 @@ class Town:
                 if mark:
                     sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
                 for _ in range(count):
-                    with contextlib.suppress(OSError):  # what a rule that drops, or ICMP, tells the sender
+                    with contextlib.suppress(OSError):  # the error of a rule that drops, or of ICMP
                         sender.sendto(b"x" * 64, (str(B.eid4), port))
 
     def ping(self) -> None:
-        """Until the mappings of both are known to both."""
+        """Ping until each node has the mapping of the other."""
         self.a.run("ping", "-c", "3", "-i", "0.2", "-I", str(A.eid4), str(B.eid4))
 
 

@@ -34,9 +34,9 @@ NAS = NameResolved(b"nas", (ip_address("10.99.0.2"),), "registered")
 
 
 class Place:
-    """A server that knows `nas`, hears of `slow` never, and of nothing else; and a socket that asks.
+    """A server that knows `nas`, gets no answer about `slow`, and a negative one about others; and a socket that asks.
 
-    Who asks from a port is in `users`; nobody in particular asks from another.
+    `users` has the user of each port; other ports have none in particular.
     """
 
     def __init__(self, *, may_ask: bool = True) -> None:
@@ -57,10 +57,10 @@ class Place:
             await asyncio.Event().wait()
         if name == b"2.0.99.10.in-addr.arpa":
             return NameResolved(name, (), "registered", names=(b"nas",))
-        return NAS if name in (b"nas", b"known") else NameResolved(name, (), "nobody has registered it")
+        return NAS if name in (b"nas", b"known") else NameResolved(name, (), "no site has registered it")
 
     async def start(self) -> None:
-        """On a port that is free in UDP, and in TCP too: others on this machine have ports of their own."""
+        """Listen on a port that is free in UDP and in TCP: other tests on this machine have ports of their own."""
         for left in reversed(range(PORTS_TRIED)):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spare:
                 spare.bind((str(HERE), 0))
@@ -246,7 +246,7 @@ def test_strangers_get_no_answer_and_are_counted() -> None:
 
 
 class Flood:
-    """Users who ask for what is never answered, each from a port of his own."""
+    """Users who ask for names that are never answered, each from a port of their own."""
 
     def __init__(self, place: Place, users: int = 1) -> None:
         self._place = place
@@ -349,7 +349,7 @@ def test_a_user_with_many_connections_leaves_some_for_others() -> None:
     run(do)
 
 
-def test_an_address_that_somebody_else_listens_at_is_named() -> None:
+def test_an_address_at_which_another_program_listens_is_named() -> None:
     async def do(place: Place) -> None:
         other = NameServer(ZONE, place._find, lambda _: True)
         with pytest.raises(KernelRefused, match=rf"127\.0\.0\.1 port {place.port} \(Address already in use\)"):

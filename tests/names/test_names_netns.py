@@ -1,4 +1,4 @@
-"""Host names in a small internet: the resolver of the C library, ping and raw questions, through moves and failures."""
+"""Host names in a small network: the C library's resolver, ping and raw questions, through moves and failures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(dns.rcode.to_text(answer.rcode()), *(one.to_text() for found in answer.ans
 
 
 class NameTown:
-    """Nodes a and b; in a, programs find lispd in resolv.conf, and behind it a resolver for everything else."""
+    """Nodes a and b; in a, resolv.conf names lispd, and after it a resolver for everything else."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -66,7 +66,7 @@ class NameTown:
         return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
     def lispctl(self, *words: str) -> Any:
-        """A command in a, with its answer as JSON."""
+        """A command in a, with its answer from JSON."""
         socket = str(self.world.directory / "a" / "lispd.sock")
         command = (sys.executable, "-m", "lispmob.lispctl.main", "--socket", socket, "--json", *words)
         done = subprocess.run(self.world["a"].argv(*command), capture_output=True, text=True, timeout=30, check=False)
@@ -165,7 +165,7 @@ def test_names_and_where_they_lead_are_shown(town: NameTown) -> None:
 
 @contextlib.contextmanager
 def silent_hub(town: NameTown) -> Iterator[None]:
-    """The hub's machine answers nothing meanwhile."""
+    """The hub's machine answers nothing during the block."""
     hub = town.world.hub
     assert hub is not None
     os.kill(hub.daemon.pid, signal.SIGSTOP)
@@ -189,7 +189,7 @@ def test_the_hub_may_be_away_and_what_was_known_is_known_over_a_restart_of_lispd
 def test_other_names_are_found_when_lispd_has_crashed_and_ours_again_when_it_is_back(town: NameTown) -> None:
     town.world.nodes["a"].daemon.kill()
     assert town.getent("ahostsv4", "www.example.org")[:1] == ["192.0.2.77 STREAM"]
-    assert town.getent("ahostsv4", f"b.{DOMAIN}")[:1] == ["192.0.2.77 STREAM"]  # whoever is next was asked
+    assert town.getent("ahostsv4", f"b.{DOMAIN}")[:1] == ["192.0.2.77 STREAM"]  # the next server was asked
 
     town.start_again()
     town.world.wait_registered("a")

@@ -1,4 +1,4 @@
-"""The domain in lispd: what is loaded, kept and told, and what is wrong with it."""
+"""The domain in lispd: what is loaded, kept and reported, and its problems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lispmob.node.node import Node
 
 NAS = KnownName((ip_address("10.1.0.2"), ip_address("2001:db8:e::2")), "registered", 9.0)
 REVERSE = KnownName((), "registered", 9.0, (b"nas",))
-NOBODY = KnownName((), "nobody has registered it", 9.0)
+NOBODY = KnownName((), "no site has registered it", 9.0)
 
 
 def configured(
@@ -37,7 +37,7 @@ def configured(
 
 
 class Names:
-    """What the core remembers."""
+    """The names that the core remembers."""
 
     def __init__(self) -> None:
         self.known = {b"nas": NAS}
@@ -215,7 +215,15 @@ def test_a_resolved_that_refuses_is_a_problem_with_its_remedy(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("domain", "expected"),
-    [("nas.local", ["odd-domain"]), ("lisp", ["odd-domain"]), ("lisp.home.arpa", []), ('""', [])],
+    [
+        ("nas.local", ["odd-domain"]),
+        ("x.localhost", ["odd-domain"]),
+        ("onion", ["odd-domain"]),
+        ("lisp", ["odd-domain"]),
+        ("lisp.home.arpa", []),
+        ("localhost.example", []),
+        ('""', []),
+    ],
 )
 def test_a_domain_that_others_own_is_doubted(tmp_path: Path, domain: str, expected: list[str]) -> None:
     file = configured(tmp_path, f"names: {{domain: {domain}}}\nrouting: {{overlay-prefixes: [10.9.0.0/16]}}\n")

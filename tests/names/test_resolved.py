@@ -1,4 +1,4 @@
-"""What systemd-resolved is told, and when: a bus in memory, and a real resolved where there is one."""
+"""What systemd-resolved is told, and when: a bus in memory, and a real resolved where it is installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOLD = [
 
 
 class Bus:
-    """A connection that writes down what is called."""
+    """A connection that records the calls."""
 
     def __init__(self, refusal: BusError | None = None) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -74,7 +74,7 @@ def test_resolved_is_told_when_it_appears_and_again_when_it_comes_back() -> None
         for is_there in (True, False, True):
             resolved.on_owner(NAME, is_there)
             await settle()
-        assert resolved.is_told
+        assert resolved.is_configured
 
     bus = run(do)
 
@@ -112,7 +112,7 @@ def test_a_refusal_is_kept_with_its_reason_and_nothing_else_is_tried() -> None:
         resolved.use(LINK)
         resolved.on_owner(NAME, True)
         await settle()
-        assert (resolved.is_told, resolved.refusal) == (False, "Access denied")
+        assert (resolved.is_configured, resolved.refusal) == (False, "Access denied")
         await resolved.revert()
 
     bus = run(do, BusError("org.freedesktop.DBus.Error.AccessDenied", "Access denied"))
@@ -161,7 +161,7 @@ async def main():
     bus = SystemBus([resolved], address=sys.argv[1])
     await bus.start()
     resolved.use(LinkNames(socket.if_nametoindex("lmn0"), own, 5399, "lisp.home.arpa", ("0.1.10.in-addr.arpa",)))
-    while not resolved.is_told:
+    while not resolved.is_configured:
         await asyncio.sleep(0.02)
     print("told", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -1,4 +1,4 @@
-"""What one user takes of the DNS server, and what is left for the others."""
+"""How much of the DNS server one user may take, and what is left for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lispd answers to questions of DNS: its own domain and reverse names, and nothing else."""
+"""lispd's answers to DNS questions: its own domain and reverse names, and no others."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_octets_that_no_host_has_in_its_name_exist_nowhere_and_ask_nobody(name: 
 
 
 def test_nobody_has_a_name_only_when_the_mapping_system_has_said_so() -> None:
-    nobody = NameResolved(b"nas", (), "nobody has registered it")
+    nobody = NameResolved(b"nas", (), "no site has registered it")
     silence = NameResolved(b"nas", (), "the mapping system does not answer", is_answered=False)
 
     assert answer("nas.lisp.home.arpa", "A", nobody) == Answer(RCode.NXDOMAIN, zone=DOMAIN)

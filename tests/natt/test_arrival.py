@@ -1,4 +1,4 @@
-"""Control messages in data: which of them are about the way that they came, and not about a mapping."""
+"""Control messages in data: which of them concern the path that they came by, and not a mapping."""
 
 from __future__ import annotations
 

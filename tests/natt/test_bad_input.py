@@ -1,4 +1,4 @@
-"""What is forged, wrong or missing is counted, and changes nothing."""
+"""Forged, wrong or incomplete messages are counted, and change nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAT: Final = NatTraversal(4342, 20001, OUTSIDE, MAP_SERVER, None, (RTR,))
 
 
 def traversal(*, direct: bool = False) -> tuple[Traversal, InfoRequest]:
-    """A node that has just asked, and its question."""
+    """A node that has just sent an Info-Request, and that request."""
     config = NattConfig((EID,), (MapServerPeer(MAP_SERVER, KEY),), xtr_id=XTR_ID, direct=direct)
     one = Traversal(config, new_nonce=count(7).__next__, next_nonce=count(1000).__next__)
     (asked,) = (effect for effect in one.on_locators([HERE], 0.0) if isinstance(effect, SendControl))

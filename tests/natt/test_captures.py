@@ -1,4 +1,4 @@
-"""Real packets of Open Overlay Router's NAT traversal: ours gives the same answers to the same questions."""
+"""Real packets of Open Overlay Router's NAT traversal: our answers to the same requests are the same."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_our_node_is_relayed_by_what_their_servers_said(name: str) -> None:
 
 
 def _proof(notify: bytes) -> bytes:
-    """The proof that belongs at the end of a Map-Notify of the old draft: over itself as zeros."""
+    """The proof at the end of a Map-Notify of the old draft: over the message with zeros in its place."""
     return sign_for_rtr(notify[:-20] + bytes(20), RTR_KEY).authentication
 
 
@@ -206,7 +206,7 @@ def _info_in(effects: list[NattEffect]) -> InfoRequest:
 
 
 def _says_the_same(effects: list[NattEffect], theirs: UdpPacket) -> bool:
-    """Their register and ours, but for order, TTL and the bits in which theirs is old."""
+    """True if their register and ours are equal but for order, TTL and the bits that are outdated in theirs."""
     (sent,) = [effect for effect in effects if isinstance(effect, SendFromDataPort)]
     ours_ecm, theirs_ecm = EncapsulatedControl.decode(sent.payload), EncapsulatedControl.decode(theirs.payload)
     assert (sent.destination, sent.port, sent.source) == (theirs.destination, theirs.destination_port, theirs.source)

@@ -1,4 +1,4 @@
-"""Behind real NATs the kernel's programs send to the RTR, as far as the NAT passes what they send."""
+"""Behind real NATs the kernel's programs send to the RTR, if the NAT passes their packets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 CLEAR = "datapath: {tier: ebpf}\nsecurity: {seal: off}\n"
-"""What is sealed goes by the threads."""
+"""Sealed packets are sent by the threads."""
 PASSES, DROPS = "passes", "drops"
 LINE = Impairment(delay_s=0.002)
 TOPOLOGY = Topology(
@@ -86,7 +86,7 @@ class Stage:
         return Party(self.lab[name], IDENTITIES[name].eid4)
 
     def stream(self, client: str, server: str, *, reboots: bool = False) -> bool:
-        """True when every octet of a stream of a second came; `reboots`: the NAT at home does so meanwhile."""
+        """True when all octets of a stream of one second arrived; `reboots`: the NAT at home does so meanwhile."""
         with TcpStream(self.party(client), self.party(server)) as tcp:
             time.sleep(0.5)
             if reboots:

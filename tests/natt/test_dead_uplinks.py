@@ -1,4 +1,4 @@
-"""Uplinks behind NATs whose provider dies while link and address stay: the others have the work, also for the RTR."""
+"""Uplinks behind NATs whose provider fails while link and address stay: the others are used, also by the RTR."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def chat(world: World, node: NodeHost, peer: NodeHost, seconds: float) -> None:
 
 
 def places(rtr: RtrHost) -> list[str]:
-    """Where the RTR would send to, best first."""
+    """The locators to which the RTR would send, best first."""
     found = rtr.rtr.entries.get(EID)
     return [str(binding.address) for binding in found.usable()] if found else []
 

@@ -1,4 +1,4 @@
-"""An RTR that confirms every register and passes nothing on: it is noticed, said, and left where there is another."""
+"""An RTR that confirms every register and forwards nothing: detected, reported, and left if there is another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrH
 
 
 def talking(rtrs: tuple[object, ...]) -> tuple[World, dict[object, RtrHost], NodeHost, NodeHost]:
-    """Two nodes behind NATs that have talked for a while, by the first RTR."""
+    """Two nodes behind NATs that have exchanged packets for a while, by the first RTR."""
     world = World()
     MapServerHost(world, rtrs)  # type: ignore[arg-type]
     hosts: dict[object, RtrHost] = {rtr: RtrHost(world, rtr) for rtr in rtrs}  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def talking(rtrs: tuple[object, ...]) -> tuple[World, dict[object, RtrHost], Nod
 
 
 def talk(world: World, node: NodeHost, peer: NodeHost, seconds: float) -> None:
-    """Both say something ten times a second."""
+    """Both send ten times a second."""
     for _ in range(int(seconds * 10)):
         node.say(PEER, b"question")
         peer.say(EID, b"answer")
@@ -106,14 +106,14 @@ def test_an_rtr_that_keeps_to_the_former_place_gets_the_present_one_by_another_n
         node.attach((locator(), NatBox(world, f"203.0.113.{210 + number}")))
         talk(world, node, peer, 12.0)
         heard = len(node.received)
-        talk(world, node, peer, 60.0)  # between two verdicts, and past the end of old news
+        talk(world, node, peer, 60.0)  # between two decisions, and past the end of old reports
 
         assert len(node.received) > heard + 500
     assert node.kinds().count("rtr-deaf") == times
     assert node.kinds().count("rtr-heard") == times
 
 
-def test_the_names_of_an_uplink_are_all_different_and_nobodys_address() -> None:
+def test_the_names_of_an_uplink_are_all_different_and_no_hosts_address() -> None:
     uplinks = [locator(), replace(locator(), ifindex=3), replace(locator("2001:db8::2"), ifindex=3)]
     names = [further_name(uplink, number, uplink.address) for uplink in uplinks for number in range(1, 200)]
 

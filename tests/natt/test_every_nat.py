@@ -1,4 +1,4 @@
-"""A node behind NATs of every RFC 4787 kind: reachable, and back soon after anything that happens to the NAT."""
+"""A node behind NATs of every RFC 4787 kind: reachable, and again soon after any change of the NAT."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def behind(
 
 
 def talks(world: World, one: NodeHost, other: NodeHost) -> bool:
-    """A packet each way, with a second for each to arrive."""
+    """True if a packet each way arrives, each within a second."""
     before = len(one.received), len(other.received)
     one.say(other.eid, b"there")
     other.say(one.eid, b"and back")
@@ -56,6 +56,17 @@ def test_two_nodes_behind_nats_of_any_kind_talk_through_the_rtr(
 
     assert node.state == "relayed"
     assert talks(world, node, peer)
+
+
+def test_a_node_that_stops_withdraws_its_mapping_through_the_rtr() -> None:
+    world, server, _, _, node = behind()
+    world.run(1.0)
+    assert server.record() is not None
+
+    node.perform(node.traversal.on_shutdown(world.now))
+    world.run(0.2)
+
+    assert server.record() is None
 
 
 def test_a_new_address_is_of_use_after_three_round_trips() -> None:
@@ -179,11 +190,11 @@ def test_an_rtr_that_dies_just_after_it_was_found_alive_is_replaced_as_soon() ->
     node = NodeHost(world)
     node.attach((locator(), NatBox(world, "203.0.113.200")))
     world.run(1.0)
-    for _ in range(5):  # silences that the RTR was not to blame for
+    for _ in range(5):  # silences that were not the RTR's fault
         node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
         world.run(0.5)
     first.is_up = False
-    node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))  # told of once
+    node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))  # reported once
 
     took = world.run_until(lambda: node.traversal.machines[0].rtrs == (RTR2,) and node.state == "relayed", 15.0)
 

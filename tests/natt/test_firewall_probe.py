@@ -1,4 +1,4 @@
-"""A stateful firewall without NAT is told from an open way."""
+"""A stateful firewall without NAT is distinguished from an open path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a NAT's patience, and how often it is asked for more."""
+"""What is known of a NAT's binding lifetime, and how often longer ones are tried."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lispmob.natt.keepalive import LONGEST_S, SHORTEST_S, UNMEASURED_S, Lifetime
 
 
 def measured(truth_s: float) -> tuple[Lifetime, int]:
-    """The verdict on a NAT that keeps bindings for this long, and the trials that it took."""
+    """The measured lifetime of a NAT that keeps bindings so long, and the number of trials."""
     known, trials = Lifetime(), 0
     while (idle_s := known.next_trial_s()) is not None:
         known, trials = known.after(idle_s, Outcome.ALIVE if idle_s < truth_s else Outcome.DEAD), trials + 1

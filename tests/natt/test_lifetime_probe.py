@@ -1,4 +1,4 @@
-"""The binding lifetime as measured through NATs whose patience is known."""
+"""The binding lifetime as measured through NATs whose lifetime is known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPARE_PORT = 50321
 
 
 class Server:
-    """A Map-Server that is a Map-Resolver too, unless told to be deaf to lookups."""
+    """A Map-Server that is also a Map-Resolver, unless it ignores lookups."""
 
     def __init__(self, world: World, *, resolves: bool = True) -> None:
         self.world, self.resolves = world, resolves

@@ -1,4 +1,4 @@
-"""The dialect of lispers.net: what a node registers, keeps open and believes."""
+"""The dialect of lispers.net: what a node registers, keeps open and accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lispers.net's dialect proves nothing: what a node believes of it all the same, and what it counts and leaves."""
+"""lispers.net's dialect proves nothing: what a node accepts nevertheless, and what it counts and ignores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAT = NatTraversal(0, 20001, OUTSIDE, None, DistinguishedName(b"laptop-eth0"), (
 
 
 def asking() -> tuple[Traversal, InfoRequest]:
-    """A node that has just asked, and its question."""
+    """A node that has just sent an Info-Request, and that request."""
     config = NattConfig((EID,), (MapServerPeer(MAP_SERVER, KEY),), mode="lispers", rtrs=(RTR,), host_name=b"laptop")
     one = Traversal(config, new_nonce=count(7).__next__, next_nonce=count(1000).__next__)
     effects = one.on_locators([LocalLocator(INSIDE, 2, "eth0")], 0.0)
@@ -56,7 +56,7 @@ def counted(effects: list[NattEffect]) -> list[str]:
 
 
 def relayed() -> tuple[Traversal, InfoRequest]:
-    """A node behind a NAT, and the question that its RTR has just had."""
+    """A node behind a NAT, and the request that its RTR has just received."""
     one, request = asking()
     effects = told(one, answer(request).encode())
     (sent,) = (effect for effect in effects if isinstance(effect, SendFromDataPort))
@@ -124,7 +124,7 @@ def test_a_map_server_that_does_not_say_what_it_sees_is_made_up_for_by_the_rtr()
     ]
 
 
-def test_an_answer_of_somebody_else_to_what_the_rtr_was_asked_is_refused() -> None:
+def test_an_answer_of_another_host_to_a_question_to_the_rtr_is_refused() -> None:
     one, punched = relayed()
 
     assert counted(told(one, answer(punched).encode(), STRANGER, 0.05)) == ["rx_nonce"]
@@ -134,7 +134,7 @@ def test_an_answer_of_somebody_else_to_what_the_rtr_was_asked_is_refused() -> No
     assert one.machines[0].punches.rtt_s(RTR) == pytest.approx(0.03)
 
 
-def test_a_poke_of_the_rtr_has_the_way_opened_anew_but_not_often() -> None:
+def test_a_poke_of_the_rtr_has_the_binding_opened_again_but_not_often() -> None:
     one, _ = relayed()
     poke = MapRequest(5, None, (RTR,), (EidRecord.of(EID),), is_smr=True).encode()
 

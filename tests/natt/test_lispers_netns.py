@@ -52,7 +52,7 @@ HUB, RTR1, RTR2 = (TOPOLOGY.address(name, "eth0") for name in SERVERS)
 
 
 class World:
-    """Everything at work."""
+    """All hosts and daemons of a test."""
 
     def __init__(self, directory: Path, opened: ExitStack) -> None:
         self.lab = opened.enter_context(Lab(TOPOLOGY, "lnet-"))
@@ -79,7 +79,7 @@ class World:
             opened.callback(self.nodes[name].daemon.stop)
 
     def seen(self, name: str) -> dict[str, Any]:
-        """The uplink as netcheck shows it; nothing while the node is still starting."""
+        """The uplink as netcheck shows it; empty while the node is still starting."""
         answer = self.nodes[name].lispctl("netcheck") or {"entries": []}
         return next(iter(answer["entries"]), {})
 
@@ -91,7 +91,7 @@ class World:
 
 
 def until(is_true: Callable[[], bool], patience_s: float = 20.0) -> float:
-    """Seconds until it is true; a failure when it never is."""
+    """Seconds until it is true; fails when it never is."""
     start = time.monotonic()
     while not is_true():
         assert time.monotonic() < start + patience_s, "it did not come true"

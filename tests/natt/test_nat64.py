@@ -1,4 +1,4 @@
-"""A node in a network with IPv6 only, a hub with IPv4 only, and a translator (NAT64, RFC 6146) between them."""
+"""A node in an IPv6-only network, an IPv4-only hub, and a translator (NAT64, RFC 6146) between them."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_a_move_from_a_nat_to_a_translator_keeps_the_node_reachable() -> None:
     node.attach((translated(), box))
     took = world.run_until(lambda: node.state == "relayed", within_s=1.0)
 
-    assert took < 0.2  # the RTRs are known: no Info-Reply is waited for
+    assert took < 0.2  # the RTRs are known: no Info-Reply is awaited
     assert talks(world, node, peer)
 
 
@@ -278,7 +278,7 @@ def test_a_wrong_prefix_does_not_keep_the_right_one_from_working() -> None:
 
 
 def with_ipv6_server(address: IpAddress) -> tuple[World, NodeHost]:
-    """The node knows a Map-Server with IPv6 beside the one that has none."""
+    """The node knows a Map-Server with IPv6 besides the one that has none."""
     world = World(0, Weather(delay_s=(0.01, 0.01)))
     MapServerHost(world), RtrHost(world)
     node = NodeHost(world)
@@ -326,7 +326,7 @@ def test_a_translator_that_begins_to_work_is_found_within_half_a_minute() -> Non
     world.internet.dead.add(MAP_SERVER)
     world.run(300.0)
     assert node.state == "probing"
-    assert [one.address for one in node.traversal.plan.direct] == [ip(OWN)]  # to peers with IPv6 it is an address
+    assert [one.address for one in node.traversal.plan.direct] == [ip(OWN)]  # for peers with IPv6 it is a locator
 
     world.internet.dead.clear()
 

@@ -1,4 +1,4 @@
-"""What stands in the record of an EID, and who the RTRs of all uplinks are."""
+"""The record of an EID, and the RTRs of all uplinks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Punches: the bindings of an uplink to its RTRs, in virtual time and without a network."""
+"""Messages that open the bindings of an uplink to its RTRs, in virtual time and without a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADER_OCTETS = 8  # of a LISP data packet
 
 
 class Uplink:
-    """The punches of an uplink, and what RTRs answer."""
+    """The messages of an uplink, and the answers of its RTRs."""
 
     def __init__(self, rtrs: Iterable[IpAddress] = (RTR,), interval_s: float = 60.0) -> None:
         self.punches = Punches(locator(), b"laptop", new_nonce=count(1).__next__)
@@ -33,7 +33,7 @@ class Uplink:
         return self.punches.on_info_reply(InfoReply(nonce, None, 0, nat), source, now)
 
     def next(self) -> tuple[float, list[int]]:
-        """When the next punches leave, and with which nonces."""
+        """When the next ones leave, and with which nonces."""
         at = self.punches.wake_at()
         assert at is not None
         return at, nonces(self.punches.on_timer(at))

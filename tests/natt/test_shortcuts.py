@@ -1,4 +1,4 @@
-"""Past the RTR: to a peer in the open, to one behind the same NAT, and back to the RTR when that does not work."""
+"""Direct paths: to a peer in the open, to one behind the same NAT, and back to the RTR when they do not work."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from itertools import product
 
 import pytest
 
+from lispmob.natt.arrival import DataControl
 from lispmob.natt.shortcut import candidates_of
 from lispmob.natt.shortcuts import LIMIT, LOOKUP_BURST
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ip_udp import build_ip_udp, parse_ip_udp
 from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Locator, MappingRecord
 from tests.internet.nat import Kind, NatBox
 from tests.internet.network import Packet, Weather, World, ip
@@ -57,7 +59,7 @@ def talk(world: World, one: NodeHost, other: NodeHost, seconds: float = 3.0) -> 
 
 
 def ways_of(world: World, what: bytes) -> list[tuple[object, object]]:
-    """By which hosts of the Internet data packets with these octets went, in turn."""
+    """The hosts of the Internet by which data packets with these octets went, in turn."""
     return [(one.source, one.destination) for _, one in world.internet.carried if one.payload.endswith(what)]
 
 
@@ -139,7 +141,7 @@ NEVER = 255
 
 
 def hidden(address: str, priority: int = 1) -> Locator:
-    """A place behind NATs, as the records of this dialect have it: R=0."""
+    """A locator behind NATs as records of this dialect have it: R=0."""
     return Locator(ip(address), priority, is_reachable=False)
 
 
@@ -147,8 +149,8 @@ def hidden(address: str, priority: int = 1) -> Locator:
     ("locators", "own", "wanted"),
     [
         ((hidden("192.168.1.3"), Locator(ip("198.51.100.9"), 2)), "192.168.1.2", ["192.168.1.3"]),
-        ((hidden("192.168.1.3"),), "198.51.100.7", []),  # ours is public: theirs is a stranger's address here
-        ((Locator(ip("192.168.1.3")),), "192.168.1.2", []),  # R=1: nobody says that it is behind a NAT
+        ((hidden("192.168.1.3"),), "198.51.100.7", []),  # ours is public: here, theirs belongs to another host
+        ((Locator(ip("192.168.1.3")),), "192.168.1.2", []),  # R=1: nothing says that it is behind a NAT
         ((Locator(ip("192.0.2.10"), 2), Locator(ip("192.0.2.11"), 1)), "192.168.1.2", ["192.0.2.11", "192.0.2.10"]),
         ((Locator(ip("192.0.2.10"), NEVER), Locator(ip("127.0.0.1")), Locator(ip("2001:db8::1"))), "192.168.1.2", []),
         ((Locator(ip("192.0.2.66")),), "192.168.1.2", []),  # avoided
@@ -178,7 +180,7 @@ def test_a_stall_has_an_open_way_probed_at_once_and_once() -> None:
     [
         (PEER.address, "192.0.2.11", True),  # it has moved
         (PEER.address, str(IN_THE_OPEN), False),  # it is where it was
-        ("10.77.0.1", "192.0.2.11", False),  # somebody else has
+        ("10.77.0.1", "192.0.2.11", False),  # another peer has moved
     ],
 )
 def test_a_publication_closes_ways_that_lead_elsewhere_and_has_them_looked_for_at_once(
@@ -193,7 +195,7 @@ def test_a_publication_closes_ways_that_lead_elsewhere_and_has_them_looked_for_a
 
     assert ("shortcut-closed" in node.kinds()) is is_closed
     assert (PEER.address in node.ways) is not is_closed
-    world.run(1.0)  # it is looked for where the mapping system says that it is
+    world.run(1.0)  # it is probed where the mapping system says that it is
     assert PEER.address in node.ways
 
 
@@ -202,7 +204,7 @@ def test_a_way_that_is_not_answered_any_more_is_given_up_for_the_rtr() -> None:
     peer = public_peer(world, rtr)
     talk(world, node, peer)
     assert PEER.address in node.ways
-    peer.attach((locator("192.0.2.11"), world.internet))  # and nobody told us
+    peer.attach((locator("192.0.2.11"), world.internet))  # and nothing told us
     rtr.public[PEER.address] = ip("192.0.2.11")
 
     for _ in range(200):
@@ -221,7 +223,7 @@ def test_a_peer_that_takes_probes_and_no_data_is_talked_to_through_the_rtr() -> 
     talk(world, node, peer)
     assert PEER.address in node.ways
 
-    for _ in range(30):  # it says nothing more, and nobody else does
+    for _ in range(30):  # neither it nor any other peer sends anything
         node.say(PEER, b"hello?")
         world.run(0.1)
     node.say(PEER, b"by the rtr")
@@ -278,7 +280,7 @@ def test_an_unused_way_is_forgotten_and_costs_nothing_more() -> None:
     assert node.counted["tx_shortcut_probe"] == before
 
 
-def test_an_answer_from_elsewhere_or_for_somebody_else_proves_nothing() -> None:
+def test_an_answer_from_elsewhere_or_for_another_node_proves_nothing() -> None:
     for spoil in ("source", "port", "eid"):
         world, rtr, nat, node = scene()
         public_peer(world, rtr)
@@ -315,6 +317,24 @@ def test_many_destinations_cost_no_more_than_a_few_lookups() -> None:
 
     assert node.counted["tx_map_request"] <= LOOKUP_BURST
     assert len(node.traversal.shortcuts._ways) <= LIMIT
+
+
+@pytest.mark.parametrize("strangers", ["198.18.0.0", "2001:db8:66::"])
+def test_strangers_who_probe_cost_a_peer_of_a_direct_path_none_of_its_answers(strangers: str) -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+    talk(world, node, peer)
+    request = MapRequest(7, None, (IN_THE_OPEN,), (EidRecord.of(EID),), is_probe=True)
+
+    def answers(source: IpAddress, now: float) -> int:
+        own = INSIDE if source.version == 4 else ip("2001:db8:1::2")
+        arrival = DataControl(b"", source, 4341, own, 4342, source, 4341, own, 2)
+        return len(node.traversal.shortcuts.on_probed(request, arrival, node.traversal.plan, now)) > 1
+
+    got = sum(answers(ip(strangers) + number, world.now + number / 5000) for number in range(5000))
+
+    assert got <= (8 + 4 if ":" in strangers else 50 + 51)
+    assert all(answers(IN_THE_OPEN, world.now + 0.9999) for _ in range(8))
 
 
 def _nonce(probe: Packet) -> int:

@@ -1,4 +1,4 @@
-"""What the status says behind a real NAT: no RTR, an RTR that died, another key."""
+"""The status behind a real NAT: no RTR, an RTR that failed, another key."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Home:
         self._opened.callback(self.node.daemon.stop)
 
     def until(self, is_so: Callable[[Any], bool]) -> Any:
-        """The first status for which `is_so`."""
+        """The first status for which `is_so` is true."""
         deadline = time.monotonic() + PATIENCE_S
         status: Any = None
         while time.monotonic() < deadline:

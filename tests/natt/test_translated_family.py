@@ -1,4 +1,4 @@
-"""An uplink with IPv6 only, a Map-Server with IPv4 only, and a NAT64 (RFC 6146) between them."""
+"""An IPv6-only uplink, an IPv4-only Map-Server, and a NAT64 (RFC 6146) between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYNTHESIZED, SERVER6 = ip("64:ff9b::c633:6401"), ip("2001:db8:51::1")
 
 
 def seen(own: object, server: object, as_seen: object, arrived_at: object) -> Seen:
-    """What the node makes of the Map-Server's answer, when the question arrives from and at these addresses."""
+    """What the node concludes from the Map-Server's answer, when the request arrives from and at these addresses."""
     nonces = count(1).__next__
     config = NattConfig((EID,), (MapServerPeer(server, KEY),))  # type: ignore[arg-type]
     locator = LocalLocator(own, 2, "wwan0", 1)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Wireshark reads our own exchange without stumbling."""
+"""Wireshark reads our own exchange without errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_frame_of_a_traversal_is_malformed(tmp_path: Path, mode: str, direct:
         node.say(PEER, b"hello")
         peer.say(EID, b"hello")
         world.run(0.1)
-    rtr.restart()  # strangers, pokes
+    rtr.restart()  # data from unknown sources, and messages that open bindings
     node.say(PEER, b"who are you?")
     world.run(20.0)
     nat.renumber("203.0.113.201")

@@ -1,4 +1,4 @@
-"""Nodes, Map-Servers and RTRs on the Internet of `nat_box`, with data packets in place of a datapath."""
+"""Nodes, Map-Servers and RTRs on the Internet in memory, with data packets in place of a datapath."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ MAP_SERVER, RTR, RTR2 = ip("198.51.100.1"), ip("198.51.100.77"), ip("198.51.100.
 XTR_ID = bytes(range(16))
 EPHEMERAL = 50123
 REGISTER_S, RETRY_S = 30.0, 2.0  # of the ordinary registration
-STALL_S = 0.05  # how long the datapath waits for anything to come back before it says so
+STALL_S = 0.05  # how long the datapath waits for an answer before it reports that there is none
 
 
 class MapServerHost:
-    """A Map-Server that knows NAT traversal, or with `rtrs` None does not."""
+    """A Map-Server with NAT traversal, or without it if `rtrs` is None."""
 
     def __init__(self, world: World, rtrs: Sequence[IpAddress] | None = (RTR,), *, key: Key | None = RTR_KEY) -> None:
         self.world = world
@@ -98,7 +98,7 @@ class MapServerHost:
             effects = self.resolver.on_encapsulated_control(arrival, now)
         for effect in effects:
             if isinstance(effect, SendControl):
-                # Where it came from: 4342, but for nodes behind NATs.
+                # To where it came from: port 4342, except for nodes behind NATs.
                 port = packet.source_port if kind == MessageType.MAP_REGISTER else effect.port
                 self.world.internet.send(Packet(MAP_SERVER, effect.destination, effect.payload, CONTROL_PORT, port))
 
@@ -108,16 +108,16 @@ class MapServerHost:
 
 
 class FragileMapServerHost(MapServerHost):
-    """As Open Overlay Router's: without RTRs it crashes on a whole Info-Request; with some it takes I=1 from them.
+    """As Open Overlay Router's: without RTRs it crashes on a complete Info-Request; with some it takes I=1 from them.
 
-    A message whose digest is cut is dropped unread either way.
+    It drops a message whose digest is cut short in either case, without reading it.
     """
 
     def __init__(self, world: World, rtrs: Sequence[IpAddress] | None = None) -> None:
         super().__init__(world, rtrs)
         self.deaths = 0
         self.is_up = True
-        self.drops: dict[bool, int] = {}  # by whether a register has an xTR-ID: how many more of them get lost
+        self.drops: dict[bool, int] = {}  # by whether a register has an xTR-ID: how many more of them are lost
 
     def on_packet(self, packet: Packet) -> None:
         kind = packet.payload[0] >> 4
@@ -135,7 +135,7 @@ class FragileMapServerHost(MapServerHost):
                 self.drops[has_xtr_id] -= 1
                 return
             if has_xtr_id and self.knows_natt:
-                if self.record() is None:  # of a node that it does not know
+                if self.record() is None:  # from a node that it does not know
                     self.deaths += 1
                     self.is_up = False
                 return
@@ -143,14 +143,14 @@ class FragileMapServerHost(MapServerHost):
 
 
 class RtrHost:
-    """An RTR with a datapath of a dictionary."""
+    """An RTR whose datapath is a dictionary."""
 
     def __init__(self, world: World, address: IpAddress = RTR, *, key: Key | None = RTR_KEY) -> None:
         self.world, self.address, self.key = world, address, key
         self.is_up = True
-        self.is_deaf = False  # it goes on registering nodes, and passes no data on
-        self.is_stubborn = False  # as Open Overlay Router's: what it knows by a private address keeps its place outside
-        self.places: dict[IpAddress, tuple[IpAddress, int]] = {}  # the first place of each private address
+        self.is_deaf = False  # it confirms registers, and forwards no data
+        self.is_stubborn = False  # as Open Overlay Router's: it keeps the first outside address of a private one
+        self.places: dict[IpAddress, tuple[IpAddress, int]] = {}  # the first outside address of each private address
         self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
         self.restart()
         world.hosts.append(self)
@@ -239,9 +239,9 @@ class NodeHost:
         self.events: list[tuple[float, Event]] = []
         self.sent: list[tuple[float, SendControl | SendFromDataPort]] = []
         self.received: list[tuple[float, bytes]] = []
-        self.ways: dict[IpAddress, UsableLocator] = {}  # past the RTR, by EID
+        self.ways: dict[IpAddress, UsableLocator] = {}  # direct paths, by EID
         self.counted: Counter[str] = Counter()
-        self._ifindex = 0  # where the packet at hand came in
+        self._ifindex = 0  # of the packet in progress
         self._stalling: Place | None = None
         self._register_at: float | None = None
         self._stalled_at: float | None = None
@@ -261,7 +261,7 @@ class NodeHost:
         self.perform(self.traversal.on_timer(now))
 
     def attach(self, *places: tuple[LocalLocator, Segment]) -> None:
-        """These are the uplinks now."""
+        """Use these uplinks from now on."""
         for (address, _), segment in self.where.items():
             segment.unplug(address)
         self.where = {locator.place: segment for locator, segment in places}
@@ -345,12 +345,12 @@ class NodeHost:
                     self.register()
 
     def _has_ephemeral(self, address: IpAddress) -> bool:
-        """The datapath has such a port only where the plan says so; else it refuses."""
+        """The datapath has such a port only where the plan says so; otherwise it refuses."""
         plans = (uplink for uplink in self.traversal.plan.uplinks if uplink.locator.address == address)
         return any(plan.data_port == "ephemeral" for plan in plans)
 
     def register(self) -> None:
-        """The ordinary Map-Register, as the plan wants it."""
+        """Send the ordinary Map-Register, as the plan demands."""
         plan = self.traversal.plan
         self._register_at = self.world.now + RETRY_S if plan.direct else None
         if not plan.direct or not plan.record_locators:
@@ -362,13 +362,13 @@ class NodeHost:
         self._send(one.address, CONTROL_PORT, MAP_SERVER, CONTROL_PORT, payload, ifindex=one.ifindex)
 
     def say(self, to: EidPrefix, what: bytes) -> None:
-        """One data packet, by the first uplink that can."""
+        """Send one data packet by the first uplink that can."""
         uplink: UplinkPlan | None = next((plan for plan in self.traversal.plan.uplinks if plan.is_usable), None)
         if uplink is None:
             return
         inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)
         payload = DataHeader(instance_id=0).encode() + inner
-        if not uplink.relays:  # in the open: the mapping of the other, who is behind a NAT, names the RTR
+        if not uplink.relays:  # in the open: the mapping of the peer, which is behind a NAT, names the RTR
             self._send(uplink.locator.address, EPHEMERAL, RTR, DATA_PORT, payload, ifindex=uplink.locator.ifindex)
             return
         if self._stalled_at is None:

@@ -1,4 +1,4 @@
-"""Netlink sockets, with the kernel of this host: listing and asking need no rights."""
+"""Netlink sockets with the kernel of this host: listing and asking need no privileges."""
 
 from __future__ import annotations
 

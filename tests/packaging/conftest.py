@@ -1,7 +1,8 @@
-"""Packages are built and installed only when asked for: minutes, and hundreds of megabytes of downloads."""
+"""Packages are built and installed only on request: it takes minutes, and downloads of hundreds of megabytes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import subprocess
@@ -14,14 +15,14 @@ from tests.packaging.machine import ROOT
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known where only this folder is run."""
+    """Register the marker also where only this folder is run."""
     config.addinivalue_line(
         "markers", "package: builds packages and installs them in clean places; `make package-test`"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, unless the marker is asked for by name."""
+    """Skip these tests, unless the marker is requested by name."""
     if "package" in (config.option.markexpr or ""):
         return
     for item in items:
@@ -36,11 +37,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
         (there,) = (Path(made) / suite).glob(f"lispmob_*_{machine.architecture()}.deb")
         return there
-    directory = tmp_path_factory.mktemp("deb")
-    command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode == 77:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "deb"
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:  # one package for all processes that test
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(directory.glob("lispmob_*.deb")):
+            command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+            if done.returncode == 77:
+                pytest.skip(done.stderr.strip())
+            assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     (found,) = directory.glob("lispmob_*.deb")
     return found

@@ -1,4 +1,4 @@
-"""A desktop as a user has it: Debian with systemd, NetworkManager, polkit and firewalls, and our package installed.
+"""A user's desktop: Debian with systemd, NetworkManager, polkit and firewalls, and our package installed.
 
 Its network is the desk of a DesktopWorld: uplinks w0 and w1, a hub, a peer with EID 10.1.0.2 beyond.
 """
@@ -43,7 +43,7 @@ class DesktopMachine:
         self.peer = world.start_peer()
 
     def connect(self, *numbers: int) -> None:
-        """By a NetworkManager that runs under systemd."""
+        """Connect by a NetworkManager that runs under systemd."""
         self.box.sh("systemctl restart NetworkManager")
         wait_for(lambda: self.box.sh("nmcli -t -f RUNNING general", must=False).strip() == "running", "it runs")
         for number in numbers:
@@ -64,7 +64,7 @@ class DesktopMachine:
         wait_for(lambda: self.status().get("state") == "registered", "registered", 30.0)
 
     def status(self) -> dict[str, Any]:
-        """What lispctl says; nothing while nobody answers."""
+        """The status by lispctl; empty while no daemon answers."""
         shown = self.box.sh("lispctl --json status", must=False)
         found: dict[str, Any] = json.loads(shown) if shown else {}
         return found
@@ -87,9 +87,9 @@ class DesktopMachine:
         return self.world.peer.run("sh", "-c", f'{sys.executable} -c "{connect}" 2>&1 || true') == ""
 
     def until_shut(self) -> None:
-        """Wait until a firewall drops what comes in unasked; that it then lets LISP in shows nothing otherwise.
+        """Wait until a firewall drops unsolicited packets; before that, letting LISP in would prove nothing.
 
-        What went on before it came goes on, and firewalld says that it has started before its rules are there.
+        Existing connections continue, and firewalld says that it has started before its rules exist.
         """
 
         def is_shut() -> bool:
@@ -99,7 +99,7 @@ class DesktopMachine:
         wait_for(is_shut, "a firewall that drops")
 
     def ours(self) -> list[str]:
-        """What the kernel holds of ours, and of nobody else."""
+        """What the kernel holds of ours, and of no other program."""
         rules = "ip rule; ip -6 rule"
         routes = "ip route show table all proto 201; ip -6 route show table all proto 201"
         return sorted(
@@ -109,7 +109,7 @@ class DesktopMachine:
         )
 
     def until_as(self, before: list[str], what: str) -> None:
-        """Wait until the kernel holds of ours what it held before. Fails with what differs."""
+        """Wait until the kernel holds of ours what it held before. Fails with the difference."""
         with contextlib.suppress(AssertionError):
             wait_for(lambda: self.ours() == before, what, 10.0)
         assert self.ours() == before, what
@@ -122,6 +122,6 @@ class DesktopMachine:
 
 @contextlib.contextmanager
 def desktop_machine(directory: Path, package: Path) -> Iterator[DesktopMachine]:
-    """One, with hub and peer running, and nothing connected or installed yet."""
+    """A machine with hub and peer running, and nothing connected or installed yet."""
     with desktop_world(directory) as world, machine(world.desk, directory, "desktop") as box:
         yield DesktopMachine(world, box, package)

@@ -1,13 +1,13 @@
-"""A clean Debian: bootstrapped once, layered again for each test, and booted with systemd in namespaces of its own.
+"""A clean Debian: bootstrapped once, with a new layer for each test, and booted with systemd in namespaces of its own.
 
-It has its own mounts, processes and control groups, and the network namespace that it is given; nothing of it outlives
-the `with` block. What has to be fetched from the internet is fetched by `sh_outside`, from the host's network: the
-machine's own stays closed.
+It has its own mounts, processes and control groups, and the network namespace that it is given; nothing of it is left
+after the `with` block. `sh_outside` fetches from the Internet by the host's network: the machine's own stays closed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import shutil
@@ -24,13 +24,15 @@ from tests.desktop.private_bus import wait_for
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASES: Final = ROOT / "build" / "package-test"
 """Kept between runs: a minute of downloads each. `make clean` removes them."""
+ARCHIVE: Final = ROOT / "build" / "archive"
+"""What debootstrap downloaded, by suite; packaging/build_debs.sh uses it too."""
 PACKAGES: Final = {
-    # What a user has who has just installed Debian 12, and not one program more.
+    # What a user has after the installation of Debian 12, and not one program more.
     "bare": "systemd-sysv,dbus,sudo,ca-certificates",
     # What the package depends on, so that it installs without a network.
     "bookworm": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin",
     "desktop": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin",
-    # What is on a machine that somebody reaches by ssh; what the package depends on is there, as above.
+    # What is on a machine that users reach by ssh, and what the package depends on, as above.
     "household-bookworm": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
     "household-trixie": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
     "household-noble": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,openssh-server,openssh-client",
@@ -38,7 +40,7 @@ PACKAGES: Final = {
 UBUNTU_KEYS: Final = Path(os.environ.get("KEYRING", "/usr/share/keyrings/ubuntu-archive-keyring.gpg"))
 """Debian has no package of it."""
 MORE: Final = {
-    # Everything that has an opinion about networks. apt installs it afterwards: debootstrap gets the order wrong.
+    # Everything that changes networks. apt installs it afterwards: debootstrap gets the order wrong.
     "desktop": "network-manager polkitd firewalld ufw nftables iputils-ping",
 }
 CGROUPS: Final = Path("/sys/fs/cgroup/unified") if Path("/sys/fs/cgroup/unified").is_dir() else Path("/sys/fs/cgroup")
@@ -67,7 +69,7 @@ exec env -i container=lispmob-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 
 def why_no_machine() -> str | None:
-    """What is missing, with the remedy."""
+    """What is missing, with the remedy; None: nothing."""
     if reason := why_unavailable():
         return reason
     for tool, package in (("debootstrap", "debootstrap"), ("unshare", "util-linux"), ("dpkg-buildpackage", "dpkg-dev")):
@@ -79,35 +81,43 @@ def why_no_machine() -> str | None:
 
 
 def architecture() -> str:
-    """What Debian calls this machine's kind: amd64, arm64, ..."""
+    """Debian's name for this machine's architecture: amd64, arm64, ..."""
     return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def bootstrap(kind: str) -> Path:
-    """The clean root with these packages; made when there is none yet."""
+    """The clean root with these packages; made if there is none yet."""
     base = BASES / kind
-    if not (base / "complete").exists():
-        shutil.rmtree(base, ignore_errors=True)
-        base.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}"]
-        if kind.endswith("noble"):
-            of_all = "/usr/share/debootstrap/scripts/gutsy"  # Debian 12's has no script of the suite's name
-            command += [f"--keyring={UBUNTU_KEYS}", "noble", str(base), "http://archive.ubuntu.com/ubuntu", of_all]
-        else:
-            command += ["trixie" if kind.endswith("trixie") else "bookworm", str(base)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
-        if more := MORE.get(kind):
-            # Debian starts firewalld as soon as it is installed; here a test says when.
-            install = (
-                f"apt-get install -y --no-install-recommends {more}; apt-get clean; systemctl disable firewalld ufw"
-            )
-            command = ["chroot", str(base), "sh", "-ec", install]
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-            assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
-        (base / "complete").touch()
+    BASES.mkdir(parents=True, exist_ok=True)
+    with (BASES / f"{kind}.lock").open("w") as lock:  # tests of several processes may need it at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "complete").exists():
+            _bootstrap(kind, base)
     return base
+
+
+def _bootstrap(kind: str, base: Path) -> None:
+    shutil.rmtree(base, ignore_errors=True)
+    suite = next((name for name in ("noble", "trixie") if kind.endswith(name)), "bookworm")
+    (ARCHIVE / suite).mkdir(parents=True, exist_ok=True)
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}", f"--cache-dir={ARCHIVE / suite}"]
+    if suite == "noble":
+        of_all = "/usr/share/debootstrap/scripts/gutsy"  # Debian 12's has no script of the suite's name
+        command += [f"--keyring={UBUNTU_KEYS}", suite, str(base), "http://archive.ubuntu.com/ubuntu", of_all]
+    else:
+        command += [suite, str(base)]
+    _run_or_fail(command)
+    if more := MORE.get(kind):
+        # Debian starts firewalld as soon as it is installed; here a test says when.
+        install = f"apt-get install -y --no-install-recommends {more}; apt-get clean; systemctl disable firewalld ufw"
+        _run_or_fail(["chroot", str(base), "sh", "-ec", install])
+    (base / "complete").touch()
+
+
+def _run_or_fail(command: list[str]) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
 
 
 class Machine:
@@ -137,7 +147,7 @@ class Machine:
             raise
 
     def _init(self) -> int | None:
-        """The pid, as seen from here, of its first process."""
+        """The pid, outside of the machine, of its first process."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int(children.read_text("ascii").split()[0])
@@ -146,11 +156,11 @@ class Machine:
         return None
 
     def sh(self, script: str, *, must: bool = True, timeout_s: float = 120.0) -> str:
-        """Run a shell script in it; what it prints. Fails with its complaints."""
+        """Run a shell script in it, and return the output. Fails with its complaints."""
         return self._run(["--all"], script, must=must, timeout_s=timeout_s)
 
     def sh_outside(self, script: str, *, timeout_s: float = 600.0) -> str:
-        """The same with the host's network, for what has to be fetched: its processes are the machine's otherwise."""
+        """The same with the host's network, to fetch something; otherwise its processes belong to the machine."""
         root = Path(f"/proc/{self._init()}/root")
         for path in ("etc/resolv.conf", *(certificate.lstrip("/") for certificate in _CERTIFICATES)):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +185,7 @@ class Machine:
 
     @contextlib.contextmanager
     def started(self, script: str) -> Iterator[subprocess.Popen[str]]:
-        """A shell script that goes on, with pipes to and from it; ended at the latest with the block."""
+        """A shell script in the background, with pipes to and from it; it ends with the block at the latest."""
         init = self._init()
         inside = ["nsenter", "--all", f"--target={init}", f"--root=/proc/{init}/root", "--wdns=/", "/bin/sh", "-ec"]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
@@ -189,12 +199,12 @@ class Machine:
                 running.kill()
 
     def put(self, path: str, text: str | bytes) -> None:
-        """Write a file in it; its owner and mode stay when it is there already."""
+        """Write a file in it; the owner and mode of an existing file stay."""
         octets = text.encode() if isinstance(text, str) else text
         Path(f"/proc/{self._init()}/root/{path.lstrip('/')}").write_bytes(octets)
 
     def files(self) -> set[str]:
-        """Every file that is on its disk."""
+        """Every file on its disk."""
         found = self.sh("find / -xdev -not -path '/proc/*' -not -path '/tmp/*'")
         return {line for line in found.splitlines() if not line.startswith(_NOT_OURS)}
 
@@ -215,7 +225,7 @@ class Machine:
 
 @contextlib.contextmanager
 def machine(namespace: Namespace, directory: Path, kind: str = "bookworm") -> Iterator[Machine]:
-    """A booted Debian in that network namespace; `kind` is one of PACKAGES."""
+    """A booted Debian in this network namespace; `kind` is one of PACKAGES."""
     one = Machine(namespace, directory, kind)
     try:
         yield one
@@ -223,12 +233,12 @@ def machine(namespace: Namespace, directory: Path, kind: str = "bookworm") -> It
         one.close()
 
 
-# Where a host reaches the package indexes through a proxy, or trusts other certificates, its guest must do the same.
+# A host may reach the package indexes through a proxy, or trust other certificates: its guest must do the same.
 _OF_THE_HOST: Final = {
     name: value
     for name, value in os.environ.items()
     if name.lower() in ("http_proxy", "https_proxy", "no_proxy", "pip_cert", "pip_index_url", "ssl_cert_file")
 }
 _CERTIFICATES: Final = sorted({value for name, value in _OF_THE_HOST.items() if name in ("PIP_CERT", "SSL_CERT_FILE")})
-_BOOTED: Final = ("running", "degraded")  # degraded: a machine without hardware has services that find none
+_BOOTED: Final = ("running", "degraded")  # degraded: some services find no hardware
 _NOT_OURS: Final = ("/var/log/", "/var/cache/", "/var/lib/apt/", "/var/lib/dpkg/", "/var/lib/systemd/", "/root/")

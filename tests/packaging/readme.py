@@ -11,7 +11,7 @@ _BLOCK: Final = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks_of(chapter: str) -> list[list[str]]:
-    """The blocks of commands in that chapter, comments left out, one command a line."""
+    """The blocks of commands in this chapter, without comments, one command a line."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (_, found), *more = re.findall(rf"^(## {re.escape(chapter)}\n)(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
     assert not more, f"the chapter {chapter!r} is there more than once"

@@ -1,4 +1,4 @@
-"""What can be known of the Alpine recipe without Alpine: what it says, what its scripts do, and what it installs."""
+"""The Alpine recipe, as far as it can be checked without Alpine: its text, its scripts, and what it installs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.packaging.test_openwrt import shells
 RECIPE: Final = ROOT / "packaging" / "alpine"
 SCRIPTS: Final = sorted(each.name for each in RECIPE.iterdir() if each.suffix != ".nft")
 
-# What Alpine calls py3-NAME and the Python package index otherwise.
+# Libraries that Alpine does not call py3- and their name in the Python package index.
 _INDEX_NAMES: Final = {"yaml": "pyyaml"}
 _OPENRC: Final = """ebegin() { :; }
 eend() { return "$1"; }
@@ -34,7 +34,7 @@ RC_SVCNAME=lispd
 
 
 def run(shell: list[str], script: str, **environment: str) -> str:
-    """What it prints; it must not complain."""
+    """The output of a script, which must not complain."""
     told = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment}
     done = subprocess.run(
         [*shell, "-c", f"set -e\n{script}"], env=told, capture_output=True, text=True, timeout=30, check=False
@@ -51,13 +51,13 @@ def recipe(*names: str) -> dict[str, str]:
 
 
 def python_packages(names: str) -> list[str]:
-    """What the package index calls those of Alpine's names that are Python libraries."""
+    """The names in the package index of those of Alpine's packages that are Python libraries."""
     found = [re.fullmatch(r"py3-(\w[\w-]*)(.*)", name) for name in names.split()]
     return [_INDEX_NAMES.get(each[1], each[1]) + each[2] for each in found if each]
 
 
 def bare(name: str) -> str:
-    """Without the version that is asked for."""
+    """The name without the version."""
     return re.split(r"[<>=~! ;]", name)[0].lower().replace("_", "-")
 
 
@@ -134,13 +134,13 @@ def test_openrc_starts_a_daemon_as_systemd_does(daemon: str) -> None:
     assert setting(script, "command_user") == f"{told['User']}:{told['Group']}"
     capabilities = setting(script, "capabilities").split(",")
     assert [capability.removeprefix("^").upper() for capability in capabilities] == told["AmbientCapabilities"].split()
-    assert all(capability.startswith("^") for capability in capabilities)  # ambient: it is no program of root's
+    assert all(capability.startswith("^") for capability in capabilities)  # ambient: it is not a program of root's
     assert setting(script, "no_new_privs") == "yes"
     assert setting(script, "umask") == told["UMask"]
     assert setting(script, "supervise_daemon_args") == f"--nicelevel={told['Nice']}"
     assert setting(script, "retry").split("/")[:2] == ["TERM", told["TimeoutStopSec"]]
     assert setting(script, "respawn_delay") == told["RestartSec"]
-    # Without a limit systemd starts it as often as need be; so does OpenRC with a limit of 0.
+    # Without a limit systemd restarts it as often as needed; OpenRC does so with a limit of 0.
     is_limited = told["StartLimitIntervalSec"] != "0"
     assert setting(script, "respawn_max") == (told["StartLimitBurst"] if is_limited else "0")
     assert setting(script, "respawn_period") == (told["StartLimitIntervalSec"] if is_limited else "60")
@@ -162,7 +162,7 @@ def test_openrc_starts_a_daemon_as_systemd_does(daemon: str) -> None:
         ),
     ],
 )
-def test_openrc_starts_lispd_once_the_configuration_is_somebodys_and_good(
+def test_openrc_starts_lispd_once_the_configuration_is_edited_and_valid(
     tmp_path: Path, shell: list[str], key: str, is_good: bool, said: list[str]
 ) -> None:
     config = (ROOT / "conf" / "lispd.conf").read_text("utf-8").replace("CHANGE-ME", key)
@@ -229,7 +229,7 @@ def test_the_firewall_of_a_phone_lets_lisp_in_before_it_drops_what_the_modem_bri
     assert any("{ 4341, 4342 }" in line for line in listed)
 
 
-# Differences that are meant. In the .deb only: what Debian wants of a package, and libraries that Alpine has.
+# Intended differences. In the .deb only: what Debian demands of a package, and libraries that Alpine has.
 _DEBIAN_ONLY: Final = re.compile(
     r"/usr/share/(doc/lispmob/(changelog\.gz|copyright)|lintian/.*|python3/.*)"
     r"|/usr/lib/lispmob/(?!lispmob/|lispmob-|msgspec/|msgspec-).*"
@@ -247,9 +247,11 @@ _MOVED: Final = (
 )
 
 
-def in_deb(package: Path) -> dict[str, int]:
-    """The files that the Alpine package is to have as well, where it is to have them, and their modes."""
-    root = package.parent / "unpacked"
+def in_deb(package: Path, root: Path) -> dict[str, int]:
+    """The files that the Alpine package is to have as well, where it is to have them, and their modes.
+
+    `root`: a fresh directory to unpack into; `package` may lie where others remain from an earlier version.
+    """
     subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True, timeout=60)
     files = {}
     for path, mode in in_tree(root).items():
@@ -271,7 +273,7 @@ def in_tree(root: Path) -> dict[str, int]:
 
 
 def prepare(directory: Path) -> tuple[Path, Path]:
-    """Sources as abuild unpacks them, and a Python with nothing but the libraries that the recipe names."""
+    """Sources as abuild unpacks them, and a Python with only the libraries that the recipe names."""
     told = recipe("_msgspec", "depends", "makedepends", "sha512sums")
     sources = directory / "src"
     sources.mkdir()
@@ -298,7 +300,7 @@ def test_it_installs_what_the_debian_package_installs_and_the_programs_run(packa
     sources, python = prepare(tmp_path)
     destination, split_off = tmp_path / "pkg", tmp_path / "systemd"
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "chgrp").write_text('#!/bin/sh\necho "chgrp $*" >&2\n')  # abuild has the group, we have not
+    (tmp_path / "bin" / "chgrp").write_text('#!/bin/sh\necho "chgrp $*" >&2\n')  # only abuild has the group
     (tmp_path / "bin" / "chgrp").chmod(0o755)
     script = f"""set -e
 amove() {{ mkdir -p "$subpkgdir/${{1%/*}}"; mv "$pkgdir/$1" "$subpkgdir/$1"; }}
@@ -325,7 +327,7 @@ systemd
     version = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
     assert f"python3~{version.rpartition('.')[0]}" in done.stdout.split()
     assert all(path.startswith("/usr/lib/systemd/system/") for path in in_tree(split_off))
-    assert in_tree(destination) | in_tree(split_off) == in_deb(package) | _ALPINE_ONLY
+    assert in_tree(destination) | in_tree(split_off) == in_deb(package, tmp_path / "unpacked") | _ALPINE_ONLY
     assert stat.S_IMODE((destination / "etc/lispmob").stat().st_mode) == 0o750
     compiled = {each.name.split(".")[0] for each in (destination / "usr/lib/lispmob").rglob("*.pyc")}
     assert {"daemon", "engine", "inspect"} <= compiled

@@ -1,4 +1,4 @@
-"""The package for arm64 in a Debian of that kind, which qemu-user runs: it installs, starts, and computes right.
+"""The package for arm64 in a Debian for arm64, run by qemu-user: it installs, starts, and computes correctly.
 
 `make debs ARCHES=arm64` has built it, and left the root that it was built in; DEBS says where it is.
 """
@@ -20,7 +20,7 @@ from tests.packaging.machine import ROOT, why_no_machine
 SUITE: Final = "bookworm"
 BUILT_IN: Final = ROOT / "build" / "roots" / f"{SUITE}-arm64"
 PROGRAMS: Final = ("lispd", "lisphub", "lispctl", "lispflow", "lig", "lisp-echo", "lispmob-indicator")
-# Both C parts are loaded; what libcrypto does with the same key is compared with what it does here.
+# Loads both C parts; what libcrypto does with the same key is compared with what it does here.
 COMPUTING: Final = """
 import platform, sys
 sys.path.insert(0, "/usr/lib/lispmob")
@@ -37,7 +37,7 @@ print(platform.machine(), ciphers.public_key(one).hex())
 
 
 def why_not() -> str | None:
-    """What is missing, with the remedy."""
+    """What is missing, with the remedy; None: nothing."""
     if reason := why_no_machine():
         return reason
     if not list(Path(os.environ.get("DEBS", "/nowhere")).glob(f"{SUITE}/lispmob_*_arm64.deb")):

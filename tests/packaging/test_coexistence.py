@@ -1,6 +1,6 @@
-"""The package on a desktop beside firewalld, ufw, systemd-networkd and NetworkManager themselves, under systemd.
+"""The package on a desktop with real firewalld, ufw, systemd-networkd and NetworkManager, under systemd.
 
-What is true: docs/coexistence.md
+docs/coexistence.md lists the results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FIREWALLS = {
     "firewalld": ("systemctl start firewalld", f"firewall-cmd --add-port={PORT}/tcp"),
     "ufw": ("ufw --force enable", f"ufw allow {PORT}/tcp"),
 }
-"""How each is begun, and how it lets in what comes to one port."""
+"""How each is started, and how it admits packets to one port."""
 _NETWORKD = """[Match]
 Name=w{number}
 [Network]
@@ -114,7 +114,7 @@ def test_what_the_ebpf_tier_takes_out_of_lisp_is_filtered_though_lisp_itself_is_
 ) -> None:
     begin, let_in = FIREWALLS[firewall]
     desktop.connect(0)
-    desktop.start_lispd(CLEAR)  # sealed data is opened by lispd's threads, which a firewall is in front of
+    desktop.start_lispd(CLEAR)  # lispd's threads open sealed data, and the firewall comes before them
     wait_for(lambda: desktop.status()["datapath"]["tier"] == "ebpf", "the kernel moves the packets")
     desktop.serve(PORT)
     assert desktop.is_served_to_peer(PORT)

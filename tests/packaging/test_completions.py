@@ -1,4 +1,4 @@
-"""Completion in real shells: uplinks, EIDs and names come from the lispd that runs, each time again."""
+"""Completion in real shells: uplinks, EIDs and names come from the running lispd, each time again."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class Shells:
         program.parent.mkdir()
         program.write_text(LISPCTL.format(known=self.known))
         program.chmod(0o755)
+        hub = directory / "bin" / "lisphub"
+        hub.write_text("#!/bin/sh\n[ \"$*\" = words ] && printf 'laptop\\nlamp\\n'\n")
+        hub.chmod(0o755)
         self.known.write_text("nas\n10.99.0.2\n")
         self.environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(directory), "TERM": "dumb"}
 
@@ -41,7 +44,7 @@ class Shells:
         return done.stdout.split()
 
     def typed(self, command: list[str], *lines: str, wanted: str) -> str:
-        """What a terminal shows after these lines, the last one with a tab behind it."""
+        """What a terminal shows after these lines, of which the last one ends with a tab."""
         terminal, end = pty.openpty()
         shell = subprocess.Popen(
             command, env=self.environment, stdin=end, stdout=end, stderr=end, start_new_session=True
@@ -75,6 +78,10 @@ def shells(tmp_path_factory: pytest.TempPathFactory) -> Shells:
         (("lispctl", "rehearse", "--lose", ""), {"wlan0", "wwan0"}),
         (("lispctl", "run", "--via", "ww"), {"wwan0"}),
         (("lispctl", "pe"), {"peers"}),
+        (("lisphub", "revoke", "la"), {"laptop", "lamp"}),
+        (("lisphub", "renumber", "lap"), {"laptop"}),
+        (("lisphub", "invite", "la"), set()),
+        (("lisphub", "ren"), {"renumber"}),
     ],
 )
 def test_bash_completes_commands_uplinks_names_and_eids(
@@ -82,8 +89,8 @@ def test_bash_completes_commands_uplinks_names_and_eids(
 ) -> None:
     quoted = " ".join(f"'{word}'" for word in words)
     script = (
-        f"source {shells.files}/lispctl.bash; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
-        f"_shtab_lispctl lispctl '{words[-1]}' '{words[-2]}'; echo \"${{COMPREPLY[@]}}\""
+        f"source {shells.files}/{words[0]}.bash; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
+        f"_shtab_{words[0]} {words[0]} '{words[-1]}' '{words[-2]}'; echo \"${{COMPREPLY[@]}}\""
     )
 
     assert set(shells.says("bash", "-c", script)) == found
@@ -92,10 +99,14 @@ def test_bash_completes_commands_uplinks_names_and_eids(
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is missing: install the Debian package fish")
 @pytest.mark.parametrize(
     ("line", "found"),
-    [("lispctl peers ", {"nas", "10.99.0.2"}), ("lispctl rehearse --lose w", {"wlan0", "wwan0"})],
+    [
+        ("lispctl peers ", {"nas", "10.99.0.2"}),
+        ("lispctl rehearse --lose w", {"wlan0", "wwan0"}),
+        ("lisphub revoke l", {"laptop", "lamp"}),
+    ],
 )
 def test_fish_completes_uplinks_names_and_eids(shells: Shells, line: str, found: set[str]) -> None:
-    shown = shells.says("fish", "-c", f"source {shells.files}/lispctl.fish; complete -C '{line}'")
+    shown = shells.says("fish", "-c", f"source {shells.files}/{line.split()[0]}.fish; complete -C '{line}'")
 
     assert found <= set(shown)
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, module
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.auth import Key
+from lispmob.wire.map_notify import MapNotify
 from tests.desktop.private_bus import wait_for
+from tests.hub.exchange import Xtr
 from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
 
 pytestmark = [
@@ -37,18 +43,25 @@ HUB = f"""sites:
 
 
 @pytest.fixture
-def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
-    """A clean machine with the package at /root/lispmob.deb, one hop from a hub at 198.51.100.1."""
+def ends() -> Iterator[tuple[Namespace, Namespace]]:
+    """Where the hub is, at 198.51.100.1, and where the laptop is, one hop from it."""
     with NamespaceSet() as namespaces:
         hub, home = namespaces.make("hub"), namespaces.make("laptop")
         _connect(hub, home)
-        own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
-        (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
-        (tmp_path / "hub.conf").chmod(0o600)
-        serving = module("lispmob.hub.daemon", "-c", str(tmp_path / "hub.conf"))
-        with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
-            one.put("/root/lispmob.deb", package.read_bytes())
-            yield one
+        yield hub, home
+
+
+@pytest.fixture
+def laptop(package: Path, tmp_path: Path, ends: tuple[Namespace, Namespace]) -> Iterator[Machine]:
+    """A clean machine with the package at /root/lispmob.deb, and a hub that runs."""
+    hub, home = ends
+    own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
+    (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
+    (tmp_path / "hub.conf").chmod(0o600)
+    serving = module("lispmob.hub.daemon", "-c", str(tmp_path / "hub.conf"))
+    with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
+        one.put("/root/lispmob.deb", package.read_bytes())
+        yield one
 
 
 def _connect(hub: Namespace, home: Namespace) -> None:
@@ -70,13 +83,13 @@ def is_registered(laptop: Machine) -> bool:
 
 
 def network(laptop: Machine) -> str:
-    """Rules, routes and links, as far as they are not the kernel's own."""
+    """Rules, routes and links, without the kernel's own."""
     routes = "ip rule; ip -6 rule; ip route show table all | grep -v -e fe80: -e ff00:; ip -o link | cut -d' ' -f2"
     return laptop.sh(f"{routes}; iptables-save | grep -v '^[#:*C]' || true")
 
 
 def sysctls(laptop: Machine) -> list[str]:
-    """What the network is set to, but for our own device."""
+    """The settings of the network, without those of our own device."""
     found = laptop.sh("grep -rs '' /proc/sys/net/core /proc/sys/net/ipv4 /proc/sys/net/ipv6", must=False)
     return sorted(line for line in found.splitlines() if "/lmn0/" not in line)
 
@@ -165,7 +178,7 @@ def test_the_service_runs_as_its_own_user_with_three_capabilities_and_has_the_ke
 
     assert_confined(laptop, "lispd")
     wait_for(lambda: "Datapath   ebpf: " in laptop.sh("lispctl status"), "the kernel moves the packets")
-    # One queue for each lane is there only where bpf(2) was allowed: the default's, the unusable marks', and w0's.
+    # With bpf(2) allowed there is one queue for each lane: the default's, the unusable marks', and w0's.
     queues = laptop.sh("ls -l /proc/$(systemctl show --value -p MainPID lispd)/fd | grep -c net/tun")
     assert int(queues) == 3
 
@@ -197,6 +210,37 @@ def test_the_hub_of_the_package_is_started_by_nobody_but_the_user_and_is_confine
     assert "198.51.100.23:4342" in laptop.sh("ss -Huln")
     laptop.sh("systemctl reload lisphub && systemctl stop lisphub")
     assert laptop.sh("systemctl show --value -p Result lisphub").strip() == "success"
+
+
+SENDING = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+    node.settimeout(10)
+    node.sendto(bytes.fromhex("{payload}"), ("198.51.100.23", 4342))
+    print(node.recv(2048).hex())
+"""
+
+
+def test_the_hub_of_the_package_keeps_what_is_registered_in_a_redis_server(
+    laptop: Machine, ends: tuple[Namespace, Namespace]
+) -> None:
+    install(laptop)
+    laptop.sh_outside("apt-get update && apt-get install -y --no-install-recommends redis-server")
+    # Not its own unit: that wants a device tree and namespaces that this machine has none of.
+    laptop.sh("mkdir /var/lib/shared && systemd-run -p WorkingDirectory=/var/lib/shared redis-server --appendonly yes")
+    wait_for(lambda: "PONG" in laptop.sh("redis-cli ping", must=False), "the server answers", 20.0)
+    shared = "registry: {valkey: [127.0.0.1:6379]}\nstate-file: none\n"
+    laptop.put("/etc/lispmob/hub.conf", f"listen: [198.51.100.23]\n{shared}{HUB}")
+    laptop.sh("chgrp lispmob /etc/lispmob/hub.conf && chmod 640 /etc/lispmob/hub.conf && systemctl start lisphub")
+    node = Xtr(ip_address("198.51.100.1"), Key(KEY.encode()))
+
+    payload = node.register(f"{EID}/32", rlocs=["203.0.113.5"]).payload
+    notify = ends[0].run(sys.executable, "-c", SENDING.format(payload=payload.hex())).strip()
+    assert MapNotify.decode(bytes.fromhex(notify)).records[0].eid_prefix == EidPrefix.parse(f"{EID}/32")
+    assert laptop.sh("redis-cli dbsize").strip() != "0"
+    laptop.sh("systemctl restart lisphub")
+
+    wait_for(lambda: "203.0.113.5" in laptop.sh("lisphub nodes", must=False), "the other process knows the node", 20.0)
 
 
 def test_the_journal_has_levels_and_a_reload_says_what_is_wrong(laptop: Machine) -> None:

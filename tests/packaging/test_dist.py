@@ -12,7 +12,7 @@ import pytest
 from lispmob.datapath import tier
 from tests.packaging.machine import ROOT
 
-pytestmark = [pytest.mark.package, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.package, pytest.mark.timeout(900), pytest.mark.xdist_group("dist")]  # one build for all
 
 
 @pytest.fixture(scope="module")

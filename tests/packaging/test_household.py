@@ -1,7 +1,7 @@
 """README's first page, exactly as written, on clean machines: nine actions, `ssh nas`, out of the house.
 
 A server, a laptop and a NAS, each on a network of its own behind one router; Debian 12, Debian 13, and Ubuntu 24.04.
-No file is edited; what is typed is what stands in README, and it is counted.
+No file is edited; what is typed is what README shows, and it is counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHAPTER: Final = "Two machines and a server"
 SERVER, EACH, USING, AFTER = range(4)
 MOST_ACTIONS: Final = 9
 FIREWALL: Final = 1
-"""An action at the provider's, which filters: nobody does in this test, and it is counted all the same."""
+"""An action at the provider, which may filter: not needed in this test, and counted nevertheless."""
 JOINED_WITHIN_S: Final = 30.0
 LINES: Final = 150
 STEP_S: Final = 0.1
@@ -61,7 +61,7 @@ class Household:
             box = stack.enter_context(machine(namespace, place, f"household-{suite}"))
             box.put(f"/root/{package.name}", package.read_bytes())
             self.machines[name] = box
-        # What somebody has who uses ssh: a key, and it is known on the other machine.
+        # What a user of ssh has: a key, which the other machine knows.
         laptop, nas = self.machines["laptop"], self.machines["nas"]
         laptop.sh("mkdir -p -m 700 /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")
         laptop.put("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n  BatchMode yes\n")
@@ -81,7 +81,7 @@ class Household:
         namespace.run("ip", "route", "add", "default", "via", gateway, "metric", str(metric))
 
     def type(self, name: str, command: str) -> str:
-        """One line of README on one machine: an action."""
+        """Type one line of README on one machine: an action."""
         self.actions.append(f"{name}# {command}")
         return self.machines[name].sh(f"cd /root; {command}", timeout_s=300.0)
 
@@ -100,7 +100,7 @@ def household(tmp_path: Path, suite: str, request: pytest.FixtureRequest) -> Ite
 
 
 def package_for(suite: str, request: pytest.FixtureRequest) -> Path:
-    """The .deb of a Debian: built here where this is that one, else in a clean root of it.
+    """The .deb of a Debian: built here where this is that one, otherwise in a clean root of it.
 
     DEBS=dist takes what `make debs` has made there.
     """
@@ -147,7 +147,7 @@ def test_the_first_page_of_readme_leads_from_nothing_to_a_session_that_goes_on_o
 
 
 def check_ssh(household: Household, commands: list[str]) -> None:
-    """By name, by the whole name, and back from the address."""
+    """By name, by the full name, and back from the address."""
     laptop = household.machines["laptop"]
     (ssh,) = commands
     wait_for(lambda: laptop.sh("getent hosts nas", must=False) != "", "the name is known", 20)
@@ -158,7 +158,7 @@ def check_ssh(household: Household, commands: list[str]) -> None:
 
 
 def walk_out_of_the_house(household: Household, ssh: str) -> None:
-    """A session that writes ten lines a second, while Wi-Fi goes and another network is there."""
+    """A session that writes ten lines a second, while Wi-Fi goes and another network comes."""
     laptop = household.machines["laptop"]
     household.attach(laptop.namespace, "wwan0", "192.0.2.2", "192.0.2.1", metric=600)
     with laptop.started(ssh) as session:
@@ -176,6 +176,6 @@ def walk_out_of_the_house(household: Household, ssh: str) -> None:
 
 
 def check_modes(household: Household) -> None:
-    """Files with keys are for root and the service alone."""
+    """Files with keys are readable for root and the service only."""
     for name, path in (("server", "/etc/lispmob/hub.conf"), ("laptop", "/etc/lispmob/lispd.conf")):
         assert household.machines[name].sh(f"stat -c '%U:%G %a' {path}").strip() == "root:lispmob 640"

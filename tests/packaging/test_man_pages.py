@@ -1,4 +1,4 @@
-"""The manual pages are whole: each program's page has its synopsis, its options and its exit codes."""
+"""The manual pages are complete: each program's page has its synopsis, its options and its exit codes."""
 
 from __future__ import annotations
 

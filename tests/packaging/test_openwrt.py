@@ -1,4 +1,4 @@
-"""What can be known of the OpenWrt recipe without OpenWrt: make reads it, and the init script says the right things."""
+"""The OpenWrt recipe, as far as it can be checked without OpenWrt: make reads it, and the init script is right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ $(info $(call Py3Package/$(1)/install,ROOT))
 endef
 all:
 """
-# procd's functions: each says how it was called.
+# procd's functions: each prints its arguments.
 _PROCD: Final = """for verb in procd_open_instance procd_set_param procd_close_instance; do
   eval "$verb() { echo $verb \\"\\$@\\"; }"
 done
@@ -38,7 +38,7 @@ logger() { shift 3; echo "$@" >&2; }
 
 
 def shells() -> list[list[str]]:
-    """OpenWrt's is BusyBox's ash; dash is its next of kin."""
+    """OpenWrt's is BusyBox's ash; dash is closest to it."""
     found = [[shell] for shell in ("dash",) if shutil.which(shell)]
     return found + ([["busybox", "ash"]] if shutil.which("busybox") else [])
 
@@ -84,7 +84,7 @@ def test_make_reads_the_recipe_and_it_installs_what_is_there(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("shell", shells(), ids=" ".join)
 @pytest.mark.parametrize(("key", "is_started"), [("CHANGE-ME", False), ("a key of our own", True)])
-def test_the_init_script_starts_lispd_under_procd_once_the_configuration_is_somebodys(
+def test_the_init_script_starts_lispd_under_procd_once_the_configuration_is_edited(
     tmp_path: Path, shell: list[str], key: str, is_started: bool
 ) -> None:
     config = tmp_path / "lispd.conf"

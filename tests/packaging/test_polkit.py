@@ -1,4 +1,4 @@
-"""A real polkitd decides who may change things over D-Bus: by its rules, by our policy, and by a password."""
+"""A real polkitd decides who may change settings over D-Bus: by its rules, by our policy, and by a password."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RULE: Final = """polkit.addRule(function(action, subject) {
 _SESSION: Final = "".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "account")) + (
     "session required pam_systemd.so class=user\n"
 )
-# What a user's terminal does: busctl asks, polkit's own agent for terminals asks back, and somebody types.
+# As in a user's terminal: busctl asks, polkit's own agent for terminals asks back, and a user types.
 _TERMINAL: Final = """(sleep 2; exec busctl --system call "$@") & caller=$!
 pkttyagent --process $caller & agent=$!
 wait $caller; code=$?
@@ -71,12 +71,12 @@ def desktop(package: Path, tmp_path: Path) -> Iterator[DesktopMachine]:
 
 
 def as_anna(desktop: DesktopMachine, command: str) -> str:
-    """What a user without any rights is told; standard error included."""
+    """The output for a user without any rights, with standard error."""
     return desktop.box.sh(f"runuser -u anna -- {command} 2>&1", must=False)
 
 
 def log_in(desktop: DesktopMachine, command: str, seat: str | None) -> str:
-    """What a command says in a session of hers that logind knows: at a seat of this machine, or from elsewhere."""
+    """The output of a command in a session of this user that logind knows: at a seat of this machine, or remote."""
     at = f"-p Environment=XDG_SEAT={seat} -p Environment=XDG_SESSION_TYPE=x11" if seat is not None else ""
     desktop.box.put("/etc/pam.d/seat", _SESSION)
     run = f"systemd-run --wait --pipe --quiet --uid=anna -p PAMName=seat {at}"
@@ -143,14 +143,14 @@ def test_who_sits_at_the_machine_may_leave_the_overlay_and_come_back_and_nobody_
 
     for command in ("lispctl down", "lispctl up"):
         refused = log_in(desktop, command, None)
-        assert "whoever sits at this machine" in refused, "a session by ssh has no seat"
+        assert "the user at this machine" in refused, "a session by ssh has no seat"
         assert (refused.splitlines()[-1], is_running()) == ("code 77", True)
     other = log_in(desktop, "systemctl --no-ask-password stop NetworkManager", "seat0")
     assert other.splitlines()[-1] != "code 0"
     assert desktop.box.sh("systemctl is-active NetworkManager").strip() == "active"
 
 
-def test_who_has_left_the_seat_to_somebody_else_is_refused(desktop: DesktopMachine) -> None:
+def test_a_user_whose_session_is_no_longer_active_is_refused(desktop: DesktopMachine) -> None:
     waiting = (
         "touch $HOME/here; until test -e /run/go; do sleep 0.1; done; loginctl show-session $XDG_SESSION_ID -p Active"
     )
@@ -161,7 +161,7 @@ def test_who_has_left_the_seat_to_somebody_else_is_refused(desktop: DesktopMachi
     desktop.box.sh(f"systemd-run --quiet --unit=behind --uid=anna {at_seat} {said} sh /srv/behind")
     wait_for(lambda: desktop.box.sh("ls /home/anna/here", must=False) != "", "a session is at the seat")
 
-    # polkit asks whether any session of a user is in front, so it has to be another user's.
+    # polkit checks whether any session of a user is active, so it has to be another user's.
     desktop.box.sh(f"useradd -m ben; systemd-run --quiet --unit=front --uid=ben {at_seat} sleep 60")
     wait_for(lambda: desktop.box.sh("loginctl --no-legend list-sessions").count("seat0") == 2, "another is in front")
     desktop.box.sh("touch /run/go")

@@ -1,4 +1,4 @@
-"""What our rules for polkit say, run by a real engine for JavaScript, that of a browser, in the place of polkitd's."""
+"""Our rules for polkit, run by the JavaScript engine of a browser in place of polkitd's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""README's chapter about laptops, followed to the letter on a Debian that has just been installed.
+"""README's chapter about laptops, followed exactly on a Debian that has just been installed.
 
-A user who may sudo types the commands as they stand there. What comes from the internet comes from the host's network;
-everything else happens on a machine one hop away from a hub, with nothing on it that the commands did not install.
+A user who may use sudo types the commands as they are there. What comes from the Internet comes from the host's
+network; everything else happens on a machine one hop away from a hub, with only what the commands have installed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ exec sed -i -e 's|^  - 192.0.2.7/32$|  - {EID}/32|' -e 's|^    key: CHANGE-ME$| 
 
 
 class Anna:
-    """Somebody with a laptop."""
+    """A user with a laptop."""
 
     def __init__(self, laptop: Machine) -> None:
         self.laptop = laptop
@@ -59,7 +59,7 @@ class Anna:
         laptop.sh("chmod 755 /usr/local/bin/editor-of-anna")
 
     def clones(self) -> None:
-        """The tree as git has it, with what was changed and not committed yet."""
+        """The tree as git has it, with changes that are not committed yet."""
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -79,7 +79,7 @@ class Anna:
         self.laptop.sh(f"runuser -u anna -- sh -ec 'mkdir {TREE}; tar -C {TREE} -xf /srv/tree.tar'")
 
     def types(self, command: str, *, must: bool = True) -> str:
-        """One line of README, in the tree."""
+        """Type one line of README, in the tree."""
         needs_internet = any(word in command for word in _FETCHING)
         if needs_internet and "apt-get" in command:
             self.laptop.sh_outside("apt-get update")
@@ -90,7 +90,7 @@ class Anna:
         return self.laptop.sh(script, must=must)
 
     def status(self) -> dict[str, object]:
-        """What `lispctl --json status` says; nothing while nobody answers."""
+        """The answer of `lispctl --json status`; empty while no daemon answers."""
         shown = self.types(f"{self.lispctl} --json status", must=False)
         found: dict[str, object] = json.loads(shown) if shown else {}
         return found
@@ -124,7 +124,7 @@ def anna(tmp_path: Path) -> Iterator[Anna]:
 
 
 def connect(hub: Namespace, home: Namespace) -> None:
-    """One line, with the hub at the address that the shipped configuration has."""
+    """A link to the hub at the address in the shipped configuration."""
     hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
     hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
     hub.run("ip", "link", "set", "far0", "up")
@@ -134,7 +134,7 @@ def connect(hub: Namespace, home: Namespace) -> None:
 
 
 def connect_nas(hub: Namespace, nas: Namespace) -> None:
-    """Another line, by way of the hub's machine."""
+    """Another link, by way of the hub's machine."""
     hub.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
     hub.run("ip", "link", "add", "far1", "type", "veth", "peer", "name", "eth0", "netns", nas.name)
     hub.run("ip", "addr", "add", "203.0.113.1/24", "dev", "far1")

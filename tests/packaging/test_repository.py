@@ -1,4 +1,4 @@
-"""The repository of `make repository`: apt believes it for its signature, and nothing that was changed since."""
+"""The repository of `make repository`: apt accepts it for its signature, and nothing that was changed afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(packages: Path, repository: Path, *suites: str) -> subprocess.Completed
 
 
 def package(into: Path, version: str) -> None:
-    """A package with nothing in it."""
+    """An empty package."""
     root = into.parent / f"lispmob-{version}"
     (root / "DEBIAN").mkdir(parents=True)
     (root / "DEBIAN" / "control").write_text(
@@ -97,7 +97,7 @@ def test_apt_takes_what_is_signed_and_nothing_that_was_changed(tmp_path: Path) -
     assert again.candidate() != "0.1.0"
 
 
-def test_a_release_that_somebody_else_has_signed_is_refused(tmp_path: Path) -> None:
+def test_a_release_with_another_signature_is_refused(tmp_path: Path) -> None:
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     for directory in (mine, theirs):
         package(directory / "dist" / "bookworm", "0.1.0")

@@ -1,4 +1,4 @@
-"""The units as they stand in the tree; their life under a real systemd is in test_deb.py."""
+"""The units as they are in the tree; test_deb.py runs them under a real systemd."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ LABORATORY = ("lispmob.lab", "lispmob.datapath.bench", "lispmob.hub.bench")
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree that the wheel is packed from, but for what is compiled."""
+    """The tree from which the wheel is packed, without what is compiled."""
     into = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build_py", "--build-lib", str(into)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)

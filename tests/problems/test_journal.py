@@ -1,4 +1,4 @@
-"""The journal hears of each problem once when it begins and once when it ends, and of a quiet day nothing."""
+"""The journal has a line for each problem when it begins and when it ends, and none on a quiet day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence in, problems out: each state of the world that a user may meet has its own sentence."""
+"""Evidence in, problems out: each state that a user may meet has a sentence of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_node_that_is_registered_has_no_problem() -> None:
     [
         (Finding.KNOWS_EID, "wrong-key", "Map-Server 198.51.100.1 has another key for 10.99.0.1/32"),
         (Finding.NO_SITE, "no-such-site", "Map-Server 198.51.100.1 has no site for 10.99.0.1/32"),
-        (Finding.NOBODY_LISTENS, "nobody-listens", "198.51.100.1 runs no Map-Server"),
+        (Finding.PORT_CLOSED, "nobody-listens", "198.51.100.1 runs no Map-Server"),
         (Finding.UNREACHABLE, "unreachable", "Map-Server 198.51.100.1 is not reached"),
         (Finding.PROHIBITED, "unreachable", "Map-Server 198.51.100.1 is not reached"),
         (Finding.REFUSED_HERE, "sending-refused", "this host's firewall stops what goes to Map-Server 198.51.100.1"),
@@ -82,7 +82,7 @@ def test_a_map_server_that_was_there_and_is_gone_degrades_while_it_still_has_us(
 
 
 def test_one_of_two_map_servers_that_is_silent_degrades() -> None:
-    found = of(STANDS, RegistrationEvidence(EID, OTHER, tries=9, finding=Finding.NOBODY_LISTENS))
+    found = of(STANDS, RegistrationEvidence(EID, OTHER, tries=9, finding=Finding.PORT_CLOSED))
 
     assert keys(found) == ["nobody-listens"]
     assert verdict(found) == "degraded"

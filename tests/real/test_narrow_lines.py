@@ -1,4 +1,4 @@
-"""Lines that take less than their ends do: transfers run all the same, whoever keeps quiet about it, wherever it is."""
+"""Links with a smaller MTU than their ends: transfers work, whether or not ICMP reports it, wherever the link is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 def start(world: World, *addresses: str) -> None:
-    """a in the open, with these addresses; hub and both nodes."""
+    """Start hub and both nodes; a is in the open, with these addresses."""
     world.attach("a", "eth0", addresses, metric=100)
     hub = [HUB_V6] if all(":" in address for address in addresses) else [ip_address("198.18.0.10")]
     world.start_hub()
@@ -36,7 +36,7 @@ def start(world: World, *addresses: str) -> None:
 
 
 def back(world: World, version: int = 4) -> Transfer:
-    """From b to a. The other way round afterwards knows the size already, by what TCP said."""
+    """A transfer from b to a. The opposite direction knows the size afterwards, from TCP's headers."""
     return transfer(world.party(B, version), world.party(A, version), FILE_OCTETS, timeout_s=WITHIN_S)
 
 
@@ -52,7 +52,7 @@ def paths(world: World, name: str) -> list[dict[str, Any]]:
 
 
 def sizes(world: World, name: str) -> set[tuple[int, str]]:
-    """The path MTUs of a node, each with who says so."""
+    """The path MTUs of a node, each with its source."""
     return {(path["mtu_bytes"], path["mtu_source"]) for path in paths(world, name)}
 
 
@@ -76,7 +76,7 @@ def test_at_the_least_that_ipv6_allows(world: World) -> None:
     start(world, "198.51.100.2/24")
 
     assert there(world).is_complete
-    assert back(world, version=6).is_complete  # packets of 1280 octets inside, which have to be cut outside
+    assert back(world, version=6).is_complete  # packets of 1280 octets inside, which have to be fragmented outside
     wait_for_size(world, "a", (1280, "probed"))
 
 
@@ -130,13 +130,13 @@ def test_behind_a_nat_with_an_rtr_in_between(world: World) -> None:
     world.start_node(B)
     world.wait_registered()
 
-    assert back(world).is_complete  # it is the RTR that has to find out
+    assert back(world).is_complete  # the RTR has to find it out
     assert there(world).is_complete
 
 
 @pytest.mark.parametrize("world", ["tun", "ebpf"], indirect=True)
 def test_ipv6_of_1280_octets_passes_sealed_where_the_line_behind_the_rtr_takes_less(world: World) -> None:
-    """With what sealing and the RTR put around it, it has 1388 octets, and IPv6 sends nothing smaller (RFC 8200, 5)."""
+    """With sealing and the RTR's headers it has 1388 octets, and IPv6 sends nothing smaller (RFC 8200, 5)."""
     world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
     world.behind("a", "eth0", "n1", ["192.168.8.100/24"])
     world.ip("inet", "link del b.eth0")
@@ -152,6 +152,6 @@ def test_ipv6_of_1280_octets_passes_sealed_where_the_line_behind_the_rtr_takes_l
     world.ip("inet", "link set n2.wan mtu 1340")
     world.ip("n2", "link set wan mtu 1340")
 
-    assert there(world, 6).is_complete  # the RTR has it cut on the way to b
+    assert there(world, 6).is_complete  # the RTR fragments it on the path to b
     assert back(world, 6).is_complete  # b itself, from the port that its NAT knows
     assert there(world).is_complete  # TCP over IPv4 is told, and sends less

@@ -1,4 +1,4 @@
-"""Peers that come back in other ways than the demonstration shows, and what never leaves in clear."""
+"""Peers that return in other ways than in the demonstration, and packets that must never leave in clear."""
 
 from __future__ import annotations
 

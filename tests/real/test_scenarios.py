@@ -1,4 +1,4 @@
-"""Networks as people have them: every scenario of the demonstration reaches its goal, in both tiers."""
+"""Networks as users have them: every scenario of the demonstration reaches its goal, in both tiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other networks of the same kinds as the scenarios: mirrored, with more uplinks, with other things that are dead."""
+"""Other networks of the same kinds as the scenarios: mirrored, with more uplinks, with other failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.lab.real.world import HUB_V4, HUB_V6, A, B, Gap, World
 
 pytestmark = pytest.mark.netns
 
-OTHER_V4 = ip_address("198.18.0.77")  # nobody has it
+OTHER_V4 = ip_address("198.18.0.77")  # no host has it
 
 
 def start(world: World, *, hub: tuple[object, ...] = (HUB_V4, HUB_V6), servers: tuple[object, ...] = (HUB_V4,)) -> None:
@@ -36,7 +36,7 @@ def two_homes(world: World, *, first: int, second: int) -> None:
 
 
 def nat_first_beside_an_open_one(world: World) -> Callable[[], None]:
-    """The mirror of a public uplink that dies: the one behind the NAT is preferred, and dies."""
+    """The mirror of a public uplink that fails: the one behind the NAT is preferred, and fails."""
     world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
     world.behind("a", "eth1", "n1", ["192.168.8.100/24"], metric=100)
     world.attach("a", "eth2", ["203.0.113.2/24"], metric=101)
@@ -45,7 +45,7 @@ def nat_first_beside_an_open_one(world: World) -> Callable[[], None]:
 
 
 def three_uplinks_two_die(world: World) -> Callable[[], None]:
-    """Two of three providers die in the same moment."""
+    """Two of three providers fail at the same moment."""
     two_homes(world, first=100, second=101)
     world.attach("a", "eth3", ["198.19.7.2/24"], metric=102)
     start(world)
@@ -58,7 +58,7 @@ def three_uplinks_two_die(world: World) -> Callable[[], None]:
 
 
 def two_open_uplinks(world: World) -> Callable[[], None]:
-    """No NAT anywhere: the first provider carries nothing more."""
+    """No NAT at all: the first provider loses all packets from now on."""
     world.attach("a", "eth1", ["198.51.100.2/24"], metric=100)
     world.attach("a", "eth2", ["203.0.113.2/24"], metric=101)
     start(world)
@@ -66,7 +66,7 @@ def two_open_uplinks(world: World) -> Callable[[], None]:
 
 
 def equal_metrics(world: World) -> Callable[[], None]:
-    """Two NATs that share the flows; one of them dies."""
+    """Two NATs that share the flows; one of them fails."""
     two_homes(world, first=100, second=100)
     world.ip("a", "route append default via 192.168.8.1 dev eth1 metric 100")  # the second one took its place
     start(world)
@@ -74,7 +74,7 @@ def equal_metrics(world: World) -> Callable[[], None]:
 
 
 def ipv6_dies_later(world: World) -> Callable[[], None]:
-    """Dual stack at home, a hub with both families: IPv6 breaks while packets flow."""
+    """Dual stack at home, a hub with both families: IPv6 fails while packets flow."""
     home(world, HOME_V6)
     start(world, servers=(HUB_V4, HUB_V6))
     return lambda: world.black_hole(f"{HOME_V6}::/64", "2001:db8:a0::/64")
@@ -126,7 +126,7 @@ def test_a_provider_that_comes_back_costs_no_packet(tmp_path: Path) -> None:
 
 
 def test_a_renewal_that_takes_the_address_away_for_a_moment_costs_no_packet(tmp_path: Path) -> None:
-    """As some DHCP clients do it, every few minutes or hours."""
+    """Some DHCP clients do this every few minutes or hours."""
     with World(tmp_path, tier="tun") as world:
         world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
         start(world)
@@ -149,7 +149,7 @@ def test_a_renewal_that_takes_the_address_away_for_a_moment_costs_no_packet(tmp_
 
 
 def test_a_home_router_that_starts_again_with_another_address_is_followed(tmp_path: Path) -> None:
-    """Its table of translations is empty then, and nothing on our side of it changes."""
+    """Its table of translations is then empty, and nothing changes on our side of it."""
     with World(tmp_path, tier="tun") as world:
         world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
         world.behind("a", "eth1", "n1", ["192.168.8.100/24"])

@@ -1,4 +1,4 @@
-"""What a node was fed, as a file, and a node fed with it again."""
+"""The inputs of a node as a file, and a node that gets them again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def town(hub_key: Key | None = None) -> tuple[Lab, RecordedHost]:
 
 
 def eventful() -> RecordedHost:
-    """A node that has met with everything: moves, loss, a dead peer, sleep, a reload, mappings by hand."""
+    """A node with every kind of event: moves, loss, a dead peer, suspend, a reload, mappings by hand."""
     lab, mover = town()
     lab.chat(3.0)
     lab.world.internet.weather = FOUL

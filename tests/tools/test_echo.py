@@ -1,4 +1,4 @@
-"""lisp-echo's book, messages, bounds and words: pure, with clocks of their own; and both ends over loopback."""
+"""lisp-echo's tally, messages, bounds and output: pure, with clocks of their own; and both ends over loopback."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def answered(answering: Answering, source: str, count: int, session: int = 1) ->
     return sum(one is not None for one in asked)
 
 
-def test_whoever_floods_leaves_answers_for_the_others() -> None:
+def test_a_flood_leaves_answers_for_the_others() -> None:
     answering = Answering(ServerLimits(udp_answers_s=10, udp_burst=40, udp_answers_each_s=5, udp_burst_each=10))
 
     assert answered(answering, "192.0.2.66", 1000) == 10
@@ -335,7 +335,7 @@ def test_a_port_where_nobody_listens_is_told_and_costs_no_traceback() -> None:
     result, problems = asyncio.run(run())
 
     assert (result.sent, result.answered) == (3, 0)
-    assert problems == ["ICMP says that nobody listens there: is lisp-echo serving, on this port?"]
+    assert problems == ["ICMP reports that the port is closed: is a lisp-echo server running, on this port?"]
 
 
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n" + bytes(60), question(1, 2, 300)[:40] + b"", bytes(40)])

@@ -1,4 +1,4 @@
-"""lig's questions, answers and reasons, in virtual time; and how it starts and ends."""
+"""lig's questions, answers and reasons, in virtual time; its start and its exit codes."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_people_read_who_answered_and_the_state_of_every_locator() -> None:
     assert [line.split()[1] for line in text.splitlines()[-2:]] == ["up", "rtr"]
 
 
-def test_a_negative_answer_says_what_becomes_of_the_packets() -> None:
+def test_a_negative_answer_says_where_the_packets_go() -> None:
     one = lookup()
     one.on_timer(0.0)
     on_datagram([one], reply(7, action=Action.NATIVELY_FORWARD), "198.51.100.1", 4342, 0.1)
@@ -313,7 +313,7 @@ def test_a_name_is_asked_for_as_an_eid_of_its_own_kind_and_answered_whatever_its
 
 
 class Wrap:
-    """Key wrap that turns octets over: what a Map-Server needs to open it is all that matters here."""
+    """Key wrap that reverses octets: only how a Map-Server opens it matters here."""
 
     def wrap(self, key: bytes, secret: bytes) -> bytes:
         return secret + key[:8]
@@ -330,7 +330,7 @@ def protected(eid: EidPrefix = EID) -> Lookup:
 
 
 def signed(record: MappingRecord, *, vouched: EidPrefix = VOUCHED, key: bytes = OTK, has_e_bit: bool = False) -> bytes:
-    """What a Map-Server sends that has opened the One-Time-Key (RFC 9303, 6.7 and 6.8)."""
+    """The answer of a Map-Server that has opened the One-Time-Key (RFC 9303, 6.7 and 6.8)."""
     ad = EidAuthentication(
         HKDF_SHA_256,
         HMAC_SHA_256_128,

@@ -189,7 +189,7 @@ def test_an_echo_over_a_move_tells_what_left_by_which_uplink(world: World) -> No
     sent = {uplink["uplink"]: uplink["sent"] for uplink in shown["uplinks"]}
     assert shown["sent"] == 150 == sum(sent.values())
     assert min(sent["eth0"], sent["eth1"]) > 0, shown
-    assert shown["answered"] > 50, shown  # a move right behind another is learned of a second later
+    assert shown["answered"] > 50, shown  # a move just after another one is reported a second later
     assert [change["uplink"] for change in shown["uplink_changes"] if change["uplink"].startswith("eth")] == [
         "eth0",
         "eth1",
@@ -228,7 +228,7 @@ def test_the_answer_of_an_etr_comes_to_the_port_that_asked(namespace: Namespace,
 
 
 def answer_as_etr(etr: socket.socket) -> None:
-    """Answer the one Map-Request that the Map-Server passes on, as RFC 9301, 8.4 has it."""
+    """Answer the one Map-Request that the Map-Server forwards, as RFC 9301, 8.4 demands."""
     ecm = EncapsulatedControl.decode(etr.recv(2000))
     request = MapRequest.decode(ecm.message)
     prefix = request.records[0].eid_prefix

@@ -1,4 +1,4 @@
-"""Classic pcap files with LINKTYPE_RAW: records that start with an IP header."""
+"""Classic pcap files with LINKTYPE_RAW: records that begin with an IP header."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_pcap(path: Path) -> Iterator[bytes]:
 
 
 def write_pcap(path: Path, packets: Iterable[bytes]) -> None:
-    """A capture of IP packets, one second apart."""
+    """Write a capture of IP packets, one second apart."""
     with path.open("wb") as file:
         file.write(_FILE_HEADER.pack(0xA1B2C3D4, 2, 4, 0, 0, 65535, LINKTYPE_RAW))
         for second, packet in enumerate(packets):

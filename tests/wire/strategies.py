@@ -55,7 +55,7 @@ def tuples_of(elements: st.SearchStrategy[Any], least: int = 0, most: int = 3) -
 
 
 def named(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """The same strategy under a short name: Hypothesis spells nested ones out, and warns that this is long."""
+    """The same strategy with a short name: Hypothesis prints nested ones in full, and warns that this is long."""
 
     @st.composite
     def draw_one(draw: st.DrawFn) -> Any:
@@ -107,7 +107,7 @@ vendor_addresses = st.builds(VendorSpecific, uint(24), st.binary(max_size=40))
 
 
 def bits_of(eid: object) -> int:
-    """How long a mask may be; any mask stands beside what has no bits to mask."""
+    """The largest mask length; an EID without bits may have any."""
     address = eid.address if isinstance(eid, InstanceId) else eid
     if isinstance(address, MacAddress):
         return 48
@@ -148,7 +148,7 @@ authentications = st.fixed_dictionaries({"key_id": uint(8), "algorithm_id": uint
 
 
 def makes_sense(request: MapRequest) -> bool:
-    """What decoding asks of a Map-Request beyond its layout."""
+    """True if the decoder accepts a Map-Request with these values."""
     return (
         (any(request.itr_rlocs) or any(record.wants_notify for record in request.records))
         and not (request.is_smr and request.is_smr_invoked)

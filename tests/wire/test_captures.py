@@ -1,4 +1,4 @@
-"""Real packets of Open Overlay Router 1.3: everything is understood, and comes out again as it came in."""
+"""Real packets of Open Overlay Router 1.3: every one is decoded, and encoded to the same octets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def datagrams(path: Path) -> Iterator[UdpPacket]:
 
 
 def is_data(datagram: UdpPacket) -> bool:
-    """A data packet; the RTR sends them from port 4342, with the header of an Instance-ID or none at all."""
+    """True for a data packet; the RTR sends them from port 4342, with an Instance-ID's header or none at all."""
     if datagram.source_port in DATA_PORTS or datagram.destination_port in DATA_PORTS:
         return datagram.destination_port != 4342
     return datagram.payload[0] in (0x00, 0x08)
@@ -49,7 +49,7 @@ def control_payloads(path: Path) -> Iterator[bytes]:
 
 
 def nested(raw: bytes) -> Iterator[tuple[bytes, ControlMessage]]:
-    """The message, and the one in it."""
+    """The message, and the one inside it."""
     message = decode_control(raw)
     yield raw, message
     if isinstance(message, EncapsulatedControl):

@@ -26,7 +26,7 @@ def counter_of(raw: bytes) -> str:
 
 
 def with_header(packet: bytes, at: int, octets: bytes) -> bytes:
-    """An IPv4 packet with octets of its header replaced and the header checksum right again."""
+    """An IPv4 packet with octets of its header replaced, and a correct header checksum."""
     header = bytearray(packet[:20])
     header[at : at + len(octets)] = octets
     header[10:12] = b"\0\0"
@@ -52,7 +52,7 @@ def test_one_inner_port_is_the_control_port_and_none_the_data_port(source_port: 
     ],
 )
 def test_only_requests_registers_and_notifications_travel_in_an_ecm(message: bytes, counter: str) -> None:
-    # The authentication data makes the shortest one long enough to be looked at.
+    # The authentication data makes the shortest one long enough to be read.
     ecm = replace(ECM, message=message, authentication=b"\2\0\0\0\0\1\0\0")
 
     assert counter_of(ecm.encode()) == counter

@@ -1,4 +1,4 @@
-"""IPv4-embedded IPv6 addresses: where the IPv4 address stands, and how the prefix of a translator is found."""
+"""IPv4-embedded IPv6 addresses: the place of the IPv4 address, and how the prefix of a translator is found."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_prefix_is_found_by_the_name_that_has_no_ipv6_address(prefix: str, k
         "192.0.0.170",  # not translated at all
         "2001:db8::1",  # a login page that answers every name with its own address
         "64:ff9b::198.51.100.1",  # another address embedded
-        "2001:db8:c000:aa:c0:0:aa00::",  # behind a /32 and behind a /64: which one?
+        "2001:db8:c000:aa:c0:0:aa00::",  # matches a /32 and a /64: ambiguous
         "2001:db8:1:2:100:0:c000:aa",  # octet 8 is not zero
     ],
 )
@@ -102,7 +102,7 @@ def test_a_router_says_the_prefix_and_for_how_long(code: int, length: int) -> No
         b"",
         bytes([38, 2, 0, 8]) + bytes(8),  # too short
         bytes([25, 2, 0, 8]) + bytes(12),  # another option
-        bytes([38, 3, 0, 8]) + bytes(12),  # says another length
+        bytes([38, 3, 0, 8]) + bytes(12),  # states another length
         bytes([38, 2, 0, 7]) + bytes(12),  # no such length code
         bytes([38, 2, 0, 8]) + bytes(8) + b"\1\0\0\0",  # octet 8 is not zero
     ],

@@ -1,4 +1,4 @@
-"""The bounds that keep hostile octets cheap, and what is tolerated on purpose."""
+"""The bounds that keep hostile octets cheap, and deviations that are tolerated on purpose."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_the_digest_of_a_map_notify_covers_its_trailer() -> None:
     assert MapNotify.decode(raw).site_id == bytes(8)
 
 
-# As release 0.593 sent it: LCAF Length 16, a host name where the private locator belongs, one RTR.
+# As release 0.593 sent it: LCAF Length 16, a host name in place of the private locator, one RTR.
 LISPERS_NET_REPLY = bytes.fromhex(
     "78000000650d50e0bfe2bb5800000000000000000000000040030000070000100000f7ae0001cb00710700000011766d000001c633640b"
 )

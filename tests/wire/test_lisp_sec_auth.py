@@ -1,4 +1,4 @@
-"""What LISP-SEC computes, against vectors that other code computed from RFC 9303; and everything that must not pass."""
+"""What LISP-SEC computes, against vectors that other code computed from RFC 9303; and all that must be refused."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_old_algorithms_give_what_the_vectors_say() -> None:
 def test_what_an_etr_copies_is_the_eid_ad_as_it_came() -> None:
     ecm = EncapsulatedControl.decode(TO_ETR)
     assert ecm.authentication is not None
-    # Bits that nobody has given a meaning are under the HMAC too.
+    # The HMAC also covers bits without a meaning.
     changed = ecm.authentication[:40] + b"\x55" + ecm.authentication[41:]
 
     assert lisp_sec_auth.eid_ad_of(ecm.authentication) == security_in(TO_ETR).eid.encode()
@@ -129,7 +129,7 @@ def fault(raw: bytes, otk: bytes = ITR_OTK, hmac_id: int = 2, kdf_id: int = 2) -
 
 @pytest.mark.parametrize("raw", [REPLY, NEGATIVE], ids=["positive", "negative"])
 def test_no_octet_of_a_map_reply_can_be_changed(raw: bytes) -> None:
-    """The nonce excepted, which the key is found by: with another one there is no key at all."""
+    """Except the nonce, by which the key is found: with another one there is no key at all."""
     for place in (*range(4), *range(12, len(raw))):
         for flip in (1, 0x80, 0xFF):
             assert fault(raw[:place] + bytes((raw[place] ^ flip,)) + raw[place + 1 :])

@@ -1,4 +1,4 @@
-"""What holds for any value and any octets: what is written is read as it was; what is read is a value or our error."""
+"""Holds for any value and any octets: what is written is read again, and what is read is a value or our error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COUNTERS = {
     "data_key",
     "data_inner",
 }
-# Building large values takes Hypothesis long enough to complain; the code under test is not what is slow.
+# Hypothesis takes long to build large values, and complains; the code under test is not slow.
 PATIENT = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
 
 
@@ -72,7 +72,7 @@ def test_lisp_sec_data_of_a_map_reply_is_read_as_it_was_written(security: MapRep
 
 
 def read_all_ways(octets: bytes) -> None:
-    """Every decoder gives a value or MalformedMessage with a counter that exists; verify, AuthenticationFailed."""
+    """Every decoder gives a value, or MalformedMessage with an existing counter; verify gives AuthenticationFailed."""
     decoders: tuple[Callable[[bytes], object], ...] = (
         decode_control,
         split_data_packet,
@@ -115,7 +115,7 @@ SEEDS = [
 
 @st.composite
 def mutations(draw: st.DrawFn) -> bytes:
-    """A vector with some octets changed, removed, doubled, or put in."""
+    """A vector with some octets changed, removed, doubled, or inserted."""
     octets = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(octets) - 1)))

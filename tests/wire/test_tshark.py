@@ -1,4 +1,4 @@
-"""Wireshark's dissector, which shares no line with ours, reads in our messages what we put there."""
+"""Wireshark's dissector, which shares no code with ours, reads in our messages what we put there."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ CASES: dict[str, tuple[bytes, Fields]] = {
             *site_fields(),
         ],
     ),
-    # Wireshark 4.0 knows the type of this one and no more.
+    # Wireshark 4.0 knows only the type of this one.
     "Map-Notify-Ack": (NOTIFY_ACK.encode(), [("lisp.type", "5")]),
     "Map-Referral": (MapReferral(NONCE, (REFERRAL_RECORD,)).encode(), referral_fields()),
     "Info-Request": (INFO_REQUEST.encode(), [*info_fields(INFO_REQUEST), ("lisp.info.afi", "0")]),

@@ -1,4 +1,4 @@
-"""The test vectors, both ways: what is listed is what is decoded, and encoding gives the same octets."""
+"""The test vectors, both ways: decoding gives what is listed, and encoding gives the same octets."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Vector:
 
 @dataclass(frozen=True)
 class Malformed:
-    """Octets that a receiver must not act on, and who stops them."""
+    """Octets that a receiver must refuse, and what refuses them."""
 
     name: str
     kind: str

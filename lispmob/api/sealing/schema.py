@@ -18,7 +18,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
         "sealed",
         "sealed to the hub, clear beyond",
         "obfuscated (lispers.net)",
-        "encrypted, by whom nobody knows (RFC 8061)",
+        "encrypted, peer unauthenticated (RFC 8061)",
         "waiting",
         "clear",
     ]

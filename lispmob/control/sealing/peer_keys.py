@@ -212,7 +212,7 @@ class PeerKeys:
         if self._is_strict:
             is_news = prefix in self._vouched
             self._vouched.discard(prefix)
-            told["text"] = f"it is used until somebody here says otherwise: lispctl key --forget {prefix}"
+            told["text"] = f"it is used until you remove it: lispctl key --forget {prefix}"
             return [Event("key-revoked", told)] * is_news
         self.forget(prefix)
         return [Event("key-revoked", told)]

@@ -179,6 +179,11 @@ struct lm_echo {
 #define LM_LARGE 1100u
 #define LM_LARGE_BELOW 64u
 #define LM_LARGE_ASK_NS 1000000u /* in this time the programs pass no other packet to the tun tier to report it */
+/*
+ * If the tun tier's thread wakes within this time anyway, it reports what the programs have seen. A packet that went
+ * through the thread would be overtaken by those behind it, and TCP on a near peer takes that for a loss.
+ */
+#define LM_LARGE_LOOK_NS 200000000u
 static inline __u32 lm_large_from(__u32 mtu)
 {
     return mtu < LM_LARGE + LM_LARGE_BELOW ? mtu - LM_LARGE_BELOW : LM_LARGE;
@@ -192,6 +197,7 @@ struct lm_remote_state {
     LM_SHARED(uint32_t) summed;               /* packets with a UDP checksum from it since `unsummed_at` */
     LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: the uplink's MTU applies */
     LM_SHARED(uint64_t) large_at;    /* when large packets must be reported again: nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint64_t) large_seen;  /* when a program left the report of a large packet to the threads; 0: never */
     LM_SHARED(uint32_t) large_paths; /* the paths of large packets since the last report, as bits */
     LM_SHARED(uint32_t) head;  /* the group leader, whose `company` counts for it, by its place; LM_NO_REMOTE: none */
     struct lm_silence silence; /* of the locator itself */
@@ -205,7 +211,7 @@ struct lm_remote_state {
 
 /*
  * For this long after such data, NATs on its path are assumed to pass it in the other direction too. Not after that
- * many packets with a checksum: a node behind a NAT that drops zero checksums sends only those, and anybody may forge
+ * many packets with a checksum: a node behind a NAT that drops zero checksums sends only those, and any host may forge
  * data.
  */
 #define LM_UNSUMMED_NS 90000000000ull

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lispmob.errors import ConfigError, LispError, NotRunning
-from lispmob.hub.asking import MayNotAsk, ask
+from lispmob.hub.asking import VALID_S, MayNotAsk, ask
 from lispmob.hub.cli import screens
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.places import DEFAULT_PATH, DEFAULT_SOCKET
@@ -39,13 +39,13 @@ Json = dict[str, Any]
 class WrongUsage(LispError):
     """An invalid argument."""
 
+    exit_code = EXIT_USAGE
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one subcommand; returns the exit code."""
     try:
         return _COMMANDS[arguments.command](arguments)
-    except WrongUsage as error:
-        return _complain(error, EXIT_USAGE)
     except NotRunning as error:
         return _complain(error, EXIT_NOT_RUNNING)
     except (MayNotAsk, PermissionError) as error:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         return _complain(error, EXIT_CONFIG)
     except LispError as error:
-        return _complain(error, EXIT_FAILED)
+        return _complain(error, getattr(error, "exit_code", EXIT_FAILED))
     except BrokenPipeError:  # `lisphub nodes | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -172,6 +172,12 @@ def _renumber(arguments: argparse.Namespace) -> int:
     return _show(answer, arguments, lines)
 
 
+def _words(arguments: argparse.Namespace) -> int:
+    """Such a name is a DNS label, so a shell that expands it again finds nothing to expand."""
+    names = [site["name"] for site in asked(arguments, "sites")["sites"] if site["origin"] == "invited"]
+    return _show({"names": names}, arguments, lambda answer: list(answer["names"]))
+
+
 def _setup(arguments: argparse.Namespace) -> int:
     from lispmob.hub.cli import setup  # late: other subcommands do not need it
 
@@ -204,7 +210,10 @@ def _seconds(text: str) -> float:
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
         raise WrongUsage(f"{text!r} is no time such as 30m, 12h or 7d")
-    return float(found[1]) * _UNITS_S[found[2]]
+    seconds = float(found[1]) * _UNITS_S[found[2]]
+    if not VALID_S[0] <= seconds <= VALID_S[1]:
+        raise WrongUsage(f"{text}: an invitation counts for a minute at least, and for a year at most")
+    return seconds
 
 
 def _complain(error: object, code: int) -> int:
@@ -225,4 +234,5 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "help": _help,
     "web": _web,
     "metrics": _metrics,
+    "words": _words,
 }

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "counters": "show what was counted, refused messages by reason included",
     "web": "serve a page for a browser: who is where, live",
     "metrics": "print the figures for Prometheus, or serve them",
+    "words": "print the names of invited sites for the completion of shells",
 }
 
 _SYNONYMS: Final = {"state": "status", "add": "invite", "remove": "revoke", "delete": "revoke", "peers": "nodes"}
@@ -42,7 +43,10 @@ def build_parser() -> HelpfulParser:
     common = _common_options()
     made = {
         name: commands.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=common
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            parents=[] if name == "setup" else common,  # it asks no hub
         )
         for name, summary in COMMANDS.items()
     }
@@ -87,10 +91,13 @@ def _common_options() -> list[HelpfulParser]:
 
 def _add_setup(setup: argparse.ArgumentParser) -> None:
     setup.add_argument(
+        "-c", "--config", type=Path, default=argparse.SUPPRESS, help=f"the file to write (default: {DEFAULT_PATH})"
+    )
+    setup.add_argument(
         "--address", action="append", metavar="ADDRESS", help="by which nodes reach this hub; repeatable"
     )
     setup.add_argument("--pool", action="append", metavar="PREFIX", help="where EIDs come from, one for each family")
-    setup.add_argument("--domain", metavar="NAME", help="where the names of the machines are, such as home.example")
+    setup.add_argument("--domain", metavar="DOMAIN", help="where the names of the machines are, such as home.example")
     setup.add_argument("--no-rtr", action="store_true", help="serve no nodes behind NATs")
     setup.add_argument("--no-service", action="store_true", help="write the file, and start nothing")
     setup.add_argument("--force", action="store_true", help="replace a hub.conf that is there; the old one is kept")

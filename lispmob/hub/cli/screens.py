@@ -37,7 +37,8 @@ def status_lines(status: Json) -> list[str]:
 
 def _problem(problem: Json) -> list[str]:
     subject = f"{clean(problem['subject'])}: " if problem["subject"] else ""
-    often = f" ({problem['count']} times, last {when(problem['last'])})" if problem["since"] is not None else ""
+    times = f"{problem['count']} times, last" if problem["count"] > 1 else "once,"
+    often = f" ({times} {when(problem['last'])})" if problem["since"] is not None else ""
     lines = [paint(line, "bad") for line in fold(f"{subject}{clean(problem['text'])}{often}", first="  ! ")]
     return [*lines, *(fold(clean(problem["remedy"]), first="    do:  ") if problem["remedy"] else [])]
 
@@ -47,7 +48,7 @@ def _facts(status: Json) -> list[tuple[str, str]]:
     roles += ["RTR"] if status["is_rtr"] else []
     roles += ["proxy"] if status["is_proxy"] else []
     invited = [f"{count} {state}" for state, count in status["invitations"].items() if count]
-    pools = [f"{clean(pool['prefix'])}, {plural(pool['left'], 'EID')} left" for pool in status["pools"]]
+    pools = [f"{clean(pool['prefix'])}, {_left(pool['left'])}" for pool in status["pools"]]
     moves = [
         f"{when(move['at'])} {clean(move.get('site'))}: {clean(move['eid'])} to "
         f"{clean(', '.join(move['rlocs']) or 'nowhere')}"
@@ -62,10 +63,14 @@ def _facts(status: Json) -> list[tuple[str, str]]:
         ("Sites", f"{status['sites']}" + (f"; invitations: {', '.join(invited)}" if invited else "")),
         ("Registered", f"{plural(status['registered'], 'EID-Prefix', 'EID-Prefixes')}{through}{reading}"),
         ("Subscriptions", _subscriptions(status)),
-        ("Pools", "\n".join(pools) or "none: nobody can be invited"),
+        ("Pools", "\n".join(pools) or "none: no node can be invited"),
         ("Domain", clean(status["domain"]) if status["domain"] else "none"),
         ("Last moves", "\n".join(moves) or "none since the hub started"),
     ]
+
+
+def _left(count: int) -> str:
+    return f"{plural(count, 'EID')} left" if count else paint("used up: no further node can be invited", "warn")
 
 
 def _subscriptions(status: Json) -> str:
@@ -98,7 +103,7 @@ def site_lines(answer: Json) -> list[str]:
 def node_lines(answer: Json) -> list[str]:
     """One node a paragraph: its path, since when, its EIDs, and its locators."""
     if not answer["nodes"]:
-        return ["nobody is registered"]
+        return ["no node is registered"]
     groups: dict[tuple[str, str | None, tuple[str, ...], str], list[Json]] = {}
     for node in answer["nodes"]:
         places = tuple(map(_place, node["rlocs"]))
@@ -157,5 +162,5 @@ def invitation_lines(answer: Json) -> list[str]:
         "",
         f"  sudo lispctl join {answer['line']}",
         "",
-        *fold("Whoever reads this line first can join with it: hand it over in private."),
+        *fold("The first machine that uses this line joins: hand it over in private."),
     ]

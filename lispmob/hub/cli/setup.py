@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 from typing import Final
 
+from lispmob.config.names import why_odd
 from lispmob.errors import ConfigError, LispError, NotRunning
 from lispmob.hub.asking import ask
 from lispmob.hub.cli.firewall import firewall_lines
@@ -19,6 +20,7 @@ from lispmob.hub.config import SITES_DIRECTORY, load_hub
 from lispmob.hub.map_server.host_address import is_loopback, is_private
 from lispmob.joining import units
 from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile, private_directory
+from lispmob.terminal.text import fold, paint
 from lispmob.wire.address import IpAddress, IpNetwork
 
 UNIT: Final = "lisphub.service"
@@ -54,6 +56,9 @@ def run(arguments: argparse.Namespace, asker: Asker | None = None) -> int:
         raise PermissionError(str(error)) from None
     private_directory(path.parent / SITES_DIRECTORY)
     print(f"written: {path}" + (f"; the file that was there is {kept} now" if kept is not None else ""))
+    if why := why_odd(domain.lower()):
+        said = fold(f"The domain {domain} is hardly meant: {why}; one below home.arpa is fit.")
+        print("\n".join(paint(line, "warn") for line in said))
     print("\n".join(firewall_lines(is_rtr=not arguments.no_rtr)))
     code = _start(arguments, path)
     if code == 0:
@@ -86,9 +91,9 @@ def own_addresses() -> tuple[IpAddress, ...]:
 
 def _addresses(given: Sequence[str] | None, own: Sequence[IpAddress], asker: Asker | None) -> tuple[IpAddress, ...]:
     public = [address for address in own if not is_private(address)]
-    texts = list(given or ())
+    texts = _words(given)
     if not texts and asker is not None:
-        texts = asker("Public address of this machine", " ".join(map(str, public))).replace(",", " ").split()
+        texts = _words([asker("Public address of this machine", " ".join(map(str, public)))])
     if not texts:
         texts = list(map(str, public))
     if not texts:
@@ -111,14 +116,19 @@ def _addresses(given: Sequence[str] | None, own: Sequence[IpAddress], asker: Ask
 
 
 def _pools(given: Sequence[str] | None, asker: Asker | None) -> tuple[IpNetwork, ...]:
-    texts = list(given or ())
+    texts = _words(given)
     if not texts:
         drawn = " ".join(map(str, drawn_pools(secrets.randbelow)))
-        texts = (asker("Networks that EIDs come from", drawn) if asker is not None else drawn).replace(",", " ").split()
+        texts = _words([asker("Networks that EIDs come from", drawn) if asker is not None else drawn])
     try:
         return tuple(ip_network(text) for text in texts)
     except ValueError as error:
         raise NotSetUp(f"{error}: write a network such as 10.99.0.0/24 or fd12:3456:789a::/64") from None
+
+
+def _words(given: Sequence[str] | None) -> list[str]:
+    """Several values in one are divided by commas or blanks."""
+    return [word for text in given or () for word in text.replace(",", " ").split()]
 
 
 def drawn_pools(draw: Callable[[int], int]) -> tuple[IPv4Network, IPv6Network]:

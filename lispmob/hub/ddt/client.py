@@ -12,6 +12,8 @@ How it works:
 5. No delegation, or no registration at any Map-Server of the set: a negative Map-Reply.
 6. Without an answer the next address is asked, each twice; after eight Map-Requests to one set the ITR gets no answer,
    and repeats its request.
+
+Strangers have half of the searches at most, so that a flood of their requests leaves room for the hub's own nodes.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ TRIES_EACH: Final = 2  # ours: of each address
 SENDS_MAX: Final = 8  # ours: in all, as lispers.net
 REFERRALS_MAX: Final = 32  # ours: no tree is that deep
 PENDING_MAX: Final = 10_000
+STRANGERS_MAX: Final = PENDING_MAX // 2  # ours: of those, the searches of ITRs that are not registered here
 NOT_USED: Final = 255  # a locator's priority: must not be asked
 ADDRESSES_MAX: Final = 16
 
@@ -52,6 +55,11 @@ class DdtQuestion(Protocol):
     @property
     def nonce(self) -> int:
         """The ITR's."""
+        ...
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the ITR is registered here."""
         ...
 
     def for_node(self, nonce: int) -> bytes:
@@ -98,7 +106,11 @@ class DdtClient(Generic[Q]):
         new_nonce: Callable[[], int],
         families: Iterable[int] = (4, 6),
         counters: Counter[str] | None = None,
+        may_send: Callable[[IpAddress, bool, float], bool] = lambda *_: True,
     ) -> None:
+        """`may_send`: whether a server may be sent another request of an ITR that is registered here, or is not."""
+        self._may_send = may_send
+        self._strangers = 0
         self.counters: Counter[str] = counters if counters is not None else Counter()
         self.cache = ReferralCache()
         self._new_nonce = new_nonce
@@ -149,9 +161,11 @@ class DdtClient(Generic[Q]):
             return [NoMapping(question, _negative(known.prefix, HOLE_TTL_MIN))]
         if (older := self._by_itr.get((host, question.nonce))) is not None:
             self._drop(self._pending[older])
-        if len(self._pending) >= PENDING_MAX:
+        is_full = len(self._pending) >= PENDING_MAX
+        if is_full or (not question.is_known and self._strangers >= STRANGERS_MAX):
             self.counters["ddt_full"] += 1
             return []
+        self._strangers += not question.is_known
         search = _Pending(next(self._numbers), question, host, known)
         self._pending[search.number] = search
         self._by_itr[host, question.nonce] = search.number
@@ -225,6 +239,8 @@ class DdtClient(Generic[Q]):
         search.sends += 1
         self._wait_for(search, (address, search.question.nonce if search.referral.is_map_server else search.nonce))
         self._due.set(search.number, now + WAIT_S)
+        if not self._may_send(address, search.question.is_known, now):
+            return []
         self.counters["tx_ddt_map_request"] += 1
         return [SendControl(payload, address)]
 
@@ -295,6 +311,7 @@ class DdtClient(Generic[Q]):
     def _drop(self, search: _Pending[Q]) -> None:
         self._wait_for(search, None)
         del self._pending[search.number]
+        self._strangers -= not search.question.is_known
         self._by_itr.pop((search.host, search.question.nonce), None)
         self._due.set(search.number, None)
 

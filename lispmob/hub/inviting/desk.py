@@ -17,6 +17,7 @@ from typing import Any, Final
 from lispmob.crypto.key_wrap import KeyWrapMissingError
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import LispError, MalformedMessage
+from lispmob.hub.asking import VALID_S
 from lispmob.hub.inviting.invitations import KEY_OCTETS, Answered, InvitationRefused, Invitations, Offer
 from lispmob.hub.inviting.invited import InvitedSite
 from lispmob.hub.inviting.site_store import SiteStore
@@ -25,7 +26,6 @@ from lispmob.joining.exchange import Message
 from lispmob.wire.address import IpAddress
 
 WAITING_MAX: Final = 64  # ours: authenticated requests that wait for the disk
-VALID_S: Final = (60.0, 366 * 86400.0)  # ours: how long an invitation may be valid
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class InvitationDesk:
                 try:
                     await self._keep(answered.kept)
                 except LispError as error:
-                    log.error("nobody can join: %s", error)
+                    log.error("no node can join: %s", error)
                     answer(answered.otherwise)
                     return
                 self.counters["joined"] += 1

@@ -16,7 +16,7 @@ import msgspec
 
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.inviting.invited import InvitedSite
-from lispmob.hub.inviting.pool import next_eids
+from lispmob.hub.inviting.pool import PoolUsedUp, next_eids
 from lispmob.hub.map_server.names import label_of, overlap
 from lispmob.hub.map_server.site import Site
 from lispmob.joining.exchange import (
@@ -48,6 +48,11 @@ NAME_SHOWN: Final = 80  # ours: letters of an invalid name
 RESERVED: Final = frozenset({"localhost", "ip6-localhost", "ip6-loopback", "broadcasthost", "wpad", "isatap"})
 """Names that programs look up automatically: browsers would take their proxy from a site called wpad."""
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")  # inet_aton(3) reads it as an address, without a lookup
+
+
+def _shown(name: str) -> str:
+    """A name for an error message."""
+    return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
 
 
 class InvitationRefused(LispError):
@@ -153,9 +158,9 @@ class Invitations:
             )
         label = label_of(name)
         if label is None:
-            shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
             raise InvitationRefused(
-                f"{shown!r} is no name of a host: 1 to 63 letters (a to z), digits and hyphens, and no hyphen at an end"
+                f"{_shown(name)!r} is no name of a host: 1 to 63 letters (a to z), digits and hyphens, and no hyphen "
+                "at an end"
             )
         former = self._former(label, wall, is_again=is_again)
         if former is None and _NUMBER.fullmatch(label):
@@ -165,7 +170,7 @@ class Invitations:
         expires_min = int((wall + (offer.valid_s if valid_s is None else valid_s)) // 60) + 1
         made = InvitedSite(
             name=label,
-            eids=former.eids if former is not None else next_eids(offer.pools, self._taken()),
+            eids=former.eids if former is not None else self._next_eids(wall),
             identifier=self._draw(ID_OCTETS),
             secret=self._draw(SECRET_OCTETS),
             invited_at=wall,
@@ -181,19 +186,35 @@ class Invitations:
         public_key = None if self._private_key is None else self._ciphers.public_key(self._private_key)
         return made, Invitation(addresses, made.identifier, expires_min, made.secret, public_key)
 
+    def _next_eids(self, wall: float) -> tuple[EidPrefix, ...]:
+        """EIDs for a new site. Raises PoolUsedUp, which names a site that nobody joined in time, where there is one."""
+        try:
+            return next_eids(self.offer.pools, self._taken())
+        except PoolUsedUp as used_up:
+            unused = next((site.name for site in self._sites.values() if site.state(wall) == "expired"), None)
+            if unused is None:
+                raise
+            raise PoolUsedUp(
+                f"{used_up}. The invitation of {unused} expired unused: `lisphub revoke {unused}` frees its EIDs"
+            ) from None
+
     def renumber(self, name: str) -> InvitedSite:
         """A site to store, with unused EIDs. Raises InvitationRefused, PoolUsedUp."""
-        site = self.revoke(name)
+        site = self._invited(name, "change its EIDs there, and reload")
         return dataclasses.replace(site, eids=next_eids(self.offer.pools, self._taken()))
 
     def revoke(self, name: str) -> InvitedSite:
         """The site to remove. Raises InvitationRefused."""
-        site = self._sites.get(name.lower())
-        if site is not None:
+        return self._invited(name, "remove it there, and reload")
+
+    def _invited(self, name: str, instead: str) -> InvitedSite:
+        """The invited site of this name; `instead`: what to do with a configured one. Raises InvitationRefused."""
+        label = label_of(name)
+        if label is not None and (site := self._sites.get(label)) is not None:
             return site
         if self._is_configured(name.lower()):
-            raise InvitationRefused(f"{name} is a site of hub.conf or sites.d: remove it there, and reload")
-        raise InvitationRefused(f"nobody was invited as {name}; `lisphub sites` lists who was")
+            raise InvitationRefused(f"{name} is a site of hub.conf or sites.d: {instead}")
+        raise InvitationRefused(f"no node was invited as {_shown(name)!r}; `lisphub sites` lists the invited nodes")
 
     def on_question(self, raw: bytes, source: IpAddress, wall: float, now: float) -> Answered:
         """The answer to a node that redeems an invitation. Raises MalformedMessage."""

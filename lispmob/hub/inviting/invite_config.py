@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Final
 
 from msgspec import field
 
 from lispmob.config.eid import Eid
+from lispmob.config.names import read_domain
 from lispmob.config.reader import Section
 from lispmob.config.values import Address, FieldError, duration, or_word, plain
 from lispmob.hub.inviting.invitations import Offer
@@ -16,13 +16,13 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import why_no_eid
 
 WIDEST_IPV4: Final = 8  # ours: as 10.0.0.0/8
-_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 
 def _domain(text: str) -> str:
-    if len(text) > 200 or re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", text) is None:
+    """What lispd.conf of an invited node takes."""
+    if not (domain := read_domain(text)):
         raise ValueError
-    return text.lower()
+    return domain
 
 
 Domain = Annotated[str | None, or_word("none", plain(_domain, "a domain such as home.example, or none"))]

@@ -22,15 +22,17 @@ def next_eids(pools: Sequence[EidPrefix], taken: Iterable[EidPrefix]) -> tuple[E
     """
     if not pools:
         raise PoolUsedUp("there is no pool of EIDs: name one in hub.conf, 'invitations: {pools: [10.99.0.0/24]}'")
-    ranges = sorted(_taken_numbers(pools, taken))
+    held = list(taken)
+    ranges = sorted(_taken_numbers(pools, held))
     number = 1
     for first, last in ranges:
         if first > number:
             break
         number = max(number, last + 1)
-    for pool in pools:
-        if number > _last(pool):
-            raise PoolUsedUp(f"the pool {pool} is used up: revoke a site, or name a larger pool in hub.conf")
+    if number > min(map(_last, pools)):
+        full = [pool for pool in pools if not numbers_left(pool, held)]
+        what = f"the pool {full[0]} is used up" if full else f"no number is free in all of {', '.join(map(str, pools))}"
+        raise PoolUsedUp(f"{what}: revoke a site, or name a larger pool in hub.conf")
     return tuple(_eid(pool, number) for pool in pools)
 
 

@@ -50,24 +50,33 @@ class AskerLimits:
 
 
 class OctetBudget:
-    """How many octets more than received may be sent to each network: prevents amplification."""
+    """How many octets more than received may be sent to each: prevents amplification.
+
+    A registered node shares a budget with nobody, all others with their network. What others have sent to an address
+    uses up nothing of what it asks for itself.
+    """
 
     def __init__(self, per_s: float, burst: int, limit: int = 4096) -> None:
         self._per_s = per_s
         self._ahead_s = burst / per_s
         self._limit = limit
-        self._full_at: OrderedDict[Network, float] = OrderedDict()
+        self._full_at: OrderedDict[tuple[IpAddress | Network, bool], float] = OrderedDict()
 
-    def take(self, destination: IpAddress, octets: int, now: float) -> bool:
-        """Take that many octets if available; an answer no longer than its request takes none."""
+    def take(
+        self, to: IpAddress, octets: int, now: float, *, is_registered: bool = False, is_asker: bool = True
+    ) -> bool:
+        """Take that many octets if available; an answer no longer than its request takes none.
+
+        `is_asker`: the request came from this address.
+        """
         if octets <= 0:
             return True
-        network = network_of(destination)
-        full_at = max(self._full_at.get(network, now), now)
+        budget = (to if is_registered else network_of(to)), is_asker
+        full_at = max(self._full_at.get(budget, now), now)
         if full_at - now >= self._ahead_s:
             return False
-        self._full_at[network] = full_at + octets / self._per_s
-        self._full_at.move_to_end(network)
+        self._full_at[budget] = full_at + octets / self._per_s
+        self._full_at.move_to_end(budget)
         if len(self._full_at) > self._limit:
             self._full_at.popitem(last=False)
         return True

@@ -104,7 +104,7 @@ class MapResolver:
         self._relays: tuple[IpAddress, ...] = ()
         self.own_keys: Mapping[EidPrefix, MappingRecord] = {}  # sent for our own addresses, with LISP-SEC only
         self._admitted: dict[Arrival, None] = {}  # within their limits, and waiting for a shared registry
-        self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
+        self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters, self._may_pass_on)
         self._ddt_node: DdtNode | None = None
         self._publisher: Publisher | None = None
         self.on_remotes(remotes)
@@ -257,10 +257,8 @@ class MapResolver:
                 if outcome.is_unsigned and record.eid_prefix is not None:
                     record = unsigned(record.eid_prefix)
                 effects += self._reply(question, (record,), now, has_e_bit=outcome.is_unsigned)
-            elif self._onward.take((network_of(outcome.destination), True), now):
-                effects.append(outcome)
             else:
-                self.counters["tx_rate"] += 1
+                effects.append(outcome)
         return effects
 
     def _find(self, question: Question, now: float) -> list[HubEffect]:
@@ -292,7 +290,7 @@ class MapResolver:
                     continue
                 effects += self._onwards(passed_on, arrival, now)
             elif self._ddt.is_on and not question.is_from_tree and self._map_server.sites.of(_first(asked)) is None:
-                search = DdtQuestion(question, record, self._security)
+                search = DdtQuestion(question, record, self._security, self._map_server.is_at(arrival.source))
                 effects += self._searched(self._ddt.ask(search, asked, now), now)
             elif isinstance(found := self._answer(asked), AskEtr):
                 if is_registered_through(found.record, arrival.source):
@@ -344,9 +342,8 @@ class MapResolver:
         effects: list[HubEffect] = []
         if not self._map_server.is_complete and (source := host_of(request.source_eid)) is not None:
             effects += self._map_server.read(source, now)
-        binding = None
-        if is_behind_nat(request, arrival) and arrival.source_port:
-            binding = Place(arrival.source, arrival.source_port, is_binding=True)
+        is_bound = is_behind_nat(request, arrival) and arrival.source_port
+        binding = Place(arrival.source, arrival.source_port, is_binding=True) if is_bound else None
         families = families_of(request)
         places = places_of(itr_rlocs(request, arrival, self._families), binding)
         told_now = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
@@ -454,10 +451,12 @@ class MapResolver:
         return [
             effect
             for effect in sent
-            if not isinstance(effect, SendControl)
-            or self._onward.take((network_of(effect.destination), is_known), now)
-            or self._drop("tx_rate")
+            if not isinstance(effect, SendControl) or self._may_pass_on(effect.destination, is_known, now)
         ]
+
+    def _may_pass_on(self, destination: IpAddress, is_known: bool, now: float) -> bool:
+        """Whether an ETR or a server may be sent another request of an ITR that is registered here, or is not."""
+        return self._onward.take((network_of(destination), is_known), now) or bool(self._drop("tx_rate"))
 
     def _reply(
         self, question: Question, records: tuple[MappingRecord, ...], now: float, *, has_e_bit: bool = False
@@ -476,7 +475,8 @@ class MapResolver:
             # without authentication a key is worthless, and Open Overlay Router rejects messages with such a record
             reply = MapReply(request.nonce, tuple(map(without_key_record, records)))
         payload = reply.encode() if protection is None else protection.reply(reply, has_e_bit=has_e_bit)
-        if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
+        excess, is_registered = len(payload) - len(arrival.payload), self._map_server.is_at(itr)
+        if not self._excess.take(itr, excess, now, is_registered=is_registered, is_asker=itr == arrival.source):
             return self._drop("tx_rate")
         self.counters["tx_map_reply"] += 1
         return [SendControl(payload, itr, port, source=if_same_family(arrival.destination, itr))]

@@ -34,7 +34,7 @@ from lispmob.hub.map_server.nonces import NonceChanges, NonceRow, Nonces, OldNon
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.place_index import AddressCount
-from lispmob.hub.map_server.registration import Registration, addresses_of, is_at_same_places
+from lispmob.hub.map_server.registration import Registration, addresses_of, has_moved, is_at_same_places
 from lispmob.hub.map_server.site import Site, SiteTable
 from lispmob.hub.map_server.site_usage import SiteUsage
 from lispmob.hub.map_server.unread import Unread
@@ -141,7 +141,7 @@ class MapServer:
                 self._revoked.append((prefix, tuple(registration)))
                 effects += self._report(registration, registration.clear(), "withdrawn")
             self._keep(registration, before, is_same_site=False)
-        has_names_left = self._nonces.bury_some(now)
+        has_names_left = self._nonces.replace_some(now)
         self._has_backlog = some is not None or has_names_left
         return effects
 
@@ -469,7 +469,7 @@ class MapServer:
             raise MalformedMessage("rx_limit", f"site {site.name} has more xTRs than may be remembered") from None
         if not is_new:
             eids = ", ".join(str(record.eid_prefix or record.eid) for record in register.records[:3])
-            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed by somebody; {LENIENT}"
+            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed; {LENIENT}"
             raise OldNonce("rx_replay", why)
 
     def _on_old_nonce(
@@ -535,7 +535,10 @@ class MapServer:
         if not has_changed:
             record = registration.record if register.wants_merge else part.record
             return [RegistrationChanged(registration.prefix, record, is_refresh=True, is_stored=is_stored)]
-        return self._report(registration, True, "moved" if goes_on else "registered", is_told=goes_on)
+        if not goes_on:
+            return self._report(registration, True, "registered")
+        kind = "moved" if has_moved(registration.parts, before) else "changed"
+        return self._report(registration, True, kind, is_told=True)
 
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
@@ -566,13 +569,16 @@ class MapServer:
     def _report(
         self, registration: Registration, has_changed: bool, kind: str, *, is_told: bool = False
     ) -> list[HubEffect]:
-        """Report the result for a prefix: another mapping, none, or the same one with a longer lifetime."""
+        """Report the result for a prefix: another mapping, none, or the same one with a longer lifetime.
+
+        `kind`: of a node at the same addresses, with other priorities, weights or keys, it is "changed".
+        """
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
             self.registrations.remove(prefix)
         elif not has_changed:
             return [RegistrationChanged(prefix, record, is_refresh=True)]
-        elif kind != "registered":
+        elif kind not in ("registered", "changed"):
             kind = "moved"
         self.counters[f"registration_{kind}"] += 1
         rlocs = [str(locator.address) for locator in without_key_record(record).locators] if record else []

@@ -45,6 +45,8 @@ class DdtQuestion(msgspec.Struct, frozen=True):
     question: Question
     record: EidRecord
     security: HubSecurity
+    is_known: bool
+    """Whether the ITR is registered here."""
 
     @property
     def nonce(self) -> int:

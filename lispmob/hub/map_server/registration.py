@@ -150,6 +150,15 @@ def is_at_same_places(parts: tuple[bytes, ...], before: tuple[bytes, ...]) -> bo
     return len(parts) == len(before) and all(map(packed_part.is_same_place, parts, before))
 
 
+def has_moved(parts: tuple[bytes, ...], before: tuple[bytes, ...]) -> bool:
+    """True when an xTR has another source or another locator than before, and not only other weights or keys."""
+    return addresses_of(parts) != addresses_of(before) or _locators_of(parts) != _locators_of(before)
+
+
+def _locators_of(parts: Iterable[bytes]) -> set[IpAddress]:
+    return {ip for packed in parts for locator in packed_part.record_of(packed).locators for ip in locator.ips}
+
+
 def _merge(parts: Iterable[XtrRegistration]) -> MappingRecord | None:
     """One record from all xTRs' records: the latest, with all additional locators of the others."""
     newest_first = list(parts)[::-1]

@@ -96,7 +96,7 @@ class RtrLookup:
     def on_miss(self, source: IpAddress, sender: EidPrefix, eid: EidPrefix, now: float) -> list[LookupEffect]:
         """A packet has no entry. `sender` is the registered prefix of `source`, or a host: it has a rate limit."""
         if not self._servers:
-            return [DropPending(eid, "nobody to ask")]
+            return [DropPending(eid, "no Map-Resolver to ask")]
         if not self._resolver.asks(eid) and not self._misses.take(sender, now):
             self.counters["tx_rate"] += 1
             return [DropPending(eid, "rate-limited")]

@@ -50,6 +50,8 @@ def split(value: bytes, later_s: float, now: float) -> tuple[bytes, ...]:
     parts, at = [], 0
     while at < size:
         end = at + 2 + int.from_bytes(value[at : at + 2])
+        if end > size or end - at < packed_part.LEAST_OCTETS + 2:
+            raise ValueError("a value whose parts are of no length that a part has")
         parts.append(packed_part.without_key(packed_part.shifted(value[at + 2 : end], later_s, now=now)))
         at = end
     return tuple(parts)

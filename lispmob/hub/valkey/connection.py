@@ -349,6 +349,7 @@ def why_unable(server: Server, refused: ServerRefused) -> str:
         "CLUSTERDOWN": "the cluster has lost a part of its servers; see 'redis-cli cluster info' there",
         "MISCONF": "it cannot write to its disk; is that full?",
         "OOM": "it has no memory left; see its maxmemory",
+        "BUSY": "a script keeps it busy; see 'redis-cli slowlog get' there",
         "READONLY": "it is a replica; the primary is being replaced",
         "LOADING": "it is still reading its file",
         "MASTERDOWN": "its primary is away",

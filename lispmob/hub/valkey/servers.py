@@ -37,7 +37,9 @@ PROBE_S: Final = 0.5  # ours: between attempts at a server that is away
 START_S: Final = 1.0  # ours: servers not found by then are found later
 REDIRECTIONS: Final = 5
 TRY_AGAIN_S: Final = 0.02
-MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are being moved
+MOVING_S: Final = 1.0  # ours: how long a command waits for a slot whose keys are being moved, or for a long script
+_SHORTLY: Final = frozenset({"TRYAGAIN", "BUSY"})
+"""Refusals of a server that will serve soon: half of a slot has moved, or a script has run there for seconds."""
 _HERE: Final = Path(__file__).parent
 _BUCKET_KEYS: Final = tuple(f"{{{bucket}}}" for bucket in range(BUCKETS))
 
@@ -191,7 +193,7 @@ class Servers:
                 if refused.word == "NOSCRIPT" and script is not None:
                     words = ("EVAL", script.text, *words[2:])
                     continue
-                if refused.word != "TRYAGAIN" or self._loop.time() > until:
+                if refused.word not in _SHORTLY or self._loop.time() > until:
                     break
                 await asyncio.sleep(TRY_AGAIN_S)
             if refused.place is None:

@@ -40,7 +40,7 @@ function card(node) {
   const way = node.way === "rtr" ? `behind a NAT, through the RTR ${node.rtrs.join(", ")}` : "open";
   article.append(made("h3", node.site || "?"), made("p", node.eids.join(", ")));
   article.append(made("p", `${way}${node.places ? ": " + node.places : ""}`, "way"));
-  const moves = node.moves ? `, moved ${node.moves} times` : "";
+  const moves = node.moves ? `, moved ${node.moves === 1 ? "once" : node.moves + " times"}` : "";
   article.append(made("p", `heard ${duration(node.heard_s)} ago, since ${moment(node.since)}${moves}`, "small"));
   return article;
 }
@@ -52,11 +52,11 @@ function show(hub) {
   head.textContent = `${status.sites_registered} of ${status.sites} sites registered, up ${duration(status.uptime_s)}`;
   const problems = document.getElementById("problems");
   problems.hidden = !status.problems.length;
-  const said = (one) => made("li", `${one.subject ? one.subject + ": " : ""}${one.text}${one.remedy ? ". " + one.remedy : ""}`);
+  const said = (one) => made("li", `${one.subject ? one.subject + ": " : ""}${one.text}${one.remedy ? "; do: " + one.remedy : ""}`);
   problems.querySelector("ul").replaceChildren(...status.problems.map(said));
   const cards = grouped(hub.nodes).map(card);
-  document.getElementById("nodes").replaceChildren(...(cards.length ? cards : [made("p", "nobody is registered")]));
-  const moves = status.last_moves.map((move) => made("li", `${moment(move.at)} ${move.site}: ${move.eid} to ${move.rlocs.join(", ")}`));
+  document.getElementById("nodes").replaceChildren(...(cards.length ? cards : [made("p", "no node is registered")]));
+  const moves = status.last_moves.map((move) => made("li", `${moment(move.at)} ${move.site}: ${move.eid} to ${move.rlocs.join(", ") || "nowhere"}`));
   document.getElementById("moves").replaceChildren(...moves);
 }
 

@@ -1,1 +1,1 @@
-"""Benchmarks: every tier of the datapath beside bare veth, kernel VXLAN and a plain TUN loop, in one run."""
+"""Benchmarks: compares every tier of the datapath with bare veth, kernel VXLAN and a plain TUN loop, in one run."""

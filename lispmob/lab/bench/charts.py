@@ -1,4 +1,4 @@
-"""The pictures of a benchmark: throughput and packets by path, cost of a packet, table size against lookup time."""
+"""Draws the results of a benchmark: throughput and packets by path, cost of a packet, lookup time by table size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lispmob.lab.bench.paths import NIC, NOSEG
 from lispmob.lab.bench.results import Results
-from lispmob.lab.bench.wire import NIC, NOSEG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,16 +64,15 @@ def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str)
     for number, path in enumerate(paths):
         places = [at + (number - (len(paths) - 1) / 2) * width for at in range(len(measured))]
         heights = [results.median(case, path) or 0.0 for case in measured]
-        hatch = (
-            "///" if path.endswith(NOSEG) else "..." if path.endswith(NIC) else ""
-        )  # the colour of the path, hatched
+        # The colour of the path, hatched.
+        hatch = "///" if path.endswith(NOSEG) else "..." if path.endswith(NIC) else ""
         colour = _COLOURS[path.removesuffix(NOSEG).removesuffix(NIC)]
         axes.bar(places, heights, width, label=path, color=colour, hatch=hatch, edgecolor="white")
     axes.set_xticks(range(len(measured)), [f"{case} ({results.unit(case)})" for case in measured])
     axes.set_title(title, loc="left")
     axes.grid(visible=True, axis="y", alpha=0.3)
     if paths:
-        axes.legend(fontsize=7.5)
+        axes.legend(fontsize=7.5, loc="upper right")  # the best place takes seconds to find
 
 
 def _draw_lookups(axes: Axes, results: Results) -> None:

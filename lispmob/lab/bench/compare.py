@@ -1,13 +1,14 @@
-"""Two revisions on one machine: each is checked out, built, and measured by its own benchmark, in turn, round by round.
+"""Compares two revisions on one machine: each is checked out, built, and measured by its own benchmark, in turn.
 
-What else the machine does hits both alike so. A ratio of two medians comes with the smallest and the largest ratio of
-the rounds: one that is on both sides of 1 says nothing.
+So other load of the machine affects both alike. The ratio of the medians is printed with the smallest and the largest
+ratio of the rounds. If these are on both sides of 1, the ratio has no meaning.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -20,13 +21,13 @@ from lispmob.lab.demo.screen import Table
 from lispmob.lab.process import ProcessFailed
 
 CASES: Final = ("tcp1", "udp64")
-PATHS: Final = ("vxlan", "tun", "ebpf", "tun-rtr", "ebpf-rtr")  # older revisions have them, too
+PATHS: Final = ("vxlan", "tun", "ebpf", "tun-rtr", "ebpf-rtr")  # older revisions have these, too
 _ROOT: Final = Path(__file__).parents[3]
 _BUILD_S: Final = 300.0
 _ROUND_S: Final = 600.0
 
 Round: TypeAlias = dict[tuple[str, str], float]
-"""Medians of one round, by case and path."""
+"""The medians of a round, by case and path."""
 
 
 @contextlib.contextmanager
@@ -40,19 +41,27 @@ def checked_out(revision: str, directory: Path) -> Iterator[Path]:
         _run(["git", "-C", str(_ROOT), "worktree", "remove", "--force", str(directory)], 60.0)
 
 
-def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str], seconds: int) -> Round:
+def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str], seconds: float) -> Round:
     """One round by a checkout's own benchmark. Raises ProcessFailed."""
     words = [word for case in cases for word in ("--case", case)] + [
         word for path in paths for word in ("--path", path)
     ]
-    line = [sys.executable, "-m", "lispmob.lab.bench", "--rounds", "1", "--seconds", str(seconds)]
+    line = [
+        sys.executable,
+        "-m",
+        "lispmob.lab.bench",
+        "--rounds",
+        "1",
+        "--seconds",
+        str(math.ceil(seconds)),
+    ]  # older ones know whole seconds
     _run([*line, *words, "--output", str(output)], _ROUND_S, tree)
     told = json.loads((output / "report.json").read_text(encoding="utf-8"))
     return {(result["case"], result["path"]): result["median"] for result in told["results"]}
 
 
 def table(name: str, before: Sequence[Round], now: Sequence[Round]) -> Table:
-    """Ratios of now to before by case and path: of the medians, and the extremes of the rounds."""
+    """The ratios "now" to "before" by case and path: of the medians, and the extremes of the rounds."""
     rows = []
     for key in dict.fromkeys(key for medians in (*before, *now) for key in medians):
         pairs = [(b[key], n[key]) for b, n in zip(before, now, strict=True) if b.get(key) and key in n]

@@ -1,7 +1,7 @@
-"""What readers of the control socket cost a node with a map-cache of 100,000 mappings.
+"""The cost of clients of the control socket for a node with a map-cache of 100,000 mappings.
 
-For each command: how long until its first line, and until its end; and meanwhile, on another connection, the longest
-that anybody had to wait for an answer to the smallest question. That is what a client can do to the daemon's loop.
+For each command it measures the time until the first line and until the end. Meanwhile another connection repeats the
+smallest question; its longest wait for an answer shows how long a client can block the daemon's loop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from lispmob.lab.process import ProcessFailed, module
 from lispmob.lab.real.world import HUB_V4, A, World
 
 ENTRIES: Final = 100_000
-READERS: Final = 4  # at the same time, of the last phase
+READERS: Final = 4  # at the same time, in the last phase
 _ASK_EVERY_S: Final = 0.002
 _REST_S: Final = 2.0
 _COMMANDS: Final = {
@@ -32,8 +32,8 @@ _COMMANDS: Final = {
 }
 
 
-def samples(directory: Path, rounds: int) -> Iterator[Figures]:
-    """Figures of each round. Raises ProcessFailed, KernelRefused."""
+def samples(directory: Path, rounds: Iterable[int]) -> Iterator[Figures]:
+    """Figures of filling the map-cache, and of each round. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     with World(directory, tier="tun", label="c") as world:
         world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
@@ -47,12 +47,13 @@ def samples(directory: Path, rounds: int) -> Iterator[Figures]:
         fill(path)
         figures["control-fill"] = time.monotonic() - began, "s"
         yield figures
-        for _ in range(rounds):
+        for number in rounds:
+            print(f"control, round {number + 1}: readers of {ENTRIES} mappings", flush=True)
             yield _round(path)
 
 
 def fill(path: str) -> None:
-    """Put the mappings in, by a program as docs/mappings.md has it."""
+    """Install the mappings as a program does (docs/mappings.md)."""
     locator = mapping.Locator("203.0.113.5")
     with mapping.connect(path, timeout_s=60.0) as mappings:
         for number in range(ENTRIES):
@@ -82,7 +83,7 @@ def _round(path: str) -> Figures:
 
 
 def _read(path: str, words: Sequence[str]) -> tuple[float, float]:
-    """Seconds to the first line and to the end of a command of lispctl. Raises ProcessFailed."""
+    """Seconds until the first line and until the end of a command of lispctl. Raises ProcessFailed."""
     began = time.monotonic()
     command = [*module("lispmob.lispctl.main", "--socket", path), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -98,7 +99,7 @@ def _read(path: str, words: Sequence[str]) -> tuple[float, float]:
 
 
 def _follow(path: str) -> Figures:
-    """A program that takes a dump and follows what happens: the dump, and how late it hears of a change."""
+    """A program takes a dump and follows changes: how long the dump takes, and the delay of a change."""
     with mapping.connect(path, timeout_s=120.0) as follower, mapping.connect(path) as other:
         began = time.monotonic()
         follower.follow(dump=True)
@@ -114,7 +115,7 @@ def _follow(path: str) -> Figures:
 
 
 class _Waits(Closing):
-    """Asks lispd the smallest question again and again, until it is closed."""
+    """Repeats the smallest question to lispd until it is closed."""
 
     def __init__(self, path: str) -> None:
         self._client = Client(path, timeout_s=30.0)
@@ -128,7 +129,7 @@ class _Waits(Closing):
         return self._longest_s
 
     def close(self) -> None:
-        """Ask no more. Idempotent."""
+        """Stop asking. Idempotent."""
         self._is_over.set()
         self._thread.join()
         self._client.close()

@@ -1,10 +1,10 @@
-"""The first packet to an EID whose mapping nobody knows: when it arrives, and how much of that the node itself took.
+"""The first packet to an EID without a mapping: when it arrives, and how much of that time the node itself took.
 
     node a  packet in . . . Map-Request out      Map-Reply in . . . packet out          packet at node b
                |  of the node |                       | of the node     |  on the cable      |
                +--------------+------- asking --------+-----------------+--------------------+
 
-What is called the node's is all but the asking, so the way over the cable and through node b counts as the node's too.
+Everything but the asking counts as the node's time, including the cable and node b.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from lispmob.lab.probe import Party
 _PORT: Final = 5202
 _SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h
 _TIMESPEC: Final = struct.Struct("=qq")
-_NOTED_S: Final = 0.2  # ours: until the watch has noted what it saw
+_NOTED_S: Final = 0.2  # ours: until the watch has recorded the messages
 
 
 @dataclass(frozen=True, slots=True)
 class FirstPacket:
-    """Seconds. `answered_s`: until an answer is back; `node_s`: until the packet arrived, without the asking."""
+    """Seconds. `answered_s`: until the answer is back; `node_s`: until the packet arrived, without the asking."""
 
     answered_s: float
     node_s: float
 
 
 def first_packet(watch: ControlWatch, host: str, here: Party, there: Party, timeout_s: float) -> FirstPacket | None:
-    """Send a datagram from `here`, which the watch knows as `host`, and answer it. None: nothing came back.
+    """Send a datagram from `here`, which the watch knows as `host`, and answer it. None: no answer came back.
 
-    Raises OSError where an address is not there yet, and ValueError where no mapping was asked for.
+    Raises OSError when an address does not exist yet, and ValueError when no mapping was asked for.
     """
     with contextlib.ExitStack() as stack:
         sender, receiver = (stack.enter_context(_bound(party, timeout_s)) for party in (here, there))
+        sender.connect((str(there.address), _PORT))  # or looking the address over would count as the node's
         sent_at = time.monotonic()
-        sender.sendto(b"first", (str(there.address), _PORT))
+        sender.send(b"first")
         try:
             arrived_at, origin = _arrival(receiver)
             receiver.sendto(b"answer", origin)
@@ -70,7 +71,7 @@ def _bound(party: Party, timeout_s: float) -> socket.socket:
 
 
 def _arrival(receiver: socket.socket) -> tuple[float, tuple[str, int]]:
-    """When the next datagram reached the host, by the kernel's own stamp, on the monotonic clock; and its sender."""
+    """When the next datagram reached the host, by the kernel's timestamp, on the monotonic clock; and its sender."""
     _, ancillary, _, origin = receiver.recvmsg(64, 64)
     at = time.monotonic()
     for level, kind, stamp in ancillary:

@@ -1,4 +1,4 @@
-"""Medians by commit, a line of JSON for each run: how figures went over time, on whichever machines."""
+"""Medians by commit, a line of JSON for each run: the history of the figures, on any machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROOT: Final = Path(__file__).parents[3]
 
 
 def entry(results: Results, commit: str, at: datetime, warnings: Sequence[str]) -> dict[str, Any]:
-    """One run: the commit, when, where, what speaks against the figures, and {case: {path: median}}."""
+    """An entry for a run: commit, time, machine, warnings, and {case: {path: median}}."""
     medians: dict[str, dict[str, float]] = {}
     for case in results.cases:
         found = {path: results.median(case, path) for path in results.paths}
@@ -27,14 +27,14 @@ def entry(results: Results, commit: str, at: datetime, warnings: Sequence[str]) 
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """Add a run to the file."""
+    """Append a run to the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def commit_of(tree: Path = _ROOT) -> str:
-    """The commit that is checked out, with a + when something has changed since; "unknown" outside of git."""
+    """The checked-out commit, with a + if the tree has changes; "unknown" outside of git."""
     command = ["git", "-C", str(tree), "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
     told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     return told.stdout.strip() if told.returncode == 0 else "unknown"

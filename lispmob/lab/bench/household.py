@@ -1,6 +1,6 @@
-"""What a household waits for: from the line of an invitation to a node that works, and for the answer to a name.
+"""What a household waits for: from the line of an invitation to a working node, and for the answer to a name.
 
-The cables have no delay, so nothing of a figure is a round trip: a real network adds those that README counts.
+The cables have no delay, so a figure contains no round trips: a real network adds those that README counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -27,14 +27,14 @@ LISPCTL: Final = "lispmob.lispctl.main"
 LISPHUB: Final = "lispmob.hub.cli.main"
 DOMAIN: Final = "lisp.home.arpa"
 CACHED: Final = 300
-KNOWN: Final = 30  # ours: a node asks for no more than 40 names at once
+KNOWN: Final = 20  # a program of one user gets answers to so many new names at once (names/shares.py)
 PATIENCE_S: Final = 20.0
 _LOOK_S: Final = 0.01
 _INVITATIONS: Final = f"""\
 rtr: {{enabled: yes}}
 invitations: {{addresses: [{HUB_V4}], pools: [10.99.0.0/24, "fd00:99::/64"], domain: {DOMAIN}}}
 """
-# A program asks as the C library does: one question, one datagram, and waits. Prints milliseconds, a line each.
+# The program asks as the C library does: one question per datagram, then it waits. Prints milliseconds, a line each.
 ASKER: Final = """
 import socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -50,7 +50,7 @@ for number, name in enumerate(sys.stdin.read().split()):
 """
 
 
-def samples(directory: Path, rounds: int) -> Iterator[Figures]:
+def samples(directory: Path, rounds: Iterable[int]) -> Iterator[Figures]:
     """For each round: a machine that joins, and what names take there. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     known = [
@@ -63,7 +63,8 @@ def samples(directory: Path, rounds: int) -> Iterator[Figures]:
         peer = _invited(world, "peer")
         _, daemon = _joined(world, "b", peer)
         with daemon:
-            for number in range(rounds):
+            for number in rounds:
+                print(f"household, round {number + 1}: a machine joins, and asks for names", flush=True)
                 line = _invited(world, f"node-{number}")
                 figures, joined = _joined(world, "a", line)
                 with joined:
@@ -71,7 +72,7 @@ def samples(directory: Path, rounds: int) -> Iterator[Figures]:
 
 
 def _invited(world: World, name: str) -> str:
-    """The line of an invitation."""
+    """The line of a new invitation."""
     hub = world.directory / "hub"
     world.wait((hub / "lisphub.sock").exists, "the hub answers commands", PATIENCE_S)
     command = module(LISPHUB, "-c", str(hub / "hub.conf"), "invite", name, "--json")
@@ -82,7 +83,7 @@ def _invited(world: World, name: str) -> str:
 
 
 def _joined(world: World, at: str, line: str) -> tuple[Figures, Daemon]:
-    """What it took from the command to a node that works: the command, the start of lispd, and its registration."""
+    """Join, start lispd, and wait until the node works; returns the times and the daemon."""
     directory = world.directory / f"{at}-joined"
     shutil.rmtree(directory, ignore_errors=True)
     (directory / "state").mkdir(parents=True)
@@ -110,7 +111,7 @@ def _joined(world: World, at: str, line: str) -> tuple[Figures, Daemon]:
 
 
 def _works(socket: Path) -> bool:
-    """As `lispctl join` waits for it."""
+    """The condition that `lispctl join` waits for."""
     try:
         with Client(str(socket)) as client:
             status = client.call("status")
@@ -120,7 +121,7 @@ def _works(socket: Path) -> bool:
 
 
 def _names(world: World, known: list[Identity]) -> Figures:
-    """Names that the node has to ask the hub for, one after the other; and one of them again and again."""
+    """Resolve names that the node has to ask the hub for, one after the other; then one of them repeatedly."""
     names = [f"{identity.name}.{DOMAIN}" for identity in known]
     asked = _asked(world, names)
     cached = _asked(world, names[:1] * CACHED)
@@ -139,6 +140,8 @@ def _asked(world: World, names: list[str]) -> list[float]:
     command = world["a"].argv(sys.executable, "-c", ASKER, server, str(at["port"]))
     done = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=False)
     lines = [line.split() for line in done.stdout.splitlines()]
-    if len(lines) != len(names) or any(line[1:] != ["0", "1"] for line in lines):
-        raise ProcessFailed(f"names were not answered: {lines[-1:]} {done.stderr}")
+    wrong = [(name, *line[1:]) for name, line in zip(names, lines, strict=False) if line[1:] != ["0", "1"]]
+    if wrong or len(lines) != len(names):
+        told = f"{len(lines)} answers to {len(names)} names, {len(wrong)} without an address: {wrong[:1]}"
+        raise ProcessFailed(f"{told} {done.stderr}")
     return [float(line[0]) for line in lines]

@@ -1,7 +1,7 @@
-"""`python -m lispmob.lab.bench.hub`: what a hub costs, in the format of the datapath's bench.
+"""`python -m lispmob.lab.bench.hub`: the cost of a hub, in the format of the datapath's bench.
 
-Exit code: 0 when everything was measured (goals missed are told, and do not change the code), 1 when something could
-not be, 77 without namespaces.
+Exit code: 0 when everything was measured (missed goals are reported, and do not change the code), 1 when a measurement
+failed, 77 without namespaces.
 """
 
 from __future__ import annotations

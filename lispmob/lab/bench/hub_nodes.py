@@ -1,9 +1,9 @@
-"""Nodes of a hub, for its bench: one process that registers and asks for many, from some addresses of its own.
+"""Nodes of a hub, for its bench: a process that registers and asks for many nodes, from some addresses of its own.
 
-    registers   what lispd sends: one EID-Prefix, one locator, an xTR-ID, HMAC-SHA-256
+    registers   as lispd sends them: one EID-Prefix, one locator, an xTR-ID, HMAC-SHA-256
     requests    Map-Requests in ECMs, for one EID each
 
-All messages of a phase are made before it begins. Answers are matched by their nonces.
+All messages of a phase are encoded before it begins. Answers are matched by their nonces.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PRIVATE: Final = IPv4Address("192.168.1.2")
 
 @dataclass(slots=True)
 class Phase:
-    """What became of some messages."""
+    """The result of sending some messages."""
 
     sent: int = 0
     answered: int = 0
@@ -52,13 +52,13 @@ class Phase:
 
     @property
     def p99_ms(self) -> float:
-        """What one answer of a hundred takes longer than; those that did not come count as the longest."""
+        """The 99th percentile of the round trips; missing answers count as the longest."""
         times = sorted(self.round_trips_ms) + [1000 * _ANSWER_S] * (self.sent - self.answered)
         return times[min(len(times) - 1, int(0.99 * len(times)))]
 
 
 def register(number: int, nonce: int, rloc: IPv4Address | None = None) -> bytes:
-    """A Map-Register of one node."""
+    """A Map-Register of a node."""
     eid = EidPrefix.host(IPv4Address(FIRST_EID + number))
     record = MappingRecord.of(eid, (Locator(rloc or IPv4Address(_FIRST_RLOC + number)),), ttl_min=10)
     message = MapRegister(
@@ -68,14 +68,14 @@ def register(number: int, nonce: int, rloc: IPv4Address | None = None) -> bytes:
 
 
 def relayed(number: int, nonce: int) -> bytes:
-    """A Map-Register of one node behind a NAT, by way of the hub as its RTR."""
+    """A Map-Register of a node behind a NAT, through the hub as its RTR."""
     return EncapsulatedControl(
         _PRIVATE, _CONTROL_PORT, HUB, _CONTROL_PORT, register(number, nonce, HUB), to_rtr=True
     ).encode()
 
 
 def request(number: int, nonce: int, itr: IPv4Address) -> bytes:
-    """A Map-Request for one node."""
+    """A Map-Request for a node."""
     eid = IPv4Address(FIRST_EID + number)
     asked = MapRequest(nonce, IPv4Address("10.255.255.254"), (itr,), (EidRecord.of(EidPrefix.host(eid)),))
     inner = IPv4Address("10.255.255.254")
@@ -83,7 +83,7 @@ def request(number: int, nonce: int, itr: IPv4Address) -> bytes:
 
 
 class Nodes:
-    """Sockets at all `SOURCES`; those that registers leave from receive their answers, the others those to requests."""
+    """Sockets at all `SOURCES`: one port each for registers and for requests, which also receives their answers."""
 
     def __init__(self, space: Namespace) -> None:
         self._nonce = time.time_ns()
@@ -91,20 +91,20 @@ class Nodes:
         self._sockets = {port: [self._bind(space, source, port) for source in SOURCES] for port in (4342, _ASKING_PORT)}
 
     def close(self) -> None:
-        """Send no more."""
+        """Close the sockets."""
         self._open.close()
 
     def registers(self, numbers: Sequence[int], *, is_relayed: bool = False) -> list[bytes]:
-        """One Map-Register for each of these nodes."""
+        """A Map-Register for each of these nodes."""
         made = relayed if is_relayed else register
         return [made(number, self._next()) for number in numbers]
 
     def requests(self, numbers: Sequence[int]) -> list[bytes]:
-        """One Map-Request for each of these nodes, in turn from all sources."""
+        """A Map-Request for each of these nodes, from all sources in turn."""
         return [request(one, self._next(), SOURCES[turn % len(SOURCES)]) for turn, one in enumerate(numbers)]
 
     def introduce(self) -> None:
-        """Have the hub know all sources, so that it answers their questions as those of nodes."""
+        """Register all sources, so that the hub answers their requests as those of nodes."""
         made = [register((1 << 23) + turn, self._next(), rloc) for turn, rloc in enumerate(SOURCES)]
         self.run(made, window=1)
 
@@ -120,7 +120,7 @@ class Nodes:
         return False
 
     def run(self, messages: Sequence[bytes], *, window: int, per_s: float | None = None) -> Phase:
-        """Send all of them: so many at a time without an answer, at an even pace if `per_s` says one."""
+        """Send all messages: at most `window` without an answer, and at the pace `per_s` if given."""
         phase, unanswered = Phase(), dict[int, float]()
         sockets = self._sockets[4342 if _is_register(messages[0]) else _ASKING_PORT]
         began_at = time.monotonic()
@@ -137,7 +137,7 @@ class Nodes:
     def _receive(
         self, sockets: list[socket.socket], unanswered: dict[int, float], phase: Phase, until: float, window: int
     ) -> None:
-        """Take answers until it is time, and fewer than a whole window is missing."""
+        """Receive answers until `until`, and until fewer than `window` are missing."""
         while True:
             is_full = len(unanswered) >= window
             wait_s = until - time.monotonic()
@@ -145,7 +145,7 @@ class Nodes:
                 return
             readable, _, _ = select.select(sockets, [], [], _ANSWER_S if is_full else wait_s)
             if is_full and not readable:
-                unanswered.clear()  # lost
+                unanswered.clear()  # count them as lost
             for sock in readable:
                 with contextlib.suppress(BlockingIOError):
                     while True:
@@ -170,6 +170,6 @@ def _is_register(message: bytes) -> bool:
 
 
 def _nonce_in(message: bytes) -> int:
-    """Of a message, of the one in an ECM (behind 4 octets, IPv4 and UDP), or in data (behind 8, IPv4 and UDP)."""
+    """The nonce of a message, of the one in an ECM (behind 4 octets, IPv4, UDP), or in data (behind 8, IPv4, UDP)."""
     at = {8: 32, 0: 36}.get(message[0] >> 4, 0)
     return int.from_bytes(message[at + 4 : at + 12])

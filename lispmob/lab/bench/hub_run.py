@@ -1,14 +1,14 @@
-"""What a hub costs: its control plane by itself, and a real one that nodes register with (RFC 9301, section 8).
+"""The cost of a hub: of its control plane alone, and of a real hub that nodes register with (RFC 9301, section 8).
 
     core      the control plane in a process of its own, without sockets: processor time for each message
     none      a hub without a state file
-    file      a hub with one
+    file      a hub with a state file
     rtr       a hub that is the RTR of nodes behind NATs, with a state file
-    workers-N a hub of so many processes, with a server of its own for what they share
+    workers-N a hub of N processes, with a server for what they share
     hubs, N   what several hubs share (`lab/cluster/measure.py`)
 
-A node is taken to register two EIDs once a minute, to move every ten minutes, and to have four peers, each of whom asks
-for both EIDs every ten minutes and after each move; behind NATs it registers both every 20 s.
+The model of a node: it registers two EIDs once a minute, moves every ten minutes, and has four peers, each of which
+asks for both EIDs every ten minutes and after each move. Behind NATs it registers both every 20 s.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from lispmob.lab.process import Daemon, ProcessFailed, module
 from lispmob.lab.valkey import ValkeyServer, program
 
 CASES: Final = ("core", "rate", "latency", "start", "rtr", "workers", "cluster", "registry")
-KNOWN: Final = 20_000  # registrations that are there while rates and latencies are measured
-BURST: Final = 20_000  # messages of one rate
+KNOWN: Final = 20_000  # existing registrations while rates and latencies are measured
+BURST: Final = 20_000  # messages of a rate
 WINDOW: Final = 64
 PACE: Final = 1000  # registers a second while latencies are measured
 PACED_S: Final = 8.0
 STARTS: Final = (100_000, 1_000_000)
-IN_CORE: Final = (10_000, 100_000)  # registrations meanwhile: for processor time, for memory
+IN_CORE: Final = (10_000, 100_000)  # existing registrations: for processor time, for memory
 SERVER: Final = ("127.0.0.1", 7300)
 WORKERS: Final = (1, 2)
 SHARED: Final = 100_000  # registrations in servers that hubs share
-_PATIENCE_S: Final = 900.0  # what takes 15 s on a quiet machine
+_PATIENCE_S: Final = 900.0  # a limit; on a quiet machine it takes 15 s
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 _REGISTERS_S: Final = 2 / 60 + 2 / 600
 _REQUESTS_S: Final = 4 * 2 * 2 / 600
@@ -63,9 +63,9 @@ class HubRun:
     def measure(
         self, cases: list[str], rounds: int, starts: tuple[int, ...] = STARTS, minutes: float = math.inf
     ) -> None:
-        """All of these cases, of all trees in turn. What could not be measured is in `failed`, and the others go on.
+        """Measure these cases for all trees in turn. A case that fails is added to `failed`, and the others continue.
 
-        A round that would not be over after so many minutes is not begun, but the first one always is.
+        A round that would end after `minutes` is not started, except for the first.
         """
         began_at = time.monotonic()
         for number in range(rounds):
@@ -92,12 +92,12 @@ class HubRun:
         elif case in ("workers", "cluster", "registry"):
             if tree is None:
                 self._share(case, number)
-        elif tree is None:  # state files of other versions are another matter
+        elif tree is None:  # state files of other versions may differ
             for count in starts:
                 self._start(count)
 
     def _share(self, case: str, number: int) -> None:
-        """What needs servers. Without their program it is left out, and said."""
+        """The cases that need servers. They are skipped, with a message, if the program is not installed."""
         if program() is None:
             self._results.skipped[case] = "no Valkey or Redis server: apt-get install redis-tools"
         elif case == "cluster":
@@ -109,7 +109,7 @@ class HubRun:
                 self._work(processes)
 
     def _work(self, processes: int) -> None:
-        """Refreshes a second of a hub of so many processes, each of which has a connection to one server."""
+        """Refreshes a second of a hub of `processes`, each with a connection to one server."""
         with self._hub(None, None, processes=processes) as (daemon, nodes):
             self._phase(daemon, nodes, nodes.registers(range(KNOWN)))
             refresh = self._phase(daemon, nodes, nodes.registers(range(BURST)))
@@ -133,7 +133,7 @@ class HubRun:
         with self._hub(tree, state, is_rtr=case == "rtr") as (daemon, nodes):
             new = self._phase(daemon, nodes, nodes.registers(range(KNOWN), is_relayed=case == "rtr"))
             if case == "latency":
-                time.sleep(3.0)  # what was written is on the disk
+                time.sleep(3.0)  # all state has been written to the disk
                 numbers = [number % KNOWN for number in range(int(PACE * PACED_S))]
                 phase = nodes.run(nodes.registers(numbers), window=PACE, per_s=PACE)
                 self._add("register-p50", path, sorted(phase.round_trips_ms)[phase.answered // 2], "ms")
@@ -146,7 +146,7 @@ class HubRun:
                 self._add("nodes-behind-nats", path, 1e6 / (_NAT_REGISTERS_S * refresh[1]), "nodes")
                 return
             nodes.introduce()
-            reply = self._phase(daemon, nodes, nodes.requests(range(6_000)))  # within what the hub allows eight askers
+            reply = self._phase(daemon, nodes, nodes.requests(range(6_000)))  # the hub's limit for eight requesters
             self._add("new-rate", path, new[0], "1/s")
             self._add("new-process", path, new[1], "us")
             self._add("reply-rate", path, reply[0], "1/s")
@@ -157,7 +157,7 @@ class HubRun:
         """Answers a second, and microseconds of the hub's processor time for each. Raises ProcessFailed."""
         before = _family_busy_s(daemon.pid)
         phase = nodes.run(messages, window=WINDOW)
-        time.sleep(1.5)  # what is written afterwards belongs to it
+        time.sleep(1.5)  # the hub writes its state afterwards; that time counts
         if phase.answered < 0.9 * phase.sent:
             raise ProcessFailed(f"{phase.sent - phase.answered} of {phase.sent} messages were not answered")
         return phase.per_s, (_family_busy_s(daemon.pid) - before) / phase.answered * 1e6
@@ -193,7 +193,7 @@ class HubRun:
         is_ready: bool = True,
         processes: int = 0,
     ) -> Iterator[tuple[Daemon, Nodes]]:
-        """`processes`: so many, with a server for what they share; 0: one, without."""
+        """`processes`: that many, with a server for what they share; 0: one, without a server."""
         with NamespaceSet("hub-") as spaces, contextlib.ExitStack() as stack:
             space = spaces.make("hub")
             link.apply(space, ["link set lo up"])
@@ -228,7 +228,7 @@ def _check(daemon: Daemon, began_at: float) -> None:
 
 
 def _in_tree(tree: Path | None) -> list[str]:
-    """What makes a command use another checkout."""
+    """The command prefix that makes a command use another checkout."""
     return [] if tree is None else ["env", "-C", str(tree), f"PYTHONPATH={tree}"]
 
 
@@ -248,7 +248,7 @@ def _busy_s(pid: int) -> float:
 
 
 def _family_busy_s(pid: int) -> float:
-    """Of a process and those that it started."""
+    """Processor seconds of a process and its children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return sum(map(_busy_s, (pid, *map(int, children))))
 

@@ -1,4 +1,4 @@
-"""What a node costs that has nothing to do, and what its forwarding table costs."""
+"""The cost of an idle node, and of its forwarding table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lispmob.lab.bench.tiers import TierUnavailable
 from lispmob.lab.bench.traffic import Figures
@@ -17,22 +17,22 @@ from lispmob.lab.process import Daemon, ProcessFailed, module
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 _LARGEST: Final = "1000000"
 
+K = TypeVar("K", bound=Hashable)
 
-def idle(daemons: Mapping[str, Daemon], seconds: float, windows: int) -> Iterator[tuple[str, Figures]]:
-    """For each daemon and window: resident memory, wake-ups of all threads in a minute, share of one processor."""
-    for _ in range(windows):
-        before = {name: (_switches(daemon.pid), _busy_s(daemon.pid)) for name, daemon in daemons.items()}
-        time.sleep(seconds)
-        for name, daemon in daemons.items():
-            woken, busy_s = _switches(daemon.pid) - before[name][0], _busy_s(daemon.pid) - before[name][1]
-            yield (
-                name,
-                {
-                    "resident-memory": (daemon.resident_bytes() / 1e6, "MB"),
-                    "wakeups-per-minute": (woken * 60 / seconds, "1/min"),
-                    "idle-cpu": (100 * busy_s / seconds, "%"),
-                },
-            )
+
+def counted(daemons: Mapping[K, Daemon], seconds: float) -> dict[K, Figures]:
+    """For each daemon, in one wait: resident memory, wake-ups of all threads in a minute, share of one processor."""
+    before = {key: (_switches(daemon.pid), _busy_s(daemon.pid)) for key, daemon in daemons.items()}
+    time.sleep(seconds)
+    found: dict[K, Figures] = {}
+    for key, daemon in daemons.items():
+        woken, busy_s = _switches(daemon.pid) - before[key][0], _busy_s(daemon.pid) - before[key][1]
+        found[key] = {
+            "resident-memory": (daemon.resident_bytes() / 1e6, "MB"),
+            "wakeups-per-minute": (woken * 60 / seconds, "1/min"),
+            "idle-cpu": (100 * busy_s / seconds, "%"),
+        }
+    return found
 
 
 def table() -> Figures:
@@ -46,7 +46,7 @@ def table() -> Figures:
 
 
 def kernel_table() -> Figures:
-    """What the copy in the kernel costs (ebpf tier). Raises ProcessFailed, TierUnavailable."""
+    """The cost of the copy in the kernel (ebpf tier). Raises ProcessFailed, TierUnavailable."""
     told = _measured(["unshare", "--net", *module("lispmob.datapath.bench.table"), "--kernel"])
     if "unavailable" in told:
         raise TierUnavailable(told["unavailable"])
@@ -67,7 +67,7 @@ def _measured(command: Sequence[str]) -> dict[str, Any]:
 
 
 def _switches(pid: int) -> int:
-    """Voluntary context switches of all threads: each is a wake-up that ended."""
+    """Voluntary context switches of all threads; each ends a wake-up."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         for line in status.read_text(encoding="ascii", errors="replace").splitlines():

@@ -26,14 +26,17 @@ from lispmob.lab.topology import roaming
 
 _PATIENCE_S: Final = 20.0
 _HOST: Final = 10  # a host's number in its network (topology.py)
-_NETWORKS: Final = ("home", "cafe")  # node a moves between them, one move in each sample
+_NETWORKS: Final = ("home", "cafe")  # node a moves between them, one move per sample
 _RATE_HZ: Final = 500.0
-_BEFORE_S: Final = 1.2  # an EID is asked for once in a second (RFC 9301), and the first packet has just done so
+_BEFORE_S: Final = 1.2  # an EID may be asked for once a second (RFC 9301), and the first packet has just done so
 _AFTER_S: Final = 1.5
 
 
 class Overlay(Closing):
-    """The hub, which stays; both nodes start again for each sample. No line has a delay: what is measured is ours."""
+    """The hub, and two nodes that start again for each sample.
+
+    The lines have no delay, so the figures are ours alone.
+    """
 
     def __init__(self, directory: Path, tier: str) -> None:
         self._directory = directory
@@ -48,7 +51,7 @@ class Overlay(Closing):
             hub = Hub(self._lab["hub"], hub_configuration((A, B), addresses, directory / "hub"), directory / "hub")
             self._open.callback(hub.daemon.stop)
             hub.wait_until_listening(_PATIENCE_S)
-            moves.perform(self._lab, Move(Kind.ROUTE_REMOVED, "a", "lte0"))  # a move breaks before it makes
+            moves.perform(self._lab, Move(Kind.ROUTE_REMOVED, "a", "lte0"))  # every move breaks before it makes
         except BaseException:
             self.close()
             raise
@@ -57,7 +60,7 @@ class Overlay(Closing):
         self._open.close()
 
     def sample(self, number: int) -> Figures:
-        """Start the nodes, send the first packet, move once, stop them. Raises ProcessFailed, TierUnavailable."""
+        """Start the nodes, send the first packet, move once, stop the nodes. Raises ProcessFailed, TierUnavailable."""
         with contextlib.ExitStack() as stack:
             other = self._start("b", number, stack)
             _wait(other)
@@ -80,18 +83,18 @@ class Overlay(Closing):
 
     @property
     def stranger(self) -> Namespace:
-        """A host that is no node, no hub and nobody's peer."""
+        """A host that is no node, no hub and no peer."""
         return self._lab["world"]
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The IPv4 addresses that node a has in either network that it moves between."""
+        """The IPv4 addresses of node a in the two networks that it moves between."""
         networks = (network for network in self._lab.topology.networks if network.name in _NETWORKS)
         return tuple(str(network.v4[_HOST]) for network in networks if network.v4 is not None)
 
     @contextlib.contextmanager
     def pair(self, label: str) -> Iterator[Node]:
-        """Both nodes, registered and in conversation; this one moves. Raises ProcessFailed, TierUnavailable."""
+        """Both nodes, registered and in contact; yields the one that moves. Raises ProcessFailed, TierUnavailable."""
         with contextlib.ExitStack() as stack:
             _wait(self._start("b", label, stack))
             node = self._start("a", label, stack)
@@ -101,20 +104,20 @@ class Overlay(Closing):
             yield node
 
     def move(self) -> Handover:
-        """Move once, between probes that flow both ways. Raises ProcessFailed when nothing flows."""
+        """Move once, while probes are sent in both directions. Raises ProcessFailed when none arrive."""
         handover = self._move()
         if not (handover.has_baseline() and handover.has_reopened):
             raise ProcessFailed("no packets after a move")
         return handover
 
     def _first_packet(self, node: Node) -> FirstPacket:
-        """A packet to the other node, whose mapping nobody knows yet. Raises ProcessFailed when none comes back."""
+        """Send a packet to the other node, whose mapping is not cached yet. Raises ProcessFailed without an answer."""
         here, there = Party(self._lab["a"], A.eid4), Party(self._lab["b"], B.eid4)
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 first = first_packet(self._watch, "a", here, there, timeout_s=3.0)
-            except OSError:  # registered, and its device has no address yet
+            except OSError:  # registered, but the device has no address yet
                 time.sleep(0.005)
                 continue
             if first is not None:
@@ -122,7 +125,7 @@ class Overlay(Closing):
         raise ProcessFailed(f"the first packet did not come back\n{node.daemon.log_tail()}")
 
     def _move(self) -> Handover:
-        """The only uplink of node a goes to the other network, between probes that flow both ways."""
+        """Move the only uplink of node a to the other network, while probes are sent in both directions."""
         left, there = _NETWORKS[self._place], _NETWORKS[1 - self._place]
         move = Move(Kind.NETWORK_CHANGED, "a", "wlan0", network=there, leaves=left)
         with ProbeStream(Party(self._lab["a"], A.eid4), Party(self._lab["b"], B.eid4), rate_hz=_RATE_HZ) as probes:
@@ -143,7 +146,7 @@ class Overlay(Closing):
         return node
 
     def _notified_s(self, node: Node) -> float:
-        """Seconds from the start of the process to the first Map-Notify that reaches it, seen on the wire."""
+        """Seconds from the start of the process to the first Map-Notify that it receives, seen on the wire."""
         started_at = node.daemon.started_at
         deadline = started_at + _PATIENCE_S
         while time.monotonic() < deadline:
@@ -155,7 +158,7 @@ class Overlay(Closing):
 
 
 def _wait(node: Node) -> None:
-    """Return once the node says that it is registered. Raises ProcessFailed."""
+    """Return when the node reports that it is registered. Raises ProcessFailed."""
     deadline = time.monotonic() + _PATIENCE_S
     while not node.is_registered():
         node.daemon.check()

@@ -1,4 +1,4 @@
-"""Two hosts of a bench, what connects them, and how to tell that packets go over it as the path's name says."""
+"""Two hosts of a bench, the connection between them, and a check that packets take the path of that name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.ping import ping
 from lispmob.lab.process import Daemon, ProcessFailed
 
-ETH_P_ALL: Final = 0x0003  # seen before the programs at the ingress; what asks for IP alone is too late
+ETH_P_ALL: Final = 0x0003  # before the programs at the ingress; a socket for IP alone would see packets too late
 ETH_P_IP: Final = 0x0800
 _SILENCE_S: Final = 0.2
 
@@ -23,11 +23,11 @@ _SILENCE_S: Final = 0.2
 class Pair(Closing):
     """Hosts a and b, and others in between, each in a namespace. Leaving the `with` block removes them.
 
-    A subclass says what is between them in `_build`, and adds its processes to `_daemons`.
+    A subclass builds what is between them in `_build`, and adds its processes to `_daemons`.
     """
 
     def __init__(self, directory: Path, way: Way, prefix: str, between: Sequence[str] = ()) -> None:
-        """Return once packets go both ways. Raises ProcessFailed, and whatever `_build` raises."""
+        """Return when packets pass in both directions. Raises ProcessFailed, and the exceptions of `_build`."""
         self.way = way
         self._directory = directory
         self._daemons: list[Daemon] = []
@@ -49,16 +49,16 @@ class Pair(Closing):
         return self.a, self.b
 
     def _build(self) -> None:
-        """Lay cables, start processes, and wait until packets go both ways."""
+        """Lay cables, start processes, and wait until packets pass in both directions."""
         raise NotImplementedError
 
     def _run(self, daemon: Daemon) -> None:
-        """It ends with the pair."""
+        """Stop the daemon when the pair is closed."""
         self._open.callback(daemon.stop)
         self._daemons.append(daemon)
 
     def _count(self, count: int, is_wanted: Callable[[bytes], bool], what: str, protocol: int = ETH_P_IP) -> int:
-        """How many of some pings reach b in IP packets that are wanted. Raises ProcessFailed when not all do."""
+        """How many of `count` pings reach b in IP packets that are wanted. Raises ProcessFailed when not all do."""
         with self.b.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as cable:
             cable.bind((CABLE, protocol))
             cable.settimeout(_SILENCE_S)
@@ -73,7 +73,7 @@ class Pair(Closing):
         return seen
 
     def _wait_until(self, is_so: Callable[[], bool], what: str, patience_s: float) -> None:
-        """Return once it is so. Raises ProcessFailed with the first process's last words when that takes too long."""
+        """Return when `is_so`. Raises ProcessFailed with the end of the first process's log after `patience_s`."""
         deadline = time.monotonic() + patience_s
         while not is_so():
             for daemon in self._daemons:

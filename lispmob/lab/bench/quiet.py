@@ -1,4 +1,4 @@
-"""Whether something else uses the machine while it is measured: then figures are worth less, and the report says so."""
+"""Detects whether other programs use the machine during a measurement; the report then contains a warning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEAL_MOST: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Ticks:
-    """What the first line of /proc/stat counts, since the machine started, in ticks of all processors."""
+    """The counters of the first line of /proc/stat, since boot, in ticks of all processors."""
 
     busy: int
     idle: int
@@ -24,19 +24,19 @@ class Ticks:
 
     @classmethod
     def parse(cls, text: str) -> Ticks:
-        """Of the text of /proc/stat (proc(5)): busy is user, nice, system, irq and softirq."""
+        """Parse /proc/stat (proc(5)): busy is user, nice, system, irq and softirq."""
         user, nice, system, idle, wait, irq, softirq, steal = (int(word) for word in text.splitlines()[0].split()[1:9])
         return cls(user + nice + system + irq + softirq, idle + wait, steal)
 
     def shares_since(self, before: Ticks) -> tuple[float, float]:
-        """Busy and stolen, each as a share of all processors' time; 0 when no time has passed."""
+        """Busy and stolen time, each as a share of all processors' time; 0 when no time has passed."""
         busy, steal = self.busy - before.busy, self.steal - before.steal
         whole = busy + steal + self.idle - before.idle
         return (busy / whole, steal / whole) if whole else (0.0, 0.0)
 
 
 class Quiet:
-    """Looks at the machine before and after a run. Times are CLOCK_MONOTONIC, shares are of all processors."""
+    """Observes the machine before and after a run. Times are CLOCK_MONOTONIC, shares are of all processors."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Quiet:
         self._begun = self._ticks()
 
     def warnings(self) -> list[str]:
-        """After the run: what a reader of the figures should know; nothing on a quiet machine."""
+        """To be called after the run: warnings for readers of the figures; none on a quiet machine."""
         _, stolen = self._ticks().shares_since(self._begun)
         told = [
             f"{when} the run other programs kept {100 * busy:.0f} % of the processors busy"

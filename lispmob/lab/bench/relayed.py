@@ -1,9 +1,9 @@
-"""Two nodes that reach each other through an RTR only: what relaying costs beside the direct way of the same tier.
+"""Two nodes that reach each other only through an RTR: the cost of relaying, compared with the tier's direct path.
 
     a -- 198.18.1.0/24 -- r (lisphub: Map-Server and RTR) -- 198.18.2.0/24 -- b
 
-The nodes prefer the RTR (`natt: {prefer-rtr: yes}`): all their data takes the path that it takes between two NATs. It
-is in clear, as on the direct paths, so that the ratio is the price of relaying alone; `sealed.py` measures sealing.
+The nodes prefer the RTR (`natt: {prefer-rtr: yes}`), so their data takes the path that it takes between two NATs. It is
+in clear, as on the direct paths, so that the ratio is the cost of relaying alone; `sealed.py` measures sealing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Final
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
 from lispmob.lab.bench.pair import ETH_P_ALL, Pair
-from lispmob.lab.bench.wire import CABLE, SUFFIX, TUNNEL_MTU, Way
+from lispmob.lab.bench.paths import RTR
+from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
 from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import ProcessFailed
@@ -36,13 +37,13 @@ class Relayed(Pair):
     """The three hosts. Leaving the `with` block removes them."""
 
     def __init__(self, directory: Path, tier: str) -> None:
-        """Return once packets go both ways. Raises KernelRefused, ProcessFailed, TierUnavailable."""
+        """Return when packets pass in both directions. Raises KernelRefused, ProcessFailed, TierUnavailable."""
         self.nodes: list[Node] = []
         self._tier = tier
-        super().__init__(directory, Way(f"{tier}{SUFFIX}", _NODES[0].eid4, _NODES[1].eid4), f"{tier}-rtr-", ("r",))
+        super().__init__(directory, Way(f"{tier}{RTR}", _NODES[0].eid4, _NODES[1].eid4), f"{tier}-rtr-", ("r",))
 
     def check(self, count: int = 10) -> int:
-        """How many of some pings reached b in packets of the RTR. Raises ProcessFailed when not all did."""
+        """How many of `count` pings reach b in packets from the RTR. Raises ProcessFailed when not all do."""
         return self._count(count, self._is_relayed, "came from the RTR", ETH_P_ALL)
 
     @property
@@ -59,7 +60,7 @@ class Relayed(Pair):
             tiers.require(node, self._tier)
 
     def _is_through(self) -> bool:
-        with contextlib.suppress(OSError, ProcessFailed):  # no address yet, or still another way
+        with contextlib.suppress(OSError, ProcessFailed):  # no address yet, or still another path
             return self._is_answered() and self.check() > 0
         return False
 

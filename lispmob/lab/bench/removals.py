@@ -1,10 +1,10 @@
-"""`python -m lispmob.lab.bench.removals`: lose one of two uplinks over and over, and count how long TCP stood still.
+"""`python -m lispmob.lab.bench.removals`: lose one of two uplinks repeatedly, and measure how long TCP stalled.
 
-Both count, the loss and the moment in which the uplink comes back.
+Both the loss and the return of the uplink are measured.
 
 The laboratory is that of the demonstration: two nodes with two uplinks each, links of 20 ms, their hub. A stream runs
 from the node that loses its better uplink; its gaps are the kernel's own (`lab/tcp_clock.py`). Exit code: 0 when no gap
-was longer than the goal, 1 when one was, 77 when this machine cannot make namespaces.
+was longer than the goal, 1 when a gap was, 77 when this machine cannot make namespaces.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from lispmob.lab.topology import roaming
 
 EXIT_FAILED: Final = 1
 EXIT_UNAVAILABLE: Final = 77
-GOAL_S: Final = 0.25  # over links of 20 ms: what is lost is missed after a round trip of 80 ms, and sent again
+GOAL_S: Final = 0.25  # over links of 20 ms: a loss is detected after a round trip of 80 ms, and repaired
 KINDS: Final = {"address": Kind.ADDRESS_REMOVED, "route": Kind.ROUTE_REMOVED, "link": Kind.LINK_DOWN}
 TIERS: Final = ("ebpf", "tun")
 AWAY_S: Final = 1.0
-BACK_S: Final = 1.7  # TCP's window has to grow again: with one segment under way nothing but a timeout tells of a loss
+BACK_S: Final = 1.7  # TCP's window has to grow: with a single segment in flight only a timeout reveals a loss
 JOBS: Final = 1
-MARGIN_S: Final = 0.5  # what began so long before belongs to it: a gap begins with the last acknowledgement
+MARGIN_S: Final = 0.5  # a gap begins with the last acknowledgement, so it may begin that long before the event
 UPLINK: Final = "wlan0"
 PORT: Final = 47_200
-PACE_S: Final = 0.001  # a packet is always under way when the uplink goes
+PACE_S: Final = 0.001  # so that a packet is always in flight when the uplink goes
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How long nothing was acknowledged, and how long after the event it began. 0: shorter than a tenth of a second.
+    """How long nothing was acknowledged, and when that began after the event. 0: shorter than a tenth of a second.
 
-    `messages`: of one beyond the goal, the control messages meanwhile, in words, with their time after the event.
+    `messages`: for a gap beyond the goal, the control messages meanwhile as text, with their time after the event.
     """
 
     seconds: float = 0.0
@@ -87,7 +87,7 @@ class Gap:
 
 
 def play(tier: str, kind: Kind, count: int) -> tuple[list[Gap], list[Gap]]:
-    """The longest TCP gap around each of `count` removals, and after them. Raises ProcessFailed."""
+    """The longest TCP gap around each of `count` removals, and around each return. Raises ProcessFailed."""
     report = Report(time.monotonic(), Machine.here())
     with tempfile.TemporaryDirectory(prefix="lispmob-removals-") as directory, Lab(roaming()) as lab:
         stage = Stage(lab, report, PlainScreen(), Path(directory), Path(directory, "kept"))
@@ -109,7 +109,7 @@ def play(tier: str, kind: Kind, count: int) -> tuple[list[Gap], list[Gap]]:
 
 
 def summary(tier: str, kind: str, lost: Sequence[Gap], back: Sequence[Gap]) -> dict[str, object]:
-    """What is said of one kind in one tier."""
+    """The summary of one kind in one tier."""
     worst, worst_back = max(lost, key=_seconds), max(back, key=_seconds)
     return {
         "tier": tier,
@@ -134,7 +134,7 @@ def _seconds(gap: Gap) -> float:
 def _longest(
     gaps: Sequence[tuple[float, float]], event_at: float, start: float, end: float, seen: Sequence[Message]
 ) -> Gap:
-    """Of the gaps that began between the two."""
+    """The longest of the gaps that began between `start` and `end`."""
     within = [(seconds, began_at) for began_at, seconds in gaps if start <= began_at < end]
     if not within:
         return Gap()

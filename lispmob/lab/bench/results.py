@@ -1,4 +1,4 @@
-"""Samples of all cases and paths: medians, ratios, goals, report.json and the table. Pure."""
+"""Samples of all cases and paths: medians, ratios, goals, report.json and the tables. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOWER_IS_BETTER: Final = {"us", "ms", "s", "ns", "s/GB", "s/Mpackets", "MB", "1
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A ratio of two medians that is to be reached: `case` on `path` by `other_case` on `other`."""
+    """A goal for a ratio of two medians: `case` on `path` by `other_case` on `other`."""
 
     case: str
     path: str
@@ -63,8 +63,8 @@ LIMITS: Final = {
     "install-100k": 2.0,
     "resident-memory": 45.0,
     "wakeups-per-minute": 4.0,
-    "idle-cpu": 0.05,  # 0.0 with one digit
-    "start-to-registered": 200.0,  # and a round trip, which is nothing on this cable
+    "idle-cpu": 0.05,  # printed as 0.0 with one digit
+    "start-to-registered": 200.0,  # without the round trip, which is near zero on this cable
     "first-packet-node": 1.0,
     "flood-late": 20.0,
     "flood-lost": 1.0,
@@ -80,24 +80,28 @@ LIMITS: Final = {
     "hub-start-answers": 2.0,
     "hub-start-complete": 30.0,
     "cluster-visible-p50": 5.0,
-    "join-to-working": 2000.0,  # and round trips, which are nothing on these cables; so it is with names
+    "join-to-working": 2000.0,  # without round trips, which are near zero on these cables; the same holds for names
     "name-asked": 5.0,
     "name-cached": 1.0,
     "status-median": 60.0,
     "peers-median": 60.0,
 }
-"""The largest median that is good, on every path that has the case."""
+"""The goal of each case: its largest good median, for every path that has the case."""
 
 
 class Results:
-    """What was measured in one run."""
+    """The measurements of a run."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.skipped: dict[str, str] = {}
         """Paths that could not be measured, each with the reason."""
+        self.failed: dict[str, str] = {}
+        """Parts and paths that ought to have been measured, each with what went wrong."""
+        self.seconds: dict[str, float] = {}
+        """What each part of the plan took."""
         self.warnings: list[str] = []
-        """What a reader of the figures should know (quiet.py)."""
+        """Warnings for readers of the figures (quiet.py)."""
         self._samples: dict[tuple[str, str], list[float]] = {}
         self._units: dict[str, str] = {}
 
@@ -106,19 +110,19 @@ class Results:
         self._units[case] = unit
 
     def median(self, case: str, path: str) -> float | None:
-        """None: not measured."""
+        """The median of the samples; None: not measured."""
         samples = self._samples.get((case, path))
         return statistics.median(samples) if samples else None
 
     def spread(self, goal: Goal) -> tuple[float, float] | None:
-        """The smallest and the largest ratio of a round; None without rounds that have both."""
+        """The smallest and the largest ratio of a round; None without a round that has both."""
         values = self._samples.get((goal.case, goal.path), [])
         others = self._samples.get((goal.other_case or goal.case, goal.other), [])
         ratios = [value / other for value, other in zip(values, others, strict=False) if other]
         return (min(ratios), max(ratios)) if ratios else None
 
     def ratio(self, goal: Goal) -> float | None:
-        """None when one of the two was not measured."""
+        """The ratio of the medians; None when one of them was not measured."""
         value, other = self.median(goal.case, goal.path), self.median(goal.other_case or goal.case, goal.other)
         return None if value is None or not other else value / other
 
@@ -144,7 +148,8 @@ class Results:
             }
             for (case, path), samples in self._samples.items()
         ]
-        notes = {"skipped": self.skipped, "warnings": self.warnings}
+        seconds = {name: round(value, 1) for name, value in self.seconds.items()}
+        notes = {"skipped": self.skipped, "failed": self.failed, "seconds": seconds, "warnings": self.warnings}
         return {"version": VERSION, "machine": asdict(self.machine), "results": results, **notes}
 
     def write(self, path: Path) -> None:
@@ -159,7 +164,7 @@ class Results:
         return Table("Medians", ("case", "unit", *self.paths), rows)
 
     def ratios_table(self, reference: str = "vxlan") -> Table:
-        """How many times better (throughput) or dearer (cost) than the reference."""
+        """How many times better (throughput) or more expensive (cost) than the reference."""
         paths = [path for path in self.paths if path != reference]
         rows = []
         for case in self.cases:
@@ -171,7 +176,7 @@ class Results:
         return Table(f"Ratios to {reference}", ("case", "good is", *paths), tuple(rows))
 
     def goals_table(self) -> Table:
-        """What was to be reached, and what was."""
+        """The goals, and what was measured."""
         rows: list[tuple[str, ...]] = []
         for goal in GOALS:
             ratio = self.ratio(goal)
@@ -190,7 +195,7 @@ class Results:
 
 
 def lines(tables: Sequence[Table]) -> list[str]:
-    """The tables as they are printed, an empty line between them."""
+    """The tables as text, with an empty line between them."""
     return [line for table in tables if table.rows for line in (*table.lines(), "")]
 
 

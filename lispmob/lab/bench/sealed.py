@@ -1,4 +1,4 @@
-"""What sealing costs: two datapaths with keys for each other on one cable, and beside them a user-space WireGuard."""
+"""The cost of sealing: two datapaths with keys for each other on a cable, and user-space WireGuard for comparison."""
 
 from __future__ import annotations
 
@@ -12,17 +12,12 @@ from typing import Final
 
 from lispmob.lab import link
 from lispmob.lab.bench.pair import Pair
+from lispmob.lab.bench.paths import CIPHERS, WIREGUARD
 from lispmob.lab.bench.tiers import TierUnavailable
 from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import Daemon, module
 
-CIPHERS: Final = {
-    "tun-sealed": "aes-128-gcm",
-    "tun-sealed-chacha": "chacha20-poly1305",
-}
-WIREGUARD: Final = "wireguard-go"
-SEALED_PATHS: Final = (*CIPHERS, WIREGUARD)
 _WIREGUARD_PORT: Final = 51820
 _WIREGUARD: Final = (IPv4Address("10.97.0.1"), IPv4Address("10.97.0.2"))
 _RLOCS: Final = (IPv4Address("198.18.2.1"), IPv4Address("198.18.2.2"))
@@ -33,16 +28,19 @@ _PATIENCE_S: Final = 15.0
 
 
 class SealedPair(Pair):
-    """Two hosts on a cable of their own, and one sealed path between them. Leaving the `with` block removes them."""
+    """Two hosts on a cable of their own, and a sealed path between them. Leaving the `with` block removes them."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        """`name` of SEALED_PATHS. Return once packets go both ways. Raises ProcessFailed, TierUnavailable."""
+        """`name`: one of SEALED_PATHS. Return when packets pass in both directions.
+
+        Raises ProcessFailed, TierUnavailable.
+        """
         _require(name)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(directory, Way(name, *(_WIREGUARD if name == WIREGUARD else _EIDS)), f"{name}-")
 
     def check(self, count: int = 10) -> int:
-        """How many of some pings went over the cable where nobody reads them. Raises ProcessFailed when not all did."""
+        """How many of `count` pings are encrypted on the cable. Raises ProcessFailed when not all are."""
         port = _WIREGUARD_PORT if self.way.name == WIREGUARD else 4341
         return self._count(count, lambda packet: is_sealed(packet, port, self.way), "were sealed")
 
@@ -77,7 +75,7 @@ class SealedPair(Pair):
             path.write_text(space.run("wg", "genkey"), encoding="ascii")
             public.append(space.run("sh", "-c", f"wg pubkey < {path}").strip())
         for number, space in enumerate(self._hosts):
-            name = f"lmwg{number}"  # its socket in /var/run is not in the namespace
+            name = f"lmwg{number}"  # named uniquely, because its socket in /var/run is not in the namespace
             self._start(space, number, [WIREGUARD, "--foreground", name], is_up=partial(_is_up, name))
             far = _RLOCS[1 - number]
             peer = ("peer", public[1 - number], "allowed-ips", f"{_WIREGUARD[1 - number]}/32")
@@ -99,7 +97,7 @@ class SealedPair(Pair):
 
 
 def is_sealed(packet: bytes, port: int, way: Way) -> bool:
-    """A datagram to the port that shows neither inner address."""
+    """Whether it is a datagram to the port that contains neither inner address."""
     header = (packet[0] & 15) * 4
     if packet[9] != socket.IPPROTO_UDP or int.from_bytes(packet[header + 2 : header + 4], "big") != port:
         return False

@@ -1,17 +1,17 @@
-"""What a phone's node costs while nobody uses it: wake-ups and messages with ten peers, and behind a NAT.
+"""The cost of a phone's node that is not in use: wake-ups and messages with ten peers, and behind a NAT.
 
-The node's own figures of an hour (`lispctl energy`) stand beside what the kernel counted of its threads.
+The node's own figures of an hour (`lispctl energy`) are recorded together with the kernel's counts for its threads.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import contextlib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import idle, tiers
+from lispmob.closing import Closing
+from lispmob.lab.bench import tiers
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.demo_service import Identity, Node
 from lispmob.lab.ping import ping
@@ -19,37 +19,41 @@ from lispmob.lab.process import ProcessFailed
 from lispmob.lab.real.world import HUB_V4, A, World
 
 PEERS: Final = 10
-REST_S: Final = 90.0  # ours: what the start and the pings have left, probes and verdicts about the NAT
 _START_S: Final = 30.0  # ten nodes on a small machine
 
 
-def samples(directory: Path, tier: str, seconds: float, windows: int) -> Iterator[tuple[str, Figures]]:
-    """For each window: of a node in the open that knows ten peers, and of one behind a NAT.
+class Standby(Closing):
+    """Two nodes of one tier: in the open, with ten peers that it spoke with a moment ago, and behind a NAT."""
 
-    Raises ProcessFailed, and TierUnavailable where the tier cannot run.
-    """
-    with (
-        World(_made(directory / "open"), tier=tier, label=f"{tier}o") as open_world,
-        World(_made(directory / "nat"), tier=tier, label=f"{tier}n") as nat_world,
-    ):
-        nodes = {"idle-10-peers": _with_peers(open_world), "standby-nat": _behind_nat(nat_world)}
-        for node in nodes.values():
-            tiers.require(node, tier)
-        time.sleep(REST_S)
-        daemons = {case: node.daemon for case, node in nodes.items()}
-        for case, figures in idle.idle(daemons, seconds, windows):
-            woken, unit = figures["wakeups-per-minute"]
-            told = (nodes[case].lispctl("energy") or {"costs": []})["costs"]
-            messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in told)
-            octets = sum(cost["octets_per_hour"] for cost in told)
-            yield (
-                case,
-                {
-                    f"{case}-wakeups": (woken, unit),
-                    f"{case}-messages": (messages, "1/h"),
-                    f"{case}-octets": (octets / 1000, "kB/h"),
-                },
+    def __init__(self, directory: Path, tier: str) -> None:
+        """Return once both are registered. Raises ProcessFailed, and TierUnavailable where the tier cannot run."""
+        self._open = contextlib.ExitStack()
+        try:
+            open_world, nat_world = (
+                self._open.enter_context(World(_made(directory / name), tier=tier, label=f"{tier}{name[0]}"))
+                for name in ("open", "nat")
             )
+            self.nodes = {"idle-10-peers": _with_peers(open_world), "standby-nat": _behind_nat(nat_world)}
+            for node in self.nodes.values():
+                tiers.require(node, tier)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove everything. Idempotent."""
+        self._open.close()
+
+    def figures(self, case: str, counted: Figures) -> Figures:
+        """What idle.py counted of a node, and what the node says of its messages (`lispctl energy`)."""
+        told = (self.nodes[case].lispctl("energy") or {"costs": []})["costs"]
+        messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in told)
+        octets = sum(cost["octets_per_hour"] for cost in told)
+        return {
+            f"{case}-wakeups": counted["wakeups-per-minute"],
+            f"{case}-messages": (messages, "1/h"),
+            f"{case}-octets": (octets / 1000, "kB/h"),
+        }
 
 
 def _made(directory: Path) -> Path:
@@ -58,7 +62,7 @@ def _made(directory: Path) -> Path:
 
 
 def _with_peers(world: World) -> Node:
-    """A node that has spoken with ten others, each with a locator of its own, a moment ago."""
+    """A node that has just exchanged packets with ten others, each with a locator of its own."""
     world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
     peers = [
         Identity(f"p{number}", ip_address(f"10.1.0.{10 + number}"), ip_address(f"2001:db8:e::{10 + number}"))
@@ -79,7 +83,7 @@ def _with_peers(world: World) -> Node:
 
 
 def _behind_nat(world: World) -> Node:
-    """A node that is registered through an RTR, and waits to be called."""
+    """A node that is registered through an RTR, and has no traffic."""
     world.home_router("home", "192.168.8.1/24", "198.51.100.2/24")
     world.behind("a", "eth0", "home", ["192.168.8.100/24"])
     world.start_hub((HUB_V4,))

@@ -1,4 +1,4 @@
-"""Which tiers of the datapath can be measured here, and the line of lispd.conf that chooses one."""
+"""The tiers of the datapath, the line of lispd.conf that selects one, and a check that a node uses it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Final
 from lispmob.errors import LispError
 from lispmob.lab.demo_service import Json, Node
 
-TIERS: Final = ("tun", "ebpf")
 _PATIENCE_S: Final = 5.0
 
 
 class TierUnavailable(LispError):
-    """A tier does not run here; the text is the reason."""
+    """A tier cannot run here; the text is the reason."""
 
 
 def chosen(tier: str) -> str:
-    """What lispd.conf says for a tier."""
+    """The line of lispd.conf that selects a tier."""
     return f"datapath: {{tier: {tier}}}\n"
 
 
 def require(node: Node, tier: str) -> None:
-    """Raise TierUnavailable when the node moves packets by another tier; its own words are the reason.
+    """Raise TierUnavailable when the node uses another tier, with the node's reason.
 
-    The tun tier moves them from the start on, and the programs of the other are loaded meanwhile.
+    The tun tier is in use from the start, until the programs of the ebpf tier are loaded.
     """
     deadline = time.monotonic() + _PATIENCE_S
     if tier == "auto":

@@ -1,6 +1,6 @@
-"""What tools cost as processes: `lispctl status`, `peers`, the first answer of `lig`, `lispctl watch` beside traffic.
+"""The cost of commands as processes: `lispctl status`, `peers`, the first answer of `lig`, `lispctl watch`.
 
-Each is started many times. The least is what it takes; the median, what a busy machine makes of it.
+Each is started many times. The minimum is its own cost; the median includes the load of the machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +23,10 @@ from lispmob.lab.real.world import HUB_V4, A, B, World
 
 RUNS: Final = 30
 _WATCHED_S: Final = 20.0
-_WARM_S: Final = 2.0  # its start is not what it costs
+_WARM_S: Final = 2.0  # its start is not measured
 
 
-def samples(directory: Path) -> Iterator[Figures]:
+def sample(directory: Path) -> Figures:
     """Figures of one round. Raises ProcessFailed, KernelRefused."""
     directory.mkdir(parents=True, exist_ok=True)
     with World(directory, label="t") as world:
@@ -45,7 +45,7 @@ def samples(directory: Path) -> Iterator[Figures]:
         with world.stream():
             watch = module("lispmob.lispctl.main", "--socket", str(nodes[0].socket), "watch")
             figures["watch-processor"] = _watched(watch), "%"
-        yield figures
+        return figures
 
 
 def _process(name: str, command: Sequence[str]) -> Figures:
@@ -85,7 +85,7 @@ def _watched(command: Sequence[str]) -> float:
 
 
 def _look(screen: int, for_s: float) -> None:
-    """Take what a program draws, so that it does not wait."""
+    """Read what the program draws, so that it does not block."""
     until = time.monotonic() + for_s
     while time.monotonic() < until:
         with contextlib.suppress(BlockingIOError):

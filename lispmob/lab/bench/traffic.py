@@ -1,4 +1,4 @@
-"""What is measured over one path: iperf3, round trips, and the processor time that they take."""
+"""The measurements of a path: iperf3, round trips, and their processor time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lispmob.lab.process import ProcessFailed
 
 _PORT: Final = 5201
 _GRACE_S: Final = 20.0
-_SLOW_PPS: Final = 10_000  # ours: with 100 Mbit/s, what a phone does
+_SLOW_PPS: Final = 10_000  # ours: with 100 Mbit/s, the load of a phone
 _PINGS: Final = 200
 
 Figures = dict[str, tuple[float, str]]
@@ -25,7 +25,7 @@ Figures = dict[str, tuple[float, str]]
 
 
 def tcp(pair: Pair, path: Way, streams: int, seconds: float) -> Figures:
-    """Gbit/s that arrived, and processor seconds for each gigabyte (whole machine, both ends)."""
+    """Gbit/s received, and processor seconds for each gigabyte (whole machine, both ends)."""
     answer, busy_s = _iperf(pair, path, seconds, "-P", str(streams))
     received = answer["end"]["sum_received"]
     case = f"tcp{streams}"
@@ -36,7 +36,7 @@ def tcp(pair: Pair, path: Way, streams: int, seconds: float) -> Figures:
 
 
 def udp(pair: Pair, path: Way, octets: int, seconds: float) -> Figures:
-    """Thousands of packets a second that arrived of as many as one sender can send."""
+    """Thousands of packets a second received, when one sender sends at full speed."""
     answer, busy_s = _iperf(pair, path, seconds, "-u", "-b", "0", "-l", str(octets))
     total = answer["end"]["sum"]
     arrived = total["packets"] - total["lost_packets"]
@@ -49,8 +49,8 @@ def udp(pair: Pair, path: Way, octets: int, seconds: float) -> Figures:
 def energy(pair: Pair, path: Way, seconds: float) -> Figures:
     """Processor seconds for each gigabyte at 100 Mbit/s of TCP, and for each million packets at 10 kpps of 64 octets.
 
-    They are those of the programs at both ends and of every daemon between them, with what the kernel does in their
-    name; so other programs of the machine hardly count. What it does in threads of its own is not in them.
+    The time is that of the programs at both ends and of every daemon between them, including system calls. So other
+    programs of the machine hardly count, and neither do kernel threads.
     """
     figures: Figures = {}
     with _OwnTime() as spent:
@@ -66,7 +66,7 @@ def energy(pair: Pair, path: Way, seconds: float) -> Figures:
 
 
 class _OwnTime:
-    """Processor seconds of all that this process has started, those that end meanwhile included."""
+    """Processor seconds of all processes that this process has started, including those that end meanwhile."""
 
     def __enter__(self) -> _OwnTime:
         self._before = _ended_s(), _living_s()
@@ -83,7 +83,7 @@ def _ended_s() -> float:
 
 
 def _living_s() -> float:
-    """Of all descendants that live, by the scheduler's own count (schedstat: nanoseconds on a processor)."""
+    """Of all living descendants, by the scheduler's count (schedstat: nanoseconds on a processor)."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError, ValueError):
@@ -101,7 +101,7 @@ def _living_s() -> float:
 
 
 def round_trip(pair: Pair, path: Way) -> Figures:
-    """The median round trip of an idle path; the bare cable's own is taken off later."""
+    """The median round trip of an idle path; the caller subtracts that of the bare cable."""
     answers = ping(pair.a, path.far, path.near, count=_PINGS)
     if answers.median_s is None:
         raise ProcessFailed(f"{path.name}: nothing came back")
@@ -109,7 +109,7 @@ def round_trip(pair: Pair, path: Way) -> Figures:
 
 
 def round_trip_under_load(pair: Pair, path: Way, seconds: float) -> Figures:
-    """The median round trip beside one TCP stream."""
+    """The median round trip during a TCP stream."""
     with _Server(pair, path):
         load = _client(pair, path, seconds, "-P", "1")
         try:
@@ -142,7 +142,7 @@ class _Server:
 
 
 def _listens(pid: int) -> bool:
-    """True once something listens on iperf3's port in the network namespace of a process."""
+    """True when a process listens on iperf3's port in the network namespace of `pid`."""
     tables = (Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6"))
     lines = (line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:])
     return any(line[1].endswith(f":{_PORT:04X}") and line[3] == "0A" for line in lines)
@@ -154,7 +154,7 @@ def _client(pair: Pair, path: Way, seconds: float, *options: str) -> subprocess.
 
 
 def _iperf(pair: Pair, path: Way, seconds: float, *options: str) -> tuple[dict[str, Any], float]:
-    """iperf3's own report, and how long all processors together were busy meanwhile."""
+    """iperf3's report, and how long all processors together were busy meanwhile."""
     with _Server(pair, path):
         before = whole_cpu_s()
         client = _client(pair, path, seconds, *options)

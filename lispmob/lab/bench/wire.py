@@ -1,4 +1,4 @@
-"""Two hosts on one cable, and the paths between them that are compared; all of them stand at the same time."""
+"""Two hosts on a cable, and the paths between them to compare, which all exist at the same time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
+from lispmob.lab.bench.paths import AUTO, NIC, NOSEG, cable_of, kind_of
 from lispmob.lab.demo_service import Identity, Node
 from lispmob.lab.link import IpAddress
 from lispmob.lab.namespace import Namespace, NamespaceSet
@@ -21,15 +22,8 @@ from lispmob.lab.ping import ping
 from lispmob.lab.process import Daemon, ProcessFailed
 
 CABLE: Final = "eth0"
-NOSEG: Final = "-noseg"
-NIC: Final = "-nic"
-SUFFIX: Final = "-rtr"  # through an RTR (relayed.py)
-AUTO: Final = "auto"
 TUNNEL_MTU: Final = 1440  # of every tunnel: they are compared with equal packets
-REFERENCES: Final = ("veth", "vxlan", "tun-plain")
-PATHS: Final = (*REFERENCES, *tiers.TIERS)
 PORTS: Final = {"vxlan": 4789, "tun-plain": 4351, "tun": 4341, "ebpf": 4341, AUTO: 4341}
-NIC_PATHS: Final = tuple(path + NIC for path in ("veth", "vxlan", *tiers.TIERS, AUTO))
 
 _HOSTS: Final = ("a", "b")
 _RLOCS: Final = (IPv4Address("198.18.0.1"), IPv4Address("198.18.0.2"))
@@ -44,14 +38,9 @@ _NIC: Final = {"gro": "on", **dict.fromkeys(_TUNNEL_OFFLOADS, "off")}
 _PATIENCE_S: Final = 15.0
 
 
-def kind_of(path: str) -> str:
-    """What a path goes through, whatever its cable can do."""
-    return path.removesuffix(NOSEG).removesuffix(NIC).removesuffix(SUFFIX)
-
-
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way from a to b: where each end is."""
+    """A path from a to b, by the addresses of its ends."""
 
     name: str
     near: IpAddress
@@ -63,7 +52,7 @@ class Way:
 
 
 class Pair(Protocol):
-    """Two hosts; what is measured goes from `a` to `b`."""
+    """Two hosts; the measured traffic goes from `a` to `b`."""
 
     @property
     def a(self) -> Namespace: ...
@@ -72,13 +61,13 @@ class Pair(Protocol):
 
 
 class Wire(Closing):
-    """A cable with the nodes of one tier on it, and all references beside them. Leaving the `with` block removes it."""
+    """A cable with the nodes of one tier, and all references. Leaving the `with` block removes it."""
 
     def __init__(self, directory: Path, tier: str = "tun", *, has_references: bool = True) -> None:
         """`directory` is for configurations, sockets and logs. Raises KernelRefused, ProcessFailed, TierUnavailable."""
         self.nodes: list[Node] = []
         self.tier = tier
-        self._is_nic = tier == AUTO  # from the start: a node looks at what its interface can do
+        self._is_nic = tier == AUTO  # from the start: a node checks the offloads of its interface
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open = contextlib.ExitStack()
@@ -106,7 +95,7 @@ class Wire(Closing):
         return Way(name, *references.get(kind_of(name), (_NODES[0].eid4, _NODES[1].eid4)))
 
     def settle(self, path: Way) -> None:
-        """Return once packets come back over the path. Raises ProcessFailed."""
+        """Return when packets come back over the path. Raises ProcessFailed."""
         deadline = time.monotonic() + _PATIENCE_S
         while not self._answers(path):
             for node in self.nodes:
@@ -117,18 +106,18 @@ class Wire(Closing):
     def _answers(self, path: Way) -> bool:
         try:
             return not ping(self.a, path.far, path.near, count=1, timeout_s=0.3).lost
-        except OSError:  # no address yet: its node is still starting
+        except OSError:  # no address yet: the node is still starting
             time.sleep(0.05)
             return False
 
     @contextlib.contextmanager
     def offloads(self, path: Way) -> Iterator[None]:
-        """The cable as the path's name wants it: with all that veth can do, or less.
+        """Set the cable's offloads as the path's name says: all that veth supports, or fewer.
 
-        -noseg: it cannot segment tunnels. -nic: neither can it, as a laptop's network card, and the receiver joins what
-        belongs together (GRO).
+        -noseg: no segmentation of tunnels. -nic: as a laptop's network card, no segmentation of tunnels, and the
+        receiver coalesces packets (GRO).
         """
-        wanted = {NOSEG: dict.fromkeys(_TUNNEL_OFFLOADS, "off"), NIC: _NIC}.get(path.name.removeprefix(path.kind), {})
+        wanted = {NOSEG: dict.fromkeys(_TUNNEL_OFFLOADS, "off"), NIC: _NIC}.get(cable_of(path.name), {})
         if not wanted or self._is_nic:
             yield
             return
@@ -200,7 +189,7 @@ def _wait_for_word(daemon: Daemon, log: Path) -> None:
 
 
 def _configuration(number: int, directory: Path) -> str:
-    """lispd.conf of a node that asks nobody: what is measured is the datapath."""
+    """lispd.conf of a node with static mappings: only the datapath is measured."""
     own, other = _NODES[number], _NODES[1 - number]
     mappings = "".join(
         f'    - {{prefix: "{prefix}", locators: ["{_RLOCS[1 - number]}"]}}\n' for prefix in other.prefixes
@@ -220,7 +209,7 @@ state-dir: {directory / "state"}
 
 
 def whole_cpu_s() -> float:
-    """Seconds that all processors together have been busy since the machine started (/proc/stat)."""
+    """Seconds that all processors together have been busy since boot (/proc/stat)."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
     user, nice, system, _, _, irq, softirq, *_ = (int(field) for field in fields)
     return (user + nice + system + irq + softirq) / 100  # USER_HZ

@@ -1,1 +1,1 @@
-"""A demonstration of several hubs that share a registry: six servers, three hubs, and what nodes notice of faults."""
+"""A demonstration of several hubs that share a registry: six servers, three hubs, and how faults affect nodes."""

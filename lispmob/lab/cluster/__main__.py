@@ -1,7 +1,7 @@
-"""`python -m lispmob.lab.cluster`: three hubs and six servers, what breaks, and what nodes notice of it.
+"""`python -m lispmob.lab.cluster`: three hubs and six servers, faults, and their effect on nodes.
 
-Exit code: 0 when everything that was claimed happened (a figure beyond its goal is told, and does not change the code),
-1 when a claim did not happen, 77 when this machine cannot make namespaces or has no server.
+Exit code: 0 when everything that was claimed happened (a figure beyond its goal is reported, and does not change the
+code), 1 when a claim did not happen, 77 when this machine cannot make namespaces or has no server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OUTPUT: Final = Path("build/cluster-demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play all chapters, or some; the exit code."""
+    """Play all chapters, or some; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m lispmob.lab.cluster", description="Three hubs that share six servers. Needs root."
     )
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         value = "" if check.value is None else f": {check.value} {check.unit}{goal}"
         print(f"  {check.verdict.value:14} {check.name}{value}")
     print(arguments.output / "report.json")
-    return 0 if report.has_kept_its_word else EXIT_FAILED
+    return 0 if report.has_succeeded else EXIT_FAILED
 
 
 def _why_no_server() -> str | None:

@@ -1,6 +1,6 @@
-"""Many nodes in one process, for hubs that share a registry: they register, move, and try again elsewhere.
+"""Many nodes in one process, for hubs that share a registry: they register, move, and fail over to other hubs.
 
-A node has a hub of its own, and goes on to the next one when that does not answer: after 1 s, then 2, then 4.
+A node has a hub of its own, and uses the next one when that does not answer: after 1 s, then 2, then 4.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAP_NOTIFY: Final = 4
 
 @dataclass(slots=True)
 class Node:
-    """One node: what it said last, and what was acknowledged last."""
+    """A node: the last registration that it sent, and the last that was acknowledged."""
 
     number: int
     hub: int
@@ -58,7 +58,7 @@ class Node:
 
     @property
     def bucket(self) -> str:
-        """What the slot of its EID is named by."""
+        """The hash tag of the registry's bucket that contains its EID."""
         name = struct.pack(">IB", 0, 32) + self.eid.packed
         return str(crc_hqx(name, 0) % BUCKETS)
 
@@ -79,11 +79,11 @@ class Fleet:
         self.acknowledgements: list[tuple[float, Node]] = []
 
     def close(self) -> None:
-        """Send no more."""
+        """Close the socket."""
         self._socket.close()
 
     def register(self, node: Node, *, move: bool = False) -> None:
-        """Have a node register now, from another place if it moves."""
+        """Make a node register now, with another locator if it moves."""
         if move:
             node.rloc = FIRST_RLOC + (node.rloc - FIRST_RLOC + 100_000) % (1 << 22)
         node.waiting_since, node.tries = time.monotonic(), 0
@@ -103,7 +103,7 @@ class Fleet:
         return sign(register, KEY)
 
     def run(self, seconds: float, per_s: float, nodes: Sequence[Node] | None = None) -> None:
-        """Nodes move in turn, so many a second, and try again what was not acknowledged."""
+        """Move nodes in turn, `per_s` a second, and repeat registers that are not acknowledged."""
         among = list(nodes or self.nodes)
         began_at = time.monotonic()
         done = 0
@@ -117,7 +117,7 @@ class Fleet:
             self.step(0.005)
 
     def settle(self, patience_s: float) -> bool:
-        """Wait until every register is acknowledged; False when it takes too long."""
+        """Wait until every register is acknowledged; returns False after `patience_s`."""
         until = time.monotonic() + patience_s
         while any(node.waiting_since is not None for node in self.nodes):
             if time.monotonic() > until:
@@ -126,7 +126,7 @@ class Fleet:
         return True
 
     def step(self, wait_s: float) -> None:
-        """Take what has come, and try again what is due."""
+        """Process received messages, and repeat registers that are due."""
         if select.select([self._socket], [], [], wait_s)[0]:
             with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
                 while True:
@@ -139,7 +139,7 @@ class Fleet:
                 self._send(node)
 
     def ask(self, node: Node, hub: str, wait_s: float) -> int | None:
-        """The place that a hub answers for a node; 0: nowhere; None: there is no answer."""
+        """The locator of a node in a hub's answer; 0: a negative answer; None: no answer."""
         nonce = self._next()
         request = MapRequest(nonce, _INNER, (IPv4Address(SOURCE),), (EidRecord.of(EidPrefix.host(node.eid)),))
         self._replies[nonce] = None
@@ -155,11 +155,11 @@ class Fleet:
         return int(locators[0].ips[0]) if locators else 0
 
     def where(self, node: Node, hub: str) -> int | None:
-        """The same, asked three times."""
+        """The same, with three tries."""
         return next((found for _ in range(3) if (found := self.ask(node, hub, 1.0)) is not None), None)
 
     def send_again(self, payload: bytes, hub: str) -> None:
-        """A recorded Map-Register, as somebody else would send it."""
+        """Replay a recorded Map-Register, as an attacker would."""
         self._put(payload, hub)
 
     def _send(self, node: Node) -> None:

@@ -1,7 +1,7 @@
-"""What hubs with a shared registry cost: three of them on six servers here, and how much the servers can hold.
+"""The cost of hubs with a shared registry: three of them on six servers, and how much the servers can hold.
 
-hubs       three hubs, 3 + 3 servers, 300 nodes: how soon a move is everywhere, and registers a second
-N          that many registrations in three servers, and one client that commits as a hub does
+hubs       three hubs, 3 + 3 servers, 300 nodes: how soon a move is visible everywhere, and registers a second
+N          N registrations in three servers, and one client that commits as a hub does
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lispmob.lab.valkey import ValkeyCluster
 MOVES: Final = 200
 REGISTERS: Final = 10_000
 _PLACES: Final = tuple((f"127.0.9.{number}", 7200) for number in range(1, 7))
-_PATIENT_MS: Final = 60_000  # filling keeps a server from answering for a while
+_PATIENT_MS: Final = 60_000  # a server that is being filled may not answer for a while
 _LIMIT_S: Final = 3600.0
 
 
@@ -39,7 +39,7 @@ def measure_hubs(results: Results, directory: Path) -> None:
 
 
 def measure_size(results: Results, directory: Path, count: int, *, has_replicas: bool, seconds: float = 10.0) -> None:
-    """How much so many registrations take in the servers, and how fast these are then. Raises LispError."""
+    """The memory that `count` registrations take in the servers, and the servers' speed then. Raises LispError."""
     places = _PLACES if has_replicas else _PLACES[:3]
     with ValkeyCluster(directory / f"size-{count}", places, node_timeout_ms=_PATIENT_MS) as cluster:
         command = module(

@@ -1,4 +1,4 @@
-"""The demonstration itself: what is done to the servers and hubs, and what is claimed of it."""
+"""The demonstration: faults of servers and hubs, and the claims about them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Scene:
         self._stack.close()
 
     def visible(self, count: int = 200) -> list[float]:
-        """A move registered at one hub is in the answers of another: after how many milliseconds, in order."""
+        """Register moves at a hub until another hub answers with the new locator; returns the sorted milliseconds."""
         fleet, node = self.fleet, self.fleet.nodes[0]
         times_ms: list[float] = []
         for turn in range(count):
@@ -98,7 +98,7 @@ class Scene:
         return times_ms
 
     def rate(self, count: int, window: int = 64) -> float:
-        """Acknowledgements a second, of refreshes and moves in turn, with so many outstanding."""
+        """Acknowledgements a second, of refreshes and moves in turn, with `window` of them outstanding."""
         fleet, began_at, done = self.fleet, time.monotonic(), 0
         fleet.acknowledgements.clear()
         while len(fleet.acknowledgements) < count:
@@ -117,12 +117,12 @@ class Scene:
         return count / took_s
 
     def processors_s(self) -> tuple[float, float]:
-        """Processor seconds of the hubs and of the servers until now."""
+        """Processor seconds of the hubs and of the servers so far."""
         hubs = sum(busy_s(daemon.pid) for daemon in self._hubs.values())
         return hubs, sum(busy_s(server.pid) for server in self.cluster.servers)
 
     def replay(self) -> None:
-        """A recorded register is refused at a hub that never heard of the node."""
+        """A hub that never heard of a node refuses the node's recorded register."""
         fleet, node = self.fleet, self.fleet.nodes[1]
         recorded = fleet.message(node, time.time_ns() - 10**12)
         fleet.register(node, move=True)
@@ -134,7 +134,7 @@ class Scene:
         self._report.check(fact("cluster.replay-elsewhere-refused", ok=places == {node.rloc}))
 
     def kill_a_hub(self) -> None:
-        """A hub dies while nodes move: what was acknowledged is in the answers of the others."""
+        """A hub is killed while nodes move: the other hubs answer with all acknowledged registrations."""
         self._forget_waits()
         self.fleet.run(1.0, PER_S)
         self._event("hub killed")
@@ -148,7 +148,7 @@ class Scene:
         self._wait_until_ready(self._hubs[HUBS[0]])
 
     def kill_a_primary(self) -> None:
-        """A primary dies: how long are the nodes of its slots without acknowledgements?"""
+        """A primary is killed: how long the nodes of its slots get no acknowledgements."""
         victim = self.cluster.owner_of(self.fleet.nodes[2].bucket)
         theirs = {node.number for node in self.fleet.nodes if self.cluster.owner_of(node.bucket) is victim}
         self._forget_waits()
@@ -169,12 +169,12 @@ class Scene:
         self._wait_for_replicas()
 
     def cut_a_primary(self) -> None:
-        """A primary is cut off from the other servers, and the hubs still reach all of them."""
+        """A primary is cut off from the other servers, while the hubs still reach all of them."""
         victim = self.cluster.owner_of(self.fleet.nodes[3].bucket)
         self.fleet.run(1.0, PER_S)
         self._event("primary cut off", server=str(victim))
         with self._cut(victim):
-            # Then nobody moves: what the old primary still accepted is not said again by its node
+            # Then no node moves: a registration that only the old primary accepted is not repeated by its node
             self.fleet.run(MOVING_S, PER_S)
             self.fleet.run(CUT_S - MOVING_S, 0.0)
         self._event("healed")
@@ -186,7 +186,7 @@ class Scene:
         self._wait_for_replicas()
 
     def make_islands(self) -> None:
-        """All servers stand still: the hubs serve those who reach them, and give the servers what they took in."""
+        """All servers are stopped: the hubs serve from memory, and update the servers afterwards."""
         some = self.fleet.nodes[:30]
         self._event("servers stand still")
         for server in self.cluster.servers:
@@ -213,7 +213,7 @@ class Scene:
             node.longest_wait_s = 0.0
 
     def _lost(self, name: str, hubs: tuple[str, ...]) -> None:
-        """How many nodes are answered for with another place than was acknowledged last."""
+        """How many nodes have a mapping that differs from their last acknowledged registration."""
         missing = sum(self._is_lost(node, hubs) for node in self.fleet.nodes)
         self._report.check(fact(name, ok=not missing, value=missing, unit="registrations", goal=0))
 
@@ -237,7 +237,7 @@ class Scene:
         self._space.run("iptables", "-w", what, "INPUT", *place, "-j", "DROP")
 
     def _wait_for_replicas(self) -> None:
-        """Until every primary has its replica again, so that the next fault meets a whole cluster."""
+        """Wait until every primary has its replica again, so that the next fault starts from a complete cluster."""
         until = time.monotonic() + _PATIENCE_S
         for server in self.cluster.servers:
             while b"cluster_state:ok" not in server.ask("CLUSTER", "INFO") or (
@@ -289,7 +289,7 @@ log: {{level: info}}
 
 
 def longest_gap_s(times: Sequence[float], first: float, last: float) -> float:
-    """The longest time without any of these, in order, from `first` to `last`."""
+    """The longest time between consecutive `times`, from `first` to `last`."""
     return max(later - earlier for earlier, later in pairwise([first, *times, last]))
 
 

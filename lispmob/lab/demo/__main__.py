@@ -1,7 +1,7 @@
-"""`python -m lispmob.lab.demo`: play the chapters, print what was measured, leave nothing behind.
+"""`python -m lispmob.lab.demo`: play the chapters, print the measurements, remove everything.
 
-Exit code: 0 when everything that was claimed happened (a figure beyond its goal is told, and does not change the code),
-1 when a claim did not happen, 77 when this machine cannot make namespaces, 130 when it was interrupted.
+Exit code: 0 when everything that was claimed happened (a figure beyond its goal is reported, and does not change the
+code), 1 when a claim did not happen, 77 when this machine cannot make namespaces, 130 when it was interrupted.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ from lispmob.lab.topology import roaming
 EXIT_FAILED: Final = 1
 EXIT_UNAVAILABLE: Final = 77
 EXIT_INTERRUPTED: Final = 130
-_LONGEST_RUN_S: Final = (
-    115  # two minutes, taking everything down included, for the chapters that have no time of their own
-)
+# Two minutes, including the removal, for the chapters without a time of their own.
+_LONGEST_RUN_S: Final = 115
 _OUTPUT: Final = Path("build/demo")
 
 
 class Interrupted(BaseException):
-    """A signal asked us to end. Not an Exception: no chapter may catch it."""
+    """A signal asked us to end. It is no Exception, so that no chapter catches it."""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         signal.alarm(0)
-    return 0 if report.has_kept_its_word else EXIT_FAILED
+    return 0 if report.has_succeeded else EXIT_FAILED
 
 
 def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: PlainScreen | LiveScreen) -> None:
@@ -91,7 +90,7 @@ def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: 
     except LispError as error:
         problem = str(error)
     finally:
-        # Written even when it was interrupted: what was not measured is in the report as not having happened.
+        # Written also after an interruption: a claim that was not measured is reported as not having happened.
         report.claim(claim for chapter in chapters for claim in chapter.claims)
         _compare_host(report, before)
         report.write(output / "report.json")
@@ -101,7 +100,7 @@ def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: 
 
 
 def play(stage: Stage, chapters: Sequence[Chapter]) -> None:
-    """Begin what takes long, play in turn, wait for what goes on beside, then play the last ones alone."""
+    """Begin the long chapters, play all in turn, wait for those in the background, then play the last ones alone."""
     for chapter in chapters:
         if chapter.begin is not None:
             _attempt(stage, chapter, chapter.begin)
@@ -128,7 +127,7 @@ def _attempt(stage: Stage, chapter: Chapter, part: Callable[[Stage], None]) -> N
     except (LispError, OSError) as error:
         if chapter.is_needed:
             raise
-        # The others may still show what they claim; this one's claims will be in the report as not having happened.
+        # The others may still succeed; this chapter's claims are reported as not having happened.
         stage.report.event("chapter-failed", time.monotonic(), name=chapter.name, why=str(error))
         stage.screen.say(f"  failed: {error}")
 
@@ -162,7 +161,7 @@ def _summarise(report: Report, stage: Stage | None, output: Path) -> None:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # A second signal must not break off the taking down.
+    # A second signal must not interrupt the removal.
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(other, signal.SIG_IGN)
     if number == signal.SIGALRM:

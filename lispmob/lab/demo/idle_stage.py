@@ -1,9 +1,9 @@
-"""Two nodes with nothing to say, beside everything else: one behind a NAT that soon forgets, one in the open.
+"""Two idle nodes, in the background: one behind a NAT with short timeouts, one without NAT.
 
     sleeper -- 192.168.31.0/24 -- NAT, 10 s ══╗
     open    -- 198.18.41.0/24                ══╬══ core ══ rack: hub (Map-Server, RTR)
 
-It takes a minute until the node knows how long its NAT remembers; nothing here needs the processors meanwhile.
+The node takes a minute to measure its NAT's timeout, and hardly any processor time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
 FORGETS_S: Final = 10
 DELAY_S: Final = 0.005
 ROUND_TRIP_S: Final = 4 * DELAY_S
-FINE_S: Final = 5.0  # the node knows a short lifetime to within this
+FINE_S: Final = 5.0  # the node measures a short timeout to within this
 
 _SLEEPER: Final = Identity("sleeper", ip_address("10.1.0.41"), ip_address("2001:db8:e1d::41"))
 _OPEN: Final = Identity("open", ip_address("10.1.0.42"), ip_address("2001:db8:e1d::42"))
@@ -47,7 +47,7 @@ _RATE_HZ: Final = 50.0
 
 @dataclass(frozen=True, slots=True)
 class Keepalives:
-    """What the sleeper sent since it knew its NAT: nothing but `count` keepalives in `window_s` seconds."""
+    """The sleeper's messages after it measured its NAT: only `count` keepalives in `window_s` seconds."""
 
     at_least_s: float
     below_s: float
@@ -57,7 +57,7 @@ class Keepalives:
 
     @property
     def allowed(self) -> int:
-        """At most one in each interval, wherever the window begins."""
+        """At most one per interval, wherever the window begins."""
         return int(self.window_s / (0.75 * self.at_least_s)) + 1
 
 
@@ -65,7 +65,7 @@ class IdleStage(Closing):
     """Leaving the `with` block, or `close`, ends it. Raises KernelRefused or ProcessFailed."""
 
     def __init__(self, directory: Path, forgets_s: int = FORGETS_S) -> None:
-        """Start everything and return once both nodes are registered."""
+        """Start everything and return when both nodes are registered."""
         self._open = contextlib.ExitStack()
         self._is_over = threading.Event()
         try:
@@ -89,17 +89,17 @@ class IdleStage(Closing):
             raise
 
     def close(self) -> None:
-        """Idempotent; whoever waits in here for something gets ProcessFailed."""
+        """End everything. Idempotent; a thread that waits in `rest` gets ProcessFailed."""
         self._is_over.set()
         self._open.close()
 
     def rest(self, seconds: float) -> None:
-        """Let time pass. Raises ProcessFailed when the stage is closed meanwhile."""
+        """Wait. Raises ProcessFailed when the stage is closed meanwhile."""
         if self._is_over.wait(seconds):
             raise ProcessFailed("closed before it was measured")
 
     def keepalives(self, intervals: int = 3, within_s: float = 85.0) -> Keepalives | None:
-        """The count once the lifetime is known and some intervals have passed; None: not `within_s` from now."""
+        """The count, when the timeout is measured and some intervals have passed; None after `within_s`."""
         deadline = time.monotonic() + within_s
         while True:
             seen = self.netcheck("sleeper")
@@ -114,20 +114,20 @@ class IdleStage(Closing):
             self.rest(_LOOK_S)
 
     def sent_without_nat(self) -> int:
-        """Messages by which the node in the open would keep a binding: registers through an RTR."""
+        """Messages by which the node without NAT would keep a binding: registers through an RTR."""
         return len(self._sent("open", self.began_at, time.monotonic(), _KEEPALIVE))
 
     def lost_towards_sleeper(self) -> int:
-        """Pings from the open that find no answer."""
+        """Pings from the node without NAT that are not answered."""
         return ping(self.lab["open"], _SLEEPER.eid4, _OPEN.eid4, count=3).lost
 
     def renumbered_recovery_s(self, within_s: float) -> float | None:
-        """The NAT gets another public address while the sleeper sleeps: how long until it is reached again."""
+        """The NAT's public address changes while the sleeper is idle: returns how long until it is reachable again."""
         with (
             self.lab["sleeper"].socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
             self.lab["open"].socket(socket.AF_INET, socket.SOCK_DGRAM) as sending,
         ):
-            listening.bind((str(_SLEEPER.eid4), _PORT))  # it answers nothing: only a keepalive can help it
+            listening.bind((str(_SLEEPER.eid4), _PORT))  # it does not answer: only a keepalive renews the binding
             listening.settimeout(1 / _RATE_HZ)
             sending.bind((str(_OPEN.eid4), 0))
             self.nat.renumber(_OTHER_PUBLIC)
@@ -140,14 +140,14 @@ class IdleStage(Closing):
         return None
 
     def netcheck(self, name: str) -> dict[str, Any]:
-        """What the node says of its uplink. Raises ProcessFailed."""
+        """What the node reports about its uplink. Raises ProcessFailed."""
         answer = self.nodes[name].lispctl("netcheck")
         if answer is None:
             raise ProcessFailed(f"{name} does not answer\n{self.nodes[name].daemon.log_tail()}")
         return dict(answer["entries"][0])
 
     def _measured_at(self) -> float:
-        """Since when the sleeper has done nothing but keep its binding."""
+        """Since when the sleeper has sent nothing but keepalives."""
         sent = self.watch.messages(self.began_at, time.monotonic())
         return max(
             message.at

@@ -36,10 +36,10 @@ def _identity(number: int, name: str) -> Identity:
 
 
 class NatStage(Closing):
-    """All of it; leaving the `with` block ends it."""
+    """The laboratory with its services; leaving the `with` block removes it."""
 
     def __init__(self, directory: Path, kinds: Iterable[Kind] = KINDS) -> None:
-        """Start everything; `registered()` waits for the nodes. Raises KernelRefused or ProcessFailed."""
+        """Start everything; `wait_until_registered` waits for the nodes. Raises KernelRefused or ProcessFailed."""
         self._open = contextlib.ExitStack()
         self.kinds = tuple(kinds)
         names = [*map(host_of, self.kinds), "far", ROAMER]
@@ -60,7 +60,7 @@ class NatStage(Closing):
     def close(self) -> None:
         """End everything. Idempotent."""
         running = [*self.nodes.values(), *self.servers.values()]
-        if running:  # together: each takes its time to withdraw
+        if running:  # in parallel, because each takes time to withdraw its registration
             with ThreadPoolExecutor(len(running)) as pool:
                 list(pool.map(lambda one: one.daemon.stop(), running))
         self._open.close()
@@ -70,13 +70,13 @@ class NatStage(Closing):
         return Party(self.lab[name], self.identities[name].eid4)
 
     def seals(self, name: str, other: str) -> bool:
-        """True when a node says that its packets to another one are sealed."""
+        """True when a node reports that its packets to another node are sealed."""
         keys = self.nodes[name].lispctl("key") or {}
         wanted = f"{self.identities[other].eid4}/32"
         return any(peer["prefix"] == wanted and peer["seal"]["state"] == "sealed" for peer in keys.get("peers", []))
 
     def say(self, name: str, other: str, line: bytes) -> int:
-        """Send a line in a datagram from EID to EID; 1 when it was heard."""
+        """Send a line in a datagram from EID to EID; returns 1 when it was received."""
         own, there = self.identities[name].eid4, self.identities[other].eid4
         with (
             self.lab[other].socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
@@ -92,11 +92,11 @@ class NatStage(Closing):
                 return 0
 
     def wait_until_registered(self) -> None:
-        """Return once every node is registered. Raises ProcessFailed."""
+        """Return when every node is registered. Raises ProcessFailed."""
         deadline = time.monotonic() + _PATIENCE_S
         waiting = dict(self.nodes)
         while waiting:
-            # Asking each with lispctl would take the processors from those that start.
+            # Read the logs, because lispctl would delay the nodes that are starting.
             waiting = {name: node for name, node in waiting.items() if " registered eid=" not in node.daemon.log_text()}
             if waiting and time.monotonic() > deadline:
                 name, node = waiting.popitem()
@@ -104,7 +104,7 @@ class NatStage(Closing):
             time.sleep(0.05)
 
     def lost_both_ways(self, kind: Kind) -> int:
-        """Pings that are not answered between the node of this kind and the one behind a symmetric NAT."""
+        """How many pings between the node of this kind and the one behind a symmetric NAT are lost."""
         one, far = host_of(kind), "far"
         lost = 0
         for source, destination in ((one, far), (far, one)):
@@ -113,12 +113,12 @@ class NatStage(Closing):
         return lost
 
     def tcp_both_ways(self, kind: Kind) -> bool:
-        """True when either of the two can open a TCP connection to the other, and its octets arrive."""
+        """True when each of the two can open a TCP connection to the other, and its octets arrive."""
         one, far = host_of(kind), "far"
         return self._tcp(one, far) and self._tcp(far, one)
 
     def everywhere(self) -> dict[str, tuple[int, bool]]:
-        """For each kind: pings lost, and whether TCP works both ways; all kinds at the same time."""
+        """For each kind: pings lost, and whether TCP works in both directions; all kinds at the same time."""
         with ThreadPoolExecutor(len(self.kinds)) as pool:
             lost = list(pool.map(self.lost_both_ways, self.kinds))
             has_tcp = list(pool.map(self.tcp_both_ways, self.kinds))
@@ -172,12 +172,12 @@ class NatStage(Closing):
         self._open.callback(server.daemon.stop)
 
     def restart_server(self, name: str) -> None:
-        """It loses its power and comes back at once; an RTR knows nobody then. Returns while it still starts."""
+        """Kill it and start it again; an RTR has lost its nodes then. Returns while it is still starting."""
         self.servers[name].daemon.kill()
         self._start_server(name)
 
     def netcheck(self, name: str, address: IpAddress | None = None) -> Json:
-        """What a node says of its uplink, or of the one with this address. Raises ProcessFailed."""
+        """What a node reports about its uplink, or about the one with this address. Raises ProcessFailed."""
         answer = self.nodes[name].lispctl("netcheck")
         entries = answer["entries"] if answer is not None else []
         found = [entry for entry in entries if address is None or entry["address"] == str(address)]

@@ -1,4 +1,4 @@
-"""What the demonstration shows: a live table on a terminal, plain lines anywhere else."""
+"""The output of the demonstration: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REFRESH_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that either screen can print. The first column is text, the others are set to the right."""
+    """A table that both screens can print. The first column is left-aligned, the others right-aligned."""
 
     title: str
     columns: tuple[str, ...]
@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What `lispctl status` and `lispctl map-cache` say of one node now; None while it does not answer."""
+    """The output of `lispctl status` and `lispctl map-cache` of a node; None while it does not answer."""
 
     node: str
     status: Json | None = None
@@ -45,7 +45,7 @@ class View:
 
 
 class Screen(Protocol):
-    """Where the demonstration speaks."""
+    """The output of the demonstration."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -53,16 +53,16 @@ class Screen(Protocol):
     ) -> None: ...
     def say(self, text: str) -> None: ...
     def watch(self, look: Callable[[], Sequence[View]]) -> None:
-        """Show what `look` returns from now on; it is called from another thread."""
+        """Show what `look` returns, again and again; `look` is called from another thread."""
 
     def unwatch(self) -> None:
-        """Return once `look` is not called any more."""
+        """Return when `look` is no longer called."""
 
     def table(self, table: Table) -> None: ...
 
 
 class PlainScreen:
-    """Lines, one after the other."""
+    """Prints lines, one after the other."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +76,7 @@ class PlainScreen:
         print(text, flush=True)
 
     def watch(self, look: Callable[[], Sequence[View]]) -> None:
-        """Nothing to keep up to date: look once and print it."""
+        """Print the tables once."""
         for view in look():
             for table in node_tables(view):
                 self.table(table)
@@ -89,7 +89,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """rich: uplinks, locators and map-cache of both nodes, and below them what happens."""
+    """rich: uplinks, locators and map-cache of both nodes, and the events below."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -149,7 +149,7 @@ class LiveScreen:
 
 
 def open_screen() -> PlainScreen | LiveScreen:
-    """The live screen on a terminal where rich is installed, lines otherwise."""
+    """The live screen on a terminal if rich is installed, lines otherwise."""
     if sys.stdout.isatty():
         try:
             return LiveScreen()
@@ -159,7 +159,7 @@ def open_screen() -> PlainScreen | LiveScreen:
 
 
 def node_tables(view: View) -> Iterable[Table]:
-    """Uplinks with their locators, and the map-cache, of one node."""
+    """Uplinks with their locators, and the map-cache, of a node."""
     status = view.status
     if status is None:
         yield Table(f"{view.node}: " + ("starting" if view.is_running else "not running"), ("",), ())

@@ -1,4 +1,4 @@
-"""What the chapters share: the laboratory, the services in it, the streams that run through it, the report."""
+"""What the chapters share: the laboratory, its services, the streams, the report."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
 
 _T = TypeVar("_T")
 
-_QUIET_AFTER_S: Final = 0.8  # ours: how long after a move nobody asks the nodes anything
+_QUIET_AFTER_S: Final = 0.8  # ours: how long after a move the nodes are not queried
 
 
 class Stage:
-    """Everything that runs. `close` ends all of it, the laboratory excepted."""
+    """The running demonstration. `close` ends everything except the laboratory."""
 
     def __init__(self, lab: Lab, report: Report, screen: Screen, directory: Path, output: Path) -> None:
         """`directory` is for sockets, state and configuration, `output` for what is kept."""
@@ -43,14 +43,14 @@ class Stage:
         self.report = report
         self.screen = screen
         self.handovers: list[Handover] = []
-        self.more_configuration = ""  # of the nodes that are started from now on
+        self.more_configuration = ""  # for nodes that are started afterwards
         self._directory = directory
         self._output = output
         self._open = contextlib.ExitStack()
         self.watch = self._open.enter_context(ControlWatch({name: lab[name] for name in ("a", "b", "hub")}))
         self.nodes: dict[str, Node] = {}
         self.hub: Hub | None = None
-        self.idle: Future[Any] | None = None  # what is measured beside everything else
+        self.idle: Future[Any] | None = None  # the measurement in the background
         self.losses: Future[list[str]] | None = None
         self.tcp: TcpStream | None = None
         self.sent: list[Sent] = []  # by which uplink, in the chapter that shows it
@@ -73,16 +73,16 @@ class Stage:
 
     @property
     def is_over(self) -> bool:
-        """True once it is being closed."""
+        """True while it is being closed."""
         return self._is_over.is_set()
 
     def rest(self, seconds: float) -> None:
-        """Let time pass, in a thread beside the chapters. Raises ProcessFailed when the stage is closed meanwhile."""
+        """Wait, in a background thread. Raises ProcessFailed when the stage is closed meanwhile."""
         if self._is_over.wait(max(0.0, seconds)):
             raise ProcessFailed("closed before it was measured")
 
     def enter(self, context: contextlib.AbstractContextManager[_T]) -> _T:
-        """Have it end with the stage."""
+        """Enter a context that is closed with the stage."""
         return self._open.enter_context(context)
 
     # --- services ---
@@ -98,7 +98,7 @@ class Stage:
         return hub
 
     def start_node(self, identity: Identity) -> Node:
-        """Start lispd in the namespace of its name."""
+        """Start lispd in the namespace with the identity's name."""
         directory = self._directory / identity.name
         map_server = self.lab.topology.address("hub", "eth0")
         configuration = node_configuration(identity, map_server, OVERLAY, directory) + self.more_configuration
@@ -107,21 +107,21 @@ class Stage:
         return node
 
     def reconfigure(self, identity: Identity, extra: str) -> None:
-        """Give a node its usual configuration, and more of it. Raises ProcessFailed."""
+        """Give a node its usual configuration and `extra`. Raises ProcessFailed."""
         map_server = self.lab.topology.address("hub", "eth0")
         usual = node_configuration(identity, map_server, OVERLAY, self._directory / identity.name)
         self.nodes[identity.name].reconfigure(usual + extra)
 
     def check_services(self) -> None:
-        """Raise ProcessFailed, with its log, when one of them has gone."""
+        """Raise ProcessFailed, with the log, when a daemon has ended."""
         if self.hub is not None:
             self.hub.daemon.check()
         for node in self.nodes.values():
             node.daemon.check()
 
     def look(self) -> list[View]:
-        """What the nodes say of themselves; while a move is measured, what they said last."""
-        # Four lispctl would take the processors from what is being measured.
+        """The state of the nodes; while a move is measured, their last known state."""
+        # Four processes of lispctl would disturb the measurement.
         if not self._is_measuring.is_set():
             self._views = [
                 View(name, node.lispctl("status"), node.lispctl("map-cache"), node.daemon.is_running)
@@ -136,7 +136,7 @@ class Stage:
         return Party(self.lab[identity.name], identity.eid4)
 
     def start_tcp(self) -> None:
-        """Open the TCP stream that lives through all moves. Idempotent."""
+        """Open the TCP stream that runs during all moves. Idempotent."""
         if self.tcp is None:
             self.tcp = self._open.enter_context(TcpStream(self.party(A), self.party(B)))
 
@@ -145,7 +145,7 @@ class Stage:
     def observe(
         self, name: str, move: moves.Move, *, rate_hz: float = 100.0, before_s: float = 1.0, after_s: float = 3.0
     ) -> Handover:
-        """Perform a move of node a with probes around it. Raises ProcessFailed when nothing flowed before it."""
+        """Perform a move of node a during a probe stream. Raises ProcessFailed when no packets arrived before it."""
         self._is_measuring.set()
         with ProbeStream(self.party(A), self.party(B), rate_hz=rate_hz) as probes:
             time.sleep(before_s)
@@ -175,19 +175,19 @@ class Stage:
         return handover
 
     def pictured(self) -> Picture:
-        """What there is to draw so far."""
+        """What can be drawn so far."""
         now = time.monotonic()
         current = [Span(interface, network, start, now) for interface, (network, start) in self._places.items()]
         spans = (*self._spans, *current)
         return Picture(self.report.began_at, now, spans, tuple(self.handovers), tuple(self.sent))
 
     def network_of(self, interface: str) -> str | None:
-        """The network that an uplink of node a is in."""
+        """The current network of an uplink of node a."""
         place = self._places.get(interface)
         return None if place is None else place[0]
 
     def note_network(self, interface: str, network: str) -> None:
-        """An uplink of node a is in this network by now, without having been watched."""
+        """Record that an uplink of node a has moved to this network without being observed."""
         self._note_place(moves.Move(moves.Kind.NETWORK_CHANGED, "a", interface, network=network), time.monotonic())
 
     def _note_place(self, move: moves.Move, at: float) -> None:
@@ -224,7 +224,7 @@ class Stage:
 
 
 def timeline(handover: Handover) -> Iterator[str]:
-    """A move as people read it: what was lost, and who said what when."""
+    """A move as text: the losses, and the control messages with their times."""
     out, back = handover.ways()
     yield (
         f"  {handover.title}: lost {out.lost} out and {back.lost} in; "

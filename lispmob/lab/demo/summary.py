@@ -13,7 +13,7 @@ _WORDS: Final = {Verdict.REACHED: "ok", Verdict.MISSED: "goal missed", Verdict.A
 
 
 def moves_table(handovers: Sequence[Handover]) -> Table:
-    """Every move: packets lost, and milliseconds from the loss to the first packet of the new way."""
+    """Every move: packets lost, and milliseconds from the loss to the first packet by the new path."""
     rows = []
     for handover in handovers:
         out, back = handover.ways()
@@ -24,7 +24,7 @@ def moves_table(handovers: Sequence[Handover]) -> Table:
 
 
 def checks_table(checks: Sequence[Check]) -> Table:
-    """Every claim: what became of it, what was measured, what the goal is."""
+    """Every claim: result, measurement, goal."""
     rows = tuple(
         (check.name, _WORDS[check.verdict], _text(check.value), _text(check.goal), check.unit) for check in checks
     )

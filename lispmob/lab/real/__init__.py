@@ -1,5 +1,5 @@
-"""Networks as people have them: homes, offices, rented servers, other people's machines; each one a scenario.
+"""Scenarios of real networks: homes, offices, rented servers, hosts with other network software.
 
-`world.py` wires namespaces by hand, `scenario.py` says what a scenario is, and each other file holds the scenarios of
-one kind of trouble. `python -m lispmob.lab.real` lists them and plays one. The demonstration and the tests play these.
+`world.py` wires namespaces by hand, `scenario.py` defines a scenario, and each other file holds the scenarios of one
+kind of problem. `python -m lispmob.lab.real` lists them and plays one. The demonstration and the tests play them too.
 """

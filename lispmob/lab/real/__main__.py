@@ -1,6 +1,6 @@
 """`python -m lispmob.lab.real [NAME] [--tier TIER]`: list the scenarios, or play one and print its check as JSON.
 
-Exit code: 0 when what it claims happened (a figure beyond its goal is told), 1 when it did not, 77 without root.
+Exit code: 0 when its claim happened (a figure beyond its goal is reported), 1 when it did not, 77 without root.
 """
 
 from __future__ import annotations

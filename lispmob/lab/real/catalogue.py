@@ -1,4 +1,4 @@
-"""All scenarios, in the order in which they are shown. Another kind of trouble is another file and a line here."""
+"""All scenarios, in the order in which they are listed. Add a file and a line here for another kind of problem."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
 
 
 def by_name(name: str) -> Scenario:
-    """KeyError when there is none of this name."""
+    """KeyError for an unknown name."""
     return {scenario.name: scenario for scenario in SCENARIOS}[name]

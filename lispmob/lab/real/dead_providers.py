@@ -1,4 +1,4 @@
-"""Uplinks whose provider died: link, address and route are there, and packets are not."""
+"""Uplinks whose provider fails: link, address and route stay, but no packets pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lispmob.lab.report import Check
 
 
 def nat_provider_died(check: str, world: World) -> Check:
-    """Two home routers; the first one's provider dies."""
+    """Two home routers; the first one's provider fails."""
     world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
     world.home_router("n2", "192.168.9.1/24", "203.0.113.2/24")
     world.behind("a", "eth1", "n1", ["192.168.8.100/24"], metric=100)
@@ -20,7 +20,7 @@ def nat_provider_died(check: str, world: World) -> Check:
 
 
 def open_provider_died(check: str, world: World) -> Check:
-    """A public address first, a NAT second; the public one's provider dies."""
+    """A public address first, a NAT second; the public one's provider fails."""
     world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
     world.attach("a", "eth2", ["203.0.113.2/24"], metric=100)
     world.behind("a", "eth1", "n1", ["192.168.8.100/24"], metric=101)
@@ -29,7 +29,7 @@ def open_provider_died(check: str, world: World) -> Check:
 
 
 def renumbered(check: str, world: World) -> Check:
-    """Two global addresses on one interface; the provider no longer carries the older one."""
+    """Two global addresses on one interface; the provider stops routing the older one."""
     world.attach("a", "eth0", ["2001:db8:1::2/64", "2001:db8:2::2/64"])
     world.ip("a", "route add default via 2001:db8:2::1 dev eth0 metric 100")
     world.start_hub((HUB_V6,))
@@ -40,7 +40,7 @@ def renumbered(check: str, world: World) -> Check:
 
 
 def same_address_sticks(check: str, world: World) -> Check:
-    """Two modem sticks of one make: the same address and gateway behind each; the first one's provider dies."""
+    """Two modem sticks of the same model, with the same address and gateway; the first one's provider fails."""
     world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
     world.home_router("n2", "192.168.8.1/24", "203.0.113.2/24")
     world.behind("a", "eth1", "n1", ["192.168.8.100/24"], metric=100)

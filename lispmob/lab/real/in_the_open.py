@@ -1,4 +1,4 @@
-"""The plain case, which every other one is compared with: a public address, nothing in between."""
+"""The reference for all other scenarios: a public address, nothing in between."""
 
 from __future__ import annotations
 

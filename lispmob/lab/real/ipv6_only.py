@@ -1,4 +1,4 @@
-"""A network that has IPv6 alone and translates (NAT64): LTE, a conference's Wi-Fi. The hub has IPv4 alone."""
+"""A network with IPv6 alone and a translator (NAT64), as LTE or a conference's Wi-Fi. The hub has IPv4 alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PUBLIC: Final = "203.0.113.64"
 
 @contextlib.contextmanager
 def translated(world: World, plan: Plan) -> Iterator[Tool]:
-    """Between a's eth0, with 2001:db8:a6::2 alone, and inet: a router with a translator."""
+    """Put a router with a translator between a's eth0, which has 2001:db8:a6::2 alone, and inet."""
     world.add("nat64", is_router=True)
     world.attach("nat64", "wan", ["198.51.100.2/24"], metric=100)
     world.ip("inet", f"route add {plan.public}/32 via 198.51.100.2")
@@ -32,7 +32,7 @@ def translated(world: World, plan: Plan) -> Iterator[Tool]:
 
 
 def asking(directory: Path, nameserver: str) -> Sequence[str]:
-    """A command that starts another one where this is the only DNS server, and its files the only names."""
+    """A command that starts another command with this DNS server only, and with no names but those of its files."""
     directory.mkdir(exist_ok=True)
     for name, text in (("resolv.conf", f"nameserver {nameserver}\n"), ("nsswitch.conf", "hosts: files dns\n")):
         (directory / name).write_text(text, encoding="ascii")
@@ -41,7 +41,7 @@ def asking(directory: Path, nameserver: str) -> Sequence[str]:
 
 
 def nat64(check: str, world: World) -> Check:
-    """The prefix is found by DNS; packets both ways, from two seconds after registering."""
+    """The node learns the prefix by DNS; packets in both directions, from two seconds after registering."""
     with translated(world, Plan(PREFIX, _PUBLIC, dns=ROUTER)):
         world.start_hub((HUB_V4,))
         world.start_node(A, behind=asking(world.directory / "etc", ROUTER))

@@ -1,4 +1,4 @@
-"""Lines that take less than their ends do: PPPoE, LTE, tunnels, hotels; and nobody says so."""
+"""Lines with a smaller MTU than their ends, without ICMP: PPPoE, LTE, tunnels, hotels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WITHIN_S: Final = 10.0
 
 
 def mute(world: World, *names: str) -> None:
-    """These routers and hosts send no "fragmentation needed" and no "packet too big"."""
+    """Make these routers and hosts send no "fragmentation needed" and no "packet too big"."""
     for name in names:
         world.nft(name, "add table inet mute")
         world.nft(name, "add chain inet mute output { type filter hook output priority 0; }")
@@ -24,7 +24,7 @@ def mute(world: World, *names: str) -> None:
 
 
 def narrow(world: World, octets: int = NARROW_OCTETS, *, is_mute: bool = True) -> None:
-    """Between inet and b lies a line of so many octets, behind a router that b does not see as narrow."""
+    """Put a line with this MTU between inet and b, behind a router, so that b does not see it."""
     world.add("far", is_router=True)
     world.ip("inet", "link del b.eth0")
     world.cable(("inet", "far"), ("far", "near"), near_addresses=["10.99.0.1/24", "2001:db8:99f::1/64"])
@@ -38,13 +38,13 @@ def narrow(world: World, octets: int = NARROW_OCTETS, *, is_mute: bool = True) -
 
 
 def squeeze(world: World, octets: int) -> None:
-    """The line to b's router takes so many octets now."""
+    """Set the MTU of the line to b's router."""
     world.ip("inet", f"link set far mtu {octets}")
     world.ip("far", f"link set near mtu {octets}")
 
 
 def tcp(check: str, world: World) -> Check:
-    """3 MB each way through a line of 1400 octets, whose routers drop what they would have to say about it."""
+    """3 MB in each direction through a line of 1400 octets, whose routers drop the ICMP messages about it."""
     world.attach("a", "eth0", ["198.51.100.2/24", "2001:db8:a::2/64"], metric=100)
     narrow(world)
     world.start_hub()

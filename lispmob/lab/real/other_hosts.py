@@ -1,4 +1,4 @@
-"""Hosts that lack something, and hosts where somebody else routes, too."""
+"""Hosts without some features, and hosts where other software configures routes, too."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lispmob.lab.real.world import A, B, World
 from lispmob.lab.report import Check, fact
 
 RIGHT_S: Final = 6.0
-"""Within this time after something has become possible, it is put right."""
+"""When something becomes possible, lispd uses it within this time."""
 
 _PACKET_FILTERS: Final = ("iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables")
 
 
 def no_iptables(check: str, world: World) -> Check:
-    """Neither iptables nor nft is installed; two uplinks, and a steering rule. Later nft is."""
+    """Neither iptables nor nft is installed; two uplinks, and a steering rule. Later nft is installed."""
     world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
     world.attach("a", "eth1", ["203.0.113.2/24"], metric=200)
     programs = _programs(world.directory / "bin")
@@ -40,7 +40,7 @@ def no_iptables(check: str, world: World) -> Check:
 
 
 def no_ipv6(check: str, world: World) -> Check:
-    """IPv6 is switched off before lispd starts, which has an IPv6 EID; later it is switched on."""
+    """IPv6 is disabled before lispd starts, which has an IPv6 EID; later it is enabled."""
     world["a"].sysctl("ipv6/conf/default/disable_ipv6", "1")
     world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
     world.start_hub()
@@ -56,7 +56,7 @@ def no_ipv6(check: str, world: World) -> Check:
 
 
 def mwan3(check: str, world: World) -> Check:
-    """OpenWrt with two providers: every packet gets a mark, and rules in front of all others look at it."""
+    """OpenWrt with two providers: every packet gets a mark, and rules before all others match it."""
     world.attach("a", "eth1", ["198.51.100.2/24"], metric=100)
     world.attach("a", "eth2", ["203.0.113.2/24"], metric=200)
     world.ip(
@@ -89,7 +89,7 @@ def mwan3(check: str, world: World) -> Check:
 
 
 def foreign_mesh(check: str, world: World) -> Check:
-    """Another mesh on the host has its networks in a table of its own; lispd sends everything into the overlay."""
+    """Another mesh on the host routes its networks by its own table; lispd sends everything into the overlay."""
     world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
     world.add("mesh")
     world.cable(
@@ -127,7 +127,7 @@ def _within(limit_s: float, is_so: Callable[[], bool]) -> bool:
 
 
 def _programs(directory: Path) -> Path:
-    """A folder with every program of this machine but for those that change packet filters."""
+    """A folder with all programs of this machine, except those that change packet filters."""
     directory.mkdir()
     for folder in os.environ["PATH"].split(os.pathsep):
         if not Path(folder).is_dir():

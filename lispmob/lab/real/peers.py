@@ -1,4 +1,4 @@
-"""Peers that go and come back, and what was meant for those that are not there."""
+"""Peers that leave and come back, and packets for absent peers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from lispmob.lab.report import Check, fact, figure
 CAME_BACK_GOAL_S: Final = 2.0
 AWAY_S: Final = 6.0
 WATCH_S: Final = 5.0
-SOON_S: Final = 1.0  # a connection that is refused is refused at once; on a busy machine within this time
-DEAD_S: Final = 15.0  # for a peer that said nothing when it went
+SOON_S: Final = 1.0  # a refused connection fails at once; on a busy machine within this time
+DEAD_S: Final = 15.0  # for a peer that did not announce its end
 _REFUSED: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ECONNREFUSED})
 _NOBODY: Final = (ip_address("10.1.0.77"), ip_address("2001:db8:e::77"))
 """EIDs that no site has."""
 
 
 def came_back(check: str, world: World, *, is_killed: bool = False, elsewhere: str = "") -> Check:
-    """b goes while a talks to it, is away for a while, and comes back; how long until both hear each other again."""
+    """b stops while a sends to it, and comes back after a while; how long until packets pass in both directions."""
     two_in_the_open(world)
     gap = gap_of_return(world, is_killed=is_killed, elsewhere=elsewhere)
     return figure(check, gap.worst_s, "s", CAME_BACK_GOAL_S)
@@ -56,7 +56,7 @@ def gap_of_return(
 
 
 def go(world: World, *, is_killed: bool) -> None:
-    """b's lispd ends: with a word to the hub, or without."""
+    """Stop b's lispd, with or without a withdrawal."""
     daemon = world.nodes["b"].daemon
     if is_killed:
         daemon.kill()
@@ -64,7 +64,7 @@ def go(world: World, *, is_killed: bool) -> None:
 
 
 def move_b(world: World, address: str) -> None:
-    """b's only address is another one of its network."""
+    """Replace b's only address by another one of its network."""
     world.ip("b", "addr flush dev eth0", f"addr add {address} dev eth0")
     world.ip("b", "route add default via 192.0.2.129 dev eth0 metric 100")
 
@@ -76,7 +76,7 @@ def _reopened(log: PacketLog, back_at: float, ended: float) -> float | None:
 
 
 def nothing_leaks(check: str, world: World) -> Check:
-    """Nobody there, stopped, killed, lispd gone: what is meant for an EID is refused, and never leaves in clear."""
+    """Packets for an absent, stopped or killed peer, and without lispd, are refused and never leave in clear."""
     two_in_the_open(world)
     with leaks(world) as leaked:
         refused = [*refusals(world, _NOBODY)]
@@ -105,7 +105,7 @@ def nothing_leaks(check: str, world: World) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What became of a connection: how long it took to fail, and with which error number; 0: it did not."""
+    """The result of a connection: how long it took to fail, and its error number; 0: it did not fail."""
 
     destination: IpAddress
     after_s: float
@@ -113,14 +113,14 @@ class Refusal:
 
     @property
     def is_refused(self) -> bool:
-        """True when the program heard of it at once."""
+        """True when the program got the error at once."""
         return self.code in _REFUSED and self.after_s < SOON_S
 
 
 def refusals(
     world: World, destinations: Sequence[IpAddress], *, at: str = "a", timeout_s: float = 2.0
 ) -> list[Refusal]:
-    """Connect to each of them, port 22."""
+    """Connect to port 22 of each destination."""
     found = []
     for destination in destinations:
         family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
@@ -139,7 +139,7 @@ def refusals(
 
 
 def until_refused(world: World, destinations: Sequence[IpAddress]) -> list[Refusal]:
-    """The same until all are refused at once, or a dead peer has had time enough to be found dead."""
+    """Repeat until all are refused at once, or until a dead peer should have been detected."""
     deadline = time.monotonic() + DEAD_S
     while True:
         found = refusals(world, destinations)
@@ -149,7 +149,7 @@ def until_refused(world: World, destinations: Sequence[IpAddress]) -> list[Refus
 
 @contextlib.contextmanager
 def leaks(world: World, overlay: Sequence[str] = OVERLAY) -> Iterator[Callable[[], int]]:
-    """Count, at the router of all, packets that are for the overlay and not in a tunnel; yields the question."""
+    """Count, at the central router, packets for the overlay that are not in a tunnel; yields a function that counts."""
     world.nft("inet", "add table inet leak")
     world.nft("inet", "add chain inet leak seen { type filter hook prerouting priority -300; }")
     for prefix in overlay:
@@ -176,7 +176,7 @@ def two_in_the_open(world: World) -> None:
 
 
 SCENARIOS: Final = (
-    Scenario("peer-came-back.gap", "A peer stops, and comes back while somebody talks to it", came_back),
+    Scenario("peer-came-back.gap", "A peer stops, and comes back while a node sends to it", came_back),
     Scenario(
         "nothing-leaks.packets", "What is meant for a peer that is not there stays off the network", nothing_leaks
     ),

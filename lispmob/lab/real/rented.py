@@ -1,4 +1,4 @@
-"""A hub on a rented machine: a private address of its own, and a public one that its provider translates."""
+"""A hub on a rented machine: it has a private address, and its provider translates a public one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RTR: Final = f"rtr: {{enabled: yes}}\npublic-address: [{HUB_V4}]\n"
 
 
 def behind_one_to_one(world: World, outside: str = f"{HUB_V4}/24", inside: str = CLOUD_INSIDE) -> None:
-    """Put the hub into a provider's network: what comes for the public address goes to it, and back, all ports."""
+    """Put the hub behind its provider's 1:1 NAT, which translates all ports of the public address."""
     public, private = outside.split("/")[0], inside.split("/")[0]
     world.ip("hub", "link delete eth0")
     world.add("cloud", is_router=True)
@@ -32,7 +32,7 @@ def behind_one_to_one(world: World, outside: str = f"{HUB_V4}/24", inside: str =
 
 
 def cloud_hub(check: str, world: World) -> Check:
-    """a at home behind its router, b in the open; the hub, their RTR and Map-Server, behind a 1:1 NAT."""
+    """a at home behind its router, b without NAT; the hub, their RTR and Map-Server, behind a 1:1 NAT."""
     behind_one_to_one(world)
     world.home_router("home", "192.168.8.1/24", "203.0.113.2/24")
     world.behind("a", "eth0", "home", ["192.168.8.2/24"])
@@ -43,7 +43,7 @@ def cloud_hub(check: str, world: World) -> Check:
 
 
 def start(world: World, names: Sequence[str] = ("a", "b"), *, extra: str = _RTR) -> None:
-    """The hub, and these nodes, who know it by its public address."""
+    """Start the hub, and these nodes, which have its public address."""
     world.start_hub((), extra=extra)
     for identity in (A, B):
         if identity.name in names:
@@ -51,7 +51,7 @@ def start(world: World, names: Sequence[str] = ("a", "b"), *, extra: str = _RTR)
 
 
 def server_by_eid(check: str, world: World) -> Check:
-    """The rented machine has EIDs itself: a, behind a NAT, and b, in the open, reach it by them, and it them."""
+    """The rented machine has EIDs itself: a, behind a NAT, and b, without NAT, exchange packets with it."""
     behind_one_to_one(world)
     world.home_router("home", "192.168.8.1/24", "203.0.113.2/24")
     world.behind("a", "eth0", "home", ["192.168.8.2/24"])
@@ -62,7 +62,7 @@ def server_by_eid(check: str, world: World) -> Check:
     lost = 0
     for node, eid in pairs:
         theirs = node.eid4 if eid.version == 4 else node.eid6
-        for _ in range(2):  # the first one may wait for a mapping, and takes the time of a handshake
+        for _ in range(2):  # the first may wait for a mapping and a handshake
             lost += ping(world[node.name], eid, theirs, count=PINGS, timeout_s=3.0).lost
             lost += ping(world["hub"], theirs, eid, count=PINGS, timeout_s=3.0).lost
     return lost_check(check, 4 * PINGS * len(pairs), lost)

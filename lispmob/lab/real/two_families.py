@@ -1,4 +1,4 @@
-"""Two families, of which only one leads where it has to: an address of a family proves nothing."""
+"""Two address families, of which only one works: an address of a family does not show that it works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WATCH_S: Final = 8.0
 
 
 def home(world: World, prefix: str) -> None:
-    """A home: IPv4 behind a NAT, and a /64 of IPv6 that its router forwards as it is."""
+    """A home: IPv4 behind a NAT, and a /64 of IPv6 that its router forwards unchanged."""
     world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24", more_outside=["2001:db8:a0::2/64"])
     world.ip("n1", f"addr add {prefix}::1/64 dev lan nodad")
     world.ip("inet", f"route add {prefix}::/64 via 2001:db8:a0::2")
@@ -24,20 +24,20 @@ def home(world: World, prefix: str) -> None:
 
 
 def dual_stack_home(check: str, world: World) -> Check:
-    """The usual home, and a Map-Server that has IPv4 only."""
+    """The usual home, and a Map-Server with IPv4 only."""
     home(world, HOME_V6)
     return _both_ways(check, world)
 
 
 def ula_home(check: str, world: World) -> Check:
-    """A home whose router announces a local prefix, which the Internet does not carry."""
+    """A home whose router announces a local prefix, which the Internet does not route."""
     home(world, ULA)
     world.black_hole("fc00::/7")
     return _both_ways(check, world)
 
 
 def first_family_dead(check: str, world: World) -> Check:
-    """A default route of IPv4 that leads nowhere, from the start; the hub and the peer have both families."""
+    """An IPv4 default route without connectivity from the start; the hub and the peer have both families."""
     world.attach("a", "eth0", ["198.51.100.2/24", "2001:db8:1::2/64"], metric=100)
     world.black_hole("198.51.100.0/24")
     world.start_hub((HUB_V4, HUB_V6))

@@ -1,11 +1,11 @@
-"""A small internet, wired by hand, in which one node is somewhere awkward.
+"""A small internet, wired by hand, with one node in a difficult network.
 
                       hub  198.18.0.10, 2001:db8:99::10
                        |
     a --- (its network) --- inet --- b  192.0.2.130, 2001:db8:b::2
 
-`inet` forwards both families. What lies between `a` and `inet` is the scenario's business: `World.cable` joins any two
-namespaces, and `World.home_router` puts a NAT between them. Nothing has a delay: a scenario is about what gets through.
+`inet` forwards both families. The scenario builds the part between `a` and `inet`: `World.cable` joins any two
+namespaces, and `World.home_router` puts a NAT between them. There is no delay, because a scenario tests connectivity.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Gap:
 
 
 class World(Closing):
-    """Namespaces, cables and services with one life: leaving the `with` block removes all of it."""
+    """Namespaces, cables and services with a common lifetime: leaving the `with` block removes all of it."""
 
     def __init__(self, directory: Path, *, tier: str = "auto", label: str = "") -> None:
-        """Make `inet`, `hub`, `a` and `b`, and connect hub and b. `tier` is what every node's datapath uses.
+        """Make `inet`, `hub`, `a` and `b`, and connect hub and b. `tier` is the datapath tier of every node.
 
         Raises KernelRefused. A second world of the same process needs a `label`.
         """
@@ -90,7 +90,7 @@ class World(Closing):
     # --- wiring ---
 
     def add(self, name: str, *, is_router: bool = False) -> Namespace:
-        """Another namespace; a router forwards both families."""
+        """Add a namespace; a router forwards both families."""
         made = self._namespaces.make(name)
         for key, value in {**_QUICK, **(_ROUTER if is_router else {})}.items():
             made.sysctl(key, value)
@@ -124,7 +124,7 @@ class World(Closing):
         metric: int | None = None,
         gateways: Sequence[str] = (),
     ) -> str:
-        """Join a host to the router `to`; the router's end gets `gateways`, or else the first address of each network.
+        """Join a host to the router `to`, whose end gets `gateways`, or the first address of each network.
 
         With a `metric` the host gets default routes by the router. Returns the name of the router's interface.
         """
@@ -138,7 +138,7 @@ class World(Closing):
         return port
 
     def home_router(self, name: str, inside: str, outside: str, *, more_outside: Sequence[str] = ()) -> None:
-        """A router that masquerades IPv4 to its `wan` and forwards IPv6 as it is.
+        """Add a router that masquerades IPv4 to its `wan` and forwards IPv6 unchanged.
 
         `inside` is its address on the bridge `lan` ("192.168.8.1/24"), `outside` that on `wan`, in a network of inet.
         """
@@ -158,11 +158,11 @@ class World(Closing):
         self.ip(name, link.default_route(interface, ip_address(gateway), metric))
 
     def nft(self, name: str, rules: str) -> None:
-        """Add rules of nftables in a namespace. Raises KernelRefused."""
+        """Add nftables rules in a namespace. Raises KernelRefused."""
         self._namespaces[name].run("nft", rules)
 
     def black_hole(self, *prefixes: str, both_ways: bool = True) -> None:
-        """Have inet drop what comes from (and with `both_ways` goes to) these prefixes, without a word."""
+        """Make inet silently drop packets from (and with `both_ways` to) these prefixes."""
         for prefix in prefixes:
             family = "ip6" if ":" in prefix else "ip"
             self.nft("inet", "add table inet hole")
@@ -204,9 +204,9 @@ class World(Closing):
         fallback: str = "native",
         behind: Sequence[str] = (),
     ) -> Node:
-        """Start lispd for `identity` in the namespace of its name, or in `at`; several Map-Servers share one key.
+        """Start lispd for `identity` in the namespace of its name, or in `at`; several Map-Servers share a key.
 
-        `mode` and `fallback` are those of `routing`; `behind` is a command that starts it in other surroundings.
+        `mode` and `fallback` are those of `routing`; `behind` is a command that starts it in another environment.
         """
         directory = self.directory / identity.name
         text = node_configuration(identity, map_servers[0], OVERLAY, directory, *map_servers[1:])
@@ -219,7 +219,7 @@ class World(Closing):
         return node
 
     def wait_registered(self, *names: str, timeout_s: float = 10.0) -> float:
-        """Wait until these nodes (all of them without names) are registered; how long it took, seconds."""
+        """Wait until these nodes (without names: all) are registered; returns the seconds that it took."""
         began = time.monotonic()
         for name in names or tuple(self.nodes):
             self.wait(self.nodes[name].is_registered, f"{name} is registered", timeout_s)
@@ -239,25 +239,25 @@ class World(Closing):
     # --- measuring ---
 
     def party(self, identity: Identity, version: int = 4, *, at: str = "") -> Party:
-        """Who speaks by an EID of `identity`."""
+        """The namespace and an EID of `identity`."""
         return Party(self._namespaces[at or identity.name], identity.eid4 if version == 4 else identity.eid6)
 
     def stream(self, version: int = 4) -> ProbeStream:
-        """Numbered packets both ways between the EIDs of a and b."""
+        """Numbered packets in both directions between the EIDs of a and b."""
         return ProbeStream(self.party(A, version), self.party(B, version), rate_hz=RATE_HZ)
 
     def lost_both_ways(self, for_s: float, *, settle_s: float = 2.0, version: int = 4) -> tuple[int, int, int]:
-        """Packets that each of a and b sent in `for_s` seconds after `settle_s`; how many were lost of a's, of b's."""
+        """Send in both directions for `for_s` seconds; returns the packets that each sent, the loss of a's, of b's."""
         with self.stream(version) as probes:
             time.sleep(settle_s)
             began = time.monotonic()
             time.sleep(for_s)
-            ended = time.monotonic() - 0.3  # the last ones may still be on their way
+            ended = time.monotonic() - 0.3  # the last ones may still be in flight
             out, back = probes.finish()
         return len(out.between(began, ended)), out.lost(began, ended), back.lost(began, ended)
 
     def gap(self, event: Callable[[], None], *, watch_s: float = 7.0, warm_s: float = 2.0, version: int = 4) -> Gap:
-        """Have packets run both ways, let `event` happen, watch for `watch_s`; when each direction was open again."""
+        """Call `event` during a probe stream; returns when each direction was open again, within `watch_s`."""
         with self.stream(version) as probes:
             time.sleep(warm_s)
             began = time.monotonic()
@@ -268,7 +268,7 @@ class World(Closing):
         return Gap(*(_reopened(log, began, ended) for log in logs))
 
     def opened(self, start: Callable[[], Node], *, watch_s: float, version: int = 4) -> Gap:
-        """Start the node a while b is registered; when each direction was open, from the start on."""
+        """Start node a while b is registered; returns when each direction was open, from the start on."""
         began = time.monotonic()
         start()
         own = str(A.eid4 if version == 4 else A.eid6)
@@ -291,6 +291,6 @@ def _address(interface: str, text: str) -> str:
 
 
 def _first_of(text: str) -> str:
-    """The first host of the network that "192.0.2.130/25" or "2001:db8::2/64" is in, with its length."""
+    """The first host of the network of "192.0.2.130/25" or "2001:db8::2/64", with its length."""
     network = ip_interface(text).network
     return f"{network[1]}/{network.prefixlen}"

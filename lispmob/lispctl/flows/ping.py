@@ -6,8 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any, Final
 
 from lispmob.api.client import Client
-from lispmob.errors import LispError
-from lispmob.lispctl.command import Command, show
+from lispmob.lispctl.command import Command, WrongUsage, show
 from lispmob.lispctl.show.peers import bare, inner_mtu, way_back
 from lispmob.terminal.text import clean, fold, milliseconds, paint, plural
 
@@ -32,18 +31,18 @@ def add_trace_arguments(parser: ArgumentParser) -> None:
 
 
 def check_ping(arguments: Namespace) -> None:
-    """Raise LispError for impossible numbers."""
+    """Raise WrongUsage for impossible numbers."""
     if not 1 <= arguments.count <= COUNT_MAX:
-        raise LispError(f"--count: {arguments.count} is not 1 to {COUNT_MAX}")
+        raise WrongUsage(f"--count: {arguments.count} is not 1 to {COUNT_MAX}")
     if not 0.2 <= arguments.interval <= 60:
-        raise LispError(f"--interval: {arguments.interval:g} is not 0.2 to 60")
+        raise WrongUsage(f"--interval: {arguments.interval:g} is not 0.2 to 60")
     check_trace(arguments)
 
 
 def check_trace(arguments: Namespace) -> None:
     """The same."""
     if not 0.05 <= arguments.timeout <= 60:
-        raise LispError(f"--timeout: {arguments.timeout:g} is not 0.05 to 60")
+        raise WrongUsage(f"--timeout: {arguments.timeout:g} is not 0.05 to 60")
 
 
 def run_ping(client: Client, arguments: Namespace) -> int:
@@ -64,6 +63,7 @@ def run_ping(client: Client, arguments: Namespace) -> int:
         rounds.append(
             {
                 "inside_ms": inside.rtt_ms,
+                "inside_why": inside.why,
                 "outside_ms": None if outside is None else outside.rtt_ms,
                 **{key: peer[key] for key in _WAY},
             }
@@ -78,7 +78,8 @@ def run_ping(client: Client, arguments: Namespace) -> int:
 def _round_lines(number: int, one: dict[str, Any]) -> list[str]:
     inside = "no answer" if one["inside_ms"] is None else milliseconds(one["inside_ms"])
     outside = "no answer" if one["outside_ms"] is None else milliseconds(one["outside_ms"])
-    line = f"{number:>3}  inside {inside:>9}  outside {outside:>9}  {_way(one)}"
+    refused = f"; {clean(one['inside_why'])}" if one.get("inside_why") is not None else ""
+    line = f"{number:>3}  inside {inside:>9}  outside {outside:>9}  {_way(one)}{refused}"
     return fold(line if one["inside_ms"] is not None else paint(line, "bad"), rest="     ")
 
 
@@ -100,8 +101,10 @@ def _summary_lines(result: dict[str, Any]) -> list[str]:
         lost = "" if peer["loss"] is None else f", {peer['loss'] * 100:.1f}% lost"
         lines.append(f"RLOC-probes: {probes}{lost}")
         lines.append(f"way back: {way_back(peer)}")
+    elif any(one["inside_ms"] is not None for one in rounds):
+        lines.append(f"not through the overlay, but by this host's own routes: {clean(peer['why'])}")
     if all(one["outside_ms"] is None for one in rounds) and outer is not None:
-        lines += fold("outside nobody answers to ping: a firewall there may not let it in", first="  ")
+        lines += fold("outside of the overlay the peer does not answer pings: its firewall may drop them", first="  ")
     return [line for text in lines for line in fold(text, rest="  ")]
 
 
@@ -128,14 +131,16 @@ def run_trace(client: Client, arguments: Namespace) -> int:
         silent = 0 if found.address is not None else silent + 1
         if found.is_last or found.why is not None or silent == SILENT_MAX:
             break
-    show({"peer": peer, "inside_ms": inside.rtt_ms, "hops": hops}, arguments, trace_lines)
+    result = {"peer": peer, "inside_ms": inside.rtt_ms, "inside_why": inside.why, "hops": hops}
+    show(result, arguments, trace_lines)
     return 0 if inside.rtt_ms is not None else 1
 
 
 def trace_lines(found: dict[str, Any]) -> list[str]:
     """The route for people."""
     peer, hops = found["peer"], found["hops"]
-    answer = "no answer" if found["inside_ms"] is None else milliseconds(found["inside_ms"])
+    refused = f", {clean(found['inside_why'])}" if found.get("inside_why") is not None else ""
+    answer = f"no answer{refused}" if found["inside_ms"] is None else milliseconds(found["inside_ms"])
     called = f"{clean(peer['name'])} {clean(bare(peer['eid']))}" if peer["name"] else clean(bare(peer["eid"]))
     lines = fold(f"inside   to {called}: {answer}", rest="         ")
     if peer["remote"] is None:

@@ -21,14 +21,14 @@ def add_names_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--tell",
+        "--configure",
         action="store_const",
         dest="alone",
-        const=tell,
+        const=configure,
         help="have the resolver of this host ask lispd for our domain; as root",
     )
     which.add_argument(
-        "--untell", action="store_const", dest="alone", const=untell, help="take back what was told; as root"
+        "--revert", action="store_const", dest="alone", const=revert, help="remove that configuration; as root"
     )
     parser.add_argument("-c", "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}")
 
@@ -38,7 +38,7 @@ def run_names(client: Client, arguments: Namespace) -> int:
     return show(client.call("names"), arguments, names_lines)
 
 
-def tell(arguments: Namespace) -> int:
+def configure(arguments: Namespace) -> int:
     """Configure the resolver to ask lispd, whether lispd runs or not. Raises LispError."""
     from pathlib import Path
 
@@ -48,17 +48,17 @@ def tell(arguments: Namespace) -> int:
     wanted = wanted_names(Path(arguments.config))
     if wanted is None:
         raise LispError(f"{arguments.config} names no domain: `names: {{domain: lisp.home.arpa}}`")
-    told = HostResolver().tell(wanted)
-    print("\n".join(fold(clean(told.text or f"{told.keeper.value}: asks lispd for {wanted.domain} already"))))
-    return 0 if told.is_told else 1
+    done = HostResolver().configure(wanted)
+    print("\n".join(fold(clean(done.text or f"{done.kind.value}: asks lispd for {wanted.domain} already"))))
+    return 0 if done.is_configured else 1
 
 
-def untell(_arguments: Namespace) -> int:
+def revert(_arguments: Namespace) -> int:
     """Remove that configuration. Raises LispError."""
     from lispmob.names.host_resolver import HostResolver
 
-    changed = HostResolver().untell()
-    print(f"as before: {', '.join(changed)}" if changed else "nothing was told")
+    changed = HostResolver().revert()
+    print(f"as before: {', '.join(changed)}" if changed else "no resolver was configured")
     return 0
 
 
@@ -69,7 +69,7 @@ def names_lines(names: dict[str, Any]) -> list[str]:
         lines += fold("lispd answers no DNS: lispd.conf names no domain")
     elif names["addresses"]:
         where = ", ".join(map(clean, names["addresses"]))
-        asks = names["resolver"] or "no resolver of this host was told"
+        asks = names["resolver"] or "no resolver of this host is configured"
         lines += fold(f"{clean(names['domain'])}: answered at {where} port {names['port']}; {clean(asks)}")
     if names["problem"] is not None:
         lines += [paint(line, "bad") for line in fold(clean(names["problem"]))]
@@ -90,13 +90,14 @@ def run_name(client: Client, arguments: Namespace) -> int:
     """Print the EID of a name. Raises NameNotFound."""
     found = client.call("name", name=arguments.name)
     if not arguments.json and not found["eids"] and not found["names"]:
-        what = "nobody has this name" if found["is_answered"] else "nobody can say"
-        raise NameNotFound(f"{clean(arguments.name)}: {what} ({clean(found['why'])})")
+        unknown = f"the name cannot be looked up: {clean(found['why'])}"
+        why = "no site of the hub has this name" if found["is_answered"] else unknown
+        raise NameNotFound(f"{clean(arguments.name)}: {why}")
     return show(found, arguments, lambda one: list(map(clean, [*one["eids"], *one["names"]])))
 
 
 def _leads_to(one: dict[str, Any]) -> str:
-    return ", ".join([*one["eids"], *one["names"]]) or "nobody"
+    return ", ".join([*one["eids"], *one["names"]]) or "no such name"
 
 
 NAMES = Command(

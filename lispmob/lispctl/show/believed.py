@@ -14,7 +14,7 @@ WRONG = 8
 
 def add_arguments(parser: ArgumentParser) -> None:
     """No arguments; the help lists the exit code."""
-    parser.epilog = "Exit code 8: somebody believes something else than what is so, or does not answer."
+    parser.epilog = "Exit code 8: a Map-Resolver or a correspondent has another mapping of ours, or does not answer."
 
 
 def run(client: Client, arguments: Namespace) -> int:

@@ -42,7 +42,7 @@ def run(client: Client, arguments: Namespace) -> int:
 def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
     """All peers, those with recent packets first."""
     if not peers:
-        return ["no peers: nothing has been sent into the overlay yet"]
+        return ["no peers: no packet has gone to a node that is there now"]
     peers = sorted(peers, key=_order)
     has_seal = any(_seal(peer) not in ("clear", "waiting", "-") for peer in peers)
     headers = [
@@ -92,8 +92,11 @@ def peer_lines(peer: dict[str, Any]) -> list[str]:
 def mapping_of(peer: dict[str, Any]) -> str:
     """The source of the latest mapping, and whether it is proved."""
     version = f", version {peer['map_version']}" if peer.get("map_version") else ""
-    said = _SAID_BY.get(peer.get("mapping_from") or "", "from nobody yet") + version
-    if peer.get("mapping_from") in ("static", "program"):
+    source = peer.get("mapping_from")
+    if source is None and peer["way"] == "none":
+        return "none yet: lispd asks for it when a packet is sent there"
+    said = _SAID_BY.get(source or "", "from a source that is not known") + version
+    if source in ("static", "program"):
         return said
     return f"{said}; {'genuine by LISP-SEC' if peer['is_genuine'] else 'not proved by LISP-SEC'}"
 

@@ -10,7 +10,7 @@ from lispmob.lispctl.command import Command, show
 from lispmob.lispctl.show.uplinks import uplink_lines
 from lispmob.terminal.text import WIDTH, clean, duration, facts, fold, milliseconds, moment, octets, paint, plural
 
-_STATE_COLOURS = {"registered": "good", "offline": "bad", "failed": "bad"}
+_STATE_COLOURS = {"registered": "good", "offline": "bad", "failed": "bad", "idle": "dim"}
 _VERDICT_COLOURS = {"working": "good", "degraded": "warn", "not-working": "bad"}
 _SEVERITY_COLOURS = {"notice": "dim", "degraded": "warn", "broken": "bad"}
 
@@ -84,10 +84,11 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         "",
     ]
     if problems := status.get("problems"):
-        lines += [paint("Problems", "bold"), *(line for problem in problems for line in problem_lines(problem)), ""]
+        lines += [paint("Problems", "bold"), *problems_lines(problems), ""]
+    has_ipv6 = any(":" in locator["address"] for locator in status["locators"])
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
-        told = [_registration(entry, is_told_above=bool(problems)) for entry in eid["registrations"]]
+        told = [_registration(entry, is_told_above=bool(problems), has_ipv6=has_ipv6) for entry in eid["registrations"]]
         lines += [line for block in told for line in block] or ["  no Map-Server"]
     lines += ["", paint("Uplinks", "bold")]
     lines += [f"  {line}" for line in uplink_lines(status["uplinks"], WIDTH - 2)]
@@ -95,23 +96,37 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def problem_lines(problem: dict[str, Any]) -> list[str]:
-    """What is wrong, why, and how to mend it; a notice is printed less loudly."""
-    mark = "!" if problem["severity"] != "notice" else "-"
-    what, *more = fold(f"{clean(problem['what'])} (for {duration(problem['since_s'])})", first=f"  {mark} ")
-    colour = _SEVERITY_COLOURS.get(problem["severity"], "warn")
-    lines = [paint(what, colour), *(paint(line, colour) for line in more)]
-    if problem["cause"]:
-        lines += fold(clean(problem["cause"]), first="    why: ")
-    if problem["remedy"]:
-        lines += fold(clean(problem["remedy"]), first="    do:  ")
+def problems_lines(problems: list[dict[str, Any]]) -> list[str]:
+    """What is wrong, why, and how to mend it: cause and remedy once for those that share them."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for problem in problems:
+        alike.setdefault((problem["severity"], problem["cause"], problem["remedy"]), []).append(problem)
+    return [line for group in alike.values() for line in _group_lines(group)]
+
+
+def _group_lines(group: list[dict[str, Any]]) -> list[str]:
+    lines = [line for problem in group for line in _what_lines(problem)]
+    if group[0]["cause"]:
+        lines += fold(clean(group[0]["cause"]), first="    why: ")
+    if group[0]["remedy"]:
+        lines += fold(clean(group[0]["remedy"]), first="    do:  ")
     return lines
 
 
-def _registration(entry: dict[str, Any], *, is_told_above: bool) -> list[str]:
+def _what_lines(problem: dict[str, Any]) -> list[str]:
+    """A notice is printed less loudly."""
+    mark = "!" if problem["severity"] != "notice" else "-"
+    what, *more = fold(f"{clean(problem['what'])} (for {duration(problem['since_s'])})", first=f"  {mark} ")
+    colour = _SEVERITY_COLOURS.get(problem["severity"], "warn")
+    return [paint(what, colour), *(paint(line, colour) for line in more)]
+
+
+def _registration(entry: dict[str, Any], *, is_told_above: bool, has_ipv6: bool) -> list[str]:
     """The registration, and the latest answer to it; the reason of a failure, unless it is among the problems."""
     state = clean(entry["state"])
     head = f"{state} at {clean(entry['map_server'])}"
+    if state == "idle" and entry["map_server"].count(":") > 1 and not has_ipv6:
+        head += ": no uplink has IPv6"
     if entry["since"] is not None:
         head += f" since {moment(entry['since'])}"
     parts = []

@@ -49,8 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.epilog = (
         "Exit codes: 0 joined, and working; 1 not done; 3 joined, and lispd does not run; 4 joined, working in part; 5 "
-        "joined, not working; 9 the hub refuses the invitation; 10 the hub does not answer; 65 the line is no "
-        "invitation, or was changed; 77 not permitted; 78 the configuration would have mistakes."
+        "joined, not working; 9 the hub refuses the invitation; 10 the hub does not answer, or another "
+        "host in its place; 65 the line is no invitation, or was changed; 77 not permitted; 78 the configuration "
+        "would have mistakes."
     )
 
 
@@ -93,9 +94,9 @@ def tell_names(path: Path) -> None:
     try:
         wanted, resolver = wanted_names(path), HostResolver()
         if wanted is None:
-            resolver.untell()
+            resolver.revert()
             return
-        text = resolver.tell(wanted).text
+        text = resolver.configure(wanted).text
     except LispError as error:
         text = f"names: {error}"
     if text:
@@ -143,7 +144,7 @@ def exchanged(
     from lispmob.crypto.noise_ciphers import KEY_OCTETS, NoiseCiphers
     from lispmob.joining.exchange import JoinRefused
     from lispmob.joining.invitation import BadInvitation
-    from lispmob.joining.redeeming import PATIENCE_S, HubSilent, redeem
+    from lispmob.joining.redeeming import PATIENCE_S, HubSilent, HubUnproved, redeem
 
     try:
         ciphers = NoiseCiphers()
@@ -155,6 +156,13 @@ def exchanged(
         raise NotJoined(str(bad), EXIT_NO_INVITATION) from None
     except JoinRefused as refused:
         raise NotJoined(str(refused), EXIT_REFUSED) from None
+    except HubUnproved as unproved:
+        raise NotJoined(
+            f"an answer came from {unproved}, and its sender does not prove to be the hub. Either the hub has another "
+            "key than before: have it print another invitation. Or another host answers in its place: try it from "
+            "another network",
+            EXIT_SILENT,
+        ) from None
     except HubSilent as silent:
         raise NotJoined(
             f"the hub does not answer within {PATIENCE_S:.0f} s on UDP port 4342 ({silent}). Either it does not run, a "
@@ -206,7 +214,7 @@ def _start(arguments: Namespace) -> int:
 
 def wait_until_working(socket: str, timeout_s: float) -> int:
     """Wait, and print the state; returns the exit code."""
-    from lispmob.lispctl.show.status import problem_lines
+    from lispmob.lispctl.show.status import problems_lines
 
     until = time.monotonic() + timeout_s
     status: dict[str, Any] | None = None
@@ -228,7 +236,7 @@ def wait_until_working(socket: str, timeout_s: float) -> int:
         code = EXIT_CODES["not-working"]
     problems = status.get("problems", [])
     print("\n".join(fold(paint(clean(status.get("headline", status["state"])), "good" if code == 0 else "warn"))))
-    print("\n".join(line for problem in problems for line in problem_lines(problem)), end="\n" if problems else "")
+    print("\n".join(problems_lines(problems)), end="\n" if problems else "")
     if code:
         print("\n".join(fold(f"joined, and not working after {timeout_s:g} s ({plural(len(problems), 'problem')})")))
     return code

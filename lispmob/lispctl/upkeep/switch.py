@@ -12,7 +12,7 @@ UNIT = "lispd.service"
 def add_up_arguments(parser: ArgumentParser) -> None:
     """Text for its help."""
     parser.epilog = (
-        "polkit lets whoever sits at this machine do it, and asks others for a password. Exit codes: 0 lispd runs; 1 "
+        "polkit lets the user at this machine do it, and asks others for a password. Exit codes: 0 lispd runs; 1 "
         "it does not, or there is no systemd; 77 not permitted."
     )
 

@@ -47,7 +47,7 @@ def why_refused(destination: IpAddress, instance_id: int, node: Node, now: float
 def _no_unicast(destination: IpAddress, node: Node) -> str:
     own = node.config.owner_of(destination, 0)
     if own is not None:
-        return f"it lies in our own EID-Prefix {own}: whoever has it is behind this host, and not in the overlay"
+        return f"it lies in our own EID-Prefix {own}: its host is behind this one, and not in the overlay"
     if destination.is_multicast:
         return "it is a group, and LISP here is for unicast"
     if destination.is_link_local:
@@ -64,7 +64,7 @@ def _dropped(entry: MapCacheEntry, node: Node, now: float) -> str:
     if entry.source == "static":
         return "a static mapping without locators drops it"
     if entry.action == Action.NATIVELY_FORWARD:
-        return f"nobody has registered {entry.prefix}, and routing: fallback is {node.config.fallback}"
+        return f"no site has registered {entry.prefix}, and routing: fallback is {node.config.fallback}"
     return (
         _ACTIONS.get(Action(entry.action), "the mapping says drop") if entry.action in set(Action) else "it is dropped"
     )

@@ -63,7 +63,9 @@ class ActivatedProgram:
             packets.send(connection, {"call": fields}, (one.fileno(),))
         except OSError as error:
             connection.close()
-            log.warning("nobody takes the flow %s at %s: %s", ascii(fields["name"])[1:-1], self._path, error.strerror)
+            log.warning(
+                "no service takes the flow %s at %s: %s", ascii(fields["name"])[1:-1], self._path, error.strerror
+            )
             self._loop.call_soon(self._close, opened.flow, Reason.NO_ANSWER)
             return
         self._connections[opened.flow] = connection

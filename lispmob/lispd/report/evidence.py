@@ -86,7 +86,7 @@ def gather(
         ),
         names=parts.names.evidence,
         peers=tuple(_peers(parts)),
-        inside=tuple(inside_own(parts.file.eids, parts.node.map_cache)),
+        inside=tuple(foreign_in_own_prefix(parts.file.eids, parts.node.map_cache)),
         filtered=tuple(_filtered(parts, filtered)),
         narrow=tuple(_narrow(parts)),
         chain_refusal=parts.steering.refusal,
@@ -109,7 +109,7 @@ def is_relayed(one: Registration, parts: Parts) -> bool:
     )
 
 
-def stands_otherwise(one: Registration, parts: Parts) -> bool:
+def is_registered_by_other_address(one: Registration, parts: Parts) -> bool:
     """True when no uplink has the family of this Map-Server, and the EID is registered at one with the same key.
 
     That is one hub with an address of each family: a network with only one family lacks nothing.
@@ -122,7 +122,7 @@ def stands_otherwise(one: Registration, parts: Parts) -> bool:
     )
 
 
-def rests_beside(one: Registration, parts: Parts) -> bool:
+def is_reached_by_other_address(one: Registration, parts: Parts) -> bool:
     """True when its server has a name and an address of another family too, and only that one can be reached."""
     name = parts.names.name_of(one.server.address) if one.state is State.IDLE else ""
     return bool(name) and any(
@@ -142,9 +142,9 @@ def _registration(
     return RegistrationEvidence(
         eid=eid,
         server=server,
-        stands=one.is_confirmed or is_relayed(one, parts) or stands_otherwise(one, parts),
+        stands=one.is_confirmed or is_relayed(one, parts) or is_registered_by_other_address(one, parts),
         tries=max(0, one.tries - 1) if is_open else 0,
-        is_resting=one.state is State.IDLE and not rests_beside(one, parts),
+        is_resting=one.state is State.IDLE and not is_reached_by_other_address(one, parts),
         is_private=bool(sources) and all(map(is_private, sources)),
         finding=diagnosis.finding(one.eid, one.server.address),
         refusal=complaints.refusal(eid, server),
@@ -224,7 +224,7 @@ def refused_families(network: NetworkState, policy: UplinkPolicy) -> Iterator[Re
                 yield RefusedEvidence(link.name, family, refusal)
 
 
-def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
+def foreign_in_own_prefix(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
     """Mappings of others inside a local EID-Prefix, the first few."""
     ours = tuple(eids)
     for own in ours:
@@ -236,7 +236,7 @@ def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[Insid
 def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
     """True for a locator that is unused because its family has no Map-Resolver: that is no problem."""
     way = parts.node.reachability.way(machine.locator.place)
-    return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
+    return way is not None and way.evidence in (Reached.NO_RESOLVER, Reached.UNKNOWN)
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:

@@ -35,7 +35,7 @@ SETTLE_S: Final = 0.1  # ours: a move has more urgent work, and causes many even
 LATELY_S: Final = 300.0  # ours: how long a drop counts as current
 
 _FINDINGS: Final[dict[Reason, Finding]] = {
-    "port": Finding.NOBODY_LISTENS,
+    "port": Finding.PORT_CLOSED,
     "host": Finding.UNREACHABLE,
     "prohibited": Finding.PROHIBITED,
     "refused-here": Finding.REFUSED_HERE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TypeAlias
 
 from lispmob.datapath.dialects import DialectKey, DialectName
 from lispmob.datapath.engine import Engine
@@ -15,24 +14,12 @@ from lispmob.protocol.effect import (
     ForgetSession,
     InstallSession,
     RefuseClear,
+    SealEffect,
     SendKeepalive,
     SendSealed,
     SetSessionSources,
     UseDialect,
     UseMapVersion,
-)
-
-SealEffect: TypeAlias = (
-    InstallSession
-    | SetSessionSources
-    | ForgetSession
-    | ForgetPeer
-    | RefuseClear
-    | SendKeepalive
-    | SendSealed
-    | UseMapVersion
-    | UseDialect
-    | ForgetDialect
 )
 
 log = logging.getLogger("lispd")

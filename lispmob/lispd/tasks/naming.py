@@ -71,7 +71,7 @@ class Naming:
         """What prevents programs of this host from finding names."""
         domain = "" if self._file is None else self._file.names.domain
         if self.refusal is not None:
-            what, remedy = f"nobody answers DNS for {domain}", "see `lispctl names` once that is mended"
+            what, remedy = f"lispd cannot answer DNS for {domain}", "see `lispctl names` once that is mended"
             return (Problem("no-names", Severity.NOTICE, what, self.refusal, remedy, domain),)
         if self.resolved.refusal is not None and domain:
             what = f"systemd-resolved does not ask lispd for {domain}"

@@ -48,9 +48,9 @@ class Runs:
             raise ApiError("busy", f"{RUNS_MAX} commands run over uplinks of their own already")
         cgroup = params.cgroup
         if cgroup is not None and not cgroups.is_populated(cgroup):
-            raise ApiError("params", f"cgroup: nobody is in {cgroup[:80]!r}, or there is no such group")
+            raise ApiError("params", f"cgroup: no process is in {cgroup[:80]!r}, or there is no such group")
         if cgroup is not None and not cgroup.strip("/"):
-            raise ApiError("params", "cgroup: the root of all control groups is everybody")
+            raise ApiError("params", "cgroup: the root of all control groups contains every process")
         try:
             rule = self._rule(params, cgroup or f"{cgroups.OURS}/{pid}")
             if cgroup is None:

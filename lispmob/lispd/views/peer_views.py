@@ -26,7 +26,7 @@ from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.path_view import in_ms
 from lispmob.lispd.views.seal_views import seal_of
 from lispmob.lispd.views.shown import Shown
-from lispmob.names.host_resolver import HostResolver, Keeper
+from lispmob.names.host_resolver import HostResolver, ResolverKind
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -66,9 +66,9 @@ class PeerViews:
         """The domain, and the known names."""
         parts, naming = self._parts, self._parts.naming
         now, domain = parts.now(), parts.file.names.domain
-        asked_by = HostResolver().asked_by() if domain else None
-        told = None if asked_by is None or (asked_by is Keeper.NOBODY and not naming.is_plain) else asked_by.value
-        resolver = "systemd-resolved" if naming.resolved.is_told else told
+        kind = HostResolver().configured() if domain else None
+        other = None if kind is None or (kind is ResolverKind.RESOLV_CONF and not naming.is_plain) else kind.value
+        resolver = "systemd-resolved" if naming.resolved.is_configured else other
         problem = naming.refusal or naming.resolved.refusal
         return schema.Names(
             domain=domain,
@@ -98,8 +98,17 @@ class PeerViews:
         resolved = await self._resolve(self._asked(text))
         usable = [eid for eid in resolved.eids if self._parts.node.config.eid_for(eid.version, 0) is not None]
         if not usable:
-            raise ApiError("not-found", f"{text}: {resolved.why}")
+            raise ApiError("not-found", f"{text}: {self._why_no_eid(resolved)}")
         return usable[0], resolved.name.decode("ascii")
+
+    def _why_no_eid(self, resolved: NameResolved) -> str:
+        """Why a name leads to no EID that packets could be sent to."""
+        if resolved.eids:
+            return f"it has EIDs of IPv{resolved.eids[0].version} only, and this node has none of that family"
+        if resolved.is_answered:
+            return "no site of the hub has this name"
+        known = self._parts.node.names.known.get(resolved.name)
+        return known.why if known is not None else resolved.why
 
     async def _resolve(self, name: bytes) -> NameResolved:
         return await self._parts.naming.resolve(name)
@@ -158,8 +167,11 @@ class _Known:
         prefix = EidPrefix.host(eid) if entry is None else entry.prefix
         source = parts.node.config.eid_for(eid.version, 0)
         if source is None or prefix.instance_id or entry is None:
-            family = f"this node has no EID of IPv{eid.version}" if source is None else None
-            why = family or ("nothing is known about it yet" if entry is None else "its Instance-ID is not 0")
+            why = "its Instance-ID is not 0" if entry is not None else "nothing is known about it yet"
+            if source is None:
+                why = f"this node has no EID of IPv{eid.version}"
+            elif any(own.covers(prefix) for own in parts.node.config.eids):
+                why = "it is this node's own EID"
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
         answer = parts.engine.dry_run.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
@@ -292,6 +304,6 @@ def _advice(parts: Parts) -> str | None:
     if not parts.naming.addresses:
         return None
     return (
-        "run `sudo lispctl names --tell`, which finds out who looks after names here; or have any resolver forward "
+        "run `sudo lispctl names --configure`, which configures this host's resolver; or have any resolver forward "
         f"{domain} to {LOOPBACK} port {port}"
     )

@@ -27,10 +27,10 @@ _WHOSE: Final = {
 
 
 DIALECTS: Final[
-    dict[DialectName, Literal["obfuscated (lispers.net)", "encrypted, by whom nobody knows (RFC 8061)"]]
+    dict[DialectName, Literal["obfuscated (lispers.net)", "encrypted, peer unauthenticated (RFC 8061)"]]
 ] = {
     "lispers-net": "obfuscated (lispers.net)",
-    "rfc8061": "encrypted, by whom nobody knows (RFC 8061)",
+    "rfc8061": "encrypted, peer unauthenticated (RFC 8061)",
 }
 """What people are told of data that a dialect has encrypted."""
 
@@ -125,10 +125,16 @@ def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | No
     if (seal := next(filter(None, (_of_dialect(parts, node, remote) for remote in dialects)), None)) is not None:
         return seal
     if is_off:
-        return Seal(state="clear", why="security: seal is off")
+        return Seal(state="clear", why=f"security: seal is off{_no_dialect(node)}")
     if entry is not None and entry.source == "reply" and not entry.is_genuine:
         return Seal(state="clear", why="its mapping is not proved by LISP-SEC, so no key in it counts")
-    return Seal(state="clear", why="its key is not known")
+    return Seal(state="clear", why=f"its key is not known{_no_dialect(node)}")
+
+
+def _no_dialect(node: SealedNode) -> str:
+    """Why a dialect that the user wants is of no use: an RTR reads the inner header, and packets name no receiver."""
+    is_behind_rtr = bool(node.plan.uplinks) and not node.plan.asks_mapping_system
+    return "; dialects do not work through an RTR" if node.dialects.wanted and is_behind_rtr else ""
 
 
 def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | None:
@@ -137,7 +143,7 @@ def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | Non
     if dialect is None:
         return None
     used = parts.engine.sessions.dialect_use(remote)
-    why = "nobody has proved whose key it is: a listener reads nothing, and who is on the way may take part"
+    why = "the key is not authenticated: an eavesdropper reads nothing, but an attacker on the path may take part"
     return Seal(state=DIALECTS[dialect], why=why, packets_out=used.sent_packets, packets_in=used.opened_packets)
 
 
@@ -166,10 +172,13 @@ def summary(parts: Parts) -> str:
     mode = node.sealing.mode
     dialects = [name for locator in node.dialects.locators if (name := node.dialects.dialect_of(locator)) is not None]
     others = "".join(f"; {dialects.count(name)} {DIALECTS[name]}" for name in DIALECTS if name in dialects)
+    others += _no_dialect(node)
     if mode == "off":
         return f"nothing: security: seal is off{others}"
     peers = node.sealing.entries.peers
     sealed = sum(peer.is_sealed(parts.now()) for peer in peers)
+    if not peers:
+        return f"no peer's key is known yet ({mode}){others}"
     return f"{sealed} of {len(peers)} peers with known keys ({mode}){others}"
 
 

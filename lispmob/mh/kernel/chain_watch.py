@@ -90,5 +90,5 @@ class ChainWatch:
     def _look(self) -> None:
         self._timer = None
         self._looked_at = asyncio.get_running_loop().time()
-        log.debug("somebody changed the chains of the packet filter: checking that ours are still there")
+        log.debug("another program changed the packet filter: checking that our chains are still there")
         self._on_loss()

@@ -35,8 +35,8 @@ _REMEDIES: Final = {
     errno.EOPNOTSUPP: "the kernel lacks policy routing (CONFIG_IP_MULTIPLE_TABLES) or this family is disabled",
     errno.EAFNOSUPPORT: "the kernel has this address family disabled",
     errno.ENODEV: "the interface is gone: is the datapath running?",
-    errno.ENETDOWN: "the interface was set down by someone else",
-    errno.EEXIST: "someone else holds the same: look at `ip rule` and `ip route show table all`",
+    errno.ENETDOWN: "another program set the interface down",
+    errno.EEXIST: "another program has made the same: see `ip rule` and `ip route show table all`",
 }
 
 

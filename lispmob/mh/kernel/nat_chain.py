@@ -92,7 +92,7 @@ def _refusal(family: int, refused: KernelRefused, severity: Severity) -> Problem
         "no-translation",
         severity,
         f"IPv{family} destinations outside LISP cannot be reached from an EID",
-        f"without source translation nobody there can answer to an EID: {printable(str(refused))}",
+        f"without source translation no host there can answer to an EID: {printable(str(refused))}",
         "install iptables or nftables, or set `routing: {fallback: proxy}` (or drop); lispd tries again by itself",
         f"IPv{family}",
     )

@@ -1,1 +1,1 @@
-"""What the C and the BPF programs must do, once more in Python: the same cases go through all three."""
+"""What the C and the BPF programs must do, written a third time in Python: the same cases go through all three."""

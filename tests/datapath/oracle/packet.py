@@ -1,6 +1,6 @@
 """A slow, plain reference of what the C datapath decides per packet: the oracle of the property tests.
 
-Written from the RFCs, not from the C: where the two differ, one of them is wrong.
+It is written from the RFCs, not from the C: where the two differ, one of them is wrong.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _WITH_PORTS: Final = {6, 17, 33, 132, 136}  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _EXTENSIONS_BY_8: Final = {0, 43, 60, 135, 139, 140}
 _AUTHENTICATION: Final = 51
 _FRAGMENT: Final = 44
-_EXTENSION_HEADERS_MAX: Final = 12  # the C's bound, too
+_EXTENSION_HEADERS_MAX: Final = 12  # the C has the same bound
 
 Key: TypeAlias = tuple[int, int]
 
 
 class Inner(msgspec.Struct, frozen=True):
-    """What an inner packet says about itself; `header` and `length` are octets from its start."""
+    """The header fields of an inner packet; `header` and `length` are octets from its start."""
 
     version: int
     source: IpAddress
@@ -47,7 +47,7 @@ class Inner(msgspec.Struct, frozen=True):
 
 
 class DataVerdict(IntEnum):
-    """What is to be done with a datagram of UDP port 4341; the numbers are those of enum lm_data_verdict."""
+    """What to do with a datagram on UDP port 4341; the numbers are those of enum lm_data_verdict."""
 
     OK = 0
     CONTROL = 1
@@ -57,7 +57,7 @@ class DataVerdict(IntEnum):
 
 
 class IcmpKind(IntEnum):
-    """The numbers are those of enum lm_icmp_kind."""
+    """The kinds of ICMP errors; the numbers are those of enum lm_icmp_kind."""
 
     TOO_BIG = 0
     UNREACHABLE = 1
@@ -74,7 +74,7 @@ def checksum(data: bytes) -> int:
 
 
 def parse(packet: bytes) -> Inner | None:
-    """Read the headers of an IPv4 or IPv6 packet; None when it is none."""
+    """Read the headers of an IPv4 or IPv6 packet; None if it is not one."""
     if len(packet) < 20:
         return None
     version = packet[0] >> 4
@@ -174,7 +174,7 @@ def _sip_round(v: list[int]) -> None:
 
 
 def flow_hash(key: Key, inner: Inner) -> int:
-    """Same flow, same value: addresses, protocol, and the ports of whole packets."""
+    """Equal for packets of one flow: from addresses, protocol, and the ports of packets that are not fragments."""
     source_port, destination_port = inner.ports if inner.ports and not inner.is_fragment else (0, 0)
     first = inner.version | inner.protocol << 8 | source_port << 16 | destination_port << 32
     both = inner.source.packed + inner.destination.packed

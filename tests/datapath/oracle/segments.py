@@ -1,4 +1,4 @@
-"""The reference for super-packets: which packets one stands for. Written from the RFCs, not from the C."""
+"""The reference for super-packets: the packets for which one stands. Written from the RFCs, not from the C."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class VnetHeader(msgspec.Struct, frozen=True):
 
 
 def complete(vnet: VnetHeader, packet: bytes) -> bytes | None:
-    """The packet with the checksum that was left open; None when its place is not inside."""
+    """The packet with its open checksum completed; None when the checksum's place is not inside."""
     if not vnet.flags & NEEDS_CSUM or vnet.gso_type != GSO_NONE:
         return packet
     at = vnet.csum_start + vnet.csum_offset
@@ -40,7 +40,7 @@ def complete(vnet: VnetHeader, packet: bytes) -> bytes | None:
 
 
 def segment(vnet: VnetHeader, packet: bytes) -> list[bytes] | None:
-    """The packets that a super-packet stands for, every field right; None when it is none of that kind."""
+    """The packets for which a super-packet stands, every field correct; None when it is not a valid super-packet."""
     inner = parse(packet)
     if inner is None or vnet.gso_size == 0 or inner.is_fragment:
         return None
@@ -88,7 +88,7 @@ def _segment(packet: bytes, inner: Inner, size: int, payload: bytes, start: int,
 
 
 def pseudo_header(inner: Inner, length: int) -> bytes:
-    """What TCP and UDP checksums cover beside the packet; a routing header is not looked into."""
+    """What TCP and UDP checksums cover besides the packet; routing headers are not considered."""
     return inner.source.packed + inner.destination.packed + struct.pack("!II", length, inner.protocol)
 
 

@@ -1,6 +1,6 @@
-"""Slow reference of liveness/silence.c, the oracle of its tests: when silence of a locator is told, and of which kind.
+"""Slow reference of liveness/silence.c, the oracle of its tests: when a locator's silence is reported, and as what.
 
-Times are integers, nanoseconds of one clock that never shows 0.
+Times are integers, nanoseconds of a clock that never shows 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Word(IntEnum):
 
 
 class SilenceWatch(msgspec.Struct):
-    """One locator. `quick_ns` 0: not watched; `since` None: nothing waits for an answer."""
+    """One locator. `quick_ns` 0: not watched; `since` None: no packet waits for an answer."""
 
     quick_ns: int = 0
     slow_ns: int = 0
@@ -34,7 +34,7 @@ class SilenceWatch(msgspec.Struct):
     waits_for_watch: bool = False
 
     def watch(self, quick_ns: int, slow_ns: int) -> None:
-        """Watch from now on, and tell (again)."""
+        """Watch from now on, and report (again)."""
         self.quick_ns, self.slow_ns = quick_ns, max(quick_ns, slow_ns)
         if self.waits_for_watch:
             self.waits_for_watch, self.since = False, None
@@ -51,7 +51,7 @@ class SilenceWatch(msgspec.Struct):
         return self._tell() if now >= self.since + self._patience_ns() else Word.NONE
 
     def due(self) -> int | None:
-        """When to look, though nothing is sent."""
+        """When to check even if nothing is sent."""
         if not self.quick_ns or self.waits_for_watch or self.since is None or not self._is_flowing():
             return None
         return self.since + self.quick_ns if self.octets >= ENOUGH_OCTETS else None
@@ -62,7 +62,7 @@ class SilenceWatch(msgspec.Struct):
         return self._tell() if due is not None and now >= due else Word.NONE
 
     def arrived(self, now: int) -> bool:
-        """Something came; True: after a silence that had been told."""
+        """A packet came; True: after a silence that was reported."""
         was_told, self.is_told = self.is_told, False
         self.heard, self.since, self.waits_for_watch = now, None, False
         return was_told

@@ -18,7 +18,7 @@ _LOG2: Final = tuple(round(65536 * math.log2(1 + place / 64)) for place in range
 
 
 class Contender(msgspec.Struct, frozen=True):
-    """One that may be chosen. `identity` stays the same while it is the same; priority 255 takes no part."""
+    """One that may be chosen. `identity` identifies it for as long as it exists; priority 255 takes no part."""
 
     identity: int
     priority: int = 1
@@ -26,7 +26,7 @@ class Contender(msgspec.Struct, frozen=True):
 
 
 def identity(data: bytes) -> int:
-    """A number of 64 bits for what makes a contender itself."""
+    """A 64-bit number from the octets that identify a contender."""
     value = len(data)
     for octet in data:
         value = (_mix(value ^ octet) + _GOLDEN) & _MASK
@@ -39,12 +39,12 @@ def locator_identity(address: IpAddress, port: int) -> int:
 
 
 def uplink_identity(ifindex: int) -> int:
-    """The identity of an uplink: it stays when its address changes."""
+    """The identity of an uplink: it does not change with its address."""
     return identity(b"\0" + ifindex.to_bytes(4, "big"))
 
 
 def choose(contenders: Sequence[Contender], flow: int) -> int | None:
-    """The index of the winner among those of the lowest priority; None: nobody takes part."""
+    """The index of the winner among those of the lowest priority; None: there is none."""
     best = min((contender.priority for contender in contenders), default=NEVER)
     if best == NEVER:
         return None
@@ -72,7 +72,7 @@ def _mix(x: int) -> int:
 
 
 def _cost(flow: int, its_identity: int) -> int:
-    """-log2 of a draw from (0, 1), in 65536ths: exponentially distributed, so a weight divides it."""
+    """-log2 of a draw from (0, 1), in 65536ths: exponentially distributed, so that a weight divides it."""
     draw = _mix(flow ^ _mix(its_identity)) >> 16 | 1
     whole = draw.bit_length() - 1
     fraction = draw >> (whole - 22) if whole >= 22 else draw << (22 - whole)

@@ -12,17 +12,17 @@ from lispmob.lab.valkey import ValkeyCluster, ValkeyServer, program
 from tests.hub.registry.rig import FileGround, Ground, ValkeyGround
 
 _PORT = 17379
-PATIENT_MS = 30_000  # on a busy machine nobody is dead because he is late
+PATIENT_MS = 30_000  # on a busy machine a late server must not count as dead
 
 
 def addresses(first: int, count: int) -> list[tuple[str, int]]:
-    """On loopback, of this process alone."""
+    """Addresses on loopback that only this process uses."""
     pid = os.getpid()
     return [(f"127.{64 + (pid >> 8) % 128}.{pid % 256}.{first + number}", _PORT) for number in range(count)]
 
 
 def require_a_server() -> None:
-    """Skip the test where none is installed."""
+    """Skip the test where no server is installed."""
     if program() is None:
         pytest.skip("no Valkey or Redis server is installed: apt-get install redis-tools")
 
@@ -56,6 +56,24 @@ def cluster(running_cluster: ValkeyCluster) -> ValkeyCluster:
 def server(running_server: ValkeyServer) -> ValkeyServer:
     running_server.ask("FLUSHALL")
     return running_server
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of this test alone, which is not running yet."""
+    require_a_server()
+    ((address, port),) = addresses(21, 1)
+    one = ValkeyServer(tmp_path / "own", address, port)
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def breakable(tmp_path: Path) -> Iterator[ValkeyCluster]:
+    """A cluster of this test alone, which replaces a primary after half a second of silence."""
+    require_a_server()
+    with ValkeyCluster(tmp_path / "cluster", addresses(31, 6), node_timeout_ms=1000) as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["file", "server", "cluster"])

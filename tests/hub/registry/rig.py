@@ -1,4 +1,4 @@
-"""Hubs without sockets, on either kind of registry, for tests on the real loop."""
+"""Hubs without sockets, on either kind of registry, for tests on the real event loop."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.lisp_sec_auth import KeyWrap
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
-from tests.hub.exchange import HUB, ask, rlocs_of, site
+from tests.hub.exchange import HUB, Xtr, ask, rlocs_of, site, xtr
 
 PATIENCE_S: Final = 10.0
 SILENCE_S: Final = 0.3  # long enough for an answer that should not come
 
 SITES: Final = (site("10.1.0.0/16", "2001:db8:1::/48"),)
-
+LAPTOP: Final = "10.1.9.9/32"
 
 OPEN: Final[list[TestHub]] = []  # what `run` has to stop
 
 
 class TestHub:
-    """A control plane with a registry; what it sends is kept."""
+    """A control plane with a registry; records what it sends."""
 
     __test__ = False
 
@@ -53,7 +53,7 @@ class TestHub:
         self._timer: asyncio.TimerHandle | None = None
 
     def feed(self, effects: Iterable[PlaneEffect]) -> None:
-        """As the daemon does, without sockets."""
+        """Perform the effects as the daemon does, without sockets."""
         for effect in effects:
             if isinstance(effect, SendControl):
                 self.sent.append(effect)
@@ -71,13 +71,13 @@ class TestHub:
         self._timer = loop.call_at(at, lambda: self.feed(self.plane.on_timer(loop.time()))) if at is not None else None
 
     def receive(self, arrival: Arrival) -> None:
-        """A datagram came."""
+        """Let a datagram arrive."""
         assert self.registry is not None
         loop = asyncio.get_running_loop()
         self.registry.before(arrival, lambda: self.feed(self.plane.on_datagram(arrival, loop.time())))
 
     async def register(self, arrival: Arrival, wait_s: float = PATIENCE_S) -> MapNotify | None:
-        """The Map-Notify that answers a Map-Register; None: there is none."""
+        """Register; returns the Map-Notify, or None if there is none."""
         first = len(self.sent)
         self.receive(arrival)
         nonce = arrival.payload[4:12]
@@ -85,7 +85,7 @@ class TestHub:
         return MapNotify.decode(found) if found is not None else None
 
     async def places(self, asked: str, wait_s: float = PATIENCE_S, nonce: int | None = None) -> list[str] | None:
-        """The locators that a Map-Request is answered with; None: it is not answered."""
+        """Ask; returns the locators of the Map-Reply, or None if there is none."""
         first, number = len(self.sent), secrets.randbits(63) if nonce is None else nonce
         self.receive(ask(asked, nonce=number))
         found = await self._answer(first, 2, number.to_bytes(8), wait_s)
@@ -104,7 +104,7 @@ class TestHub:
         return found[0] if found else None
 
     async def stop(self) -> None:
-        """As the daemon does. May be called twice."""
+        """Stop as the daemon does. May be called twice."""
         if self not in OPEN:
             return
         OPEN.remove(self)
@@ -117,21 +117,21 @@ class TestHub:
 
 
 async def until(condition: Callable[[], object], wait_s: float = PATIENCE_S) -> None:
-    """Wait for something. Raises TimeoutError."""
+    """Wait for a condition. Raises TimeoutError."""
     async with asyncio.timeout(wait_s):
         while not condition():  # noqa: ASYNC110 - what others do sets no event
             await asyncio.sleep(0.005)
 
 
 class Ground(Protocol):
-    """Where hubs of one test keep what is registered."""
+    """The registry of the hubs of one test."""
 
     async def hub(self, sites: Iterable[Site] = SITES) -> TestHub:
         """Another hub, which knows what those before it have written."""
 
 
 class FileGround:
-    """A file; one hub has it at a time."""
+    """A file, which one hub uses at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -145,7 +145,7 @@ class FileGround:
 
 
 class ValkeyGround:
-    """Servers; any number of hubs."""
+    """Servers, which any number of hubs use."""
 
     def __init__(self, servers: ValkeyCluster | ValkeyServer) -> None:
         self._servers = servers
@@ -164,7 +164,7 @@ class ValkeyGround:
         island_after_s: float = 0.5,
         wrap: KeyWrap | None = None,
     ) -> TestHub:
-        """A hub that shares what they have."""
+        """A hub that shares the servers."""
         hub = TestHub(sites, is_rtr=is_rtr, wrap=wrap)
         places = [self._servers] if isinstance(self._servers, ValkeyServer) else self._servers.servers
         registry = SharedRegistry(
@@ -187,7 +187,7 @@ class ValkeyGround:
 
 
 def run(work: Awaitable[None]) -> None:
-    """On a loop of its own, to the end of whatever it began."""
+    """Run on an event loop of its own, until all that it began has ended."""
 
     async def all_of_it() -> None:
         try:
@@ -197,3 +197,19 @@ def run(work: Awaitable[None]) -> None:
                 await hub.stop()
 
     asyncio.run(all_of_it())
+
+
+def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
+    """A node of a site at this address, with this xTR-ID."""
+    return xtr(address, xtr_id=name)
+
+
+def problem(hub: TestHub) -> str:
+    """What the hub says is wrong with its registry, "" for nothing."""
+    return (hub.registry.problem or "") if hub.registry is not None else ""
+
+
+def shared(hub: TestHub) -> SharedRegistry:
+    """The registry of a hub on servers."""
+    assert isinstance(hub.registry, SharedRegistry)
+    return hub.registry

@@ -1,12 +1,10 @@
-"""Publish/subscribe (RFC 9437) where several hubs share a registry: who publishes, and that nobody misses a move."""
+"""Publish/subscribe (RFC 9437) where several hubs share a registry: which one publishes, and that no move is missed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,26 +21,15 @@ from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, Xtr, eid, site, xtr
-from tests.hub.registry.conftest import addresses, require_a_server
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
 from tests.hub.subscriber import MOVER, Subscriber, mover, rlocs
 
 pytestmark = needs_libcrypto
 
 SITES = (site("10.1.0.0/16"),)
-WITHIN_S = 30.0  # a hub that is silent is gone after ten seconds; a lease lasts three
-ISLAND_S = 0.7  # of silence, until a hub of these tests is an island
+WITHIN_S = 30.0  # a silent hub counts as gone after ten seconds; a lease lasts three
+ISLAND_S = 0.7  # silence, until a hub of these tests is an island
 OTHER = ip_address("198.51.100.2")
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test alone, that is not running yet."""
-    require_a_server()
-    ((address, port),) = addresses(41, 1)
-    one = ValkeyServer(tmp_path / "own", address, port)
-    yield one
-    one.kill()
 
 
 async def hubs(cluster: ValkeyCluster, count: int = 2, sites: tuple[Site, ...] = SITES) -> list[TestHub]:
@@ -51,7 +38,7 @@ async def hubs(cluster: ValkeyCluster, count: int = 2, sites: tuple[Site, ...] =
 
 
 def signed(hub: TestHub, one: Subscriber) -> list[SendControl]:
-    """What a hub has sent to a subscriber, by the key that this has now."""
+    """What a hub has sent to a subscriber, signed with its current key."""
     found = []
     for sent in hub.sent:
         if sent.payload[0] >> 4 == 4 and str(sent.destination) == one.address:
@@ -74,7 +61,7 @@ def acknowledge(hub: TestHub, one: Subscriber) -> None:
 
 
 async def subscriber(hub: TestHub, asked: str = MOVER, registered_at: TestHub | None = None) -> Subscriber:
-    """A node that is registered, and whose subscription stands."""
+    """A node that is registered, with an accepted subscription."""
     one = Subscriber(hub.plane)
     register = Xtr(ip_address(one.address), KEY, xtr_id=one.xtr_id).register(one.own)
     assert await (registered_at or hub).register(register) is not None
@@ -109,7 +96,7 @@ def stored(cluster: ValkeyCluster, prefix: str = MOVER) -> list[bytes]:
 
 
 async def kill(cluster: ValkeyCluster, hub: TestHub) -> None:
-    """It says no more, and what it has said of itself stays until it is too old."""
+    """The hub becomes silent, and what it has written about itself stays until it expires."""
     number = number_of(hub)
     await hub.stop()
     presence = msgspec.json.encode(Presence("killed", "", time.time() - 5))
@@ -212,7 +199,7 @@ def test_when_a_hub_is_gone_another_one_publishes_in_its_place_with_greater_nonc
         await settled(here)
         await (kill(cluster, here) if end == "killed" else here.stop())
 
-        await there.register(mover("203.0.113.7"))  # while nobody publishes
+        await there.register(mover("203.0.113.7"))  # while no hub publishes
         await until(lambda: signed(there, one), WITHIN_S)
         caught_up = latest(there, one)
         sent = signed(there, one)[0]
@@ -334,7 +321,7 @@ def test_a_subscription_that_has_ended_is_with_the_servers_no_more(cluster: Valk
 
 
 @pytest.mark.parametrize("value", [b"", b"x" * 7, b"x" * 8, b"x" * 8 + b"\xc1"])
-def test_a_damaged_subscription_costs_nobody_else_his(cluster: ValkeyCluster, value: bytes) -> None:
+def test_a_damaged_subscription_costs_no_other_one(cluster: ValkeyCluster, value: bytes) -> None:
     async def scene() -> None:
         here, there = await hubs(cluster)
         bucket = keys.bucket_of(eid(MOVER))

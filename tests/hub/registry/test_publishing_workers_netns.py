@@ -36,7 +36,7 @@ LONGER_THAN_A_REPEAT_S = 4.0
 
 
 class Place:
-    """An address that talks to the hub."""
+    """An address that exchanges messages with the hub."""
 
     def __init__(self, space: Namespace, address: str) -> None:
         self.address = address
@@ -54,7 +54,7 @@ class Place:
 
 
 class Listener:
-    """A node that registers, subscribes, and acknowledges what it hears."""
+    """A node that registers, subscribes, and acknowledges publications."""
 
     def __init__(self, space: Namespace, number: int) -> None:
         self.place = Place(space, f"203.0.113.{number}")
@@ -72,7 +72,7 @@ class Listener:
         return self.hear()
 
     def hear(self) -> list[str]:
-        """Where the next publication says that the mover is."""
+        """The locators of the mover in the next publication."""
         payload = self.place.receive()
         assert payload is not None
         key = Key(self._node.secret, KEY.key_id)
@@ -83,13 +83,13 @@ class Listener:
 
 
 def counters(directory: Path) -> dict[str, int]:
-    """Of all processes."""
+    """The counters of all processes together."""
     found: dict[str, int] = asked(directory, "counters")["counters"]
     return found
 
 
 def asked(directory: Path, what: str) -> dict[str, Any]:
-    """What the hub answers at its control socket."""
+    """The answer of the hub's control socket."""
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(PATIENCE_S)
         control.connect(str(directory / "hub.sock"))
@@ -106,7 +106,7 @@ def configured(directory: Path, processes: int) -> Path:
 
 
 def test_what_one_process_publishes_is_acknowledged_to_it(namespaces: NamespaceSet, tmp_path: Path) -> None:
-    """A question reaches a process by its source, an acknowledgement the first one, which hands it to the others."""
+    """A Map-Request reaches a process by its source, an acknowledgement the first one, which hands it to the others."""
     if program() is None:
         pytest.skip("no Valkey or Redis server is installed: apt-get install redis-tools")
     space = namespaces.make("cell")

@@ -1,4 +1,4 @@
-"""Commands find the server that has their slot, and a server that is away or moves its slots holds no other one up."""
+"""Commands go to the server that has their slot; a server that fails or moves its slots delays no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPT: Final = Script("look", 2)
 
 
 class FakeCluster:
-    """A has all buckets, C the one that moves once B has it; `refusals` are given one after the other."""
+    """A has all buckets, C the one that moves once B has it; each command gets the next of `refusals`."""
 
     replaces = True
 
@@ -67,7 +67,7 @@ class FakeCluster:
 
 
 def run(scene: Callable[[FakeCluster, Servers], Awaitable[None]]) -> list[list[int]]:
-    """Play it; the buckets that moved, each time that some did."""
+    """Run the scene; returns the moved buckets, for each time that some moved."""
     moved: list[list[int]] = []
 
     async def all_of_it() -> None:
@@ -124,9 +124,10 @@ def test_a_slot_on_its_way_is_asked_for_in_the_same_pipeline_that_says_so() -> N
     run(scene)
 
 
-def test_keys_that_are_half_moved_are_waited_for() -> None:
+@pytest.mark.parametrize("word", ["TRYAGAIN", "BUSY"])
+def test_a_server_that_will_serve_soon_is_waited_for(word: str) -> None:
     async def scene(fake: FakeCluster, servers: Servers) -> None:
-        fake.refusals[B] = [ServerRefused("half of them", "TRYAGAIN")] * 3
+        fake.refusals[B] = [ServerRefused("half of them have moved, or a script runs", word)] * 3
 
         assert await servers.run(BUCKET, SCRIPT, [b"k", b"q"]) == (B, "EVALSHA")
 
@@ -232,7 +233,7 @@ def test_an_answer_that_came_while_the_hub_itself_was_busy_counts() -> None:
         fake.late[B] = answer = asyncio.Event()
         await asyncio.sleep(0.01)
 
-        asyncio.get_running_loop().call_soon(time.sleep, 0.35)  # longer than the hub's patience
+        asyncio.get_running_loop().call_soon(time.sleep, 0.35)  # longer than the hub's timeout
         asyncio.get_running_loop().call_soon(answer.set)
 
         assert await asked == (B, "GET")

@@ -1,4 +1,4 @@
-"""Hubs that share a registry speak with one voice."""
+"""Hubs that share a registry give the same answers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from tests.hub.exchange import Xtr, eid, rlocs_of, site, xtr
-from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
+from tests.hub.exchange import eid, rlocs_of, site
+from tests.hub.registry.rig import LAPTOP, SILENCE_S, TestHub, ValkeyGround, laptop, run, until
 from tests.hub.test_names import ask as ask_for_name
 from tests.hub.test_names import register as name_register
-
-LAPTOP = "10.1.9.9/32"
-
-
-def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
-    return xtr(address, xtr_id=name)
 
 
 async def hubs(cluster: ValkeyCluster, count: int = 2) -> list[TestHub]:
@@ -38,7 +32,7 @@ def counter(hub: TestHub, name: str) -> int:
 
 
 def shared_lengths(hub: TestHub) -> list[int]:
-    """Of what a hub looks up for an answer about a host."""
+    """The lengths of the prefixes that a hub looks up for an answer about a host."""
     assert isinstance(hub.registry, SharedRegistry)
     found = hub.registry.looked_up_for(eid("10.1.0.1/32"))
     return [prefix.mask_len for prefix in found if prefix.mask_len > 16]
@@ -50,7 +44,7 @@ async def stop(*some: TestHub) -> None:
 
 
 def spoil(cluster: ValkeyCluster, prefix: str, ago_s: float = 1.0) -> None:
-    """Have a registration run out so long ago, as if its node had been silent."""
+    """Let a registration expire so long ago, as if its node had been silent."""
     bucket, name = keys.bucket_of(eid(prefix)), stored_rows.key_of(eid(prefix))
     server = cluster.owner_of(str(bucket))
     key, at = keys.key(b"r", bucket, name), time.time() - ago_s
@@ -126,7 +120,7 @@ def test_an_answer_that_there_is_nothing_is_corrected_at_once(cluster: ValkeyClu
     run(scene())
 
 
-def test_whoever_asked_another_hub_hears_of_a_node_that_comes(cluster: ValkeyCluster) -> None:
+def test_a_node_that_asked_another_hub_is_told_of_a_new_registration(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         one, other = await hubs(cluster)
         await one.register(laptop(name=b"o" * 16).register("10.1.1.1/32"))
@@ -254,7 +248,7 @@ def test_a_refresh_at_another_hub_keeps_a_registration_alive(cluster: ValkeyClus
         server = cluster.owner_of(str(bucket))
 
         await other.register(laptop().register(LAPTOP))
-        server.ask("ZADD", keys.key(b"x", bucket), repr(time.time() - 1), name)  # its turn to be looked at
+        server.ask("ZADD", keys.key(b"x", bucket), repr(time.time() - 1), name)  # so that it is checked next
         await until(lambda: float(server.ask("ZSCORE", keys.key(b"x", bucket), name)) > time.time() + 100)
 
         assert await one.places(LAPTOP) == ["203.0.113.5"]
@@ -271,7 +265,7 @@ def test_a_hub_that_missed_messages_catches_up(cluster: ValkeyCluster) -> None:
         bucket = keys.bucket_of(eid(LAPTOP))
         server = cluster.owner_of(str(bucket))
 
-        # A change that was written and not heard: the next one has a number too many
+        # A change that was written and not received: the next one's number is too large by one.
         server.ask("INCR", keys.key(b"q", bucket))
         await one.register(laptop("203.0.113.7").register(LAPTOP))
         assert other.registry is not None
@@ -403,7 +397,7 @@ def test_a_register_that_a_relay_of_ours_brings_is_committed_too(cluster: Valkey
 
 
 def eids_of(hub: TestHub, name: bytes) -> list[str]:
-    """Where a name leads, which every hub has in memory."""
+    """The EIDs of a name, which every hub has in memory."""
     hub.receive(ask_for_name(name))
     return rlocs_of(MapReply.decode(hub.sent[-1].payload).records[0])
 
@@ -432,7 +426,7 @@ def test_a_name_that_one_hub_is_told_of_is_known_to_all(cluster: ValkeyCluster) 
     run(scene())
 
 
-def test_whoever_asked_hears_of_a_node_that_is_not_in_this_hubs_memory_any_more(cluster: ValkeyCluster) -> None:
+def test_a_node_that_asked_is_told_of_a_node_that_this_hub_no_longer_has_in_memory(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         one, other = await hubs(cluster)
         await one.register(laptop().register(LAPTOP))

@@ -1,4 +1,4 @@
-"""Which process gets what, as the kernel decides it on real sockets."""
+"""Which process gets which datagram, as the kernel decides on real sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROCESSES = 4
 
 
 class Group:
-    """Sockets of so many processes at one address, and a way to see who gets a datagram."""
+    """The sockets of so many processes at one address; shows which of them gets a datagram."""
 
     def __init__(self, stack: contextlib.ExitStack, family: int) -> None:
         self._stack, self._family = stack, socket.AF_INET if family == 4 else socket.AF_INET6
@@ -36,7 +36,7 @@ class Group:
         self._port = port
 
     def who(self, payload: bytes, source: str | None = None) -> int:
-        """The number of the process that gets it."""
+        """The number of the process that gets this datagram."""
         with socket.socket(self._family, socket.SOCK_DGRAM) as sender:
             sender.bind((source or self.here, 0))
             sender.sendto(payload, (self.here, self._port))
@@ -87,7 +87,7 @@ def test_what_is_for_the_rtr_or_of_another_type_meets_the_first(group: Group) ->
     )
     others = [
         relayed.encode(),
-        bytes((0x12, 0, 0, 1)) + bytes(60),  # an RLOC-probe: a handshake, perhaps
+        bytes((0x12, 0, 0, 1)) + bytes(60),  # an RLOC-probe, which may hold a handshake
         bytes((0x70, 0, 0, 0)),
         bytes((0x60, 0, 0, 0)),
         bytes((0x20, 0, 0, 0)),

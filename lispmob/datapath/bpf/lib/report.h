@@ -54,14 +54,26 @@ static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 n
     return !coped_at || now >= coped_at + LM_COPES_NS || now >= remote->check_at;
 }
 
+/* The thread that reports is due to look at the locator soon (liveness/silence.c). */
+static __always_inline bool is_looked_at(struct lm_shared_state *s, struct lm_remote_state *remote, __u64 now)
+{
+    __u64 at = s->silence_at;
+    return remote->silence.quick && at && at <= now + LM_LARGE_LOOK_NS && now <= at + LM_LARGE_LOOK_NS;
+}
+
 /* A large packet leaves by the path: the tun tier reports it unless it did so lately (liveness/path_mtu.c). */
-static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 path, __u64 now)
+static __always_inline bool is_large_news(struct lm_shared_state *s, struct lm_remote_state *remote, __u32 path,
+                                          __u64 now)
 {
     __u32 bit = 1u << path % LM_SHARED_PATHS;
     if (!(remote->large_paths & bit))
         remote->large_paths |= bit;
     if (now < remote->large_at)
         return false;
+    if (is_looked_at(s, remote, now)) {
+        remote->large_seen = now;
+        return false;
+    }
     remote->large_at = now + LM_LARGE_ASK_NS; /* it has not run yet, or the packet was lost */
     return true;
 }
@@ -77,7 +89,7 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
         return true;
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;
-    if (is_large && s->tells_large && is_large_news(remote, path, now))
+    if (is_large && s->tells_large && is_large_news(s, remote, path, now))
         return true;
     struct lm_silence *own = &remote->silence, *company = company_of(remote);
     enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);

@@ -201,6 +201,7 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     for (size_t i = 0; i < LM_SHARED_PATHS; i++)
         atomic_store(&into->mtu[i], atomic_load(&from->mtu[i]));
     atomic_store(&into->large_at, atomic_load(&from->large_at));
+    atomic_store(&into->large_seen, atomic_load(&from->large_seen));
     atomic_store(&into->large_paths, atomic_load(&from->large_paths));
     atomic_store(&into->head, atomic_load(&from->head));
     copy_silence(&into->silence, &from->silence);

@@ -6,16 +6,32 @@
 
 #define PORTION 128u /* installed at a time while packets wait: a fraction of a millisecond */
 
-static void lock(struct lm_engine *e)
+void lm_engine_lock(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
     lm_take(&e->lock);
 }
 
-static void unlock(struct lm_engine *e)
+void lm_engine_unlock(struct lm_engine *e)
 {
     lm_give_back(&e->lock);
     pthread_mutex_unlock(&e->writer);
+}
+
+int lm_engine_replace(struct lm_engine *e, struct lm_table **table, enum lm_space space, struct lm_table *fresh)
+{
+    if (!fresh)
+        return -ENOMEM;
+    lm_engine_lock(e);
+    struct lm_table *old = *table;
+    *table = fresh;
+    if (e->mirror) {
+        lm_mirror_replace(e->mirror, space, old, fresh);
+        lm_mirror_changed(e->mirror);
+    }
+    lm_engine_unlock(e);
+    lm_table_free(old);
+    return 0;
 }
 
 /* Errors of the uplinks' sockets wake the inbound thread, and nothing else. */
@@ -78,9 +94,9 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
 
 void lm_engine_repeat_last(struct lm_engine *e)
 {
-    lock(e);
+    lm_engine_lock(e);
     lm_last_packet_repeat(e, NULL);
-    unlock(e);
+    lm_engine_unlock(e);
 }
 
 void lm_engine_mark_move(struct lm_engine *e)
@@ -114,7 +130,7 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
         lm_table_free(instances);
         return -ENOMEM;
     }
-    lock(e);
+    lm_engine_lock(e);
     struct lm_table *old_eids = e->eids, *old_instances = e->instances;
     e->eids = eids;
     e->instances = instances;
@@ -123,7 +139,7 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
         lm_mirror_replace(e->mirror, LM_SPACE_EIDS, old_eids, eids);
         lm_mirror_changed(e->mirror);
     }
-    unlock(e);
+    lm_engine_unlock(e);
     lm_table_free(old_eids);
     lm_table_free(old_instances);
     return 0;
@@ -131,24 +147,7 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
 
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count)
 {
-    struct lm_table *fresh = lm_table_new(&e->key);
-    bool is_whole = fresh != NULL;
-    for (size_t i = 0; is_whole && i < count; i++)
-        is_whole = lm_table_insert(fresh, &prefixes[i]) != NULL;
-    if (!is_whole) {
-        lm_table_free(fresh);
-        return -ENOMEM;
-    }
-    lock(e);
-    struct lm_table *old = e->guard;
-    e->guard = fresh;
-    if (e->mirror) {
-        lm_mirror_replace(e->mirror, LM_SPACE_GUARD, old, fresh);
-        lm_mirror_changed(e->mirror);
-    }
-    unlock(e);
-    lm_table_free(old);
-    return 0;
+    return lm_engine_replace(e, &e->guard, LM_SPACE_GUARD, lm_table_of(&e->key, prefixes, count));
 }
 
 static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
@@ -199,11 +198,11 @@ int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int d
 int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                              const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
-    lock(e);
+    lm_engine_lock(e);
     int error = install(e, prefix, disposition, locators, count, wish);
     if (!error && disposition != LM_MISS)
         answered(e, prefix);
-    unlock(e);
+    lm_engine_unlock(e);
     return error;
 }
 
@@ -212,7 +211,7 @@ int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, 
 {
     int error = 0;
     for (size_t done = 0; done < count && !error;) {
-        lock(e);
+        lm_engine_lock(e);
         for (size_t end = done + PORTION < count ? done + PORTION : count; done < end && !error; done++) {
             const struct lm_install *item = &items[done];
             struct lm_seal_wish wish = {item->peer, item->must_seal, item->map_version};
@@ -220,19 +219,19 @@ int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, 
             if (!error && item->disposition != LM_MISS)
                 answered(e, &item->prefix);
         }
-        unlock(e);
+        lm_engine_unlock(e);
     }
     for (bool is_growing = true; is_growing;) {
-        lock(e);
+        lm_engine_lock(e);
         is_growing = lm_table_settle(e->table);
-        unlock(e);
+        lm_engine_unlock(e);
     }
     return error;
 }
 
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix)
 {
-    lock(e);
+    lm_engine_lock(e);
     struct lm_entry *entry = lm_table_find(e->table, prefix);
     struct lm_locator_set *set = entry ? entry->value : NULL;
     e->refusing -= entry && lm_rules_refuses(entry->kind);
@@ -242,14 +241,14 @@ int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix)
         lm_mirror_changed(e->mirror);
     }
     lm_locator_set_drop(e->locators, set);
-    unlock(e);
+    lm_engine_unlock(e);
     return was_there;
 }
 
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix)
 {
     int dropped = 0;
-    lock(e);
+    lm_engine_lock(e);
     lm_pending_release(e->pending, prefix);
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
     uint64_t born, now = lm_clock_now();
@@ -259,7 +258,7 @@ int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix)
         if (lm_packet_parse(packet, size, &job.inner) && lm_segments_read(&job.vnet, packet, &job.inner, &job.segments))
             lm_send_icmp_about(e, LM_ICMP_UNREACHABLE, 0, &job);
     }
-    unlock(e);
+    lm_engine_unlock(e);
     return dropped;
 }
 

@@ -34,7 +34,7 @@
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what stays in the cache until it is used */
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
-#define LM_HEARD_PROVEN 768u /* of them: places that nobody else takes */
+#define LM_HEARD_PROVEN 768u /* of them: places for proven senders only */
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
@@ -308,6 +308,8 @@ void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const st
                        uint32_t mtu, enum lm_mtu_source source);
 /* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner);
+/* Reports a large packet that a program has seen leave for the remote, unless that is done. */
+void lm_path_mtu_tell_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now);
 /* Report large packets, or not. */
 void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
 /* The control plane has found the path MTU from a local address to a locator; 0: the uplink's MTU applies. */
@@ -370,6 +372,18 @@ static inline void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction di
         lm_traffic_gap_report(e, direction, now, before);
 }
 void lm_traffic_gap_watch(struct lm_engine *e);
+
+/*
+ * engine.c: the control side. It holds both locks while it updates what the threads read; `writer` alone protects what
+ * only the control side changes.
+ */
+void lm_engine_lock(struct lm_engine *e);
+void lm_engine_unlock(struct lm_engine *e);
+/*
+ * Puts a fresh table in the place of the one of this space, for threads and BPF programs, and frees the old one.
+ * 0, or -ENOMEM if `fresh` is NULL.
+ */
+int lm_engine_replace(struct lm_engine *e, struct lm_table **table, enum lm_space space, struct lm_table *fresh);
 
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);

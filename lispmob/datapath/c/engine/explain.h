@@ -53,7 +53,7 @@ enum lm_answer_seal {
     LM_ANSWER_SEALED,
     LM_ANSWER_WAITS,
     LM_ANSWER_UNSEALED,
-    LM_ANSWER_RFC8061, /* encrypted, by whom nobody knows */
+    LM_ANSWER_RFC8061, /* encrypted, peer unauthenticated */
     LM_ANSWER_LISPERS
 };
 

@@ -5,71 +5,42 @@
 
 #define KEEPALIVE_TTL 64
 
-static void lock(struct lm_engine *e)
-{
-    pthread_mutex_lock(&e->writer);
-    lm_take(&e->lock);
-}
-
-static void unlock(struct lm_engine *e)
-{
-    lm_give_back(&e->lock);
-    pthread_mutex_unlock(&e->writer);
-}
-
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec)
 {
-    lock(e);
+    lm_engine_lock(e);
     int error = lm_peers_install(e->peers, spec, lm_clock_now());
     if (!error && spec->is_confirmed)
         lm_sealed_out_release(e, spec->peer);
-    unlock(e);
+    lm_engine_unlock(e);
     return error;
 }
 
 bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count)
 {
-    lock(e);
+    lm_engine_lock(e);
     bool is_set = lm_peers_set_sources(e->peers, local_index, sources, count);
-    unlock(e);
+    lm_engine_unlock(e);
     return is_set;
 }
 
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index)
 {
-    lock(e);
+    lm_engine_lock(e);
     bool was_there = lm_peers_forget(e->peers, local_index);
-    unlock(e);
+    lm_engine_unlock(e);
     return was_there;
 }
 
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer)
 {
-    lock(e);
+    lm_engine_lock(e);
     lm_peers_forget_peer(e->peers, peer);
-    unlock(e);
+    lm_engine_unlock(e);
 }
 
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count)
 {
-    struct lm_table *fresh = lm_table_new(&e->key);
-    bool is_whole = fresh != NULL;
-    for (size_t i = 0; is_whole && i < count; i++)
-        is_whole = lm_table_insert(fresh, &prefixes[i]) != NULL;
-    if (!is_whole) {
-        lm_table_free(fresh);
-        return -ENOMEM;
-    }
-    lock(e);
-    struct lm_table *old = e->peers->refused;
-    e->peers->refused = fresh;
-    if (e->mirror) {
-        lm_mirror_replace(e->mirror, LM_SPACE_REFUSED, old, fresh);
-        lm_mirror_changed(e->mirror);
-    }
-    unlock(e);
-    lm_table_free(old);
-    return 0;
+    return lm_engine_replace(e, &e->peers->refused, LM_SPACE_REFUSED, lm_table_of(&e->key, prefixes, count));
 }
 
 /* The locator set for the peer's packets, and the EID that they are for; NULL: there is none. */
@@ -97,7 +68,7 @@ bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, s
     bool is_sent = false;
     if (length > LM_PUNT_PAYLOAD)
         return false;
-    lock(e);
+    lm_engine_lock(e);
     struct lm_job job = {.now = lm_clock_now(), .lane = LM_LANE_DEFAULT};
     job.born = job.now;
     job.packet = e->scratch + LM_FRAME_HEADROOM;
@@ -120,7 +91,7 @@ bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, s
         lm_outbound_choose(e, &job);
         is_sent = job.path && lm_send_empty(e, &job);
     }
-    unlock(e);
+    lm_engine_unlock(e);
     return is_sent;
 }
 
@@ -158,12 +129,12 @@ size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size
 
 bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t age_ns, uint64_t sent)
 {
-    lock(e);
+    lm_engine_lock(e);
     struct lm_session *session = lm_peers_find_session(e->peers, local_index);
     if (session) {
         session->made_at -= age_ns;
         atomic_fetch_add(&session->sent, sent);
     }
-    unlock(e);
+    lm_engine_unlock(e);
     return session != NULL;
 }

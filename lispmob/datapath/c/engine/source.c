@@ -283,31 +283,16 @@ bool lm_source_admits_control(struct lm_engine *e, const struct lm_outer *outer)
 int lm_source_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count)
 {
     struct lm_table *fresh = lm_table_new(&e->key);
-    bool is_whole = fresh != NULL;
-    for (size_t i = 0; is_whole && i < count; i++) {
+    for (size_t i = 0; fresh && i < count; i++) {
         struct lm_entry *entry = lm_table_insert(fresh, &near[i].prefix);
-        is_whole = entry != NULL;
-        if (entry) {
-            entry->kind = near[i].kind;
-            entry->value = (void *)(uintptr_t)near[i].kind;
+        if (!entry) {
+            lm_table_free(fresh);
+            return -ENOMEM;
         }
+        entry->kind = near[i].kind;
+        entry->value = (void *)(uintptr_t)near[i].kind;
     }
-    if (!is_whole) {
-        lm_table_free(fresh);
-        return -ENOMEM;
-    }
-    pthread_mutex_lock(&e->writer);
-    lm_take(&e->lock);
-    struct lm_table *old = e->sources->near;
-    e->sources->near = fresh;
-    if (e->mirror) {
-        lm_mirror_replace(e->mirror, LM_SPACE_NEAR, old, fresh);
-        lm_mirror_changed(e->mirror);
-    }
-    lm_give_back(&e->lock);
-    pthread_mutex_unlock(&e->writer);
-    lm_table_free(old);
-    return 0;
+    return lm_engine_replace(e, &e->sources->near, LM_SPACE_NEAR, fresh);
 }
 
 const struct lm_table *lm_source_near(const struct lm_engine *e)
@@ -317,13 +302,11 @@ const struct lm_table *lm_source_near(const struct lm_engine *e)
 
 void lm_source_set_check(struct lm_engine *e, int check)
 {
-    pthread_mutex_lock(&e->writer);
-    lm_take(&e->lock);
+    lm_engine_lock(e);
     e->config.source_check = (uint8_t)check;
     if (e->mirror) {
         e->shared->source_check = (uint8_t)check;
         lm_mirror_changed(e->mirror);
     }
-    lm_give_back(&e->lock);
-    pthread_mutex_unlock(&e->writer);
+    lm_engine_unlock(e);
 }

@@ -68,8 +68,7 @@ void lm_echo_nonce_use(struct lm_engine *e, bool echoes)
 bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce)
 {
     struct lm_ask *place = NULL, *spare = NULL;
-    pthread_mutex_lock(&e->writer);
-    lm_take(&e->lock);
+    lm_engine_lock(e);
     struct lm_remote *remote = lm_locator_find_remote(e->locators, address, LM_PORT_DATA);
     for (size_t i = 0; i < LM_ASKS_MAX; i++) {
         if (atomic_load(&e->asks[i].nonce) == 0)
@@ -85,7 +84,6 @@ bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool 
     }
     if (remote)
         atomic_store(&remote->state->echo.asked, is_asked ? ASKED | nonce : 0);
-    lm_give_back(&e->lock);
-    pthread_mutex_unlock(&e->writer);
+    lm_engine_unlock(e);
     return is_asked;
 }

@@ -45,8 +45,9 @@ void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
         lm_path_mtu_store(e, job->path, &job->remote->address, job->remote->port, mtu, LM_MTU_INTERFACE);
 }
 
-static void report(struct lm_engine *e, const struct lm_remote *remote, uint32_t paths)
+static void report(struct lm_engine *e, const struct lm_remote *remote)
 {
+    uint32_t paths = atomic_exchange(&remote->state->large_paths, 0);
     for (size_t i = 0; i < e->uplinks->path_count; i++) {
         struct lm_punt told = {.kind = LM_PUNT_LARGE,
                                .source = remote->source.family ? remote->source : e->uplinks->paths[i].address,
@@ -55,6 +56,23 @@ static void report(struct lm_engine *e, const struct lm_remote *remote, uint32_t
         if (paths >> i & 1 && lm_punt_put(&e->punts, &told, NULL, 0))
             lm_count(&e->counters, LM_out_large);
     }
+}
+
+/* A large packet has left for the remote. `at`: its `large_at`, which has passed. */
+static void tell(struct lm_engine *e, const struct lm_remote *remote, uint64_t at, uint64_t now, bool is_relayed)
+{
+    bool may_tell = lm_token_bucket_take(&e->large_bucket[is_relayed], now, LARGE_PER_SECOND, LARGE_BURST);
+    uint64_t again = now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
+    if (atomic_compare_exchange_strong(&remote->state->large_at, &at, again) && may_tell)
+        report(e, remote);
+}
+
+void lm_path_mtu_tell_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now)
+{
+    uint64_t at = atomic_load_explicit(&remote->state->large_at, memory_order_relaxed);
+    uint64_t seen = atomic_load_explicit(&remote->state->large_seen, memory_order_relaxed);
+    if (seen && seen >= at && atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
+        tell(e, remote, at, now, false);
 }
 
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner)
@@ -68,13 +86,8 @@ void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_
     if (!(atomic_load_explicit(&state->large_paths, memory_order_relaxed) & bit))
         (void)atomic_fetch_or_explicit(&state->large_paths, bit, memory_order_relaxed);
     uint64_t at = atomic_load_explicit(&state->large_at, memory_order_relaxed);
-    if (job->now + LM_LARGE_ASK_NS < at)
-        return;
-    struct lm_token_bucket *bucket = &e->large_bucket[job->is_relayed];
-    bool may_tell = lm_token_bucket_take(bucket, job->now, LARGE_PER_SECOND, LARGE_BURST);
-    uint64_t again = job->now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
-    if (atomic_compare_exchange_strong(&state->large_at, &at, again) && may_tell)
-        report(e, job->remote, atomic_exchange(&state->large_paths, 0));
+    if (job->now + LM_LARGE_ASK_NS >= at)
+        tell(e, job->remote, at, job->now, job->is_relayed);
 }
 
 void lm_path_mtu_tell_large(struct lm_engine *e, bool tells)

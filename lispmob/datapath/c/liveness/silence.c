@@ -170,6 +170,7 @@ void lm_silence_check(struct lm_engine *e)
         if (company && is_waiting && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
             hush(own);
         report(e, r, all != LM_SILENCE_NONE ? all : word, company && all == LM_SILENCE_NONE);
+        lm_path_mtu_tell_seen(e, r, now);
         look_at(e, next_look(e, own, now));
         if (company)
             look_at(e, next_look(e, company, now));

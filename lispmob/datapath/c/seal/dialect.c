@@ -74,25 +74,13 @@ struct lm_session *lm_dialect_session(const struct lm_dialect_spec *spec)
     return made;
 }
 
-static void lock(struct lm_engine *e)
-{
-    pthread_mutex_lock(&e->writer);
-    lm_take(&e->lock);
-}
-
-static void unlock(struct lm_engine *e)
-{
-    lm_give_back(&e->lock);
-    pthread_mutex_unlock(&e->writer);
-}
-
 int lm_dialect_install(struct lm_engine *e, const struct lm_dialect_spec *spec)
 {
     if (!lm_aead_is_built())
         return -ENOTSUP;
     struct lm_session *made = lm_dialect_session(spec);
     struct lm_prefix place = host(&spec->address, spec->seals ? 0 : spec->key_id);
-    lock(e);
+    lm_engine_lock(e);
     struct lm_entry *entry = made ? lm_table_insert(spec->seals ? e->dialects->out : e->dialects->in, &place) : NULL;
     if (entry) {
         struct lm_session *before = entry->value;
@@ -105,7 +93,7 @@ int lm_dialect_install(struct lm_engine *e, const struct lm_dialect_spec *spec)
             free_session(before);
         }
     }
-    unlock(e);
+    lm_engine_unlock(e);
     if (entry)
         return 0;
     lm_session_free(made);
@@ -123,13 +111,13 @@ static void take_out(struct lm_table *table, const struct lm_prefix *place)
 
 void lm_dialect_forget(struct lm_engine *e, const struct lm_addr *address, bool seals)
 {
-    lock(e);
+    lm_engine_lock(e);
     for (uint32_t number = 0; number <= LM_FLAG_KK; number++) {
         struct lm_prefix place = host(address, number);
         if ((number == 0) == seals)
             take_out(seals ? e->dialects->out : e->dialects->in, &place);
     }
-    unlock(e);
+    lm_engine_unlock(e);
 }
 
 struct lm_dialect_use lm_dialect_used(struct lm_engine *e, const struct lm_addr *address)

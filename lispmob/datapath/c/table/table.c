@@ -357,3 +357,14 @@ struct lm_entry *lm_table_next(const struct lm_table *t, uint32_t *cursor)
     }
     return NULL;
 }
+
+struct lm_table *lm_table_of(const struct lm_key *key, const struct lm_prefix *prefixes, size_t count)
+{
+    struct lm_table *made = lm_table_new(key);
+    for (size_t i = 0; made && i < count; i++)
+        if (!lm_table_insert(made, &prefixes[i])) {
+            lm_table_free(made);
+            return NULL;
+        }
+    return made;
+}

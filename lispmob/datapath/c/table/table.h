@@ -32,6 +32,8 @@ struct lm_entry {
 struct lm_table;
 
 struct lm_table *lm_table_new(const struct lm_key *key);
+/* A table of these prefixes, each with kind 0 and value NULL. NULL: out of memory. */
+struct lm_table *lm_table_of(const struct lm_key *key, const struct lm_prefix *prefixes, size_t count);
 /* Does not free the values. */
 void lm_table_free(struct lm_table *table);
 size_t lm_table_count(const struct lm_table *table);

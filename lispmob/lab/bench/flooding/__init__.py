@@ -1,1 +1,1 @@
-"""Floods: what becomes of a node, and of a hub with 10,000 EIDs, while a stranger sends as much as he can."""
+"""Floods: the effect on a node, and on a hub with 10,000 EIDs, of an attacker that sends at full speed."""

@@ -1,7 +1,8 @@
-"""A node under a flood: how late its loop is, how long a move takes, and what of its registrations is lost.
+"""A node under a flood: the latency of its loop, the gap of a move, and the share of lost registrations.
 
-One stranger sends from one address, to both addresses that node a has before and after its move: junk that bears no
-nonce of ours, 60,000 a second, or the dearest question there is, 1,000 a second. The same is measured in quiet.
+An attacker sends from one address to both addresses that node a has before and after its move. The flood is junk
+without a nonce of ours, 60,000 messages a second, or the most expensive question, 1,000 a second. The same is measured
+without a flood.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ JUNK_HZ: Final = 60_000
 WORST_HZ: Final = 1_000
 ASKS: Final = 60
 ASK_EVERY_S: Final = 0.02
-FLOOD_S: Final = 30.0  # ours: longer than one sample takes
+FLOOD_S: Final = 30.0  # ours: longer than a sample takes
 KINDS: Final = ("quiet", "junk", "worst")
 
 
 def junk() -> bytes:
-    """A short Map-Reply that nobody asked for."""
+    """A short unsolicited Map-Reply."""
     return MapReply(1, (MappingRecord.of(EidPrefix.parse("10.9.0.0/16")),)).encode()
 
 
 def worst() -> bytes:
-    """The longest question that a node decodes: lists of addresses within lists, as many as fit."""
+    """The most expensive message that a node decodes: nested lists of addresses, as many as fit."""
     eid = EidRecord.of(EidPrefix.parse("10.1.0.1/32"))
     deep = AfiList(tuple(EidPrefix.parse(f"203.0.113.{number}/32").address for number in range(8)))
     made = b""
@@ -54,7 +55,7 @@ def worst() -> bytes:
 
 
 class Flood:
-    """Compiles the program that floods, and runs it beside a sample of the overlay."""
+    """Compiles the flooding program, and runs it during a sample of the overlay."""
 
     def __init__(self, directory: Path) -> None:
         self._program = directory / "flood"
@@ -67,7 +68,7 @@ class Flood:
 
     @contextlib.contextmanager
     def running(self, overlay: Overlay, kind: str) -> Iterator[None]:
-        """While this runs, the stranger sends; in quiet nothing is sent."""
+        """The attacker sends inside the block; for "quiet" it sends nothing."""
         if kind == "quiet":
             yield
             return
@@ -85,7 +86,7 @@ class Flood:
 
 
 def loop_latency_s(node: Node) -> float:
-    """Seconds from a question on the local socket to its answer, in the median: the loop has to come round for it."""
+    """The median seconds from a question on the local socket to its answer, which needs a turn of the loop."""
     found = []
     with Client(str(node.socket)) as client:
         for _ in range(ASKS):
@@ -97,13 +98,13 @@ def loop_latency_s(node: Node) -> float:
 
 
 def lost_registers(node: Node) -> float:
-    """The share of this node's Map-Registers that had to be sent again, by its log."""
+    """The share of this node's Map-Registers that had to be repeated, by its log."""
     tries = [int(found) for found in re.findall(r"registered eid=.* tries=(\d+)", node.daemon.log.read_text())]
     return 1.0 - len(tries) / sum(tries) if tries else 0.0
 
 
 def sample(overlay: Overlay, flood: Flood, number: int) -> Figures:
-    """One start of both nodes and one move in quiet, and under each flood."""
+    """For each kind of flood, and without: start both nodes, and move once."""
     figures: Figures = {}
     for kind in KINDS:
         with overlay.pair(f"{kind}{number}") as node, flood.running(overlay, kind):

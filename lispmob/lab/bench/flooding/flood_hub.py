@@ -1,9 +1,9 @@
-"""A hub with 10,000 EIDs under a flood from one source: how late its timers are, and whom it still answers.
+"""A hub with 10,000 EIDs under a flood from one source: how late its timers are, and which nodes it still answers.
 
        nodes ── hub ── flooder         each in a network namespace of its own, two cables
 
-The nodes are one host, which registers all EIDs, half of them as from behind NATs, and goes on at an even pace. The
-flood is junk first, then the worst messages there are: well formed, of somebody who has no key.
+The nodes are one host that registers all EIDs, half of them as from behind NATs, and refreshes them at an even pace.
+The flood is junk first, then the most expensive messages: well-formed, but with a wrong key.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from lispmob.wire.record import Locator, MappingRecord
 EIDS: Final = 10_000
 JUNK_PER_S: Final = 60_000
 WORST_PER_S: Final = 1_000
-REGISTERS_PER_S: Final = 100  # of 10,000 nodes that are there for long, half of them behind NATs
+REGISTERS_PER_S: Final = 100  # of 10,000 long-registered nodes, half of them behind NATs
 PHASE_S: Final = 10.0
 _WINDOW: Final = 16
-_PAUSE_S: Final = 5.0  # by then the hub hears everybody in full again
-ANSWER_S: Final = 1.0  # how long a node waits before it tries again
+_PAUSE_S: Final = 5.0  # after that the hub's limits of each node are full again
+ANSWER_S: Final = 1.0  # how long a node waits before it repeats
 _PATIENCE_S: Final = 60.0
 _CONTROL_PORT: Final = 4342
 _KEY: Final = Key(b"only-for-the-bench", algorithm=Algorithm.HMAC_SHA_256_128)
@@ -55,7 +55,7 @@ _PRIVATE: Final = IPv4Address("192.168.1.2")
 
 @dataclass
 class _Sent:
-    """Registers on their way, by nonce: when they were sent."""
+    """Registers in flight, by nonce: when they were sent."""
 
     open: dict[int, float]
     answered: int = 0
@@ -63,7 +63,7 @@ class _Sent:
 
 
 class Nodes:
-    """10,000 registrations, kept fresh by one sender; each register has to be answered within a second."""
+    """10,000 registrations that one sender refreshes; each register has to be answered within a second."""
 
     def __init__(self, space: Namespace) -> None:
         self._socket = space.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -75,7 +75,7 @@ class Nodes:
         self.round_trips_ms: list[float] = []
 
     def close(self) -> None:
-        """Send no more."""
+        """Close the socket."""
         self._socket.close()
 
     def fill(self) -> None:
@@ -93,7 +93,7 @@ class Nodes:
             raise ProcessFailed(f"{lost} registers were not answered, without a flood")
 
     def run(self, per_s: int, number: int) -> float:
-        """Send so many registers at this pace; the percentage that was not answered in time."""
+        """Send `number` registers at this pace; returns the percentage that was not answered in time."""
         self._sent, self.round_trips_ms = _Sent({}), []
         start = time.monotonic()
         for sent in range(number):
@@ -113,7 +113,7 @@ class Nodes:
         while True:
             with contextlib.suppress(TimeoutError):
                 octets = self._socket.recv(4096)
-                # A Map-Notify, or a data packet with one: behind its header, IPv4 and UDP.
+                # A Map-Notify, or a data packet with one behind its header, IPv4 and UDP.
                 at = 36 if octets[0] >> 4 == 0 else 0
                 sent_at = self._sent.open.pop(int.from_bytes(octets[at + 4 : at + 12]), None)
                 if sent_at is not None and time.monotonic() - sent_at <= ANSWER_S:
@@ -137,7 +137,7 @@ class Nodes:
 
 
 class FloodedHub(Closing):
-    """The hub, its nodes, and whoever floods it."""
+    """The hub, its nodes, and the flooder."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -172,12 +172,12 @@ class FloodedHub(Closing):
             time.sleep(0.05)
 
     def settle(self) -> None:
-        """Register all EIDs, and wait until what that caused is over. Raises ProcessFailed."""
+        """Register all EIDs, and wait until the resulting work is done. Raises ProcessFailed."""
         self.nodes.fill()
         time.sleep(3)
 
     def phases(self) -> Iterator[tuple[str, Figures]]:
-        """Quiet, junk, and each of the worst messages in turn."""
+        """Quiet, junk, and each of the most expensive messages in turn."""
         yield "hub-quiet", self._phase(None)
         yield "hub-junk", self._phase((JUNK_PER_S, "junk"))
         for name, payload in worst_messages().items():
@@ -185,7 +185,7 @@ class FloodedHub(Closing):
 
     def _phase(self, flood: tuple[int, str] | None) -> Figures:
         time.sleep(_PAUSE_S)
-        self._figures()  # what was before
+        self._figures()  # discard earlier figures
         flooding = contextlib.nullcontext() if flood is None else self._flood(*flood)
         with flooding:
             lost = self.nodes.run(REGISTERS_PER_S, int(REGISTERS_PER_S * PHASE_S))
@@ -233,7 +233,7 @@ class FloodedHub(Closing):
 
 
 def worst_messages() -> dict[str, bytes]:
-    """What costs most of all that somebody without a key can send, of each kind."""
+    """The most expensive message of each kind that a sender without a key can send."""
     evil, eid = IPv4Address("66.66.66.66"), EidPrefix.parse("10.1.0.1/32")
     records = tuple(
         MappingRecord.of(EidPrefix.host(IPv4Address((10 << 24) + (1 << 16) + number)), [Locator(evil)] * 1)

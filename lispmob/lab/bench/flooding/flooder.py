@@ -1,6 +1,7 @@
-"""`python -m lispmob.lab.bench.flooding.flooder ADDRESS RATE SECONDS KIND`: one source floods a control port.
+"""`python -m lispmob.lab.bench.flooding.flooder ADDRESS RATE SECONDS KIND`: floods a control port from one source.
 
-KIND is `junk`, octets that are no message, or the octets of one in hexadecimal. It prints how many a second it sent.
+KIND is `junk`, octets that are no message, or a message's octets in hexadecimal. It prints the packets a second that it
+has sent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _OCTETS: Final = 40
 
 
 def flood(address: str, per_s: int, seconds: float, kind: str) -> float:
-    """Send at an even pace; packets a second as they were."""
+    """Send at an even pace; returns the packets a second that were sent."""
     payloads = [os.urandom(_OCTETS) for _ in range(64)] if kind == "junk" else [bytes.fromhex(kind)]
     family = socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as one:

@@ -27,17 +27,17 @@ from lispmob.lab.demo.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A part of the demonstration; `claims` are the names of its checks, `is_needed` when the others build on it."""
+    """A part of the demonstration; `claims` are the names of its checks; `is_needed`: the others depend on it."""
 
     name: str
     title: str
     claims: tuple[str, ...]
     play: Callable[[Stage], None]
     is_needed: bool = False
-    begin: Callable[[Stage], None] | None = None  # before all chapters: what takes long, and needs nobody
-    end: Callable[[Stage], None] | None = None  # before the last chapter: wait for what went on beside the others
-    is_last: bool = False  # nothing goes on beside it
-    extra_s: int = 0  # how long it may take, beside what all the others may
+    begin: Callable[[Stage], None] | None = None  # started before all chapters, because it takes long
+    end: Callable[[Stage], None] | None = None  # called before the last chapter, to wait for background work
+    is_last: bool = False  # nothing runs in the background meanwhile
+    extra_s: int = 0  # time in addition to the limit for all chapters
 
 
 CHAPTERS: Final = (

@@ -1,4 +1,4 @@
-"""Break-before-make: the only uplink moves to another network; the old address is gone before the new one is there."""
+"""Break-before-make: the only uplink moves to another network; it loses the old address before it has the new one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lispmob.lab.report import figure
 CLAIMS: Final = ("break-before-make.gap-rtts.out", "break-before-make.gap-rtts.in")
 _GOAL_RTTS: Final = 2.0
 _GOAL_EXTRA_S: Final = 0.010
-_SETTLE_S: Final = 6.0  # three SMRs of an EID to a locator in a row, then one in three seconds
+_SETTLE_S: Final = 6.0  # an EID may send three SMRs to a locator in a row, then one every three seconds
 _RATE_HZ: Final = 500.0
-"""With 100 a second, the distance of two probes alone would be all that the goal allows beyond round trips."""
+"""With 100 a second, the distance of two probes alone would exceed what the goal allows beyond round trips."""
 
 
 def play(stage: Stage) -> None:
-    """First the second uplink goes, then the move is measured; the round trip is that of a ping from EID to EID."""
+    """Remove the second uplink, then measure the move; the round trip is that of a ping from EID to EID."""
     stage.start_tcp()
     stage.observe("second-uplink-gone", Move(Kind.ROUTE_REMOVED, "a", "lte0"))
-    # Every move spends SMRs, and their rate is limited: a node that moves once in a while has them all.
+    # Every move uses SMRs, whose rate is limited. A node that moves rarely has the full limit.
     stage.screen.say(f"  {_SETTLE_S:.0f} s of rest, until the limits on SMRs are full again")
     time.sleep(_SETTLE_S)
     round_trip_s = ping(stage.lab["a"], B.eid4, A.eid4, count=5).median_s

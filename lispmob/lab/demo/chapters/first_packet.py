@@ -1,4 +1,4 @@
-"""The first packet: sent to an EID that the node has never heard of, and not lost."""
+"""The first packet: sent to an EID without a mapping in the cache, and not lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROCESSING_MS: Final = 10.0  # ours: the punt, two control planes and the relea
 
 
 def play(stage: Stage) -> None:
-    """One round trip to the Map-Resolver, then the way to the other node: the goal is their measured sum."""
+    """The goal is the sum of a measured round trip to the Map-Resolver and the one-way delay to the other node."""
     topology = stage.lab.topology
     to_resolver = ping(stage.lab["a"], topology.address("hub", "eth0")).median_s
     to_other = ping(stage.lab["a"], topology.address("b", "wlan0")).median_s
@@ -39,7 +39,7 @@ def play(stage: Stage) -> None:
 
 
 def _send_one(sender: Namespace, receiver: Namespace) -> float | None:
-    """One datagram from EID to EID: seconds on its way, None when it did not arrive."""
+    """Send a datagram from EID to EID; returns the seconds until it arrived, None if it did not."""
     kind = socket.AF_INET, socket.SOCK_DGRAM
     with receiver.socket(*kind) as ear, sender.socket(*kind) as mouth:
         ear.bind((str(B.eid4), _PORT))

@@ -1,4 +1,4 @@
-"""Flows to names: how long an allocation takes, also when its answer is lost, and what a move costs an open one."""
+"""Flows to names: how long an allocation takes, also with lost answers, and what an open flow loses in a move."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _FlowStage:
         self._open.close()
 
     def path(self, name: str) -> Path:
-        """Where programs of a node ask for flows."""
+        """The socket on which a node's programs ask for flows."""
         return self._directory / name / "flow.sock"
 
     def _start(self, name: str) -> Node:
@@ -80,7 +80,7 @@ class _FlowStage:
 
 
 def play(stage: Stage) -> None:
-    """Its own laboratory, so that the nodes of the other chapters are without flows."""
+    """Play in a separate laboratory, so that the nodes of the other chapters have no flows."""
     with tempfile.TemporaryDirectory(prefix="lispmob-flow-") as directory:
         flows = _FlowStage(Path(directory))
         try:
@@ -95,11 +95,11 @@ def play(stage: Stage) -> None:
 
 @contextlib.contextmanager
 def _echo(path: Path) -> Iterator[None]:
-    """A program that holds the name `demo` and sends back what it gets."""
+    """A program that holds the name `demo` and echoes what it receives."""
     name = flow.register("demo", path=path)
 
     def serve() -> None:
-        with contextlib.suppress(flow.FlowError, OSError, ValueError):  # ValueError: closed under our hands
+        with contextlib.suppress(flow.FlowError, OSError, ValueError):  # ValueError: closed meanwhile
             for call in name:
                 threading.Thread(target=answer, args=(call,), daemon=True).start()
 
@@ -134,7 +134,7 @@ def _allocate(stage: Stage, flows: _FlowStage) -> None:
 
 
 def _lose_the_echo(stage: Stage, flows: _FlowStage) -> None:
-    """Every answer is lost for half a second: it is asked again, and nobody else waits."""
+    """Drop every answer for half a second: the caller repeats its request."""
     a = flows.lab["a"]
     a.run("nft", f"table ip lost {{ chain in {{ type filter hook input priority 0; ip saddr {B.eid4} drop; }}; }}")
     timer = threading.Timer(0.5, lambda: a.run("nft", "delete table ip lost"))
@@ -152,7 +152,7 @@ def _lose_the_echo(stage: Stage, flows: _FlowStage) -> None:
 
 
 def _move(stage: Stage, flows: _FlowStage) -> None:
-    """The address of the uplink goes while 100 datagrams a second go there and back."""
+    """Remove the uplink's address while 100 datagrams a second are echoed."""
     with _call(flows) as call:
         sent, heard = 0, set()
         moved, until = False, time.monotonic() + 3
@@ -173,7 +173,7 @@ def _move(stage: Stage, flows: _FlowStage) -> None:
 
 
 def _firewalls(stage: Stage, flows: _FlowStage) -> None:
-    """Either end lets in nothing but answers, and the holder calls to the control port."""
+    """Each end's firewall admits only answers, and at the holder the control port."""
     flows.lab["a"].run("nft", _FIREWALL.format(what=""))
     flows.lab["b"].run("nft", _FIREWALL.format(what="udp dport != 3359"))
     try:

@@ -1,4 +1,4 @@
-"""Keepalives: as few packets as the NAT allows, none without one; and a sleeping node that its NAT forgets."""
+"""Keepalives: as few packets as the NAT permits, none without a NAT; and a sleeping node whose NAT renumbers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CLAIMS: Final = (
     "nat.short-timeouts.both-ways",
     "nat.changed-address.idle-recovery",
 )
-_SOONEST_S: Final = 55.0  # no node knows such a NAT sooner: until then nobody need ask
+_SOONEST_S: Final = 55.0  # no node can measure such a NAT sooner, so it is not asked before
 _PATIENCE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What the sleeper sent since it knew its NAT, and what became of it when the NAT changed its address."""
+    """What the sleeper sent after it had measured its NAT, and how it recovered when the NAT changed its address."""
 
     seen: Keepalives
     superfluous: int
@@ -34,7 +34,7 @@ class Idle:
 
 
 def begin(stage: Stage) -> None:
-    """Started before everything else, and measured beside it: it needs a minute and hardly any processor."""
+    """Start before all chapters: it takes a minute and hardly any processor time."""
     directory = stage.enter(tempfile.TemporaryDirectory(prefix="lispmob-idle-"))
     pool = stage.enter(ThreadPoolExecutor(1))
     idle = stage.enter(IdleStage(Path(directory)))
@@ -50,7 +50,7 @@ def _measure(idle: IdleStage) -> Idle:
 
 
 def play(stage: Stage) -> None:
-    """By now it is over, or nearly."""
+    """Wait for the measurement, which is over by now, or nearly."""
     future: Future[Idle] | None = stage.idle
     if future is None:
         raise ProcessFailed("there are no sleeping nodes")
@@ -60,7 +60,7 @@ def play(stage: Stage) -> None:
         f"  the NAT forgets after {FORGETS_S} s; measured: {seen.at_least_s:.1f} to {seen.below_s:.1f} s, "
         f"one packet every {seen.interval_s:.1f} s; {seen.count} in {seen.window_s:.1f} s"
     )
-    is_right = seen.at_least_s <= FORGETS_S < seen.below_s + 1  # conntrack looks once a second
+    is_right = seen.at_least_s <= FORGETS_S < seen.below_s + 1  # conntrack checks once a second
     per_minute, allowed = (count * 60 / seen.window_s if is_right else None for count in (seen.count, seen.allowed))
     report.check(figure("nat.keepalives-per-minute", per_minute, "1/min", allowed or 0.0))
     none_sent, none_lost = found.superfluous == 0, found.lost == 0

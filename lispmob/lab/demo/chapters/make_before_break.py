@@ -13,20 +13,20 @@ from lispmob.lab.tcp_stream import TcpStream
 
 CLAIMS: Final = ("make-before-break.lost", "make-before-break.worst-tcp-gap-ms")
 _LOSSES: Final = (Kind.ROUTE_REMOVED, Kind.ADDRESS_REMOVED, Kind.LINK_DOWN)
-_REST_S: Final = {True: 1.0, False: 3.0}  # the limits on SMRs are full again before an uplink is lost the next time
+_REST_S: Final = {True: 1.0, False: 3.0}  # so that the limits on SMRs are full again before the next loss
 _UPLINK: Final = "wlan0"
 _PORT: Final = 47_300
-_PACE_S: Final = 0.001  # something is always under way when the uplink goes
-_MORE: Final = 1  # removals of the address beyond the one that is observed; `lab/bench/removals.py` does a hundred
-_TCP_GOAL_MS: Final = 250.0  # a round trip of 80 ms until a loss is missed, another one until it is made good
+_PACE_S: Final = 0.001  # so that a packet is always in flight when the uplink goes
+_MORE: Final = 1  # removals of the address beyond the observed one; `lab/bench/removals.py` performs a hundred
+_TCP_GOAL_MS: Final = 250.0  # a round trip of 80 ms until a loss is detected, and another to repair it
 
 
 def play(stage: Stage) -> None:
-    """Lose uplink 1 and get it back, three times over.
+    """Lose uplink 1 and restore it, three times over.
 
-    The claim counts the moves after which the old link still carries packets: a default route or an address that is
-    taken away, and an uplink that comes back. A link that is cut destroys what is on its way to it; that loss is in the
-    report, as what that move costs. A TCP stream runs through all of it: how long it stood still is by its own clock.
+    The claim counts the moves after which the old link still carries packets: the removal of a default route or an
+    address, and the return of an uplink. A link that is cut destroys the packets in flight to it; the report has that
+    loss as the cost of that move. A TCP stream runs during all moves; its stalls are measured by the kernel's counts.
     """
     stage.start_tcp()
     lost = 0

@@ -1,4 +1,4 @@
-"""Multihoming: two uplinks at once, shared 3:1; marks choose, and what dies takes only its own flows with it."""
+"""Multihoming: two uplinks at once, shared 3:1; marks choose an uplink; a dead uplink affects only its own flows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ uplinks:
   - {name: "lte*", priority: 1, weight: 25}
 """
 _FLOWS: Final = 10_000
-_FIRST_PORT: Final = 20_000  # of their source ports: below those that the kernel gives out
+_FIRST_PORT: Final = 20_000  # of their source ports: below the kernel's ephemeral ports
 _PATIENCE_S: Final = 40.0
 _SETTLE_S: Final = 1.0
 _SHARE: Final = 0.75
@@ -39,18 +39,17 @@ _SPLIT_GOAL_PERCENT: Final = 2.0
 
 
 def play(stage: Stage) -> None:
-    """The configuration of node a is changed for this chapter, and put back after it.
+    """Change the configuration of node a for this chapter, and restore it afterwards.
 
-    The losses go on beside the chapters that follow: `end` waits for them.
+    The losses run in the background during the following chapters; `end` waits for them.
     """
-    moves.perform(
-        stage.lab, Move(Kind.RESTORED, "a", UPLINKS[1])
-    )  # an earlier chapter may have left it without a route
-    # In clear: which uplink a flow takes is read off its packets on the cable.
+    # An earlier chapter may have left it without a route.
+    moves.perform(stage.lab, Move(Kind.RESTORED, "a", UPLINKS[1]))
+    # In clear, because the watch reads flows from the packets on the cable.
     stage.reconfigure(B, _IN_CLEAR)
     stage.reconfigure(A, _IN_CLEAR + _CONFIGURATION)
-    ping(stage.lab["a"], B.eid4, A.eid4)  # each has the mapping of the other
-    time.sleep(1.5)  # and hears of the weights
+    ping(stage.lab["a"], B.eid4, A.eid4)  # so that each node has the mapping of the other
+    time.sleep(1.5)  # and the new weights
     with UplinkWatch(stage.lab["a"], UPLINKS) as watch:
         began_at = time.monotonic()
         _split(stage, watch)
@@ -62,7 +61,7 @@ def play(stage: Stage) -> None:
 
 
 def _play_losses(stage: Stage) -> list[str]:
-    """What is to be said of it, once the other chapters have said theirs."""
+    """Play the losses; returns the lines to print after the other chapters."""
     said: list[str] = []
     try:
         stage.sent.extend(play_losses(stage, said.append))
@@ -74,19 +73,19 @@ def _play_losses(stage: Stage) -> list[str]:
 
 
 def end(stage: Stage) -> None:
-    """Wait for the losses, and tell of them. Raises ProcessFailed when they could not be played."""
+    """Wait for the losses, and print them. Raises ProcessFailed when they could not be played."""
     future: Future[list[str]] | None = stage.losses
     if future is None:
         raise ProcessFailed("the chapter did not come as far as the losses")
     for line in future.result(timeout=_PATIENCE_S):
         stage.screen.say(line)
-    time.sleep(_SETTLE_S)  # node a has its usual configuration again
+    time.sleep(_SETTLE_S)  # until node a has its usual configuration again
 
 
 def _split(stage: Stage, watch: UplinkWatch) -> None:
-    """Each flow sends twice; a flow that is seen on two uplinks spoils the figure."""
+    """Each flow sends twice; a flow that is seen on two uplinks counts against the claim."""
     began_at = time.monotonic()
-    for first in range(_FIRST_PORT, _FIRST_PORT + _FLOWS, 500):  # not more sockets at once than a process may have
+    for first in range(_FIRST_PORT, _FIRST_PORT + _FLOWS, 500):  # in groups, because of the limit of open sockets
         mouths = [flow_socket(stage, port) for port in range(first, first + 500)]
         for _ in range(2):
             for number, mouth in enumerate(mouths):
@@ -110,7 +109,7 @@ def _split(stage: Stage, watch: UplinkWatch) -> None:
 
 
 def _mark(stage: Stage, watch: UplinkWatch) -> None:
-    """One socket changes its mark with every packet."""
+    """A socket changes its mark with every packet."""
     wanted = []
     began_at = time.monotonic()
     with flow_socket(stage) as mouth:
@@ -129,7 +128,7 @@ def _mark(stage: Stage, watch: UplinkWatch) -> None:
 
 
 def _rule(stage: Stage, watch: UplinkWatch) -> None:
-    """The rule is LISPmob's own example."""
+    """Test with LISPmob's own example of a rule."""
     mark = _ifindex(stage, "lte0")
     host = stage.lab["a"]
     rule = ["OUTPUT", "-d", str(B.eid4), "-p", "udp", "-j", "MARK", "--set-mark", str(mark)]

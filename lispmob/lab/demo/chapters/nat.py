@@ -1,4 +1,4 @@
-"""NAT: nodes behind NATs of every kind, moves between them, a NAT that forgets everything, an RTR that dies."""
+"""NAT: nodes behind NATs of every kind, moves between them, a NAT that loses its bindings, an RTR that is killed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _OTHER_PUBLIC: Final = IPv4Address("203.0.113.222")
 
 
 def play(stage: Stage) -> None:
-    """Its own laboratory, so that nothing here disturbs what the other chapters measure."""
+    """Play in a separate laboratory, so that the other chapters are not disturbed."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lispmob-nat-") as directory, NatStage(Path(directory)) as nats:
         nats.wait_until_registered()
@@ -67,7 +67,7 @@ def play(stage: Stage) -> None:
 
 
 def _play_sealed(stage: Stage, nats: NatStage) -> None:
-    """Two nodes behind NATs talk through the RTRs, whose cables are read."""
+    """Two nodes behind NATs exchange data through the RTRs, and the RTRs' cables are read."""
     ends = {name: nats.identities[name].eid4 for name in (ROAMER, FAR_NODE)}
     deadline = time.monotonic() + _SEAL_WAIT_S
     while not (is_sealed := nats.seals(ROAMER, FAR_NODE) and nats.seals(FAR_NODE, ROAMER)):
@@ -95,7 +95,7 @@ def _play_kinds(stage: Stage, nats: NatStage) -> None:
 
 
 def _play_events(stage: Stage, nats: NatStage) -> None:
-    """One stream of probes through all of it."""
+    """One probe stream during all events."""
     marks: dict[str, tuple[float, float]] = {}
 
     def move(network: str, leaves: str, watch_s: float = _WATCH_S) -> tuple[float, float]:
@@ -117,7 +117,7 @@ def _play_events(stage: Stage, nats: NatStage) -> None:
         home = nats.gateways[HOME.name]
         marks["reboot"] = event(home.reboot)
         marks["changed-address"] = event(lambda: home.renumber(_OTHER_PUBLIC))
-        _play_kinds(stage, nats)  # before an RTR dies: who has nothing to say finds that out a keepalive later
+        _play_kinds(stage, nats)  # before an RTR is killed: an idle node notices that only a keepalive later
         used = nats.rtr_of(ROAMER)
         marks["rtr-restart"] = event(lambda: nats.restart_server(used), _RESTART_WATCH_S)
         used = nats.rtr_of(ROAMER)
@@ -135,10 +135,10 @@ def _play_events(stage: Stage, nats: NatStage) -> None:
 
 
 def _gap_ms(logs: tuple[PacketLog, PacketLog], began_at: float, ended_at: float) -> float | None:
-    """From the event until both directions carry packets steadily again, within the window."""
+    """The time from the event until both directions carry packets steadily again, within the window."""
     worst = 0.0
     for log in logs:
-        inside = PacketLog(log.between(float("-inf"), ended_at - 0.3))  # the last ones may still be on their way
+        inside = PacketLog(log.between(float("-inf"), ended_at - 0.3))  # the last ones may still be in flight
         reopened = inside.reopened_at(began_at, began_at)
         if reopened is None:
             return None

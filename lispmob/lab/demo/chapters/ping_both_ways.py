@@ -1,4 +1,4 @@
-"""Ping: from EID to EID, both ways, IPv4 and IPv6."""
+"""Ping: from EID to EID, in both directions, IPv4 and IPv6."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNT: Final = 5
 
 
 def play(stage: Stage) -> None:
-    """Nothing may be lost, the packets that wait for a mapping included."""
+    """No packet may be lost, including those that wait for a mapping."""
     sent = lost = 0
     for source, destination in ((A, B), (B, A)):
         for own, other in ((source.eid4, destination.eid4), (source.eid6, destination.eid6)):

@@ -1,4 +1,4 @@
-"""Real networks: the scenarios of lispmob/lab/real, several at a time, each in a process and a world of its own."""
+"""Real networks: the scenarios of lispmob/lab/real, several at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lispmob.lab.real.scenario import Scenario
 from lispmob.lab.report import Check, fact
 
 CLAIMS: Final = tuple(scenario.check for scenario in SCENARIOS)
-_AT_A_TIME: Final = 4  # most of a scenario's time is waiting
+_AT_A_TIME: Final = 4  # a scenario mostly waits
 _LONGEST_S: Final = 60.0
 
 
 def play(stage: Stage) -> None:
-    """Play them all; one that fails leaves its claim open and does not stop the others."""
+    """Play all scenarios; one that fails leaves its claim open and does not stop the others."""
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         for scenario, (check, words) in zip(SCENARIOS, pool.map(_play, SCENARIOS), strict=True):
             stage.report.check(check)
@@ -30,7 +30,7 @@ def play(stage: Stage) -> None:
 
 
 def _play(scenario: Scenario) -> tuple[Check, str]:
-    """The check, and what the process complained of."""
+    """The check, and the error output of the process."""
     line = module("lispmob.lab.real", scenario.name)
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=_LONGEST_S, check=False)

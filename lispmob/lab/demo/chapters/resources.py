@@ -1,4 +1,4 @@
-"""What a node costs: its resident memory, after all that it went through."""
+"""The resident memory of a node after all chapters."""
 
 from __future__ import annotations
 

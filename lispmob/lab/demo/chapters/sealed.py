@@ -1,4 +1,4 @@
-"""Sealed: what two nodes say to each other, seen by somebody on the line, who also sends it a second time."""
+"""Sealed: the packets of two nodes, as an eavesdropper on the line sees them, who also replays one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLAIMS: Final = (
     "sealed.replay.accepted",
     "copies.lost",
 )
-_MARK: Final = b"a line that nobody on the way shall read"
+_MARK: Final = b"a line that no host on the path may read"
 _PORT: Final = 47_400
 _DATA_PORT: Final = 4341
 _ETH_P_ALL: Final = 3
@@ -35,13 +35,13 @@ _WATCH_S: Final = 1.0
 _REPLAYS: Final = 20
 _RATE_HZ: Final = 200.0
 _REKEYS: Final = 3
-_REKEY_PAUSE_S: Final = 1.1  # what is younger than a second is not replaced
+_REKEY_PAUSE_S: Final = 1.1  # younger keys than a second are not replaced
 _LOSS: Final = 0.2
 _COPIES: Final = "steering:\n  rules:\n    - {name: calls, protocol: [udp], copies: 2}\n"
 
 
 def play(stage: Stage) -> None:
-    """Nothing was configured for it: keys come from the hub."""
+    """Nothing is configured for it: the nodes learn the keys from the hub."""
     is_sealed = wait_until_sealed(stage)
     uplink = stage.lab.topology.host("b").uplinks[0].interface
     with stage.lab["b"].socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL)) as line:
@@ -68,7 +68,7 @@ def _move(stage: Stage) -> None:
 
 
 def _rekey(stage: Stage) -> None:
-    """New keys, now by one node and now by the other, while packets go both ways."""
+    """Change the keys, on alternating nodes, while packets are sent in both directions."""
     made = 0
     with ProbeStream(stage.party(A), stage.party(B), rate_hz=_RATE_HZ) as probes:
         for name in ("ab" * _REKEYS)[:_REKEYS]:
@@ -83,7 +83,7 @@ def _rekey(stage: Stage) -> None:
 
 
 def _copies(stage: Stage) -> None:
-    """Each packet of node a leaves by both uplinks, and the line of the better one loses a fifth of what it carries."""
+    """Node a sends each packet by both uplinks, while the line of the better one loses a fifth of its packets."""
     network = stage.lab.topology.network(stage.lab.topology.host("a").uplinks[0].network)
     stage.reconfigure(A, _COPIES)
     stage.lab.impair(network.name, replace(network.line, loss=_LOSS))
@@ -110,7 +110,7 @@ def _steps(stage: Stage) -> list[str]:
 
 
 def _replay(stage: Stage, seen: list[bytes]) -> None:
-    """The hub's machine sends the last sealed packet for b again and again."""
+    """The hub's machine replays the last sealed packet for b."""
     own = {
         str(subnet.ip): subnet.ip
         for up in stage.lab.topology.host("b").uplinks
@@ -135,7 +135,7 @@ def _replay(stage: Stage, seen: list[bytes]) -> None:
 
 
 def wait_until_sealed(stage: Stage) -> bool:
-    """Nodes a and b have a session; False: not in time."""
+    """Wait until nodes a and b have a session; returns False after a timeout."""
 
     def seals() -> bool:
         ping(stage.lab["a"], B.eid4, A.eid4, count=1)
@@ -145,7 +145,7 @@ def wait_until_sealed(stage: Stage) -> bool:
 
 
 def _wait_until(is_so: Callable[[], bool]) -> bool:
-    """False when it is not so in time."""
+    """Returns False after a timeout."""
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
         if is_so():
@@ -165,7 +165,7 @@ def _replays(stage: Stage) -> int:
 
 
 def _counter(stage: Stage, node: str, name: str) -> int:
-    """What the datapath of a node has counted; a busy node may not answer at once."""
+    """A counter of a node's datapath; a busy node may not answer at once."""
     for _ in range(10):
         if (counters := stage.nodes[node].lispctl("counters")) is not None:
             return int(counters["datapath"][name])
@@ -173,7 +173,7 @@ def _counter(stage: Stage, node: str, name: str) -> int:
 
 
 def _say(stage: Stage, source: Identity, destination: Identity) -> int:
-    """A line in a datagram; 1 when it was heard."""
+    """Send a line in a datagram; returns 1 when it was received."""
     with (
         stage.lab[destination.name].socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
         stage.lab[source.name].socket(socket.AF_INET, socket.SOCK_DGRAM) as speaking,
@@ -189,7 +189,7 @@ def _say(stage: Stage, source: Identity, destination: Identity) -> int:
 
 
 def read_all(line: socket.socket) -> list[bytes]:
-    """What has passed until now."""
+    """Read all packets so far."""
     line.setblocking(False)
     found: list[bytes] = []
     with contextlib.suppress(BlockingIOError):
@@ -199,7 +199,7 @@ def read_all(line: socket.socket) -> list[bytes]:
 
 
 def _sealed(packet: bytes) -> tuple[str, bytes] | None:
-    """Outer destination and UDP payload of a sealed packet (KK = 1); None for any other one."""
+    """Outer destination and UDP payload of a sealed packet (KK = 1); None for any other packet."""
     version = packet[0] >> 4 if packet else 0
     if version not in _HEADERS:
         return None

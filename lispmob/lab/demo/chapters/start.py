@@ -23,7 +23,7 @@ def play(stage: Stage) -> None:
         raise ProcessFailed(f"the laboratory is broken: {map_server} does not answer a ping")
     stage.screen.say(f"  round trip to the Map-Server: {round_trip * 1000:.1f} ms")
     stage.start_hub()
-    # One after the other: two interpreters that start at once would be measured waiting for each other.
+    # One after the other, because two interpreters that start at once would delay each other.
     registered = 0
     for identity in (A, B):
         stage.start_node(identity)
@@ -43,7 +43,7 @@ def _wait_until_registered(stage: Stage, name: str) -> bool:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         stage.check_services()
-        # Ask only once the Map-Notify is there: lispctl would take the processor from the node that starts.
+        # Ask only after the Map-Notify, because lispctl would delay the node that is starting.
         if stage.watch.first(name, "map-notify", is_out=False, after=node.daemon.started_at) and node.is_registered():
             return True
         time.sleep(0.05)
@@ -51,7 +51,7 @@ def _wait_until_registered(stage: Stage, name: str) -> bool:
 
 
 def _to_notify_ms(stage: Stage, name: str) -> float | None:
-    """From the start of the process to the first Map-Notify that reaches it."""
+    """Milliseconds from the start of the process to the first Map-Notify that reaches it."""
     started_at = stage.nodes[name].daemon.started_at
     notify = stage.watch.first(name, "map-notify", is_out=False, after=started_at)
     if notify is None:

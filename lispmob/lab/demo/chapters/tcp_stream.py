@@ -1,4 +1,4 @@
-"""The TCP stream that was opened before the moves: is it alive, and is every octet where it was sent?"""
+"""The TCP stream that was opened before the moves: whether it is alive and intact."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ CLAIMS: Final = ("tcp-stream.alive",)
 
 
 def play(stage: Stage) -> None:
-    """Let the last octets come back, over the one connection, and compare."""
-    stage.start_tcp()  # played alone, it is a stream without a move
+    """Wait for the last octets of the connection, and compare."""
+    stage.start_tcp()  # if played alone, it is a stream without a move
     assert stage.tcp is not None
     result = stage.tcp.finish()
     stage.report.event(

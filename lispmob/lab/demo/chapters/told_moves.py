@@ -1,4 +1,4 @@
-"""Break-before-make, and the peer need not ask: the mover says it in its session, or the Map-Server publishes it."""
+"""Break-before-make with notification: in the sealed session, or by a publication of the Map-Server."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lispmob.lab.report import figure
 CLAIMS: Final = ("sealed.break-before-make.gap-rtts", "published.break-before-make.gap-rtts")
 _GOALS_RTTS: Final = (1.0, 1.5)
 _GOAL_EXTRA_S: Final = 0.010
-_SETTLE_S: Final = 4.0  # until the last move is over for everybody: subscriptions, probes, limits
+_SETTLE_S: Final = 4.0  # until the effects of the last move are over: subscriptions, probes, limits
 _RATE_HZ: Final = 500.0
 _WAIT_S: Final = 6.0
 _WITHOUT: Final = "security: {announcements: off}\n"
 
 
 def play(stage: Stage) -> None:
-    """Both nodes are sealed and subscribed to each other; the second uplink is gone, and stays away."""
+    """Both nodes are sealed and subscribed to each other; the second uplink is removed, and stays away."""
     if stage.network_of("wlan0") != "cafe":
         for move in (Move(Kind.ROUTE_REMOVED, "a", "lte0"), Move(Kind.NETWORK_CHANGED, "a", "wlan0", network="cafe")):
             moves.perform(stage.lab, move)
@@ -59,7 +59,7 @@ def _measure(stage: Stage, name: str, move: Move, place: int) -> None:
 
 
 def _wait_until_subscribed(stage: Stage) -> None:
-    """The peer that is to hear of it has a subscription. Raises ProcessFailed."""
+    """Wait until the peer has a subscription. Raises ProcessFailed."""
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
         ping(stage.lab["a"], B.eid4, A.eid4, count=1)

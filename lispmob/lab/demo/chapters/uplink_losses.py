@@ -1,6 +1,6 @@
-"""What dies takes only its own flows with it: a silent locator, an uplink lost under load, an uplink that flaps.
+"""A loss affects only its own flows: a silent locator, an uplink lost under load, an uplink that flaps.
 
-Little of this needs the processors: it goes on beside the chapters that follow, in a thread of its own.
+It needs little processor time, and so it runs in a thread during the chapters that follow.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ PORT: Final = 47_100
 _STREAMS: Final = 40
 _STREAM_RATE_HZ: Final = 10.0
 _FLAPS: Final = 20
-_FLAP_S: Final = 0.3  # 200 in a minute
-_PROBE_TIMEOUT_S: Final = 1.0  # the default of lispd
+_FLAP_S: Final = 0.3  # 200 a minute
+_PROBE_TIMEOUT_S: Final = 1.0  # lispd's default
 
 Say = Callable[[str], None]
 
 
 def play_losses(stage: Stage, say: Say) -> list[Sent]:
-    """Play all three; the answer is which packet left by which uplink. Raises ProcessFailed when the stage closes."""
+    """Play all three; returns the packets with their uplinks. Raises ProcessFailed when the stage closes."""
     with UplinkWatch(stage.lab["a"], UPLINKS) as watch, _sink(stage) as sink:
         began_at = time.monotonic()
         _dead_locator(stage, watch, say)
@@ -48,14 +48,14 @@ def play_losses(stage: Stage, say: Say) -> list[Sent]:
 
 
 def flow_socket(stage: Stage, port: int = 0) -> socket.socket:
-    """A UDP socket at the EID of node a; its port is the flow."""
+    """A UDP socket at the EID of node a; its port identifies the flow."""
     mouth = stage.lab["a"].socket(socket.AF_INET, socket.SOCK_DGRAM)
     mouth.bind((str(A.eid4), port))
     return mouth
 
 
 class _Sink:
-    """Counts what arrives at the other node, by source port and number."""
+    """Counts what the other node receives, by source port and number."""
 
     def __init__(self, ear: socket.socket) -> None:
         self._ear = ear
@@ -88,7 +88,7 @@ def _sink(stage: Stage) -> Iterator[_Sink]:
 
 
 def _unmoved(stage: Stage, watch: UplinkWatch, sink: _Sink, say: Say) -> None:
-    """Flows of wlan0 while lte0 is lost and comes back."""
+    """Flows of wlan0 while lte0 is lost and restored."""
     sink.got.clear()
     began_at = time.monotonic()
     mouths = [flow_socket(stage) for _ in range(_STREAMS)]
@@ -118,14 +118,14 @@ def _unmoved(stage: Stage, watch: UplinkWatch, sink: _Sink, say: Say) -> None:
 
 
 def _flaps(stage: Stage, say: Say) -> None:
-    """What the node and its kernel hold before and after."""
+    """Compare what the node and its kernel hold before and after."""
     before = _holdings(stage)
     for _ in range(_FLAPS):
         for kind in (Kind.ROUTE_REMOVED, Kind.RESTORED):
             next_at = time.monotonic() + _FLAP_S / 2
             moves.perform(stage.lab, Move(kind, "a", "lte0"))
             stage.rest(max(0.0, next_at - time.monotonic()))
-    deadline = time.monotonic() + 5.0  # the last of it lingers for two seconds
+    deadline = time.monotonic() + 5.0  # an address lingers for two seconds
     while (leaks := _more(before, _holdings(stage))) and time.monotonic() < deadline:
         stage.rest(0.25)
     stage.report.event("flaps", time.monotonic(), count=_FLAPS, leaks=leaks)
@@ -135,27 +135,27 @@ def _flaps(stage: Stage, say: Say) -> None:
 
 
 def _dead_locator(stage: Stage, watch: UplinkWatch, say: Say) -> None:
-    """The preferred locator of the other node dies without a word while packets go both ways."""
+    """The preferred locator of the other node dies silently while packets go in both directions."""
     dead = [str(own.ip) for own in stage.lab.topology.addresses("b", "wlan0")]
     with ProbeStream(stage.party(A), stage.party(B)) as probes:
-        stage.rest(2.5)  # until the round trip is known
+        stage.rest(2.5)  # until the round trip is measured
         began_at = time.monotonic()
         _blackhole(stage, dead, "add")
         try:
             stage.rest(2.5 * _PROBE_TIMEOUT_S)
-            sent = watch.since(began_at)  # before it lives again, and packets go back to it
+            sent = watch.since(began_at)  # before it is restored, and packets go to it again
         finally:
             _blackhole(stage, dead, "del")
         probes.finish()
     left_s = _left_after(sent, dead, began_at)
-    value = 2.5 if left_s is None else left_s / _PROBE_TIMEOUT_S  # not left: at least as long as was waited
+    value = 2.5 if left_s is None else left_s / _PROBE_TIMEOUT_S  # if flows never left: at least the time of the wait
     stage.report.check(figure(CLAIMS[2], value, "timeouts", 2.0))
     left = "never left" if left_s is None else f"left after {left_s * 1000:.0f} ms"
     say(f"  {' and '.join(dead)} fell silent: {left}")
 
 
 def _blackhole(stage: Stage, addresses: Sequence[str], verb: str) -> None:
-    """What goes to these addresses, and what comes from them, is lost at their gateway: no error tells of it."""
+    """Make the gateway drop packets to and from these addresses, without an ICMP error."""
     for address in addresses:
         family = "-6" if ":" in address else "-4"
         for way in ("to", "from"):
@@ -163,13 +163,13 @@ def _blackhole(stage: Stage, addresses: Sequence[str], verb: str) -> None:
 
 
 def _left_after(sent: Sequence[Sent], dead: Sequence[str], began_at: float) -> float | None:
-    """When the last packet went to the dead locator; None when there is no other that was used afterwards."""
+    """When the last packet went to the dead locator; None if no other locator was used afterwards."""
     last = max((sending.at for sending in sent if str(sending.rloc) in dead), default=began_at)
     return last - began_at if any(sending.at > last and str(sending.rloc) not in dead for sending in sent) else None
 
 
 def _holdings(stage: Stage) -> dict[str, int]:
-    """How many rules, routes, lines of iptables, descriptors and threads there are."""
+    """The numbers of rules, routes, iptables lines, descriptors and threads."""
     host, process = stage.lab["a"], Path("/proc", str(stage.nodes["a"].daemon.pid))
     return {
         "rules": len((host.run("ip", "rule") + host.run("ip", "-6", "rule")).splitlines()),
