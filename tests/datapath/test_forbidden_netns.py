@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 import pytest
@@ -15,7 +14,7 @@ FIREWALL = "add table inet fw; add chain inet fw out { type filter hook output p
 
 
 def nft(both: Lab, rules: str) -> None:
-    subprocess.run(["ip", "netns", "exec", both.a.namespace, "nft", rules], check=True, timeout=10)
+    both.a.namespace.run("nft", rules)
 
 
 def test_what_a_firewall_of_this_host_refuses_is_counted_and_goes_on_when_it_no_longer_does() -> None:
