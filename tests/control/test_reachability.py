@@ -341,7 +341,7 @@ def test_asking_in_vain_ends_with_any_answer_or_another_network(who: str) -> Non
     assert not world.machine.in_vain
 
 
-def test_an_rtr_that_answers_meanwhile_means_that_somebody_is_there() -> None:
+def test_an_rtr_that_answers_meanwhile_shows_that_the_network_works() -> None:
     world = World(RESOLVER)
     world.attach(WIFI, WIFI6, behind=(HOME,))
     world.run(5.0)
