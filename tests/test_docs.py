@@ -126,3 +126,13 @@ def test_the_page_about_old_configurations_names_the_options_of_a_conversion() -
 
     shared = {"--socket", "--output"}  # options of lispctl itself; the page names `-o`
     assert {option for option in options_of(parser) - shared if option not in text} == set()
+
+
+def test_the_page_about_tests_has_a_row_for_every_folder_and_names_files_that_exist() -> None:
+    tests = Path(__file__).parent
+    text = (tests / "README.md").read_text()
+    folders = {path.name for path in tests.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))}
+
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == folders
+    named = {name for name in re.findall(r"`([\w./]+\.py)`", text) if not name.startswith("tests/")}
+    assert [name for name in named if not (tests / name).exists() and not list(tests.rglob(name))] == []

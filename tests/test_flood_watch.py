@@ -35,7 +35,7 @@ def send(
             watch.on_emptied()
 
 
-def test_whoever_floods_a_socket_that_is_never_emptied_is_heard_in_part_within_a_moment() -> None:
+def test_of_a_flood_on_a_socket_that_is_never_emptied_a_part_is_read_within_a_moment() -> None:
     watch = FloodWatch()
 
     send(watch, {str(EVIL): 15000, str(NODE): 50}, 0.25)
@@ -111,7 +111,7 @@ def test_a_stranger_beside_very_many_who_prove_who_they_are_is_no_flood() -> Non
     assert kernel.watch.sampled == ()
 
 
-def test_what_was_lost_before_anything_came_that_proved_nothing_is_nobodys() -> None:
+def test_losses_before_anything_was_proven_are_charged_to_no_sender() -> None:
     kernel = Kernel(1000)
     kernel.lost = 1_000_000
 

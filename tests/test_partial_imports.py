@@ -1,4 +1,4 @@
-"""What lispd leaves out of the libraries that it uses, and that nothing is missing for whoever imports them later."""
+"""What lispd leaves out of the libraries that it uses, and that a later import of them finds everything."""
 
 from __future__ import annotations
 

@@ -15,9 +15,11 @@ import pytest
 
 from lispmob.hub.cli import screens
 from lispmob.lispctl.mappings.site_names import names_lines
+from lispmob.terminal import text
 from lispmob.terminal.text import PAGE, cells, columns_of, table
 
 LONG = "nas-with-a-long-name-of-forty-seven-letters-all"
+LONG_ADDRESS = "2001:db8:1111:2222:3333:4444:5555:6666"
 SITE = {"registered": [], "eids": ["10.99.0.2/32"], "origin": "invited", "joined_at": None, "invited_at": 1.0}
 
 
@@ -89,3 +91,54 @@ def test_who_was_invited_is_shown_with_the_end_of_it_as_a_state() -> None:
 
     assert "invited until 1970-01-02" in shown
     assert "since until" not in shown
+
+
+def test_text_from_the_network_cannot_steer_the_terminal() -> None:
+    assert text.clean("a\x1b[2Jb\nc\u202ed") == "a\\x1b[2Jb\\nc\\u202ed"
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert text.paint("x", "good") == "\x1b[32mx\x1b[0m"
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert text.paint("x", "good") == "x"
+
+
+def test_durations_and_octets_are_short() -> None:
+    assert [text.duration(s) for s in (None, 0, 9.94, 10, 59.4, 60, 61, 3600, 7320, 90000)] == [
+        *("-", "0.0s", "9.9s", "10s", "59s", "1m", "1m 1s", "1h", "2h 2m", "1d 1h")
+    ]
+    assert [text.octets(n) for n in (0, 999, 1000, 999_949, 999_951, 10**13)] == [
+        *("0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "10.0 TB")
+    ]
+
+
+def test_a_wide_sign_takes_two_columns_and_an_accent_that_combines_none() -> None:
+    assert [text.cells(sign) for sign in ("a", "光", "é", "e\u0301", "光纤0")] == [1, 2, 1, 1, 5]
+
+    lines = text.table(("NAME", "MTU"), [("光纤0", 1500), ("wlan0", 1500), ("e\u0301th", 9000)])
+
+    assert [text.cells(line) for line in lines[1:]] == [11, 11, 11]
+
+
+def test_a_text_is_folded_by_columns_of_the_terminal_between_words() -> None:
+    assert text.fold("one two three", 8, first="- ") == ["- one", "  two", "  three"]
+    assert text.fold("光光 光光", 7) == ["光光", "光光"]
+    assert text.fold("2001:db8:1111:2222:3333:4444:5555:6666", 10) == ["2001:db8:1111:2222:3333:4444:5555:6666"]
+
+
+def test_a_table_that_is_too_wide_is_folded_where_it_can_be_and_else_becomes_paragraphs() -> None:
+    why = "the rule says drop because none of its uplinks is there and nothing else is allowed to carry it"
+
+    folded = text.table(("FLOW", "WHY"), [("tcp a -> b", why)], folded="WHY")
+    paragraphs = text.table(
+        ("PREFIX", "SOURCE", "LOCATORS"), [(f"{LONG_ADDRESS}/128", "reply", [f"{LONG_ADDRESS} (1/100)"])]
+    )
+
+    assert max(map(text.cells, folded)) <= text.WIDTH
+    assert len(folded) == 3
+    assert paragraphs[0] == f"{LONG_ADDRESS}/128"
+    assert max(map(text.cells, paragraphs)) <= text.WIDTH

@@ -71,7 +71,7 @@ class Client(Closing):
         self._reader.close()
         self._socket.close()
 
-    def be_patient(self) -> None:
+    def allow_slow_answers(self) -> None:
         """Wait longer for answers from now on: the next request may concern very many mappings."""
         self._socket.settimeout(PATIENT_S)
 

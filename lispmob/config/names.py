@@ -29,7 +29,7 @@ def why_odd(domain: str) -> str:
     if top == "local":
         return "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers do not ask DNS for them"
     if top in _ANSWERED_ALREADY:
-        return f"resolvers answer for .{top} themselves, and ask nobody (RFC 6761, RFC 7686)"
+        return f"resolvers answer for .{top} themselves, without a question to a server (RFC 6761, RFC 7686)"
     if domain and "." not in domain:
         return "resolvers search a domain of one label for no name, and some send it to the root servers"
     return ""

@@ -1,4 +1,19 @@
-"""Applies answers, time and traffic to the map-cache, and keeps the forwarding table in step with it."""
+"""Applies answers, time and traffic to the map-cache, and keeps the forwarding table in step with it.
+
+How a Map-Reply becomes a forwarding entry:
+
+1. `on_learned` gets its accepted records (`protocol/acceptance.py`), less-specific ones first. A static mapping, or a
+   newer announcement of the peer itself, takes precedence over a record.
+2. The record becomes a `MapCacheEntry` with a bounded lifetime. A new entry may evict an unused one (`map_cache.py`).
+3. `ForwardingPolicy.decide` (`forwarding.py`) turns the entry into an `InstallMapping`: the usable locators in order,
+   or drop, native or a proxy. The datapath gets it only if it differs from the installed one.
+
+The third step is repeated whenever one of its inputs changes: our locators (`on_locators`, a move), a peer's locator
+that is down or up again (`on_reachability`), the measured order of equal locators (`on_ranks`), or the configuration
+(`on_policy`). A large cache is computed again in batches, so that the Map-Registers of a move are not delayed.
+
+`on_timer` expires entries, and asks for a refresh of those that are in use.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +41,7 @@ from lispmob.protocol.effect import (
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.split_dict import AnyDict, grown
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
+from lispmob.wire.record import TTL_RECEIVER_DECIDES, Action, Locator, MappingRecord
 
 LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is used for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
@@ -296,7 +311,7 @@ class Mappings:
             effects.append(RefreshNeeded(entry.prefix))
         return effects
 
-    def on_way_past(self, eid: EidPrefix, rloc: IpAddress, now: float) -> list[MachineEffect]:
+    def on_direct_path(self, eid: EidPrefix, rloc: IpAddress, now: float) -> list[MachineEffect]:
         """A host behind a NAT has proven a direct path to us: accept its data from that address too.
 
         Its mapping says whether it is behind a NAT (R=0 locators). Nothing proves whose address it is.
@@ -497,4 +512,4 @@ def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:
 
 
 def _lifetime_s(ttl_min: int) -> float:
-    return LONGEST_TTL_S if ttl_min == TTL_UNTIL_TOLD else min(ttl_min * 60.0, LONGEST_TTL_S)
+    return LONGEST_TTL_S if ttl_min == TTL_RECEIVER_DECIDES else min(ttl_min * 60.0, LONGEST_TTL_S)

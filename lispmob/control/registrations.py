@@ -1,4 +1,9 @@
-"""All registrations of a node: each EID-Prefix at each Map-Server, with one nonce counter for all of them."""
+"""All registrations of a node: each EID-Prefix at each Map-Server, with one nonce counter for all of them.
+
+A `Registration` is made for every pair of an EID-Prefix and a Map-Server when the configuration is read. A move calls
+`on_locators`, which passes the new locators to all of them: each sends a Map-Register in the same turn of the event
+loop. A Map-Notify is passed to the registration that expects its nonce. `wake_at` is the earliest of their timers.
+"""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Resolver:
         self._eids = tuple(eids)
         self._has_program = has_program
 
-    def on_told(self, prefix: EidPrefix) -> None:
+    def on_mapping_given(self, prefix: EidPrefix) -> None:
         """A client gave the mapping for this prefix, so no lookup is needed."""
         for lookup in self.lookups:
             if prefix.covers(lookup.asked):
@@ -197,7 +197,7 @@ class Resolver:
         if known is not None and known.tries:
             known.is_late = True
         if known is not None and known.reason is Reason.REFRESH:
-            return self._ask_anew(known, cached, now) if strange is None else []
+            return self._ask_again(known, cached, now) if strange is None else []
         if known is not None or cached in self._claims:
             return []
         is_named = strange is None
@@ -361,7 +361,7 @@ class Resolver:
             return self._for_peers if lookup.is_named else self._for_claims
         return self._for_misses if lookup.reason is Reason.MISS else self._for_known
 
-    def _ask_anew(self, refresh: Lookup, cached: EidPrefix, now: float) -> list[MachineEffect]:
+    def _ask_again(self, refresh: Lookup, cached: EidPrefix, now: float) -> list[MachineEffect]:
         """The answer may be older than the move: ask again, once for each refresh, if the limits allow it now."""
         refresh.reason, refresh.limited_as = Reason.SMR, cached
         if not refresh.tries or self._allowed_at(refresh, now) > now:

@@ -304,7 +304,7 @@ class Subscriptions:
         subscription.published_at, subscription.publications = now, subscription.publications + 1
         ack = self._acknowledge(subscription, notify, datagram)
         event = Event("published", {"eid": str(subscription.prefix), "rlocs": _rlocs(notify)})
-        return [ack, Count("rx_publication"), event, *learned]
+        return [*learned, ack, Count("rx_publication"), event]  # packets are lost until the mapping is in use
 
     def _learned(self, subscription: Subscription, notify: MapNotify, guard: Guard) -> list[MachineEffect] | None:
         """The mapping that it states for the subscribed prefix, or a part of it; None if there is none."""

@@ -132,7 +132,7 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._reloading: asyncio.Task[str | None] | None = None
-        self.desk = InvitationDesk(file.sites_path, file.to_offer(), self._take_sites, self._tell_of)
+        self.desk = InvitationDesk(file.sites_path, file.to_offer(), self._take_sites, self._report)
         self._taking_sites = asyncio.Lock()
         self._site_directory = SiteDirectory(path.parent / SITES_DIRECTORY, self._on_hangup)
         self._control = HubSocket(file.control_socket, Operator(self).answer)
@@ -190,7 +190,7 @@ class Hub:
                 self._site_directory.start()
             if self._worker is None and self.file.workers > 1:
                 self._workers = Workers(self._path, self.file.workers, self._keep_event)
-                self._tell_workers()
+                self._update_workers()
                 self._workers.start()
             sealing = self.plane.sealing
             key = "" if sealing is None else f" public-key={sealing.public_key.hex()}"
@@ -282,12 +282,12 @@ class Hub:
         """The datapath found our addresses; configured ones take precedence."""
         known = self._public.on_addresses(self.file.listen or own)
         self.plane.on_addresses(known)
-        self._tell_workers()
+        self._update_workers()
         self._hold_own_eids()
         if self.file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
             log.warning("%s", problem)
 
-    def _tell_workers(self) -> None:
+    def _update_workers(self) -> None:
         """The other processes answer for this one, which alone carries data."""
         if self._workers is None:
             return
@@ -322,7 +322,7 @@ class Hub:
             if isinstance(effect, SendControl):
                 self._socket.send(self._public.to_send(effect))
             elif isinstance(effect, Event):
-                self._tell(effect)
+                self._log_event(effect)
             elif isinstance(effect, RegistrationChanged):
                 self._on_changed(effect)
             elif isinstance(effect, InstallSession | ForgetSession):
@@ -345,14 +345,14 @@ class Hub:
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
 
-    def _tell_of(self, kind: str, fields: dict[str, object]) -> None:
-        self._tell(Event(kind, cast(dict[str, EventValue], fields)))
+    def _report(self, kind: str, fields: dict[str, object]) -> None:
+        self._log_event(Event(kind, cast(dict[str, EventValue], fields)))
 
     def _keep_event(self, event: Event) -> None:
         """An event that another process of this hub has logged."""
         self.ledger.on_event(event, time.time())
 
-    def _tell(self, event: Event) -> None:
+    def _log_event(self, event: Event) -> None:
         self._keep_event(event)
         if self._worker is not None:
             self._worker.happened(event)

@@ -1,4 +1,17 @@
-"""The hub's whole control plane: dispatches a datagram by its type to a machine. Pure."""
+"""The hub's whole control plane: dispatches a datagram by its type to a machine. Pure.
+
+`on_datagram` reads the type in the first octet:
+
+- a Map-Register goes to `map_server.py`, or through an RTR to `rtr/traversal.py`;
+- a Map-Request, alone or in an ECM, goes to `map_resolver.py`, which answers from the registrations, forwards it to
+  the ETR, or asks another Map-Server;
+- RLOC-probes, SMRs, Info-Requests and relayed registers go to `rtr/traversal.py`; a probe with a handshake for sealed
+  data goes to `sealing.py`;
+- a Map-Notify-Ack goes to `publishing/publisher.py`, which publishes changes to subscribers.
+
+A changed registration (`RegistrationChanged`) is passed on by `_spread`: to the RTR, to the subscribers, and as SMRs to
+the nodes that have asked for the EID lately (`askers.py`).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +32,7 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.name_askers import NameAskers
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.site import Site
+from lispmob.hub.publishing.delivery import Delivery
 from lispmob.hub.publishing.publisher import Publisher
 from lispmob.hub.rtr.rtr_effect import InData
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
@@ -36,7 +50,7 @@ _IS_FOR_RTR: Final = 0x01
 
 
 class Front(NamedTuple):
-    """What of a hub only the process knows that carries its data. `public_key`: nodes seal data to it by that."""
+    """What only the hub's data-carrying process knows. `public_key`: the key to which nodes seal their data."""
 
     addresses: tuple[IpAddress, ...]
     is_relay: bool
@@ -76,7 +90,10 @@ class ControlPlane:
         self.map_resolver.on_ddt(ddt)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=nonces, tools=tools)
         self.publisher = Publisher(
-            self.map_server, self.security, self.map_resolver.published, self.traversal.rtr.in_data
+            self.map_server,
+            self.security,
+            self.map_resolver.published,
+            Delivery(self.traversal.rtr.in_data, self.traversal.relayed.by_rtr),
         )
         self.map_resolver.on_publisher(self.publisher)
         self._share_with_rtrs(traversal)
@@ -97,7 +114,7 @@ class ControlPlane:
         self.map_resolver.own_keys = own_records(public_key, self._own) if public_key else {}
 
     def on_front(self, front: Front) -> None:
-        """Another process of this hub carries the data: what nodes are told of it they are told here, too."""
+        """Another process of this hub carries the data: this one answers with the data of that process."""
         self._front = front
         self.on_addresses(front.addresses)
 
@@ -216,7 +233,8 @@ class ControlPlane:
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: from a subscriber behind a NAT, or for the RTR."""
         if packet.payload and packet.payload[0] >> 4 == MessageType.MAP_NOTIFY_ACK:
-            return list(self.publisher.on_acknowledged(packet.payload))
+            onward = self.traversal.rtr.on_acknowledged(packet.payload)
+            return [*onward] if onward else list(self.publisher.on_acknowledged(packet.payload))
         return self.traversal.on_data_control(packet, now)
 
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:

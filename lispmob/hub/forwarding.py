@@ -290,7 +290,7 @@ class Forwarding:
                     is_registered=punt.is_registered,
                     inner_destination=punt.destination,
                 )
-                self._on_stranger(self._public.arrived_strange(seen))
+                self._on_stranger(self._public.arrived_unregistered(seen))
 
     async def _look(self) -> None:
         if self._section.denies_own:

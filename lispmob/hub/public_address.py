@@ -67,7 +67,7 @@ class PublicAddresses:
         """A control message in a data packet."""
         return replace(packet, address=self.known(packet.address), rtr=self.known(packet.rtr))
 
-    def arrived_strange(self, packet: Stranger) -> Stranger:
+    def arrived_unregistered(self, packet: Stranger) -> Stranger:
         """Data from an unregistered source."""
         return replace(packet, outer_destination=self.known(packet.outer_destination))
 

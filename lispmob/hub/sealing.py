@@ -25,13 +25,13 @@ from lispmob.control.sealing.sealed_entries import FORGET_S, SESSIONS_MAX
 from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
-from lispmob.protocol.effect import AeadName, ForgetSession, InstallSession, SendControl
+from lispmob.protocol.effect import ForgetSession, InstallSession, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Locator, MappingRecord
-from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage
+from lispmob.wire.sealed_handshake import FirstMessage
 
 KEY_TTL_MIN: Final = 15  # ours
 TIMES_MAX: Final = 65536  # ours: static keys whose last timestamp is remembered
@@ -153,27 +153,16 @@ class HubSealing:
         payload = put_second(request.nonce, told.message, initiator, arrival.destination)
         sent = SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)
         self.counters["tx_handshake_answer"] += 1
-        return [*self._stand(peer, told.session, now), sent]
+        return [*self._install_session(peer, told.session, now), sent]
 
-    def _stand(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
+    def _install_session(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
         """Use the completed session; those without packets, and those beyond the datapath's number, are dropped."""
         old = [(index, at) for index, at in peer.sessions if now - at >= FORGET_S]
         kept = [(index, at) for index, at in peer.sessions if now - at < FORGET_S]
         old += kept[: max(0, len(kept) + 1 - SESSIONS_MAX)]
         peer.sessions = [*kept[max(0, len(kept) + 1 - SESSIONS_MAX) :], (session.own_index, now)]
         self._indices.add(session.own_index)
-        aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
-        installed = InstallSession(
-            peer.number,
-            session.own_index,
-            session.peer_index,
-            session.send_key,
-            session.receive_key,
-            aead,
-            0,
-            tuple(sorted(peer.prefixes, key=str)),
-            is_confirmed=False,
-        )
+        installed = session.to_install(peer.number, 0, tuple(sorted(peer.prefixes, key=str)), is_confirmed=False)
         return [*self._forget(index for index, _ in old), installed]
 
     def _leave(self, peer: _Peer, prefix: EidPrefix) -> list[SealEffect]:

@@ -38,7 +38,7 @@ _HERE: Final = str(Path(lispmob.__file__).parents[1])
 _PROGRAM: Final = f"import sys; sys.path.insert(0, {_HERE!r}); from lispmob.hub.daemon import main; sys.exit(main())"
 
 
-class Handed(msgspec.Struct, frozen=True, tag="datagram"):
+class HandedDatagram(msgspec.Struct, frozen=True, tag="datagram"):
     """A datagram for the process that knows its nonce."""
 
     payload: bytes
@@ -60,20 +60,20 @@ class Reload(msgspec.Struct, frozen=True, tag="reload"):
     """Sites or configuration have changed."""
 
 
-class Counted(msgspec.Struct, frozen=True, tag="counted"):
+class CountersReport(msgspec.Struct, frozen=True, tag="counted"):
     """A process's counters."""
 
     counters: dict[str, int]
 
 
-class Happened(msgspec.Struct, frozen=True, tag="happened"):
+class EventReport(msgspec.Struct, frozen=True, tag="happened"):
     """An event for the ledger of the first process."""
 
     kind: str
     fields: dict[str, Any]
 
 
-_Message = Handed | Carrier | Reload | Counted | Happened
+_Message = HandedDatagram | Carrier | Reload | CountersReport | EventReport
 _decoder: Final = msgspec.msgpack.Decoder(_Message)
 
 
@@ -136,7 +136,7 @@ class Workers:
 
     def hand(self, received: Received) -> None:
         """Send a datagram to all: the one that knows its nonce handles it."""
-        message = Handed(
+        message = HandedDatagram(
             received.payload,
             str(received.source),
             received.source_port,
@@ -191,9 +191,9 @@ class Workers:
                 await asyncio.sleep(AGAIN_S)
 
     def _take(self, number: int, message: _Message) -> None:
-        if isinstance(message, Counted):
+        if isinstance(message, CountersReport):
             self._counters[number] = message.counters
-        elif isinstance(message, Happened):
+        elif isinstance(message, EventReport):
             self._on_event(Event(message.kind, message.fields))
 
 
@@ -218,7 +218,7 @@ class Worker:
         """Listen to the first process."""
 
         def take(message: _Message) -> None:
-            if isinstance(message, Handed):
+            if isinstance(message, HandedDatagram):
                 source, destination = ip_address(message.source), ip_address(message.destination)
                 on_datagram(Received(message.payload, source, message.source_port, destination, message.ifindex))
             elif isinstance(message, Carrier):
@@ -232,7 +232,7 @@ class Worker:
     def happened(self, event: Event) -> None:
         """Report to the first process."""
         if self._link is not None:
-            self._link.send(Happened(event.kind, dict(event.fields)))
+            self._link.send(EventReport(event.kind, dict(event.fields)))
 
     async def stop(self) -> None:
         """Stop reporting."""
@@ -244,5 +244,5 @@ class Worker:
 
     async def _tell(self, counters: Callable[[], dict[str, int]]) -> None:
         while self._link is not None:
-            self._link.send(Counted(counters()))
+            self._link.send(CountersReport(counters()))
             await asyncio.sleep(COUNTED_S)

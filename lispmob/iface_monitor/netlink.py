@@ -1,6 +1,14 @@
-"""Watches links, addresses and default routes over netlink: every event causes a new look, and no timer runs.
+"""Watches links, addresses and default routes over netlink. No timer runs while nothing changes.
 
-One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
+A move begins here:
+
+1. `_on_readable` reads all pending events. An event about links or addresses only says that these have to be read
+   again; IPv6 default routes are kept by their events.
+2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes.
+3. `_publish_seen` compares it with the last state (`delta.py`), and publishes one difference with its reasons. The
+   daemon turns it into the steps of a handover (`lispd/handover.py`).
+
+Lost events (ENOBUFS) and errors lead to `_resync`, which reads everything again.
 """
 
 from __future__ import annotations

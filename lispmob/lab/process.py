@@ -128,13 +128,21 @@ class Tool:
     ) -> None:
         self.kill()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def ask(self, request: object = None) -> Any:
         """Send a request and wait for its answer. Raises ProcessFailed."""
         self.tell(request)
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Wait for the next answer. Raises ProcessFailed."""
         return json.loads(self._line())
 
     def tell(self, request: object = None) -> None:
-        """Send a request without an answer. Raises ProcessFailed."""
+        """Send a request, without waiting for an answer. Raises ProcessFailed."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")

@@ -116,7 +116,7 @@ class Report:
         return tuple(sorted(self._events, key=lambda event: event.at_ms))
 
     @property
-    def has_kept_its_word(self) -> bool:
+    def has_succeeded(self) -> bool:
         """True when everything that was claimed has happened. Figures beyond their goal do not count here."""
         return bool(self._checks) and all(check.verdict is not Verdict.ABSENT for check in self._checks.values())
 

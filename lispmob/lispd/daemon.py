@@ -1,8 +1,15 @@
 """lispd: the composition root of the mobile node. Builds the parts, owns the loop and the signals; decides nothing.
 
-The monitor reports the difference between two states of the network; `handover.py` makes it into steps, in the order of
-a handover; `_take` carries them out, in the same turn of the event loop. What the core answers is carried out by
-`_perform`.
+Three things drive it:
+
+- The network changes: the monitor reports the difference between two states to `_on_change`. `handover.py` makes steps
+  of it, and `_take` carries them out in the same turn of the event loop: new uplinks for the datapath, Map-Registers
+  and SMRs, then marks and the kernel's tables.
+- A control message arrives: `_on_received` passes it to the core (`node/node.py`).
+- The datapath reports a packet without a mapping, a silent locator or the like: `_on_punt` passes that to the core.
+
+The core answers with effects, such as a message to send or a mapping to install; `_perform` carries them out.
+`_on_time` runs the core's timers.
 """
 
 from __future__ import annotations
@@ -67,7 +74,7 @@ from lispmob.lispd.translators import Translators
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
-from lispmob.lispd.warm_up import warm_up
+from lispmob.lispd.warm_up import rehearse_entries, warm_up
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
@@ -116,7 +123,7 @@ class Daemon:
         self.is_starting = True
         self.is_stopping = False
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
-        self.translators = Translators(self._tell_locators)
+        self.translators = Translators(self._update_locators)
         self._loop = asyncio.get_running_loop()
         self.now: Final = self._loop.time  # monotonic seconds, the core's clock
         self._rests_at = 0.0
@@ -211,8 +218,10 @@ class Daemon:
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
-            warm_up(self._lisp_sec)
+            rehearsed = warm_up(self._lisp_sec)
             await self.engine.tiers.switch(self.file.security.tier(self.file.datapath.tier))
+            rehearse_entries(self.engine, rehearsed)
+            self._on_punt()
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -284,7 +293,7 @@ class Daemon:
 
     def _take(self, step: handover.Step, since: float) -> None:
         match step:
-            case handover.Tell(text):
+            case handover.ReportChange(text):
                 self._publisher.say(text)
             case handover.BeginMove(reasons):
                 self.journal.on_change(
@@ -296,12 +305,12 @@ class Daemon:
                 self._use_uplinks()
             case handover.RefreshUplinks():
                 self._use_uplinks()
-                self._tell_locators()
+                self._update_locators()
             case handover.EndMove():
                 self.journal.on_moved(self.now(), handover.ways(self.uplinks))
-            case handover.TellCore():
+            case handover.UpdateNode():
                 self._report_traffic()
-                self._tell_locators()
+                self._update_locators()
                 self.engine.liveness.repeat_last()
             case handover.Steer():
                 self._steer()
@@ -309,7 +318,7 @@ class Daemon:
                 self._lingering.on_network(former, self.policy, self.network)
             case handover.KeepKernel():
                 self._kernel.touch_after_move()
-            case handover.TellDesktop():
+            case handover.UpdateDesktop():
                 self.desktop.touch()
                 self.names.on_uplinks()
 
@@ -321,7 +330,7 @@ class Daemon:
         else:
             for reason in reasons:
                 self._publisher.say(reason)
-        self._tell_locators()  # a metered uplink has another cost
+        self._update_locators()  # a metered uplink has another cost
         self._steer()
 
     def _on_gateways(self) -> None:
@@ -346,7 +355,7 @@ class Daemon:
         self._kernel.suspect()
         self.steering.repair()
 
-    def _tell_locators(self) -> None:
+    def _update_locators(self) -> None:
         self.problems.touch()
         self.translators.look(self.file, self.network, self.uplinks)
         ways = self.translators.prefixes
@@ -451,6 +460,8 @@ class Daemon:
     # --- outputs
 
     def _perform(self, effects: Iterable[NodeEffect]) -> None:
+        """Do what the core has decided; what is only told comes last, after the messages and packets."""
+        news: list[Event | MappingWanted | MappingChanged] = []
         for effect in effects:
             match effect:
                 case SendControl():
@@ -486,21 +497,31 @@ class Daemon:
                 case NameResolved():
                     self.flows.names.on_resolved(effect)
                     self.naming.on_resolved()
-                case MappingWanted():
-                    self._mapping_feed.on_wanted(effect)
-                case MappingChanged():
-                    self._mapping_feed.on_changed(effect)
-                case Event():
-                    self._publisher.publish(effect, self._loop.time())
-                    self._mapping_feed.on_event(effect)
-                    self.names.on_event(effect)
-                    if self._identity.on_event(effect, is_registered=self._is_registered):
-                        self._loop.call_soon(lambda: self._use(self.file))
-                    if effect.kind == "natt-state":
-                        self.measuring.look(self._loop.time())
+                case Event() | MappingWanted() | MappingChanged():
+                    news.append(effect)
                 case _:  # SealEffect
                     session_keys.perform(self.engine, effect)
+        for item in news:
+            self._report(item)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
+
+    def _report(self, item: Event | MappingWanted | MappingChanged) -> None:
+        match item:
+            case MappingWanted():
+                self._mapping_feed.on_wanted(item)
+            case MappingChanged():
+                self._mapping_feed.on_changed(item)
+            case Event():
+                self._on_event(item)
+
+    def _on_event(self, event: Event) -> None:
+        self._publisher.publish(event, self._loop.time())
+        self._mapping_feed.on_event(event)
+        self.names.on_event(event)
+        if self._identity.on_event(event, is_registered=self._is_registered):
+            self._loop.call_soon(lambda: self._use(self.file))
+        if event.kind == "natt-state":
+            self.measuring.look(self._loop.time())
 
     # --- the rest
 
@@ -538,7 +559,7 @@ class Daemon:
         self.engine.liveness.use_echo_nonce(file.probing.echo_nonce)
         self._perform(self.node.on_config(self._node_config(), self._loop.time()))
         self.steering.on_policy(file.steering.to_policy())
-        self._tell_locators()
+        self._update_locators()
         self._steer()
         self._use_uplinks()
         if self.monitor is not None:

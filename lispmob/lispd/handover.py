@@ -15,7 +15,7 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.snapshot import Uplink
 
 
-class Tell(msgspec.Struct, frozen=True):
+class ReportChange(msgspec.Struct, frozen=True):
     """Publish this event."""
 
     text: str
@@ -41,7 +41,7 @@ class EndMove(msgspec.Struct, frozen=True):
     """Packets leave by the new uplinks: the journal notes when."""
 
 
-class TellCore(msgspec.Struct, frozen=True):
+class UpdateNode(msgspec.Struct, frozen=True):
     """Report the traffic so far, and then the new locators, to the core: Map-Registers and SMRs leave in this step.
 
     Then the last packets of flows are repeated: a peer takes packets from a new locator once it has the SMR.
@@ -62,7 +62,7 @@ class KeepKernel(msgspec.Struct, frozen=True):
     """Update the kernel's addresses, routes and rules, in the background."""
 
 
-class TellDesktop(msgspec.Struct, frozen=True):
+class UpdateDesktop(msgspec.Struct, frozen=True):
     """Update D-Bus, and resolve host names of servers, which may differ in another network."""
 
 
@@ -73,16 +73,25 @@ def ways(uplinks: Sequence[Uplink]) -> tuple[str, ...]:
 
 
 Step: TypeAlias = (
-    Tell | BeginMove | UseUplinks | RefreshUplinks | EndMove | TellCore | Steer | Linger | KeepKernel | TellDesktop
+    ReportChange
+    | BeginMove
+    | UseUplinks
+    | RefreshUplinks
+    | EndMove
+    | UpdateNode
+    | Steer
+    | Linger
+    | KeepKernel
+    | UpdateDesktop
 )
 
 
 def steps_of(delta: NetworkDelta, *, is_first: bool) -> tuple[Step, ...]:
     """The steps for one difference between two network states. `is_first`: there was no former state."""
-    told = tuple(Tell(reason.text) for reason in delta.reasons)
+    told = tuple(ReportChange(reason.text) for reason in delta.reasons)
     if not delta.has_changed:
         return (*told, RefreshUplinks(), Linger(()), KeepKernel())
     use: tuple[Step, ...] = (UseUplinks(delta.uplinks),)
     if not is_first:
         use = (BeginMove(tuple(reason.text for reason in delta.reasons)), *use, EndMove())
-    return (*told, *use, TellCore(), Steer(), Linger(delta.former_uplinks), KeepKernel(), TellDesktop())
+    return (*told, *use, UpdateNode(), Steer(), Linger(delta.former_uplinks), KeepKernel(), UpdateDesktop())

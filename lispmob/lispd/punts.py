@@ -44,7 +44,7 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
         case model.SealedFrom(_, outer_source, _, local) if isinstance(node, SealedNode):
             return node.on_sealed_from(outer_source, local, now)
         case model.Announced(peer, _, instance_id, payload) if isinstance(node, SealedNode):
-            return node.on_sealed_word(peer, instance_id, payload, now)
+            return node.on_sealed_announcement(peer, instance_id, payload, now)
         case model.PeerBehind(peer) if isinstance(node, SealedNode):
             return node.on_peer_behind(peer, now)
         case model.PeerAhead(_, source, instance_id) if isinstance(node, SealedNode):

@@ -3,7 +3,8 @@
 The first run of Python code takes about six times as long as later ones, and libcrypto takes a millisecond to find an
 algorithm. Together that delayed a first packet by 2 ms. So once the first Map-Register has been sent, an internal node
 looks a few EIDs up, and answers itself. Its addresses are documentation addresses (RFC 5737); no packet leaves the
-process, and no state is kept.
+process, and no state is kept. What it would install goes through the forwarding table of the real datapath, and is gone
+at once; its Instance-ID is nobody's.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.datapath import marshal
+from lispmob.datapath._lispdp import ffi, lib
+from lispmob.datapath.engine import Engine
+from lispmob.lispd.assembly import forwarding_entry
+from lispmob.lispd.punts import hand_over
 from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.datagram import Datagram
-from lispmob.protocol.effect import SendControl
+from lispmob.protocol.effect import InstallMapping, SendControl
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import ResolverSecret
 from lispmob.wire import lisp_sec_auth
@@ -37,25 +43,48 @@ _PAUSE_S: Final = 60.0  # on that node's clock: no limit on Map-Requests is met
 _EID: Final = IPv4Address("192.0.2.1")
 _STRANGERS: Final = IPv4Address("198.51.100.0")
 _RLOC, _RESOLVER, _REMOTE = (IPv4Address(f"203.0.113.{host}") for host in (1, 2, 3))
+_INSTANCE_ID: Final = 0xFFFFFE  # ours: no site has it
 _SECRET: Final = ResolverSecret(bytes(32), 0)
 
 
-def warm_up(tools: LispSecTools | None) -> None:
-    """Look up LOOKUPS EIDs with an internal node, each with LISP-SEC and without if `tools` has it."""
+def warm_up(tools: LispSecTools | None) -> list[InstallMapping]:
+    """Look up LOOKUPS EIDs with an internal node, each with LISP-SEC and without if `tools` has it.
+
+    Returns the forwarding entries that this would install.
+    """
     lisp_sec = None if tools is None else LispSecTools(tools.wrap, tools.new_otk)  # without the memory
     node = Node(_config(), new_nonce=count(1).__next__, jitter=lambda: 0.5, lisp_sec=lisp_sec)
     node.on_locators([LocalLocator(_RLOC, 1, "")], 0.0)
+    entries: list[InstallMapping] = []
     for number in range(1, LOOKUPS + 1):
         now = number * _PAUSE_S
         node.on_timer(now)
-        for answer in _answers(node.on_miss(_EID, _STRANGERS + number, 0, now), lisp_sec):
-            node.on_datagram(Datagram(answer, _RESOLVER, CONTROL_PORT, _RLOC), now)
+        miss = marshal.punt(_missed(_STRANGERS + number))
+        for answer in _answers(hand_over(miss, node, now), lisp_sec):
+            effects = node.on_datagram(Datagram(answer, _RESOLVER, CONTROL_PORT, _RLOC), now)
+            entries += [effect for effect in effects if isinstance(effect, InstallMapping)]
         node.wake_at()
+    return entries
+
+
+def rehearse_entries(engine: Engine, entries: Iterable[InstallMapping]) -> None:
+    """Install these forwarding entries, and remove each at once. They are of an Instance-ID that nobody has."""
+    for entry in entries:
+        engine.table.install(forwarding_entry(entry))
+        engine.table.remove(entry.prefix)
+
+
+def _missed(destination: IPv4Address) -> Any:
+    """A report of the datapath: a packet to `destination` matched no forwarding entry."""
+    report = ffi.new("struct lm_punt *", {"kind": lib.LM_PUNT_MISS, "instance_id": _INSTANCE_ID})
+    marshal.put_address(report.source, _EID)
+    marshal.put_address(report.destination, destination)
+    return report
 
 
 def _config() -> NodeConfig:
     return NodeConfig(
-        eids=(EidPrefix.host(_EID, 0),),
+        eids=(EidPrefix.host(_EID, _INSTANCE_ID),),
         map_resolvers=(_RESOLVER,),
         resolver_secrets=((_RESOLVER, _SECRET),),
         lisp_sec="prefer",

@@ -86,7 +86,7 @@ class AskAgain(msgspec.Struct, frozen=True):
     address: IpAddress
 
 
-class WayPast(msgspec.Struct, frozen=True):
+class DirectPathProven(msgspec.Struct, frozen=True):
     """A host behind a NAT has proven a direct path to us: accept its data from this address too."""
 
     eid: EidPrefix
@@ -102,7 +102,7 @@ NattEffect: TypeAlias = (
     | LifeSignWanted
     | InstallMapping
     | RemoveMapping
-    | WayPast
+    | DirectPathProven
     | WayAnswered
 )
 """The effects that leave `Traversal`."""

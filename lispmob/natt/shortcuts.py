@@ -10,7 +10,7 @@ import msgspec
 
 from lispmob.control.smr import solicited
 from lispmob.natt.arrival import DataControl
-from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect, WayPast
+from lispmob.natt.effect import AskAgain, DataPort, DirectPathProven, SendFromDataPort, UplinkEffect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
@@ -50,10 +50,10 @@ class Ground(msgspec.Struct, frozen=True):
 
     def is_like(self, other: Ground | None) -> bool:
         """True when paths that work on the one work on the other."""
-        return other is not None and self.essence == other.essence
+        return other is not None and self.identity == other.identity
 
     @property
-    def essence(self) -> tuple[object, ...]:
+    def identity(self) -> tuple[object, ...]:
         """All that decides whether a path works."""
         one, seen = self.locator, self.seen
         return one.address, one.ifindex, seen.address, seen.server.address, self.rtrs
@@ -170,7 +170,7 @@ class Shortcuts:
         reply = MapReply(request.nonce, records, is_probe=True).encode()
         payload = answer(own, arrival.source, reply)
         asker = solicited(request)
-        told = [WayPast(asker, arrival.outer_source)] if asker is not None else []
+        told = [DirectPathProven(asker, arrival.outer_source)] if asker is not None else []
         return [SendFromDataPort(payload, *place, own, arrival.ifindex, DataPort.FIXED), Count("tx_map_reply"), *told]
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> None:

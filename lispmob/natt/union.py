@@ -115,7 +115,7 @@ def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
 
 
 def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locator:
-    own = one.locator.told_for(eid)
+    own = one.locator.announced_for(eid)
     if not one.rtrs:
         return Locator(own.name, own.priority, own.weight, is_local=True)
     if one.dialect is not Dialect.LISPERS:
@@ -134,7 +134,7 @@ def _rtr(rtr: IpAddress, behind: list[UplinkMachine], eid: EidPrefix | None) -> 
     """An RTR represents the uplinks behind it: with their best priority, and the sum of their weights at it."""
     if all(machine.dialect is Dialect.LISPERS for machine in behind):
         return Locator(AfiList((rtr, DistinguishedName(RTR_NAME))), RTR_PRIORITY, RTR_WEIGHT)
-    told = [machine.locator.told_for(eid) for machine in behind]
+    told = [machine.locator.announced_for(eid) for machine in behind]
     priority = min(locator.priority for locator in told)
     weight = sum(locator.weight for locator in told if locator.priority == priority)
     return Locator(rtr, priority, min(weight, WEIGHT_MAX))

@@ -48,7 +48,7 @@ from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
-from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
+from lispmob.natt.effect import DirectPathProven, LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
@@ -93,7 +93,7 @@ __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "N
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 """The effects that a node returns to the daemon."""
 
-_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | DirectPathProven
 
 
 class Node:
@@ -243,7 +243,7 @@ class Node:
 
     def on_heard_from(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """Data came from an EID that has no forwarding entry. The source address is not authenticated."""
-        return self._route(self._on_sign_of(EidPrefix.host(source, instance_id), now), now)
+        return self._route(self._on_activity_of(EidPrefix.host(source, instance_id), now), now)
 
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
@@ -352,7 +352,7 @@ class Node:
         ttl_s: float | None = None,
     ) -> list[NodeEffect]:
         """A client added or replaced a mapping; `action` applies when there are no locators."""
-        self._resolver.on_told(prefix)
+        self._resolver.on_mapping_given(prefix)
         record = MappingRecord.of(prefix, locators, action=action)
         return self._route(self._mappings.on_added(record, now, source, ttl_s), now)
 
@@ -443,7 +443,7 @@ class Node:
         """The locators that can send requests without an RTR."""
         return self._direct
 
-    def told_of(self, eid: EidPrefix) -> tuple[Locator, ...]:
+    def announced_locators(self, eid: EidPrefix) -> tuple[Locator, ...]:
         """The locators of a local EID, as we register them and answer with them."""
         return (self._direct or self._sending).to_locators(eid=eid)
 
@@ -520,7 +520,7 @@ class Node:
                 # In data, an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
                 heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
-                sign = () if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
+                sign = () if (asker := solicited(message)) is None else self._on_activity_of(asker, now)
                 return [*unsummed, *answers, *heard, *sign]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
@@ -580,7 +580,7 @@ class Node:
         ours = self._mappings, self._resolver, self._prober.proven
         return claims.on_smr(request, sender, source, *ours, now, is_from_mapping_system=is_known)
 
-    def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
+    def _on_activity_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
         """A host whose packets we refuse is alive: look it up, because the mapping system may know it by now. Nothing
         else is derived from this.
         """
@@ -597,7 +597,7 @@ class Node:
         usable = [uplink.locator for uplink in plan.uplinks if uplink.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
         self._sending = LocatorSet.of(version, usable, *said)
-        if not self._direct.says_like(old) or not usable:
+        if not self._direct.announces_like(old) or not usable:
             targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(self._sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
@@ -639,8 +639,8 @@ class Node:
                 case PlanChanged() as changed:
                     out.append(changed)
                     waiting.extendleft(reversed(self._on_plan(now)))
-                case WayPast(eid, rloc):
-                    waiting.extend(self._mappings.on_way_past(eid, rloc, now))
+                case DirectPathProven(eid, rloc):
+                    waiting.extend(self._mappings.on_direct_path(eid, rloc, now))
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):

@@ -95,6 +95,12 @@ class Reachability:
         self._rest_s = ROUND_REST_S
         self._doubt_at: float | None = None  # a doubt that waits for its round
         self._is_doubted = False  # the round was begun by a doubt, not by a new locator
+        self._in_vain: frozenset[Place] = frozenset()  # asked in the last round, which nobody answered
+
+    @property
+    def in_vain(self) -> tuple[IpAddress, ...]:
+        """The locators that have asked since a doubt, if no Map-Resolver, RTR or peer has answered any of them."""
+        return () if self._peers_heard else tuple(sorted((address for address, _ in self._in_vain), key=int))
 
     @property
     def ways(self) -> tuple[Way, ...]:
@@ -168,6 +174,7 @@ class Reachability:
         self, own: Iterable[LocalLocator], relayed: Iterable[LocalLocator], now: float
     ) -> list[MachineEffect]:
         """The first locators can ask without an RTR; the others are behind RTRs, or will be."""
+        self._in_vain = frozenset()
         wanted = {locator.place: locator for locator in own}
         self._behind = behind = frozenset(locator.place for locator in relayed)
         before = self._ways
@@ -188,6 +195,7 @@ class Reachability:
 
     def on_answered(self, place: Place, rtt_s: float | None, now: float) -> None:
         """A request that left by this locator was answered."""
+        self._in_vain = frozenset()
         way = self._ways.get(place)
         if way is None:
             self._elsewhere[place] = now
@@ -236,6 +244,7 @@ class Reachability:
         for way in self._ways.values():
             way.evidence, way.heard_at = self._first_evidence(way.locator), None
         self._elsewhere.clear()
+        self._in_vain = frozenset()
         self._end()
         self._rest_s, self._ended_at = ROUND_REST_S, float("-inf")
         fresh = [way for way in self._ways.values() if way.evidence is Evidence.UNKNOWN]
@@ -291,7 +300,11 @@ class Reachability:
         began, self._round_at, self._verdict_at = self._round_at, None, None
         assert began is not None
         has_found = False
-        for way in self._unheard(began):
+        unheard = self._unheard(began)
+        asked = [way for way in self._ways.values() if way.evidence is not Evidence.NOBODY]
+        is_answered = len(unheard) < len(asked) or any(at >= began for at in self._elsewhere.values())
+        self._in_vain = frozenset() if is_answered else frozenset(way.locator.place for way in unheard if way.checks)
+        for way in unheard:
             if way.checks and self._has_witness(way, began):
                 has_found |= way.evidence is not Evidence.SILENT
                 way.evidence = Evidence.SILENT

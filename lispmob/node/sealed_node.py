@@ -163,7 +163,7 @@ class SealedNode(Node):
         """A sealed packet came from another address than before: probe that pair if a mapping names it."""
         return self._route(self._prober.on_probed(remote, local, now), now)
 
-    def on_sealed_word(self, number: int, instance_id: int, payload: bytes, now: float) -> list[NodeEffect]:
+    def on_sealed_announcement(self, number: int, instance_id: int, payload: bytes, now: float) -> list[NodeEffect]:
         """A peer sent a sealed control message: its new locators, or a confirmation of ours."""
         peer = self.sealing.entries.by_number(number)
         if peer is None or not self.config.announcements:
@@ -173,7 +173,7 @@ class SealedNode(Node):
         def covers(prefix: EidPrefix) -> bool:
             return prefix.instance_id == instance_id and any(source.covers(prefix) for source in sources)
 
-        heard = self._announcer.on_word(peer, covers, payload, now)
+        heard = self._announcer.on_announcement(peer, covers, payload, now)
         effects: list[MachineEffect] = []
         for record in heard.records:
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]

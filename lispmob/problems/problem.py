@@ -49,6 +49,7 @@ KEYS: Final[dict[str, str]] = {
     "no-address-of-family": "no uplink has an address of the Map-Server's family",
     "cannot-ask": "no answer comes back to questions by this uplink",
     "not-heard": "what this uplink sends is not received",
+    "nobody-answers": "neither the mapping system nor a peer answers this host",
     "translated-family": "the Map-Server has IPv4 only, and is reached through a translator of unknown prefix (NAT64)",
     "no-rtr": "this uplink is behind a NAT, and no RTR is offered",
     "rtr-dead": "the RTR of this uplink does not answer",

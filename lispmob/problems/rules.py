@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from lispmob.problems import registering
 from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence
 from lispmob.problems.problem import Problem, Severity, worst_first
+
+UNANSWERED: Final = "lisp-sec-unanswered"
 
 
 def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
@@ -14,7 +17,12 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
     if evidence.is_stopping:
         return (Problem("stopping", Severity.BROKEN, "lispd is stopping"),)
     found = [*_daemon(evidence), *_uplinks(evidence), *registering.problems(evidence), *_peers(evidence)]
-    return worst_first([*found, *evidence.reported])
+    return worst_first([*found, *(problem for problem in evidence.reported if not _is_explained(problem, evidence))])
+
+
+def _is_explained(problem: Problem, evidence: Evidence) -> bool:
+    """True where nobody answers anything: that is why questions with LISP-SEC stay unanswered."""
+    return bool(evidence.in_vain) and problem.key == UNANSWERED
 
 
 def _daemon(evidence: Evidence) -> Iterator[Problem]:
@@ -154,8 +162,21 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
         )
 
 
+def _nobody(evidence: Evidence) -> Problem:
+    cause = f"neither the mapping system nor a peer answers {', '.join(evidence.in_vain)}"
+    remedy = "see whether this network leads anywhere, or use another one"
+    if evidence.unasked:
+        cause += (
+            f"; {', '.join(evidence.unasked)} cannot be used alone, since no Map-Server has an address of its family"
+        )
+        remedy += "; an address of both families at the Map-Server would let this host use the other family"
+    return Problem("nobody-answers", Severity.BROKEN, "nobody answers this host", cause, remedy)
+
+
 def _peers(evidence: Evidence) -> Iterator[Problem]:
-    for peer in evidence.peers:
+    if evidence.in_vain and (evidence.peers or any(problem.key == UNANSWERED for problem in evidence.reported)):
+        yield _nobody(evidence)
+    for peer in () if evidence.in_vain else evidence.peers:
         where = ", ".join(peer.locators)
         yield Problem(
             "peer-unreachable",

@@ -95,7 +95,7 @@ class LocalLocator:
             return remote
         return embed(self.nat64, remote) if self.nat64 is not None and isinstance(remote, IPv4Address) else None
 
-    def told_for(self, eid: EidPrefix | None) -> LocalLocator:
+    def announced_for(self, eid: EidPrefix | None) -> LocalLocator:
         """The locator with its priority and weight for this EID."""
         rank = next((eid_rank for eid_rank in self.by_eid if eid_rank.eid == eid), None)
         return self if rank is None else dataclasses.replace(self, priority=rank.priority, weight=rank.weight)
@@ -138,9 +138,9 @@ class LocatorSet(msgspec.Struct, frozen=True):
 
     def is_like(self, other: LocatorSet) -> bool:
         """True when both look the same from outside."""
-        return self.locators == other.locators and self.says_like(other)
+        return self.locators == other.locators and self.announces_like(other)
 
-    def says_like(self, other: LocatorSet) -> bool:
+    def announces_like(self, other: LocatorSet) -> bool:
         """True when both put the same locators into our records."""
         return (self.record_locators, self.eid_records) == (other.record_locators, other.eid_records)
 
@@ -211,7 +211,7 @@ class LocatorSet(msgspec.Struct, frozen=True):
                 is_local=True,
                 is_probed=announced.address == probed,
             )
-            for announced in (locator.told_for(eid) for locator in self.locators)
+            for announced in (locator.announced_for(eid) for locator in self.locators)
         )
 
     def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from lispmob.control.node_config import NodeConfig
 from lispmob.errors import AuthenticationFailed, MalformedMessage
-from lispmob.wire.auth import Key, signed_anew
+from lispmob.wire.auth import Key, sign_again
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
 
@@ -36,7 +36,7 @@ def neutral(payload: bytes, keys: Iterable[Key]) -> bytes:
         return _in_ecm(payload, keys)
     for key in keys:
         try:
-            return signed_anew(payload, key, _stand_in(key))
+            return sign_again(payload, key, _stand_in(key))
         except (AuthenticationFailed, MalformedMessage):
             continue
     return payload

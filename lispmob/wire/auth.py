@@ -132,7 +132,7 @@ def verify(raw: bytes, key: Key) -> None:
         raise AuthenticationFailed("the digest is not the one that the key gives")
 
 
-def signed_anew(raw: bytes, key: Key, other: Key) -> bytes:
+def sign_again(raw: bytes, key: Key, other: Key) -> bytes:
     """Replace the MAC of a received message by the MAC of `other`, a key of the same algorithm.
 
     Raises AuthenticationFailed when the message is not signed with `key`.

@@ -23,7 +23,7 @@ RECORD_LIMIT: Final = 32
 LOCATORS_PER_RECORD_LIMIT: Final = 32
 LOCATORS_PER_MESSAGE_LIMIT: Final = 256
 
-TTL_UNTIL_TOLD: Final = 0xFFFFFFFF  # RFC 9301: the receiver decides how long it keeps the record
+TTL_RECEIVER_DECIDES: Final = 0xFFFFFFFF  # RFC 9301: the receiver decides how long it keeps the record
 
 _RECORD: Final = Struct(">IBBHH")
 _LOCATOR: Final = Struct(">BBBBH")

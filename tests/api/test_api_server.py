@@ -233,7 +233,7 @@ def test_the_kernel_tells_who_is_at_the_other_end() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_somebody_else_may_look_and_not_change(daemon: Served) -> None:
+def test_another_user_may_read_and_not_change(daemon: Served) -> None:
     daemon.path.parent.chmod(0o755)
     program = (
         "import os, sys\n"

@@ -96,7 +96,7 @@ def test_a_hub_that_says_nonsense_leaves_everything_as_it_was(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_systemd_enables_and_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_enables_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = tmp_path / "systemctl"
     said.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n')
     said.chmod(0o755)

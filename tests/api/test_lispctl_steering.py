@@ -85,7 +85,7 @@ def test_why_prints_every_step_for_people_and_the_whole_answer_for_programs(
     )
 
 
-def test_why_asks_about_oneself_unless_somebody_else_is_named(daemon: Served) -> None:
+def test_why_asks_about_this_host_unless_another_source_is_named(daemon: Served) -> None:
     assert main(["why", "192.0.2.65", "--socket", str(daemon.path)]) == 0
     mine = daemon.backend.steering.asked
     assert main(["why", "192.0.2.65", "--in", "br-lan", "--socket", str(daemon.path)]) == 0

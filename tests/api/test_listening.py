@@ -25,7 +25,7 @@ def test_what_is_no_socket_stays(tmp_path: Path, kind: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("other", KINDS)
-def test_whoever_listens_is_left_alone_also_with_another_kind_or_a_full_queue(
+def test_a_listening_daemon_is_left_alone_also_with_another_kind_or_a_full_queue(
     tmp_path: Path, kind: int, other: int
 ) -> None:
     place = tmp_path / "s"

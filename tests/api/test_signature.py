@@ -11,7 +11,7 @@ from lispmob.api.mapping.follow import Author, Signature, Signed
 WHO = Author(object(), 4711, 7)
 
 
-def test_each_step_of_a_request_is_its_authors_and_what_happens_in_between_is_nobodys() -> None:
+def test_each_step_of_a_request_has_its_author_and_steps_between_have_none() -> None:
     signature, seen = Signature(), []
 
     async def request() -> str:

@@ -49,7 +49,7 @@ def test_rates_are_what_came_between_two_snapshots() -> None:
     assert "In   0 bit/s, 8 packets/s" in text(board)
 
 
-def test_a_lispd_that_was_started_anew_has_no_rate_yet() -> None:
+def test_a_lispd_that_was_started_again_has_no_rate_yet() -> None:
     board = Board()
     board.on_status(snapshot(packets_out=100), 10.0)
     again = snapshot(packets_out=3)

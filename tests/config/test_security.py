@@ -47,7 +47,7 @@ def test_without_a_key_of_our_own_nothing_is_sealed_or_said(tmp_path: Path) -> N
     assert (made.seal, made.key_record) == ("off", None)
 
 
-def test_whoever_turns_sealing_off_says_no_key(tmp_path: Path) -> None:
+def test_a_node_with_sealing_off_announces_no_key(tmp_path: Path) -> None:
     made = node_config(read(tmp_path, "security: {seal: off}\n"), bytes(16), static_key=bytes(32))
     assert (made.seal, made.key_record) == ("off", None)
 

@@ -179,7 +179,7 @@ def test_strangers_who_name_a_peers_address_use_up_none_of_its_answers(asked: As
     assert only(machine.on_map_request(asked, OWN, 2.0), SendControl)
 
 
-def test_whoever_asks_the_mapping_system_in_a_peers_name_leaves_it_what_it_asks_for_with_lisp_sec() -> None:
+def test_forged_questions_in_a_peers_name_leave_the_peer_its_answers_with_lisp_sec() -> None:
     machine = answerer()
     for number in range(20):
         machine.on_map_request(replace(FORWARDED, is_known=True), OWN, 1.0 + number / 20)
@@ -247,7 +247,7 @@ def test_of_peers_who_probe_the_last_256_are_remembered_by_their_last_probe() ->
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_who_becomes_a_peer_or_is_one_no_more_is_remembered_by_his_last_probe_alone(is_known: bool) -> None:
+def test_a_node_that_becomes_or_ceases_to_be_a_peer_is_remembered_by_its_last_probe_alone(is_known: bool) -> None:
     machine = answerer()
     probed(machine, ITR, 7, 0.0, is_known=is_known)
     probed(machine, ITR, 8, 1.0, is_known=not is_known)

@@ -163,7 +163,7 @@ def test_data_of_a_host_without_a_mapping_is_asked_about_once_and_leaves_no_entr
     assert len(machine.map_cache) == 0
 
 
-def test_data_from_somebody_whom_the_mapping_does_not_name_has_the_mapping_asked_for() -> None:
+def test_data_from_a_sender_that_the_mapping_does_not_name_has_the_mapping_asked_for() -> None:
     machine = with_peers(3)
     effects = machine.on_source_doubted(ip("10.2.1.9"), 0, 50.0)
     moved = MappingRecord.of(prefix("10.2.1.0/24"), (Locator(ip("203.0.113.99")),))

@@ -115,7 +115,7 @@ def test_a_locator_whose_probes_are_not_answered_is_another_matter() -> None:
     assert one.verdicts(LASTS_S) == {}
 
 
-def test_the_verdict_is_looked_at_again_while_somebody_sends_and_forgotten_when_nobody_does() -> None:
+def test_the_verdict_is_checked_again_while_packets_leave_and_forgotten_when_none_do() -> None:
     one = doubts()
     silent(one)
     give_up(one, LASTS_S)

@@ -83,7 +83,7 @@ def test_behind_a_nat_the_hub_answers_to_where_the_question_came_from() -> None:
     assert diagnosis.on_datagram(answer.payload)
 
 
-def test_a_registration_of_somebody_else_shows_that_the_site_is_there() -> None:
+def test_a_registration_of_another_node_shows_that_the_site_exists() -> None:
     diagnosis, question = asking()
 
     diagnosis.on_datagram(
@@ -102,7 +102,7 @@ def test_a_negative_answer_about_something_else_is_no_word_about_our_eid() -> No
     assert diagnosis.finding(EID, SERVER) is Finding.KNOWS_EID
 
 
-def test_an_answer_that_cannot_be_read_still_proves_that_somebody_is_there() -> None:
+def test_an_answer_that_cannot_be_read_still_proves_that_the_server_is_there() -> None:
     diagnosis, question = asking()
 
     assert diagnosis.on_datagram(reply(question)[:12] + b"\x01")

@@ -186,7 +186,7 @@ def test_the_same_question_twice_is_answered_with_the_same_key_and_changes_nothi
     assert first.records == again.records
 
 
-def test_whoever_asks_all_the_time_is_answered_twenty_times_a_second() -> None:
+def test_a_node_that_asks_all_the_time_is_answered_twenty_times_a_second() -> None:
     other = machine("rfc8061", seed=2)
     given = 0
     for at in range(200):

@@ -121,7 +121,7 @@ def test_an_echo_to_another_locator_of_ours_proves_nothing_about_this_one() -> N
     st.integers(0, 1000),
     st.lists(st.tuples(st.floats(0.1, 60), st.sampled_from(["swallow", "heal", "die", "sleep", "hint"])), max_size=12),
 )
-def test_data_never_asks_for_longer_than_somebody_waits(seed: int, events: list[tuple[float, str]]) -> None:
+def test_data_causes_no_question_for_longer_than_its_sender_waits(seed: int, events: list[tuple[float, str]]) -> None:
     world = hearing(seed=seed)
     for pause_s, what in events:
         world.run(world.now + pause_s)

@@ -113,7 +113,7 @@ def test_the_mapping_system_is_heard_under_such_a_flood() -> None:
     assert gate.refuses(probe(1), STRANGER, lambda _: True, 2.0) is None
 
 
-def test_whoever_has_an_ipv6_network_counts_once() -> None:
+def test_a_sender_with_an_ipv6_network_counts_once() -> None:
     gate = Gate(NonceBook(nonces()))
     kept = [gate.refuses(probe(n), ip("2001:db8::") + n, lambda _: True, 1.0) for n in range(1000)]
 

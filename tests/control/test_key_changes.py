@@ -47,7 +47,7 @@ def test_sessions_of_a_revoked_key_end_at_once_and_clear_text_is_allowed_again()
     assert only(told, RefuseClear) == [RefuseClear(())]
 
 
-def test_with_strict_keys_a_revoked_key_is_used_until_somebody_here_forgets_it() -> None:
+def test_with_strict_keys_a_revoked_key_is_used_until_the_user_forgets_it() -> None:
     one, other = alice(is_strict=True), bob(pinned=pinned(alice()))
     one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 0.0)
     ours, _ = shake_hands(one, other, 0.0)
@@ -123,7 +123,7 @@ def test_an_eid_whose_key_has_changed_may_no_longer_come_by_the_old_ones_session
     assert only(told, SetSessionSources) == [SetSessionSources(ours.local_index, (BOB_EID,))]
 
 
-def test_keys_are_made_anew_on_demand_but_not_faster_than_packets_are_on_their_way() -> None:
+def test_keys_are_replaced_on_demand_but_not_faster_than_packets_are_on_their_way() -> None:
     one, other = a_pair()
     shake_hands(one, other, 10.0)
 

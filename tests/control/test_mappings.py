@@ -207,18 +207,18 @@ def test_data_comes_past_the_rtr_only_where_the_mapping_says_that_there_is_a_nat
     inside = Locator(ip("10.0.0.7"), is_reachable=not is_translated)
     learn(machine, MappingRecord.of(HOST, (RLOC, inside)))
 
-    effects = machine.on_way_past(HOST, ip("203.0.113.88"), 1.0)
+    effects = machine.on_direct_path(HOST, ip("203.0.113.88"), 1.0)
 
     assert [ip("203.0.113.88") in install.sources for install in only(effects, InstallMapping)] == [
         True
     ] * is_translated
-    assert machine.on_way_past(HOST, ip("203.0.113.88"), 2.0) == []
+    assert machine.on_direct_path(HOST, ip("203.0.113.88"), 2.0) == []
 
 
 def test_a_thousand_ways_past_an_rtr_are_forgotten_but_for_the_last() -> None:
     machine = mappings()
     for number in range(1000):
-        machine.on_way_past(prefix(f"10.3.{number // 250}.{number % 250 + 1}/32"), ip("203.0.113.88"), 1.0)
+        machine.on_direct_path(prefix(f"10.3.{number // 250}.{number % 250 + 1}/32"), ip("203.0.113.88"), 1.0)
     nat = Locator(ip("10.0.0.7"), is_reachable=False)
 
     effects = learn(machine, MappingRecord.of(prefix("10.3.0.0/16"), (RLOC, nat)), at=2.0)

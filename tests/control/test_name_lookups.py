@@ -157,7 +157,7 @@ def test_an_answer_about_a_shorter_name_says_that_nobody_has_the_longer_one(shor
     assert said(effects) == [(b"nas", (), True)]
 
 
-def test_a_name_that_the_map_server_tells_of_is_asked_for_when_somebody_has_asked_before() -> None:
+def test_a_name_in_a_notification_is_asked_for_if_a_program_asked_for_it_before() -> None:
     machine = lookups()
     learn(machine, b"nas", (NAS,), 0.0)
 

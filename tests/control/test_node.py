@@ -214,7 +214,7 @@ def test_a_map_request_in_an_ecm_without_an_inner_checksum_is_answered_and_count
     assert machine.counters["rx_ecm_unsummed"] == 1
 
 
-def test_an_ecm_for_somebody_else_is_refused() -> None:
+def test_an_ecm_for_another_node_is_refused() -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
     request = MapRequest(5, PEER, (PEER_RLOC,), (EidRecord.of(EID),))
@@ -278,7 +278,7 @@ def test_a_reload_withdraws_an_eid_that_is_no_longer_ours() -> None:
     assert (register.records[0].eid_prefix, register.records[0].ttl_min) == (EID6, 0)
 
 
-def test_a_new_key_registers_anew_without_withdrawing() -> None:
+def test_a_new_key_registers_again_without_withdrawing() -> None:
     machine = node()
     confirm(machine, machine.on_locators([WIFI], 0.0), 0.1)
     changed = replace(CONFIG, map_servers=(MapServerPeer(SERVER, Key(b"new")),))
@@ -352,7 +352,7 @@ def in_data(source: str, outer_source: str, request: MapRequest) -> DataControl:
     return DataControl(request.encode(), ip(source), 4342, own, 4342, ip(outer_source), 4342, own, 2)
 
 
-def test_a_question_in_data_is_answered_to_whoever_sent_it_and_to_nobody_else() -> None:
+def test_a_question_in_data_is_answered_to_its_sender_alone() -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
     probe = MapRequest(9, None, (PEER_RLOC,), (EidRecord.of(EID),), is_probe=True)

@@ -137,7 +137,7 @@ def test_a_path_that_is_dead_says_nothing_about_sizes_and_is_asked_ever_more_sel
     assert len(line.sent) < 60
 
 
-def test_whoever_answers_once_in_three_seconds_is_understood_all_the_same() -> None:
+def test_a_peer_that_answers_once_in_three_seconds_is_measured_all_the_same() -> None:
     line = Line(1400, quiet_s=3.0)
 
     line.large(60.0)

@@ -112,7 +112,7 @@ def test_an_address_that_is_gone_takes_what_is_known_of_it_with_it() -> None:
     assert world.all.on_large(way, probe(way), world.now) == []
 
 
-def test_after_a_sleep_everything_is_found_out_anew() -> None:
+def test_after_a_suspend_everything_is_measured_again() -> None:
     way = Way(LTE, PEER, 4341)
     world = World({way: 1400})
     world.feed(world.all.on_large(way, probe(way), world.now))

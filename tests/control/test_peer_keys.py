@@ -119,7 +119,7 @@ def test_another_vouched_key_is_taken_with_an_event_that_names_both() -> None:
     assert grade(known) == (TWO, "vouched")
 
 
-def test_with_strict_keys_another_key_waits_until_somebody_accepts_it() -> None:
+def test_with_strict_keys_another_key_waits_until_the_user_accepts_it() -> None:
     known = keys(is_strict=True)
     known.on_vouched(EID, KeyRecord((ONE,)))
     assert kinds(list(known.on_vouched(EID, KeyRecord((TWO,))))) == ["key-changed"]
@@ -141,7 +141,7 @@ def test_a_revoked_key_is_used_no_more() -> None:
     assert grade(known) is None
 
 
-def test_whoever_has_sealed_goes_on_sealing_with_a_new_key() -> None:
+def test_a_peer_that_has_sealed_goes_on_sealing_with_a_new_key() -> None:
     known = keys()
     known.on_vouched(EID, KeyRecord((ONE,)))
     found = known.of(EID)

@@ -280,7 +280,7 @@ def test_a_question_that_gets_lost_now_and_then_convicts_nobody() -> None:
     assert world.silent(WIFI, LTE) == [False, False]
 
 
-def test_what_was_heard_before_a_sleep_is_asked_for_anew() -> None:
+def test_what_was_heard_before_a_suspend_is_asked_for_again() -> None:
     world = World()
     world.attach(WIFI, LTE)
     world.run(10.0)
@@ -302,3 +302,52 @@ def test_the_last_locator_that_is_left_is_never_silent() -> None:
     world.attach(WIFI)
 
     assert world.silent(WIFI) == [False]
+
+
+def test_when_nobody_answers_since_a_doubt_it_is_known_who_asked_in_vain() -> None:
+    world = World(RESOLVER)
+    world.attach(WIFI, WIFI6)
+    world.run(5.0)
+    assert world.machine.in_vain == ()
+
+    world.alive = lambda _: False
+    world.doubt()
+    world.run(5.0)
+
+    assert world.machine.in_vain == (WIFI.address,)
+
+
+@pytest.mark.parametrize("who", ["map-resolver", "peer", "rtr", "move", "sleep"])
+def test_asking_in_vain_ends_with_any_answer_or_another_network(who: str) -> None:
+    world = World(RESOLVER)
+    world.attach(WIFI, WIFI6)
+    world.alive = lambda _: False
+    world.doubt()
+    world.run(5.0)
+    assert world.machine.in_vain
+
+    match who:
+        case "map-resolver":
+            world.machine.on_answered(WIFI.place, RTT_S, world.now)
+        case "peer":
+            world.machine.on_peers(frozenset((WIFI6.address,)), frozenset())
+        case "rtr":
+            world.machine.on_answered(HOME.place, RTT_S, world.now)
+        case "move":
+            world.attach(LTE, WIFI6)
+        case _:
+            world.take(world.machine.on_slept(world.now))
+
+    assert world.machine.in_vain == ()
+
+
+def test_an_rtr_that_answers_meanwhile_means_that_somebody_is_there() -> None:
+    world = World(RESOLVER)
+    world.attach(WIFI, WIFI6, behind=(HOME,))
+    world.run(5.0)
+    world.alive = lambda _: False
+    world.doubt()
+    world.machine.on_answered(HOME.place, RTT_S, world.now + 0.1)
+    world.run(5.0)
+
+    assert world.machine.in_vain == ()

@@ -141,7 +141,7 @@ def test_a_locator_that_answers_again_ends_the_doubt_at_once() -> None:
 
 
 @pytest.mark.parametrize("is_dead", [True, False], ids=["dead", "unregistered"])
-def test_what_is_refused_while_somebody_sends_to_it_is_asked_for_again_within_half_a_minute(is_dead: bool) -> None:
+def test_a_refused_destination_in_use_is_asked_for_again_within_half_a_minute(is_dead: bool) -> None:
     machine = mappings()
     record = MappingRecord.of(prefix("10.99.0.2/32"), (PEER,)) if is_dead else without_lisp("10.99.0.0/24")
     machine.on_reachability(ip("203.0.113.5"), False, 0.0)

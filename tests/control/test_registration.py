@@ -190,7 +190,7 @@ def test_a_refusal_by_the_map_server_is_reported_and_the_tries_go_on(record: Map
     assert [at for at, _ in run_until(machine, 4.0)] == [1, 3]
 
 
-def test_a_move_registers_at_once_and_begins_the_back_off_anew() -> None:
+def test_a_move_registers_at_once_and_restarts_the_back_off() -> None:
     machine = registration()
     machine.on_locators(locators(WIFI), 0.0)
     run_until(machine, 40.0)

@@ -166,7 +166,7 @@ def test_a_handshake_counts_for_no_other_pair_of_eids(other: Pair) -> None:
     assert refusal(answered, first, other) == "rx_auth"
 
 
-def test_whoever_does_not_have_the_private_key_cannot_answer() -> None:
+def test_a_node_without_the_private_key_cannot_answer() -> None:
     alice, first = begun()
     mallory = bytes(range(0x60, 0x80))
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from lispmob.control.sealing.callers import AnswerLimits
 from lispmob.control.sealing.handshake_carriage import First, take_first
 from lispmob.control.sealing.peer_keys import REMEMBERED_MAX, KeptKey, PeerKeys
 from lispmob.protocol.datagram import Datagram
@@ -102,7 +103,23 @@ def test_a_locator_in_use_has_a_limit_as_well() -> None:
     assert sum("rx_rate" not in counted(effects) for effects in told) <= 20
 
 
-def test_whoever_forges_all_locators_in_use_has_four_hundred_answered_at_once_and_no_more() -> None:
+@pytest.mark.parametrize(
+    ("sources", "is_known", "a_second"), [(1, False, 20), (1, True, 20), (500, False, 100), (500, True, 400)]
+)
+def test_a_flood_that_goes_on_is_answered_no_faster_than_at_its_rate(
+    sources: int, is_known: bool, a_second: int
+) -> None:
+    limits, seconds = AnswerLimits(), 10
+
+    answered = sum(
+        limits.take(ip("203.0.0.0") + number % sources, number / 2000, is_known=is_known)
+        for number in range(2000 * seconds)
+    )
+
+    assert a_second * (seconds - 0.1) <= answered <= a_second * (seconds + 1), "and a second's worth at once"
+
+
+def test_a_forger_of_all_locators_in_use_gets_four_hundred_answers_at_once_and_no_more() -> None:
     other = bob(pinned=pinned(alice()))
     first = message_of(alice(pinned=pinned(other)), other)
     told = [arrive(first, ip("203.0.0.0") + number, other, is_known=True) for number in range(1000)]

@@ -55,7 +55,7 @@ def test_with_prefer_packets_leave_in_clear_until_there_is_a_session_and_never_a
     assert ours.peer
 
 
-def test_a_session_has_the_forwarding_entry_made_anew_and_clear_text_refused() -> None:
+def test_a_session_replaces_the_forwarding_entry_and_has_clear_text_refused() -> None:
     one, other = a_pair()
     (answered,) = only(deliver_first(first_of(one, other), ALICE_RLOC, other, 0.0), SendControl)
     assert only(deliver_second(answered, one, 0.0), RefuseClear) == [], "clear packets are still on the way"
@@ -115,7 +115,7 @@ def test_a_mapping_that_refuses_packets_is_not_sealed() -> None:
     assert one.machine.entries.on_installed(refused) == [refused]
 
 
-def test_a_key_that_becomes_known_later_has_the_forwarding_entry_made_anew() -> None:
+def test_a_key_that_becomes_known_later_replaces_the_forwarding_entry() -> None:
     one, other = alice(), bob()
     one.knows(other)
     (entry,) = only(one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 1.0), InstallMapping)

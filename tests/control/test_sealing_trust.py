@@ -49,7 +49,7 @@ from tests.crypto.support import needs_libcrypto
 pytestmark = needs_libcrypto
 
 
-def test_a_first_message_of_somebody_unknown_waits_until_the_mapping_system_says_whose_key_it_is() -> None:
+def test_a_first_message_of_an_unknown_node_waits_until_the_mapping_system_says_whose_key_it_is() -> None:
     one, other = alice(pinned=pinned(bob())), bob()
     told = deliver_first(first_of(one, other), ALICE_RLOC, other, 0.0)
 
@@ -214,7 +214,7 @@ def test_a_handshake_with_our_own_key_is_refused() -> None:
     assert counted(deliver_first(first_of(mirror, other), ALICE_RLOC, other, 0.0)) == ["rx_policy"]
 
 
-def test_a_handshake_for_an_eid_of_somebody_else_is_refused() -> None:
+def test_a_handshake_for_an_eid_of_another_node_is_refused() -> None:
     one, other = a_pair()
     first = take_first(request_of(first_of(one, other)))
     assert first is not None

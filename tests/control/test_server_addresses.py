@@ -67,7 +67,7 @@ def test_a_failure_takes_no_address_away() -> None:
     assert [failure.has_addresses for failure in made.failures(301.0)] == [True]
 
 
-def test_it_is_asked_anew_after_five_minutes_and_another_order_is_no_news() -> None:
+def test_it_is_asked_again_after_five_minutes_and_another_order_is_no_news() -> None:
     made, asked = machine()
     found(made, asked, A, B)
 

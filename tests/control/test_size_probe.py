@@ -36,7 +36,7 @@ def test_a_probe_is_as_long_as_the_packet_that_it_stands_for(
 
 
 @pytest.mark.parametrize(("local", "remote"), PAIRS)
-def test_it_is_an_rloc_probe_for_whoever_reads_it(local: IpAddress, remote: IpAddress) -> None:
+def test_it_is_an_rloc_probe_for_every_receiver(local: IpAddress, remote: IpAddress) -> None:
     asked = MapRequest.decode(ControlProbe(EID, local, remote).packet(7, 1500).payload)
 
     assert (asked.nonce, asked.is_probe, asked.itr_rlocs) == (7, True, (local,))

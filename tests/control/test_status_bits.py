@@ -87,7 +87,7 @@ def test_each_change_is_told_once(words: list[int], count: int) -> None:
         up = now_up
 
 
-def test_we_say_which_of_our_locators_reach_somebody_in_the_order_of_our_mapping() -> None:
+def test_we_say_which_of_our_locators_work_in_the_order_of_our_mapping() -> None:
     own = OwnStatus(heeds=True, tells=True)
 
     assert own.on_locators(locators(WIFI6, LTE, WIFI), nobody, 0.0) == [UseStatusBits(True, 0b111)]

@@ -85,7 +85,7 @@ def test_no_key_is_ever_in_the_result_or_in_what_is_said(path: Path, key_stem: s
     assert "secret" not in repr(done)
 
 
-def test_a_key_goes_into_a_file_of_its_own_letter_by_letter(tmp_path: Path) -> None:
+def test_a_key_goes_into_a_file_of_its_own_exactly_as_written(tmp_path: Path) -> None:
     keys = {form: node(form, tmp_path).map_servers[0] for form in ("03", "09", "11", "13")}
 
     assert keys["03"].secret.octets == b"secret-03 with a blank"
@@ -108,7 +108,7 @@ def test_a_key_that_went_over_the_networks_in_clear_is_refused_and_a_file_is_ask
 
 
 @pytest.mark.parametrize("key", [b'""', b'"' + b"k" * 257 + b'"', b"schl\xfcssel"])
-def test_a_key_that_cannot_be_taken_over_letter_by_letter_is_refused(key: bytes) -> None:
+def test_a_key_that_cannot_be_taken_over_exactly_is_refused(key: bytes) -> None:
     done = converted(
         b"map-server { address = 198.51.100.9 key = %b }\ndatabase-mapping { eid-prefix = 192.0.2.1/32 }\n" % key
     )

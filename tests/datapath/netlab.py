@@ -1,20 +1,26 @@
-"""Two hosts with engines, each in a network namespace, joined by links; everything is gone afterwards."""
+"""Two hosts with engines and no control plane, each in a network namespace, joined by links.
+
+Namespaces and processes are the laboratory's (`lispmob/lab/`). Its lines are not used: they are a relay in user space,
+which delays and loses frames. These tests are about offload, queues, filters and BPF programs, so a link here is a bare
+veth pair from host to host, as the kernel has it.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-ROOT = Path(__file__).parents[2]
+from lispmob.lab import link as links_of
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.process import Tool
+
+PATIENCE_S: Final = 60.0  # for the longest command, on a busy machine
 _numbers = count()
 
 DEFAULTS: dict[str, Any] = {}
@@ -24,64 +30,46 @@ EID_A4, EID_A6 = "10.1.0.1", "2001:db8:1::1"
 EID_B4, EID_B6 = "10.2.0.1", "2001:db8:2::1"
 
 
-def run(command: str) -> str:
-    done = subprocess.run(command.split(), check=False, capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
 class RemoteEngine:
-    """Calls methods of engine_process.Host in another namespace."""
+    """A process with an engine in a namespace, and what engine_process.py does there by name."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self._process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, sys.executable, "-m", "tests.datapath.engine_process"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._tool = Tool(namespace, "tests.datapath.engine_process", None, timeout_s=PATIENCE_S)
 
     def __call__(self, do: str, **arguments: Any) -> Any:
         self.start(do, **arguments)
         return self.finish()
 
     def start(self, do: str, **arguments: Any) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
+        self._tool.tell({"do": do, **arguments})
 
     def finish(self) -> Any:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        assert line, "the engine's process died"
-        answer = json.loads(line)
+        """The result of what was started. AssertionError with its error."""
+        answer = self._tool.answer()
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
     def ip(self, command: str) -> str:
-        return run(f"ip -n {self.namespace} {command}")
+        return self.namespace.run("ip", *command.split())
 
     def run(self, command: str) -> str:
-        return run(f"ip netns exec {self.namespace} {command}")
+        return self.namespace.run(*command.split())
 
     @contextmanager
     def halted(self) -> Iterator[None]:
         """Stop the threads for the duration; the BPF programs in the kernel keep running."""
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self._tool.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            os.kill(self._tool.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(10)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        self._tool.kill()
+
+    def close(self) -> None:
+        self.kill()
 
 
 @dataclass
@@ -107,60 +95,61 @@ class Lab:
     links: list[Link] = field(default_factory=list)
 
 
-def _add_link(lab: Lab, link: Link) -> None:
-    run(f"ip link add {link.name} netns {lab.a.namespace} type veth peer name {link.name} netns {lab.b.namespace}")
-    for host, engine in (("a", lab.a), ("b", lab.b)):
-        engine.ip(f"addr add {link.rloc(host, 4)}/29 dev {link.name}")
-        engine.ip(f"-6 addr add {link.rloc(host, 6)}/64 dev {link.name} nodad")
-        engine.ip(f"link set {link.name} up mtu {link.mtu_bytes}")
+def _join(a: Namespace, b: Namespace, links: Sequence[Link]) -> None:
+    cables = [links_of.veth(link.name, b, link.name) for link in links]
+    for host, namespace in (("a", a), ("b", b)):
+        lines = cables if host == "a" else []
+        for link in links:
+            lines += [
+                f"addr add {link.rloc(host, 4)}/29 dev {link.name}",
+                f"addr add {link.rloc(host, 6)}/64 dev {link.name} nodad",
+                f"link set {link.name} up mtu {link.mtu_bytes}",
+            ]
+        links_of.apply(namespace, lines)
 
 
 def _attach_eids(engine: RemoteEngine, own: tuple[str, str], device: str) -> None:
-    engine.ip(f"addr add {own[0]}/32 dev {device}")
-    engine.ip(f"-6 addr add {own[1]}/128 dev {device} nodad")
-    engine.ip(f"route add 10.0.0.0/8 dev {device} src {own[0]}")
-    engine.ip(f"-6 route add 2001:db8::/40 dev {device} src {own[1]}")
+    lines = [
+        f"addr add {own[0]}/32 dev {device}",
+        f"addr add {own[1]}/128 dev {device} nodad",
+        f"route add 10.0.0.0/8 dev {device} src {own[0]}",
+        f"route add 2001:db8::/40 dev {device} src {own[1]}",
+    ]
+    links_of.apply(engine.namespace, lines)
 
 
 @contextmanager
 def lab(links: int = 1, mtu_bytes: int = 1500, tun_mtu_bytes: int = 1440, **options: Any) -> Iterator[Lab]:
     """Both engines run, know their uplinks, and have their EIDs on a TUN device; no mapping is installed."""
-    stem = f"lmdp{os.getpid()}x{next(_numbers)}"
-    with ExitStack() as stack:
-        made = []
-        for host in "ab":
-            namespace = stem + host
-            run(f"ip netns add {namespace}")
-            stack.callback(run, f"ip netns del {namespace}")
-            run(f"ip -n {namespace} link set lo up")
-            made.append(RemoteEngine(namespace))
-            stack.callback(made[-1].kill)
-        both = Lab(made[0], made[1], [Link(f"up{i}", i, mtu_bytes) for i in range(links)])
-        for link in both.links:
-            _add_link(both, link)
-        for host, engine, own in (("a", both.a, (EID_A4, EID_A6)), ("b", both.b, (EID_B4, EID_B6))):
-            wanted = {"eids": [f"{own[0]}/32", f"{own[1]}/128"], "tun_name": "lmt0", "tun_mtu_bytes": tun_mtu_bytes}
-            engine("open", **{**DEFAULTS, **wanted, **options})
-            _attach_eids(engine, own, "lmt0")
-            assert engine("uplinks", uplinks=[link.uplink(host) for link in both.links]) == []
-        yield both
+    with NamespaceSet(f"dp{next(_numbers)}") as namespaces:
+        a, b = namespaces.make("a"), namespaces.make("b")
+        joined = [Link(f"up{i}", i, mtu_bytes) for i in range(links)]
+        _join(a, b, joined)
+        with ThreadPoolExecutor() as starting:
+            first, second = starting.map(RemoteEngine, (a, b))
+        with closing(first), closing(second):
+            both = Lab(first, second, joined)
+            for host, engine, own in (("a", both.a, (EID_A4, EID_A6)), ("b", both.b, (EID_B4, EID_B6))):
+                wanted = {"eids": [f"{own[0]}/32", f"{own[1]}/128"], "tun_name": "lmt0", "tun_mtu_bytes": tun_mtu_bytes}
+                engine("open", **{**DEFAULTS, **wanted, **options})
+                _attach_eids(engine, own, "lmt0")
+                assert engine("uplinks", uplinks=[link.uplink(host) for link in both.links]) == []
+            yield both
 
 
 @contextmanager
-def third_host(router: RemoteEngine, near: str, far: str, mtu_bytes: int) -> Iterator[str]:
-    """A host without LISP, behind a link of `router`; yields its namespace."""
-    name = f"{router.namespace}t"
-    run(f"ip netns add {name}")
-    try:
-        router.ip(f"link add third0 mtu {mtu_bytes} type veth peer name third0 netns {name}")
-        router.ip(f"addr add {near} dev third0")
-        router.ip("link set third0 up")
-        run(f"ip -n {name} addr add {far} dev third0")
-        run(f"ip -n {name} link set third0 up mtu {mtu_bytes}")
-        run(f"ip -n {name} link set lo up")
-        yield name
-    finally:
-        run(f"ip netns del {name}")
+def third_host(router: RemoteEngine, near: str, far: str, mtu_bytes: int) -> Iterator[None]:
+    """A host without LISP, behind a link of `router`, which forwards IPv4 packets to it."""
+    with NamespaceSet(f"dp{next(_numbers)}") as namespaces:
+        host = namespaces.make("third")
+        own = ["addr add {} dev third0", f"link set third0 up mtu {mtu_bytes}"]
+        links_of.apply(
+            router.namespace,
+            [links_of.veth("third0", host, "third0"), own[0].format(near), own[1]],
+        )
+        links_of.apply(host, [own[0].format(far), own[1]])
+        router.namespace.sysctl("ipv4/ip_forward", "1")
+        yield
 
 
 def install_both(both: Lab, family: int, link: int = 0) -> None:
@@ -169,9 +158,3 @@ def install_both(both: Lab, family: int, link: int = 0) -> None:
         both.a("install", prefix=prefix, locators=[both.links[link].rloc("b", family)])
     for prefix in (f"{EID_A4}/32", f"{EID_A6}/128"):
         both.b("install", prefix=prefix, locators=[both.links[link].rloc("a", family)])
-
-
-def forward_ipv4(namespace: str) -> None:
-    """Let this host forward IPv4 packets."""
-    command = ["ip", "netns", "exec", namespace, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]
-    subprocess.run(command, check=True, timeout=20)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, forward_ipv4, install_both, lab, third_host
+from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, install_both, lab, third_host
 
 pytestmark = pytest.mark.netns
 
@@ -253,7 +253,6 @@ def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
 
 def test_a_smaller_path_behind_a_router_is_learned_from_its_icmp() -> None:
     with lab(tun_mtu_bytes=1440) as both, third_host(both.b, "203.0.113.1/24", "203.0.113.2/24", mtu_bytes=1300):
-        forward_ipv4(both.b.namespace)
         both.a.ip(f"route add 203.0.113.0/24 via {both.links[0].rloc('b', 4)}")
         both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.2"])
         both.a("udp_open", name="x", address=EID_A4, port=5000)

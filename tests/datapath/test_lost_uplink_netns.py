@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 
@@ -50,8 +49,7 @@ def prepare(both: Lab, family: int) -> None:
 
 def send(both: Lab, source: str, to: str, count: int) -> None:
     """Send from a process of its own: the engine's may be halted meanwhile."""
-    line = ["ip", "netns", "exec", both.a.namespace, sys.executable, "-c", SEND.format(count=count), source, to]
-    subprocess.run(line, check=True, timeout=20)
+    both.a.namespace.run(sys.executable, "-c", SEND.format(count=count), source, to, timeout_s=20)
 
 
 @pytest.mark.parametrize("family", [4, 6])

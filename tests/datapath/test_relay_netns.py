@@ -195,7 +195,7 @@ def test_datagrams_in_a_row_of_which_one_is_of_another_flow_are_left_to_the_thre
     assert counts["kernel_out_packets"] == 0
 
 
-def test_a_node_that_sends_checksums_gets_them_again_though_somebody_has_sent_without() -> None:
+def test_a_node_that_sends_checksums_gets_them_again_though_another_host_sent_without() -> None:
     back = PLAIN + udp(THERE[4], EID_B4)
     plain = PLAIN + udp(EID_B4, THERE[4])
     with an_rtr(4, is_bound=True) as both:

@@ -82,7 +82,7 @@ def test_the_last_acknowledgement_of_a_download_waits_for_nothing() -> None:
     assert watch.tick(10_000 * MS) is Word.NONE
 
 
-def test_one_sided_traffic_is_told_of_after_the_slow_patience_and_then_not_until_it_is_watched_anew() -> None:
+def test_one_sided_traffic_is_reported_after_the_slow_timeout_and_then_not_until_it_is_watched_again() -> None:
     watch = watched()
 
     words = {ms: word for ms in range(1, 5000, 50) if (word := watch.sent(ms * MS, 1000)) is not Word.NONE}

@@ -99,7 +99,7 @@ def test_what_a_peer_sends_right_after_its_move_waits_for_its_new_mapping() -> N
         assert heard(both) == 5
 
 
-def test_what_waits_is_forgotten_when_the_new_mapping_names_somebody_else() -> None:
+def test_waiting_packets_are_dropped_when_the_new_mapping_names_another_node() -> None:
     with lab(**LOOSE) as both:
         prepare(both)
         map_b(both, both.links[0].rloc("b", 4))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
@@ -310,7 +309,7 @@ def test_an_uplink_that_goes_loses_its_program_and_one_that_comes_gets_it() -> N
         assert _programs(both.b) == 2
 
 
-def test_an_interface_made_anew_under_its_old_number_has_its_program_again() -> None:
+def test_an_interface_made_again_under_its_old_number_has_its_program_again() -> None:
     with lab(links=2, tier="ebpf") as both:
         first, second = both.links
         number = json.loads(both.b.ip(f"-j link show {second.name}"))[0]["ifindex"]
@@ -328,9 +327,7 @@ def test_an_interface_made_anew_under_its_old_number_has_its_program_again() -> 
 def _programs(host: RemoteEngine) -> int:
     """How many uplinks have a program of ours at their ingress, asked from inside the namespace."""
     code = "from tests.datapath.test_tiers_netns import query; print(query())"
-    command = ["ip", "netns", "exec", host.namespace, sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    return int(done.stdout)
+    return int(host.namespace.run(sys.executable, "-c", code, timeout_s=20))
 
 
 def query() -> int:

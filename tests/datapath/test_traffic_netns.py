@@ -34,7 +34,7 @@ def test_inner_packets_and_octets_are_counted_for_the_locator_they_go_to_and_com
         assert grown == [3, back, 10, out]
 
 
-def test_a_mapping_that_goes_takes_its_counts_with_it_and_a_new_one_begins_anew() -> None:
+def test_a_mapping_that_goes_takes_its_counts_with_it_and_a_new_one_starts_at_zero() -> None:
     with lab() as both:
         install_both(both, 4)
         _, peer = open_udp(both)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from lispmob.datapath.device.tun import open_tun
-from tests.datapath.netlab import run
-
-ROOT = Path(__file__).parents[2]
+from lispmob.lab.namespace import Namespace
 
 
 def test_an_impossible_name_is_refused_before_the_kernel_is_asked() -> None:
@@ -21,36 +17,23 @@ def test_an_impossible_name_is_refused_before_the_kernel_is_asked() -> None:
         open_tun("a-name-that-is-too-long", 1440)
 
 
-def told_when(setup: str, name: str) -> str:
+def told_when(namespace: Namespace, setup: str, name: str) -> str:
     """The error of open_tun in a fresh network namespace after `setup`."""
     program = (
         "from lispmob.datapath.device.tun import open_tun\nfrom lispmob.errors import KernelRefused\n"
         f"try: print(open_tun({name!r}, 1400))\nexcept KernelRefused as error: print(error)"
     )
-    namespace = f"lmtun{os.getpid()}"
-    run(f"ip netns add {namespace}")
-    try:
-        script = f'{setup}; exec "$0" -c "$1"'
-        done = subprocess.run(
-            ["ip", "netns", "exec", namespace, "sh", "-c", script, sys.executable, program],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
-    finally:
-        run(f"ip netns del {namespace}")
+    return namespace.run("sh", "-c", f'{setup}; exec "$0" -c "$1"', sys.executable, program, timeout_s=20)
 
 
 @pytest.mark.netns
-def test_a_device_is_made_and_numbered() -> None:
-    assert told_when("true", "lmt0").startswith("Tun(fd=")
+def test_a_device_is_made_and_numbered(namespace: Namespace) -> None:
+    assert told_when(namespace, "true", "lmt0").startswith("Tun(fd=")
 
 
 @pytest.mark.netns
-def test_an_interface_of_another_kind_under_the_name_is_named_as_the_cause() -> None:
-    assert "no TUN device of this kind" in told_when("ip link add lmt0 type bridge", "lmt0")
+def test_an_interface_of_another_kind_under_the_name_is_named_as_the_cause(namespace: Namespace) -> None:
+    assert "no TUN device of this kind" in told_when(namespace, "ip link add lmt0 type bridge", "lmt0")
 
 
 @pytest.mark.netns

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 from ipaddress import ip_address
 from typing import Final
+
+from lispmob.lab.namespace import Namespace
 
 _SEND: Final = """
 import socket, sys
@@ -28,12 +29,11 @@ def quoted(source: str, source_port: int, destination: str, port: int, behind: b
     return head + ip_address(source).packed + ip_address(destination).packed + udp + behind
 
 
-def send(namespace: str, to: str, *errors: tuple[bytes, int]) -> None:
+def send(namespace: Namespace, to: str, *errors: tuple[bytes, int]) -> None:
     """Send errors, each a quote and an MTU, from a namespace; the kernel adds one of its addresses."""
     family = 6 if ":" in to else 4
     messages = [_message(family, quote, mtu_bytes).hex() for quote, mtu_bytes in errors]
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", _SEND, str(family), to, *messages]
-    subprocess.run(command, check=True, timeout=20)
+    namespace.run(sys.executable, "-c", _SEND, str(family), to, *messages, timeout_s=20)
 
 
 def _message(family: int, quote: bytes, mtu_bytes: int) -> bytes:

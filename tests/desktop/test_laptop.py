@@ -112,7 +112,7 @@ def test_a_captive_portal_is_not_registered_until_the_user_is_through(desktop: M
     assert moves_because(desk, "w0: no captive portal any more")
 
 
-def test_what_is_paid_by_the_octet_comes_last_and_carries_us_where_nothing_else_is(desktop: ManagedDesktop) -> None:
+def test_a_metered_uplink_comes_last_and_is_used_where_there_is_no_other(desktop: ManagedDesktop) -> None:
     desk, _ = desktop.start(2, 0)
     status = desk.until_on("w0", "w2")
     assert [locator["priority"] for locator in status["locators"]] == [1, 2]

@@ -210,7 +210,7 @@ def test_sleep_and_awakening_are_told(bus: PrivateBus, library: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_signal_from_somebody_else_is_not_believed(bus: PrivateBus, library: str) -> None:
+def test_a_signal_from_another_sender_is_ignored(bus: PrivateBus, library: str) -> None:
     async def scenario() -> None:
         bus.mock("logind")
         bus.mock("networkmanager")

@@ -14,7 +14,7 @@ from .world import A, B, Network, from_the_holder, kinds, nothing, pair
 
 
 @pytest.mark.parametrize("closer", ["caller", "holder"])
-def test_whoever_closes_the_other_side_hears_of_it_once(closer: str) -> None:
+def test_when_one_side_closes_the_other_is_notified_once(closer: str) -> None:
     network, a, b = pair(Network(weather=Weather(duplication=0.5, loss=0.2)))
     a.call(B, "backup")
     network.run(5.0)

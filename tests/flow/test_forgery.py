@@ -41,7 +41,7 @@ def test_a_forged_request_neither_ends_nor_crowds_out_a_flow_of_its_victim() -> 
     assert len(b.ports) <= 18
 
 
-def test_a_flood_of_forged_requests_leaves_room_for_whoever_is_there() -> None:
+def test_a_flood_of_forged_requests_leaves_room_for_real_callers() -> None:
     network, a, b = pair()
     for number in range(3000):
         forged = ip_address(f"10.99.{1 + number // 250}.{1 + number % 250}")
@@ -89,7 +89,7 @@ def test_who_does_not_know_both_nonces_changes_nothing(kind: Kind) -> None:
     assert b.ports != {}
 
 
-def test_an_accept_from_somebody_else_is_not_believed() -> None:
+def test_an_accept_from_another_host_is_ignored() -> None:
     network, a, _b = pair(Network(weather=Weather(loss=1.0)))
     flow = a.call(B, "backup")
     nonce = decode(network.sent[0][1]).caller_nonce

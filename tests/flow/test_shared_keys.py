@@ -49,7 +49,7 @@ def test_a_refusal_of_a_host_that_shares_our_key_is_believed(name: str, failure:
 
 
 @pytest.mark.parametrize("shared", [None, OTHER])
-def test_whoever_signs_with_a_key_that_is_not_shared_is_answered_without_one(shared: FlowKey | None) -> None:
+def test_a_caller_that_signs_with_an_unshared_key_is_answered_without_one(shared: FlowKey | None) -> None:
     network, a, _b = pair(shared)
 
     a.call(B, "printer", key=KEY)

@@ -122,5 +122,5 @@ class AnyPair(RuleBasedStateMachine):
             assert all(len(peer.sessions) <= SESSIONS_MAX for peer in side.machine.entries.peers)
 
 
-def test_two_peers_stand_whatever_becomes_of_their_messages() -> None:
+def test_two_peers_keep_their_invariants_whatever_happens_to_their_messages() -> None:
     run_state_machine_as_test(AnyPair, settings=SETTINGS)

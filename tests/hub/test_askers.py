@@ -38,7 +38,7 @@ def hub_with(*eids: str) -> ControlPlane:
         ("10.1.0.0/24", "10.1.0.0/24"),
     ],
 )
-def test_who_was_told_that_nobody_is_there_hears_that_somebody_came(what: str, asked: str) -> None:
+def test_a_node_with_a_negative_answer_is_told_of_a_later_registration(what: str, asked: str) -> None:
     hub = hub_with(what)
     hub.on_datagram(ask(asked), 0.0)
 

@@ -96,7 +96,7 @@ def test_a_reload_with_a_mistake_fails_and_names_it(
     assert hub.poll() is None
 
 
-def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
+def test_a_refusal_of_the_hub_reaches_the_user_who_asked(tmp_path: Path) -> None:
     async def play() -> list[Answer]:
         async def answer(asked: Answer) -> Answer:
             return {"asked": asked.get("ask")}

@@ -9,7 +9,7 @@ def key(number: int) -> bytes:
     return number.to_bytes(16)
 
 
-def test_the_same_key_and_nonce_make_one_association_whoever_has_it() -> None:
+def test_the_same_key_and_nonce_make_one_association_for_any_holder() -> None:
     kept = Associations()
 
     assert kept.take(key(1), 7, b"home", 0.0) is True
@@ -28,7 +28,7 @@ def test_a_day_later_it_is_forgotten_and_no_sooner() -> None:
     assert len(kept) == 1
 
 
-def test_who_makes_associations_without_end_uses_up_his_own_room_alone() -> None:
+def test_a_node_with_endless_associations_uses_up_only_its_own_room() -> None:
     kept = Associations()
     made = [kept.take(key(number), 7, b"evil", 0.0) for number in range(KEPT_EACH + 10)]
 
@@ -46,7 +46,7 @@ def test_all_of_them_are_bounded() -> None:
     assert len(kept) == KEPT_MAX
 
 
-def test_those_of_before_a_restart_count_and_take_nobodys_room() -> None:
+def test_those_of_before_a_restart_count_and_take_no_room_of_others() -> None:
     before, after = Associations(), Associations()
     for number in range(KEPT_EACH):
         before.take(key(number), 7, b"home", 0.0)

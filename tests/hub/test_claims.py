@@ -82,7 +82,7 @@ def test_the_log_names_both_and_where_they_are_and_not_every_minute() -> None:
 
 
 @pytest.mark.parametrize("what", WHAT)
-def test_a_machine_that_was_installed_anew_gets_in_once_the_old_one_is_silent(what: str) -> None:
+def test_a_machine_that_was_installed_again_is_admitted_once_the_old_one_is_silent(what: str) -> None:
     hub, first, second = two()
     notified(hub, first, what, 0.0)
 
@@ -153,7 +153,7 @@ def test_two_behind_the_same_address_are_told_all_the_same() -> None:
     assert [refused, kept] == [Sharing(("203.0.113.5",), is_refused=True), Sharing(("203.0.113.5",), is_refused=False)]
 
 
-def test_a_holder_is_no_longer_told_of_somebody_who_gave_up() -> None:
+def test_a_holder_is_no_longer_told_of_a_caller_that_gave_up() -> None:
     hub, first, second = two()
     notified(hub, first, "10.1.0.1/32", 0.0)
     notified(hub, second, "10.1.0.1/32", 1.0)
@@ -163,7 +163,7 @@ def test_a_holder_is_no_longer_told_of_somebody_who_gave_up() -> None:
     assert told == [True, True, True, False, False]
 
 
-def test_another_eid_of_the_same_site_is_nobodys_business() -> None:
+def test_another_eid_of_the_same_site_is_no_rival() -> None:
     hub, first, second = two()
     notified(hub, first, "10.1.0.1/32", 0.0)
 

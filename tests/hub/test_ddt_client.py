@@ -254,7 +254,7 @@ def referral(prefix: str, *addresses: IpAddress) -> CachedReferral:
     return CachedReferral(eid(prefix), addresses, is_map_server=False, expires_at=1000.0)
 
 
-def test_holes_that_somebody_asks_for_push_out_no_delegation() -> None:
+def test_questions_about_holes_push_out_no_delegation() -> None:
     cache = ReferralCache(limit=50)
     cache.put(referral("240.1.0.0/16", CHILD))
     for number in range(500):

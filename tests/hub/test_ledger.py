@@ -101,7 +101,7 @@ def test_strangers_hide_no_problem_of_a_site(kind: str) -> None:
     assert len(found) <= UNPROVED_KEPT + 2
 
 
-def test_problems_come_the_newest_first_whoever_caused_them() -> None:
+def test_problems_come_the_newest_first_from_any_sender() -> None:
     ledger = Ledger()
     ledger.on_event(event("auth-failed", source="203.0.113.5", why="another digest"), 1.0)
     ledger.on_event(event("duplicate", eid=EID, text="two nodes register it"), 2.0)

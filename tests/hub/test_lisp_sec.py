@@ -235,7 +235,7 @@ def test_a_secret_of_another_site_does_when_the_source_eid_is_of_none() -> None:
         genuine(out)
 
 
-def test_whoever_has_other_secrets_tried_all_the_time_leaves_them_to_the_others() -> None:
+def test_a_sender_that_has_other_secrets_tried_all_the_time_leaves_tries_for_the_others() -> None:
     plane = hub()
     for _ in range(1000):
         plane.on_datagram(protected("10.1.0.7/32", secret=b"of nobody", source=None, sender="203.0.113.66"), now=1.0)

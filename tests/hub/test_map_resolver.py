@@ -20,7 +20,7 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
 
 
-def test_a_proxied_eid_is_answered_as_somebody_elses() -> None:
+def test_a_proxied_eid_is_answered_like_one_of_another_node() -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
 
@@ -290,7 +290,7 @@ def test_a_flood_from_forged_addresses_costs_those_who_are_registered_no_answer(
 
 
 @pytest.mark.parametrize("per_s", [400, 900])
-def test_a_flood_with_the_address_of_one_who_is_registered_costs_him_no_answer(per_s: int) -> None:
+def test_a_flood_with_the_address_of_a_registered_node_costs_that_node_no_answer(per_s: int) -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
     answered = 0

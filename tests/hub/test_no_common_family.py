@@ -51,7 +51,7 @@ def test_a_node_whose_other_family_leads_nowhere_counts_as_one_without_it() -> N
     assert answered(made, ["198.51.100.8"], "198.51.100.8") == [V4, V6, str(HUB)]
 
 
-def test_the_hub_comes_last_so_that_whoever_gets_the_family_goes_straight() -> None:
+def test_the_hub_comes_last_so_that_peers_with_the_family_take_the_direct_path() -> None:
     (record,) = reply_in(hub(rlocs=[V6]).on_datagram(ask("10.1.0.1/32", rlocs=[V4]), now=1.0)).records
 
     assert record.locators[-1].priority > record.locators[0].priority

@@ -211,7 +211,7 @@ def test_whom_a_locator_serves_is_known_while_it_is_installed_there() -> None:
     assert proxy.served(elsewhere, 4341) == (LAPTOP, UsableLocator(elsewhere, 1, 9))
 
 
-def test_what_a_map_server_elsewhere_says_counts_until_somebody_registers_here_and_again_afterwards() -> None:
+def test_a_map_server_elsewhere_counts_until_a_node_registers_here_and_again_afterwards() -> None:
     proxy = started(str(HUB), "2001:db8::1")
     elsewhere = InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(WIFI, 1, 100),))
 

@@ -76,7 +76,7 @@ def test_without_a_datapath_our_address_is_learned_from_what_arrives_there() -> 
     assert made.to_send(SendControl(b"x", NODE, source=PUBLIC)).source == PRIVATE
 
 
-def test_somebody_elses_private_address_is_not_taken_for_ours() -> None:
+def test_a_private_address_of_another_node_is_not_taken_for_ours() -> None:
     neighbour = ip_address("10.0.0.9")
 
     assert cloud().arrived(Arrival(b"x", neighbour, 4342, PRIVATE)).source == neighbour
@@ -86,7 +86,7 @@ def test_what_comes_and_goes_in_data_is_translated_too() -> None:
     made = cloud()
 
     assert made.arrived_in_data(InData(b"x", NODE, 4341, PRIVATE, NODE, 4342)).rtr == PUBLIC
-    assert made.arrived_strange(Stranger(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
+    assert made.arrived_unregistered(Stranger(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
     assert made.to_send_in_data(SendFromRelayPort(b"x", NODE, 4341, PUBLIC)).source == PRIVATE
 
 

@@ -207,7 +207,7 @@ def test_a_change_while_another_one_is_unacknowledged_supersedes_it() -> None:
     assert [rlocs(one.read(again)) for _, again in told] == [["198.51.100.99"]]
 
 
-def test_a_publication_is_no_use_to_whoever_has_only_seen_the_messages() -> None:
+def test_a_publication_is_of_no_use_to_an_attacker_who_has_only_seen_the_messages() -> None:
     plane, one = subscribed()
     (out,) = publications(list(plane.on_datagram(mover("198.51.100.99"), 2.0)), one)
     changed = bytearray(out.payload)

@@ -164,7 +164,7 @@ def test_one_senders_registers_keep_no_node_out_whose_map_server_is_elsewhere(ev
     assert passed_on == 3
 
 
-# An RTR whose Map-Servers are elsewhere asks them only about what somebody uses.
+# An RTR whose Map-Servers are elsewhere asks them only about EIDs that packets use.
 
 
 def smr(prefix: str, source: IpAddress = EVIL) -> Arrival:

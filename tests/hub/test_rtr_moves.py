@@ -58,7 +58,7 @@ def test_an_uplink_that_speaks_from_its_old_place_again_has_not_moved() -> None:
     assert scene.places() == [(str(NAT), 20001, 1, 100)]
 
 
-def test_a_third_place_begins_anew() -> None:
+def test_a_third_place_starts_again_from_the_beginning() -> None:
     scene = Scene()
     scene.all_the_way(scene.register())
 

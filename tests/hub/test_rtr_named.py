@@ -158,7 +158,7 @@ def test_a_withdrawn_node_has_no_place() -> None:
     assert RegistrationChanged(EID, None) in effects
 
 
-def test_a_name_from_another_address_takes_nobodys_place() -> None:
+def test_a_name_from_another_address_replaces_no_other() -> None:
     plane = hub()
     register(plane, named(NAT, HOST), RELAY)
     punch(plane)

@@ -228,7 +228,7 @@ def test_a_hub_that_asks_for_its_nodes_passes_their_subscriptions_on() -> None:
     assert (str(confirmed.destination), rlocs(notify)) == (one.address, ["203.0.113.5"])
 
 
-def test_a_hub_passes_on_no_subscription_of_somebody_whom_it_does_not_know() -> None:
+def test_a_hub_forwards_no_subscription_of_an_unknown_node() -> None:
     shared, far_address = ResolverSecret(b"between hubs", 9), ip_address("198.51.100.2")
     near = hub(remotes=(RemoteMapServer(far_address, (eid("10.2.0.0/16"),), shared),))
     one = Subscriber(near)  # not registered

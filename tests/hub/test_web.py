@@ -167,7 +167,7 @@ def test_a_hundred_requests_that_do_not_end_keep_nobody_from_looking(served: Ser
         assert served.ask("/hub.json", COOKIES).status == 200
 
 
-def test_who_has_the_token_keeps_his_connection(served: Served) -> None:
+def test_a_client_with_the_token_keeps_its_connection(served: Served) -> None:
     request = f"GET /hub.json HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nCookie: {COOKIES['Cookie']}\r\n\r\n"
     with served.say(request.encode()) as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")

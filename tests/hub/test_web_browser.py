@@ -161,7 +161,7 @@ def test_what_nodes_say_is_text_and_runs_nothing(text: str) -> None:
     run(scenario)
 
 
-def test_a_page_of_somebody_else_in_the_same_browser_reads_nothing() -> None:
+def test_a_page_of_another_origin_in_the_same_browser_reads_nothing() -> None:
     async def scenario(shown: Shown) -> None:
         await shown.open()
         application = web.Application()

@@ -76,7 +76,7 @@ def test_an_uplink_that_has_been_in_use_does_not_wait_when_it_gets_one_more_gate
     assert not trials.on_known(NOBODY, now=11.0)
 
 
-def test_an_uplink_that_was_gone_waits_anew() -> None:
+def test_an_uplink_that_was_gone_waits_again() -> None:
     trials = on_lte()
     wait_for_wifi(trials)
     trials.on_known(WIFI, now=10.5)

@@ -112,7 +112,7 @@ def test_patience_runs_from_when_the_login_page_was_first_spoken_of() -> None:
     assert patience.wake_at(25.0 + PATIENCE_S) is None
 
 
-def test_a_login_that_was_done_is_waited_for_anew_the_next_time() -> None:
+def test_a_login_that_was_done_is_waited_for_again_the_next_time() -> None:
     patience = PortalPatience()
     patience.on_portals(["wlan0"], 0.0)
     patience.on_portals([], 30.0)

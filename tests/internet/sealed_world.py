@@ -69,7 +69,7 @@ class SealedHost(NodeHost):
             if session is not None and packet.payload == b"\0":
                 self.perform(self.node.on_seal_confirmed(number, session.local_index, now))
             elif session is not None:
-                self.perform(self.node.on_sealed_word(number, 0, packet.payload, now))
+                self.perform(self.node.on_sealed_announcement(number, 0, packet.payload, now))
 
     def number_of(self, eid: IpAddress) -> int:
         peers = self.node.sealing.entries.peers

@@ -212,7 +212,7 @@ def test_an_announcement_that_is_lost_is_repeated_until_it_is_acknowledged() -> 
 def test_a_peer_that_knows_nothing_of_announcements_is_told_four_times_and_no_more() -> None:
     lab = sealed()
     mover, peer = pair(lab)
-    peer.node.on_sealed_word = lambda *_: []  # type: ignore[method-assign]
+    peer.node.on_sealed_announcement = lambda *_: []  # type: ignore[method-assign]
 
     mover.attach(locator(str(NEW), ifindex=3))
     lab.world.run(60.0)
@@ -293,7 +293,7 @@ def test_what_cannot_be_read_in_a_session_is_counted_and_nothing_else(octets: by
     mover, peer = pair(lab)
     before = sum(peer.node.counters.values())
 
-    peer.perform(peer.node.on_sealed_word(peer.number_of(mover.eid), 0, octets, lab.world.now))
+    peer.perform(peer.node.on_sealed_announcement(peer.number_of(mover.eid), 0, octets, lab.world.now))
 
     assert sum(peer.node.counters.values()) == before + 1
     assert way(peer, mover) == [(ip("198.51.100.1"), False)]
@@ -308,7 +308,7 @@ def test_an_acknowledgement_of_something_else_stops_no_repetition() -> None:
     record = MappingRecord.of(mover.config.eids[0], (Locator(NEW),))
     ack = MapNotifyAck(12345, (record,)).encode()
 
-    mover.perform(mover.node.on_sealed_word(mover.number_of(peer.eid), 0, ack, lab.world.now))
+    mover.perform(mover.node.on_sealed_announcement(mover.number_of(peer.eid), 0, ack, lab.world.now))
     lab.world.run(10.0)
 
     assert mover.node.counters["tx_announcement"] == 4

@@ -251,7 +251,7 @@ def site_of(eid: str, *names: str) -> Site:
     return Site("printers", (EidPrefix.parse(eid),), (KEY,), names=names)
 
 
-def test_whoever_was_told_a_name_hears_that_it_leads_elsewhere_and_asks_again() -> None:
+def test_a_node_that_asked_for_a_name_is_told_of_its_new_eids_and_asks_again() -> None:
     place = Town(names=("nas",))
     place.hub.on_sites([site_of("10.1.0.9/32", "printer"), Site("asker", (ASKER,), (KEY,))])
     place.ask(b"printer")

@@ -60,7 +60,7 @@ def test_once_the_mapping_system_has_told_it_stands_in_the_mapping_alone() -> No
     assert taken(peer, mover) == (NEW,)
 
 
-def test_whoever_does_not_know_the_nonce_only_makes_the_peer_ask() -> None:
+def test_a_sender_without_the_nonce_only_makes_the_peer_ask() -> None:
     lab = talking()
     mover, peer = lab.nodes
     mover.attach(locator(str(NEW), ifindex=3))

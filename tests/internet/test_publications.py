@@ -109,7 +109,7 @@ def test_in_bad_weather_the_peer_ends_up_knowing(seed: int) -> None:
     assert State.ASKING not in states(peer)  # there may be none: the answers with LISP-SEC can all have been lost
 
 
-def test_whoever_subscribes_hears_at_its_new_place_after_a_move_of_its_own() -> None:
+def test_a_subscriber_is_notified_at_its_new_locator_after_a_move_of_its_own() -> None:
     lab = talking()
     mover, peer = lab.nodes
     peer.attach(locator("203.0.113.99", ifindex=4))

@@ -125,7 +125,7 @@ def test_an_answer_that_does_not_prove_to_be_the_hubs_is_told_as_that(with_anoth
         redeem(Redemption(pinned, b"n" * 32, CIPHERS), (HERE,), port, patience_s=0.7)
 
 
-def test_junk_from_the_hubs_address_is_no_answer_of_somebody_else() -> None:
+def test_junk_from_the_hubs_address_is_not_reported_as_another_program() -> None:
     with (
         hub(lambda _, question: [b"", b"\xff\x02", question.raw]) as port,
         pytest.raises(HubSilent, match="an answer to another question"),

@@ -41,17 +41,17 @@ def test_a_claim_that_is_not_true_breaks_the_word(report: Report) -> None:
     report.check(fact("registered", ok=True))
     report.check(fact("ping", ok=False, value=3, unit="lost", goal=0))
 
-    assert not report.has_kept_its_word
+    assert not report.has_succeeded
 
 
 def test_a_missed_figure_does_not_break_the_word(report: Report) -> None:
     report.check(figure("gap", 2.2, "RTT", 2.1))
 
-    assert report.has_kept_its_word
+    assert report.has_succeeded
 
 
 def test_a_report_without_any_check_keeps_no_word(report: Report) -> None:
-    assert not report.has_kept_its_word
+    assert not report.has_succeeded
 
 
 def test_a_claim_that_nobody_measured_is_in_the_report_as_not_ok(report: Report) -> None:

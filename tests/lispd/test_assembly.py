@@ -95,7 +95,7 @@ def test_of_several_addresses_of_a_family_the_first_has_the_weight_of_its_uplink
     found = assembly.local_locators([uplink("wlan0", *own), uplink("lte0", "198.51.100.2", ifindex=3)], file)
 
     assert [locator.weight for locator in found] == [100, 0, 100, 0, 100]
-    assert [locator.told_for(special).weight for locator in found] == [40, 0, 40, 0, 40]
+    assert [locator.announced_for(special).weight for locator in found] == [40, 0, 40, 0, 40]
 
 
 def test_a_locator_carries_what_it_counts_for_an_eid_that_wants_it_otherwise() -> None:

@@ -16,9 +16,9 @@ from lispmob.iface_monitor.proc_net import parse_if_inet6
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.report.evidence import (
     duplicates,
-    inside_own,
-    rests_beside,
-    stands_otherwise,
+    foreign_in_own_prefix,
+    is_reached_by_other_address,
+    is_registered_by_other_address,
     translated_to,
     unheard_by,
 )
@@ -104,7 +104,7 @@ def test_mappings_of_others_inside_our_prefix_are_evidence_and_a_few_are_enough(
 ) -> None:
     ours = [EidPrefix.parse("10.1.0.0/24"), EidPrefix.parse("10.1.0.1/32")]
 
-    assert list(inside_own(ours, cache(*mapped))) == [InsideEvidence(eid, "10.1.0.0/24") for eid in found]
+    assert list(foreign_in_own_prefix(ours, cache(*mapped))) == [InsideEvidence(eid, "10.1.0.0/24") for eid in found]
 
 
 V6_ONLY = Uplink("wwan0", 3, (ip("2001:db8::7"),), 100, 1500, 1, 100)
@@ -153,7 +153,7 @@ def test_a_named_server_is_not_missed_in_a_family_that_no_uplink_has(
     names = SimpleNamespace(name_of=lambda address: NAMES.get(address, ""))
     parts: Any = SimpleNamespace(names=names, node=SimpleNamespace(registrations=all_of_them))
 
-    assert rests_beside(one, parts) is found
+    assert is_reached_by_other_address(one, parts) is found
 
 
 @pytest.mark.parametrize(
@@ -178,4 +178,4 @@ def test_a_hub_with_an_address_of_each_family_lacks_nothing_where_one_of_them_ca
     node = SimpleNamespace(registrations=[six, four], traversal=SimpleNamespace(machines=()))
     parts: Any = SimpleNamespace(uplinks=[SimpleNamespace(addresses=uplinks)], node=node)
 
-    assert stands_otherwise(six, parts) is stands
+    assert is_registered_by_other_address(six, parts) is stands

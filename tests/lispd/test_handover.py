@@ -12,10 +12,10 @@ from lispmob.lispd.handover import (
     KeepKernel,
     Linger,
     RefreshUplinks,
+    ReportChange,
     Steer,
-    Tell,
-    TellCore,
-    TellDesktop,
+    UpdateDesktop,
+    UpdateNode,
     UseUplinks,
     steps_of,
 )
@@ -29,31 +29,31 @@ def test_a_move_reaches_the_datapath_then_the_peers_and_then_the_kernel() -> Non
     steps = steps_of(NetworkDelta((LOST,), (LTE,), (WLAN, LTE)), is_first=False)
 
     assert steps == (
-        Tell("wlan0 is gone"),
+        ReportChange("wlan0 is gone"),
         BeginMove(("wlan0 is gone",)),
         UseUplinks((LTE,)),
         EndMove(),
-        TellCore(),
+        UpdateNode(),
         Steer(),
         Linger((WLAN, LTE)),
         KeepKernel(),
-        TellDesktop(),
+        UpdateDesktop(),
     )
 
 
 def test_the_first_look_at_the_network_is_no_move_but_registers() -> None:
     steps = steps_of(NetworkDelta((), (WLAN,), ()), is_first=True)
 
-    assert steps == (UseUplinks((WLAN,)), TellCore(), Steer(), Linger(()), KeepKernel(), TellDesktop())
+    assert steps == (UseUplinks((WLAN,)), UpdateNode(), Steer(), Linger(()), KeepKernel(), UpdateDesktop())
 
 
 def test_losing_the_last_uplink_is_a_move_like_another() -> None:
     steps = steps_of(NetworkDelta((LOST,), (), (WLAN,)), is_first=False)
 
-    assert [step for step in steps if isinstance(step, UseUplinks | TellCore)] == [UseUplinks(()), TellCore()]
+    assert [step for step in steps if isinstance(step, UseUplinks | UpdateNode)] == [UseUplinks(()), UpdateNode()]
 
 
 def test_an_address_that_is_no_uplinks_takes_nothing_from_anybody_and_tells_no_peer() -> None:
     steps = steps_of(NetworkDelta((LOST,), (WLAN,), (WLAN,)), is_first=False)
 
-    assert steps == (Tell("wlan0 is gone"), RefreshUplinks(), Linger(()), KeepKernel())
+    assert steps == (ReportChange("wlan0 is gone"), RefreshUplinks(), Linger(()), KeepKernel())

@@ -190,7 +190,7 @@ def answers_of(sent: SendControl) -> dict[str, bytes]:
     ("key", "counter", "words"),
     [
         ("no-lisp-sec", "sec_missing", "have no LISP-SEC"),
-        ("lisp-sec-forged", "sec_hmac", "somebody forges answers"),
+        ("lisp-sec-forged", "sec_hmac", "are forged, or changed on the path"),
         ("lisp-sec-overclaim", "sec_prefix", "its ETR answers for more than the Map-Server lets it"),
     ],
 )

@@ -38,7 +38,7 @@ def test_an_interface_that_is_deleted_in_the_middle_of_a_stream_costs_a_moment_a
     assert not [line for line in a.log().splitlines() if "ERROR" in line]
 
 
-def test_a_move_leaves_a_timeline_with_its_gaps_and_whoever_follows_sees_it_happen(world: World) -> None:
+def test_a_move_leaves_a_timeline_with_its_gaps_and_followers_see_it_happen(world: World) -> None:
     world.start_hub()
     a, b = world.start_pair()
     follower = subprocess.Popen(

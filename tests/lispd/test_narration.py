@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.lispd.report.narration import Talk, line_of, step_of
+from lispmob.lispd.report.narration import LogFilter, line_of, step_of
 from lispmob.protocol.effect import Event, EventValue
 
 
@@ -33,30 +33,37 @@ def registered(**fields: EventValue) -> Event:
 
 
 def test_a_day_of_refreshes_is_one_line_and_each_move_one_more() -> None:
-    talk = Talk()
+    log_filter = LogFilter()
 
-    told = [talk.is_told(registered(is_change=minute == 0)) for minute in range(1440)]
+    told = [log_filter.is_logged(registered(is_change=minute == 0)) for minute in range(1440)]
     assert sum(told) == 1
 
-    assert talk.is_told(Event("moved", {}))
-    assert [talk.is_told(registered(is_change=True)), talk.is_told(registered(is_change=False))] == [True, False]
+    assert log_filter.is_logged(Event("moved", {}))
+    assert [log_filter.is_logged(registered(is_change=True)), log_filter.is_logged(registered(is_change=False))] == [
+        True,
+        False,
+    ]
 
 
 def test_keepalives_through_an_rtr_are_one_line_and_another_rtr_one_more() -> None:
-    talk = Talk()
+    log_filter = LogFilter()
 
-    told = [talk.is_told(registered(rtr=rtr)) for rtr in ["192.0.2.8"] * 100 + ["192.0.2.9"] * 100]
+    told = [log_filter.is_logged(registered(rtr=rtr)) for rtr in ["192.0.2.8"] * 100 + ["192.0.2.9"] * 100]
 
-    assert [place for place, is_told in enumerate(told) if is_told] == [0, 100]
+    assert [place for place, is_logged in enumerate(told) if is_logged] == [0, 100]
 
 
 def test_each_eid_and_map_server_is_told_of_by_itself() -> None:
-    talk = Talk()
+    log_filter = LogFilter()
     other = Event("registered", {"eid": "2001:db8::1/128", "map_server": "192.0.2.1", "is_change": False})
 
-    assert [talk.is_told(registered()), talk.is_told(other), talk.is_told(other)] == [True, True, False]
+    assert [log_filter.is_logged(registered()), log_filter.is_logged(other), log_filter.is_logged(other)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["auth-failed", "rtr-failed", "natt-stranded", "register-timeout", "register-sent"])
 def test_what_goes_wrong_is_told_as_a_problem_and_not_twice(kind: str) -> None:
-    assert not Talk().is_told(Event(kind, {}))
+    assert not LogFilter().is_logged(Event(kind, {}))

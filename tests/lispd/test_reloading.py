@@ -57,7 +57,7 @@ def test_fifty_who_ask_for_a_reload_at_once_share_two_of_them() -> None:
     assert len(reloads.seen) <= 2
 
 
-def test_whoever_changes_the_file_and_asks_gets_what_he_has_written() -> None:
+def test_a_user_who_changes_the_file_and_reloads_gets_what_is_in_it() -> None:
     async def main() -> list[str]:
         seldom = reloading.Seldom(reloads, pause_s=0.01)
         answers = []

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.api.backend import ApiError
 from lispmob.control.node_config import NodeConfig
@@ -143,3 +144,19 @@ def test_what_is_not_kept_can_neither_be_forgotten_nor_accepted() -> None:
         parts.views.accept_key(ELSEWHERE)
     with pytest.raises(ApiError, match="no new key"):
         shown(plain()).views.accept_key(ELSEWHERE)
+
+
+def behind_rtr(node: SealedNode) -> SealedNode:
+    """The same, as if its uplinks sent through an RTR."""
+    cast(Any, node).traversal = SimpleNamespace(plan=replace(node.plan, uplinks=(None,), asks_mapping_system=False))
+    return node
+
+
+@pytest.mark.parametrize("seal", ["off", "prefer"])
+def test_where_a_dialect_cannot_work_it_is_said_and_nowhere_else(seal: str) -> None:
+    why = "dialects do not work through an RTR"
+    wanting = shown(behind_rtr(alice(dialects=("rfc8061",), seal=seal)))
+    others = [shown(alice(dialects=("rfc8061",), seal=seal)), shown(behind_rtr(alice(seal=seal)))]
+
+    assert (why in summary(wanting), why in seal_of(wanting, ELSEWHERE).why) == (True, True)
+    assert [why in summary(parts) + seal_of(parts, ELSEWHERE).why for parts in others] == [False, False]

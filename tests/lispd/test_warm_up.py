@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 
 import pytest
 
 from lispmob.control.itr_security import LispSecTools
+from lispmob.datapath.engine import Engine
+from lispmob.datapath.model import EngineConfig
 from lispmob.lispd import warm_up as rehearsal
-from lispmob.lispd.warm_up import LOOKUPS, warm_up
+from lispmob.lispd.warm_up import LOOKUPS, rehearse_entries, warm_up
 from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.effect import InstallMapping
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
@@ -69,3 +72,14 @@ def test_a_build_without_libcrypto_rehearses_without_lisp_sec(installed: list[No
     warm_up(None)
 
     assert len(installed) >= LOOKUPS
+
+
+def test_rehearsed_entries_are_gone_again_and_no_site_has_their_instance_id() -> None:
+    entries = warm_up(None)
+    with closing(Engine(EngineConfig("unused"))) as engine:
+        rehearse_entries(engine, entries)
+
+        assert len(entries) >= LOOKUPS
+        assert {entry.prefix.instance_id for entry in entries} == {0xFFFFFE}
+        assert not any(engine.table.remove(entry.prefix) for entry in entries)
+        assert engine.drain() == []

@@ -89,7 +89,7 @@ def test_the_figures_of_a_node_are_read_as_they_are_whatever_an_interface_is_cal
     assert samples["lispd_events_total", ("datapath", "no_mapping")] == 3
 
 
-def test_each_scrape_asks_anew_and_tells_when_nobody_answers() -> None:
+def test_each_scrape_asks_again_and_reports_when_no_daemon_answers() -> None:
     answers: list[list[Family]] = [[labelled("lisphub_sites", "x", (), {(): 3})], []]
 
     def ask() -> list[Family]:

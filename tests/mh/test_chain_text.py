@@ -76,7 +76,7 @@ def test_icmp_is_another_number_in_the_other_family() -> None:
     assert list(matches(selector, 6)) == ["-p 58 "]
 
 
-def test_a_flow_keeps_the_uplink_that_the_dice_gave_it() -> None:
+def test_a_flow_keeps_the_uplink_that_it_got_at_random() -> None:
     made = text(Rule("rest", via=(Via("cable0", 3), Via("wlan0", 1))), keeps_replies=False)
 
     spread = [line for line in made.rules if line.startswith("-A LISPMOB-SPREAD-")]
@@ -210,7 +210,7 @@ def test_a_program_has_a_line_for_each_control_group_that_it_runs_in_and_none_wh
     assert not [line for line in off.rules if "comment" in line]
 
 
-def test_what_leaves_natively_is_marked_where_it_is_routed_anew_and_nowhere_else() -> None:
+def test_native_packets_are_marked_only_where_they_are_routed_again() -> None:
     made = text(Rule("games", via=(Via("native"),)), keeps_replies=False)
 
     assert "-A LISPMOB-VIA-fffe -j MARK --set-xmark 0xfffe/0xffff" in made.rules

@@ -292,7 +292,7 @@ def test_a_device_bound_packet_still_finds_the_gateway_when_the_default_route_ha
         net.run("ip route get 8.8.8.8")
 
 
-def test_a_control_message_that_somebody_marks_on_its_way_out_still_leaves(net: Host) -> None:
+def test_a_control_message_that_another_program_marks_on_its_way_out_still_leaves(net: Host) -> None:
     net.run("iptables -t mangle -A OUTPUT -j MARK --set-xmark 0x100/0x3f00")
     uplinks = (KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("192.0.2.1"),)),)
     net.apply(KernelState("lmn0", EIDS, "split", OVERLAY, uplinks=uplinks))

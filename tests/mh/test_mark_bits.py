@@ -39,7 +39,7 @@ def test_the_usual_mask_makes_way_for_rules_of_others(rules: list[Rule], highest
     assert choose(rules, highest).bits == mask
 
 
-def test_who_compares_the_whole_mark_is_in_nobodys_way_and_who_shares_a_bit_is_named() -> None:
+def test_a_rule_that_compares_the_whole_mark_is_no_conflict_and_one_that_shares_a_bit_is_named() -> None:
     assert used_by([WIREGUARD, MWAN3, TAILSCALE], 0xFFFF) == [MWAN3]
 
 

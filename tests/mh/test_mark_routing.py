@@ -183,7 +183,7 @@ def test_packets_with_a_mark_are_no_native_ones_to_be_translated(lanes: DeviceLa
 
 
 @pytest.mark.netns
-def test_cleaning_up_after_somebody_else_leaves_nothing(inside: None) -> None:  # noqa: F811
+def test_cleaning_up_after_another_process_leaves_nothing(inside: None) -> None:  # noqa: F811
     before = everything()
     made = DeviceLanes("lmn0", 1400)
     made.set_uplinks([(3, 3), (4, 4)])

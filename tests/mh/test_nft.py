@@ -177,7 +177,7 @@ def test_nft_leaves_marks_of_others_alone_spreads_by_weight_and_takes_itself_out
 
 
 @pytest.mark.netns
-def test_what_nft_put_in_and_somebody_flushed_is_repaired(by_nft: Steered) -> None:
+def test_chains_by_nft_that_were_flushed_are_repaired(by_nft: Steered) -> None:
     host = by_nft.host
     nat = NatChain((Nftables(4), Nftables(6)))
     by_nft.apply(CALLS)

@@ -91,7 +91,7 @@ def test_a_mark_without_an_uplink_follows_the_stated_policy(unusable: str, outco
     assert policy.compile(ALL).evaluate(flow(mark=9)).outcome is outcome
 
 
-def test_bits_outside_the_mask_are_somebody_elses() -> None:
+def test_bits_outside_the_mask_belong_to_other_programs() -> None:
     policy = Policy(mask=MarkMask(0x00FF0000))
     compiled = policy.compile(ALL)
 
@@ -333,7 +333,7 @@ def test_a_program_that_could_not_be_written_into_a_rule_is_refused(app: str) ->
         Selector(app=app)
 
 
-def test_marks_of_no_uplink_of_the_moment_are_not_usable_and_bits_of_others_do_not_count() -> None:
+def test_marks_of_no_current_uplink_are_not_usable_and_bits_of_others_do_not_count() -> None:
     compiled = Policy((VIDEO,), mask=MarkMask(0xFF00)).compile((CABLE, WIFI))
     mark = compiled.evaluate(CALL).mark
 

@@ -84,7 +84,7 @@ def test_a_rival_has_to_be_clearly_better_for_a_while() -> None:
     assert at_last.first == ("wifi",)
 
 
-def test_a_rival_that_was_better_for_a_moment_only_has_to_wait_anew() -> None:
+def test_a_rival_that_was_better_only_for_a_moment_has_to_wait_again() -> None:
     scheduler: Scheduler[str] = Scheduler(Prefer.LATENCY, HYSTERESIS)
     latencies(scheduler, 0.0, cable=20, wifi=50)
     latencies(scheduler, 1.0, cable=60, wifi=10)

@@ -122,7 +122,7 @@ def test_by_weight_each_flow_takes_the_uplink_that_why_names_for_it(here: Town) 
     assert 0.65 < expected["wlan0"] < 0.85
 
 
-def test_a_flow_that_the_dice_gave_an_uplink_is_told_from_one_that_is_yet_to_begin(here: Town) -> None:
+def test_a_flow_with_a_random_uplink_is_distinguished_from_one_that_has_not_begun(here: Town) -> None:
     real: dict[str | None, int] = {}
     new = uplinks_of(why(here, "udp", f"{B.eid4}:6000"))
     for _ in range(8):

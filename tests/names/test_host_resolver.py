@@ -103,7 +103,7 @@ def test_a_file_that_its_owner_has_written_again_is_configured_again(tmp_path: P
         "",
     ],
 )
-def test_a_file_that_somebody_else_owns_is_left_alone_and_the_user_is_advised(tmp_path: Path, text: str) -> None:
+def test_a_file_of_another_owner_is_left_alone_and_the_user_is_advised(tmp_path: Path, text: str) -> None:
     host = Host(tmp_path, text)
 
     done = host.names.configure(WANTED)
@@ -114,7 +114,7 @@ def test_a_file_that_somebody_else_owns_is_left_alone_and_the_user_is_advised(tm
     assert host.commands == []
 
 
-def test_a_link_to_somebodys_file_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_to_another_users_file_is_not_followed(tmp_path: Path) -> None:
     host = Host(tmp_path, None)
     theirs = tmp_path / "run" / "resolvconf" / "resolv.conf"
     theirs.parent.mkdir(parents=True)
@@ -205,7 +205,7 @@ def test_a_dnsmasq_gets_a_file_once_and_is_started_again(
 
 
 @pytest.mark.parametrize("own", ["server=/lisp.home.arpa/192.0.2.1\n", "", "# by hand\n# Written by lispctl; once\n"])
-def test_a_file_of_our_name_that_somebody_else_wrote_is_neither_replaced_nor_removed(tmp_path: Path, own: str) -> None:
+def test_a_file_of_our_name_by_another_author_is_neither_replaced_nor_removed(tmp_path: Path, own: str) -> None:
     host = Host(tmp_path, LOCAL)
     host.run_dnsmasq("run/dnsmasq/dnsmasq.pid")
     for directory in ("etc/dnsmasq.d", "etc/NetworkManager/dnsmasq.d"):
@@ -224,7 +224,7 @@ def test_a_file_of_our_name_that_somebody_else_wrote_is_neither_replaced_nor_rem
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/nowhere", path)])
-def test_a_resolv_conf_that_is_no_file_is_somebody_elses(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_resolv_conf_that_is_no_file_belongs_to_another_program(tmp_path: Path, make: Callable[[Path], None]) -> None:
     host = Host(tmp_path, None)
     make(host.conf)
 

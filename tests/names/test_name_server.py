@@ -349,7 +349,7 @@ def test_a_user_with_many_connections_leaves_some_for_others() -> None:
     run(do)
 
 
-def test_an_address_that_somebody_else_listens_at_is_named() -> None:
+def test_an_address_at_which_another_program_listens_is_named() -> None:
     async def do(place: Place) -> None:
         other = NameServer(ZONE, place._find, lambda _: True)
         with pytest.raises(KernelRefused, match=rf"127\.0\.0\.1 port {place.port} \(Address already in use\)"):

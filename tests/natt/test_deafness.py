@@ -113,7 +113,7 @@ def test_an_rtr_that_keeps_to_the_former_place_gets_the_present_one_by_another_n
     assert node.kinds().count("rtr-heard") == times
 
 
-def test_the_names_of_an_uplink_are_all_different_and_nobodys_address() -> None:
+def test_the_names_of_an_uplink_are_all_different_and_no_hosts_address() -> None:
     uplinks = [locator(), replace(locator(), ifindex=3), replace(locator("2001:db8::2"), ifindex=3)]
     names = [further_name(uplink, number, uplink.address) for uplink in uplinks for number in range(1, 200)]
 

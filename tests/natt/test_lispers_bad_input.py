@@ -124,7 +124,7 @@ def test_a_map_server_that_does_not_say_what_it_sees_is_made_up_for_by_the_rtr()
     ]
 
 
-def test_an_answer_of_somebody_else_to_what_the_rtr_was_asked_is_refused() -> None:
+def test_an_answer_of_another_host_to_a_question_to_the_rtr_is_refused() -> None:
     one, punched = relayed()
 
     assert counted(told(one, answer(punched).encode(), STRANGER, 0.05)) == ["rx_nonce"]
@@ -134,7 +134,7 @@ def test_an_answer_of_somebody_else_to_what_the_rtr_was_asked_is_refused() -> No
     assert one.machines[0].punches.rtt_s(RTR) == pytest.approx(0.03)
 
 
-def test_a_poke_of_the_rtr_has_the_way_opened_anew_but_not_often() -> None:
+def test_a_poke_of_the_rtr_has_the_binding_opened_again_but_not_often() -> None:
     one, _ = relayed()
     poke = MapRequest(5, None, (RTR,), (EidRecord.of(EID),), is_smr=True).encode()
 

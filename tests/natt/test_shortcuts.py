@@ -280,7 +280,7 @@ def test_an_unused_way_is_forgotten_and_costs_nothing_more() -> None:
     assert node.counted["tx_shortcut_probe"] == before
 
 
-def test_an_answer_from_elsewhere_or_for_somebody_else_proves_nothing() -> None:
+def test_an_answer_from_elsewhere_or_for_another_node_proves_nothing() -> None:
     for spoil in ("source", "port", "eid"):
         world, rtr, nat, node = scene()
         public_peer(world, rtr)

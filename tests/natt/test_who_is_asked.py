@@ -13,7 +13,7 @@ from tests.natt.world import OOR_KEY, RTR, FragileMapServerHost, MapServerHost, 
 PRIVATE = ["10.0.1.2", "172.16.4.1", "192.168.1.2", "100.64.0.9"]
 
 
-def test_a_public_uplink_does_not_ask_a_server_that_may_die_of_the_question() -> None:
+def test_a_public_uplink_does_not_ask_a_server_that_may_crash_on_the_question() -> None:
     world = World()
     server = MapServerHost(world, None)
     node = NodeHost(world, key=OOR_KEY)
@@ -28,7 +28,9 @@ def test_a_public_uplink_does_not_ask_a_server_that_may_die_of_the_question() ->
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_a_server_that_may_die_of_the_question_is_registered_with_from_a_private_address_at_once(address: str) -> None:
+def test_a_server_that_may_crash_on_the_question_gets_registers_from_a_private_address_at_once(
+    address: str,
+) -> None:
     world = World()
     server = FragileMapServerHost(world)
     node = NodeHost(world, key=OOR_KEY)
@@ -43,7 +45,7 @@ def test_a_server_that_may_die_of_the_question_is_registered_with_from_a_private
 
 
 @pytest.mark.parametrize("is_translated", [False, True])
-def test_no_server_dies_of_a_day_with_a_default_configuration(is_translated: bool) -> None:
+def test_no_server_crashes_in_a_day_with_a_default_configuration(is_translated: bool) -> None:
     world = World()
     server = FragileMapServerHost(world)
     node = NodeHost(world, key=OOR_KEY)

@@ -48,7 +48,7 @@ def test_an_unconnected_socket_has_a_user_too() -> None:
 
 
 @pytest.mark.parametrize("protocol", [socket.IPPROTO_UDP, socket.IPPROTO_TCP])
-def test_a_port_where_there_is_no_socket_is_nobodys(protocol: int) -> None:
+def test_a_port_without_a_socket_has_no_owner(protocol: int) -> None:
     with closing(SocketOwners()) as owners:
         nowhere = ip_address("192.0.2.1")
         assert owners.uid(protocol, (nowhere, 4000), (nowhere, 53)) is None

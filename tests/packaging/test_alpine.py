@@ -162,7 +162,7 @@ def test_openrc_starts_a_daemon_as_systemd_does(daemon: str) -> None:
         ),
     ],
 )
-def test_openrc_starts_lispd_once_the_configuration_is_somebodys_and_good(
+def test_openrc_starts_lispd_once_the_configuration_is_edited_and_valid(
     tmp_path: Path, shell: list[str], key: str, is_good: bool, said: list[str]
 ) -> None:
     config = (ROOT / "conf" / "lispd.conf").read_text("utf-8").replace("CHANGE-ME", key)

@@ -84,7 +84,7 @@ def test_make_reads_the_recipe_and_it_installs_what_is_there(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("shell", shells(), ids=" ".join)
 @pytest.mark.parametrize(("key", "is_started"), [("CHANGE-ME", False), ("a key of our own", True)])
-def test_the_init_script_starts_lispd_under_procd_once_the_configuration_is_somebodys(
+def test_the_init_script_starts_lispd_under_procd_once_the_configuration_is_edited(
     tmp_path: Path, shell: list[str], key: str, is_started: bool
 ) -> None:
     config = tmp_path / "lispd.conf"

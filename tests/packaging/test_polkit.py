@@ -150,7 +150,7 @@ def test_who_sits_at_the_machine_may_leave_the_overlay_and_come_back_and_nobody_
     assert desktop.box.sh("systemctl is-active NetworkManager").strip() == "active"
 
 
-def test_who_has_left_the_seat_to_somebody_else_is_refused(desktop: DesktopMachine) -> None:
+def test_a_user_whose_session_is_no_longer_active_is_refused(desktop: DesktopMachine) -> None:
     waiting = (
         "touch $HOME/here; until test -e /run/go; do sleep 0.1; done; loginctl show-session $XDG_SESSION_ID -p Active"
     )

@@ -97,7 +97,7 @@ def test_apt_takes_what_is_signed_and_nothing_that_was_changed(tmp_path: Path) -
     assert again.candidate() != "0.1.0"
 
 
-def test_a_release_that_somebody_else_has_signed_is_refused(tmp_path: Path) -> None:
+def test_a_release_with_another_signature_is_refused(tmp_path: Path) -> None:
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     for directory in (mine, theirs):
         package(directory / "dist" / "bookworm", "0.1.0")

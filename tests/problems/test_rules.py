@@ -17,6 +17,7 @@ from lispmob.problems.evidence import (
     NameEvidence,
     NarrowEvidence,
     PeerEvidence,
+    RefusedEvidence,
     RegistrationEvidence,
     UnusedInterface,
 )
@@ -383,3 +384,45 @@ def test_a_translator_between_the_families_is_named_with_what_it_takes_away() ->
     assert problem.what == "peers with IPv4 only do not reach wwan0 (2001:db8::7)"
     assert "198.51.100.64 (NAT64)" in problem.cause
     assert verdict(found) == "degraded"
+
+
+PEER = PeerEvidence("10.99.0.2/32", ("203.0.113.5",))
+
+
+def test_a_network_that_leads_nowhere_is_not_the_peers_fault() -> None:
+    (problem,) = of(STANDS, peers=(PEER,), in_vain=("192.0.2.7",))
+
+    assert (problem.key, problem.severity) == ("nobody-answers", Severity.BROKEN)
+    assert problem.cause == "neither the mapping system nor a peer answers 192.0.2.7"
+
+
+def test_a_family_that_no_map_server_has_is_named_where_it_would_help() -> None:
+    (problem,) = of(STANDS, peers=(PEER,), in_vain=("192.0.2.7",), unasked=("2001:db8:1::2",))
+
+    assert "2001:db8:1::2 cannot be used alone" in problem.cause
+    assert "an address of both families at the Map-Server" in problem.remedy
+
+
+def test_a_peer_that_is_silent_while_the_mapping_system_answers_is_named_as_before() -> None:
+    assert keys(of(STANDS, peers=(PEER,), unasked=("2001:db8:1::2",))) == ["peer-unreachable"]
+    assert keys(of(STANDS, in_vain=("192.0.2.7",))) == []
+
+
+@pytest.mark.parametrize(
+    ("families", "severity"), [({6}, Severity.NOTICE), (set(), Severity.BROKEN)], ids=["beside IPv6", "alone"]
+)
+def test_a_kill_switch_is_named_and_no_network_is_asked_for(families: set[int], severity: Severity) -> None:
+    refused = RefusedEvidence("wlan0", 4, "the route `blackhole default metric 50`")
+
+    (problem,) = of(families=frozenset(families), addresses=(), refused=(refused,))
+
+    assert (problem.key, problem.severity) == ("refused-route", severity)
+    assert problem.what == "this host refuses what leaves by wlan0 over IPv4"
+    assert problem.cause.startswith("the route `blackhole default metric 50` comes before its default route")
+
+
+def test_where_nobody_answers_lisp_sec_is_not_to_blame() -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "there is no mapping for 10.99.0.2/32")
+
+    assert keys(of(STANDS, in_vain=("192.0.2.7",), reported=(unanswered,))) == ["nobody-answers"]
+    assert keys(of(STANDS, reported=(unanswered,))) == ["lisp-sec-unanswered"]

@@ -165,7 +165,7 @@ def answered(answering: Answering, source: str, count: int, session: int = 1) ->
     return sum(one is not None for one in asked)
 
 
-def test_whoever_floods_leaves_answers_for_the_others() -> None:
+def test_a_flood_leaves_answers_for_the_others() -> None:
     answering = Answering(ServerLimits(udp_answers_s=10, udp_burst=40, udp_answers_each_s=5, udp_burst_each=10))
 
     assert answered(answering, "192.0.2.66", 1000) == 10

@@ -194,7 +194,7 @@ def test_people_read_who_answered_and_the_state_of_every_locator() -> None:
     assert [line.split()[1] for line in text.splitlines()[-2:]] == ["up", "rtr"]
 
 
-def test_a_negative_answer_says_what_becomes_of_the_packets() -> None:
+def test_a_negative_answer_says_where_the_packets_go() -> None:
     one = lookup()
     one.on_timer(0.0)
     on_datagram([one], reply(7, action=Action.NATIVELY_FORWARD), "198.51.100.1", 4342, 0.1)

@@ -49,7 +49,7 @@ PROBE_INTERVAL_S: Final = 0.05  # ours: 20 a second in all, because a peer can m
 PROBE_BURST: Final = 32
 
 
-class _Telling(msgspec.Struct, eq=False):
+class _Unacknowledged(msgspec.Struct, eq=False):
     """An announcement that a peer has not acknowledged."""
 
     payload: bytes
@@ -79,7 +79,7 @@ class Announcer:
         self._next_nonce = next_nonce
         self._new_nonce = new_nonce
         self._told: tuple[MappingRecord, ...] = ()
-        self._telling: dict[int, _Telling] = {}  # by the peer's number
+        self._unacknowledged: dict[int, _Unacknowledged] = {}  # by the peer's number
         self._agenda: Agenda[int] = Agenda()
         self._limits: KeyedBuckets[int] = KeyedBuckets(HEARD_S, HEARD_BURST)
         self._heard: OrderedDict[bytes, int] = OrderedDict()  # the last nonce of each static key
@@ -101,22 +101,22 @@ class Announcer:
         if not told or told == self._told:
             return []
         is_first, self._told = not self._told, told
-        self._telling.clear()
+        self._unacknowledged.clear()
         self._agenda.clear()
         effects: list[MachineEffect] = []
         sealed = [peer for peer in peers if peer.is_sealed(now)]
         for peer in [] if is_first else sealed[:TOLD_MAX]:
             nonce = self._next_nonce()
-            self._telling[peer.number] = _Telling(MapNotify(nonce, told).encode(), nonce)
+            self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, told).encode(), nonce)
             effects += self._tell(peer.number, now)
         return effects
 
     def on_behind(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         """A peer sends by an old mapping of ours: it is told again, unless that is under way."""
-        if not self._told or peer.number in self._telling or not peer.is_sealed(now):
+        if not self._told or peer.number in self._unacknowledged or not peer.is_sealed(now):
             return []
         nonce = self._next_nonce()
-        self._telling[peer.number] = _Telling(MapNotify(nonce, self._told).encode(), nonce)
+        self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, self._told).encode(), nonce)
         return self._tell(peer.number, now)
 
     def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
@@ -128,7 +128,9 @@ class Announcer:
             effects += self._probe(remote, own, now)
         return effects
 
-    def on_word(self, peer: SealedPeer, covers: Callable[[EidPrefix], bool], payload: bytes, now: float) -> Heard:
+    def on_announcement(
+        self, peer: SealedPeer, covers: Callable[[EidPrefix], bool], payload: bytes, now: float
+    ) -> Heard:
         """A peer sent this message in its session. `covers`: whether its static key is known for an EID-Prefix."""
         try:
             message = decode_control(payload)
@@ -191,19 +193,19 @@ class Announcer:
         return nonce in self._probes
 
     def _tell(self, number: int, now: float) -> list[MachineEffect]:
-        telling = self._telling[number]
+        telling = self._unacknowledged[number]
         if telling.tries < len(AGAIN_S):
             self._agenda.set(number, now + AGAIN_S[telling.tries])
         else:
-            del self._telling[number]  # it may not support announcements: SMRs must do
+            del self._unacknowledged[number]  # it may not support announcements: SMRs must do
         telling.tries += 1
         return [SendSealed(number, telling.payload), Count("tx_announcement")]
 
     def _acknowledged(self, peer: SealedPeer, message: MapNotifyAck) -> Heard:
-        telling = self._telling.get(peer.number)
+        telling = self._unacknowledged.get(peer.number)
         if telling is None or telling.nonce != message.nonce:
             return _counted("rx_nonce")
-        del self._telling[peer.number]
+        del self._unacknowledged[peer.number]
         self._agenda.set(peer.number, None)
         return _counted("rx_announcement_ack")
 

@@ -31,21 +31,19 @@ from lispmob.control.sealing.sealed_entries import (
     SESSIONS_MAX,
     SETTLED_S,
     Asking,
+    InstalledSession,
     SealedEntries,
     SealedPeer,
-    Standing,
 )
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
-    AeadName,
     Count,
     Event,
     ForgetPeer,
     ForgetSession,
-    InstallSession,
     MachineEffect,
     SendControl,
     SendKeepalive,
@@ -54,7 +52,7 @@ from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
-from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessage
+from lispmob.wire.sealed_handshake import FirstMessage, SecondMessage
 
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: how late an answer may come
@@ -251,7 +249,7 @@ class Sealing:
             return [Count("rx_policy")]  # its key has changed since the first message
         peer.rest()
         way = self.entries.on_way(peer, is_behind=asking.is_nested)
-        installed = [*way, *self._stand(peer, session, now, is_initiator=True)]
+        installed = [*way, *self._install_session(peer, session, now, is_initiator=True)]
         return [*installed, *self._confirmed(peer, now), SendKeepalive(peer.number)]
 
     def on_confirmed(self, number: int, local_index: int, now: float) -> list[MachineEffect]:
@@ -427,7 +425,7 @@ class Sealing:
         peer = self.entries.peer(known)
         is_nested = self._config.owner_of(EidPrefix.host(datagram.destination, known.prefix.instance_id)) is not None
         effects = self.entries.on_way(peer, is_behind=is_nested)
-        effects += self._stand(peer, told.session, now, is_initiator=False)
+        effects += self._install_session(peer, told.session, now, is_initiator=False)
         payload = put_second(nonce, told.message, first.responder or first.initiator, datagram.destination)
         place = datagram.source, datagram.source_port, datagram.destination, datagram.ifindex
         return [*effects, SendControl(payload, *place), Count("tx_handshake_answer")]
@@ -461,20 +459,13 @@ class Sealing:
 
     # --- sessions
 
-    def _stand(self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool) -> list[MachineEffect]:
-        peer.sessions.append(Standing(session.own_index, now, is_initiator, is_confirmed=is_initiator))
+    def _install_session(
+        self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool
+    ) -> list[MachineEffect]:
+        peer.sessions.append(InstalledSession(session.own_index, now, is_initiator, is_confirmed=is_initiator))
         peer.sources = () if peer.is_hub else self.keys.sources(peer.known)
-        aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
-        installed = InstallSession(
-            peer.number,
-            session.own_index,
-            session.peer_index,
-            session.send_key,
-            session.receive_key,
-            aead,
-            peer.known.prefix.instance_id,
-            peer.sources,
-            is_confirmed=is_initiator,
+        installed = session.to_install(
+            peer.number, peer.known.prefix.instance_id, peer.sources, is_confirmed=is_initiator
         )
         spare = peer.sessions[:-SESSIONS_MAX]
         del peer.sessions[:-SESSIONS_MAX]

@@ -50,7 +50,7 @@ PARTING_S: Final = 3.0  # ours: packets sealed with a replaced key may still be 
 SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
 
 
-class Standing(msgspec.Struct):
+class InstalledSession(msgspec.Struct):
     """A session. `at`: when its handshake ended, in monotonic seconds."""
 
     local_index: int
@@ -75,7 +75,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     number: int
     known: PeerKey
     entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
-    sessions: list[Standing] = msgspec.field(default_factory=list)
+    sessions: list[InstalledSession] = msgspec.field(default_factory=list)
     sources: tuple[EidPrefix, ...] = ()
     """The permitted sources of its sessions, as last installed in the datapath."""
     tries: int = 0
@@ -99,7 +99,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     """An event has reported that packets are sealed."""
 
     @property
-    def confirmed(self) -> Standing | None:
+    def confirmed(self) -> InstalledSession | None:
         """The latest session that both sides are known to have."""
         return next((session for session in reversed(self.sessions) if session.is_confirmed), None)
 
@@ -120,7 +120,7 @@ class SealedPeer(msgspec.Struct, eq=False):
         standing = self.confirmed
         return standing is not None and now - standing.at < SESSION_S
 
-    def take_old(self, now: float) -> list[Standing]:
+    def take_old(self, now: float) -> list[InstalledSession]:
         """Remove and return the sessions whose keys must be overwritten."""
         old = [session for session in self.sessions if now - session.at >= FORGET_S]
         self.sessions = [session for session in self.sessions if now - session.at < FORGET_S]

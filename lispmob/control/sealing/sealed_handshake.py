@@ -15,7 +15,8 @@ import msgspec
 
 from lispmob.control.sealing.noise import Ciphers, Initiator, KeyPair, Responder, SessionKeys
 from lispmob.errors import AuthenticationFailed, MalformedMessage
-from lispmob.wire.address import IpAddress
+from lispmob.protocol.effect import InstallSession
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.sealed_handshake import (
     AES_128_GCM,
@@ -58,6 +59,22 @@ class Session(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Session(peer={self.peer.hex()}, own_index={self.own_index}, peer_index={self.peer_index})"
+
+    def to_install(
+        self, peer: int, instance_id: int, sources: tuple[EidPrefix, ...], *, is_confirmed: bool
+    ) -> InstallSession:
+        """The effect that installs it for this peer, which may send from `sources`."""
+        return InstallSession(
+            peer,
+            self.own_index,
+            self.peer_index,
+            self.send_key,
+            self.receive_key,
+            "aes-128-gcm" if self.aead == AES_128_GCM else "chacha20-poly1305",
+            instance_id,
+            sources,
+            is_confirmed,
+        )
 
 
 class OpenHandshake:

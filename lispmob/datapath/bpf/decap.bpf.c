@@ -1,6 +1,19 @@
 /*
- * From an uplink to the TUN (tc, ingress of an Ethernet uplink). Only packets that are certainly valid take the fast
- * path. All others go on to the UDP socket, where the tun tier checks and counts them.
+ * From an uplink to the TUN (tc, ingress of an Ethernet uplink): the ETR of the ebpf tier.
+ *
+ * What happens to a packet, in lm_decap():
+ *
+ *  1. read_outer() and read_arrival() parse the outer headers, the LISP header and the inner packet.
+ *  2. in_flow_of() finds the slot of the flow and its tunnel. For a new flow, or when tables or uplinks have changed,
+ *     is_welcome() applies the ETR's rules, and judge_source() checks that the sender may send for the source, as the
+ *     tun tier does (engine/inbound.c).
+ *  3. note_heard() records that data has come from the locator. If the tun tier has to report that, it gets the packet.
+ *  4. New Locator-Status-Bits go to the tun tier.
+ *  5. carry() takes TTL and ECN over from the outer header. The outer headers are removed, and the packet is received
+ *     from the TUN.
+ *
+ * Only packets that are certainly valid take this path. All others go on to the UDP socket, where the tun tier checks
+ * and counts them.
  */
 #include "lib/carry.h"
 #include "lib/out_flow.h"

@@ -1,6 +1,18 @@
 /*
- * From the TUN to an uplink (tc, egress of the TUN). The decision about a flow is cached with its outer header until
- * anything changes. Packets without a clear decision go on to the TUN's queue, to the tun tier.
+ * From the TUN to an uplink (tc, egress of the TUN): the ITR of the ebpf tier.
+ *
+ * What happens to a packet, in lm_encap():
+ *
+ *  1. read_inner() parses it. Fragments and other packets that need a decision of their own go on to the TUN's queue.
+ *  2. flow_of() finds the flow's slot. The slot holds the decision and the finished outer header, and is valid until the
+ *     generation of tables and uplinks changes.
+ *  3. For a new flow or generation decide() does what the tun tier does (engine/outbound.c): source and destination must
+ *     be EIDs, the mark names an uplink, the flow hash chooses uplink and locator. put_head() writes the headers.
+ *  4. A packet that the tun tier has to see goes there: it is too large for the path, a report is due, or an answer is
+ *     overdue (lib/report.h).
+ *  5. finish_head() fills in lengths, TTL and ECN. The packet gets its outer header, and leaves by the uplink.
+ *
+ * A flow without a clear decision (`is_passed`) stays on the TUN's queue, and so in the tun tier.
  */
 #include "lib/last_packet.h"
 #include "lib/out_flow.h"

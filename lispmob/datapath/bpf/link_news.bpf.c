@@ -45,7 +45,7 @@ static __always_inline void suspect(__u32 ifindex)
 }
 
 /*
- * Addresses that come, and those whose lifetime a router renews every few seconds, need nobody to wake up. Nor do routes
+ * Addresses that come, and those whose lifetime a router renews every few seconds, need no wake-up. Nor do routes
  * of IPv4, of which a router has tens of thousands, but for a default route that goes.
  */
 SEC("socket")

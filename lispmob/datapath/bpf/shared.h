@@ -211,7 +211,7 @@ struct lm_remote_state {
 
 /*
  * For this long after such data, NATs on its path are assumed to pass it in the other direction too. Not after that
- * many packets with a checksum: a node behind a NAT that drops zero checksums sends only those, and anybody may forge
+ * many packets with a checksum: a node behind a NAT that drops zero checksums sends only those, and any host may forge
  * data.
  */
 #define LM_UNSUMMED_NS 90000000000ull

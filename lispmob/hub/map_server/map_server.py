@@ -141,7 +141,7 @@ class MapServer:
                 self._revoked.append((prefix, tuple(registration)))
                 effects += self._report(registration, registration.clear(), "withdrawn")
             self._keep(registration, before, is_same_site=False)
-        has_names_left = self._nonces.bury_some(now)
+        has_names_left = self._nonces.replace_some(now)
         self._has_backlog = some is not None or has_names_left
         return effects
 

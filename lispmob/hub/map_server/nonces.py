@@ -43,7 +43,7 @@ STEP_MAX: Final = 1 << 32  # ours: the largest step of a counter; random nonces 
 OVERTAKING_S: Final = 1.0  # ours: how much later a message through an RTR may arrive than one sent after it
 DEFAULT_LIMIT: Final = 16384
 LOOKED_AT: Final = 256  # ours: names checked for a silent one when a new one comes
-BURIED_AT_ONCE: Final = 64  # ours: a slice of the work after a change of keys
+REPLACED_AT_ONCE: Final = 64  # ours: a slice of the work after a change of keys
 FLOOR: Final = b""  # the row that replaces all removed ones
 
 _EID_NAME: Final = Struct(">BBI")  # 0, or 1 for "named"; mask length, Instance-ID; the address follows
@@ -234,11 +234,11 @@ class Nonces:
         """Only these keys are valid now. One row replaces the counts of each other key, which may come back."""
         self._valid = frozenset(map(owner_of, keys))
         self._leaving = [owner for owner in self._owners if owner not in self._valid]
-        self.bury_some(now)
+        self.replace_some(now)
 
-    def bury_some(self, now: float) -> bool:
+    def replace_some(self, now: float) -> bool:
         """Replace some counts whose key is gone; True while there may be more to replace at once."""
-        for _ in range(BURIED_AT_ONCE):
+        for _ in range(REPLACED_AT_ONCE):
             if not self._leaving:
                 break
             owner = self._leaving[-1]
@@ -246,7 +246,7 @@ class Nonces:
             if silent is None:
                 self._leaving.pop()  # the others are alive: they are checked again with the next configuration
             else:
-                self._bury(owner, self._owners[owner], silent, now)
+                self._replace(owner, self._owners[owner], silent, now)
         return bool(self._leaving)
 
     def take_new(self) -> NonceChanges:
@@ -298,9 +298,9 @@ class Nonces:
             silent = one.silent(now, names)
             if silent is None:
                 raise TooManyXtrs
-            self._bury(owner, one, silent, now)
+            self._replace(owner, one, silent, now)
 
-    def _bury(self, owner: str, one: _Owner, name: bytes, now: float) -> None:
+    def _replace(self, owner: str, one: _Owner, name: bytes, now: float) -> None:
         """Replace the count of a name that is out of the round."""
         count = Count.decode(one.counts[name])
         del one.counts[name]

@@ -96,7 +96,7 @@ class Site(msgspec.Struct, frozen=True):
         key_id, algorithm = raw[_AUTH_OFFSET], raw[_AUTH_OFFSET + 1]
         why = f"no key with key-id {key_id} and algorithm {algorithm}"
         if not self.keys:
-            why = "its invitation is not redeemed, so nobody has a key for it"
+            why = "its invitation is not redeemed, so no node has a key for it"
         for key in self.keys:
             if key.algorithm != algorithm:
                 continue

@@ -33,9 +33,9 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.publishing.associations import Associations
 from lispmob.hub.publishing.bindings import Bindings
+from lispmob.hub.publishing.delivery import Delivery
 from lispmob.hub.publishing.subscription import (
     LIFETIME_S,
-    Place,
     Subscription,
     SubscriptionChanges,
     SubscriptionKey,
@@ -69,8 +69,6 @@ REFUSED_TTL_MIN: Final = 1  # ours: the next one may be right
 
 MappingOf: TypeAlias = Callable[[Subscription, EidPrefix], tuple[MappingRecord, ...]]
 """The publication for this subscriber about a prefix."""
-ByRtr: TypeAlias = Callable[[EidPrefix, bytes], list[SendControl]]
-"""A control message for the node of an EID, in data through its NAT; none without an RTR here."""
 
 
 class _Open(msgspec.Struct, eq=False):
@@ -85,14 +83,14 @@ class _Open(msgspec.Struct, eq=False):
 class Publisher:
     """All subscriptions of a hub."""
 
-    def __init__(self, map_server: MapServer, security: HubSecurity, mapping_of: MappingOf, by_rtr: ByRtr) -> None:
+    def __init__(self, map_server: MapServer, security: HubSecurity, mapping_of: MappingOf, delivery: Delivery) -> None:
         self.counters: Counter[str] = Counter()
         self.is_on = True
         self.last: tuple[float, EidPrefix] | None = None  # time and prefix of the last publication
         self._map_server = map_server
         self._security = security
         self._mapping_of = mapping_of
-        self._by_rtr = by_rtr
+        self._delivery = delivery
         self._of: OrderedPrefixTable[dict[bytes, Subscription]] = OrderedPrefixTable()  # by EID-Prefix, then xTR-ID
         self._of_xtr: defaultdict[bytes, dict[EidPrefix, None]] = defaultdict(dict)
         self._bindings = Bindings()
@@ -420,13 +418,7 @@ class Publisher:
         self._due.set(subscription.name, now + RETRIES_S[opened.tries])
         self.counters["tx_publication_again" if opened.tries else "tx_publication"] += 1
         opened.tries += 1
-        return [*self._to(subscription, place, opened.payload)]
-
-    def _to(self, subscription: Subscription, place: Place, payload: bytes) -> list[SendControl]:
-        relayed = self._by_rtr(subscription.source, payload) if place.is_binding else []
-        is_fit = subscription.own.version == place.address.version and not subscription.own.is_unspecified
-        own = subscription.own if is_fit else None
-        return relayed or [SendControl(payload, place.address, place.port, source=own)]
+        return [*self._delivery.to(subscription, place, opened.payload)]
 
     def _give_up(self, subscription: Subscription) -> list[SendControl | Event]:
         """No address answers: the subscription ends. One Map-Notify says so, with the unacknowledged nonce."""
@@ -435,7 +427,10 @@ class Publisher:
         record = MappingRecord.of(subscription.prefix, ttl_min=REFUSED_TTL_MIN, action=Action.DROP_AUTH_FAILURE)
         payload = sign(MapNotify(subscription.nonce, (record,)), subscription.key)
         fields = {"eid": str(subscription.prefix), "subscriber": str(subscription.source)}
-        return [*self._to(subscription, subscription.places[0], payload), Event("subscriber-silent", {**fields})]
+        return [
+            *self._delivery.to(subscription, subscription.places[0], payload),
+            Event("subscriber-silent", {**fields}),
+        ]
 
     def _get(self, name: SubscriptionKey) -> Subscription | None:
         some = self._of.get(name[0])

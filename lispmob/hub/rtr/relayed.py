@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
 
 import msgspec
@@ -14,7 +15,7 @@ from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, HubEffect
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.protocol.effect import SendControl
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign, sign_for_rtr
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import CONTROL_PORT, MessageType
@@ -63,6 +64,20 @@ class RelayedRegisters:
             self._wrap(effect, ecm, rtr, arrival) if isinstance(effect, SendControl) else effect for effect in effects
         ]
 
+    def by_rtr(self, eid: EidPrefix, payload: bytes, own: IpAddress) -> list[SendControl]:
+        """A publication for the node of an EID, by the RTR that it is registered through, with our proof (ours).
+
+        None without such an RTR. `own` is our address that the RTR knows. The inner destination is the EID, since the
+        node's own addresses are unknown here.
+        """
+        covering = self._map_server.registrations.covering(eid)
+        places = {ip for part in (covering[0][1] if covering else ()) for at in part.record.locators for ip in at.ips}
+        rtr = next((rtr for address, rtr in self._rtrs.items() if address in places), None)
+        if rtr is None or rtr.key is None or rtr.address.version != own.version:
+            return []
+        source = own if own.version == eid.address.version else ip_address("::" if eid.family == 6 else "0.0.0.0")
+        return [_for_rtr(source, eid.address, payload, rtr, own)]
+
     def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """A bare Map-Register of an RTR of the drafts before -04: the answer ends with the RTR's authentication."""
         rtr = self._rtrs.get(arrival.source)
@@ -93,19 +108,18 @@ class RelayedRegisters:
 
     def _wrap(self, notify: SendControl, ecm: EncapsulatedControl, rtr: RtrPeer, arrival: Arrival) -> SendControl:
         """The Map-Notify in an ECM with R for the RTR, which finds its state by nonce and inner destination."""
-        proof = None
-        if rtr.key is not None:
-            proof = _AD_HEAD + sign_for_rtr(notify.payload, rtr.key).encode()
-        answer = EncapsulatedControl(
-            ecm.destination,
-            CONTROL_PORT,
-            ecm.source,
-            CONTROL_PORT,
-            notify.payload,
-            authentication=proof,
-            to_rtr=True,
-        )
-        return SendControl(answer.encode(), rtr.address, source=arrival.destination)
+        return _for_rtr(ecm.destination, ecm.source, notify.payload, rtr, arrival.destination)
+
+
+def _for_rtr(
+    source: IpAddress, destination: IpAddress, message: bytes, rtr: RtrPeer, own: IpAddress | None
+) -> SendControl:
+    """An ECM with R: this message, between these inner addresses, is for a node of the RTR."""
+    proof = None if rtr.key is None else _AD_HEAD + sign_for_rtr(message, rtr.key).encode()
+    ecm = EncapsulatedControl(
+        source, CONTROL_PORT, destination, CONTROL_PORT, message, authentication=proof, to_rtr=True
+    )
+    return SendControl(ecm.encode(), rtr.address, source=own)
 
 
 def decode_relayed(payload: bytes) -> EncapsulatedControl | None:

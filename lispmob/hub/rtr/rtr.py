@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from itertools import count
 from typing import Final, TypeAlias
 
@@ -47,6 +48,7 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 
 SLICE: Final = 128  # ours: bindings that expire at a time; the timer is due again at once for the rest
 WAYS_ASKED_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
+PUBLISHED_LIMIT: Final = 1024  # ours: publications that may still be acknowledged
 MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which is not authenticated on arrival
 KNOWN_REGISTERS_S: Final = 10  # ours: from a confirmed place, with its own xTR-ID
 STRANGERS_REGISTERS_S: Final = 1000  # ours, in all: each costs the other Map-Server a MAC
@@ -60,6 +62,8 @@ PROBES_EACH: Final = Rate(5, 20)
 PROBES_STRANGERS: Final = Rate(500, 500)
 PROBES_REGISTERED: Final = Rate(20, 50)
 CONTROL_DATA: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
+
+_UNSPECIFIED: Final = ip_address("0.0.0.0"), ip_address("::")
 
 RtrPlaneEffect: TypeAlias = RtrEffect | HubEffect
 
@@ -103,6 +107,7 @@ class Rtr:
         self._nonces = 0
         self._new_nonce = new_nonce or count(1).__next__
         self._ways_asked: OrderedDict[int, tuple[EidPrefix, UsableLocator]] = OrderedDict()
+        self._published: OrderedDict[int, IpAddress] = OrderedDict()  # nonces, and their Map-Servers
         self._own = frozenset(own)
         self._register_here: RegisterHere | None = None
         self.on_map_servers(map_servers)
@@ -160,6 +165,12 @@ class Rtr:
             )
             for binding in bindings[:1]
         ]
+
+    def on_acknowledged(self, payload: bytes) -> list[SendControl]:
+        """A Map-Notify-Ack came in data: to the Map-Server whose publication was passed on; none for any other."""
+        server = self._published.pop(int.from_bytes(payload[4:12]), None)
+        own = next((address for address in self._own if server is not None and address.version == server.version), None)
+        return [] if server is None else [SendControl(payload, server, source=own)]
 
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Remove expired bindings, and ask new places that have not answered."""
@@ -305,8 +316,9 @@ class Rtr:
         return [*others, *self._on_verified(pending, notified, now)]
 
     def _on_notify(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrEffect]:
-        server = self._servers.get(ecm.source)
-        if server is None or arrival.source != server.address or arrival.source_port != CONTROL_PORT:
+        server = self._servers.get(arrival.source)
+        is_from_server = ecm.source in (arrival.source, *_UNSPECIFIED)
+        if server is None or not is_from_server or arrival.source_port != CONTROL_PORT:
             return self._drop("rx_policy")
         nonce = int.from_bytes(ecm.message[4:12])
         proof = ecm.rtr_authentication
@@ -315,7 +327,7 @@ class Rtr:
         verify_for_rtr(ecm.message, proof, server.key)
         found = self._pending.find(nonce, ecm.destination, server.address, now)
         if not found:
-            return self._drop("rx_nonce")
+            return self._on_publication(ecm, nonce, server.address)
         xtr_id = MapNotify.decode(ecm.message).xtr_id
         if xtr_id is not None:
             found = [(key, pending) for key, pending in found if key[0] == xtr_id]
@@ -324,6 +336,20 @@ class Rtr:
         ((key, pending),) = found
         self._pending.take(key)
         return self._on_verified(pending, ecm.message, now)
+
+    def _on_publication(self, ecm: EncapsulatedControl, nonce: int, server: IpAddress) -> list[RtrEffect]:
+        """A Map-Notify that answers no register: the Map-Server publishes to the node of this EID (RFC 9437)."""
+        records = MapNotify.decode(ecm.message).records
+        prefix = records[0].eid_prefix if records else None
+        eid = None if prefix is None else EidPrefix.host(ecm.destination, prefix.instance_id)
+        sent = [] if eid is None else self.in_data(eid, ecm.message)
+        if not sent:
+            return self._drop("rx_nonce")
+        self._published[nonce] = server
+        while len(self._published) > PUBLISHED_LIMIT:
+            self._published.popitem(last=False)
+        self.counters["tx_data_map_notify"] += 1
+        return [*sent]
 
     def _on_verified(self, pending: Pending, notify: bytes, now: float) -> list[RtrEffect]:
         """The Map-Server has verified the register: apply it, and inform its node."""

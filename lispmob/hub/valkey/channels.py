@@ -25,7 +25,7 @@ _BUCKET_OF: Final = {channel_of(bucket): bucket for bucket in range(BUCKETS)}
 
 
 class Channels:
-    """`on_change(bucket, octets)` gets changes, `on_live` and `on_deaf` the begin and end of a live bucket."""
+    """`on_change(bucket, octets)` gets changes, `on_live` and `on_channel_lost` the begin and end of a live bucket."""
 
     def __init__(
         self,
@@ -33,11 +33,16 @@ class Channels:
         *,
         on_change: Callable[[int, bytes], None],
         on_live: Callable[[int], None],
-        on_deaf: Callable[[int], None],
+        on_channel_lost: Callable[[int], None],
         on_length: Callable[[bytes], None],
     ) -> None:
         self._servers = servers
-        self._on_change, self._on_live, self._on_deaf, self._on_length = on_change, on_live, on_deaf, on_length
+        self._on_change, self._on_live, self._on_channel_lost, self._on_length = (
+            on_change,
+            on_live,
+            on_channel_lost,
+            on_length,
+        )
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[Server, Listener] = {}
         self._hearing: dict[Listener, asyncio.Task[None]] = {}
@@ -83,7 +88,7 @@ class Channels:
         self._asked.pop(bucket, None)
         if bucket in self._live:
             self._live.discard(bucket)
-            self._on_deaf(bucket)
+            self._on_channel_lost(bucket)
 
     async def _run(self) -> None:
         while not self._is_over:

@@ -79,7 +79,7 @@ class SharedRegistry:
             self._servers,
             on_change=self._on_change,
             on_live=self._on_live,
-            on_deaf=self._on_deaf,
+            on_channel_lost=self._on_channel_lost,
             on_length=lambda member: self._lengths.learn(member),
         )
         self._servers.on_lost = self._channels.on_lost
@@ -351,7 +351,7 @@ class SharedRegistry:
             return
         if not self._cache.on_change(bucket, change.count) and bucket in self._current:
             self._counters["gaps"] += 1
-            self._on_deaf(bucket)
+            self._on_channel_lost(bucket)
             self._begin(self._catch_up(bucket, keys.read_change(octets).count))
         if change.prefix in self._in_flight:
             self._later.setdefault(change.prefix, []).append(change)
@@ -392,7 +392,7 @@ class SharedRegistry:
         else:
             self._current.add(bucket)
 
-    def _on_deaf(self, bucket: int) -> None:
+    def _on_channel_lost(self, bucket: int) -> None:
         self._current.discard(bucket)
 
     async def _catch_up(self, bucket: int, last: int) -> None:
@@ -460,9 +460,9 @@ class SharedRegistry:
         self._begin(self._subscriptions.on_second(self._housekeeping.take_orphaned(), self._housekeeping.present))
         home = [put for put in self._island.values() if self._servers.is_served(keys.bucket_of(put.prefix))]
         if home and self._housekeeping.problem is None:
-            self._begin(self._bring_home(home[:READ_AT_ONCE]))
+            self._begin(self._write_back(home[:READ_AT_ONCE]))
 
-    async def _bring_home(self, puts: list[Put]) -> None:
+    async def _write_back(self, puts: list[Put]) -> None:
         """Commit messages accepted while the servers were away. Newer ones on the servers win."""
         for put in puts:
             try:

@@ -34,7 +34,7 @@ Reader = Callable[[], Json]
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Door(web.Server):
+class HttpServer(web.Server):
     """aiohttp's server, which has no time limit for an incomplete request."""
 
     def __init__(self, handler: Handler, patience_s: float) -> None:
@@ -96,7 +96,7 @@ class Page:
         self._read = read
         self._token = token
         self._guard = Guard(token, frozenset())
-        self._door: Door
+        self._http: HttpServer
         self._asking = asyncio.Lock()
         self._kept: tuple[float, Json] | None = None
         self._files = {
@@ -105,8 +105,8 @@ class Page:
 
     async def start(self, address: str, port: int) -> tuple[web.ServerRunner, int]:
         """Serve; returns the runner, which ends it, and the port. Raises OSError."""
-        self._door = Door(self._answered, self._patience_s)
-        runner = web.ServerRunner(self._door)
+        self._http = HttpServer(self._answered, self._patience_s)
+        runner = web.ServerRunner(self._http)
         await runner.setup()
         try:
             await web.TCPSite(runner, address, port).start()
@@ -130,7 +130,7 @@ class Page:
         if request.method != "GET" or request.can_read_body:
             return web.Response(status=405, text="this page is for looking\n")
         if self._guard.is_token(request.query.get("token")):
-            self._door.welcome(request)
+            self._http.welcome(request)
             # redirect to known paths only: another may lead elsewhere (//host), or hold what no header may
             place = request.path if request.path in FILES else "/"
             moved = web.Response(status=303, headers={"Location": place})
@@ -138,7 +138,7 @@ class Page:
             return moved
         if not self._guard.is_token(request.cookies.get(COOKIE)):
             return web.Response(status=401, text="open the address that `lisphub web` printed: it has the token\n")
-        self._door.welcome(request)
+        self._http.welcome(request)
         if request.path == "/hub.json":
             return await self._json()
         if request.path not in FILES:

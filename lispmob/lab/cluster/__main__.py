@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         value = "" if check.value is None else f": {check.value} {check.unit}{goal}"
         print(f"  {check.verdict.value:14} {check.name}{value}")
     print(arguments.output / "report.json")
-    return 0 if report.has_kept_its_word else EXIT_FAILED
+    return 0 if report.has_succeeded else EXIT_FAILED
 
 
 def _why_no_server() -> str | None:

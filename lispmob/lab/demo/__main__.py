@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         signal.alarm(0)
-    return 0 if report.has_kept_its_word else EXIT_FAILED
+    return 0 if report.has_succeeded else EXIT_FAILED
 
 
 def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: PlainScreen | LiveScreen) -> None:

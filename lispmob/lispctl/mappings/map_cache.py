@@ -48,7 +48,7 @@ def read_locator(text: str) -> dict[str, Any]:
 def run(client: Client, arguments: Namespace) -> int:
     """Do one action."""
     if arguments.action == "flush":
-        client.be_patient()
+        client.allow_slow_answers()
         return show(client.call("map-cache-flush"), arguments, lambda done: _changed("forgot", done))
     if arguments.action in ("del", "delete", "remove"):
         done = client.call("map-cache-delete", prefix=arguments.prefix)

@@ -126,7 +126,7 @@ def _call(client: Client, arguments: Namespace) -> Any:
             return client.call("mapping-get", eid=meant.eid)
     if is_dry:
         return {"count": 0, "mapping": None, "left_out": []}
-    client.be_patient()
+    client.allow_slow_answers()
     return client.call("mapping-flush", table="all" if meant.is_all else meant.table)
 
 

@@ -55,12 +55,12 @@ def run(arguments: Namespace) -> int:
             tell_names(path)  # another program may have overwritten the resolver's files
             return 0
         file.put(changed, check, ".before-refresh")
-    code = _have_it_read(getattr(arguments, "socket", DEFAULT_SOCKET), str(path))
+    code = _reload(getattr(arguments, "socket", DEFAULT_SOCKET), str(path))
     tell_names(path)
     return code
 
 
-def _have_it_read(socket: str, path: str) -> int:
+def _reload(socket: str, path: str) -> int:
     try:
         with Client(socket) as client:
             client.call("reload")

@@ -86,13 +86,17 @@ def gather(
         ),
         names=parts.names.evidence,
         peers=tuple(_peers(parts)),
-        inside=tuple(inside_own(parts.file.eids, parts.node.map_cache)),
+        inside=tuple(foreign_in_own_prefix(parts.file.eids, parts.node.map_cache)),
         filtered=tuple(_filtered(parts, filtered)),
         narrow=tuple(_narrow(parts)),
         chain_refusal=parts.steering.refusal,
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
         dropped_by_mark=dropped_by_mark,
+        in_vain=tuple(map(str, parts.node.reachability.in_vain)),
+        unasked=tuple(
+            str(way.locator.address) for way in parts.node.reachability.ways if way.evidence is Reached.NOBODY
+        ),
         reported=(*odd_choices, *parts.host_problems),
     )
 
@@ -105,7 +109,7 @@ def is_relayed(one: Registration, parts: Parts) -> bool:
     )
 
 
-def stands_otherwise(one: Registration, parts: Parts) -> bool:
+def is_registered_by_other_address(one: Registration, parts: Parts) -> bool:
     """True when no uplink has the family of this Map-Server, and the EID is registered at one with the same key.
 
     That is one hub with an address of each family: a network with only one family lacks nothing.
@@ -118,7 +122,7 @@ def stands_otherwise(one: Registration, parts: Parts) -> bool:
     )
 
 
-def rests_beside(one: Registration, parts: Parts) -> bool:
+def is_reached_by_other_address(one: Registration, parts: Parts) -> bool:
     """True when its server has a name and an address of another family too, and only that one can be reached."""
     name = parts.names.name_of(one.server.address) if one.state is State.IDLE else ""
     return bool(name) and any(
@@ -138,9 +142,9 @@ def _registration(
     return RegistrationEvidence(
         eid=eid,
         server=server,
-        stands=one.is_confirmed or is_relayed(one, parts) or stands_otherwise(one, parts),
+        stands=one.is_confirmed or is_relayed(one, parts) or is_registered_by_other_address(one, parts),
         tries=max(0, one.tries - 1) if is_open else 0,
-        is_resting=one.state is State.IDLE and not rests_beside(one, parts),
+        is_resting=one.state is State.IDLE and not is_reached_by_other_address(one, parts),
         is_private=bool(sources) and all(map(is_private, sources)),
         finding=diagnosis.finding(one.eid, one.server.address),
         refusal=complaints.refusal(eid, server),
@@ -155,6 +159,9 @@ def _address(
     one = machine.locator
     is_untrusted = machine.seen is not None and machine.seen.has_untrusted_rtrs
     stranded = machine.state is NattState.STRANDED
+    nat64 = None if one.nat64 is None or _is_native(machine) else str(one.nat64)
+    # An RTR that was never heard by the translator says nothing about the RTR.
+    leads_nowhere = nat64 is not None and not machine.is_translated and (machine.is_unserved or machine.has_failed)
     return AddressEvidence(
         interface=one.interface,
         address=str(one.address),
@@ -163,9 +170,11 @@ def _address(
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
-        failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
-        nat64=None if one.nat64 is None or _is_native(machine) else str(one.nat64),
-        nat64_answers=True if machine.is_translated else False if machine.is_unserved else None,
+        failed_rtr=complaints.failed_rtr(str(one.address))
+        if machine.state is NattState.REGISTERING and not leads_nowhere
+        else None,
+        nat64=nat64,
+        nat64_answers=True if machine.is_translated else False if leads_nowhere or machine.is_unserved else None,
     )
 
 
@@ -215,7 +224,7 @@ def refused_families(network: NetworkState, policy: UplinkPolicy) -> Iterator[Re
                 yield RefusedEvidence(link.name, family, refusal)
 
 
-def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
+def foreign_in_own_prefix(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
     """Mappings of others inside a local EID-Prefix, the first few."""
     ours = tuple(eids)
     for own in ours:

@@ -27,13 +27,13 @@ _TOLD: Final = frozenset(
 """Events that a person would tell a friend. Faults are reported as problems, once."""
 
 
-class Talk:
+class LogFilter:
     """Decides which events are news for the log: the periodic confirmation of a registration is not."""
 
     def __init__(self) -> None:
         self._registered: dict[tuple[str, str], str] = {}  # (EID, Map-Server) -> the RTR, or ""
 
-    def is_told(self, event: Event) -> bool:
+    def is_logged(self, event: Event) -> bool:
         """True if the log should have it at INFO."""
         if event.kind == "moved":
             self._registered.clear()  # every confirmation is news again

@@ -32,7 +32,7 @@ class Publisher:
         self._journal = journal
         self._problems = problems
         self._faces = faces
-        self._talk = narration.Talk()
+        self._log_filter = narration.LogFilter()
 
     def publish(self, event: Event, now: float) -> None:
         """Publish an event of the core; `now` is the loop's time."""
@@ -49,6 +49,6 @@ class Publisher:
         for show in self._faces:
             show(shown)
         self._problems.on_event(event)
-        level = logging.INFO if self._talk.is_told(event) else logging.DEBUG
+        level = logging.INFO if self._log_filter.is_logged(event) else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, "%s", narration.line_of(event))

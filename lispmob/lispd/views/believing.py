@@ -80,7 +80,7 @@ class Believing:
 
 
 def _of_mapping_system(one: Belief, parts: Parts) -> MappingSystemBelief:
-    truth = parts.node.told_of(one.eid)
+    truth = parts.node.announced_locators(one.eid)
     wrong: list[str] = []
     if one.answer == "record":
         wrong = differences(one.locators, truth)
@@ -140,7 +140,7 @@ def _correspondent(path: Path, parts: Parts) -> Correspondent:
 
 def _best_of(parts: Parts, eid: EidPrefix | None, family: int) -> set[IpAddress]:
     """Of this family, the locators that a correct mapping would make others send to."""
-    told = [locator.told_for(eid) for locator in parts.node.locators.locators if locator.address.version == family]
+    told = [locator.announced_for(eid) for locator in parts.node.locators.locators if locator.address.version == family]
     usable = [locator for locator in told if locator.priority != NEVER]
     best = min((locator.priority for locator in usable), default=NEVER)
     return {locator.address for locator in usable if locator.priority == best}

@@ -175,7 +175,7 @@ def _pages(parts: Parts) -> Iterator[list[Mapping]]:
 
 def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
     """One of our own mappings, as we register it."""
-    told = [locator.told_for(eid) for locator in parts.node.locators.locators]
+    told = [locator.announced_for(eid) for locator in parts.node.locators.locators]
     return Mapping(
         table="database",
         prefix=str(eid),

@@ -39,7 +39,7 @@ def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
 
 def _own(parts: Parts, eid: EidPrefix) -> MapstatEntry:
     node = parts.node
-    told = [locator.told_for(eid) for locator in node.locators.locators]
+    told = [locator.announced_for(eid) for locator in node.locators.locators]
     usable = [locator for locator in told if locator.priority != NEVER and not node.is_silent(locator.address)]
     held = [
         registration

@@ -125,10 +125,16 @@ def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | No
     if (seal := next(filter(None, (_of_dialect(parts, node, remote) for remote in dialects)), None)) is not None:
         return seal
     if is_off:
-        return Seal(state="clear", why="security: seal is off")
+        return Seal(state="clear", why=f"security: seal is off{_no_dialect(node)}")
     if entry is not None and entry.source == "reply" and not entry.is_genuine:
         return Seal(state="clear", why="its mapping is not proved by LISP-SEC, so no key in it counts")
-    return Seal(state="clear", why="its key is not known")
+    return Seal(state="clear", why=f"its key is not known{_no_dialect(node)}")
+
+
+def _no_dialect(node: SealedNode) -> str:
+    """Why a dialect that the user wants is of no use: an RTR reads the inner header, and packets name no receiver."""
+    is_behind_rtr = bool(node.plan.uplinks) and not node.plan.asks_mapping_system
+    return "; dialects do not work through an RTR" if node.dialects.wanted and is_behind_rtr else ""
 
 
 def _of_dialect(parts: Parts, node: SealedNode, remote: IpAddress) -> Seal | None:
@@ -166,6 +172,7 @@ def summary(parts: Parts) -> str:
     mode = node.sealing.mode
     dialects = [name for locator in node.dialects.locators if (name := node.dialects.dialect_of(locator)) is not None]
     others = "".join(f"; {dialects.count(name)} {DIALECTS[name]}" for name in DIALECTS if name in dialects)
+    others += _no_dialect(node)
     if mode == "off":
         return f"nothing: security: seal is off{others}"
     peers = node.sealing.entries.peers

@@ -13,7 +13,7 @@ from lispmob.api.backend import ApiError
 from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.turns import Pages
 from lispmob.control.registration import Registration, State
-from lispmob.lispd.report.evidence import is_relayed, rests_beside, stands_otherwise
+from lispmob.lispd.report.evidence import is_reached_by_other_address, is_registered_by_other_address, is_relayed
 from lispmob.lispd.report.handovers import Handover
 from lispmob.lispd.views import netcheck, uplink_views
 from lispmob.lispd.views.flushing import flush
@@ -196,14 +196,14 @@ class Views:
         registrations = [
             registration
             for registration in self._parts.node.registrations
-            if not rests_beside(registration, self._parts)
+            if not is_reached_by_other_address(registration, self._parts)
         ]
         if not registrations and self._parts.names.is_waiting:
             return "registering"
         confirmed = [
             registration.is_confirmed
             or is_relayed(registration, self._parts)
-            or stands_otherwise(registration, self._parts)
+            or is_registered_by_other_address(registration, self._parts)
             for registration in registrations
         ]
         if all(confirmed):
@@ -257,7 +257,7 @@ class Views:
                 rtr=next((str(relay.rtr or relay.address) for relay in relays.get(announced.place, ())), None),
                 nat64=next((str(announced.nat64) for relay in relays.get(announced.place, ()) if relay.rtr), None),
             )
-            for announced in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
+            for announced in (locator.announced_for(eid) for locator in self._parts.node.locators.locators)
         ]
 
     def _datapath(self) -> schema.Datapath:

@@ -58,6 +58,24 @@ def server(running_server: ValkeyServer) -> ValkeyServer:
     return running_server
 
 
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of this test alone, which is not running yet."""
+    require_a_server()
+    ((address, port),) = addresses(21, 1)
+    one = ValkeyServer(tmp_path / "own", address, port)
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def breakable(tmp_path: Path) -> Iterator[ValkeyCluster]:
+    """A cluster of this test alone, which replaces a primary after half a second of silence."""
+    require_a_server()
+    with ValkeyCluster(tmp_path / "cluster", addresses(31, 6), node_timeout_ms=1000) as cluster:
+        yield cluster
+
+
 @pytest.fixture(params=["file", "server", "cluster"])
 def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
     if request.param == "file":

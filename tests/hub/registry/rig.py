@@ -23,13 +23,13 @@ from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.lisp_sec_auth import KeyWrap
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
-from tests.hub.exchange import HUB, ask, rlocs_of, site
+from tests.hub.exchange import HUB, Xtr, ask, rlocs_of, site, xtr
 
 PATIENCE_S: Final = 10.0
 SILENCE_S: Final = 0.3  # long enough for an answer that should not come
 
 SITES: Final = (site("10.1.0.0/16", "2001:db8:1::/48"),)
-
+LAPTOP: Final = "10.1.9.9/32"
 
 OPEN: Final[list[TestHub]] = []  # what `run` has to stop
 
@@ -197,3 +197,19 @@ def run(work: Awaitable[None]) -> None:
                 await hub.stop()
 
     asyncio.run(all_of_it())
+
+
+def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
+    """A node of a site at this address, with this xTR-ID."""
+    return xtr(address, xtr_id=name)
+
+
+def problem(hub: TestHub) -> str:
+    """What the hub says is wrong with its registry, "" for nothing."""
+    return (hub.registry.problem or "") if hub.registry is not None else ""
+
+
+def shared(hub: TestHub) -> SharedRegistry:
+    """The registry of a hub on servers."""
+    assert isinstance(hub.registry, SharedRegistry)
+    return hub.registry

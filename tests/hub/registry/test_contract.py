@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from lispmob.wire.record import Action
-from tests.hub.exchange import Xtr, rlocs_of, site, xtr
-from tests.hub.registry.rig import SILENCE_S, SITES, Ground, run, until
-
-LAPTOP = "10.1.9.9/32"
-
-
-def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
-    return xtr(address, xtr_id=name)
+from tests.hub.exchange import rlocs_of, site, xtr
+from tests.hub.registry.rig import LAPTOP, SILENCE_S, SITES, Ground, laptop, run, until
 
 
 def test_what_is_acknowledged_is_answered(ground: Ground) -> None:

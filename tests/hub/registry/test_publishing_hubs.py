@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,7 +21,6 @@ from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, Xtr, eid, site, xtr
-from tests.hub.registry.conftest import addresses, require_a_server
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
 from tests.hub.subscriber import MOVER, Subscriber, mover, rlocs
 
@@ -33,16 +30,6 @@ SITES = (site("10.1.0.0/16"),)
 WITHIN_S = 30.0  # a silent hub counts as gone after ten seconds; a lease lasts three
 ISLAND_S = 0.7  # silence, until a hub of these tests is an island
 OTHER = ip_address("198.51.100.2")
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test alone, which is not running yet."""
-    require_a_server()
-    ((address, port),) = addresses(41, 1)
-    one = ValkeyServer(tmp_path / "own", address, port)
-    yield one
-    one.kill()
 
 
 async def hubs(cluster: ValkeyCluster, count: int = 2, sites: tuple[Site, ...] = SITES) -> list[TestHub]:
@@ -334,7 +321,7 @@ def test_a_subscription_that_has_ended_is_with_the_servers_no_more(cluster: Valk
 
 
 @pytest.mark.parametrize("value", [b"", b"x" * 7, b"x" * 8, b"x" * 8 + b"\xc1"])
-def test_a_damaged_subscription_costs_nobody_else_his(cluster: ValkeyCluster, value: bytes) -> None:
+def test_a_damaged_subscription_costs_no_other_one(cluster: ValkeyCluster, value: bytes) -> None:
     async def scene() -> None:
         here, there = await hubs(cluster)
         bucket = keys.bucket_of(eid(MOVER))

@@ -135,7 +135,7 @@ def test_before_any_hub_was_seen_nobody_is_taken_for_gone() -> None:
     assert orphans.present == {1}
 
 
-def test_a_bucket_that_is_new_here_is_looked_through_once_somebody_was_seen() -> None:
+def test_a_bucket_that_is_new_to_a_hub_is_searched_once_other_hubs_were_seen() -> None:
     orphans = Orphans(1)
     orphans.on_gained(3)
     orphans.take(KEPT, 0)

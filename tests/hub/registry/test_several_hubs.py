@@ -15,16 +15,10 @@ from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from tests.hub.exchange import Xtr, eid, rlocs_of, site, xtr
-from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
+from tests.hub.exchange import eid, rlocs_of, site
+from tests.hub.registry.rig import LAPTOP, SILENCE_S, TestHub, ValkeyGround, laptop, run, until
 from tests.hub.test_names import ask as ask_for_name
 from tests.hub.test_names import register as name_register
-
-LAPTOP = "10.1.9.9/32"
-
-
-def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
-    return xtr(address, xtr_id=name)
 
 
 async def hubs(cluster: ValkeyCluster, count: int = 2) -> list[TestHub]:
@@ -126,7 +120,7 @@ def test_an_answer_that_there_is_nothing_is_corrected_at_once(cluster: ValkeyClu
     run(scene())
 
 
-def test_whoever_asked_another_hub_hears_of_a_node_that_comes(cluster: ValkeyCluster) -> None:
+def test_a_node_that_asked_another_hub_is_told_of_a_new_registration(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         one, other = await hubs(cluster)
         await one.register(laptop(name=b"o" * 16).register("10.1.1.1/32"))
@@ -432,7 +426,7 @@ def test_a_name_that_one_hub_is_told_of_is_known_to_all(cluster: ValkeyCluster) 
     run(scene())
 
 
-def test_whoever_asked_hears_of_a_node_that_is_not_in_this_hubs_memory_any_more(cluster: ValkeyCluster) -> None:
+def test_a_node_that_asked_is_told_of_a_node_that_this_hub_no_longer_has_in_memory(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         one, other = await hubs(cluster)
         await one.register(laptop().register(LAPTOP))

@@ -40,7 +40,7 @@ static __noinline int keep_last(struct __sk_buff *skb, const struct out_flow *fl
     kept->flow = flow->hash;
     kept->lane = (__s32)flow->lane;
     note_way(kept, flow);
-    __sync_fetch_and_add(&kept->turn, 1); /* whoever reads finds all of it */
+    __sync_fetch_and_add(&kept->turn, 1); /* a reader finds all of it */
     return 0;
 }
 

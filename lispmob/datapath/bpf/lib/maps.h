@@ -172,7 +172,7 @@ static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 h
     return made;
 }
 
-/* By this engine's key, so that nobody outside can choose flows that collide. */
+/* By this engine's key, so that a remote host cannot choose flows that collide. */
 static __always_inline __u64 slot_of(const struct lm_shared_state *s, const __u64 *words, __u32 count)
 {
     __u64 mixed = s->key1;

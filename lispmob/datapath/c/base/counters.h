@@ -25,7 +25,7 @@
     X(data_unknown)         /* inner source without a mapping: delivered, and asked about when it says more */         \
     X(data_unknown_limited) /* lost: more than a sender without a mapping may say */                                   \
     X(data_moved)           /* of data_source those delivered after all, once the mapping said so */                   \
-    X(data_control_limited) /* control messages in Instance-ID 0xFFFFFF, more than anybody needs to send */            \
+    X(data_control_limited) /* control messages in Instance-ID 0xFFFFFF, more than a peer needs to send */             \
     X(data_ecn_drop)        /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */              \
     X(data_ttl)             /* time to live ran out in the tunnel */                                                   \
     X(data_ecn_odd)         /* ECN combinations that RFC 6040 wants noticed; delivered */                              \

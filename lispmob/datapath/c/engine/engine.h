@@ -34,7 +34,7 @@
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what stays in the cache until it is used */
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
-#define LM_HEARD_PROVEN 768u /* of them: places that nobody else takes */
+#define LM_HEARD_PROVEN 768u /* of them: places for proven senders only */
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u

@@ -1,4 +1,17 @@
-/* Sends a single packet by an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses. */
+/*
+ * Sends a single packet by an uplink: its LISP header, its size, its socket, and what to do when the uplink refuses.
+ * Runs of packets leave by batch.c, which calls this for what does not fit a path.
+ *
+ *  1. lm_send() cuts a super-packet into segments, and sends each with send_one().
+ *  2. try_path() compares the packet's size with the path MTU. A larger packet is fragmented if it may be; otherwise its
+ *     source gets an ICMP error.
+ *  3. send_packet() writes the LISP header and the outer addresses, seals the packet if the peer has a session, and
+ *     hands it to the socket.
+ *  4. When the uplink refuses, fail_over() tries every other usable path. If none takes the packet, it waits for the
+ *     next change of uplinks (pending.c).
+ *
+ * lm_send_put_lisp_header() is the one place that writes the LISP header of this tier.
+ */
 #include <errno.h>
 #include <linux/udp.h>
 #include <poll.h>
@@ -304,7 +317,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     return SENT;
 }
 
-/* Larger than the way takes, and nobody can make it smaller: the kernel and the routers cut the outer packet. */
+/* Larger than the path MTU, and its source cannot send less: the kernel and the routers fragment the outer packet. */
 static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job)
 {
     struct letter letter;

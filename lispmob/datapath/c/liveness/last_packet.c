@@ -35,7 +35,7 @@ void lm_last_packet_note(struct lm_engine *e, const struct lm_job *job)
         return;
     uint32_t turn = atomic_load_explicit(&kept->turn, memory_order_relaxed);
     if ((turn & 1) || !atomic_compare_exchange_strong(&kept->turn, &turn, turn + 1))
-        return; /* somebody else is at it, with a packet as good as this one */
+        return; /* another thread is writing a packet that is as good as this one */
     kept->flow = (uint32_t)job->flow;
     kept->at = job->now;
     kept->lane = job->lane;
@@ -47,7 +47,7 @@ void lm_last_packet_note(struct lm_engine *e, const struct lm_job *job)
     atomic_store_explicit(&kept->turn, turn + 2, memory_order_release);
 }
 
-/* Copies out what nobody wrote meanwhile, if it is young enough. */
+/* Copies the packet if it was not overwritten meanwhile, and if it is young enough. */
 static bool take(struct lm_last_packet *kept, uint64_t now, struct lm_last_packet *into)
 {
     uint32_t turn = atomic_load_explicit(&kept->turn, memory_order_acquire);
@@ -87,7 +87,7 @@ static bool mend(uint8_t *packet, size_t length, struct lm_inner *inner)
     return true;
 }
 
-/* By the tables of now it would leave by another path, or for another locator. Nothing is counted, and nobody told. */
+/* By the present tables it would leave by another path, or for another locator. Nothing is counted or reported. */
 static bool moves(struct lm_engine *e, struct lm_job *job, const struct lm_prefix *prefix,
                   const struct lm_last_packet *kept)
 {

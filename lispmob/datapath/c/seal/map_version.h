@@ -2,7 +2,7 @@
  * Map-Versioning (RFC 9302) inside sealed packets: they say by which mappings they were sent, the sender's own and the
  * receiver's. So a peer that sends by an old one is noticed with its first packet, and so is one that has moved.
  *
- * In a clear header anybody could write the numbers. There they are neither written nor heeded (RFC 9302, 9). The tag
+ * In a clear header any host could write the numbers. There they are neither written nor used (RFC 9302, 9). The tag
  * covers them here; still they only trigger a lookup, and never change a mapping.
  *
  * A packet by an old mapping has found us, and is delivered. One that names a number that our mapping never had is lost.

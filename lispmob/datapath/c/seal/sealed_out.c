@@ -52,7 +52,7 @@ static bool is_sealed_already(const struct lm_engine *e, const struct lm_inner *
 
 bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job)
 {
-    static const struct lm_addr nobody = {0};
+    static const struct lm_addr no_eid = {0};
     const struct lm_locator_set *set = job->set;
     job->seal = NULL;
     if ((!set->wish.peer && !set->wish.must_seal) || is_sealed_already(e, &job->inner) ||
@@ -69,7 +69,7 @@ bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job)
         return true;
     if (!job->is_retry)
         lm_count_many(&e->counters, LM_out_key_wait, packets_of(job));
-    (void)lm_pending_add(e->unsealed, set->wish.peer, &nobody, &job->vnet, job->packet, job->inner.length, job->lane,
+    (void)lm_pending_add(e->unsealed, set->wish.peer, &no_eid, &job->vnet, job->packet, job->inner.length, job->lane,
                          job->born, job->now);
     return false;
 }

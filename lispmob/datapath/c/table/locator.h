@@ -56,7 +56,7 @@ struct lm_locator_spec {
 
 /* For whom packets of an entry are sealed, and by which of its mappings. */
 struct lm_seal_wish {
-    uint32_t peer;        /* 0: nobody, they leave in clear */
+    uint32_t peer;        /* 0: no peer, they leave in clear */
     bool must_seal;       /* they never leave in clear */
     uint16_t map_version; /* RFC 9302, 0: none */
 };

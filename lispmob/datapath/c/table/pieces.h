@@ -1,5 +1,5 @@
 /*
- * Packets that are larger than their way takes, and that nobody can make smaller: the kernel and the routers cut them.
+ * Packets larger than their path MTU whose source cannot send less: the kernel and the routers fragment them.
  * The sockets of a pool leave that to one of their own (table/uplink.h). A data port has one socket for everything, and
  * behind a NAT no other port will do: so it allows pieces for one packet, by one thread at a time. What others send by it
  * meanwhile may be cut as well, which harms nothing.
