@@ -301,7 +301,7 @@ class Reachability:
         assert began is not None
         has_found = False
         unheard = self._unheard(began)
-        asked = [way for way in self._ways.values() if way.evidence is not Evidence.NOBODY]
+        asked = [way for way in self._ways.values() if way.evidence is not Evidence.NO_RESOLVER]
         is_answered = len(unheard) < len(asked) or any(at >= began for at in self._elsewhere.values())
         self._in_vain = frozenset() if is_answered else frozenset(way.locator.place for way in unheard if way.checks)
         for way in unheard:

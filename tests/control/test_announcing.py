@@ -66,7 +66,7 @@ def word(nonce: int, *eids: str) -> bytes:
 
 def hear(machine: Announcer, payload: bytes, now: float, who: SealedPeer | None = None) -> tuple[list[str], int, int]:
     """What is counted, how many EID-Prefixes it tells of, and how many acknowledgements leave."""
-    heard = machine.on_word(who or peer(), lambda eid: eid == PEER, payload, now)
+    heard = machine.on_announcement(who or peer(), lambda eid: eid == PEER, payload, now)
     counted = [effect.name for effect in only(heard.effects, Count)]
     return counted, len(heard.records), len(only(heard.effects, SendSealed))
 

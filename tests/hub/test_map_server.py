@@ -299,7 +299,7 @@ def test_a_change_of_sites_is_worked_off_in_slices_and_every_node_is_told() -> N
 @pytest.mark.parametrize("node", ["203.0.113.5", "2001:db8:50::5"])
 def test_a_node_of_a_removed_site_is_told_from_the_address_that_we_have_in_its_family(node: str) -> None:
     hub, own = plane(site("10.1.0.0/16")), {4: HUB, 6: ip_address("2001:db8:51::1")}
-    hub.on_addresses(own.values())
+    hub.on_addresses([*own.values()])
     hub.on_datagram(xtr(node).register("10.1.0.1/32"), now=0.0)
 
     (told,) = sent(hub.on_sites([], (), now=1.0))

@@ -23,8 +23,9 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.data_header import DATA_HEADER_OCTETS
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT, MessageType
-from lispmob.wire.info import InfoReply, InfoRequest, NatTraversal
+from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.ip_udp import parse_ip_udp
+from lispmob.wire.lcaf_types import NatTraversal
 from lispmob.wire.map_reply import MapReply
 from tests.internet.nat import Kind, NatBox
 from tests.internet.network import Packet, World, ip

@@ -95,7 +95,7 @@ def gather(
         dropped_by_mark=dropped_by_mark,
         in_vain=tuple(map(str, parts.node.reachability.in_vain)),
         unasked=tuple(
-            str(way.locator.address) for way in parts.node.reachability.ways if way.evidence is Reached.NOBODY
+            str(way.locator.address) for way in parts.node.reachability.ways if way.evidence is Reached.NO_RESOLVER
         ),
         reported=(*odd_choices, *parts.host_problems),
     )
