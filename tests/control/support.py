@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from ipaddress import ip_address
 from itertools import count
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lispmob.protocol.effect import MachineEffect, SendControl
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
@@ -80,3 +81,15 @@ def request_in(effect: SendControl) -> MapRequest:
     inner = decode_control(message.message) if hasattr(message, "message") else message
     assert isinstance(inner, MapRequest)
     return inner
+
+
+def reachable(table: Mapping[Any, frozenset[Any]], first: Enum) -> set[Enum]:
+    """The states that a machine can come to from the first one."""
+    reached: set[Enum] = set()
+    waiting = [first]
+    while waiting:
+        state = waiting.pop()
+        if state not in reached:
+            reached.add(state)
+            waiting += table[state]
+    return reached

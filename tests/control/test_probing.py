@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.probing.path import TRANSITIONS, Pair, State
+from lispmob.control.probing.path import Pair, State
 from lispmob.control.probing.probing import PathChanged, ProbeConfig, ReachabilityChanged, UplinkChanged
 from lispmob.protocol.effect import Count, Event, SendControl, WatchForSilence
 from lispmob.wire.map_reply import MapReply
@@ -165,50 +165,47 @@ def test_a_path_that_dies_again_and_again_has_to_answer_more_than_once() -> None
     assert ups[-1] > ups[0]
 
 
-def test_data_vouches_for_a_path_for_a_while_and_not_without_end() -> None:
-    world = World()
+def settled(config: ProbeConfig = ProbeConfig()) -> tuple[World, int]:  # noqa: B008
+    """A world in which the first probes have been answered, and how many were sent."""
+    world = World(config)
     world.begin()
     world.run(40.0)
-    before = len(world.sent)
+    return world, len(world.sent)
 
-    for _ in range(800):
+
+def hear(world: World, times: int) -> None:
+    """Data comes in every five seconds."""
+    for _ in range(times):
         world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now))
         world.run(world.now + 5.0)
+
+
+def test_data_vouches_for_a_path_for_a_while_and_not_without_end() -> None:
+    world, before = settled()
+
+    hear(world, times=800)
 
     assert 2 <= len(world.sent) - before <= 10
 
 
 def test_data_that_proves_the_path_spares_the_probes() -> None:
-    world = World()
-    world.begin()
-    world.run(40.0)
-    before = len(world.sent)
+    world, before = settled()
 
-    for _ in range(100):
-        world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now))
-        world.run(world.now + 5.0)
+    hear(world, times=100)
 
     assert len(world.sent) == before
 
 
 def test_quality_is_measured_on_request_although_data_proves_the_path() -> None:
-    world = World(ProbeConfig(measures=True))
-    world.begin()
-    world.run(40.0)
-    before = len(world.sent)
+    world, before = settled(ProbeConfig(measures=True))
 
-    for _ in range(100):
-        world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now))
-        world.run(world.now + 5.0)
+    hear(world, times=100)
 
     assert len(world.sent) - before >= 12
 
 
 def test_a_hint_is_verified_and_never_believed() -> None:
-    world = World()
-    world.begin()
-    world.run(40.0)
-    before = len(world.sent)
+    world, before = settled()
 
     world.take(world.prober.on_hint(PEER, "status bit", world.now))
     world.run(world.now + 3.0)
@@ -368,18 +365,6 @@ def test_every_probe_is_counted_and_every_change_is_told() -> None:
     assert isinstance(event, Event)
     assert event.kind == "path-down"
     assert event.fields["rloc"] == str(PEER)
-
-
-def test_every_state_of_a_path_is_in_the_table_and_can_be_reached() -> None:
-    reached: set[State] = set()
-    waiting = [State.UNKNOWN]
-    while waiting:
-        state = waiting.pop()
-        if state not in reached:
-            reached.add(state)
-            waiting += TRANSITIONS[state]
-
-    assert reached == set(TRANSITIONS) == set(State)
 
 
 STEPS = st.lists(

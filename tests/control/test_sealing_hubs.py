@@ -1,4 +1,4 @@
-"""Keys of proxies: which entry leads to one that can seal, and what happens to a session when the key changes."""
+"""Keys of proxies: which entry leads to one that can seal, and the entry when the key changes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_where_sealing_is_required_nothing_goes_to_a_proxy_in_clear(
 
 
 @needs_libcrypto
-def test_a_key_that_a_map_resolver_vouches_for_has_the_entry_made_again_once() -> None:
+def test_a_key_that_a_map_resolver_vouches_for_replaces_the_entry_once() -> None:
     one = side()
     assert installed(one, HUB).peer == 0
     assert not one.machine.knows_hub(HUB)

@@ -9,6 +9,7 @@ import pytest
 from lispmob.control import lookup, map_cache, registration, smr
 from lispmob.control.path_mtu import search as path_mtu
 from lispmob.control.probing import path
+from tests.control.support import reachable
 
 TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
     "path": (path.TRANSITIONS, path.State.UNKNOWN),
@@ -22,15 +23,8 @@ TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
 @pytest.mark.parametrize("name", TABLES)
 def test_every_state_is_in_the_table_and_can_be_reached(name: str) -> None:
     table, first = TABLES[name]
-    reached: set[Enum] = set()
-    waiting: list[Enum] = [first]
-    while waiting:
-        state = waiting.pop()
-        if state not in reached:
-            reached.add(state)
-            waiting += table[state]
 
-    assert reached == set(table) == set(type(first))
+    assert reachable(table, first) == set(table) == set(type(first))
 
 
 def test_a_map_cache_entry_can_always_go() -> None:

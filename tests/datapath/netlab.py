@@ -158,3 +158,9 @@ def install_both(both: Lab, family: int, link: int = 0) -> None:
         both.a("install", prefix=prefix, locators=[both.links[link].rloc("b", family)])
     for prefix in (f"{EID_A4}/32", f"{EID_A6}/128"):
         both.b("install", prefix=prefix, locators=[both.links[link].rloc("a", family)])
+
+
+def open_sockets(both: Lab) -> None:
+    """Both hosts have a socket "x" at port 5000 of their IPv4 EID."""
+    both.a("udp_open", name="x", address=EID_A4, port=5000)
+    both.b("udp_open", name="x", address=EID_B4, port=5000)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.datapath.netlab import EID_A4, EID_B4, install_both, lab
+from tests.datapath.netlab import EID_A4, EID_B4, install_both, lab, open_sockets
 
 pytestmark = pytest.mark.netns
 
@@ -21,8 +21,7 @@ def test_data_leaves_from_port_4341_and_goes_to_the_relay_whatever_the_mapping_s
         install_both(both, 4)
         both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.9"])  # has no host
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)])
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.b("sniff", name="wire", interface=link.name)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
@@ -36,8 +35,7 @@ def test_an_ephemeral_data_port_sends_and_receives() -> None:
         link = both.links[0]
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="ephemeral", relays=[link.rloc("b", 4)])
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         both.b("sniff", name="wire", interface=link.name)
         both.a("udp_send", name="x", to=EID_B4, port=5000)
         ((port, _),) = outer_ports(both.b("sniffed", name="wire", count=1))
@@ -54,8 +52,7 @@ def test_behind_a_nat_nobody_but_the_relay_is_listened_to() -> None:
         link = both.links[0]
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=["203.0.113.9"])
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
 
         both.b("udp_send", name="x", to=EID_A4, port=5000)
 
@@ -68,8 +65,7 @@ def test_silence_after_something_was_sent_is_reported_once() -> None:
         link = both.links[0]
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)])
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)  # b never answers
+        open_sockets(both)  # b never answers
         both.a("udp_send", name="x", to=EID_B4, port=5000)
         early = both.a("drain")
         time.sleep(0.15)
@@ -87,8 +83,7 @@ def test_an_uplink_that_no_relay_knows_yet_keeps_its_packets() -> None:
         link = both.links[0]
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)], is_usable=False)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=3)
         before = both.b("udp_received", name="x", count=1, timeout_s=0.2)
 
@@ -104,8 +99,7 @@ def test_a_locator_that_names_this_uplink_is_sent_to_past_the_relay_from_the_sam
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=["203.0.113.9"])  # has no host
         both.a("install", prefix=f"{EID_B4}/32", locators=[link.rloc("b", 4)], source=link.rloc("a", 4))
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.b("sniff", name="wire", interface=link.name)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
@@ -120,8 +114,7 @@ def test_a_locator_that_names_another_uplink_goes_by_the_relay_of_this_one() -> 
         install_both(both, 4)
         both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)])
         both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.9"], source="192.0.2.77")
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
 
@@ -133,8 +126,7 @@ def test_a_locator_that_names_another_uplink_is_an_ordinary_one_where_there_is_n
         link = both.links[0]
         install_both(both, 4)
         both.a("install", prefix=f"{EID_B4}/32", locators=[link.rloc("b", 4)], source="192.0.2.77")
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
 
@@ -147,8 +139,7 @@ def test_behind_a_nat_others_are_listened_to_where_the_uplink_admits_them() -> N
         install_both(both, 4)
         uplink = link.uplink("a", (4,))
         both.a("relay", uplink=uplink, data_port="fixed", relays=["203.0.113.9"], admits_others=True)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
 
         both.b("udp_send", name="x", to=EID_A4, port=5000)
 
@@ -161,8 +152,7 @@ def test_a_default_entry_that_tells_sends_as_well_and_tells_of_each_destination_
         install_both(both, 4)
         both.a("remove", prefix=f"{EID_B4}/32")
         both.a("install", prefix="0.0.0.0/0", locators=[link.rloc("b", 4)], disposition="TELL")
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, install_both, lab, third_host
+from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, install_both, lab, open_sockets, third_host
 
 pytestmark = pytest.mark.netns
 
@@ -36,8 +36,7 @@ def test_packets_of_either_family_travel_over_either_family(inner: int, outer: i
 
 def test_packets_wait_in_order_for_their_mapping_and_the_miss_is_told_once() -> None:
     with lab() as both:
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=16)
         time.sleep(0.1)
         told = both.a("drain")
@@ -51,8 +50,7 @@ def test_packets_wait_in_order_for_their_mapping_and_the_miss_is_told_once() -> 
 
 def test_no_more_packets_wait_than_agreed_and_the_newest_stay() -> None:
     with lab(pending_per_entry=4) as both:
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
         time.sleep(0.1)
 
@@ -92,8 +90,7 @@ def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str, in
         both.b.ip("addr add 198.51.100.7/32 dev lo")
         both.a("uplinks", uplinks=[both.links[0].uplink("a", (4,), 1), both.links[1].uplink("a", (4,), 2)])
         both.a("install", prefix=f"{EID_B4}/32", locators=["198.51.100.7"])
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
 
         both.a.start("udp_send", name="x", to=EID_B4, port=5000, count=1000, pause_s=0.001)
         both.b("udp_received", name="x", count=100)  # in the middle of the stream, however busy the machine is
@@ -108,8 +105,7 @@ def test_the_other_family_takes_over_when_a_family_is_gone() -> None:
     with lab() as both:
         link = both.links[0]
         both.a("install", prefix=f"{EID_B4}/32", locators=[link.rloc("b", 4), link.rloc("b", 6)])
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
         assert len(both.b("udp_received", name="x", count=10)) == 10
@@ -125,8 +121,7 @@ def test_packets_wait_while_the_only_uplink_refuses_and_leave_when_it_works_agai
     with lab() as both:
         link = both.links[0]
         install_both(both, 4)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.a.ip("addr flush dev up0")
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=20)
         time.sleep(0.2)
@@ -140,8 +135,7 @@ def test_packets_wait_while_the_only_uplink_refuses_and_leave_when_it_works_agai
 def test_packets_wait_for_an_uplink_when_there_is_none_at_all() -> None:
     with lab() as both:
         install_both(both, 4)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         both.a("mark_move")
         both.a("uplinks", uplinks=[])
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=50)
@@ -156,8 +150,7 @@ def test_packets_wait_for_an_uplink_when_there_is_none_at_all() -> None:
 def test_uplinks_that_come_and_go_cost_nothing_while_one_stays() -> None:
     with lab(links=2) as both:
         install_both(both, 4)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        open_sockets(both)
         first, second = both.links
 
         both.b.start("udp_received", name="x", count=400, timeout_s=5)

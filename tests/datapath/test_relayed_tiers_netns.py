@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from lispmob.datapath import tier
-from tests.datapath.netlab import EID_A4, EID_B4, Lab, install_both, lab
+from tests.datapath.netlab import EID_A4, EID_B4, Lab, install_both, lab, open_sockets
 
 pytestmark = [
     pytest.mark.netns,
@@ -26,8 +26,7 @@ def behind_a_nat(data_port: str = "fixed", *, passes_zero: bool = True, outer: i
         both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.9" if outer == 4 else "2001:db8:dead::9"])
         relays = [link.rloc("b", outer)]
         both.a("relay", uplink=link.uplink("a", (outer,)), data_port=data_port, relays=relays, passes_zero=passes_zero)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         yield both
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.datapath.netlab import EID_A4, EID_B4, Lab, install_both, lab
+from tests.datapath.netlab import EID_A4, EID_B4, Lab, install_both, lab, open_sockets
 
 pytestmark = pytest.mark.netns
 
@@ -18,6 +18,13 @@ def talk(both: Lab, count: int = 1) -> None:
     time.sleep(0.05)
 
 
+def send_unanswered(both: Lab, count: int) -> None:
+    """Send packets from a, with a pause after each."""
+    for _ in range(count):
+        both.a("udp_send", name="x", to=EID_B4, port=5000)
+        time.sleep(0.05)
+
+
 def silences(told: list[str]) -> list[str]:
     return [word for word in told if word.startswith(("Silent", "Heard"))]
 
@@ -26,23 +33,18 @@ def test_data_that_stops_being_answered_is_told_of_once_and_so_is_its_return() -
     with lab() as both:
         install_both(both, 4)
         ours, peer = (both.links[0].rloc(side, 4) for side in "ab")
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         both.a("patience", locator=peer, seconds=0.2, one_sided=5.0)
         talk(both)
         both.b("udp_send", name="x", to=EID_A4, port=5000)
         time.sleep(0.05)
 
-        for _ in range(8):
-            both.a("udp_send", name="x", to=EID_B4, port=5000)
-            time.sleep(0.05)
+        send_unanswered(both, 8)
         told = both.a("drain")
         both.b("udp_send", name="x", to=EID_A4, port=5000)
         time.sleep(0.05)
         back = both.a("drain")
-        for _ in range(3):
-            both.a("udp_send", name="x", to=EID_B4, port=5000)
-            time.sleep(0.05)
+        send_unanswered(both, 3)
 
         assert silences(told) == [f"Silent(locator=IPv4Address('{peer}'), is_flowing=True, is_alone=False)"]
         assert silences(back) == [f"HeardAgain(locator=IPv4Address('{peer}'), local=IPv4Address('{ours}'))"]
@@ -52,8 +54,7 @@ def test_data_that_stops_being_answered_is_told_of_once_and_so_is_its_return() -
 def test_a_sender_that_waits_is_told_of_by_the_clock() -> None:
     with lab() as both:
         install_both(both, 4)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         both.a("patience", locator=both.links[0].rloc("b", 4), seconds=0.2)
         talk(both)
         both.b("udp_send", name="x", to=EID_A4, port=5000)
@@ -71,17 +72,12 @@ def test_a_sender_that_waits_is_told_of_by_the_clock() -> None:
 def test_a_conversation_that_was_always_one_sided_has_another_patience() -> None:
     with lab() as both:
         install_both(both, 4)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)  # or the host would answer with ICMP
+        open_sockets(both)  # or the host would answer with ICMP
         both.a("patience", locator=both.links[0].rloc("b", 4), seconds=0.05, one_sided=0.4)
 
-        for _ in range(6):
-            both.a("udp_send", name="x", to=EID_B4, port=5000)
-            time.sleep(0.05)
+        send_unanswered(both, 6)
         early = both.a("drain")
-        for _ in range(4):
-            both.a("udp_send", name="x", to=EID_B4, port=5000)
-            time.sleep(0.05)
+        send_unanswered(both, 4)
 
         assert early == []
         assert [word.partition("is_flowing=")[2] for word in both.a("drain")] == ["False, is_alone=False)"]
@@ -92,17 +88,14 @@ def test_a_peer_that_answers_from_its_other_locator_is_told_of_as_quickly_when_i
         (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
         both.a("install", prefix=f"{EID_B4}/32", locators=[b4, b6])
         both.b("install", prefix=f"{EID_A4}/32", locators=[a6, a4])
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         for locator in (b4, b6):
             both.a("patience", locator=locator, seconds=0.3, one_sided=30.0, head=b4)
         for _ in range(10):
             talk(both)
         while_flowing = silences(both.a("drain"))
 
-        for _ in range(10):
-            both.a("udp_send", name="x", to=EID_B4, port=5000)
-            time.sleep(0.05)
+        send_unanswered(both, 10)
         told = silences(both.a("drain"))
         both.b("udp_send", name="x", to=EID_A4, port=5000)
         time.sleep(0.05)
@@ -117,8 +110,7 @@ def test_a_sender_that_waits_is_told_of_by_the_clock_though_its_peer_answers_fro
         (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
         both.a("install", prefix=f"{EID_B4}/32", locators=[b6, b4])
         both.b("install", prefix=f"{EID_A4}/32", locators=[a4, a6])
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         for locator in (b4, b6):
             both.a("patience", locator=locator, seconds=0.2, one_sided=30.0, head=b4)
         for _ in range(5):
@@ -138,8 +130,7 @@ def test_one_locator_of_a_peer_that_falls_silent_while_the_others_answer_is_told
         b4, b6 = (both.links[0].rloc("b", family) for family in (4, 6))
         install_both(both, 4)
         both.a("install", prefix=f"{EID_B4}/32", locators=[b4, b6])
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         for locator in (b4, b6):
             both.a("patience", locator=locator, seconds=0.3, one_sided=30.0, head=b4)
         for _ in range(5):
@@ -160,8 +151,7 @@ def test_packets_take_the_short_way_while_silence_is_watched_for(
         pytest.skip("it has no shorter way")
     with lab() as both:
         install_both(both, 4)
-        both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        open_sockets(both)
         peer = both.links[0].rloc("b", 4)
         both.a("patience", locator=peer, seconds=0.2, one_sided=60.0, head=peer if has_company else None)
         talk(both)

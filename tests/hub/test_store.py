@@ -63,12 +63,17 @@ def restore(hub: ControlPlane, one: Store, time: Time) -> None:
     hub.map_server.on_restored(time.monotonic_s)
 
 
-def test_a_registration_outlives_the_hub_and_ends_when_it_would_have(tmp_path: Path) -> None:
-    time, path = Time(), tmp_path / "hub.sqlite"
+def ended_with_a_laptop(path: Path, time: Time) -> None:
+    """A hub at which a laptop has registered, and which has written its state and ended."""
     hub, one = plane(site("10.1.0.0/16")), store(path, time)
     hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
     save_all(hub, one)
     one.close()
+
+
+def test_a_registration_outlives_the_hub_and_ends_when_it_would_have(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    ended_with_a_laptop(path, time)
 
     time.monotonic_s, time.wall_s = 5.0, time.wall_s + 100  # a reboot that took 100 s
     again = restarted(path, time)
@@ -80,10 +85,7 @@ def test_a_registration_outlives_the_hub_and_ends_when_it_would_have(tmp_path: P
 
 def test_what_ran_out_while_the_hub_was_down_stays_gone(tmp_path: Path) -> None:
     time, path = Time(), tmp_path / "hub.sqlite"
-    hub, one = plane(site("10.1.0.0/16")), store(path, time)
-    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
-    save_all(hub, one)
-    one.close()
+    ended_with_a_laptop(path, time)
 
     time.wall_s += 181
 
@@ -92,10 +94,7 @@ def test_what_ran_out_while_the_hub_was_down_stays_gone(tmp_path: Path) -> None:
 
 def test_a_wall_clock_set_back_prolongs_nothing_beyond_a_lifetime(tmp_path: Path) -> None:
     time, path = Time(), tmp_path / "hub.sqlite"
-    hub, one = plane(site("10.1.0.0/16")), store(path, time)
-    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
-    save_all(hub, one)
-    one.close()
+    ended_with_a_laptop(path, time)
 
     time.wall_s -= 86400
 
@@ -140,10 +139,7 @@ def test_merged_xtrs_and_instances_come_back_as_they_were(tmp_path: Path) -> Non
 
 def test_what_the_sites_forbid_by_now_is_not_restored(tmp_path: Path) -> None:
     time, path = Time(), tmp_path / "hub.sqlite"
-    hub, one = plane(site("10.1.0.0/16")), store(path, time)
-    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
-    save_all(hub, one)
-    one.close()
+    ended_with_a_laptop(path, time)
 
     assert len(restarted(path, time, more_specifics=False).map_server.registrations) == 0
 

@@ -161,6 +161,18 @@ def with_two_uplinks() -> Lab:
     return lab
 
 
+def moved_and_back() -> tuple[Lab, SendControl]:
+    """The mover has left its better uplink and returned to it; the SMR of the first move."""
+    lab = with_two_uplinks()
+    mover, _ = lab.nodes
+    mover.attach(LTE)
+    smr = smr_of(mover)
+    mover.attach(WIFI, LTE)
+    lab.world.run(4.0)
+    lab.chat(1.0)
+    return lab, smr
+
+
 def best(peer: NodeHost, mover: NodeHost) -> list[IpAddress]:
     """The locators to which the peer's data goes."""
     found = peer.table.lookup(mover.eid)
@@ -196,13 +208,8 @@ def test_data_goes_back_when_the_better_uplink_is_back() -> None:
 
 
 def test_an_smr_that_says_nothing_new_turns_data_aside_for_some_seconds_at_most() -> None:
-    lab = with_two_uplinks()
+    lab, smr = moved_and_back()
     mover, peer = lab.nodes
-    mover.attach(LTE)
-    smr = smr_of(mover)
-    mover.attach(WIFI, LTE)
-    lab.world.run(4.0)
-    lab.chat(1.0)
     assert best(peer, mover) == [WIFI.address]
 
     lab.world.internet.send(Packet(LTE.address, smr.destination, smr.payload))
@@ -212,13 +219,8 @@ def test_an_smr_that_says_nothing_new_turns_data_aside_for_some_seconds_at_most(
 
 
 def test_an_smr_without_the_nonce_turns_no_data_aside() -> None:
-    lab = with_two_uplinks()
+    lab, genuine = moved_and_back()
     mover, peer = lab.nodes
-    mover.attach(LTE)
-    genuine = smr_of(mover)
-    mover.attach(WIFI, LTE)
-    lab.world.run(4.0)
-    lab.chat(1.0)
     forged = replace(MapRequest.decode(genuine.payload), nonce=12345).encode()
 
     lab.world.internet.send(Packet(LTE.address, genuine.destination, forged))

@@ -1,4 +1,8 @@
-"""A host with a TUN device that has a lane for each uplink: the tests ask by which lane a packet leaves."""
+"""A host with a TUN device that has a lane for each uplink: the tests ask by which lane a packet leaves.
+
+Its namespace is the laboratory's (`lispmob/lab/`). There is no network around it, and no lispd in it: the tests are
+about what the kernel's rules and the program in the device do with a packet until it is read from a lane.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -137,6 +137,16 @@ def everything() -> str:
     return "\n".join([run("ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"), *rules])
 
 
+def notifications_of(do: Callable[[], object]) -> str:
+    """What the kernel notifies `ip monitor` of while `do` runs."""
+    with subprocess.Popen(["ip", "monitor"], stdout=subprocess.PIPE, text=True) as monitor:
+        assert monitor.stdout is not None
+        time.sleep(0.1)  # `ip monitor` does not say when it listens
+        do()
+        monitor.terminate()
+        return monitor.stdout.read()
+
+
 def apply(*states: KernelState) -> tuple[Problem, ...]:
     """Apply these states one after the other; returns what the kernel refused of the last one."""
 
@@ -190,12 +200,7 @@ def test_the_tun_comes_up_with_its_eids_its_mtu_and_no_link_local_address(tun: N
 def test_applying_again_changes_nothing(tun: None) -> None:
     apply(FULL)
     before = everything()
-    with subprocess.Popen(["ip", "monitor"], stdout=subprocess.PIPE, text=True) as monitor:
-        assert monitor.stdout is not None
-        time.sleep(0.1)  # `ip monitor` does not say when it listens
-        apply(FULL, FULL)
-        monitor.terminate()
-        said = monitor.stdout.read()
+    said = notifications_of(lambda: apply(FULL, FULL))
 
     assert said == ""
     assert everything() == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -13,7 +12,17 @@ from msgspec.structs import replace
 
 from lispmob.datapath.device.lanes import DeviceLanes
 from lispmob.mh.plan import MARK_TABLES, OVERLAY_TABLE, PLACES_MAX, MarkedDevice, MarkRouting, plan
-from tests.mh.test_kernel_router import FULL, SPLIT, apply, clean_up, everything, inside, listing, run  # noqa: F401
+from tests.mh.test_kernel_router import (
+    FULL,
+    SPLIT,
+    apply,
+    clean_up,
+    everything,
+    inside,  # noqa: F401
+    listing,
+    notifications_of,
+    run,
+)
 
 REST = MarkedDevice("lmn0-x", None, 0)
 WLAN, LTE = MarkedDevice("lmn0-3", 3, 1), MarkedDevice("lmn0-4", 4, 2)
@@ -147,12 +156,7 @@ def test_mtu_state_and_addresses_of_all_devices_are_kept(lanes: DeviceLanes) -> 
 def test_applying_again_changes_nothing(lanes: DeviceLanes) -> None:
     apply(MARKED_FULL)
     before = everything()
-    with subprocess.Popen(["ip", "monitor"], stdout=subprocess.PIPE, text=True) as monitor:
-        assert monitor.stdout is not None
-        time.sleep(0.1)  # `ip monitor` does not say when it listens
-        apply(MARKED_FULL, MARKED_FULL)
-        monitor.terminate()
-        said = monitor.stdout.read()
+    said = notifications_of(lambda: apply(MARKED_FULL, MARKED_FULL))
 
     assert said == ""
     assert everything() == before

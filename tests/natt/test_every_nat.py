@@ -31,6 +31,17 @@ def behind(
     return world, server, rtr, nat, node
 
 
+def with_two_rtrs(seconds: float) -> tuple[World, RtrHost, NodeHost]:
+    """A node behind a NAT and a Map-Server with two RTRs, after so many seconds; the RTR that the node uses."""
+    world = World()
+    MapServerHost(world, (RTR, RTR2))
+    first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    world.run(seconds)
+    return world, first, node
+
+
 def talks(world: World, one: NodeHost, other: NodeHost) -> bool:
     """True if a packet each way arrives, each within a second."""
     before = len(one.received), len(other.received)
@@ -184,12 +195,7 @@ def test_with_no_rtr_in_reach_the_node_says_so_goes_on_trying_and_is_there_when_
 
 
 def test_an_rtr_that_dies_just_after_it_was_found_alive_is_replaced_as_soon() -> None:
-    world = World()
-    MapServerHost(world, (RTR, RTR2))
-    first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
-    node = NodeHost(world)
-    node.attach((locator(), NatBox(world, "203.0.113.200")))
-    world.run(1.0)
+    world, first, node = with_two_rtrs(1.0)
     for _ in range(5):  # silences that were not the RTR's fault
         node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
         world.run(0.5)
@@ -203,12 +209,7 @@ def test_an_rtr_that_dies_just_after_it_was_found_alive_is_replaced_as_soon() ->
 
 @pytest.mark.parametrize("late_s", [0.2, 0.6, 1.5])
 def test_an_rtr_that_answers_late_once_and_dies_then_is_replaced_within_three_seconds(late_s: float) -> None:
-    world = World()
-    MapServerHost(world, (RTR, RTR2))
-    first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
-    node = NodeHost(world)
-    node.attach((locator(), NatBox(world, "203.0.113.200")))
-    world.run(1.0)
+    world, first, node = with_two_rtrs(1.0)
     usual, world.internet.weather = world.internet.weather, Weather(delay_s=(late_s / 4, late_s / 4))
     node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
     world.run(1.0)
@@ -299,12 +300,7 @@ def test_an_rtr_that_was_away_and_comes_back_empty_has_a_sending_node_back_at_on
 @pytest.mark.parametrize("pokes", [1, 40])
 def test_forged_words_of_an_rtr_that_is_dead_neither_hide_its_death_nor_hasten_it(pokes: int) -> None:
     def took(forged: int) -> float:
-        world = World()
-        MapServerHost(world, (RTR, RTR2))
-        first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
-        node = NodeHost(world)
-        node.attach((locator(), NatBox(world, "203.0.113.200")))
-        world.run(3.0)
+        world, first, node = with_two_rtrs(3.0)
         machine = node.traversal.machines[0]
         first.is_up = False
         node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from lispmob.lab.namespace import Namespace, why_unavailable
 from tests.desktop.private_bus import wait_for
 
@@ -83,6 +85,17 @@ def why_no_machine() -> str | None:
 def architecture() -> str:
     """Debian's name for this machine's architecture: amd64, arm64, ..."""
     return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@contextlib.contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A directory that all processes of this run of the tests share; only one at a time is inside of the block."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    directory.mkdir(exist_ok=True)
+    with (base.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
 
 
 def bootstrap(kind: str) -> Path:
@@ -231,6 +244,16 @@ def machine(namespace: Namespace, directory: Path, kind: str = "bookworm") -> It
         yield one
     finally:
         one.close()
+
+
+def connect(hub: Namespace, home: Namespace) -> None:
+    """A link to the hub at the address in the shipped configuration."""
+    hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
+    hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
+    hub.run("ip", "link", "set", "far0", "up")
+    home.run("ip", "addr", "add", "198.51.100.23/24", "dev", "w0")
+    home.run("ip", "link", "set", "w0", "up")
+    home.run("ip", "route", "add", "default", "via", "198.51.100.1")
 
 
 # A host may reach the package indexes through a proxy, or trust other certificates: its guest must do the same.

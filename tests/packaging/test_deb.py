@@ -19,7 +19,7 @@ from lispmob.wire.auth import Key
 from lispmob.wire.map_notify import MapNotify
 from tests.desktop.private_bus import wait_for
 from tests.hub.exchange import Xtr
-from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
+from tests.packaging.machine import ROOT, Machine, connect, machine, why_no_machine
 
 pytestmark = [
     pytest.mark.package,
@@ -47,7 +47,7 @@ def ends() -> Iterator[tuple[Namespace, Namespace]]:
     """Where the hub is, at 198.51.100.1, and where the laptop is, one hop from it."""
     with NamespaceSet() as namespaces:
         hub, home = namespaces.make("hub"), namespaces.make("laptop")
-        _connect(hub, home)
+        connect(hub, home)
         yield hub, home
 
 
@@ -62,15 +62,6 @@ def laptop(package: Path, tmp_path: Path, ends: tuple[Namespace, Namespace]) -> 
     with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
         one.put("/root/lispmob.deb", package.read_bytes())
         yield one
-
-
-def _connect(hub: Namespace, home: Namespace) -> None:
-    hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
-    hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
-    hub.run("ip", "link", "set", "far0", "up")
-    home.run("ip", "addr", "add", "198.51.100.23/24", "dev", "w0")
-    home.run("ip", "link", "set", "w0", "up")
-    home.run("ip", "route", "add", "default", "via", "198.51.100.1")
 
 
 def install(laptop: Machine) -> None:

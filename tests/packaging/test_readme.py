@@ -18,7 +18,7 @@ import pytest
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, module
 from tests.desktop.private_bus import wait_for
-from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
+from tests.packaging.machine import ROOT, Machine, connect, machine, why_no_machine
 from tests.packaging.readme import blocks_of
 
 pytestmark = [
@@ -121,16 +121,6 @@ def anna(tmp_path: Path) -> Iterator[Anna]:
         one = Anna(stack.enter_context(machine(home, tmp_path, "bare")))
         one.clones()
         yield one
-
-
-def connect(hub: Namespace, home: Namespace) -> None:
-    """A link to the hub at the address in the shipped configuration."""
-    hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
-    hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
-    hub.run("ip", "link", "set", "far0", "up")
-    home.run("ip", "addr", "add", "198.51.100.23/24", "dev", "w0")
-    home.run("ip", "link", "set", "w0", "up")
-    home.run("ip", "route", "add", "default", "via", "198.51.100.1")
 
 
 def connect_nas(hub: Namespace, nas: Namespace) -> None:
