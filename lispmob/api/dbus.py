@@ -30,7 +30,7 @@ TOLD: Final = frozenset({"registered", "register-timeout", "auth-failed", "moved
 """Events that become signals; the control socket has them all."""
 
 PEERS_MAX: Final = 256  # ours: more fit no window, and a message of D-Bus is one piece
-_SETTLE_S: Final = 0.05  # ours: one PropertiesChanged for all that a move changes, and sooner than anybody can look
+_SETTLE_S: Final = 0.05  # ours: one PropertiesChanged for all that a move changes, and sooner than a person can look
 _STANDARD: Final = "org.freedesktop.DBus"
 
 INTROSPECTION: Final = """<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"

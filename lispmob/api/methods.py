@@ -171,7 +171,7 @@ METHODS: Final[dict[str, Method]] = {
         LogLevel, lambda backend, params: backend.upkeep.set_log_level(params.level), is_change=True
     ),
     "energy": Method(NoParams, lambda backend, _: backend.upkeep.energy()),
-    # The next two change nothing, but lispd.conf is not for everybody either.
+    # The next two change nothing, but not every user may read lispd.conf either.
     "recording": Method(NoParams, lambda backend, _: backend.upkeep.recording(), is_change=True),
     "configuration": Method(NoParams, lambda backend, _: backend.upkeep.configuration(), is_change=True),
     "believed": Method(NoParams, lambda backend, _: backend.upkeep.believed()),

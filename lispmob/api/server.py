@@ -355,7 +355,7 @@ class _Client(asyncio.Protocol):
                     await self._taken
             self._write(b"]" + b"".join(b",%b:%b" % (_encode(key), _encode(each)) for key, each in result.rest.items()))
             self._write(b"}}\n")
-        except Exception:  # the top of a task; half a reply is of no use to anybody
+        except Exception:  # the top of a task; half a reply is of no use to a client
             log.exception("control request failed")
             self.abort()
         finally:

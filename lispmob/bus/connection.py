@@ -26,7 +26,7 @@ BUS_PATH: Final = "/org/freedesktop/DBus"
 
 NO_OWNER: Final = "org.freedesktop.DBus.Error.NameHasNoOwner"
 
-_CALL_S: Final = 5.0  # ours: a service on the same machine; libdbus waits 25 s, which nobody here can use
+_CALL_S: Final = 5.0  # ours: a service on the same machine; libdbus waits 25 s, which is too long for every caller here
 _CONNECT_S: Final = 5.0  # ours: a bus that does not even greet within this is as good as absent
 _MAX_CALLS: Final = 256  # ours: calls from others that wait for us at a time; any local user may call
 _MAX_CALLS_OF_ONE: Final = 8  # ours: a call may wait for a password, and one user must not exclude others

@@ -107,7 +107,7 @@ async def _greet(client: BusClient, connection: Connection) -> None:
 
 
 async def _probe(address: str) -> None:
-    """Raise OSError when nobody listens: dbus-next would leak the socket of a connection that failed, and block."""
+    """Raise OSError when no bus listens: dbus-next would leak the socket of a connection that failed, and block."""
     transport, _, options = address.partition(";")[0].partition(":")
     values = dict(option.split("=", 1) for option in options.split(",") if "=" in option)
     name = unquote(values["path"]) if "path" in values else "\0" + unquote(values.get("abstract", ""))

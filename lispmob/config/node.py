@@ -497,7 +497,7 @@ def load_node(path: Path) -> NodeFile:
 
 
 def _is_world_readable(path: Path) -> bool:
-    """Whether anybody gets at the file: it lets them, and so does every directory on the way."""
+    """Whether every user can open the file: its mode and that of every directory above allow it."""
     try:
         whole = path.resolve()
         ways = all(os.stat(parent).st_mode & stat.S_IXOTH for parent in whole.parents)

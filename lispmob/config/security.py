@@ -16,7 +16,7 @@ SEAL_MODES: Final = ("off", "prefer", "require")
 
 
 class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: that nobody can change data.
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: that data arrives unchanged.
 
     `strict_keys`: another key of a peer, though the Map-Server vouches for it, waits for the user's yes.
     `publications`: the Map-Server is asked to say when a peer moves (RFC 9437). `announcements`: peers tell each other.

@@ -83,7 +83,7 @@ class Answerer:
         self._echoes = echoes
         self._key_record: KeyRecord | None = None
         self.dialects: Dialects | None = None
-        """Answers keys with keys (RFC 8061, lispers.net); None: nobody does."""
+        """Answers keys with keys (RFC 8061, lispers.net); None: none are answered."""
         # Two tables, so that strangers evict no peer. A peer's nonce proves its next SMR.
         self._probed_with: dict[bool, OrderedDict[IpAddress, int]] = {True: OrderedDict(), False: OrderedDict()}
         self._per_rloc: KeyedBuckets[tuple[int, bool, bool]] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
@@ -157,10 +157,10 @@ class Answerer:
         if asked.request.is_probe:
             # In data the sender can write any other address.
             local = asked.arrived_at if asked.arrived_at in own.addresses else None
-            # A peer shares its limit with nobody in its IPv6 network.
+            # A peer has a limit of its own, which others in its IPv6 network do not use up.
             return self._per_pair.take((destination if asked.is_known else owner_of(destination), local), now)
-        # Anybody may name another one's address. It uses up nothing of what that one asks for through the mapping
-        # system, and nothing of what he asks for with LISP-SEC.
+        # A request may name the address of another host. It uses up nothing of what that host asks for through the
+        # mapping system, and nothing of what it asks for with LISP-SEC.
         return self._per_rloc.take((owner_of(destination), asked.is_known, asked.signer is not None), now)
 
     def _owner(self, prefix: EidPrefix | None) -> EidPrefix | None:

@@ -1,6 +1,6 @@
 """Which datagrams of the control port are decoded. Only type, nonce and size are read here.
 
-Decoding a message takes up to some milliseconds, and anybody may send one. A reply or notification must carry a nonce
+Decoding a message takes up to some milliseconds, and any host may send one. A reply or notification must carry a nonce
 that we sent. A request is decoded within a limit for its sender, and another one for all senders of its kind. Peers and
 the mapping system have limits apart from those of strangers.
 """
@@ -80,7 +80,7 @@ class Gate:
         self._known: KeyedBuckets[int] = KeyedBuckets(KNOWN_INTERVAL_S, KNOWN_BURST)
 
     def is_noise(self, payload: bytes) -> str | None:
-        """The counter for messages that nobody may send us, and for unsolicited answers; needs no address."""
+        """The counter for messages that no host may send us, and for unsolicited answers; needs no address."""
         kind = payload[0] >> 4 if payload else 0
         if kind in _ANSWERS:
             is_expected = len(payload) < _NONCE.stop or any(book.knows(payload[_NONCE]) for book in self._nonces)

@@ -196,7 +196,7 @@ class NameLookups:
         self._of_nonce: dict[int, _Lookup] = {}
         self._known: OrderedDict[bytes, KnownName] = OrderedDict()
         self._allowed = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
-        # Anybody may send an SMR, so these are limited apart from what programs ask.
+        # Any host may send an SMR, so these are limited apart from what programs ask.
         self._solicited: KeyedBuckets[bytes] = KeyedBuckets(SOLICITED_S, limit=CACHE_LIMIT)
         self._all_solicited = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
 

@@ -187,7 +187,7 @@ class Resolver:
         """An SMR says that `eid` (a host, inside the cached prefix) has moved. A limit may delay the request.
 
         One lookup at a time for a cached prefix, whatever hosts are named. `strange`: the sender, if the mapping does
-        not name it. Without `repeats` there is only one request: anybody can send data with an EID's address.
+        not name it. Without `repeats` there is only one request: any host can send data with an EID's address.
         """
         known = self._lookups.get(eid)
         if known is not None and not repeats:

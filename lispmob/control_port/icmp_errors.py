@@ -1,6 +1,6 @@
 """What ICMP answers to datagrams that a socket sent (IP_RECVERR of ip(7), IPV6_RECVERR of ipv6(7)).
 
-Anybody on the way can forge such an error: it may explain a silence to people, and must never cause one.
+Any host on the way can forge such an error: it may explain a silence to users, and must never cause one.
 """
 
 from __future__ import annotations

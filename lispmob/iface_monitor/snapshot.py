@@ -7,7 +7,7 @@ details:
   packets are looked up in come last. Where the kernel itself would take another interface, that one comes first.
 - A default route for one source prefix only (by a rule, or of its own in IPv6) is one for the addresses in it. Of
   several addresses the kernel's own choice comes first, then what is in the gateway's subnet. A private address outside
-  of that, beside one that is inside, is there for something else, such as a modem's web page: nobody answers to it.
+  of that, beside one that is inside, is there for something else, such as a modem's web page: no answer reaches it.
 - The pair 0.0.0.0/1 + 128.0.0.0/1 (::/1 + 8000::/1) is a default route: VPN clients install it to outrank the real one.
 - A tunnel (WireGuard, OpenVPN, GRE, ...) is not an uplink unless a rule says so. Its packets leave through another
   uplink, so it adds no path; it costs MTU, and it breaks in the very moment of a move. Who turns a VPN on expects their

@@ -6,8 +6,8 @@
 4. The hub answers with its public half and the settings of the node, sealed, with a MAC by the secret.
 
 A line that names the hub's lasting public key (version 2) adds the X25519 secret of the node's key and that one to the
-secret of the invitation, for all that the hub says and for the key of the site. So nobody but the hub can answer, not
-even who has read the line. A node that has such a line takes no answer of version 1.
+secret of the invitation, for all that the hub says and for the key of the site. So only the hub can answer: a reader
+of the line cannot. A node that has such a line takes no answer of version 1.
 
 Later the node asks for its settings again by the same messages: its ID follows from the key of the site, and that key
 takes the place of the secret.
@@ -26,7 +26,7 @@ with the same invitation is refused.
     |                    MAC: HMAC-SHA-256, its first 128 bits      |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
-The type is the one that RFC 9304 sets aside for extensions; the sub-type is registered by nobody. A question is longer
+The type is the one that RFC 9304 sets aside for extensions; the sub-type is not registered. A question is longer
 than any answer, so that forged sources make no reflector of a hub. An answer about an unknown invitation has no MAC,
 since the hub has no secret to make it with.
 """
@@ -195,7 +195,7 @@ class Exchange:
     def on_answer(self, raw: bytes) -> Joined:
         """Read the hub's answer. Raises MalformedMessage when it proves nothing, and JoinRefused.
 
-        An answer of Verdict.UNKNOWN proves nothing either, since anybody can send it.
+        An answer of Verdict.UNKNOWN proves nothing either, since any host can send it.
         """
         answer = Message.decode(raw)
         if answer.identifier != self._identifier or answer.verdict in QUESTIONS:

@@ -15,8 +15,8 @@ messengers and word processors put into texts (blanks, quotes, other hyphens, in
     |                  checksum: SHA-256, its first 32 bits         |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
-The checksum finds mistakes in copying. It stops nobody who wants another line: the line has to come by a way that only
-the two ends read and write.
+The checksum finds mistakes in copying. It is no protection against an attacker who replaces the line: the line has to
+come by a way that only the two ends read and write.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class _Asking:
         address = str(self._sockets[one])
         try:
             return self._exchange.on_answer(one.recv(2048))
-        except OSError as error:  # an ICMP error, which anybody can send: ask again
+        except OSError as error:  # an ICMP error, which any host can send: ask again
             self._errors[address] = error.strerror or str(error)
         except MalformedMessage as error:
             self._errors[address] = f"an answer that is not the hub's ({error.why})"

@@ -266,7 +266,7 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
-    version = mapping.map_version if mapping.peer else 0  # in clear it would be said to anybody
+    version = mapping.map_version if mapping.peer else 0  # in clear every host on the way could read it
     return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal, version)
 
 

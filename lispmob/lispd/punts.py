@@ -50,7 +50,7 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
         case model.PeerAhead(_, source, instance_id) if isinstance(node, SealedNode):
             return node.on_peer_ahead(source, instance_id, now)
         case model.PeerBehind() | model.PeerAhead():
-            return []  # of a session that nobody has made
+            return []  # of a session that was not made here
         case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
             return []  # of a session that was not made here
         case model.TrafficResumed() | model.Stranger():

@@ -4,7 +4,7 @@ The first run of Python code takes about six times as long as later ones, and li
 algorithm. Together that delayed a first packet by 2 ms. So once the first Map-Register has been sent, an internal node
 looks a few EIDs up, and answers itself. Its addresses are documentation addresses (RFC 5737); no packet leaves the
 process, and no state is kept. What it would install goes through the forwarding table of the real datapath, and is gone
-at once; its Instance-ID is nobody's.
+at once; no site uses its Instance-ID (ours).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def warm_up(tools: LispSecTools | None) -> list[InstallMapping]:
 
 
 def rehearse_entries(engine: Engine, entries: Iterable[InstallMapping]) -> None:
-    """Install these forwarding entries, and remove each at once. They are of an Instance-ID that nobody has."""
+    """Install these forwarding entries, and remove each at once. They are of an Instance-ID that no site uses."""
     for entry in entries:
         engine.table.install(forwarding_entry(entry))
         engine.table.remove(entry.prefix)

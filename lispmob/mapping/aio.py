@@ -41,7 +41,7 @@ def _awaited(make: Callable[P, Request[T]]) -> Callable[Concatenate[Mappings, P]
 class Mappings:
     """One connection; an asynchronous context manager, and an iterator of events that ends with NoDaemon.
 
-    Tasks may call it at the same time. Events that nobody takes are kept up to QUEUE_MAX; a "lost" counts the rest.
+    Tasks may call it at the same time. Events that no task takes are kept up to QUEUE_MAX; a "lost" counts the rest.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout_s: float) -> None:

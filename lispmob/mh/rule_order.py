@@ -403,7 +403,7 @@ def _is_about_bound(rule: Rule) -> bool:
 
 
 def _is_about_users(rule: Rule) -> bool:
-    """True for a rule about some users. Its inversion is about everybody else."""
+    """True for a rule about some users. Its inversion is about all others."""
     return not rule.is_inverted and bool(rule.selector(USERS))
 
 

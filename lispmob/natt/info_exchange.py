@@ -62,7 +62,8 @@ class _Asked(msgspec.Struct, frozen=True):
 class InfoExchange:
     """Asks the Map-Servers that the uplink can reach in turn until one answers.
 
-    One that a translator leads to is asked in the one dialect that proves who answers: anybody may be behind a prefix.
+    A Map-Server behind a translator is asked in the dialect that authenticates the answer, because any host may be
+    behind a prefix.
     """
 
     def __init__(

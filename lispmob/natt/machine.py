@@ -38,7 +38,7 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator
 
-ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nobody answered, or without any RTR
+ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request without an answer, or without any RTR
 ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is

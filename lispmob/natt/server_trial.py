@@ -1,12 +1,15 @@
 """Finds out by two Map-Registers whether a Map-Server has RTRs, because Open Overlay Router's may crash on an
 Info-Request.
 
-An Open Overlay Router Map-Server with RTRs accepts a register with an xTR-ID (I=1) only from an RTR; without RTRs, from
-anybody. A register without an xTR-ID it always accepts. So the plain register is sent first, and the one with an xTR-ID
-once that is confirmed: for an unregistered EID, the latter would crash a server with RTRs. If the latter is answered,
-there are no RTRs, and no Info-Request is sent. If only the plain one is answered, several times in a row, there are
-RTRs, and the server handles an Info-Request. Without any answer nothing is known. After the Info-Request, a plain
-register shows whether the server is alive.
+How it works. An Open Overlay Router Map-Server with RTRs accepts a register with an xTR-ID (I=1) only from an RTR;
+without RTRs, from any node. It always accepts a register without an xTR-ID.
+
+1. The plain register, without an xTR-ID, is sent first. Once it is confirmed, one with an xTR-ID is sent too: for an
+   unregistered EID, the latter would crash a server with RTRs.
+2. If the one with an xTR-ID is answered, there are no RTRs, and no Info-Request is sent.
+3. If only the plain one is answered, several times in a row, there are RTRs, and the server handles an Info-Request.
+4. Without any answer nothing is known.
+5. After the Info-Request, a plain register shows whether the server is alive.
 """
 
 from __future__ import annotations

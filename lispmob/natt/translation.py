@@ -1,9 +1,9 @@
 """The way to hosts that have IPv4 only, from uplinks that have IPv6 only, by a translator (NAT64, RFC 6146). Pure.
 
-How it works. To NAT traversal such an uplink is one behind a NAT: Map-Server and RTR keep the IPv4 addresses that
-everybody knows them by, and the machines send to those. Here, where datagrams leave, an IPv4 destination becomes the
-one behind the prefix of the uplink's translator (RFC 6052); where they arrive, a source behind the prefix becomes the
-IPv4 address again. The datapath sends to, and hears from, the addresses behind the prefix, as the plan has them.
+How it works. To NAT traversal such an uplink is one behind a NAT: Map-Server and RTR keep their usual IPv4
+addresses, and the machines send to those. Here, where datagrams leave, an IPv4 destination becomes the address behind
+the prefix of the uplink's translator (RFC 6052). Where they arrive, a source behind the prefix becomes the IPv4 address
+again. The datapath sends to, and hears from, the addresses behind the prefix, as the plan has them.
 """
 
 from __future__ import annotations

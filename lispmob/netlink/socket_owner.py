@@ -29,7 +29,7 @@ class SocketOwners:
         self._kernel: socket.socket | None = None
 
     def uid(self, protocol: int, theirs: Place, ours: Place) -> int | None:
-        """Whose socket is at `theirs` and speaks UDP or TCP with `ours`; None: nobody's on this host."""
+        """Whose socket is at `theirs` and speaks UDP or TCP with `ours`; None: no process of this host has it."""
         # For UDP the kernel looks for who would get a packet, so that its source is the other end.
         first, second = (ours, theirs) if protocol == socket.IPPROTO_UDP else (theirs, ours)
         version = theirs[0].version

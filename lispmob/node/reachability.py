@@ -95,7 +95,7 @@ class Reachability:
         self._rest_s = ROUND_REST_S
         self._doubt_at: float | None = None  # a doubt that waits for its round
         self._is_doubted = False  # the round was begun by a doubt, not by a new locator
-        self._in_vain: frozenset[Place] = frozenset()  # asked in the last round, which nobody answered
+        self._in_vain: frozenset[Place] = frozenset()  # asked in the last round, without any answer
 
     @property
     def in_vain(self) -> tuple[IpAddress, ...]:

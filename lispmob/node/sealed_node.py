@@ -193,7 +193,7 @@ class SealedNode(Node):
         return self._route(self._smr.on_peers(reached, now), now)
 
     def on_peer_ahead(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """A peer says that its mapping is newer than the one here: the mapping system is asked, and nobody else."""
+        """A peer says that its mapping is newer than the one here: only the mapping system is asked."""
         entry = self.map_cache.lookup(source, instance_id)
         own = None if entry is None else self.config.source_for(entry.prefix)
         if entry is None or own is None or entry.source != "reply" or not self.plan.asks_mapping_system:

@@ -31,7 +31,7 @@ class RegistrationEvidence(msgspec.Struct, frozen=True):
 class AddressEvidence(msgspec.Struct, frozen=True):
     """One address of an uplink.
 
-    `is_silent`: nobody is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
+    `is_silent`: no peer is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
     get no data from it, where no peer gets any. `stranded`: it is behind a NAT, and why there is no RTR. `failed_rtr`:
     the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms its registers and passes nothing
     on to it. `translated_to`: the IPv4 address that the Map-Server sees in place of this IPv6 one. `nat64`: the prefix

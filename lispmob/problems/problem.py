@@ -27,7 +27,7 @@ class Severity(IntEnum):
     DEGRADED = 2
     """A part: some peers, one of several uplinks, one of several Map-Servers."""
     BROKEN = 3
-    """All: no packet gets through, or nobody can find this node."""
+    """All: no packet gets through, or no peer can find this node."""
 
 
 KEYS: Final[dict[str, str]] = {

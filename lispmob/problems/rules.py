@@ -21,7 +21,7 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
 
 
 def _is_explained(problem: Problem, evidence: Evidence) -> bool:
-    """True where nobody answers anything: that is why questions with LISP-SEC stay unanswered."""
+    """True where this host gets no answer at all: that is why questions with LISP-SEC stay unanswered."""
     return bool(evidence.in_vain) and problem.key == UNANSWERED
 
 
@@ -162,7 +162,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
         )
 
 
-def _nobody(evidence: Evidence) -> Problem:
+def _no_answer_at_all(evidence: Evidence) -> Problem:
     cause = f"neither the mapping system nor a peer answers {', '.join(evidence.in_vain)}"
     remedy = "see whether this network leads anywhere, or use another one"
     if evidence.unasked:
@@ -170,12 +170,12 @@ def _nobody(evidence: Evidence) -> Problem:
             f"; {', '.join(evidence.unasked)} cannot be used alone, since no Map-Server has an address of its family"
         )
         remedy += "; an address of both families at the Map-Server would let this host use the other family"
-    return Problem("nobody-answers", Severity.BROKEN, "nobody answers this host", cause, remedy)
+    return Problem("nobody-answers", Severity.BROKEN, "this host gets no answer at all", cause, remedy)
 
 
 def _peers(evidence: Evidence) -> Iterator[Problem]:
     if evidence.in_vain and (evidence.peers or any(problem.key == UNANSWERED for problem in evidence.reported)):
-        yield _nobody(evidence)
+        yield _no_answer_at_all(evidence)
     for peer in () if evidence.in_vain else evidence.peers:
         where = ", ".join(peer.locators)
         yield Problem(

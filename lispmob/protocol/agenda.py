@@ -1,7 +1,7 @@
 """Deadlines of many items: setting and taking costs O(log n), reading the next one is free. Pure.
 
 A heap of times, in which only the last time set for an item counts. A stale time is skipped when it reaches the top.
-Once more than half are stale, all of them are removed.
+When more than half are stale, all of them are removed.
 """
 
 from __future__ import annotations

@@ -97,6 +97,27 @@ def test_a_packet_opens_once() -> None:
     assert {responder.open(packet)[0] for packet in packets} == {Verdict.REPLAY}
 
 
+@pytest.mark.parametrize("aead", AEADS)
+def test_a_packet_that_two_threads_open_at_once_opens_once(aead: AeadName) -> None:
+    """As when it comes by two uplinks: both threads find the counter new, and are at the cipher together."""
+    initiator, responder = pair(aead)
+    packets = [initiator.seal(number, bytes(60_000)) for number in range(100)]
+    start, verdicts = threading.Barrier(2), [list[Verdict](), list[Verdict]()]
+
+    def open_all(thread: int) -> None:
+        for packet in packets:
+            start.wait(10.0)
+            verdicts[thread].append(responder.open(packet, thread=thread)[0])
+
+    threads = [threading.Thread(target=open_all, args=(thread,)) for thread in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {frozenset(both) for both in zip(*verdicts, strict=True)} == {frozenset((Verdict.OPENED, Verdict.REPLAY))}
+
+
 def test_threads_seal_with_contexts_of_their_own_and_get_the_same_octets() -> None:
     initiator, _ = pair()
 

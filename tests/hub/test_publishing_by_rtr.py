@@ -146,7 +146,7 @@ def test_only_the_map_server_itself_may_have_something_passed_on() -> None:
     assert town.rtr.counters["rx_policy"] == 2
 
 
-def test_a_publication_for_another_node_is_dropped() -> None:
+def test_a_publication_for_an_eid_that_is_not_registered_there_goes_nowhere() -> None:
     town = Town()
     told = sent(town.server.on_datagram(mover("203.0.113.77"), 60.0))
     (out,) = [out for out in told if out.destination == RTR]

@@ -10,7 +10,7 @@ How it works.
 4. Probes of the path to a lispers.net locator carry the key that is in use, as its own do.
 5. A key is replaced after an hour, if packets still leave. RFC 8061 has key-ids that take turns, so nothing is lost.
 
-Nobody proves who he is by any of it, so nothing follows from a packet that opened. Peers that seal are never asked.
+None of it authenticates the peer, so nothing follows from a packet that opened. Peers that seal are never asked.
 Pure.
 """
 
@@ -136,7 +136,7 @@ class Dialects:
         return replace(sent, payload=keyed.ljust(len(sent.payload), b"\0") if is_padded else keyed)
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None while nobody is asked."""
+        """When to call on_timer, in monotonic seconds; None while no peer is asked."""
         return self._agenda.first()
 
     def expects(self, nonce: int) -> bool:
@@ -193,7 +193,7 @@ class Dialects:
         return self._ask(remote, asking, own, now)
 
     def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
-        """Ask again who has not answered; after the last try the next dialect, and then nobody for a while."""
+        """Ask again each peer that has not answered: after the last try in the next dialect, then not for a while."""
         effects: list[MachineEffect] = []
         for remote in self._agenda.due(now):
             if (asking := self._asked.get(remote)) is not None:

@@ -36,7 +36,7 @@ REST_MAX_S: Final = 900.0  # ours: without a key; doubles up to this
 QUESTIONS_MAX: Final = 256  # ours: including those that wait for their repetition
 INTERVAL_S: Final = 0.2  # ours: between Map-Requests
 BURST: Final = 16
-# Anybody can send a handshake in the name of any EID: what they cause takes nothing from the EIDs that packets go to.
+# Any host can send a handshake in the name of any EID: what they cause takes nothing from the EIDs that packets go to.
 STRANGE_MAX: Final = 64  # ours: questions about initiators alone, among QUESTIONS_MAX
 STRANGE_INTERVAL_S: Final = 0.5
 STRANGE_BURST: Final = 16

@@ -1,6 +1,6 @@
 """Whether a Map-Server is sent our static key: only one that says that it keeps keys. Pure.
 
-Other Map-Servers are sent no key: Open Overlay Router drops every message with one, lispers.net shows it to everybody,
+Other Map-Servers are sent no key: Open Overlay Router drops every message with one, lispers.net shows it to all,
 and others are untested. So the first Map-Register has none. The Map-Notify says, under its MAC, whether keys are kept
 (`wire/map_notify.py`), and the next Map-Register has the key. When the Map-Server no longer says so, because another
 program runs there now, the key is left out again at once. If two registers with the key go unanswered, and one without

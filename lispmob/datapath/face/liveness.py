@@ -29,7 +29,7 @@ class Liveness:
         lib.lm_engine_mark_move(self._handle.c)
 
     def repeat_last(self) -> None:
-        """The uplinks are others, and peers know: send the last TCP packet of each flow with another way once more."""
+        """The uplinks are others, and peers know: send the last TCP packet of each flow with another way again."""
         lib.lm_engine_repeat_last(self._handle.c)
 
     def heard(self) -> list[Heard]:

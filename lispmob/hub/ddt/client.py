@@ -218,7 +218,7 @@ class DdtClient(Generic[Q]):
         return CachedReferral(everything, self._policy.roots, is_map_server=False, expires_at=float("inf"), keys=keys)
 
     def _go_to(self, search: _Pending[Q], referral: CachedReferral, now: float) -> list[Outcome[Q]]:
-        """Ask this set of nodes or Map-Servers: each address once, and then each once more."""
+        """Ask this set of nodes or Map-Servers: each address once, and then each again."""
         usable = [address for address in referral.addresses if address.version in self._families]
         search.referral, search.nonce = referral, self._new_nonce()
         search.turns = [address for _ in range(TRIES_EACH) for address in usable]

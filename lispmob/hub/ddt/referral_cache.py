@@ -34,8 +34,8 @@ class CachedReferral(msgspec.Struct, frozen=True):
 class ReferralCache:
     """Referrals by EID-Prefix; the longest valid one counts. `own`: our own delegations.
 
-    Referrals of others never replace or evict an own delegation. Holes evict only holes, because anybody who asks for
-    enough EIDs can create them.
+    Referrals of others never replace or evict an own delegation. Holes evict only holes, because any host that asks
+    for enough EIDs can create them.
     """
 
     def __init__(self, own: Iterable[CachedReferral] = (), limit: int = ENTRIES_MAX) -> None:

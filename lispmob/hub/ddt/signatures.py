@@ -3,8 +3,8 @@
 A record is signed as a whole, with its original TTL and with zeros in place of all signatures. Who follows a referral
 knows the keys of the next set from its locators (LCAF 11); those of the roots are configured. A signature is made once
 and sent again until half of its life is over, so that a flood of questions costs no more than a flood of answers.
-Delegations, what is registered, and that there is nothing have limits of their own: anybody may ask about EIDs that
-nobody has.
+Referrals to delegations, to what is registered, and negative ones have limits of their own, because any host may ask
+about EIDs that are not registered.
 """
 
 from __future__ import annotations

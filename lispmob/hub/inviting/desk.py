@@ -1,6 +1,6 @@
 """Makes, redeems and revokes invitations: connects the machine, its file, and the hub (adapter).
 
-One change at a time: it is written before the hub uses it, and the hub uses it before anybody is informed.
+One change at a time: it is written before the hub uses it, and the hub uses it before it informs a client.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class Invitations:
         return made, Invitation(addresses, made.identifier, expires_min, made.secret, public_key)
 
     def _next_eids(self, wall: float) -> tuple[EidPrefix, ...]:
-        """EIDs for a new site. Raises PoolUsedUp, which names a site that nobody joined in time, where there is one."""
+        """EIDs for a new site. Raises PoolUsedUp, which names a site that no node joined in time, if there is one."""
         try:
             return next_eids(self.offer.pools, self._taken())
         except PoolUsedUp as used_up:

@@ -52,8 +52,8 @@ class AskerLimits:
 class OctetBudget:
     """How many octets more than received may be sent to each: prevents amplification.
 
-    A registered node shares a budget with nobody, all others with their network. What others have sent to an address
-    uses up nothing of what it asks for itself.
+    A registered node has a budget of its own; all others share the one of their network. What others have sent to an
+    address uses up nothing of what it asks for itself.
     """
 
     def __init__(self, per_s: float, burst: int, limit: int = 4096) -> None:

@@ -227,7 +227,7 @@ class MapServer:
             self.names.take_in(register, arrival.source, now)
 
     def forget(self, prefix: EidPrefix) -> None:
-        """Remove it from memory without notifying anybody: the shared registry still has it."""
+        """Remove it from memory without a notification: the shared registry still has it."""
         registration = self.registrations.get(prefix)
         if registration is None or registration.expires_at == float("inf"):
             return

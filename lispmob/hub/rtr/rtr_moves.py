@@ -5,7 +5,7 @@ So the old place stays in use until the new one has answered:
 
 1. A verified register comes from another address or port. The RTR asks for another register there (by an SMR).
 2. Another register for the same EID-Prefix from the same place is the answer: the bindings move there.
-3. The same register once more, from the old place: the node is still there, and the first one was the copy. The move is
+3. The same register again, from the old place: the node is still there, and the first one was the copy. The move is
    undone, even if it was confirmed meanwhile.
 """
 

@@ -37,7 +37,7 @@ from lispmob.wire.map_register import MapRegister
 
 END: Final = object()
 SCHEMA_VERSION: Final = 3
-APPLICATION_ID: Final = 0x4C495350  # ours: "LISP", so that nobody else's database is taken for this one
+APPLICATION_ID: Final = 0x4C495350  # ours: "LISP", so that the database of another program is not taken for this one
 BUSY_TIMEOUT_S: Final = 5.0
 CHECKED_OCTETS: Final = 8 << 20  # ours: a smaller file is checked when it is opened; a larger one would take seconds
 ROWS_AT_ONCE: Final = (64, 8, 1)  # ours: in one statement, during which SQLite releases the interpreter lock

@@ -152,7 +152,7 @@ class SingleServer:
         return _sorted(server, answers)
 
     async def on_moved(self, slot: int, server: Server) -> None:
-        """See Engine: there is nobody to send us on."""
+        """See Engine: no server can redirect us."""
 
     async def close(self) -> None:
         """See Engine."""

@@ -130,7 +130,7 @@ class Servers:
         return self._lost_at.get(server, self._began_at) if server is not None else self._began_at
 
     async def until_replaced(self, bucket: int, within_s: float) -> bool:
-        """Wait while a server may be replaced, so long after it was lost; False where nobody serves the bucket then."""
+        """Wait while a server may be replaced, so long after it was lost; False where no server has the bucket then."""
         since = self.away_since(bucket)
         if self._engine is None or not self._engine.replaces or since is None:
             return False

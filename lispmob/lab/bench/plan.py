@@ -1,7 +1,7 @@
 """The plan of time of a run: what each part takes, and how many rounds of it fit. Pure.
 
-    nodes       cables, nodes and tunnels are put up, and everybody is pinged once
-    standby     the nodes that nobody uses are put up, and rest from now on
+    nodes       cables, nodes and tunnels are put up, and every node is pinged once
+    standby     the idle nodes are put up, and rest from now on
     table       beside their rest: neither disturbs the other
     tools       likewise
     control     likewise

@@ -136,7 +136,7 @@ class Run:
             return traffic.round_trip(pair, way)
         return traffic.round_trip_under_load(pair, way, self._seconds)
 
-    # --- nodes that nobody uses, and what can be measured while they rest
+    # --- idle nodes, and what can be measured while they rest
 
     def _measure_waiting(self, wires: dict[str, Wire]) -> None:
         with contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
 """The Map-Version Number of our mappings (RFC 9302) over restarts: who begins again is taken for an old copy.
 
-1. The first number of a node is random, and never one that nobody has drawn (RFC 9302, 6).
+1. The first number of a node is random, and never 0, which stands for no version (RFC 9302, 6).
 2. A block of numbers is reserved in the state directory before the first one of it is used, so that a move waits for
    the disk once in eight times. A start goes on behind the block.
 """

@@ -2,7 +2,7 @@
 
 | file             | holds                                                                                  |
 |------------------|----------------------------------------------------------------------------------------|
-| static-key       | the private half of our X25519 key, in hex; made once, readable by nobody else (0600)   |
+| static-key       | the private half of our X25519 key, in hex; made once, readable only by lispd (0600)   |
 | peer-keys        | a line for each EID-Prefix: prefix, public key, "sealed" where there was a session      |
 | peer-times       | a line for each static key: public key, the last timestamp of its handshakes            |
 | handshake-time   | our own timestamps, reserved in blocks as the nonces of Map-Registers are               |

@@ -239,7 +239,7 @@ class _Known:
 
 
 def _said_by(entry: MapCacheEntry) -> schema.MappingFrom | None:
-    """Who said last where it is; None: nobody, for nobody has answered."""
+    """Who said last where it is; None: there was no answer."""
     if entry.source == "placeholder":
         return None
     if entry.source == "reply":
