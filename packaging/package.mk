@@ -17,7 +17,7 @@ dist: ## build the source distribution and the wheel (abi3) into dist/
 	@PYTHON=$(PY) packaging/build_dist.sh dist
 
 # A machine that boots, or waits for a download, leaves a processor to another one.
-PACKAGE_WORKERS ?= -n 3 --dist loadgroup
+PACKAGE_WORKERS ?= -n 3
 # What builds and boots; the machines fetch the rest themselves.
 package-test: APT_PACKAGES += debootstrap:debootstrap debhelper:dh dh-python:dh_python3 dpkg-dev:dpkg-buildpackage \
 	lintian:lintian

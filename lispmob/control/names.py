@@ -98,6 +98,12 @@ class NameRegistration:
         """A deadline may have passed."""
         return self._register(now) if self._wake_at is not None and now >= self._wake_at else []
 
+    def on_company(self, now: float) -> list[MachineEffect]:
+        """An EID-Prefix is registered now: refresh with it what jitter alone has put later."""
+        soon_s = 2 * JITTER_SHARE * self._config.register_interval_s
+        is_soon = self._wake_at is not None and now < self._wake_at <= now + soon_s
+        return self._register(now) if is_soon and self.is_confirmed and not self._tries else []
+
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
         """A Map-Notify with a nonce of ours arrived; `raw` is the message that its MAC covers."""
         try:
@@ -367,6 +373,10 @@ class Names:
         """A deadline may have passed."""
         registering = [effect for registration in self.registrations for effect in registration.on_timer(now)]
         return [*registering, *self._lookups.on_timer(now)]
+
+    def on_company(self, now: float) -> list[MachineEffect]:
+        """Our EID-Prefixes are registered now: so is a name whose refresh is due soon, and the host wakes once."""
+        return [effect for registration in self.registrations for effect in registration.on_company(now)]
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs have changed."""

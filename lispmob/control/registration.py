@@ -170,6 +170,12 @@ class Registration:
             effects.append(self._event("registration-lost", text=text))
         return effects + self._register(now)
 
+    def on_company(self, now: float) -> list[MachineEffect]:
+        """Another registration of this node sends now: refresh with it what jitter alone has put later."""
+        soon_s = 2 * JITTER_SHARE * self.policy.interval_s
+        is_soon = self._wake_at is not None and now < self._wake_at <= now + soon_s
+        return self._refresh(now) if is_soon and self.state is State.REGISTERED else []
+
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
         """A Map-Notify arrived; `raw` is the message that its MAC covers."""
         sent = self._outstanding.get(notify.nonce)

@@ -69,8 +69,9 @@ class Registrations:
         return [effect for machine in self.machines if machine.eid == eid for effect in machine.on_doubt(now)]
 
     def on_timer(self, now: float) -> list[MachineEffect]:
-        """A deadline may have passed."""
-        return [effect for machine in self.machines for effect in machine.on_timer(now)]
+        """A deadline may have passed. What is due soon is refreshed at the same time, so that the host wakes once."""
+        due = [effect for machine in self.machines for effect in machine.on_timer(now)]
+        return due and [*due, *(effect for machine in self.machines for effect in machine.on_company(now))]
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended."""

@@ -33,7 +33,7 @@ from lispmob.control_port.port import ControlPort, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
-from lispmob.errors import ConfigError
+from lispmob.errors import ConfigError, LispError
 from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
@@ -128,6 +128,7 @@ class Daemon:
         self.now: Final = self._loop.time  # monotonic seconds, the core's clock
         self._rests_at = 0.0
         self._stop = asyncio.Event()
+        self._failure = ""
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording contains no keys
@@ -165,7 +166,7 @@ class Daemon:
         refreshing = Refreshing(file.control.socket.parent, self._loop.time)
         faces = (self.server.publish, self.desktop.publish, refreshing.on_event)
         self._publisher = Publisher(self.journal, self.problems, faces)
-        self._kernel = KernelTask(self._kernel_state, self._on_problems)
+        self._kernel = KernelTask(self._kernel_state, self._on_problems, self._on_device_gone)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
@@ -209,7 +210,7 @@ class Daemon:
         return time.time()
 
     async def run(self) -> None:
-        """Serve until stopped. Raises LispError when it cannot start; the host is then as before."""
+        """Serve until stopped. Raises LispError when it cannot start, or not go on; the host is then as before."""
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
@@ -226,6 +227,8 @@ class Daemon:
             self.is_stopping = True
             sd_notify.stopping()
             await self._withdraw()
+        if self._failure:
+            raise LispError(self._failure)
         log.info("stopped; the host's routes are as they were")
 
     def stop(self) -> None:
@@ -593,8 +596,14 @@ class Daemon:
         lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
         return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked)
 
+    def _on_device_gone(self) -> None:
+        """Nothing goes into the overlay without the device; only a new start makes another."""
+        self._failure = f"{self.file.tun.name} is gone: another program removed or renamed it; start lispd again"
+        self.stop()
+
     async def _stop_kernel(self) -> None:
-        await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")
+        is_guarded = self.file.routing.when_stopped == "unreachable" or bool(self._failure)
+        await self._kernel.stop(leaves_guard=is_guarded)
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

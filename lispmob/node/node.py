@@ -296,7 +296,9 @@ class Node:
         """A deadline may have passed. Early and late calls are harmless."""
         for nonces in (self._asked, self._registrations.nonces):
             nonces.turn(now)
-        effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
+        registering = self._registrations.on_timer(now)
+        effects: list[_Inner] = [*registering, *self.traversal.on_timer(now)]
+        effects += self.names.on_company(now) if registering else []
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):

@@ -117,9 +117,9 @@ class Evidence(msgspec.Struct, frozen=True):
 
     `families`: those of the uplinks' addresses, of 4 and 6. `seeks_translator`: uplinks have IPv6 only, and whether
     their network translates is being found out. `dropped_by_mark`: packets lately dropped because their mark names no
-    usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `in_vain`: addresses
-    that asked the Map-Resolvers, after a peer fell silent, and got no answer anywhere. `unasked`: addresses in whose
-    family there is no Map-Resolver.
+    usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `is_forbidden`: the
+    kernel refuses to send data (EPERM). `in_vain`: addresses that asked the Map-Resolvers, after a peer fell silent,
+    and got no answer anywhere. `unasked`: addresses in whose family there is no Map-Resolver.
     """
 
     is_starting: bool = False
@@ -140,6 +140,7 @@ class Evidence(msgspec.Struct, frozen=True):
     has_rules: bool = False
     state_refusal: str | None = None
     dropped_by_mark: int = 0
+    is_forbidden: bool = False
     in_vain: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()
     reported: tuple[Problem, ...] = ()

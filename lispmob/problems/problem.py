@@ -62,7 +62,7 @@ KEYS: Final[dict[str, str]] = {
     "no-answer": "a Map-Server answers nothing",
     "nobody-listens": "a Map-Server's host has no Map-Server",
     "unreachable": "the network says that it cannot reach a Map-Server",
-    "sending-refused": "this host's own firewall refuses what goes to a Map-Server",
+    "sending-refused": "this host's own firewall refuses what goes to a Map-Server or to peers",
     "wrong-key": "a Map-Server has another key for this EID",
     "no-such-site": "a Map-Server has no site for this EID",
     "register-refused": "a Map-Server refuses the registration",

@@ -36,6 +36,15 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
             evidence.chain_refusal,
             "traffic goes by priority and weight until lispd can put the rules in; it tries again every few seconds",
         )
+    if evidence.is_forbidden:
+        yield Problem(
+            "sending-refused",
+            Severity.BROKEN,
+            "this host's firewall stops data to peers",
+            "the kernel refuses to send to UDP port 4341 (EPERM)",
+            "allow outgoing UDP to ports 4341 and 4342; see: nft list ruleset",
+            "data",
+        )
     if evidence.state_refusal is not None:
         yield Problem(
             "disk-full",

@@ -308,7 +308,7 @@ def test_when_nobody_answers_since_a_doubt_it_is_known_who_asked_in_vain() -> No
     world = World(RESOLVER)
     world.attach(WIFI, WIFI6)
     world.run(5.0)
-    assert list(world.machine.in_vain) == []
+    assert not world.machine.in_vain
 
     world.alive = lambda _: False
     world.doubt()
@@ -324,7 +324,7 @@ def test_asking_in_vain_ends_with_any_answer_or_another_network(who: str) -> Non
     world.alive = lambda _: False
     world.doubt()
     world.run(5.0)
-    assert world.machine.in_vain
+    assert len(world.machine.in_vain) == 1
 
     match who:
         case "map-resolver":
@@ -338,10 +338,10 @@ def test_asking_in_vain_ends_with_any_answer_or_another_network(who: str) -> Non
         case _:
             world.take(world.machine.on_slept(world.now))
 
-    assert world.machine.in_vain == ()
+    assert not world.machine.in_vain
 
 
-def test_an_rtr_that_answers_meanwhile_means_that_the_network_works() -> None:
+def test_an_rtr_that_answers_meanwhile_shows_that_the_network_works() -> None:
     world = World(RESOLVER)
     world.attach(WIFI, WIFI6, behind=(HOME,))
     world.run(5.0)
@@ -350,4 +350,4 @@ def test_an_rtr_that_answers_meanwhile_means_that_the_network_works() -> None:
     world.machine.on_answered(HOME.place, RTT_S, world.now + 0.1)
     world.run(5.0)
 
-    assert world.machine.in_vain == ()
+    assert not world.machine.in_vain

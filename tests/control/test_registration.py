@@ -15,7 +15,7 @@ from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
-from lispmob.wire.record import Action, MappingRecord
+from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import (
     EID,
     KEY,
@@ -331,3 +331,15 @@ class AnyLife(RuleBasedStateMachine):
 
 TestAnyLife = AnyLife.TestCase
 TestAnyLife.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_an_eid_that_another_node_holds_is_tried_every_ten_seconds_and_then_as_any_other() -> None:
+    machine = registration()
+    register = register_in(machine.on_locators(locators(WIFI), 0.0))
+    held = MappingRecord.of(EID, (Locator(LTE.address),), action=Action.DROP_POLICY_DENIED)
+
+    effects = answer(machine, replace(notify(register), records=(held,)), 0.1)
+
+    assert counted(effects) == ["rx_policy"]
+    assert [event.kind for event in only(effects, Event)] == ["eid-shared"]
+    assert [round(at, 6) for at, _ in run_until(machine, 100.0)] == [10.1, 20.1, 40.1, 80.1]

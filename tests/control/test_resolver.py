@@ -250,6 +250,16 @@ def test_an_answer_to_a_question_from_before_an_smr_counts_no_more() -> None:
     assert [effect.reason for effect in only(fresh, MappingLearned)] == ["smr"]
 
 
+def test_data_from_elsewhere_asks_once_for_a_host_and_for_its_mapping_while_the_question_is_open() -> None:
+    machine, other = resolver(), EidPrefix.host(PEER.address + 1)
+
+    assert only(machine.on_doubt(PEER, SITE, EID.address, 0.0), SendControl)
+    assert machine.on_doubt(PEER, SITE, EID.address, 0.1) == []
+    assert machine.on_doubt(other, SITE, EID.address, 0.1) == [], "another host of the same mapping"
+    assert only(machine.on_doubt(other, other, EID.address, 0.2), SendControl), "one of another mapping"
+    assert machine.on_doubt(other, PEER, EID.address, 0.3) == [], "the same host, whose mapping is another by now"
+
+
 def test_smrs_without_end_leave_the_answer_to_a_refresh_alone() -> None:
     machine = resolver()
     for number in range(400):

@@ -311,6 +311,7 @@ def test_when_one_router_of_a_site_dies_the_other_keeps_the_registration() -> No
         ("192.0.2.9",),  # the second registers its own address only
         ("203.0.113.5",),  # it registers the address of the first, and is not there
         ("203.0.113.5", "192.0.2.9", "192.0.2.10"),
+        ("192.0.2.9", "192.0.2.10"),  # as many, and others
     ],
 )
 def test_who_registers_other_locators_is_a_rival_all_the_same(wanted: tuple[str, ...]) -> None:

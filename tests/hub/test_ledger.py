@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.hub.ledger import EVENTS_KEPT, PROBLEM_S, PROBLEMS_KEPT, UNPROVED_KEPT, Ledger
+from lispmob.hub.ledger import EIDS_KEPT, EVENTS_KEPT, PROBLEM_S, PROBLEMS_KEPT, UNPROVED_KEPT, Ledger
 from lispmob.protocol.effect import Event
 
 EID = "10.1.0.1/32"
@@ -129,3 +129,13 @@ def test_of_very_many_problems_the_latest_are_remembered() -> None:
         ledger.on_event(event("duplicate", eid=eid, text="two nodes"), number / 1000)
 
     assert [problem.subject for problem in ledger.complaints(2.0)] == eids[: -PROBLEMS_KEPT - 1 : -1]
+
+
+def test_the_presence_of_the_eids_that_changed_last_is_kept() -> None:
+    ledger = Ledger()
+    for number in range(EIDS_KEPT + 2):
+        ledger.on_event(event("registered", eid=str(number)), float(number))
+        ledger.on_event(event("moved", eid="0", rlocs=[]), float(number))
+
+    kept = [number for number in range(EIDS_KEPT + 2) if ledger.presence(str(number)) is not None]
+    assert kept == [0, *range(3, EIDS_KEPT + 2)]

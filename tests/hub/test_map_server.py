@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import ip_address
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,8 @@ from msgspec.structs import replace
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.map_server.map_server import SLICE
 from lispmob.wire.auth import Algorithm, Key, verify
-from tests.hub.exchange import KEY, ask, eid, events, notify_in, plane, reply_in, rlocs_of, sent, site, xtr
+from lispmob.wire.map_request import MapRequest
+from tests.hub.exchange import HUB, KEY, ask, eid, events, notify_in, plane, reply_in, rlocs_of, sent, site, xtr
 
 LAPTOP = "10.1.0.1/32"
 
@@ -292,3 +294,16 @@ def test_a_change_of_sites_is_worked_off_in_slices_and_every_node_is_told() -> N
 
     assert len(hub.map_server.registrations) == 0
     assert len(told) == SLICE + 1
+
+
+@pytest.mark.parametrize("node", ["203.0.113.5", "2001:db8:50::5"])
+def test_a_node_of_a_removed_site_is_told_from_the_address_that_we_have_in_its_family(node: str) -> None:
+    hub, own = plane(site("10.1.0.0/16")), {4: HUB, 6: ip_address("2001:db8:51::1")}
+    hub.on_addresses([*own.values()])
+    hub.on_datagram(xtr(node).register("10.1.0.1/32"), now=0.0)
+
+    (told,) = sent(hub.on_sites([], (), now=1.0))
+
+    ours = own[told.destination.version]
+    assert (str(told.destination), told.source) == (node, ours)
+    assert MapRequest.decode(told.payload).itr_rlocs == (ours,)

@@ -17,6 +17,8 @@ HUB6 = "2001:db8:99::10"
 OLD4, NEW4 = locator("198.51.100.1"), LocalLocator(ip("203.0.113.1"), 2, "eth2", 1, 0)
 V4, V6 = OLD4, locator("2001:db8:1::2")
 OLD6, NEW6 = locator("2001:db8:1::2"), LocalLocator(ip("2001:db8:2::2"), 2, "eth2", 1, 0)
+MODEM6 = locator("2600:1::2", ifindex=3)  # an uplink that has IPv6 only, beside one that has IPv4 only
+CARRIER4 = locator("198.51.100.99", priority=2, ifindex=4)
 PEER4, PEER6 = locator("192.0.2.130"), locator("2001:db8:b::2")
 WITHIN_S = 5.0
 PROBING = ProbeConfig(interval_s=5.0, timeout_s=0.5)
@@ -54,6 +56,9 @@ CASES = [
     pytest.param((OLD6, NEW6), NEW6, id="new-prefix"),
     pytest.param((OLD4, NEW4), OLD4, id="old-ipv4-address"),
     pytest.param((V4, OLD6, NEW6), OLD6, id="three-locators"),
+    pytest.param((V4, MODEM6), V4, id="a-family-on-each-uplink-and-ipv4-dead"),
+    pytest.param((V4, MODEM6), MODEM6, id="a-family-on-each-uplink-and-ipv6-dead"),
+    pytest.param((CARRIER4, V4, MODEM6), V4, id="two-ipv4-uplinks-and-one-of-ipv6"),
 ]
 
 

@@ -211,5 +211,28 @@ def test_without_a_tool_that_nothing_needs_and_without_a_state_directory_it_runs
     assert "cannot keep the xTR-ID in /proc/nothing" in warnings[0]
 
 
+def test_a_device_that_another_program_takes_away_ends_lispd_so_that_it_is_started_again(
+    host: Host, tmp_path: Path
+) -> None:
+    host.write()
+    said = tmp_path / "said"
+    with said.open("w") as log:
+        process = subprocess.Popen(
+            host.namespace.argv(*LISPD, "-c", str(host.path)), stderr=log, stdin=subprocess.DEVNULL
+        )
+    try:
+        wait_for(lambda: has_address(host.namespace, "10.1.0.1/32"), "a working node")
+        wait_for(lambda: (host.text.directory / "lispd.sock").exists(), "the control socket")
+        host.namespace.run("ip", "link", "del", "lmn0")
+        code = process.wait(timeout=10)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=10)
+
+    assert code == 1  # systemd starts it again after that
+    assert "lmn0 is gone: another program removed or renamed it" in said.read_text()
+
+
 def has_address(namespace: Namespace, address: str) -> bool:
     return address in namespace.run("ip", "address", "show")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import subprocess
@@ -37,11 +36,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
         (there,) = (Path(made) / suite).glob(f"lispmob_*_{machine.architecture()}.deb")
         return there
-    base = tmp_path_factory.getbasetemp()
-    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "deb"
-    directory.mkdir(exist_ok=True)
-    with (directory / "lock").open("w") as lock:  # one package for all processes that test
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with machine.made_once(tmp_path_factory, "deb") as directory:
         if not list(directory.glob("lispmob_*.deb")):
             command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from lispmob.lab.namespace import Namespace, why_unavailable
 from tests.desktop.private_bus import wait_for
 
@@ -83,6 +85,17 @@ def why_no_machine() -> str | None:
 def architecture() -> str:
     """Debian's name for this machine's architecture: amd64, arm64, ..."""
     return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@contextlib.contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A directory that all processes of this run of the tests share; only one at a time is inside of the block."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    directory.mkdir(exist_ok=True)
+    with (base.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
 
 
 def bootstrap(kind: str) -> Path:

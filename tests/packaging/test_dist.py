@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from lispmob.datapath import tier
-from tests.packaging.machine import ROOT
+from tests.packaging.machine import ROOT, made_once
 
-pytestmark = [pytest.mark.package, pytest.mark.timeout(900), pytest.mark.xdist_group("dist")]  # one build for all
+pytestmark = [pytest.mark.package, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with both."""
-    directory = tmp_path_factory.mktemp("dist")
-    run(str(ROOT / "packaging" / "build_dist.sh"), str(directory))
+    with made_once(tmp_path_factory, "dist") as directory:
+        if not list(directory.glob("lispmob-*")):
+            run(str(ROOT / "packaging" / "build_dist.sh"), str(directory))
     return directory
 
 

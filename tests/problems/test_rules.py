@@ -426,3 +426,10 @@ def test_where_nobody_answers_lisp_sec_is_not_to_blame() -> None:
 
     assert keys(of(STANDS, in_vain=("192.0.2.7",), reported=(unanswered,))) == ["nobody-answers"]
     assert keys(of(STANDS, reported=(unanswered,))) == ["lisp-sec-unanswered"]
+
+
+def test_a_firewall_of_this_host_that_stops_data_is_named() -> None:
+    (problem,) = of(STANDS, is_forbidden=True)
+
+    assert (problem.key, problem.severity) == ("sending-refused", Severity.BROKEN)
+    assert "UDP port 4341 (EPERM)" in problem.cause

@@ -32,13 +32,14 @@ class Goal:
 
 
 GOALS: Final = (
-    Goal("tcp1", "ebpf", "vxlan", 1.0),
+    Goal("tcp1", "ebpf", "vxlan", 1.03),
     Goal("tcp1", "ebpf-noseg", "vxlan-noseg", 1.0),
-    Goal("udp64", "ebpf", "vxlan", 1.25),
+    Goal("udp64", "ebpf", "vxlan", 1.5),
+    Goal("udp1400", "ebpf", "vxlan", 1.1),
     Goal("rtt-added", "ebpf", "vxlan", 1.0, is_most=True),
-    Goal("tcp1", "tun", "vxlan", 0.45),
+    Goal("tcp1", "tun", "vxlan", 0.5),
     Goal("tcp1", "tun", "tun-plain", 8.0),
-    Goal("udp64", "tun", "vxlan", 0.7),
+    Goal("udp64", "tun", "vxlan", 0.9),
     Goal("lookup-ns-1000000", "tun", "tun", 2.0, "lookup-ns-10", is_most=True),
     Goal("tcp1", "auto-nic", "vxlan-nic", 1.2),
     Goal("tcp1", "tun-rtr", "tun", 0.9),

@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.gate import NonceBook
 from lispmob.control.probing.data_doubt import DataDoubts, Question
@@ -58,6 +60,7 @@ class ProblemWatch:
         self._current: tuple[Problem, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._mark_drops: tuple[int, int, float] = (0, 0, float("-inf"))  # seen, recently, when
+        self._forbidden: tuple[int, int, float] = (0, 0, float("-inf"))  # refused, sent, when the former grew
 
     @property
     def headline(self) -> str:
@@ -77,7 +80,8 @@ class ProblemWatch:
         odd = self._odd_choices.of(self._parts)
         dropped = self._dropped_by_mark(now)
         filtered = self._data.verdicts(now)
-        new = problems_of(evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped, filtered))
+        gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped, filtered)
+        new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now)))
         is_news = new != self._current
         self._current = new
         for line in self._journal.on_problems(new, now):
@@ -198,6 +202,17 @@ class ProblemWatch:
         self._timer = None
         self.look()
         self._on_news()  # other views may have changed too
+
+    def _is_forbidden(self, now: float) -> bool:
+        """True while this host's firewall refuses data: it did lately, and none has left since."""
+        refused, sent, at = self._forbidden
+        counters = self._parts.engine.counters()
+        if counters["out_forbidden"] > refused:
+            at = now
+        elif counters["out_packets"] > sent:
+            at = float("-inf")
+        self._forbidden = counters["out_forbidden"], counters["out_packets"], at
+        return now - at <= LATELY_S
 
     def _dropped_by_mark(self, now: float) -> int:
         """Packets of the last minutes; the datapath counts from its start."""

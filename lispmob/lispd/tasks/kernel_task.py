@@ -29,10 +29,19 @@ log = logging.getLogger(__name__)
 
 
 class KernelTask:
-    """Keeps the kernel at `desired()`, which is called at every `touch()`."""
+    """Keeps the kernel at `desired()`, which is called at every `touch()`.
 
-    def __init__(self, desired: Callable[[], KernelState], on_problems: Callable[[], None]) -> None:
+    `on_device_gone`: the datapath's device was there and is no longer.
+    """
+
+    def __init__(
+        self,
+        desired: Callable[[], KernelState],
+        on_problems: Callable[[], None],
+        on_device_gone: Callable[[], None] = lambda: None,
+    ) -> None:
         self._desired = desired
+        self._on_device_gone = on_device_gone
         self._on_problems = on_problems
         self._router: KernelRouter | None = None
         self._wanted = asyncio.Event()
@@ -102,6 +111,8 @@ class KernelTask:
         assert self._router is not None, "start() comes first"
         desired = self._desired()
         self._say(self._routes, await self._router.route(desired))
+        if self._router.has_lost_device:
+            self._on_device_gone()
         if not self._router.is_settled:
             asyncio.get_running_loop().call_later(SETTLED_S, self.touch)
         self._chains_wanted.set()

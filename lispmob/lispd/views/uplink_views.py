@@ -58,6 +58,7 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
             "set down" if not link.is_up
             else "no carrier" if not link.has_carrier
             else held_back[link.name] if link.name in held_back
+            else "nothing leaves this host by it" if link.leads_nowhere and not parts.policy.allows(link)
             else "not allowed by the configuration" if not parts.policy.allows(link)
             else "no usable address" if not usable
             else refused or "no default route"

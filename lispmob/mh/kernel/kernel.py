@@ -64,6 +64,8 @@ class KernelRouter:
         self._devices: tuple[str, ...] = ()
         self._held: dict[Form, float] = {}  # copies of rules that are gone, and since when
         self._translated: frozenset[IpNetwork] | None = None
+        self.has_lost_device = False
+        """The last call did not find the datapath's device."""
 
     @property
     def is_settled(self) -> bool:
@@ -149,6 +151,7 @@ class KernelRouter:
         met = await self._common_marks.met_by_all(theirs) if desired.mode == "full" else frozenset()
         others = Others(theirs, met, has_default_table, wide, refusing)
         needed = {name for name, _ in wanted.addresses}.union(*(route.devices for route in wanted.routes))
+        self.has_lost_device = any(name in needed and name not in links for name in devices[:1])
         for name in devices[:1]:
             if name in needed and name not in links:
                 raise KernelRefused(f"{name}: no such interface: the datapath has to make it first")

@@ -178,8 +178,11 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
         }
         if (tries > 0 && error == EMSGSIZE)
             lm_path_mtu_refused(e, job, fd);
-        if (tries > 0)
+        if (tries > 0) {
+            if (error == EPERM)
+                lm_count(&e->counters, LM_out_forbidden);
             return error == EMSGSIZE ? TOO_BIG : REFUSED;
+        }
     }
 }
 
@@ -202,8 +205,11 @@ static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint
             return HELD;
         if (tries > 0 && error == EMSGSIZE)
             lm_path_mtu_refused(e, job, fd);
-        if (tries > 0)
+        if (tries > 0) {
+            if (error == EPERM)
+                lm_count(&e->counters, LM_out_forbidden);
             return error == EMSGSIZE ? TOO_BIG : REFUSED;
+        }
     }
     lm_on_sent_way(e, job, job->inner.length);
     return SENT;
