@@ -1,4 +1,4 @@
-"""Keys of proxies: which entry leads to one that can seal, and what becomes of it when the key is another."""
+"""Static keys of proxies: the entries that are sealed for a proxy, and what a changed key changes."""
 
 from __future__ import annotations
 
