@@ -88,6 +88,7 @@ class SharedRegistry:
         self._writer = Writer(self._servers, hub, self._lengths, lambda: self._housekeeping.problem)
         self._names = SharedNames(self._servers, hub, self._on_names)
         self._current: set[int] = set()  # buckets of which every change has been received
+        self._early: dict[int, int | None] = {}  # what was read of others, and at which of their changes
         self._in_flight: Counter[EidPrefix] = Counter()
         self._later: dict[EidPrefix, list[keys.Change]] = {}
         self._island: OrderedDict[tuple[EidPrefix, bytes], Put] = OrderedDict()
@@ -288,12 +289,11 @@ class SharedRegistry:
 
     def _missing(self, hosts: Iterable[EidPrefix]) -> list[EidPrefix]:
         """The prefixes to read for an answer about these hosts."""
-        wanted = {prefix: None for host in hosts for prefix in self.looked_up_for(host)}
-        return [
-            prefix
-            for prefix in wanted
-            if keys.bucket_of(prefix) not in self._current or not self._cache.is_known(prefix)
-        ]
+        wanted = {prefix: keys.bucket_of(prefix) for host in hosts for prefix in self.looked_up_for(host)}
+        unheard = {*wanted.values()} - self._current
+        for bucket in unheard:
+            self._early.setdefault(bucket, None)
+        return [prefix for prefix, bucket in wanted.items() if bucket in unheard or not self._cache.is_known(prefix)]
 
     async def _read(self, prefixes: Iterable[EidPrefix]) -> None:
         """Load into memory what an answer about these depends on. Raises ServerAway."""
@@ -328,7 +328,9 @@ class SharedRegistry:
         self._server.forget(prefix)
 
     def _know(self, prefix: EidPrefix, count: int) -> None:
-        if keys.bucket_of(prefix) not in self._current:
+        if (bucket := keys.bucket_of(prefix)) not in self._current:
+            before = self._early.get(bucket)
+            self._early[bucket] = count if before is None else min(before, count)
             return
         is_registered = self._server.registrations.get(prefix) is not None
         for evicted in self._cache.on_read(prefix, count, is_registered=is_registered):
@@ -387,7 +389,7 @@ class SharedRegistry:
 
     def _on_live(self, bucket: int) -> None:
         self._begin(self._names.read(bucket))
-        if self._server.is_watched or self._cache.last(bucket) >= 0:
+        if self._server.is_watched or bucket in self._early or self._cache.last(bucket) >= 0:
             self._begin(self._catch_up(bucket, self._cache.last(bucket)))
         else:
             self._current.add(bucket)
@@ -396,9 +398,14 @@ class SharedRegistry:
         self._current.discard(bucket)
 
     async def _catch_up(self, bucket: int, last: int) -> None:
-        """Get the missed changes of a bucket from its log; read all of it where the log does not go back far enough."""
+        """Get the missed changes of a bucket from its log; read all of it where the log does not go back far enough.
+
+        What was read before the channel was live may have changed in between, and a subscriber may have it.
+        """
         with contextlib.suppress(ServerAway):
             count = int(await self._servers.command(bucket, "GET", keys.key(b"q", bucket)) or 0)
+            early = self._early.pop(bucket, None)  # such reads have been answered by now: requests are in order
+            last = last if early is None else early if last < 0 else min(last, early)
             missed: set[EidPrefix] | None = None
             if 0 <= last <= count:
                 first = b"%d-0" % (last + 1)

@@ -121,6 +121,29 @@ def test_a_move_registered_at_one_hub_is_published_by_the_one_that_was_asked(clu
     run(scene())
 
 
+def test_a_move_before_the_hub_hears_of_moves_is_published_as_soon_as_it_does(cluster: ValkeyCluster) -> None:
+    async def scene() -> None:
+        here, there = await hubs(cluster)
+        registry = here.registry
+        assert isinstance(registry, SharedRegistry)
+        await there.register(mover("203.0.113.5"))
+        bucket, channels = keys.bucket_of(eid(MOVER)), registry._channels
+        channels._drop(bucket)  # as at a start: nothing of the bucket is known, and its channel is not confirmed yet
+        registry._cache.drop_bucket(bucket)
+        one = await subscriber(here)
+
+        await there.register(mover("198.51.100.99"))
+        await asyncio.sleep(SILENCE_S)
+        assert len(signed(here, one)) == 1
+        channels.on_moved(())
+
+        await until(lambda: rlocs(latest(here, one)) == ["198.51.100.99"])
+        await until(lambda: len(registry._current) == keys.BUCKETS)
+        assert len(signed(here, one)) == 2, "once"
+
+    run(scene())
+
+
 def test_a_subscriber_that_is_registered_at_another_hub_may_subscribe(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         here, there = await hubs(cluster)
