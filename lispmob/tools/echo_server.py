@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import time
 from collections import Counter, OrderedDict
@@ -33,6 +34,7 @@ UDP_ANSWERS_EACH_S: Final = 5_000
 UDP_BURST_EACH: Final = 5_000
 SESSIONS_EACH: Final = 64  # for one client address: its sessions displace only one another
 STOP_S: Final = 2.0
+PORT_TRIES: Final = 8  # ours: a port that is free for UDP may be taken for TCP
 DRAIN_LIMIT: Final = 64  # datagrams per turn of the loop, so that a flood leaves time for the connections
 _DATAGRAM: Final = 65535
 _ANCILLARY: Final = 128
@@ -126,7 +128,18 @@ class EchoServer:
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self, addresses: Iterable[IpAddress], port: int, *, udp: bool = True, tcp: bool = True) -> int:
-        """Listen on these addresses. Returns the port, which for 0 is a free one. Raises OSError."""
+        """Listen on these addresses. Returns the port, which for 0 is a free one. Raises OSError, with all closed."""
+        wanted = list(addresses)
+        for tries_left in reversed(range(PORT_TRIES)):
+            try:
+                return await self._listen(wanted, port, udp=udp, tcp=tcp)
+            except OSError as error:
+                await self.stop()
+                if port or error.errno != errno.EADDRINUSE or not tries_left:
+                    raise
+        raise AssertionError(PORT_TRIES)
+
+    async def _listen(self, addresses: list[IpAddress], port: int, *, udp: bool, tcp: bool) -> int:
         for address in addresses:
             if udp:
                 port = self._listen_udp(address, port)
@@ -144,6 +157,8 @@ class EchoServer:
             sock.close()
         for server in self._tcp:
             server.close()
+        self._udp.clear()
+        self._tcp.clear()
         for writer in self._open.values():
             writer.transport.abort()
         if self._open:

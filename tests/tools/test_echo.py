@@ -22,6 +22,7 @@ from lispmob.tools.echo_server import Answering, EchoServer, ServerLimits
 from lispmob.tools.echo_tally import BUCKETS_MS, LostRun, Result, Tally
 from lispmob.tools.echo_text import Session, as_json, lines, uplink_shares
 from lispmob.tools.echo_uplink import IN_A_CHANGE, NOT_KNOWN, Sample, Timeline, uplink_of
+from lispmob.wire.address import IpAddress
 
 LO = ip_address("127.0.0.1")
 
@@ -305,6 +306,37 @@ def test_everything_comes_back_over_either_transport(transport: str) -> None:
 
     assert (result.sent, result.answered, result.lost, result.duplicates, result.strangers) == (20, 20, 0, 0, 0)
     assert sum(result.gaps_there.histogram) == 19
+
+
+def test_a_free_port_is_free_for_tcp_as_well() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = [other.getsockname()[1]] * 2
+
+        class Unlucky(EchoServer):
+            def _listen_udp(self, address: IpAddress, port: int) -> int:
+                return super()._listen_udp(address, taken.pop() if taken else port)
+
+        async def run() -> int:
+            server = Unlucky()
+            try:
+                return await server.start([LO], 0)
+            finally:
+                await server.stop()
+
+        assert asyncio.run(run()) != other.getsockname()[1]
+    assert not taken
+
+
+def test_a_server_that_cannot_listen_on_all_addresses_leaves_no_socket_open() -> None:
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            with pytest.raises(OSError, match="in use"):
+                await EchoServer().start([ip_address("127.0.0.2"), LO], port)
+        with socket.create_server(("127.0.0.2", port)):
+            pass
+
+    asyncio.run(run())
 
 
 def test_a_server_on_all_addresses_answers_from_the_one_that_was_asked() -> None:
