@@ -100,7 +100,8 @@ class Overlay(Closing):
             node = self._start("a", label, stack)
             _wait(node)
             tiers.require(node, self._tier)
-            self._first_packet(node)
+            with contextlib.suppress(ValueError):  # an earlier try has asked for the mapping: the nodes are in contact
+                self._first_packet(node)
             yield node
 
     def move(self) -> Handover:
