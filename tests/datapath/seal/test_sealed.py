@@ -369,7 +369,3 @@ def test_a_session_without_sense_is_refused(wrong: dict[str, object]) -> None:
 def test_keys_are_in_no_description() -> None:
     assert FORWARD.hex() not in repr(INITIATOR)
     assert repr(FORWARD) not in repr(INITIATOR)
-
-
-def test_the_quicker_cipher_is_one_that_there_is() -> None:
-    assert sealing.quickest_aead() in AEADS
