@@ -108,7 +108,7 @@ def test_other_names_are_found_where_they_always_were(town: NameTown) -> None:
     assert town.ask("www.example.org") == "REFUSED"
 
 
-def test_a_name_that_nobody_has_is_not_there(town: NameTown) -> None:
+def test_an_unregistered_name_is_not_there(town: NameTown) -> None:
     assert town.ask(f"printer.{DOMAIN}") == "NXDOMAIN"
     assert town.ask("77.0.1.10.in-addr.arpa", "PTR") == "NXDOMAIN"
 
