@@ -245,7 +245,7 @@ class Daemon:
         stack.callback(self.engine.close)
         self.engine.addresses.set_guard(assembly.guarded(self.file))
         self.engine.liveness.use_echo_nonce(self.file.probing.echo_nonce)
-        self.engine.liveness.tell_large(True)
+        self.engine.liveness.report_large(True)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -493,8 +493,8 @@ class Daemon:
                     self.engine.liveness.ask_echo(remote, nonce)
                 case UsePathMtu():
                     self.engine.liveness.set_path_mtu(assembly.path_mtu(effect))
-                case UseStatusBits(heeds, told):
-                    self.engine.liveness.use_status_bits(heeds=heeds, told=told)
+                case UseStatusBits(accepts, bits):
+                    self.engine.liveness.use_status_bits(accepts=accepts, bits=bits)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case NameResolved():

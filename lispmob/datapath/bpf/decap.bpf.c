@@ -5,7 +5,7 @@
  *
  *  1. read_outer() and read_arrival() parse the outer headers, the LISP header and the inner packet.
  *  2. in_flow_of() finds the slot of the flow and its tunnel. For a new flow, or when tables or uplinks have changed,
- *     is_welcome() applies the ETR's rules, and judge_source() checks that the sender may send for the source, as the
+ *     is_accepted() applies the ETR's rules, and judge_source() checks that the sender may send for the source, as the
  *     tun tier does (engine/inbound.c).
  *  3. note_heard() records that data has come from the locator. If the tun tier has to report that, it gets the packet.
  *  4. New Locator-Status-Bits go to the tun tier.
@@ -79,9 +79,9 @@ static __always_inline bool is_proven(struct lm_shared_state *s, const struct in
 }
 
 /* True when the ETR's rules hold: inbound.c, judge(), for a node. */
-static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow *flow, const struct outer *outer,
-                                       bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
-                                       __u32 ifindex)
+static __always_inline bool is_accepted(struct lm_shared_state *s, struct in_flow *flow, const struct outer *outer,
+                                        bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
+                                        __u32 ifindex)
 {
     __u32 key = s->uplinks;
     bool outer_v4 = outer->is_v4;
@@ -141,7 +141,7 @@ __noinline int judge_anew(struct lm_shared_state *s, struct in_flow *flow, const
     __u64 source[2] = {is_v4 ? a->words[1] >> 32 : a->words[1], a->words[2]};
     __u64 to[2] = {is_v4 ? (__u32)a->words[1] : a->words[3], a->words[4]};
     flow->generation = s->generation; /* first, as in encap */
-    flow->is_passed = !is_welcome(s, flow, &a->outer, is_v4, a->instance_id, source, to, a->ifindex);
+    flow->is_passed = !is_accepted(s, flow, &a->outer, is_v4, a->instance_id, source, to, a->ifindex);
     return 0;
 }
 
@@ -202,7 +202,8 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     if (!remote)
         return false;
     struct lm_silence *company = company_of(remote);
-    if ((remote->silence.is_told && asks(&remote->silence, now)) || (company && company->is_told && asks(company, now)))
+    if ((remote->silence.is_reported && asks(&remote->silence, now)) ||
+        (company && company->is_reported && asks(company, now)))
         return true;
     if (remote->silence.quick) {
         remote->silence.heard = now;

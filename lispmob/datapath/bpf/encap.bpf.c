@@ -17,7 +17,7 @@
 #include "lib/last_packet.h"
 #include "lib/out_flow.h"
 
-#define TELL_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
+#define REPORT_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -60,7 +60,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
-    struct lm_shared_set *set = destination_of(is_v4, instance_id, to, &flow->tells);
+    struct lm_shared_set *set = destination_of(is_v4, instance_id, to, &flow->reports);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;
@@ -115,7 +115,7 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
         return flow;
     __builtin_memcpy(flow->words, words, sizeof flow->words);
     flow->mark = mark;
-    flow->tell_at = 0;
+    flow->report_at = 0;
     decide_anew(s, flow);
     return flow;
 }
@@ -145,8 +145,8 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
     __u32 size = segments > 1 ? repeated + skb->gso_size : length;
-    if (flow->tells && now >= flow->tell_at) {
-        flow->tell_at = now + TELL_AGAIN_NS;
+    if (flow->reports && now >= flow->report_at) {
+        flow->report_at = now + REPORT_AGAIN_NS;
         return FALL_THROUGH;
     }
     if (size > flow->room ||

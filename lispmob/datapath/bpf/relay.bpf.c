@@ -232,7 +232,7 @@ int lm_relay(struct __sk_buff *skb)
     __u64 now = bpf_ktime_get_ns();
     if (!flow)
         return FALL_THROUGH;
-    if (flow->is_welcome)
+    if (flow->is_registered)
         note_sum(flow, a->outer.sum != 0, now);
     if (flow->out.is_passed || !carry(s, a, carried) || carried->ttl <= 1 ||
         (a->outer.sum ? !a->outer.is_v4 : !passes_unsummed(flow, now)))

@@ -56,7 +56,7 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
-#define LM_STATUS_TOLD (1ull << 32)
+#define LM_STATUS_SENT (1ull << 32)
 
 /* The fields that table/rendezvous.h needs of a contender. */
 struct lm_shared_contender {
@@ -146,10 +146,10 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint64_t) suspect[LM_SHARED_PATHS];    /* since when the kernel may have lost the path; 0: it has not */
-    LM_SHARED(uint32_t) routes;      /* how often IPv6 routes may have changed: results of earlier counts are void */
-    LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
-    LM_SHARED(uint64_t) status;      /* the Locator-Status-Bits in our data headers, and LM_STATUS_TOLD */
-    LM_SHARED(uint64_t) silence_at;  /* when to check the watched locators; 0: no need */
+    LM_SHARED(uint32_t) routes;        /* how often IPv6 routes may have changed: results of earlier counts are void */
+    LM_SHARED(uint32_t) reports_large; /* large packets are reported (liveness/path_mtu.c) */
+    LM_SHARED(uint64_t) status;        /* the Locator-Status-Bits in our data headers, and LM_STATUS_SENT */
+    LM_SHARED(uint64_t) silence_at;    /* when to check the watched locators; 0: no need */
 };
 
 /* Whether packets to a locator are answered (silence.h). All times in nanoseconds of one clock that never shows 0. */
@@ -157,7 +157,7 @@ struct lm_silence {
     LM_SHARED(uint64_t) quick, slow;  /* timeouts; 0: not watched */
     LM_SHARED(uint64_t) since, heard; /* the first unanswered packet, and the last arrival; 0: none */
     LM_SHARED(uint32_t) octets;       /* octets that wait for an answer */
-    LM_SHARED(uint32_t) is_told;
+    LM_SHARED(uint32_t) is_reported;
     LM_SHARED(uint64_t) asked_at; /* when the programs last passed a packet to the tun tier for a report */
 };
 

@@ -15,8 +15,8 @@ struct out_flow {
     __u32 large; /* inner packets of this many octets are large for the path */
     __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
     /* Only a default entry matches its destination: now and then a packet goes to the tun tier for a report. */
-    __u32 tells;
-    __u64 tell_at;    /* when the next one goes there */
+    __u32 reports;
+    __u64 report_at;  /* when the next one goes there */
     __u32 has_relays; /* packets to relays must be answered soon */
     __u32 lane;       /* that its mark leads to */
     __u32 hash;       /* the lower half */
@@ -52,7 +52,7 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
     __u32 second = instance_id << 8;
     if (instance_id)
         udp[8] = LM_FLAG_I;
-    if (status & LM_STATUS_TOLD) {
+    if (status & LM_STATUS_SENT) {
         udp[8] |= LM_FLAG_L;
         second = lm_rules_put_status(second, instance_id != 0, (__u32)status);
     }
@@ -74,12 +74,12 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
 
 /* The locators of a destination, whose entry is marked as used; NULL: none, or another disposition. */
 static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2],
-                                                            __u32 *tells)
+                                                            __u32 *reports)
 {
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
-    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_ENCAPSULATE_AND_REPORT))
         return NULL;
-    *tells = entry->kind == LM_TELL;
+    *reports = entry->kind == LM_ENCAPSULATE_AND_REPORT;
     struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
     __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
     struct used_page *marks = bpf_map_lookup_elem(&used, &page);

@@ -15,7 +15,7 @@
 struct relay_flow {
     struct out_flow out; /* `words` are those of the inner packet */
     __u64 outer[5];      /* outer addresses, ports and interface of arrival */
-    __u32 is_welcome;    /* its inner source is registered at the outer one */
+    __u32 is_registered; /* its inner source is registered at the outer one */
     __u32 sender;        /* a remote at the outer source address; LM_NO_REMOTE: none is known */
     __u32 is_bound;      /* sent from a given address and port: routes choose the interface */
     __u32 led_to;        /* the interface that routes chose last, if it is one of ours; 0: none yet */
@@ -98,7 +98,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     __u32 none = 0;
     flow->sender = LM_NO_REMOTE;
     flow->has_status = 0;
-    flow->is_welcome = 0;
+    flow->is_registered = 0;
     if (find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) || !lm_may_be_eid(is_v4, to[0], to[1]) ||
         find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) || !lm_may_be_eid(is_v4, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]) || !is_from_outside(&a->outer))
@@ -115,7 +115,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     struct lm_shared_heard way = {.source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
                                   .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
     bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
-    flow->is_welcome = 1;
+    flow->is_registered = 1;
     return 0;
 }
 
@@ -127,8 +127,8 @@ static __always_inline bool choose_onward(struct lm_shared_state *s, struct rela
     struct out_flow *out = &flow->out;
     __u32 key = s->uplinks;
     struct way way = {};
-    __u32 tells = 0; /* relayed flows have no default entries */
-    struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to, &tells);
+    __u32 reports = 0; /* relayed flows have no default entries */
+    struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to, &reports);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;
@@ -181,7 +181,7 @@ static __always_inline struct relay_flow *relay_flow_of(struct lm_shared_state *
     flow->out.generation = s->generation; /* first, as in encap */
     flow->out.is_passed = 1;
     judge_relayed(flow, a);
-    if (flow->is_welcome)
+    if (flow->is_registered)
         decide_onward(s, flow, a);
     return flow;
 }

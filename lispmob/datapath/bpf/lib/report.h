@@ -21,7 +21,7 @@ static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct
     if (!silence)
         return MEANS_NOTHING;
     __u64 quick = silence->quick, since = silence->since, heard = silence->heard, at = s->silence_at;
-    if (quick == 0 || since == LM_SILENCE_TOLD)
+    if (quick == 0 || since == LM_SILENCE_REPORTED)
         return MEANS_NOTHING;
     bool is_flowing = lm_rules_is_flowing(since ? since : now, heard, quick);
     if (since && now >= since + (is_flowing ? quick : silence->slow))
@@ -89,7 +89,7 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
         return true;
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;
-    if (is_large && s->tells_large && is_large_news(s, remote, path, now))
+    if (is_large && s->reports_large && is_large_news(s, remote, path, now))
         return true;
     struct lm_silence *own = &remote->silence, *company = company_of(remote);
     enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);

@@ -145,7 +145,7 @@ enum lm_disposition {
     LM_NATIVE = 2,
     LM_MISS = 3,
     LM_PROHIBIT = 4,
-    LM_TELL = 5,
+    LM_ENCAPSULATE_AND_REPORT = 5,
     LM_DOUBT = 6 /* sent, but the source gets an ICMP error because no locator answers */
 };
 
@@ -163,7 +163,7 @@ enum lm_near { LM_NEAR_OWN = 1, LM_NEAR_LINK = 2, LM_NEAR_PROXY = 3 };
 
 /* Unanswered data (liveness/silence.h); times in nanoseconds of one clock that never shows 0 */
 
-#define LM_SILENCE_TOLD (~0ull)         /* `since`, once the silence was reported */
+#define LM_SILENCE_REPORTED (~0ull)     /* `since`, once the silence was reported */
 #define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four timeouts before: two-way traffic */
 #define LM_SILENCE_OCTETS 1000u         /* more than bare acknowledgements: the sender expects an answer */
 

@@ -190,7 +190,7 @@ static void copy_silence(struct lm_silence *into, struct lm_silence *from)
     atomic_store(&into->since, atomic_load(&from->since));
     atomic_store(&into->heard, atomic_load(&from->heard));
     atomic_store(&into->octets, atomic_load(&from->octets));
-    atomic_store(&into->is_told, atomic_load(&from->is_told));
+    atomic_store(&into->is_reported, atomic_load(&from->is_reported));
 }
 
 static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)

@@ -131,7 +131,7 @@ static void copy_state(struct lm_shared_state *into, struct lm_shared_state *fro
     for (int i = 0; i < LM_PATHS_MAX; i++)
         atomic_store(&into->unanswered[i], atomic_load(&from->unanswered[i]));
     atomic_store(&into->status, atomic_load(&from->status));
-    atomic_store(&into->tells_large, atomic_load(&from->tells_large));
+    atomic_store(&into->reports_large, atomic_load(&from->reports_large));
     atomic_store(&into->silence_at, atomic_load(&from->silence_at));
 }
 

@@ -1,6 +1,6 @@
 /* Packets for an uplink without room, and the TUN queues that are not read meanwhile. */
-#ifndef LM_HOLD_H
-#define LM_HOLD_H
+#ifndef LM_BACKPRESSURE_H
+#define LM_BACKPRESSURE_H
 
 #include "engine/lane.h"
 #include "engine/pending.h"
@@ -9,10 +9,10 @@
 
 struct lm_busy {
     int fd;
-    bool is_told; /* an event will report room */
+    bool has_event; /* an event will report room */
 };
 
-struct lm_hold {
+struct lm_backpressure {
     struct lm_pending *packets;
     struct lm_busy busy[LM_BUSY_MAX]; /* sockets without room since packets were last retried */
     size_t busy_count;
@@ -26,8 +26,8 @@ struct lm_hold {
 
 /* True when packets wait for this socket: later ones queue behind them. */
 bool lm_backpressure_has(const struct lm_engine *e, const struct lm_job *job, int fd);
-/* Keeps the packet of a job; `is_told`: the socket itself is full, and will report room. */
-void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told);
+/* Keeps the packet of a job; `has_event`: the socket itself is full, and will report room. */
+void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, bool has_event);
 /* Stops reading a TUN descriptor for a while, unless other uplinks have packets there. */
 void lm_backpressure_pause(struct lm_engine *e, int fd, int lane);
 /* A socket has room. */

@@ -35,9 +35,9 @@
 #define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
 #define LM_HEARD_PROVEN 768u /* of them: places for proven senders only */
-#define LM_TOLD_MAX 256u
+#define LM_REPORTED_MAX 256u
 #define LM_ASKS_MAX 64u
-#define LM_DETOURS_TOLD_MAX 256u
+#define LM_ROUTES_REPORTED_MAX 256u
 
 struct lm_config {
     uint64_t key0, key1; /* random, per boot */
@@ -114,7 +114,7 @@ static inline size_t lm_job_seal_octets(const struct lm_job *job)
 }
 
 /* A destination that was reported to the control plane, by its hash; key 0: none. */
-struct lm_told {
+struct lm_reported {
     uint64_t key, until;
 };
 
@@ -141,8 +141,8 @@ struct lm_outer {
     bool has_relayed;                     /* or forwarded to another node */
     bool has_opened;                      /* one of its sealed packets was opened */
     struct lm_session *opened_by;         /* the session of the current packet; NULL: clear text */
-    struct lm_data welcome;               /* the last accepted one: the next one rarely differs */
-    const struct lm_session *welcomed_by; /* and its session */
+    struct lm_data accepted;              /* the last accepted one: the next one rarely differs */
+    const struct lm_session *accepted_by; /* and its session */
 };
 
 struct lm_engine {
@@ -156,10 +156,10 @@ struct lm_engine {
     struct lm_mirror *mirror;                               /* NULL: they are not in use */
     struct lm_attach_thread *attacher; /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_uint_fast64_t
-        told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know, by hash; 0: nothing */
-    struct lm_neighbours *neighbours;      /* of the uplinks; NULL: there is no mirror */
-    atomic_int watch;                      /* ebpf/link_watch.c; -1: not watched */
-    bool is_move;                          /* the next set_uplinks starts watching for traffic; control side */
+        reported_routes[LM_ROUTES_REPORTED_MAX]; /* ebpf/route_check.c: what the programs know, by hash; 0: nothing */
+    struct lm_neighbours *neighbours;            /* of the uplinks; NULL: there is no mirror */
+    atomic_int watch;                            /* ebpf/link_watch.c; -1: not watched */
+    bool is_move;                                /* the next set_uplinks starts watching for traffic; control side */
 
     /* Serialises the control side; the threads never take it. */
     pthread_mutex_t writer;
@@ -183,17 +183,17 @@ struct lm_engine {
     _Atomic uint16_t map_version;         /* of our own mappings, seal/map_version.h; 0: none */
     atomic_bool has_key;                  /* for some of them: the outbound thread looks */
     uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
-    struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
+    struct lm_backpressure backpressure;  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (shared) or the control side (exclusive) */
     bool has_stalled;                     /* a packet was added to these; same rule */
 
-    struct lm_token_bucket icmp_bucket; /* outbound thread, or control side with the lock exclusive */
-    struct lm_told told[LM_TOLD_MAX];   /* liveness/destination_report.c; same rule */
-    struct lm_token_bucket told_bucket;
-    size_t refusing;                     /* negative entries of the table */
-    struct lm_told refuted[LM_TOLD_MAX]; /* liveness/destination_report.c; the inbound thread's */
+    struct lm_token_bucket icmp_bucket;           /* outbound thread, or control side with the lock exclusive */
+    struct lm_reported reported[LM_REPORTED_MAX]; /* liveness/destination_report.c; same rule */
+    struct lm_token_bucket reported_bucket;
+    size_t refusing;                             /* negative entries of the table */
+    struct lm_reported refuted[LM_REPORTED_MAX]; /* liveness/destination_report.c; the inbound thread's */
     struct lm_token_bucket refuted_bucket;
-    atomic_bool heeds_status;             /* liveness/status_bits.c */
+    atomic_bool accepts_status;           /* liveness/status_bits.c */
     struct lm_token_bucket status_bucket; /* inbound thread */
     struct lm_token_bucket check_bucket;  /* peer_check.c; the same */
     struct lm_token_bucket words_bucket;  /* sealed_in.c; the same */
@@ -271,15 +271,15 @@ void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
 void *lm_outbound_run(void *engine);
 
 /* liveness/destination_report.c: reports destinations that only a default entry matches; rate-limited. */
-void lm_destination_report_tell(struct lm_engine *e, const struct lm_job *job);
+void lm_destination_report_sent(struct lm_engine *e, const struct lm_job *job);
 /* An accepted packet shows that its sender is alive: reported if its entry is negative; rate-limited. */
 void lm_destination_report_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
 
 /* liveness/status_bits.c */
 /* An accepted packet may carry the status of its sender's locators. */
 void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
-/* `heeds`: report changes of others' bits. `tells`: put these bits of ours into all data. */
-void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+/* `accepts`: report changes of others' bits. `sends`: put these bits of ours into all data. */
+void lm_status_bits_use(struct lm_engine *e, bool accepts, bool sends, uint32_t bits);
 
 /* liveness/echo_nonce.c */
 /* An accepted packet may ask for an echo, or be one. */
@@ -309,9 +309,9 @@ void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const st
 /* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner);
 /* Reports a large packet that a program has seen leave for the remote, unless that is done. */
-void lm_path_mtu_tell_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now);
+void lm_path_mtu_report_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now);
 /* Report large packets, or not. */
-void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
+void lm_path_mtu_report_large(struct lm_engine *e, bool reports);
 /* The control plane has found the path MTU from a local address to a locator; 0: the uplink's MTU applies. */
 void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                      uint32_t mtu);

@@ -202,10 +202,10 @@ static bool is_relayed(const struct lm_engine *e, const struct lm_data *data)
     return to && to->kind == LM_ENCAPSULATE && lm_address_may_be_eid(&data->inner.source);
 }
 
-static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
+static bool is_accepted(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
-    const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
-    if (before->version && outer->welcomed_by == outer->opened_by && data->instance_id == outer->welcome.instance_id &&
+    const struct lm_inner *now = &data->inner, *before = &outer->accepted.inner;
+    if (before->version && outer->accepted_by == outer->opened_by && data->instance_id == outer->accepted.instance_id &&
         now->protocol == before->protocol && now->has_ports == before->has_ports &&
         now->destination_port == before->destination_port && lm_addr_equal(&now->source, &before->source) &&
         lm_addr_equal(&now->destination, &before->destination))
@@ -217,8 +217,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
         lm_rtr_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
         if (is_proven && !is_handshake) { /* other messages to that port are refused */
-            outer->welcome = *data;
-            outer->welcomed_by = outer->opened_by;
+            outer->accepted = *data;
+            outer->accepted_by = outer->opened_by;
         }
         outer->has_proven |= is_proven;
         if (!e->config.is_proxy)
@@ -291,7 +291,7 @@ static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_d
             return;
         }
     }
-    if (!is_welcome(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
+    if (!is_accepted(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
         return;
     note_flags(e, data->flags);
     lm_status_bits_on_data(e, data, outer);

@@ -128,7 +128,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->pending =
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, pending_lost, e);
     e->stalled = lm_pending_new(config->pending_total, 0, config->pending_age_ns, stalled_lost, e);
-    e->hold.packets = lm_pending_new(HELD_TOTAL, HELD_PER_PATH, HELD_AGE_NS, held_lost, e);
+    e->backpressure.packets = lm_pending_new(HELD_TOTAL, HELD_PER_PATH, HELD_AGE_NS, held_lost, e);
     e->scratch = map_room(LM_FRAME_SIZE);
     e->fragment = map_room(LM_FRAME_SIZE);
     e->segment = map_room(LM_FRAME_SIZE);
@@ -148,7 +148,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     bool has_rooms = has_sealed && e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
                      e->relayed_fragment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && e->hold.packets && e->last_packets && has_rooms && has_frames && has_locks)
+        e->stalled && e->backpressure.packets && e->last_packets && has_rooms && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -326,7 +326,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_sources_free(e->sources);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
-    lm_pending_free(e->hold.packets);
+    lm_pending_free(e->backpressure.packets);
     lm_table_free(e->table);
     lm_table_free(e->eids);
     lm_table_free(e->guard);

@@ -160,13 +160,13 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     }
     if (!atomic_load_explicit(&entry->used, memory_order_relaxed))
         atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
-    if (entry->kind == LM_TELL)
-        lm_destination_report_tell(e, job);
+    if (entry->kind == LM_ENCAPSULATE_AND_REPORT)
+        lm_destination_report_sent(e, job);
     if (entry->kind == LM_DOUBT)
         lm_send_icmp_about(e, LM_ICMP_UNREACHABLE, 0, job);
     switch (entry->kind) {
     case LM_DOUBT:
-    case LM_TELL:
+    case LM_ENCAPSULATE_AND_REPORT:
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);

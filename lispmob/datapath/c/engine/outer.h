@@ -1,6 +1,6 @@
 /* The outer header of one packet, or of a run: destination, TTL and TOS, shared by send.c and engine/batch.c. */
-#ifndef LM_ENVELOPE_H
-#define LM_ENVELOPE_H
+#ifndef LM_OUTER_H
+#define LM_OUTER_H
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -9,7 +9,7 @@
 
 #define LM_BUSY_WAIT_NS 10000000u /* for room in send buffers: per batch, because table updates wait meanwhile */
 
-struct lm_envelope {
+struct lm_outer_head {
     union {
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
@@ -24,7 +24,7 @@ struct lm_envelope {
  * Addresses `m` for the job, without its contents. `run`: octets of each datagram that the kernel cuts it into
  * (UDP_SEGMENT); 0: one datagram.
  */
-void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *envelope, const struct lm_job *job, bool copy_dscp,
+void lm_send_fill_outer(struct msghdr *m, struct lm_outer_head *head, const struct lm_job *job, bool copy_dscp,
                         size_t run);
 /* Writes the LISP header of the job: Instance-ID, Locator-Status-Bits, echo-nonce. */
 void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);

@@ -34,8 +34,8 @@ void lm_punt_close(struct lm_punt_ring *ring)
 /* Reports that others can cause at any rate; the rest is caused by this host's packets. */
 static bool is_outside(uint8_t kind)
 {
-    return kind == LM_PUNT_CONTROL || kind == LM_PUNT_STRANGER || kind == LM_PUNT_STATUS || kind == LM_PUNT_SOURCE ||
-           kind == LM_PUNT_MTU || kind == LM_PUNT_ANNOUNCED || kind == LM_PUNT_PEER_BEHIND ||
+    return kind == LM_PUNT_CONTROL || kind == LM_PUNT_UNREGISTERED || kind == LM_PUNT_STATUS ||
+           kind == LM_PUNT_SOURCE || kind == LM_PUNT_MTU || kind == LM_PUNT_ANNOUNCED || kind == LM_PUNT_PEER_BEHIND ||
            kind == LM_PUNT_PEER_AHEAD;
 }
 

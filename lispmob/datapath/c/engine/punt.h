@@ -16,7 +16,7 @@ enum lm_punt_kind {
     LM_PUNT_RESUMED = 4,
     LM_PUNT_SILENT = 5,
     LM_PUNT_STALLED = 6,
-    LM_PUNT_STRANGER = 7,
+    LM_PUNT_UNREGISTERED = 7,
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
     LM_PUNT_ECHOED = 10,

@@ -27,7 +27,8 @@
 
 enum outcome { SENT, HELD, REFUSED, TOO_BIG, LOST };
 
-void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
+void lm_send_fill_outer(struct msghdr *m, struct lm_outer_head *env, const struct lm_job *job, bool copy_dscp,
+                        size_t run)
 {
     const struct lm_remote *remote = job->remote;
     bool is_v4 = remote->address.family == 4;
@@ -113,17 +114,17 @@ bool lm_send_wait(int fd, uint64_t deadline)
 }
 
 /* An outer packet with all that sendmsg needs. */
-struct letter {
-    struct lm_envelope envelope;
+struct outer_packet {
+    struct lm_outer_head head;
     struct iovec io;
     struct msghdr message;
 };
 
 /* NULL: it cannot be sealed, counted. */
-static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, const struct lm_job *job, uint8_t *packet,
-                                 size_t length)
+static const struct msghdr *fill(struct lm_engine *e, struct outer_packet *outer, const struct lm_job *job,
+                                 uint8_t *packet, size_t length)
 {
-    lm_send_fill_outer(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
+    lm_send_fill_outer(&outer->message, &outer->head, job, e->config.copy_dscp, 0);
     lm_send_unsum_outer(e, job, lm_send_socket(job));
     if (job->seal) {
         struct iovec part = {packet, length};
@@ -132,14 +133,14 @@ static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, con
         size_t octets = lm_sealed_out_take(e, job, 1, &counter) ? lm_sealed_out_put(e, job, counter, &part, 1, out) : 0;
         if (octets == 0)
             return NULL;
-        letter->io = (struct iovec){out, octets};
+        outer->io = (struct iovec){out, octets};
     } else {
         lm_send_put_lisp_header(e, job, packet - LM_DATA_HEADER);
-        letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
+        outer->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
     }
-    letter->message.msg_iov = &letter->io;
-    letter->message.msg_iovlen = 1;
-    return &letter->message;
+    outer->message.msg_iov = &outer->io;
+    outer->message.msg_iovlen = 1;
+    return &outer->message;
 }
 
 /*
@@ -189,16 +190,16 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
 /* One of the ways of a sealed packet, at once or not at all: the other one may be faster. */
 static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t octets)
 {
-    struct letter letter;
+    struct outer_packet outer;
     int fd = lm_send_socket(job);
-    lm_send_fill_outer(&letter.message, &letter.envelope, job, e->config.copy_dscp, 0);
+    lm_send_fill_outer(&outer.message, &outer.head, job, e->config.copy_dscp, 0);
     lm_send_unsum_outer(e, job, fd);
-    letter.io.iov_base = (void *)(uintptr_t)lm_sealed_out_wrap(e, job, sealed, &octets);
-    letter.io.iov_len = octets;
-    letter.message.msg_iov = &letter.io;
-    letter.message.msg_iovlen = 1;
+    outer.io.iov_base = (void *)(uintptr_t)lm_sealed_out_wrap(e, job, sealed, &octets);
+    outer.io.iov_len = octets;
+    outer.message.msg_iov = &outer.io;
+    outer.message.msg_iovlen = 1;
     for (int tries = 0;; tries++) {
-        if (sendmsg(fd, &letter.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        if (sendmsg(fd, &outer.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             break;
         int error = errno;
         if (error == EAGAIN || error == ENOBUFS || error == ENOMEM)
@@ -250,10 +251,10 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
 static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length,
                                 bool is_rest)
 {
-    struct letter letter;
+    struct outer_packet outer;
     if (job->copy.path && job->seal)
         return send_twice(e, job, packet, length);
-    const struct msghdr *m = fill(e, &letter, job, packet, length);
+    const struct msghdr *m = fill(e, &outer, job, packet, length);
     return send_raw(e, job, m, lm_send_socket(job), is_rest);
 }
 
@@ -326,8 +327,8 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
 /* Larger than the path MTU, and its source cannot send less: the kernel and the routers fragment the outer packet. */
 static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job)
 {
-    struct letter letter;
-    const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
+    struct outer_packet outer;
+    const struct msghdr *m = fill(e, &outer, job, job->packet, job->inner.length);
     bool has_own_port = job->path->data_fd >= 0 || (job->remote->source.family && job->remote->fd >= 0);
     enum outcome outcome;
     if (has_own_port) {
@@ -482,6 +483,6 @@ void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job
 void lm_send_put_status(const struct lm_engine *e, uint8_t *header)
 {
     uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
-    if (status & LM_STATUS_TOLD)
+    if (status & LM_STATUS_SENT)
         lm_lisp_header_put_status(header, (uint32_t)status);
 }

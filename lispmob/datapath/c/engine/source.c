@@ -47,7 +47,7 @@ struct lm_sources {
     struct lm_table *near; /* NULL until it is known */
     struct lm_token_bucket unknown, control, asks;
     struct lm_token_bucket unknown_of[SENDERS], control_of[SENDERS];
-    struct lm_told asked[ASKS];
+    struct lm_reported asked[ASKS];
     size_t next;
     size_t kept_count; /* may include expired ones; 0: there is none */
     struct kept kept[KEPT];
@@ -120,11 +120,11 @@ void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct
     const struct lm_addr *source = &data->inner.source;
     uint64_t words[3] = {lm_get64(source->octets), lm_get64(source->octets + 8), data->instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
-    struct lm_told *place = &s->asked[(key >> 1) % ASKS];
+    struct lm_reported *place = &s->asked[(key >> 1) % ASKS];
     if ((place->key == key && outer->now < place->until) ||
         !lm_token_bucket_take(&s->asks, outer->now, ASKS_PER_SECOND, ASK_BURST))
         return;
-    *place = (struct lm_told){key, outer->now + ASK_AGAIN_NS};
+    *place = (struct lm_reported){key, outer->now + ASK_AGAIN_NS};
     struct lm_punt report = {.kind = LM_PUNT_SOURCE,
                              .instance_id = data->instance_id,
                              .source = *source,

@@ -98,7 +98,7 @@ static bool moves(struct lm_engine *e, struct lm_job *job, const struct lm_prefi
                    !lm_address_in(&job->inner.destination, &prefix->address, prefix->length)))
         return false;
     const struct lm_entry *entry = lm_table_lookup(e->table, job->instance_id, &job->inner.destination);
-    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_ENCAPSULATE_AND_REPORT))
         return false;
     job->set = entry->value;
     job->flow = lm_packet_flow_hash(&e->key, &job->inner);

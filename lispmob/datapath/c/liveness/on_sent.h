@@ -41,7 +41,7 @@ static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, siz
             lm_last_packet_note(e, job);
     }
     lm_on_sent_way(e, job, octets);
-    if (atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
+    if (atomic_load_explicit(&e->shared->reports_large, memory_order_relaxed))
         lm_path_mtu_note_large(e, job, largest);
 }
 

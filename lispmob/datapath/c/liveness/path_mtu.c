@@ -49,36 +49,37 @@ static void report(struct lm_engine *e, const struct lm_remote *remote)
 {
     uint32_t paths = atomic_exchange(&remote->state->large_paths, 0);
     for (size_t i = 0; i < e->uplinks->path_count; i++) {
-        struct lm_punt told = {.kind = LM_PUNT_LARGE,
+        struct lm_punt punt = {.kind = LM_PUNT_LARGE,
                                .source = remote->source.family ? remote->source : e->uplinks->paths[i].address,
                                .destination = remote->address,
                                .destination_port = remote->port};
-        if (paths >> i & 1 && lm_punt_put(&e->punts, &told, NULL, 0))
+        if (paths >> i & 1 && lm_punt_put(&e->punts, &punt, NULL, 0))
             lm_count(&e->counters, LM_out_large);
     }
 }
 
 /* A large packet has left for the remote. `at`: its `large_at`, which has passed. */
-static void tell(struct lm_engine *e, const struct lm_remote *remote, uint64_t at, uint64_t now, bool is_relayed)
+static void report_limited(struct lm_engine *e, const struct lm_remote *remote, uint64_t at, uint64_t now,
+                           bool is_relayed)
 {
-    bool may_tell = lm_token_bucket_take(&e->large_bucket[is_relayed], now, LARGE_PER_SECOND, LARGE_BURST);
-    uint64_t again = now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
-    if (atomic_compare_exchange_strong(&remote->state->large_at, &at, again) && may_tell)
+    bool may_report = lm_token_bucket_take(&e->large_bucket[is_relayed], now, LARGE_PER_SECOND, LARGE_BURST);
+    uint64_t again = now + (may_report ? LARGE_AGAIN_NS : LARGE_LATER_NS);
+    if (atomic_compare_exchange_strong(&remote->state->large_at, &at, again) && may_report)
         report(e, remote);
 }
 
-void lm_path_mtu_tell_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now)
+void lm_path_mtu_report_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now)
 {
     uint64_t at = atomic_load_explicit(&remote->state->large_at, memory_order_relaxed);
     uint64_t seen = atomic_load_explicit(&remote->state->large_seen, memory_order_relaxed);
-    if (seen && seen >= at && atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
-        tell(e, remote, at, now, false);
+    if (seen && seen >= at && atomic_load_explicit(&e->shared->reports_large, memory_order_relaxed))
+        report_limited(e, remote, at, now, false);
 }
 
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner)
 {
     struct lm_remote_state *state = job->remote->state;
-    if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
+    if (!atomic_load_explicit(&e->shared->reports_large, memory_order_relaxed) ||
         inner + lm_send_overhead(job->remote) + lm_job_seal_octets(job) <
             lm_large_from(lm_path_mtu(job->path, job->remote)))
         return;
@@ -87,13 +88,13 @@ void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_
         (void)atomic_fetch_or_explicit(&state->large_paths, bit, memory_order_relaxed);
     uint64_t at = atomic_load_explicit(&state->large_at, memory_order_relaxed);
     if (job->now + LM_LARGE_ASK_NS >= at)
-        tell(e, job->remote, at, job->now, job->is_relayed);
+        report_limited(e, job->remote, at, job->now, job->is_relayed);
 }
 
-void lm_path_mtu_tell_large(struct lm_engine *e, bool tells)
+void lm_path_mtu_report_large(struct lm_engine *e, bool reports)
 {
     pthread_mutex_lock(&e->writer);
-    atomic_store(&e->shared->tells_large, tells);
+    atomic_store(&e->shared->reports_large, reports);
     pthread_mutex_unlock(&e->writer);
 }
 

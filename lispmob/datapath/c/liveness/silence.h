@@ -16,12 +16,12 @@
 
 #include "bpf/shared.h"
 
-enum lm_silence_word { LM_SILENCE_NONE, LM_SILENCE_ONE_SIDED, LM_SILENCE_FLOWING };
+enum lm_silence_kind { LM_SILENCE_NONE, LM_SILENCE_ONE_SIDED, LM_SILENCE_FLOWING };
 
 /* A packet was sent. */
-enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets);
+enum lm_silence_kind lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets);
 /* Time has passed, at least to lm_silence_due(): a sender that waits for acknowledgements sends no more packets. */
-enum lm_silence_word lm_silence_tick(struct lm_silence *s, uint64_t now);
+enum lm_silence_kind lm_silence_tick(struct lm_silence *s, uint64_t now);
 /* When to check although nothing is sent; 0: no need. */
 uint64_t lm_silence_due(const struct lm_silence *s);
 /* A packet arrived; true: after a reported silence. */

@@ -134,7 +134,7 @@ static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, in
     if (own ? (uint32_t)(uintptr_t)own->value != instance_id : !is_proxied)
         return false;
     const struct lm_entry *entry = lm_table_lookup(e->table, instance_id, &inner->destination);
-    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_ENCAPSULATE_AND_REPORT))
         return false;
     if (!lm_locator_set_holds(path->relays, &remote->address) && !lm_locator_set_holds(entry->value, &remote->address))
         return false;

@@ -86,7 +86,7 @@ void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct l
     if (!lm_address_may_be_eid(&data->inner.source) ||
         !lm_token_bucket_take(&e->relay->reports, outer->now, REPORTS_PER_SECOND, REPORT_BURST))
         return;
-    struct lm_punt report = {.kind = LM_PUNT_STRANGER,
+    struct lm_punt report = {.kind = LM_PUNT_UNREGISTERED,
                              .instance_id = data->instance_id,
                              .source = data->inner.source,
                              .destination = data->inner.destination,

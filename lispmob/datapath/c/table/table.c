@@ -12,8 +12,8 @@
 #define MOVES_PER_UPDATE 32u /* slots of the old array that every update moves */
 #define MOVES_TO_SETTLE 4096u
 #define EMPTY 0u
-#define GRAVE 0xffffffu
-#define ENTRIES_MAX (GRAVE - 1)
+#define TOMBSTONE 0xffffffu
+#define ENTRIES_MAX (TOMBSTONE - 1)
 
 /* Small, so that the cache holds many: the number of the entry + 1, and 8 bits of the hash, which exclude most others. */
 struct slot {
@@ -80,7 +80,7 @@ static struct slot *slot_find(const struct lm_table *t, const struct slots *s, u
         struct slot *slot = &s->at[i];
         if (slot->index == EMPTY)
             return NULL;
-        if (slot->index != GRAVE && slot->tag == (uint8_t)hash &&
+        if (slot->index != TOMBSTONE && slot->tag == (uint8_t)hash &&
             is_same(entry_at(t, slot->index - 1), iid, masked, length))
             return slot;
     }
@@ -96,20 +96,20 @@ static struct slot *find(const struct lm_table *t, uint64_t hash, uint32_t iid, 
 static void slot_put(struct slots *s, uint64_t hash, uint32_t index)
 {
     uint32_t mask = s->size - 1, i = (uint32_t)(hash >> 32) & mask;
-    while (s->at[i].index != EMPTY && s->at[i].index != GRAVE)
+    while (s->at[i].index != EMPTY && s->at[i].index != TOMBSTONE)
         i = (i + 1) & mask;
     s->taken += s->at[i].index == EMPTY;
-    s->at[i] = (struct slot){.index = index & GRAVE, .tag = (uint8_t)hash};
+    s->at[i] = (struct slot){.index = index & TOMBSTONE, .tag = (uint8_t)hash};
 }
 
 static void move_some(struct lm_table *t, uint32_t slots)
 {
     for (; slots > 0 && t->old.size; slots--) {
         struct slot *slot = &t->old.at[t->moved];
-        if (slot->index != EMPTY && slot->index != GRAVE) {
+        if (slot->index != EMPTY && slot->index != TOMBSTONE) {
             const struct lm_entry *e = entry_at(t, slot->index - 1);
             slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), slot->index);
-            slot->index = GRAVE; /* keeps the probe chains of the old array intact */
+            slot->index = TOMBSTONE; /* keeps the probe chains of the old array intact */
         }
         if (++t->moved == t->old.size) {
             free(t->old.at);
@@ -224,7 +224,7 @@ bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
     if (!slot)
         return false;
     uint32_t index = slot->index;
-    slot->index = GRAVE;
+    slot->index = TOMBSTONE;
     struct lm_entry *e = entry_at(t, index - 1);
     lm_lengths_change(lm_lengths_find(&t->spaces, &t->key, e->instance_id, e->address.family), e->length, -1);
     *e = (struct lm_entry){.instance_id = t->free_head};
@@ -270,7 +270,7 @@ static void ask_entry(const struct lm_table *t, const struct slots *s, const str
     if (s->size == 0)
         return;
     for (uint32_t i = (uint32_t)(p->hash >> 32) & mask; s->at[i].index != EMPTY; i = (i + 1) & mask)
-        if (s->at[i].index != GRAVE && s->at[i].tag == (uint8_t)p->hash) {
+        if (s->at[i].index != TOMBSTONE && s->at[i].tag == (uint8_t)p->hash) {
             __builtin_prefetch(entry_at(t, s->at[i].index - 1));
             return; /* rarely the wrong one */
         }
