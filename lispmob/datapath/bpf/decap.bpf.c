@@ -53,7 +53,7 @@ static __always_inline bool holds(__u32 number, const struct lm_shared_address *
     return is_there;
 }
 
-/* The conditions of source.c, lm_source_is_local() and lm_source_judge(), that accept without a limit. */
+/* The conditions under which lm_source_is_local() and lm_source_judge() in source.c accept without a rate limit. */
 static __always_inline bool is_proven(struct lm_shared_state *s, const struct in_flow *flow, const struct outer *outer,
                                       const struct lm_shared_address *sender, bool is_v4, __u32 instance_id,
                                       const __u64 source[2])
@@ -78,7 +78,7 @@ static __always_inline bool is_proven(struct lm_shared_state *s, const struct in
     return entry && entry->kind == LM_ENCAPSULATE && holds(entry->value, sender);
 }
 
-/* True when the ETR's rules hold: inbound.c, judge(), for a node. */
+/* True when the checks of the ETR hold, as judge() in inbound.c applies them at a node. */
 static __always_inline bool is_accepted(struct lm_shared_state *s, struct in_flow *flow, const struct outer *outer,
                                         bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
                                         __u32 ifindex)
@@ -102,7 +102,8 @@ static __always_inline bool is_accepted(struct lm_shared_state *s, struct in_flo
     struct lm_trie_value *sent_by = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
     if (sent_by && lm_rules_refuses(sent_by->kind))
         return false;
-    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0], source[1])) /* it must be sealed: counted there */
+    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0],
+             source[1])) /* it must be sealed: the tun tier counts it */
         return false;
     __u32 place = rloc->value;
     flow->path = place;
@@ -145,7 +146,7 @@ __noinline int judge_anew(struct lm_shared_state *s, struct in_flow *flow, const
     return 0;
 }
 
-/* Separate from judge_anew(), because the stack of a program and its functions is small. */
+/* A separate function, because the stack of a program and its functions is small. */
 __noinline int judge_source(struct lm_shared_state *s, struct in_flow *flow, const struct arrival *a)
 {
     if (!s || !flow || !a)
@@ -217,8 +218,9 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
 }
 
 /*
- * An unverified checksum is left to the socket. That of a super-packet was verified, or there was no wire. Data from a
- * control port is accepted only at the common data port (data_port.c, lm_data_port_pass_bare).
+ * True when the packet must go to the UDP socket: its checksum is not verified (that of a super-packet was, or there
+ * was no wire), or it comes from a control port, whose data is accepted only at the common data port (data_port.c,
+ * lm_data_port_pass_bare).
  */
 static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s,
                                           const struct outer *outer)

@@ -4,10 +4,10 @@
  * What happens to a packet, in lm_encap():
  *
  *  1. read_inner() parses it. Fragments and other packets that need a decision of their own go on to the TUN's queue.
- *  2. flow_of() finds the flow's slot. The slot holds the decision and the finished outer header, and is valid until the
- *     generation of tables and uplinks changes.
- *  3. For a new flow or generation decide() does what the tun tier does (engine/outbound.c): source and destination must
- *     be EIDs, the mark names an uplink, the flow hash chooses uplink and locator. put_head() writes the headers.
+ *  2. flow_of() finds the flow's slot. The slot holds the decision and the finished outer header, and is valid until
+ *     the generation of tables and uplinks changes.
+ *  3. For a new flow or generation decide() does what the tun tier does (engine/outbound.c): source and destination
+ *     must be EIDs, the mark names an uplink, the flow hash chooses uplink and locator. put_head() writes the headers.
  *  4. A packet that the tun tier has to see goes there: it is too large for the path, a report is due, or an answer is
  *     overdue (lib/report.h).
  *  5. finish_head() fills in lengths, TTL and ECN. The packet gets its outer header, and leaves by the uplink.
@@ -17,7 +17,7 @@
 #include "lib/last_packet.h"
 #include "lib/out_flow.h"
 
-#define REPORT_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
+#define REPORT_AGAIN_NS 10000000000ull /* the same as in liveness/destination_report.c */
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -98,7 +98,7 @@ __noinline int decide_anew(struct lm_shared_state *s, struct out_flow *flow)
 {
     if (!s || !flow)
         return 0;
-    flow->generation = s->generation; /* first: a change meanwhile is seen at the next packet */
+    flow->generation = s->generation; /* first: the next packet notices a change that happens meanwhile */
     flow->is_passed = !decide(s, flow);
     return 0;
 }
