@@ -1,8 +1,8 @@
 /*
- * Packets for an uplink without room wait here, and the TUN queue that they came from is not read meanwhile. So the
- * queue fills up, and a sender that sends too much loses packets there, as with any other device. A queue that several
- * uplinks share is still read, because a full one would cost the others packets; then the oldest waiting packets are
- * dropped. The outbound thread does this; the control side also adds packets, while it holds the lock exclusively.
+ * Keeps packets for an uplink without room, and stops reading the TUN queue that they came from. So the queue fills up,
+ * and a sender that sends too much loses packets there, as with any other device. A queue that several uplinks share is
+ * still read, because a full queue would cost the other uplinks packets. Then the oldest waiting packets are dropped.
+ * The outbound thread does this. The control side also adds packets, while it holds the lock exclusively.
  */
 #include "engine/backpressure.h"
 
@@ -12,7 +12,7 @@
 
 #define EVENT_NS 10000000u   /* a socket reports room late: when half of its buffer is free */
 #define NO_EVENT_NS 1000000u /* the queue of a device reports no room at all */
-#define PAUSE_NS 1000000000u /* then one batch is read, whatever the uplink does */
+#define PAUSE_NS 1000000000u /* after this time one batch is read, even without room */
 
 static const struct lm_busy *find(const struct lm_backpressure *h, int fd)
 {
@@ -102,7 +102,7 @@ static void try_again(struct lm_engine *e)
     lm_outbound_retry(e, e->backpressure.packets);
 }
 
-/* A descriptor that is no lane any more may have been reused. */
+/* Reads paused queues again. A descriptor that is no longer a lane may have been reused, so it is not read. */
 static void read_again(struct lm_engine *e, uint64_t now)
 {
     struct lm_backpressure *h = &e->backpressure;

@@ -1,8 +1,8 @@
 /*
- * Sends many packets with few system calls: packets from one socket to one remote leave in runs of datagrams of one
- * size, each run as one piece for the kernel (UDP_SEGMENT), and all runs of a batch in one sendmmsg.
+ * Sends many packets with few system calls. Packets from one socket to one remote leave in runs of datagrams of one
+ * size. The kernel gets each run as one piece (UDP_SEGMENT), and all runs of a batch in one sendmmsg.
  *
- * The segments of a super-packet make a run, and so do successive ordinary packets of equal length.
+ * The segments of a super-packet make a run. So do successive ordinary packets of equal length.
  */
 #include <errno.h>
 #include <linux/udp.h>
@@ -11,7 +11,7 @@
 #include "engine/outer.h"
 #include "liveness/on_sent.h"
 
-#define RUN_MAX 64u             /* datagrams that the kernel accepts in one piece (UDP_MAX_SEGMENTS of older ones) */
+#define RUN_MAX 64u             /* datagrams in one piece (UDP_MAX_SEGMENTS of older kernels) */
 #define RUN_OCTETS 65400u       /* less than the largest UDP payload */
 #define RUN_MIN 4u              /* fewer ordinary packets leave one by one, without an outer checksum */
 #define SEGMENT_HEADER_MAX 240u /* packets with longer headers are sent one by one */
@@ -33,7 +33,7 @@ struct batch {
     uint8_t header[HEADERS];
 };
 
-/* Keeps them until there is room; a super-packet stays one. */
+/* Keeps the packets until there is room; a super-packet stays one. */
 static void hold(struct lm_engine *e, const struct content *content, int fd, bool has_event)
 {
     const struct lm_job *job = content->jobs[0];
@@ -61,8 +61,8 @@ static void refused(struct lm_engine *e, const struct content *content)
 }
 
 /*
- * A run needs its outer checksum, which our sockets leave out otherwise; a device without checksum offload takes no
- * runs.
+ * True when a refused run is worth a second try. A run needs its outer checksum, which our sockets leave out otherwise.
+ * A device without checksum offload takes no runs.
  */
 static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job, int error)
 {
@@ -77,7 +77,7 @@ static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job,
     }
 }
 
-/* The largest inner packet of a job. */
+/* Returns the size of the largest inner packet of a job, in octets. */
 static size_t size_of(const struct lm_job *job)
 {
     return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
@@ -119,7 +119,9 @@ static void flush(struct lm_engine *e, struct batch *batch, int fd)
     batch->messages = batch->vectors = batch->headers = batch->sealed = 0;
 }
 
-/* A message of `count` datagrams of `size` octets each (the last may be shorter) that needs that many vectors. */
+/*
+ * Begins a message of `count` datagrams of `size` octets each (the last may be shorter). Returns its `vectors` vectors.
+ */
 static struct iovec *begin(struct lm_engine *e, struct batch *batch, int fd, const struct content *content, size_t size,
                            size_t vectors, size_t headers)
 {
@@ -136,7 +138,7 @@ static struct iovec *begin(struct lm_engine *e, struct batch *batch, int fd, con
     return io;
 }
 
-/* Seals one packet of a content. */
+/* Seals one packet of a message. */
 static size_t seal_one(struct lm_engine *e, const struct content *content, size_t index, uint64_t counter, uint8_t *out)
 {
     const struct lm_job *job = content->jobs[0];
@@ -155,7 +157,10 @@ static size_t seal_one(struct lm_engine *e, const struct content *content, size_
     return lm_sealed_out_put(e, job, counter, parts, 2, out);
 }
 
-/* Seals a content packet by packet into one buffer: the kernel cuts it again. `size`: of all but the last. */
+/*
+ * Seals the packets of a message one by one into one buffer, which the kernel cuts again. `size`: of all packets but
+ * the last, in octets.
+ */
 static void add_sealed(struct lm_engine *e, struct batch *batch, int fd, const struct content *content, size_t size)
 {
     uint64_t counter;
@@ -166,7 +171,7 @@ static void add_sealed(struct lm_engine *e, struct batch *batch, int fd, const s
         return;
     for (size_t i = 0; i < content->count; i++) {
         size_t octets = seal_one(e, content, i, counter + i, out);
-        if (octets == 0) /* the rest is dropped too: libcrypto is out of memory */
+        if (octets == 0) /* libcrypto is out of memory: the rest is dropped too */
             return;
         out += octets;
     }
@@ -204,7 +209,7 @@ static void add_segments(struct lm_engine *e, struct batch *batch, int fd, struc
     }
 }
 
-/* How many of the jobs can be in one run with the first. */
+/* Returns how many of the jobs can be in one run with the first. */
 static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
@@ -248,8 +253,8 @@ static size_t add_run(struct lm_engine *e, struct batch *batch, int fd, struct l
 }
 
 /*
- * Sends the jobs that share socket and kind of receiver with the first one; returns how many jobs are left, moved to
- * the front.
+ * Sends the jobs that have socket and kind of receiver in common with the first one. Returns how many jobs are left,
+ * moved to the front.
  */
 static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count)
 {
@@ -275,7 +280,7 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
     return left;
 }
 
-/* Fits the path unchanged; all others are sent one by one. */
+/* True when the job fits the path unchanged. All other jobs are sent one by one. */
 static bool is_easy(const struct lm_job *job)
 {
     const struct lm_segments *s = &job->segments;

@@ -26,7 +26,7 @@ static int verdict_of_entry(const struct lm_entry *entry)
     }
 }
 
-/* Uplink and remote of a packet. */
+/* Chooses uplink and remote of a packet. */
 static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
 {
     answer->by_mark = lm_lane_choose(e, job);
@@ -53,7 +53,7 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
         answer->mapped = mapped->address;
 }
 
-/* As in lm_sealed_out_admit(); false: it is not sent. */
+/* Decides as lm_sealed_out_admit() does; false: the packet is not sent. */
 static bool admit(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
 {
     const struct lm_locator_set *set = job->set;

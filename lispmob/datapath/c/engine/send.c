@@ -76,7 +76,9 @@ static bool set_sums(const struct lm_job *job, int fd, bool sums)
                        sizeof is_off);
 }
 
-/* The socket's bit in the pool; 0: it is not of the pool, and always computes checksums because of NATs. */
+/*
+ * Returns the bit of the socket in the pool. 0: it is not of the pool, and always computes checksums because of NATs.
+ */
 static uint64_t bit_of(const struct lm_path *path, int fd)
 {
     for (size_t i = 0; i < path->pool; i++)
@@ -113,14 +115,14 @@ bool lm_send_wait(int fd, uint64_t deadline)
     return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
 }
 
-/* An outer packet with all that sendmsg needs. */
+/* An outer packet, with all that sendmsg needs. */
 struct outer_packet {
     struct lm_outer_head head;
     struct iovec io;
     struct msghdr message;
 };
 
-/* NULL: it cannot be sealed, counted. */
+/* Fills in the outer packet. NULL: it cannot be sealed, which is counted. */
 static const struct msghdr *fill(struct lm_engine *e, struct outer_packet *outer, const struct lm_job *job,
                                  uint8_t *packet, size_t length)
 {
@@ -144,11 +146,11 @@ static const struct msghdr *fill(struct lm_engine *e, struct outer_packet *outer
 }
 
 /*
- * The first error may be an old one, because ICMP errors of earlier packets are reported by the next send. So the
- * second refusal counts.
+ * Sends one outer packet. The first error may be about an earlier packet, because a send reports ICMP errors that came
+ * meanwhile. So the second error counts.
  *
- * If the uplink has no room, the job is held. It is waited for instead if this is only a part of the job (`is_rest`),
- * or if the inbound thread relays it: arriving packets wait in the socket meanwhile.
+ * If the uplink has no room, the job is kept. The function waits for room instead if this is only a part of the job
+ * (`is_rest`), or if the inbound thread relays it: arriving packets wait in the socket meanwhile.
  */
 static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd,
                              bool is_rest)
@@ -187,7 +189,7 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
     }
 }
 
-/* One of the ways of a sealed packet, at once or not at all: the other one may be faster. */
+/* Sends a sealed packet by one of its two paths, at once or not at all: the other path may be faster. */
 static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t octets)
 {
     struct outer_packet outer;
@@ -216,7 +218,7 @@ static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint
     return SENT;
 }
 
-/* By both ways of a job, sealed once; if one of them takes it, it has been sent. */
+/* Sends a job by both paths, sealed once. It has been sent if one of them takes it. */
 static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length)
 {
     struct iovec part = {packet, length};
@@ -239,7 +241,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     }
     if (first == SENT || other == SENT)
         return SENT;
-    if (first == HELD || other == HELD) { /* nothing was sent: both are tried again, with another counter */
+    if (first == HELD || other == HELD) { /* nothing was sent: both are tried again, sealed with another counter */
         const struct lm_job *full = first == HELD ? job : &second;
         lm_backpressure_add(e, job, lm_send_socket(full), true);
         return HELD;
@@ -247,7 +249,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     return first == TOO_BIG || other == TOO_BIG ? TOO_BIG : REFUSED;
 }
 
-/* `is_rest`: this is a part of the job's packet, and not the first one. */
+/* Sends one packet or fragment. `is_rest`: it is a part of the packet, and not the first one. */
 static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length,
                                 bool is_rest)
 {
@@ -324,7 +326,10 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     return SENT;
 }
 
-/* Larger than the path MTU, and its source cannot send less: the kernel and the routers fragment the outer packet. */
+/*
+ * Sends a packet that is larger than the path MTU and whose source cannot send less. The kernel and the routers
+ * fragment the outer packet.
+ */
 static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job)
 {
     struct outer_packet outer;
@@ -344,7 +349,7 @@ static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job
     return outcome;
 }
 
-/* One try by one path: whole, in fragments, or refused with an ICMP error to the source. */
+/* Tries one path: sends the packet whole or in fragments, or refuses it with an ICMP error to the source. */
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (liveness/path_mtu.c) */
@@ -358,7 +363,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             outcome = send_in_pieces(e, job);
         } else if (job->is_relayed && lm_nested_mtu_must_pass(job->packet, job->inner.length)) {
             outcome = send_in_pieces(e, job);
-            if (outcome == SENT) /* who can send less, as TCP over IPv4 can, is told to */
+            if (outcome == SENT) /* reports the MTU to a source that can send less, as TCP over IPv4 can */
                 lm_send_icmp_about(e, LM_ICMP_TOO_BIG, room, job);
         } else {
             too_big(e, job, room);
@@ -370,11 +375,11 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         if (outcome != TOO_BIG)
             return outcome;
     }
-    too_big(e, job, lm_send_room(job)); /* the kernel accepts even less than it says */
+    too_big(e, job, lm_send_room(job)); /* the kernel accepts less than the path MTU that it reports */
     return LOST;
 }
 
-/* The first choice has refused: try every other usable path, its own family first, by priority. */
+/* The chosen uplink has refused. Tries every other usable path by priority, the same family first. */
 static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_path *first = job->path;
@@ -415,8 +420,8 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 }
 
 /*
- * Packets that are too large are fragmented here, or their source gets an ICMP error. Those that were refused go
- * through the kernel, if that forwards, to the thread that has queues.
+ * Sends a relayed packet. One that is too large is fragmented here, or its source gets an ICMP error. One that an
+ * uplink refuses is written to the TUN: if the kernel forwards, it comes to the outbound thread, which has queues.
  */
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
@@ -446,7 +451,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
                          job->now);
 }
 
-/* No segment fits the path, and none may be fragmented: one ICMP error is enough for all. */
+/* True when no segment fits the path and none may be fragmented. One ICMP error is enough for all. */
 static bool is_too_big(const struct lm_job *job)
 {
     size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
@@ -455,7 +460,7 @@ static bool is_too_big(const struct lm_job *job)
 
 void lm_send(struct lm_engine *e, struct lm_job *job)
 {
-    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as one packet */
+    if (job->segments.count == 0 || !job->path) { /* a super-packet that waits for an uplink stays one packet */
         send_one(e, job);
         return;
     }

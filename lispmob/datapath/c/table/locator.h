@@ -72,11 +72,7 @@ struct lm_locator_set {
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
     uint64_t status,
-        /*
-         * The state of liveness/status_bits.c; only the inbound thread uses it: the bits last reported, and the time
-         * until which the next report waits.
-         */
-        status_until;
+        status_until; /* status_bits.c, inbound thread: bits last reported, when the next report may come */
     struct lm_contender *contenders; /* three arrays of `count`: one for each set of families that our uplinks have */
 };
 
