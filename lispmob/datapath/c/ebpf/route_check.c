@@ -38,7 +38,7 @@ static struct request request_about(const struct lm_route_question *about)
     return r;
 }
 
-/* The outgoing interface of a route; 0: packets cannot leave by it. */
+/* Returns the outgoing interface of a route; 0: packets cannot leave by it. */
 static int interface_of(const struct nlmsghdr *answer)
 {
     const struct rtmsg *route = NLMSG_DATA(answer);
@@ -73,7 +73,7 @@ void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const 
 {
     if (!e->mirror || remote->address.family != 6 || remote->number == LM_NO_REMOTE || path->data_port != LM_PORT_POOL)
         return;
-    uint32_t routes = atomic_load(&e->shared->routes); /* read first: a change meanwhile voids the answer */
+    uint32_t routes = atomic_load(&e->shared->routes); /* read first, so that a change meanwhile voids the answer */
     uint64_t words[] = {(uint64_t)(uint32_t)path->ifindex << 32 | routes, lm_get64(remote->address.octets),
                         lm_get64(remote->address.octets + 8)};
     uint64_t key = lm_hash(&e->key, words, 3);

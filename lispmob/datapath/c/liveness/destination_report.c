@@ -1,6 +1,6 @@
 /*
- * Reports destinations that the mapping system may know better: those that only a default entry matches, and those that
- * send to us while their entry is negative.
+ * Reports EIDs that the mapping system may know better: destinations that only a default entry matches, and sources of
+ * received data whose entry is negative.
  */
 #include "engine/engine.h"
 
@@ -9,14 +9,13 @@
 #define TELLINGS_PER_SECOND 20
 #define TELLING_BURST 20
 
-/* False when it was reported lately, or the rate limit is reached. */
+/* Rate limit; false: the EID was reported lately, or the limit for all is reached. */
 static bool may_report(struct lm_engine *e, struct lm_reported *reported, struct lm_token_bucket *bucket,
                        uint32_t instance_id, const struct lm_addr *eid, uint64_t now, uint64_t again)
 {
     uint64_t words[3] = {lm_get64(eid->octets), lm_get64(eid->octets + 8), instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
-    struct lm_reported *place =
-        &reported[(key >> 1) % LM_REPORTED_MAX]; /* two that collide are just reported more often */
+    struct lm_reported *place = &reported[(key >> 1) % LM_REPORTED_MAX]; /* a collision costs more reports */
     if ((place->key == key && now < place->until) ||
         !lm_token_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
         return false;

@@ -1,9 +1,9 @@
 /*
  * Path MTUs: the largest outer packet from a local path to a remote, and when to probe for it.
  *
- * The control plane finds them by probes (control/path_mtu/search.py) for pairs of locators with large packets, which
- * are reported here, now and then for each remote. ICMP errors (too_big.c) and uplinks that refuse a size are faster,
- * if they can be trusted.
+ * The control plane finds them by probes (control/path_mtu/search.py), for pairs of locators that large packets use.
+ * This file reports those pairs, from time to time for each remote. ICMP errors (too_big.c) and uplinks that refuse a
+ * size are faster, if they can be trusted.
  */
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -12,10 +12,10 @@
 
 #define SECOND UINT64_C(1000000000)
 #define LARGE_AGAIN_NS (2 * SECOND) /* between reports about one remote */
-#define LARGE_LATER_NS (SECOND / 5) /* if the rate limit for all is reached */
+#define LARGE_LATER_NS (SECOND / 5) /* the same when the rate limit for all is reached */
 #define LARGE_PER_SECOND 50
 #define LARGE_BURST 50
-#define REFUSED_STEP 40u /* if the kernel accepts less than the MTU of the interface, and does not say how much */
+#define REFUSED_STEP 40u /* octets; the kernel accepts less than the MTU of the interface, and does not say how much */
 
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu, enum lm_mtu_source source)
@@ -58,7 +58,7 @@ static void report(struct lm_engine *e, const struct lm_remote *remote)
     }
 }
 
-/* A large packet has left for the remote. `at`: its `large_at`, which has passed. */
+/* Reports a large packet to the remote, at a limited rate. `at`: its `large_at`, which has passed. */
 static void report_limited(struct lm_engine *e, const struct lm_remote *remote, uint64_t at, uint64_t now,
                            bool is_relayed)
 {
@@ -102,7 +102,7 @@ void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const str
                      uint32_t mtu)
 {
     pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks in place; path MTUs are atomic */
-    bool is_sender = false;         /* an RTR may be known by addresses that no path has as its own */
+    bool is_sender = false;         /* an RTR may be known by addresses that no path of ours has */
     for (size_t i = 0; i < e->uplinks->path_count; i++)
         is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
     for (size_t i = 0; i < e->uplinks->path_count; i++)

@@ -1,4 +1,4 @@
-/* Unanswered packets to a locator: the rule (silence.h), and its use by the threads and the clock. */
+/* Unanswered packets to a locator: the rule (silence.h), and its use by the threads and by time. */
 #include "liveness/silence.h"
 
 #include "engine/engine.h"
@@ -23,7 +23,7 @@ static bool is_flowing(const struct lm_silence *s, uint64_t since)
 static enum lm_silence_kind mark_reported(struct lm_silence *s, uint64_t since, bool flows)
 {
     if (!atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_REPORTED))
-        return LM_SILENCE_NONE; /* answered at this moment */
+        return LM_SILENCE_NONE; /* a packet arrived at this moment */
     atomic_store_explicit(&s->is_reported, true, memory_order_relaxed);
     return flows ? LM_SILENCE_FLOWING : LM_SILENCE_ONE_SIDED;
 }
@@ -91,7 +91,7 @@ static void look_at(struct lm_engine *e, uint64_t due)
         put(&e->shared->silence_at, due);
 }
 
-/* After a report about a group, its members are quiet too: the control plane turns both on again. */
+/* After a report about a group, its members report nothing, until the control plane watches them again. */
 static void hush(struct lm_silence *s)
 {
     uint64_t since = get(&s->since);
@@ -105,8 +105,8 @@ static struct lm_silence *company_of(const struct lm_remote *remote)
 }
 
 /*
- * When to check a locator next. The BPF program passes up any packet that starts a timer which no check is scheduled
- * for. While traffic is two-way that is every packet, so a check stays scheduled.
+ * Returns when to check a locator next. The BPF program passes up any packet that starts a timer which no check is
+ * scheduled for. While traffic is two-way that is every packet, so a check stays scheduled.
  */
 static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
 {

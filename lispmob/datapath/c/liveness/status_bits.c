@@ -1,12 +1,13 @@
 /*
  * Locator-Status-Bits (RFC 9300 section 10): which of its own locators a sender says are up, and the bits that we send.
  *
- * The bits are unauthenticated. So they count only from a locator that packets to the sender may go to. Only changes
- * are reported, at a limited rate, and the control plane then probes the locator: a hint, never a verdict.
+ * The bits are unauthenticated. So they count only if they come from a locator that packets to the sender may go to.
+ * Only changes are reported, at a limited rate. The control plane then probes the locator: the bits alone are no proof.
  */
 #include "engine/engine.h"
 
-#define AGAIN_NS UINT64_C(1000000000) /* between reports about one mapping; a delayed one is made later */
+#define AGAIN_NS                                                                                                       \
+    UINT64_C(1000000000) /* between reports about one mapping; a report within this time is made after it */
 #define TELLINGS_PER_SECOND 20
 #define TELLING_BURST 20
 #define SAID (UINT64_C(1) << 63)
