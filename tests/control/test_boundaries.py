@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 
@@ -13,17 +13,24 @@ from lispmob.control.map_cache import MapCache, MapCacheEntry
 from lispmob.control.path_mtu.paths import PathMtus
 from lispmob.control.path_mtu.search import Way
 from lispmob.control.path_mtu.size_probe import ControlProbe
+from lispmob.control.probing.path import Due, Pair, Path, ProbeConfig
+from lispmob.control.probing.path import State as ProbeState
 from lispmob.control.registration import State
 from lispmob.control.resolver import MAX_CLAIMS, MAX_LOOKUPS, MAX_STRANGE, NONCE_LIFETIME_S, Resolver
 from lispmob.control.sealing.key_trial import AGAIN_S, KeyTrial
+from lispmob.control.smr import FOLLOW_UPS_S, SmrSender, SmrTarget
+from lispmob.control.status_bits import HeardStatus
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.effect import Count, SendControl
+from lispmob.wire.address import EidPrefix
 from lispmob.wire.header import MessageType
+from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.support import EID, RESOLVER, WIFI, ip, locators, nonces, only, prefix, request_in
 from tests.control.test_map_cache import entry
+from tests.control.test_peer_keys import Memory, keys
 from tests.control.test_registration import registration
 
 STRANGER, PEER = ip("66.66.66.66"), ip("203.0.113.5")
@@ -235,3 +242,120 @@ def test_a_map_server_that_answers_only_without_a_key_is_offered_it_again_after_
     trial.on_answer(5.0 + after_s, is_keyed=False, is_offered=True, tries=1)
 
     assert trial.says_key(1) == is_tried
+
+
+# --- what is remembered of others
+
+
+def test_the_keys_of_4096_eid_prefixes_and_the_times_of_4096_keys_are_remembered() -> None:
+    memory = Memory()
+    known = keys(memory=memory)
+    sites = [EidPrefix.host(ip("10.0.0.0") + number) for number in range(4097)]
+    for number, site in enumerate(sites):
+        assert len(memory.keys) == number
+        known.on_vouched(site, KeyRecord((number.to_bytes(32),)))
+        known.on_time(number.to_bytes(32), number + 1)
+
+    assert [known.of(site) is not None for site in sites] == [False] + [True] * 4096
+    assert [bool(known.last_time_of(number.to_bytes(32))) for number in range(4097)] == [False] + [True] * 4096
+
+
+def test_the_status_bits_of_1024_mappings_are_remembered() -> None:
+    heard, place = HeardStatus(), (Locator(PEER), Locator(STRANGER))
+    entries = [MapCacheEntry(EidPrefix.host(ip("10.0.0.0") + number), place) for number in range(1025)]
+    for one in entries:
+        assert heard.on_bits(one, PEER, 0b01, 32) != ((), ())
+
+    again = [heard.on_bits(one, PEER, 0b01, 32) for one in reversed(entries)]
+
+    assert [said == ((), ()) for said in again] == [True] * 1024 + [False]
+
+
+def test_4096_smrs_wait_to_be_sent() -> None:
+    machine = SmrSender(new_nonce=nonces())
+    peers = [SmrTarget(ip("203.0.0.0") + number, EID, SITE) for number in range(5000)]
+
+    sent = only(machine.on_moved(locators(WIFI), peers, 0.0), SendControl)
+    while (at := machine.wake_at()) is not None and at < FOLLOW_UPS_S[0]:
+        sent += only(machine.on_timer(at), SendControl)
+
+    assert {one.destination for one in sent} <= {target.rloc for target in peers[:4096]}
+
+
+# --- paths
+
+
+STEADY = ProbeConfig(jitter=0.0)
+
+
+def up(now: float = 0.0) -> Path:
+    path = Path(Pair(WIFI.address, PEER), EID, now)
+    assert path.on_due(STEADY, 0.5, now) is Due.PROBE
+    path.on_answer(0.02, False, STEADY, 0.5, now)
+    assert path.state is ProbeState.UP
+    return path
+
+
+def dead(path: Path, now: float) -> float:
+    """Nothing is answered any more from now on; returns when the path counts as dead."""
+    path.on_hint("icmp", now)
+    while path.state is not ProbeState.DOWN:
+        path.on_due(STEADY, 0.5, path.wake_at)
+        assert path.wake_at < now + 10.0
+    return path.since
+
+
+@pytest.mark.parametrize(("heard_at", "due"), [(29.9, Due.NOTHING), (0.1, Due.NOTHING), (0.0, Due.PROBE)])
+def test_data_of_the_last_interval_replaces_a_probe(heard_at: float, due: Due) -> None:
+    path = up()
+    path.on_heard(STEADY, heard_at)
+
+    assert path.on_due(STEADY, 0.5, 30.0) is due
+
+
+def test_data_replaces_twenty_probes_in_a_row() -> None:
+    path, found = up(), list[Due]()
+    while len(found) < 43:
+        path.on_heard(STEADY, path.wake_at)
+        found.append(path.on_due(STEADY, 0.5, path.wake_at))
+        if found[-1] is Due.PROBE:
+            path.on_answer(0.02, False, STEADY, 0.5, path.wake_at)
+
+    assert [at for at, due in enumerate(found) if due is Due.PROBE] == [20, 41]
+
+
+@pytest.mark.parametrize(("later_s", "answers"), [(299.9, 2), (300.0, 1)])
+def test_a_path_that_died_twice_in_five_minutes_needs_two_answers(later_s: float, answers: int) -> None:
+    path = up()
+    died_at = dead(path, 10.0)
+    path.on_answer(0.02, False, STEADY, 0.5, died_at + 1.0)
+    assert path.state is ProbeState.UP
+    dead(path, died_at + 200.0)
+
+    for number in range(answers):
+        assert path.state is ProbeState.DOWN
+        path.on_answer(0.02, False, STEADY, 0.5, died_at + later_s + number / 1000)
+
+    assert path.state is ProbeState.UP
+
+
+def test_a_path_that_dies_all_the_time_needs_five_answers_and_no_more() -> None:
+    path, now = up(), 0.0
+    for _ in range(8):
+        now = dead(path, now + 1.0)
+        needed = 0
+        while path.state is ProbeState.DOWN:
+            needed += 1
+            path.on_answer(0.02, False, STEADY, 0.5, now + 0.1)
+
+    assert needed == 5
+
+
+def test_a_dead_path_is_probed_after_2_seconds_and_then_ever_more_rarely_up_to_a_minute() -> None:
+    path = up()
+    times = [dead(path, 10.0)]
+    for _ in range(8):
+        times.append(path.wake_at)
+        assert path.on_due(STEADY, 0.5, path.wake_at) is Due.PROBE
+
+    assert [round(later - former, 3) for former, later in pairwise(times)] == [2, 2, 4, 8, 16, 32, 60, 60]
