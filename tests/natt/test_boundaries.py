@@ -180,3 +180,37 @@ def test_an_uplink_registers_anew_when_the_next_info_reply_shows_another_place_a
     assert bool(node.outbound(since)) == moves
     assert bool([event for at, event in node.events if at > since and event.kind == "natt"]) == moves
     assert node.state == "relayed"
+
+
+@pytest.mark.parametrize(("priority", "state"), [(1, "relayed"), (254, "relayed"), (255, "idle")])
+def test_an_uplink_with_priority_255_asks_for_no_rtr(priority: int, state: str) -> None:
+    world = World()
+    MapServerHost(world)
+    RtrHost(world)
+    node = NodeHost(world)
+    node.attach((locator(priority=priority), NatBox(world, "203.0.113.200")))
+
+    world.run(2.0)
+
+    assert node.state == state
+    assert bool(node.traversal.plan.defaults) == (state == "relayed")
+
+
+def test_the_lifetimes_of_16_nats_are_remembered() -> None:
+    world = World()
+    MapServerHost(world)
+    RtrHost(world)
+    node = NodeHost(world)
+    nats = [NatBox(world, f"203.0.113.{100 + number}") for number in range(17)]
+    for number, nat in enumerate(nats):
+        node.attach((locator(ifindex=2 + number), nat))
+        world.run(1.0)
+        node.perform(node.traversal.on_lifetime(node.traversal.machines[0].locator.place, Lifetime(60.0), world.now))
+
+    intervals = []
+    for number, nat in reversed([*enumerate(nats)]):
+        node.attach((locator(ifindex=102 + number), nat))
+        world.run(1.0)
+        intervals.append(node.traversal.machines[0].lifetime)
+
+    assert intervals == [Lifetime(60.0)] * 16 + [Lifetime()]
