@@ -74,7 +74,8 @@ ENGINE = """
 # Sealed packets: the interface of engine/sealing.c, and the pure functions below it.
 SEALED = """
     lm_engine_install_session lm_engine_forget_session lm_engine_forget_peer lm_engine_set_clear_refused
-    lm_engine_send_keepalive lm_engine_say lm_engine_sessions lm_engine_wear_session lm_aead_is_built lm_aead_time
+    lm_engine_send_keepalive lm_engine_say lm_engine_sessions lm_engine_wear_session lm_aead_is_built lm_aead_library
+    lm_aead_name lm_aead_chosen lm_aead_new_by lm_aead_free lm_aead_seal lm_aead_open
     lm_replay_init lm_replay_may lm_replay_mark lm_session_new lm_session_free lm_session_may_send
     lm_session_may_receive lm_session_is_rekey_due lm_session_take lm_session_seal lm_session_open
     lm_session_covers lm_peers_new lm_peers_free lm_peers_install lm_peers_forget lm_peers_forget_peer

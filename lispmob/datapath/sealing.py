@@ -1,8 +1,7 @@
-"""Whether this build can seal, and which cipher is faster here."""
+"""Whether this build can seal, and with which library."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 from lispmob.datapath import _lispdp, marshal
@@ -26,7 +25,7 @@ def can_seal() -> bool:
     return bool(lib.lm_aead_is_built())
 
 
-@cache
-def quickest_aead() -> AeadName:
-    """The faster cipher on this processor; both are timed once, which takes a millisecond."""
-    return min(marshal.AEADS, key=lambda name: int(lib.lm_aead_time(marshal.AEADS[name])))
+def library_of(aead: AeadName) -> str | None:
+    """The library that encrypts with this cipher here, for people; None in a build without libcrypto."""
+    chosen = lib.lm_aead_chosen(marshal.AEADS[aead])
+    return None if chosen == ffi.NULL else ffi.string(lib.lm_aead_name(chosen)).decode()

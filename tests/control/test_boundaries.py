@@ -28,9 +28,9 @@ from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Locator, MappingRecord
+from tests.control.sealing.test_peer_keys import Memory, keys
 from tests.control.support import EID, RESOLVER, WIFI, ip, locators, nonces, only, prefix, request_in
 from tests.control.test_map_cache import entry
-from tests.control.test_peer_keys import Memory, keys
 from tests.control.test_registration import registration
 
 STRANGER, PEER = ip("66.66.66.66"), ip("203.0.113.5")

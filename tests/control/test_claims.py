@@ -14,7 +14,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import EID, LTE, SERVER, WIFI, ip, only, prefix, request_in
-from tests.control.test_node import CONFIG, PEER, PEER_RLOC, datagram, node
+from tests.node.test_node import CONFIG, PEER, PEER_RLOC, datagram, node
 
 ATTACKER = ip("66.66.66.66")
 

@@ -20,7 +20,7 @@ from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.support import EID, WIFI, ip, nonces, prefix
 from tests.control.test_claims import ATTACKER, with_peers
-from tests.control.test_node import PEER_RLOC, datagram, node
+from tests.node.test_node import PEER_RLOC, datagram, node
 
 STRANGER = ip("66.66.66.66")
 

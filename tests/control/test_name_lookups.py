@@ -14,7 +14,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.name_eid import name_record
 from lispmob.wire.record import MappingRecord
 from tests.control.support import LTE, WIFI, ip, only, request_in
-from tests.control.test_node import CONFIG
+from tests.node.test_node import CONFIG
 
 NAS = ip("10.2.0.7")
 

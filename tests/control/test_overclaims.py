@@ -15,7 +15,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import EID, RESOLVER, WIFI, ip, only, prefix, request_in
-from tests.control.test_node import CONFIG, datagram, node
+from tests.node.test_node import CONFIG, datagram, node
 
 EVIL = ip("66.66.66.66")
 GOOD = Locator(ip("203.0.113.5"))

@@ -19,9 +19,9 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
-from tests.control.probing_world import OTHER, PEER, World
+from tests.control.probing.probing_world import OTHER, PEER, World
 from tests.control.support import EID, LTE, WIFI, WIFI6, ip, locators, only, prefix, request_in
-from tests.control.test_node import CONFIG, datagram, node
+from tests.node.test_node import CONFIG, datagram, node
 
 SITE = prefix("10.2.0.0/24")
 FIRST, SECOND, THIRD = ip("192.0.2.5"), ip("203.0.113.5"), ip("2001:db8::5")

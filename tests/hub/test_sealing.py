@@ -18,7 +18,7 @@ from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
-from tests.control.sealed_pair import ALICE_KEY, BOB_KEY, drawing
+from tests.control.sealing.sealed_pair import ALICE_KEY, BOB_KEY, drawing
 from tests.control.support import ip, only, prefix
 from tests.crypto.support import ciphers, needs_libcrypto
 

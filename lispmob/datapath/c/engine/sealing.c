@@ -7,6 +7,7 @@
 
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec)
 {
+    (void)lm_aead_chosen(spec->aead); /* now, and not when a packet waits for it */
     lm_engine_lock(e);
     int error = lm_peers_install(e->peers, spec, lm_clock_now());
     if (!error && spec->is_confirmed)
