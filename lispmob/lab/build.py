@@ -105,8 +105,8 @@ class Lab(Closing):
         for word, lines in batches.items():
             link.apply(self._namespaces[word], lines)
         self._cut_tunnels()
-        lines = [asdict(plan) for plan in self._lines()]
-        self._relay = Tool(wire, "lispmob.lab.relay", {"lines": lines, "seed": self.topology.seed})
+        plans = [asdict(plan) for plan in self._lines()]
+        self._relay = Tool(wire, "lispmob.lab.relay", {"lines": plans, "seed": self.topology.seed})
 
     def _cut_tunnels(self) -> None:
         """Make the kernel segment super-packets in tunnels before a line: a virtio header cannot describe them."""
