@@ -74,7 +74,10 @@ def test_the_answer_of_a_spare_rtr_counts_for_three_seconds(after_s: float, coun
 
     answer = probes.on_map_reply(MapReply(7, (), is_probe=True), 100.0 + after_s)
 
-    assert answer == ((RTR2, pytest.approx(after_s)) if counts else None)
+    assert (answer is not None) == counts
+    if answer is not None:
+        assert answer[0] == RTR2
+        assert answer[1] == pytest.approx(after_s)
     assert probes.on_map_reply(MapReply(7, (), is_probe=True), 100.0) is None, "an answer counts once"
 
 
