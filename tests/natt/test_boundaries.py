@@ -74,7 +74,10 @@ def test_the_answer_of_a_spare_rtr_counts_for_three_seconds(after_s: float, coun
 
     answer = probes.on_map_reply(MapReply(7, (), is_probe=True), 100.0 + after_s)
 
-    assert answer == ((RTR2, pytest.approx(after_s)) if counts else None)
+    assert (answer is not None) == counts
+    if answer is not None:
+        assert answer[0] == RTR2
+        assert answer[1] == pytest.approx(after_s)
     assert probes.on_map_reply(MapReply(7, (), is_probe=True), 100.0) is None, "an answer counts once"
 
 
@@ -214,3 +217,23 @@ def test_the_lifetimes_of_16_nats_are_remembered() -> None:
         intervals.append(node.traversal.machines[0].lifetime)
 
     assert intervals == [Lifetime(60.0)] * 16 + [Lifetime()]
+
+
+def test_the_place_outside_is_that_of_the_best_uplink_behind_a_nat_and_none_without_one() -> None:
+    world = World()
+    MapServerHost(world)
+    RtrHost(world)
+    node = NodeHost(world)
+    near, far = NatBox(world, "203.0.113.200"), NatBox(world, "203.0.113.201")
+    assert node.traversal.outside is None
+    node.attach((locator("192.168.1.2", 2, priority=2), near), (locator("10.9.9.9", 3, priority=1), far))
+    world.run(2.0)
+
+    found = node.traversal.outside
+
+    assert found is not None
+    own, seen = found
+    assert (str(own.address), str(seen.address)) == ("10.9.9.9", "203.0.113.201")
+    node.attach((locator("192.0.2.10"), world.internet))
+    world.run(2.0)
+    assert node.traversal.outside is None

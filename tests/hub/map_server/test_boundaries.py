@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from lispmob.hub.map_server.asker_limits import AskerLimits, OctetBudget, Rate
 from lispmob.hub.map_server.claims import Claims
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import OCTETS_LIMIT as INFO_OCTETS
@@ -116,3 +117,36 @@ def test_a_second_machine_with_an_xtr_id_is_told_apart_by_three_registers_in_fiv
 
     assert found[:-1] == [None] * (len(times) - 1)
     assert (found[-1] is held) == is_copy
+
+
+def test_an_octet_budget_is_refilled_with_time_and_an_answer_as_long_as_its_question_takes_none() -> None:
+    budget = OctetBudget(100.0, 1000)
+
+    assert budget.take(ITR, 1000, 0.0)
+    assert not budget.take(ITR, 1, 0.0)
+    assert budget.take(ITR, 0, 0.0)
+    assert budget.take(ITR, 100, 0.1)
+    assert not budget.take(ITR, 1, 1.0)
+
+
+def test_of_too_many_budgets_the_one_used_longest_ago_is_forgotten() -> None:
+    budget = OctetBudget(100.0, 1000, limit=2)
+    first, second, third = (ITR + number for number in range(3))
+    for address in (first, second, first):
+        assert budget.take(address, 500, 0.0)
+
+    assert budget.take(third, 1000, 0.0)
+
+    assert [budget.take(address, 1, 0.0) for address in (first, third, second)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("each", "strangers", "registered"), [(3, 5, 4), (5, 3, 4)])
+def test_a_stranger_has_a_share_of_what_all_strangers_have_and_a_node_its_own_besides(
+    each: int, strangers: int, registered: int
+) -> None:
+    limits = AskerLimits(Rate(1, each), Rate(1, strangers), Rate(1, registered))
+
+    assert sum(limits.take(ITR, 0.0, is_registered=False) for _ in range(10)) == min(each, strangers)
+    others = sum(limits.take(ITR + 1, 0.0, is_registered=False) for _ in range(10))
+    assert others == strangers - min(each, strangers)
+    assert sum(limits.take(ITR, 0.0, is_registered=True) for _ in range(10)) == registered
