@@ -364,7 +364,7 @@ def test_another_secret_is_another_map_resolver_as_far_as_is_known() -> None:
     assert itr.security.ways(RESOLVER, 10.0) == (False, True)
 
 
-def test_required_without_a_secret_asks_nobody_and_without_key_wrap_nothing_is_made() -> None:
+def test_required_without_a_secret_no_question_leaves_and_without_key_wrap_no_machine_is_made() -> None:
     assert Itr("require", secret=None).ask() == []
     with pytest.raises(ValueError, match="key wrap"):
         ItrSecurity("require", {RESOLVER: SECRET}, None)

@@ -95,7 +95,7 @@ def test_we_say_which_of_our_locators_work_in_the_order_of_our_mapping() -> None
     assert own.on_locators(locators(WIFI6, LTE, WIFI), {WIFI.address}.__contains__, 2.0) == []
 
 
-def test_after_a_move_we_are_quiet_until_nobody_counts_our_locators_as_before() -> None:
+def test_after_a_move_we_are_quiet_until_no_peer_counts_our_locators_as_before() -> None:
     own = OwnStatus(accepts=True, sends=True)
     own.on_locators(locators(WIFI), nobody, 0.0)
 
@@ -174,7 +174,7 @@ def probes(effects: list[object] | object) -> list[MapRequest]:
     return [request for request in requests if isinstance(request, MapRequest) and request.is_probe]
 
 
-def test_a_node_asks_the_locator_whose_bit_falls_when_one_of_its_company_says_so_and_nobody_else() -> None:
+def test_a_node_asks_the_locator_whose_bit_falls_only_when_one_of_its_company_says_so() -> None:
     machine = node(replace(CONFIG, probing=ProbeConfig(), status_bits="listen"))
     assert only(machine.on_locators([WIFI], 0.0), UseStatusBits) == [UseStatusBits(accepts=True, bits=None)]
     known(machine)

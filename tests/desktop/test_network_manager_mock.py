@@ -236,7 +236,7 @@ def test_a_signal_from_another_sender_is_ignored(bus: PrivateBus, library: str) 
     asyncio.run(scenario())
 
 
-def test_a_call_to_nobody_is_an_error_that_can_be_told(bus: PrivateBus, library: str) -> None:
+def test_a_call_without_a_receiver_is_an_error_that_can_be_told(bus: PrivateBus, library: str) -> None:
     async def scenario() -> None:
         one = Connection(library, bus.address, [], None)
         await one.open()

@@ -125,7 +125,7 @@ def test_a_node_that_asks_is_told_the_public_address_as_map_server_and_rtr() -> 
     assert public.to_send(answer).source == PRIVATE
 
 
-def test_an_rtr_that_nobody_named_is_in_the_log_and_so_is_the_next_mistake_of_the_same_sender() -> None:
+def test_an_rtr_that_is_not_configured_is_in_the_log_and_so_is_the_next_mistake_of_the_same_sender() -> None:
     hub = ControlPlane([site("10.1.0.1/32")])
     relayed = Arrival(b"\x80\x20\x00\x00" + bytes(60), NODE, 4342, PUBLIC)
 

@@ -57,7 +57,7 @@ def test_its_mark_stays_the_same_whichever_uplinks_there_are() -> None:
     assert marks == {MarkMask().copying(0)}
 
 
-def test_the_datapath_is_told_both_uplinks_and_none_for_a_copy_that_nobody_may_carry() -> None:
+def test_the_datapath_is_told_both_uplinks_and_none_for_a_copy_that_no_uplink_may_carry() -> None:
     rule = Rule("calls", CALLS, copies=2)
     mark = MarkMask().copying(0)
 

@@ -86,7 +86,7 @@ def test_bits_that_change_are_told_of_once_a_second_at_most_and_the_packets_arri
         assert len(both.a("udp_received", name="x", count=11)) == 11
 
 
-def test_what_a_stranger_says_is_not_told_and_nothing_is_where_nobody_asks_for_it() -> None:
+def test_what_a_stranger_says_is_not_told_and_nothing_is_where_no_configuration_asks_for_bits() -> None:
     with lab() as both:
         install_both(both, 4)
         open_udp(both)

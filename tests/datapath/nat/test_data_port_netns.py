@@ -47,7 +47,7 @@ def test_an_ephemeral_data_port_sends_and_receives() -> None:
         assert len(both.a("udp_received", name="x", count=1)) == 1
 
 
-def test_behind_a_nat_nobody_but_the_relay_is_listened_to() -> None:
+def test_behind_a_nat_only_the_relay_is_listened_to() -> None:
     with lab(links=1) as both:
         link = both.links[0]
         install_both(both, 4)

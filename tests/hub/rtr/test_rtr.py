@@ -196,7 +196,7 @@ def test_a_map_notify_without_proof_with_a_wrong_one_or_from_elsewhere_is_droppe
     assert scene.places() == []
 
 
-def test_a_map_notify_that_nobody_waits_for_is_dropped() -> None:
+def test_a_map_notify_that_no_node_waits_for_is_dropped() -> None:
     scene = Scene()
     (onward,) = scene.at_rtr(scene.register(), 0.0)
     assert isinstance(onward, SendControl)
@@ -218,7 +218,7 @@ def test_a_flood_of_registers_stays_bounded() -> None:
 
 @pytest.mark.parametrize("port", [None, 20001])
 @pytest.mark.parametrize("per_s", [7, 100, 1000])
-def test_junk_with_the_address_of_a_nat_keeps_nobody_behind_it_out(per_s: int, port: int | None) -> None:
+def test_junk_with_the_address_of_a_nat_keeps_no_node_behind_it_out(per_s: int, port: int | None) -> None:
     scene, message = Scene(), scene_message()
     done = 0
 

@@ -186,7 +186,7 @@ def relay_elsewhere(learned: str = "10.2.0.0/16") -> ControlPlane:
     return plane
 
 
-def test_smrs_for_what_nobody_uses_ask_nobody() -> None:
+def test_smrs_for_unused_mappings_cause_no_question() -> None:
     plane = relay_elsewhere()
 
     asked = sum(questions(plane.on_datagram(smr(f"10.3.{n // 250}.{n % 250}/32"), 1.0)) for n in range(1100))
@@ -195,7 +195,7 @@ def test_smrs_for_what_nobody_uses_ask_nobody() -> None:
     assert plane.counters["rx_smr_unknown"] == 1100
 
 
-def test_data_of_strangers_asks_nobody() -> None:
+def test_data_of_strangers_causes_no_question() -> None:
     plane = relay_elsewhere()
 
     for n in range(1100):
@@ -262,7 +262,7 @@ def test_a_sender_with_many_addresses_in_one_registered_prefix_is_one_sender() -
     assert asked <= 10
 
 
-def test_a_reply_that_nobody_asked_for_is_not_decoded() -> None:
+def test_a_reply_without_a_question_is_not_decoded() -> None:
     plane = relay_elsewhere()
     junk = MapReply(12345, ()).encode()[:12] + b"\xff" * 40000
 
