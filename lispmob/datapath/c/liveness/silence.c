@@ -137,10 +137,10 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
         return;
     struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
     struct lm_silence *company = remote ? company_of(remote) : NULL;
-    bool was_told = remote && lm_silence_arrived(&remote->state->silence, outer->now);
+    bool was_reported = remote && lm_silence_arrived(&remote->state->silence, outer->now);
     if (company)
-        was_told = lm_silence_arrived(company, outer->now) || was_told;
-    if (!was_told)
+        was_reported = lm_silence_arrived(company, outer->now) || was_reported;
+    if (!was_reported)
         return;
     struct lm_punt report = {.kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
