@@ -43,7 +43,7 @@ def test_of_a_flood_on_a_socket_that_is_never_emptied_a_part_is_read_within_a_mo
     assert watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
 
 
-def test_as_long_as_the_socket_is_emptied_everybody_is_heard_in_full() -> None:
+def test_as_long_as_the_socket_is_emptied_every_sender_is_heard_in_full() -> None:
     watch = FloodWatch()
 
     send(watch, {str(EVIL): 15000, str(NODE): 50}, 1.0, empties=True)
@@ -120,7 +120,7 @@ def test_losses_before_anything_was_proven_are_charged_to_no_sender() -> None:
     assert kernel.watch.sampled == ()
 
 
-def test_what_the_filter_drops_makes_nobody_else_a_flood() -> None:
+def test_what_the_filter_drops_makes_no_other_sender_a_flood() -> None:
     kernel = Kernel(5000)
     kernel.receive({str(EVIL): 15_000, str(NODE): 50}, 0.5)
     kernel.lost += 1_000_000

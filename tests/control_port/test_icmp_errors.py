@@ -28,7 +28,7 @@ def closed_port(host: str) -> int:
         return int(one.getsockname()[1])
 
 
-def test_a_port_that_nobody_listens_on_is_heard_of_and_the_next_datagram_is_not_lost(here: str) -> None:
+def test_a_port_without_a_listener_is_heard_of_and_the_next_datagram_is_not_lost(here: str) -> None:
     async def scenario() -> None:
         errors: asyncio.Queue[Unreachable] = asyncio.Queue()
         received: asyncio.Queue[Received] = asyncio.Queue()

@@ -209,7 +209,7 @@ def test_a_hub_with_pools_needs_no_sites_and_carries_data_for_them(tmp_path: Pat
 @pytest.mark.parametrize(
     ("sites", "is_told"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
 )
-def test_a_hub_without_a_site_is_good_and_says_that_nobody_can_register(
+def test_a_hub_without_a_site_is_good_and_says_that_no_node_can_register(
     sites: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "hub.conf"

@@ -165,7 +165,7 @@ def test_a_node_that_stops_withdraws_by_one_uplink_alone() -> None:
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_an_uplink_registers_anew_when_the_next_info_reply_shows_another_place_and_only_then(moves: bool) -> None:
+def test_an_uplink_registers_again_when_the_next_info_reply_shows_another_place_and_only_then(moves: bool) -> None:
     world = World()
     MapServerHost(world)
     RtrHost(world)

@@ -63,7 +63,7 @@ def test_with_a_server_that_resolves_nothing_nothing_is_learnt_and_the_probe_giv
     assert host.probe.wake_at() is None
 
 
-def test_an_answer_that_nobody_asked_for_is_counted() -> None:
+def test_an_answer_without_a_question_is_counted() -> None:
     world = World()
     Servers(world)
     host = prober(world, NatBox(world, "203.0.113.200"))

@@ -38,7 +38,7 @@ def test_large_packets_make_it_ask_the_locator_with_a_packet_as_large() -> None:
     assert asked.records[0].eid_prefix == PEER_PREFIX
 
 
-def test_its_answer_passes_the_gate_and_is_nobody_elses() -> None:
+def test_its_answer_passes_the_gate_and_counts_for_no_other_probe() -> None:
     machine = with_peer(node(PROBING))
     (probe,) = only(machine.on_large(WIFI.address, PEER_RLOC, 4341, 1.0), SendControl)
     nonce = MapRequest.decode(probe.payload).nonce
@@ -72,7 +72,7 @@ def test_a_size_that_falls_reaches_the_datapath_by_the_timer() -> None:
     assert now < 3.0
 
 
-def test_without_probing_nobody_is_asked_and_icmp_still_counts() -> None:
+def test_without_probing_no_locator_is_asked_and_icmp_still_counts() -> None:
     machine = with_peer(node())
 
     assert machine.on_large(WIFI.address, PEER_RLOC, 4341, 1.0) == []
@@ -90,7 +90,7 @@ def test_errors_that_prove_nothing_lead_to_no_event_but_to_a_probe() -> None:
     assert len(only(told, SendControl)) == 1
 
 
-def test_what_nobody_is_reached_by_is_not_asked() -> None:
+def test_a_pair_of_locators_that_reaches_no_peer_is_not_probed() -> None:
     machine = with_peer(node(PROBING))
 
     assert machine.on_large(WIFI.address, ip("192.0.2.99"), 4341, 1.0) == []

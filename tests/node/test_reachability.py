@@ -130,7 +130,7 @@ def test_a_locator_that_dies_is_found_out_one_round_after_the_doubt(dead: LocalL
     assert [locator for locator in (WIFI, LTE, WIFI6) if world.machine.is_silent(locator.place)] == [dead]
 
 
-def test_when_nobody_answers_nobody_is_judged_for_it_may_be_the_hub_that_died() -> None:
+def test_when_no_server_answers_no_uplink_is_judged_for_it_may_be_the_hub_that_died() -> None:
     world = World()
     world.attach(WIFI, LTE, WIFI6)
     world.run(10.0)
@@ -195,7 +195,7 @@ def test_a_silent_locator_asks_again_ever_more_seldom_and_the_first_answer_clear
     [((WIFI6,), (HOME,), [True]), ((WIFI, WIFI6), (), [False, True]), ((WIFI6,), (), [False])],
     ids=["beside-a-nat", "beside-an-open-one", "alone"],
 )
-def test_a_family_in_which_nobody_can_be_asked_counts_only_where_there_is_no_other(
+def test_a_family_without_a_server_to_ask_counts_only_where_there_is_no_other(
     own: tuple[LocalLocator, ...], behind: tuple[LocalLocator, ...], mute: list[bool]
 ) -> None:
     world = World(RESOLVER)
@@ -205,7 +205,7 @@ def test_a_family_in_which_nobody_can_be_asked_counts_only_where_there_is_no_oth
     assert world.silent(*own) == mute
 
 
-def test_a_peer_that_answers_speaks_for_a_family_in_which_nobody_can_be_asked() -> None:
+def test_a_peer_that_answers_speaks_for_a_family_without_a_server_to_ask() -> None:
     world = World(RESOLVER)
     world.attach(WIFI, WIFI6)
 
@@ -266,7 +266,7 @@ def test_one_address_on_two_interfaces_is_judged_for_each_by_itself() -> None:
     assert world.machine.is_heard(twin.place)
 
 
-def test_a_question_that_gets_lost_now_and_then_convicts_nobody() -> None:
+def test_a_question_that_gets_lost_now_and_then_convicts_no_uplink() -> None:
     world = World()
     world.attach(WIFI, LTE)
     world.run(10.0)
@@ -304,7 +304,7 @@ def test_the_last_locator_that_is_left_is_never_silent() -> None:
     assert world.silent(WIFI) == [False]
 
 
-def test_when_nobody_answers_since_a_doubt_it_is_known_who_asked_in_vain() -> None:
+def test_when_no_answer_comes_since_a_doubt_it_is_known_which_uplinks_asked_in_vain() -> None:
     world = World(RESOLVER)
     world.attach(WIFI, WIFI6)
     world.run(5.0)

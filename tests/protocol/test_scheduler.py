@@ -131,7 +131,7 @@ def test_a_change_of_cost_counts_at_once() -> None:
     st.lists(st.tuples(st.floats(1, 300), st.floats(1, 300), st.booleans(), st.booleans()), max_size=40),
     st.sampled_from([Prefer.LATENCY, Prefer.LOSS, Prefer.COST]),
 )
-def test_whatever_is_measured_flows_move_at_most_once_per_holding_time_while_nobody_dies(
+def test_whatever_is_measured_flows_move_at_most_once_per_holding_time_while_no_uplink_dies(
     samples: list[tuple[float, float, bool, bool]], prefer: Prefer
 ) -> None:
     scheduler: Scheduler[str] = Scheduler(prefer, HYSTERESIS)

@@ -201,8 +201,10 @@ def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | No
             packets_in=sum(use.opened_packets for use in used),
         )
     must_seal = known.has_been_sealed or parts.node.config.seal == "require"
-    what = peer.trouble or ("a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet")
-    if standing is not None and not peer.trouble and peer.next_at is None:
+    what = peer.why_unsealed or (
+        "a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet"
+    )
+    if standing is not None and not peer.why_unsealed and peer.next_at is None:
         what = "the last session has ended; the next packet begins another one"
     return Seal(
         state="waiting" if must_seal else "clear", why=f"{what}; {whose}", grade=known.grade, fingerprint=printed

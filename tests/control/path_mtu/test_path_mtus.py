@@ -136,7 +136,7 @@ def test_true_icmp_saves_the_search_and_false_icmp_costs_a_round_trip() -> None:
     assert UsePathMtu(CABLE, PEER, 4341, 0) in world.told
 
 
-def test_an_answer_that_nobody_asked_for_is_none() -> None:
+def test_an_answer_without_a_question_is_none() -> None:
     world = World({})
 
     assert not world.all.is_answer(MapReply(77, (), is_probe=True).encode())

@@ -59,7 +59,7 @@ def test_a_locator_that_swallows_what_we_send_while_its_data_comes_in_is_found_d
 
 
 @pytest.mark.parametrize(("config", "echoes"), [(ProbeConfig(), True), (ECHOES, False)])
-def test_nobody_is_asked_who_does_not_say_that_he_answers_and_nobody_by_default(
+def test_a_peer_is_asked_only_if_it_says_that_it_answers_and_by_default_none_is(
     config: ProbeConfig, echoes: bool
 ) -> None:
     world = hearing(config, echoes=echoes)

@@ -231,7 +231,7 @@ def test_only_the_last_dead_pair_makes_a_locator_unreachable() -> None:
     assert [effect for _, effect in world.of(ReachabilityChanged)] == [ReachabilityChanged(PEER, is_up=False)]
 
 
-def test_an_uplink_that_reaches_nobody_while_others_do_is_told_until_it_does_again() -> None:
+def test_an_uplink_that_reaches_no_peer_while_others_do_is_told_until_it_does_again() -> None:
     world = World()
     world.begin(WIFI, LTE, targets=(PEER, OTHER))
     world.run(40.0)

@@ -70,7 +70,7 @@ def test_with_data_one_way_only_a_dead_locator_is_left_within_two_timeouts(rtt_s
     assert left_at(world) - died_at <= 2 * ProbeConfig().timeout_s
 
 
-def test_after_a_flood_that_nobody_answered_a_conversation_is_watched_as_closely_as_ever() -> None:
+def test_after_an_unanswered_flood_a_conversation_is_watched_as_closely_as_ever() -> None:
     world = settled(0.08)
     world.flow(world.now + 5.0, 0.001, answers=False)
     world.run(world.now + 6.0)
@@ -162,7 +162,7 @@ def heads(world: World) -> dict[IpAddress, IpAddress | None]:
     return {one.remote: one.head for _, one in world.of(WatchForSilence) if isinstance(one, WatchForSilence)}
 
 
-def test_the_locators_of_a_peer_are_watched_together_and_one_that_died_stands_for_nobody() -> None:
+def test_the_locators_of_a_peer_are_watched_together_and_one_that_died_stands_for_no_other() -> None:
     world = World()
     world.begin(WIFI, WIFI6, targets=(PEER6, OTHER, PEER))
     world.run(3.0)

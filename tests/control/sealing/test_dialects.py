@@ -86,7 +86,7 @@ def test_both_sides_have_the_same_key_for_one_direction(dialect: DialectName) ->
     assert ours.suite == theirs.suite == {"lispers-net": 2, "rfc8061": 5}[dialect]
 
 
-def test_who_has_no_dialect_asks_nobody_and_answers_as_ever() -> None:
+def test_a_node_without_a_dialect_asks_no_peer_and_answers_as_ever() -> None:
     nobody, asker = machine(), machine(*BOTH, seed=2)
     request = question(asker.on_used(MAPPING, EID_A, OWN, 0.0))
 

@@ -150,7 +150,7 @@ def test_a_key_is_looked_for_again_while_packets_go_there_and_rarely_where_there
     assert pauses[-1] == REST_MAX_S
 
 
-def test_without_a_place_outside_or_lisp_sec_nobody_is_asked() -> None:
+def test_without_a_place_outside_or_lisp_sec_no_map_resolver_is_asked() -> None:
     asker, off = Asker(), Asker("off")
     asker.machine.on_outside(None, [RESOLVER])
 

@@ -170,7 +170,7 @@ def test_a_fingerprint_has_twenty_digits_in_five_groups() -> None:
     assert fingerprint(ONE) != fingerprint(TWO)
 
 
-def test_our_own_key_in_a_map_notify_is_nobody_who_shares_our_eid() -> None:
+def test_our_own_key_in_a_map_notify_is_no_other_node_with_our_eid() -> None:
     place = Locator(ip("192.0.2.1"))
     assert sharing(MappingRecord.of(EID, (place, KeyRecord((ONE,)).to_locator())), (place,)) is None
 

@@ -60,7 +60,7 @@ def test_a_first_message_of_an_unknown_node_waits_until_the_mapping_system_says_
     assert only(vouched, SendControl)
 
 
-def test_a_first_message_whose_key_nobody_vouches_for_is_dropped_after_two_seconds() -> None:
+def test_a_first_message_whose_key_is_not_vouched_for_is_dropped_after_two_seconds() -> None:
     one, other = alice(pinned=pinned(bob())), bob()
     deliver_first(first_of(one, other), ALICE_RLOC, other, 0.0)
 

@@ -48,7 +48,7 @@ def map_b(both: Lab, *locators: str, never: tuple[str, ...] = ()) -> None:
     both.a("install", prefix=f"{EID_B4}/32", locators=list(locators), never=list(never))
 
 
-def test_data_of_a_peer_is_taken_from_its_locators_and_from_nobody_else() -> None:
+def test_data_of_a_peer_is_taken_from_its_locators_alone() -> None:
     with lab(**LOOSE) as both:
         prepare(both)
         map_b(both, both.links[0].rloc("b", 4))
@@ -154,7 +154,7 @@ def test_an_eid_inside_such_a_network_speaks_by_its_mapping() -> None:
         assert (mine, heard(both)) == (1, 1)
 
 
-def test_a_proxy_passes_on_packets_of_anybody() -> None:
+def test_a_proxy_passes_on_packets_of_any_source() -> None:
     with lab(**LOOSE) as both:
         prepare(both)
         map_b(both, both.links[0].rloc("b", 4))
@@ -177,7 +177,7 @@ def test_strict_takes_nothing_without_a_mapping_and_keeps_it_until_there_is_one(
         assert both.a("counters")["data_source"] == 3
 
 
-def test_off_takes_a_peers_source_from_anybody() -> None:
+def test_off_takes_a_peers_source_from_any_sender() -> None:
     with lab(source_check="off") as both:
         prepare(both)
         map_b(both, both.links[0].rloc("b", 4))

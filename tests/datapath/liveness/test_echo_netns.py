@@ -95,7 +95,7 @@ def test_both_may_ask_at_once_and_each_is_answered() -> None:
         assert (echoed(both), echoed(both, "b")) == ([report(both)], [report(both, "b")])
 
 
-def test_a_nonce_that_nobody_asked_for_and_one_that_is_asked_for_no_more_are_no_answers() -> None:
+def test_a_nonce_that_was_never_asked_for_and_one_that_is_asked_for_no_more_are_no_answers() -> None:
     with lab() as both:
         talking(both)
         peer = both.links[0].rloc("b", 4)
@@ -121,7 +121,7 @@ def test_a_stranger_is_neither_answered_nor_believed() -> None:
         assert headers(both, 2) == [DataHeader(nonce=NONCE, wants_echo=True)] * 2
 
 
-def test_where_it_is_off_nobody_answers() -> None:
+def test_where_it_is_off_a_node_does_not_answer() -> None:
     with lab() as both:
         talking(both, echoes=False)
         ask(both, DataHeader(nonce=NONCE, wants_echo=True))

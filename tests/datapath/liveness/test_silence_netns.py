@@ -25,6 +25,17 @@ def send_unanswered(both: Lab, count: int) -> None:
         time.sleep(0.05)
 
 
+def install_crosswise(both: Lab, *, to_b: int, to_a: int, patience_s: float) -> tuple[str, str, str, str]:
+    """Let each side prefer a locator of another family; returns the locators of a and b, IPv4 before IPv6."""
+    (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
+    both.a("install", prefix=f"{EID_B4}/32", locators=[b4, b6] if to_b == 4 else [b6, b4])
+    both.b("install", prefix=f"{EID_A4}/32", locators=[a4, a6] if to_a == 4 else [a6, a4])
+    open_sockets(both)
+    for locator in (b4, b6):
+        both.a("patience", locator=locator, seconds=patience_s, one_sided=30.0, head=b4)
+    return a4, a6, b4, b6
+
+
 def silences(told: list[str]) -> list[str]:
     return [word for word in told if word.startswith(("Silent", "Heard"))]
 
@@ -85,12 +96,7 @@ def test_a_conversation_that_was_always_one_sided_has_another_patience() -> None
 
 def test_a_peer_that_answers_from_its_other_locator_is_told_of_as_quickly_when_it_falls_silent() -> None:
     with lab() as both:
-        (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
-        both.a("install", prefix=f"{EID_B4}/32", locators=[b4, b6])
-        both.b("install", prefix=f"{EID_A4}/32", locators=[a6, a4])
-        open_sockets(both)
-        for locator in (b4, b6):
-            both.a("patience", locator=locator, seconds=0.3, one_sided=30.0, head=b4)
+        _, a6, b4, b6 = install_crosswise(both, to_b=4, to_a=6, patience_s=0.3)
         for _ in range(10):
             talk(both)
         while_flowing = silences(both.a("drain"))
@@ -107,12 +113,7 @@ def test_a_peer_that_answers_from_its_other_locator_is_told_of_as_quickly_when_i
 
 def test_a_sender_that_waits_is_told_of_by_the_clock_though_its_peer_answers_from_its_other_locator() -> None:
     with lab() as both:
-        (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
-        both.a("install", prefix=f"{EID_B4}/32", locators=[b6, b4])
-        both.b("install", prefix=f"{EID_A4}/32", locators=[a4, a6])
-        open_sockets(both)
-        for locator in (b4, b6):
-            both.a("patience", locator=locator, seconds=0.2, one_sided=30.0, head=b4)
+        *_, b6 = install_crosswise(both, to_b=6, to_a=4, patience_s=0.2)
         for _ in range(5):
             talk(both)
 

@@ -11,7 +11,7 @@ from tests.datapath.netlab import Lab
 pytestmark = pytest.mark.netns
 
 
-def test_what_anybody_may_say_about_the_size_of_packets_changes_nothing(both: Lab, outer: int) -> None:
+def test_what_a_stranger_says_about_the_size_of_packets_changes_nothing(both: Lab, outer: int) -> None:
     packet = real_packet(both)
     ours, theirs = (both.links[0].rloc(host, outer) for host in "ab")
     behind = packet[header(outer) + 8 :]

@@ -123,7 +123,7 @@ def test_copies_count_for_what_a_locator_on_trial_may_get(twice: Lab) -> None:
     assert grown(twice.a, before_a, "out_unproven")["out_unproven"] >= 400 - 256
 
 
-def test_in_clear_nothing_leaves_twice_since_nobody_could_drop_the_second(twice: Lab) -> None:
+def test_in_clear_nothing_leaves_twice_since_no_receiver_could_drop_the_second(twice: Lab) -> None:
     lead(twice)
     twice.a("install", prefix=OF_B[0], locators=[PEER])
     before = twice.a("counters")

@@ -326,7 +326,7 @@ def test_a_forgotten_peer_has_no_session_left() -> None:
     assert [peers.knows(number) for number in (1, 2, 3, 4)] == [False, False, False, True]
 
 
-def test_a_peer_sends_its_own_eids_and_a_hub_those_of_nobody_else() -> None:
+def test_a_peer_sends_its_own_eids_and_a_hub_those_of_no_other_node() -> None:
     own, others, outside = IPv4Address("10.2.0.7"), IPv4Address("10.3.0.1"), IPv4Address("192.0.2.1")
     peers = Peers()
     peers.install(numbered(1, is_confirmed=True))

@@ -119,7 +119,7 @@ def send(both: Lab, count: int, first: int, name: str = "x", **more: Any) -> lis
 
 @pytest.mark.parametrize("aead", ["aes-128-gcm", "chacha20-poly1305"])
 @pytest.mark.parametrize("outer", [4, 6])
-def test_packets_travel_sealed_and_nobody_on_the_line_reads_them(sealed: Lab, outer: int, aead: AeadName) -> None:
+def test_packets_travel_sealed_and_cannot_be_read_on_the_line(sealed: Lab, outer: int, aead: AeadName) -> None:
     use_keys(sealed, aead)
     use_way(sealed, outer)
     sealed.b("sniff", name="s", interface="up0")

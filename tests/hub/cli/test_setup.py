@@ -146,7 +146,7 @@ def test_on_a_terminal_each_question_has_an_answer_to_take(tmp_path: Path, monke
     assert len(hub.invitations.pools) == 2
 
 
-def test_pools_that_nobody_named_are_private_and_seldom_anybody_elses() -> None:
+def test_pools_that_were_not_named_are_private_and_seldom_those_of_another_hub() -> None:
     low, high = setup.drawn_pools(lambda _: 0), setup.drawn_pools(lambda limit: limit - 1)
 
     assert [str(pool) for pool in low] == ["10.64.0.0/24", "fd00::/64"]

@@ -68,7 +68,7 @@ def test_a_hole_is_the_widest_prefix_without_a_delegation_and_stays_known(
     assert (again.eid_prefix, world.asked) == (record.eid_prefix, [])
 
 
-def test_an_eid_of_a_site_that_nobody_registered_is_a_short_negative_answer() -> None:
+def test_an_unregistered_eid_of_a_site_is_a_short_negative_answer() -> None:
     (record,) = tree(registers=False).ask()
 
     assert (record.action, record.locators, record.ttl_min) == (Action.NATIVELY_FORWARD, (), 1)

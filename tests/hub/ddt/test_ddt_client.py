@@ -82,7 +82,7 @@ def node_says(prefix: str, kind: Referral, *addresses: IpAddress, ttl_min: int =
 @pytest.mark.parametrize(
     ("source", "change"), [(SERVER, lambda nonce: nonce), (ROOT, lambda nonce: nonce + 1), (ROOT, lambda _: 7)]
 )
-def test_nobody_but_who_was_asked_is_believed(source: IpAddress, change: Callable[[int], int]) -> None:
+def test_only_the_server_that_was_asked_is_believed(source: IpAddress, change: Callable[[int], int]) -> None:
     one, nonce = client()
 
     assert (
@@ -150,7 +150,7 @@ def test_not_authoritative_leads_to_the_root_once_and_then_to_a_negative_answer(
     assert (str(told.record.eid_prefix), one.wake_at()) == ("240.9.0.9/32", None)
 
 
-def test_a_map_server_is_believed_for_the_itr_that_asks_and_for_nobody_else() -> None:
+def test_a_map_server_is_believed_for_the_itr_that_asks_alone() -> None:
     one, nonce = client("240.1.0.77/32")
     delegated = with_nonce(node_says("240.1.0.0/16", Referral.MS, SERVER, ttl_min=60), nonce)
     (sent,) = one.on_map_referral(delegated, ROOT, 0.1)

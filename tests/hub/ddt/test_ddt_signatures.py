@@ -194,7 +194,7 @@ def test_who_asks_about_everything_else_keeps_no_delegation_from_being_signed(ki
     assert refused == 3000 - (REGISTERED if kind is Referral.MS_ACK else NOTHING).burst
 
 
-def test_who_asks_about_what_nobody_has_keeps_nothing_that_is_registered_from_being_signed() -> None:
+def test_questions_about_unregistered_eids_keep_nothing_that_is_registered_from_being_signed() -> None:
     signer = Signer(Counting(), 1, VALID_S, lambda: NOW)
     for ttl_min, asker in enumerate(askers(3000)):
         signer.signed(replace(record(ttl_min), referral=Referral.NOT_AUTHORITATIVE), asker)

@@ -98,7 +98,7 @@ def test_a_line_of_before_a_restart_is_redeemed_by_the_key_that_it_names(tmp_pat
     run(main())
 
 
-def test_a_site_is_one_of_the_hub_before_anybody_is_told(tmp_path: Path) -> None:
+def test_a_site_is_one_of_the_hub_before_its_node_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         desk = Desk(tmp_path / "sites.sqlite")
         line = (await desk.desk.invite({"name": "laptop"}))["line"]
@@ -153,7 +153,7 @@ def test_what_no_invitation_is_made_of_is_told(tmp_path: Path, asked: dict[str, 
     run(main())
 
 
-def test_without_a_place_for_them_nobody_is_invited(tmp_path: Path) -> None:
+def test_without_a_place_for_sites_no_node_is_invited(tmp_path: Path) -> None:
     async def main() -> None:
         (tmp_path / "damaged").write_bytes(b"letters" * 1000)
         for path, why in ((None, "'state-file: none'"), (tmp_path / "damaged", "check the file")):

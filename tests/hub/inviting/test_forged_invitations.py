@@ -33,7 +33,7 @@ def test_who_has_the_line_and_a_recording_does_not_have_the_key(private_key: byt
         node(invitation, b"thief" + bytes(27)).on_answer(recorded)
 
 
-def test_nobody_without_the_secret_gets_an_answer_or_uses_the_invitation_up() -> None:
+def test_a_stranger_without_the_secret_gets_no_answer_and_does_not_use_the_invitation_up() -> None:
     hub = Hub()
     _, invitation = hub.invite("laptop")
     forged = Invitation(invitation.addresses, invitation.identifier, invitation.expires_min, b"x" * 16)
@@ -119,7 +119,7 @@ def test_who_knows_the_id_of_one_invitation_uses_up_nothing_of_another() -> None
     assert hub.invitations.on_question(node(other).question, NODE, 0.0, 0.0).kept is not None
 
 
-def test_a_question_that_was_recorded_and_comes_again_without_end_keeps_nobody_else_from_joining() -> None:
+def test_a_question_that_was_recorded_and_comes_again_without_end_keeps_no_other_node_from_joining() -> None:
     hub = Hub()
     _, first = hub.invite("laptop")
     joined = node(first)

@@ -110,7 +110,7 @@ def test_a_node_that_has_joined_is_told_what_the_hub_says_now() -> None:
     assert [made.keys[0].secret for made in hub.invitations.sites()] == [key]
 
 
-def test_a_site_that_was_renumbered_has_eids_that_nobody_had_and_its_node_is_told_them() -> None:
+def test_a_site_that_was_renumbered_has_eids_that_were_free_and_its_node_is_told_them() -> None:
     hub = Hub()
     _, invitation = hub.invite("laptop")
     first = node(invitation)

@@ -84,7 +84,7 @@ def test_a_site_of_a_file_has_its_name_first_however_it_is_written(others: dict[
 @pytest.mark.parametrize(
     "name", ["\u212aelvin", "kelvin ", "", "k" * 100_000, "kelvin\x1b[31m", "kelvin.home.example", "nobody"]
 )
-def test_a_name_that_nobody_was_invited_as_shuts_nobody_out(name: str) -> None:
+def test_a_name_that_was_never_invited_shuts_no_node_out(name: str) -> None:
     hub = Hub()
     hub.invite("kelvin")
 

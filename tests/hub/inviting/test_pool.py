@@ -25,7 +25,7 @@ from tests.hub.inviting.inviting_hub import DAY, OFFER, Hub
         ("fd00::/125", ("fd00::7/128", "fd00::2/127"), 4),
     ],
 )
-def test_what_is_left_of_a_pool_is_what_nobody_has(pool: str, taken: tuple[str, ...], left: int) -> None:
+def test_what_is_left_of_a_pool_is_what_no_site_has(pool: str, taken: tuple[str, ...], left: int) -> None:
     assert numbers_left(eid(pool), map(eid, taken)) == left
 
 

@@ -105,7 +105,7 @@ def part(nonce: int, address: str, at: float) -> XtrRegistration:
         ((0.0, 2.0, 4.9), False),  # five seconds at least
         ((0.0, 6.0), False),  # and three registers
         ((0.0, 179.0, 180.0), True),
-        ((0.0, 180.0, 186.0), False),  # three minutes apart they begin anew
+        ((0.0, 180.0, 186.0), False),  # three minutes apart they begin again
     ],
 )
 def test_a_second_machine_with_an_xtr_id_is_told_apart_by_three_registers_in_five_seconds(

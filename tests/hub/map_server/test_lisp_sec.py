@@ -94,7 +94,7 @@ def test_a_proxy_reply_is_vouched_for_and_signed_by_the_map_server() -> None:
     assert (str(out.destination), out.port) == (ITR, 4342)
 
 
-def test_a_key_record_is_handed_out_under_lisp_sec_and_to_nobody_else() -> None:
+def test_a_key_record_is_handed_out_under_lisp_sec_alone() -> None:
     plane, key = hub(), KeyRecord((bytes(range(32)),))
     plane.on_datagram(xtr("203.0.113.5").register("10.1.0.7/32", key=key), now=0.0)
 
@@ -130,7 +130,7 @@ def test_with_more_specific_records_the_widest_is_vouched_for_once() -> None:
     assert vouched(eids) == ["10.1.2.0/24"]
 
 
-def test_that_nobody_is_there_is_said_as_surely() -> None:
+def test_a_negative_answer_is_said_as_surely() -> None:
     (unregistered,) = sent(hub().on_datagram(protected("10.1.0.7/32"), now=1.0))
     (outside,) = sent(hub().on_datagram(protected("172.16.0.1/32"), now=1.0))
 
@@ -346,7 +346,7 @@ def test_between_two_hubs_the_key_is_wrapped_with_what_they_share() -> None:
     assert vouched(genuine(out)[1]) == ["10.9.0.7/32"]
 
 
-def test_what_cannot_be_passed_on_with_lisp_sec_is_told_as_what_nobody_can_sign() -> None:
+def test_what_cannot_be_passed_on_with_lisp_sec_is_told_as_what_no_etr_can_sign() -> None:
     near = hub(remotes=[RemoteMapServer(OTHER_HUB, (eid("10.9.0.0/16"),))])
 
     (out,) = sent(near.on_datagram(protected("10.9.0.7/32"), now=1.0))

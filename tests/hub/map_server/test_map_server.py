@@ -107,7 +107,7 @@ def test_both_keys_of_a_roll_over_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["10.2.0.1/32", "10.0.0.0/8", "0.0.0.0/0", "[7]10.1.0.1/32", "2001:db8::1/128"])
-def test_nobody_registers_what_is_not_theirs(wanted: str) -> None:
+def test_no_node_registers_what_is_not_its_own(wanted: str) -> None:
     hub = plane(site("10.1.0.0/16"), site("10.3.0.0/16", name="other", key=Key(b"another key")))
 
     effects = hub.on_datagram(xtr("203.0.113.5").register(LAPTOP, wanted), now=0.0)

@@ -98,7 +98,7 @@ def test_no_answer_for_a_name_bids_to_encapsulate_to_the_hub() -> None:
 
 
 @pytest.mark.parametrize(("name", "ttl_min"), [(b"nas", 1), (b"nobody", 15), (b"nas.nobody", 15), (b"", 15)])
-def test_a_name_that_nobody_has_registered_is_nowhere(name: bytes, ttl_min: int) -> None:
+def test_an_unregistered_name_is_nowhere(name: bytes, ttl_min: int) -> None:
     record = answered(hub(), name)
 
     assert (record.eid, record.locators, record.ttl_min) == (DistinguishedName(name), (), ttl_min)
@@ -303,7 +303,7 @@ def laptops(*names: str) -> ControlPlane:
     return plane(site("10.99.0.2/32", "2001:db8:1::2/128", names=names or ("nas", "store")))
 
 
-def test_a_name_that_nobody_has_registered_leads_to_the_whole_addresses_of_its_site() -> None:
+def test_an_unregistered_name_leads_to_the_whole_addresses_of_its_site() -> None:
     record = answered(laptops(), b"NAS")
 
     assert [str(locator.address) for locator in record.locators] == [NAS, "2001:db8:1::2"]

@@ -64,7 +64,7 @@ def test_a_refresh_and_a_move_fit_into_a_full_site() -> None:
     assert hub.counters["registration_moved"] == 1
 
 
-def test_another_sites_full_table_keeps_nobody_out() -> None:
+def test_another_sites_full_table_keeps_no_node_out() -> None:
     hub, evil = hub_with_evil(max_prefixes=10), xtr("192.0.2.66", key=EVIL_KEY)
     for number in range(20):
         hub.on_datagram(evil.register(f"10.9.0.{number}/32"), 0.0)

@@ -127,7 +127,7 @@ def test_an_unsubscription_ends_it_and_says_so() -> None:
     assert publications(list(plane.on_datagram(mover("198.51.100.99"), 3.0)), one) == []
 
 
-def test_where_nobody_is_registered_there_is_no_subscription_and_the_answer_is_the_usual_one() -> None:
+def test_for_an_unregistered_eid_there_is_no_subscription_and_the_answer_is_the_usual_one() -> None:
     plane = hub()
     one = Subscriber(plane)
     one.register()

@@ -84,7 +84,7 @@ def test_writes_that_a_dead_primary_kept_to_itself_are_put_again(breakable: Valk
     run(scene())
 
 
-def test_a_slot_that_moves_loses_nothing_and_refuses_nobody(cluster: ValkeyCluster) -> None:
+def test_a_slot_that_moves_loses_nothing_and_refuses_no_register(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         ground = ValkeyGround(cluster)
         hub, other = await ground.hub(), await ground.hub()

@@ -46,7 +46,7 @@ def test_a_node_behind_a_nat_is_asked_where_its_data_goes_to() -> None:
     assert len(probe.payload) == 1472
 
 
-def test_what_nobody_is_reached_by_any_more_is_not_asked() -> None:
+def test_a_pair_of_locators_that_reaches_no_node_is_not_probed() -> None:
     assert sizes().on_large(HUB, NAT, 30002, 0.0) == []
     assert sizes().on_too_big(HUB, NAT, 30002, 1300, "icmp", 0.0) == []
 

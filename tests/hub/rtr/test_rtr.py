@@ -13,7 +13,7 @@ from lispmob.control.path_mtu.size_probe import ControlProbe, everything
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer
-from lispmob.hub.rtr.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, UnregisteredData, WayAlive
 from lispmob.hub.rtr.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -196,7 +196,7 @@ def test_a_map_notify_without_proof_with_a_wrong_one_or_from_elsewhere_is_droppe
     assert scene.places() == []
 
 
-def test_a_map_notify_that_nobody_waits_for_is_dropped() -> None:
+def test_a_map_notify_that_no_node_waits_for_is_dropped() -> None:
     scene = Scene()
     (onward,) = scene.at_rtr(scene.register(), 0.0)
     assert isinstance(onward, SendControl)
@@ -218,7 +218,7 @@ def test_a_flood_of_registers_stays_bounded() -> None:
 
 @pytest.mark.parametrize("port", [None, 20001])
 @pytest.mark.parametrize("per_s", [7, 100, 1000])
-def test_junk_with_the_address_of_a_nat_keeps_nobody_behind_it_out(per_s: int, port: int | None) -> None:
+def test_junk_with_the_address_of_a_nat_keeps_no_node_behind_it_out(per_s: int, port: int | None) -> None:
     scene, message = Scene(), scene_message()
     done = 0
 
@@ -294,9 +294,9 @@ def test_a_probe_is_answered_whatever_eid_it_names_and_with_authority_for_none()
 
 def test_data_from_an_unknown_place_has_its_node_told_the_way_it_came_and_seldom() -> None:
     scene = Scene()
-    packet = Stranger(EID.address, 0, NAT, 31234, RTR)
+    packet = UnregisteredData(EID.address, 0, NAT, 31234, RTR)
 
-    told = [effect for n in range(100) for effect in scene.rtr.on_stranger(packet, n / 1000)]
+    told = [effect for n in range(100) for effect in scene.rtr.on_unregistered(packet, n / 1000)]
 
     (one,) = told
     assert isinstance(one, SendFromRelayPort)
@@ -314,7 +314,7 @@ def test_many_forged_sources_are_not_answered_without_bound() -> None:
     told = [
         effect
         for n in range(2000)
-        for effect in scene.rtr.on_stranger(Stranger(ip_address(base + n), 0, NAT, 31234, RTR), n / 2000)
+        for effect in scene.rtr.on_unregistered(UnregisteredData(ip_address(base + n), 0, NAT, 31234, RTR), n / 2000)
     ]
 
     assert len(told) <= 101

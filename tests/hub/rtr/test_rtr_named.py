@@ -128,7 +128,7 @@ def test_a_nat_that_forgot_is_followed_to_its_new_port_and_refreshes_change_noth
     assert places(punch(plane, port=20777, now=16.0)) == [("203.0.113.200", 20777, 4341)]
 
 
-def test_a_place_that_nobody_keeps_open_is_forgotten() -> None:
+def test_a_place_that_no_node_keeps_open_is_forgotten() -> None:
     plane = hub()
     register(plane, named(NAT, HOST), RELAY)
     punch(plane)
@@ -199,7 +199,7 @@ def test_a_question_that_is_none_of_this_dialect_is_counted_and_not_answered(wha
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "127.0.0.1", "169.254.1.1"])
-def test_nothing_is_sent_to_an_address_that_nobody_has(address: str) -> None:
+def test_nothing_is_sent_to_an_address_that_no_host_has(address: str) -> None:
     plane = hub()
     forged = packet(request().encode(), address=ip_address(address))
 

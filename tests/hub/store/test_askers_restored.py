@@ -84,7 +84,7 @@ def test_a_site_that_was_removed_while_the_hub_was_off_is_told(tmp_path: Path) -
     assert told(hub.fed) == [(PEER, eid(LAPTOP))]
 
 
-def test_an_outage_that_outlasts_the_registrations_makes_nobody_forget_what_still_works(tmp_path: Path) -> None:
+def test_an_outage_that_outlasts_the_registrations_makes_no_node_forget_what_still_works(tmp_path: Path) -> None:
     time = Time()
     asked(tmp_path / "hub.sqlite", time)
     time.monotonic_s, time.wall_s = time.monotonic_s + 300.0, time.wall_s + 300.0
@@ -114,7 +114,7 @@ def test_who_holds_no_answer_any_more_is_forgotten_for_good(away_s: float, tmp_p
     hub.store.close()
 
 
-def test_a_clock_that_is_set_back_keeps_nobody_for_longer_than_a_day(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_keeps_no_asker_for_longer_than_a_day(tmp_path: Path) -> None:
     time = Time()
     asked(tmp_path / "hub.sqlite", time)
     time.wall_s -= 10 * 365 * 86400.0
@@ -146,7 +146,7 @@ def test_who_asks_is_written_soon_without_a_stop(tmp_path: Path) -> None:
     assert [(prefix, str(asker.itr)) for prefix, asker in rows] == [(eid(LAPTOP), PEER)]
 
 
-def test_who_asked_is_read_in_pages_that_miss_nobody(tmp_path: Path) -> None:
+def test_askers_are_read_in_pages_that_miss_none(tmp_path: Path) -> None:
     hub = Hub(tmp_path / "hub.sqlite", Time())
     hub.start()
     places = [f"192.0.2.{number}" for number in range(10, 15)]

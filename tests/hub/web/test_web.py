@@ -159,7 +159,7 @@ def test_who_shows_no_token_is_let_go_after_a_while(served: Served, octets: byte
     assert served.ask("/hub.json", COOKIES).status == 200
 
 
-def test_a_hundred_requests_that_do_not_end_keep_nobody_from_looking(served: Served) -> None:
+def test_a_hundred_requests_that_do_not_end_keep_no_browser_from_looking(served: Served) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(MOST + 40):
             stack.enter_context(served.say(b"GET / HTTP/1.1\r\nHost: x"))
@@ -312,7 +312,7 @@ def test_the_names_of_the_loopback_and_of_a_proxy_are_known() -> None:
         (("--token-file", "/nowhere/token"), "No such file"),
     ],
 )
-def test_what_cannot_be_served_is_told_before_anybody_is_asked(words: tuple[str, ...], why: str) -> None:
+def test_what_cannot_be_served_is_told_before_the_hub_is_asked(words: tuple[str, ...], why: str) -> None:
     def read() -> dict[str, Any]:
         raise AssertionError
 

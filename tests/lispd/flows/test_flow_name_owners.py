@@ -72,7 +72,7 @@ def test_a_name_without_callers_is_called_by_every_eid_of_the_overlay_and_needs_
     assert (held.asks_program, held.key, key_of_name(name, FLOWS)) == (False, None, None)
 
 
-def test_users_and_groups_without_a_name_are_numbers_and_nobody() -> None:
+def test_a_user_without_a_name_is_a_number_and_a_group_without_a_name_is_left_out() -> None:
     assert user_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
     assert user_name(4_000_000_000) == "4000000000"
     assert group_names([0, 4_000_000_000]) == {"root"}

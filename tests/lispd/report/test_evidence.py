@@ -49,7 +49,7 @@ def test_an_address_that_another_host_has_is_evidence_on_an_uplink_alone() -> No
     assert list(duplicates(network, UplinkPolicy())) == [DuplicateAddress("eth0", "2001:db8::7")]
 
 
-def test_an_address_that_is_still_being_looked_into_is_nobody_elses() -> None:
+def test_an_address_that_is_still_being_looked_into_is_not_another_hosts() -> None:
     network = NetworkState.of([ETH], [replace(TAKEN, is_duplicate=False)], [])
 
     assert list(duplicates(network, UplinkPolicy())) == []

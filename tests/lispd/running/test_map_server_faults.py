@@ -92,7 +92,7 @@ def test_what_a_hub_does_not_take_is_told_apart_by_a_question_without_a_key(
     wait_for(lambda: len(warnings(node)) == 1, "one warning")
 
 
-def test_a_host_without_a_map_server_and_an_address_of_nobody_are_told_apart(world: World) -> None:
+def test_a_host_without_a_map_server_and_an_address_without_a_host_are_told_apart(world: World) -> None:
     host, nobody = world.address("hub"), world.address("hub").rpartition(".")[0] + ".77"
     text = dataclasses.replace(world.text(A), servers=[host, nobody], eids=("10.1.0.1/32",))
     node = world.start_node(text, is_awaited=False)

@@ -43,7 +43,7 @@ def test_over_ipv6_alone_both_families_of_eids_register_resolve_and_survive_a_mo
         assert a.ctl("lookup", str(B.eid4))["locator"] == world.address("b", "wlan0", 6)
 
 
-def test_eids_in_an_instance_reach_each_other_and_nobody_of_another_instance(world: World) -> None:
+def test_eids_in_an_instance_reach_each_other_and_none_of_another_instance(world: World) -> None:
     sites = {"a": ('"[7]10.1.0.1/32"',), "b": ('"[7]10.1.0.2/32"',), "b9": ('"[9]10.1.0.3/32"',)}
     world.start_hub(sites=sites)
     a = world.start_node(dataclasses.replace(world.text(A), eids=("{prefix: 10.1.0.1/32, instance-id: 7}",)))

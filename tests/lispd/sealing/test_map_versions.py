@@ -17,7 +17,7 @@ def test_the_first_number_is_drawn_and_the_others_follow(tmp_path: Path) -> None
     assert [versions() for _ in range(20)] == list(range(101, 121))
 
 
-def test_a_restart_goes_on_with_numbers_that_nobody_has_seen(tmp_path: Path) -> None:
+def test_a_restart_goes_on_with_numbers_that_no_peer_has_seen(tmp_path: Path) -> None:
     first = MapVersions(tmp_path)
     seen = [first() for _ in range(3)]
 

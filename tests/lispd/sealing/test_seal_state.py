@@ -19,7 +19,7 @@ VIRTUAL = EidPrefix.parse("[7]2001:db8::1/128")
 
 
 @needs_libcrypto
-def test_the_static_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -> None:
+def test_the_static_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
     said: list[str] = []
     first = load_static_key(tmp_path / "state", ciphers(), said.append)
     again = load_static_key(tmp_path / "state", ciphers(), said.append)

@@ -21,7 +21,7 @@ def test_what_fails_is_asked_for_and_nothing_else(tmp_path: Path, kind: str, is_
     assert (tmp_path / "refresh-wanted").exists() is is_wanted
 
 
-def test_it_is_asked_for_once_a_minute_at_most_and_harms_nobody_where_it_cannot_be(tmp_path: Path) -> None:
+def test_it_is_asked_for_once_a_minute_at_most_and_does_no_harm_where_it_cannot_be(tmp_path: Path) -> None:
     now = [0.0]
     refreshing = Refreshing(tmp_path, lambda: now[0])
     times = []

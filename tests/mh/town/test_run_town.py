@@ -85,7 +85,7 @@ def leftovers() -> list[Path]:
     return sorted(path for path in (root / cgroups.OURS).glob("*") if path.is_dir())
 
 
-def test_a_command_leaves_by_its_uplink_with_its_children_and_nobody_else_does(here: Town) -> None:
+def test_only_a_command_and_its_children_leave_by_its_uplink(here: Town) -> None:
     plain = sent_while(here, ["nsenter", f"--net=/run/netns/{here.a.name}", *sender()])
     alone = sent_while(here, command(here, "--via", "lte0", "--", *sender()))
     child = ["sh", "-c", '"$@" & wait', "sh", *sender()]
