@@ -250,7 +250,7 @@ def test_a_lifetime_of_an_uplink_whose_nat_has_no_address_yet_or_that_is_gone_is
     MapServerHost(world)
     RtrHost(world)
     node.attach((locator(ifindex=7), nat))
-    world.run(3.0)
+    world.run(120.0)
 
     assert node.state == "relayed"
     assert node.traversal.machines[0].lifetime == Lifetime()
