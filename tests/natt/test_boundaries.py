@@ -237,3 +237,20 @@ def test_the_place_outside_is_that_of_the_best_uplink_behind_a_nat_and_none_with
     node.attach((locator("192.0.2.10"), world.internet))
     world.run(2.0)
     assert node.traversal.outside is None
+
+
+def test_a_lifetime_of_an_uplink_whose_nat_has_no_address_yet_or_that_is_gone_is_remembered_for_none() -> None:
+    world = World()
+    node, nat = NodeHost(world), NatBox(world, "203.0.113.200")
+    node.attach((locator(), nat))
+    place = node.traversal.machines[0].locator.place
+
+    node.perform(node.traversal.on_lifetime(place, Lifetime(60.0), 0.0))
+    node.perform(node.traversal.on_lifetime((place[0], 99), Lifetime(60.0), 0.0))
+    MapServerHost(world)
+    RtrHost(world)
+    node.attach((locator(ifindex=7), nat))
+    world.run(120.0)
+
+    assert node.state == "relayed"
+    assert node.traversal.machines[0].lifetime == Lifetime()
