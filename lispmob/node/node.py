@@ -298,7 +298,7 @@ class Node:
             nonces.turn(now)
         registering = self._registrations.on_timer(now)
         effects: list[_Inner] = [*registering, *self.traversal.on_timer(now)]
-        effects += self.names.on_company(now) if registering else []
+        effects += self.names.on_registers_sent(now) if registering else []
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):
