@@ -33,8 +33,10 @@ from lispmob.protocol.effect import (
     MappingLearned,
     RemoveMapping,
     SendControl,
+    SendSealed,
     UseMapVersion,
 )
+from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
@@ -101,7 +103,7 @@ class SealedNode(Node):
         tried = self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
         told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
-        return [*super().on_timer(now), *self._route([*own, *told], now)]
+        return [*super().on_timer(now), *self._route([*own, *told, *self._renew(now)], now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """A packet matched no forwarding entry, or a default one. The RTR knows the destination; we ask for its key."""
@@ -238,6 +240,29 @@ class SealedNode(Node):
         peers = sorted(self.sealing.entries.peers, key=self._last_used, reverse=True)
         return self._announcer.on_mappings(records, peers, now)
 
+    def _renew(self, now: float) -> list[MachineEffect]:
+        """Announce our locators again while no Map-Server knows them."""
+        if not self.config.announcements:
+            return []
+        is_confirmed = self.traversal.outside is not None or any(one.is_confirmed for one in self.registrations)
+        ttl_min = self.config.record_ttl_min
+        return self._announcer.on_registered(
+            self.sealing.entries.peers, now, is_confirmed=is_confirmed, ttl_min=ttl_min
+        )
+
+    def _last_resort(self, number: int) -> IpAddress | None:
+        """Where a peer hears of our locators if none answers that its packets may go to: one of priority 255 that does.
+
+        It gets this message and no data, until the peer announces it with another priority.
+        """
+        peer = self.sealing.entries.by_number(number)
+        entries = (self.map_cache.get(prefix) for prefix in (peer.entries if peer is not None else ()))
+        for entry in entries:
+            if entry is not None and self._mappings.is_dead(entry):
+                unused = (address for one in entry.locators if one.priority == NEVER for address in one.ips)
+                return next((address for address in unused if self._prober.is_answered(address)), None)
+        return None
+
     def _last_used(self, peer: SealedPeer) -> float:
         entry = self.map_cache.get(peer.known.prefix)
         return float("-inf") if entry is None else entry.last_used
@@ -252,7 +277,12 @@ class SealedNode(Node):
         assert prefix is not None, record
         if not self.plan.asks_mapping_system:
             return self._mappings.on_moved_away(prefix, record.locators)
+        before = self.map_cache.get(prefix)
         effects = self._mappings.on_announced(record, now)
+        places = {address for locator in record.locators for address in locator.ips}
+        if before is not None and places == {address for locator in before.locators for address in locator.ips}:
+            # The peer has not moved, but found out that some of them work, or do not: ours may have changed, too.
+            effects += self._prober.on_suspicion(places, False, now)
         effects += self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         own, host = self.config.source_for(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
         if own is not None:
@@ -279,6 +309,8 @@ class SealedNode(Node):
                     out.append(self.dialects.with_key(effect))
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
+                case SendSealed(number, remote=None):
+                    out.append(replace(effect, remote=self._last_resort(number)))
                 case _:
                     out.append(effect)
         begun = self.sealing.on_mapping_back(now)
@@ -386,6 +418,9 @@ class SealedNode(Node):
             records.append(bare)
             prefix = bare.eid_prefix
             if learned.is_genuine and record.locators and prefix is not None:
+                known = self.sealing.keys.of(prefix)
+                if keys is not None and known is not None and (keys.is_revoked or known.key not in keys.keys):
+                    self._mappings.announced.release(prefix)  # it was the announcement of another node
                 effects += self.sealing.on_vouched(prefix, keys, now)
         if learned.reason == "published" and not self.plan.asks_mapping_system:
             # An RTR has the mapping: here it says which direct paths lead nowhere any more.
