@@ -282,6 +282,41 @@ class Mappings:
         told += [] if decision is None else [decision]
         return [*told, RefreshNeeded(held.prefix)] if record.ttl_min == 0 else told
 
+    def on_announced_past_rtr(self, record: MappingRecord, now: float) -> list[MachineEffect]:
+        """A peer announced locators that our RTR cannot send to, and that we can: send there, past the RTR.
+
+        All of them are on trial. The mapping system is not asked, so the announcement counts for its TTL alone.
+        """
+        prefix = record.eid_prefix
+        assert prefix is not None, record
+        present = self.cache.get(prefix)
+        if present is not None and present.locators == record.locators:
+            return self.on_announced(record, now)
+        until = self.announced.hold(prefix, record, now)
+        if until is None or (present is not None and present.source != "reply"):
+            return [Count("rx_announcement_unknown")]
+        self.announced.put_on_trial(prefix, record.locators, ())
+        entry = MapCacheEntry(
+            prefix,
+            record.locators[:MAX_LOCATORS],
+            record.action,
+            created_at=now,
+            expires_at=until,
+            last_used=now,
+            map_version=record.map_version,
+            told_by="announced",
+        )
+        rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
+        return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
+
+    def on_relayed_again(self, prefixes: Iterable[EidPrefix]) -> list[MachineEffect]:
+        """An RTR leads everywhere again, also to these."""
+        found = [entry for prefix in prefixes if (entry := self.cache.get(prefix)) is not None]
+        gone = [entry for entry in found if entry.source == "reply"]
+        for entry in gone:
+            self.cache.remove(entry.prefix)
+        return self._dropped(gone, "traversal")
+
     def on_moved_away(self, prefix: EidPrefix, locators: tuple[Locator, ...]) -> list[MachineEffect]:
         """A peer announced that it is at these locators: remove a mapping that names others."""
         entry = self.cache.get(prefix)

@@ -222,11 +222,12 @@ class Reachability:
         self._peers_heard, self._peers_silent, self._peers_deaf = heard, silent - heard, deaf - heard
 
     def on_doubt(self, now: float, *, is_urgent: bool = False) -> list[MachineEffect]:
-        """An answer is missing. With a single locator there is no choice, so no round begins.
+        """An answer is missing.
 
-        `is_urgent`: a peer's locator was found dead, which random loss does not explain.
+        `is_urgent`: a peer's locator was found dead, which random loss does not explain. With a single locator there is
+        no choice; then only such a doubt begins a round, to find out whether it is the peer or our own network.
         """
-        if len(self._ways) + len(self._behind) < 2 or not self._ways:
+        if not self._ways or (len(self._ways) + len(self._behind) < 2 and not is_urgent):
             return []
         if self._verdict_at is not None:  # a round that asks only from the new locators is followed by one for all
             self._doubt_at = None if self._is_doubted else self._verdict_at

@@ -23,6 +23,7 @@ from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_entries import SealedPeer
+from lispmob.control.sealing.spare_mappings import SpareMappings
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -76,6 +77,7 @@ class SealedNode(Node):
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
+        self._spares = SpareMappings()
         self._answerer.on_key_record(config.key_record)
         self._unsaid += self.sealing.on_start()
 
@@ -228,7 +230,22 @@ class SealedNode(Node):
             self._map_version = self.plan.map_version
             version.append(UseMapVersion(self._map_version))
         # A peer that sends to us waits for nothing else; the others can wait for the registers.
-        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:], *self._use_spares(now)]
+
+    def _use_spares(self, now: float) -> list[_Inner]:
+        """Use the mappings of peers while uplinks work, but no RTR, and none of them has a Map-Resolver to ask."""
+        if self.plan.defaults:
+            return [*self._mappings.on_relayed_again(self._spares.give_up())]
+        families = {uplink.locator.address.version for uplink in self.plan.uplinks if uplink.is_usable}
+        if not families or any(resolver.version in families for resolver in self.config.map_resolvers):
+            return []
+        effects: list[_Inner] = []
+        for prefix, record in self._spares.take(now):
+            learned = MappingLearned(prefix, (record,), "refresh", 0.0, is_genuine=True)
+            effects += self._mappings.on_learned(learned, now)
+            self.map_cache.touch([prefix], now)
+            self._targets.on_loss(now)
+        return effects
 
     def _announce(self, now: float) -> list[MachineEffect]:
         """Announce our locators to the peers that have a session, active peers first."""
@@ -258,7 +275,7 @@ class SealedNode(Node):
         peer = self.sealing.entries.by_number(number)
         entries = (self.map_cache.get(prefix) for prefix in (peer.entries if peer is not None else ()))
         for entry in entries:
-            if entry is not None and self._mappings.is_dead(entry):
+            if entry is not None and self._is_dead(entry):
                 unused = (address for one in entry.locators if one.priority == NEVER for address in one.ips)
                 return next((address for address in unused if self._prober.is_answered(address)), None)
         return None
@@ -271,12 +288,16 @@ class SealedNode(Node):
         """A peer announces the locators of its own EID-Prefix. Use them at once, and ask the mapping system.
 
         A node that cannot ask sends through an RTR, which knows where the peer is. It drops its old mapping, and needs
-        no new one, which nothing would ever confirm.
+        no new one, which nothing would ever confirm; unless the peer is where the RTR cannot send to.
         """
         prefix = record.eid_prefix
         assert prefix is not None, record
         if not self.plan.asks_mapping_system:
-            return self._mappings.on_moved_away(prefix, record.locators)
+            if not self._is_past_rtrs(record):
+                return self._mappings.on_moved_away(prefix, record.locators)
+            effects = self._mappings.on_announced_past_rtr(record, now)
+            self._targets.on_traffic(now)
+            return effects + self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         before = self.map_cache.get(prefix)
         effects = self._mappings.on_announced(record, now)
         places = {address for locator in record.locators for address in locator.ips}
@@ -289,6 +310,13 @@ class SealedNode(Node):
             effects += self._resolver.on_smr(host, prefix, own, now)
         self._targets.on_traffic(now)
         return effects
+
+    def _is_past_rtrs(self, record: MappingRecord) -> bool:
+        """Whether we can send to a peer, and no RTR of ours can: all its locators are of a family that they lack."""
+        used = (one for one in record.locators if one.is_reachable and one.priority != NEVER)
+        families = {address.version for one in used for address in one.ips}
+        relayed = {relay.address.version for relay in self.plan.defaults}
+        return bool(families and relayed) and not families & relayed and families <= self._direct.families
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         if self._is_routing:
@@ -347,6 +375,7 @@ class SealedNode(Node):
                     else:
                         effects += self.sealing.on_vouched(one.prefix, one.keys, now)
                         effects += self._subscribe_behind(one.prefix, now)
+                        self._spares.on_answer(one.prefix, one.record, now)
                 return effects
         return None
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from lispmob.control.map_version import following
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.map_server.site import Site
+from lispmob.natt.plan import Relay
 from lispmob.protocol.effect import MappingLearned
 from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -212,3 +213,46 @@ def test_the_eid_of_another_node_is_not_held_by_an_announcement() -> None:
 
     assert way(peer, third) == before
     assert not peer.node._mappings.announced.is_held(EidPrefix.host(third.eid), lab.world.now)
+
+
+def relayed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer sends by an RTR that has IPv4 alone, and by IPv6 itself, from now on."""
+    peer = pair(lab)[1]
+    relays = (Relay(ip("192.0.2.1"), 4341, 1, 100),)
+    plan = replace(peer.node.plan, asks_mapping_system=False, defaults=relays)
+    monkeypatch.setattr(
+        type(peer.node), "plan", property(lambda node: plan if node is peer.node else node.traversal.plan)
+    )
+
+
+def test_a_peer_behind_a_nat_sends_past_its_rtr_to_where_that_cannot_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = homes()
+    node, peer = pair(lab)
+    relayed(lab, monkeypatch)
+    payload = said(node, 200, Locator(A4.address, NEVER), Locator(A6.address))
+
+    lab.world.internet.send(Packet(A6.address, B6.address, payload, data=(node.eid, peer.eid)))
+    lab.world.run(0.011)
+    first = way(peer, node)
+    lab.world.run(0.1)
+
+    assert first == [(A6.address, True)]
+    assert way(peer, node) == [(A6.address, False)]
+
+
+@pytest.mark.parametrize("places", [(A4.address,), (A4.address, A6.address), (ip("203.0.113.7"),)])
+def test_a_peer_behind_a_nat_leaves_what_its_rtr_can_send_to_to_the_rtr(
+    places: tuple[IpAddress, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = homes()
+    node, peer = pair(lab)
+    relayed(lab, monkeypatch)
+    there = said(node, 200, Locator(A4.address, NEVER), Locator(A6.address))
+    lab.world.internet.send(Packet(A6.address, B6.address, there, data=(node.eid, peer.eid)))
+    lab.world.run(1.5)
+
+    back = said(node, 201, *(Locator(place) for place in places))
+    lab.world.internet.send(Packet(A6.address, B6.address, back, data=(node.eid, peer.eid)))
+    lab.world.run(0.011)
+
+    assert way(peer, node) == [(ip("192.0.2.1"), False)]
