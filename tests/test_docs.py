@@ -51,7 +51,7 @@ def test_a_search_of_the_architecture_page_leads_to_its_file(question: str, soug
 
 
 FIRST_WORDS = (
-    ("who writes the LISP header", "lispmob/datapath/c/packet/lisp_header.h", "The LISP header"),
+    ("who writes the LISP header", "lispmob/datapath/c/packet/lisp_header.h", "writes the LISP header"),
     ("who writes the LISP header", "lispmob/datapath/c/engine/send.c", "LISP header"),
     ("which uplink a flow takes", "lispmob/datapath/c/table/uplink.h", "which of them a flow takes"),
     ("which uplink a flow takes", "lispmob/mh/policy.py", "which uplink a flow takes"),

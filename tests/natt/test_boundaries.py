@@ -74,7 +74,10 @@ def test_the_answer_of_a_spare_rtr_counts_for_three_seconds(after_s: float, coun
 
     answer = probes.on_map_reply(MapReply(7, (), is_probe=True), 100.0 + after_s)
 
-    assert answer == ((RTR2, pytest.approx(after_s)) if counts else None)
+    assert (answer is not None) == counts
+    if answer is not None:
+        assert answer[0] == RTR2
+        assert answer[1] == pytest.approx(after_s)
     assert probes.on_map_reply(MapReply(7, (), is_probe=True), 100.0) is None, "an answer counts once"
 
 
@@ -162,7 +165,7 @@ def test_a_node_that_stops_withdraws_by_one_uplink_alone() -> None:
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_an_uplink_registers_anew_when_the_next_info_reply_shows_another_place_and_only_then(moves: bool) -> None:
+def test_an_uplink_registers_again_when_the_next_info_reply_shows_another_place_and_only_then(moves: bool) -> None:
     world = World()
     MapServerHost(world)
     RtrHost(world)
@@ -214,3 +217,42 @@ def test_the_lifetimes_of_16_nats_are_remembered() -> None:
         intervals.append(node.traversal.machines[0].lifetime)
 
     assert intervals == [Lifetime(60.0)] * 16 + [Lifetime()]
+
+
+def test_the_place_outside_is_that_of_the_best_uplink_behind_a_nat_and_none_without_one() -> None:
+    world = World()
+    MapServerHost(world)
+    RtrHost(world)
+    node = NodeHost(world)
+    near, far = NatBox(world, "203.0.113.200"), NatBox(world, "203.0.113.201")
+    places = [node.traversal.outside]
+    node.attach((locator("192.168.1.2", 2, priority=2), near), (locator("10.9.9.9", 3, priority=1), far))
+    world.run(2.0)
+
+    places.append(node.traversal.outside)
+    node.attach((locator("192.0.2.10"), world.internet))
+    world.run(2.0)
+    places.append(node.traversal.outside)
+
+    assert [place and (str(place[0].address), str(place[1].address)) for place in places] == [
+        None,
+        ("10.9.9.9", "203.0.113.201"),
+        None,
+    ]
+
+
+def test_a_lifetime_of_an_uplink_whose_nat_has_no_address_yet_or_that_is_gone_is_remembered_for_none() -> None:
+    world = World()
+    node, nat = NodeHost(world), NatBox(world, "203.0.113.200")
+    node.attach((locator(), nat))
+    place = node.traversal.machines[0].locator.place
+
+    node.perform(node.traversal.on_lifetime(place, Lifetime(60.0), 0.0))
+    node.perform(node.traversal.on_lifetime((place[0], 99), Lifetime(60.0), 0.0))
+    MapServerHost(world)
+    RtrHost(world)
+    node.attach((locator(ifindex=7), nat))
+    world.run(120.0)
+
+    assert node.state == "relayed"
+    assert node.traversal.machines[0].lifetime == Lifetime()

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.hub.publishing.publisher import NONCE_GAP, PER_SITE, PER_XTR, Publisher
-from lispmob.hub.publishing.subscription import Subscription
+from lispmob.hub.publishing.subscription import Place, Subscription
 from lispmob.wire.address import EidPrefix
 from tests.crypto.support import needs_libcrypto
 from tests.hub.exchange import HUB, eid
@@ -21,7 +21,7 @@ SITE, OTHER_SITE = b"a site", b"another"
 
 def wanted(number: int, *, xtr: int = 0, mark: bytes = SITE, expires_at: float = 100.0) -> Subscription:
     prefix = EidPrefix.host(ip_address("10.1.0.0") + number)
-    place = (ip_address("203.0.113.7"), 4342)
+    place = Place(ip_address("203.0.113.7"))
     return Subscription(
         prefix, xtr.to_bytes(16), eid("10.1.0.1/32"), (place,), HUB, (4,), 7, b"secret", 0, mark, expires_at
     )
