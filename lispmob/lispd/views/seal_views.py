@@ -11,6 +11,7 @@ from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.datapath.model import SessionUse
+from lispmob.datapath.sealing import libraries
 from lispmob.errors import KernelRefused
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.views.shown import Shown
@@ -53,6 +54,7 @@ class SealViews:
             mode=node.sealing.mode,
             public_key=own.hex(),
             fingerprint=fingerprint(own),
+            libraries={str(cipher): library for cipher, library in libraries().items()},
             peers=[KnownPeer(prefix=str(peer.known.prefix), seal=_of_peer(parts, peer)) for peer in known],
             waiting=[
                 WaitingKey(prefix=str(prefix), fingerprint=fingerprint(key), public_key=key.hex())
