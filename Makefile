@@ -117,9 +117,9 @@ bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; 
 	@$(PY) -m lispmob.lab.bench
 
 .PHONY: flood-bench
-flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, and at a hub with 10,000 EIDs: six minutes; needs root
+flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, and at a hub with 10,000 EIDs: eight minutes; needs root
 	@test "$$(id -u)" = 0 || { echo 'make flood-bench makes network namespaces and needs root: sudo make flood-bench' >&2; exit 77; }
-	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --rounds 2 --minutes 6 --output build/bench-flood
+	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --rounds 2 --minutes 8 --output build/bench-flood
 
 .PHONY: hub-bench
 hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root

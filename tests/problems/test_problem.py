@@ -17,7 +17,7 @@ from lispmob.problems.problem import (
 
 DEAD = Problem("rtr-dead", Severity.BROKEN, "the RTR 192.0.2.9 does not answer", "silent for 25 s", "restart it")
 CLOSED = Problem("peer-unreachable", Severity.DEGRADED, "10.0.0.2 does not answer", subject="10.0.0.2/32")
-ODD = Problem("no-overlay-prefixes", Severity.NOTICE, "nothing but answers goes into the overlay")
+ODD = Problem("no-overlay-prefixes", Severity.NOTICE, "only replies go into the overlay")
 
 
 def test_without_a_problem_it_works() -> None:
@@ -45,7 +45,7 @@ def test_the_same_problem_with_another_subject_is_another_one() -> None:
     assert worst_first([other, CLOSED]) == (other, CLOSED)
 
 
-def test_a_key_that_nobody_documented_is_refused() -> None:
+def test_an_undocumented_key_is_refused() -> None:
     with pytest.raises(ValueError, match="no key of a problem"):
         Problem("weather", Severity.NOTICE, "it rains")
 
