@@ -71,7 +71,7 @@ PROGRAMS: Final = (
         1,
         "lispmob.lispctl.main",
         "look into a running lispd, and steer it",
-        "Everyone may look; root and the members of the group lispmob may change things.\n"
+        "Every user may look; root and the members of the group lispmob may change things.\n"
         ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
         ".PP\n\\fBstatus\\fR tells by its exit status how things are: 0 working; 4 degraded, a part does not work; "
         "5 not working. With \\fB--json\\fR it is 0, and the answer says it. \\fBwait\\fR ends with 6 when the "

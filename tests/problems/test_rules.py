@@ -286,7 +286,7 @@ def test_a_path_on_which_large_packets_vanish_is_a_notice_once_for_each_address(
 
 
 def test_what_a_part_reports_by_itself_stands_in_the_list_at_its_place() -> None:
-    foreign = Problem("foreign-rule", Severity.BROKEN, "rule 100 of somebody else takes packets to 10.99.0.0/24")
+    foreign = Problem("foreign-rule", Severity.BROKEN, "rule 100 of another program takes packets to 10.99.0.0/24")
 
     found = of(STANDS, reported=(foreign,), peers=(PeerEvidence("10.99.0.2/32", ("10.0.3.2",)),))
 

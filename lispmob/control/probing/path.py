@@ -106,7 +106,7 @@ class Path:
         self.since = first_at
         self.why = "new"
         self.answered_at: float | None = None
-        self.proof: int | None = None  # nonce of the last answered probe: hardly anyone but the peer knows it
+        self.proof: int | None = None  # nonce of the last answered probe: known to the peer, and seldom to others
         self.proven_by: IpAddress | None = None  # the foreign address that has repeated it since
         self.proven_at: dict[IpAddress, float] = {}  # when each sender first repeated it
         self.wake_at = first_at

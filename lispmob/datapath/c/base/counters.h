@@ -66,7 +66,7 @@
     X(out_stalled)          /* packets kept until an uplink arrives; not a loss */                                     \
     X(out_stalled_full)     /* lost: too many packets waited for an uplink */                                          \
     X(out_stalled_aged)     /* lost: waited too long for an uplink */                                                  \
-    X(out_forbidden)  /* times that a firewall of this host refused (EPERM); what becomes of the packet counts too */  \
+    X(out_forbidden)  /* times that a firewall of this host refused (EPERM); the fate of the packet is counted as well */  \
     X(out_failover)   /* packets that left through another uplink because theirs refused */                            \
     X(out_held)       /* packets kept until their uplink has room; not a loss */                                       \
     X(out_busy)       /* lost: too many packets waited for room in an uplink's queue */                                \
