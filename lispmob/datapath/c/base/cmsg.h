@@ -2,8 +2,8 @@
  * msghdr and cmsghdr for glibc and musl. glibc gives lengths the kernel's types; musl gives them POSIX's, with padding
  * in between that the kernel reads. So set fields by name, and zero the rest.
  */
-#ifndef LM_MESSAGE_H
-#define LM_MESSAGE_H
+#ifndef LM_CMSG_H
+#define LM_CMSG_H
 
 #include <stdint.h>
 #include <string.h>

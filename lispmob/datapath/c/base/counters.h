@@ -66,16 +66,16 @@
     X(out_stalled)          /* packets kept until an uplink arrives; not a loss */                                     \
     X(out_stalled_full)     /* lost: too many packets waited for an uplink */                                          \
     X(out_stalled_aged)     /* lost: waited too long for an uplink */                                                  \
-    X(out_forbidden)  /* times that a firewall of this host refused (EPERM); the fate of the packet is counted as well */  \
-    X(out_failover)   /* packets that left through another uplink because theirs refused */                            \
-    X(out_held)       /* packets kept until their uplink has room; not a loss */                                       \
-    X(out_busy)       /* lost: too many packets waited for room in an uplink's queue */                                \
-    X(out_busy_aged)  /* lost: waited too long for room in an uplink's queue */                                        \
-    X(out_repeated)   /* TCP packets sent once more, since their flow takes another way now */                         \
-    X(out_copies)     /* packets that left by a second uplink, too, as a rule with copies wants it */                  \
-    X(out_uncopied)   /* packets of such a rule that left once: in clear, or there is no second uplink */              \
-    X(out_toobig)     /* lost: larger than the path; ICMP told the source unless limited */                            \
-    X(out_fragmented) /* inner packets sent in fragments of our making */                                              \
+    X(out_forbidden)        /* times that a firewall of this host refused (EPERM); the packet is counted once more */  \
+    X(out_failover)         /* packets that left through another uplink because theirs refused */                      \
+    X(out_held)             /* packets kept until their uplink has room; not a loss */                                 \
+    X(out_busy)             /* lost: too many packets waited for room in an uplink's queue */                          \
+    X(out_busy_aged)        /* lost: waited too long for room in an uplink's queue */                                  \
+    X(out_repeated)         /* TCP packets sent once more, since their flow takes another way now */                   \
+    X(out_copies)           /* packets that left by a second uplink, too, as a rule with copies wants it */            \
+    X(out_uncopied)         /* packets of such a rule that left once: in clear, or there is no second uplink */        \
+    X(out_toobig)           /* lost: larger than the path; ICMP told the source unless limited */                      \
+    X(out_fragmented)       /* inner packets sent in fragments of our making */                                        \
     X(out_outer_fragmented) /* outer packets left to the kernel to fragment (IPv6 minimum MTU) */                      \
     X(icmp_sent)            /* ICMP errors written to the TUN device */                                                \
     X(icmp_limited)         /* ICMP errors not sent: rate limit */                                                     \

@@ -3,8 +3,8 @@
  * does not guarantee that for pthread_rwlock_t; glibc has it as an option, and musl lets readers pass. A thread may
  * hold it for reading only once.
  */
-#ifndef LM_LOCK_H
-#define LM_LOCK_H
+#ifndef LM_RWLOCK_H
+#define LM_RWLOCK_H
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -5,8 +5,8 @@
  * network configuration: 5 to 20 ms during which neither a moving node nor its new network may wait. So it is done
  * shortly after the move. Until then the tun tier receives.
  */
-#ifndef LM_ATTACHER_H
-#define LM_ATTACHER_H
+#ifndef LM_ATTACH_THREAD_H
+#define LM_ATTACH_THREAD_H
 
 #include "ebpf/bpf_object.h"
 

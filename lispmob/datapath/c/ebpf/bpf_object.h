@@ -4,8 +4,8 @@
  * If the kernel has tcx (Linux 6.6), the kernel detaches the program when the process ends, in whatever way. Otherwise
  * the program is a classic filter, which must be removed: by us, or after a crash by the next start.
  */
-#ifndef LM_LOADER_H
-#define LM_LOADER_H
+#ifndef LM_BPF_OBJECT_H
+#define LM_BPF_OBJECT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,8 +3,8 @@
  *
  * The program is a chain of comparisons in eBPF (type socket filter, no map, no helper), loaded directly with bpf(2).
  */
-#ifndef LM_STEERING_H
-#define LM_STEERING_H
+#ifndef LM_MARK_STEERING_H
+#define LM_MARK_STEERING_H
 
 #include <stddef.h>
 #include <stdint.h>

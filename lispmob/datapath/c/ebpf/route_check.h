@@ -9,8 +9,8 @@
  * Passing the next hop itself to the kernel does not help. A packet queued for neighbour resolution gets the link-layer
  * header of the TUN, which is empty, because the kernel takes it from the original route (neigh_update, Linux 6.18).
  */
-#ifndef LM_DETOUR_H
-#define LM_DETOUR_H
+#ifndef LM_ROUTE_CHECK_H
+#define LM_ROUTE_CHECK_H
 
 #include "base/address.h"
 

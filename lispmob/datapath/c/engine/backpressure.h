@@ -1,6 +1,6 @@
 /* Packets for an uplink without room, and the TUN queues that are not read meanwhile. */
-#ifndef LM_HOLD_H
-#define LM_HOLD_H
+#ifndef LM_BACKPRESSURE_H
+#define LM_BACKPRESSURE_H
 
 #include "engine/lane.h"
 #include "engine/pending.h"

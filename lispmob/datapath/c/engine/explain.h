@@ -2,8 +2,8 @@
  * What would happen to a packet of a flow, without sending one: the same code decides, on the same table and uplinks.
  * Nothing is counted, reported or stored.
  */
-#ifndef LM_ASK_H
-#define LM_ASK_H
+#ifndef LM_EXPLAIN_H
+#define LM_EXPLAIN_H
 
 #include "table/table.h"
 #include "table/uplink.h"

@@ -1,6 +1,6 @@
 /* The outer header of one packet, or of a run: destination, TTL and TOS, shared by send.c and engine/batch.c. */
-#ifndef LM_ENVELOPE_H
-#define LM_ENVELOPE_H
+#ifndef LM_OUTER_H
+#define LM_OUTER_H
 
 #include <netinet/in.h>
 #include <sys/socket.h>

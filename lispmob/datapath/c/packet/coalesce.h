@@ -4,8 +4,8 @@
  * Packets are joined only if segmentation restores them octet by octet (except for the IPv4 identification of packets
  * with DF, which has no meaning, RFC 6864), and if their checksums are valid, because later they cannot be checked.
  */
-#ifndef LM_MERGE_H
-#define LM_MERGE_H
+#ifndef LM_COALESCE_H
+#define LM_COALESCE_H
 
 #include <sys/uio.h>
 

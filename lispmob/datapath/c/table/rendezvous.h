@@ -6,8 +6,8 @@
  * its own flows move, each to its second best; when one comes, it takes its share, and no flow moves between the
  * others. There is no state to keep from one locator set to the next.
  */
-#ifndef LM_SPREAD_H
-#define LM_SPREAD_H
+#ifndef LM_RENDEZVOUS_H
+#define LM_RENDEZVOUS_H
 
 #include <stddef.h>
 #include <stdint.h>
