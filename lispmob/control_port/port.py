@@ -57,8 +57,8 @@ RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, o
 # Linux, <linux/in.h>: not in every supported Python's socket module
 _IP_PKTINFO: Final = 8
 _IP_MTU_DISCOVER: Final = 10
-_IP_PMTUDISC_PROBE: Final = 3  # sets DF, and heeds no path MTU that the kernel remembers
-_IP_PMTUDISC_OMIT: Final = 5  # sets no DF, and heeds none either
+_IP_PMTUDISC_PROBE: Final = 3  # sets DF, and ignores the path MTUs that the kernel remembers
+_IP_PMTUDISC_OMIT: Final = 5  # sets no DF, and ignores them too
 _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_MTU: Final = 24
 _V6_MTU_MIN: Final = 1280  # RFC 8200, 5

@@ -32,8 +32,9 @@ NUMBERS = """
 """
 
 ENUMS = """
-    lm_disposition lm_source_check lm_near lm_punt_kind lm_mtu_source lm_data_port lm_fate lm_answer_seal lm_slow_reason
-    lm_dialect lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind lm_silence_word
+    lm_disposition lm_source_check lm_near lm_punt_kind lm_mtu_source lm_data_port lm_flow_verdict lm_answer_seal
+    lm_slow_reason lm_dialect lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind
+    lm_silence_kind
 """
 
 # Ordered by containment.
@@ -63,7 +64,7 @@ ENGINE = """
     lm_engine_set_uplinks lm_data_port_send_control lm_data_port_socket lm_engine_mark_move lm_engine_repeat_last
     lm_engine_set_eids lm_engine_set_guard lm_engine_install_sealed lm_engine_install_many lm_engine_remove
     lm_engine_drop_pending lm_engine_wake_fd lm_engine_drain lm_engine_counters lm_engine_used
-    lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_tell_large lm_path_mtu_set
+    lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_report_large lm_path_mtu_set
     lm_engine_mtus lm_engine_traffic lm_counters_name lm_silence_set_patience lm_status_bits_use
     lm_echo_nonce_use lm_echo_nonce_ask lm_lane_set_all lm_explain lm_mark_steering_load
     lm_mark_steering_attach lm_bpf_object_load lm_bpf_object_uses_tcx lm_reflect_reason lm_reflect_start

@@ -30,9 +30,9 @@ from lispmob.datapath.model import (
     Punt,
     Silent,
     Stalled,
-    Stranger,
     TrafficResumed,
     Traversal,
+    UnregisteredSource,
     Uplink,
     UplinkRefused,
 )
@@ -50,9 +50,9 @@ __all__ = [
     "Punt",
     "Silent",
     "Stalled",
-    "Stranger",
     "TrafficResumed",
     "Traversal",
+    "UnregisteredSource",
     "Uplink",
     "UplinkRefused",
 ]

@@ -25,7 +25,9 @@ def can_seal() -> bool:
     return bool(lib.lm_aead_is_built())
 
 
-def library_of(aead: AeadName) -> str | None:
-    """The library that encrypts with this cipher here, for people; None in a build without libcrypto."""
-    chosen = lib.lm_aead_chosen(marshal.AEADS[aead])
-    return None if chosen == ffi.NULL else ffi.string(lib.lm_aead_name(chosen)).decode()
+def libraries() -> dict[AeadName, str]:
+    """The library that encrypts with each cipher on this host, for display. Empty in a build without libcrypto."""
+    if not can_seal():
+        return {}
+    chosen = {name: lib.lm_aead_chosen(number) for name, number in marshal.AEADS.items()}
+    return {name: ffi.string(lib.lm_aead_name(library)).decode() for name, library in chosen.items()}

@@ -56,8 +56,8 @@ class Indicator:
         self.item.show(picture(self._facts))
 
     def _on_facts(self, properties: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> None:
-        trouble = "" if bool(properties) is not self._facts.is_running else self._facts.trouble
-        self._show(replace(self._facts, properties=properties, peers=peers, trouble=trouble))
+        failure = "" if bool(properties) is not self._facts.is_running else self._facts.failure
+        self._show(replace(self._facts, properties=properties, peers=peers, failure=failure))
         problems = [problem for problem in properties.get("Problems", []) if problem.get("severity") in _GRAVE]
         now = {f"{problem.get('key')} {problem.get('subject')}": problem for problem in problems}
         for key in now.keys() - self._told:
@@ -84,10 +84,10 @@ class Indicator:
                 self.over.set()
 
     async def _switch(self, *, on: bool) -> None:
-        trouble = await self.watch.switch(on=on)
-        self._show(replace(self._facts, trouble=trouble))
-        if trouble:
-            self._notify("Not done", trouble, icon="lispmob-broken")
+        failure = await self.watch.switch(on=on)
+        self._show(replace(self._facts, failure=failure))
+        if failure:
+            self._notify("Not done", failure, icon="lispmob-broken")
 
     def _show(self, facts: Facts) -> None:
         self._facts = facts

@@ -37,7 +37,7 @@ from lispmob.errors import ConfigError, LispError
 from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd import assembly, handover, reloading
 from lispmob.lispd.alarm import Alarm
@@ -179,12 +179,12 @@ class Daemon:
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may be uplinks."""
-        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
+        return assembly.uplink_policy(self.file, self.nm_state, self.desktop.outlasted)
 
     @property
-    def meaning(self) -> Meaning:
+    def nm_state(self) -> ManagerState:
         """NetworkManager's view, and the gateways in the kernel."""
-        return self._gateways.onto(self.desktop.meaning)
+        return self._gateways.onto(self.desktop.nm_state)
 
     @property
     def tun_mtu_bytes(self) -> int:
@@ -245,7 +245,7 @@ class Daemon:
         stack.callback(self.engine.close)
         self.engine.addresses.set_guard(assembly.guarded(self.file))
         self.engine.liveness.use_echo_nonce(self.file.probing.echo_nonce)
-        self.engine.liveness.tell_large(True)
+        self.engine.liveness.report_large(True)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -325,7 +325,7 @@ class Daemon:
                 self.desktop.touch()
                 self.names.on_uplinks()
 
-    def on_meaning(self, reasons: list[str], since: float) -> None:
+    def on_nm_state(self, reasons: list[str], since: float) -> None:
         """NetworkManager's view has changed: evaluate the uplinks again, which can move before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
@@ -339,7 +339,7 @@ class Daemon:
     def _on_gateways(self) -> None:
         """A gateway has changed: interfaces may be in another network."""
         if self.monitor is not None:
-            self.on_meaning([], self._loop.time())
+            self.on_nm_state([], self._loop.time())
 
     def on_awake(self) -> None:
         """The machine was suspended: register again, trust nothing, and read the network again."""
@@ -362,7 +362,7 @@ class Daemon:
         self.problems.touch()
         self.translators.look(self.file, self.network, self.uplinks)
         ways = self.translators.prefixes
-        locators = assembly.local_locators(self.uplinks, self.file, self.meaning, ways)
+        locators = assembly.local_locators(self.uplinks, self.file, self.nm_state, ways)
         self._perform(self.node.on_locators(locators, self.now()))
 
     def nudge(self) -> bool:
@@ -386,7 +386,7 @@ class Daemon:
 
     def _steer(self) -> None:
         """Lead marks to the current uplinks."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.nm_state))
         self.flows.on_uplinks()
 
     def _is_noise(self, payload: bytes) -> bool:
@@ -493,8 +493,8 @@ class Daemon:
                     self.engine.liveness.ask_echo(remote, nonce)
                 case UsePathMtu():
                     self.engine.liveness.set_path_mtu(assembly.path_mtu(effect))
-                case UseStatusBits(heeds, told):
-                    self.engine.liveness.use_status_bits(heeds=heeds, told=told)
+                case UseStatusBits(accepts, bits):
+                    self.engine.liveness.use_status_bits(accepts=accepts, bits=bits)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case NameResolved():

@@ -79,6 +79,18 @@ def test_no_question_about_a_hole_follows_from_an_smr(width: str) -> None:
     assert machine.lookups == ()
 
 
+@pytest.mark.parametrize(("sender", "questions"), [(SERVER, 1), (ATTACKER, 0)])
+def test_the_mapping_system_alone_may_say_that_an_eid_exists_whose_packets_are_refused(
+    sender: IpAddress, questions: int
+) -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    learn(machine, PEER, MappingRecord.of(prefix("10.2.0.0/16"), ttl_min=15, action=Action.DROP))
+
+    assert len(solicit(machine, str(PEER), 5.0, sender)) == questions
+    assert machine.counters["rx_policy"] == 1 - questions
+
+
 def test_smrs_from_forged_addresses_for_every_peer_leave_misses_and_refreshes_alone() -> None:
     machine = with_peers(300)
     for number in range(5000):

@@ -72,6 +72,16 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, uncommented) == load_hub(SHIPPED)
 
 
+@pytest.mark.parametrize("lisp_sec", ["require", "prefer"])
+def test_a_map_server_elsewhere_with_a_key_is_accepted_whatever_lisp_sec_says(tmp_path: Path, lisp_sec: str) -> None:
+    hub = load(
+        tmp_path,
+        f"sites: []\nsecurity: {{lisp-sec: {lisp_sec}}}\nrtr: {{map-servers: [{{address: 1.2.3.4, key: k}}]}}",
+    )
+
+    assert [str(link.address) for link in hub.rtr.map_servers] == ["1.2.3.4"]
+
+
 def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
     (tmp_path / "new.key").write_text("the next one\n")
     (tmp_path / "new.key").chmod(0o600)
@@ -108,6 +118,10 @@ def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
         (
             "sites: []\nnat-dialects: [e19, lispers-net]\nrtr: {map-servers: [{address: 1.2.3.4}]}",
             r"rtr.map-servers\[0\].*give the key",
+        ),
+        (
+            "sites: []\nsecurity: {lisp-sec: require}\nnat-dialects: []\nrtr: {map-servers: [{address: 1.2.3.4}]}",
+            r"rtr.map-servers\[0\].*'require': give the key",
         ),
         ("sites: []\nproxy: {deny: [10.0.0.1/8]}", r"proxy.deny\[0\]"),
         ("sites: []\nproxy: {deny: [ours]}", r"proxy.deny\[0\].*, or own"),

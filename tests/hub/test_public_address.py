@@ -9,7 +9,7 @@ import pytest
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
-from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, UnregisteredData
 from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.auth import Key, sign
@@ -86,7 +86,7 @@ def test_what_comes_and_goes_in_data_is_translated_too() -> None:
     made = cloud()
 
     assert made.arrived_in_data(InData(b"x", NODE, 4341, PRIVATE, NODE, 4342)).rtr == PUBLIC
-    assert made.arrived_unregistered(Stranger(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
+    assert made.arrived_unregistered(UnregisteredData(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
     assert made.to_send_in_data(SendFromRelayPort(b"x", NODE, 4341, PUBLIC)).source == PRIVATE
 
 

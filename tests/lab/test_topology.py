@@ -61,6 +61,16 @@ def test_a_round_trip_crosses_two_lines_twice(lab: Lab) -> None:
 
 
 @pytest.mark.netns
+def test_cables_join_every_host_without_the_process_of_the_lines() -> None:
+    with Lab(roaming(has_cables=True)) as lab:
+        there = [lab.topology.address("hub", "eth0", version) for version in (4, 6)]
+        answered = [ping(lab["a"], address, count=1) for address in there]
+
+        assert lab.relay_counters() == {}
+    assert [found.lost for found in answered] == [0, 0]
+
+
+@pytest.mark.netns
 def test_building_and_removing_it_takes_less_than_two_seconds() -> None:
     began_at = time.monotonic()
     with Lab(roaming()):

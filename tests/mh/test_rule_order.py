@@ -142,6 +142,17 @@ def test_in_full_mode_rules_far_in_front_that_select_packets_keep_them_and_those
     assert entrance(arranged(FULL, marked(FULL_PRIORITY - ROOM, 7, 0xFF))) > FULL_PRIORITY - ROOM
 
 
+@pytest.mark.parametrize("state", [SPLIT, FULL, BOTH])
+@pytest.mark.parametrize("priority", [1, 2, 3, 4])
+def test_ours_stand_in_front_of_a_rule_with_one_of_the_first_priorities_and_behind_the_one_of_the_host(
+    state: KernelState, priority: int
+) -> None:
+    found = arranged(state, their(priority))
+
+    assert 1 <= entrance(found) <= priority
+    assert min(rule.priority for rule in found.rules) >= 1
+
+
 def test_a_mark_that_every_packet_gets_selects_none() -> None:
     theirs = (LOCAL, marked(2001, 0x100, 0x3F00), MAIN)
 

@@ -191,11 +191,11 @@ def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "fault",
     [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"deaf_rtr": "198.51.100.9"}, {"is_silent": True}],
 )
-def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, object]) -> None:
-    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)
+def test_one_of_two_uplinks_that_does_not_work_degrades(fault: dict[str, object]) -> None:
+    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **fault)
 
     assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
 

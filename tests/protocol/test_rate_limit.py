@@ -72,3 +72,14 @@ def test_no_window_passes_more_than_a_burst_and_its_share(pauses: list[float], b
     for index, start in enumerate(passed):
         for number, end in enumerate(passed[index:], start=1):
             assert number <= burst + (end - start) + 1e-6
+
+
+def test_of_too_many_keys_the_one_used_longest_ago_is_forgotten() -> None:
+    buckets: KeyedBuckets[str] = KeyedBuckets(10.0, limit=2)
+    for key in ("first", "second"):
+        assert buckets.take(key, 0.0)
+    assert buckets.take("first", 10.0)
+
+    assert buckets.take("third", 10.0)
+
+    assert [buckets.take(key, 10.0) for key in ("first", "third", "second")] == [False, False, True]

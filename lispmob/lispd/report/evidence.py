@@ -240,7 +240,7 @@ def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:
-    waits = parts.meaning.portals if parts.file.network_manager.use else {}
+    waits = parts.nm_state.portals if parts.file.network_manager.use else {}
     for uplink in uplink_views.view(parts):
         if not uplink.is_used:
             note = uplink.note or "not used"

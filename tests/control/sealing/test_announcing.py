@@ -8,12 +8,18 @@ import pytest
 
 from lispmob.control.sealing.announcing import NONCES_MAX, PROBE_BURST, Announcer
 from lispmob.control.sealing.peer_keys import PeerKey
-from lispmob.control.sealing.sealed_entries import SealedPeer
+from lispmob.control.sealing.sealed_entries import (
+    FORGET_S,
+    REKEY_RESPONDER_S,
+    SESSION_S,
+    InstalledSession,
+    SealedPeer,
+)
 from lispmob.protocol.effect import Count, SendControl, SendSealed
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
-from tests.control.support import WIFI, ip, locators, only, prefix
+from tests.control.support import WIFI, ip, locators, only, prefix, request_in
 
 PEER = prefix("10.2.0.7/32")
 OWN = locators(WIFI)
@@ -118,3 +124,97 @@ def test_the_last_nonces_of_the_keys_that_spoke_last_are_kept() -> None:
 
     again = [key for key in range(1, NONCES_MAX + 2) if hear(machine, word(5), 9.0, peer(key, key))[0] != ["rx_replay"]]
     assert again[0] == 2
+
+
+def answer_to(sent: SendControl, eid: str = str(PEER), *, is_authoritative: bool = True) -> MapReply:
+    record = MappingRecord.of(prefix(eid), (Locator(ip("203.0.113.1")),), ttl_min=10, is_authoritative=is_authoritative)
+    return MapReply(request_in(sent).nonce, (record,), is_probe=True)
+
+
+@pytest.mark.parametrize(("after_s", "passes"), [(9.9, True), (10.0, True), (10.1, False)])
+def test_a_trial_is_passed_by_an_answer_within_ten_seconds(after_s: float, passes: bool) -> None:
+    machine = announcer()
+    (sent,) = only(machine.on_trials([(ip("203.0.113.1"), PEER)], OWN, 5.0), SendControl)
+
+    found = machine.on_probe_answer(answer_to(sent), 5.0 + after_s)
+
+    assert found == ((ip("203.0.113.1"), PEER) if passes else None)
+    assert machine.expects(request_in(sent).nonce) is not passes
+
+
+def test_a_trial_is_passed_by_an_authority_for_this_eid_alone() -> None:
+    machine = announcer()
+    (sent,) = only(machine.on_trials([(ip("203.0.113.1"), PEER)], OWN, 5.0), SendControl)
+
+    assert machine.on_probe_answer(answer_to(sent, is_authoritative=False), 5.1) is None
+    assert machine.on_probe_answer(answer_to(sent, "10.2.0.8/32"), 5.1) is None
+    assert machine.on_probe_answer(answer_to(sent), 5.1) is not None
+
+
+def test_a_place_of_a_family_that_no_uplink_has_is_not_probed() -> None:
+    machine = announcer()
+
+    assert machine.on_trials([(ip("2001:db8::1"), PEER)], OWN, 0.0) == []
+    assert machine.wake_at() is None
+
+
+def test_probes_of_more_than_ten_seconds_ago_are_forgotten() -> None:
+    machine = announcer()
+    probes = only(
+        machine.on_trials([(ip("203.0.113.0") + number, PEER) for number in range(250)], OWN, 0.0), SendControl
+    )
+    while (at := machine.wake_at()) is not None and at < 15.0:
+        probes += only(machine.on_timer(OWN, at), SendControl)
+
+    still_open = [sent for sent in probes if machine.expects(request_in(sent).nonce)]
+    assert 190 <= len(still_open) <= 201, "20 a second for ten seconds"
+    assert still_open == probes[-len(still_open) :]
+
+
+def told(machine: Announcer, who: SealedPeer, now: float) -> list[SendSealed]:
+    machine.on_mappings([MappingRecord.of(PEER, (Locator(ip("203.0.113.1")),))], [who], now)
+    return only(machine.on_mappings([MappingRecord.of(PEER, (Locator(ip("203.0.113.2")),))], [who], now), SendSealed)
+
+
+def test_an_announcement_that_is_not_acknowledged_is_sent_three_times_more() -> None:
+    machine, who = announcer(), peer()
+    who.sessions.append(InstalledSession(7, 0.0, is_initiator=True, is_confirmed=True))
+    sent = [1.0] * len(told(machine, who, 1.0))
+    while (at := machine.wake_at()) is not None:
+        sent += [at] * len(only(machine.on_timer(OWN, at), SendSealed))
+
+    assert sent == [1.0, 1.25, 2.25, 5.25]
+
+
+@pytest.mark.parametrize(("age_s", "is_told"), [(SESSION_S - 0.1, True), (SESSION_S, False)])
+def test_only_a_peer_with_a_session_that_both_have_and_that_is_not_too_old_is_told(age_s: float, is_told: bool) -> None:
+    who, half = peer(1), peer(2, 2)
+    who.sessions.append(InstalledSession(7, 0.0, is_initiator=True, is_confirmed=True))
+    half.sessions.append(InstalledSession(8, 0.0, is_initiator=True, is_confirmed=False))
+
+    assert bool(told(announcer(), who, age_s)) == is_told
+    assert told(announcer(), half, age_s) == []
+
+
+@pytest.mark.parametrize(("age_s", "by_responder"), [(REKEY_RESPONDER_S - 0.1, False), (REKEY_RESPONDER_S, True)])
+def test_new_keys_are_left_to_the_initiator_for_a_while(age_s: float, by_responder: bool) -> None:
+    asked, answered = peer(1), peer(2, 2)
+    asked.sessions.append(InstalledSession(7, 5.0, is_initiator=True, is_confirmed=True))
+    answered.sessions.append(InstalledSession(8, 5.0, is_initiator=False, is_confirmed=True))
+
+    assert asked.wants_rekey(5.0 + age_s)
+    assert answered.wants_rekey(5.0 + age_s) == by_responder
+    assert peer().wants_rekey(0.0)
+
+
+@pytest.mark.parametrize(("age_s", "is_old"), [(FORGET_S - 0.1, False), (FORGET_S, True)])
+def test_the_keys_of_a_session_are_overwritten_when_nothing_of_it_can_arrive_any_more(
+    age_s: float, is_old: bool
+) -> None:
+    who = peer()
+    old = InstalledSession(7, 5.0, is_initiator=True, is_confirmed=True)
+    new = InstalledSession(8, 6.0, is_initiator=True, is_confirmed=True)
+    who.sessions += [old, new]
+
+    assert who.take_old(5.0 + age_s) == ([old] if is_old else [])
+    assert who.sessions == ([new] if is_old else [old, new])

@@ -92,6 +92,24 @@ def test_what_is_not_genuine_says_nothing_and_leaves_the_question_open(change: s
     assert asker.machine.expects(request_in(sent).nonce) is (change != "prefix")
 
 
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        (KEYED, [Found(SITE, KEY)]),
+        (BARE, [Found(SITE, None)]),  # the mapping has no key: there is none to wait for
+        (MappingRecord.of(SITE, (KEY.to_locator(),)), [Found(SITE, KEY)]),
+        (MappingRecord.of(SITE), []),  # a hole says nothing about keys
+    ],
+)
+def test_an_answer_says_something_about_a_key_when_there_is_a_mapping_or_a_key(
+    record: MappingRecord, found: list[Found]
+) -> None:
+    asker = Asker()
+    (sent,) = asker.ask()
+
+    assert asker.hear(genuine(sent, (record,)))[0] == found
+
+
 def test_a_key_that_is_taken_back_is_told_as_such() -> None:
     asker = Asker()
     (sent,) = asker.ask()

@@ -77,7 +77,7 @@ def test_without_traffic_a_handshake_is_given_up_after_90_seconds_and_nothing_wa
     run_until(one.machine, 200.0)
 
     assert one.machine.wake_at() is None
-    assert one.machine.entries.peers[0].trouble == "no answer to the handshake"
+    assert one.machine.entries.peers[0].why_unsealed == "no answer to the handshake"
 
 
 def test_traffic_keeps_a_handshake_going() -> None:

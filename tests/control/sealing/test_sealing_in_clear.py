@@ -151,7 +151,7 @@ def test_where_a_locator_answers_without_a_handshake_as_an_rtr_does_the_peer_is_
     assert told is not None
     (sent,) = only(told, SendControl)
     assert (sent.source, sent.destination) == (ALICE_EID.address, BOB_EID.address)
-    assert one.machine.entries.peers[0].trouble == "it answers probes, and no handshake"
+    assert one.machine.entries.peers[0].why_unsealed == "it answers probes, and no handshake"
     (answered,) = only(deliver_first(sent, ALICE_EID.address, other, 0.2), SendControl)
     assert answered.destination == ALICE_EID.address
     assert only(deliver_second(answered, one, 0.3), InstallSession)
@@ -168,11 +168,11 @@ def test_every_second_try_goes_as_data_goes_for_a_relay_may_be_on_the_way() -> N
 def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_entry_of_its_own() -> None:
     one, other = alice(pinned=pinned(bob())), bob()
     rtr = UsableLocator(ip("192.0.2.9"), 1, 100)
-    default = InstallMapping(prefix("0.0.0.0/0"), "TELL", (rtr,))
+    default = InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (rtr,))
     plain, narrow = one.machine.entries.on_installed(default)
 
     assert plain == default
-    assert (narrow.prefix, narrow.locators, narrow.disposition) == (BOB_EID, (rtr,), "TELL")
+    assert (narrow.prefix, narrow.locators, narrow.disposition) == (BOB_EID, (rtr,), "ENCAPSULATE_AND_REPORT")
     assert narrow.peer
     assert one.machine.entries.on_removed(default.prefix) == [RemoveMapping(default.prefix), RemoveMapping(BOB_EID)]
     assert one.knows(other).locators != (rtr,)
@@ -181,7 +181,7 @@ def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_en
 def test_an_entry_made_of_the_default_one_goes_when_sealing_is_turned_off() -> None:
     one = alice(pinned=pinned(bob()))
     one.machine.entries.on_installed(
-        InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+        InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (UsableLocator(ip("192.0.2.9"), 1, 100),))
     )
     told = one.machine.on_config(replace(one.config, mode="off"))
 
@@ -191,7 +191,7 @@ def test_an_entry_made_of_the_default_one_goes_when_sealing_is_turned_off() -> N
 
 def test_an_entry_that_comes_by_again_is_left_as_it_is() -> None:
     one = alice(pinned=pinned(bob()))
-    default = InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+    default = InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (UsableLocator(ip("192.0.2.9"), 1, 100),))
     _, narrow = one.machine.entries.on_installed(default)
     assert one.machine.entries.on_installed(narrow) == [narrow]
 
@@ -201,7 +201,7 @@ def test_an_entry_that_comes_by_again_is_left_as_it_is() -> None:
 def test_a_mapping_that_ends_behind_a_nat_gives_way_to_the_default_one_with_the_same_peer() -> None:
     one, other = alice(pinned=pinned(bob())), bob()
     one.machine.entries.on_installed(
-        InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+        InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (UsableLocator(ip("192.0.2.9"), 1, 100),))
     )
     peer = one.knows(other).peer
     removed, narrow = one.machine.entries.on_removed(BOB_EID)

@@ -188,7 +188,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         lm_silence_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u, n % 4 ? &other.address : &to[1].address);
         lm_silence_set_patience(e, &other.address, n % 5 * 1000u, 5000u, &to[1].address);
         lm_engine_mtus(e, mtus, 4);
-        lm_path_mtu_tell_large(e, n % 3);
+        lm_path_mtu_report_large(e, n % 3);
         lm_path_mtu_set(e, &up[0].address, &to[1].address, LM_PORT_DATA, n % 2 ? 1300 : 0);
         break;
     case 10:

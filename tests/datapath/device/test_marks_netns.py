@@ -104,6 +104,6 @@ def test_asking_tells_where_a_packet_would_go_and_neither_sends_nor_counts_anyth
         unusable = both.a("ask", **flow, lane=-1)
 
         assert asked == [["SENT", real, PEER], ["SENT", both.links[1].rloc("a", 4), PEER], ["SENT", real, PEER]]
-        assert [fate for fate, *_ in others] == ["MISS", "SOURCE", "NOT_LISP"]
+        assert [verdict for verdict, *_ in others] == ["MISS", "SOURCE", "NOT_LISP"]
         assert untouched == (before, [], [], [])
         assert unusable[0] == "MARK"

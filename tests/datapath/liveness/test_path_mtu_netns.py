@@ -43,7 +43,7 @@ def test_what_probes_found_holds_and_large_packets_are_reported_now_and_then(bot
     assert send_full(both, 5) == 5
     assert not any("LargeSent" in told for told in both.a("drain"))  # the control plane has not asked for it
 
-    both.a("tell_large", tells=True)
+    both.a("report_large", reports=True)
     both.a("udp_send", name="x", to=EID_B4, port=5000, count=5, sizes=[500])
     assert not any("LargeSent" in told for told in both.a("drain"))
     send_full(both, 20)
@@ -66,7 +66,7 @@ def test_large_packets_of_a_conversation_are_reported_and_none_is_overtaken_for_
         both.a("udp_open", name="x", address=EID_A4, port=5000)
         both.b("udp_open", name="x", address=EID_B4, port=5000)
         both.a("patience", locator=both.links[0].rloc("b", 4), seconds=0.19, one_sided=60.0)
-        both.a("tell_large", tells=True)
+        both.a("report_large", reports=True)
 
         def converse(seconds: float) -> tuple[int, int]:
             """How many packets were sent in a conversation of that length, and how many reports there were of them."""

@@ -48,7 +48,7 @@ def test_what_we_say_of_our_locators_is_in_every_header_from_the_next_packet_on(
         settle(both)
         seen = [headers(both, 3)]
         for bits in (0b101, 0xFFFFFFFF, None):
-            both.a("status_bits", told=bits)
+            both.a("status_bits", bits=bits)
             seen.append(headers(both, 3))
 
         assert seen == [[DataHeader(locator_status_bits=bits)] * 3 for bits in (None, 0b101, 0xFFFFFFFF, None)]
@@ -62,7 +62,7 @@ def test_beside_an_instance_id_there_is_room_for_eight_of_them() -> None:
         both.a("install", prefix=eids["eids"][1], locators=[both.links[0].rloc("b", 4)])
         open_udp(both)
         settle(both)
-        both.a("status_bits", told=0x1FE)
+        both.a("status_bits", bits=0x1FE)
 
         assert headers(both, 3) == [DataHeader(instance_id=7, locator_status_bits=0xFE)] * 3
 
@@ -71,7 +71,7 @@ def test_bits_that_change_are_told_of_once_a_second_at_most_and_the_packets_arri
     with lab() as both:
         install_both(both, 4)
         open_udp(both)
-        both.a("status_bits", heeds=True)
+        both.a("status_bits", accepts=True)
         say(both, 0b11, count=5)
         first = told(both)
         say(both, 0b01)
@@ -86,14 +86,14 @@ def test_bits_that_change_are_told_of_once_a_second_at_most_and_the_packets_arri
         assert len(both.a("udp_received", name="x", count=11)) == 11
 
 
-def test_what_a_stranger_says_is_not_told_and_nothing_is_where_bits_are_not_heeded() -> None:
+def test_what_a_stranger_says_is_not_told_and_nothing_is_where_no_configuration_asks_for_bits() -> None:
     with lab() as both:
         install_both(both, 4)
         open_udp(both)
         both.b.ip("addr add 192.0.2.5/29 dev up0")
         say(both, 0b01)
         unheeded = told(both)
-        both.a("status_bits", heeds=True)
+        both.a("status_bits", accepts=True)
         say(both, 0b01, source="192.0.2.5")
 
         assert unheeded == told(both) == []

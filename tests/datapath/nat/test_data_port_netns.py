@@ -151,7 +151,7 @@ def test_a_default_entry_that_tells_sends_as_well_and_tells_of_each_destination_
         link = both.links[0]
         install_both(both, 4)
         both.a("remove", prefix=f"{EID_B4}/32")
-        both.a("install", prefix="0.0.0.0/0", locators=[link.rloc("b", 4)], disposition="TELL")
+        both.a("install", prefix="0.0.0.0/0", locators=[link.rloc("b", 4)], disposition="ENCAPSULATE_AND_REPORT")
         open_sockets(both)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)

@@ -151,15 +151,15 @@ def test_a_new_port_of_a_node_and_a_stranger_are_reported_though_the_kernel_pass
         passed_on_by(both, "ebpf", 4, [plain] * 4)
         both.a("drain")
         from_node(both, 4, [plain] * 4)
-        quiet = [punt for punt in both.a("drain") if punt.startswith("Stranger")]
+        quiet = [punt for punt in both.a("drain") if punt.startswith("UnregisteredSource")]
         from_node(both, 4, [plain] * 4, source_port=NODE_PORT + 1)
         before = both.a("counters")["kernel_out_packets"]
         from_node(both, 4, [plain] * 4, source_port=NODE_PORT + 1)
-        moved = [punt for punt in both.a("drain") if punt.startswith("Stranger")]
+        moved = [punt for punt in both.a("drain") if punt.startswith("UnregisteredSource")]
         after = both.a("counters")["kernel_out_packets"]
         from_node(both, 4, [PLAIN + udp("10.9.9.9", THERE[4])])
         both.a("wait_for_counter", name="data_source", value=1)
-        strange = [punt for punt in both.a("drain") if punt.startswith("Stranger")]
+        strange = [punt for punt in both.a("drain") if punt.startswith("UnregisteredSource")]
 
     assert quiet == []
     assert ["is_registered=True" in punt for punt in moved] == [True]

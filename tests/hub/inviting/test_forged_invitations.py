@@ -78,6 +78,23 @@ def test_one_sender_is_answered_a_few_times_and_then_no_more() -> None:
         hub.invitations.on_question(question, NODE, 0.0, 0.0)
 
 
+def answers_to_strangers(senders: int, each: int) -> list[int]:
+    """How many guesses of each sender are answered at one moment."""
+    hub, found = Hub(), [0] * senders
+    for number in range(senders * each):
+        guess = Exchange(Verdict.QUESTION, number.to_bytes(ID), b"guessed" * 4, b"n" * 32, CIPHERS)
+        with contextlib.suppress(MalformedMessage):
+            hub.invitations.on_question(guess.question, NODE + number % senders, 0.0, 0.0)
+            found[number % senders] += 1
+    return found
+
+
+def test_a_stranger_who_guesses_is_answered_ten_times_and_all_strangers_a_hundred_times() -> None:
+    assert answers_to_strangers(1, 30) == [10]
+    assert answers_to_strangers(5, 12) == [10] * 5
+    assert sum(answers_to_strangers(50, 3)) == 100
+
+
 @pytest.mark.parametrize("secret", [b"guessed" * 4, bytes(32)], ids=["guessed", "zeros"])
 def test_strangers_who_guess_leave_the_limit_of_those_who_join_alone(secret: bytes) -> None:
     hub = Hub()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 from msgspec.structs import replace
@@ -18,9 +18,11 @@ from lispmob.protocol.effect import Count, MachineEffect, MappingLearned, SendCo
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.servers import MapServerPeer, ResolverSecret
 from lispmob.wire import lisp_sec_auth
+from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_request import MapRequest
+from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, eid, sent
 from tests.hub.publishing.subscriber import MOVER, Subscriber, hub, mover
@@ -122,11 +124,68 @@ def test_another_place_outside_has_it_subscribe_again(moved: Outside) -> None:
     assert len(sent(node.machine.on_outside(moved, 7.0))) == 1
 
 
-def test_it_ends_when_no_packet_has_gone_there_for_an_hour_and_lives_on_while_some_do() -> None:
-    idle, busy = subscribed(), subscribed()
-    busy.machine.on_wanted(eid(MOVER), RENEW_S - UNWANTED_S + 10.0)
+@pytest.mark.parametrize(
+    ("idle_s", "goes_on"), [(UNWANTED_S + 0.1, False), (UNWANTED_S, True), (UNWANTED_S - 0.1, True)]
+)
+def test_it_ends_when_no_packet_has_gone_there_for_an_hour_and_lives_on_while_some_do(
+    idle_s: float, goes_on: bool
+) -> None:
+    node = subscribed()
+    renewed_at = node.machine.wake_at()
+    assert renewed_at == 1.0 + RENEW_S
+    node.machine.on_wanted(eid(MOVER), renewed_at - idle_s)
 
-    for node in (idle, busy):
-        node.machine.on_timer(RENEW_S + 1.5)
+    node.machine.on_timer(renewed_at)
 
-    assert (idle.machine.subscriptions, len(busy.machine.subscriptions)) == ((), 1)
+    assert len(node.machine.subscriptions) == goes_on
+
+
+def test_a_request_that_nobody_answers_is_tried_after_1_2_and_4_seconds_and_then_after_30_120_and_600() -> None:
+    node = Node()
+    node.machine.on_outside(OUTSIDE, 0.0)
+    asked = [(0.0, out) for out in sent(node.machine.on_wanted(eid(MOVER), 0.0))]
+    while (at := node.machine.wake_at()) is not None and at < 1600.0:
+        assert sent(node.machine.on_timer(at - 0.01)) == []
+        asked += [(at, out) for out in sent(node.machine.on_timer(at))]
+
+    gaps = [round(later - former, 3) for (former, _), (later, _) in pairwise(asked)]
+    assert gaps[:11] == [1.0, 2.0, 4.0, 4.0 + 30.0, 1.0, 2.0, 4.0, 4.0 + 120.0, 1.0, 2.0, 4.0]
+    assert 4.0 + 600.0 in gaps
+
+
+@pytest.mark.parametrize(("after_s", "counts"), [(29.9, True), (30.0, True), (30.1, False)])
+def test_a_confirmation_may_be_30_seconds_late(after_s: float, counts: bool) -> None:
+    node = Node()
+    node.machine.on_outside(OUTSIDE, 0.0)
+    (out,) = sent(node.machine.on_wanted(eid(MOVER), 0.0))
+    (confirmation,) = sent(node.plane.on_datagram(Arrival(out.payload, NAT, PORT, HUB), 0.0))
+
+    node.machine.on_timer(after_s)
+
+    assert node.machine.knows(MapNotify.decode(confirmation.payload).nonce.to_bytes(8))
+    datagram = Datagram(confirmation.payload, HUB, 4342, INSIDE, 2)
+    effects = node.machine.on_map_notify(
+        MapNotify.decode(confirmation.payload), confirmation.payload, datagram, GUARD, after_s
+    )
+    assert (effects != [Count("rx_auth")]) == counts
+
+
+@pytest.mark.parametrize(
+    ("locators", "action", "state"),
+    [
+        ((), Action.DROP_AUTH_FAILURE, State.ASKING),  # RFC 9437, 6: the end of a subscription
+        ((Locator(ip("203.0.113.5")),), Action.DROP_AUTH_FAILURE, State.SUBSCRIBED),
+        ((), Action.NO_ACTION, State.SUBSCRIBED),
+    ],
+)
+def test_only_a_record_without_locators_and_with_act_5_ends_a_subscription(
+    locators: tuple[Locator, ...], action: Action, state: State
+) -> None:
+    node = subscribed()
+    (subscription,) = node.machine.subscriptions
+    record = MappingRecord.of(eid(MOVER), locators, ttl_min=10, action=action)
+    notify = sign(MapNotify(subscription.nonce + 1, (record,)), Key(subscription.secret, 0, Algorithm.HMAC_SHA_256_128))
+
+    node.machine.on_map_notify(MapNotify.decode(notify), notify, Datagram(notify, HUB, 4342, INSIDE, 2), GUARD, 5.0)
+
+    assert subscription.state is state

@@ -13,7 +13,7 @@ from lispmob.control.path_mtu.size_probe import ControlProbe, everything
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer
-from lispmob.hub.rtr.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, UnregisteredData, WayAlive
 from lispmob.hub.rtr.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -294,9 +294,9 @@ def test_a_probe_is_answered_whatever_eid_it_names_and_with_authority_for_none()
 
 def test_data_from_an_unknown_place_has_its_node_told_the_way_it_came_and_seldom() -> None:
     scene = Scene()
-    packet = Stranger(EID.address, 0, NAT, 31234, RTR)
+    packet = UnregisteredData(EID.address, 0, NAT, 31234, RTR)
 
-    told = [effect for n in range(100) for effect in scene.rtr.on_stranger(packet, n / 1000)]
+    told = [effect for n in range(100) for effect in scene.rtr.on_unregistered(packet, n / 1000)]
 
     (one,) = told
     assert isinstance(one, SendFromRelayPort)
@@ -314,7 +314,7 @@ def test_many_forged_sources_are_not_answered_without_bound() -> None:
     told = [
         effect
         for n in range(2000)
-        for effect in scene.rtr.on_stranger(Stranger(ip_address(base + n), 0, NAT, 31234, RTR), n / 2000)
+        for effect in scene.rtr.on_unregistered(UnregisteredData(ip_address(base + n), 0, NAT, 31234, RTR), n / 2000)
     ]
 
     assert len(told) <= 101

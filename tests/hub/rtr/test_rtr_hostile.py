@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.rtr.rtr import MapServerLink
-from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, UnregisteredData
 from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
@@ -199,7 +199,7 @@ def test_data_of_strangers_causes_no_question() -> None:
     plane = relay_elsewhere()
 
     for n in range(1100):
-        plane.traversal.on_stranger(Stranger(ip_address(0x0A030000 + n), 0, EVIL, 4341, HUB), 1.0)
+        plane.traversal.on_unregistered(UnregisteredData(ip_address(0x0A030000 + n), 0, EVIL, 4341, HUB), 1.0)
 
     assert questions(plane.on_timer(2.0)) == 0
 
@@ -209,8 +209,8 @@ def test_data_of_strangers_for_a_node_of_ours_costs_a_share_of_the_questions() -
 
     for n in range(1000):
         inner, now = ip_address(0x0A030000 + n), 1.0 + n / 500
-        stranger = Stranger(inner, 0, EVIL, 4341, HUB, inner_destination=ip_address("10.2.0.1"))
-        plane.traversal.on_stranger(stranger, now)
+        stranger = UnregisteredData(inner, 0, EVIL, 4341, HUB, inner_destination=ip_address("10.2.0.1"))
+        plane.traversal.on_unregistered(stranger, now)
         asked += questions(plane.on_timer(now))
 
     assert 1 <= asked <= 75  # of 24 EIDs, each again after a second
@@ -229,7 +229,9 @@ def test_a_flood_of_smrs_leaves_room_for_those_who_have_a_packet_to_send() -> No
     plane = relay_elsewhere()
     for n in range(2000):
         plane.on_datagram(smr(f"10.2.{n // 250}.{n % 250}/32"), 1.0 + n / 1000)
-        plane.traversal.on_stranger(Stranger(ip_address(0x0A020000 + n), 0, EVIL, 4341, HUB), 1.0 + n / 1000)
+        plane.traversal.on_unregistered(
+            UnregisteredData(ip_address(0x0A020000 + n), 0, EVIL, 4341, HUB), 1.0 + n / 1000
+        )
 
     assert questions(plane.traversal.on_miss(NODE.address, ip_address("10.4.0.1"), 0, 3.0)) == 1
 
@@ -341,6 +343,6 @@ def test_pokes_for_nodes_that_are_registered_are_not_used_up_by_strangers() -> N
     plane = hub()
     plane.on_datagram(register(), 0.0)
     for n in range(1000):
-        plane.traversal.on_stranger(Stranger(ip_address(0x0A030000 + n), 0, EVIL, 4341, HUB), 1.0)
+        plane.traversal.on_unregistered(UnregisteredData(ip_address(0x0A030000 + n), 0, EVIL, 4341, HUB), 1.0)
 
-    assert plane.traversal.on_stranger(Stranger(ip_address("10.1.0.1"), 0, NAT, 30000, HUB), 1.0)
+    assert plane.traversal.on_unregistered(UnregisteredData(ip_address("10.1.0.1"), 0, NAT, 30000, HUB), 1.0)

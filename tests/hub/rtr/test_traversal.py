@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.hub.rtr.rtr import MapServerLink
-from lispmob.hub.rtr.rtr_effect import InstallRelay, Learned, RemoveRelay, Stranger
+from lispmob.hub.rtr.rtr_effect import InstallRelay, Learned, RemoveRelay, UnregisteredData
 from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.address import EidPrefix
@@ -155,7 +155,7 @@ def asked(effects: Iterable[object]) -> MapRequest:
 
 def test_an_rtr_looks_up_a_node_whose_data_comes_from_elsewhere_and_forgets_its_nat() -> None:
     plane, there = relay_elsewhere(), ip_address("198.18.3.10")
-    plane.traversal.on_stranger(Stranger(ip_address("10.1.0.1"), 0, there, 50000, HUB), 1.0)
+    plane.traversal.on_unregistered(UnregisteredData(ip_address("10.1.0.1"), 0, there, 50000, HUB), 1.0)
     request = asked(plane.on_timer(plane.wake_at() or 0.0))
     record = MappingRecord.of(EID, (Locator(there),), ttl_min=10)
 
@@ -167,8 +167,8 @@ def test_an_rtr_looks_up_a_node_whose_data_comes_from_elsewhere_and_forgets_its_
 def test_a_node_whose_data_overtakes_its_register_is_asked_about_a_moment_later_and_once() -> None:
     plane, there = relay_elsewhere(), ip_address("198.18.3.10")
     for number in range(5):
-        told = plane.traversal.on_stranger(
-            Stranger(ip_address("10.1.0.1"), 0, there, 50000 + number, HUB), 1.0 + number / 1000
+        told = plane.traversal.on_unregistered(
+            UnregisteredData(ip_address("10.1.0.1"), 0, there, 50000 + number, HUB), 1.0 + number / 1000
         )
         assert not [effect for effect in told if isinstance(effect, SendControl)]
 

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from lispmob.control.node_config import NodeConfig
-from lispmob.datapath.ask import Fate
+from lispmob.datapath.ask import FlowVerdict
 from lispmob.lispd.explain.lost import why_lost
 from lispmob.node.node import Node
 from lispmob.protocol.locator_set import LocalLocator
@@ -27,7 +27,7 @@ def node(*own: str, eid: str = "10.99.0.1/32") -> Node:
 
 def said(made: Node, *locators: Locator, action: Action = Action.DROP) -> str:
     made.on_mapping_added(PREFIX, locators, action, 0.0)
-    return why_lost(Fate.DROP, PEER, PREFIX, made, 0.0)
+    return why_lost(FlowVerdict.DROP, PEER, PREFIX, made, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_a_static_mapping_without_locators_is_named() -> None:
     ],
 )
 def test_what_is_nothing_for_the_overlay_is_told_apart(destination: str, words: str) -> None:
-    assert words in why_lost(Fate.NOT_LISP, ip_address(destination), None, node(eid="10.99.0.0/24"), 0.0)
+    assert words in why_lost(FlowVerdict.NOT_LISP, ip_address(destination), None, node(eid="10.99.0.0/24"), 0.0)
 
 
 def test_every_way_to_be_lost_has_a_sentence() -> None:
-    lost = set(Fate) - {Fate.SENT, Fate.MISS, Fate.NO_UPLINK}
+    lost = set(FlowVerdict) - {FlowVerdict.SENT, FlowVerdict.MISS, FlowVerdict.NO_UPLINK}
 
-    assert all(why_lost(fate, PEER, None, node("192.0.2.7"), 0.0) for fate in lost)
+    assert all(why_lost(verdict, PEER, None, node("192.0.2.7"), 0.0) for verdict in lost)

@@ -12,7 +12,7 @@ from lispmob.api.peers.schema import Peer
 from lispmob.control.map_cache import ToldBy
 from lispmob.control.names import KnownName
 from lispmob.control.node_config import NodeConfig
-from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.datapath.ask import Answer, FlowVerdict, Question
 from lispmob.datapath.model import Traffic
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd.views.in_order import ENTRIES_AT_ONCE
@@ -22,7 +22,7 @@ from lispmob.wire.address import EidPrefix
 from tests.lispd.views.test_map_cache_pages import Daemon
 
 LOCAL, REMOTE, RTR = ip_address("198.51.100.1"), ip_address("192.0.2.9"), ip_address("203.0.113.1")
-SENT = Answer(Fate.SENT, ifindex=3, local=LOCAL, remote=REMOTE, port=4341)
+SENT = Answer(FlowVerdict.SENT, ifindex=3, local=LOCAL, remote=REMOTE, port=4341)
 
 
 class Engine:
@@ -72,8 +72,13 @@ def test_mappings_with_locators_are_peers_and_neither_negative_ones_nor_the_defa
     ("answer", "way", "rtr", "packets"),
     [
         (SENT, "direct", None, 12),
-        (Answer(Fate.SENT, ifindex=3, local=LOCAL, remote=REMOTE, relayed_to=RTR, port=4341), "rtr", str(RTR), 99),
-        (Answer(Fate.NO_UPLINK), "none", None, None),
+        (
+            Answer(FlowVerdict.SENT, ifindex=3, local=LOCAL, remote=REMOTE, relayed_to=RTR, port=4341),
+            "rtr",
+            str(RTR),
+            99,
+        ),
+        (Answer(FlowVerdict.NO_UPLINK), "none", None, None),
     ],
 )
 def test_the_way_of_a_peer_is_that_which_the_datapath_takes(
@@ -158,11 +163,11 @@ def test_without_an_eid_of_its_family_a_peer_has_no_way() -> None:
 
 
 @pytest.mark.parametrize("told_by", ["", "published", "announced"])
-@pytest.mark.parametrize("fate", [Fate.SENT, Fate.NO_UPLINK])
-def test_a_peer_says_who_has_told_where_it_is(told_by: ToldBy, fate: Fate) -> None:
+@pytest.mark.parametrize("verdict", [FlowVerdict.SENT, FlowVerdict.NO_UPLINK])
+def test_a_peer_says_who_has_told_where_it_is(told_by: ToldBy, verdict: FlowVerdict) -> None:
     daemon = Shown()
     daemon.add("10.0.0.2/32")
-    daemon.engine.answer = SENT if fate is Fate.SENT else Answer(fate)
+    daemon.engine.answer = SENT if verdict is FlowVerdict.SENT else Answer(verdict)
     static = [(peer.mapping_from, peer.map_version) for peer in daemon.peers()]
     entry = daemon.node.map_cache.get(EidPrefix.parse("10.0.0.2/32"))
     assert entry is not None

@@ -133,6 +133,7 @@ def test_our_own_key_is_shown_with_what_to_compare_it_by() -> None:
 
     assert (keys.mode, keys.public_key, keys.waiting) == ("prefer", KeyPair.of(ALICE_KEY, ciphers()).public.hex(), [])
     assert keys.fingerprint == fingerprint(bytes.fromhex(keys.public_key))
+    assert sorted(keys.libraries) == ["aes-128-gcm", "chacha20-poly1305"]
 
 
 def test_what_is_not_kept_can_neither_be_forgotten_nor_accepted() -> None:

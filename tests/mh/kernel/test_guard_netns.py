@@ -22,7 +22,7 @@ INSIDE = ("10.1.0.2", "2001:db8:e::2")
 OUTSIDE = ("8.8.8.8", "2600::1")
 
 
-def fate(net: Host, where: str) -> str:
+def route_to(net: Host, where: str) -> str:
     """The device by which a packet without a source leaves, or the error of the kernel."""
     command = net.host.argv("ip", "-o", "route", "get", *where.split())
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -39,11 +39,11 @@ def crash(net: Host) -> None:
 @pytest.mark.parametrize("where", INSIDE)
 def test_after_a_crash_what_is_meant_for_the_overlay_is_refused(net: Host, state: object, where: str) -> None:
     net.apply(state)  # type: ignore[arg-type]
-    before = fate(net, where)
+    before = route_to(net, where)
 
     crash(net)
 
-    assert (before, fate(net, where)) == ("lmn0", "unreachable")
+    assert (before, route_to(net, where)) == ("lmn0", "unreachable")
 
 
 def test_after_a_crash_everything_else_goes_where_it_always_went(net: Host) -> None:
@@ -51,9 +51,9 @@ def test_after_a_crash_everything_else_goes_where_it_always_went(net: Host) -> N
 
     crash(net)
 
-    assert [fate(net, where) for where in OUTSIDE] == ["eth0", "eth0"]
-    assert fate(net, "10.1.0.2 from 192.0.2.2") == "eth0"
-    assert fate(net, "2001:db8:e::2 from 2001:db8:1::2") == "eth0"
+    assert [route_to(net, where) for where in OUTSIDE] == ["eth0", "eth0"]
+    assert route_to(net, "10.1.0.2 from 192.0.2.2") == "eth0"
+    assert route_to(net, "2001:db8:e::2 from 2001:db8:1::2") == "eth0"
 
 
 @pytest.mark.parametrize("where", INSIDE)
@@ -62,11 +62,11 @@ def test_after_a_stop_it_is_refused_when_that_is_wanted(net: Host, where: str) -
 
     with net.host.entered():
         asyncio.run(KernelRouter().clean_up(GUARDED))
-    stopped = fate(net, where)
+    stopped = route_to(net, where)
     with net.host.entered():
         asyncio.run(KernelRouter().clean_up())
 
-    assert (stopped, fate(net, where)) == ("unreachable", "eth0")
+    assert (stopped, route_to(net, where)) == ("unreachable", "eth0")
 
 
 def test_what_the_host_knows_more_precisely_stays_reachable_after_a_crash(net: Host) -> None:
@@ -75,7 +75,7 @@ def test_what_the_host_knows_more_precisely_stays_reachable_after_a_crash(net: H
 
     crash(net)
 
-    assert fate(net, "10.1.7.1") == "eth0"
+    assert route_to(net, "10.1.7.1") == "eth0"
 
 
 def test_where_leaving_natively_was_asked_for_a_crash_changes_nothing(net: Host) -> None:
@@ -83,12 +83,12 @@ def test_where_leaving_natively_was_asked_for_a_crash_changes_nothing(net: Host)
 
     crash(net)
 
-    assert [fate(net, where) for where in INSIDE] == ["eth0", "eth0"]
+    assert [route_to(net, where) for where in INSIDE] == ["eth0", "eth0"]
 
 
 def test_a_prefix_with_something_native_in_it_by_hand_has_no_guard(net: Host) -> None:
     net.apply(replace(GUARDED, native_prefixes=(ip_network("10.1.9.0/24"),)))
 
-    assert fate(net, "10.1.9.1") == "eth0"
+    assert route_to(net, "10.1.9.1") == "eth0"
     crash(net)
-    assert [fate(net, where) for where in ("10.1.9.1", "2001:db8:e::2")] == ["eth0", "unreachable"]
+    assert [route_to(net, where) for where in ("10.1.9.1", "2001:db8:e::2")] == ["eth0", "unreachable"]

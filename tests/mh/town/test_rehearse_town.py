@@ -71,10 +71,10 @@ def test_a_rehearsal_foretells_for_every_flow_what_then_happens() -> None:
         assert {flow: one["after"] for flow, one in foretold.items()} == {
             flow: [] if up is None else [up] for flow, up in after.items()
         }
-        fates = {flow: one["fate"] for flow, one in foretold.items()}
-        assert set(fates.values()) == {"moves", "stays", "breaks"}
-        assert [fates[flow] for flow in senders if flow.endswith(":5020")] == ["breaks"]
-        assert {one["fate"] for one in gained.values()} == {"stays"}
+        changes = {flow: one["change"] for flow, one in foretold.items()}
+        assert set(changes.values()) == {"moves", "stays", "breaks"}
+        assert [changes[flow] for flow in senders if flow.endswith(":5020")] == ["breaks"]
+        assert {one["change"] for one in gained.values()} == {"stays"}
         assert unchanged
         assert "lose: eth9 is no uplink now" in here.ctl("rehearse", "--lose", "eth9", code=1)
         assert "name an interface" in here.ctl("rehearse", code=1)
