@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
-TOLD_S: Final = 60.0
+WARNED_S: Final = 60.0
 ADDRESSES_KEPT: Final = 16384  # ours: of the latest senders; making one costs as much as receiving
 OWN_ADDRESSES_KEPT: Final = 256
 SENDERS_LIMIT: Final = 256
@@ -134,7 +134,7 @@ class ControlPort:
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: dict[int, FloodWatch] = {}  # by descriptor
-        self._told = TokenBucket(TOLD_S)
+        self._warnings = TokenBucket(WARNED_S)
 
     @property
     def dropped(self) -> int:
@@ -355,7 +355,7 @@ class ControlPort:
         if not watch.on_datagram(sender_of(source), now, noise):
             return
         self._sample(one, watch)
-        if watch.sampled and self._told.take(now):
+        if watch.sampled and self._warnings.take(now):
             log.warning("more datagrams than can be looked at: of those of %s one in %d is", source, ONE_IN)
 
     def _sample(self, one: socket.socket, watch: FloodWatch) -> None:

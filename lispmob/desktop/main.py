@@ -49,7 +49,7 @@ class Indicator:
         self._settings, self._is_silent = settings, is_silent
         self._facts = Facts(notifies=settings.notifies, starts_with_session=settings.starts_with_session)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: frozenset[str] = frozenset()
+        self._notified: frozenset[str] = frozenset()
         self.over = asyncio.Event()
         self.item = TrayItem(str(ICONS), self._on_action, self._on_opened)
         self.watch = DaemonWatch(self._on_facts, self._on_move)
@@ -60,9 +60,9 @@ class Indicator:
         self._show(replace(self._facts, properties=properties, peers=peers, failure=failure))
         problems = [problem for problem in properties.get("Problems", []) if problem.get("severity") in _GRAVE]
         now = {f"{problem.get('key')} {problem.get('subject')}": problem for problem in problems}
-        for key in now.keys() - self._told:
+        for key in now.keys() - self._notified:
             self._notify(*problem_text(now[key]), icon="lispmob-broken")
-        self._told = frozenset(now)
+        self._notified = frozenset(now)
 
     def _on_move(self, move: Mapping[str, Any]) -> None:
         self._notify(move_text(move), "", icon="lispmob-working")

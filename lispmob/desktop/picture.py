@@ -78,11 +78,11 @@ def picture(facts: Facts) -> Picture:
         title="LISP",
         tooltip=tooltip,
         needs_attention=verdict == "not-working",
-        items=(*_told(facts, headline, uplinks, move), SEPARATOR, *_orders(facts)),
+        items=(*_state_items(facts, headline, uplinks, move), SEPARATOR, *_orders(facts)),
     )
 
 
-def _told(facts: Facts, headline: str, uplinks: str, move: str) -> tuple[Item, ...]:
+def _state_items(facts: Facts, headline: str, uplinks: str, move: str) -> tuple[Item, ...]:
     lines = [headline[:1].upper() + headline[1:], uplinks, move, clean(facts.failure)]
     items = [Item(label=line) for line in lines if line]
     if facts.is_running:

@@ -91,8 +91,8 @@ def held_back(file: NodeFile, nm_state: ManagerState) -> dict[str, str]:
     return {**found, **nm_state.leaving}
 
 
-def _key_record(static_key: bytes | None, *, is_revoked: bool, has_told: bool) -> KeyRecord | None:
-    if static_key is None or (is_revoked and not has_told):
+def _key_record(static_key: bytes | None, *, is_revoked: bool, was_used: bool) -> KeyRecord | None:
+    if static_key is None or (is_revoked and not was_used):
         return None
     return KeyRecord((static_key,), is_revoked)
 
@@ -104,11 +104,11 @@ def node_config(
     *,
     has_key_wrap: bool = False,
     static_key: bytes | None = None,
-    has_told_key: bool = False,
+    has_used_key: bool = False,
 ) -> NodeConfig:
     """The configuration of the protocol core. Without key wrap there is no LISP-SEC, without a public key no sealing.
 
-    `has_told_key`: an earlier run may have sealed with it. If sealing is off now, the Map-Servers are told that the key
+    `has_used_key`: an earlier run may have sealed with it. If sealing is off now, the Map-Servers are told that the key
     is no longer used, and so, authenticated, are the peers that would still seal for us.
     """
     mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
@@ -126,7 +126,7 @@ def node_config(
         pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
         hub_keys=tuple(HubKey(etr.address, etr.public_key) for etr in file.proxy_etrs if etr.public_key is not None),
         strict_keys=file.security.strict_keys,
-        key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
+        key_record=_key_record(static_key, is_revoked=seal == "off", was_used=has_used_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
         map_versions=seal != "off" and file.security.map_versions == "sealed",

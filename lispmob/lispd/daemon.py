@@ -132,7 +132,7 @@ class Daemon:
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording contains no keys
-        self._has_told_key = has_static_key(file.state_dir)
+        self._has_used_key = has_static_key(file.state_dir)
         is_sealing = can_seal() and not file.log.record
         self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
         if file.security.seal == "require" and self._seal is None:
@@ -552,7 +552,7 @@ class Daemon:
 
     def _use(self, file: NodeFile) -> None:
         """Use this configuration from now on."""
-        self._has_told_key = self._has_told_key or self.file.security.seal != "off"
+        self._has_used_key = self._has_used_key or self.file.security.seal != "off"
         self.file = file
         self._gateways.look(self.network, is_wanted=names_gateways(file))
         self.engine.addresses.set_eids(file.eids)
@@ -587,7 +587,7 @@ class Daemon:
             host_name,
             has_key_wrap=has_key_wrap,
             static_key=static_key,
-            has_told_key=self._has_told_key,
+            has_used_key=self._has_used_key,
         )
 
     def _kernel_state(self) -> KernelState:

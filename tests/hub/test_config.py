@@ -207,10 +207,10 @@ def test_a_hub_with_pools_needs_no_sites_and_carries_data_for_them(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("sites", "is_told"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
+    ("sites", "is_reported"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
 )
 def test_a_hub_without_a_site_is_good_and_says_that_no_node_can_register(
-    sites: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sites: str, is_reported: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "hub.conf"
     path.write_text(f"listen: [198.51.100.1]\nsites: {sites}\n")
@@ -220,7 +220,7 @@ def test_a_hub_without_a_site_is_good_and_says_that_no_node_can_register(
     *notes, good = capsys.readouterr().out.splitlines()
 
     assert (code, good) == (0, f"{path}: good")
-    assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_told
+    assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_reported
 
 
 @pytest.mark.parametrize(

@@ -99,15 +99,15 @@ def test_without_a_public_address_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "is_told"),
+    ("known", "is_reported"),
     [((PRIVATE,), True), ((PRIVATE, PRIVATE6), True), ((PUBLIC,), False), ((PRIVATE, PUBLIC6), False), ((), False)],
 )
 def test_a_machine_that_has_private_addresses_alone_is_told_what_to_do(
-    known: tuple[object, ...], is_told: bool
+    known: tuple[object, ...], is_reported: bool
 ) -> None:
     told = unreachable_as_rtr(known)  # type: ignore[arg-type]
 
-    assert (told is not None) == is_told
+    assert (told is not None) == is_reported
     assert told is None or "public-address" in told
 
 

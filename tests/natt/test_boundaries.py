@@ -225,15 +225,50 @@ def test_the_place_outside_is_that_of_the_best_uplink_behind_a_nat_and_none_with
     RtrHost(world)
     node = NodeHost(world)
     near, far = NatBox(world, "203.0.113.200"), NatBox(world, "203.0.113.201")
-    assert node.traversal.outside is None
+    places = [node.traversal.outside]
     node.attach((locator("192.168.1.2", 2, priority=2), near), (locator("10.9.9.9", 3, priority=1), far))
     world.run(2.0)
 
-    found = node.traversal.outside
-
-    assert found is not None
-    own, seen = found
-    assert (str(own.address), str(seen.address)) == ("10.9.9.9", "203.0.113.201")
+    places.append(node.traversal.outside)
     node.attach((locator("192.0.2.10"), world.internet))
     world.run(2.0)
-    assert node.traversal.outside is None
+    places.append(node.traversal.outside)
+
+    assert [place and (str(place[0].address), str(place[1].address)) for place in places] == [
+        None,
+        ("10.9.9.9", "203.0.113.201"),
+        None,
+    ]
+
+
+def test_a_lifetime_of_an_uplink_whose_nat_has_no_address_yet_or_that_is_gone_is_remembered_for_none() -> None:
+    world = World()
+    node, nat = NodeHost(world), NatBox(world, "203.0.113.200")
+    node.attach((locator(), nat))
+    place = node.traversal.machines[0].locator.place
+
+    node.perform(node.traversal.on_lifetime(place, Lifetime(60.0), 0.0))
+    node.perform(node.traversal.on_lifetime((place[0], 99), Lifetime(60.0), 0.0))
+    MapServerHost(world)
+    RtrHost(world)
+    node.attach((locator(ifindex=7), nat))
+    world.run(120.0)
+
+    assert node.state == "relayed"
+    assert node.traversal.machines[0].lifetime == Lifetime()
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_an_uplink_counts_as_unserved_once_no_server_has_answered_and_no_sooner(has_server: bool) -> None:
+    world = World()
+    if has_server:
+        MapServerHost(world)
+        RtrHost(world)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    (machine,) = node.traversal.machines
+    assert not machine.is_unserved
+
+    world.run(60.0)
+
+    assert machine.is_unserved is not has_server

@@ -477,8 +477,8 @@ class Sealing:
         if not peer.is_hub and not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
         self._note(peer)
-        if not peer.is_told:
-            peer.is_told = True
+        if not peer.is_reported:
+            peer.is_reported = True
             known = peer.known
             fields = {"eid": str(known.prefix), "grade": known.grade, "fingerprint": fingerprint(known.key)}
             effects.append(Event("sealed", fields))

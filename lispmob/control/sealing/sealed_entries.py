@@ -95,7 +95,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     """It has no EID: it opens packets for hosts without LISP, and sends for all that have no key."""
     is_gone: bool = False
     """It had a mapping, and has none now."""
-    is_told: bool = False
+    is_reported: bool = False
     """An event has reported that packets are sealed."""
 
     @property

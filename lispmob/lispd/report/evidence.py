@@ -169,7 +169,7 @@ def _address(
         translated_to=translated_to(machine.seen, parts.uplinks),
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
-        deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
+        deaf_rtr=str(machine.choice.current) if machine.deafness.is_reported else None,
         failed_rtr=complaints.failed_rtr(str(one.address))
         if machine.state is NattState.REGISTERING and not leads_nowhere
         else None,

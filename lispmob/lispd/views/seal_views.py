@@ -54,7 +54,7 @@ class SealViews:
             mode=node.sealing.mode,
             public_key=own.hex(),
             fingerprint=fingerprint(own),
-            libraries=dict(libraries()),
+            libraries={str(cipher): library for cipher, library in libraries().items()},
             peers=[KnownPeer(prefix=str(peer.known.prefix), seal=_of_peer(parts, peer)) for peer in known],
             waiting=[
                 WaitingKey(prefix=str(prefix), fingerprint=fingerprint(key), public_key=key.hex())

@@ -162,3 +162,33 @@ def test_a_node_of_ours_answers_the_first_question_by_control_and_the_second_in_
 
     assert ways == [False, True]
     assert one.verdicts(LASTS_S) == {}
+
+
+@pytest.mark.parametrize(
+    ("times", "asks"),
+    [
+        ((0.0, LASTS_S), False),  # three reports of silence at least
+        ((0.0, 0.1, LASTS_S), True),
+        ((0.0, 0.1, LASTS_S - 0.1), False),  # which began so long ago at least
+        ((0.0, 0.1, FORGET_S + 0.2), False),  # and each came soon after the one before
+        ((0.0, 0.1, FORGET_S + 0.1), True),
+    ],
+)
+def test_silence_is_doubted_when_it_was_reported_three_times_over_a_while(times: tuple[float, ...], asks: bool) -> None:
+    one = doubts()
+
+    asked = [one.on_silent(PEER, at) for at in times]
+
+    assert asked[:-1] == [[]] * (len(times) - 1)
+    assert bool(asked[-1]) == asks
+
+
+def test_of_64_locators_in_doubt_the_one_reported_longest_ago_makes_room() -> None:
+    one = doubts()
+    remotes = [ip_address("203.0.113.0") + number for number in range(65)]
+    for number, remote in enumerate(remotes):
+        one.on_silent(remote, number / 1000)
+        one.on_silent(remote, number / 1000 + 0.0001)
+
+    assert one.on_silent(remotes[0], LASTS_S + 1.0) == [], "its former reports are forgotten"
+    assert one.on_silent(remotes[-1], LASTS_S + 1.0) != []

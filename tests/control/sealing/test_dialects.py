@@ -301,3 +301,44 @@ def test_messages_to_others_and_of_other_kinds_stay_as_they_are(dialect: Dialect
     reply = SendControl(MapReply(7, (RECORD,), is_probe=True).encode(), B)
 
     assert [asker.with_key(one) for one in (probe, reply)] == [probe, reply]
+
+
+@pytest.mark.parametrize(("age_s", "asks"), [(4.9, False), (5.0, True)])
+def test_silence_is_no_reason_for_another_key_within_five_seconds_of_the_last(age_s: float, asks: bool) -> None:
+    asker = machine("lispers-net")
+    agreed(asker, machine("lispers-net", seed=2), 10.0)
+
+    assert bool(asker.on_silence(B, OWN, 10.0 + age_s)) == asks
+
+
+@pytest.mark.parametrize(("later_s", "gives_up"), [(59.9, True), (60.0, False)])
+def test_a_locator_that_stays_silent_with_another_key_is_left_in_clear_within_a_minute(
+    later_s: float, gives_up: bool
+) -> None:
+    asker, other = machine("lispers-net"), machine("lispers-net", seed=2)
+    agreed(asker, other, 10.0)
+    reply, _ = answered(other, question(asker.on_silence(B, OWN, 20.0)), 20.0)
+    assert used(asker.on_map_reply(reply, OWN, 20.0))
+
+    effects = asker.on_silence(B, OWN, 20.0 + later_s)
+
+    assert (effects == [ForgetDialect(B, True)]) == gives_up
+
+
+@pytest.mark.parametrize(("age_s", "asks"), [(3599.9, False), (3600.0, True)])
+def test_a_key_is_replaced_after_an_hour(age_s: float, asks: bool) -> None:
+    asker = machine("lispers-net")
+    agreed(asker, machine("lispers-net", seed=2), 10.0)
+
+    assert bool(asker.on_used(MAPPING, EID_A, OWN, 10.0 + age_s)) == asks
+
+
+def test_256_locators_are_asked_and_the_one_asked_first_makes_room() -> None:
+    asker = machine("lispers-net")
+    places = [ip("203.0.113.0") + number for number in range(257)]
+    for number, place in enumerate(places):
+        entry = replace(MAPPING, locators=(UsableLocator(place, 1, 100),))
+        assert asker.on_used(entry, EID_A, OWN, number / 1000)
+
+    assert len(asker._asked) == 256
+    assert [place in asker._asked for place in places] == [False] + [True] * 256

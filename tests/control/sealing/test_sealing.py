@@ -168,6 +168,22 @@ def test_a_peer_that_lost_its_sessions_answers_the_handshake_that_silence_begins
     assert one.machine.on_silence(BOB_RLOC, 60.1) == []
 
 
+@pytest.mark.parametrize(("after_s", "asks"), [(4.9, False), (5.0, True)])
+@pytest.mark.parametrize("reason", ["silence", "clear text"])
+def test_silence_and_clear_text_cause_a_handshake_five_seconds_after_the_last_try(
+    reason: str, after_s: float, asks: bool
+) -> None:
+    one, other = a_pair()
+    shake_hands(one, other, 10.0)
+    number = one.knows(other).peer
+
+    silent = reason == "silence"
+    now = 10.0 + after_s
+    effects = one.machine.on_silence(BOB_RLOC, now) if silent else one.machine.on_clear_heard(number, now)
+
+    assert bool(only(effects, SendControl)) == asks
+
+
 def test_silence_of_another_locator_begins_nothing() -> None:
     one, other = a_pair()
     shake_hands(one, other, 0.0)

@@ -67,7 +67,7 @@ static void *read_packets(void *unused)
     return NULL;
 }
 
-/* From elsewhere, for an RTR to forward: TCP packets with an open checksum, longer than the path MTU. */
+/* From elsewhere, for an RTR to forward: TCP packets with a partial checksum, longer than the path MTU. */
 static void *send_foreign(void *data_port)
 {
     static uint8_t datagram[8 + 4000];

@@ -226,7 +226,7 @@ def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
         header = 20 if outer == 4 else 40
         checks = [datagram for datagram in packets if datagram[header + 12 : header + 15] == b"\xff\xff\xff"]
         packets = [datagram for datagram in packets if datagram not in checks]
-        assert len(checks) == 2  # the question whether b copes with open checksums, and its answer
+        assert len(checks) == 2  # the question whether b copes with partial checksums, and its answer
         ports: dict[bytes, set[int]] = {}
         assert len(packets) == 32
         for packet in packets:

@@ -228,7 +228,7 @@ def test_super_packets_of_every_size_leave_as_the_segments_that_they_stand_for(i
         both.b("sniff", name="wire", interface="up0")
         heads, packets = [vnet(head) for head, _ in supers.values()], [packet for _, packet in supers.values()]
         seen = {"tun": emit(both, "tun", packets, heads)}
-        both.a.run("ethtool -K up0 tx-checksum-ip-generic off")  # otherwise the inner checksum is left open, too
+        both.a.run("ethtool -K up0 tx-checksum-ip-generic off")  # otherwise the inner checksum stays partial, too
         seen["ebpf"] = emit(both, "ebpf", packets, heads)
         shortcut = both.a("counters")["kernel_out_packets"]
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.datapath import binding
 from tests.datapath.flows import stream, streams, super_packet, super_packets
 from tests.datapath.oracle import packet as oracle
-from tests.datapath.oracle.segments import GSO_NONE, NEEDS_CSUM, VnetHeader, complete, open_checksum, segment
+from tests.datapath.oracle.segments import GSO_NONE, NEEDS_CSUM, VnetHeader, complete, partial_checksum, segment
 from tests.datapath.packets import packets, whole_packets
 
 U16 = st.integers(0, 0xFFFF)
@@ -48,7 +48,7 @@ def test_what_is_no_super_packet_is_refused_not_guessed(packet: bytes, kind: int
 
 @settings(max_examples=300)
 @given(packets(), U16 | st.integers(0, 100), st.sampled_from([0, 6, 16, 40, 65535]))
-def test_an_open_checksum_is_filled_in_as_the_reference_says(packet: bytes, start: int, offset: int) -> None:
+def test_a_partial_checksum_is_filled_in_as_the_reference_says(packet: bytes, start: int, offset: int) -> None:
     vnet = VnetHeader(NEEDS_CSUM, csum_start=start, csum_offset=offset)
 
     assert binding.complete(vnet, packet) == complete(vnet, packet)
@@ -118,12 +118,12 @@ def test_a_gap_ends_a_super_packet(gone: int) -> None:
 
 
 @given(whole_packets())
-def test_closing_an_open_checksum_gives_a_right_one(packet: bytes) -> None:
+def test_completing_a_partial_checksum_gives_a_right_one(packet: bytes) -> None:
     inner = oracle.parse(packet)
     assert inner is not None
     if inner.protocol != 17 or inner.is_fragment or inner.length < inner.header + 8:
         return
-    opened = open_checksum(packet[: inner.length])
+    opened = partial_checksum(packet[: inner.length])
 
     closed = binding.complete(VnetHeader(NEEDS_CSUM, csum_start=inner.header, csum_offset=6), opened)
 

@@ -10,9 +10,12 @@ from lispmob.hub.map_server.asker_limits import AskerLimits, OctetBudget, Rate
 from lispmob.hub.map_server.claims import Claims
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import OCTETS_LIMIT as INFO_OCTETS
+from lispmob.hub.map_server.itr_places import shown_to
 from lispmob.hub.map_server.map_resolver import OCTETS_LIMIT as REQUEST_OCTETS
 from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.wire.address import DistinguishedName
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, site, xtr
@@ -80,7 +83,7 @@ def test_an_answer_lists_24_locators_of_more_specific_prefixes_and_with_more_of_
 @pytest.mark.parametrize(
     ("asked", "ttl_min"),
     [
-        ("10.1.0.7/32", 1),  # a site has it, and nobody has registered it (RFC 9301, 8.3)
+        ("10.1.0.7/32", 1),  # a site has it, and no node has registered it (RFC 9301, 8.3)
         ("10.2.0.7/32", 15),  # no site has it
     ],
 )
@@ -150,3 +153,38 @@ def test_a_stranger_has_a_share_of_what_all_strangers_have_and_a_node_its_own_be
     others = sum(limits.take(ITR + 1, 0.0, is_registered=False) for _ in range(10))
     assert others == strangers - min(each, strangers)
     assert sum(limits.take(ITR, 0.0, is_registered=True) for _ in range(10)) == registered
+
+
+def test_an_rtr_of_a_node_is_shown_its_own_locators_and_all_others_its_rtrs() -> None:
+    rtr, place = ip_address("198.51.100.77"), ip_address("203.0.113.9")
+    named = AfiList((place, DistinguishedName(b"laptop@tp-34265")))
+    record = MappingRecord.of(eid("10.1.0.1/32"), (Locator(named), Locator(rtr, 254)), ttl_min=10)
+    plain = MappingRecord.of(eid("10.1.0.1/32"), (Locator(place),), ttl_min=10)
+
+    assert shown_to(record, rtr).locators == record.locators[:1]
+    assert shown_to(record, ITR).locators == record.locators[1:]
+    assert shown_to(record, ITR).ttl_min == 10
+    assert shown_to(plain, ITR) is plain
+
+
+@pytest.mark.parametrize(
+    ("wants_notify", "source", "hosts"),
+    [
+        (False, "10.1.0.9", ["10.1.0.1/32"]),
+        (True, "10.1.0.9", ["10.1.0.1/32", "10.1.0.9/32"]),
+        (True, None, ["10.1.0.1/32"]),
+        (True, "192.0.2.9", ["10.1.0.1/32"]),  # of no site
+    ],
+)
+def test_what_a_shared_registry_is_asked_for_is_the_eid_and_for_a_subscription_its_source_too(
+    wants_notify: bool, source: str | None, hosts: list[str]
+) -> None:
+    hub = plane(site("10.1.0.0/24"))
+    source_eid = None if source is None else ip_address(source)
+    asked = EidRecord.of(eid("10.1.0.1/32"), wants_notify=wants_notify)
+    request = MapRequest(7, source_eid, (ITR,), (asked,), xtr_id=XTR_ID, site_id=bytes(8))
+    ecm = EncapsulatedControl(ip_address("192.0.2.200"), 50000, ip_address("10.1.0.1"), 4342, request.encode())
+
+    found = hub.map_resolver.hosts_in(Arrival(ecm.encode(), ITR, 50001, HUB), 0.0)
+
+    assert [str(host) for host in found] == hosts

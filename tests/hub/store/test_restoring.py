@@ -123,7 +123,7 @@ def test_rows_that_have_run_out_are_deleted(tmp_path: Path) -> None:
     effects = one.hub.restore(rows, now=181.0)
 
     assert [prefix for prefix, _ in rows] == [eid(LAPTOP)]
-    assert effects == [RegistrationChanged(eid(LAPTOP), None, is_told=True)]
+    assert effects == [RegistrationChanged(eid(LAPTOP), None, is_announced=True)]
 
 
 def test_a_file_that_cannot_be_read_to_its_end_is_told_of_and_the_hub_serves(

@@ -143,7 +143,7 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
         node = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
         other.settimeout(0.05)
 
-        def is_told(status: dict[str, object]) -> bool:
+        def is_reported(status: dict[str, object]) -> bool:
             """Confirm every Map-Register that has come with another key; True when the status reports it."""
             with contextlib.suppress(TimeoutError):
                 raw, sender = other.recvfrom(2000)
@@ -151,9 +151,9 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
                     other.sendto(forged(MapRegister.decode(raw)), sender)
             return "wrong-key" in keys(status)
 
-        node.wait_until(is_told, "the key found wrong")
+        node.wait_until(is_reported, "the key found wrong")
 
-    assert "its Map-Notify does not prove that it has our key" in str(registration(node, server)["problem"])
+    assert "its Map-Notify is not authenticated with our key" in str(registration(node, server)["problem"])
     assert registration(node, server)["state"] == "registering"
     assert [event["kind"] for event in node.ctl_lines("events", "--kinds", "auth-failed")] == ["auth-failed"]
     assert node.counters("control")["rx_auth"] >= 1
