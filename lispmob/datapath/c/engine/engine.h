@@ -19,6 +19,7 @@
 #include "engine/punt.h"
 #include "engine/source.h"
 #include "liveness/last_packet.h"
+#include "liveness/pacing.h"
 #include "liveness/peer_check.h"
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
@@ -187,6 +188,7 @@ struct lm_engine {
     struct lm_backpressure backpressure;  /* packets, and paused lanes; the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (shared) or the control side (exclusive) */
     bool has_stalled;                     /* a packet was added to `stalled`; same rule */
+    struct lm_paced_flow paced_flows[LM_PACED_FLOWS]; /* same rule */
 
     struct lm_token_bucket icmp_bucket;           /* outbound thread, or control side with the lock exclusive */
     struct lm_reported reported[LM_REPORTED_MAX]; /* liveness/destination_report.c; same rule */
@@ -459,8 +461,12 @@ void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 /* Sends an empty sealed packet by the path of the peer's packets; false: no key, no path, or the uplink refused it. */
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
-/* Sends a sealed control message to a peer, from EID to EID; false: no key, no path, or the uplinks refused it. */
-bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length);
+/*
+ * Sends a sealed control message to a peer, from EID to EID: to the locator `remote`, or by the path of the peer's
+ * packets (NULL). False: no key, no path, or the uplinks refused it.
+ */
+bool lm_engine_say(struct lm_engine *e, uint32_t peer, const struct lm_addr *remote, const uint8_t *payload,
+                   size_t length);
 struct lm_session_use {
     uint32_t peer, local_index;
     uint8_t slot;                           /* enum lm_session_slot */
