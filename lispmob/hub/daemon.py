@@ -438,7 +438,7 @@ class Hub:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)
             except LispError as error:
-                log.error("the proxy's routes are not as configured: %s", error)
+                log.error("the routes of the proxy could not be set: %s", error)
         if _set_at_start(old) != _set_at_start(file):
             log.warning(
                 "changes of listen, public-address, own-eids, state-file, registry, workers, sites-file, proxy, "
