@@ -330,7 +330,7 @@ struct lm_relay *lm_rtr_new(void);
 void lm_rtr_free(struct lm_relay *relay);
 /* Checks the origin of a packet, and reports a source that is not registered there or has another port. */
 void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
-/* Takes a packet that is for a table entry; the next lm_rtr_flush sends it. False: it is for this host. */
+/* Takes a packet that is for a table entry; the next lm_rtr_flush sends it. False: the kernel must route it. */
 bool lm_rtr_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
 void lm_rtr_flush(struct lm_engine *e);
 
