@@ -119,8 +119,8 @@ class Announcer:
     def on_registered(
         self, peers: Iterable[SealedPeer], now: float, *, is_confirmed: bool, ttl_min: int
     ) -> list[MachineEffect]:
-        """Whether a Map-Server confirms what we announced. If none does, peers are told again at half of its TTL."""
-        sealed = [] if is_confirmed or not self._told else [peer for peer in peers if peer.is_sealed(now)]
+        """Whether a Map-Server confirms what we announced. If none does, peers get it again at half of its TTL."""
+        sealed = [] if is_confirmed or not self._announced else [peer for peer in peers if peer.is_sealed(now)]
         if not sealed:
             self._renew_at = None
             return []
@@ -128,7 +128,7 @@ class Announcer:
         if is_due or self._renew_at is None:
             self._renew_at = now + min(ttl_min, HOLD_MIN) * 60.0 * RENEW_SHARE
         effects: list[MachineEffect] = []
-        for peer in sealed[:TOLD_MAX] if is_due else ():
+        for peer in sealed[:ANNOUNCED_MAX] if is_due else ():
             effects += self.on_behind(peer, now)
         return effects
 
