@@ -28,8 +28,8 @@ HIGH_HALF: Final = 2
 
 THROW: Final = "throw"
 
-FOR_SOME: Final = 1 << 16
-"""The order of a table that only some packets use: after all others."""
+FOR_SOME: Final = 1 << 32
+"""The order of a table that only some packets use: after all others, whose rules have priorities of 32 bits."""
 
 
 class TableLookup(NamedTuple):

@@ -97,6 +97,15 @@ def test_a_source_that_is_refused_is_served_by_no_route_and_the_others_are() -> 
     assert [route.serves(ip_address(text)) for text in ("192.0.2.7", "192.0.2.77")] == [False, True]
 
 
+@pytest.mark.parametrize("place", [-32_766, 234, 70_000, 4_294_967_295 - 32_766])
+def test_a_table_for_some_packets_is_behind_every_table_for_all_of_them(place: int) -> None:
+    for_all, for_some = replace(VIA_ETH0, table=77), replace(VIA_ETH1, table=88)
+
+    routes = merge([for_some, for_all], {table(77, place), TableLookup(4, 88, None, FOR_SOME, -30_000, True)})
+
+    assert [route.ifindex for route in sorted(routes, key=lambda route: route.rank)] == [ETH0, ETH1]
+
+
 def test_a_rule_that_refuses_one_source_says_nothing_about_others() -> None:
     refused = rule(-30000, source=ip_network("192.0.2.7/32"))
 
