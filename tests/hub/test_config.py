@@ -177,11 +177,11 @@ def test_a_mistake_in_sites_d_names_its_file(tmp_path: Path, text: str, why: str
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("pools: [10.99.0.0/32]", "has no room"),
+        ("pools: [10.99.0.0/32]", "is too small for a pool"),
         ("pools: [10.99.0.0/24, 10.99.0.0/26]", "overlaps a pool before it"),
-        ("pools: ['fd00::/48']", "too wide for a pool"),
-        ("pools: [0.0.0.0/0]", "too wide for a pool: a /8 at most"),
-        ("pools: [8.0.0.0/6]", "too wide for a pool: a /8 at most"),
+        ("pools: ['fd00::/48']", "too large for a pool"),
+        ("pools: [0.0.0.0/0]", "too large for a pool: use a /8 at most"),
+        ("pools: [8.0.0.0/6]", "too large for a pool: use a /8 at most"),
         ("pools: ['::/64']", "begins with loopback addresses"),
         ("pools: [198.51.100.0/24], addresses: [198.51.100.1]", "holds 198.51.100.1, by which nodes reach this hub"),
         ("pools: ['2001:db8::/64'], addresses: ['2001:db8::1']", "holds 2001:db8::1, by which nodes reach"),

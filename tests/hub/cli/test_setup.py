@@ -66,7 +66,7 @@ def test_a_hub_that_is_there_is_not_replaced_by_mistake(tmp_path: Path) -> None:
         (("--address", "127.0.0.1"), "other machines cannot reach this one by it"),
         (("--address", str(PUBLIC), "--address", "203.0.113.7"), "one of a family is enough"),
         ((*FLAGS[2:], "--pool", "10.99.0.1/24"), "write a network such as"),
-        ((*FLAGS[2:], "--pool", "10.99.0.0/32"), "has no room"),
+        ((*FLAGS[2:], "--pool", "10.99.0.0/32"), "is too small for a pool"),
         ((*FLAGS[2:], "--domain", 'x"\n'), "hub.conf"),
     ],
 )

@@ -138,9 +138,9 @@ def test_a_disk_that_does_not_take_it_is_told_to_the_node_and_the_invitation_sti
     [
         ({}, "a name is needed"),
         ({"name": 7}, "a name is needed"),
-        ({"name": "x", "valid_s": 1}, "for a minute at least"),
-        ({"name": "x", "valid_s": "1h"}, "for a minute at least"),
-        ({"name": "x", "valid_s": 1e12}, "for a year at most"),
+        ({"name": "x", "valid_s": 1}, "valid for one minute to one year"),
+        ({"name": "x", "valid_s": "1h"}, "valid for one minute to one year"),
+        ({"name": "x", "valid_s": 1e12}, "valid for one minute to one year"),
     ],
 )
 def test_what_no_invitation_is_made_of_is_told(tmp_path: Path, asked: dict[str, Any], why: str) -> None:

@@ -307,7 +307,7 @@ def test_the_names_of_the_loopback_and_of_a_proxy_are_known() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--listen", "0.0.0.0:8342"), "say by which name browsers reach it"),
+        (("--listen", "0.0.0.0:8342"), "give the name by which browsers reach it"),
         (("--listen", "somewhere"), "no place to listen at"),
         (("--token-file", "/nowhere/token"), "No such file"),
     ],

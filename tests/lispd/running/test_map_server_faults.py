@@ -48,8 +48,8 @@ def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_i
     assert arrived[1].nonce > arrived[0].nonce
     assert status["headline"] == f"not working: no answer from Map-Server {server}"
     (warning,) = warnings(node)
-    assert f"no answer from Map-Server {server}: it answers neither Map-Registers nor a question" in warning
-    assert warning.endswith("and whether UDP port 4342 is open on the way")
+    assert f"no answer from Map-Server {server}: it answers neither Map-Registers nor Map-Requests" in warning
+    assert warning.endswith("and that firewalls on the path pass UDP port 4342")
     assert shown.startswith(f"not working: no answer from Map-Server {server}\n")
 
     world.start_hub()
