@@ -298,7 +298,7 @@ class Node:
             nonces.turn(now)
         registering = self._registrations.on_timer(now)
         effects: list[_Inner] = [*registering, *self.traversal.on_timer(now)]
-        effects += self.names.on_company(now) if registering else []
+        effects += self.names.on_registers_sent(now) if registering else []
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):
@@ -672,7 +672,8 @@ class Node:
                     out.append(deleted)
                     waiting.extend(self._subscriptions.on_forgotten(prefix, why, now))
                 case MappingLearned() as learned:
-                    waiting.extend(self._learn(learned, now))
+                    # Before what its machine lists after it: packets are lost until the mapping is in use.
+                    waiting.extendleft(reversed(list(self._learn(learned, now))))
                 case LookupFailed() as failed:
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
                 case RefreshNeeded(prefix):
