@@ -13,6 +13,7 @@ from lispmob.protocol.locator_set import NEVER, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 
 SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not cause a walk for each entry
+AFTER_LOSS_S: Final = 0.1  # ours: many locators may die at the same moment
 AGAIN_S: Final = 15.0  # ours: probing ends at most a quarter of a minute after a mapping has been idle for a minute
 TARGETS_MAX: Final = 1024  # ours: the prober's limit of paths
 
@@ -34,8 +35,9 @@ class ProbeTargets:
         self._at = at if self._at is None else min(self._at, at)
 
     def on_loss(self, now: float) -> None:
-        """No locator of a mapping in use answers any more: the last resorts are wanted at once."""
-        self._at = now
+        """A locator does not answer any more: if it was the last of its mapping, the others are wanted at once."""
+        at = max(now, self._last + AFTER_LOSS_S)
+        self._at = at if self._at is None else min(self._at, at)
 
     def due(self, now: float) -> bool:
         """True when a walk is due."""
