@@ -83,12 +83,15 @@ static size_t size_of(const struct lm_job *job)
     return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
 }
 
-/* Returns how many messages leave at once, from `done` on: receivers of single packets get them in portions. */
+/*
+ * Returns how many messages leave at once, from `done` on: receivers of single packets get them in portions, with pauses.
+ * A packet by itself is no burst.
+ */
 static size_t portion_of(const struct batch *batch, size_t done)
 {
     const struct lm_job *job = batch->content[done].jobs[0];
     size_t left = batch->messages - done, count = 1;
-    if (lm_job_copes(job))
+    if (batch->messages == 1 || lm_job_copes(job))
         return left;
     while (count < left && count < LM_PORTION && batch->content[done + count].jobs[0]->remote == job->remote)
         count++;
@@ -283,7 +286,8 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
             jobs[left++] = jobs[i];
     }
     lm_send_unsum_outer(e, group[0], fd);
-    for (size_t i = 0; !copes && i < size; i++)
+    bool is_burst = size > 1 || group[0]->segments.count;
+    for (size_t i = 0; is_burst && !copes && i < size; i++)
         if (!group[i]->is_relayed)
             lm_pacing_note(e, group[i]);
     for (size_t i = 0; i < size;) {
