@@ -201,12 +201,14 @@ class EngineConfig(msgspec.Struct, frozen=True):
 class Miss(msgspec.Struct, frozen=True):
     """Packets for an EID without mapping; reported once while they wait.
 
-    Packets of a TELL entry do not wait: reported again after 10 s, and at most 20 times a second in all.
+    Packets of a TELL entry do not wait: reported again after 10 s, and at most 20 times a second in all. `nonce`: that
+    of the prepared Map-Request that was sent; 0: none was.
     """
 
     source: IpAddress
     destination: IpAddress
     instance_id: int
+    nonce: int = 0
 
 
 class ControlPacket(msgspec.Struct, frozen=True):
