@@ -39,12 +39,14 @@ _HOST: Final = {
 class Lab(Closing):
     """A topology that exists. Leaving the `with` block removes all of it."""
 
-    def __init__(self, topology: Topology, label: str = "") -> None:
+    def __init__(self, topology: Topology, label: str = "", *, has_cables: bool = False) -> None:
         """Build it. Raises KernelRefused or ProcessFailed; then everything has been removed.
 
-        A second laboratory of the same process needs a `label` for its namespaces.
+        A second laboratory of the same process needs a `label` for its namespaces. `has_cables`: each line is a cable
+        in the kernel, without delay and without the time that the relay takes; then nothing can be impaired.
         """
         self.topology = topology
+        self._has_cables = has_cables
         self._namespaces = NamespaceSet(label)
         self._relay: Tool | None = None
         try:
@@ -86,7 +88,7 @@ class Lab(Closing):
         return lines + [link.default_route(interface, gateway, uplink.metric) for gateway in subnet.gateways]
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        assert self._relay is not None, "the laboratory is closed"
+        assert self._relay is not None, "the laboratory is closed, or has cables"
         return self._relay.ask(request)
 
     def _build(self) -> None:
@@ -102,6 +104,8 @@ class Lab(Closing):
             link.apply(namespace, batches.pop(namespace.word))
         for word, lines in batches.items():
             link.apply(self._namespaces[word], lines)
+        if self._has_cables:
+            return
         self._cut_tunnels()
         self._relay = Tool(
             wire, "lispmob.lab.relay", {"lines": [asdict(plan) for plan in plans], "seed": self.topology.seed}
@@ -143,6 +147,14 @@ class Lab(Closing):
             f"link set {outer} up",
             f"link set {inner} up",
         ]
+        if self._has_cables:
+            cable = f"{number}-cable"
+            batches[_WIRE] += [
+                f"link add name {cable} type bridge forward_delay 0 mcast_snooping 0",
+                f"link set {outer} master {cable}",
+                f"link set {inner} master {cable}",
+                f"link set {cable} up",
+            ]
         near, far = transit(number)
         batches[gateway.word] += _ends("lan", network.gateway_interfaces)
         batches[gateway.word] += _ends("wan", near)

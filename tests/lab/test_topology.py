@@ -61,6 +61,15 @@ def test_a_round_trip_crosses_two_lines_twice(lab: Lab) -> None:
 
 
 @pytest.mark.netns
+def test_with_cables_no_program_takes_part_in_a_round_trip() -> None:
+    with Lab(roaming(0.0), has_cables=True) as lab:
+        result = ping(lab["a"], lab.topology.address("b", "wlan0"), count=3)
+
+        assert result.lost == 0
+        assert lab["wire"].pids() == []
+
+
+@pytest.mark.netns
 def test_building_and_removing_it_takes_less_than_two_seconds() -> None:
     began_at = time.monotonic()
     with Lab(roaming()):
