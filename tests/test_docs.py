@@ -51,7 +51,7 @@ def test_a_search_of_the_architecture_page_leads_to_its_file(question: str, soug
 
 
 FIRST_WORDS = (
-    ("who writes the LISP header", "lispmob/datapath/c/packet/lisp_header.h", "The LISP header"),
+    ("who writes the LISP header", "lispmob/datapath/c/packet/lisp_header.h", "writes the LISP header"),
     ("who writes the LISP header", "lispmob/datapath/c/engine/send.c", "LISP header"),
     ("which uplink a flow takes", "lispmob/datapath/c/table/uplink.h", "which of them a flow takes"),
     ("which uplink a flow takes", "lispmob/mh/policy.py", "which uplink a flow takes"),
@@ -92,11 +92,27 @@ def test_the_page_about_problems_lists_every_key_with_its_meaning_and_the_exit_c
 
 def test_the_page_about_threats_names_tests_that_there_are_and_a_row_for_every_finding() -> None:
     text = (ROOT / "docs" / "threats.md").read_text()
-    named = set(re.findall(r"`([a-z]+/test_[a-z_]+\.py)`", text))
+    named = set(re.findall(r"`((?:\w+/)*(?:test|fuzz)_\w+\.(?:py|c))`", text))
     rows = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
 
+    assert len(named) > 60
     assert sorted(one for one in named if not (ROOT / "tests" / one).exists()) == []
     assert rows == [str(number) for number in range(1, 25)]
+
+
+def test_what_the_page_about_threats_quotes_from_a_file_is_in_the_name_of_a_test_there() -> None:
+    text = (ROOT / "docs" / "threats.md").read_text()
+    quoted = re.findall(r"`((?:\w+/)*test_\w+\.py)`: ([^;|(`]+)", text)
+
+    def name(sentence: str) -> str:
+        return re.sub(r"[^a-z0-9]+", "_", sentence.lower().replace("'", "")).strip("_")
+
+    assert len(quoted) > 25
+    assert [
+        (file, sentence)
+        for file, sentence in quoted
+        if not re.search(rf"def test_\w*{name(sentence)}", (ROOT / "tests" / file).read_text())
+    ] == []
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:

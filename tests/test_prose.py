@@ -26,10 +26,22 @@ BANNED = {
     r"\bwhosoever\b": "who",
     r"\bthereof\b|\bhereby\b|\btherein\b": "of it, by this, in it",
     r"\b(?:utils|helpers)\b": "what the functions are about",
+    r"\bopen checksums?\b|\bchecksums? (?:that )?(?:is|are|was|were)? ?left open\b": "partial checksum",
+    r"\bjoined runs?\b": "run",
 }
 """A pattern, regardless of case, and what to write instead."""
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "lispmob").glob("*/__init__.py"))
+
+COINED = re.compile(
+    r"""
+    \b(?: Stranger | Meaning | Fate | Trouble      # UnregisteredSource, ManagerState, FlowVerdict, RefusalReason
+       | \w*(?:_|\b)(?:is|was)_told | told_of      # reported, announced, informed, notified
+       | lm_told | lm_fate | outbox )\b   # lm_reported, lm_flow_verdict, batch
+    """,
+    re.VERBOSE,
+)
+"""Names that the product had, and that the field has better ones for."""
 
 VAGUE = re.compile(r"\b(?:whoever|somebody|someone|him|his|becomes of|comes of)\b", re.IGNORECASE)
 """Not in comments: name the node, program or user that is meant."""
@@ -74,12 +86,24 @@ def comments(source: str) -> list[tuple[int, str]]:
     return found
 
 
+def c_comments(source: str) -> list[tuple[int, str]]:
+    """The same for C and BPF: each line of a comment with its number. A comment sign within a string is none."""
+    found = re.finditer(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', source, re.DOTALL)
+    return [
+        (source.count("\n", 0, match.start()) + 1 + number, line)
+        for match in found
+        if not match[0].startswith('"')
+        for number, line in enumerate(match[0].splitlines())
+    ]
+
+
 def vague_comments(folder: Path) -> list[str]:
     """The places below this folder where a comment does not name who is meant; quoted text does not count."""
     return [
         f"{path.relative_to(ROOT)}:{number}"
-        for path in sorted(folder.rglob("*.py"))
-        for number, text in comments(path.read_text())
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in {".py", ".c", ".h"}
+        for number, text in (comments if path.suffix == ".py" else c_comments)(path.read_text())
         if VAGUE.search(re.sub(r"`[^`]*`|\"[^\"\n]*\"", "", text.strip('"')))
     ]
 
@@ -91,6 +115,29 @@ def test_comments_name_who_is_meant(folder: str) -> None:
 
 def test_comments_of_tests_name_who_is_meant() -> None:
     assert vague_comments(ROOT / "tests") == []
+
+
+def test_a_comment_in_c_is_found_on_its_line_and_not_within_a_string() -> None:
+    source = 'int a; /* one\n * two */\nchar *b = "/* not this */"; // three\n'
+
+    assert c_comments(source) == [(1, "/* one"), (2, " * two */"), (3, "// three")]
+
+
+@pytest.mark.parametrize("vague", ["/* whoever asks */", "/*\n * A packet of\n * somebody else.\n */", "// ask him"])
+def test_a_comment_in_c_that_does_not_name_who_is_meant_is_found(vague: str) -> None:
+    assert [text for _, text in c_comments(vague) if VAGUE.search(text)]
+
+
+def test_no_name_of_the_product_is_one_that_was_coined() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in texts()
+        if path.suffix in {".py", ".c", ".h"} and path.is_relative_to(ROOT / "lispmob")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if COINED.search(re.sub(r"\"[^\"\n]*\"|#.*|^\s*\*.*|/\*.*", "", line))
+    ]
+
+    assert found == []
 
 
 def test_names_of_tests_use_none_of_these_words_either() -> None:

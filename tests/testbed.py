@@ -1,8 +1,8 @@
 """A running lispd as tests meet it, whichever namespaces it is in: lispctl, its control socket, its log.
 
 The namespaces and their processes are the laboratory's (`lispmob/lab/`). What a test bed adds is which hosts there are:
-`tests/lispd/world.py` (one hub or two, two nodes), `tests/mh/town.py` (two uplinks each), `tests/desktop/` (with
-NetworkManager), `tests/datapath/netlab.py` (engines without a control plane).
+`tests/lispd/running/world.py` (one hub or two, two nodes), `tests/mh/town/town.py` (two uplinks each), `tests/desktop/`
+(with NetworkManager), `tests/datapath/netlab.py` (engines without a control plane).
 """
 
 from __future__ import annotations

@@ -139,10 +139,12 @@ def _unreachable_uplink_rules(rules: Sequence[UplinkSection]) -> Iterator[Proble
     for place, rule in enumerate(rules):
         earlier = next((section for section in rules[:place] if _covers_interfaces(section, rule)), None)
         if earlier is not None:
-            yield _never_counts(f"uplinks[{place}]", _told(rule), f"uplinks[{rules.index(earlier)}]", _told(earlier))
+            yield _never_counts(
+                f"uplinks[{place}]", _described(rule), f"uplinks[{rules.index(earlier)}]", _described(earlier)
+            )
 
 
-def _told(rule: UplinkSection) -> str:
+def _described(rule: UplinkSection) -> str:
     said = {"name": rule.name, "type": rule.type}
     return ", ".join(f"{key}: {value}" for key, value in said.items() if value is not None)
 

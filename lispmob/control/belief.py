@@ -166,15 +166,15 @@ def _best(records: Iterable[MappingRecord], eid: EidPrefix) -> MappingRecord | N
 
 def differences(said: Iterable[Locator], truth: Iterable[Locator]) -> list[str]:
     """The differences between an answer and our locators, a sentence each; the order of locators does not count."""
-    told = {locator.ip: locator for locator in said if locator.ip is not None}
+    reported = {locator.ip: locator for locator in said if locator.ip is not None}
     ours = {locator.ip: locator for locator in truth if locator.ip is not None}
-    found = [f"{ip} is missing" for ip in ours if ip not in told]
-    found += [f"{ip} is not one of our locators" for ip in told if ip not in ours]
-    for ip in (ip for ip in ours if ip in told):
-        is_so, is_told = ours[ip], told[ip]
-        if (is_so.priority, is_so.weight) != (is_told.priority, is_told.weight):
-            numbers = f"{is_told.priority}/{is_told.weight}, not {is_so.priority}/{is_so.weight}"
+    found = [f"{ip} is missing" for ip in ours if ip not in reported]
+    found += [f"{ip} is not one of our locators" for ip in reported if ip not in ours]
+    for ip in (ip for ip in ours if ip in reported):
+        own, reported_one = ours[ip], reported[ip]
+        if (own.priority, own.weight) != (reported_one.priority, reported_one.weight):
+            numbers = f"{reported_one.priority}/{reported_one.weight}, not {own.priority}/{own.weight}"
             found.append(f"{ip} has priority and weight {numbers}")
-        if is_so.is_reachable and not is_told.is_reachable:
+        if own.is_reachable and not reported_one.is_reachable:
             found.append(f"{ip} is said to be unreachable")
     return found

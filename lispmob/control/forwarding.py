@@ -44,7 +44,9 @@ class ForwardingPolicy(msgspec.Struct, frozen=True):
     fallback: Fallback = "proxy"
     proxy_etrs: tuple[Locator, ...] = ()
     own_eids: tuple[EidPrefix, ...] = ()
-    tells_by_default: bool = False  # the disposition TELL for packets that match only a default mapping
+    reports_defaults: bool = (
+        False  # the disposition ENCAPSULATE_AND_REPORT for packets that match only a default mapping
+    )
     overlay: tuple[EidPrefix, ...] = ()  # the overlay prefixes, in every Instance-ID of this node
     is_full: bool = False
 
@@ -53,8 +55,8 @@ class ForwardingPolicy(msgspec.Struct, frozen=True):
         """The policy of a node's configuration."""
         instances = dict.fromkeys(eid.instance_id for eid in config.eids)
         overlay = tuple(EidPrefix(prefix, iid) for iid in instances for prefix in config.overlay_prefixes)
-        tells = config.natt.direct or config.seal != "off"
-        return cls(config.fallback, config.proxy_etrs, config.eids, tells, overlay, config.is_full)
+        reports = config.natt.direct or config.seal != "off"
+        return cls(config.fallback, config.proxy_etrs, config.eids, reports, overlay, config.is_full)
 
     def may_leave_natively(self, prefix: EidPrefix) -> bool:
         """True if all packets to a prefix without LISP may use the host's own routes. Only in Instance-ID 0."""
@@ -117,8 +119,8 @@ def _decide(
         if not alive:
             return InstallMapping(entry.prefix, "DOUBT", ranked(usable, ranks))
         usable = ranked(alive, ranks)
-        is_default = policy.tells_by_default and entry.source == "static" and not entry.prefix.mask_len
-        return InstallMapping(entry.prefix, "TELL" if is_default else "ENCAPSULATE", usable)
+        is_default = policy.reports_defaults and entry.source == "static" and not entry.prefix.mask_len
+        return InstallMapping(entry.prefix, "ENCAPSULATE_AND_REPORT" if is_default else "ENCAPSULATE", usable)
     if entry.action == Action.SEND_MAP_REQUEST:
         return InstallMapping(entry.prefix, "MISS")
     if entry.action == Action.NATIVELY_FORWARD:

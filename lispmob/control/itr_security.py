@@ -48,7 +48,7 @@ _PROTECTED: Final[Ways] = (True,)
 _BOTH: Final[Ways] = (False, True)  # unprotected first: a resolver without LISP-SEC answers no later than before
 
 
-class Trouble(Enum):
+class RefusalReason(Enum):
     """Why there is no genuine mapping. The value is the key of the problem that is shown."""
 
     MISSING = "no-lisp-sec"
@@ -59,24 +59,24 @@ class Trouble(Enum):
     SILENT = "lisp-sec-unanswered"
 
 
-_TROUBLES: Final = MappingProxyType(
+_REASONS: Final = MappingProxyType(
     {
-        Fault.MISSING: Trouble.MISSING,
-        Fault.HMAC: Trouble.FORGED,
-        Fault.AUTH: Trouble.FORGED,
-        Fault.ALGORITHM: Trouble.ALGORITHM,
-        Fault.PREFIX: Trouble.OVERCLAIM,
+        Fault.MISSING: RefusalReason.MISSING,
+        Fault.HMAC: RefusalReason.FORGED,
+        Fault.AUTH: RefusalReason.FORGED,
+        Fault.ALGORITHM: RefusalReason.ALGORITHM,
+        Fault.PREFIX: RefusalReason.OVERCLAIM,
     }
 )
 _SENTENCES: Final = MappingProxyType(
     {
-        Trouble.MISSING: "the answers of Map-Resolver {resolver} have no LISP-SEC",
-        Trouble.FORGED: "answers from Map-Resolver {resolver} are forged, or changed on the path: {why}",
-        Trouble.ALGORITHM: "Map-Resolver {resolver} answers with other algorithms than it was asked for: {why}",
-        Trouble.OVERCLAIM: "its ETR answers for more than the Map-Server lets it: {why}",
-        Trouble.UNSIGNED: "its ETR cannot sign (LISP-SEC), and security: lisp-sec is 'require'",
-        Trouble.SILENT: "Map-Resolver {resolver} answers no question that has LISP-SEC: it may not know it, or have "
-        "another key for us",
+        RefusalReason.MISSING: "the answers of Map-Resolver {resolver} have no LISP-SEC",
+        RefusalReason.FORGED: "answers from Map-Resolver {resolver} are forged, or changed on the path: {why}",
+        RefusalReason.ALGORITHM: "Map-Resolver {resolver} answers with other algorithms than it was asked for: {why}",
+        RefusalReason.OVERCLAIM: "its ETR answers for more than the Map-Server lets it: {why}",
+        RefusalReason.UNSIGNED: "its ETR cannot sign (LISP-SEC), and security: lisp-sec is 'require'",
+        RefusalReason.SILENT: "Map-Resolver {resolver} does not answer Map-Requests with LISP-SEC: it may not know it, "
+        "or have another key for us",
     }
 )
 
@@ -84,7 +84,7 @@ _SENTENCES: Final = MappingProxyType(
 class Refused(msgspec.Struct, frozen=True):
     """The last refusal about an EID-Prefix. `is_over`: a genuine reply has come since."""
 
-    trouble: Trouble
+    reason: RefusalReason
     asked: EidPrefix
     resolver: IpAddress
     text: str
@@ -145,7 +145,7 @@ class ItrSecurity:
         self._shown = set(tools.memory.load()) if tools is not None else set()  # marks
         self._trials: dict[IpAddress, tuple[float, float]] = {}  # time of the next trial, and the pause after it
         self._refused: OrderedDict[EidPrefix, Refused] = OrderedDict()
-        self._events: KeyedBuckets[tuple[IpAddress, Trouble]] = KeyedBuckets(EVENT_S)
+        self._events: KeyedBuckets[tuple[IpAddress, RefusalReason]] = KeyedBuckets(EVENT_S)
         self.on_config(mode, secrets)
 
     def on_config(self, mode: LispSecMode, secrets: Mapping[IpAddress, ResolverSecret]) -> None:
@@ -219,7 +219,7 @@ class ItrSecurity:
             why = str(refused)
             return None, [
                 Count(refused.fault.value),
-                *self._refuse(_TROUBLES[refused.fault], asked, resolver, why, now),
+                *self._refuse(_REASONS[refused.fault], asked, resolver, why, now),
             ]
         if not self.has_shown(resolver) and resolver in self._marks:
             self._shown.add(self._marks[resolver])
@@ -246,19 +246,19 @@ class ItrSecurity:
                 kept.append(record)
                 continue
             why = f"it says {prefix or 'an EID that is no IP prefix'}, it may say {', '.join(map(str, authorized))}"
-            effects += [Count(Fault.PREFIX.value), *self._refuse(Trouble.OVERCLAIM, asked, resolver, why, now)]
+            effects += [Count(Fault.PREFIX.value), *self._refuse(RefusalReason.OVERCLAIM, asked, resolver, why, now)]
         return tuple(kept), effects
 
     def on_unsigned(self, asked: EidPrefix, resolver: IpAddress, now: float) -> list[MachineEffect]:
         """The Map-Server states that no ETR of this EID can sign; under `require` the lookup ends here."""
-        return self._refuse(Trouble.UNSIGNED, asked, resolver, "", now)
+        return self._refuse(RefusalReason.UNSIGNED, asked, resolver, "", now)
 
     def on_unanswered(self, asked: EidPrefix, resolver: IpAddress, now: float) -> list[MachineEffect]:
         """All protected Map-Requests for it went unanswered, and no other kind was sent."""
         known = self._refused.get(asked)
         if known is not None and not known.is_over and now - known.at <= FAULT_HOLDS_S:
             return []  # what came instead is the better explanation
-        return self._refuse(Trouble.SILENT, asked, resolver, "", now)
+        return self._refuse(RefusalReason.SILENT, asked, resolver, "", now)
 
     def refused(self, now: float) -> tuple[Refused, ...]:
         """Recent refusals, latest first."""
@@ -279,19 +279,19 @@ class ItrSecurity:
     def _settle(self, asked: EidPrefix) -> None:
         known = self._refused.get(asked)
         if known is not None:
-            self._refused[asked] = Refused(known.trouble, asked, known.resolver, known.text, known.at, is_over=True)
+            self._refused[asked] = Refused(known.reason, asked, known.resolver, known.text, known.at, is_over=True)
 
     def _refuse(
-        self, trouble: Trouble, asked: EidPrefix, resolver: IpAddress, why: str, now: float
+        self, reason: RefusalReason, asked: EidPrefix, resolver: IpAddress, why: str, now: float
     ) -> list[MachineEffect]:
         if not self.is_required and not self.has_shown(resolver):
             return []  # it was a trial, and nothing depends on it
-        text = _SENTENCES[trouble].format(resolver=resolver, why=why)
-        self._refused[asked] = Refused(trouble, asked, resolver, text, now)
+        text = _SENTENCES[reason].format(resolver=resolver, why=why)
+        self._refused[asked] = Refused(reason, asked, resolver, text, now)
         self._refused.move_to_end(asked)
         if len(self._refused) > FAULTS_KEPT:
             self._refused.popitem(last=False)
-        if not self._events.take((resolver, trouble), now):
+        if not self._events.take((resolver, reason), now):
             return []
         return [Event("lisp-sec-refused", {"eid": str(asked), "map_resolver": str(resolver), "text": text})]
 

@@ -96,7 +96,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
         return tuple(server.key for server in self.map_servers if server.has_lisp_sec)
 
     @property
-    def heeds_status_bits(self) -> bool:
+    def accepts_status_bits(self) -> bool:
         """Whether the bits of others have an effect: they cause probes, so not without probing."""
         return self.status_bits != "no" and self.probing is not None
 

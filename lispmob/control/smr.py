@@ -42,12 +42,12 @@ class State(Enum):
     """Whether SMRs of the last move are still being sent."""
 
     QUIET = "quiet"
-    TELLING = "telling"
+    SOLICITING = "soliciting"
 
 
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.QUIET: frozenset({State.TELLING}),
-    State.TELLING: frozenset({State.QUIET}),
+    State.QUIET: frozenset({State.SOLICITING}),
+    State.SOLICITING: frozenset({State.QUIET}),
 }
 
 
@@ -71,7 +71,7 @@ class SmrSender:
         self._locators = LocatorSet()
         self._queue: dict[tuple[IpAddress, EidPrefix], SmrTarget] = {}
         self._agenda: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
-        self._told: set[tuple[IpAddress, EidPrefix]] = set()  # informed since the last move
+        self._informed: set[tuple[IpAddress, EidPrefix]] = set()  # informed since the last move
         self._follow_ups: tuple[float, ...] = ()
         self._repeats: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._moves: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(MOVE_INTERVAL_S, MOVE_BURST)
@@ -85,7 +85,7 @@ class SmrSender:
         self._locators = locators
         self._queue.clear()
         self._agenda.clear()
-        self._told.clear()
+        self._informed.clear()
         self._follow_ups = tuple(now + pause_s for pause_s in FOLLOW_UPS_S) if locators else ()
         return self.on_peers(targets, now)
 
@@ -101,7 +101,7 @@ class SmrSender:
         """A peer appeared at these RLOCs. While our own move is being reported, it may not have heard of it."""
         if self.state is State.QUIET:
             return []
-        return self.on_peers([target for target in targets if (target.rloc, target.eid) not in self._told], now)
+        return self.on_peers([target for target in targets if (target.rloc, target.eid) not in self._informed], now)
 
     def on_registered_late(self, now: float) -> list[MachineEffect]:
         """The first Map-Register was lost: peers that asked since the move got the old mapping. Inform them again."""
@@ -124,7 +124,7 @@ class SmrSender:
         effects: list[MachineEffect] = []
         sent: list[str] = []
         for key in self._agenda.due(now):
-            target, limits = self._queue[key], self._repeats if key in self._told else self._moves
+            target, limits = self._queue[key], self._repeats if key in self._informed else self._moves
             if len(sent) == BATCH:
                 self._put(key, now + BATCH_INTERVAL_S, target)
             elif (at := limits.available_at(key, now)) > now:
@@ -132,7 +132,7 @@ class SmrSender:
             else:
                 del self._queue[key]
                 limits.take(key, now)
-                self._told.add(key)
+                self._informed.add(key)
                 sent.append(str(target.rloc))
                 effects += [self._solicit(target), Count("tx_smr")]
         if sent:
@@ -158,7 +158,7 @@ class SmrSender:
         return SendControl(message.encode(), target.rloc, source=uplink.address, ifindex=uplink.ifindex)
 
     def _settle(self) -> None:
-        self._to(State.TELLING if self._queue or self._follow_ups else State.QUIET)
+        self._to(State.SOLICITING if self._queue or self._follow_ups else State.QUIET)
 
     def _to(self, new: State) -> None:
         if new is self.state:

@@ -54,20 +54,20 @@ class HeardStatus:
 class OwnStatus:
     """Our own bits. None are sent while peers may have other ordinals, or behind a NAT, where records name RTRs."""
 
-    def __init__(self, *, heeds: bool, tells: bool) -> None:
-        self._heeds, self._tells = heeds, tells
+    def __init__(self, *, accepts: bool, sends: bool) -> None:
+        self._accepts, self._sends = accepts, sends
         self._order: tuple[IpAddress, ...] = ()
         self._quiet_until: float | None = None
         self._bits: int | None = None
-        self._said = UseStatusBits(heeds=False, told=None)  # the datapath's state at its start
+        self._said = UseStatusBits(accepts=False, bits=None)  # the datapath's state at its start
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return self._quiet_until if self._tells else None
+        return self._quiet_until if self._sends else None
 
-    def on_config(self, *, heeds: bool, tells: bool) -> list[UseStatusBits]:
+    def on_config(self, *, accepts: bool, sends: bool) -> list[UseStatusBits]:
         """The configuration was reloaded."""
-        self._heeds, self._tells = heeds, tells
+        self._accepts, self._sends = accepts, sends
         return self._say()
 
     def on_locators(self, own: LocatorSet, is_silent: Callable[[IpAddress], bool], now: float) -> list[UseStatusBits]:
@@ -87,7 +87,7 @@ class OwnStatus:
         return self._say()
 
     def _say(self) -> list[UseStatusBits]:
-        says = UseStatusBits(self._heeds, self._bits if self._tells and self._quiet_until is None else None)
+        says = UseStatusBits(self._accepts, self._bits if self._sends and self._quiet_until is None else None)
         if says == self._said:
             return []
         self._said = says

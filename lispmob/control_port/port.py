@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
-TOLD_S: Final = 60.0
+WARNED_S: Final = 60.0
 ADDRESSES_KEPT: Final = 16384  # ours: of the latest senders; making one costs as much as receiving
 OWN_ADDRESSES_KEPT: Final = 256
 SENDERS_LIMIT: Final = 256
@@ -57,8 +57,8 @@ RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, o
 # Linux, <linux/in.h>: not in every supported Python's socket module
 _IP_PKTINFO: Final = 8
 _IP_MTU_DISCOVER: Final = 10
-_IP_PMTUDISC_PROBE: Final = 3  # sets DF, and heeds no path MTU that the kernel remembers
-_IP_PMTUDISC_OMIT: Final = 5  # sets no DF, and heeds none either
+_IP_PMTUDISC_PROBE: Final = 3  # sets DF, and ignores the path MTUs that the kernel remembers
+_IP_PMTUDISC_OMIT: Final = 5  # sets no DF, and ignores them too
 _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_MTU: Final = 24
 _V6_MTU_MIN: Final = 1280  # RFC 8200, 5
@@ -134,7 +134,7 @@ class ControlPort:
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: dict[int, FloodWatch] = {}  # by descriptor
-        self._told = TokenBucket(TOLD_S)
+        self._warnings = TokenBucket(WARNED_S)
 
     @property
     def dropped(self) -> int:
@@ -359,7 +359,7 @@ class ControlPort:
         if not watch.on_datagram(sender_of(source), now, noise):
             return
         self._sample(one, watch)
-        if watch.sampled and self._told.take(now):
+        if watch.sampled and self._warnings.take(now):
             log.warning("more datagrams than can be looked at: of those of %s one in %d is", source, ONE_IN)
 
     def _sample(self, one: socket.socket, watch: FloodWatch) -> None:

@@ -16,22 +16,22 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 
-class Fate(Enum):
-    """What happens to the packet; the values are the names in C (enum lm_fate)."""
+class FlowVerdict(Enum):
+    """What happens to the packet; the values are the names in C (enum lm_flow_verdict)."""
 
-    SENT = "LM_FATE_SENT"
-    NOT_LISP = "LM_FATE_NOT_LISP"  # its destination is multicast, link-local or one of our addresses
-    GUARDED = "LM_FATE_GUARDED"  # it would be a tunnel in the tunnel
-    SOURCE = "LM_FATE_SOURCE"  # its source is not one of our EIDs
-    MISS = "LM_FATE_MISS"  # it waits for the mapping
-    DROP = "LM_FATE_DROP"
-    PROHIBIT = "LM_FATE_PROHIBIT"
-    NATIVE = "LM_FATE_NATIVE"  # the mapping says native, but the packet came to our device: dropped
-    NO_LOCATOR = "LM_FATE_NO_LOCATOR"  # no locator of a family that an uplink has
-    NO_UPLINK = "LM_FATE_NO_UPLINK"  # it waits for an uplink
-    MARK = "LM_FATE_MARK"  # its mark names no usable uplink, and such packets are dropped
-    DOUBT = "LM_FATE_DOUBT"  # sent although no locator answers; its sender gets an ICMP error
-    NO_KEY = "LM_FATE_NO_KEY"  # it must not leave in clear, and there is no key yet
+    SENT = "LM_FLOW_SENT"
+    NOT_LISP = "LM_FLOW_NOT_LISP"  # its destination is multicast, link-local or one of our addresses
+    GUARDED = "LM_FLOW_GUARDED"  # it would be a tunnel in the tunnel
+    SOURCE = "LM_FLOW_SOURCE"  # its source is not one of our EIDs
+    MISS = "LM_FLOW_MISS"  # it waits for the mapping
+    DROP = "LM_FLOW_DROP"
+    PROHIBIT = "LM_FLOW_PROHIBIT"
+    NATIVE = "LM_FLOW_NATIVE"  # the mapping says native, but the packet came to our device: dropped
+    NO_LOCATOR = "LM_FLOW_NO_LOCATOR"  # no locator of a family that an uplink has
+    NO_UPLINK = "LM_FLOW_NO_UPLINK"  # it waits for an uplink
+    MARK = "LM_FLOW_MARK"  # its mark names no usable uplink, and such packets are dropped
+    DOUBT = "LM_FLOW_DOUBT"  # sent although no locator answers; its sender gets an ICMP error
+    NO_KEY = "LM_FLOW_NO_KEY"  # it must not leave in clear, and there is no key yet
 
 
 SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed", "rfc8061", "lispers-net"]
@@ -44,7 +44,7 @@ _SEALS: Final[dict[int, SealAnswer]] = {
     lib.LM_ANSWER_RFC8061: "rfc8061",
     lib.LM_ANSWER_LISPERS: "lispers-net",
 }
-_FATES: Final = {int(getattr(lib, fate.value)): fate for fate in Fate}
+_VERDICTS: Final = {int(getattr(lib, verdict.value)): verdict for verdict in FlowVerdict}
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ class Answer(msgspec.Struct, frozen=True):
     of each packet; 0: none.
     """
 
-    fate: Fate
+    verdict: FlowVerdict
     entry: EidPrefix | None = None
     flow: int = 0
     by_mark: bool = False
@@ -88,7 +88,7 @@ class DryRun:
         self._handle = handle
 
     def ask(self, question: Question) -> Answer:
-        """The fate of a packet of this flow. Holds the threads' lock, shared, during one lookup."""
+        """The verdict of a packet of this flow. Holds the threads' lock, shared, during one lookup."""
         asked, said = ffi.new("struct lm_question *"), ffi.new("struct lm_answer *")
         marshal.put_address(asked.source, question.source)
         marshal.put_address(asked.destination, question.destination)
@@ -98,11 +98,11 @@ class DryRun:
             asked.source_port, asked.destination_port = question.ports
         lib.lm_explain(self._handle.c, asked, said)
         entry = marshal.prefix(said.entry) if said.has_entry else None
-        fate = _FATES[said.fate]
-        if fate not in (Fate.SENT, Fate.DOUBT):
-            return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
+        verdict = _VERDICTS[said.verdict]
+        if verdict not in (FlowVerdict.SENT, FlowVerdict.DOUBT):
+            return Answer(verdict, entry, int(said.flow), seal=_SEALS[said.seal])
         return Answer(
-            fate,
+            verdict,
             entry,
             int(said.flow),
             by_mark=bool(said.by_mark),

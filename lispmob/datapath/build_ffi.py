@@ -32,8 +32,9 @@ NUMBERS = """
 """
 
 ENUMS = """
-    lm_disposition lm_source_check lm_near lm_punt_kind lm_mtu_source lm_data_port lm_fate lm_answer_seal lm_slow_reason
-    lm_dialect lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind lm_silence_word
+    lm_disposition lm_source_check lm_near lm_punt_kind lm_mtu_source lm_data_port lm_flow_verdict lm_answer_seal
+    lm_slow_reason lm_dialect lm_aead lm_session_slot lm_session_verdict lm_data_verdict lm_strip_verdict lm_icmp_kind
+    lm_silence_kind
 """
 
 # Ordered by containment.
@@ -64,7 +65,7 @@ ENGINE = """
     lm_engine_set_eids lm_engine_set_guard lm_engine_install_sealed lm_engine_install_many lm_engine_remove
     lm_engine_drop_pending lm_asking_add lm_asking_clear lm_asking_send lm_engine_wake_fd lm_engine_has_reports
     lm_engine_drain lm_engine_counters lm_engine_used
-    lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_tell_large lm_path_mtu_set
+    lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_report_large lm_path_mtu_set
     lm_engine_mtus lm_engine_traffic lm_counters_name lm_silence_set_patience lm_status_bits_use
     lm_echo_nonce_use lm_echo_nonce_ask lm_lane_set_all lm_explain lm_mark_steering_load
     lm_mark_steering_attach lm_bpf_object_load lm_bpf_object_uses_tcx lm_reflect_reason lm_reflect_start
@@ -75,7 +76,8 @@ ENGINE = """
 # Sealed packets: the interface of engine/sealing.c, and the pure functions below it.
 SEALED = """
     lm_engine_install_session lm_engine_forget_session lm_engine_forget_peer lm_engine_set_clear_refused
-    lm_engine_send_keepalive lm_engine_say lm_engine_sessions lm_engine_wear_session lm_aead_is_built lm_aead_time
+    lm_engine_send_keepalive lm_engine_say lm_engine_sessions lm_engine_wear_session lm_aead_is_built lm_aead_library
+    lm_aead_name lm_aead_chosen lm_aead_new_by lm_aead_free lm_aead_seal lm_aead_open
     lm_replay_init lm_replay_may lm_replay_mark lm_session_new lm_session_free lm_session_may_send
     lm_session_may_receive lm_session_is_rekey_due lm_session_take lm_session_seal lm_session_open
     lm_session_covers lm_peers_new lm_peers_free lm_peers_install lm_peers_forget lm_peers_forget_peer

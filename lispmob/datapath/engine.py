@@ -31,9 +31,9 @@ from lispmob.datapath.model import (
     Punt,
     Silent,
     Stalled,
-    Stranger,
     TrafficResumed,
     Traversal,
+    UnregisteredSource,
     Uplink,
     UplinkRefused,
 )
@@ -51,9 +51,9 @@ __all__ = [
     "Punt",
     "Silent",
     "Stalled",
-    "Stranger",
     "TrafficResumed",
     "Traversal",
+    "UnregisteredSource",
     "Uplink",
     "UplinkRefused",
 ]

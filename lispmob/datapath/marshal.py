@@ -40,10 +40,10 @@ from lispmob.datapath.model import (
     SourceDoubted,
     Stalled,
     StatusBits,
-    Stranger,
     Traffic,
     TrafficResumed,
     Traversal,
+    UnregisteredSource,
 )
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -289,8 +289,8 @@ def _resumed(c: Any) -> Punt:
     return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
 
 
-def _stranger(c: Any) -> Punt:
-    return Stranger(
+def _unregistered(c: Any) -> Punt:
+    return UnregisteredSource(
         address(c.source),
         address(c.destination),
         c.instance_id,
@@ -321,7 +321,7 @@ PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
     lib.LM_PUNT_RESUMED: _resumed,
     lib.LM_PUNT_SILENT: lambda c: Silent(address(c.destination), c.is_flowing, c.is_alone),
     lib.LM_PUNT_STALLED: lambda c: Stalled(address(c.source), c.ifindex),
-    lib.LM_PUNT_STRANGER: _stranger,
+    lib.LM_PUNT_UNREGISTERED: _unregistered,
     lib.LM_PUNT_HEARD: lambda c: HeardAgain(address(c.source), address(c.destination)),
     lib.LM_PUNT_STATUS: _status,
     lib.LM_PUNT_ECHOED: lambda c: Echoed(address(c.destination), address(c.source)),

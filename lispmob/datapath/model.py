@@ -24,7 +24,7 @@ class Disposition(Enum):
     NATIVE = "LM_NATIVE"  # dropped and counted: the kernel's throw route should have sent such packets elsewhere before
     MISS = "LM_MISS"  # ask the control plane, as if there were no entry
     PROHIBIT = "LM_PROHIBIT"  # the source gets ICMP administratively prohibited
-    TELL = "LM_TELL"  # as ENCAPSULATE, and Miss reports the destinations
+    ENCAPSULATE_AND_REPORT = "LM_ENCAPSULATE_AND_REPORT"  # as ENCAPSULATE, and Miss reports the destinations
     DOUBT = "LM_DOUBT"  # as ENCAPSULATE, but the source also gets ICMP host unreachable: no locator answers
 
 
@@ -201,8 +201,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
 class Miss(msgspec.Struct, frozen=True):
     """Packets for an EID without mapping; reported once while they wait.
 
-    Packets of a TELL entry do not wait: reported again after 10 s, and at most 20 times a second in all. `nonce`: that
-    of the prepared Map-Request that was sent; 0: none was.
+    Packets of an ENCAPSULATE_AND_REPORT entry do not wait. They are reported again after 10 s, and at most 20 times
+    a second in all. `nonce`: that of the prepared Map-Request that was sent; 0: none was.
     """
 
     source: IpAddress
@@ -340,7 +340,7 @@ class Echoed(msgspec.Struct, frozen=True):
     local: IpAddress
 
 
-class Stranger(msgspec.Struct, frozen=True):
+class UnregisteredSource(msgspec.Struct, frozen=True):
     """At an RTR: data whose inner source is not registered at its outer source, or (`is_registered`) at that port."""
 
     source: IpAddress
@@ -430,7 +430,7 @@ Punt: TypeAlias = (
     | Silent
     | HeardAgain
     | Stalled
-    | Stranger
+    | UnregisteredSource
     | StatusBits
     | Echoed
     | SourceDoubted

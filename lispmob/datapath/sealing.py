@@ -1,8 +1,7 @@
-"""Whether this build can seal, and which cipher is faster here."""
+"""Whether this build can seal, and with which library."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 from lispmob.datapath import _lispdp, marshal
@@ -26,7 +25,9 @@ def can_seal() -> bool:
     return bool(lib.lm_aead_is_built())
 
 
-@cache
-def quickest_aead() -> AeadName:
-    """The faster cipher on this processor; both are timed once, which takes a millisecond."""
-    return min(marshal.AEADS, key=lambda name: int(lib.lm_aead_time(marshal.AEADS[name])))
+def libraries() -> dict[AeadName, str]:
+    """The library that encrypts with each cipher on this host, for display. Empty in a build without libcrypto."""
+    if not can_seal():
+        return {}
+    chosen = {name: lib.lm_aead_chosen(number) for name, number in marshal.AEADS.items()}
+    return {name: ffi.string(lib.lm_aead_name(library)).decode() for name, library in chosen.items()}

@@ -49,20 +49,20 @@ class Indicator:
         self._settings, self._is_silent = settings, is_silent
         self._facts = Facts(notifies=settings.notifies, starts_with_session=settings.starts_with_session)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: frozenset[str] = frozenset()
+        self._notified: frozenset[str] = frozenset()
         self.over = asyncio.Event()
         self.item = TrayItem(str(ICONS), self._on_action, self._on_opened)
         self.watch = DaemonWatch(self._on_facts, self._on_move)
         self.item.show(picture(self._facts))
 
     def _on_facts(self, properties: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> None:
-        trouble = "" if bool(properties) is not self._facts.is_running else self._facts.trouble
-        self._show(replace(self._facts, properties=properties, peers=peers, trouble=trouble))
+        failure = "" if bool(properties) is not self._facts.is_running else self._facts.failure
+        self._show(replace(self._facts, properties=properties, peers=peers, failure=failure))
         problems = [problem for problem in properties.get("Problems", []) if problem.get("severity") in _GRAVE]
         now = {f"{problem.get('key')} {problem.get('subject')}": problem for problem in problems}
-        for key in now.keys() - self._told:
+        for key in now.keys() - self._notified:
             self._notify(*problem_text(now[key]), icon="lispmob-broken")
-        self._told = frozenset(now)
+        self._notified = frozenset(now)
 
     def _on_move(self, move: Mapping[str, Any]) -> None:
         self._notify(move_text(move), "", icon="lispmob-working")
@@ -84,10 +84,10 @@ class Indicator:
                 self.over.set()
 
     async def _switch(self, *, on: bool) -> None:
-        trouble = await self.watch.switch(on=on)
-        self._show(replace(self._facts, trouble=trouble))
-        if trouble:
-            self._notify("Not done", trouble, icon="lispmob-broken")
+        failure = await self.watch.switch(on=on)
+        self._show(replace(self._facts, failure=failure))
+        if failure:
+            self._notify("Not done", failure, icon="lispmob-broken")
 
     def _show(self, facts: Facts) -> None:
         self._facts = facts

@@ -29,13 +29,13 @@ _ICONS: Final = {"working": "lispmob-working", "degraded": "lispmob-degraded", "
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The known state. `properties` is empty while lispd does not run; `trouble`: why the last action failed."""
+    """The known state. `properties` is empty while lispd does not run; `failure`: why the last action failed."""
 
     properties: Mapping[str, Any] = {}
     peers: Sequence[Mapping[str, Any]] = ()
     notifies: bool = True
     starts_with_session: bool = False
-    trouble: str = ""
+    failure: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -78,12 +78,12 @@ def picture(facts: Facts) -> Picture:
         title="LISP",
         tooltip=tooltip,
         needs_attention=verdict == "not-working",
-        items=(*_told(facts, headline, uplinks, move), SEPARATOR, *_orders(facts)),
+        items=(*_state_items(facts, headline, uplinks, move), SEPARATOR, *_orders(facts)),
     )
 
 
-def _told(facts: Facts, headline: str, uplinks: str, move: str) -> tuple[Item, ...]:
-    lines = [headline[:1].upper() + headline[1:], uplinks, move, clean(facts.trouble)]
+def _state_items(facts: Facts, headline: str, uplinks: str, move: str) -> tuple[Item, ...]:
+    lines = [headline[:1].upper() + headline[1:], uplinks, move, clean(facts.failure)]
     items = [Item(label=line) for line in lines if line]
     if facts.is_running:
         items += map(_problem_item, facts.properties.get("Problems", [])[:PROBLEMS_SHOWN])

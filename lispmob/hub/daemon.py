@@ -41,7 +41,7 @@ from lispmob.hub.map_server.site import Site, SiteTable
 from lispmob.hub.operator import Operator
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.registry import Registry
-from lispmob.hub.rtr.rtr_effect import InData, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, UnregisteredData
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.hub.rtr.way_doubts import AskWay
 from lispmob.hub.sealing import HubSealing
@@ -164,7 +164,7 @@ class Hub:
                     socket_for=self._socket.fileno_for,
                     send=self._socket.send,
                     on_addresses=self._on_addresses,
-                    on_stranger=self._on_stranger,
+                    on_unregistered=self._on_unregistered,
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
                     on_doubt=self._on_doubt,
@@ -306,8 +306,8 @@ class Hub:
     def _on_doubt(self, doubt: AskWay) -> None:
         self._feed(self.plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
 
-    def _on_stranger(self, stranger: Stranger) -> None:
-        self._feed(self.plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
+    def _on_unregistered(self, stranger: UnregisteredData) -> None:
+        self._feed(self.plane.traversal.on_unregistered(stranger, asyncio.get_running_loop().time()))
 
     def _on_data_control(self, packet: InData) -> None:
         self._feed(self.plane.on_data_control(packet, asyncio.get_running_loop().time()))

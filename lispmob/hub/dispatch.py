@@ -158,10 +158,10 @@ class ControlPlane:
         return self._spread(self.map_server.restore(rows, now), now)
 
     def adopt(
-        self, prefix: EidPrefix, parts: tuple[bytes, ...], now: float, *, is_told: bool = True
+        self, prefix: EidPrefix, parts: tuple[bytes, ...], now: float, *, is_announced: bool = True
     ) -> list[PlaneEffect]:
         """A shared registry reports registrations (`MapServer.adopt`)."""
-        return self._spread(self.map_server.adopt(prefix, parts, is_told=is_told), now)
+        return self._spread(self.map_server.adopt(prefix, parts, is_announced=is_announced), now)
 
     def cares_for(self, prefix: EidPrefix) -> bool:
         """True when a change of this prefix must be reported, whether it is in memory or not."""
@@ -245,19 +245,19 @@ class ControlPlane:
         if self.sealing is not None:
             told += [effect for change in news for effect in self.sealing.on_registration(change)]
         fresh = [change for change in news if not change.is_refresh]
-        untold = [change for change in fresh if not change.is_told]
+        unannounced = [change for change in fresh if not change.is_announced]
         # Subscribers know the registrations that are restored after a restart; expired ones may return at once. A
         # shared registry reports its changes itself, once the state for subscribers is in memory.
         changed = [
             change
             for change in fresh
-            if not self.map_server.is_shared and not change.is_stored and (change.record or not change.is_told)
+            if not self.map_server.is_shared and not change.is_stored and (change.record or not change.is_announced)
         ]
         return [
             *relays,
             *told,
             *(sent for change in changed for sent in self.publisher.on_changed(change.prefix, now)),
-            *(sent for change in untold for sent in self.askers.on_changed(change.prefix, change.record, now)),
+            *(sent for change in unannounced for sent in self.askers.on_changed(change.prefix, change.record, now)),
             *self._tell_names(now),
         ]
 

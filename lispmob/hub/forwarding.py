@@ -20,9 +20,9 @@ from lispmob.datapath.engine import (
     ForwardingLocator,
     Miss,
     MtuLearned,
+    UnregisteredSource,
     Uplink,
 )
-from lispmob.datapath.engine import Stranger as SeenStranger
 from lispmob.datapath.model import LargeSent, PathMtu
 from lispmob.errors import LispError
 from lispmob.hub import sealed_sessions
@@ -32,7 +32,15 @@ from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
 from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
 from lispmob.hub.rtr.relay_sizes import RelaySizes
-from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr.rtr_effect import (
+    InData,
+    InstallRelay,
+    Learned,
+    RemoveRelay,
+    SendFromRelayPort,
+    UnregisteredData,
+    WayAlive,
+)
 from lispmob.hub.rtr.way_doubts import AskWay
 from lispmob.hub.sealing import SealEffect
 from lispmob.protocol.effect import (
@@ -71,7 +79,7 @@ class Forwarding:
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
         send: Callable[[SendControl], bool] = lambda _: False,
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
-        on_stranger: Callable[[Stranger], None] = lambda _: None,
+        on_unregistered: Callable[[UnregisteredData], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
         public: PublicAddresses | None = None,
@@ -94,7 +102,7 @@ class Forwarding:
         self._tier = tier
         self._socket_for = socket_for
         self._on_addresses = on_addresses
-        self._on_stranger = on_stranger
+        self._on_unregistered = on_unregistered
         self._on_miss = on_miss
         self._on_data_control = on_data_control
         self._on_doubt = on_doubt
@@ -115,7 +123,7 @@ class Forwarding:
             EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
         )
         engine.open()
-        engine.liveness.tell_large(True)
+        engine.liveness.report_large(True)
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
         self._perform(self._policy.on_start())
@@ -280,8 +288,8 @@ class Forwarding:
                 where = punt.outer_source, punt.outer_source_port, punt.outer_destination
                 packet = InData(punt.payload, *where, punt.source, punt.source_port)
                 self._on_data_control(self._public.arrived_in_data(packet))
-            elif isinstance(punt, SeenStranger):
-                seen = Stranger(
+            elif isinstance(punt, UnregisteredSource):
+                seen = UnregisteredData(
                     punt.source,
                     punt.instance_id,
                     punt.outer_source,
@@ -290,7 +298,7 @@ class Forwarding:
                     is_registered=punt.is_registered,
                     inner_destination=punt.destination,
                 )
-                self._on_stranger(self._public.arrived_unregistered(seen))
+                self._on_unregistered(self._public.arrived_unregistered(seen))
 
     async def _look(self) -> None:
         if self._section.denies_own:

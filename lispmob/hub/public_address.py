@@ -15,7 +15,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
-from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, UnregisteredData
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 
@@ -67,7 +67,7 @@ class PublicAddresses:
         """A control message in a data packet."""
         return replace(packet, address=self.known(packet.address), rtr=self.known(packet.rtr))
 
-    def arrived_unregistered(self, packet: Stranger) -> Stranger:
+    def arrived_unregistered(self, packet: UnregisteredData) -> UnregisteredData:
         """Data from an unregistered source."""
         return replace(packet, outer_destination=self.known(packet.outer_destination))
 

@@ -1,6 +1,6 @@
-"""Listens to NetworkManager over D-Bus. It adds meaning to the state from netlink, and never replaces it.
+"""Listens to NetworkManager over D-Bus. It adds to the state from netlink, and never replaces it.
 
-NetworkManager may come, go and restart while we run; without it the meaning is empty and netlink continues alone. Only
+NetworkManager may come, go and restart while we run; without it the state is empty and netlink continues alone. Only
 the necessary signals are subscribed to: a Wi-Fi scan, which it reports access point by access point, causes no wake-up.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from lispmob.bus.connection import BusError, Connection, Signal
-from lispmob.iface_monitor.network_manager_state import Meaning, explain
+from lispmob.iface_monitor.network_manager_state import ManagerState, explain
 
 NAME: Final = "org.freedesktop.NetworkManager"
 PATH: Final = "/org/freedesktop/NetworkManager"
@@ -34,21 +34,21 @@ _RULES: Final = (
     f"type='signal',sender='{NAME}',interface='{PROPERTIES}',member='PropertiesChanged',arg0='{DEVICE}'",
 )
 
-OnMeaning: TypeAlias = Callable[[Meaning, list[str], float], None]
+OnNetworkManager: TypeAlias = Callable[[ManagerState, list[str], float], None]
 
 log = logging.getLogger(__name__)
 
 
 class NetworkManagerWatch:
-    """Keeps a `Meaning` current and calls `on_change(meaning, reasons, since)` for every difference.
+    """Keeps a `ManagerState` current and calls `on_change(nm_state, reasons, since)` for every difference.
 
     `since` is the loop's time at which the last signal was read; `reasons` are sentences for people and may be empty.
     The callback runs inside the loop. A BusClient for a SystemBus.
     """
 
-    def __init__(self, on_change: OnMeaning) -> None:
+    def __init__(self, on_change: OnNetworkManager) -> None:
         self._on_change = on_change
-        self._meaning = Meaning()
+        self._nm_state = ManagerState()
         self._bus: Connection | None = None
         self._is_known = False
         self._heard_at = 0.0
@@ -60,9 +60,9 @@ class NetworkManagerWatch:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def meaning(self) -> Meaning:
+    def nm_state(self) -> ManagerState:
         """The last reported one."""
-        return self._meaning
+        return self._nm_state
 
     async def on_bus(self, bus: Connection) -> None:
         """Subscribe, and read its state if it runs already."""
@@ -215,9 +215,9 @@ class NetworkManagerWatch:
 
     def _publish(self) -> None:
         """Report differences; none before the first query is complete."""
-        meaning = Meaning()
+        nm_state = ManagerState()
         if self._is_known:
-            meaning = Meaning.of(self._manager, self._devices, self._primary_path, self._connections)
-        old, self._meaning = self._meaning, meaning
-        if old != meaning:
-            self._on_change(meaning, explain(old, meaning), self._heard_at)
+            nm_state = ManagerState.of(self._manager, self._devices, self._primary_path, self._connections)
+        old, self._nm_state = self._nm_state, nm_state
+        if old != nm_state:
+            self._on_change(nm_state, explain(old, nm_state), self._heard_at)

@@ -157,7 +157,7 @@ class Device(msgspec.Struct, frozen=True):
         return REASONS.get(self.reason, f"reason {self.reason}")
 
 
-class Meaning(msgspec.Struct, frozen=True):
+class ManagerState(msgspec.Struct, frozen=True):
     """NetworkManager's whole view at one moment; the default is for when it does not run."""
 
     is_running: bool = False
@@ -178,7 +178,7 @@ class Meaning(msgspec.Struct, frozen=True):
         devices: Mapping[str, Mapping[str, Any]],
         primary_path: str | None,
         connections: Mapping[str, Mapping[str, Any]] = _NONE,
-    ) -> Meaning:
+    ) -> ManagerState:
         """From the manager's properties, those of each device and active connection by path, and the primary device."""
         known = {
             path: Device.of(properties, connections.get(str(properties.get("ActiveConnection")), _NONE))
@@ -246,7 +246,7 @@ class Meaning(msgspec.Struct, frozen=True):
         return frozenset(device.interface for device in self.devices if device.is_limited)
 
 
-def explain(old: Meaning, new: Meaning) -> list[str]:
+def explain(old: ManagerState, new: ManagerState) -> list[str]:
     """The changes, one sentence each, for the log and the handover journal; empty if none is of interest."""
     if old.is_running != new.is_running:
         return ["NetworkManager is there" if new.is_running else "NetworkManager is gone: going by netlink alone"]

@@ -42,7 +42,7 @@ from lispmob.netlink.message import IFINFOMSG, RTM_GETLINK, request
 
 LIVELY_S: Final = 1.0
 CALM_S: Final = 5.0
-TOLD_S: Final = 60.0
+NUDGED_S: Final = 60.0
 CALM_AFTER_S: Final = 10.0
 SHORTEST_S: Final = 0.05
 """Between two looks, however many changes the kernel reports."""
@@ -72,7 +72,7 @@ class PollingMonitor(Monitor):
     def interval_s(self) -> float:
         """How long until the next look, without a nudge."""
         if self._nudges is not None:
-            return TOLD_S
+            return NUDGED_S
         is_lively = asyncio.get_running_loop().time() - self._changed_at < CALM_AFTER_S
         return LIVELY_S if is_lively else CALM_S
 
@@ -84,7 +84,7 @@ class PollingMonitor(Monitor):
         self._look()
         log.warning(
             "netlink cannot be bound: looking every %g to %g s instead source=%s told-of-changes=%s",
-            LIVELY_S, TOLD_S if self._nudges else CALM_S, self.source, "yes" if self._nudges else "no",
+            LIVELY_S, NUDGED_S if self._nudges else CALM_S, self.source, "yes" if self._nudges else "no",
         )  # fmt: skip
 
     async def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -39,14 +40,12 @@ _HOST: Final = {
 class Lab(Closing):
     """A topology that exists. Leaving the `with` block removes all of it."""
 
-    def __init__(self, topology: Topology, label: str = "", *, has_cables: bool = False) -> None:
+    def __init__(self, topology: Topology, label: str = "") -> None:
         """Build it. Raises KernelRefused or ProcessFailed; then everything has been removed.
 
-        A second laboratory of the same process needs a `label` for its namespaces. `has_cables`: each line is a cable
-        in the kernel, without delay and without the time that the relay takes; then nothing can be impaired.
+        A second laboratory of the same process needs a `label` for its namespaces.
         """
         self.topology = topology
-        self._has_cables = has_cables
         self._namespaces = NamespaceSet(label)
         self._relay: Tool | None = None
         try:
@@ -88,7 +87,7 @@ class Lab(Closing):
         return lines + [link.default_route(interface, gateway, uplink.metric) for gateway in subnet.gateways]
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        assert self._relay is not None, "the laboratory is closed, or has cables"
+        assert self._relay is not None, "the laboratory is closed"
         return self._relay.ask(request)
 
     def _build(self) -> None:
@@ -96,27 +95,26 @@ class Lab(Closing):
         wire = self._namespace(_WIRE, _QUIET)
         air = self._namespace(_AIR, _QUIET)
         batches: defaultdict[str, list[str]] = defaultdict(list)
-        plans = [self._network(number, network, batches) for number, network in enumerate(self.topology.networks)]
+        for number, network in enumerate(self.topology.networks):
+            self._network(number, network, batches)
         for host in self.topology.hosts:
             self._host(host, batches)
         # Cables first: a batch may use an interface that the batch of another namespace makes.
         for namespace in (wire, air):
-            link.apply(namespace, batches.pop(namespace.word))
+            link.apply(namespace, batches.pop(namespace.word, ()))
         for word, lines in batches.items():
             link.apply(self._namespaces[word], lines)
-        if self._has_cables:
-            return
         self._cut_tunnels()
-        self._relay = Tool(
-            wire, "lispmob.lab.relay", {"lines": [asdict(plan) for plan in plans], "seed": self.topology.seed}
-        )
+        plans = [asdict(plan) for plan in self._lines()]
+        self._relay = Tool(wire, "lispmob.lab.relay", {"lines": plans, "seed": self.topology.seed})
 
     def _cut_tunnels(self) -> None:
         """Make the kernel segment super-packets in tunnels before a line: a virtio header cannot describe them."""
         if shutil.which("ethtool") is None:
             return
-        ends = {f"gw-{network.name}": ["wan"] for network in self.topology.networks}
-        ends[_CORE] = [f"net{number}" for number in range(len(self.topology.networks))]
+        lines = [(number, network) for number, network in enumerate(self.topology.networks) if not network.is_cable]
+        ends = {f"gw-{network.name}": ["wan"] for _, network in lines}
+        ends[_CORE] = [f"net{number}" for number, _ in lines]
         for word, interfaces in ends.items():
             self._namespaces[word].run(
                 "sh", "-c", "\n".join(f"ethtool -K {interface} {_UNCUT} || exit" for interface in interfaces)
@@ -128,10 +126,15 @@ class Lab(Closing):
             made.sysctl(key, value)
         return made
 
-    def _network(self, number: int, network: AccessNetwork, batches: defaultdict[str, list[str]]) -> LinePlan:
+    def _lines(self) -> Iterator[LinePlan]:
+        """What the relay joins."""
+        for number, network in enumerate(self.topology.networks):
+            if not network.is_cable:
+                yield LinePlan(network.name, *_relay_ends(number), network.line)
+
+    def _network(self, number: int, network: AccessNetwork, batches: defaultdict[str, list[str]]) -> None:
         gateway = self._namespace(f"gw-{network.name}", _ROUTER)
         core = self._namespaces[_CORE]
-        outer, inner = f"{number}-out", f"{number}-in"  # the ends of the line in the namespace "wire"
         to_core = f"net{number}"
         mac_gateway, mac_core = f"02:00:00:00:{number:02x}:01", f"02:00:00:00:{number:02x}:02"
         batches[_AIR] += [
@@ -141,19 +144,16 @@ class Lab(Closing):
             f"link set gw-{number} up",
             f"link set {network.name} up",
         ]
-        batches[_WIRE] += [
-            link.veth(outer, gateway, "wan", peer_mac=mac_gateway),
-            link.veth(inner, core, to_core, peer_mac=mac_core),
-            f"link set {outer} up",
-            f"link set {inner} up",
-        ]
-        if self._has_cables:
-            cable = f"{number}-cable"
+        outer, inner = _relay_ends(number)
+        if network.is_cable:
+            cable = link.veth(to_core, gateway, "wan", mac=mac_core, peer_mac=mac_gateway, namespace=core)
+            batches[_WIRE].append(cable)
+        else:
             batches[_WIRE] += [
-                f"link add name {cable} type bridge forward_delay 0 mcast_snooping 0",
-                f"link set {outer} master {cable}",
-                f"link set {inner} master {cable}",
-                f"link set {cable} up",
+                link.veth(outer, gateway, "wan", peer_mac=mac_gateway),
+                link.veth(inner, core, to_core, peer_mac=mac_core),
+                f"link set {outer} up",
+                f"link set {inner} up",
             ]
         near, far = transit(number)
         batches[gateway.word] += _ends("lan", network.gateway_interfaces)
@@ -168,7 +168,6 @@ class Lab(Closing):
         for subnet in network.gateway_interfaces:
             via = near[0] if subnet.version == 4 else near[1]
             batches[core.word].append(f"route replace {subnet.network} via {via.ip} dev {to_core}")
-        return LinePlan(network.name, outer, inner, network.line)
 
     def _host(self, host: Host, batches: defaultdict[str, list[str]]) -> None:
         namespace = self._namespace(host.name, _HOST)
@@ -181,6 +180,11 @@ class Lab(Closing):
             ]
             if uplink.is_attached:
                 batches[host.name] += self.attach_lines(host.name, uplink.interface)
+
+
+def _relay_ends(number: int) -> tuple[str, str]:
+    """The interfaces of a line in the namespace "wire": towards the gateway, towards the core."""
+    return f"{number}-out", f"{number}-in"
 
 
 def _ends(interface: str, addresses: tuple[link.IpInterface, ...]) -> list[str]:

@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -56,6 +56,19 @@ _FILTER: Final = (
 )
 
 
+def _without(sender: IPv4Address) -> tuple[tuple[int, int, int, int], ...]:
+    """The same filter, which rejects what `sender` sends first."""
+    return (
+        (0x30, 0, 0, 0),  # A = first octet
+        (0x74, 0, 0, 4),  # A >>= 4: the version
+        (0x15, 0, 3, 4),  # not IPv4: to the other filter
+        (0x20, 0, 0, 12),  # A = source address
+        (0x15, 0, 1, int(sender)),
+        (0x06, 0, 0, 0),  # no
+        *_FILTER,
+    )
+
+
 class ControlWatch(Closing):
     """A thread that records the control messages of some hosts until it is closed."""
 
@@ -74,6 +87,17 @@ class ControlWatch(Closing):
         """The first message of that kind at that host since `after`."""
         seen = self.messages(after)
         return next((m for m in seen if (m.host, m.kind, m.is_out) == (host, kind, is_out)), None)
+
+    @contextlib.contextmanager
+    def ignoring(self, sender: IPv4Address) -> Iterator[None]:
+        """Inside the block, packets of `sender` are not recorded: the kernel does not even copy them."""
+        for watched in self._sockets:
+            _attach(watched, _without(sender))
+        try:
+            yield
+        finally:
+            for watched in self._sockets:
+                _attach(watched, _FILTER)
 
     def close(self) -> None:
         """Stop recording. Idempotent."""

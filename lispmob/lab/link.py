@@ -29,11 +29,19 @@ def apply(namespace: Namespace, lines: Iterable[str]) -> None:
     batch.end()
 
 
-def veth(name: str, peer_namespace: Namespace, peer: str, *, mac: str = "", peer_mac: str = "") -> str:
-    """The line that makes a veth cable from here into another namespace."""
-    address = f" address {mac}" if mac else ""
+def veth(
+    name: str,
+    peer_namespace: Namespace,
+    peer: str,
+    *,
+    mac: str = "",
+    peer_mac: str = "",
+    namespace: Namespace | None = None,
+) -> str:
+    """The line that makes a veth cable from here, or from `namespace`, into another namespace."""
+    own = (f" address {mac}" if mac else "") + (f" netns {namespace.name}" if namespace else "")
     peer_address = f" address {peer_mac}" if peer_mac else ""
-    return f"link add name {name}{address} type veth peer name {peer}{peer_address} netns {peer_namespace.name}"
+    return f"link add name {name}{own} type veth peer name {peer}{peer_address} netns {peer_namespace.name}"
 
 
 def address(interface: str, value: IpInterface) -> str:

@@ -3,7 +3,8 @@
           host uplink ── access network ── its gateway ═══ line with delay ═══ core
 
 Every access network has one line to the core, which has the delay. Neighbour discovery between host and gateway is
-local, as in a Wi-Fi network; only packets that cross the core are delayed.
+local, as in a Wi-Fi network; only packets that cross the core are delayed. A line is a process that handles each frame;
+a cable is the kernel's, has no delay, and carries what the kernel can forward.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ _INTERFACE_NAME_BYTES: Final = 15  # IFNAMSIZ without its NUL
 
 @dataclass(frozen=True, slots=True)
 class AccessNetwork:
-    """A subnet of one or both families, its gateway, and the line to the core."""
+    """A subnet of one or both families, its gateway, and the line to the core.
+
+    `is_cable`: gateway and core are joined by a cable that the kernel serves; `line` is ignored, and cannot be changed.
+    """
 
     name: str
     v4: IPv4Network | None = None
     v6: IPv6Network | None = None
     line: Impairment = field(default_factory=Impairment)
+    is_cable: bool = False
 
     @property
     def gateways(self) -> tuple[IpAddress, ...]:
@@ -121,15 +126,16 @@ def transit(number: int) -> tuple[tuple[IPv4Interface, IPv6Interface], tuple[IPv
     return gateway, core
 
 
-def roaming(delay_s: float = 0.02) -> Topology:
+def roaming(delay_s: float = 0.02, *, has_cables: bool = False) -> Topology:
     """Two nodes with two uplinks each, a third network to move to, a hub, and a host without LISP.
 
+    `has_cables`: cables instead of lines, for more packets than a relay can carry.
     The addresses are reserved for documentation and benchmarks (RFC 5737, RFC 2544, RFC 3849).
     """
     line = Impairment(delay_s=delay_s)
 
     def network(name: str, v4: str, v6: str = "") -> AccessNetwork:
-        return AccessNetwork(name, IPv4Network(v4), IPv6Network(v6) if v6 else None, line)
+        return AccessNetwork(name, IPv4Network(v4), IPv6Network(v6) if v6 else None, line, has_cables)
 
     return Topology(
         networks=(

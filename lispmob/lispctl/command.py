@@ -46,6 +46,19 @@ def no_check(_arguments: Namespace) -> None:
     """For commands whose arguments argparse has checked."""
 
 
+def interval_s(text: str) -> float:
+    """An argument: the seconds between two screens, 0.1 to 3600. Raises ArgumentTypeError, as argparse wants."""
+    from argparse import ArgumentTypeError
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 3600:
+        raise ArgumentTypeError(f"{text!r} is not 0.1 to 3600 seconds")
+    return value
+
+
 class WrongUsage(LispError):
     """An argument that argparse takes and that is impossible all the same."""
 

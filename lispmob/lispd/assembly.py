@@ -27,7 +27,7 @@ from lispmob.datapath.model import (
 )
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.native_routes import NativeRoutes
@@ -48,24 +48,24 @@ from lispmob.wire.record import Locator, MappingRecord
 
 NO_PLAN: Final = NattPlan()
 _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
-NO_MEANING: Final = Meaning()
+NO_NM: Final = ManagerState()
 NONE: Final[frozenset[str]] = frozenset()
 NO_TRANSLATORS: Final[Mapping[int, IPv6Network]] = {}
 NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
-def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: frozenset[str] = NONE) -> UplinkPolicy:
+def uplink_policy(file: NodeFile, nm_state: ManagerState = NO_NM, outlasted: frozenset[str] = NONE) -> UplinkPolicy:
     """Which interfaces and addresses may be uplinks, given NetworkManager's view.
 
     `outlasted`: interfaces that have shown a login page for long enough.
     """
     return UplinkPolicy(
-        held_back=frozenset(held_back(file, meaning)),
-        stopgaps=outlasted.intersection(meaning.portals) - frozenset(meaning.leaving),
-        last_resort=last_resort(file, meaning),
+        held_back=frozenset(held_back(file, nm_state)),
+        stopgaps=outlasted.intersection(nm_state.portals) - frozenset(nm_state.leaving),
+        last_resort=last_resort(file, nm_state),
         rules=tuple(rule.to_rule() for rule in file.uplinks),
-        networks=meaning.networks if any(rule.network for rule in file.uplinks) else (),
+        networks=nm_state.networks if any(rule.network for rule in file.uplinks) else (),
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
@@ -73,26 +73,26 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: froz
     )
 
 
-def last_resort(file: NodeFile, meaning: Meaning) -> frozenset[str]:
+def last_resort(file: NodeFile, nm_state: ManagerState) -> frozenset[str]:
     """Interfaces that are used only if there is no other."""
     wishes = file.network_manager
-    metered = meaning.metered if wishes.use and wishes.metered == "last" else NONE
-    return metered | (meaning.limited if wishes.use and wishes.limited == "last" else NONE)
+    metered = nm_state.metered if wishes.use and wishes.metered == "last" else NONE
+    return metered | (nm_state.limited if wishes.use and wishes.limited == "last" else NONE)
 
 
-def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
+def held_back(file: NodeFile, nm_state: ManagerState) -> dict[str, str]:
     """Interfaces that must not be used now, each with the reason: NetworkManager's view under the user's rules."""
     wishes = file.network_manager
     if not wishes.use:
         return {}
-    found = dict.fromkeys(meaning.metered, "is metered") if wishes.metered == "never" else {}
+    found = dict.fromkeys(nm_state.metered, "is metered") if wishes.metered == "never" else {}
     if wishes.portal == "wait":
-        found.update(meaning.portals)
-    return {**found, **meaning.leaving}
+        found.update(nm_state.portals)
+    return {**found, **nm_state.leaving}
 
 
-def _key_record(static_key: bytes | None, *, is_revoked: bool, has_told: bool) -> KeyRecord | None:
-    if static_key is None or (is_revoked and not has_told):
+def _key_record(static_key: bytes | None, *, is_revoked: bool, was_used: bool) -> KeyRecord | None:
+    if static_key is None or (is_revoked and not was_used):
         return None
     return KeyRecord((static_key,), is_revoked)
 
@@ -104,11 +104,11 @@ def node_config(
     *,
     has_key_wrap: bool = False,
     static_key: bytes | None = None,
-    has_told_key: bool = False,
+    has_used_key: bool = False,
 ) -> NodeConfig:
     """The configuration of the protocol core. Without key wrap there is no LISP-SEC, without a public key no sealing.
 
-    `has_told_key`: an earlier run may have sealed with it. If sealing is off now, the Map-Servers are told that the key
+    `has_used_key`: an earlier run may have sealed with it. If sealing is off now, the Map-Servers are told that the key
     is no longer used, and so, authenticated, are the peers that would still seal for us.
     """
     mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
@@ -126,7 +126,7 @@ def node_config(
         pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
         hub_keys=tuple(HubKey(etr.address, etr.public_key) for etr in file.proxy_etrs if etr.public_key is not None),
         strict_keys=file.security.strict_keys,
-        key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
+        key_record=_key_record(static_key, is_revoked=seal == "off", was_used=has_used_key),
         publications=file.security.publications != "off",
         announcements=seal != "off" and file.security.announcements != "off",
         map_versions=seal != "off" and file.security.map_versions == "sealed",
@@ -214,7 +214,7 @@ def source_check(file: NodeFile) -> SourceCheck:
 
 
 def steering_uplinks(
-    file: NodeFile, uplinks: Iterable[Uplink], meaning: Meaning = NO_MEANING
+    file: NodeFile, uplinks: Iterable[Uplink], nm_state: ManagerState = NO_NM
 ) -> tuple[SteeringUplink, ...]:
     """The uplinks in the form that rules use."""
     return tuple(
@@ -222,29 +222,29 @@ def steering_uplinks(
             uplink.name,
             uplink.ifindex,
             uplink.priority,
-            _is_metered(file, uplink, meaning),
-            meaning.network(uplink.name),
+            _is_metered(file, uplink, nm_state),
+            nm_state.network(uplink.name),
         )
         for uplink in uplinks
     )
 
 
-def uplink_cost(file: NodeFile, uplink: Uplink, meaning: Meaning = NO_MEANING) -> int:
+def uplink_cost(file: NodeFile, uplink: Uplink, nm_state: ManagerState = NO_NM) -> int:
     """The user's figure; without one, metered uplinks have a cost, and others none."""
-    if (told := _section(file, uplink, meaning).cost) is not None:
+    if (told := _section(file, uplink, nm_state).cost) is not None:
         return told
-    return METERED_COST if _is_metered(file, uplink, meaning) else 0
+    return METERED_COST if _is_metered(file, uplink, nm_state) else 0
 
 
-def _is_metered(file: NodeFile, uplink: Uplink, meaning: Meaning) -> bool:
+def _is_metered(file: NodeFile, uplink: Uplink, nm_state: ManagerState) -> bool:
     """Whether an uplink is metered: by the configuration, else by NetworkManager."""
-    told = _section(file, uplink, meaning).metered
-    return (file.network_manager.use and uplink.name in meaning.metered) if told is None else told
+    told = _section(file, uplink, nm_state).metered
+    return (file.network_manager.use and uplink.name in nm_state.metered) if told is None else told
 
 
-def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
+def _section(file: NodeFile, uplink: Uplink, nm_state: ManagerState) -> UplinkSection:
     """The configuration of an interface: the first matching rule, as everywhere."""
-    network = meaning.network(uplink.name)
+    network = nm_state.network(uplink.name)
     return next(
         (section for section in file.uplinks if section.to_rule().matches(uplink, network)), UplinkSection(name="*")
     )
@@ -361,7 +361,7 @@ def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
 def local_locators(
     uplinks: Iterable[Uplink],
     file: NodeFile,
-    meaning: Meaning = NO_MEANING,
+    nm_state: ManagerState = NO_NM,
     translators: Mapping[int, IPv6Network] = NO_TRANSLATORS,
 ) -> tuple[LocalLocator, ...]:
     """Our RLOCs: every usable address of every uplink, with the prefix of the translator that its interface needs.
@@ -377,7 +377,7 @@ def local_locators(
             uplink.rank(address.version)[0],
             uplink.rank(address.version)[1] if is_first else 0,
             uplink.mtu_bytes,
-            uplink_cost(file, uplink, meaning),
+            uplink_cost(file, uplink, nm_state),
             eid_ranks(file, uplink, is_first=is_first),
             nat64=translators.get(uplink.ifindex),
         )

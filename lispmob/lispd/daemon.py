@@ -37,7 +37,7 @@ from lispmob.errors import ConfigError, LispError
 from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd import assembly, handover, reloading
 from lispmob.lispd.alarm import Alarm
@@ -135,7 +135,7 @@ class Daemon:
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording contains no keys
-        self._has_told_key = has_static_key(file.state_dir)
+        self._has_used_key = has_static_key(file.state_dir)
         is_sealing = can_seal() and not file.log.record
         self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
         if file.security.seal == "require" and self._seal is None:
@@ -182,12 +182,12 @@ class Daemon:
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may be uplinks."""
-        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
+        return assembly.uplink_policy(self.file, self.nm_state, self.desktop.outlasted)
 
     @property
-    def meaning(self) -> Meaning:
+    def nm_state(self) -> ManagerState:
         """NetworkManager's view, and the gateways in the kernel."""
-        return self._gateways.onto(self.desktop.meaning)
+        return self._gateways.onto(self.desktop.nm_state)
 
     @property
     def tun_mtu_bytes(self) -> int:
@@ -248,7 +248,7 @@ class Daemon:
         stack.callback(self.engine.close)
         self.engine.addresses.set_guard(assembly.guarded(self.file))
         self.engine.liveness.use_echo_nonce(self.file.probing.echo_nonce)
-        self.engine.liveness.tell_large(True)
+        self.engine.liveness.report_large(True)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -328,7 +328,7 @@ class Daemon:
                 self.desktop.touch()
                 self.names.on_uplinks()
 
-    def on_meaning(self, reasons: list[str], since: float) -> None:
+    def on_nm_state(self, reasons: list[str], since: float) -> None:
         """NetworkManager's view has changed: evaluate the uplinks again, which can move before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
@@ -342,7 +342,7 @@ class Daemon:
     def _on_gateways(self) -> None:
         """A gateway has changed: interfaces may be in another network."""
         if self.monitor is not None:
-            self.on_meaning([], self._loop.time())
+            self.on_nm_state([], self._loop.time())
 
     def on_awake(self) -> None:
         """The machine was suspended: register again, trust nothing, and read the network again."""
@@ -365,7 +365,7 @@ class Daemon:
         self.problems.touch()
         self.translators.look(self.file, self.network, self.uplinks)
         ways = self.translators.prefixes
-        locators = assembly.local_locators(self.uplinks, self.file, self.meaning, ways)
+        locators = assembly.local_locators(self.uplinks, self.file, self.nm_state, ways)
         self._perform(self.node.on_locators(locators, self.now()))
 
     def nudge(self) -> bool:
@@ -389,7 +389,7 @@ class Daemon:
 
     def _steer(self) -> None:
         """Lead marks to the current uplinks."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.nm_state))
         self.flows.on_uplinks()
 
     def _is_noise(self, payload: bytes) -> bool:
@@ -505,8 +505,8 @@ class Daemon:
                     self.engine.liveness.ask_echo(remote, nonce)
                 case UsePathMtu():
                     self.engine.liveness.set_path_mtu(assembly.path_mtu(effect))
-                case UseStatusBits(heeds, told):
-                    self.engine.liveness.use_status_bits(heeds=heeds, told=told)
+                case UseStatusBits(accepts, bits):
+                    self.engine.liveness.use_status_bits(accepts=accepts, bits=bits)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case NameResolved():
@@ -564,7 +564,7 @@ class Daemon:
 
     def _use(self, file: NodeFile) -> None:
         """Use this configuration from now on."""
-        self._has_told_key = self._has_told_key or self.file.security.seal != "off"
+        self._has_used_key = self._has_used_key or self.file.security.seal != "off"
         self.file = file
         self._gateways.look(self.network, is_wanted=names_gateways(file))
         self.engine.addresses.set_eids(file.eids)
@@ -599,7 +599,7 @@ class Daemon:
             host_name,
             has_key_wrap=has_key_wrap,
             static_key=static_key,
-            has_told_key=self._has_told_key,
+            has_used_key=self._has_used_key,
         )
 
     def _kernel_state(self) -> KernelState:

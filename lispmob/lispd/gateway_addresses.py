@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from lispmob.config.node import NodeFile
 from lispmob.iface_monitor import neighbours
 from lispmob.iface_monitor.gateway_trials import Gateway
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState
 
 FIRST_LOOK_S: Final = 0.05  # ours: a gateway answers within milliseconds, or is slow to wake up
@@ -45,9 +45,9 @@ class GatewayAddresses:
         self._network = NetworkState()
         self._again: asyncio.TimerHandle | None = None
 
-    def onto(self, meaning: Meaning) -> Meaning:
+    def onto(self, nm_state: ManagerState) -> ManagerState:
         """NetworkManager's view, with the gateways added."""
-        return replace(meaning, gateways=self._found) if self._found else meaning
+        return replace(nm_state, gateways=self._found) if self._found else nm_state
 
     def look(self, network: NetworkState, *, is_wanted: bool) -> None:
         """The network has changed to this."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Final
 
-from lispmob.control.itr_security import LispSecTools, Refused, Trouble
+from lispmob.control.itr_security import LispSecTools, RefusalReason, Refused
 from lispmob.crypto.key_wrap import key_wrap, why_no_key_wrap
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.shown_resolvers import ShownResolvers
@@ -15,12 +15,12 @@ from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 
 _CHECK_HUB: Final = "'security: {lisp-sec: prefer}' in its hub.conf, and the same key here and there"
 _REMEDIES: Final = {
-    Trouble.MISSING: f"have its operator turn LISP-SEC on ({_CHECK_HUB}); {{way_out}}",
-    Trouble.FORGED: "nothing was accepted; another network, or a VPN to the Map-Resolver, keeps them out of the way",
-    Trouble.ALGORITHM: "have its operator update the Map-Resolver",
-    Trouble.OVERCLAIM: "nothing of it was accepted; tell the operator of the Map-Server",
-    Trouble.UNSIGNED: "have that node updated, or its Map-Server answer for it (proxy-reply); {way_out}",
-    Trouble.SILENT: f"have its operator see whether it knows LISP-SEC ({_CHECK_HUB}); {{way_out}}",
+    RefusalReason.MISSING: f"have its operator turn LISP-SEC on ({_CHECK_HUB}); {{way_out}}",
+    RefusalReason.FORGED: "nothing was accepted; use another network, or a VPN to the Map-Resolver",
+    RefusalReason.ALGORITHM: "have its operator update the Map-Resolver",
+    RefusalReason.OVERCLAIM: "nothing of it was accepted; tell the operator of the Map-Server",
+    RefusalReason.UNSIGNED: "have that node updated, or its Map-Server answer for it (proxy-reply); {way_out}",
+    RefusalReason.SILENT: f"have its operator see whether it knows LISP-SEC ({_CHECK_HUB}); {{way_out}}",
 }
 _WAYS_OUT: Final = {
     "require": "security: lisp-sec: prefer does without where it is not known",
@@ -38,15 +38,15 @@ def lisp_sec_problems(parts: Parts) -> tuple[Problem, ...]:
     """Recent refusals, one for each kind and Map-Resolver; and obstacles to any authentication."""
     found: dict[tuple[object, ...], Problem] = {}
     for refusal in parts.node.security.refused(parts.now()):
-        found.setdefault((refusal.trouble, refusal.resolver), _problem(refusal, parts.file.security.lisp_sec))
+        found.setdefault((refusal.reason, refusal.resolver), _problem(refusal, parts.file.security.lisp_sec))
     return (*found.values(), *_limits(parts))
 
 
 def _problem(one: Refused, mode: str) -> Problem:
     what = f"a mapping for {one.asked} was refused" if one.is_over else f"there is no mapping for {one.asked}"
     severity = Severity.NOTICE if one.is_over else Severity.DEGRADED
-    remedy = _REMEDIES[one.trouble].replace("{way_out}", _WAYS_OUT.get(mode, ""))
-    return Problem(one.trouble.value, severity, what, printable(one.text), remedy, str(one.resolver))
+    remedy = _REMEDIES[one.reason].replace("{way_out}", _WAYS_OUT.get(mode, ""))
+    return Problem(one.reason.value, severity, what, printable(one.text), remedy, str(one.resolver))
 
 
 def _limits(parts: Parts) -> tuple[Problem, ...]:

@@ -53,5 +53,5 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return []  # of a session that was not made here
         case model.ClearHeard() | model.SealWanted() | model.SealConfirmed() | model.SealedFrom() | model.Announced():
             return []  # of a session that was not made here
-        case model.TrafficResumed() | model.Stranger():
+        case model.TrafficResumed() | model.UnregisteredSource():
             return []

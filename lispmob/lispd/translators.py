@@ -30,7 +30,7 @@ class Translators:
         self._on_change = on_change
         self._search = TranslatorSearch(jitter=random)
         self._alarm = Alarm(self._on_time)
-        self._told: dict[int, IPv6Network] = {}
+        self._reported: dict[int, IPv6Network] = {}
         self._is_open = True
 
     @property
@@ -50,7 +50,7 @@ class Translators:
         questions = self._search.on_config(named, now, is_off=wish == "off" or file.natt.mode == "off")
         questions += self._search.on_uplinks(needy(file, network, uplinks), now)
         self._ask(questions)
-        self._told = dict(self.prefixes)  # who looks tells the core by itself
+        self._reported = dict(self.prefixes)  # who looks tells the core by itself
 
     def stop(self) -> None:
         """Ask no more."""
@@ -74,8 +74,8 @@ class Translators:
 
     def _settle(self) -> None:
         self._alarm.set(self._search.wake_at())
-        if self.prefixes != self._told:
-            self._told = dict(self.prefixes)
+        if self.prefixes != self._reported:
+            self._reported = dict(self.prefixes)
             self._on_change()
 
     def _now(self) -> float:

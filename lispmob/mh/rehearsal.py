@@ -10,7 +10,7 @@ import msgspec
 from lispmob.mh.policy import Decision, Flow, Outcome, Policy, Uplink
 
 
-class Fate(Enum):
+class FlowChange(Enum):
     """What happens to a flow."""
 
     STAYS = "stays"
@@ -23,7 +23,7 @@ class Rehearsed(msgspec.Struct, frozen=True):
     """One flow before and after. The uplinks are those of the flow; none: it is dropped, or has no path."""
 
     flow: Flow
-    fate: Fate
+    change: FlowChange
     before: tuple[str, ...]
     after: tuple[str, ...]
     steps: tuple[str, ...]
@@ -46,7 +46,7 @@ def rehearse(
     for flow in flows:
         was, will = now.evaluate(flow), then.evaluate(flow)
         old, new = _places(was, flow, ups_now, default), _places(will, flow, ups_then, default)
-        yield Rehearsed(flow, _fate(old, new), old, new, will.steps)
+        yield Rehearsed(flow, _change(old, new), old, new, will.steps)
 
 
 def _places(
@@ -67,9 +67,9 @@ def _places(
             return (chosen,) if chosen is not None else ()
 
 
-def _fate(before: tuple[str, ...], after: tuple[str, ...]) -> Fate:
+def _change(before: tuple[str, ...], after: tuple[str, ...]) -> FlowChange:
     if before == after:
-        return Fate.STAYS
+        return FlowChange.STAYS
     if not after:
-        return Fate.BREAKS
-    return Fate.MOVES if before else Fate.RECOVERS
+        return FlowChange.BREAKS
+    return FlowChange.MOVES if before else FlowChange.RECOVERS

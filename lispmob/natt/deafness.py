@@ -27,7 +27,7 @@ class Deafness:
         self._is_confirmed = False
         self.is_sure = False
         """Of the last verdict: data came until just before."""
-        self.is_told = False  # an event has reported it
+        self.is_reported = False  # an event has reported it
 
     def wake_at(self) -> float | None:
         """When to call is_due."""
@@ -35,9 +35,9 @@ class Deafness:
 
     def on_heard(self, now: float) -> bool:
         """Data came through the RTR; True if an event had reported that none does."""
-        was_told, self.is_told = self.is_told, False
+        was_reported, self.is_reported = self.is_reported, False
         self._heard_at, self._due_at, self._rest_s = now, None, REST_S
-        return was_told
+        return was_reported
 
     def on_silence(self, now: float) -> None:
         """Our data is unanswered. If no data ever came, there may be no peer that would send.
@@ -62,9 +62,9 @@ class Deafness:
         if self._said_at > self._heard_at:
             self._rest_s = min(2 * self._rest_s, REST_MAX_S)
         self._said_at = now
-        self.is_told |= self.is_sure
+        self.is_reported |= self.is_sure
         return True
 
     def forget(self) -> None:
         """The uplink is gone, or uses another RTR."""
-        self._heard_at, self._due_at, self.is_told, self._rest_s = float("-inf"), None, False, REST_S
+        self._heard_at, self._due_at, self.is_reported, self._rest_s = float("-inf"), None, False, REST_S

@@ -188,14 +188,14 @@ class InfoExchange:
         self.stop()
         self._tries = 0
         address = reply.nat.global_etr_rloc
-        is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == asked.server.address.version
-        is_told = is_told and reply.nat.etr_port > 0
+        has_address = isinstance(address, IPv4Address | IPv6Address) and address.version == asked.server.address.version
+        has_address = has_address and reply.nat.etr_port > 0
         rtrs = self._offered(reply, asked.server)
         usable = self._trusted(rtrs, asked.dialect)
         return Seen(
             asked.server,
             asked.dialect,
-            address if is_told and isinstance(address, IPv4Address | IPv6Address) else None,
+            address if has_address and isinstance(address, IPv4Address | IPv6Address) else None,
             reply.nat.etr_port,
             usable,
             bool(rtrs) and not usable,

@@ -146,7 +146,7 @@ class Node:
         self._prober = Prober(probing, new_nonce=asked, jitter=jitter, enabled=is_probing)
         self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
         self._heard_status = HeardStatus()
-        self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
+        self._own_status = OwnStatus(accepts=config.accepts_status_bits, sends=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
         self._lost_all_at: float | None = None
         self._is_over = False
@@ -349,7 +349,7 @@ class Node:
         self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
-        effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
+        effects += self._own_status.on_config(accepts=config.accepts_status_bits, sends=config.status_bits == "send")
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
         proof = self._mappings.on_proof_required() if self.security.is_required else []
         return self._route([*effects, *proof, *self._apply_policy(now)], now)

@@ -25,7 +25,7 @@ class Line(msgspec.Struct, frozen=True):
 class _Standing(msgspec.Struct):
     problem: Problem
     since: float
-    is_told: bool
+    is_logged: bool
 
 
 class ProblemJournal:
@@ -47,16 +47,16 @@ class ProblemJournal:
         for identity, standing in list(self._standing.items()):
             if identity not in present:
                 del self._standing[identity]
-                if standing.is_told:
+                if standing.is_logged:
                     lines.append(Line(f"no longer: {standing.problem.what} ({_duration(now - standing.since)})", False))
         for identity, problem in present.items():
             known = self._standing.get(identity)
             if known is not None:
                 known.problem = problem
                 continue
-            is_told = problem.key not in QUIET and (count := self._begins(identity, now)) <= BEGINS_AN_HOUR
-            self._standing[identity] = _Standing(problem, now, is_told)
-            if is_told:
+            is_logged = problem.key not in QUIET and (count := self._begins(identity, now)) <= BEGINS_AN_HOUR
+            self._standing[identity] = _Standing(problem, now, is_logged)
+            if is_logged:
                 last = (
                     " (it comes and goes; for an hour only lispctl status shows it)" if count == BEGINS_AN_HOUR else ""
                 )

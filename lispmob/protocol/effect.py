@@ -15,7 +15,9 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
-DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL", "DOUBT"]
+DispositionName: TypeAlias = Literal[
+    "ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "ENCAPSULATE_AND_REPORT", "DOUBT"
+]
 """DROP: the source gets an ICMP error. TELL: encapsulate, and report the destinations of the packets, each now and
 then. DOUBT: encapsulate, but also send the source an ICMP error: no locator answers, though probes may be lost where
 data is not.
@@ -159,10 +161,10 @@ class UsePathMtu(msgspec.Struct, frozen=True):
 
 
 class UseStatusBits(msgspec.Struct, frozen=True):
-    """The use of Locator-Status-Bits in data. `heeds`: report the bits of others. `told`: the bits that we send."""
+    """The use of Locator-Status-Bits in data. `accepts`: report the bits of others. `bits`: those that we send."""
 
-    heeds: bool
-    told: int | None
+    accepts: bool
+    bits: int | None
 
 
 class AskForEcho(msgspec.Struct, frozen=True):

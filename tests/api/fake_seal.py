@@ -12,6 +12,7 @@ KEYS = Keys(
     mode="prefer",
     public_key="8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
     fingerprint="0a1b-2c3d-4e5f-6071-8293",
+    libraries={"aes-128-gcm": "libipsec-mb (VAES, AVX-512)", "chacha20-poly1305": "libcrypto"},
     peers=[
         KnownPeer(
             prefix="192.0.2.65/32",

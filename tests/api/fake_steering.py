@@ -23,9 +23,9 @@ WHY = Why(
 )
 REHEARSAL = Rehearsal(
     flows=[
-        Rehearsed(flow="tcp a -> b", fate="moves", before=["wlan0"], after=["wwan0"], steps=["by priority"]),
-        Rehearsed(flow="udp a -> b", fate="stays", before=["wwan0"], after=["wwan0"], steps=["by priority"]),
-        Rehearsed(flow="udp a -> c", fate="breaks", before=["wlan0"], after=[], steps=["the rule says drop"]),
+        Rehearsed(flow="tcp a -> b", change="moves", before=["wlan0"], after=["wwan0"], steps=["by priority"]),
+        Rehearsed(flow="udp a -> b", change="stays", before=["wwan0"], after=["wwan0"], steps=["by priority"]),
+        Rehearsed(flow="udp a -> c", change="breaks", before=["wlan0"], after=[], steps=["the rule says drop"]),
     ],
     source="conntrack",
 )

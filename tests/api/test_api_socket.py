@@ -21,7 +21,7 @@ from tests.api.fake_backend import FakeBackend, served
 AT = "2026-01-31T12:00:00Z"
 
 
-def test_everyone_may_connect_and_the_file_goes_with_the_daemon(tmp_path: Path) -> None:
+def test_every_user_may_connect_and_the_file_goes_with_the_daemon(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lispd.sock"
     with served(path):
         mode = path.lstat().st_mode
@@ -31,7 +31,7 @@ def test_everyone_may_connect_and_the_file_goes_with_the_daemon(tmp_path: Path) 
     assert not path.exists()
 
 
-def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "lispd.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))

@@ -22,6 +22,13 @@ def test_each_peer_is_shown_with_its_state_its_key_and_its_packets(ctl: Ctl) -> 
     assert "192.0.2.66/32 clear no answer to the handshake" in shown
 
 
+def test_the_libraries_that_encrypt_are_named(ctl: Ctl) -> None:
+    shown = ctl("key")
+
+    assert "aes-128-gcm by libipsec-mb (VAES, AVX-512)" in shown
+    assert "chacha20-poly1305 by libcrypto" in shown
+
+
 def test_a_new_key_that_waits_is_shown_with_the_command_that_accepts_it(ctl: Ctl) -> None:
     assert "lispctl key --accept 192.0.2.67/32" in " ".join(ctl("key").split())
 

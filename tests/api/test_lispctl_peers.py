@@ -83,7 +83,7 @@ def test_a_peer_that_a_dialect_encrypts_for_is_obfuscated_and_not_sealed() -> No
     assert f"packets are  obfuscated (lispers.net): {why}" in peer_lines(peer)
 
 
-def test_a_peer_that_nobody_knows_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_peer_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(daemon, capsys, "peers", "printer", code=1) == ["lispctl: printer: no site of the hub has this name"]
 
 
@@ -96,7 +96,7 @@ def test_without_peers_a_sentence_says_so() -> None:
     assert peers_lines([]) == ["no peers: no packet has gone to a node that is there now"]
 
 
-def test_who_seals_packets_is_told_where_anybody_does() -> None:
+def test_the_end_that_seals_packets_is_shown_where_there_is_one() -> None:
     sealed = to_builtins(changed(NAS, seal=Seal(state="sealed", why="the Map-Server vouches for its key")))
     clear = to_builtins(changed(PHONE, seal=Seal(state="clear", why="its key is not known")))
     waiting = to_builtins(changed(PHONE, seal=Seal(state="waiting", why="a handshake is under way")))
@@ -200,7 +200,7 @@ def test_a_peer_that_no_packet_was_sent_to_has_no_mapping_yet() -> None:
     assert "mapping   none yet: lispd asks for it when a packet is sent there" in peer_lines(peer)
 
 
-def test_trace_shows_the_hops_outside_and_ends_when_nobody_answers(
+def test_trace_shows_the_hops_outside_and_ends_when_no_hop_answers(
     daemon: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(_address: str, _source: str | None, sequence: int, _timeout_s: float, _hops: int = 0) -> Hop:

@@ -26,7 +26,7 @@ tcp 192.0.2.7 -> 192.0.2.65:443
 """
 REHEARSAL = """\
 3 flows from connection tracking: 1 moves, 1 breaks, 0 recover, 1 stays
-FLOW        FATE    NOW    THEN   WHY
+FLOW        CHANGE  NOW    THEN   WHY
 tcp a -> b  moves   wlan0  wwan0  by priority
 udp a -> c  breaks  wlan0  -      the rule says drop
 """

@@ -147,7 +147,7 @@ def test_a_node_may_live_on_static_mappings_alone() -> None:
     assert read("eids: [10.0.0.1]\nmap-servers: []\nmap-cache: {static: [{prefix: 10.0.0.2}]}").resolvers == ()
 
 
-def test_an_inline_key_that_everyone_can_read_is_warned_about_with_what_keeps_it_readable_for_the_service(
+def test_an_inline_key_that_every_user_can_read_is_warned_about_with_what_keeps_it_readable_for_the_service(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name, caplog.at_level(logging.WARNING):

@@ -278,7 +278,7 @@ def test_a_key_file_holds_the_key_in_one_line(tmp_path: Path, octets: bytes) -> 
     assert read("key-file: my.key", tmp_path).key_file == Secret(b"s3cret")
 
 
-def test_a_key_file_that_everyone_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_key_file_that_every_user_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = write_key(tmp_path / "my.key", b"s3cret", 0o644)
 
     assert complaint("key-file: my.key", tmp_path) == (

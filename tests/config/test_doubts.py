@@ -41,7 +41,7 @@ def test_the_key_of_the_example_is_everyones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "is_told"),
+    ("key", "is_reported"),
     [
         ("abc #rest", True),
         ("abc # rest", True),
@@ -53,10 +53,10 @@ def test_the_key_of_the_example_is_everyones() -> None:
         ("abc", False),
     ],
 )
-def test_a_key_that_a_comment_may_have_cut_is_told_without_showing_it(key: str, is_told: bool) -> None:
+def test_a_key_that_a_comment_may_have_cut_is_told_without_showing_it(key: str, is_reported: bool) -> None:
     found = doubts(read(BASE.replace("s3cret", key)))
 
-    assert keys(found) == ["key-comment"] * is_told
+    assert keys(found) == ["key-comment"] * is_reported
     assert "abc" not in "".join(problem.sentence for problem in found)
 
 

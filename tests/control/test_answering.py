@@ -209,7 +209,7 @@ def test_a_whole_ipv6_network_is_answered_as_often_as_one_address() -> None:
     assert answers == 3
 
 
-def test_an_inner_destination_that_anybody_writes_makes_no_new_limit() -> None:
+def test_an_inner_destination_that_a_stranger_writes_makes_no_new_limit() -> None:
     machine = answerer()
     answers = 0
     for number in range(300):

@@ -94,7 +94,7 @@ def test_who_does_not_answer_is_asked_again_and_then_is_silent() -> None:
     assert [belief.answer for belief in asked.found or ()] == ["silent"]
 
 
-def test_without_a_locator_nobody_can_be_asked() -> None:
+def test_without_a_locator_no_question_can_be_asked() -> None:
     asked = beliefs()
 
     assert begun(asked) == []

@@ -14,7 +14,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import EID, LTE, SERVER, WIFI, ip, only, prefix, request_in
-from tests.control.test_node import CONFIG, PEER, PEER_RLOC, datagram, node
+from tests.node.test_node import CONFIG, PEER, PEER_RLOC, datagram, node
 
 ATTACKER = ip("66.66.66.66")
 
@@ -69,7 +69,7 @@ def test_an_smr_for_each_host_of_a_mapping_opens_one_lookup() -> None:
 
 
 @pytest.mark.parametrize("width", ["10.2.0.7/32", "10.2.0.0/15", "64.0.0.0/2"])
-def test_nobody_is_asked_about_a_hole_because_of_an_smr(width: str) -> None:
+def test_no_question_about_a_hole_follows_from_an_smr(width: str) -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
     inside = prefix(width).address + 7 if prefix(width).mask_len < 32 else PEER
@@ -77,6 +77,18 @@ def test_nobody_is_asked_about_a_hole_because_of_an_smr(width: str) -> None:
 
     assert [solicit(machine, str(inside + number), 5.0) for number in range(50)] == [[]] * 50
     assert machine.lookups == ()
+
+
+@pytest.mark.parametrize(("sender", "questions"), [(SERVER, 1), (ATTACKER, 0)])
+def test_the_mapping_system_alone_may_say_that_an_eid_exists_whose_packets_are_refused(
+    sender: IpAddress, questions: int
+) -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    learn(machine, PEER, MappingRecord.of(prefix("10.2.0.0/16"), ttl_min=15, action=Action.DROP))
+
+    assert len(solicit(machine, str(PEER), 5.0, sender)) == questions
+    assert machine.counters["rx_policy"] == 1 - questions
 
 
 def test_smrs_from_forged_addresses_for_every_peer_leave_misses_and_refreshes_alone() -> None:
@@ -141,7 +153,7 @@ def test_a_host_that_says_all_the_time_that_it_moved_is_asked_about_once_a_secon
     assert asked <= 3 * (3 + 40 // 3)
 
 
-def test_a_node_without_an_uplink_asks_nobody_because_of_data() -> None:
+def test_a_node_without_an_uplink_asks_nothing_because_of_data() -> None:
     machine = node()
 
     assert only(machine.on_source_doubted(PEER, 0, 0.0), SendControl) == []
@@ -175,7 +187,7 @@ def test_data_from_a_sender_that_the_mapping_does_not_name_has_the_mapping_asked
 
 
 @pytest.mark.parametrize("source", ["10.1.0.1", str(SERVER), str(WIFI.address)])
-def test_nobody_is_asked_about_ourselves_or_the_mapping_system(source: str) -> None:
+def test_no_question_is_about_ourselves_or_the_mapping_system(source: str) -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
 

@@ -20,7 +20,7 @@ from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.support import EID, WIFI, ip, nonces, prefix
 from tests.control.test_claims import ATTACKER, with_peers
-from tests.control.test_node import PEER_RLOC, datagram, node
+from tests.node.test_node import PEER_RLOC, datagram, node
 
 STRANGER = ip("66.66.66.66")
 
@@ -65,7 +65,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         (b"\x80" + b"\xff" * REQUEST_OCTETS, "rx_size"),
     ],
 )
-def test_nothing_is_decoded_that_nobody_may_send_or_that_answers_nothing(
+def test_nothing_is_decoded_that_no_node_may_send_or_that_answers_nothing(
     payload: bytes, counter: str, decoded: list[bytes]
 ) -> None:
     machine = with_peers(2)
@@ -144,7 +144,7 @@ def test_a_nonce_is_known_for_half_a_minute_and_forgotten_after_two_turns() -> N
     assert book.knows(second)
 
 
-def test_a_node_forgets_the_nonces_of_questions_that_nobody_can_answer_any_more() -> None:
+def test_a_node_forgets_the_nonces_of_questions_that_can_no_longer_be_answered() -> None:
     machine = node()
     sent = [effect for effect in machine.on_locators([WIFI], 0.0) if isinstance(effect, SendControl)]
     registers = [message.nonce for one in sent if isinstance(message := decode_control(one.payload), MapRegister)]

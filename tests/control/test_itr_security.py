@@ -12,7 +12,7 @@ from lispmob.control.itr_security import (
     TRIAL_MAX_S,
     ItrSecurity,
     LispSecTools,
-    Trouble,
+    RefusalReason,
 )
 from lispmob.control.lookups.resolver import NONCE_LIFETIME_S, Resolver
 from lispmob.protocol.acceptance import Guard
@@ -215,7 +215,7 @@ def test_what_an_etr_says_beyond_the_prefix_it_may_speak_for_is_discarded() -> N
 
     assert counted(effects) == ["sec_prefix", "rx_policy"]
     assert learned(effects) == []
-    assert [refusal.trouble for refusal in itr.security.refused(0.2)] == [Trouble.OVERCLAIM]
+    assert [refusal.reason for refusal in itr.security.refused(0.2)] == [RefusalReason.OVERCLAIM]
     assert itr.security.why_refused(PEER, 0.2) == (
         "its ETR answers for more than the Map-Server lets it: it says 10.2.0.0/16, it may say 10.2.0.0/24"
     )
@@ -241,7 +241,7 @@ def test_required_and_no_etr_can_sign_is_a_mapping_that_drops_with_its_reason() 
 
     assert only(effects, SendControl) == []
     assert [effect.records for effect in only(effects, MappingLearned)] == [(negative,)]
-    assert [refusal.trouble for refusal in itr.security.refused(0.2)] == [Trouble.UNSIGNED]
+    assert [refusal.reason for refusal in itr.security.refused(0.2)] == [RefusalReason.UNSIGNED]
 
 
 def test_preferred_and_no_etr_can_sign_asks_once_more_without() -> None:
@@ -274,7 +274,7 @@ def test_preferred_asks_both_ways_until_the_map_resolver_has_shown_it_and_never_
     (third,) = itr.ask(1.0, "10.3.0.1/32")
     assert security_of(third) is not None
     assert counted(itr.hear(plain(third), 1.1)) == ["sec_missing"]
-    assert [refusal.trouble for refusal in itr.security.refused(1.2)] == [Trouble.MISSING]
+    assert [refusal.reason for refusal in itr.security.refused(1.2)] == [RefusalReason.MISSING]
 
 
 def test_preferred_does_not_wait_for_those_who_do_not_know_it_nor_complain_about_them() -> None:
@@ -311,7 +311,7 @@ def test_required_and_unanswered_says_that_lisp_sec_may_be_why() -> None:
     happened = [effect for _, effects in run_until(itr.machine, 60.0) for effect in effects]
 
     assert [effect.why for effect in only(happened, LookupFailed)] == ["unanswered"]
-    assert [refusal.trouble for refusal in itr.security.refused(60.0)] == [Trouble.SILENT]
+    assert [refusal.reason for refusal in itr.security.refused(60.0)] == [RefusalReason.SILENT]
 
 
 def test_what_came_instead_of_an_answer_says_more_than_that_none_came() -> None:
@@ -320,7 +320,7 @@ def test_what_came_instead_of_an_answer_says_more_than_that_none_came() -> None:
     itr.hear(plain(sent), 0.1)
     run_until(itr.machine, 60.0)
 
-    assert [refusal.trouble for refusal in itr.security.refused(60.0)] == [Trouble.MISSING]
+    assert [refusal.reason for refusal in itr.security.refused(60.0)] == [RefusalReason.MISSING]
 
 
 def test_a_fault_is_over_when_a_genuine_answer_comes_and_forgotten_after_some_minutes() -> None:
@@ -364,7 +364,7 @@ def test_another_secret_is_another_map_resolver_as_far_as_is_known() -> None:
     assert itr.security.ways(RESOLVER, 10.0) == (False, True)
 
 
-def test_required_without_a_secret_asks_nobody_and_without_key_wrap_nothing_is_made() -> None:
+def test_required_without_a_secret_no_question_leaves_and_without_key_wrap_no_machine_is_made() -> None:
     assert Itr("require", secret=None).ask() == []
     with pytest.raises(ValueError, match="key wrap"):
         ItrSecurity("require", {RESOLVER: SECRET}, None)

@@ -53,7 +53,7 @@ def test_the_number_grows_when_the_records_say_something_else() -> None:
     assert said == [5, 5, 6, 6, 7]
 
 
-def test_mappings_have_no_number_where_nobody_wants_one_or_none_can_be_kept() -> None:
+def test_mappings_have_no_number_where_it_is_not_configured_or_none_can_be_kept() -> None:
     own, never = OwnMapVersion(count(5).__next__), OwnMapVersion(None)
 
     assert own.on_records("a", 10, 0.0, is_wanted=False) == 0

@@ -110,7 +110,7 @@ def test_a_peer_that_is_no_longer_registered_is_gone_when_it_was_asked_for() -> 
     assert table(machine) == {"10.2.0.0/16": "DROP"}
 
 
-def test_what_nobody_answers_for_is_left_alone_for_half_a_minute() -> None:
+def test_an_eid_without_an_answer_is_left_alone_for_half_a_minute() -> None:
     machine = mappings()
 
     effects = machine.on_lookup_failed(LookupFailed(HOST, "miss", "unanswered"), 10.0)
@@ -120,7 +120,7 @@ def test_what_nobody_answers_for_is_left_alone_for_half_a_minute() -> None:
     assert only(machine.on_timer(40.0), RemoveMapping) == [RemoveMapping(HOST)]
 
 
-def test_a_refresh_that_nobody_answers_leaves_the_mapping_in_use() -> None:
+def test_an_unanswered_refresh_leaves_the_mapping_in_use() -> None:
     machine = mappings()
     learn(machine, positive("10.2.0.0/24"))
 

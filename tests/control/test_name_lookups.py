@@ -14,7 +14,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.name_eid import name_record
 from lispmob.wire.record import MappingRecord
 from tests.control.support import LTE, WIFI, ip, only, request_in
-from tests.control.test_node import CONFIG
+from tests.node.test_node import CONFIG
 
 NAS = ip("10.2.0.7")
 
@@ -71,7 +71,7 @@ def test_what_is_not_answered_is_asked_twice_and_not_again_for_ten_seconds() -> 
     assert only(machine.resolve(b"nas", 2.0 + SILENCE_S), SendControl)
 
 
-def test_a_name_that_was_known_stays_known_while_nobody_answers() -> None:
+def test_a_name_that_was_known_stays_known_while_no_map_resolver_answers() -> None:
     machine = lookups()
     learn(machine, b"nas", (NAS,), 0.0)
     machine.resolve(b"nas", 600.0)
@@ -115,7 +115,7 @@ def test_forty_names_are_asked_for_at_once_and_twenty_more_each_second() -> None
     assert sum(later) in (19, 20, 21)
 
 
-def test_at_most_64_names_are_asked_for_at_once_and_what_is_beyond_is_told_that_nobody_knows() -> None:
+def test_at_most_64_names_are_asked_for_at_once_and_any_more_are_told_to_be_unknown() -> None:
     machine = lookups()
     for number in range(80):
         machine.resolve(f"x{number}".encode(), number / 20)
@@ -149,7 +149,7 @@ def test_an_answer_about_another_name_or_about_two_is_none(records: tuple[Mappin
 
 
 @pytest.mark.parametrize("shorter", [b"n", b"na", b"NA"])
-def test_an_answer_about_a_shorter_name_says_that_nobody_has_the_longer_one(shorter: bytes) -> None:
+def test_an_answer_about_a_shorter_name_says_that_the_longer_one_is_not_registered(shorter: bytes) -> None:
     machine = lookups()
 
     effects = answer(machine, machine.resolve(b"nas", 0.0), shorter, (NAS,), 0.1)

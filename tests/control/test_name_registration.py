@@ -16,7 +16,7 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import Action
 from tests.control.support import LTE, SERVER, WIFI, only
-from tests.control.test_node import CONFIG
+from tests.node.test_node import CONFIG
 
 KEY = Key(b"a key of the site", algorithm=Algorithm.HMAC_SHA_256_128)
 NOBODYS = Key(b"nobody's", algorithm=Algorithm.HMAC_SHA_256_128)

@@ -15,7 +15,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import EID, RESOLVER, WIFI, ip, only, prefix, request_in
-from tests.control.test_node import CONFIG, datagram, node
+from tests.node.test_node import CONFIG, datagram, node
 
 EVIL = ip("66.66.66.66")
 GOOD = Locator(ip("203.0.113.5"))
@@ -126,7 +126,7 @@ def test_nor_in_ipv6(text: str) -> None:
 
 @pytest.mark.parametrize("source", [EVIL, RESOLVER])
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "0.0.0.0/1", "10.0.0.0/8"])
-def test_nobody_says_that_nobody_is_everywhere_or_that_we_are_nowhere(text: str, source: IpAddress) -> None:
+def test_no_answer_may_say_that_no_eid_is_anywhere_or_that_ours_are_not(text: str, source: IpAddress) -> None:
     machine = ready()
     ask(machine, "10.66.0.1", 1.0, record(text, action=Action.DROP), source=source)
 
@@ -134,7 +134,7 @@ def test_nobody_says_that_nobody_is_everywhere_or_that_we_are_nowhere(text: str,
     assert len(machine.map_cache) == 0
 
 
-def test_that_nobody_is_there_counts_for_what_was_asked_when_an_etr_says_it() -> None:
+def test_a_negative_answer_of_an_etr_counts_for_what_was_asked() -> None:
     machine = ready()
     ask(machine, "10.66.0.1", 1.0, record("10.64.0.0/10", action=Action.DROP))
 
@@ -153,7 +153,7 @@ def test_the_mapping_system_speaks_for_a_part_of_the_space_at_a_time(text: str, 
     ask(machine, "200.1.1.1", 2.0, record("200.1.1.1/32", GOOD))
 
 
-def test_that_nobody_is_there_is_believed_for_a_quarter_of_an_hour() -> None:
+def test_a_negative_answer_is_believed_for_a_quarter_of_an_hour() -> None:
     machine = ready()
     ask(machine, "153.16.1.1", 1.0, record("153.16.0.0/16", ttl_min=1440), source=RESOLVER)
 
@@ -198,7 +198,7 @@ def test_believing_a_long_answer_in_a_full_cache_removes_a_bounded_number_of_ent
     assert len(only(effects, RemoveMapping)) <= 256
 
 
-def test_that_nobody_is_there_gives_way_to_an_answer_about_the_prefix_around_it_though_packets_go_there() -> None:
+def test_a_negative_answer_gives_way_to_an_answer_about_the_prefix_around_it_though_packets_go_there() -> None:
     machine = ready()
     ask(machine, "10.2.0.131", 10.0, record("10.2.0.131/32", action=Action.DROP), source=RESOLVER)
     machine.on_used([prefix("10.2.0.131/32")], 11.0)

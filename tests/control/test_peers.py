@@ -58,7 +58,7 @@ def test_of_very_many_peers_the_latest_are_told() -> None:
     assert told(peers, 2.0) == list(map(str, reversed(FORGED[-MAX_HEARD:])))
 
 
-def test_nobody_is_told_who_was_heard_more_than_a_minute_ago() -> None:
+def test_a_peer_that_was_heard_more_than_a_minute_ago_is_not_told() -> None:
     peers = Peers()
     peers.on_heard([PEER, FORGED[0]], [FORGED[0]], 1.0)
 

@@ -45,7 +45,7 @@ def mappings(policy: ForwardingPolicy = SPLIT) -> Mappings:
 
 @pytest.mark.parametrize("hole", ["10.99.0.2/32", "10.99.0.0/24", "10.0.0.0/8", "2001:db8:99:1::/64", "2001:db8::/32"])
 @pytest.mark.parametrize("policy", [SPLIT, FULL], ids=["split", "full"])
-def test_inside_the_overlay_prefixes_what_nobody_registered_is_refused(hole: str, policy: ForwardingPolicy) -> None:
+def test_inside_the_overlay_prefixes_an_unregistered_eid_is_refused(hole: str, policy: ForwardingPolicy) -> None:
     assert decide(negative(hole), policy, OWN).disposition == "DROP"
 
 
@@ -172,9 +172,7 @@ def test_what_leaves_natively_keeps_the_lifetime_that_it_came_with() -> None:
         (MappingRecord.of(prefix("10.99.0.0/24"), action=Action.SEND_MAP_REQUEST), False, False),
     ],
 )
-def test_a_sign_of_life_refutes_only_what_says_that_nobody_is_there(
-    record: MappingRecord, is_dead: bool, is_refuted: bool
-) -> None:
+def test_a_sign_of_life_refutes_only_a_negative_answer(record: MappingRecord, is_dead: bool, is_refuted: bool) -> None:
     machine = mappings()
     machine.on_learned(learned("10.99.0.2", record), 1.0)
     machine.on_reachability(ip("203.0.113.5"), not is_dead, 2.0)
@@ -182,7 +180,7 @@ def test_a_sign_of_life_refutes_only_what_says_that_nobody_is_there(
     assert (machine.refuted(ip("10.99.0.2"), 0) is not None) == is_refuted
 
 
-def test_a_static_mapping_is_refuted_by_nobody() -> None:
+def test_a_static_mapping_is_refuted_by_no_sign_of_life() -> None:
     machine = mappings()
     machine.on_added(MappingRecord.of(prefix("10.99.0.2/32"), action=Action.DROP), 1.0)
 

@@ -119,7 +119,7 @@ def test_a_map_server_that_has_moved_is_left_once_it_has_confirmed_at_its_new_pl
     assert made.answers == {HUB: (B,)}
 
 
-def test_what_nobody_registers_with_is_where_the_last_answer_says() -> None:
+def test_a_server_without_a_registration_is_where_the_last_answer_says() -> None:
     made, asked = machine()
     found(made, asked, A)
     found(made, made.on_uplinks(50.0), B, now=50.1)

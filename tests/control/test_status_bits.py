@@ -19,9 +19,9 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
-from tests.control.probing_world import OTHER, PEER, World
+from tests.control.probing.probing_world import OTHER, PEER, World
 from tests.control.support import EID, LTE, WIFI, WIFI6, ip, locators, only, prefix, request_in
-from tests.control.test_node import CONFIG, datagram, node
+from tests.node.test_node import CONFIG, datagram, node
 
 SITE = prefix("10.2.0.0/24")
 FIRST, SECOND, THIRD = ip("192.0.2.5"), ip("203.0.113.5"), ip("2001:db8::5")
@@ -88,15 +88,15 @@ def test_each_change_is_told_once(words: list[int], count: int) -> None:
 
 
 def test_we_say_which_of_our_locators_work_in_the_order_of_our_mapping() -> None:
-    own = OwnStatus(heeds=True, tells=True)
+    own = OwnStatus(accepts=True, sends=True)
 
     assert own.on_locators(locators(WIFI6, LTE, WIFI), nobody, 0.0) == [UseStatusBits(True, 0b111)]
     assert own.on_locators(locators(WIFI6, LTE, WIFI), {WIFI.address}.__contains__, 1.0) == [UseStatusBits(True, 0b110)]
     assert own.on_locators(locators(WIFI6, LTE, WIFI), {WIFI.address}.__contains__, 2.0) == []
 
 
-def test_after_a_move_we_are_quiet_until_nobody_counts_our_locators_as_before() -> None:
-    own = OwnStatus(heeds=True, tells=True)
+def test_after_a_move_we_are_quiet_until_no_peer_counts_our_locators_as_before() -> None:
+    own = OwnStatus(accepts=True, sends=True)
     own.on_locators(locators(WIFI), nobody, 0.0)
 
     assert own.on_locators(locators(WIFI, LTE), nobody, 10.0) == [UseStatusBits(True, None)]
@@ -107,18 +107,18 @@ def test_after_a_move_we_are_quiet_until_nobody_counts_our_locators_as_before() 
 
 
 def test_who_does_not_send_them_says_nothing_and_waits_for_nothing() -> None:
-    own = OwnStatus(heeds=True, tells=False)
+    own = OwnStatus(accepts=True, sends=False)
 
     assert own.on_locators(locators(WIFI), nobody, 0.0) == [UseStatusBits(True, None)]
     assert own.on_locators(locators(LTE), nobody, 1.0) == []
     assert own.wake_at() is None
-    assert own.on_config(heeds=False, tells=False) == [UseStatusBits(False, None)]
+    assert own.on_config(accepts=False, sends=False) == [UseStatusBits(False, None)]
 
 
 def test_behind_a_nat_rtrs_stand_in_our_mapping_and_we_say_nothing_of_ourselves() -> None:
     relayed = LocatorSet.of(1, (WIFI,), (Locator(FIRST),))
 
-    assert OwnStatus(heeds=False, tells=True).on_locators(relayed, nobody, 0.0) == []
+    assert OwnStatus(accepts=False, sends=True).on_locators(relayed, nobody, 0.0) == []
 
 
 def test_a_bit_that_falls_has_the_locator_asked_and_packets_go_there_until_it_fails_to_answer() -> None:
@@ -174,9 +174,9 @@ def probes(effects: list[object] | object) -> list[MapRequest]:
     return [request for request in requests if isinstance(request, MapRequest) and request.is_probe]
 
 
-def test_a_node_asks_the_locator_whose_bit_falls_when_one_of_its_company_says_so_and_nobody_else() -> None:
+def test_a_node_asks_the_locator_whose_bit_falls_only_when_one_of_its_company_says_so() -> None:
     machine = node(replace(CONFIG, probing=ProbeConfig(), status_bits="listen"))
-    assert only(machine.on_locators([WIFI], 0.0), UseStatusBits) == [UseStatusBits(heeds=True, told=None)]
+    assert only(machine.on_locators([WIFI], 0.0), UseStatusBits) == [UseStatusBits(accepts=True, bits=None)]
     known(machine)
 
     forged = machine.on_status_bits(HOST, 0, ip("198.51.100.99"), 0b00, 32, 10.0)

@@ -42,7 +42,7 @@ def test_dns_is_asked_as_soon_as_an_interface_has_ipv6_only() -> None:
     assert found.prefixes == {LTE: NETWORK}
 
 
-def test_nobody_is_asked_without_such_an_interface() -> None:
+def test_without_such_an_interface_no_server_is_asked() -> None:
     found = search()
 
     assert found.on_uplinks({}, 0.0) == []
@@ -81,7 +81,7 @@ def test_what_a_router_says_counts_for_its_interface_alone() -> None:
     assert found.prefixes == {LTE: NETWORK, WIFI: ROUTED}
 
 
-def test_where_all_routers_say_it_nobody_is_asked() -> None:
+def test_where_all_routers_say_it_no_server_is_asked() -> None:
     found = search()
 
     assert found.on_uplinks({WIFI: ROUTED}, 0.0) == []

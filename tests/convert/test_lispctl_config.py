@@ -44,7 +44,7 @@ def conf(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_conversion_writes_the_file_and_its_key_for_nobody_else_to_read(
+def test_a_conversion_writes_the_file_and_its_key_readable_by_their_owner_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "lispd.conf"
@@ -142,7 +142,7 @@ def test_what_is_allowed_and_hardly_meant_is_a_note(conf: Path, capsys: pytest.C
     assert "note: the key for Map-Server 198.51.100.1 is the example's" in capsys.readouterr().err
 
 
-def test_a_key_that_everybody_can_read_and_a_loose_site_are_notes(
+def test_a_key_that_every_user_can_read_and_a_loose_site_are_notes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "hub.conf"

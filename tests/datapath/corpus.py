@@ -21,7 +21,7 @@ from tests.datapath.oracle.segments import (
     GSO_UDP_L4,
     NEEDS_CSUM,
     VnetHeader,
-    open_checksum,
+    partial_checksum,
 )
 
 Named = tuple[str, bytes]
@@ -282,7 +282,7 @@ def packets(version: int, room: int) -> Iterator[Named]:
 
 
 def super_packets(version: int) -> Iterator[tuple[str, VnetHeader, bytes]]:
-    """TCP and UDP super-packets of odd sizes, with open checksums as a kernel hands them out."""
+    """TCP and UDP super-packets of odd sizes, with partial checksums as a kernel hands them out."""
     for (protocol, size), count, short in product(((TCP, 1), (TCP, 536), (UDP, 1), (UDP, 700)), (1, 2, 3, 40), (0, 1)):
         if size == 1 and short:
             continue
@@ -312,4 +312,4 @@ def _super(
     kind = GSO_UDP_L4 if protocol == UDP else GSO_TCPV4 if version == 4 else GSO_TCPV6
     if protocol == TCP and flags & 0x80:
         kind |= GSO_ECN
-    return VnetHeader(NEEDS_CSUM, kind, start + header, size, start, field), open_checksum(whole)
+    return VnetHeader(NEEDS_CSUM, kind, start + header, size, start, field), partial_checksum(whole)

@@ -15,7 +15,7 @@ from tests.datapath.oracle.segments import (
     GSO_UDP_L4,
     NEEDS_CSUM,
     VnetHeader,
-    open_checksum,
+    partial_checksum,
     segment,
 )
 
@@ -55,7 +55,7 @@ def super_packet(seed: int) -> tuple[VnetHeader, bytes]:
         )
     kind = (GSO_TCPV4 if is_v4 else GSO_TCPV6) | (GSO_ECN if body[13] & 0x80 else 0) if is_tcp else GSO_UDP_L4
     vnet = VnetHeader(NEEDS_CSUM, kind, len(head + transport), size, len(head), 16 if is_tcp else 6)
-    return vnet, open_checksum(head + body)
+    return vnet, partial_checksum(head + body)
 
 
 def stream(seed: int) -> list[bytes]:
@@ -95,7 +95,7 @@ def _with_checksum(packet: bytes, chance: random.Random) -> bytes:
     inner = oracle.parse(packet)
     if inner is None or inner.protocol != 6 or inner.length < inner.header + 20:
         return packet
-    changed = bytearray(open_checksum(packet))
+    changed = bytearray(partial_checksum(packet))
     at = inner.header + chance.choice([4, 8, 13, 14, 18, 19])
     changed[at] ^= 1 << chance.randrange(8)
     total = oracle.checksum(bytes(changed[inner.header : inner.length])) or 0xFFFF

@@ -171,8 +171,8 @@ class HostEngine:
             ip_address(locator), seconds, one_sided, None if head is None else ip_address(head)
         )
 
-    def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
-        self._engine.liveness.use_status_bits(heeds=heeds, told=told)
+    def status_bits(self, *, accepts: bool = False, bits: int | None = None) -> None:
+        self._engine.liveness.use_status_bits(accepts=accepts, bits=bits)
 
     def near(self, *, own: list[str] = [], links: list[str] = [], proxies: list[str] = []) -> None:  # noqa: B006
         addresses = (frozenset(map(ip_address, these)) for these in (own, proxies))
@@ -253,8 +253,8 @@ class HostEngine:
     def path_mtu(self, *, local: str, locator: str, mtu_bytes: int) -> None:
         self._engine.liveness.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))
 
-    def tell_large(self, *, tells: bool) -> None:
-        self._engine.liveness.tell_large(tells)
+    def report_large(self, *, reports: bool) -> None:
+        self._engine.liveness.report_large(reports)
 
     def context_switches(self) -> int:
         """Context switches of the datapath's threads: all threads that are not Python's. An idle datapath has none."""
@@ -275,4 +275,4 @@ class HostEngine:
         """The disposition of a UDP packet, and its locators."""
         question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
         answer = self._engine.dry_run.ask(question)
-        return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
+        return [answer.verdict.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]

@@ -17,11 +17,11 @@ RULES = [
     for line in PAGE.split("## Rules")[1].splitlines()
     if line.startswith("| ") and not line.startswith("| rule ")
 ]
-PLACES = (DATAPATH / "c", DATAPATH / "bpf", TESTS / "oracle", TESTS, ROOT)
+PLACES = (DATAPATH / "c", DATAPATH / "bpf", TESTS / "oracle", ROOT)
 
 
 def found(name: str) -> Path | None:
-    return next((place / name for place in PLACES if (place / name).is_file()), None)
+    return next((place / name for place in PLACES if (place / name).is_file()), None) or next(TESTS.rglob(name), None)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule[0] for rule in RULES])

@@ -170,7 +170,7 @@ def test_chains_that_a_firewall_flushes_are_back_within_a_moment(world: DesktopW
 
 
 @pytest.mark.skipif(shutil.which(LEGACY) is None, reason=f"{LEGACY} is missing: install the Debian package iptables")
-def test_where_the_kernel_tells_nobody_of_a_flush_a_nudge_repairs_all_chains(
+def test_where_the_kernel_does_not_tell_of_a_flush_a_nudge_repairs_all_chains(
     world: DesktopWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     legacy = world.directory / "legacy"

@@ -22,7 +22,7 @@ class Told:
         self.woken = 0
         self.looks = 0
 
-    def on_meaning(self, reasons: list[str], since: float) -> None:
+    def on_nm_state(self, reasons: list[str], since: float) -> None:
         self.reasons += reasons
 
     def on_awake(self) -> None:
@@ -59,7 +59,7 @@ def test_a_network_manager_and_a_bus_that_restart_again_and_again_leave_no_task_
                 await asyncio.sleep(0.1)
                 counts.append((len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))))
                 await asyncio.to_thread(end, manager)
-                await until(lambda: not desktop.meaning.is_running)
+                await until(lambda: not desktop.nm_state.is_running)
                 if round_ == 2:
                     await asyncio.to_thread(bus.stop)
                     await asyncio.to_thread(bus.start)

@@ -67,16 +67,16 @@ def test_a_captive_portal_holds_an_uplink_back_until_the_login_is_done(bus: Priv
     async def scenario() -> None:
         bus.mock("networkmanager")
         async with watching(bus.address, library) as watch:
-            await watch.until(lambda: watch.meaning.is_running)
+            await watch.until(lambda: watch.nm_state.is_running)
             path = await wifi(watch)
             await change(watch, path, Ip4Connectivity=("u", 2))
             await enter(watch, path, 100, 90, 0)
-            await watch.until(lambda: "wlan0" in watch.meaning.held_back)
+            await watch.until(lambda: "wlan0" in watch.nm_state.held_back)
 
             await change(watch, path, Ip4Connectivity=("u", 4))
-            await watch.until(lambda: "wlan0" not in watch.meaning.held_back)
+            await watch.until(lambda: "wlan0" not in watch.nm_state.held_back)
 
-            device = watch.meaning.device("wlan0")
+            device = watch.nm_state.device("wlan0")
             assert device is not None
             assert device.connectivity is Connectivity.FULL
             assert "wlan0: a captive portal" in watch.reasons
@@ -89,15 +89,15 @@ def test_a_metered_modem_is_known_by_the_interface_that_carries_ip(bus: PrivateB
     async def scenario() -> None:
         bus.mock("networkmanager")
         async with watching(bus.address, library) as watch:
-            await watch.until(lambda: watch.meaning.is_running)
+            await watch.until(lambda: watch.nm_state.is_running)
             path = await wifi(watch, "cdcwdm0")
             await change(watch, path, Metered=("u", 3), IpInterface=("s", "wwan0"))
             await enter(watch, path, 100, 90, 0)
 
-            await watch.until(lambda: "wwan0" in watch.meaning.metered)
+            await watch.until(lambda: "wwan0" in watch.nm_state.metered)
 
             await change(watch, path, Metered=("u", 2))
-            await watch.until(lambda: not watch.meaning.metered)
+            await watch.until(lambda: not watch.nm_state.metered)
 
     asyncio.run(scenario())
 
@@ -108,7 +108,7 @@ def test_the_network_of_a_device_is_known_by_the_ssid_and_the_name_of_its_connec
     async def scenario() -> None:
         bus.mock("networkmanager")
         async with watching(bus.address, library) as watch:
-            await watch.until(lambda: watch.meaning.is_running)
+            await watch.until(lambda: watch.nm_state.is_running)
             path = await wifi(watch)
             point = (path, "ap0", "Home", "00:11:22:33:44:55", 2, 2437, 54, 80, 0)
             access_point = await mock_call(watch, MANAGER, MOCK, "AddAccessPoint", "ssssuuuyu", *point)
@@ -119,9 +119,9 @@ def test_the_network_of_a_device_is_known_by_the_ssid_and_the_name_of_its_connec
             await mock_call(watch, MANAGER, MOCK, "SetDeviceActive", "ss", path, used)
             await enter(watch, path, 100, 90, 0)
 
-            await watch.until(lambda: watch.meaning.network("wlan0").ssid == "Home")
+            await watch.until(lambda: watch.nm_state.network("wlan0").ssid == "Home")
 
-            assert watch.meaning.network("wlan0").uuid
+            assert watch.nm_state.network("wlan0").uuid
 
     asyncio.run(scenario())
 
@@ -130,15 +130,15 @@ def test_a_connection_that_is_being_taken_down_is_told_within_5_ms_of_the_signal
     async def scenario() -> None:
         bus.mock("networkmanager")
         async with watching(bus.address, library) as watch:
-            await watch.until(lambda: watch.meaning.is_running)
+            await watch.until(lambda: watch.nm_state.is_running)
             path = await wifi(watch)
             await enter(watch, path, 100, 90, 0)
-            await watch.until(lambda: watch.meaning.device("wlan0") is not None)
+            await watch.until(lambda: watch.nm_state.device("wlan0") is not None)
 
             await enter(watch, path, 110, 100, 39)
-            await watch.until(lambda: "wlan0" in watch.meaning.held_back)
+            await watch.until(lambda: "wlan0" in watch.nm_state.held_back)
 
-            assert watch.meaning.held_back == {"wlan0": "is being disconnected (the user said so)"}
+            assert watch.nm_state.held_back == {"wlan0": "is being disconnected (the user said so)"}
             assert watch.delays_s[-1] < 0.005
 
     asyncio.run(scenario())
@@ -148,16 +148,16 @@ def test_networkmanager_comes_goes_and_comes_back_while_we_run(bus: PrivateBus, 
     async def scenario() -> None:
         async with watching(bus.address, library) as watch:
             await asyncio.sleep(0.1)
-            assert not watch.meaning.is_running
+            assert not watch.nm_state.is_running
             for _ in range(3):
                 service = bus.mock("networkmanager")
-                await watch.until(lambda: watch.meaning.is_running)
+                await watch.until(lambda: watch.nm_state.is_running)
                 await wifi(watch)
-                await watch.until(lambda: watch.meaning.device("wlan0") is not None)
+                await watch.until(lambda: watch.nm_state.device("wlan0") is not None)
                 end(service)
-                await watch.until(lambda: not watch.meaning.is_running)
+                await watch.until(lambda: not watch.nm_state.is_running)
 
-            assert watch.meaning.devices == ()
+            assert watch.nm_state.devices == ()
             assert watch.reasons.count("NetworkManager is there") == 3
             assert watch.reasons.count("NetworkManager is gone: going by netlink alone") == 3
 
@@ -168,16 +168,16 @@ def test_the_bus_itself_may_be_restarted_and_nothing_is_left_open(bus: PrivateBu
     async def scenario() -> None:
         async with watching(bus.address, library) as watch:
             service = bus.mock("networkmanager")
-            await watch.until(lambda: watch.meaning.is_running)
+            await watch.until(lambda: watch.nm_state.is_running)
             gc.collect()
             before = len(os.listdir("/proc/self/fd"))
             for _ in range(3):
                 bus.stop()
-                await watch.until(lambda: not watch.meaning.is_running)
+                await watch.until(lambda: not watch.nm_state.is_running)
                 end(service)
                 bus.start()
                 service = bus.mock("networkmanager")
-                await watch.until(lambda: watch.meaning.is_running)
+                await watch.until(lambda: watch.nm_state.is_running)
             gc.collect()
             assert len(os.listdir("/proc/self/fd")) == before
 
@@ -189,7 +189,7 @@ def test_without_a_bus_nothing_happens_and_stopping_takes_no_time(tmp_path: Path
     async def scenario() -> None:
         async with watching(f"unix:path={tmp_path}/nobody", library) as watch:
             await asyncio.sleep(0.1)
-            assert not watch.meanings
+            assert not watch.nm_states
 
     asyncio.run(asyncio.wait_for(scenario(), 5))
     gc.collect()
@@ -215,7 +215,7 @@ def test_a_signal_from_another_sender_is_ignored(bus: PrivateBus, library: str) 
         bus.mock("logind")
         bus.mock("networkmanager")
         async with watching(bus.address, library) as watch:
-            await watch.until(lambda: watch.meaning.is_running and watch.bus is not None)
+            await watch.until(lambda: watch.nm_state.is_running and watch.bus is not None)
             assert watch.bus is not None
             forger = Connection(library, bus.address, [], None)
             await forger.open()
@@ -226,17 +226,17 @@ def test_a_signal_from_another_sender_is_ignored(bus: PrivateBus, library: str) 
                 sleep = ("org.freedesktop.login1.Manager", "PrepareForSleep", "b", True)
                 send_to(forger, library, watch.bus.name, "/org/freedesktop/login1", *sleep)
                 await wifi(watch)  # its answer comes after the forged signals
-                await watch.until(lambda: watch.meaning.device("wlan0") is not None)
+                await watch.until(lambda: watch.nm_state.device("wlan0") is not None)
             finally:
                 await forger.close()
 
             assert watch.sleeps == []
-            assert watch.meaning.is_running
+            assert watch.nm_state.is_running
 
     asyncio.run(scenario())
 
 
-def test_a_call_to_nobody_is_an_error_that_can_be_told(bus: PrivateBus, library: str) -> None:
+def test_a_call_without_a_receiver_is_an_error_that_can_be_told(bus: PrivateBus, library: str) -> None:
     async def scenario() -> None:
         one = Connection(library, bus.address, [], None)
         await one.open()

@@ -61,13 +61,13 @@ def test_what_it_brings_up_is_primary_and_active_and_has_the_reason(manager: Rea
     async def scenario() -> None:
         async with watching(manager.bus.address, library) as watch:
             await nmcli(manager, "con", "up", "c0")
-            await watch.until(lambda: watch.meaning.primary == "w0" and "w0" in watch.meaning.metered)
+            await watch.until(lambda: watch.nm_state.primary == "w0" and "w0" in watch.nm_state.metered)
 
-            device = watch.meaning.device("w0")
+            device = watch.nm_state.device("w0")
             assert device is not None
             assert (device.state, device.kind) == (DeviceState.ACTIVATED, "veth")
-            assert watch.meaning.primary_kind == "802-3-ethernet"
-            assert watch.meaning.is_metered
+            assert watch.nm_state.primary_kind == "802-3-ethernet"
+            assert watch.nm_state.is_metered
 
     asyncio.run(scenario())
 
@@ -78,10 +78,10 @@ def test_a_disconnect_is_told_before_the_kernel_loses_the_address(manager: RealN
 
     async def scenario() -> None:
         async with both(manager, library) as (watch, monitor, story):
-            await watch.until(lambda: watch.meaning.primary == "w0")
+            await watch.until(lambda: watch.nm_state.primary == "w0")
             story.clear()
             await nmcli(manager, "dev", "disconnect", "w0")
-            await watch.until(lambda: not monitor.state.uplinks(UplinkPolicy()) and not watch.meaning.held_back)
+            await watch.until(lambda: not monitor.state.uplinks(UplinkPolicy()) and not watch.nm_state.held_back)
 
             gone = next(at for at, text in enumerate(story) if text.startswith("w0: ") and "removed" in text)
             assert "w0: deactivating (the user said so)" in story[:gone]
@@ -100,13 +100,13 @@ def test_an_uplink_that_was_being_disconnected_is_not_used_again_before_it_is_go
 
     async def scenario() -> None:
         async with both(manager, library) as (watch, monitor, _):
-            await watch.until(lambda: len(monitor.state.uplinks(UplinkPolicy())) == 2 and watch.meaning.is_running)
+            await watch.until(lambda: len(monitor.state.uplinks(UplinkPolicy())) == 2 and watch.nm_state.is_running)
             usable: list[set[str]] = []
 
             def note() -> bool:
-                usable.append({up.name for up in monitor.state.uplinks(UplinkPolicy())} - set(watch.meaning.held_back))
+                usable.append({up.name for up in monitor.state.uplinks(UplinkPolicy())} - set(watch.nm_state.held_back))
                 names = {up.name for up in monitor.state.uplinks(UplinkPolicy())}
-                return "w0" not in names and not watch.meaning.held_back
+                return "w0" not in names and not watch.nm_state.held_back
 
             await nmcli(manager, "dev", "disconnect", "w0")
             await watch.until(note)
@@ -123,13 +123,13 @@ def test_it_restarts_while_we_run_and_is_listened_to_again(manager: RealNetworkM
 
     async def scenario() -> None:
         async with both(manager, library) as (watch, monitor, _):
-            await watch.until(lambda: watch.meaning.primary == "w0")
+            await watch.until(lambda: watch.nm_state.primary == "w0")
             await asyncio.to_thread(manager.stop)
-            await watch.until(lambda: not watch.meaning.is_running)
+            await watch.until(lambda: not watch.nm_state.is_running)
             assert [up.name for up in monitor.state.uplinks(UplinkPolicy())] == ["w0"]
 
             await asyncio.to_thread(manager.start)
-            await watch.until(lambda: watch.meaning.device("w0") is not None)
+            await watch.until(lambda: watch.nm_state.device("w0") is not None)
 
     asyncio.run(scenario())
 
@@ -142,12 +142,12 @@ def test_the_shipped_snippet_keeps_our_device_unmanaged(tmp_path: Path, library:
 
         async def scenario() -> None:
             async with watching(manager.bus.address, library) as watch:
-                await watch.until(lambda: watch.meaning.device("lmn0") is not None)
-                await watch.until(lambda: watch.meaning.device("lmn0-3") is not None)
+                await watch.until(lambda: watch.nm_state.device("lmn0") is not None)
+                await watch.until(lambda: watch.nm_state.device("lmn0-3") is not None)
                 manager.nmcli("dev", "set", "lmn0", "managed", "yes", must=False)
                 await asyncio.sleep(0.3)
 
-                device = watch.meaning.device("lmn0")
+                device = watch.nm_state.device("lmn0")
                 assert device is not None
                 assert device.state is DeviceState.UNMANAGED
                 listed = manager.nmcli("-t", "-f", "DEVICE,STATE", "dev").splitlines()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from lispmob.bus.connection import BusClient, Connection, Signal
 from lispmob.bus.system_bus import SystemBus
 from lispmob.iface_monitor.network_manager import NetworkManagerWatch
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.sleep import SleepWatch
 
 
@@ -18,7 +18,7 @@ class Watch:
     """What was reported, and when, in monotonic seconds."""
 
     def __init__(self) -> None:
-        self.meanings: list[Meaning] = []
+        self.nm_states: list[ManagerState] = []
         self.reasons: list[str] = []
         self.delays_s: list[float] = []
         self.sleeps: list[bool] = []
@@ -27,11 +27,11 @@ class Watch:
         self._told = asyncio.Event()
 
     @property
-    def meaning(self) -> Meaning:
-        return self.watch.meaning
+    def nm_state(self) -> ManagerState:
+        return self.watch.nm_state
 
-    def _on_change(self, meaning: Meaning, reasons: list[str], since: float) -> None:
-        self.meanings.append(meaning)
+    def _on_change(self, nm_state: ManagerState, reasons: list[str], since: float) -> None:
+        self.nm_states.append(nm_state)
         self.reasons += reasons
         self.delays_s.append(time.monotonic() - since)
         self._told.set()

@@ -301,7 +301,7 @@ def test_a_lispd_that_stops_for_good_tells_both_programs(tmp_path: Path) -> None
     assert with_pair(tmp_path, use) == ["shutting-down", "shutting-down"]
 
 
-def test_a_program_that_closes_its_name_or_flow_is_adopted_by_nobody(tmp_path: Path) -> None:
+def test_a_program_that_closes_its_name_or_flow_is_not_adopted(tmp_path: Path) -> None:
     async def use(both: Pair) -> list[str]:
         told = []
         for closes_name in (True, False):

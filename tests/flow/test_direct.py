@@ -158,7 +158,7 @@ def test_a_program_that_listens_keeps_its_flow_alive(tmp_path: Path) -> None:
     assert with_holder(tmp_path, use)
 
 
-def test_nobody_there_is_told_within_the_time_that_was_given(tmp_path: Path) -> None:
+def test_an_absent_peer_is_told_within_the_time_that_was_given(tmp_path: Path) -> None:
     async def use(_holder: LocalFlows, _name: aio.Name, _call: Callable[..., Any]) -> str:
         with pytest.raises(FlowError) as failed:
             await asyncio.to_thread(

@@ -70,7 +70,7 @@ def test_a_peer_that_is_gone_is_noticed_within_the_lifetime_by_both() -> None:
     assert [ended.reason_code for ended in b.ended] == [Reason.NO_ANSWER]
 
 
-def test_a_flow_that_lives_is_kept_for_days_and_nobody_wakes_for_one_without_lifetime() -> None:
+def test_a_flow_that_lives_is_kept_for_days_and_no_timer_wakes_for_one_without_lifetime() -> None:
     network, a, b = pair()
     a.call(B, "backup", lifetime_s=600)
     network.run(2 * 86400.0)
@@ -84,7 +84,7 @@ def test_a_flow_that_lives_is_kept_for_days_and_nobody_wakes_for_one_without_lif
     assert b.endpoint.wake_at() is None
 
 
-def test_an_alive_of_a_flow_that_nobody_knows_is_met_with_silence() -> None:
+def test_an_alive_of_an_unknown_flow_is_met_with_silence() -> None:
     network, a, b = pair()
     a.call(B, "backup", lifetime_s=60)
     network.run(1.0)
@@ -100,7 +100,7 @@ def test_an_alive_of_a_flow_that_nobody_knows_is_met_with_silence() -> None:
     assert all(way.source == A for _, octets, way in network.sent if decode(octets).kind is Kind.ALIVE)
 
 
-def test_a_stop_tells_everybody() -> None:
+def test_a_stop_is_told_to_every_end() -> None:
     network, a, b = pair()
     a.call(B, "backup")
     a.call(B, "backup")

@@ -70,7 +70,7 @@ def test_a_host_reaches_the_names_that_it_holds_itself(town: FlowTown) -> None:
     assert done.stdout == "to myself\n", done.stderr
 
 
-def test_a_name_that_nobody_holds_is_told_as_such(town: FlowTown) -> None:
+def test_a_name_without_a_holder_is_told_as_such(town: FlowTown) -> None:
     done = town.run("a", "call", "printer@10.1.0.2", given="x")
 
     assert done.returncode == 1

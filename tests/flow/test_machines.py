@@ -181,7 +181,7 @@ def test_a_host_without_sockets_is_busy_and_has_forgotten_the_call() -> None:
     assert b.endpoint.holder.wake_at() is None
 
 
-def test_what_is_asked_of_a_dead_host_fails_in_time_and_holds_nobody_up() -> None:
+def test_what_is_asked_of_a_dead_host_fails_in_time_and_delays_no_other_question() -> None:
     network, a, _b = pair()
 
     dead = [a.call(STRANGER, "backup") for _ in range(100)]
@@ -353,7 +353,7 @@ def test_nothing_makes_a_caller_of_version_1_speak_version_0() -> None:
 # --- keys
 
 
-def test_who_knows_the_key_gets_through_and_who_does_not_is_nobody() -> None:
+def test_a_caller_with_the_key_gets_through_and_one_without_it_is_ignored() -> None:
     network, a, b = pair()
     b.hold("safe", key=KEY)
 

@@ -26,7 +26,7 @@ def with_flows(directory: Path, use: Callable[[LocalFlows], Any], **wishes: Any)
     return asyncio.run(run())
 
 
-def test_a_call_to_an_eid_that_nobody_has_registered_fails_before_its_time_is_up(tmp_path: Path) -> None:
+def test_a_call_to_an_unregistered_eid_fails_before_its_time_is_up(tmp_path: Path) -> None:
     async def use(flows: LocalFlows) -> str:
         with pytest.raises(NameNotFound) as failed:
             await aio.allocate("backup@127.0.0.9", path=flows.path, timeout=20)

@@ -72,7 +72,7 @@ def test_a_name_of_its_own_comes_before_that_of_its_host() -> None:
     assert resolve("Backup.NAS", known).eids == (A,)
 
 
-def test_what_this_host_holds_or_the_name_says_itself_is_asked_of_nobody() -> None:
+def test_what_this_host_holds_or_the_name_says_itself_is_not_asked_for() -> None:
     async def never(_asked: str) -> tuple[tuple[Address, ...], str]:
         raise AssertionError("asked")
 

@@ -92,7 +92,7 @@ def test_a_holder_takes_a_port_of_its_range_and_says_when_all_are_in_use(family:
         assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_a_port_that_nobody_listens_on_is_heard_of(family: int) -> None:
+def test_a_port_without_a_listener_is_heard_of(family: int) -> None:
     with sockets.new_socket(OWN[family]) as one, sockets.new_socket(OWN[family]) as gone:
         place = gone.getsockname()
         gone.close()

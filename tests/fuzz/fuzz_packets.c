@@ -1,6 +1,6 @@
-/* libFuzzer on all functions that read packets (tests/datapath/sanitize_packets.c calls them). */
+/* libFuzzer on all functions that read packets (tests/datapath/compiled/sanitize_packets.c calls them). */
 #define main sanitize_main
-#include "../datapath/sanitize_packets.c"
+#include "../datapath/compiled/sanitize_packets.c"
 #undef main
 #include "mend.h"
 

@@ -18,7 +18,7 @@ from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, S
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
-from tests.control.sealed_pair import Side, a_pair
+from tests.control.sealing.sealed_pair import Side, a_pair
 from tests.crypto.support import needs_libcrypto
 
 pytestmark = needs_libcrypto

@@ -72,6 +72,16 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, uncommented) == load_hub(SHIPPED)
 
 
+@pytest.mark.parametrize("lisp_sec", ["require", "prefer"])
+def test_a_map_server_elsewhere_with_a_key_is_accepted_whatever_lisp_sec_says(tmp_path: Path, lisp_sec: str) -> None:
+    hub = load(
+        tmp_path,
+        f"sites: []\nsecurity: {{lisp-sec: {lisp_sec}}}\nrtr: {{map-servers: [{{address: 1.2.3.4, key: k}}]}}",
+    )
+
+    assert [str(link.address) for link in hub.rtr.map_servers] == ["1.2.3.4"]
+
+
 def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
     (tmp_path / "new.key").write_text("the next one\n")
     (tmp_path / "new.key").chmod(0o600)
@@ -108,6 +118,10 @@ def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
         (
             "sites: []\nnat-dialects: [e19, lispers-net]\nrtr: {map-servers: [{address: 1.2.3.4}]}",
             r"rtr.map-servers\[0\].*give the key",
+        ),
+        (
+            "sites: []\nsecurity: {lisp-sec: require}\nnat-dialects: []\nrtr: {map-servers: [{address: 1.2.3.4}]}",
+            r"rtr.map-servers\[0\].*'require': give the key",
         ),
         ("sites: []\nproxy: {deny: [10.0.0.1/8]}", r"proxy.deny\[0\]"),
         ("sites: []\nproxy: {deny: [ours]}", r"proxy.deny\[0\].*, or own"),
@@ -193,10 +207,10 @@ def test_a_hub_with_pools_needs_no_sites_and_carries_data_for_them(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("sites", "is_told"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
+    ("sites", "is_reported"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
 )
-def test_a_hub_without_a_site_is_good_and_says_that_nobody_can_register(
-    sites: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_hub_without_a_site_is_good_and_says_that_no_node_can_register(
+    sites: str, is_reported: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "hub.conf"
     path.write_text(f"listen: [198.51.100.1]\nsites: {sites}\n")
@@ -206,7 +220,7 @@ def test_a_hub_without_a_site_is_good_and_says_that_nobody_can_register(
     *notes, good = capsys.readouterr().out.splitlines()
 
     assert (code, good) == (0, f"{path}: good")
-    assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_told
+    assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_reported
 
 
 @pytest.mark.parametrize(

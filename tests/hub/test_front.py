@@ -13,7 +13,7 @@ from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_reply import MapReply
 from tests.crypto.support import needs_libcrypto
 from tests.hub.exchange import HUB, sent
-from tests.hub.subscriber import Subscriber, hub
+from tests.hub.publishing.subscriber import Subscriber, hub
 
 pytestmark = needs_libcrypto
 

@@ -52,7 +52,7 @@ def test_another_address_of_this_machine_is_told_of_at_once(tmp_path: Path) -> N
     assert rlocs_of(reply_in(plane.on_datagram(ask(OWN), 2.0)).records[0]) == ["198.51.100.9"]
 
 
-def test_nobody_registers_them_whatever_site_is_around_them(tmp_path: Path) -> None:
+def test_no_node_registers_them_whatever_site_is_around_them(tmp_path: Path) -> None:
     plane = hub(tmp_path, "198.51.100.1")
 
     effects = plane.on_datagram(xtr("203.0.113.5").register(OWN), 1.0)

@@ -30,7 +30,7 @@ def started(*own: str) -> Proxy:
     return proxy
 
 
-def test_an_eid_that_nobody_registered_is_dropped_without_asking() -> None:
+def test_an_unregistered_eid_is_dropped_without_asking() -> None:
     assert Proxy([SITE]).on_start() == [InstallMapping(SITE, "DROP")]
 
 

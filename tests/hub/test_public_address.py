@@ -9,7 +9,7 @@ import pytest
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
-from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, UnregisteredData
 from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.auth import Key, sign
@@ -86,7 +86,7 @@ def test_what_comes_and_goes_in_data_is_translated_too() -> None:
     made = cloud()
 
     assert made.arrived_in_data(InData(b"x", NODE, 4341, PRIVATE, NODE, 4342)).rtr == PUBLIC
-    assert made.arrived_unregistered(Stranger(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
+    assert made.arrived_unregistered(UnregisteredData(NODE, 0, NODE, 4341, PRIVATE)).outer_destination == PUBLIC
     assert made.to_send_in_data(SendFromRelayPort(b"x", NODE, 4341, PUBLIC)).source == PRIVATE
 
 
@@ -99,15 +99,15 @@ def test_without_a_public_address_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "is_told"),
+    ("known", "is_reported"),
     [((PRIVATE,), True), ((PRIVATE, PRIVATE6), True), ((PUBLIC,), False), ((PRIVATE, PUBLIC6), False), ((), False)],
 )
 def test_a_machine_that_has_private_addresses_alone_is_told_what_to_do(
-    known: tuple[object, ...], is_told: bool
+    known: tuple[object, ...], is_reported: bool
 ) -> None:
     told = unreachable_as_rtr(known)  # type: ignore[arg-type]
 
-    assert (told is not None) == is_told
+    assert (told is not None) == is_reported
     assert told is None or "public-address" in told
 
 
@@ -125,7 +125,7 @@ def test_a_node_that_asks_is_told_the_public_address_as_map_server_and_rtr() -> 
     assert public.to_send(answer).source == PRIVATE
 
 
-def test_an_rtr_that_nobody_named_is_in_the_log_and_so_is_the_next_mistake_of_the_same_sender() -> None:
+def test_an_rtr_that_is_not_configured_is_in_the_log_and_so_is_the_next_mistake_of_the_same_sender() -> None:
     hub = ControlPlane([site("10.1.0.1/32")])
     relayed = Arrival(b"\x80\x20\x00\x00" + bytes(60), NODE, 4342, PUBLIC)
 

@@ -18,7 +18,7 @@ from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
-from tests.control.sealed_pair import ALICE_KEY, BOB_KEY, drawing
+from tests.control.sealing.sealed_pair import ALICE_KEY, BOB_KEY, drawing
 from tests.control.support import ip, only, prefix
 from tests.crypto.support import ciphers, needs_libcrypto
 
@@ -92,7 +92,7 @@ def test_a_probe_that_is_no_handshake_with_the_hub_is_left_to_others() -> None:
 
 
 @pytest.mark.parametrize("how", ["unregistered", "without a key", "another key", "revoked", "left"])
-def test_nobody_gets_a_session_whose_key_is_not_registered(how: str) -> None:
+def test_no_node_gets_a_session_whose_key_is_not_registered(how: str) -> None:
     world = World()
     if how == "without a key":
         world.hub.on_registration(RegistrationChanged(NODE, MappingRecord.of(NODE, (Locator(NODE_RLOC),))))

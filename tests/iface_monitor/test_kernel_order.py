@@ -174,7 +174,7 @@ def with_table_77(*rules: str) -> dict[str, int]:
     return priorities()
 
 
-def test_a_table_that_everybody_is_looked_up_in_before_main_decides_on_the_order(inside: None) -> None:
+def test_a_table_that_all_packets_are_looked_up_in_before_main_decides_on_the_order(inside: None) -> None:
     assert with_table_77("rule add lookup 77 priority 1000") == {"eth1": 1, "eth0": 2}
 
 

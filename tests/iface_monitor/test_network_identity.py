@@ -10,7 +10,7 @@ import pytest
 from lispmob.config.node import FamilySection, UplinkSection
 from lispmob.iface_monitor.gateway_trials import Gateway
 from lispmob.iface_monitor.network_identity import Network, NetworkPattern, is_in
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState, UplinkPolicy
 from lispmob.lispd.gateway_addresses import GatewayAddresses
 
@@ -72,17 +72,19 @@ def test_network_manager_tells_the_connection_and_the_ssid_of_a_device_that_is_u
         "/a/2": {"Id": "Wired", "Uuid": "77", "Ssid": None},
     }
 
-    meaning = Meaning.of({}, devices, None, connections)
+    nm_state = ManagerState.of({}, devices, None, connections)
 
-    assert meaning.networks == (("wlan0", Network(r"Café\xff\x1b", "Home 5 GHz", "3a1d")),)
+    assert nm_state.networks == (("wlan0", Network(r"Café\xff\x1b", "Home 5 GHz", "3a1d")),)
 
 
 def test_a_gateway_that_answers_late_is_asked_again_and_changes_the_network_then() -> None:
     answers = iter([None, "52:54:00:12:34:56"])
-    told: list[Meaning] = []
+    told: list[ManagerState] = []
 
     async def watch() -> list[bool]:
-        addresses = GatewayAddresses(lambda: told.append(addresses.onto(Meaning())), lambda _gateway: next(answers))
+        addresses = GatewayAddresses(
+            lambda: told.append(addresses.onto(ManagerState())), lambda _gateway: next(answers)
+        )
         addresses.look(STATE, is_wanted=False)
         addresses.look(STATE, is_wanted=True)
         asked = [bool(told)]
@@ -95,7 +97,7 @@ def test_a_gateway_that_answers_late_is_asked_again_and_changes_the_network_then
         return asked
 
     assert asyncio.run(watch()) == [False]
-    assert [dict(meaning.networks).get("wlan0", Network()).gateways for meaning in told] == [
+    assert [dict(nm_state.networks).get("wlan0", Network()).gateways for nm_state in told] == [
         frozenset({"52:54:00:12:34:56"}),
         frozenset(),
     ]

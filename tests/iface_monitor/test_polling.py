@@ -19,7 +19,7 @@ import pytest
 
 from lispmob.iface_monitor import proc_net
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE
-from lispmob.iface_monitor.polling import CALM_S, LIVELY_S, TOLD_S
+from lispmob.iface_monitor.polling import CALM_S, LIVELY_S, NUDGED_S
 from lispmob.lab.namespace import Namespace
 from tests import seccomp
 
@@ -124,7 +124,7 @@ def test_where_netlink_is_closed_altogether_proc_and_ioctl_tell_the_same(namespa
 
 
 def test_an_interval_is_shorter_after_a_change_and_longest_where_the_kernel_tells() -> None:
-    assert LIVELY_S < CALM_S < TOLD_S
+    assert LIVELY_S < CALM_S < NUDGED_S
 
 
 @pytest.mark.netns

@@ -105,7 +105,7 @@ def test_a_rule_that_refuses_one_source_says_nothing_about_others() -> None:
     assert [route.serves(ip_address(text)) for text in ("192.0.2.7", "192.0.2.8")] == [False, True]
 
 
-def test_in_ipv6_a_route_for_a_source_is_taken_before_one_that_refuses_everybody() -> None:
+def test_in_ipv6_a_route_for_a_source_is_taken_before_one_that_refuses_all_packets() -> None:
     prefix = ip_network("2001:db8:1::/64")
     routed = Candidate(6, 254, WHOLE, ETH0, ip_address("fe80::1"), 512, source=prefix)
     refusing = Candidate(6, 254, WHOLE, 0, None, 1, refusal="unreachable")

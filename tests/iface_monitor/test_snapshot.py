@@ -113,7 +113,7 @@ def test_a_kill_switch_made_of_a_dummy_is_no_uplink_unless_a_rule_says_so() -> N
 
 
 @pytest.mark.parametrize("address", ["127.0.0.5", "169.254.9.9", "0.0.0.0", "224.0.0.1"])
-def test_an_address_that_nobody_can_reach_is_no_rloc(address: str) -> None:
+def test_an_address_that_no_host_can_reach_is_no_rloc(address: str) -> None:
     assert state([ETH], [at(ETH, address)], [via(ETH, "192.0.2.1")]).uplinks(ANY) == ()
 
 

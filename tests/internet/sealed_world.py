@@ -16,7 +16,7 @@ from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import InstallSession, SendControl, SendKeepalive, SendSealed, UseMapVersion
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
-from tests.control.sealed_pair import Memory, drawing
+from tests.control.sealing.sealed_pair import Memory, drawing
 from tests.crypto.support import KEY_WRAP, ciphers
 from tests.internet.world import Lab, NodeHost, Packet, Weather, build, locator
 

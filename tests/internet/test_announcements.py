@@ -117,7 +117,7 @@ def test_a_victim_that_another_peer_is_at_answers_for_itself_and_stays_on_trial(
     assert way(peer, lab.nodes[2]) == [(other, False)]
 
 
-def test_a_peer_speaks_for_its_own_eids_and_for_nobody_elses() -> None:
+def test_a_peer_speaks_for_its_own_eids_alone() -> None:
     lab = sealed(nodes=3)
     mover, peer = pair(lab)
     third = lab.nodes[2]
@@ -257,7 +257,7 @@ def test_the_old_answer_of_the_mapping_system_does_not_lead_back() -> None:
     assert way(peer, mover) == [(NEW, False)]
 
 
-def test_without_a_session_nobody_is_told_and_nothing_is_believed() -> None:
+def test_without_a_session_no_peer_is_told_and_nothing_is_believed() -> None:
     lab = sealed(seal="off")
     mover, peer = pair(lab)
     peer.sessions.clear()
@@ -346,7 +346,7 @@ def test_the_probe_of_a_trial_asks_for_the_peers_eid_and_an_rtrs_answer_is_none(
     assert way(peer, mover) == [(VICTIM, True)]
 
 
-def test_a_node_that_can_ask_nobody_leaves_a_peer_that_has_moved_to_its_rtr(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_without_a_map_resolver_leaves_a_peer_that_has_moved_to_its_rtr(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would ever confirm the new locator, so it would stay on trial until its packets are used up."""
     lab = sealed()
     mover, peer = pair(lab)
@@ -362,7 +362,7 @@ def test_a_node_that_can_ask_nobody_leaves_a_peer_that_has_moved_to_its_rtr(monk
     assert peer.node.map_cache.get(mover.config.eids[0]) is None
 
 
-def test_a_probe_of_a_trial_that_nobody_answered_is_forgotten_with_the_next_one() -> None:
+def test_an_unanswered_probe_of_a_trial_is_forgotten_with_the_next_one() -> None:
     nonces = iter(range(1, 100))
     announcer = Announcer(next_nonce=lambda: 1, new_nonce=lambda: next(nonces))
     own = LocatorSet.of(1, [locator("203.0.113.1")])

@@ -117,7 +117,7 @@ def test_a_sign_of_life_ends_a_negative_answer_where_no_hub_tells(sign: str) -> 
     assert again[1].disposition == "ENCAPSULATE"
 
 
-def test_signs_of_life_that_anybody_can_forge_make_us_ask_seldom_and_believe_nothing() -> None:
+def test_signs_of_life_that_can_be_forged_make_us_ask_seldom_and_believe_nothing() -> None:
     lab = lab_that_talks()
     a, b = lab.nodes
     leave(lab, b, is_clean=True)

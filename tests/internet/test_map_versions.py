@@ -40,7 +40,7 @@ def test_without_versions_neither_records_nor_peers_have_a_number() -> None:
     assert (mover.map_version, entry_version(peer, mover)) == (0, 0)
 
 
-def test_a_move_is_the_next_number_and_the_datapath_says_it_before_anybody_is_told() -> None:
+def test_a_move_is_the_next_number_and_the_datapath_says_it_before_any_peer_is_told() -> None:
     _, mover, _ = versioned()
     before = mover.map_version
 
@@ -121,7 +121,7 @@ def test_the_answer_brings_the_number_that_the_peer_says() -> None:
     assert entry_version(peer, mover) == mover.map_version
 
 
-def test_nobody_is_asked_or_told_because_of_a_stranger() -> None:
+def test_no_message_leaves_because_of_a_stranger() -> None:
     lab, mover, _ = versioned()
 
     for effects in (

@@ -114,7 +114,7 @@ def test_a_second_hub_answers_when_the_first_is_silent() -> None:
     assert lab.is_connected()
 
 
-def test_an_eid_that_nobody_registered_is_asked_for_once_and_then_left_alone() -> None:
+def test_an_unregistered_eid_is_asked_for_once_and_then_left_alone() -> None:
     lab = build()
     node, other = lab.nodes
     other.perform(other.node.on_shutdown(lab.world.now))

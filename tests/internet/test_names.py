@@ -101,7 +101,7 @@ def test_an_answer_lives_as_long_as_its_record_says() -> None:
     assert place.questions() == ["nas", "nas"]
 
 
-def test_that_nobody_has_a_name_is_remembered_for_a_minute() -> None:
+def test_that_a_name_is_not_registered_is_remembered_for_a_minute() -> None:
     place = Town()
     for pause_s in (30.0, 31.0, 1.0):
         place.ask(b"printer")

@@ -37,6 +37,18 @@ def smr_of(mover: NodeHost) -> SendControl:
     return smrs[0]
 
 
+def last_smr(lab: Lab, mover: NodeHost) -> SendControl:
+    """The SMR of a move, after which the mover and all hubs are gone: no answer can confirm it."""
+    mover.attach(locator(str(NEW), ifindex=3))
+    smr = smr_of(mover)
+    mover.attach()
+    lab.world.hosts.remove(mover)
+    for hub in lab.hubs:
+        lab.world.hosts.remove(hub)
+        lab.world.internet.unplug(hub.address)
+    return smr
+
+
 def test_data_from_where_it_is_now_is_taken_when_its_smr_is_here() -> None:
     lab = talking()
     mover, peer = lab.nodes
@@ -94,13 +106,7 @@ def test_what_the_mapping_system_does_not_confirm_ends_after_some_seconds() -> N
     lab = talking()
     mover, peer = lab.nodes
     before = taken(peer, mover)
-    mover.attach(locator(str(NEW), ifindex=3))
-    smr = smr_of(mover)
-    mover.attach()
-    lab.world.hosts.remove(mover)
-    for hub in lab.hubs:
-        lab.world.hosts.remove(hub)
-        lab.world.internet.unplug(hub.address)
+    smr = last_smr(lab, mover)
     lab.world.internet.send(Packet(NEW, smr.destination, smr.payload))
     lab.world.run(1.1 * ONE_WAY_S)
     during = taken(peer, mover)
@@ -116,13 +122,7 @@ def test_a_nonce_counts_for_some_seconds_however_often_it_is_said_again(pause_s:
     lab = talking()
     mover, peer = lab.nodes
     before = taken(peer, mover)
-    mover.attach(locator(str(NEW), ifindex=3))
-    smr = smr_of(mover)
-    mover.attach()
-    lab.world.hosts.remove(mover)
-    for hub in lab.hubs:
-        lab.world.hosts.remove(hub)
-        lab.world.internet.unplug(hub.address)
+    smr = last_smr(lab, mover)
     taken_s = 0.0
     for _ in range(int(12.0 / pause_s)):
         lab.world.internet.send(Packet(NEW, smr.destination, smr.payload))

@@ -273,7 +273,7 @@ def test_where_nothing_is_published_the_smr_is_enough_and_it_is_tried_again_much
     assert peer.node.counters["tx_subscription"] == asked == 1
 
 
-def test_without_lisp_sec_nobody_subscribes() -> None:
+def test_without_lisp_sec_no_node_subscribes() -> None:
     lab = build()
     lab.chat(4.0)
 

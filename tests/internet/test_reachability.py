@@ -89,7 +89,7 @@ def test_a_network_that_loses_a_tenth_each_way_makes_nothing_flap(seed: int) -> 
     assert "rloc-unreachable" not in node.kinds()
 
 
-def test_an_uplink_that_reaches_nobody_is_announced_as_not_to_be_used_until_it_does() -> None:
+def test_an_uplink_that_reaches_no_peer_is_announced_as_not_to_be_used_until_it_does() -> None:
     lab, node = talking()
     node.attach(locator("198.51.100.1"), locator("198.51.100.77", priority=2, ifindex=3))
     lab.chat(12.0)
@@ -106,7 +106,7 @@ def test_an_uplink_that_reaches_nobody_is_announced_as_not_to_be_used_until_it_d
     assert lab.is_connected()
 
 
-def test_a_node_without_traffic_probes_nobody() -> None:
+def test_a_node_without_traffic_probes_no_locator() -> None:
     lab, node = talking()
 
     lab.world.run(120.0)

@@ -2,7 +2,7 @@
 
 `python -m tests.interop.foreign_node CONFIGURATION`, in a network namespace. It has in common with Open Overlay Router
 and lispers.net, and not with our datapath, that no kernel completes a packet before it is read. It verifies every
-checksum itself and drops what is wrong; of a joined run it takes the first packet; packets that wait for a mapping are
+checksum itself and drops what is wrong; of a run it takes the first packet; packets that wait for a mapping are
 dropped. Its ECMs have no inner checksum. It knows no keys, and counts those that it gets. It uses our codec for control
 messages, and nothing of our datapath.
 """

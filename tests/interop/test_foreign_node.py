@@ -54,7 +54,7 @@ def what_they_saw(wired: Cables) -> dict[str, int]:
 
 
 def assert_whole(wired: Cables) -> None:
-    """Nothing that arrived needed completion, or was a joined run, and no message held a key."""
+    """Nothing that arrived needed completion, or was a run, and no message held a key."""
     seen = what_they_saw(wired)
     wrong = {name: count for name, count in seen.items() if count and name.startswith(WRONG)}
     assert seen["delivered"] > 0
@@ -167,7 +167,7 @@ def test_an_rtr_of_its_own_loses_no_first_packet_of_theirs_and_comes_back_as_its
     assert_whole(wired)
 
 
-def test_two_of_ours_prove_themselves_and_keep_runs_and_open_checksums_for_each_other(wired: Cables) -> None:
+def test_two_of_ours_prove_themselves_and_keep_runs_and_partial_checksums_for_each_other(wired: Cables) -> None:
     wired.start_hub()
     start_theirs(wired)
     wired.start_ours("auto", ("10.1.0.1/32",))

@@ -78,7 +78,7 @@ def test_a_question_that_was_lost_is_asked_again() -> None:
         assert redeem(redemption(), (HERE,), port).settings == SETTINGS
 
 
-def test_what_is_forged_keeps_nobody_from_the_hubs_own_answer() -> None:
+def test_what_is_forged_keeps_no_node_from_the_hubs_own_answer() -> None:
     def answer(_: int, question: Message) -> list[bytes]:
         forged = accept(question, SETTINGS, b"x" * 16, b"h" * 32, CIPHERS)
         assert forged is not None
@@ -133,7 +133,7 @@ def test_junk_from_the_hubs_address_is_not_reported_as_another_program() -> None
         redeem(redemption(), (HERE,), port, patience_s=0.7)
 
 
-def test_where_nobody_listens_each_address_has_its_reason() -> None:
+def test_where_no_hub_listens_each_address_has_its_reason() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind((str(HERE), 0))
         port = free.getsockname()[1]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lispmob.lab.bench import compare, history
+from lispmob.lab.bench import compare, history, page
 from lispmob.lab.bench.quiet import Quiet
 from lispmob.lab.bench.results import GOALS, Results
 from lispmob.lab.report import Machine
@@ -96,3 +96,20 @@ def test_what_could_not_be_measured_is_in_the_report_beside_what_was() -> None:
     assert told["failed"] == {"household": "no answer"}
     assert told["seconds"] == {"traffic": 12.3}
     assert [result["case"] for result in told["results"]] == ["tcp1"]
+
+
+def test_the_page_of_a_run_has_its_commit_warnings_goals_and_ratios_as_tables() -> None:
+    results = Results(MACHINE)
+    for path, value in (("vxlan", 2.0), ("ebpf", 3.0)):
+        results.add("tcp1", path, value, "Gbit/s")
+    results.warnings = ["before the run other programs kept 50 % of the processors busy"]
+    results.skipped["wireguard-go"] = "it is not installed"
+
+    lines = page.text(results, "abc", datetime(2026, 5, 4, 3, 2, tzinfo=UTC)).splitlines()
+
+    assert "Commit abc, 2026-05-04 03:02 UTC, 2 x processor, Linux 6.0." in lines[2]
+    assert "**Warning**: before the run other programs kept 50 % of the processors busy." in lines
+    assert "**Not measured**: wireguard-go: it is not installed." in lines
+    assert "| tcp1: ebpf / vxlan | 1.50 | 1.50 to 1.50 | 1.03 | reached |" in lines
+    assert "| case | good is | ebpf |" in lines
+    assert lines[lines.index("| case | good is | ebpf |") + 1] == "| --- | --: | --: |"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,27 @@ def test_any_octets_have_a_name_or_none(octets: bytes) -> None:
 @given(st.binary(max_size=80))
 def test_any_message_in_a_datagram_has_a_name_or_none(octets: bytes) -> None:
     assert classify(ipv4(octets)) is None or isinstance(classify(ipv4(octets)), str)
+
+
+@pytest.mark.netns
+def test_messages_of_an_ignored_sender_are_not_noted(namespace: Namespace) -> None:
+    register = b"\x38\x05" + bytes(20)
+    with ControlWatch({"host": namespace}) as watch, namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+        with watch.ignoring(IPv4Address("127.0.0.1")):
+            mouth.sendto(register, ("127.0.0.1", 4342))
+            mouth.sendto(register, ("127.0.0.2", 4342))  # also from 127.0.0.1
+            with namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.bind(("127.0.0.3", 0))
+                other.sendto(register, ("127.0.0.1", 4342))
+        with namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+            other.sendto(register, ("::1", 4342))
+        mouth.sendto(register, ("127.0.0.4", 4342))
+        deadline = time.monotonic() + 2
+        while len(watch.messages()) < 6 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen = [message.peer for message in watch.messages() if not message.is_out]
+
+    assert sorted(seen) == ["127.0.0.1", "127.0.0.3", "::1"]
 
 
 @pytest.mark.netns

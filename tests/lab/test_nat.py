@@ -108,7 +108,7 @@ def test_only_whom_the_filter_permits_can_send_to_a_binding(net: Lab, udp: Udp, 
 
 
 @pytest.mark.netns
-def test_a_firewall_without_nat_shows_the_address_and_lets_nobody_in_unasked(net: Lab, udp: Udp) -> None:
+def test_a_firewall_without_nat_shows_the_address_and_lets_no_packet_in_unasked(net: Lab, udp: Udp) -> None:
     NatGateway(net, "home", Nat(None))
     inside, asked = udp("a", 4341), udp("server", 4342)
 

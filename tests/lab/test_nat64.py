@@ -54,7 +54,7 @@ def test_the_answer_comes_back_from_behind_the_prefix() -> None:
     ],
     ids=["another port", "another host", "no binding", "at its last hop"],
 )
-def test_what_nobody_inside_has_asked_for_stays_outside(packet: UdpPacket) -> None:
+def test_what_no_host_inside_has_asked_for_stays_outside(packet: UdpPacket) -> None:
     translator = Translator(PLAN)
     through(translator, ASKED)
 

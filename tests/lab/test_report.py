@@ -54,7 +54,7 @@ def test_a_report_without_any_check_keeps_no_word(report: Report) -> None:
     assert not report.has_succeeded
 
 
-def test_a_claim_that_nobody_measured_is_in_the_report_as_not_ok(report: Report) -> None:
+def test_a_claim_that_was_not_measured_is_in_the_report_as_not_ok(report: Report) -> None:
     report.check(fact("registered", ok=True))
 
     report.claim(["registered", "ping"])

@@ -10,7 +10,7 @@ import pytest
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import read_bytes
 from lispmob.iface_monitor.delta import diff
-from lispmob.iface_monitor.network_manager_state import Connectivity, Device, DeviceState, Meaning
+from lispmob.iface_monitor.network_manager_state import Connectivity, Device, DeviceState, ManagerState
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState
 from lispmob.lispd import assembly
 
@@ -28,13 +28,13 @@ def file_with(wishes: str = "", uplinks: str = "[]") -> NodeFile:
     return read_bytes(text.encode(), "lispd.conf", NodeFile, directory=Path())
 
 
-def meaning_of(name: str, **fields: object) -> Meaning:
+def nm_state_of(name: str, **fields: object) -> ManagerState:
     device = Device(name, state=fields.pop("state", DeviceState.ACTIVATED), **fields)  # type: ignore[arg-type]
-    return Meaning(is_running=True, devices=(device,))
+    return ManagerState(is_running=True, devices=(device,))
 
 
-def ranking(file: NodeFile, meaning: Meaning) -> list[tuple[str, int]]:
-    return [(up.name, up.priority) for up in STATE.uplinks(assembly.uplink_policy(file, meaning))]
+def ranking(file: NodeFile, nm_state: ManagerState) -> list[tuple[str, int]]:
+    return [(up.name, up.priority) for up in STATE.uplinks(assembly.uplink_policy(file, nm_state))]
 
 
 def test_a_login_page_that_is_outlasted_keeps_only_the_uplink_from_being_used_that_has_company() -> None:
@@ -50,16 +50,16 @@ def test_a_login_page_that_is_outlasted_keeps_only_the_uplink_from_being_used_th
     assert (waiting, tried, beside) == ([], ["wlan0"], ["wwan0"])
 
 
-METERED = meaning_of("wwan0", is_metered=True)
-PORTAL = meaning_of("wlan0", connectivity_ipv4=Connectivity.PORTAL)
-LIMITED = meaning_of("wwan0", connectivity_ipv4=Connectivity.LIMITED)
-LEAVING = meaning_of("wwan0", state=DeviceState.DEACTIVATING)
+METERED = nm_state_of("wwan0", is_metered=True)
+PORTAL = nm_state_of("wlan0", connectivity_ipv4=Connectivity.PORTAL)
+LIMITED = nm_state_of("wwan0", connectivity_ipv4=Connectivity.LIMITED)
+LEAVING = nm_state_of("wwan0", state=DeviceState.DEACTIVATING)
 
 
 @pytest.mark.parametrize(
-    ("wishes", "meaning", "expected"),
+    ("wishes", "nm_state", "expected"),
     [
-        ("", Meaning(), [("wwan0", 1), ("wlan0", 2)]),
+        ("", ManagerState(), [("wwan0", 1), ("wlan0", 2)]),
         ("", METERED, [("wlan0", 1), ("wwan0", 2)]),
         ("network-manager: {metered: use}", METERED, [("wwan0", 1), ("wlan0", 2)]),
         ("network-manager: {metered: never}", METERED, [("wlan0", 1)]),
@@ -74,9 +74,9 @@ LEAVING = meaning_of("wwan0", state=DeviceState.DEACTIVATING)
     ],
 )
 def test_portals_wait_what_costs_comes_last_and_what_leaves_is_left_unless_told_otherwise(
-    wishes: str, meaning: Meaning, expected: list[tuple[str, int]]
+    wishes: str, nm_state: ManagerState, expected: list[tuple[str, int]]
 ) -> None:
-    assert ranking(file_with(wishes), meaning) == expected
+    assert ranking(file_with(wishes), nm_state) == expected
 
 
 def test_a_priority_that_the_user_wrote_stands_even_for_a_metered_uplink() -> None:
@@ -107,7 +107,7 @@ def test_rules_that_must_not_cost_believe_the_user_or_else_network_manager(
 
 
 def test_the_reasons_of_a_move_are_the_sentences_of_network_manager() -> None:
-    before, now = (assembly.uplink_policy(file_with(), meaning) for meaning in (Meaning(), LEAVING))
+    before, now = (assembly.uplink_policy(file_with(), nm_state) for nm_state in (ManagerState(), LEAVING))
 
     delta = diff(STATE, STATE, now, before, ["wwan0: deactivating (the user said so)"])
 

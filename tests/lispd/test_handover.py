@@ -53,7 +53,7 @@ def test_losing_the_last_uplink_is_a_move_like_another() -> None:
     assert [step for step in steps if isinstance(step, UseUplinks | UpdateNode)] == [UseUplinks(()), UpdateNode()]
 
 
-def test_an_address_that_is_no_uplinks_takes_nothing_from_anybody_and_tells_no_peer() -> None:
+def test_an_address_that_is_no_uplinks_takes_nothing_away_and_tells_no_peer() -> None:
     steps = steps_of(NetworkDelta((LOST,), (WLAN,), (WLAN,)), is_first=False)
 
     assert steps == (ReportChange("wlan0 is gone"), RefreshUplinks(), Linger(()), KeepKernel())

@@ -14,7 +14,7 @@ from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import read_yaml
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
-from lispmob.datapath.ask import Fate
+from lispmob.datapath.ask import FlowVerdict
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.lispd import assembly
@@ -157,9 +157,9 @@ def test_what_is_refused_is_a_problem_and_the_reason_for_a_lost_packet_until_it_
     (problem,) = lisp_sec_problems(parts(file, one))
     assert (problem.key, problem.severity) == ("lisp-sec-unsigned", Severity.DEGRADED)
     assert problem.what == "there is no mapping for 10.99.0.2/32"
-    assert "cannot sign" in why_lost(Fate.DROP, PEER.address, PEER, one, 1.0)
+    assert "cannot sign" in why_lost(FlowVerdict.DROP, PEER.address, PEER, one, 1.0)
     assert lisp_sec_problems(parts(file, one, now=1000.0)) == ()
-    assert "static" in why_lost(Fate.DROP, PEER.address, PEER, one, 1000.0)
+    assert "static" in why_lost(FlowVerdict.DROP, PEER.address, PEER, one, 1000.0)
 
 
 def asked_by(one: Node) -> SendControl:

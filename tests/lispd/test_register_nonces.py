@@ -120,7 +120,7 @@ def test_a_damaged_file_is_reported_and_replaced(tmp_path: Path, text: str, capl
     assert int((tmp_path / FILE_NAME).read_text()) >= nonce
 
 
-def test_a_directory_that_cannot_be_written_is_reported_once_and_stops_nobody(
+def test_a_directory_that_cannot_be_written_is_reported_once_and_stops_no_registration(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "in-the-way").write_text("")

@@ -73,7 +73,7 @@ def test_a_user_who_changes_the_file_and_reloads_gets_what_is_in_it() -> None:
     assert len(reloads.seen) <= 3
 
 
-def test_an_error_in_the_file_is_told_to_everybody_who_asked() -> None:
+def test_an_error_in_the_file_is_told_to_every_client_that_asked() -> None:
     async def refuse() -> Reloaded:
         raise ConfigError("lispd.conf:1: no")
 

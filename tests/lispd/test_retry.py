@@ -11,7 +11,7 @@ OFF = Problem("kernel-refused", Severity.DEGRADED, "the EID is not in the kernel
 LOCKED = Problem("no-chain", Severity.DEGRADED, "no chain", subject="IPv4")
 
 
-def test_without_a_problem_nobody_is_woken() -> None:
+def test_without_a_problem_no_timer_wakes() -> None:
     retry = Retry()
 
     assert (retry.on_problems((), 5.0), retry.pause_s(5.0), retry.is_due(1e9)) == (False, None, False)

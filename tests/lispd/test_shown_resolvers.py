@@ -12,7 +12,7 @@ from lispmob.lispd.shown_resolvers import FILE_NAME, MARKS_KEPT, ShownResolvers
 MARK, OTHER = "0123456789abcdef" * 2, "f" * 32
 
 
-def test_what_is_kept_is_there_after_a_restart_and_for_nobody_else_to_read(tmp_path: Path) -> None:
+def test_what_is_kept_is_there_after_a_restart_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
     ShownResolvers(tmp_path / "state").save({MARK, OTHER})
 
     assert ShownResolvers(tmp_path / "state").load() == {MARK, OTHER}

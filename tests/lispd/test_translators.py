@@ -42,7 +42,7 @@ def test_uplinks_with_ipv6_only_need_one_where_the_map_server_has_ipv4(tmp_path:
     assert needy(configured(tmp_path), network, uplinks) == {2: None, 3: PREFIX}
 
 
-def test_nobody_needs_one_where_all_map_servers_have_ipv6(tmp_path: Path) -> None:
+def test_no_uplink_needs_one_where_all_map_servers_have_ipv6(tmp_path: Path) -> None:
     assert needy(configured(tmp_path, "2001:db8::53"), NetworkState(), [uplink(2, "2001:db8::2")]) == {}
 
 

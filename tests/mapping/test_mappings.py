@@ -231,7 +231,7 @@ def test_errors_are_exceptions_with_an_errno(daemon: Served) -> None:
     assert "did you mean 'miss'?" in str(strange.value)
 
 
-def test_nobody_there_and_the_end_of_lispd_are_no_daemon(daemon: Served, tmp_path: Path) -> None:
+def test_a_socket_without_lispd_and_the_end_of_lispd_are_no_daemon(daemon: Served, tmp_path: Path) -> None:
     with pytest.raises(NoDaemon, match="not running"):
         mapping.connect(str(tmp_path / "none"))
     with connect(daemon) as mappings:

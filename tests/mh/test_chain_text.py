@@ -143,7 +143,7 @@ def test_bits_of_others_are_never_touched() -> None:
     assert all(line.endswith("/0xff0000") for line in made.rules if "set-xmark" in line)
 
 
-def test_a_change_leaves_the_jumps_where_they_stand_and_everybody_elses_rules_alone() -> None:
+def test_a_change_leaves_the_jumps_where_they_stand_and_the_rules_of_other_programs_alone() -> None:
     present = [
         "*mangle",
         ":OUTPUT ACCEPT [0:0]",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from lispmob.iface_monitor.network_identity import Network, NetworkPattern
 from lispmob.mh.app_unit import is_app
 from lispmob.mh.policy import Flow, MarkMask, Outcome, Policy, Rule, Selector, Uplink, Verdict, Via
-from lispmob.mh.rehearsal import Fate, rehearse
+from lispmob.mh.rehearsal import FlowChange, rehearse
 from lispmob.mh.selector import Span
 
 CABLE = Uplink("cable0", 2, priority=1)
@@ -225,10 +225,10 @@ def test_a_rehearsal_says_which_flows_move_break_and_stay() -> None:
 
     told = list(rehearse(policy, ALL, (LTE,), [CALL, flow(uid=34), flow(uid=1)], default))
 
-    assert [(rehearsed.fate, rehearsed.before, rehearsed.after) for rehearsed in told] == [
-        (Fate.MOVES, ("cable0",), ("wwan0",)),
-        (Fate.BREAKS, ("cable0",), ()),
-        (Fate.STAYS, ("wwan0",), ("wwan0",)),
+    assert [(rehearsed.change, rehearsed.before, rehearsed.after) for rehearsed in told] == [
+        (FlowChange.MOVES, ("cable0",), ("wwan0",)),
+        (FlowChange.BREAKS, ("cable0",), ()),
+        (FlowChange.STAYS, ("wwan0",), ("wwan0",)),
     ]
     assert told[1].steps[-1].endswith("drop")
 

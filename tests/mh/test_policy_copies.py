@@ -8,7 +8,7 @@ import pytest
 
 from lispmob.mh.chain_text import Hooks, chain_text
 from lispmob.mh.policy import Compiled, Copying, Flow, MarkMask, Outcome, Policy, Rule, Selector, Uplink, Via
-from lispmob.mh.rehearsal import Fate, rehearse
+from lispmob.mh.rehearsal import FlowChange, rehearse
 from lispmob.mh.selector import Span
 
 CABLE = Uplink("cable0", 2, priority=1)
@@ -57,7 +57,7 @@ def test_its_mark_stays_the_same_whichever_uplinks_there_are() -> None:
     assert marks == {MarkMask().copying(0)}
 
 
-def test_the_datapath_is_told_both_uplinks_and_none_for_a_copy_that_nobody_may_carry() -> None:
+def test_the_datapath_is_told_both_uplinks_and_none_for_a_copy_that_no_uplink_may_carry() -> None:
     rule = Rule("calls", CALLS, copies=2)
     mark = MarkMask().copying(0)
 
@@ -117,4 +117,6 @@ def test_the_loss_of_one_uplink_of_two_moves_a_flow_to_the_other_alone() -> None
 
     found = list(rehearse(policy, (CABLE, WIFI), (WIFI,), [CALL], lambda _flow, _uplinks: None))
 
-    assert [(one.fate, one.before, one.after) for one in found] == [(Fate.MOVES, ("cable0", "wlan0"), ("wlan0",))]
+    assert [(one.change, one.before, one.after) for one in found] == [
+        (FlowChange.MOVES, ("cable0", "wlan0"), ("wlan0",))
+    ]

@@ -134,7 +134,7 @@ def test_a_user_without_a_network_gets_none_by_us() -> None:
     assert min(rule.priority for rule in copies) < ours
 
 
-def test_in_full_mode_rules_far_in_front_that_select_packets_keep_them_and_those_for_everybody_do_not() -> None:
+def test_in_full_mode_rules_far_in_front_that_select_packets_keep_them_and_those_for_all_packets_do_not() -> None:
     assert entrance(arranged(FULL, marked(1000, 7, 0xFF))) > 1000
     assert entrance(arranged(FULL, their(1000))) < 1000
     assert entrance(arranged(FULL, their(1000, flags=INVERT, selectors=((MARK, struct.pack("=I", 7)),)))) < 1000
@@ -142,7 +142,18 @@ def test_in_full_mode_rules_far_in_front_that_select_packets_keep_them_and_those
     assert entrance(arranged(FULL, marked(FULL_PRIORITY - ROOM, 7, 0xFF))) > FULL_PRIORITY - ROOM
 
 
-def test_a_mark_that_every_packet_gets_selects_nobody() -> None:
+@pytest.mark.parametrize("state", [SPLIT, FULL, BOTH])
+@pytest.mark.parametrize("priority", [1, 2, 3, 4])
+def test_ours_stand_in_front_of_a_rule_with_one_of_the_first_priorities_and_behind_the_one_of_the_host(
+    state: KernelState, priority: int
+) -> None:
+    found = arranged(state, their(priority))
+
+    assert 1 <= entrance(found) <= priority
+    assert min(rule.priority for rule in found.rules) >= 1
+
+
+def test_a_mark_that_every_packet_gets_selects_none() -> None:
     theirs = (LOCAL, marked(2001, 0x100, 0x3F00), MAIN)
 
     found = arrange(plan(FULL).rules, Others(theirs, met_by_all=frozenset({(4, 2001)})))
@@ -160,7 +171,7 @@ def test_copies_stand_behind_what_they_are_copies_of() -> None:
     assert {rule.table for rule in found.rules if rule.is_copy} == {77, 52, 88, 254}
 
 
-def test_the_copy_of_a_gateway_stays_behind_everybody() -> None:
+def test_the_copy_of_a_gateway_stays_behind_all_rules() -> None:
     uplink = KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("192.0.2.1"),))
     found = arranged(replace(SPLIT, uplinks=(uplink,)), their(40000, 88))
 

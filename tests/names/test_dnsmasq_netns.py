@@ -15,6 +15,7 @@ import pytest
 from lispmob.lab.namespace import Namespace, NamespaceSet, why_unavailable
 from tests.desktop.private_bus import wait_for
 from tests.desktop.real_network_manager import RealNetworkManager, real_network_manager, why_no_network_manager
+from tests.names.dns_programs import ASK, RESOLVER
 
 pytestmark = pytest.mark.netns
 
@@ -49,28 +50,10 @@ async def main():
 
 asyncio.run(main())
 """
-UPSTREAM = """
-import socketserver, sys, dns.message, dns.rrset
-class Handler(socketserver.BaseRequestHandler):
-    def handle(self):
-        raw, at = self.request
-        answer = dns.message.make_response(dns.message.from_wire(raw))
-        if answer.question[0].rdtype == 1:
-            answer.answer.append(dns.rrset.from_text(answer.question[0].name, 0, "IN", "A", "192.0.2.77"))
-        at.sendto(answer.to_wire(), self.client_address)
-server = socketserver.UDPServer((sys.argv[1], 53), Handler)
-print("ready", flush=True)
-server.serve_forever()
-"""
-ASK = """
-import sys, dns.message, dns.query, dns.rcode
-answer = dns.query.udp(dns.message.make_query(sys.argv[1], sys.argv[2]), "127.0.0.1", timeout=4)
-print(dns.rcode.to_text(answer.rcode()), *(one.to_text() for found in answer.answer for one in found))
-"""
 
 
 def ask(here: Namespace, name: str, kind: str = "A") -> str:
-    argv = here.argv(sys.executable, "-c", ASK, name, kind)
+    argv = here.argv(sys.executable, "-c", ASK, "127.0.0.1", name, kind)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     return done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
 
@@ -134,7 +117,7 @@ def test_a_dnsmasq_of_the_host_finds_our_names_by_the_file_that_it_gets(tmp_path
             "--user=root",
         )
         with contextlib.ExitStack() as stack:
-            stack.enter_context(serving(here, UPSTREAM, "127.0.0.2"))
+            stack.enter_context(serving(here, RESOLVER, "127.0.0.2"))
             lispd = stack.enter_context(serving(here, SERVE))
 
             def start() -> subprocess.Popen[bytes]:
@@ -175,7 +158,7 @@ def test_networkmanagers_dnsmasq_is_told_by_one_command_and_given_back_by_anothe
         router.run("ip", "addr", "add", "192.168.90.1/24", "dev", "far0")
         router.run("ip", "link", "set", "far0", "up")
         manager.nmcli("con", "up", manager.add_uplink(0, "ipv4.dns", "192.168.90.1"))
-        with serving(router, UPSTREAM, "192.168.90.1"), serving(here, SERVE) as lispd:
+        with serving(router, RESOLVER, "192.168.90.1"), serving(here, SERVE) as lispd:
             wait_for(lambda: ask(here, "www.example.net") == "NOERROR 192.0.2.77", "its dnsmasq answers")
             assert ask(here, f"nas.{DOMAIN}") == "NOERROR 192.0.2.77", "not told yet: it asks anybody"
 

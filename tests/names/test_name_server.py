@@ -179,7 +179,7 @@ def test_who_offers_little_or_all_the_room_gets_an_answer_that_fits_the_way(offe
     assert len(write_answer(question, many)) <= max(512, min(offered, UDP_OCTETS))
 
 
-def test_a_change_of_the_zone_and_a_signature_of_nobody_are_not_taken() -> None:
+def test_a_change_of_the_zone_and_a_signature_by_an_unknown_key_are_not_taken() -> None:
     change = dns.update.UpdateMessage("lisp.home.arpa")
     change.add("thief", 60, "A", "192.0.2.66")
     signed = dns.message.make_query("nas.lisp.home.arpa", "A")

@@ -14,30 +14,12 @@ from typing import Any
 import pytest
 
 from lispmob.lab.real.world import HUB_V4, A, B, World
+from tests.names.dns_programs import ASK, RESOLVER
 
 pytestmark = pytest.mark.netns
 
 DOMAIN = "lisp.home.arpa"
 NAMES = f"names: {{domain: {DOMAIN}, port: 53}}\n"
-ELSEWHERE = """
-import socketserver, dns.message, dns.rrset
-class Handler(socketserver.BaseRequestHandler):
-    def handle(self):
-        raw, at = self.request
-        answer = dns.message.make_response(dns.message.from_wire(raw))
-        if answer.question[0].rdtype == 1:
-            answer.answer.append(dns.rrset.from_text(answer.question[0].name, 5, "IN", "A", "192.0.2.77"))
-        at.sendto(answer.to_wire(), self.client_address)
-server = socketserver.UDPServer(("127.0.0.1", 53), Handler)
-print("ready", flush=True)
-server.serve_forever()
-"""
-ASK = """
-import sys, dns.message, dns.query, dns.rcode
-asked = dns.message.make_query(sys.argv[1], sys.argv[2])
-answer = dns.query.udp(asked, "10.1.0.1", timeout=4)
-print(dns.rcode.to_text(answer.rcode()), *(one.to_text() for found in answer.answer for one in found))
-"""
 
 
 class NameTown:
@@ -62,7 +44,7 @@ class NameTown:
         return [" ".join(line.split()[:2]) for line in lines]
 
     def ask(self, name: str, kind: str = "A") -> str:
-        argv = self.world["a"].argv(sys.executable, "-c", ASK, name, kind)
+        argv = self.world["a"].argv(sys.executable, "-c", ASK, "10.1.0.1", name, kind)
         return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
 
     def lispctl(self, *words: str) -> Any:
@@ -90,7 +72,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NameTown]:
         world.start_node(A, (HUB_V4,), extra=NAMES)
         world.start_node(B, (HUB_V4,))
         elsewhere = subprocess.Popen(
-            world["a"].argv(sys.executable, "-c", ELSEWHERE), stdout=subprocess.PIPE, text=True
+            world["a"].argv(sys.executable, "-c", RESOLVER, "127.0.0.1"), stdout=subprocess.PIPE, text=True
         )  # fmt: skip
         assert elsewhere.stdout is not None
         assert elsewhere.stdout.readline() == "ready\n"
@@ -126,7 +108,7 @@ def test_other_names_are_found_where_they_always_were(town: NameTown) -> None:
     assert town.ask("www.example.org") == "REFUSED"
 
 
-def test_a_name_that_nobody_has_is_not_there(town: NameTown) -> None:
+def test_an_unregistered_name_is_not_there(town: NameTown) -> None:
     assert town.ask(f"printer.{DOMAIN}") == "NXDOMAIN"
     assert town.ask("77.0.1.10.in-addr.arpa", "PTR") == "NXDOMAIN"
 

@@ -120,7 +120,9 @@ def test_the_server_serves_while_a_domain_is_configured_and_tells_resolved(tmp_p
     }
 
 
-def test_nothing_is_loaded_and_nobody_listens_without_a_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_domain_nothing_is_loaded_and_no_socket_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(builtins, "__import__", without("lispmob.names.server"))
 
     async def scenario() -> None:

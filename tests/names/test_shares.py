@@ -23,7 +23,7 @@ def test_a_user_asks_for_as_many_new_names_as_there_are_seconds_for() -> None:
     assert shares.wait(names[500], 1001, 1.0)
 
 
-def test_a_name_that_is_asked_for_already_costs_nobody_a_new_one() -> None:
+def test_a_name_that_is_asked_for_already_costs_no_client_a_new_one() -> None:
     shares = Shares()
     for number in range(NAMES_OF_USER_BURST):
         shares.wait(b"%d" % number, 1000, 0.0)

@@ -57,11 +57,11 @@ def test_everything_else_is_refused_so_that_a_resolver_asks_its_next_server(name
         (b"x" * 64, *DOMAIN),
     ],
 )
-def test_octets_that_no_host_has_in_its_name_exist_nowhere_and_ask_nobody(name: Labels) -> None:
+def test_octets_that_no_host_has_in_its_name_exist_nowhere_and_cause_no_question(name: Labels) -> None:
     assert ZONE.question(name, "A") == Answer(RCode.NXDOMAIN, zone=DOMAIN)
 
 
-def test_nobody_has_a_name_only_when_the_mapping_system_has_said_so() -> None:
+def test_a_name_does_not_exist_only_when_the_mapping_system_has_said_so() -> None:
     nobody = NameResolved(b"nas", (), "no site has registered it")
     silence = NameResolved(b"nas", (), "the mapping system does not answer", is_answered=False)
 
@@ -105,7 +105,7 @@ def test_the_top_of_a_zone_has_soa_and_ns_and_no_address(name: str) -> None:
         ("0.0.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", RCode.NOERROR),
     ],
 )
-def test_a_reverse_name_that_is_no_address_asks_nobody(name: str, rcode: RCode) -> None:
+def test_a_reverse_name_that_is_no_address_causes_no_question(name: str, rcode: RCode) -> None:
     found = ZONE.question(labels(name), "PTR")
 
     assert isinstance(found, Answer)

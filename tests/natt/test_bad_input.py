@@ -229,7 +229,7 @@ def test_a_poke_of_a_stranger_or_for_another_eid_causes_nothing() -> None:
         },
     ],
 )
-def test_a_probe_that_nobody_could_be_answered_is_counted(wrong: dict[str, object]) -> None:
+def test_a_probe_without_a_possible_answer_is_counted(wrong: dict[str, object]) -> None:
     one, register = registering(direct=True)
     one.on_data_control(data(notify(register)), 0.05)
     good = MapRequest(5, None, (RTR,), (EidRecord.of(EID),), is_probe=True).encode()

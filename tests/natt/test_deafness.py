@@ -53,14 +53,14 @@ def test_with_one_rtr_alone_it_is_said_and_taken_back_when_data_comes_again() ->
     hosts[RTR].is_deaf = True
     talk(world, node, peer, 12.0)
     assert node.kinds().count("rtr-deaf") == 1
-    assert node.traversal.machines[0].deafness.is_told
+    assert node.traversal.machines[0].deafness.is_reported
     assert node.state == "relayed"
 
     hosts[RTR].is_deaf = False
     talk(world, node, peer, 3.0)
 
     assert node.kinds().count("rtr-heard") == 1
-    assert not node.traversal.machines[0].deafness.is_told
+    assert not node.traversal.machines[0].deafness.is_reported
 
 
 def test_a_peer_that_never_answered_says_nothing_about_the_rtr() -> None:
@@ -151,7 +151,7 @@ def test_what_does_not_help_is_tried_ever_more_seldom() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] < 130
     assert pauses[-1] >= REST_MAX_S
-    assert not deafness.is_told
+    assert not deafness.is_reported
 
 
 def test_a_silence_soon_after_a_verdict_is_judged_later_though_it_is_told_once() -> None:

@@ -6,54 +6,22 @@ from itertools import count
 
 import pytest
 
-from lispmob.natt.firewall_probe import FirewallProbe, Way, WayFound
-from lispmob.protocol.effect import SendControl
-from lispmob.wire.header import CONTROL_PORT
-from lispmob.wire.map_reply import MapReply
+from lispmob.natt.firewall_probe import FirewallProbe, Way
 from tests.internet.nat import NatBox
-from tests.internet.network import Packet, Segment, Weather, World
-from tests.natt.test_lifetime_probe import SPARE_PORT, Server
+from tests.internet.network import Segment, Weather, World
+from tests.natt.probing_host import SPARE_PORT, ProbingHost, Servers
 from tests.natt.world import EID, MAP_SERVER, RTR, MapServerHost, NodeHost, RtrHost, locator
-
-
-class Prober:
-    """The probe on a host with a public address."""
-
-    def __init__(self, world: World, segment: Segment) -> None:
-        self.segment, self.here = segment, locator("192.0.2.10")
-        self.probe = FirewallProbe(self.here, EID, MAP_SERVER, SPARE_PORT, new_nonce=count(1).__next__)
-        segment.plug(self.here.address, self.on_packet)
-        world.hosts.append(self)
-        self.perform(self.probe.start(world.now))
-
-    def wake_at(self) -> float | None:
-        return self.probe.wake_at()
-
-    def on_timer(self, now: float) -> None:
-        self.perform(self.probe.on_timer(now))
-
-    def on_packet(self, packet: Packet) -> None:
-        reply = MapReply.decode(packet.payload)
-        if packet.destination_port == SPARE_PORT:
-            self.perform(self.probe.on_spare_reply(reply))
-        else:
-            self.probe.on_control_reply(reply)
-
-    def perform(self, effects: list[SendControl | WayFound]) -> None:
-        for effect in effects:
-            if isinstance(effect, SendControl):
-                self.segment.send(
-                    Packet(self.here.address, effect.destination, effect.payload, CONTROL_PORT, effect.port)
-                )
 
 
 def verdict(*, firewall: bool, resolves: bool = True, loss: float = 0.0, seed: int = 0) -> Way:
     world = World(seed, Weather(loss=loss))
-    Server(world, resolves=resolves)
+    Servers(world, resolves=resolves)
     segment: Segment = NatBox(world, "192.0.2.1", translates=False) if firewall else world.internet
-    prober = Prober(world, segment)
+    here = locator("192.0.2.10")
+    probe = FirewallProbe(here, EID, MAP_SERVER, SPARE_PORT, new_nonce=count(1).__next__)
+    ProbingHost(world, segment, here, probe)
     world.run(10.0)
-    return prober.probe.way
+    return probe.way
 
 
 def test_the_verdict_is_right_in_fair_weather() -> None:

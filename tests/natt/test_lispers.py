@@ -103,7 +103,7 @@ def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:
     assert [is_rtr(candidate) for candidate in partial(record.locators, (ip("192.0.2.99"),))] == [True]
 
 
-def test_unauthenticated_rtrs_that_nobody_configured_are_not_used_and_the_node_says_why() -> None:
+def test_unauthenticated_rtrs_that_are_not_configured_are_not_used_and_the_node_says_why() -> None:
     world = World()
     MapServerHost(world), RtrHost(world)
     node = NodeHost(world, mode="lispers")

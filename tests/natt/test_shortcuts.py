@@ -89,7 +89,7 @@ def test_packets_go_through_the_rtr_until_the_way_is_proved() -> None:
     assert [what for _, what in peer.received] == [b"first"]
 
 
-def test_nobody_goes_straight_who_did_not_ask_for_it() -> None:
+def test_no_packet_goes_straight_to_a_node_that_did_not_ask_for_it() -> None:
     world, rtr, _, node = scene(direct=False)
     peer = public_peer(world, rtr)
 

@@ -67,11 +67,11 @@ class Home:
     def told(self, key: str) -> Any:
         """The first status with this problem, once the start is over."""
 
-        def is_told(status: Any) -> bool:
+        def is_reported(status: Any) -> bool:
             keys = [problem["key"] for problem in status["problems"]]
             return key in keys and "starting" not in keys
 
-        return self.until(is_told)
+        return self.until(is_reported)
 
 
 @pytest.fixture

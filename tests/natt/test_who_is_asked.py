@@ -134,7 +134,7 @@ def test_a_server_of_that_kind_with_rtrs_is_asked_and_serves_a_node_behind_a_nat
     assert server.deaths == 0
 
 
-def test_a_hub_of_ours_is_asked_in_a_way_that_harms_nobody_and_as_fast_as_with_another_key() -> None:
+def test_a_hub_of_ours_is_asked_in_a_harmless_way_and_as_fast_as_with_another_key() -> None:
     times = []
     for options in ({}, {"key": OOR_KEY}):
         world = World()

@@ -16,7 +16,7 @@ from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.map_server.site import Site
 from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer, decode_relayed
 from lispmob.hub.rtr.rtr import MapServerLink, Rtr, RtrPlaneEffect
-from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, UnregisteredData
 from lispmob.hub.rtr.rtr_lispers import NatCache
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
@@ -194,10 +194,10 @@ class RtrHost:
         is_registered = found is not None and any(binding.address == packet.source for binding in found[1].usable())
         last_port = self.data_ports.get((udp.source, packet.source), packet.source_port)
         if udp.source not in self.public and (not is_registered or last_port != packet.source_port):
-            stranger = Stranger(
+            stranger = UnregisteredData(
                 udp.source, 0, packet.source, packet.source_port, packet.destination, is_registered=is_registered
             )
-            self._perform(self.rtr.on_stranger(stranger, self.world.now))
+            self._perform(self.rtr.on_unregistered(stranger, self.world.now))
             if not is_registered:
                 return
         self.data_ports[udp.source, packet.source] = packet.source_port

@@ -189,7 +189,7 @@ def test_without_the_capabilities_for_programs_it_does_what_it_can_and_says_why(
     assert "Datapath   tun: " in laptop.sh("lispctl status")
 
 
-def test_the_hub_of_the_package_is_started_by_nobody_but_the_user_and_is_confined_like_the_node(
+def test_the_hub_of_the_package_is_started_only_by_the_user_and_is_confined_like_the_node(
     laptop: Machine,
 ) -> None:
     install(laptop)

@@ -131,7 +131,7 @@ def test_an_administrators_password_is_asked_for_and_is_what_decides(desktop: De
     assert right.rstrip().endswith("u 0"), "how many mappings were flushed"
 
 
-def test_who_sits_at_the_machine_may_leave_the_overlay_and_come_back_and_nobody_else(desktop: DesktopMachine) -> None:
+def test_only_the_user_at_the_machine_may_leave_the_overlay_and_come_back(desktop: DesktopMachine) -> None:
     def is_running() -> bool:
         return desktop.box.sh("systemctl is-active lispd", must=False).strip() == "active"
 

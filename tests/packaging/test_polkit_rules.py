@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.browser import browser, why_no_browser
+from tests.hub.web.browser import browser, why_no_browser
 
 RULES = Path(__file__).resolve().parents[2] / "packaging" / "polkit"
 UNITS = "org.freedesktop.systemd1.manage-units"

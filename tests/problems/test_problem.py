@@ -45,7 +45,7 @@ def test_the_same_problem_with_another_subject_is_another_one() -> None:
     assert worst_first([other, CLOSED]) == (other, CLOSED)
 
 
-def test_a_key_that_nobody_documented_is_refused() -> None:
+def test_an_undocumented_key_is_refused() -> None:
     with pytest.raises(ValueError, match="no key of a problem"):
         Problem("weather", Severity.NOTICE, "it rains")
 

@@ -191,11 +191,11 @@ def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "fault",
     [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"deaf_rtr": "198.51.100.9"}, {"is_silent": True}],
 )
-def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, object]) -> None:
-    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)
+def test_one_of_two_uplinks_that_does_not_work_degrades(fault: dict[str, object]) -> None:
+    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **fault)
 
     assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
 
@@ -337,7 +337,7 @@ def test_without_a_network_it_is_not_dns_that_fails() -> None:
 UNHEARD = replace(WIFI, unheard_by=("10.0.3.2", "10.0.4.2"))
 
 
-def test_an_uplink_whose_data_nobody_gets_is_one_problem_and_not_one_for_each_peer() -> None:
+def test_an_uplink_whose_data_no_peer_gets_is_one_problem_and_not_one_for_each_peer() -> None:
     filtered = tuple(FilteredEvidence(f"{one}/32", one, is_out=True) for one in UNHEARD.unheard_by)
 
     (problem,) = found = of(STANDS, addresses=(UNHEARD,), filtered=filtered)
@@ -346,7 +346,7 @@ def test_an_uplink_whose_data_nobody_gets_is_one_problem_and_not_one_for_each_pe
     assert headline(found) == "not working: no data from wlan0 (192.0.2.7) gets through"
 
 
-def test_an_uplink_whose_data_nobody_gets_degrades_beside_another_one() -> None:
+def test_an_uplink_whose_data_no_peer_gets_degrades_beside_another_one() -> None:
     assert verdict(of(STANDS, addresses=(UNHEARD, AddressEvidence("lte0", "203.0.113.8")))) == "degraded"
 
 
@@ -421,7 +421,7 @@ def test_a_kill_switch_is_named_and_no_network_is_asked_for(families: set[int], 
     assert problem.cause.startswith("the route `blackhole default metric 50` comes before its default route")
 
 
-def test_where_nobody_answers_lisp_sec_is_not_to_blame() -> None:
+def test_where_no_server_answers_lisp_sec_is_not_to_blame() -> None:
     unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "there is no mapping for 10.99.0.2/32")
 
     assert keys(of(STANDS, in_vain=("192.0.2.7",), reported=(unanswered,))) == ["nobody-answers"]

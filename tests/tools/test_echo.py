@@ -353,7 +353,7 @@ def test_a_server_on_all_addresses_answers_from_the_one_that_was_asked() -> None
     assert with_server(play, address="0.0.0.0") == "127.0.0.9"
 
 
-def test_a_port_where_nobody_listens_is_told_and_costs_no_traceback() -> None:
+def test_a_port_without_a_listener_is_told_and_costs_no_traceback() -> None:
     async def run() -> tuple[Result, list[str]]:
         client = EchoClient(Course(count=3, interval_s=0.01, length=50, wait_s=0.05))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:

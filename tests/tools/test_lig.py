@@ -386,7 +386,7 @@ def test_what_lisp_sec_does_not_prove_is_named_and_the_genuine_answer_still_coun
     assert one.answer is not None
 
 
-def test_an_etr_that_cannot_sign_is_told_apart_from_an_eid_that_nobody_has() -> None:
+def test_an_etr_that_cannot_sign_is_told_apart_from_an_unregistered_eid() -> None:
     one = protected()
     one.on_timer(0.0)
 
@@ -444,7 +444,7 @@ def test_without_lispd_the_map_resolvers_of_its_configuration_are_found_by_name(
     assert ip_address("127.0.0.1") in read_configuration(path).resolvers
 
 
-def test_a_name_that_nobody_knows_leaves_no_map_resolver(tmp_path: Path) -> None:
+def test_an_unknown_name_leaves_no_map_resolver(tmp_path: Path) -> None:
     path = tmp_path / "lispd.conf"
     path.write_text("eids: [10.1.0.1/32]\nmap-servers: [{address: hub.invalid, key: a}]\n")
 

@@ -103,7 +103,7 @@ def test_a_multihomed_host_is_answered_at_the_address_that_it_chooses(world: Wor
     assert (code, one["asked_from"]) == (0, "203.0.113.2")
 
 
-def test_what_nobody_registered_is_answered_with_an_action_and_an_exit_code_of_its_own(world: World) -> None:
+def test_an_unregistered_eid_is_answered_with_an_action_and_an_exit_code_of_its_own(world: World) -> None:
     code, (one,) = lig(world["b"], "10.77.0.1", "-m", str(HUB_V4), *BLIND)
 
     (record,) = one["answer"]["records"]
@@ -141,7 +141,7 @@ def test_lisp_sec_proves_the_answer_with_the_key_of_lispd_conf_or_of_a_file_and_
     assert [reason["kind"] for reason in silent["reasons"]][-1] == "sec-unanswered"
 
 
-def test_a_name_that_nobody_registered_is_answered_as_an_eid_that_nobody_has(world: World) -> None:
+def test_an_unregistered_name_is_answered_as_an_unregistered_eid(world: World) -> None:
     code, (one,) = lig(world["b"], "-n", "nobody", "-m", str(HUB_V4), *BLIND)
 
     assert (code, one["eid"], one["answer"]["records"][0]["eid"]) == (4, "nobody", "nobody")

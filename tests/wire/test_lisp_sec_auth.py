@@ -218,7 +218,7 @@ def test_whatever_is_signed_is_verified(
 
 
 @pytest.mark.parametrize("wrapping_id", [0, 1, 3, 255])
-def test_a_one_time_key_in_clear_is_nobody_s_word(wrapping_id: int) -> None:
+def test_a_one_time_key_in_clear_proves_no_sender(wrapping_id: int) -> None:
     with pytest.raises(AuthenticationFailed, match="Wrapping"):
         lisp_sec_auth.require_itr_request(replace(security_in(FROM_ITR), wrapping_id=wrapping_id))
     with pytest.raises(AuthenticationFailed, match="Wrapping"):

@@ -46,7 +46,7 @@ def test_an_absurd_port_makes_no_place(port: bytes) -> None:
 @pytest.mark.parametrize(
     "host", [b"", b"x" * (NAME_LIMIT + 1), b"lap\ntop", b"lap\x7ftop", "läptop".encode(), b"a@tp-1@tp-2"]
 )
-def test_a_host_name_that_nobody_has_makes_no_place(host: bytes) -> None:
+def test_an_unknown_host_name_makes_no_place(host: bytes) -> None:
     assert place_of(named(NAT, host + b"@tp-34265")) is None
 
 
@@ -56,7 +56,7 @@ def test_an_rtr_is_known_by_its_priority_or_its_name_and_is_no_place(locator: Lo
     assert place_of(locator) is None
 
 
-def test_one_of_its_rtrs_is_shown_the_node_and_everybody_else_the_rtrs() -> None:
+def test_one_of_its_rtrs_is_shown_the_node_and_all_others_the_rtrs() -> None:
     locators = (OWN, RELAY)
 
     assert partial(locators, (RTR,)) == (OWN,)

@@ -46,11 +46,15 @@ class WaitingKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """Our own static key, and those of peers. `public_key` None: sealing is impossible here; `why_not` says why."""
+    """Our own static key, and those of peers. `public_key` None: sealing is impossible here; `why_not` says why.
+
+    `libraries`: by cipher, the library that encrypts with it on this host; for display.
+    """
 
     mode: Literal["off", "prefer", "require"]
     public_key: str | None = None
     fingerprint: str | None = None
     why_not: str = ""
+    libraries: dict[str, str] = {}
     peers: list[KnownPeer] = []
     waiting: list[WaitingKey] = []

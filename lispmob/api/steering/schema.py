@@ -78,7 +78,7 @@ class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):
     """One flow. The uplinks are those that it is on, or may be on; none: it is dropped, or has no way out."""
 
     flow: str
-    fate: Literal["stays", "moves", "breaks", "recovers"]
+    change: Literal["stays", "moves", "breaks", "recovers"]
     before: list[str]
     after: list[str]
     steps: list[str]

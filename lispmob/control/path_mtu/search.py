@@ -105,7 +105,7 @@ class PathMtu:
         self._volley: _Volley | None = None
         self._pause_until: float | None = None
         self._target = self._before = 0
-        self._told: int | None = None  # by ICMP
+        self._from_icmp: int | None = None  # by ICMP
         self._low = 0  # the largest size that was answered in this search
         self._candidates: tuple[int, ...] = ()
         self._lost: dict[int, int] = {}
@@ -153,12 +153,12 @@ class PathMtu:
             return ()
         self.mtu_bytes, self.source = mtu_bytes, Source.ICMP
         if self.state is State.SEARCHING:
-            self._told = mtu_bytes
+            self._from_icmp = mtu_bytes
             return ()
         self._end()
         smaller = (size for size in FIRST_SIZES if size < mtu_bytes)
         sizes = self._search(former, (mtu_bytes, *smaller, self.floor_bytes), now)
-        self._told = mtu_bytes
+        self._from_icmp = mtu_bytes
         return sizes
 
     def on_claim(self, now: float) -> tuple[int, ...]:
@@ -215,7 +215,7 @@ class PathMtu:
 
     def _search(self, target: int, below: tuple[int, ...], now: float) -> tuple[int, ...]:
         self._to(State.SEARCHING)
-        self._target, self._told, self._before = target, None, self.mtu_bytes
+        self._target, self._from_icmp, self._before = target, None, self.mtu_bytes
         self._low = self._sets = self._unheard = 0
         self._lost = {}
         sizes = {size for size in (target, *below) if size >= self.floor_bytes}
@@ -247,7 +247,7 @@ class PathMtu:
         if any(self._low < size < high for size in self._candidates):
             return self._fire(now)
         self._sets += 1
-        is_exact = self._low == self._told or high - self._low <= STEP_OCTETS or self._sets >= SETS_MAX
+        is_exact = self._low == self._from_icmp or high - self._low <= STEP_OCTETS or self._sets >= SETS_MAX
         self._candidates = () if is_exact else self._rungs(self._low, high)
         if self._candidates:
             return self._fire(now)
@@ -268,7 +268,7 @@ class PathMtu:
     def _finish(self, size: int, now: float) -> None:
         """A search or a check has ended: this size passes."""
         if self.state is State.SEARCHING:
-            self.source = Source.ICMP if size == self._told else Source.PROBED
+            self.source = Source.ICMP if size == self._from_icmp else Source.PROBED
             self.mtu_bytes = size
             was_in_vain = size == self._before < self._target
             self._raise_s = min(2 * self._raise_s, RAISE_MAX_S) if was_in_vain else RAISE_FIRST_S

@@ -37,7 +37,7 @@ from lispmob.wire.message import decode_control
 from lispmob.wire.record import MappingRecord
 
 AGAIN_S: Final = (0.25, 1.0, 3.0)  # ours: until the next try
-TOLD_MAX: Final = 256  # ours: peers that are sent an announcement
+ANNOUNCED_MAX: Final = 256  # ours: peers that are sent an announcement
 RECORDS_MAX: Final = 8  # ours: EID-Prefixes in one announcement
 HEARD_S: Final = 1.0  # ours: announcements of a peer; a second and a third move may follow at once
 HEARD_BURST: Final = 4
@@ -78,7 +78,7 @@ class Announcer:
     def __init__(self, *, next_nonce: Callable[[], int], new_nonce: Callable[[], int]) -> None:
         self._next_nonce = next_nonce
         self._new_nonce = new_nonce
-        self._told: tuple[MappingRecord, ...] = ()
+        self._announced: tuple[MappingRecord, ...] = ()
         self._unacknowledged: dict[int, _Unacknowledged] = {}  # by the peer's number
         self._agenda: Agenda[int] = Agenda()
         self._limits: KeyedBuckets[int] = KeyedBuckets(HEARD_S, HEARD_BURST)
@@ -97,33 +97,33 @@ class Announcer:
         self, records: Iterable[MappingRecord], peers: Iterable[SealedPeer], now: float
     ) -> list[MachineEffect]:
         """Our mappings have changed. Announce them to peers with a session, unless already announced."""
-        told = tuple(record for record in records if record.locators)[:RECORDS_MAX]
-        if not told or told == self._told:
+        announced = tuple(record for record in records if record.locators)[:RECORDS_MAX]
+        if not announced or announced == self._announced:
             return []
-        is_first, self._told = not self._told, told
+        is_first, self._announced = not self._announced, announced
         self._unacknowledged.clear()
         self._agenda.clear()
         effects: list[MachineEffect] = []
         sealed = [peer for peer in peers if peer.is_sealed(now)]
-        for peer in [] if is_first else sealed[:TOLD_MAX]:
+        for peer in [] if is_first else sealed[:ANNOUNCED_MAX]:
             nonce = self._next_nonce()
-            self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, told).encode(), nonce)
-            effects += self._tell(peer.number, now)
+            self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, announced).encode(), nonce)
+            effects += self._send(peer.number, now)
         return effects
 
     def on_behind(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
-        """A peer sends by an old mapping of ours: it is told again, unless that is under way."""
-        if not self._told or peer.number in self._unacknowledged or not peer.is_sealed(now):
+        """A peer sends by an old mapping of ours: it gets our mapping again, unless that is under way."""
+        if not self._announced or peer.number in self._unacknowledged or not peer.is_sealed(now):
             return []
         nonce = self._next_nonce()
-        self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, self._told).encode(), nonce)
-        return self._tell(peer.number, now)
+        self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, self._announced).encode(), nonce)
+        return self._send(peer.number, now)
 
     def on_timer(self, own: LocatorSet, now: float) -> list[MachineEffect]:
         """Repeat unacknowledged announcements, and unanswered probes."""
         effects: list[MachineEffect] = []
         for number in self._agenda.due(now):
-            effects += self._tell(number, now)
+            effects += self._send(number, now)
         for remote in self._trials.due(now):
             effects += self._probe(remote, own, now)
         return effects
@@ -192,18 +192,18 @@ class Announcer:
         """Whether a Map-Reply with this nonce is about a trial."""
         return nonce in self._probes
 
-    def _tell(self, number: int, now: float) -> list[MachineEffect]:
-        telling = self._unacknowledged[number]
-        if telling.tries < len(AGAIN_S):
-            self._agenda.set(number, now + AGAIN_S[telling.tries])
+    def _send(self, number: int, now: float) -> list[MachineEffect]:
+        pending = self._unacknowledged[number]
+        if pending.tries < len(AGAIN_S):
+            self._agenda.set(number, now + AGAIN_S[pending.tries])
         else:
             del self._unacknowledged[number]  # it may not support announcements: SMRs must do
-        telling.tries += 1
-        return [SendSealed(number, telling.payload), Count("tx_announcement")]
+        pending.tries += 1
+        return [SendSealed(number, pending.payload), Count("tx_announcement")]
 
     def _acknowledged(self, peer: SealedPeer, message: MapNotifyAck) -> Heard:
-        telling = self._unacknowledged.get(peer.number)
-        if telling is None or telling.nonce != message.nonce:
+        pending = self._unacknowledged.get(peer.number)
+        if pending is None or pending.nonce != message.nonce:
             return _counted("rx_nonce")
         del self._unacknowledged[peer.number]
         self._agenda.set(peer.number, None)

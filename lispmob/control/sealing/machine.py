@@ -230,7 +230,7 @@ class Sealing:
             second = take_second(reply)
             if second is None:
                 peer = asking.peer
-                peer.trouble = "it answers probes, and no handshake"
+                peer.why_unsealed = "it answers probes, and no handshake"
                 del self._asking[reply.nonce]
                 if peer.next_at is None or peer.tries % 2 == 0:
                     return []
@@ -284,7 +284,7 @@ class Sealing:
         if peer.next_at is None or now < peer.next_at:
             return effects
         if now - peer.begun_at >= GIVE_UP_S and peer.wanted_at < peer.last_try_at:
-            peer.trouble = peer.trouble or "no answer to the handshake"
+            peer.why_unsealed = peer.why_unsealed or "no answer to the handshake"
             peer.rest()
             return effects
         return [*effects, *self._try(peer, now)]
@@ -340,7 +340,7 @@ class Sealing:
             # It may have another key, or have stopped sealing: its hub knows.
             self._questions.append(eid or peer.known.prefix)
         if (eid is None and not peer.is_hub) or own is None:
-            peer.trouble = "no mapping to begin a handshake with"
+            peer.why_unsealed = "no mapping to begin a handshake with"
             return []
         way = self._way(peer)
         tools = self._tools
@@ -350,7 +350,7 @@ class Sealing:
         try:
             message = handshake.begin(tools.next_timestamp(), tools.aeads)
         except AuthenticationFailed:
-            peer.trouble = "its key is none: there is no secret with it"
+            peer.why_unsealed = "its key is none: there is no secret with it"
             return []
         nonce = self._new_nonce()
         self._asking[nonce] = Asking(peer, handshake, now, is_nested=way is None and not peer.is_hub)
@@ -472,13 +472,13 @@ class Sealing:
         return [*(ForgetSession(standing.local_index) for standing in spare), installed]
 
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
-        peer.trouble = ""
+        peer.why_unsealed = ""
         effects: list[MachineEffect] = []
         if not peer.is_hub and not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
         self._note(peer)
-        if not peer.is_told:
-            peer.is_told = True
+        if not peer.is_reported:
+            peer.is_reported = True
             known = peer.known
             fields = {"eid": str(known.prefix), "grade": known.grade, "fingerprint": fingerprint(known.key)}
             effects.append(Event("sealed", fields))

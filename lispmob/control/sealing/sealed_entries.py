@@ -37,7 +37,7 @@ from lispmob.protocol.effect import (
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
-CARRIES: Final = frozenset({"ENCAPSULATE", "TELL", "DOUBT"})
+CARRIES: Final = frozenset({"ENCAPSULATE", "ENCAPSULATE_AND_REPORT", "DOUBT"})
 _ZEROS: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 RETRY_S: Final = (1.0, 2.0, 4.0, 5.0)  # ours: between tries of a handshake; the last value repeats
@@ -86,7 +86,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     wanted_at: float = float("-inf")
     settled_at: float | None = None
     """When its clear text begins to be refused; None: already so, or there was no session yet."""
-    trouble: str = ""
+    why_unsealed: str = ""
     is_behind: bool = False
     """One of its locators answers probes without a handshake: an RTR, so handshakes are sent as data."""
     asked_at: tuple[IpAddress, ...] = ()
@@ -95,7 +95,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     """It has no EID: it opens packets for hosts without LISP, and sends for all that have no key."""
     is_gone: bool = False
     """It had a mapping, and has none now."""
-    is_told: bool = False
+    is_reported: bool = False
     """An event has reported that packets are sealed."""
 
     @property

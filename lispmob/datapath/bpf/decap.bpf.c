@@ -5,7 +5,7 @@
  *
  *  1. read_outer() and read_arrival() parse the outer headers, the LISP header and the inner packet.
  *  2. in_flow_of() finds the slot of the flow and its tunnel. For a new flow, or when tables or uplinks have changed,
- *     is_welcome() applies the ETR's rules, and judge_source() checks that the sender may send for the source, as the
+ *     is_accepted() applies the ETR's rules, and judge_source() checks that the sender may send for the source, as the
  *     tun tier does (engine/inbound.c).
  *  3. note_heard() records that data has come from the locator. If the tun tier has to report that, it gets the packet.
  *  4. New Locator-Status-Bits go to the tun tier.
@@ -53,7 +53,7 @@ static __always_inline bool holds(__u32 number, const struct lm_shared_address *
     return is_there;
 }
 
-/* The conditions of source.c, lm_source_is_local() and lm_source_judge(), that accept without a limit. */
+/* The conditions under which lm_source_is_local() and lm_source_judge() in source.c accept without a rate limit. */
 static __always_inline bool is_proven(struct lm_shared_state *s, const struct in_flow *flow, const struct outer *outer,
                                       const struct lm_shared_address *sender, bool is_v4, __u32 instance_id,
                                       const __u64 source[2])
@@ -78,10 +78,10 @@ static __always_inline bool is_proven(struct lm_shared_state *s, const struct in
     return entry && entry->kind == LM_ENCAPSULATE && holds(entry->value, sender);
 }
 
-/* True when the ETR's rules hold: inbound.c, judge(), for a node. */
-static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow *flow, const struct outer *outer,
-                                       bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
-                                       __u32 ifindex)
+/* True when the checks of the ETR hold, as judge() in inbound.c applies them at a node. */
+static __always_inline bool is_accepted(struct lm_shared_state *s, struct in_flow *flow, const struct outer *outer,
+                                        bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
+                                        __u32 ifindex)
 {
     __u32 key = s->uplinks;
     bool outer_v4 = outer->is_v4;
@@ -102,7 +102,8 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     struct lm_trie_value *sent_by = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
     if (sent_by && lm_rules_refuses(sent_by->kind))
         return false;
-    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0], source[1])) /* it must be sealed: counted there */
+    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0],
+             source[1])) /* it must be sealed: the tun tier counts it */
         return false;
     __u32 place = rloc->value;
     flow->path = place;
@@ -141,11 +142,11 @@ __noinline int judge_anew(struct lm_shared_state *s, struct in_flow *flow, const
     __u64 source[2] = {is_v4 ? a->words[1] >> 32 : a->words[1], a->words[2]};
     __u64 to[2] = {is_v4 ? (__u32)a->words[1] : a->words[3], a->words[4]};
     flow->generation = s->generation; /* first, as in encap */
-    flow->is_passed = !is_welcome(s, flow, &a->outer, is_v4, a->instance_id, source, to, a->ifindex);
+    flow->is_passed = !is_accepted(s, flow, &a->outer, is_v4, a->instance_id, source, to, a->ifindex);
     return 0;
 }
 
-/* Separate from judge_anew(), because the stack of a program and its functions is small. */
+/* A separate function, because the stack of a program and its functions is small. */
 __noinline int judge_source(struct lm_shared_state *s, struct in_flow *flow, const struct arrival *a)
 {
     if (!s || !flow || !a)
@@ -202,7 +203,8 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     if (!remote)
         return false;
     struct lm_silence *company = company_of(remote);
-    if ((remote->silence.is_told && asks(&remote->silence, now)) || (company && company->is_told && asks(company, now)))
+    if ((remote->silence.is_reported && asks(&remote->silence, now)) ||
+        (company && company->is_reported && asks(company, now)))
         return true;
     if (remote->silence.quick) {
         remote->silence.heard = now;
@@ -216,8 +218,9 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
 }
 
 /*
- * An unverified checksum is left to the socket. That of a super-packet was verified, or there was no wire. Data from a
- * control port is accepted only at the common data port (data_port.c, lm_data_port_pass_bare).
+ * True when the packet must go to the UDP socket: its checksum is not verified (that of a super-packet was, or there
+ * was no wire), or it comes from a control port, whose data is accepted only at the common data port (data_port.c,
+ * lm_data_port_pass_bare).
  */
 static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s,
                                           const struct outer *outer)

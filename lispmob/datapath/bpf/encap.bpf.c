@@ -4,10 +4,10 @@
  * What happens to a packet, in lm_encap():
  *
  *  1. read_inner() parses it. Fragments and other packets that need a decision of their own go on to the TUN's queue.
- *  2. flow_of() finds the flow's slot. The slot holds the decision and the finished outer header, and is valid until the
- *     generation of tables and uplinks changes.
- *  3. For a new flow or generation decide() does what the tun tier does (engine/outbound.c): source and destination must
- *     be EIDs, the mark names an uplink, the flow hash chooses uplink and locator. put_head() writes the headers.
+ *  2. flow_of() finds the flow's slot. The slot holds the decision and the finished outer header, and is valid until
+ *     the generation of tables and uplinks changes.
+ *  3. For a new flow or generation decide() does what the tun tier does (engine/outbound.c): source and destination
+ *     must be EIDs, the mark names an uplink, the flow hash chooses uplink and locator. put_head() writes the headers.
  *  4. A packet that the tun tier has to see goes there: it is too large for the path, a report is due, or an answer is
  *     overdue (lib/report.h).
  *  5. finish_head() fills in lengths, TTL and ECN. The packet gets its outer header, and leaves by the uplink: once a
@@ -18,7 +18,7 @@
 #include "lib/last_packet.h"
 #include "lib/out_flow.h"
 
-#define TELL_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
+#define REPORT_AGAIN_NS 10000000000ull /* the same as in liveness/destination_report.c */
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -61,7 +61,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
-    struct lm_shared_set *set = destination_of(is_v4, instance_id, to, &flow->tells);
+    struct lm_shared_set *set = destination_of(is_v4, instance_id, to, &flow->reports);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;
@@ -99,7 +99,7 @@ __noinline int decide_anew(struct lm_shared_state *s, struct out_flow *flow)
 {
     if (!s || !flow)
         return 0;
-    flow->generation = s->generation; /* first: a change meanwhile is seen at the next packet */
+    flow->generation = s->generation; /* first: the next packet notices a change that happens meanwhile */
     flow->is_passed = !decide(s, flow);
     return 0;
 }
@@ -116,7 +116,7 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
         return flow;
     __builtin_memcpy(flow->words, words, sizeof flow->words);
     flow->mark = mark;
-    flow->tell_at = 0;
+    flow->report_at = 0;
     flow->led_until = 0;
     flow->is_led = 0;
     decide_anew(s, flow);
@@ -173,8 +173,8 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
     __u32 size = segments > 1 ? repeated + skb->gso_size : length;
-    if (flow->tells && now >= flow->tell_at) {
-        flow->tell_at = now + TELL_AGAIN_NS;
+    if (flow->reports && now >= flow->report_at) {
+        flow->report_at = now + REPORT_AGAIN_NS;
         return FALL_THROUGH;
     }
     if (size > flow->room ||

@@ -1,14 +1,14 @@
 /*
- * What the kernel tells the socket of ebpf/link_watch.c, read while it is told (socket filter). The kernel tells of an
- * address, a default route or a link before its routes go, so no packet is redirected to what is gone, however late the
- * thread that reads the socket comes to run.
+ * A socket filter on the netlink socket of ebpf/link_watch.c. It marks paths as suspect while the kernel sends the
+ * message. The kernel reports an address, a default route or a link before it removes their routes. So no packet is
+ * redirected to a path that is gone, even if the thread that reads the socket runs late.
  */
 #include <linux/rtnetlink.h>
 
 #include "lib/maps.h"
 
-#define AF_INET 2 /* <sys/socket.h> is not for programs of the kernel */
-#define KEPT (-1) /* all of it */
+#define AF_INET 2 /* <sys/socket.h> cannot be included here */
+#define KEPT (-1) /* the whole message */
 #define NOT_FOR_US 0
 
 union news {
@@ -20,7 +20,7 @@ union news {
 struct lost {
     struct lm_shared_state *state;
     struct lm_shared_uplinks *all;
-    __u32 ifindex; /* 0: of any */
+    __u32 ifindex; /* 0: every interface */
 };
 
 static long suspect_path(__u32 i, struct lost *lost)
@@ -45,8 +45,8 @@ static __always_inline void suspect(__u32 ifindex)
 }
 
 /*
- * Addresses that come, and those whose lifetime a router renews every few seconds, need no wake-up. Nor do routes
- * of IPv4, of which a router has tens of thousands, but for a default route that goes.
+ * Passes on only messages that need a wake-up. New addresses need none, nor do those whose lifetime a router renews
+ * every few seconds. Of IPv4 routes, which a router has by the ten thousand, only the removal of a default route does.
  */
 SEC("socket")
 int lm_link_news(struct __sk_buff *skb)
@@ -63,7 +63,7 @@ int lm_link_news(struct __sk_buff *skb)
         return news.route.rtm_family == AF_INET ? NOT_FOR_US : KEPT;
     case RTM_DELROUTE:
         if (news.route.rtm_dst_len == 0)
-            suspect(0); /* which of them it led out of is a longer story, and one packet each shows it */
+            suspect(0); /* all paths: one packet each shows which of them the route served */
         else if (news.route.rtm_family == AF_INET)
             return NOT_FOR_US;
         break;

@@ -1,8 +1,10 @@
 /*
- * From an uplink to an uplink (tc, ingress of an Ethernet uplink of an RTR): the fast path of nat/rtr.c. The sender is
- * registered and was seen at this place before, the destination is registered, and there is nothing to report. The
- * outer header and the LISP header are replaced in place, the inner packet's TTL is decremented, and a super-packet
- * stays one. All other packets go on to the UDP socket, where the tun tier checks, counts and reports.
+ * From an uplink to an uplink (tc, ingress of an Ethernet uplink of an RTR): the fast path of nat/rtr.c.
+ *
+ * It takes a packet if the sender is registered and was seen at this place before, the destination is registered, and
+ * there is nothing to report. It replaces the outer header and the LISP header in place and decrements the TTL of the
+ * inner packet. A super-packet stays one. All other packets go on to the UDP socket, where the tun tier checks, counts
+ * and reports.
  */
 #include "lib/relay_flow.h"
 
@@ -27,7 +29,7 @@ static __always_inline __u32 run_size(const struct __sk_buff *skb, const struct 
     return rest < a->run ? rest : a->run;
 }
 
-/* The other datagrams must be of the same flow, with the same marks. */
+/* Checks that the datagram has the same flow, flags, TOS and TTL as the first one. */
 static long is_like_first(__u32 i, struct run_walk *walk)
 {
     struct relay_work *work = walk->work;
@@ -53,7 +55,7 @@ static long is_like_first(__u32 i, struct run_walk *walk)
     return 1;
 }
 
-/* Several datagrams of one flow in a row, as a node's threads send them, or as GRO has joined them. */
+/* Parses several datagrams of one flow in a row: the threads of a node send them so, and GRO joins them so. */
 static __always_inline bool read_run(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct relay_work *work)
 {
     struct arrival *a = &work->a;
@@ -73,8 +75,8 @@ static __always_inline bool read_run(struct __sk_buff *skb, const __u8 *data, co
 }
 
 /*
- * The last first: writing there makes the whole packet linear, which may fail for lack of memory while nothing has
- * changed yet.
+ * Starts with the last datagram: writing there makes the whole packet linear, which may fail for lack of memory while
+ * nothing has changed yet.
  */
 static long store_in_run(__u32 i, struct run_walk *walk)
 {
@@ -232,7 +234,7 @@ int lm_relay(struct __sk_buff *skb)
     __u64 now = bpf_ktime_get_ns();
     if (!flow)
         return FALL_THROUGH;
-    if (flow->is_welcome)
+    if (flow->is_registered)
         note_sum(flow, a->outer.sum != 0, now);
     if (flow->out.is_passed || !carry(s, a, carried) || carried->ttl <= 1 ||
         (a->outer.sum ? !a->outer.is_v4 : !passes_unsummed(flow, now)))

@@ -1,9 +1,9 @@
 /*
- * The values of the maps that the BPF programs and the C side share, with the same layout on both sides.
+ * Defines the values of the maps that the BPF programs and the C side share. The layout is the same on both sides.
  *
- * The C side writes all of it, except that both write the fields marked LM_SHARED; those maps are mapped into the
- * process. Addresses are in network byte order, 16 octets with zeros after an IPv4 address; all else is in the host's
- * order.
+ * The C side writes all fields. The fields marked LM_SHARED are written by both sides, and their maps are mapped into
+ * the process. Addresses are in network byte order, 16 octets with zeros after an IPv4 address. Everything else is in
+ * the byte order of the host.
  */
 #ifndef LM_SHARED_H
 #define LM_SHARED_H
@@ -56,7 +56,7 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
-#define LM_STATUS_TOLD (1ull << 32)
+#define LM_STATUS_SENT (1ull << 32)
 
 /* The fields that table/rendezvous.h needs of a contender. */
 struct lm_shared_contender {
@@ -69,7 +69,7 @@ struct lm_shared_locator {
     __u8 address[16];
     __u32 remote; /* place in the array of remotes; LM_NO_REMOTE: only the tun tier can send there */
     __u16 port;
-    __u16 source_port; /* not 0: data is sent from `source` and this port, whose answers a NAT in between lets in */
+    __u16 source_port; /* if not 0, data leaves from `source` and this port: a NAT on the path lets answers to it in */
     __u8 source[16];
 };
 
@@ -87,11 +87,11 @@ struct lm_shared_path {
     __u16 data_port; /* another port that sends and receives; 0: none */
     __u8 is_ready;   /* 0: only the tun tier can send by it */
     __u8 pool;
-    __u8 is_whole, spare[7]; /* 0: what is left open reaches the other side open (peer_check.h) */
+    __u8 is_whole, spare[7]; /* 0: a partial checksum reaches the peer as it is (peer_check.h) */
     __u16 ports[LM_SHARED_POOL];
 };
 
-/* The uplinks at one moment: a new set has a new key, so that a reader never sees a mixture. */
+/* A snapshot of the uplinks. A new set gets a new key, so a reader never sees a mixture. */
 struct lm_shared_uplinks {
     __u32 families, count; /* families of the paths that may be used, as bits: 1 is IPv4, 2 is IPv6 */
     struct lm_shared_path paths[LM_SHARED_PATHS];
@@ -112,16 +112,17 @@ struct lm_shared_lane {
     __u32 spare;
 };
 
-/* Data to relays is reported if unanswered for this long: longer than most round trips to an RTR. */
+/* Data to relays is reported when it stays unanswered for this long. Most round trips to an RTR are shorter. */
 #define LM_STALL_NS 60000000u
-#define LM_STALL_REPORTED 1u /* a value that no clock shows */
+#define LM_STALL_REPORTED 1u /* not a time: no clock shows it */
 
 /*
- * A path that the kernel may have lost belongs to the tun tier until a packet has left through its socket. A packet within
- * LM_SUSPECT_NS of the message proves nothing: the kernel reports first, and removes then.
+ * A path whose address, route or link changed is suspect: only the tun tier uses it, until a packet has left through
+ * its socket. A packet within LM_SUSPECT_NS of the kernel's message proves nothing, because the kernel reports a
+ * removal before it removes.
  */
 #define LM_SUSPECT_NS 20000000u
-#define LM_SUSPECT_AT_FIRST 1u /* a value that no clock shows: the path is new, and the first packet proves it */
+#define LM_SUSPECT_AT_FIRST 1u /* not a time: the path is new, and its first packet proves it */
 
 /* When packets last moved in one direction, and whether the tun tier must report the next one. */
 struct lm_traffic {
@@ -139,17 +140,18 @@ struct lm_shared_state {
     __u32 mark, mark_mask, lane_count;
     __u16 data_port;
     __u8 copy_dscp, source_check; /* enum lm_source_check */
-    __u32 relayed_instance_id;    /* an RTR's: the one that it passes packets on in */
+    __u32 relayed_instance_id;    /* of an RTR: the Instance-ID in which it forwards */
     __u32 spare;
     struct lm_shared_lane lanes[LM_SHARED_LANES];
     __u64 gap[4];
     struct lm_traffic traffic[2];
-    LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
-    LM_SHARED(uint64_t) suspect[LM_SHARED_PATHS];    /* since when the kernel may have lost the path; 0: it has not */
-    LM_SHARED(uint32_t) routes;      /* how often IPv6 routes may have changed: results of earlier counts are void */
-    LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
-    LM_SHARED(uint64_t) status;      /* the Locator-Status-Bits in our data headers, and LM_STATUS_TOLD */
-    LM_SHARED(uint64_t) silence_at;  /* when to check the watched locators; 0: no need */
+    LM_SHARED(uint64_t)
+    unanswered[LM_SHARED_PATHS]; /* since when data waits for an answer, by path; 0: answered; or LM_STALL_REPORTED */
+    LM_SHARED(uint64_t) suspect[LM_SHARED_PATHS]; /* since when the kernel may have lost the path; 0: it has not */
+    LM_SHARED(uint32_t) routes;        /* counts changes of IPv6 routes: results under another count are void */
+    LM_SHARED(uint32_t) reports_large; /* large packets are reported (liveness/path_mtu.c) */
+    LM_SHARED(uint64_t) status;        /* the Locator-Status-Bits in our data headers, and LM_STATUS_SENT */
+    LM_SHARED(uint64_t) silence_at;    /* when to check the watched locators; 0: no need */
 };
 
 /* Whether packets to a locator are answered (silence.h). All times in nanoseconds of one clock that never shows 0. */
@@ -157,7 +159,7 @@ struct lm_silence {
     LM_SHARED(uint64_t) quick, slow;  /* timeouts; 0: not watched */
     LM_SHARED(uint64_t) since, heard; /* the first unanswered packet, and the last arrival; 0: none */
     LM_SHARED(uint32_t) octets;       /* octets that wait for an answer */
-    LM_SHARED(uint32_t) is_told;
+    LM_SHARED(uint32_t) is_reported;
     LM_SHARED(uint64_t) asked_at; /* when the programs last passed a packet to the tun tier for a report */
 };
 
@@ -170,18 +172,18 @@ struct lm_echo {
     __u32 spare;
 };
 
-#define LM_COPES_NS 90000000000ull /* how long an answer counts */
+#define LM_COPES_NS 90000000000ull /* how long the answer to a peer check is valid */
 
 /*
- * Outer packets of this size test the path MTU: their locators are reported now and then. Smaller ones are
- * acknowledgements, queries and the like. A path with a smaller MTU still has large packets.
+ * Outer packets of at least this size test the path MTU, so their locators are reported from time to time. Smaller ones
+ * are acknowledgements, queries and the like. On a path with a smaller MTU, packets close to it count as large.
  */
 #define LM_LARGE 1100u
 #define LM_LARGE_BELOW 64u
-#define LM_LARGE_ASK_NS 1000000u /* in this time the programs pass no other packet to the tun tier to report it */
+#define LM_LARGE_ASK_NS 1000000u /* the programs pass at most one packet in this time to the tun tier for it */
 /*
- * If the tun tier's thread wakes within this time anyway, it reports what the programs have seen. A packet that went
- * through the thread would be overtaken by those behind it, and TCP on a near peer takes that for a loss.
+ * If the thread of the tun tier wakes within this time anyway, it reports what the programs have seen. A packet that
+ * took the way through the thread would be overtaken by later ones, which TCP takes for a loss.
  */
 #define LM_LARGE_LOOK_NS 200000000u
 static inline __u32 lm_large_from(__u32 mtu)
@@ -191,8 +193,8 @@ static inline __u32 lm_large_from(__u32 mtu)
 
 /* The state of a locator. */
 struct lm_remote_state {
-    LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with open checksums and runs; nanoseconds; 0: never */
-    LM_SHARED(uint64_t) check_at; /* when to ask it, at the next packet */
+    LM_SHARED(uint64_t) coped_at; /* when it showed that it accepts partial checksums and runs; nanoseconds; 0: never */
+    LM_SHARED(uint64_t) check_at; /* the next packet at or after this time asks it again */
     LM_SHARED(uint32_t) unanswered_checks;
     LM_SHARED(uint32_t) summed;               /* packets with a UDP checksum from it since `unsummed_at` */
     LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: the uplink's MTU applies */
@@ -210,12 +212,12 @@ struct lm_remote_state {
 };
 
 /*
- * For this long after such data, NATs on its path are assumed to pass it in the other direction too. Not after that
- * many packets with a checksum: a node behind a NAT that drops zero checksums sends only those, and any host may forge
- * data.
+ * After data without a UDP checksum has come from the locator, NATs on its path are assumed to pass such data in the
+ * other direction, for this long. The assumption ends early after LM_SUMMED_MOST packets with a checksum: a node behind
+ * a NAT that drops zero checksums sends only those, and any host may forge data.
  */
 #define LM_UNSUMMED_NS 90000000000ull
-#define LM_UNSUMMED_NOTE_NS 1000000000ull /* it is recorded no more often */
+#define LM_UNSUMMED_NOTE_NS 1000000000ull /* such data is recorded at most once in this time */
 #define LM_SUMMED_MOST 16u
 
 struct lm_shared_counts {
@@ -227,11 +229,10 @@ struct lm_shared_address {
     __u8 octets[16];
 };
 
-/* The last TCP packet of a flow, or the beginning of it, and the way that it took (liveness/last_packet.h). */
-#define LM_LAST_PACKETS 64u  /* flows; a power of two */
-#define LM_LAST_OCTETS 1536u /* of each */
-#define LM_LAST_EVERY_NS                                                                                               \
-    1000000u /* a flow's is kept no more often: of those that follow each other at once, the first */
+/* The start of the last TCP packet of a flow, and the way that it took (liveness/last_packet.h). */
+#define LM_LAST_PACKETS 64u       /* flows; a power of two */
+#define LM_LAST_OCTETS 1536u      /* of each */
+#define LM_LAST_EVERY_NS 1000000u /* a packet of a flow is kept at most once in this time: the first of a burst */
 struct lm_last_packet {
     LM_SHARED(uint32_t) turn; /* odd: it is being written */
     __u32 flow;               /* the lower half of its hash */
@@ -253,7 +254,7 @@ struct lm_shared_heard {
 
 #define LM_SHARED_ORIGINS 16384
 
-/* An inner source behind a NAT, and the outer source of its data: the RTR's thread has seen both together. */
+/* An inner source behind a NAT, with the outer source of its data. The RTR's thread has seen both in one packet. */
 struct lm_shared_origin {
     struct lm_shared_address inner, outer;
     __u32 port;

@@ -68,7 +68,7 @@ class Tun(msgspec.Struct, frozen=True):
 def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
     """Create the device, set its MTU and bring it up, without any address (not even a link-local one).
 
-    `offload`: super-packets and open checksums, as far as the kernel supports them. Raises KernelRefused.
+    `offload`: super-packets and partial checksums, as far as the kernel supports them. Raises KernelRefused.
     """
     if not 0 < len(name.encode()) <= NAME_MAX:
         raise ValueError(f"{name!r}: an interface name has 1 to {NAME_MAX} octets")

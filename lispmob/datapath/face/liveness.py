@@ -66,9 +66,9 @@ class Liveness:
         quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
         lib.lm_silence_set_patience(self._handle.c, address, quick, slow, first)
 
-    def use_status_bits(self, *, heeds: bool, told: int | None) -> None:
+    def use_status_bits(self, *, accepts: bool, bits: int | None) -> None:
         """Whether to report changes of others' Locator-Status-Bits; and the bits to send in all data, or None."""
-        lib.lm_status_bits_use(self._handle.c, heeds, told is not None, told or 0)
+        lib.lm_status_bits_use(self._handle.c, accepts, bits is not None, bits or 0)
 
     def use_echo_nonce(self, echoes: bool) -> None:
         """Whether to return the nonces that others ask for, and report when ours come back; or ignore all of them."""
@@ -79,9 +79,9 @@ class Liveness:
         address = marshal.one_address(locator)
         return bool(lib.lm_echo_nonce_ask(self._handle.c, address, nonce is not None, nonce or 0))
 
-    def tell_large(self, tells: bool) -> None:
+    def report_large(self, reports: bool) -> None:
         """Whether to report LargeSent, for each remote at most every two seconds."""
-        lib.lm_path_mtu_tell_large(self._handle.c, tells)
+        lib.lm_path_mtu_report_large(self._handle.c, reports)
 
     def set_path_mtu(self, path: PathMtu) -> None:
         """Limit packets on this path, until the uplinks change, or no mapping names the remote."""

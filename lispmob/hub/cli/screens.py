@@ -9,7 +9,7 @@ from lispmob.terminal.text import clean, duration, facts, fold, paint, plural, t
 
 Json = dict[str, Any]
 
-TOLD_OF_SHOWN: Final = 8  # ours: of the EID-Prefixes that a node subscribed to
+SUBSCRIBED_SHOWN: Final = 8  # ours: of the EID-Prefixes that a node subscribed to
 _STATE_COLOURS: Final = {"joined": "good", "configured": "good", "invited": "warn", "expired": "bad"}
 _EVENT_COLOURS: Final = {"duplicate": "bad", "auth-failed": "bad", "refused": "bad", "revoked": "warn"}
 
@@ -121,13 +121,13 @@ def node_lines(answer: Json) -> list[str]:
             ),
             f"heard {duration(min(node['heard_s'] for node in nodes))} ago",
         ]
-        told_of = sorted({prefix for node in nodes for prefix in node.get("subscriptions", ())})
+        subscribed = sorted({prefix for node in nodes for prefix in node.get("subscriptions", ())})
         lines += [paint(clean(name), "bold"), *fold(clean(", ".join(told)), first="  ")]
         lines += fold(clean(", ".join(node["eid"] for node in nodes)), first="  EIDs  ")
         lines += fold(clean(", ".join(places) or ("not told" if way == "rtr" else "nowhere")), first="  at    ")
-        if told_of:
-            more = f" and {len(told_of) - TOLD_OF_SHOWN} more" if len(told_of) > TOLD_OF_SHOWN else ""
-            lines += fold(f"changes of {clean(', '.join(told_of[:TOLD_OF_SHOWN]))}{more}", first="  hears ")
+        if subscribed:
+            more = f" and {len(subscribed) - SUBSCRIBED_SHOWN} more" if len(subscribed) > SUBSCRIBED_SHOWN else ""
+            lines += fold(f"changes of {clean(', '.join(subscribed[:SUBSCRIBED_SHOWN]))}{more}", first="  hears ")
     return lines
 
 

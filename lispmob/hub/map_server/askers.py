@@ -115,9 +115,9 @@ class Askers:
         own_rlocs = {address for locator in record.locators for address in locator.ips} if record is not None else set()
         for _, askers in (*self._of.covering(prefix), *self._of.covered(prefix, QUEUE_LIMIT - len(self._queue))):
             for asker in askers.values():
-                is_told = asker.expires_at > now and asker.itr not in own_rlocs
+                is_notified = asker.expires_at > now and asker.itr not in own_rlocs
                 key = asker.itr, prefix
-                if is_told and len(self._queue) < QUEUE_LIMIT and key not in self._queue:
+                if is_notified and len(self._queue) < QUEUE_LIMIT and key not in self._queue:
                     self._queue[key] = asker
                     self._due.set(key, now)
         return self._drain(now)

@@ -36,7 +36,7 @@ from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, Mapp
 HOLD_S: Final = 90.0  # ours: nodes refresh every minute, and try again for 15 s
 HOLD_INTERVALS: Final = 1.5  # ours: of a node that is known to refresh less often
 RIVAL_S: Final = 180.0  # ours: how long a refused node is reported
-TOLD_AGAIN_S: Final = 600.0  # ours: one log line for each pair in this time
+LOGGED_AGAIN_S: Final = 600.0  # ours: one log line for each pair in this time
 RIVALS_LIMIT: Final = 1024
 OVERTAKEN_S: Final = 1.0  # ours: how much later a message may come than one that was sent after it
 COPIES: Final = 3  # ours: old nonces of a second machine; one or two may be late datagrams
@@ -69,7 +69,7 @@ class Claims:
     def __init__(self) -> None:
         self._rivals: dict[EidPrefix, _Rival] = {}  # the last refused one
         self._copies: dict[tuple[EidPrefix, bytes], _Copy] = {}
-        self._tellings: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(TOLD_AGAIN_S, limit=RIVALS_LIMIT)
+        self._log_limit: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(LOGGED_AGAIN_S, limit=RIVALS_LIMIT)
 
     def holder(self, registration: Registration, part: XtrRegistration, now: float) -> XtrRegistration | None:
         """The node that `part` must yield to; None if it may have the EID-Prefix."""
@@ -117,7 +117,7 @@ class Claims:
         else:
             self._rivals.pop(prefix, None)
         pair = (prefix, holder.xtr, part.xtr)
-        if not part.record.ttl_min or not self._tellings.take(pair, now):
+        if not part.record.ttl_min or not self._log_limit.take(pair, now):
             return []
         return [
             Event(

@@ -30,14 +30,14 @@ class RegistrationChanged(msgspec.Struct, frozen=True):
     """The mapping of a prefix is now `record`; None: it is not registered any more.
 
     `is_refresh`: the mapping has not changed, so forwarding stays. `is_stored`: the state file has it, except for its
-    last nonce. `is_told`: its node moved, and informs its peers itself; of a node that came, went, or lost its memory
-    they learn from the Map-Server.
+    last nonce. `is_announced`: its node moved, and informs its peers itself. When a node came, went, or lost
+    its memory, they learn it from the Map-Server.
     """
 
     prefix: EidPrefix
     record: MappingRecord | None
     is_refresh: bool = False
-    is_told: bool = False
+    is_announced: bool = False
     is_stored: bool = False
 
 

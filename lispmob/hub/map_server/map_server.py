@@ -236,10 +236,10 @@ class MapServer:
         self.registrations.remove(prefix)
         self._keep(registration, before)
 
-    def adopt(self, prefix: EidPrefix, parts: tuple[bytes, ...], *, is_told: bool = True) -> list[HubEffect]:
+    def adopt(self, prefix: EidPrefix, parts: tuple[bytes, ...], *, is_announced: bool = True) -> list[HubEffect]:
         """Take these parts of the shared registry, in monotonic seconds; none: the prefix is not registered.
 
-        `is_told`: other nodes that asked need no notification by us, as in `RegistrationChanged`.
+        `is_announced`: other nodes that asked need no notification by us, as in `RegistrationChanged`.
         """
         registration = self.registrations.get(prefix)
         if registration is None:
@@ -256,9 +256,9 @@ class MapServer:
         elif not before:
             self.registrations.insert(prefix, registration)
         self._keep(registration, before)
-        if registration.record == record and is_told:
+        if registration.record == record and is_announced:
             return []
-        return [RegistrationChanged(prefix, registration.record, is_told=is_told, is_stored=True)]
+        return [RegistrationChanged(prefix, registration.record, is_announced=is_announced, is_stored=True)]
 
     def prepare(self, arrival: Arrival, now: float) -> Prepared | None:
         """The question of a Map-Register to a shared registry; None for one that will be refused, or that has names."""
@@ -324,14 +324,14 @@ class MapServer:
             if not alive:
                 # for the store: it is removed, although an entry that expired while the hub was off may be back within
                 # a minute
-                effects.append(RegistrationChanged(prefix, None, is_told=is_allowed))
+                effects.append(RegistrationChanged(prefix, None, is_announced=is_allowed))
                 continue
             registration = Registration(prefix)
             registration.restore(alive)
             self.registrations.insert(prefix, registration)
             self._keep(registration, ())
             if self.is_watched:
-                effects.append(RegistrationChanged(prefix, registration.record, is_told=True, is_stored=True))
+                effects.append(RegistrationChanged(prefix, registration.record, is_announced=True, is_stored=True))
         return effects
 
     def _refreshed(self, part: bytes, prefix: EidPrefix, owners: set[str], now: float) -> bytes | None:
@@ -538,7 +538,7 @@ class MapServer:
         if not goes_on:
             return self._report(registration, True, "registered")
         kind = "moved" if has_moved(registration.parts, before) else "changed"
-        return self._report(registration, True, kind, is_told=True)
+        return self._report(registration, True, kind, is_announced=True)
 
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
@@ -567,7 +567,7 @@ class MapServer:
         return replace(record, locators=registration.record.locators)
 
     def _report(
-        self, registration: Registration, has_changed: bool, kind: str, *, is_told: bool = False
+        self, registration: Registration, has_changed: bool, kind: str, *, is_announced: bool = False
     ) -> list[HubEffect]:
         """Report the result for a prefix: another mapping, none, or the same one with a longer lifetime.
 
@@ -584,7 +584,7 @@ class MapServer:
         rlocs = [str(locator.address) for locator in without_key_record(record).locators] if record else []
         found = self.sites.of(prefix)
         site = found[1].name if found else None
-        changed = RegistrationChanged(prefix, record, is_told=is_told)
+        changed = RegistrationChanged(prefix, record, is_announced=is_announced)
         return [changed, Event(kind, {"eid": str(prefix), "site": site, "rlocs": rlocs})]
 
     def _registration(self, prefix: EidPrefix) -> Registration:

@@ -25,7 +25,7 @@ ASKERS_LIMIT: Final = 4096
 LOOKED_AT: Final = 256  # ours: askers compared in one call, some milliseconds
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _Informed(msgspec.Struct, frozen=True):
     own: IpAddress
     locators: tuple[Locator, ...]
 
@@ -39,7 +39,7 @@ class NameAskers:
     def __init__(self, answer: Callable[[DistinguishedName], MappingRecord], *, new_nonce: Callable[[], int]) -> None:
         self.counters: Counter[str] = Counter()
         self._answer, self._new_nonce = answer, new_nonce
-        self._told: OrderedDict[tuple[bytes, IpAddress], _Told] = OrderedDict()
+        self._informed: OrderedDict[tuple[bytes, IpAddress], _Informed] = OrderedDict()
         # The unregistered among them, oldest first.
         self._strangers: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()
         self._to_do: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()
@@ -48,7 +48,7 @@ class NameAskers:
         self._in_all = TokenBucket(1 / SMRS_S, SMRS_S)
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._informed)
 
     def wake_at(self) -> float | None:
         """When on_timer is due."""
@@ -64,14 +64,14 @@ class NameAskers:
                 self._strangers.pop(key, None)
                 if not is_registered:
                     self._strangers[key] = None
-                self._told[key] = _Told(own, record.locators)
-                self._told.move_to_end(key)
-                if len(self._told) > ASKERS_LIMIT:
-                    self._forget(next(iter(self._strangers or self._told)))
+                self._informed[key] = _Informed(own, record.locators)
+                self._informed.move_to_end(key)
+                if len(self._informed) > ASKERS_LIMIT:
+                    self._forget(next(iter(self._strangers or self._informed)))
 
     def on_changed(self, now: float) -> list[SendControl]:
         """Names may have other answers: compare the answers given with the current ones."""
-        self._to_do.update(dict.fromkeys(self._told))
+        self._to_do.update(dict.fromkeys(self._informed))
         return self.on_timer(now)
 
     def on_timer(self, now: float) -> list[SendControl]:
@@ -81,7 +81,7 @@ class NameAskers:
         for _ in range(min(LOOKED_AT, len(self._to_do))):
             key, _ = self._to_do.popitem(last=False)
             name, itr = key
-            if (told := self._told.get(key)) is None or self._is_true(name, told):
+            if (informed := self._informed.get(key)) is None or self._is_true(name, informed):
                 continue
             if self._limits.available_at(key, now) > now or self._in_all.available_at(now) > now:
                 held.append(key)
@@ -89,19 +89,19 @@ class NameAskers:
             self._limits.take(key, now)
             self._in_all.take(now)
             self._forget(key)  # it asks again, or has no interest
-            sent.append(self._solicit(name, itr, told.own))
+            sent.append(self._solicit(name, itr, informed.own))
         self._to_do.update(dict.fromkeys(held))
         self._wake_at = None if not self._to_do else now + (SMR_INTERVAL_S if len(held) == len(self._to_do) else 0.0)
         self.counters["tx_smr"] += len(sent)
         return sent
 
     def _forget(self, key: tuple[bytes, IpAddress]) -> None:
-        del self._told[key]
+        del self._informed[key]
         self._strangers.pop(key, None)
         self._to_do.pop(key, None)
 
-    def _is_true(self, name: bytes, told: _Told) -> bool:
-        return self._answer(DistinguishedName(name)).locators == told.locators
+    def _is_true(self, name: bytes, informed: _Informed) -> bool:
+        return self._answer(DistinguishedName(name)).locators == informed.locators
 
     def _solicit(self, name: bytes, itr: IpAddress, own: IpAddress) -> SendControl:
         request = MapRequest(

@@ -26,7 +26,14 @@ from lispmob.hub.map_server.effect import Arrival, HubEffect
 from lispmob.hub.map_server.host_address import is_sendable
 from lispmob.hub.map_server.place_index import PlaceIndex
 from lispmob.hub.rtr.nat_binding import Binding, NatEntry
-from lispmob.hub.rtr.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr.rtr_effect import (
+    InstallRelay,
+    RemoveRelay,
+    RtrEffect,
+    SendFromRelayPort,
+    UnregisteredData,
+    WayAlive,
+)
 from lispmob.hub.rtr.rtr_moves import Move, Moved, Moves, digest_of, place_of
 from lispmob.hub.rtr.rtr_pending import Pending, PendingRegisters, register_key
 from lispmob.protocol.agenda import Agenda
@@ -247,7 +254,7 @@ class Rtr:
         self.counters["tx_probe_reply"] += 1
         return [SendControl(payload, arrival.source, arrival.source_port, source=arrival.destination)]
 
-    def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
+    def on_unregistered(self, packet: UnregisteredData, now: float) -> list[RtrEffect]:
         """Data came from a source that is not registered from there: inform its node, so that it registers again.
 
         After a NAT's reboot, or ours, this restores a busy node within a round trip. The message goes back the way the

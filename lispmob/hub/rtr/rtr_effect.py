@@ -65,7 +65,7 @@ class InData(msgspec.Struct, frozen=True):
         return SendFromRelayPort(header + inner, self.address, self.port, self.rtr)
 
 
-class Stranger(msgspec.Struct, frozen=True):
+class UnregisteredData(msgspec.Struct, frozen=True):
     """Data whose inner source is not registered from this outer address, or that comes from another port than before.
 
     With a new port the data is still forwarded; but its NAT has lost the old binding, and perhaps all.

@@ -88,7 +88,7 @@ class RtrLookup:
             asked += self.on_doubt(eid, known_as, now)
         return [*(Learned(prefix) for prefix in gone), *asked, *self._sort(self._resolver.on_timer(now), now)]
 
-    def on_stranger(self, eid: EidPrefix, known_as: EidPrefix, now: float) -> None:
+    def on_unregistered(self, eid: EidPrefix, known_as: EidPrefix, now: float) -> None:
         """Data of this host came from elsewhere than `known_as` says. Ask with a delay: its register may be slower."""
         if self._servers and len(self._strangers) < STRANGER_LIMIT and self._doubts.available_at(known_as, now) <= now:
             self._strangers.setdefault(eid, (known_as, now + STRANGER_S))

@@ -17,7 +17,7 @@ from lispmob.hub.map_server.info import InfoResponder
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Learned, RtrEffect, Stranger
+from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Learned, RtrEffect, UnregisteredData
 from lispmob.hub.rtr.rtr_lispers import tell_place
 from lispmob.hub.rtr.rtr_lookup import LookupEffect, RtrLookup
 from lispmob.hub.rtr.rtr_named import NamedNodes
@@ -213,9 +213,9 @@ class Traversal:
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
 
-    def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
+    def on_unregistered(self, packet: UnregisteredData, now: float) -> list[RtrEffect]:
         """Data came from a source that is not registered from there."""
-        effects = self.rtr.on_stranger(packet, now)
+        effects = self.rtr.on_unregistered(packet, now)
         if packet.is_registered:
             return effects
         eid = EidPrefix.host(packet.inner_source, packet.instance_id)
@@ -223,10 +223,10 @@ class Traversal:
         if known_as is None and self._is_for_us(packet):
             known_as = eid if self._new_peers.take(network_of(packet.outer_source), now) else None
         if known_as is not None:
-            self.lookup.on_stranger(eid, known_as, now)
+            self.lookup.on_unregistered(eid, known_as, now)
         return effects
 
-    def _is_for_us(self, packet: Stranger) -> bool:
+    def _is_for_us(self, packet: UnregisteredData) -> bool:
         """True for data to an EID that we serve, or from a place that a node of lispers.net's dialect keeps open.
 
         Its source may be without a NAT, or register only with the Map-Server: the known registrations decide.

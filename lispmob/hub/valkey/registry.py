@@ -376,7 +376,7 @@ class SharedRegistry:
         except ValueError:
             self._counters["damaged"] += 1
             return
-        self._feed(self._plane.adopt(change.prefix, parts, now, is_told=change.kind == "m"))
+        self._feed(self._plane.adopt(change.prefix, parts, now, is_announced=change.kind == "m"))
         if is_wanted:
             self._know(change.prefix, change.count)
         if self._plane.publisher.cares_for(change.prefix):

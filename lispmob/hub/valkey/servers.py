@@ -31,7 +31,7 @@ from lispmob.hub.valkey.lane import STOP_S, Lane
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
-LOOK_IN_TROUBLE_S: Final = 0.2
+LOOK_WHEN_DOWN_S: Final = 0.2
 FIND_S: Final = 30.0  # ours: servers are replaced one by one, and that may go unnoticed for days
 PROBE_S: Final = 0.5  # ours: between attempts at a server that is away
 START_S: Final = 1.0  # ours: servers not found by then are found later
@@ -229,7 +229,7 @@ class Servers:
             if self._nudge.is_set() or self.unserved or self._loop.time() - self._found_at > FIND_S:
                 self._nudge.clear()
                 await self._find()
-                await asyncio.sleep(LOOK_IN_TROUBLE_S)  # many commands meet the same failure at once
+                await asyncio.sleep(LOOK_WHEN_DOWN_S)  # many commands meet the same failure at once
             self._note_owners()
             if not self.unserved and not self._is_over:
                 with contextlib.suppress(TimeoutError):

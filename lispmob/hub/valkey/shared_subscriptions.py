@@ -102,7 +102,7 @@ class SharedSubscriptions:
             self.counters["subscription_replays"] += 1
             self._give_away(name, subscription.secret)
             return
-        await self._put(name, value, b"", is_told=True)
+        await self._put(name, value, b"", publishes=True)
         self._written[name] = subscription.secret
 
     async def _claim(self, secret: bytes) -> bool:
@@ -116,11 +116,11 @@ class SharedSubscriptions:
         return bool(await self._servers.command(bucket, "GET", key) == self._hub)
 
     async def _put(
-        self, name: SubscriptionKey, value: bytes, owner: bytes, *, is_told: bool = False, is_there: bool = False
+        self, name: SubscriptionKey, value: bytes, owner: bytes, *, publishes: bool = False, is_there: bool = False
     ) -> bool:
         """Write a subscription to its bucket, unless another hub owns it; `is_there`: unless it has ended."""
         bucket, field = keys.bucket_of(name[0]), _field(name)
-        message = TAKEN + self._hub + field if is_told else b""
+        message = TAKEN + self._hub + field if publishes else b""
         arguments = [
             keys.key(b"s", bucket),
             field,
@@ -228,7 +228,7 @@ class SharedSubscriptions:
         # the next hub would continue from the written nonce, should this one die at once
         taken = self._publisher.taken_over(subscription, self._plane.addresses)
         value = self._value(taken, ahead_s)
-        if value is None or not await self._put(name, value, owner, is_told=True, is_there=True):
+        if value is None or not await self._put(name, value, owner, publishes=True, is_there=True):
             return
         if self._publisher.find(name) is None and self._publisher.adopt(taken, self._loop.time()):
             self._written[name] = taken.secret

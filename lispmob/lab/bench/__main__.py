@@ -18,7 +18,7 @@ from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.lab import namespace
-from lispmob.lab.bench import compare, history, plan
+from lispmob.lab.bench import compare, history, page, plan
 from lispmob.lab.bench.paths import PATHS
 from lispmob.lab.bench.quiet import Quiet
 from lispmob.lab.bench.results import Results, lines
@@ -46,6 +46,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--path", action="append", choices=PATHS, help="only this path; repeatable")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR", help="for report.json and the pictures")
     parser.add_argument("--history", type=Path, metavar="FILE", help="add the medians to this file, a line a run")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write machine, goals and ratios as Markdown")
     parser.add_argument("--compare", metavar="REV", help="measure another revision in turn, and print the ratios")
     arguments = parser.parse_args(argv)
     if arguments.quick:
@@ -79,6 +80,9 @@ def _measure(arguments: argparse.Namespace, quiet: Quiet) -> int:
     if arguments.history is not None:
         told = [*results.warnings, *(f"{name} is missing" for name in results.failed)]
         history.append(arguments.history, history.entry(results, history.commit_of(), datetime.now(UTC), told))
+    if arguments.page is not None:
+        arguments.page.parent.mkdir(parents=True, exist_ok=True)
+        arguments.page.write_text(page.text(results, history.commit_of(), datetime.now(UTC)), encoding="utf-8")
     with contextlib.suppress(ImportError):  # without matplotlib: no pictures
         from lispmob.lab.bench import charts
 

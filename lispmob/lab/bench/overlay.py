@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -35,14 +36,14 @@ _AFTER_S: Final = 1.5
 class Overlay(Closing):
     """The hub, and two nodes that start again for each sample.
 
-    The lines are cables in the kernel, so the figures are ours alone.
+    They are joined by cables in the kernel, so the figures are ours alone.
     """
 
     def __init__(self, directory: Path, tier: str) -> None:
         self._directory = directory
         self._tier = tier
         self._open = contextlib.ExitStack()
-        self._lab = self._open.enter_context(Lab(roaming(0.0), f"{tier}-", has_cables=True))
+        self._lab = self._open.enter_context(Lab(roaming(0.0, has_cables=True), f"{tier}-"))
         self._place = 0
         try:
             self._watch = self._open.enter_context(ControlWatch({"a": self._lab["a"]}))
@@ -91,6 +92,11 @@ class Overlay(Closing):
         """The IPv4 addresses of node a in the two networks that it moves between."""
         networks = (network for network in self._lab.topology.networks if network.name in _NETWORKS)
         return tuple(str(network.v4[_HOST]) for network in networks if network.v4 is not None)
+
+    def ignoring_stranger(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the block the stranger's messages are not recorded: copying a flood would take a processor's time."""
+        (address,) = (own.ip for own in self._lab.topology.addresses("world", "eth0") if own.version == 4)
+        return self._watch.ignoring(IPv4Address(address))
 
     @contextlib.contextmanager
     def pair(self, label: str) -> Iterator[Node]:

@@ -179,5 +179,5 @@ def _parts(cases: frozenset[str], paths: tuple[str, ...], rounds: int, seconds: 
     if "household" in cases:
         found.append(Part("household", 4.0, 1.5, min(rounds, 3), rounds))
     if "flood" in cases:
-        found.append(Part("flood", 20.0, 110.0 + 22.0 * tiers, 1, rounds))
+        found.append(Part("flood", 20.0, 110.0 + 52.0 * tiers, 1, rounds))
     return tuple(found)

@@ -33,6 +33,11 @@ class Table:
         widths = [max(len(row[n]) for row in (self.columns, *self.rows)) for n in range(len(self.columns))]
         return [self.title, *(_line(row, widths) for row in (self.columns, *self.rows))]
 
+    def markdown(self) -> str:
+        """The table for a document, without its title."""
+        rule = ("---", *("--:" for _ in self.columns[1:]))
+        return "".join(f"| {' | '.join(row)} |\n" for row in (self.columns, rule, *self.rows))
+
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -31,12 +31,12 @@ def no_iptables(check: str, world: World) -> Check:
     world.start_node(B)
     world.wait_registered()
     sent, out, back = world.lost_both_ways(1.5)
-    is_told = {"no-chain", "no-translation"} <= _problems(node)
+    is_reported = {"no-chain", "no-translation"} <= _problems(node)
     (programs / "nft").symlink_to(str(shutil.which("nft")))
     is_right = _within(RIGHT_S, lambda: not {"no-chain", "no-translation"} & _problems(node))
     chains = world["a"].run("nft", "list", "ruleset")
     has_chains = "table ip lispmob_mangle" in chains and "table ip6 lispmob_nat" in chains
-    return _alive(check, sent, out + back, told=is_told, put_right=is_right and has_chains)
+    return _alive(check, sent, out + back, reported=is_reported, put_right=is_right and has_chains)
 
 
 def no_ipv6(check: str, world: World) -> Check:
@@ -48,11 +48,11 @@ def no_ipv6(check: str, world: World) -> Check:
     world.start_node(B)
     world.wait_registered()
     sent, out, back = world.lost_both_ways(1.5)
-    is_told = "kernel-refused" in _problems(node)
+    is_reported = "kernel-refused" in _problems(node)
     world["a"].sysctl("ipv6/conf/all/disable_ipv6", "0")
     is_right = _within(RIGHT_S, lambda: "kernel-refused" not in _problems(node))
     sent6, out6, back6 = world.lost_both_ways(1.0, version=6) if is_right else (0, 0, 0)
-    return _alive(check, sent + sent6, out + back + out6 + back6, told=is_told, put_right=sent6 > 0)
+    return _alive(check, sent + sent6, out + back + out6 + back6, reported=is_reported, put_right=sent6 > 0)
 
 
 def mwan3(check: str, world: World) -> Check:
@@ -85,7 +85,7 @@ def mwan3(check: str, world: World) -> Check:
         is_steered = _sent_by(world, "eth2") - before > sent
         if is_steered or time.monotonic() > deadline:
             break
-    return _alive(check, sent, out + back, told=not _problems(node) & {"foreign-rule"}, put_right=is_steered)
+    return _alive(check, sent, out + back, reported=not _problems(node) & {"foreign-rule"}, put_right=is_steered)
 
 
 def foreign_mesh(check: str, world: World) -> Check:
@@ -103,11 +103,11 @@ def foreign_mesh(check: str, world: World) -> Check:
     world.wait_registered()
     sent, out, back = world.lost_both_ways(1.5)
     answered = [_ping(world, address) for address in ("100.64.0.9", "100.100.100.100")]
-    return _alive(check, sent, out + back, told=True, put_right=all(answered))
+    return _alive(check, sent, out + back, reported=True, put_right=all(answered))
 
 
-def _alive(check: str, sent: int, lost: int, *, told: bool, put_right: bool) -> Check:
-    flaws = "".join(f", not {what}" for what, is_so in (("told", told), ("put right", put_right)) if not is_so)
+def _alive(check: str, sent: int, lost: int, *, reported: bool, put_right: bool) -> Check:
+    flaws = "".join(f", not {what}" for what, is_so in (("reported", reported), ("put right", put_right)) if not is_so)
     is_ok = sent > 0 and lost == 0 and not flaws
     return fact(check, ok=is_ok, value=lost, unit=f"packets lost of {sent}{flaws}", goal=0)
 

@@ -29,16 +29,22 @@ def run(client: Client, arguments: Namespace) -> int:
 def rehearsal_lines(result: dict[str, Any], *, shows_all: bool) -> list[str]:
     """What would change, for people."""
     flows = result["flows"]
-    counts = {fate: sum(flow["fate"] == fate for flow in flows) for fate in ("moves", "breaks", "recovers", "stays")}
-    told = ", ".join(f"{count} {fate if count == 1 else fate.removesuffix('s')}" for fate, count in counts.items())
+    counts = {
+        change: sum(flow["change"] == change for flow in flows) for change in ("moves", "breaks", "recovers", "stays")
+    }
+    told = ", ".join(
+        f"{count} {change if count == 1 else change.removesuffix('s')}" for change, count in counts.items()
+    )
     left_out = f"; {plural(result['left_out'], 'more flow')} not looked at" if result["left_out"] else ""
     head = f"{plural(len(flows), 'flow')} from {_SOURCES[result['source']]}: {told}{left_out}"
-    shown = [flow for flow in flows if shows_all or flow["fate"] != "stays"]
+    shown = [flow for flow in flows if shows_all or flow["change"] != "stays"]
     if not shown:
         return fold(head)
-    rows = [(flow["flow"], flow["fate"], _places(flow["before"]), _places(flow["after"]), _why(flow)) for flow in shown]
-    header, blocks = table_blocks(("FLOW", "FATE", "NOW", "THEN", "WHY"), rows, folded="WHY")
-    coloured = [_coloured(line, one["fate"]) for block, one in zip(blocks, shown, strict=True) for line in block]
+    rows = [
+        (flow["flow"], flow["change"], _places(flow["before"]), _places(flow["after"]), _why(flow)) for flow in shown
+    ]
+    header, blocks = table_blocks(("FLOW", "CHANGE", "NOW", "THEN", "WHY"), rows, folded="WHY")
+    coloured = [_coloured(line, one["change"]) for block, one in zip(blocks, shown, strict=True) for line in block]
     return [*fold(head), *header, *coloured]
 
 
@@ -50,8 +56,8 @@ def _why(one: dict[str, Any]) -> str:
     return clean(one["steps"][-1]) if one["steps"] else "-"
 
 
-def _coloured(line: str, fate: str) -> str:
-    return paint(line, _COLOURS[fate]) if fate in _COLOURS else line
+def _coloured(line: str, change: str) -> str:
+    return paint(line, _COLOURS[change]) if change in _COLOURS else line
 
 
 COMMAND = Command("rehearse", "say which flows would move or break, changing nothing", run, add_arguments)

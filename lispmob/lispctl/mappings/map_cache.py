@@ -70,9 +70,9 @@ def _without_locator(arguments: Namespace) -> list[str]:
     """A warning that the added mapping leads nowhere, which may not be intended."""
     if arguments.locator:
         return []
-    fate = "leave without LISP" if arguments.without == "native" else "are dropped"
+    what = "leave without LISP" if arguments.without == "native" else "are dropped"
     hint = "" if arguments.without is not None else "; to send them somewhere: --locator ADDRESS"
-    return fold(f"it has no locator: packets to {clean(arguments.prefix)} {fate}{hint}")
+    return fold(f"it has no locator: packets to {clean(arguments.prefix)} {what}{hint}")
 
 
 def _changed(verb: str, done: dict[str, Any]) -> list[str]:

@@ -51,6 +51,7 @@ def key_lines(keys: dict[str, Any]) -> list[str]:
     lines = [
         f"{paint('Own key', 'bold')} {clean(keys['fingerprint'])}",
         f"  public-key: {clean(keys['public_key'])}",
+        *(f"  {clean(cipher)} by {clean(library)}" for cipher, library in sorted(keys["libraries"].items())),
         "",
         paint("Peers", "bold"),
     ]

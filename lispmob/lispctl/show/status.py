@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from lispmob.api.client import Client
-from lispmob.lispctl.command import Command, show
+from lispmob.lispctl.command import Command, interval_s, show
 from lispmob.lispctl.show.uplinks import uplink_lines
 from lispmob.terminal.text import WIDTH, clean, duration, facts, fold, milliseconds, moment, octets, paint, plural
 
@@ -32,21 +32,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         nargs="?",
-        type=_interval,
+        type=interval_s,
         const=WATCH_S,
         metavar="S",
         help="show it again every S seconds (default: 2) until Ctrl-C; with --json each is a line",
     )
-
-
-def _interval(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise ArgumentTypeError(f"{text!r} is not 0.1 to 3600 seconds")
-    return value
 
 
 def run(client: Client, arguments: Namespace) -> int:

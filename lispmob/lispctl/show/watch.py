@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 
 from lispmob.api.client import Client
-from lispmob.lispctl.command import Command
+from lispmob.lispctl.command import Command, interval_s
 
 INTERVAL_S = 0.5
 
@@ -13,22 +13,12 @@ INTERVAL_S = 0.5
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument(
-        "--interval", type=_interval, default=INTERVAL_S, metavar="S", help="seconds between frames (default: 0.5)"
+        "--interval", type=interval_s, default=INTERVAL_S, metavar="S", help="seconds between frames (default: 0.5)"
     )
     parser.add_argument("--count", type=int, default=0, metavar="N", help="end after N frames (default: never)")
     parser.epilog = (
         "Ctrl-C ends it. With --json each frame is a line; with rich (the extra `demo`) the screen is rich's."
     )
-
-
-def _interval(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise ArgumentTypeError(f"{text!r} is not 0.1 to 3600 seconds")
-    return value
 
 
 def run(client: Client, arguments: Namespace) -> int:

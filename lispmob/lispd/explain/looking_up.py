@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.datapath.ask import Fate, Question
+from lispmob.datapath.ask import FlowVerdict, Question
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.lost import why_lost, why_refused
 from lispmob.lispd.parts import Parts
@@ -61,14 +61,14 @@ def _is_ours(parts: Parts, interface: str) -> bool:
 
 def _of_datapath(parts: Parts, eid: IpAddress, source: IpAddress, entry: MapCacheEntry | None) -> Found:
     answer = parts.engine.dry_run.ask(Question(source, eid, _PING[eid.version]))
-    if answer.fate in (Fate.SENT, Fate.DOUBT):
+    if answer.verdict in (FlowVerdict.SENT, FlowVerdict.DOUBT):
         return _sent(parts, entry)
-    if answer.fate is Fate.MISS:
+    if answer.verdict is FlowVerdict.MISS:
         return Found("ask", why_refused(eid, 0, parts.node, parts.now()), entry)
-    if answer.fate is Fate.NO_UPLINK:
+    if answer.verdict is FlowVerdict.NO_UPLINK:
         found = _of_cache(parts, entry)
         return Found(found.verdict, "there is no uplink: packets wait for one, for 3 seconds", entry, found.locator)
-    return Found("drop", why_lost(answer.fate, eid, answer.entry, parts.node, parts.now()), entry)
+    return Found("drop", why_lost(answer.verdict, eid, answer.entry, parts.node, parts.now()), entry)
 
 
 def _of_cache(parts: Parts, entry: MapCacheEntry | None) -> Found:
@@ -76,7 +76,7 @@ def _of_cache(parts: Parts, entry: MapCacheEntry | None) -> Found:
     known = None if entry is None else parts.node.disposition(entry.prefix)
     if known is None or known.disposition == "MISS":
         return Found("ask", None, entry)
-    if known.disposition in ("ENCAPSULATE", "TELL", "DOUBT"):
+    if known.disposition in ("ENCAPSULATE", "ENCAPSULATE_AND_REPORT", "DOUBT"):
         return _sent(parts, entry)
     return Found("native" if known.disposition == "NATIVE" else "drop", None, entry)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.datapath.ask import Fate
+from lispmob.datapath.ask import FlowVerdict
 from lispmob.node.node import Node
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action
 
 _PLAIN: Final = {
-    Fate.GUARDED: "it belongs to the way to the mapping system, which never goes into the overlay",
-    Fate.SOURCE: "its source is not one of our EIDs",
-    Fate.NATIVE: "the mapping says that it has no LISP there, and the kernel sent it into the overlay all the same",
-    Fate.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
-    Fate.DOUBT: "no locator of the mapping answers; packets are sent all the same, and their sender gets an ICMP error",
-    Fate.NO_KEY: "nothing may leave for it in clear, and there is no key to seal with yet",
-    Fate.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
+    FlowVerdict.GUARDED: "it belongs to the way to the mapping system, which never goes into the overlay",
+    FlowVerdict.SOURCE: "its source is not one of our EIDs",
+    FlowVerdict.NATIVE: "the mapping says that there is no LISP, but the kernel sent it into the overlay",
+    FlowVerdict.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
+    FlowVerdict.DOUBT: "no locator of the mapping answers; packets are still sent, and their sender gets an ICMP error",
+    FlowVerdict.NO_KEY: "nothing may leave for it in clear, and there is no key to seal with yet",
+    FlowVerdict.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
 }
 _ACTIONS: Final = {
     Action.DROP_POLICY_DENIED: "the Map-Server denies it by policy",
@@ -26,17 +26,17 @@ _ACTIONS: Final = {
 }
 
 
-def why_lost(fate: Fate, destination: IpAddress, prefix: EidPrefix | None, node: Node, now: float) -> str:
+def why_lost(verdict: FlowVerdict, destination: IpAddress, prefix: EidPrefix | None, node: Node, now: float) -> str:
     """One sentence; `prefix` is the mapping, `now` the time in the node's clock."""
-    if fate is Fate.NOT_LISP:
+    if verdict is FlowVerdict.NOT_LISP:
         return _no_unicast(destination, node)
-    if fate in (Fate.DROP, Fate.PROHIBIT, Fate.NO_LOCATOR):
+    if verdict in (FlowVerdict.DROP, FlowVerdict.PROHIBIT, FlowVerdict.NO_LOCATOR):
         entry = None if prefix is None else node.map_cache.get(prefix)
         if entry is not None:
             refused = why_refused(destination, entry.prefix.instance_id, node, now)
             return refused if refused is not None and not entry.locators else _dropped(entry, node, now)
-        return "the mapping says drop" if fate is not Fate.NO_LOCATOR else _PLAIN[fate]
-    return _PLAIN[fate]
+        return "the mapping says drop" if verdict is not FlowVerdict.NO_LOCATOR else _PLAIN[verdict]
+    return _PLAIN[verdict]
 
 
 def why_refused(destination: IpAddress, instance_id: int, node: Node, now: float) -> str | None:

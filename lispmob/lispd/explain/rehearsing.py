@@ -65,7 +65,7 @@ async def rehearse_now(parts: Parts, lose: Sequence[str], gain: Sequence[str]) -
         shown.append(
             Rehearsed(
                 flow=flow_text(rehearsed.flow),
-                fate=rehearsed.fate.value,
+                change=rehearsed.change.value,
                 before=list(rehearsed.before),
                 after=list(rehearsed.after),
                 steps=list(rehearsed.steps),

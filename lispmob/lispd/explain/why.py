@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Choice, FlowParams, Why, WhyStep
 from lispmob.config.steering import FLOW_CLASSES, read_cgroup, read_dscp, read_group, read_protocol, read_user
-from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.datapath.ask import Answer, FlowVerdict, Question
 from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.lost import why_lost, why_refused
@@ -208,12 +208,12 @@ class _Explanation:
             found = self._ask(flow, lane)
             answers += found
             for answer in found:
-                if answer.fate in (Fate.SENT, Fate.DOUBT):
+                if answer.verdict in (FlowVerdict.SENT, FlowVerdict.DOUBT):
                     relay = None if answer.relayed_to is None else str(answer.relayed_to)
                     places[answer.ifindex, str(answer.local), str(answer.remote), relay] += weight * len(found)
         first = answers[0]
         self._tell_mapping(first)
-        if first.fate not in (Fate.SENT, Fate.DOUBT):
+        if first.verdict not in (FlowVerdict.SENT, FlowVerdict.DOUBT):
             return self._not_sent(flow, decision, mark, first)
         self._tell_uplink(first, list(lanes), places)
         choices = self._choices(places)
@@ -284,16 +284,16 @@ class _Explanation:
         self._say("seal", f"{seal.state}: {seal.why}")
 
     def _not_sent(self, flow: Flow, decision: Decision, mark: int, answer: Answer) -> Why:
-        if answer.fate is Fate.MISS:
+        if answer.verdict is FlowVerdict.MISS:
             refused = why_refused(flow.destination, 0, self._parts.node, self._parts.now())
             reason = "" if refused is None else f"; {refused}"
             self._say("mapping", f"nothing is known about {flow.destination}: the first packet asks, and waits{reason}")
-        elif answer.fate is Fate.NO_UPLINK:
+        elif answer.verdict is FlowVerdict.NO_UPLINK:
             self._say("uplink", "there is no uplink: packets wait for one, for 3 seconds")
         else:
             now = self._parts.now()
-            self._say("mapping", why_lost(answer.fate, flow.destination, answer.entry, self._parts.node, now))
-        waits = answer.fate in (Fate.MISS, Fate.NO_UPLINK)
+            self._say("mapping", why_lost(answer.verdict, flow.destination, answer.entry, self._parts.node, now))
+        waits = answer.verdict in (FlowVerdict.MISS, FlowVerdict.NO_UPLINK)
         return self._done(flow, "waits" if waits else "dropped", decision.rule, mark)
 
     def _tell_uplink(self, first: Answer, lanes: list[int], places: Counter[_Place]) -> None:

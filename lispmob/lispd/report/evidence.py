@@ -169,7 +169,7 @@ def _address(
         translated_to=translated_to(machine.seen, parts.uplinks),
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
-        deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
+        deaf_rtr=str(machine.choice.current) if machine.deafness.is_reported else None,
         failed_rtr=complaints.failed_rtr(str(one.address))
         if machine.state is NattState.REGISTERING and not leads_nowhere
         else None,
@@ -240,7 +240,7 @@ def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:
-    waits = parts.meaning.portals if parts.file.network_manager.use else {}
+    waits = parts.nm_state.portals if parts.file.network_manager.use else {}
     for uplink in uplink_views.view(parts):
         if not uplink.is_used:
             note = uplink.note or "not used"

@@ -104,7 +104,7 @@ class ProblemWatch:
     def touch(self) -> None:
         """Something may have changed: compute the list soon."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._on_settled)
+            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._on_settle_timer)
 
     def close(self) -> None:
         """Stop."""
@@ -198,7 +198,7 @@ class ProblemWatch:
         self._arm()
         self.touch()
 
-    def _on_settled(self) -> None:
+    def _on_settle_timer(self) -> None:
         self._timer = None
         self.look()
         self._on_news()  # other views may have changed too

@@ -22,7 +22,7 @@ from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.network_manager import NetworkManagerWatch
-from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.portal_patience import PortalPatience
 from lispmob.iface_monitor.sleep import SleepWatch
 from lispmob.iface_monitor.snapshot import UplinkPolicy
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class Listener(Protocol):
     """The part of the daemon that gets reports."""
 
-    def on_meaning(self, reasons: list[str], since: float) -> None:
+    def on_nm_state(self, reasons: list[str], since: float) -> None:
         """NetworkManager's view changed at `since` (the loop's time); `reasons` are sentences, perhaps none."""
 
     def on_awake(self) -> None:
@@ -56,7 +56,7 @@ class Desktop:
     def __init__(self, daemon: Listener, views: Backend, *, has_bus: bool, clients: Iterable[BusClient] = ()) -> None:
         """`clients` share the bus."""
         self._daemon = daemon
-        self._manager = NetworkManagerWatch(self._on_meaning)
+        self._manager = NetworkManagerWatch(self._on_nm_state)
         self._face = DBusFace(views)
         listening: list[BusClient] = [self._manager, SleepWatch(self._on_sleep), *clients]
         self._bus = SystemBus(listening, self._face) if has_bus else None
@@ -68,9 +68,9 @@ class Desktop:
         self._patience_ends: asyncio.TimerHandle | None = None
 
     @property
-    def meaning(self) -> Meaning:
+    def nm_state(self) -> ManagerState:
         """NetworkManager's present view; empty if it does not run."""
-        return self._manager.meaning
+        return self._manager.nm_state
 
     @property
     def outlasted(self) -> frozenset[str]:
@@ -127,10 +127,10 @@ class Desktop:
         log.debug("nudged: looking at the network again")
         self._daemon.look_again()
 
-    def _on_meaning(self, meaning: Meaning, reasons: list[str], since: float) -> None:
-        self._patience.on_portals(meaning.portals, asyncio.get_running_loop().time())
+    def _on_nm_state(self, nm_state: ManagerState, reasons: list[str], since: float) -> None:
+        self._patience.on_portals(nm_state.portals, asyncio.get_running_loop().time())
         self._await_portals()
-        self._daemon.on_meaning(reasons, since)
+        self._daemon.on_nm_state(reasons, since)
         self._face.touch()
 
     def _await_portals(self) -> None:
@@ -145,7 +145,9 @@ class Desktop:
         now = asyncio.get_running_loop().time()
         names = ", ".join(sorted(self._patience.outlasted(now)))
         self._await_portals()
-        self._daemon.on_meaning([f"{names}: the login page is still there; tried all the same if nothing else is"], now)
+        self._daemon.on_nm_state(
+            [f"{names}: the login page is still there; tried all the same if nothing else is"], now
+        )
         self._face.touch()
 
     def _on_sleep(self, is_falling_asleep: bool) -> None:

@@ -13,7 +13,7 @@ class Waking:
 
     def __init__(self, suspended_s: float) -> None:
         self._suspended_s = suspended_s
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
         self.is_falling_asleep = False
 
     def on_clocks(self, suspended_s: float, now: float) -> str | None:
@@ -27,7 +27,7 @@ class Waking:
         return None if is_falling_asleep else self._tell("the machine woke up", now)
 
     def _tell(self, what: str, now: float) -> str | None:
-        if now - self._told_at < SAME_S:
+        if now - self._reported_at < SAME_S:
             return None
-        self._told_at = now
+        self._reported_at = now
         return what

@@ -105,6 +105,6 @@ def _action(parts: Parts, prefix: EidPrefix) -> str:
     known = parts.node.disposition(prefix)
     if known is None or known.disposition == "MISS":
         return "ask"
-    if known.disposition in ("ENCAPSULATE", "TELL"):
+    if known.disposition in ("ENCAPSULATE", "ENCAPSULATE_AND_REPORT"):
         return "encapsulate"
     return "native" if known.disposition == "NATIVE" else "drop"

@@ -16,7 +16,7 @@ from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
-_SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
+_SENT: Final = ("ENCAPSULATE", "ENCAPSULATE_AND_REPORT", "DOUBT")
 
 
 def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:

@@ -18,7 +18,7 @@ from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.names import KnownName
 from lispmob.control.path_mtu.search import Way
 from lispmob.control.probing.path import Path
-from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.datapath.ask import Answer, FlowVerdict, Question
 from lispmob.datapath.model import SessionUse
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.tasks.naming import LOOPBACK
@@ -35,10 +35,10 @@ from lispmob.wire.named_locator import is_rtr
 NAMES_AT_ONCE: Final = 16  # ours: as many as a screen shows
 _PING: Final = {4: 1, 6: 58}
 _WHY_NOT: Final = {
-    Fate.MISS: "it waits for its mapping",
-    Fate.NATIVE: "it leaves without LISP",
-    Fate.NO_LOCATOR: "no uplink has an address of a locator's family",
-    Fate.NO_UPLINK: "there is no uplink",
+    FlowVerdict.MISS: "it waits for its mapping",
+    FlowVerdict.NATIVE: "it leaves without LISP",
+    FlowVerdict.NO_LOCATOR: "no uplink has an address of a locator's family",
+    FlowVerdict.NO_UPLINK: "there is no uplink",
 }
 
 
@@ -174,8 +174,8 @@ class _Known:
                 why = "it is this node's own EID"
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
         answer = parts.engine.dry_run.ask(Question(source.address, eid, _PING[eid.version]))
-        if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
-            why = _WHY_NOT.get(answer.fate, "the datapath drops it")
+        if answer.verdict not in (FlowVerdict.SENT, FlowVerdict.DOUBT) or answer.local is None or answer.remote is None:
+            why = _WHY_NOT.get(answer.verdict, "the datapath drops it")
             return schema.Peer(
                 eid=str(prefix),
                 way="none",
@@ -215,7 +215,7 @@ class _Known:
             local=str(local),
             remote=str(remote),
             rtr=None if rtr is None else str(rtr),
-            is_reachable=answer.fate is Fate.SENT and self._parts.node.is_reachable(remote),
+            is_reachable=answer.verdict is FlowVerdict.SENT and self._parts.node.is_reachable(remote),
             rtt_ms=in_ms(shortcut.rtt_s if shortcut is not None else rtt_s),
             loss=None if path is None or path.quality.loss is None else round(path.quality.loss, 4),
             heard_s=None if heard is None else round(self._now - heard[0], 3),

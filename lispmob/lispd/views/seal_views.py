@@ -11,6 +11,7 @@ from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.datapath.model import SessionUse
+from lispmob.datapath.sealing import libraries
 from lispmob.errors import KernelRefused
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.views.shown import Shown
@@ -53,6 +54,7 @@ class SealViews:
             mode=node.sealing.mode,
             public_key=own.hex(),
             fingerprint=fingerprint(own),
+            libraries={str(cipher): library for cipher, library in libraries().items()},
             peers=[KnownPeer(prefix=str(peer.known.prefix), seal=_of_peer(parts, peer)) for peer in known],
             waiting=[
                 WaitingKey(prefix=str(prefix), fingerprint=fingerprint(key), public_key=key.hex())
@@ -201,8 +203,10 @@ def _of_peer(parts: Parts, peer: SealedPeer, sessions: Sequence[SessionUse] | No
             packets_in=sum(use.opened_packets for use in used),
         )
     must_seal = known.has_been_sealed or parts.node.config.seal == "require"
-    what = peer.trouble or ("a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet")
-    if standing is not None and not peer.trouble and peer.next_at is None:
+    what = peer.why_unsealed or (
+        "a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet"
+    )
+    if standing is not None and not peer.why_unsealed and peer.next_at is None:
         what = "the last session has ended; the next packet begins another one"
     return Seal(
         state="waiting" if must_seal else "clear", why=f"{what}; {whose}", grade=known.grade, fingerprint=printed

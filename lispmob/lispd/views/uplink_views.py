@@ -9,7 +9,7 @@ from lispmob.api import schema
 from lispmob.config.node import NodeFile
 from lispmob.iface_monitor.gateway_trials import WAITS
 from lispmob.iface_monitor.monitor import Monitor
-from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
+from lispmob.iface_monitor.network_manager_state import Connectivity, ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd import assembly
 
@@ -25,14 +25,14 @@ class Attachment(Protocol):
     @property
     def policy(self) -> UplinkPolicy: ...
     @property
-    def meaning(self) -> Meaning: ...
+    def nm_state(self) -> ManagerState: ...
 
 
 def view(parts: Attachment) -> Sequence[schema.Uplink]:
     """The uplinks, then the interfaces that could be uplinks and are not, with the reason."""
     used = {uplink.ifindex for uplink in parts.uplinks}
     waiting = parts.monitor.waiting if parts.monitor is not None else frozenset()
-    held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.meaning)}
+    held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.nm_state)}
     shown = [
         schema.Uplink(
             name=uplink.name,
@@ -41,10 +41,10 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
             priority=uplink.priority,
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
-            is_metered=_is_metered(parts.meaning, uplink.name),
-            connectivity=_connectivity(parts.meaning, uplink.name),
+            is_metered=_is_metered(parts.nm_state, uplink.name),
+            connectivity=_connectivity(parts.nm_state, uplink.name),
             type=uplink.type,
-            network=str(parts.meaning.network(uplink.name)) or None,
+            network=str(parts.nm_state.network(uplink.name)) or None,
         )
         for uplink in parts.uplinks
     ]
@@ -73,26 +73,26 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
                 mtu_bytes=link.mtu_bytes,
                 is_used=False,
                 note=note,
-                is_metered=_is_metered(parts.meaning, link.name),
-                connectivity=_connectivity(parts.meaning, link.name),
+                is_metered=_is_metered(parts.nm_state, link.name),
+                connectivity=_connectivity(parts.nm_state, link.name),
                 type=link.type,
-                network=str(parts.meaning.network(link.name)) or None,
+                network=str(parts.nm_state.network(link.name)) or None,
             )
         )
     return shown
 
 
-def _is_metered(meaning: Meaning, interface: str) -> bool | None:
-    device = meaning.device(interface)
+def _is_metered(nm_state: ManagerState, interface: str) -> bool | None:
+    device = nm_state.device(interface)
     return None if device is None else device.is_metered
 
 
-def _connectivity(meaning: Meaning, interface: str) -> Literal["none", "portal", "limited", "full"] | None:
+def _connectivity(nm_state: ManagerState, interface: str) -> Literal["none", "portal", "limited", "full"] | None:
     words: dict[Connectivity, Literal["none", "portal", "limited", "full"]] = {
         Connectivity.NONE: "none",
         Connectivity.PORTAL: "portal",
         Connectivity.LIMITED: "limited",
         Connectivity.FULL: "full",
     }
-    device = meaning.device(interface)
+    device = nm_state.device(interface)
     return None if device is None else words.get(device.connectivity)

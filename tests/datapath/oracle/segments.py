@@ -29,7 +29,7 @@ class VnetHeader(msgspec.Struct, frozen=True):
 
 
 def complete(vnet: VnetHeader, packet: bytes) -> bytes | None:
-    """The packet with its open checksum completed; None when the checksum's place is not inside."""
+    """The packet with its partial checksum completed; None when the checksum's place is not inside."""
     if not vnet.flags & NEEDS_CSUM or vnet.gso_type != GSO_NONE:
         return packet
     at = vnet.csum_start + vnet.csum_offset
@@ -92,8 +92,8 @@ def pseudo_header(inner: Inner, length: int) -> bytes:
     return inner.source.packed + inner.destination.packed + struct.pack("!II", length, inner.protocol)
 
 
-def open_checksum(packet: bytes) -> bytes:
-    """The packet with its checksum left open, as a kernel hands it out: the sum of the pseudo header alone."""
+def partial_checksum(packet: bytes) -> bytes:
+    """The packet with a partial checksum, as a kernel hands it out: the sum of the pseudo header alone."""
     inner = parse(packet)
     assert inner is not None
     at = inner.header + (16 if inner.protocol == _TCP else 6)

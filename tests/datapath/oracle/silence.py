@@ -15,7 +15,7 @@ ENOUGH_OCTETS: Final = 1000
 
 
 class Word(IntEnum):
-    """enum lm_silence_word."""
+    """enum lm_silence_kind."""
 
     NONE = 0
     ONE_SIDED = 1
@@ -30,7 +30,7 @@ class SilenceWatch(msgspec.Struct):
     since: int | None = None
     heard: int | None = None
     octets: int = 0
-    is_told: bool = False
+    is_reported: bool = False
     waits_for_watch: bool = False
 
     def watch(self, quick_ns: int, slow_ns: int) -> None:
@@ -63,13 +63,13 @@ class SilenceWatch(msgspec.Struct):
 
     def arrived(self, now: int) -> bool:
         """A packet came; True: after a silence that was reported."""
-        was_told, self.is_told = self.is_told, False
+        was_told, self.is_reported = self.is_reported, False
         self.heard, self.since, self.waits_for_watch = now, None, False
         return was_told
 
     def _tell(self) -> Word:
         word = Word.FLOWING if self._is_flowing() else Word.ONE_SIDED
-        self.is_told = self.waits_for_watch = True
+        self.is_reported = self.waits_for_watch = True
         return word
 
     def _is_flowing(self) -> bool:

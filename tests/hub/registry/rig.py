@@ -16,6 +16,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.registry import Registry
 from lispmob.hub.rtr.traversal import PlaneEffect, TraversalPolicy
 from lispmob.hub.store.embedded import EmbeddedRegistry
+from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.connection import Credentials, Server
 from lispmob.hub.valkey.registry import SharedRegistry
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
@@ -23,7 +24,7 @@ from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.lisp_sec_auth import KeyWrap
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
-from tests.hub.exchange import HUB, Xtr, ask, rlocs_of, site, xtr
+from tests.hub.exchange import HUB, Xtr, ask, eid, rlocs_of, site, xtr
 
 PATIENCE_S: Final = 10.0
 SILENCE_S: Final = 0.3  # long enough for an answer that should not come
@@ -202,6 +203,23 @@ def run(work: Awaitable[None]) -> None:
 def laptop(address: str = "203.0.113.5", name: bytes = b"l" * 16) -> Xtr:
     """A node of a site at this address, with this xTR-ID."""
     return xtr(address, xtr_id=name)
+
+
+def primary_of(cluster: ValkeyCluster, prefix: str = LAPTOP) -> ValkeyServer:
+    """The server that takes writes for this prefix at present."""
+    return cluster.owner_of(str(keys.bucket_of(eid(prefix))))
+
+
+def pair_of(cluster: ValkeyCluster, prefix: str = LAPTOP) -> tuple[ValkeyServer, ValkeyServer]:
+    """That server and its replica."""
+    primary = primary_of(cluster, prefix)
+    return primary, cluster.replica_of(primary)
+
+
+async def until_put_again(hub: TestHub, other: TestHub) -> None:
+    """Wait until `hub` has written again what a primary took with it, and both hubs have read everything."""
+    await until(lambda: shared(hub).counters.get("registry_put_again") and shared(hub).is_ready)
+    await until(lambda: shared(other).is_ready)
 
 
 def problem(hub: TestHub) -> str:

@@ -11,7 +11,19 @@ import pytest
 from lispmob.hub.valkey import keys
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from tests.hub.exchange import eid
-from tests.hub.registry.rig import LAPTOP, SILENCE_S, ValkeyGround, laptop, problem, run, shared, until
+from tests.hub.registry.rig import (
+    LAPTOP,
+    SILENCE_S,
+    ValkeyGround,
+    laptop,
+    pair_of,
+    primary_of,
+    problem,
+    run,
+    shared,
+    until,
+    until_put_again,
+)
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.1, 0.3])
@@ -31,10 +43,9 @@ def test_a_hub_that_has_just_begun_can_end(cluster: ValkeyCluster, pause_s: floa
 def test_half_a_cluster_serves_its_half_and_the_other_is_named(breakable: ValkeyCluster) -> None:
     async def scene() -> None:
         hub = await ValkeyGround(breakable).hub(is_island_allowed=False)
-        primary = breakable.owner_of(str(keys.bucket_of(eid(LAPTOP))))
+        primary, replica = pair_of(breakable)
         mates = [f"10.1.1.{number}/32" for number in range(40)]
-        theirs = [one for one in mates if breakable.owner_of(str(keys.bucket_of(eid(one)))) is not primary]
-        replica = breakable.replica_of(primary)
+        theirs = [mate for mate in mates if primary_of(breakable, mate) is not primary]
         replica.kill()
         primary.kill()
 
@@ -55,19 +66,16 @@ def test_writes_that_a_dead_primary_kept_to_itself_are_put_again(breakable: Valk
     async def scene() -> None:
         ground = ValkeyGround(breakable)
         hub, other = await ground.hub(), await ground.hub()
-        bucket = str(keys.bucket_of(eid(LAPTOP)))
         await hub.register(laptop().register(LAPTOP))
-        primary = breakable.owner_of(bucket)
-        replica = breakable.replica_of(primary)
+        primary, replica = pair_of(breakable)
         replica.freeze()
         assert await hub.register(laptop("203.0.113.6").register(LAPTOP)) is not None
         primary.kill()
         replica.thaw()
 
-        await until(lambda: shared(hub).counters.get("registry_put_again") and shared(hub).is_ready)
-        await until(lambda: shared(other).is_ready)
+        await until_put_again(hub, other)
 
-        assert breakable.owner_of(bucket) is replica
+        assert primary_of(breakable) is replica
         assert await other.places(LAPTOP) == ["203.0.113.6"]
         assert await hub.places(LAPTOP) == ["203.0.113.6"]
         await hub.stop()
@@ -76,14 +84,14 @@ def test_writes_that_a_dead_primary_kept_to_itself_are_put_again(breakable: Valk
     run(scene())
 
 
-def test_a_slot_that_moves_loses_nothing_and_refuses_nobody(cluster: ValkeyCluster) -> None:
+def test_a_slot_that_moves_loses_nothing_and_refuses_no_register(cluster: ValkeyCluster) -> None:
     async def scene() -> None:
         ground = ValkeyGround(cluster)
         hub, other = await ground.hub(), await ground.hub()
         bucket = keys.bucket_of(eid(LAPTOP))
         await hub.register(laptop().register(LAPTOP))
         assert await other.places(LAPTOP) == ["203.0.113.5"]
-        source = cluster.owner_of(str(bucket))
+        source = primary_of(cluster)
         target = next(
             server
             for server in cluster.servers
@@ -99,7 +107,7 @@ def test_a_slot_that_moves_loses_nothing_and_refuses_nobody(cluster: ValkeyClust
         await until(lambda: other.changes[-1].record is not None)
 
         assert all(answer is not None for answer in answers)
-        assert cluster.owner_of(str(bucket)) is target
+        assert primary_of(cluster) is target
         assert await other.places(LAPTOP) == ["203.0.113.99"]
         await hub.stop()
         await other.stop()

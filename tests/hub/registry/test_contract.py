@@ -21,7 +21,7 @@ def test_what_is_acknowledged_is_answered(ground: Ground) -> None:
     run(scene())
 
 
-def test_what_nobody_registered_is_answered_with_no_locator(ground: Ground) -> None:
+def test_an_unregistered_eid_is_answered_with_no_locator(ground: Ground) -> None:
     async def scene() -> None:
         hub = await ground.hub()
 

@@ -35,7 +35,7 @@ def test_servers_that_are_away_at_the_start_are_found_later(own_server: ValkeySe
     run(scene())
 
 
-def test_a_server_that_stands_still_holds_nobody_up_for_long(own_server: ValkeyServer) -> None:
+def test_a_server_that_stands_still_delays_no_node_for_long(own_server: ValkeyServer) -> None:
     async def scene() -> None:
         own_server.start().wait()
         hub = await ValkeyGround(own_server).hub(is_island_allowed=False)

@@ -7,10 +7,20 @@ import asyncio
 import pytest
 
 from lispmob.hub.map_server.commit import Prepared
-from lispmob.hub.valkey import keys
 from lispmob.lab.valkey import ValkeyCluster, ValkeyServer
 from tests.hub.exchange import eid
-from tests.hub.registry.rig import LAPTOP, SILENCE_S, ValkeyGround, laptop, run, shared, until
+from tests.hub.registry.rig import (
+    LAPTOP,
+    SILENCE_S,
+    ValkeyGround,
+    laptop,
+    pair_of,
+    primary_of,
+    run,
+    shared,
+    until,
+    until_put_again,
+)
 
 
 def test_an_island_takes_registers_in_and_brings_them_home(own_server: ValkeyServer) -> None:
@@ -116,9 +126,7 @@ def test_what_an_island_brought_home_is_put_again_when_that_home_dies(breakable:
     async def scene() -> None:
         ground = ValkeyGround(breakable)
         hub, other = await ground.hub(), await ground.hub()
-        bucket = str(keys.bucket_of(eid(LAPTOP)))
-        primary = breakable.owner_of(bucket)
-        replica = breakable.replica_of(primary)
+        primary, replica = pair_of(breakable)
         wanted = hub.plane.prepare(laptop("203.0.113.6").register(LAPTOP), asyncio.get_running_loop().time())
         assert isinstance(wanted, Prepared)
         (taken,) = wanted.puts
@@ -128,10 +136,9 @@ def test_what_an_island_brought_home_is_put_again_when_that_home_dies(breakable:
         primary.kill()
         replica.thaw()
 
-        await until(lambda: shared(hub).counters.get("registry_put_again") and shared(hub).is_ready)
-        await until(lambda: shared(other).is_ready)
+        await until_put_again(hub, other)
 
-        assert breakable.owner_of(bucket) is replica
+        assert primary_of(breakable) is replica
         assert await other.places(LAPTOP) == ["203.0.113.6"]
 
     run(scene())

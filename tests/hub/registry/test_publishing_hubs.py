@@ -21,8 +21,8 @@ from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 from tests.hub.exchange import HUB, KEY, Xtr, eid, site, xtr
+from tests.hub.publishing.subscriber import MOVER, Subscriber, mover, rlocs
 from tests.hub.registry.rig import SILENCE_S, TestHub, ValkeyGround, run, until
-from tests.hub.subscriber import MOVER, Subscriber, mover, rlocs
 
 pytestmark = needs_libcrypto
 

@@ -22,9 +22,9 @@ from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from tests.crypto.support import needs_libcrypto
 from tests.hub.exchange import Xtr
+from tests.hub.publishing.subscriber import Subscriber, rlocs
 from tests.hub.registry.test_workers_netns import HUB as LOOPBACK
 from tests.hub.registry.test_workers_netns import configuration, wait_for
-from tests.hub.subscriber import Subscriber, rlocs
 
 pytestmark = [pytest.mark.netns, needs_libcrypto]
 

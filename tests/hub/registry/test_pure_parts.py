@@ -127,7 +127,7 @@ def test_what_is_not_registered_pushes_out_nothing_that_is() -> None:
 KEPT = range(100)
 
 
-def test_before_any_hub_was_seen_nobody_is_taken_for_gone() -> None:
+def test_before_any_hub_was_seen_none_is_taken_for_gone() -> None:
     orphans = Orphans(1)
     orphans.on_gained(3)
 
@@ -156,7 +156,7 @@ def test_when_a_hub_has_gone_all_buckets_are_looked_through_once(left: list[int]
     assert len(orphans.take(KEPT, 1)) < len(KEPT)
 
 
-def test_what_a_hub_left_that_nobody_saw_is_found_within_a_round() -> None:
+def test_what_a_hub_left_that_was_never_seen_is_found_within_a_round() -> None:
     orphans = Orphans(1)
     orphans.on_present([1])
 

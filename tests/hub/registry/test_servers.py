@@ -258,7 +258,7 @@ def test_who_waits_for_the_successor_of_a_server_hears_as_soon_as_it_is_there() 
     run(scene)
 
 
-def test_nobody_waits_for_the_successor_of_a_server_that_has_been_away_for_long() -> None:
+def test_no_command_waits_for_the_successor_of_a_server_that_has_been_away_for_long() -> None:
     async def scene(fake: FakeCluster, servers: Servers) -> None:
         fake.away.add(B)
         with pytest.raises(ServerAway):
@@ -271,7 +271,7 @@ def test_nobody_waits_for_the_successor_of_a_server_that_has_been_away_for_long(
     run(scene)
 
 
-def test_nobody_waits_for_the_successor_of_a_server_that_stands_alone() -> None:
+def test_no_command_waits_for_the_successor_of_a_server_that_stands_alone() -> None:
     async def scene(fake: FakeCluster, servers: Servers) -> None:
         fake.replaces = False
         fake.away.add(B)
@@ -283,7 +283,7 @@ def test_nobody_waits_for_the_successor_of_a_server_that_stands_alone() -> None:
     run(scene)
 
 
-def test_an_end_leaves_nobody_waiting() -> None:
+def test_an_end_leaves_no_command_waiting() -> None:
     async def scene(fake: FakeCluster, servers: Servers) -> None:
         fake.hanging.add(B)
         waiting = [asyncio.create_task(servers.command(BUCKET, "GET", b"x")) for _ in range(700)]

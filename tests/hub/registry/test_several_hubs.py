@@ -16,9 +16,9 @@ from lispmob.protocol.effect import SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from tests.hub.exchange import eid, rlocs_of, site
+from tests.hub.map_server.test_names import ask as ask_for_name
+from tests.hub.map_server.test_names import register as name_register
 from tests.hub.registry.rig import LAPTOP, SILENCE_S, TestHub, ValkeyGround, laptop, run, until
-from tests.hub.test_names import ask as ask_for_name
-from tests.hub.test_names import register as name_register
 
 
 async def hubs(cluster: ValkeyCluster, count: int = 2) -> list[TestHub]:

@@ -1,10 +1,10 @@
-/* The fields carried between the inner and the outer header: ECN, DSCP and TTL on the way in (RFC 9300 section 5.3). */
+/* Copies ECN, DSCP and TTL between the inner and the outer header (RFC 9300 section 5.3). */
 #ifndef LM_CARRY_H
 #define LM_CARRY_H
 
 #include "lib/parse.h"
 
-/* The TOS and TTL of the inner packet, as in lm_packet_strip; false: the packet is dropped. */
+/* Computes TOS and TTL of the inner packet, as lm_packet_strip does; false: the packet is dropped. */
 static __always_inline bool carry(const struct lm_shared_state *s, const struct arrival *a, struct lm_carried *carried)
 {
     *carried = lm_rules_carry(a->inner.tos, a->inner.ttl, a->outer.tos, a->outer.ttl, s->copy_dscp);
@@ -14,7 +14,7 @@ static __always_inline bool carry(const struct lm_shared_state *s, const struct 
 #define CARRIED_V4 12u /* octets at the start of an inner packet that these fields change */
 #define CARRIED_V6 8u
 
-/* The start of the packet with these fields; an IPv4 header keeps its sum. */
+/* Writes the start of the packet with these fields into `head`. The checksum of an IPv4 header is computed again. */
 static __always_inline void write_carried(__u8 head[CARRIED_V4], bool is_v4, const struct lm_carried *carried,
                                           const __u8 *packet)
 {
@@ -39,7 +39,7 @@ static __always_inline void write_carried(__u8 head[CARRIED_V4], bool is_v4, con
     }
 }
 
-/* False: no memory; nothing has changed. */
+/* Stores `head` in the packet; false: no memory, and nothing has changed. */
 static __always_inline bool store_carried(struct __sk_buff *skb, bool is_v4, const __u8 head[CARRIED_V4], __u32 offset)
 {
     return is_v4 ? bpf_skb_store_bytes(skb, offset, head, CARRIED_V4, BPF_F_RECOMPUTE_CSUM) == 0

@@ -1,6 +1,6 @@
 /*
- * The choice of uplink and locator for a flow, as in table/rendezvous.c, locator.c and outbound.c, in a form for the
- * verifier.
+ * Chooses uplink and locator of a flow, as table/rendezvous.c, locator.c and outbound.c do, in a form that the verifier
+ * accepts.
  */
 #ifndef LM_CHOOSE_H
 #define LM_CHOOSE_H
@@ -20,7 +20,7 @@ static __always_inline __u32 family_bit(__u8 family)
     return family == 4 ? V4 : V6;
 }
 
-/* First pass: who takes part, and how many. */
+/* First pass: which contenders take part, and how many. */
 static __always_inline long gather(struct lm_shared_contender *one, __u32 i, struct walk *w)
 {
     if (!(family_bit(one->family) & w->families) || one->priority > w->best || one->priority == LM_PRIORITY_NEVER)

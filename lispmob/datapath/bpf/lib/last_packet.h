@@ -6,7 +6,7 @@
 
 #define LEAST 40u /* octets: headers of IPv4 and TCP */
 
-/* The way that the packet takes is in the outer header of its flow. */
+/* Copies the path of the packet from the outer header of its flow. */
 static __always_inline void note_way(struct lm_last_packet *kept, const struct out_flow *flow)
 {
     __builtin_memset(&kept->from, 0, sizeof kept->from);
@@ -40,7 +40,7 @@ static __noinline int keep_last(struct __sk_buff *skb, const struct out_flow *fl
     kept->flow = flow->hash;
     kept->lane = (__s32)flow->lane;
     note_way(kept, flow);
-    __sync_fetch_and_add(&kept->turn, 1); /* a reader finds all of it */
+    __sync_fetch_and_add(&kept->turn, 1); /* even: a reader finds a complete packet */
     return 0;
 }
 

@@ -90,8 +90,8 @@ struct {
 } uplinks SEC(".maps");
 
 /*
- * Whether the kernel routes redirected packets correctly (ebpf/route_check.h): the tun tier reports after it has sent
- * there.
+ * Whether the kernel routes redirected packets correctly (ebpf/route_check.h). The tun tier reports it after it has
+ * sent to the locator.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -117,7 +117,7 @@ struct {
     __type(value, __u32);
 } origins SEC(".maps");
 
-/* What is sent once more when its flow takes another way (liveness/last_packet.c). */
+/* The packets that are sent again when their flow takes another path (liveness/last_packet.c). */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, LM_LAST_PACKETS);
@@ -126,7 +126,7 @@ struct {
     __type(value, struct lm_last_packet);
 } last_packets SEC(".maps");
 
-/* Locators at the data port, to their places in `remotes`. */
+/* Maps a locator at the data port to its place in `remotes`. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, LM_SHARED_REMOTES);
@@ -172,7 +172,7 @@ static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 h
     return made;
 }
 
-/* By this engine's key, so that a remote host cannot choose flows that collide. */
+/* Hashes with the key of this engine, so that a remote host cannot choose flows that collide. */
 static __always_inline __u64 slot_of(const struct lm_shared_state *s, const __u64 *words, __u32 count)
 {
     __u64 mixed = s->key1;

@@ -1,4 +1,4 @@
-/* How a flow leaves: its path, its locator, and its outer header. For flows of the TUN and relayed ones. */
+/* The path, the locator and the outer header of a flow, from the TUN or relayed. */
 #ifndef LM_OUT_FLOW_H
 #define LM_OUT_FLOW_H
 
@@ -6,7 +6,7 @@
 #include "lib/parse.h"
 #include "lib/report.h"
 
-/* A flow as in lm_packet_flow_hash: the words are those that it hashes. */
+/* A flow. The words are those that lm_packet_flow_hash hashes. */
 struct out_flow {
     __u64 words[5];
     __u32 mark, generation;
@@ -14,13 +14,13 @@ struct out_flow {
     __u32 ifindex, path, remote, room;
     __u32 large; /* inner packets of this many octets are large for the path */
     __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
-    /* Only a default entry matches its destination: now and then a packet goes to the tun tier for a report. */
-    __u32 tells;
-    __u64 tell_at;    /* when the next one goes there */
-    __u32 has_relays; /* packets to relays must be answered soon */
-    __u32 lane;       /* that its mark leads to */
+    /* Only a default entry matches the destination: from time to time a packet goes to the tun tier for a report. */
+    __u32 reports;
+    __u64 report_at;  /* when the next one goes there */
+    __u32 has_relays; /* packets to relays must be answered within LM_STALL_NS */
+    __u32 lane;       /* the lane of its mark */
     __u32 hash;       /* the lower half */
-    __u32 is_whole;   /* nothing left open gets past the device */
+    __u32 is_whole;   /* the device completes partial checksums */
     __u64 led_until;  /* when to look the next hop up again; 0: at the next packet */
     __u32 is_led;     /* `link` leads there: its Ethernet addresses, destination first */
     __u8 link[12];
@@ -63,7 +63,7 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
     __builtin_memset(flow->head, 0, sizeof flow->head);
     if (flow->is_v4) {
         flow->head[0] = 0x45;
-        flow->head[6] = 0x40; /* DF; so the identification has no meaning (RFC 6864) */
+        flow->head[6] = 0x40; /* DF: the identification has no meaning then (RFC 6864) */
         flow->head[9] = IPPROTO_UDP;
         __builtin_memcpy(flow->head + 12, source, 4);
         __builtin_memcpy(flow->head + 16, locator->address, 4);
@@ -83,7 +83,7 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
     __u32 second = instance_id << 8;
     if (instance_id)
         udp[8] = LM_FLAG_I;
-    if (status & LM_STATUS_TOLD) {
+    if (status & LM_STATUS_SENT) {
         udp[8] |= LM_FLAG_L;
         second = lm_rules_put_status(second, instance_id != 0, (__u32)status);
     }
@@ -91,7 +91,7 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
     __builtin_memcpy(udp + 12, &second, 4);
 }
 
-/* Until the route is known, the flow is decided again with each packet: the tun tier reports it after the first packet. */
+/* Until the route is known, each packet decides again. The tun tier reports the route after the first packet. */
 static __always_inline bool is_straight(struct lm_shared_state *s, struct out_flow *flow,
                                         const struct lm_shared_locator *locator)
 {
@@ -103,14 +103,14 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
     return told && *told;
 }
 
-/* The locators of a destination, whose entry is marked as used; NULL: none, or another disposition. */
+/* Finds the locators of a destination and marks its entry as used; NULL: none, or another disposition. */
 static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2],
-                                                            __u32 *tells)
+                                                            __u32 *reports)
 {
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
-    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_ENCAPSULATE_AND_REPORT))
         return NULL;
-    *tells = entry->kind == LM_TELL;
+    *reports = entry->kind == LM_ENCAPSULATE_AND_REPORT;
     struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
     __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
     struct used_page *marks = bpf_map_lookup_elem(&used, &page);

@@ -1,4 +1,4 @@
-/* An RTR's flows: whether their data may be forwarded, by which locator and path, and where routes lead. */
+/* The flows of an RTR: whether their data may be forwarded, by which locator and path, and where the routes lead. */
 #ifndef LM_RELAY_FLOW_H
 #define LM_RELAY_FLOW_H
 
@@ -12,7 +12,7 @@
 struct relay_flow {
     struct out_flow out; /* `words` are those of the inner packet */
     __u64 outer[5];      /* outer addresses, ports and interface of arrival */
-    __u32 is_welcome;    /* its inner source is registered at the outer one */
+    __u32 is_registered; /* its inner source is registered at the outer one */
     __u32 sender;        /* a remote at the outer source address; LM_NO_REMOTE: none is known */
     __u32 is_bound;      /* sent from a given address and port: routes choose the interface */
     __u32 led_to;        /* the interface that routes chose last, if it is one of ours; 0: none yet */
@@ -64,7 +64,7 @@ static __always_inline bool find_sender(const struct lm_shared_set *set, const s
     return is_there;
 }
 
-/* True when the tun tier has seen this inner source from there, and has reported it. */
+/* True when the tun tier has seen and reported this inner source from this outer one. */
 static __always_inline bool is_known_origin(const struct outer *outer, bool is_v4, const __u64 source[2])
 {
     struct lm_shared_origin origin = {.inner = make_address(is_v4, source[0], source[1]),
@@ -84,7 +84,7 @@ static __always_inline bool is_from_outside(const struct outer *outer)
            find(LM_SPACE_RLOCS, is_v4, 0, outer->destination[0], outer->destination[1]);
 }
 
-/* inbound.c, judge(), for a proxy; rtr.c, lm_rtr_note(). */
+/* Does what judge() in inbound.c does for a proxy, and lm_rtr_note() in rtr.c. */
 __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
 {
     if (!flow || !a)
@@ -95,7 +95,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     __u32 none = 0;
     flow->sender = LM_NO_REMOTE;
     flow->has_status = 0;
-    flow->is_welcome = 0;
+    flow->is_registered = 0;
     if (find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) || !lm_may_be_eid(is_v4, to[0], to[1]) ||
         find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) || !lm_may_be_eid(is_v4, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]) || !is_from_outside(&a->outer))
@@ -106,17 +106,17 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     if (!set || !find_sender(set, &a->outer, &flow->sender))
         return 0;
     if (set->is_translated && !is_known_origin(&a->outer, is_v4, source)) {
-        flow->out.generation--; /* the tun tier sees this packet, and reports it: the next one is checked again */
+        flow->out.generation--; /* the tun tier reports this packet; the next one is checked again */
         return 0;
     }
     struct lm_shared_heard way = {.source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
                                   .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
     bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
-    flow->is_welcome = 1;
+    flow->is_registered = 1;
     return 0;
 }
 
-/* The path onward: rtr.c, lm_rtr_take(). It stays in its outer family. */
+/* Chooses the path onward, as lm_rtr_take() in rtr.c does. The packet stays in its outer family. */
 static __always_inline bool choose_onward(struct lm_shared_state *s, struct relay_flow *flow, const struct arrival *a)
 {
     bool is_v4 = a->inner.is_v4;
@@ -124,8 +124,8 @@ static __always_inline bool choose_onward(struct lm_shared_state *s, struct rela
     struct out_flow *out = &flow->out;
     __u32 key = s->uplinks;
     struct way way = {};
-    __u32 tells = 0; /* relayed flows have no default entries */
-    struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to, &tells);
+    __u32 reports = 0; /* relayed flows have no default entries */
+    struct lm_shared_set *set = destination_of(is_v4, a->instance_id, to, &reports);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;
@@ -178,12 +178,12 @@ static __always_inline struct relay_flow *relay_flow_of(struct lm_shared_state *
     flow->out.generation = s->generation; /* first, as in encap */
     flow->out.is_passed = 1;
     judge_relayed(flow, a);
-    if (flow->is_welcome)
+    if (flow->is_registered)
         decide_onward(s, flow, a);
     return flow;
 }
 
-/* Data without a UDP checksum arrived: data may be sent so in return. Or data with one: perhaps it must not. */
+/* Records whether data arrived with a UDP checksum. Without one, data may be sent without one in return. */
 static __always_inline void note_sum(const struct relay_flow *flow, bool has_sum, __u64 now)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->sender);
@@ -201,10 +201,7 @@ static __always_inline void note_sum(const struct relay_flow *flow, bool has_sum
     }
 }
 
-/*
- * True when a packet may be sent on without a UDP checksum: always if there is no NAT, else if such packets have
- * arrived.
- */
+/* True when a packet may be forwarded without a UDP checksum: there is no NAT, or such packets have arrived. */
 static __always_inline bool passes_unsummed(const struct relay_flow *flow, __u64 now)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->out.remote);
@@ -226,8 +223,8 @@ __noinline int is_ours(struct lm_shared_state *s, __u32 ifindex, __u32 family)
 }
 
 /*
- * The kernel's route for packets from a given address, with its link addresses if they are resolved. 0: no result, as
- * on a host that does not forward, or the interface is not one of ours.
+ * Finds the kernel's route for packets from a given address, with its link addresses if they are resolved. 0: the host
+ * does not forward, or the interface is not one of ours.
  */
 static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow,
                                         struct relay_work *work, __u64 now, bool *has_link)

@@ -1,10 +1,10 @@
-/* Which packets the tun tier must see for its reports: unanswered data, a suspect path, the end of a pause. */
+/* Decides which packets the tun tier must see for its reports: unanswered data, a suspect path, the end of a pause. */
 #ifndef LM_REPORT_H
 #define LM_REPORT_H
 
 #include "lib/maps.h"
 
-/* True for one packet in a while: it wakes the tun tier, which needs just one for a report. */
+/* Rate limit: one packet in ASK_AGAIN_NS is enough to wake the tun tier for a report. */
 static __always_inline bool asks(struct lm_silence *silence, __u64 now)
 {
     if (now < silence->asked_at + ASK_AGAIN_NS)
@@ -13,7 +13,7 @@ static __always_inline bool asks(struct lm_silence *silence, __u64 now)
     return true;
 }
 
-/* What a packet means for the silence check: nothing, it waits for an answer too, or the tun tier must see it. */
+/* The result of the silence check: nothing to do, the packet waits for an answer too, or the tun tier must see it. */
 enum meaning { MEANS_NOTHING, MEANS_WAITING, MEANS_A_REPORT };
 
 static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
@@ -21,7 +21,7 @@ static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct
     if (!silence)
         return MEANS_NOTHING;
     __u64 quick = silence->quick, since = silence->since, heard = silence->heard, at = s->silence_at;
-    if (quick == 0 || since == LM_SILENCE_TOLD)
+    if (quick == 0 || since == LM_SILENCE_REPORTED)
         return MEANS_NOTHING;
     bool is_flowing = lm_rules_is_flowing(since ? since : now, heard, quick);
     if (since && now >= since + (is_flowing ? quick : silence->slow))
@@ -45,8 +45,8 @@ static __always_inline void count_waiting(struct lm_silence *silence, __u64 now,
 }
 
 /*
- * A peer that may not cope with open checksums and joined runs gets complete packets from the tun tier, which also asks
- * it.
+ * A peer that may not accept partial checksums and runs gets complete packets from the tun tier, which also asks it
+ * (peer_check.h).
  */
 static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 now)
 {
@@ -54,14 +54,14 @@ static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 n
     return !coped_at || now >= coped_at + LM_COPES_NS || now >= remote->check_at;
 }
 
-/* The thread that reports is due to look at the locator soon (liveness/silence.c). */
+/* True when the thread that reports is due soon to check this locator (liveness/silence.c). */
 static __always_inline bool is_looked_at(struct lm_shared_state *s, struct lm_remote_state *remote, __u64 now)
 {
     __u64 at = s->silence_at;
     return remote->silence.quick && at && at <= now + LM_LARGE_LOOK_NS && now <= at + LM_LARGE_LOOK_NS;
 }
 
-/* A large packet leaves by the path: the tun tier reports it unless it did so lately (liveness/path_mtu.c). */
+/* True when a large packet must go to the tun tier, which has not reported one lately (liveness/path_mtu.c). */
 static __always_inline bool is_large_news(struct lm_shared_state *s, struct lm_remote_state *remote, __u32 path,
                                           __u64 now)
 {
@@ -74,11 +74,11 @@ static __always_inline bool is_large_news(struct lm_shared_state *s, struct lm_r
         remote->large_seen = now;
         return false;
     }
-    remote->large_at = now + LM_LARGE_ASK_NS; /* it has not run yet, or the packet was lost */
+    remote->large_at = now + LM_LARGE_ASK_NS; /* until then the thread has perhaps not run */
     return true;
 }
 
-/* The tun tier gets the packets that may need a report. */
+/* True when the tun tier must get this packet for one of its reports. */
 static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path, __u32 number, bool is_whole, __u64 now,
                                           __u32 length, bool is_large)
 {
@@ -89,7 +89,7 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
         return true;
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;
-    if (is_large && s->tells_large && is_large_news(s, remote, path, now))
+    if (is_large && s->reports_large && is_large_news(s, remote, path, now))
         return true;
     struct lm_silence *own = &remote->silence, *company = company_of(remote);
     enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);
@@ -103,8 +103,8 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
 }
 
 /*
- * Packets to relays must be answered. True: the tun tier reports a long wait. It also gets the first packet after a
- * pause, because no later packet may come that would show how long it has been unanswered.
+ * Checks that packets to relays are answered; true: the tun tier gets the packet, and reports a long wait. It also gets
+ * the first packet after a pause: if no packet follows, only a timer shows how long it stays unanswered.
  */
 static __always_inline bool waits_in_vain(struct lm_shared_state *s, __u32 path, __u64 now)
 {

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* family is 4, 6, or 0 for "none"; octets beyond the family's own are zero, so that memcmp compares addresses. */
+/* `family` is 4, 6, or 0 for none. Octets that the family does not use are zero, so that memcmp compares addresses. */
 struct lm_addr {
     uint8_t family;
     uint8_t octets[16];
@@ -54,13 +54,13 @@ static inline void lm_put32(uint8_t *p, uint32_t value)
 
 bool lm_address_is_multicast(const struct lm_addr *a);
 bool lm_address_is_link_local(const struct lm_addr *a);
-/* Limited broadcast: 255.255.255.255. */
+/* True for the limited broadcast address, 255.255.255.255. */
 bool lm_address_is_broadcast(const struct lm_addr *a);
 /* True for an address that a host of the overlay may have (address_class.h). */
 bool lm_address_may_be_eid(const struct lm_addr *a);
 /* True when the first `bits` bits agree and the families are the same. */
 bool lm_address_in(const struct lm_addr *a, const struct lm_addr *prefix, unsigned bits);
-/* Clears everything beyond the first `bits` bits. */
+/* Clears all bits after the first `bits` bits. */
 void lm_address_mask(struct lm_addr *a, unsigned bits);
 
 #endif

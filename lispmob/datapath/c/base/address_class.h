@@ -1,7 +1,8 @@
 /*
- * Which addresses may be EIDs: the table of wire/address_class.py for C and BPF. A test compares the three.
+ * Decides which addresses may be EIDs: the table of wire/address_class.py for C and BPF. A test compares the three.
  *
- * Addresses as in the BPF programs: IPv4 in the lower half of `high`, IPv6 in `high` and `low`, in the host's order.
+ * Addresses are as in the BPF programs: IPv4 in the lower half of `high`, IPv6 in `high` and `low`, in the byte order
+ * of the host.
  */
 #ifndef LM_ADDRESS_CLASS_H
 #define LM_ADDRESS_CLASS_H

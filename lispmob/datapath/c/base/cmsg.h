@@ -1,9 +1,9 @@
 /*
- * msghdr and cmsghdr for glibc and musl. glibc gives lengths the kernel's types; musl gives them POSIX's, with padding
- * in between that the kernel reads. So set fields by name, and zero the rest.
+ * msghdr and cmsghdr for glibc and musl. In glibc, lengths have the types of the kernel. In musl they have the types of
+ * POSIX, with padding in between that the kernel reads. So set fields by name, and zero the rest.
  */
-#ifndef LM_MESSAGE_H
-#define LM_MESSAGE_H
+#ifndef LM_CMSG_H
+#define LM_CMSG_H
 
 #include <stdint.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static inline struct cmsghdr *lm_control_next(const struct msghdr *m, struct cms
 #pragma GCC diagnostic pop
 }
 
-/* sendmmsg(2). musl's is a loop of sendmsg(2): one call of the kernel for each message. */
+/* sendmmsg(2). musl implements it as a loop of sendmsg(2), which costs one system call a message. */
 static inline int lm_send_many(int fd, struct mmsghdr *messages, size_t count, int flags)
 {
     return (int)syscall(SYS_sendmmsg, fd, messages, (unsigned)count, flags);

@@ -1,4 +1,4 @@
-/* The draw of a contender for a flow: shared with the BPF programs, so that both tiers choose alike. */
+/* The draw of a contender for a flow. The BPF programs share it, so that both tiers choose the same. */
 #ifndef LM_DRAW_H
 #define LM_DRAW_H
 
@@ -29,10 +29,10 @@ LM_INLINE uint64_t lm_mix(uint64_t x)
     return x ^ x >> 32;
 }
 
-/* The place of the highest bit of a number that is not 0. */
+/* Returns the place of the highest bit of a number that is not 0. */
 LM_INLINE unsigned lm_log2_floor(uint64_t x)
 {
-#ifdef __bpf__ /* has no instruction for it, and a verifier that follows every branch */
+#ifdef __bpf__ /* BPF has no instruction for it, and its verifier follows every branch */
     static const unsigned char places[64] = {0,  47, 1,  56, 48, 27, 2,  60, 57, 49, 41, 37, 28, 16, 3,  61,
                                              54, 58, 35, 52, 50, 42, 21, 44, 38, 32, 29, 23, 17, 11, 4,  62,
                                              46, 55, 26, 59, 40, 36, 15, 53, 34, 51, 20, 43, 31, 22, 10, 45,
@@ -49,7 +49,10 @@ LM_INLINE unsigned lm_log2_floor(uint64_t x)
 #endif
 }
 
-/* -log2(draw / 2^48) * 2^16 for a draw of 48 bits, never 0: exponentially distributed as the draw is uniform. */
+/*
+ * Returns -log2(draw / 2^48) * 2^16 for a draw of 48 bits, never 0. It is exponentially distributed, as the draw is
+ * uniform.
+ */
 LM_INLINE uint64_t lm_draw_cost(uint64_t flow, uint64_t identity)
 {
     uint64_t draw = lm_mix(flow ^ lm_mix(identity)) >> 16 | 1;
@@ -62,7 +65,7 @@ LM_INLINE uint64_t lm_draw_cost(uint64_t flow, uint64_t identity)
     return logarithm < top ? top - logarithm : 1;
 }
 
-/* The winner has the lower cost / weight. 22 bits times 8: no overflow. */
+/* True when the first contender wins: it has the lower cost / weight. 22 bits times 8 do not overflow. */
 LM_INLINE _Bool lm_draw_beats(uint64_t cost, uint64_t weight, uint64_t other_cost, uint64_t other_weight)
 {
     return cost * other_weight < other_cost * weight;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The key is drawn once per engine, so that a remote host cannot aim at one bucket, slot or source port. */
+/* The key of an engine, drawn at its start, so that a remote host cannot aim at one bucket, slot or source port. */
 struct lm_key {
     uint64_t k0, k1;
 };

@@ -1,10 +1,10 @@
 /*
  * A reader/writer lock that cannot starve the writer: readers that arrive while a writer waits queue behind it. POSIX
- * does not guarantee that for pthread_rwlock_t; glibc has it as an option, and musl lets readers pass. A thread may
- * hold it for reading only once.
+ * does not guarantee that for pthread_rwlock_t: glibc has it as an option, and in musl readers overtake a writer. A
+ * thread may hold it for reading only once.
  */
-#ifndef LM_LOCK_H
-#define LM_LOCK_H
+#ifndef LM_RWLOCK_H
+#define LM_RWLOCK_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,7 +13,7 @@
 struct lm_lock {
     pthread_rwlock_t shared;
     pthread_mutex_t gate; /* held by a writer, or while it waits */
-    atomic_uint waiting;  /* writers at the gate: only then does reading cost more than one operation */
+    atomic_uint waiting;  /* writers at the gate; while there is none, reading costs one operation */
 };
 
 static inline bool lm_lock_init(struct lm_lock *l)

@@ -1,4 +1,4 @@
-/* SipHash-1-3 over whole 64-bit words: shared with the BPF programs, so that both tiers hash a flow alike. */
+/* SipHash-1-3 over whole 64-bit words. The BPF programs share it, so that both tiers hash a flow to the same value. */
 #ifndef LM_SIPHASH_H
 #define LM_SIPHASH_H
 

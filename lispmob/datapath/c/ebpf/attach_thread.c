@@ -10,7 +10,7 @@
 
 #include "table/uplink.h"
 
-#define ATTACH_AFTER_NS UINT64_C(50000000)   /* ours: by then the registers were sent, and the routes are set */
+#define ATTACH_AFTER_NS UINT64_C(50000000)   /* ours: by then the Map-Registers are sent, and the routes are set */
 #define DETACH_AFTER_NS UINT64_C(2000000000) /* ours: an interface often comes back at once, with another address */
 #define NEVER UINT64_MAX
 
@@ -50,7 +50,7 @@ static void *run(void *argument)
         size_t count = a->count;
         memcpy(wanted, a->wanted, sizeof wanted);
         pthread_mutex_unlock(&a->lock);
-        /* If attaching fails (the interface is just going), the tun tier receives. */
+        /* If attaching fails (the interface is being removed), the tun tier receives. */
         bool has_others = false;
         if (a->is_attaching) {
             (void)lm_bpf_object_attach_uplinks(a->tier, wanted, count);

@@ -76,7 +76,10 @@ static const char *const map_names[LM_MAP_COUNT] = {"state",     "remotes", "use
                                                     "table",     "sets",    "uplinks", "heard",
                                                     "addresses", "ways",    "origins", "last_packets"};
 
-/* libbpf's last message before it gives up is the reason. One load at a time: the caller is the control side. */
+/*
+ * The last message of libbpf before it gives up, which is the reason. Only the control side loads, so one load runs at
+ * a time.
+ */
 static char said[LOG_SIZE];
 
 static int note(int level, const char *format, va_list arguments)
@@ -176,7 +179,7 @@ static void detach(struct lm_bpf_object *t, struct attachment *from, bool is_egr
     *from = (struct attachment){0};
 }
 
-/* Removes filters that a crash has left; links leave none. */
+/* Removes filters that a crash has left. Links leave none. */
 static void sweep(struct libbpf *b)
 {
     struct if_nameindex *all = if_nameindex();
@@ -190,9 +193,9 @@ static int keep(int fd)
     return fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
-static const char *const uplink_programs[] = {"lm_decap", "lm_relay"}; /* a node's, an RTR's */
+static const char *const uplink_programs[] = {"lm_decap", "lm_relay"}; /* of a node, of an RTR */
 
-/* Only what is used is loaded, to save memory. */
+/* Loads only the programs that are used, to save memory. */
 static int choose(struct lm_bpf_object *t, struct bpf_object *object)
 {
     struct bpf_program *unused = t->bpf.program(object, uplink_programs[!t->is_rtr]);
@@ -238,7 +241,10 @@ static bool load(struct lm_bpf_object *t, const char *path, char *why, size_t si
     return is_loaded;
 }
 
-/* Loading takes more than a megabyte (the kernel's types), which the process would keep. */
+/*
+ * Returns memory to the system: loading takes more than a megabyte (the types of the kernel), which the process would
+ * keep.
+ */
 static void give_back(void)
 {
 #ifdef __GLIBC__
@@ -327,7 +333,10 @@ int lm_bpf_object_attach_device(struct lm_bpf_object *t, int ifindex)
     return error;
 }
 
-/* A removed interface has taken its program along, and a new interface may have its number. */
+/*
+ * True when the program is still attached. A removed interface has taken its program along, and a new interface may
+ * have its number.
+ */
 static bool is_attached(const struct attachment *to)
 {
     struct bpf_link_info info;
@@ -382,7 +391,7 @@ int lm_bpf_object_attach_uplinks(struct lm_bpf_object *t, const int *ifindexes, 
     int first_error = 0;
     for (size_t k = 0; k < count; k++) {
         struct attachment *room = room_for(t, ifindexes[k]);
-        if (!room) { /* removed ones may stay for a while, but must not take the place of others */
+        if (!room) { /* removed interfaces may stay for a while, but must not take the place of others */
             lm_bpf_object_detach_others(t, ifindexes, count);
             room = room_for(t, ifindexes[k]);
         }

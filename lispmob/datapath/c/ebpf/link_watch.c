@@ -1,9 +1,11 @@
 /*
- * Changes of the uplinks' links and addresses make their paths suspect: the BPF programs do not use a suspect path
- * until one packet has been sent through its socket. They cannot see that the kernel drops what they redirect. The
- * filter of this file's socket marks the path first (bpf/link_news.bpf.c). The thread marks it again, once the kernel
- * has made the change that it reported. Packets that the kernel holds for a lost path are discarded (neighbours.h). After
- * any change, also of routes and rules, the kernel is asked again where those lead.
+ * Watches links, addresses and routes. A change makes the paths of that uplink suspect: the BPF programs do not use a
+ * suspect path until one packet has been sent through its socket, because they cannot see that the kernel drops what
+ * they redirect.
+ *
+ * The filter of the socket marks the path first (bpf/link_news.bpf.c). The thread marks it again, after the kernel has
+ * made the change that it reported. Packets that the kernel holds for a lost path are discarded (neighbours.h). After
+ * any change, also of routes and rules, the kernel is asked again where routes lead.
  */
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -35,7 +37,7 @@ int lm_link_watch_open(struct lm_engine *e)
     return fd;
 }
 
-/* 0: all of them. */
+/* Marks the paths of an interface (0: of all) as suspect. */
 static void suspect(struct lm_engine *e, int ifindex)
 {
     for (size_t i = 0; i < e->uplinks->path_count; i++)
@@ -43,14 +45,14 @@ static void suspect(struct lm_engine *e, int ifindex)
             atomic_store(&e->shared->suspect[i], lm_clock_now());
 }
 
-/* A route out of an interface (0: any) was lost in a family (0: both). */
+/* Handles the loss of a route out of an interface (0: any), in a family (0: both). */
 static void lose(struct lm_engine *e, int ifindex, uint8_t family)
 {
     suspect(e, ifindex);
     lm_neighbours_lost(e->neighbours, ifindex, family);
 }
 
-/* The interface of a route; 0: it has several. */
+/* Returns the interface of a route; 0: it has several. */
 static int interface_of(const struct nlmsghdr *message)
 {
     const struct rtmsg *route = NLMSG_DATA(message);

@@ -10,8 +10,8 @@
 #include "table/uplink.h"
 
 /*
- * A large map of the kernel: its address range is reserved at once, and filled as far as it is used. Each page counts
- * as ours.
+ * A large map of the kernel. Its address range is reserved at once, and filled as far as it is used, because each page
+ * counts as ours.
  */
 struct window {
     enum lm_map map;
@@ -26,7 +26,7 @@ struct lm_mirror {
     struct window remotes, used;
     struct lm_shared_counts *counts;
     struct lm_last_packet *last_packets;
-    uint32_t uplinks; /* key of those in use; 0: none yet */
+    uint32_t uplinks; /* key of the uplinks in use; 0: none yet */
     uint32_t free_count;
     uint16_t free[LM_SHARED_REMOTES]; /* unused places of remotes */
 };
@@ -190,7 +190,7 @@ static void copy_silence(struct lm_silence *into, struct lm_silence *from)
     atomic_store(&into->since, atomic_load(&from->since));
     atomic_store(&into->heard, atomic_load(&from->heard));
     atomic_store(&into->octets, atomic_load(&from->octets));
-    atomic_store(&into->is_told, atomic_load(&from->is_told));
+    atomic_store(&into->is_reported, atomic_load(&from->is_reported));
 }
 
 static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)
@@ -254,7 +254,7 @@ static struct lm_shared_locator locator_of(const struct lm_locator_set *set, siz
 {
     const struct lm_locator_spec *spec = &set->specs[place];
     bool is_bound = spec->source.family && spec->fd >= 0;
-    bool is_sealed = set->wish.peer || set->wish.must_seal; /* by the threads alone */
+    bool is_sealed = set->wish.peer || set->wish.must_seal; /* only the threads seal */
     bool is_plain = (is_bound || !spec->source.family) && !lm_address_is_link_local(&spec->address) && !is_sealed;
     struct lm_shared_locator made = {.contender = {.identity = set->contenders[place].identity,
                                                    .family = spec->address.family,
@@ -272,7 +272,10 @@ static struct lm_shared_locator locator_of(const struct lm_locator_set *set, siz
     return made;
 }
 
-/* Locators that no program could send to are left out: an RTR may serve more nodes than the kernel has room for. */
+/*
+ * Copies a locator set. Locators that no program could send to are left out: an RTR may serve more nodes than the
+ * kernel has room for.
+ */
 void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
 {
     struct lm_shared_set made = {.count = (uint32_t)set->count};
@@ -381,7 +384,8 @@ bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, cons
     union bpf_attr attributes = element(m, LM_MAP_WAYS, &way, &value);
     if (!bpf(BPF_MAP_UPDATE_ELEM, &attributes))
         return true;
-    for (int i = 0; i < LM_SHARED_WAYS; i++) { /* most belong to earlier routes, and are not looked up again */
+    for (int i = 0; i < LM_SHARED_WAYS;
+         i++) { /* removes all: most belong to earlier routes, and are not looked up again */
         attributes = element(m, LM_MAP_WAYS, NULL, NULL); /* no key: the first entry */
         attributes.next_key = (uint64_t)(uintptr_t)&way;
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
@@ -416,7 +420,7 @@ size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_heard *into, size_t m
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
             break;
         take_out(m, LM_MAP_HEARD, &next);
-        /* The programs pass on what needs no limit, and nothing else. */
+        /* The programs deliver only packets that need no limit, so the sender is proven. */
         into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local), true};
     }
     return count;

@@ -20,28 +20,34 @@
 struct lm_engine;
 struct lm_mirror;
 
-/* The source of delivered data, and our RLOC that it came to. Proven: by the mapping of the inner source, or by its seal. */
+/*
+ * The source of delivered data, and our RLOC that it came to. Proven: by the mapping of the inner source, or by its
+ * seal.
+ */
 struct lm_heard {
     struct lm_addr source, local;
     bool is_proven;
 };
 
-/* NULL and *error, a negative errno. Takes over the tier, also when it fails. */
+/* Makes a mirror. NULL: *error is a negative errno. It takes over the tier, also when it fails. */
 struct lm_mirror *lm_mirror_new(struct lm_bpf_object *tier, int device, int *error);
 void lm_mirror_free(struct lm_mirror *mirror);
-/* 0, or the negative errno that switched it off. */
+/* Returns 0, or the negative errno that switched it off. */
 int lm_mirror_error(const struct lm_mirror *mirror);
 struct lm_shared_state *lm_mirror_state(const struct lm_mirror *mirror);
 struct lm_last_packet *lm_mirror_last_packets(const struct lm_mirror *mirror);
 struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *mirror);
 
-/* Decisions about flows are made again from the next packet on. */
+/* Makes the programs decide again about each flow, from the next packet on. */
 void lm_mirror_changed(struct lm_mirror *mirror);
 
 void lm_mirror_remote(struct lm_mirror *mirror, struct lm_remote *remote, bool is_first);
 void lm_mirror_remote_gone(struct lm_mirror *mirror, struct lm_remote *remote);
 void lm_mirror_set(struct lm_mirror *mirror, const struct lm_locator_set *set);
-/* Data of an inner source comes from there, and needs no report: an RTR's programs forward it. */
+/*
+ * Records that data of an inner source comes from this outer source, so the programs of an RTR forward it without a
+ * report.
+ */
 void lm_mirror_origin(const struct lm_mirror *mirror, const struct lm_addr *inner, const struct lm_addr *outer,
                       uint16_t port);
 void lm_mirror_set_gone(struct lm_mirror *mirror, const struct lm_locator_set *set);
@@ -50,12 +56,12 @@ void lm_mirror_entry_gone(struct lm_mirror *mirror, const struct lm_prefix *pref
 /* Replaces the whole table of a space; `old` may be NULL. */
 void lm_mirror_replace(struct lm_mirror *mirror, enum lm_space space, const struct lm_table *old,
                        const struct lm_table *fresh);
-/* One of our own addresses; place LM_SHARED_PATHS: nothing is sent from it; -1: removed. */
+/* Sets an address of our own. place LM_SHARED_PATHS: nothing is sent from it; -1: removes it. */
 void lm_mirror_rloc(struct lm_mirror *mirror, const struct lm_addr *address, int place);
 void lm_mirror_uplinks(struct lm_mirror *mirror, const struct lm_shared_uplinks *uplinks);
 /*
- * Whether redirected packets to an IPv6 address leave by the interface, at that count of route changes. False: there
- * was no room; all results were removed to make some. Any thread.
+ * Records whether redirected packets to an IPv6 address leave by the interface, at that count of route changes. False:
+ * there was no room, and all results were removed to make some. For any thread.
  */
 bool lm_mirror_way(const struct lm_mirror *mirror, int ifindex, uint32_t routes, const struct lm_addr *to,
                    bool is_straight);
@@ -68,7 +74,7 @@ void lm_mirror_counts(const struct lm_mirror *mirror, struct lm_shared_counts *s
 /* reflect.c: connects an engine to its mirror. */
 int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask);
 void lm_reflect_stop(struct lm_engine *e);
-/* 1: the kernel's copy is in use, 0: there is none; otherwise the negative errno that switched it off. */
+/* Returns 1: the copy of the kernel is in use; 0: there is none; otherwise the negative errno that switched it off. */
 int lm_reflect_state(struct lm_engine *e);
 /* Why the programs do not send by a path. */
 enum lm_slow_reason {
@@ -78,9 +84,9 @@ enum lm_slow_reason {
     LM_SLOW_CHECKSUM =
         3 /* it needs UDP checksums, which programs cannot request: by configuration, a NAT, or IPv6 to an RTR */
 };
-/* The reason for the path at that place, and its interface; -1: after the last. */
+/* Returns the reason for the path at that place, and its interface; -1: after the last. */
 int lm_reflect_reason(struct lm_engine *e, size_t place, char interface[IFNAMSIZ], uint8_t *family);
-/* Waits until the programs are on the uplinks. */
+/* Waits until the programs are attached to the uplinks. */
 void lm_reflect_settle(struct lm_engine *e);
 void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count);
 void lm_reflect_lanes(struct lm_engine *e);

@@ -17,12 +17,13 @@
 #include "table/uplink.h"
 
 #define KNOWN_MAX (2 * LM_PATHS_MAX) /* ours: the current uplinks, and as many former ones */
-#define DELETED_AT_ONCE 64           /* unresolved neighbours; a network scan has more, which then wait as usual */
+#define DELETED_AT_ONCE                                                                                                \
+    64 /* unresolved neighbours that are deleted at once; a network scan has more, which then wait as usual */
 #define NEVER UINT64_MAX
 
 /*
- * Ours. A neighbour on the same link has answered before the first pass. A packet may be past the programs' check while
- * the change is reported, so later passes catch late ones.
+ * Ours. A real neighbour on the link has answered before the first pass. A packet may be past the check of the programs
+ * while the change is reported, so later passes catch late packets.
  */
 static const uint64_t passes_ns[] = {10000000, 20000000, 50000000, 100000000};
 #define PASSES (sizeof passes_ns / sizeof *passes_ns)
@@ -85,7 +86,7 @@ static size_t note(struct deletion *wanted, size_t count, const struct nlmsghdr 
     return count;
 }
 
-/* The unresolved neighbours of an interface, as deletion requests; returns how many. */
+/* Lists the unresolved neighbours of an interface, as deletion requests; returns their number. */
 static size_t list(int netlink, int ifindex, uint8_t family, struct deletion *wanted)
 {
     struct {
@@ -121,7 +122,7 @@ static void delete_unresolved(int netlink, int ifindex, uint8_t family)
 {
     struct deletion wanted[DELETED_AT_ONCE];
     size_t count = list(netlink, ifindex, family, wanted);
-    for (size_t i = 0; i < count; i++) /* one that was resolved or removed meanwhile is no error */
+    for (size_t i = 0; i < count; i++) /* a neighbour that was resolved or removed meanwhile is no error */
         (void)send(netlink, &wanted[i], wanted[i].head.nlmsg_len, 0);
     uint8_t refusals[4096];
     while (count && recv(netlink, refusals, sizeof refusals, MSG_DONTWAIT) > 0)
@@ -189,7 +190,7 @@ static void release(struct lm_neighbours *n)
 
 struct lm_neighbours *lm_neighbours_start(void)
 {
-    static const struct timeval patience = {.tv_sec = 1}; /* the kernel answers at once; nothing may wait for ever */
+    static const struct timeval patience = {.tv_sec = 1}; /* a bound: the kernel answers at once */
     struct lm_neighbours *n = calloc(1, sizeof *n);
     if (!n)
         return NULL;

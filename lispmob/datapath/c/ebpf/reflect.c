@@ -1,4 +1,4 @@
-/* Keeps the kernel's copy in step with an engine's tables, and reads back what the programs record. */
+/* Keeps the copy in the kernel equal to the tables of an engine, and reads back what the programs record. */
 #include <errno.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
@@ -16,7 +16,7 @@ _Static_assert(LM_PATHS_MAX == LM_SHARED_PATHS && LM_LOCATORS_MAX == LM_SHARED_L
                    LM_POOL_MAX == LM_SHARED_POOL && LM_LANES_MAX == LM_SHARED_LANES,
                "the programs count like us");
 
-/* Programs expect Ethernet headers. */
+/* True when the path has Ethernet headers, which the programs expect. */
 static bool is_ethernet(const struct lm_path *path)
 {
     struct ifreq request = {0};
@@ -24,14 +24,14 @@ static bool is_ethernet(const struct lm_path *path)
     return !ioctl(path->sockets[0], SIOCGIFHWADDR, &request) && request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
 }
 
-/* Programs cannot request the outer checksum of a super-packet. */
+/* True when data leaves without an outer checksum: programs cannot request that of a super-packet. */
 static bool sends_without_checksum(const struct lm_engine *e, const struct lm_path *path)
 {
     bool is_relayed = path->relays && path->passes_zero && path->address.family == 4;
     return !e->config.udp_checksum && (path->data_port == LM_PORT_POOL || is_relayed);
 }
 
-/* Why only the tun tier sends by a path. */
+/* Returns why only the tun tier sends by a path. */
 static enum lm_slow_reason reason_of(const struct lm_engine *e, const struct lm_path *path)
 {
     if (!is_ethernet(path))
@@ -75,7 +75,7 @@ static void attach(struct lm_engine *e)
     lm_neighbours_know(e->neighbours, wanted, count);
     if (e->attacher)
         lm_attach_thread_want(e->attacher, wanted, count);
-    else /* at the start; if it is refused the tun tier receives */
+    else /* at the start; if attaching is refused, the tun tier receives */
         (void)lm_bpf_object_attach_uplinks(lm_mirror_tier(e->mirror), wanted, count);
 }
 
@@ -131,7 +131,7 @@ static void copy_state(struct lm_shared_state *into, struct lm_shared_state *fro
     for (int i = 0; i < LM_PATHS_MAX; i++)
         atomic_store(&into->unanswered[i], atomic_load(&from->unanswered[i]));
     atomic_store(&into->status, atomic_load(&from->status));
-    atomic_store(&into->tells_large, atomic_load(&from->tells_large));
+    atomic_store(&into->reports_large, atomic_load(&from->reports_large));
     atomic_store(&into->silence_at, atomic_load(&from->silence_at));
 }
 

@@ -21,7 +21,7 @@ static void add(struct request *r, unsigned short type, const void *value, size_
     r->header.nlmsg_len = NLMSG_ALIGN(r->header.nlmsg_len) + (uint32_t)RTA_SPACE(size);
 }
 
-static struct request request_about(const struct lm_detour_question *about)
+static struct request request_about(const struct lm_route_question *about)
 {
     uint8_t protocol = IPPROTO_UDP;
     uint16_t ports[2] = {htons(about->source_port), htons(about->destination_port)};
@@ -38,7 +38,7 @@ static struct request request_about(const struct lm_detour_question *about)
     return r;
 }
 
-/* The outgoing interface of a route; 0: packets cannot leave by it. */
+/* Returns the outgoing interface of a route; 0: packets cannot leave by it. */
 static int interface_of(const struct nlmsghdr *answer)
 {
     const struct rtmsg *route = NLMSG_DATA(answer);
@@ -52,7 +52,7 @@ static int interface_of(const struct nlmsghdr *answer)
     return ifindex;
 }
 
-bool lm_route_check_is_taken(const struct lm_detour_question *about)
+bool lm_route_check_is_taken(const struct lm_route_question *about)
 {
     struct request request = request_about(about);
     union {
@@ -73,21 +73,21 @@ void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const 
 {
     if (!e->mirror || remote->address.family != 6 || remote->number == LM_NO_REMOTE || path->data_port != LM_PORT_POOL)
         return;
-    uint32_t routes = atomic_load(&e->shared->routes); /* read first: a change meanwhile voids the answer */
+    uint32_t routes = atomic_load(&e->shared->routes); /* read first, so that a change meanwhile voids the answer */
     uint64_t words[] = {(uint64_t)(uint32_t)path->ifindex << 32 | routes, lm_get64(remote->address.octets),
                         lm_get64(remote->address.octets + 8)};
     uint64_t key = lm_hash(&e->key, words, 3);
-    atomic_uint_fast64_t *place = &e->told_detours[key % LM_DETOURS_TOLD_MAX];
+    atomic_uint_fast64_t *place = &e->reported_routes[key % LM_ROUTES_REPORTED_MAX];
     if (atomic_load_explicit(place, memory_order_relaxed) == key)
         return;
-    struct lm_detour_question question = {.ifindex = path->ifindex,
-                                          .mark = e->config.mark,
-                                          .source = path->address,
-                                          .destination = remote->address,
-                                          .source_port = lm_uplink_port_of(path->sockets[0]),
-                                          .destination_port = remote->port};
-    bool is_told = atomic_load(&e->watch) >= 0; /* otherwise a changed route would not be noticed */
-    bool is_straight = is_told && !lm_route_check_is_taken(&question);
+    struct lm_route_question question = {.ifindex = path->ifindex,
+                                         .mark = e->config.mark,
+                                         .source = path->address,
+                                         .destination = remote->address,
+                                         .source_port = lm_uplink_port_of(path->sockets[0]),
+                                         .destination_port = remote->port};
+    bool is_watched = atomic_load(&e->watch) >= 0; /* otherwise a changed route would not be noticed */
+    bool is_straight = is_watched && !lm_route_check_is_taken(&question);
     if (lm_mirror_way(e->mirror, path->ifindex, routes, &remote->address, is_straight))
         atomic_store_explicit(place, key, memory_order_relaxed);
     else

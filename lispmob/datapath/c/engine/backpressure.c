@@ -1,8 +1,8 @@
 /*
- * Packets for an uplink without room wait here, and the TUN queue that they came from is not read meanwhile. So the
- * queue fills up, and a sender that sends too much loses packets there, as with any other device. A queue that several
- * uplinks share is still read, because a full one would cost the others packets; then the oldest waiting packets are
- * dropped. The outbound thread does this; the control side also adds packets, while it holds the lock exclusively.
+ * Keeps packets for an uplink without room, and stops reading the TUN queue that they came from. So the queue fills up,
+ * and a sender that sends too much loses packets there, as with any other device. A queue that several uplinks share is
+ * still read, because a full queue would cost the other uplinks packets. Then the oldest waiting packets are dropped.
+ * The outbound thread does this. The control side also adds packets, while it holds the lock exclusively.
  */
 #include "engine/backpressure.h"
 
@@ -12,9 +12,9 @@
 
 #define EVENT_NS 10000000u   /* a socket reports room late: when half of its buffer is free */
 #define NO_EVENT_NS 1000000u /* the queue of a device reports no room at all */
-#define PAUSE_NS 1000000000u /* then one batch is read, whatever the uplink does */
+#define PAUSE_NS 1000000000u /* after this time one batch is read, even without room */
 
-static const struct lm_busy *find(const struct lm_hold *h, int fd)
+static const struct lm_busy *find(const struct lm_backpressure *h, int fd)
 {
     for (size_t i = 0; i < h->busy_count; i++)
         if (h->busy[i].fd == fd)
@@ -24,17 +24,17 @@ static const struct lm_busy *find(const struct lm_hold *h, int fd)
 
 bool lm_backpressure_has(const struct lm_engine *e, const struct lm_job *job, int fd)
 {
-    return !job->is_relayed && e->hold.busy_count && find(&e->hold, fd);
+    return !job->is_relayed && e->backpressure.busy_count && find(&e->backpressure, fd);
 }
 
-void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told)
+void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, bool has_event)
 {
-    struct lm_hold *h = &e->hold;
+    struct lm_backpressure *h = &e->backpressure;
     if (!find(h, fd) && h->busy_count < LM_BUSY_MAX) {
-        uint64_t again = lm_clock_now() + (is_told ? EVENT_NS : NO_EVENT_NS);
+        uint64_t again = lm_clock_now() + (has_event ? EVENT_NS : NO_EVENT_NS);
         struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.fd = fd};
         h->again_at = h->busy_count == 0 || again < h->again_at ? again : h->again_at;
-        h->busy[h->busy_count++] = (struct lm_busy){fd, is_told};
+        h->busy[h->busy_count++] = (struct lm_busy){fd, has_event};
         /* If only the device is full, this wakes the outbound thread, which then checks the time. */
         if (epoll_ctl(e->poll_out, EPOLL_CTL_ADD, fd, &event))
             (void)epoll_ctl(e->poll_out, EPOLL_CTL_MOD, fd, &event);
@@ -63,7 +63,7 @@ static void listen_to(struct lm_engine *e, int fd, uint32_t events)
 
 void lm_backpressure_pause(struct lm_engine *e, int fd, int lane)
 {
-    struct lm_hold *h = &e->hold;
+    struct lm_backpressure *h = &e->backpressure;
     if (is_shared(e, lane) || h->paused_count > LM_LANES_MAX)
         return;
     h->paused[h->paused_count++] = (struct lm_paused){.fd = fd, .until = lm_clock_now() + PAUSE_NS};
@@ -72,12 +72,12 @@ void lm_backpressure_pause(struct lm_engine *e, int fd, int lane)
 
 void lm_backpressure_on_room(struct lm_engine *e, int fd)
 {
-    const struct lm_busy *busy = find(&e->hold, fd);
-    if (busy && busy->is_told)
-        e->hold.again_at = 0;
+    const struct lm_busy *busy = find(&e->backpressure, fd);
+    if (busy && busy->has_event)
+        e->backpressure.again_at = 0;
 }
 
-static bool has_packets(const struct lm_hold *h)
+static bool has_packets(const struct lm_backpressure *h)
 {
     return lm_pending_count(h->packets) > 0;
 }
@@ -85,7 +85,7 @@ static bool has_packets(const struct lm_hold *h)
 int lm_backpressure_timeout(struct lm_engine *e)
 {
     lm_share(&e->lock);
-    const struct lm_hold *h = &e->hold;
+    const struct lm_backpressure *h = &e->backpressure;
     uint64_t at = has_packets(h) ? h->again_at : UINT64_MAX, now = lm_clock_now();
     for (size_t i = 0; i < h->paused_count; i++)
         at = h->paused[i].until < at ? h->paused[i].until : at;
@@ -97,15 +97,15 @@ int lm_backpressure_timeout(struct lm_engine *e)
 
 static void try_again(struct lm_engine *e)
 {
-    e->hold.busy_count = 0;
-    lm_pending_release(e->hold.packets, NULL);
-    lm_outbound_retry(e, e->hold.packets);
+    e->backpressure.busy_count = 0;
+    lm_pending_release(e->backpressure.packets, NULL);
+    lm_outbound_retry(e, e->backpressure.packets);
 }
 
-/* A descriptor that is no lane any more may have been reused. */
+/* Reads paused queues again. A descriptor that is no longer a lane may have been reused, so it is not read. */
 static void read_again(struct lm_engine *e, uint64_t now)
 {
-    struct lm_hold *h = &e->hold;
+    struct lm_backpressure *h = &e->backpressure;
     size_t left = 0;
     for (size_t i = 0; i < h->paused_count; i++) {
         int fd = h->paused[i].fd;
@@ -119,7 +119,7 @@ static void read_again(struct lm_engine *e, uint64_t now)
 
 void lm_backpressure_check(struct lm_engine *e)
 {
-    struct lm_hold *h = &e->hold;
+    struct lm_backpressure *h = &e->backpressure;
     uint64_t now = lm_clock_now();
     lm_share(&e->lock);
     if (h->busy_count && now >= h->again_at)

@@ -1,8 +1,8 @@
 /*
- * Sends many packets with few system calls: packets from one socket to one remote leave in runs of datagrams of one
- * size, each run as one piece for the kernel (UDP_SEGMENT), and all runs of a batch in one sendmmsg.
+ * Sends many packets with few system calls. Packets from one socket to one remote leave in runs of datagrams of one
+ * size. The kernel gets each run as one piece (UDP_SEGMENT), and all runs of a batch in one sendmmsg.
  *
- * The segments of a super-packet make a run, and so do successive ordinary packets of equal length.
+ * The segments of a super-packet make a run. So do successive ordinary packets of equal length.
  */
 #include <errno.h>
 #include <linux/udp.h>
@@ -11,7 +11,7 @@
 #include "engine/outer.h"
 #include "liveness/on_sent.h"
 
-#define RUN_MAX 64u             /* datagrams that the kernel accepts in one piece (UDP_MAX_SEGMENTS of older ones) */
+#define RUN_MAX 64u             /* datagrams in one piece (UDP_MAX_SEGMENTS of older kernels) */
 #define RUN_OCTETS 65400u       /* less than the largest UDP payload */
 #define RUN_MIN 4u              /* fewer ordinary packets leave one by one, without an outer checksum */
 #define SEGMENT_HEADER_MAX 240u /* packets with longer headers are sent one by one */
@@ -19,50 +19,50 @@
 #define HEADERS (64u << 10)
 
 /* The contents of one message: ordinary jobs, or some segments of one super-packet. */
-struct load {
+struct content {
     struct lm_job **jobs;
     size_t first, count, octets; /* segments or jobs; inner octets */
 };
 
-struct outbox {
+struct batch {
     size_t messages, vectors, headers, sealed;
     struct mmsghdr message[LM_BATCH];
-    struct lm_envelope envelope[LM_BATCH];
-    struct load load[LM_BATCH];
+    struct lm_outer_head head[LM_BATCH];
+    struct content content[LM_BATCH];
     struct iovec vector[VECTORS];
     uint8_t header[HEADERS];
 };
 
-/* Keeps them until there is room; a super-packet stays one. */
-static void hold(struct lm_engine *e, const struct load *load, int fd, bool is_told)
+/* Keeps the packets until there is room; a super-packet stays one. */
+static void hold(struct lm_engine *e, const struct content *content, int fd, bool has_event)
 {
-    const struct lm_job *job = load->jobs[0];
-    if (job->segments.count == load->count) {
-        lm_backpressure_add(e, job, fd, is_told);
+    const struct lm_job *job = content->jobs[0];
+    if (job->segments.count == content->count) {
+        lm_backpressure_add(e, job, fd, has_event);
         return;
     }
-    for (size_t i = 0; i < load->count; i++) {
-        struct lm_job one = job->segments.count ? lm_send_segments(e, job, load->first + i) : *load->jobs[i];
-        lm_backpressure_add(e, &one, fd, is_told);
+    for (size_t i = 0; i < content->count; i++) {
+        struct lm_job one = job->segments.count ? lm_send_segments(e, job, content->first + i) : *content->jobs[i];
+        lm_backpressure_add(e, &one, fd, has_event);
     }
 }
 
-static void refused(struct lm_engine *e, const struct load *load)
+static void refused(struct lm_engine *e, const struct content *content)
 {
-    struct lm_job *job = load->jobs[0];
-    for (size_t i = 0; i < load->count; i++) {
+    struct lm_job *job = content->jobs[0];
+    for (size_t i = 0; i < content->count; i++) {
         if (job->segments.count == 0) {
-            lm_send(e, load->jobs[i]);
+            lm_send(e, content->jobs[i]);
             continue;
         }
-        struct lm_job one = lm_send_segments(e, job, load->first + i);
+        struct lm_job one = lm_send_segments(e, job, content->first + i);
         lm_send(e, &one);
     }
 }
 
 /*
- * A run needs its outer checksum, which our sockets leave out otherwise; a device without checksum offload takes no
- * runs.
+ * True when a refused run is worth a second try. A run needs its outer checksum, which our sockets leave out otherwise.
+ * A device without checksum offload takes no runs.
  */
 static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job, int error)
 {
@@ -77,105 +77,110 @@ static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job,
     }
 }
 
-/* The largest inner packet of a job. */
+/* Returns the size of the largest inner packet of a job, in octets. */
 static size_t size_of(const struct lm_job *job)
 {
     return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
 }
 
-static void flush(struct lm_engine *e, struct outbox *box, int fd)
+static void flush(struct lm_engine *e, struct batch *batch, int fd)
 {
     bool is_second_try = false;
-    for (size_t done = 0; done < box->messages;) {
-        if (e->hold.busy_count && lm_backpressure_has(e, box->load[done].jobs[0], fd)) {
-            hold(e, &box->load[done++], fd, true);
+    for (size_t done = 0; done < batch->messages;) {
+        if (e->backpressure.busy_count && lm_backpressure_has(e, batch->content[done].jobs[0], fd)) {
+            hold(e, &batch->content[done++], fd, true);
             continue;
         }
-        int n = lm_send_many(fd, box->message + done, box->messages - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int n = lm_send_many(fd, batch->message + done, batch->messages - done, MSG_DONTWAIT | MSG_NOSIGNAL);
         int error = errno;
         if (n <= 0) {
-            const struct load *load = &box->load[done];
-            bool is_run = load->count > 1;
-            if (is_run && !is_second_try && may_try_again(e, fd, load->jobs[0], error)) {
+            const struct content *content = &batch->content[done];
+            bool is_run = content->count > 1;
+            if (is_run && !is_second_try && may_try_again(e, fd, content->jobs[0], error)) {
                 is_second_try = true;
                 continue;
             }
             is_second_try = false;
-            if ((error == EAGAIN || error == ENOBUFS || error == ENOMEM) && !load->jobs[0]->is_relayed) {
-                hold(e, load, fd, error == EAGAIN);
+            if ((error == EAGAIN || error == ENOBUFS || error == ENOMEM) && !content->jobs[0]->is_relayed) {
+                hold(e, content, fd, error == EAGAIN);
                 done++;
                 continue;
             }
-            refused(e, load); /* one by one */
+            refused(e, content); /* one by one */
             done++;
             continue;
         }
         is_second_try = false;
         for (size_t end = done + (size_t)n; done < end; done++) {
-            const struct lm_job *first = box->load[done].jobs[0];
-            lm_on_sent(e, first, box->load[done].count, box->load[done].octets, size_of(first));
+            const struct lm_job *first = batch->content[done].jobs[0];
+            lm_on_sent(e, first, batch->content[done].count, batch->content[done].octets, size_of(first));
         }
     }
-    box->messages = box->vectors = box->headers = box->sealed = 0;
+    batch->messages = batch->vectors = batch->headers = batch->sealed = 0;
 }
 
-/* A message of `count` datagrams of `size` octets each (the last may be shorter) that needs that many vectors. */
-static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, const struct load *load, size_t size,
+/*
+ * Begins a message of `count` datagrams of `size` octets each (the last may be shorter). Returns its `vectors` vectors.
+ */
+static struct iovec *begin(struct lm_engine *e, struct batch *batch, int fd, const struct content *content, size_t size,
                            size_t vectors, size_t headers)
 {
-    if (box->messages == LM_BATCH || box->vectors + vectors > VECTORS || box->headers + headers > HEADERS)
-        flush(e, box, fd);
-    struct msghdr *m = &box->message[box->messages].msg_hdr;
-    lm_send_fill_outer(m, &box->envelope[box->messages], load->jobs[0], e->config.copy_dscp,
-                       load->count > 1 ? size : 0);
-    struct iovec *io = box->vector + box->vectors;
+    if (batch->messages == LM_BATCH || batch->vectors + vectors > VECTORS || batch->headers + headers > HEADERS)
+        flush(e, batch, fd);
+    struct msghdr *m = &batch->message[batch->messages].msg_hdr;
+    lm_send_fill_outer(m, &batch->head[batch->messages], content->jobs[0], e->config.copy_dscp,
+                       content->count > 1 ? size : 0);
+    struct iovec *io = batch->vector + batch->vectors;
     m->msg_iov = io;
     LM_SET(m->msg_iovlen, vectors);
-    box->vectors += vectors;
-    box->load[box->messages++] = *load;
+    batch->vectors += vectors;
+    batch->content[batch->messages++] = *content;
     return io;
 }
 
-/* Seals one packet of a load. */
-static size_t seal_one(struct lm_engine *e, const struct load *load, size_t index, uint64_t counter, uint8_t *out)
+/* Seals one packet of a message. */
+static size_t seal_one(struct lm_engine *e, const struct content *content, size_t index, uint64_t counter, uint8_t *out)
 {
-    const struct lm_job *job = load->jobs[0];
+    const struct lm_job *job = content->jobs[0];
     uint8_t header[SEGMENT_HEADER_MAX];
     struct iovec parts[2];
     if (job->segments.count == 0) {
-        job = load->jobs[index];
+        job = content->jobs[index];
         parts[0] = (struct iovec){job->packet, job->inner.length};
         return lm_sealed_out_put(e, job, counter, parts, 1, out);
     }
     const struct lm_segments *s = &job->segments;
-    size_t place = load->first + index;
+    size_t place = content->first + index;
     lm_segment_header(header, job->packet, &job->inner, s, place);
     parts[0] = (struct iovec){header, s->header};
     parts[1] = (struct iovec){job->packet + s->header + place * s->size, lm_segment_payload(s, &job->inner, place)};
     return lm_sealed_out_put(e, job, counter, parts, 2, out);
 }
 
-/* Seals a load packet by packet into one buffer: the kernel cuts it again. `size`: of all but the last. */
-static void add_sealed(struct lm_engine *e, struct outbox *box, int fd, const struct load *load, size_t size)
+/*
+ * Seals the packets of a message one by one into one buffer, which the kernel cuts again. `size`: of all packets but
+ * the last, in octets.
+ */
+static void add_sealed(struct lm_engine *e, struct batch *batch, int fd, const struct content *content, size_t size)
 {
     uint64_t counter;
-    if (box->sealed + load->count * size > LM_SEALED_ROOM)
-        flush(e, box, fd);
-    uint8_t *start = lm_sealed_out_room(e) + box->sealed, *out = start;
-    if (!lm_sealed_out_take(e, load->jobs[0], load->count, &counter))
+    if (batch->sealed + content->count * size > LM_SEALED_ROOM)
+        flush(e, batch, fd);
+    uint8_t *start = lm_sealed_out_room(e) + batch->sealed, *out = start;
+    if (!lm_sealed_out_take(e, content->jobs[0], content->count, &counter))
         return;
-    for (size_t i = 0; i < load->count; i++) {
-        size_t octets = seal_one(e, load, i, counter + i, out);
-        if (octets == 0) /* the rest is dropped too: libcrypto is out of memory */
+    for (size_t i = 0; i < content->count; i++) {
+        size_t octets = seal_one(e, content, i, counter + i, out);
+        if (octets == 0) /* libcrypto is out of memory: the rest is dropped too */
             return;
         out += octets;
     }
-    struct iovec *io = begin(e, box, fd, load, size, 1, 0);
+    struct iovec *io = begin(e, batch, fd, content, size, 1, 0);
     io[0] = (struct iovec){start, (size_t)(out - start)};
-    box->sealed = (size_t)(out - lm_sealed_out_room(e));
+    batch->sealed = (size_t)(out - lm_sealed_out_room(e));
 }
 
-static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **job_at)
+static void add_segments(struct lm_engine *e, struct batch *batch, int fd, struct lm_job **job_at)
 {
     struct lm_job *job = *job_at;
     const struct lm_segments *s = &job->segments;
@@ -183,28 +188,28 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
     most = !lm_job_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
     for (size_t first = 0, count; first < s->count; first += count) {
         count = s->count - first < most ? s->count - first : most;
-        struct load load = {.jobs = job_at, .first = first, .count = count};
+        struct content content = {.jobs = job_at, .first = first, .count = count};
         for (size_t i = first; i < first + count; i++)
-            load.octets += s->header + lm_segment_payload(s, &job->inner, i);
+            content.octets += s->header + lm_segment_payload(s, &job->inner, i);
         if (job->seal) {
-            add_sealed(e, box, fd, &load, datagram);
+            add_sealed(e, batch, fd, &content, datagram);
             continue;
         }
         size_t header = LM_DATA_HEADER + s->header;
-        struct iovec *io = begin(e, box, fd, &load, datagram, 2 * count, header * count);
+        struct iovec *io = begin(e, batch, fd, &content, datagram, 2 * count, header * count);
         for (size_t i = first; i < first + count; i++, io += 2) {
-            uint8_t *at = box->header + box->headers;
+            uint8_t *at = batch->header + batch->headers;
             size_t payload = lm_segment_payload(s, &job->inner, i);
             lm_send_put_lisp_header(e, job, at);
             lm_segment_header(at + LM_DATA_HEADER, job->packet, &job->inner, s, i);
             io[0] = (struct iovec){at, header};
             io[1] = (struct iovec){job->packet + s->header + i * s->size, payload};
-            box->headers += header;
+            batch->headers += header;
         }
     }
 }
 
-/* How many of the jobs can be in one run with the first. */
+/* Returns how many of the jobs can be in one run with the first. */
 static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
@@ -228,32 +233,32 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
     return n < RUN_MIN ? 1 : n;
 }
 
-static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **jobs, size_t count)
+static size_t add_run(struct lm_engine *e, struct batch *batch, int fd, struct lm_job **jobs, size_t count)
 {
-    struct load load = {.jobs = jobs, .count = run_of(jobs, count)};
+    struct content content = {.jobs = jobs, .count = run_of(jobs, count)};
     size_t size = jobs[0]->inner.length + LM_DATA_HEADER + lm_job_seal_octets(jobs[0]);
-    for (size_t i = 0; i < load.count; i++)
-        load.octets += jobs[i]->inner.length;
+    for (size_t i = 0; i < content.count; i++)
+        content.octets += jobs[i]->inner.length;
     if (jobs[0]->seal) {
-        add_sealed(e, box, fd, &load, size);
-        return load.count;
+        add_sealed(e, batch, fd, &content, size);
+        return content.count;
     }
-    struct iovec *io = begin(e, box, fd, &load, size, load.count, 0);
-    for (size_t i = 0; i < load.count; i++) {
+    struct iovec *io = begin(e, batch, fd, &content, size, content.count, 0);
+    for (size_t i = 0; i < content.count; i++) {
         uint8_t *datagram = jobs[i]->packet - LM_DATA_HEADER;
         lm_send_put_lisp_header(e, jobs[i], datagram);
         io[i] = (struct iovec){datagram, jobs[i]->inner.length + LM_DATA_HEADER};
     }
-    return load.count;
+    return content.count;
 }
 
 /*
- * Sends the jobs that share socket and kind of receiver with the first one; returns how many jobs are left, moved to
- * the front.
+ * Sends the jobs that have socket and kind of receiver in common with the first one. Returns how many jobs are left,
+ * moved to the front.
  */
 static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count)
 {
-    static _Thread_local struct outbox box;
+    static _Thread_local struct batch batch;
     struct lm_job *group[LM_BATCH];
     int fd = lm_send_socket(jobs[0]);
     bool copes = lm_job_copes(jobs[0]);
@@ -267,15 +272,15 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
     lm_send_unsum_outer(e, group[0], fd);
     for (size_t i = 0; i < size;) {
         if (group[i]->segments.count)
-            add_segments(e, &box, fd, &group[i++]);
+            add_segments(e, &batch, fd, &group[i++]);
         else
-            i += add_run(e, &box, fd, group + i, size - i);
+            i += add_run(e, &batch, fd, group + i, size - i);
     }
-    flush(e, &box, fd);
+    flush(e, &batch, fd);
     return left;
 }
 
-/* Fits the path unchanged; all others are sent one by one. */
+/* True when the job fits the path unchanged. All other jobs are sent one by one. */
 static bool is_easy(const struct lm_job *job)
 {
     const struct lm_segments *s = &job->segments;

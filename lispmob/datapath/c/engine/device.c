@@ -1,4 +1,4 @@
-/* The TUN device: packets in and out, with struct virtio_net_hdr before each if it was opened so. */
+/* Reads from and writes to the TUN device, with struct virtio_net_hdr before each packet if it was opened so. */
 #include <errno.h>
 #include <sys/uio.h>
 #include <unistd.h>

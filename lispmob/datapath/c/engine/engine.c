@@ -4,7 +4,7 @@
 
 #include "engine/engine.h"
 
-#define PORTION 128u /* installed at a time while packets wait: a fraction of a millisecond */
+#define PORTION 128u /* entries that are installed at a time: packets wait a fraction of a millisecond */
 
 void lm_engine_lock(struct lm_engine *e)
 {
@@ -34,7 +34,7 @@ int lm_engine_replace(struct lm_engine *e, struct lm_table **table, enum lm_spac
     return 0;
 }
 
-/* Errors of the uplinks' sockets wake the inbound thread, and nothing else. */
+/* Adds the sockets of the uplinks to the poll set of the inbound thread, which only their errors wake. */
 static void watch_errors(struct lm_engine *e, const struct lm_uplinks *fresh)
 {
     for (size_t i = 0; i < fresh->path_count; i++)
@@ -57,7 +57,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
                                         .udp_checksum = e->config.udp_checksum,
                                         .mark = e->config.mark,
                                         .fixed = e->receive};
-    /* Sockets are opened while packets move: only the exchange of the sets stops them. */
+    /* Opens the sockets while packets move. Only the exchange of the sets stops the packets. */
     pthread_mutex_lock(&e->writer);
     struct lm_uplinks *old = e->uplinks, *fresh = lm_uplinks_make(old, specs, count, &options);
     if (!fresh) {
@@ -175,11 +175,14 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         lm_sealed_out_release(e, before->wish.peer);
     if (before && before->wish.map_version != wish.map_version)
         lm_map_version_forget_peer(e->peers, wish.peer);
-    lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
+    lm_locator_set_drop(e->locators, before); /* only now, so that a remote that both sets name keeps its path MTU */
     return 0;
 }
 
-/* Sends packets that waited for the mapping or took another way before, and forgets that it was asked for. */
+/*
+ * Sends the packets that waited for the mapping or took another path before, and forgets that the mapping was asked
+ * for.
+ */
 static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
 {
     bool has_waited = lm_pending_count(e->pending) > 0;

@@ -2,44 +2,44 @@
 
 #include "engine/engine.h"
 
-static int fate_of(enum lm_counter why)
+static int verdict_of(enum lm_counter why)
 {
-    return why == LM_out_source ? LM_FATE_SOURCE : why == LM_out_guard ? LM_FATE_GUARDED : LM_FATE_NOT_LISP;
+    return why == LM_out_source ? LM_FLOW_SOURCE : why == LM_out_guard ? LM_FLOW_GUARDED : LM_FLOW_NOT_LISP;
 }
 
-static int fate_of_entry(const struct lm_entry *entry)
+static int verdict_of_entry(const struct lm_entry *entry)
 {
     if (!entry || entry->kind == LM_MISS)
-        return LM_FATE_MISS;
+        return LM_FLOW_MISS;
     switch (entry->kind) {
     case LM_ENCAPSULATE:
-    case LM_TELL:
-        return LM_FATE_SENT;
+    case LM_ENCAPSULATE_AND_REPORT:
+        return LM_FLOW_SENT;
     case LM_DOUBT:
-        return LM_FATE_DOUBT;
+        return LM_FLOW_DOUBT;
     case LM_NATIVE:
-        return LM_FATE_NATIVE;
+        return LM_FLOW_NATIVE;
     case LM_PROHIBIT:
-        return LM_FATE_PROHIBIT;
+        return LM_FLOW_PROHIBIT;
     default:
-        return LM_FATE_DROP;
+        return LM_FLOW_DROP;
     }
 }
 
-/* Uplink and remote of a packet. */
+/* Chooses uplink and remote of a packet. */
 static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
 {
     answer->by_mark = lm_lane_choose(e, job);
     if (!answer->by_mark) {
         if (job->lane != LM_LANE_DEFAULT && e->drops_unusable) {
-            answer->fate = LM_FATE_MARK;
+            answer->verdict = LM_FLOW_MARK;
             return;
         }
         lm_outbound_choose(e, job);
     }
     if (!job->path) {
         bool may_wait = e->uplinks->families == 0 && lm_locator_choose(job->set, LM_V4 | LM_V6, job->flow);
-        answer->fate = may_wait ? LM_FATE_NO_UPLINK : LM_FATE_NO_LOCATOR;
+        answer->verdict = may_wait ? LM_FLOW_NO_UPLINK : LM_FLOW_NO_LOCATOR;
         return;
     }
     answer->ifindex = job->path->ifindex;
@@ -53,7 +53,7 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
         answer->mapped = mapped->address;
 }
 
-/* As in lm_sealed_out_admit(); false: it is not sent. */
+/* Decides as lm_sealed_out_admit() does; false: the packet is not sent. */
 static bool admit(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
 {
     const struct lm_locator_set *set = job->set;
@@ -67,7 +67,7 @@ static bool admit(struct lm_engine *e, struct lm_job *job, struct lm_answer *ans
 
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer)
 {
-    *answer = (struct lm_answer){.fate = LM_FATE_SENT};
+    *answer = (struct lm_answer){.verdict = LM_FLOW_SENT};
     struct lm_job job = {.lane = question->lane};
     job.inner = (struct lm_inner){.source = question->source,
                                   .destination = question->destination,
@@ -80,18 +80,18 @@ void lm_explain(struct lm_engine *e, const struct lm_question *question, struct 
     lm_share(&e->lock);
     enum lm_counter why;
     if (!lm_outbound_admits(e, &job, &why)) {
-        answer->fate = fate_of(why);
+        answer->verdict = verdict_of(why);
     } else {
         job.flow = answer->flow = lm_packet_flow_hash(&e->key, &job.inner);
         const struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
-        answer->fate = fate_of_entry(entry);
+        answer->verdict = verdict_of_entry(entry);
         answer->has_entry = entry != NULL;
         if (entry)
             answer->entry = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
-        if (answer->fate == LM_FATE_SENT || answer->fate == LM_FATE_DOUBT) {
+        if (answer->verdict == LM_FLOW_SENT || answer->verdict == LM_FLOW_DOUBT) {
             job.set = entry->value;
             if (!admit(e, &job, answer))
-                answer->fate = LM_FATE_NO_KEY;
+                answer->verdict = LM_FLOW_NO_KEY;
             else
                 choose(e, &job, answer);
             if (job.seal && job.seal->dialect)

@@ -41,7 +41,7 @@ struct arrival {
 static int int_of(const struct cmsghdr *c)
 {
     int value = 0;
-    /* IP_TOS arrives as one octet, all others as int. */
+    /* IP_TOS arrives as one octet, all other messages as int. */
     if (c->cmsg_len == CMSG_LEN(1))
         return *(const uint8_t *)CMSG_DATA(c);
     memcpy(&value, CMSG_DATA(c), sizeof value);
@@ -89,7 +89,7 @@ static bool is_same(const struct lm_heard *a, const struct lm_heard *b)
     return a->is_proven == b->is_proven && lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);
 }
 
-/* Records the locator pair that delivered data; a pair is left out when its hash slots are full. */
+/* Records the pair of locators that delivered data. A pair is left out when its hash slots are full. */
 static void note_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
     struct lm_heard heard = {outer->source, outer->destination, outer->has_proven || outer->has_opened};
@@ -133,7 +133,10 @@ static bool is_denied(const struct lm_engine *e, uint32_t iid, const struct lm_a
     return to && to->kind == LM_PROHIBIT;
 }
 
-/* The ETR's checks of destination and source: LM_COUNTER_COUNT if all hold, else the reason. */
+/*
+ * Makes the checks of the ETR on destination and source. Returns LM_COUNTER_COUNT if all hold, else the counter of the
+ * reason.
+ */
 static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                              bool is_handshake, bool *is_proven)
 {
@@ -202,10 +205,10 @@ static bool is_relayed(const struct lm_engine *e, const struct lm_data *data)
     return to && to->kind == LM_ENCAPSULATE && lm_address_may_be_eid(&data->inner.source);
 }
 
-static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
+static bool is_accepted(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
-    const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
-    if (before->version && outer->welcomed_by == outer->opened_by && data->instance_id == outer->welcome.instance_id &&
+    const struct lm_inner *now = &data->inner, *before = &outer->accepted.inner;
+    if (before->version && outer->accepted_by == outer->opened_by && data->instance_id == outer->accepted.instance_id &&
         now->protocol == before->protocol && now->has_ports == before->has_ports &&
         now->destination_port == before->destination_port && lm_addr_equal(&now->source, &before->source) &&
         lm_addr_equal(&now->destination, &before->destination))
@@ -217,8 +220,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
         lm_rtr_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
         if (is_proven && !is_handshake) { /* other messages to that port are refused */
-            outer->welcome = *data;
-            outer->welcomed_by = outer->opened_by;
+            outer->accepted = *data;
+            outer->accepted_by = outer->opened_by;
         }
         outer->has_proven |= is_proven;
         if (!e->config.is_proxy)
@@ -239,7 +242,7 @@ static void count_written(struct lm_engine *e, bool is_written, size_t packets, 
         lm_count_many(&e->counters, LM_data_octets, octets);
 }
 
-/* Writes the joined packets; one by one if the kernel refuses the whole. */
+/* Writes the joined packets in one call, or one by one if the kernel refuses that. */
 static void flush(struct lm_engine *e, struct lm_coalesce *merge)
 {
     if (merge->count == 0)
@@ -281,7 +284,7 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     lm_coalesce_start(&e->merge, packet, inner);
 }
 
-/* An inner packet, clear or opened. */
+/* Handles one inner packet, which came in clear or was opened. */
 static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
     if (!outer->opened_by) {
@@ -291,7 +294,7 @@ static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_d
             return;
         }
     }
-    if (!is_welcome(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
+    if (!is_accepted(e, packet, data, outer) || !lm_map_version_admits(e, data, outer))
         return;
     note_flags(e, data->flags);
     lm_status_bits_on_data(e, data, outer);
@@ -313,7 +316,10 @@ static void arrive_sealed(struct lm_engine *e, uint8_t *datagram, size_t length,
     outer->opened_by = NULL;
 }
 
-/* A sealed packet inside one that a relay has read: TTL and marks of the path are in its header. */
+/*
+ * Handles a sealed packet inside a packet that a relay has read. TTL and ECN of the path are in the header of the
+ * packet around it.
+ */
 static void arrive_nested(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, uint8_t *datagram,
                           size_t length, struct lm_outer *outer)
 {
@@ -421,7 +427,7 @@ static void receive(struct lm_engine *e, int fd)
                                               .msg_control = a->control.room,
                                               .msg_controllen = sizeof a->control.room};
     }
-    /* With the lock: a descriptor that is no longer ours may be closed, and reused. */
+    /* Under the lock, because a descriptor that is no longer ours may be closed and reused. */
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
@@ -449,14 +455,14 @@ static void receive(struct lm_engine *e, int fd)
     if (e->config.is_rtr)
         lm_rtr_flush(e);
     lm_unshare(&e->lock);
-    /* Long runs: fewer at once, so that they are still in the cache when they are written. */
+    /* Reads fewer messages at once when runs are long, so that they are still in the cache when they are written. */
     if (octets > LM_BATCH_OCTETS)
         most = most > 8 ? most / 2 : 4;
     else if ((size_t)count == most)
         most = most < LM_BATCH / 2 ? most * 2 : LM_BATCH;
 }
 
-/* An error on an uplink's socket, or a link event; a socket no longer in use is about to be closed. */
+/* Reads an error of an uplink's socket, or a link event. A socket that is no longer in use is about to be closed. */
 static void read_errors(struct lm_engine *e, int fd)
 {
     lm_share(&e->lock);

@@ -1,4 +1,4 @@
-/* Lanes: the uplink of a descriptor's packets, and the descriptor for packets from an uplink. */
+/* Finds the uplink for the packets of a descriptor, and the descriptor for packets from an uplink. */
 #include "engine/lane.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 
 #include "engine/engine.h"
 
-#define OTHER_DRAWS 4u /* to find another locator of the same peer */
+#define OTHER_DRAWS 4u /* draws to find another locator of the same peer */
 
 const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd)
 {
@@ -46,7 +46,7 @@ bool lm_lane_copies(const struct lm_engine *e, int lane)
     return copying_of(e, lane) != NULL;
 }
 
-/* A separate path for the copy: to another, equally good locator of the peer, if there is one. */
+/* Sends the copy to another, equally good locator of the peer, if there is one. */
 static void turn_elsewhere(const struct lm_engine *e, struct lm_job *copy, const struct lm_remote *taken)
 {
     unsigned families = lm_uplinks_families(e->uplinks, copy->path->ifindex, true);

@@ -1,6 +1,6 @@
 /*
- * A lane is a TUN descriptor whose packets are for one uplink: read() does not return the mark of a packet, but the
- * descriptor identifies it. Packets from an uplink are written to that uplink's descriptor.
+ * A lane is a TUN descriptor whose packets are for one uplink. read() does not return the mark of a packet, so the
+ * descriptor identifies it. Packets from an uplink are written to the descriptor of that uplink.
  */
 #ifndef LM_LANE_H
 #define LM_LANE_H
@@ -16,12 +16,12 @@
 
 struct lm_lane {
     int fd;
-    int ifindex;          /* or one of the above */
-    uint32_t mark, queue; /* of the uplink, within the mask; of the TUN. For the BPF programs */
+    int ifindex;          /* or LM_LANE_DEFAULT, LM_LANE_UNUSABLE */
+    uint32_t mark, queue; /* mark of the uplink, within the mask; queue of the TUN. For the BPF programs */
     int into;             /* the descriptor for packets from the uplink */
 };
 
-/* A mark of no uplink: its packets leave by the first one, and if sealed also by the second. */
+/* A mark of no uplink. Its packets leave by `first`, and if they are sealed also by `second`. */
 struct lm_copying {
     int lane;          /* in place of an ifindex */
     int first, second; /* ifindexes; second 0: there is none */
@@ -30,13 +30,16 @@ struct lm_copying {
 struct lm_engine;
 struct lm_job;
 
-/* NULL: the descriptor is no lane (any more). The caller holds the lock, as for all of these. */
+/*
+ * Returns the lane of a descriptor; NULL: it is no lane, or no longer one. The caller holds the lock, as for all
+ * functions here.
+ */
 const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd);
-/* The descriptor for packets from an uplink; the TUN itself if it has no lane. */
+/* Returns the descriptor for packets from an uplink: the TUN itself if the uplink has no lane. */
 int lm_lane_into(const struct lm_engine *e, int ifindex);
 /*
- * Chooses locator and path on the job's uplink, whatever its priority; false: it has none for the job. With a lane that
- * copies: on its first uplink, else on its second; and on both if the job is sealed.
+ * Chooses locator and path on the uplink of the job, whatever its priority; false: the uplink has none for the job. A
+ * lane that copies uses its first uplink, or else its second. It uses both if the job is sealed.
  */
 bool lm_lane_choose(struct lm_engine *e, struct lm_job *job);
 /* True when packets of the lane leave twice. */

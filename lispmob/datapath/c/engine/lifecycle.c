@@ -14,7 +14,7 @@
 
 #include "engine/engine.h"
 
-#define QUIET_PACKETS 64u /* since the last call: too few to need warm buffers */
+#define QUIET_PACKETS 64u /* packets since the last call: too few to need warm buffers */
 #define RECEIVE_BUFFER (4 << 20)
 #define HELD_TOTAL 1024u
 #define HELD_PER_PATH 256u /* four batches */
@@ -50,7 +50,7 @@ static uint8_t *map_room(size_t size)
     void *room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
         return NULL;
-    (void)madvise(room, size, MADV_NOHUGEPAGE); /* frames are mostly empty: small pages keep them cheap */
+    (void)madvise(room, size, MADV_NOHUGEPAGE); /* most of a frame is never touched: small pages keep it cheap */
     return room;
 }
 
@@ -66,7 +66,7 @@ static bool frames_make(struct lm_frames *frames)
 static void give_back(uint8_t *room, size_t size)
 {
     if (room)
-        (void)madvise(room, size, MADV_DONTNEED); /* reads as zeros from now on, and takes no memory until it is used */
+        (void)madvise(room, size, MADV_DONTNEED); /* reads as zeros from now on, and takes no memory until used */
 }
 
 void lm_engine_rest(struct lm_engine *e)
@@ -89,7 +89,7 @@ void lm_engine_rest(struct lm_engine *e)
     pthread_mutex_unlock(&e->writer);
 #ifdef __GLIBC__
     if (has_quieted)
-        (void)malloc_trim(0); /* what was allocated while there was more to do, and is free by now */
+        (void)malloc_trim(0); /* frees what was allocated for more traffic */
 #else
     (void)has_quieted;
 #endif
@@ -128,7 +128,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->pending =
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, pending_lost, e);
     e->stalled = lm_pending_new(config->pending_total, 0, config->pending_age_ns, stalled_lost, e);
-    e->hold.packets = lm_pending_new(HELD_TOTAL, HELD_PER_PATH, HELD_AGE_NS, held_lost, e);
+    e->backpressure.packets = lm_pending_new(HELD_TOTAL, HELD_PER_PATH, HELD_AGE_NS, held_lost, e);
     e->scratch = map_room(LM_FRAME_SIZE);
     e->fragment = map_room(LM_FRAME_SIZE);
     e->segment = map_room(LM_FRAME_SIZE);
@@ -147,8 +147,8 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     bool has_locks = locks_make(e);
     bool has_rooms = has_sealed && e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
                      e->relayed_fragment && (e->relay || !config->is_rtr);
-    if (punts == 0 && asking == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && e->hold.packets && e->last_packets && has_rooms && has_frames && has_locks)
+    if (punts == 0 && asking == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks &&
+        e->pending && e->stalled && e->backpressure.packets && e->last_packets && has_rooms && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -163,7 +163,7 @@ static int receive_v4(int fd, uint16_t port)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
-    if (!error) /* behind a NAT data is sent from here; only then are its errors read (too_big.c) */
+    if (!error) /* behind a NAT this socket sends data; its errors are read only then (too_big.c) */
         error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
@@ -189,7 +189,7 @@ static int receive_v6(int fd, uint16_t port)
     return error ? error : bind(fd, (struct sockaddr *)&any, sizeof any) ? -errno : 0;
 }
 
-/* A socket or a negative errno. */
+/* Returns a socket, or a negative errno. */
 static int open_receive(int family, uint16_t port)
 {
     int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
@@ -199,7 +199,8 @@ static int open_receive(int family, uint16_t port)
         (void)option(fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER);
     if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
         (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
-    (void)option(fd, IPPROTO_UDP, UDP_GRO, 1); /* runs of datagrams arrive in one piece; older kernels: one by one */
+    (void)option(fd, IPPROTO_UDP, UDP_GRO,
+                 1); /* runs of datagrams arrive in one piece; older kernels deliver them one by one */
     int error = family == AF_INET ? receive_v4(fd, port) : receive_v6(fd, port);
     if (!error)
         return fd;
@@ -238,7 +239,7 @@ int lm_engine_open(struct lm_engine *e, int tun)
     for (int i = 0; i < 2 && !error; i++) {
         int fd = open_receive(i == 0 ? AF_INET : AF_INET6, e->config.data_port);
         if (fd == -EAFNOSUPPORT)
-            continue; /* a kernel without IPv6 just has one family less */
+            continue; /* the kernel has no IPv6 */
         if (fd < 0)
             return fd;
         e->receive[i] = fd;
@@ -247,7 +248,10 @@ int lm_engine_open(struct lm_engine *e, int tun)
     return error;
 }
 
-/* The last processors that we may use: interrupts mostly use the first. If the kernel refuses, threads stay unpinned. */
+/*
+ * Pins the threads to the last processors that we may use, because interrupts mostly use the first. If the kernel
+ * refuses, they stay unpinned.
+ */
 static void pin(const struct lm_engine *e)
 {
     cpu_set_t allowed, one;
@@ -268,11 +272,11 @@ int lm_engine_start(struct lm_engine *e)
 {
     if (e->is_running)
         return -EALREADY;
-    if (e->poll_out < 0) /* not open: threads that wait for nothing would never notice the stop */
+    if (e->poll_out < 0) /* not open: without descriptors the threads would never notice the stop */
         return -EBADF;
     eventfd_t ignored;
     (void)eventfd_read(e->stop, &ignored);
-    sigset_t all, before; /* signals belong to Python: none is ever delivered to these threads */
+    sigset_t all, before; /* signals are for Python: these threads get none */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&e->out_thread, NULL, lm_outbound_run, e);
@@ -326,7 +330,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_sources_free(e->sources);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
-    lm_pending_free(e->hold.packets);
+    lm_pending_free(e->backpressure.packets);
     lm_table_free(e->table);
     lm_table_free(e->eids);
     lm_table_free(e->guard);

@@ -34,7 +34,7 @@ static bool is_lisp_port(uint16_t port)
     return port == LM_PORT_DATA || port == LM_PORT_CONTROL;
 }
 
-/* Encapsulating this would put our own tunnel, or its control messages, into the tunnel. */
+/* True for packets of the tunnel itself and for its control messages: they must not enter the tunnel. */
 static bool would_nest(const struct lm_engine *e, const struct lm_inner *inner)
 {
     if (lm_table_lookup(e->guard, 0, &inner->destination))
@@ -105,7 +105,7 @@ void lm_outbound_turn(const struct lm_engine *e, struct lm_job *job)
 
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
 {
-    /* The uplink first, so that weights share flows between uplinks, whichever families they have. */
+    /* Chooses the uplink first, so that weights share flows between uplinks, whichever families they have. */
     unsigned families = lm_locator_best_families(job->set, e->uplinks->families);
     int ifindex = lm_uplinks_choose(e->uplinks, families, job->flow);
     families &= lm_uplinks_families(e->uplinks, ifindex, false);
@@ -115,7 +115,7 @@ void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
         lm_outbound_turn(e, job);
 }
 
-/* Locator and uplink of the flow; no path if there is no uplink: lm_send keeps the packet. */
+/* Chooses locator and uplink of the flow. Without an uplink the job has no path, and lm_send keeps the packet. */
 static bool choose(struct lm_engine *e, struct lm_job *job)
 {
     if (lm_lane_choose(e, job)) {
@@ -136,13 +136,14 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-/* Parses the packet and checks that it may leave; false: it is done. */
+/* Parses the packet and checks that it may enter the tunnel; false: it was dropped or handled. */
 static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
                   int lane, uint64_t born, uint64_t now)
 {
     *job = (struct lm_job){
         .packet = packet, .vnet = *vnet, .lane = lane, .born = born, .now = now, .is_retry = born != now};
-    bool is_plain = !vnet->flags && vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE; /* complete, and one packet */
+    bool is_plain = !vnet->flags &&
+                    vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE; /* its checksums are complete, and it is one packet */
     if ((!is_plain && !lm_segment_complete_vnet(&job->vnet, packet, length)) ||
         !lm_packet_parse(packet, length, &job->inner) ||
         (!is_plain && !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments))) {
@@ -161,13 +162,13 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     }
     if (!atomic_load_explicit(&entry->used, memory_order_relaxed))
         atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
-    if (entry->kind == LM_TELL)
-        lm_destination_report_tell(e, job);
+    if (entry->kind == LM_ENCAPSULATE_AND_REPORT)
+        lm_destination_report_sent(e, job);
     if (entry->kind == LM_DOUBT)
         lm_send_icmp_about(e, LM_ICMP_UNREACHABLE, 0, job);
     switch (entry->kind) {
     case LM_DOUBT:
-    case LM_TELL:
+    case LM_ENCAPSULATE_AND_REPORT:
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);
@@ -244,14 +245,14 @@ static void forward(struct lm_engine *e, int fd, int lane, int count)
     if (atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed) != held_before)
         lm_backpressure_pause(e, fd, lane);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
-    if (has_sent && e->has_stalled) { /* an uplink that refused works again, without an event */
+    if (has_sent && e->has_stalled) { /* an uplink that had refused works again, which no event reports */
         e->has_stalled = false;
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
     }
 }
 
-/* One batch of one lane. A descriptor that is no lane any more may have been reused: it is not touched. */
+/* Processes one batch of one lane. A descriptor that is no longer a lane may have been reused, so it is not touched. */
 static void serve(struct lm_engine *e, int fd)
 {
     lm_share(&e->lock);
@@ -268,7 +269,7 @@ static void serve(struct lm_engine *e, int fd)
     }
 }
 
-/* Milliseconds until something is due without an event; -1: nothing. */
+/* Returns the milliseconds until something is due without an event; -1: nothing is. */
 static int next_look(struct lm_engine *e)
 {
     int when[] = {lm_data_port_stall_timeout(e), lm_silence_timeout(e), lm_backpressure_timeout(e)}, first = -1;

@@ -1,15 +1,15 @@
-/* The outer header of one packet, or of a run: destination, TTL and TOS, shared by send.c and engine/batch.c. */
-#ifndef LM_ENVELOPE_H
-#define LM_ENVELOPE_H
+/* The outer header of one packet or of a run: destination, TTL and TOS. send.c and batch.c share it. */
+#ifndef LM_OUTER_H
+#define LM_OUTER_H
 
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "engine/engine.h"
 
-#define LM_BUSY_WAIT_NS 10000000u /* for room in send buffers: per batch, because table updates wait meanwhile */
+#define LM_BUSY_WAIT_NS 10000000u /* wait for room in send buffers, per batch: table updates wait meanwhile */
 
-struct lm_envelope {
+struct lm_outer_head {
     union {
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
@@ -21,20 +21,20 @@ struct lm_envelope {
 };
 
 /*
- * Addresses `m` for the job, without its contents. `run`: octets of each datagram that the kernel cuts it into
- * (UDP_SEGMENT); 0: one datagram.
+ * Fills in destination and control messages of `m` for the job. `run`: octets of each datagram that the kernel cuts it
+ * into (UDP_SEGMENT); 0: it is one datagram.
  */
-void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *envelope, const struct lm_job *job, bool copy_dscp,
+void lm_send_fill_outer(struct msghdr *m, struct lm_outer_head *head, const struct lm_job *job, bool copy_dscp,
                         size_t run);
 /* Writes the LISP header of the job: Instance-ID, Locator-Status-Bits, echo-nonce. */
 void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
 /* Adds our Locator-Status-Bits, if they are sent. */
 void lm_send_put_status(const struct lm_engine *e, uint8_t *header);
-/* The socket whose port a NAT in between requires, on either side; otherwise any of the pool. */
+/* Returns the socket whose port a NAT on either side requires, otherwise one of the pool. */
 int lm_send_socket(const struct lm_job *job);
 /*
- * Turns the outer checksum off again if the receiver gets the packet as it is on the wire: a run needed the checksum,
- * and the socket has computed it since then and would leave it open.
+ * Turns the outer checksum of the socket off again, if the receiver gets packets as they are on the wire. A run had
+ * turned it on. The socket would send it as a partial checksum.
  */
 void lm_send_unsum_outer(const struct lm_engine *e, const struct lm_job *job, int fd);
 /* Makes the socket compute outer checksums; false if the kernel refuses. */

@@ -33,10 +33,10 @@ struct lm_pending {
     uint64_t age_ns;
     lm_pending_lost *lost;
     void *context;
-    struct key *keys; /* as many as packets: a key without packets is replaced first */
+    struct key *keys; /* as many keys as packets: a key without packets is replaced first */
     struct node *nodes, *unused;
     struct queue waiting, released;
-    uint8_t *room; /* untouched pages cost nothing, so every node has room for the largest packet */
+    uint8_t *room; /* pages cost nothing until they are used, so every node has room for the largest packet */
 };
 
 static uint8_t *packet_of(const struct lm_pending *p, const struct node *n)
@@ -149,7 +149,7 @@ static uint32_t key_of(struct lm_pending *p, uint32_t instance_id, const struct 
             has_spare = true;
         }
     }
-    if (!has_spare) { /* every key holds a packet, so the queue is full: the oldest packet goes, with its key */
+    if (!has_spare) { /* every key holds a packet, so the queue is full: drops the oldest packet, and its key */
         spare = p->waiting.first->key;
         while (p->keys[spare].packets)
             lose_oldest_of(p, spare);
@@ -175,7 +175,7 @@ static enum lm_pending_add add(struct lm_pending *p, uint32_t instance_id, const
     else if (!p->unused && p->waiting.first)
         lose(p, &p->waiting.first, false);
     struct node *n = p->unused;
-    if (!n || length > LM_PACKET_MAX) { /* all nodes are being taken: the packet itself is dropped */
+    if (!n || length > LM_PACKET_MAX) { /* all nodes are being taken: drops the packet itself */
         if (p->lost)
             p->lost(p->context, false);
         return verdict;

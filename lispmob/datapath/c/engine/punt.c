@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #define RING_SIZE 512u
-#define OUTSIDE_SIZE 256u /* ours: for reports about arriving packets */
+#define OUTSIDE_SIZE 256u /* ours: places for reports about arriving packets */
 
-/* The part before the payload. */
+/* The size of a report without its payload. */
 #define HEAD offsetof(struct lm_punt, payload)
 
 int lm_punt_open(struct lm_punt_ring *ring, struct lm_counters *counters)
@@ -31,11 +31,11 @@ void lm_punt_close(struct lm_punt_ring *ring)
     pthread_mutex_destroy(&ring->lock);
 }
 
-/* Reports that others can cause at any rate; the rest is caused by this host's packets. */
+/* True for reports that other hosts can cause at any rate. The packets of this host cause the rest. */
 static bool is_outside(uint8_t kind)
 {
-    return kind == LM_PUNT_CONTROL || kind == LM_PUNT_STRANGER || kind == LM_PUNT_STATUS || kind == LM_PUNT_SOURCE ||
-           kind == LM_PUNT_MTU || kind == LM_PUNT_ANNOUNCED || kind == LM_PUNT_PEER_BEHIND ||
+    return kind == LM_PUNT_CONTROL || kind == LM_PUNT_UNREGISTERED || kind == LM_PUNT_STATUS ||
+           kind == LM_PUNT_SOURCE || kind == LM_PUNT_MTU || kind == LM_PUNT_ANNOUNCED || kind == LM_PUNT_PEER_BEHIND ||
            kind == LM_PUNT_PEER_AHEAD;
 }
 
@@ -84,7 +84,8 @@ size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t mos
     if (ring->count == 0) {
         eventfd_t ignored;
         (void)eventfd_read(ring->wake, &ignored);
-        ring->first = 0; /* the same place as before: few reports at a time touch few pages, so 3 MiB stay unused */
+        ring->first =
+            0; /* starts at the first place again: few reports at a time touch few pages, so 3 MiB stay unused */
     }
     pthread_mutex_unlock(&ring->lock);
     return taken;

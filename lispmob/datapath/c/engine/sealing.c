@@ -1,4 +1,4 @@
-/* The control side of sealed packets: sessions are added and removed while packets move. */
+/* The control side of sealed packets: adds and removes sessions while packets move. */
 #include <errno.h>
 
 #include "engine/engine.h"
@@ -7,6 +7,7 @@
 
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec)
 {
+    (void)lm_aead_chosen(spec->aead); /* now, and not when a packet waits for it */
     lm_engine_lock(e);
     int error = lm_peers_install(e->peers, spec, lm_clock_now());
     if (!error && spec->is_confirmed)
@@ -43,7 +44,7 @@ int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *pre
     return lm_engine_replace(e, &e->peers->refused, LM_SPACE_REFUSED, lm_table_of(&e->key, prefixes, count));
 }
 
-/* The locator set for the peer's packets, and the EID that they are for; NULL: there is none. */
+/* Finds the locator set for the packets of the peer, and the EID that they are for; NULL: there is none. */
 static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_session *session, struct lm_addr *eid)
 {
     for (size_t i = 0; i < session->source_count; i++) {

@@ -27,7 +27,8 @@
 
 enum outcome { SENT, HELD, REFUSED, TOO_BIG, LOST };
 
-void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
+void lm_send_fill_outer(struct msghdr *m, struct lm_outer_head *env, const struct lm_job *job, bool copy_dscp,
+                        size_t run)
 {
     const struct lm_remote *remote = job->remote;
     bool is_v4 = remote->address.family == 4;
@@ -75,7 +76,9 @@ static bool set_sums(const struct lm_job *job, int fd, bool sums)
                        sizeof is_off);
 }
 
-/* The socket's bit in the pool; 0: it is not of the pool, and always computes checksums because of NATs. */
+/*
+ * Returns the bit of the socket in the pool. 0: it is not of the pool, and always computes checksums because of NATs.
+ */
 static uint64_t bit_of(const struct lm_path *path, int fd)
 {
     for (size_t i = 0; i < path->pool; i++)
@@ -112,18 +115,18 @@ bool lm_send_wait(int fd, uint64_t deadline)
     return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
 }
 
-/* An outer packet with all that sendmsg needs. */
-struct letter {
-    struct lm_envelope envelope;
+/* An outer packet, with all that sendmsg needs. */
+struct outer_packet {
+    struct lm_outer_head head;
     struct iovec io;
     struct msghdr message;
 };
 
-/* NULL: it cannot be sealed, counted. */
-static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, const struct lm_job *job, uint8_t *packet,
-                                 size_t length)
+/* Fills in the outer packet. NULL: it cannot be sealed, which is counted. */
+static const struct msghdr *fill(struct lm_engine *e, struct outer_packet *outer, const struct lm_job *job,
+                                 uint8_t *packet, size_t length)
 {
-    lm_send_fill_outer(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
+    lm_send_fill_outer(&outer->message, &outer->head, job, e->config.copy_dscp, 0);
     lm_send_unsum_outer(e, job, lm_send_socket(job));
     if (job->seal) {
         struct iovec part = {packet, length};
@@ -132,22 +135,22 @@ static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, con
         size_t octets = lm_sealed_out_take(e, job, 1, &counter) ? lm_sealed_out_put(e, job, counter, &part, 1, out) : 0;
         if (octets == 0)
             return NULL;
-        letter->io = (struct iovec){out, octets};
+        outer->io = (struct iovec){out, octets};
     } else {
         lm_send_put_lisp_header(e, job, packet - LM_DATA_HEADER);
-        letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
+        outer->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
     }
-    letter->message.msg_iov = &letter->io;
-    letter->message.msg_iovlen = 1;
-    return &letter->message;
+    outer->message.msg_iov = &outer->io;
+    outer->message.msg_iovlen = 1;
+    return &outer->message;
 }
 
 /*
- * The first error may be an old one, because ICMP errors of earlier packets are reported by the next send. So the
- * second refusal counts.
+ * Sends one outer packet. The first error may be about an earlier packet, because a send reports ICMP errors that came
+ * meanwhile. So the second error counts.
  *
- * If the uplink has no room, the job is held. It is waited for instead if this is only a part of the job (`is_rest`),
- * or if the inbound thread relays it: arriving packets wait in the socket meanwhile.
+ * If the uplink has no room, the job is kept. The function waits for room instead if this is only a part of the job
+ * (`is_rest`), or if the inbound thread relays it: arriving packets wait in the socket meanwhile.
  */
 static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd,
                              bool is_rest)
@@ -186,19 +189,19 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
     }
 }
 
-/* One of the ways of a sealed packet, at once or not at all: the other one may be faster. */
+/* Sends a sealed packet by one of its two paths, at once or not at all: the other path may be faster. */
 static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint8_t *sealed, size_t octets)
 {
-    struct letter letter;
+    struct outer_packet outer;
     int fd = lm_send_socket(job);
-    lm_send_fill_outer(&letter.message, &letter.envelope, job, e->config.copy_dscp, 0);
+    lm_send_fill_outer(&outer.message, &outer.head, job, e->config.copy_dscp, 0);
     lm_send_unsum_outer(e, job, fd);
-    letter.io.iov_base = (void *)(uintptr_t)lm_sealed_out_wrap(e, job, sealed, &octets);
-    letter.io.iov_len = octets;
-    letter.message.msg_iov = &letter.io;
-    letter.message.msg_iovlen = 1;
+    outer.io.iov_base = (void *)(uintptr_t)lm_sealed_out_wrap(e, job, sealed, &octets);
+    outer.io.iov_len = octets;
+    outer.message.msg_iov = &outer.io;
+    outer.message.msg_iovlen = 1;
     for (int tries = 0;; tries++) {
-        if (sendmsg(fd, &letter.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        if (sendmsg(fd, &outer.message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             break;
         int error = errno;
         if (error == EAGAIN || error == ENOBUFS || error == ENOMEM)
@@ -215,7 +218,7 @@ static enum outcome send_way(struct lm_engine *e, const struct lm_job *job, uint
     return SENT;
 }
 
-/* By both ways of a job, sealed once; if one of them takes it, it has been sent. */
+/* Sends a job by both paths, sealed once. It has been sent if one of them takes it. */
 static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length)
 {
     struct iovec part = {packet, length};
@@ -238,7 +241,7 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     }
     if (first == SENT || other == SENT)
         return SENT;
-    if (first == HELD || other == HELD) { /* nothing was sent: both are tried again, with another counter */
+    if (first == HELD || other == HELD) { /* nothing was sent: both are tried again, sealed with another counter */
         const struct lm_job *full = first == HELD ? job : &second;
         lm_backpressure_add(e, job, lm_send_socket(full), true);
         return HELD;
@@ -246,14 +249,14 @@ static enum outcome send_twice(struct lm_engine *e, const struct lm_job *job, ui
     return first == TOO_BIG || other == TOO_BIG ? TOO_BIG : REFUSED;
 }
 
-/* `is_rest`: this is a part of the job's packet, and not the first one. */
+/* Sends one packet or fragment. `is_rest`: it is a part of the packet, and not the first one. */
 static enum outcome send_packet(struct lm_engine *e, const struct lm_job *job, uint8_t *packet, size_t length,
                                 bool is_rest)
 {
-    struct letter letter;
+    struct outer_packet outer;
     if (job->copy.path && job->seal)
         return send_twice(e, job, packet, length);
-    const struct msghdr *m = fill(e, &letter, job, packet, length);
+    const struct msghdr *m = fill(e, &outer, job, packet, length);
     return send_raw(e, job, m, lm_send_socket(job), is_rest);
 }
 
@@ -323,11 +326,14 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     return SENT;
 }
 
-/* Larger than the path MTU, and its source cannot send less: the kernel and the routers fragment the outer packet. */
+/*
+ * Sends a packet that is larger than the path MTU and whose source cannot send less. The kernel and the routers
+ * fragment the outer packet.
+ */
 static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job)
 {
-    struct letter letter;
-    const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
+    struct outer_packet outer;
+    const struct msghdr *m = fill(e, &outer, job, job->packet, job->inner.length);
     bool has_own_port = job->path->data_fd >= 0 || (job->remote->source.family && job->remote->fd >= 0);
     enum outcome outcome;
     if (has_own_port) {
@@ -343,7 +349,7 @@ static enum outcome send_in_pieces(struct lm_engine *e, const struct lm_job *job
     return outcome;
 }
 
-/* One try by one path: whole, in fragments, or refused with an ICMP error to the source. */
+/* Tries one path: sends the packet whole or in fragments, or refuses it with an ICMP error to the source. */
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (liveness/path_mtu.c) */
@@ -357,7 +363,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             outcome = send_in_pieces(e, job);
         } else if (job->is_relayed && lm_nested_mtu_must_pass(job->packet, job->inner.length)) {
             outcome = send_in_pieces(e, job);
-            if (outcome == SENT) /* who can send less, as TCP over IPv4 can, is told to */
+            if (outcome == SENT) /* reports the MTU to a source that can send less, as TCP over IPv4 can */
                 lm_send_icmp_about(e, LM_ICMP_TOO_BIG, room, job);
         } else {
             too_big(e, job, room);
@@ -369,11 +375,11 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         if (outcome != TOO_BIG)
             return outcome;
     }
-    too_big(e, job, lm_send_room(job)); /* the kernel accepts even less than it says */
+    too_big(e, job, lm_send_room(job)); /* the kernel accepts less than the path MTU that it reports */
     return LOST;
 }
 
-/* The first choice has refused: try every other usable path, its own family first, by priority. */
+/* The chosen uplink has refused. Tries every other usable path by priority, the same family first. */
 static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 {
     const struct lm_path *first = job->path;
@@ -414,8 +420,8 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 }
 
 /*
- * Packets that are too large are fragmented here, or their source gets an ICMP error. Those that were refused go
- * through the kernel, if that forwards, to the thread that has queues.
+ * Sends a relayed packet. One that is too large is fragmented here, or its source gets an ICMP error. One that an
+ * uplink refuses is written to the TUN: if the kernel forwards, it comes to the outbound thread, which has queues.
  */
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
@@ -445,7 +451,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
                          job->now);
 }
 
-/* No segment fits the path, and none may be fragmented: one ICMP error is enough for all. */
+/* True when no segment fits the path and none may be fragmented. One ICMP error is enough for all. */
 static bool is_too_big(const struct lm_job *job)
 {
     size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
@@ -454,7 +460,7 @@ static bool is_too_big(const struct lm_job *job)
 
 void lm_send(struct lm_engine *e, struct lm_job *job)
 {
-    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as one packet */
+    if (job->segments.count == 0 || !job->path) { /* a super-packet that waits for an uplink stays one packet */
         send_one(e, job);
         return;
     }
@@ -482,6 +488,6 @@ void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job
 void lm_send_put_status(const struct lm_engine *e, uint8_t *header)
 {
     uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
-    if (status & LM_STATUS_TOLD)
+    if (status & LM_STATUS_SENT)
         lm_lisp_header_put_status(header, (uint32_t)status);
 }

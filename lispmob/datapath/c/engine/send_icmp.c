@@ -1,4 +1,7 @@
-/* ICMP errors about packets that cannot be sent: to the host, or for a relayed packet to its source through the tunnel. */
+/*
+ * Sends ICMP errors about packets that cannot be sent: to the host, or for a relayed packet to its source through the
+ * tunnel.
+ */
 #include "engine/engine.h"
 #include "seal/sealed_out.h"
 
@@ -22,7 +25,10 @@ void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
         lm_count(&e->counters, lm_device_write(e, e->tun, error, length) ? LM_icmp_sent : LM_in_refused);
 }
 
-/* To the source of a relayed packet, which is also behind a locator of the table: the kernel need not forward. */
+/*
+ * Sends the error to the source of a relayed packet, which is also behind a locator of the table. The kernel need not
+ * forward.
+ */
 static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *about)
 {
     uint8_t room[LM_FRAME_HEADROOM + LM_ICMP_MAX];

@@ -8,19 +8,19 @@
 #define LOOPBACK 1   /* the ifindex of lo in every network namespace */
 #define SENDERS 256u /* a power of two: senders that collide share their limit */
 
-/* Ours: a peer that only sends is known after one lookup; until then this is enough to begin a conversation. */
+/* Ours. A peer that only sends is known after one lookup. Until then, this is enough to begin a conversation. */
 #define UNKNOWN_PER_SECOND 2000u
 #define UNKNOWN_BURST 2000u
 #define UNKNOWN_SENDER_PER_SECOND 500u
 #define UNKNOWN_SENDER_BURST 1000u
 
-/* Ours: an RTR probes each node behind it every few seconds; a hub hears from each node about as often. */
+/* Ours. An RTR probes each node behind it every few seconds, and a hub hears from each node about as often. */
 #define CONTROL_PER_SECOND 2000u
 #define CONTROL_BURST 256u
 #define CONTROL_SENDER_PER_SECOND 100u
 #define CONTROL_SENDER_BURST 64u
 
-/* Ours: a lookup takes a round trip or two. */
+/* Ours. A lookup takes one or two round trips. */
 #define KEPT 256u
 #define KEPT_OF_ONE 128u
 #define KEPT_HEAD 64u /* before the packet: room for the headers of an RTR that forwards it */
@@ -44,12 +44,12 @@ struct kept {
 };
 
 struct lm_sources {
-    struct lm_table *near; /* NULL until it is known */
+    struct lm_table *near; /* NULL until the control plane has set it */
     struct lm_token_bucket unknown, control, asks;
     struct lm_token_bucket unknown_of[SENDERS], control_of[SENDERS];
-    struct lm_told asked[ASKS];
+    struct lm_reported asked[ASKS];
     size_t next;
-    size_t kept_count; /* may include expired ones; 0: there is none */
+    size_t kept_count; /* may count expired packets; 0: none */
     struct kept kept[KEPT];
     uint8_t octets[KEPT][KEPT_HEAD + KEPT_OCTETS];
 };
@@ -90,14 +90,14 @@ bool lm_source_is_local(const struct lm_engine *e, const struct lm_outer *outer)
            near_of(e, &outer->source, NULL) == LM_NEAR_OWN || lm_table_lookup(e->eids, 0, &outer->source);
 }
 
-/* The owner of an IPv6 address has the other 2^64 of its network too. */
+/* Returns the place of a sender. All addresses of one IPv6 /64 are one sender. */
 static size_t sender(const struct lm_engine *e, const struct lm_addr *address)
 {
     uint64_t words[2] = {lm_get64(address->octets), address->family};
     return (size_t)lm_hash(&e->key, words, 2) % SENDERS;
 }
 
-/* The sender's own limit first: a sender that has used it up takes nothing from the common one. */
+/* Takes from the limit of the sender first. A sender that has used it up takes nothing from the common limit. */
 static bool takes(struct lm_token_bucket *own, uint64_t own_rate, uint64_t own_burst, struct lm_token_bucket *all,
                   uint64_t rate, uint64_t burst, uint64_t now)
 {
@@ -120,11 +120,11 @@ void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct
     const struct lm_addr *source = &data->inner.source;
     uint64_t words[3] = {lm_get64(source->octets), lm_get64(source->octets + 8), data->instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
-    struct lm_told *place = &s->asked[(key >> 1) % ASKS];
+    struct lm_reported *place = &s->asked[(key >> 1) % ASKS];
     if ((place->key == key && outer->now < place->until) ||
         !lm_token_bucket_take(&s->asks, outer->now, ASKS_PER_SECOND, ASK_BURST))
         return;
-    *place = (struct lm_told){key, outer->now + ASK_AGAIN_NS};
+    *place = (struct lm_reported){key, outer->now + ASK_AGAIN_NS};
     struct lm_punt report = {.kind = LM_PUNT_SOURCE,
                              .instance_id = data->instance_id,
                              .source = *source,
@@ -165,7 +165,7 @@ enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data,
     return LM_COUNTER_COUNT;
 }
 
-/* A place for another packet of this source; NULL: it has enough of them. */
+/* Returns a place for another packet of this source; NULL: enough packets of it are kept. */
 static struct kept *find_room(struct lm_sources *s, const struct lm_data *data, uint64_t now)
 {
     size_t same = 0;
@@ -184,7 +184,7 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                     const struct lm_outer *outer)
 {
     struct lm_sources *s = e->sources;
-    if (!e->config.is_rtr) /* which reports unregistered sources instead */
+    if (!e->config.is_rtr) /* an RTR reports unregistered sources instead */
         lm_source_ask(e, data, outer);
     if (data->inner.length > KEPT_OCTETS)
         return;
@@ -204,7 +204,7 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
     memcpy(s->octets[place - s->kept] + KEPT_HEAD, packet, data->inner.length);
 }
 
-/* A packet that came to an RTR is forwarded, as it would have been at once. */
+/* Forwards a kept packet of an RTR, as it would have been forwarded at once. */
 static void relay(struct lm_engine *e, const struct kept *one, uint8_t *packet)
 {
     struct lm_data data = {.instance_id = one->instance_id};

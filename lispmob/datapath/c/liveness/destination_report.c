@@ -1,6 +1,6 @@
 /*
- * Reports destinations that the mapping system may know better: those that only a default entry matches, and those that
- * send to us while their entry is negative.
+ * Reports EIDs that the mapping system may know better: destinations that only a default entry matches, and sources of
+ * received data whose entry is negative.
  */
 #include "engine/engine.h"
 
@@ -9,24 +9,24 @@
 #define TELLINGS_PER_SECOND 20
 #define TELLING_BURST 20
 
-/* False when it was reported lately, or the rate limit is reached. */
-static bool may_tell(struct lm_engine *e, struct lm_told *told, struct lm_token_bucket *bucket, uint32_t instance_id,
-                     const struct lm_addr *eid, uint64_t now, uint64_t again)
+/* Rate limit; false: the EID was reported lately, or the limit for all is reached. */
+static bool may_report(struct lm_engine *e, struct lm_reported *reported, struct lm_token_bucket *bucket,
+                       uint32_t instance_id, const struct lm_addr *eid, uint64_t now, uint64_t again)
 {
     uint64_t words[3] = {lm_get64(eid->octets), lm_get64(eid->octets + 8), instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
-    struct lm_told *place = &told[(key >> 1) % LM_TOLD_MAX]; /* two that collide are just reported more often */
+    struct lm_reported *place = &reported[(key >> 1) % LM_REPORTED_MAX]; /* a collision costs more reports */
     if ((place->key == key && now < place->until) ||
         !lm_token_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
         return false;
-    *place = (struct lm_told){key, now + again};
+    *place = (struct lm_reported){key, now + again};
     return true;
 }
 
-void lm_destination_report_tell(struct lm_engine *e, const struct lm_job *job)
+void lm_destination_report_sent(struct lm_engine *e, const struct lm_job *job)
 {
     const struct lm_addr *destination = &job->inner.destination;
-    if (!may_tell(e, e->told, &e->told_bucket, job->instance_id, destination, job->now, AGAIN_NS))
+    if (!may_report(e, e->reported, &e->reported_bucket, job->instance_id, destination, job->now, AGAIN_NS))
         return;
     struct lm_punt report = {.kind = LM_PUNT_MISS,
                              .instance_id = job->instance_id,
@@ -42,7 +42,7 @@ void lm_destination_report_heard(struct lm_engine *e, const struct lm_data *data
         return;
     const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, source);
     if (!sender || !lm_rules_refuses(sender->kind) ||
-        !may_tell(e, e->refuted, &e->refuted_bucket, data->instance_id, source, now, HEARD_AGAIN_NS))
+        !may_report(e, e->refuted, &e->refuted_bucket, data->instance_id, source, now, HEARD_AGAIN_NS))
         return;
     struct lm_punt report = {.kind = LM_PUNT_REFUTED,
                              .instance_id = data->instance_id,

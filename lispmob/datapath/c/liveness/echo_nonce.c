@@ -1,21 +1,21 @@
 /*
- * Echo-nonce (RFC 9300 section 10.1): a peer is asked to return a number in its data. That shows that our packets reach
- * it at the locator that they were sent to. The peer answers to the source of the request, if it sends there at all,
- * and from any locator of its own.
+ * Echo-nonce (RFC 9300 section 10.1): asks a peer to return a number in its data. That shows that our packets reach it
+ * at the locator that they were sent to. The peer answers to the source of the request, if it sends data there at all,
+ * and from any of its locators.
  *
  * Both sides may ask at once: an answer that is due goes first. A number that was not asked for is ignored.
  */
 #include "engine/engine.h"
 
-#define OWED_NS UINT64_C(1000000000) /* as long as a peer waits */
-#define OWED_COPIES 16u              /* at most so often after the last request, in case some are lost */
-#define ASKED (UINT32_C(1) << 24)    /* in addition to the 24 bits of a nonce */
+#define OWED_NS UINT64_C(1000000000) /* nanoseconds; a peer waits as long */
+#define OWED_COPIES 16u              /* packets after the last request that carry the answer, in case some are lost */
+#define ASKED (UINT32_C(1) << 24)    /* a bit beside the 24 bits of a nonce */
 
 static void owe(struct lm_engine *e, uint32_t nonce, const struct lm_outer *outer)
 {
     struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
     if (!remote)
-        return; /* no data is ever sent there */
+        return; /* we send no data there */
     struct lm_echo *echo = &remote->state->echo;
     atomic_store_explicit(&echo->owed, nonce, memory_order_relaxed);
     atomic_store_explicit(&echo->until, outer->now + OWED_NS, memory_order_relaxed);

@@ -5,7 +5,7 @@
 
 #include "engine/engine.h"
 
-#define AGE_NS 1000000000u /* ours: what left earlier was answered, or is TCP's business */
+#define AGE_NS 1000000000u /* ours: earlier packets were answered, or TCP retransmits them */
 #define TCP_HEADER 20u
 #define TCP_FIN 0x01u
 #define TCP_PSH 0x08u
@@ -35,7 +35,7 @@ void lm_last_packet_note(struct lm_engine *e, const struct lm_job *job)
         return;
     uint32_t turn = atomic_load_explicit(&kept->turn, memory_order_relaxed);
     if ((turn & 1) || !atomic_compare_exchange_strong(&kept->turn, &turn, turn + 1))
-        return; /* another thread is writing a packet that is as good as this one */
+        return; /* another thread is writing a packet that serves as well */
     kept->flow = (uint32_t)job->flow;
     kept->at = job->now;
     kept->lane = job->lane;
@@ -47,20 +47,20 @@ void lm_last_packet_note(struct lm_engine *e, const struct lm_job *job)
     atomic_store_explicit(&kept->turn, turn + 2, memory_order_release);
 }
 
-/* Copies the packet if it was not overwritten meanwhile, and if it is young enough. */
+/* Copies the packet, unless it was overwritten meanwhile or is older than AGE_NS. */
 static bool take(struct lm_last_packet *kept, uint64_t now, struct lm_last_packet *into)
 {
     uint32_t turn = atomic_load_explicit(&kept->turn, memory_order_acquire);
     if ((turn & 1) || !kept->at || now - kept->at > AGE_NS)
         return false;
     memcpy(into, kept, sizeof *into);
-    /* Nothing is added: what was copied was read before this, for any processor. */
+    /* A full barrier: the packet was copied before this, for any processor. */
     return atomic_fetch_add(&kept->turn, 0) == turn && into->length <= LM_LAST_OCTETS;
 }
 
 /*
- * Makes a packet of what was kept: of one that was longer, or of a run, it is the beginning, which TCP may send by itself
- * (RFC 9293, 3.8.1). Its checksum may have been open.
+ * Makes a packet of what was kept. The start of a longer packet or of a run is a packet that TCP may send by itself
+ * (RFC 9293 section 3.8.1). Its checksum may have been partial.
  */
 static bool mend(uint8_t *packet, size_t length, struct lm_inner *inner)
 {
@@ -87,7 +87,10 @@ static bool mend(uint8_t *packet, size_t length, struct lm_inner *inner)
     return true;
 }
 
-/* By the present tables it would leave by another path, or for another locator. Nothing is counted or reported. */
+/*
+ * True when the packet would leave by another path, or for another locator, by the present tables. Nothing is counted
+ * or reported.
+ */
 static bool moves(struct lm_engine *e, struct lm_job *job, const struct lm_prefix *prefix,
                   const struct lm_last_packet *kept)
 {
@@ -98,7 +101,7 @@ static bool moves(struct lm_engine *e, struct lm_job *job, const struct lm_prefi
                    !lm_address_in(&job->inner.destination, &prefix->address, prefix->length)))
         return false;
     const struct lm_entry *entry = lm_table_lookup(e->table, job->instance_id, &job->inner.destination);
-    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_ENCAPSULATE_AND_REPORT))
         return false;
     job->set = entry->value;
     job->flow = lm_packet_flow_hash(&e->key, &job->inner);

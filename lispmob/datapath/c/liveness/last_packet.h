@@ -1,14 +1,14 @@
 /*
- * The last TCP packet of each flow is kept, and sent once more when the flow takes another way.
+ * Keeps the last TCP packet of each flow, and sends it again when the flow takes another path.
  *
- * A move loses what is under way: when a link is cut, what the peer has sent until it heard of that. TCP finds a hole by what
- * comes after it. Where nothing comes after it, because a window was full or a question waits for its answer, it takes two
- * round trips and more to try again (a tail loss probe, RFC 8985, or a retransmission timeout). So both ends repeat the last
- * packet that they sent: the peer as soon as it knows of another way, the mover once it has told its peers, which take nothing
- * from an unknown locator. The stream goes on after one round trip.
+ * A move loses packets in flight: those that the peer sent before it knew of the move. TCP detects a loss by the
+ * packets after it. If none follow, because the window is full or a request waits for its answer, TCP takes two round
+ * trips and more to try again (tail loss probe, RFC 8985, or retransmission timeout). So both ends repeat the last
+ * packet that they sent. The peer does so as soon as it knows of the new path. The mover does so after it has informed
+ * its peers, because they accept nothing from an unknown locator. The stream goes on after one round trip.
  *
- * A receiver that has it drops the copy, and acknowledges at once what it has. Other protocols hand copies to the application,
- * so nothing else is repeated.
+ * A receiver that has the packet drops the copy, and acknowledges at once what it has. Other protocols would hand
+ * copies to the application, so only TCP packets are repeated.
  */
 #ifndef LM_LAST_PACKET_H
 #define LM_LAST_PACKET_H
@@ -20,13 +20,16 @@
 struct lm_engine;
 struct lm_job;
 
-/* Room for LM_LAST_PACKETS flows; NULL: no memory. */
+/* Allocates LM_LAST_PACKETS places; NULL: out of memory. */
 struct lm_last_packet *lm_last_packet_new(void);
-/* A TCP packet has left by the path and for the remote of its job. Threads that send, and the kernel's programs, meet here. */
+/*
+ * Keeps a TCP packet that has left by the path and for the remote of its job. Threads and BPF programs write the same
+ * places.
+ */
 void lm_last_packet_note(struct lm_engine *e, const struct lm_job *job);
 /*
- * Mappings of this prefix (NULL: the uplinks) have changed. What was sent within the last second and would take another way
- * now is sent by that one. The caller holds the lock alone.
+ * The mappings of this prefix (NULL: the uplinks) have changed. Sends last packets of the last second again whose path
+ * would be another one now. The caller holds the lock exclusively.
  */
 void lm_last_packet_repeat(struct lm_engine *e, const struct lm_prefix *prefix);
 

@@ -1,9 +1,9 @@
 /*
- * Everything that follows from sending a packet, in one place. Each line makes a cheap check, and calls a function only
- * if there is something to record: an ordinary packet of an ordinary flow costs a few loads.
+ * All that follows from sending a packet, in one place. Each line makes a cheap check, and calls a function only if
+ * there is something to record: an ordinary packet of an ordinary flow costs a few loads.
  *
  * The caller holds the lock shared. `job` is the first of `packets` that were sent in one message, with `octets` of
- * inner packets in all, of which the largest has `largest`.
+ * inner packets in all. The largest inner packet has `largest` octets.
  */
 #ifndef LM_ON_SENT_H
 #define LM_ON_SENT_H
@@ -13,7 +13,7 @@
 #include "engine/engine.h"
 #include "liveness/peer_check.h"
 
-/* For each way of a job with two ways: about the path and the locator. */
+/* Records for one path and locator of a job; a job with two paths calls it twice. */
 static inline void lm_on_sent_way(struct lm_engine *e, const struct lm_job *job, size_t octets)
 {
     lm_path_proven(e, job->path); /* the BPF programs may use it */
@@ -41,7 +41,7 @@ static inline void lm_on_sent(struct lm_engine *e, const struct lm_job *job, siz
             lm_last_packet_note(e, job);
     }
     lm_on_sent_way(e, job, octets);
-    if (atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
+    if (atomic_load_explicit(&e->shared->reports_large, memory_order_relaxed))
         lm_path_mtu_note_large(e, job, largest);
 }
 

@@ -1,9 +1,9 @@
 /*
  * Path MTUs: the largest outer packet from a local path to a remote, and when to probe for it.
  *
- * The control plane finds them by probes (control/path_mtu/search.py) for pairs of locators with large packets, which
- * are reported here, now and then for each remote. ICMP errors (too_big.c) and uplinks that refuse a size are faster,
- * if they can be trusted.
+ * The control plane finds them by probes (control/path_mtu/search.py), for pairs of locators that large packets use.
+ * This file reports those pairs, from time to time for each remote. ICMP errors (too_big.c) and uplinks that refuse a
+ * size are faster, if they can be trusted.
  */
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -12,10 +12,10 @@
 
 #define SECOND UINT64_C(1000000000)
 #define LARGE_AGAIN_NS (2 * SECOND) /* between reports about one remote */
-#define LARGE_LATER_NS (SECOND / 5) /* if the rate limit for all is reached */
+#define LARGE_LATER_NS (SECOND / 5) /* the same when the rate limit for all is reached */
 #define LARGE_PER_SECOND 50
 #define LARGE_BURST 50
-#define REFUSED_STEP 40u /* if the kernel accepts less than the MTU of the interface, and does not say how much */
+#define REFUSED_STEP 40u /* octets; the kernel accepts less than the MTU of the interface, and does not say how much */
 
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu, enum lm_mtu_source source)
@@ -49,36 +49,37 @@ static void report(struct lm_engine *e, const struct lm_remote *remote)
 {
     uint32_t paths = atomic_exchange(&remote->state->large_paths, 0);
     for (size_t i = 0; i < e->uplinks->path_count; i++) {
-        struct lm_punt told = {.kind = LM_PUNT_LARGE,
+        struct lm_punt punt = {.kind = LM_PUNT_LARGE,
                                .source = remote->source.family ? remote->source : e->uplinks->paths[i].address,
                                .destination = remote->address,
                                .destination_port = remote->port};
-        if (paths >> i & 1 && lm_punt_put(&e->punts, &told, NULL, 0))
+        if (paths >> i & 1 && lm_punt_put(&e->punts, &punt, NULL, 0))
             lm_count(&e->counters, LM_out_large);
     }
 }
 
-/* A large packet has left for the remote. `at`: its `large_at`, which has passed. */
-static void tell(struct lm_engine *e, const struct lm_remote *remote, uint64_t at, uint64_t now, bool is_relayed)
+/* Reports a large packet to the remote, at a limited rate. `at`: its `large_at`, which has passed. */
+static void report_limited(struct lm_engine *e, const struct lm_remote *remote, uint64_t at, uint64_t now,
+                           bool is_relayed)
 {
-    bool may_tell = lm_token_bucket_take(&e->large_bucket[is_relayed], now, LARGE_PER_SECOND, LARGE_BURST);
-    uint64_t again = now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
-    if (atomic_compare_exchange_strong(&remote->state->large_at, &at, again) && may_tell)
+    bool may_report = lm_token_bucket_take(&e->large_bucket[is_relayed], now, LARGE_PER_SECOND, LARGE_BURST);
+    uint64_t again = now + (may_report ? LARGE_AGAIN_NS : LARGE_LATER_NS);
+    if (atomic_compare_exchange_strong(&remote->state->large_at, &at, again) && may_report)
         report(e, remote);
 }
 
-void lm_path_mtu_tell_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now)
+void lm_path_mtu_report_seen(struct lm_engine *e, const struct lm_remote *remote, uint64_t now)
 {
     uint64_t at = atomic_load_explicit(&remote->state->large_at, memory_order_relaxed);
     uint64_t seen = atomic_load_explicit(&remote->state->large_seen, memory_order_relaxed);
-    if (seen && seen >= at && atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed))
-        tell(e, remote, at, now, false);
+    if (seen && seen >= at && atomic_load_explicit(&e->shared->reports_large, memory_order_relaxed))
+        report_limited(e, remote, at, now, false);
 }
 
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner)
 {
     struct lm_remote_state *state = job->remote->state;
-    if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
+    if (!atomic_load_explicit(&e->shared->reports_large, memory_order_relaxed) ||
         inner + lm_send_overhead(job->remote) + lm_job_seal_octets(job) <
             lm_large_from(lm_path_mtu(job->path, job->remote)))
         return;
@@ -87,13 +88,13 @@ void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_
         (void)atomic_fetch_or_explicit(&state->large_paths, bit, memory_order_relaxed);
     uint64_t at = atomic_load_explicit(&state->large_at, memory_order_relaxed);
     if (job->now + LM_LARGE_ASK_NS >= at)
-        tell(e, job->remote, at, job->now, job->is_relayed);
+        report_limited(e, job->remote, at, job->now, job->is_relayed);
 }
 
-void lm_path_mtu_tell_large(struct lm_engine *e, bool tells)
+void lm_path_mtu_report_large(struct lm_engine *e, bool reports)
 {
     pthread_mutex_lock(&e->writer);
-    atomic_store(&e->shared->tells_large, tells);
+    atomic_store(&e->shared->reports_large, reports);
     pthread_mutex_unlock(&e->writer);
 }
 
@@ -101,7 +102,7 @@ void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const str
                      uint32_t mtu)
 {
     pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks in place; path MTUs are atomic */
-    bool is_sender = false;         /* an RTR may be known by addresses that no path has as its own */
+    bool is_sender = false;         /* an RTR may be known by addresses that no path of ours has */
     for (size_t i = 0; i < e->uplinks->path_count; i++)
         is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
     for (size_t i = 0; i < e->uplinks->path_count; i++)

@@ -7,14 +7,14 @@
 #include "engine/outer.h"
 
 #define EPOCH_NS UINT64_C(16000000000)
-#define AGAIN_NS UINT64_C(30000000000) /* ours: after an answer; the next one comes before the last has expired */
+#define AGAIN_NS UINT64_C(30000000000) /* ours: after an answer, so that the next one comes before it expires */
 #define FIRST_WAIT_NS UINT64_C(1000000000)
 #define DOUBLINGS 6u /* up to 64 seconds between unanswered requests */
 #define ANSWERS_PER_SECOND 100
 #define ANSWER_BURST 100
 #define IS_ANSWER 0x8000u
 #define TO_DATA_PORT 0x4000u
-#define PURPOSE UINT64_C(0x70656572) /* the nonce reveals no hash of flows */
+#define PURPOSE UINT64_C(0x70656572) /* separates this hash from that of flows, which the nonce must not reveal */
 #define PACKET_MAX (LM_DATA_HEADER + 40u + 8u + LM_PEER_CHECK_OCTETS)
 #define HOP_LIMIT 64
 
@@ -25,7 +25,7 @@ uint64_t lm_peer_check_nonce(const struct lm_key *key, const struct lm_addr *add
     return lm_hash(key, words, 4);
 }
 
-/* A data packet with one message, from one outer address to another; returns its length. */
+/* Writes a data packet with one message, from one outer address to another; returns its length in octets. */
 static size_t build(uint8_t *out, const struct lm_addr *from, const struct lm_addr *to, uint64_t nonce, uint16_t port,
                     uint16_t flags)
 {
@@ -92,7 +92,7 @@ static void ask(struct lm_engine *e, const struct lm_job *job)
     const struct lm_path *path = job->path;
     struct lm_remote_state *state = remote->state;
     uint8_t packet[PACKET_MAX];
-    bool has_source = remote->source.family && remote->fd >= 0; /* the port that a NAT lets us in by */
+    bool has_source = remote->source.family && remote->fd >= 0; /* a NAT lets answers to this port in */
     const struct lm_addr *from = has_source ? &remote->source : &path->address;
     int fd = lm_send_socket(job);
     bool hears_there = has_source || path->data_fd >= 0;
@@ -115,7 +115,7 @@ void lm_peer_check_on_sent(struct lm_engine *e, const struct lm_job *job)
         ask(e, job);
 }
 
-/* Back by the same path; an RTR sends from its control port, and receives data at the other one. */
+/* Answers by the same path. An RTR sends from its control port, but receives data at the data port. */
 static void answer(struct lm_engine *e, uint64_t nonce, uint16_t port, bool is_to_data, const struct lm_outer *outer)
 {
     if (!outer->destination.family ||

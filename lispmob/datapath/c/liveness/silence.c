@@ -1,4 +1,4 @@
-/* Unanswered packets to a locator: the rule (silence.h), and its use by the threads and the clock. */
+/* Unanswered packets to a locator: the rule (silence.h), and its use by the threads and by time. */
 #include "liveness/silence.h"
 
 #include "engine/engine.h"
@@ -20,18 +20,18 @@ static bool is_flowing(const struct lm_silence *s, uint64_t since)
     return lm_rules_is_flowing(since, get(&s->heard), get(&s->quick));
 }
 
-static enum lm_silence_word tell(struct lm_silence *s, uint64_t since, bool flows)
+static enum lm_silence_kind mark_reported(struct lm_silence *s, uint64_t since, bool flows)
 {
-    if (!atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_TOLD))
-        return LM_SILENCE_NONE; /* answered at this moment */
-    atomic_store_explicit(&s->is_told, true, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_REPORTED))
+        return LM_SILENCE_NONE; /* a packet arrived at this moment */
+    atomic_store_explicit(&s->is_reported, true, memory_order_relaxed);
     return flows ? LM_SILENCE_FLOWING : LM_SILENCE_ONE_SIDED;
 }
 
-enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets)
+enum lm_silence_kind lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets)
 {
     uint64_t since = get(&s->since);
-    if (get(&s->quick) == 0 || since == LM_SILENCE_TOLD)
+    if (get(&s->quick) == 0 || since == LM_SILENCE_REPORTED)
         return LM_SILENCE_NONE;
     if (since == 0) {
         atomic_store_explicit(&s->octets, octets, memory_order_relaxed);
@@ -42,46 +42,46 @@ enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_
     if (before < LM_SILENCE_OCTETS)
         atomic_store_explicit(&s->octets, before + octets, memory_order_relaxed);
     bool flows = is_flowing(s, since);
-    return now < since + get(flows ? &s->quick : &s->slow) ? LM_SILENCE_NONE : tell(s, since, flows);
+    return now < since + get(flows ? &s->quick : &s->slow) ? LM_SILENCE_NONE : mark_reported(s, since, flows);
 }
 
 uint64_t lm_silence_due(const struct lm_silence *s)
 {
     uint64_t since = get(&s->since), quick = get(&s->quick);
-    if (quick == 0 || since == 0 || since == LM_SILENCE_TOLD || !is_flowing(s, since))
+    if (quick == 0 || since == 0 || since == LM_SILENCE_REPORTED || !is_flowing(s, since))
         return 0;
     return atomic_load_explicit(&s->octets, memory_order_relaxed) < LM_SILENCE_OCTETS ? 0 : since + quick;
 }
 
-enum lm_silence_word lm_silence_tick(struct lm_silence *s, uint64_t now)
+enum lm_silence_kind lm_silence_tick(struct lm_silence *s, uint64_t now)
 {
     uint64_t due = lm_silence_due(s), since = get(&s->since);
-    return due && now >= due && since && since != LM_SILENCE_TOLD ? tell(s, since, true) : LM_SILENCE_NONE;
+    return due && now >= due && since && since != LM_SILENCE_REPORTED ? mark_reported(s, since, true) : LM_SILENCE_NONE;
 }
 
 bool lm_silence_arrived(struct lm_silence *s, uint64_t now)
 {
     put(&s->heard, now);
     put(&s->since, 0);
-    return atomic_load_explicit(&s->is_told, memory_order_relaxed) && atomic_exchange(&s->is_told, false);
+    return atomic_load_explicit(&s->is_reported, memory_order_relaxed) && atomic_exchange(&s->is_reported, false);
 }
 
 void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow)
 {
-    uint64_t told = LM_SILENCE_TOLD;
+    uint64_t reported = LM_SILENCE_REPORTED;
     put(&s->slow, slow > quick ? slow : quick);
     put(&s->quick, quick);
-    (void)atomic_compare_exchange_strong(&s->since, &told, 0);
+    (void)atomic_compare_exchange_strong(&s->since, &reported, 0);
 }
 
-static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word, bool is_alone)
+static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_kind kind, bool is_alone)
 {
-    struct lm_punt told = {.kind = LM_PUNT_SILENT,
+    struct lm_punt punt = {.kind = LM_PUNT_SILENT,
                            .destination = remote->address,
-                           .is_flowing = word == LM_SILENCE_FLOWING,
+                           .is_flowing = kind == LM_SILENCE_FLOWING,
                            .is_alone = is_alone};
-    if (word != LM_SILENCE_NONE)
-        (void)lm_punt_put(&e->punts, &told, NULL, 0);
+    if (kind != LM_SILENCE_NONE)
+        (void)lm_punt_put(&e->punts, &punt, NULL, 0);
 }
 
 static void look_at(struct lm_engine *e, uint64_t due)
@@ -91,12 +91,12 @@ static void look_at(struct lm_engine *e, uint64_t due)
         put(&e->shared->silence_at, due);
 }
 
-/* After a report about a group, its members are quiet too: the control plane turns both on again. */
+/* After a report about a group, its members report nothing, until the control plane watches them again. */
 static void hush(struct lm_silence *s)
 {
     uint64_t since = get(&s->since);
     if (since)
-        (void)atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_TOLD);
+        (void)atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_REPORTED);
 }
 
 static struct lm_silence *company_of(const struct lm_remote *remote)
@@ -105,13 +105,13 @@ static struct lm_silence *company_of(const struct lm_remote *remote)
 }
 
 /*
- * When to check a locator next. The BPF program passes up any packet that starts a timer which no check is scheduled
- * for. While traffic is two-way that is every packet, so a check stays scheduled.
+ * Returns when to check a locator next. The BPF program passes up any packet that starts a timer which no check is
+ * scheduled for. While traffic is two-way that is every packet, so a check stays scheduled.
  */
 static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
 {
     uint64_t due = lm_silence_due(s), quick = get(&s->quick);
-    bool is_counted_elsewhere = e->mirror && quick && get(&s->since) != LM_SILENCE_TOLD;
+    bool is_counted_elsewhere = e->mirror && quick && get(&s->since) != LM_SILENCE_REPORTED;
     return due == 0 && is_counted_elsewhere && now <= get(&s->heard) + quick ? now + quick : due;
 }
 
@@ -120,12 +120,12 @@ void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t oc
     struct lm_silence *own = &job->remote->state->silence, *company = company_of(job->remote);
     if (get(&own->quick) == 0)
         return;
-    enum lm_silence_word word = lm_silence_sent(own, job->now, (uint32_t)octets), all = LM_SILENCE_NONE;
+    enum lm_silence_kind kind = lm_silence_sent(own, job->now, (uint32_t)octets), all = LM_SILENCE_NONE;
     if (company)
         all = lm_silence_sent(company, job->now, (uint32_t)octets);
     if (all == LM_SILENCE_FLOWING)
         hush(own);
-    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : word, company && all != LM_SILENCE_FLOWING);
+    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : kind, company && all != LM_SILENCE_FLOWING);
     look_at(e, next_look(e, own, job->now));
     if (company)
         look_at(e, next_look(e, company, job->now));
@@ -137,10 +137,10 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
         return;
     struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
     struct lm_silence *company = remote ? company_of(remote) : NULL;
-    bool was_told = remote && lm_silence_arrived(&remote->state->silence, outer->now);
+    bool was_reported = remote && lm_silence_arrived(&remote->state->silence, outer->now);
     if (company)
-        was_told = lm_silence_arrived(company, outer->now) || was_told;
-    if (!was_told)
+        was_reported = lm_silence_arrived(company, outer->now) || was_reported;
+    if (!was_reported)
         return;
     struct lm_punt report = {.kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
@@ -166,11 +166,11 @@ void lm_silence_check(struct lm_engine *e)
     for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
         struct lm_silence *own = &r->state->silence, *company = company_of(r);
         bool is_waiting = get(&own->since) != 0;
-        enum lm_silence_word word = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
+        enum lm_silence_kind kind = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
         if (company && is_waiting && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
             hush(own);
-        report(e, r, all != LM_SILENCE_NONE ? all : word, company && all == LM_SILENCE_NONE);
-        lm_path_mtu_tell_seen(e, r, now);
+        report(e, r, all != LM_SILENCE_NONE ? all : kind, company && all == LM_SILENCE_NONE);
+        lm_path_mtu_report_seen(e, r, now);
         look_at(e, next_look(e, own, now));
         if (company)
             look_at(e, next_look(e, company, now));

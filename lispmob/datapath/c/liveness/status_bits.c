@@ -1,12 +1,13 @@
 /*
  * Locator-Status-Bits (RFC 9300 section 10): which of its own locators a sender says are up, and the bits that we send.
  *
- * The bits are unauthenticated. So they count only from a locator that packets to the sender may go to. Only changes
- * are reported, at a limited rate, and the control plane then probes the locator: a hint, never a verdict.
+ * The bits are unauthenticated. So they count only if they come from a locator that packets to the sender may go to.
+ * Only changes are reported, at a limited rate. The control plane then probes the locator: the bits alone are no proof.
  */
 #include "engine/engine.h"
 
-#define AGAIN_NS UINT64_C(1000000000) /* between reports about one mapping; a delayed one is made later */
+#define AGAIN_NS                                                                                                       \
+    UINT64_C(1000000000) /* between reports about one mapping; a report within this time is made after it */
 #define TELLINGS_PER_SECOND 20
 #define TELLING_BURST 20
 #define SAID (UINT64_C(1) << 63)
@@ -14,7 +15,7 @@
 
 void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
-    if (!(data->flags & LM_FLAG_L) || !atomic_load_explicit(&e->heeds_status, memory_order_relaxed))
+    if (!(data->flags & LM_FLAG_L) || !atomic_load_explicit(&e->accepts_status, memory_order_relaxed))
         return;
     const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
     struct lm_locator_set *set = sender && sender->kind == LM_ENCAPSULATE ? sender->value : NULL;
@@ -37,11 +38,11 @@ void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, con
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits)
+void lm_status_bits_use(struct lm_engine *e, bool accepts, bool sends, uint32_t bits)
 {
     pthread_mutex_lock(&e->writer); /* protects `shared` */
-    atomic_store(&e->heeds_status, heeds);
-    atomic_store(&e->shared->status, tells ? LM_STATUS_TOLD | bits : 0);
+    atomic_store(&e->accepts_status, accepts);
+    atomic_store(&e->shared->status, sends ? LM_STATUS_SENT | bits : 0);
     if (e->mirror)
         lm_mirror_changed(e->mirror);
     pthread_mutex_unlock(&e->writer);

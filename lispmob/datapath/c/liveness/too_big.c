@@ -1,8 +1,7 @@
 /*
- * "Too big" from the network: ICMP errors about our outer packets (RFC 9300 section 7.2), and which of them are
- * accepted.
+ * Reads "too big" errors about our outer packets (RFC 9300 section 7.2), and decides which of them to accept.
  *
- * Such an error can be forged from anywhere. The kernel only checks that the quoted packet matches a socket. So the
+ * Such an error can be forged from anywhere, and the kernel only checks that the quoted packet matches a socket. So the
  * quote is checked here: it must be a data packet that this socket would have sent, from one of our EIDs, to a
  * destination that this locator serves, and larger than the reported MTU. Then a size that every path should allow is
  * applied at once, and the control plane verifies it by probes. All other errors cause only a probe, or nothing.
@@ -41,7 +40,7 @@ static struct lm_addr from_sockaddr(const struct sockaddr_storage *name, uint16_
     return address;
 }
 
-/* The destination of the error, which is the source of the packet. */
+/* Returns the destination of the error, which is the source of the packet. */
 static struct lm_addr arrived_at(const struct msghdr *message)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = lm_control_next(message, c)) {
@@ -59,7 +58,7 @@ static struct lm_addr arrived_at(const struct msghdr *message)
     return (struct lm_addr){0};
 }
 
-/* The path that sends from this socket; several share the common data port, and differ by address. */
+/* Returns the path that sends from this socket. Several paths share the common data port, and differ by address. */
 static const struct lm_path *path_of(const struct lm_uplinks *u, int fd, const struct lm_addr *local)
 {
     for (size_t i = 0; i < u->path_count; i++) {
@@ -107,8 +106,8 @@ static bool read_quote(const uint8_t *packet, size_t length, struct lm_inner *ou
 }
 
 /*
- * The sealed datagram in a quote, which may be the inner packet of one for a relay; NULL: none, or less of it than its
- * index and counter.
+ * Returns the sealed datagram in a quote, which may be the inner packet of one for a relay. NULL: there is none, or
+ * less of it than its index and counter.
  */
 static const uint8_t *sealed_in(const uint8_t *quote, size_t length, const struct lm_inner *inner)
 {
@@ -134,11 +133,13 @@ static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, in
     if (own ? (uint32_t)(uintptr_t)own->value != instance_id : !is_proxied)
         return false;
     const struct lm_entry *entry = lm_table_lookup(e->table, instance_id, &inner->destination);
-    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_TELL))
+    if (!entry || (entry->kind != LM_ENCAPSULATE && entry->kind != LM_ENCAPSULATE_AND_REPORT))
         return false;
     if (!lm_locator_set_holds(path->relays, &remote->address) && !lm_locator_set_holds(entry->value, &remote->address))
         return false;
-    /* The flow selects the socket by a secret key: an attacker that guesses ports has one right, among many. */
+    /*
+     * The flow selects the socket by a secret key, so an attacker that guesses ports hits the right one in few cases.
+     */
     bool is_pooled = path->data_fd < 0 && inner->has_ports;
     return !is_pooled || lm_path_socket(path, lm_packet_flow_hash(&e->key, inner)) == fd;
 }
@@ -196,8 +197,8 @@ static void read_one(struct lm_engine *e, int fd, const struct msghdr *message, 
         struct sock_extended_err what;
         memcpy(&what, CMSG_DATA(c), sizeof what);
         /*
-         * An error of the kernel itself was already returned to the sender (liveness/path_mtu.c); unreachable hosts are
-         * found by probing.
+         * An error of the kernel was already returned to the sender (liveness/path_mtu.c). Unreachable hosts are found
+         * by probing.
          */
         bool is_icmp = what.ee_origin == SO_EE_ORIGIN_ICMP || what.ee_origin == SO_EE_ORIGIN_ICMP6;
         if (what.ee_errno == EMSGSIZE && is_icmp)

@@ -1,4 +1,6 @@
-/* When packets last moved, and the report of the first one after a change of uplinks: the gap that the user noticed. */
+/*
+ * Records when packets last moved, and reports the first one after a change of uplinks: the gap that the user noticed.
+ */
 #include "engine/engine.h"
 
 void lm_traffic_gap_report(struct lm_engine *e, enum lm_direction direction, uint64_t now, uint64_t before)

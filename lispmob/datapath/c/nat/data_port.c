@@ -1,4 +1,4 @@
-/* The node's side of a NAT: data is sent from one port, and received there, only from RTRs. */
+/* The data port of a node behind a NAT: data is sent from one port, and is accepted there only from RTRs. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -19,8 +19,8 @@ size_t lm_data_port_put_pktinfo(uint8_t *room, const struct lm_addr *source, int
 }
 
 /*
- * The place of the path with this address; path_count if there is none. If several interfaces have the address, the
- * interface decides: two modems of one model are two uplinks.
+ * Returns the place of the path with this address; path_count if there is none. If several interfaces have the address,
+ * the interface decides: two modems of one model are two uplinks.
  */
 static size_t place_of(const struct lm_uplinks *uplinks, const struct lm_addr *address, int ifindex)
 {

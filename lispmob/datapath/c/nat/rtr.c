@@ -1,19 +1,19 @@
 /*
- * The RTR: packets from an uplink for a table entry are sent by an uplink, without the kernel.
+ * The RTR: sends packets from an uplink that are for a table entry by an uplink, without the kernel.
  *
- * A packet that does not fit, or whose destination is not registered, goes to the TUN device: the kernel routes it to
- * the outbound thread, which can fragment and ask, or to the rest of the world.
+ * A packet that does not fit, or whose destination is not registered, goes to the TUN device. The kernel routes it to
+ * the outbound thread, which can fragment and ask for mappings, or to the rest of the Internet.
  */
 #include <stdlib.h>
 
 #include "engine/engine.h"
 
 #define PLACES 4096u /* a power of two */
-#define PORTS 4      /* per node and translated address: one for each destination of a symmetric NAT, and old ones */
+#define PORTS 4      /* per node and translated address: a symmetric NAT uses one for each destination */
 #define REPORTS_PER_SECOND 200
 #define REPORT_BURST 50
 #define ORIGINS_PER_SECOND                                                                                             \
-    2000 /* packets that the BPF programs pass up all the same say nothing new about their origin */
+    2000 /* packets that the BPF programs pass up for other reasons say nothing new about their origin */
 #define ORIGIN_BURST 500
 
 struct place {
@@ -24,7 +24,7 @@ struct place {
 };
 
 struct lm_relay {
-    struct place places[PLACES]; /* by a hash: two nodes that collide just cost one more report each */
+    struct place places[PLACES]; /* by a hash: a collision of two nodes costs one more report each */
     struct lm_token_bucket reports, origins;
     struct lm_job jobs[LM_BATCH];
     size_t count;
@@ -48,7 +48,7 @@ static bool is_translated(const struct lm_locator_set *set)
     return false;
 }
 
-/* True when this node came from other ports before, and never from this one. */
+/* True when this node has sent from other ports, and not from this one. */
 static bool is_new_port(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     const struct lm_addr *inner = &data->inner.source;
@@ -86,7 +86,7 @@ void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct l
     if (!lm_address_may_be_eid(&data->inner.source) ||
         !lm_token_bucket_take(&e->relay->reports, outer->now, REPORTS_PER_SECOND, REPORT_BURST))
         return;
-    struct lm_punt report = {.kind = LM_PUNT_STRANGER,
+    struct lm_punt report = {.kind = LM_PUNT_UNREGISTERED,
                              .instance_id = data->instance_id,
                              .source = data->inner.source,
                              .destination = data->inner.destination,
@@ -109,7 +109,7 @@ static void pass_hop(uint8_t *packet, struct lm_inner *inner)
     }
 }
 
-/* Applies the outer header's marks and decrements TTL; false: it is dropped. */
+/* Applies ECN and TTL of the outer header and decrements TTL; false: the packet is dropped. */
 static bool take_over(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer,
                       struct lm_inner *inner)
 {
@@ -123,7 +123,7 @@ static bool take_over(struct lm_engine *e, uint8_t *packet, const struct lm_data
     return true;
 }
 
-/* A destination that others may know is asked for; the packet waits in the proxy's Instance-ID. */
+/* Keeps a packet while the control plane asks for its destination. It waits in the Instance-ID of the proxy. */
 static bool keep(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer)
 {
     if (data->instance_id != e->config.proxy_instance_id)

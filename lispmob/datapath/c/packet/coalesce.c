@@ -23,7 +23,7 @@ static size_t transport_header(const uint8_t *packet, const struct lm_inner *inn
     return size < 8 || (inner->protocol == IPPROTO_TCP && size < 20) || left <= size ? 0 : size;
 }
 
-/* Octets of both headers if segmentation could have made this packet, else 0. */
+/* Returns the octets of both headers if segmentation could have made this packet, else 0. */
 static size_t header_of(const uint8_t *packet, const struct lm_inner *inner, bool takes_udp)
 {
     if (inner->is_fragment || inner->header != (inner->version == 4 ? 20u : 40u))
@@ -70,9 +70,9 @@ void lm_coalesce_start(struct lm_coalesce *m, const uint8_t *packet, const struc
 static bool same_ip(const struct lm_coalesce *m, const uint8_t *packet)
 {
     const uint8_t *first = m->first;
-    if (m->inner.version == 6) /* all but the length */
+    if (m->inner.version == 6) /* compares all fields but the length */
         return memcmp(first, packet, 4) == 0 && memcmp(first + 6, packet + 6, 34) == 0;
-    /* All but length, identification and checksum. */
+    /* Compares all fields but length, identification and checksum. */
     return memcmp(first, packet, 2) == 0 && memcmp(first + 6, packet + 6, 4) == 0 &&
            memcmp(first + 12, packet + 12, 8) == 0;
 }

@@ -5,7 +5,7 @@ static size_t header_of(const struct lm_inner *inner)
     return inner->header; /* IPv4: the transport header follows the IP header directly */
 }
 
-/* Payload octets of each fragment but the last: equal shares, rounded up to units of 8. */
+/* Returns the payload octets of each fragment but the last: equal shares, rounded up to units of 8. */
 static size_t share(const struct lm_inner *inner, size_t count)
 {
     size_t payload = inner->length - header_of(inner);
@@ -23,7 +23,7 @@ size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, si
     return payload <= most ? 1 : (payload + most - 1) / most;
 }
 
-/* Options without the "copied" bit belong to the first fragment only. */
+/* Clears options without the "copied" bit, which belong to the first fragment only. */
 static void blank_options(uint8_t *header, size_t length)
 {
     for (size_t i = 20; i < length;) {

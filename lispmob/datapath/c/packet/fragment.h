@@ -1,10 +1,10 @@
-/* Fragments of an inner IPv4 packet (RFC 791; RFC 9300 section 7.1: about equal parts). Pure. */
+/* Cuts an inner IPv4 packet into fragments (RFC 791), about equal parts (RFC 9300 section 7.1). Pure. */
 #ifndef LM_FRAGMENT_H
 #define LM_FRAGMENT_H
 
 #include "packet/packet.h"
 
-/* How many fragments keep each within `limit` octets; 0: impossible (offsets have 13 bits). */
+/* Returns how many fragments are needed so that none exceeds `limit` octets; 0: impossible (offsets have 13 bits). */
 size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, size_t limit);
 
 /*

@@ -11,7 +11,7 @@ static bool is_icmp_error(const uint8_t *packet, const struct lm_inner *inner)
     if (inner->protocol != ours)
         return false;
     if (inner->length <= inner->header)
-        return true; /* too short to say */
+        return true; /* too short to tell the type */
     uint8_t type = packet[inner->header];
     if (inner->version == 6)
         return type < 128 || type == 137; /* errors, and redirects */

@@ -13,8 +13,8 @@ enum lm_icmp_kind {
 };
 
 /*
- * Writes the error about `packet` into `out` (LM_ICMP_MAX octets) and returns its length. 0: this packet must not cause
- * an error: an ICMP error itself, a multicast, a later fragment, no unicast source.
+ * Writes the error about `packet` into `out` (LM_ICMP_MAX octets) and returns its length in octets. 0: this packet must
+ * not cause an error, because it is an ICMP error, a multicast, a later fragment, or has no unicast source.
  */
 size_t lm_icmp_build(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_addr *source,
                      const uint8_t *packet, const struct lm_inner *inner);

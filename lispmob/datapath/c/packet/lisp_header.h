@@ -1,11 +1,11 @@
-/* The LISP header of data packets (RFC 9300 section 5.1): parsed on arrival, written on sending. Pure. */
+/* Parses and writes the LISP header of data packets (RFC 9300 section 5.1). Pure. */
 #ifndef LM_LISP_HEADER_H
 #define LM_LISP_HEADER_H
 
 #include "packet/packet.h"
 
 #define LM_TYPE_INFO 7  /* of a control message: the upper half of its first octet */
-#define LM_INFO_MIN 16u /* type, nonce, and an authentication header */
+#define LM_INFO_MIN 16u /* octets of type, nonce, and an authentication header */
 
 enum lm_data_verdict {
     LM_DATA_OK,      /* an inner packet to check and deliver */

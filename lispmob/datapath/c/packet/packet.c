@@ -2,10 +2,10 @@
 
 #include <netinet/in.h>
 
-/* No sane host sends a packet with more headers; the rest counts as opaque. */
+/* No usual packet has more headers. What follows them is taken as opaque. */
 #define EXTENSION_HEADERS_MAX 12
 
-/* Two words at once on every processor with vectors; the compiler splits them for the others. */
+/* Two words at once on a processor with vectors. For others the compiler splits them. */
 typedef uint64_t pair __attribute__((vector_size(16)));
 
 static inline pair load_pair(const uint8_t *at)

@@ -1,4 +1,4 @@
-/* Parses and changes packets. Pure: bytes in, verdict out, no state. */
+/* Parses and changes packets. Pure: it has no state. */
 #ifndef LM_PACKET_H
 #define LM_PACKET_H
 
@@ -21,7 +21,10 @@ struct lm_inner {
 
 bool lm_packet_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
 
-/* Equal for packets of a flow; fragments count as the flow of their addresses and protocol (RFC 9300 section 12). */
+/*
+ * Returns the hash of a flow: the same for all its packets. Fragments belong to the flow of their addresses and
+ * protocol (RFC 9300 section 12).
+ */
 uint64_t lm_packet_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
 
 enum lm_strip_verdict {
@@ -36,7 +39,7 @@ enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *in
                                       uint8_t outer_tos, bool copy_dscp);
 
 uint16_t lm_packet_checksum(const uint8_t *data, size_t length, uint32_t start);
-/* The sum of an IPv4 or IPv6 pseudo header, to start lm_packet_checksum with. */
+/* Returns the sum of an IPv4 or IPv6 pseudo header, with which lm_packet_checksum starts. */
 uint32_t lm_packet_pseudo_sum(const struct lm_addr *source, const struct lm_addr *destination, uint8_t protocol,
                               size_t length);
 void lm_packet_write_ipv4_checksum(uint8_t *header);

@@ -8,7 +8,7 @@
 
 bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length)
 {
-    /* A super-packet keeps its open checksum: each segment gets its own. */
+    /* A super-packet keeps its partial checksum: each segment gets its own. */
     if (!(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE)
         return true;
     size_t start = vnet->csum_start, at = start + vnet->csum_offset;
@@ -41,7 +41,10 @@ bool lm_segment_reopen_vnet(lm_vnet *vnet, const uint8_t *packet, const struct l
     return true;
 }
 
-/* The checksum field holds the sum of the pseudo header, which only the kernel knows if there is a routing header. */
+/*
+ * Returns the sum of the pseudo header, which the checksum field holds. With a routing header, only the kernel knows
+ * it.
+ */
 static uint32_t pseudo_of(const uint8_t *packet, const struct lm_inner *inner, size_t field)
 {
     uint32_t sum = lm_get16(packet + inner->header + field);

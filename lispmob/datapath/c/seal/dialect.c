@@ -78,6 +78,7 @@ int lm_dialect_install(struct lm_engine *e, const struct lm_dialect_spec *spec)
 {
     if (!lm_aead_is_built())
         return -ENOTSUP;
+    (void)lm_aead_chosen(LM_AEAD_AES_128_GCM); /* now, and not when a packet waits for it */
     struct lm_session *made = lm_dialect_session(spec);
     struct lm_prefix place = host(&spec->address, spec->seals ? 0 : spec->key_id);
     lm_engine_lock(e);

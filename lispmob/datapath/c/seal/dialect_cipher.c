@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "seal/aead_libcrypto.h"
 #include "seal/dialect.h"
 
 #ifdef LM_HAS_LIBCRYPTO
@@ -19,12 +20,12 @@ struct lm_aead_context *lm_dialect_cipher_new(const uint8_t *key, bool seals)
         made = NULL;
         ERR_clear_error();
     }
-    return (struct lm_aead_context *)(void *)made;
+    return lm_aead_libcrypto_wrap(made);
 }
 
 bool lm_dialect_cipher_run(struct lm_aead_context *context, const uint8_t *iv, uint8_t *text, size_t octets)
 {
-    EVP_CIPHER_CTX *c = (EVP_CIPHER_CTX *)(void *)context;
+    EVP_CIPHER_CTX *c = lm_aead_libcrypto_evp(context);
     int written = 0, last = 0;
     bool is_good = EVP_CipherInit_ex2(c, NULL, NULL, iv, -1, NULL) == 1 && EVP_CIPHER_CTX_set_padding(c, 0) == 1 &&
                    EVP_CipherUpdate(c, text, &written, text, (int)octets) == 1 &&

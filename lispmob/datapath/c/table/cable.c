@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* Virtual devices between guests and hosts: they are on a bus, as hardware is, but pass packets on as they are. */
+/* Virtual devices between guests and hosts. They are on a bus, as hardware is, but pass packets on unchanged. */
 static const char *const between_guests[] = {"virtio_net", "vmxnet3", "xen_netfront", "vif",       "hv_netvsc",
                                              "netvsc",     "ibmveth", "veth",         "netdevsim", "mac80211_hwsim"};
 

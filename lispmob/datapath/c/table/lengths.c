@@ -1,4 +1,4 @@
-/* The prefix lengths in use: updates when prefixes are added and removed. */
+/* Updates the prefix lengths in use when prefixes are added and removed. */
 #include "table/lengths.h"
 
 #include <stdlib.h>

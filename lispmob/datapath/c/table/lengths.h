@@ -9,7 +9,7 @@
 
 #define LM_LENGTH_MAX 128u /* bits */
 
-/* For one Instance-ID and family. */
+/* The lengths in use for one Instance-ID and family. */
 struct lm_lengths {
     uint32_t instance_id;
     uint8_t family;
@@ -17,13 +17,13 @@ struct lm_lengths {
     uint32_t count[LM_LENGTH_MAX + 1]; /* prefixes of each length */
 };
 
-/* All of them: a hash table with open addressing. */
+/* The lengths of all Instance-IDs and families: a hash table with open addressing. */
 struct lm_lengths_of {
     struct lm_lengths **at;
     uint32_t count, size; /* size: a power of two; 0: no array */
 };
 
-/* The slot of an Instance-ID and family, perhaps an empty one. NULL when there is no array yet. */
+/* Returns the slot of an Instance-ID and family, which may be empty. NULL: there is no array yet. */
 static inline struct lm_lengths **lm_lengths_place(const struct lm_lengths_of *all, const struct lm_key *key,
                                                    uint32_t iid, uint8_t family)
 {
@@ -36,7 +36,7 @@ static inline struct lm_lengths **lm_lengths_place(const struct lm_lengths_of *a
     return &all->at[i];
 }
 
-/* NULL: it never had a prefix. */
+/* Returns the lengths of an Instance-ID and family; NULL: it never had a prefix. */
 static inline struct lm_lengths *lm_lengths_find(const struct lm_lengths_of *all, const struct lm_key *key,
                                                  uint32_t iid, uint8_t family)
 {
@@ -44,7 +44,7 @@ static inline struct lm_lengths *lm_lengths_find(const struct lm_lengths_of *all
     return place ? *place : NULL;
 }
 
-/* Sets *length to the next shorter length in use; false: none. */
+/* Sets *length to the next shorter length in use; false: there is none. */
 static inline bool lm_lengths_next(const struct lm_lengths *lengths, unsigned *length)
 {
     for (int word = (int)(*length + 63) / 64 - 1; word >= 0; word--) {
@@ -58,12 +58,12 @@ static inline bool lm_lengths_next(const struct lm_lengths *lengths, unsigned *l
     return false;
 }
 
-/* Creates it if necessary. NULL: out of memory. */
+/* Returns the lengths of an Instance-ID and family, and creates them if necessary. NULL: out of memory. */
 struct lm_lengths *lm_lengths_make(struct lm_lengths_of *all, const struct lm_key *key, uint32_t iid, uint8_t family);
-/* Counts a prefix of this length in (1), or out (-1). */
+/* Adds (1) or removes (-1) one prefix of this length, in bits. */
 void lm_lengths_change(struct lm_lengths *lengths, unsigned length, int by);
 void lm_lengths_free(struct lm_lengths_of *all);
-/* Octets allocated. */
+/* Returns the octets allocated. */
 size_t lm_lengths_memory(const struct lm_lengths_of *all);
 
 #endif

@@ -63,7 +63,7 @@ static bool same_wish(const struct lm_seal_wish *a, const struct lm_seal_wish *b
     return a->peer == b->peer && a->must_seal == b->must_seal && a->map_version == b->map_version;
 }
 
-/* Family, 16 octets of address, port: what stays while it is the same locator, whatever its priority and weight. */
+/* The identity of a locator: family, 16 octets of address, port. It does not depend on priority and weight. */
 static uint64_t identity(const struct lm_locator_spec *spec)
 {
     uint8_t name[19] = {spec->address.family};

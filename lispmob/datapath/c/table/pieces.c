@@ -4,9 +4,9 @@
 #include <pthread.h>
 #include <sys/socket.h>
 
-#define V6_MTU_MIN 1280 /* RFC 8200 section 5: no router cuts IPv6, so that every path must take the pieces */
+#define V6_MTU_MIN 1280 /* RFC 8200 section 5: routers do not fragment IPv6, so the fragments must fit every path */
 
-/* Or one thread would give the socket back while another one has not sent yet. */
+/* Held from begin to end. Otherwise one thread could restore the socket while another one has not sent yet. */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 static int get(int fd, int level, int option)
@@ -38,7 +38,7 @@ struct lm_pieces lm_pieces_begin(int fd, bool is_v4)
 
 void lm_pieces_end(const struct lm_pieces *begun)
 {
-    /* Every socket that data leaves by is whole otherwise (table/uplink.h, control_port/port.py). */
+    /* Outside of this, sockets for data do not fragment (table/uplink.h, control_port/port.py). */
     if (begun->is_v4) {
         set(begun->fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     } else {

@@ -1,8 +1,10 @@
 /*
- * Packets larger than their path MTU whose source cannot send less: the kernel and the routers fragment them.
- * The sockets of a pool leave that to one of their own (table/uplink.h). A data port has one socket for everything, and
- * behind a NAT no other port will do: so it allows pieces for one packet, by one thread at a time. What others send by it
- * meanwhile may be cut as well, which harms nothing.
+ * Fragments packets that are larger than the path MTU and whose source cannot send smaller ones. The kernel and the
+ * routers do it.
+ *
+ * A pool has a socket for such packets (table/uplink.h). A data port has only one socket, and behind a NAT no other
+ * port may be used. So it allows fragments for one packet, by one thread at a time. Packets that others send by it
+ * meanwhile may be fragmented too, which does no harm.
  */
 #ifndef LM_PIECES_H
 #define LM_PIECES_H
@@ -14,7 +16,7 @@ struct lm_pieces {
     bool is_v4;
 };
 
-/* Until lm_pieces_end, which must follow: what leaves by this socket, of IPv4 or IPv6, may be cut. */
+/* Allows the fragmentation of what leaves by this socket, until lm_pieces_end, which the caller must call. */
 struct lm_pieces lm_pieces_begin(int fd, bool is_v4);
 void lm_pieces_end(const struct lm_pieces *begun);
 

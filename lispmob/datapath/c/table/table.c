@@ -6,16 +6,19 @@
 #include "table/lengths.h"
 
 #define FIRST_CHUNK 1024u    /* entries that are allocated at once; they are never moved */
-#define CHUNK 65536u         /* the same from the second allocation on: one huge page */
+#define CHUNK 65536u         /* the same for later allocations: one huge page */
 #define HUGE_PAGE (2u << 20) /* of most processors; elsewhere only a round number */
 #define SLOTS_MIN 64u        /* a power of two */
 #define MOVES_PER_UPDATE 32u /* slots of the old array that every update moves */
 #define MOVES_TO_SETTLE 4096u
 #define EMPTY 0u
-#define GRAVE 0xffffffu
-#define ENTRIES_MAX (GRAVE - 1)
+#define TOMBSTONE 0xffffffu
+#define ENTRIES_MAX (TOMBSTONE - 1)
 
-/* Small, so that the cache holds many: the number of the entry + 1, and 8 bits of the hash, which exclude most others. */
+/*
+ * A slot is small, so that the cache holds many: the number of the entry + 1, and 8 bits of the hash, which exclude
+ * most other entries.
+ */
 struct slot {
     uint32_t index : 24, tag : 8;
 };
@@ -23,12 +26,12 @@ struct slot {
 struct slots {
     struct slot *at;
     uint32_t size;  /* power of two; 0: no array */
-    uint32_t taken; /* live ones and graves */
+    uint32_t taken; /* live slots and tombstones */
 };
 
 struct lm_table {
     struct lm_key key;
-    struct slots now, old; /* while growing, entries are in one or the other */
+    struct slots now, old; /* while the table grows, an entry is in one or the other */
     uint32_t moved;        /* slots of `old` below this are empty */
     struct lm_entry **chunks;
     uint32_t chunk_count, next, live;
@@ -36,7 +39,10 @@ struct lm_table {
     struct lm_lengths_of spaces;
 };
 
-/* Zeroed. Large ones in huge pages if the kernel has some: a lookup in a large table then needs no page walk. */
+/*
+ * Allocates zeroed memory. Large blocks use huge pages if the kernel has some: a lookup in a large table then needs no
+ * page walk.
+ */
 static void *room_make(size_t size)
 {
     if (size < HUGE_PAGE)
@@ -80,7 +86,7 @@ static struct slot *slot_find(const struct lm_table *t, const struct slots *s, u
         struct slot *slot = &s->at[i];
         if (slot->index == EMPTY)
             return NULL;
-        if (slot->index != GRAVE && slot->tag == (uint8_t)hash &&
+        if (slot->index != TOMBSTONE && slot->tag == (uint8_t)hash &&
             is_same(entry_at(t, slot->index - 1), iid, masked, length))
             return slot;
     }
@@ -96,20 +102,20 @@ static struct slot *find(const struct lm_table *t, uint64_t hash, uint32_t iid, 
 static void slot_put(struct slots *s, uint64_t hash, uint32_t index)
 {
     uint32_t mask = s->size - 1, i = (uint32_t)(hash >> 32) & mask;
-    while (s->at[i].index != EMPTY && s->at[i].index != GRAVE)
+    while (s->at[i].index != EMPTY && s->at[i].index != TOMBSTONE)
         i = (i + 1) & mask;
     s->taken += s->at[i].index == EMPTY;
-    s->at[i] = (struct slot){.index = index & GRAVE, .tag = (uint8_t)hash};
+    s->at[i] = (struct slot){.index = index & TOMBSTONE, .tag = (uint8_t)hash};
 }
 
 static void move_some(struct lm_table *t, uint32_t slots)
 {
     for (; slots > 0 && t->old.size; slots--) {
         struct slot *slot = &t->old.at[t->moved];
-        if (slot->index != EMPTY && slot->index != GRAVE) {
+        if (slot->index != EMPTY && slot->index != TOMBSTONE) {
             const struct lm_entry *e = entry_at(t, slot->index - 1);
             slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), slot->index);
-            slot->index = GRAVE; /* keeps the probe chains of the old array intact */
+            slot->index = TOMBSTONE; /* keeps the probe chains of the old array intact */
         }
         if (++t->moved == t->old.size) {
             free(t->old.at);
@@ -118,12 +124,15 @@ static void move_some(struct lm_table *t, uint32_t slots)
     }
 }
 
-/* Makes room for one more slot: a new array once three quarters are taken, twice the size if they are live. */
+/*
+ * Makes room for one more slot. When three quarters are taken, a new array replaces the old one, of twice the size if
+ * most slots are live.
+ */
 static bool make_room(struct lm_table *t)
 {
     if (t->now.size && t->now.taken + 1 <= t->now.size / 4 * 3)
         return true;
-    move_some(t, t->old.size); /* rarely has work left: the old array empties faster than the new one fills */
+    move_some(t, t->old.size); /* rarely moves anything: the old array is empty before the new one is full */
     uint32_t size = t->now.size ? t->now.size : SLOTS_MIN;
     while (t->live >= size / 2)
         size *= 2;
@@ -224,7 +233,7 @@ bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
     if (!slot)
         return false;
     uint32_t index = slot->index;
-    slot->index = GRAVE;
+    slot->index = TOMBSTONE;
     struct lm_entry *e = entry_at(t, index - 1);
     lm_lengths_change(lm_lengths_find(&t->spaces, &t->key, e->instance_id, e->address.family), e->length, -1);
     *e = (struct lm_entry){.instance_id = t->free_head};
@@ -248,7 +257,7 @@ struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const s
     return NULL;
 }
 
-/* One of many lookups, at its current prefix length. */
+/* The state of one of many lookups: the prefix length that it tries now. */
 struct probe {
     struct lm_query *query;
     const struct lm_lengths *lengths;
@@ -270,9 +279,9 @@ static void ask_entry(const struct lm_table *t, const struct slots *s, const str
     if (s->size == 0)
         return;
     for (uint32_t i = (uint32_t)(p->hash >> 32) & mask; s->at[i].index != EMPTY; i = (i + 1) & mask)
-        if (s->at[i].index != GRAVE && s->at[i].tag == (uint8_t)p->hash) {
+        if (s->at[i].index != TOMBSTONE && s->at[i].tag == (uint8_t)p->hash) {
             __builtin_prefetch(entry_at(t, s->at[i].index - 1));
-            return; /* rarely the wrong one */
+            return; /* may be another entry with the same 8 bits of the hash */
         }
 }
 

@@ -70,11 +70,14 @@ static int tune_v6(int fd, const struct lm_uplink_options *options, bool sets_df
     return error;
 }
 
-/* Only errors are received here, which no filter sees. Packets that others send to these ports must not fill the buffer. */
+/*
+ * These sockets receive only errors, which no filter sees. Packets that others send to their ports must not fill the
+ * buffer.
+ */
 static struct sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
 static const struct sock_fprog no_data = {.len = 1, .filter = &drop_all};
 
-/* A socket, or a negative errno. */
+/* Returns a socket, or a negative errno. */
 static int open_socket(const struct lm_uplink_spec *spec, const struct lm_uplink_options *options, bool sets_df)
 {
     bool is_v4 = spec->address.family == 4;
@@ -116,7 +119,7 @@ static int open_path(struct lm_path *path, const struct lm_uplink_spec *spec, co
     return 0;
 }
 
-/* Opens the one socket for all data of a path, sent and received, at a port that is never 4341. */
+/* Opens the socket for all data of a path, sent and received. Its port is never 4341. */
 static int open_data_socket(const struct lm_uplink_spec *spec, const struct lm_uplink_options *options)
 {
     struct lm_uplink_options checksummed = *options;
@@ -138,7 +141,7 @@ static int open_data_socket(const struct lm_uplink_spec *spec, const struct lm_u
     return error;
 }
 
-/* What a NAT in between requires of a path. The ephemeral port stays the same as long as it is wanted. */
+/* Sets up what a NAT on the path requires. An ephemeral port stays the same as long as it is wanted. */
 static int set_traversal(struct lm_path *path, const struct lm_uplink_spec *spec,
                          const struct lm_uplink_options *options)
 {
@@ -181,7 +184,7 @@ static void keep(struct lm_path *path, const struct lm_path *kept)
     atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
 }
 
-/* An uplink keeps its identity when its address changes: its flows stay. */
+/* The identity of an uplink does not depend on its address, so its flows stay when the address changes. */
 static uint64_t identity(const struct lm_path *path)
 {
     uint8_t name[5] = {0};
@@ -204,7 +207,10 @@ static void enter(struct lm_uplinks *uplinks)
     }
 }
 
-/* The MTU from a router advertisement (RFC 4861 section 4.6.4) may be smaller than the link's, which our sockets use. */
+/*
+ * Returns the MTU from a router advertisement (RFC 4861 section 4.6.4), octets. It may be smaller than the link's,
+ * which our sockets use.
+ */
 static uint32_t advertised_mtu(const char *interface)
 {
     char name[64 + IFNAMSIZ];
@@ -254,7 +260,7 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         if (!kept)
             path->data_fd = -1;
         if ((spec->error = set_traversal(path, spec, options))) {
-            /* Without the port that the NAT knows it is useless; the next call tries again. */
+            /* Without the port that the NAT knows, the path cannot be used. The next call tries again. */
             path->data_port = LM_PORT_POOL;
             path->data_fd = -1;
         }
@@ -291,7 +297,7 @@ void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
     free(gone);
 }
 
-/* The paths of one interface have one identity, so they draw the same number: an interface counts once. */
+/* The paths of one interface have one identity, so they draw the same number, and the interface counts once. */
 int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow)
 {
     int index = families ? lm_rendezvous_choose(uplinks->contenders[families - 1], uplinks->path_count, flow) : -1;

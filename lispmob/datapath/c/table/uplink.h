@@ -1,10 +1,10 @@
 /*
- * Uplinks, and which of them a flow takes by priority and weight (lm_uplinks_choose). Each interface and family has
- * one path, with a pool of UDP sockets bound to the interface and its address.
+ * Uplinks, and which of them a flow takes by priority and weight (lm_uplinks_choose). Each interface and family has one
+ * path, with a pool of UDP sockets bound to the interface and its address.
  *
- * There is a pool, because routers distinguish flows by the source port (RFC 9300 section 5.3). All sockets set DF and
- * queue ICMP errors, except for the last of each path, whose packets may be fragmented. They ignore the kernel's path
- * MTUs, which unauthenticated ICMP errors set; too_big.c validates those errors.
+ * Routers distinguish flows by the source port (RFC 9300 section 5.3), so there is a pool. All sockets set DF and queue
+ * ICMP errors, except for the last of each path, whose packets may be fragmented. They ignore the path MTUs of the
+ * kernel, because unauthenticated ICMP errors set those. too_big.c validates the errors.
  */
 #ifndef LM_UPLINK_H
 #define LM_UPLINK_H
@@ -15,14 +15,14 @@
 #include "table/locator.h"
 
 #define LM_PATHS_MAX 32
-#define LM_MTU_MIN 576    /* every IPv4 host can receive it (RFC 791): no path of ours counts as smaller */
+#define LM_MTU_MIN 576    /* every IPv4 host can receive this (RFC 791): no path MTU is taken as smaller */
 #define LM_MTU_MAX 65535u /* the longest IPv4 packet */
 #define LM_POOL_MAX 64
 #define LM_UPLINK_ADDRESSES_MAX 256
 
 #define LM_RELAYS_MAX 8
 
-/* The source port of a path's data. Behind a NAT it is the one port that owns the binding and also receives. */
+/* The source port of data on a path. Behind a NAT, one port has the binding, and also receives. */
 enum lm_data_port { LM_PORT_POOL = 0, LM_PORT_FIXED = 1, LM_PORT_EPHEMERAL = 2 };
 
 struct lm_uplink_spec {
@@ -30,14 +30,14 @@ struct lm_uplink_spec {
     char interface[IFNAMSIZ];
     struct lm_addr address;
     uint8_t priority, weight;
-    bool is_sender;     /* false: an RLOC of ours that sends nothing */
+    bool is_sender;     /* false: an RLOC of ours that only receives */
     uint32_t mtu;       /* of the link; 0: 1500 */
     uint8_t data_port;  /* enum lm_data_port */
-    size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
+    size_t relay_count; /* RTRs: all data on the path goes to them, whatever the mapping says */
     struct lm_locator_spec relays[LM_RELAYS_MAX];
-    bool admits_others; /* data may also come from others than the relays */
+    bool admits_others; /* accepts data from other sources than the relays */
     bool passes_zero;   /* the RTRs also receive packets with a zero UDP checksum */
-    int error;          /* out: negative errno when its sockets were refused, else 0 */
+    int error;          /* result: negative errno when the kernel refused its sockets, else 0 */
 };
 
 struct lm_path {
@@ -47,23 +47,25 @@ struct lm_path {
     struct lm_addr address;
     uint8_t priority, weight;
     uint32_t mtu;
-    atomic_bool refuses_runs;  /* the device does not support UDP_SEGMENT */
-    atomic_uint_fast64_t sums; /* sockets of the pool, as bits, that compute outer checksums since a run needed one */
-    bool is_whole;             /* nothing left open gets past the device (cable.h) */
-    size_t pool;               /* sockets[0..pool) set DF, sockets[pool] does not */
+    atomic_bool refuses_runs; /* the device does not support UDP_SEGMENT */
+    atomic_uint_fast64_t
+        sums;      /* bit for each socket of the pool that computes outer checksums since a run needed them */
+    bool is_whole; /* the device completes partial checksums (cable.h) */
+    size_t pool;   /* sockets[0..pool) set DF, sockets[pool] does not */
     int sockets[LM_POOL_MAX + 1];
     enum lm_data_port data_port;
-    int data_fd;                   /* -1: the pool. Shared with others if fixed, this path's own if ephemeral */
-    struct lm_locator_set *relays; /* NULL: directly to the locators of the mapping */
+    int data_fd;                   /* -1: the pool sends. A fixed port is shared by paths, an ephemeral one is not */
+    struct lm_locator_set *relays; /* NULL: data goes directly to the locators of the mapping */
     bool admits_others, passes_zero;
 };
 
-/* The uplinks at one moment; not changed once in use. */
+/* A snapshot of the uplinks; it does not change once it is in use. */
 struct lm_uplinks {
     size_t path_count, rloc_count;
     unsigned families; /* of the paths that may be used, as bits */
     struct lm_path paths[LM_PATHS_MAX];
-    struct lm_contender contenders[3][LM_PATHS_MAX]; /* one for each path; by the families that may be used, less 1 */
+    struct lm_contender
+        contenders[3][LM_PATHS_MAX]; /* one for each path; the array for a set of families, as bits, less 1 */
     struct lm_addr rlocs[LM_UPLINK_ADDRESSES_MAX];
 };
 
@@ -75,7 +77,7 @@ struct lm_uplink_options {
 };
 
 /*
- * Builds the next set from `specs`: takes over the sockets of paths that stay (`current` may be NULL), and opens new
+ * Builds the next set from `specs`. It takes over the sockets of paths that stay (`current` may be NULL), and opens new
  * ones. A path that the kernel refuses is left out, and its spec gets the errno. NULL: out of memory.
  */
 struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
@@ -85,24 +87,27 @@ void lm_uplinks_take_relays(struct lm_uplinks *uplinks, const struct lm_uplink_s
                             struct lm_locators *locators);
 /* Closes the sockets of `gone` that `kept` (may be NULL) does not use, and frees it. */
 void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept);
-/* The interface for a flow that may leave in these families; 0: none. Having both families gives no advantage. */
+/* Returns the interface for a flow that may leave in these families; 0: none. Having both families is no advantage. */
 int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow);
-/* The families that an interface sends in. `counts_never`: also by paths of priority 255. */
+/* Returns the families that an interface sends in, as bits. `counts_never`: counts paths of priority 255, too. */
 unsigned lm_uplinks_families(const struct lm_uplinks *uplinks, int ifindex, bool counts_never);
-/* The path of an interface in a family; NULL: none. */
+/* Returns the path of an interface in a family; NULL: none. */
 const struct lm_path *lm_uplinks_path(const struct lm_uplinks *uplinks, int ifindex, uint8_t family);
 bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address);
-/* True when the other set has the same paths, whatever their priorities. */
+/* True when both sets have the same paths, whatever their priorities. */
 bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);
 bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
-/* The port that a socket is bound to; 0: none. */
+/* Returns the port that a socket is bound to; 0: none. */
 uint16_t lm_uplink_port_of(int fd);
 /* True when data of a family leaves from the common data port. */
 bool lm_uplinks_send_fixed(const struct lm_uplinks *uplinks, uint8_t family);
-/* True for the ephemeral data port of a path. */
+/* True when `fd` is the ephemeral data port of a path. */
 bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
 
-/* The remote for data on this path: a relay, or the mapping's if there are no relays or it is sent past them. */
+/*
+ * Returns the remote for data on this path: a relay of the path, or `remote` if there is none or the path sends to it
+ * directly.
+ */
 static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struct lm_remote *remote, uint64_t flow)
 {
     if (remote->fd < 0 && remote->source.family && lm_addr_equal(&remote->source, &path->address))
@@ -112,7 +117,7 @@ static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struc
     return relay ? relay : remote;
 }
 
-/* The largest outer packet on this path to this remote, in octets. */
+/* Returns the size of the largest outer packet on this path to this remote, in octets. */
 static inline uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
 {
     uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
