@@ -40,11 +40,11 @@ SEARCHES: Final = (
     ("who decides which uplink a flow takes", "lm_uplinks_choose", "lispmob/datapath/c/table/uplink.c"),
     ("what marks mean for a flow", "class Policy(", "lispmob/mh/policy.py"),
     ("what happens when an address goes", "def steps_of", "lispmob/lispd/handover.py"),
-    ("who believes a Map-Reply", "Whether to believe a Map-Reply", "lispmob/protocol/acceptance.py"),
+    ("who accepts a Map-Reply", "Whether to accept a Map-Reply", "lispmob/protocol/acceptance.py"),
     ("what the kernel must hold", "What the kernel must hold", "lispmob/mh/plan.py"),
     ("how a Map-Register is built and repeated", "class Registration:", "lispmob/control/registration.py"),
     ("a Map-Request on the wire", "class MapRequest", "lispmob/wire/map_request.py"),
-    ("what a NAT on the way asks for", "class UplinkMachine", "lispmob/natt/machine.py"),
+    ("what a NAT on the path requires", "class UplinkMachine", "lispmob/natt/machine.py"),
     ("how the Map-Server answers", "What the Map-Server says to a question", "lispmob/hub/map_server/answering.py"),
 )
 """A question, a text to search the tree for, and the file where it is found."""

@@ -110,7 +110,7 @@ class ShowVersion(argparse.Action):
     """`--version`, which looks up the version only when it is used."""
 
     def __init__(self, option_strings: Sequence[str], **_: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version, and end")
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         """Print it, and exit with 0."""

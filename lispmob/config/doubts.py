@@ -65,7 +65,7 @@ def _overlay(file: NodeFile) -> Iterator[Problem]:
         yield Problem(
             "no-overlay-prefixes",
             Severity.NOTICE,
-            "nothing but answers goes into the overlay",
+            "only replies go into the overlay",
             "routing: overlay-prefixes is empty, so packets to other EIDs leave without LISP",
             f"name the prefix that all EIDs lie in, such as: overlay-prefixes: [{_guess(file)}]",
         )
@@ -78,8 +78,8 @@ def _overlay(file: NodeFile) -> Iterator[Problem]:
                 "map-server-in-overlay",
                 Severity.NOTICE,
                 f"{role} {address} lies inside {prefix} of overlay-prefixes",
-                "lispd reaches it all the same; packets of other programs to it are dropped",
-                "choose overlay-prefixes that hold EIDs alone",
+                "lispd still reaches it, but packets of other programs to it are dropped",
+                "choose overlay-prefixes that contain only EIDs",
                 str(address),
             )
 
@@ -105,7 +105,9 @@ def _own_eids_outside(file: NodeFile) -> Iterator[Problem]:
 def _domain(domain: str) -> Iterator[Problem]:
     if why := why_odd(domain):
         remedy = "choose one below home.arpa (RFC 8375), such as names: {domain: lisp.home.arpa}"
-        yield Problem("odd-domain", Severity.NOTICE, f"names: domain: {domain} is hardly meant", why, remedy, domain)
+        yield Problem(
+            "odd-domain", Severity.NOTICE, f"names: domain: {domain} is no domain to use", why, remedy, domain
+        )
 
 
 def _eids(file: NodeFile) -> Iterator[Problem]:
@@ -215,7 +217,7 @@ def _never_counts(kind: str, name: str, earlier_kind: str, earlier: str) -> Prob
         "rule-never-counts",
         Severity.NOTICE,
         f"{kind} ({name}) never counts" if kind.startswith("uplinks") else f"{kind} {name} never counts",
-        f"{earlier_kind} {earlier} stands before it and matches all of it; the first match counts",
+        f"{earlier_kind} {earlier} comes first and matches everything that it does; the first match counts",
         "move it up, or remove one of the two",
         f"{kind} {name}",
     )
@@ -241,7 +243,7 @@ def _no_such_uplink(where: str, pattern: str, interfaces: Collection[str]) -> Pr
         "no-such-uplink",
         Severity.NOTICE,
         f"{where} names {pattern}, and no interface has that name",
-        "the rule does nothing until there is one",
+        "the rule has no effect until one has",
         f"did you mean {meant}?" if meant is not None else "see: ip link",
         f"{where} {pattern}",
     )
@@ -277,7 +279,7 @@ def _overlaps(file: NodeFile, networks: Mapping[IpNetwork, str]) -> Iterator[Pro
                 Severity.DEGRADED,
                 f"our EID {own} lies inside {network}, the network of {interface}",
                 "hosts of that network look for it on the link, and not through LISP",
-                "choose EIDs that no network uses that you visit",
+                "choose EIDs that are in none of the networks that you visit",
                 f"{own} {interface}",
             )
             continue
@@ -290,8 +292,8 @@ def _overlaps(file: NodeFile, networks: Mapping[IpNetwork, str]) -> Iterator[Pro
                 "overlapping-prefix",
                 Severity.NOTICE,
                 f"{interface} is in {network}, which lies inside {prefix} of overlay-prefixes",
-                "EIDs in that network are not reached while it is attached: what is local stays local",
-                "choose overlay-prefixes that no network uses that you visit",
+                "while it is attached, packets to EIDs in that network go to the network itself",
+                "choose overlay-prefixes that overlap none of the networks that you visit",
                 f"{prefix} {interface}",
             )
 

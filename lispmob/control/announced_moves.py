@@ -1,7 +1,12 @@
 """Unsolicited moves: the mappings before them, and the new locators that must answer first.
 
 A publication, or a peer's announcement in its session, is faster than the answer to an SMR. An answer in flight may be
-older than the move. An answer that equals the mapping from before the move is ignored for three seconds. Pure.
+older than the move. An answer that equals the mapping from before the move is ignored for three seconds.
+
+A peer that cannot register any more, because its Map-Server has no address of the family that still works, is known to
+its sessions alone. So an announcement with a Map-Version Number holds: an answer with an older number does not count,
+nor does "not registered". The hold ends with an equal or newer number, with another key, when the site is removed, when
+no announced locator answers, and with the announced TTL. Only the owner of the EID's key can begin or renew it. Pure.
 """
 
 from __future__ import annotations
@@ -12,13 +17,17 @@ from typing import Final
 
 import msgspec
 
+from lispmob.control.map_version import is_newer
 from lispmob.protocol.effect import UsableLocator
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import Locator
+from lispmob.wire.record import Action, Locator, MappingRecord
 
 OVERTAKEN_S: Final = 3.0  # ours: the time of a lookup, and of another one if the register overtook the first
 _MOVES_MAX: Final = 1024  # ours: peers that move within three seconds
 _MOVES_KEPT: Final = 3  # ours: of one peer, in that time
+HOLD_MIN: Final = 30  # ours: minutes that an announcement holds at most without another one, whatever its TTL
+_HOLDS_MAX: Final = 1024  # ours: as many as moves
+_TTL_NO_SITE_MIN: Final = 15  # RFC 9301, 8.4: no site has this EID; 1: a site has it, and it is not registered
 
 Locators = tuple[Locator, ...]
 
@@ -31,10 +40,18 @@ class Mover(msgspec.Struct, frozen=True):
     former: Locators
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """An announcement that the mapping system does not know yet: its Map-Version Number, and how long it counts."""
+
+    map_version: int
+    until: float
+
+
 class AnnouncedMoves:
     """The unsolicited moves by EID-Prefix."""
 
     def __init__(self) -> None:
+        self._holds: dict[EidPrefix, Hold] = {}
         self._former: dict[EidPrefix, dict[Locators, float]] = {}  # earlier mappings, and until when they are ignored
         self._on_trial: dict[IpAddress, EidPrefix] = {}
 
@@ -57,7 +74,33 @@ class AnnouncedMoves:
     def on_answered(self, prefix: EidPrefix) -> None:
         """The mapping system has answered: the announcement is superseded."""
         self._former.pop(prefix, None)
+        self._holds.pop(prefix, None)
         self.end_trials(prefix)
+
+    def hold(self, prefix: EidPrefix, record: MappingRecord, now: float) -> float | None:
+        """The peer announces this mapping: until when it counts, in monotonic seconds; None: until the next answer."""
+        self._holds = {held: hold for held, hold in self._holds.items() if hold.until > now}
+        if not record.map_version or (prefix not in self._holds and len(self._holds) >= _HOLDS_MAX):
+            return None
+        hold = self._holds[prefix] = Hold(record.map_version, now + 60.0 * min(record.ttl_min, HOLD_MIN))
+        return hold.until
+
+    def is_held(self, prefix: EidPrefix, now: float) -> bool:
+        """Whether the mapping system has to know more than the peer's announcement to replace it."""
+        return (hold := self._holds.get(prefix)) is not None and hold.until > now
+
+    def release(self, prefix: EidPrefix) -> None:
+        """The peer is not at the announced locators, or its key was replaced: any answer counts."""
+        self._holds.pop(prefix, None)
+
+    def is_outdated(self, prefix: EidPrefix, record: MappingRecord, now: float) -> bool:
+        """Whether the announcement of this prefix is newer than the answer in `record`."""
+        hold = self._holds.get(prefix)
+        if hold is None or hold.until <= now:
+            return False
+        if record.locators:
+            return record.map_version != 0 and is_newer(hold.map_version, record.map_version)
+        return record.action == Action.NATIVELY_FORWARD and record.ttl_min < _TTL_NO_SITE_MIN
 
     def is_overtaken(self, prefix: EidPrefix, locators: Locators, now: float) -> bool:
         """Whether an answer with these locators is older than the move."""

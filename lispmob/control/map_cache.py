@@ -31,6 +31,8 @@ PROTECTED_SHARE = 0.8  # ours: the rest is always open for new entries
 REFRESH_AT_SHARE = 0.9  # RFC 9301, 5.5 leaves it open; ours: ask again with a tenth of the TTL to go
 LAST_CHECK_S = 1.0  # ours: no refresh check in the last second of a TTL
 GRACE_S = 10.0  # ours: how long a mapping in use may outlive its TTL while it is being refreshed
+CUT_OFF_S = 60.0  # ours: the same while no Map-Resolver answers anything; then it is checked again
+CUT_OFF_MAX_S = 24 * 3600.0  # ours: how old such a mapping may become
 LATELY_S = 60.0  # RFC 9301, 6.1: sites that traffic was exchanged with in the last minute
 MAX_LOCATORS = 32  # a record on the wire can carry more; see the limits in the error catalogue
 
@@ -109,6 +111,8 @@ class MapCache:
     def __init__(self, limit: int = 10000) -> None:
         assert limit >= 1, limit
         self.limit = limit
+        self.is_cut_off = False
+        """No Map-Resolver answers: mappings in use outlive their TTL, because the peers may be reached all the same."""
         self._table: PrefixTable[MapCacheEntry] = PrefixTable()
         self._probation: Recency[EidPrefix, MapCacheEntry] = Recency()
         self._protected: Recency[EidPrefix, MapCacheEntry] = Recency()
@@ -191,6 +195,11 @@ class MapCache:
             entry.expires_at = expires_at
             self._schedule(entry, now)
 
+    def prolong(self, entry: MapCacheEntry, expires_at: float) -> None:
+        """Let an entry expire later than it would. Its next check is the one that was due before."""
+        if entry.expires_at is not None and entry.state is not State.GONE:
+            entry.expires_at = max(entry.expires_at, expires_at)
+
     def set_limit(self, limit: int) -> list[MapCacheEntry]:
         """Change the limit; returns the evicted entries."""
         assert limit >= 1, limit
@@ -207,10 +216,10 @@ class MapCache:
         aging: dict[EidPrefix, MapCacheEntry] = {}
         while (entry := self._checks.pop_due(now)) is not None:
             assert entry.expires_at is not None, entry
-            if entry.expires_at <= now and entry.state is State.ACTIVE and now - entry.last_used <= GRACE_S:
-                # It is in use and the mapping system is slow: keep using it meanwhile.
+            if entry.expires_at <= now and (extra_s := self._outlives_s(entry, now)):
+                # It is in use and the mapping system is slow, or away: keep using it meanwhile.
                 entry.to(State.STALE)
-                entry.expires_at = now + GRACE_S
+                entry.expires_at = now + extra_s
                 aging[entry.prefix] = entry
                 self._checks.add(entry.expires_at, entry)
                 continue
@@ -224,6 +233,12 @@ class MapCache:
             remaining = entry.expires_at - now
             self._checks.add(now + remaining / 2 if remaining > 2 * LAST_CHECK_S else entry.expires_at, entry)
         return Due(tuple(expired), tuple(aging.values()))
+
+    def _outlives_s(self, entry: MapCacheEntry, now: float) -> float:
+        """How much longer an expired entry counts, in seconds."""
+        if self.is_cut_off and entry.locators and entry.is_used(now) and now < entry.created_at + CUT_OFF_MAX_S:
+            return CUT_OFF_S
+        return GRACE_S if entry.state is State.ACTIVE and now - entry.last_used <= GRACE_S else 0.0
 
     def _schedule(self, entry: MapCacheEntry, now: float) -> None:
         if entry.expires_at is None:

@@ -211,14 +211,19 @@ class Mappings:
 
     def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """The mapping system answered. Less-specific records are installed first, so that the others survive."""
+        self.cache.is_cut_off = False
         known = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]
         answers = [(self._scope(prefix, record, learned.asked), record) for prefix, record in known]
         answers.sort(key=lambda answer: answer[0].mask_len)
         answered = {prefix for prefix, record in answers if record.ttl_min}
         effects: list[MachineEffect] = []
+        held = self.cache.lookup(learned.asked.address, learned.asked.instance_id)
         for prefix, record in answers:
             present = self.cache.get(prefix)
             if present is not None and (present.is_local_word or _is_anothers(present, learned.asked, now)):
+                continue
+            if held is not None and prefix.covers(held.prefix) and self._outlives(held, record, now):
+                effects += self._keep_held(held, record)
                 continue
             if learned.reason != "published" and self.announced.is_overtaken(prefix, record.locators, now):
                 effects += [decision] if (decision := self.installed.get(prefix)) is not None else []
@@ -239,6 +244,8 @@ class Mappings:
         if prefix is None or present is None or present.source != "reply" or not present.locators:
             return [Count("rx_announcement_unknown")]
         if present.locators == record.locators:
+            if self.announced.is_held(prefix, now) and (until := self.announced.hold(prefix, record, now)) is not None:
+                self.cache.prolong(present, until)
             if record.map_version in (0, present.map_version):
                 return []
             present.map_version = record.map_version
@@ -246,18 +253,69 @@ class Mappings:
             return self._reconsider(now)
         self.announced.put_on_trial(prefix, record.locators, present.locators)
         self.announced.on_moved(prefix, present.locators, record.locators, now)
+        until = self.announced.hold(prefix, record, now)
         entry = MapCacheEntry(
             prefix,
             record.locators[:MAX_LOCATORS],
             record.action,
             created_at=now,
-            expires_at=present.expires_at,
+            expires_at=present.expires_at if until is None else max(until, present.expires_at or until),
             map_version=record.map_version or present.map_version,
             is_genuine=present.is_genuine,
             told_by="announced",
         )
         rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
         return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
+
+    def _outlives(self, held: MapCacheEntry, record: MappingRecord, now: float) -> bool:
+        """Whether the peer's announcement is newer than this answer, and the peer was found where it says."""
+        decision = self.installed.get(held.prefix)
+        if decision is None or decision.disposition != "ENCAPSULATE":
+            return False
+        is_found = any(not locator.is_on_trial for locator in decision.locators)
+        return is_found and self.announced.is_outdated(held.prefix, record, now)
+
+    def _keep_held(self, held: MapCacheEntry, record: MappingRecord) -> list[MachineEffect]:
+        """An answer is older than what the peer announced. Packets may be waiting for it. TTL 0 asks for a question."""
+        decision = self.installed.get(held.prefix)
+        told: list[MachineEffect] = [Count("rx_announcement_newer")]
+        told += [] if decision is None else [decision]
+        return [*told, RefreshNeeded(held.prefix)] if record.ttl_min == 0 else told
+
+    def on_announced_past_rtr(self, record: MappingRecord, now: float) -> list[MachineEffect]:
+        """A peer announced locators that our RTR cannot send to, and that we can: send there, past the RTR.
+
+        All of them are on trial. The mapping system is not asked, so the announcement counts for its TTL alone.
+        """
+        prefix = record.eid_prefix
+        assert prefix is not None, record
+        present = self.cache.get(prefix)
+        if present is not None and present.locators == record.locators:
+            return self.on_announced(record, now)
+        until = self.announced.hold(prefix, record, now)
+        if until is None or (present is not None and present.source != "reply"):
+            return [Count("rx_announcement_unknown")]
+        self.announced.put_on_trial(prefix, record.locators, ())
+        entry = MapCacheEntry(
+            prefix,
+            record.locators[:MAX_LOCATORS],
+            record.action,
+            created_at=now,
+            expires_at=until,
+            last_used=now,
+            map_version=record.map_version,
+            told_by="announced",
+        )
+        rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
+        return [*self._insert(entry), Event("mapping-announced", {"eid": str(prefix), "rlocs": rlocs})]
+
+    def on_relayed_again(self, prefixes: Iterable[EidPrefix]) -> list[MachineEffect]:
+        """An RTR leads everywhere again, also to these."""
+        found = [entry for prefix in prefixes if (entry := self.cache.get(prefix)) is not None]
+        gone = [entry for entry in found if entry.source == "reply"]
+        for entry in gone:
+            self.cache.remove(entry.prefix)
+        return self._dropped(gone, "traversal")
 
     def on_moved_away(self, prefix: EidPrefix, locators: tuple[Locator, ...]) -> list[MachineEffect]:
         """A peer announced that it is at these locators: remove a mapping that names others."""
@@ -276,6 +334,7 @@ class Mappings:
 
     def on_lookup_failed(self, failed: LookupFailed, now: float) -> list[MachineEffect]:
         """No answer came. An existing mapping stays in use; without one, no further request is sent for a while."""
+        self.cache.is_cut_off |= failed.why in ("unanswered", "no-locator")
         if self.cache.lookup(failed.asked.address, failed.asked.instance_id) is not None:
             return [DropPending(failed.asked, failed.why)]
         effects: list[MachineEffect] = []
@@ -351,6 +410,11 @@ class Mappings:
         """Refresh the mappings that carried traffic in the last minute: updates may have been missed."""
         used = (entry for entry in self.cache if entry.source == "reply" and entry.locators and entry.is_used(now))
         return [RefreshNeeded(entry.prefix) for entry in used]
+
+    def is_dead(self, entry: MapCacheEntry) -> bool:
+        """True for a mapping with locators none of which we can use, or none of which answers."""
+        told = self.installed.get(entry.prefix)
+        return bool(entry.locators) and told is not None and told.disposition in ("DROP", "DOUBT")
 
     def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
         """The non-static entry with locators that covers an EID: others may cause its refresh."""
@@ -470,6 +534,7 @@ class Mappings:
                 self.installed[entry.prefix] = decision
                 effects.append(decision)
                 if self._is_hopeless(entry, decision):
+                    self.announced.release(entry.prefix)
                     self.cache.shorten(entry, now + HOPELESS_S, now)
                     if entry.is_used(now):
                         effects.append(RefreshNeeded(entry.prefix))

@@ -98,7 +98,7 @@ class NameRegistration:
         """A deadline may have passed."""
         return self._register(now) if self._wake_at is not None and now >= self._wake_at else []
 
-    def on_company(self, now: float) -> list[MachineEffect]:
+    def on_registers_sent(self, now: float) -> list[MachineEffect]:
         """An EID-Prefix is registered now: refresh with it what jitter alone has put later."""
         soon_s = 2 * JITTER_SHARE * self._config.register_interval_s
         is_soon = self._wake_at is not None and now < self._wake_at <= now + soon_s
@@ -374,9 +374,9 @@ class Names:
         registering = [effect for registration in self.registrations for effect in registration.on_timer(now)]
         return [*registering, *self._lookups.on_timer(now)]
 
-    def on_company(self, now: float) -> list[MachineEffect]:
+    def on_registers_sent(self, now: float) -> list[MachineEffect]:
         """Our EID-Prefixes are registered now: so is a name whose refresh is due soon, and the host wakes once."""
-        return [effect for registration in self.registrations for effect in registration.on_company(now)]
+        return [effect for registration in self.registrations for effect in registration.on_registers_sent(now)]
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs have changed."""

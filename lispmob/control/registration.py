@@ -170,7 +170,7 @@ class Registration:
             effects.append(self._event("registration-lost", text=text))
         return effects + self._register(now)
 
-    def on_company(self, now: float) -> list[MachineEffect]:
+    def on_registers_sent(self, now: float) -> list[MachineEffect]:
         """Another registration of this node sends now: refresh with it what jitter alone has put later."""
         soon_s = 2 * JITTER_SHARE * self.policy.interval_s
         is_soon = self._wake_at is not None and now < self._wake_at <= now + soon_s

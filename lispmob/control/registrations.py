@@ -71,7 +71,7 @@ class Registrations:
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is due soon is refreshed at the same time, so that the host wakes once."""
         due = [effect for machine in self.machines for effect in machine.on_timer(now)]
-        return due and [*due, *(effect for machine in self.machines for effect in machine.on_company(now))]
+        return due and [*due, *(effect for machine in self.machines for effect in machine.on_registers_sent(now))]
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended."""

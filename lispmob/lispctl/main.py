@@ -31,7 +31,7 @@ _SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; completion files and man pages are made from it too. `only`: include just this command."""
     common = common_options()
-    parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
+    parser = HelpfulParser(prog="lispctl", description="Show and control a running lispd.", parents=[common])
     parser.add_argument("--version", action=ShowVersion)
     parser.synonyms = _SYNONYMS
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")

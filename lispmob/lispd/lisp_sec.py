@@ -54,11 +54,11 @@ def _limits(parts: Parts) -> tuple[Problem, ...]:
     if mode == "off":
         return ()
     if parts.file.log.record:
-        remedy = "take 'record' out of 'log' in lispd.conf and restart lispd when the recording is made"
-        why = "a recording has no keys, so lispd does without LISP-SEC while it makes one"
+        remedy = "when the recording is complete, remove 'record' from 'log' in lispd.conf and restart lispd"
+        why = "a recording must not contain keys, so lispd does not use LISP-SEC while it records"
         return (Problem("lisp-sec-recording", Severity.NOTICE, "mappings are not proved genuine", why, remedy),)
     if (missing := why_no_key_wrap()) is not None:
-        remedy = "install libssl-dev and build lispmob again; or set security: lisp-sec: off, and nothing is said of it"
+        remedy = "install libssl-dev and build lispmob again; or set security: lisp-sec: off, which removes this notice"
         return (Problem("no-key-wrap", Severity.NOTICE, "mappings are not proved genuine", missing, remedy),)
     if mode == "require" and not parts.node.plan.asks_mapping_system:
         return (
@@ -66,8 +66,8 @@ def _limits(parts: Parts) -> tuple[Problem, ...]:
                 "lisp-sec-relayed",
                 Severity.NOTICE,
                 "the RTR asks in our place, and its mappings are not proved to us",
-                "behind this NAT everything goes through the RTR, which looks up where",
-                "it is as with the Map-Server: use an RTR that you trust",
+                "behind this NAT all data goes through the RTR, which looks up the mappings",
+                "use an RTR that you trust, as you trust the Map-Server",
             ),
         )
     return ()

@@ -14,9 +14,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = HelpfulParser(prog="lispd", description="A LISP mobile node: keeps its addresses while it moves.")
     parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (%(default)s)")
-    parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and stop")
+    parser.add_argument("--check", action="store_true", help="check the configuration, report mistakes, and exit")
     parser.add_argument(
-        "--clean-up", action="store_true", help="remove what lispd has left in the kernel, and stop; not beside lispd"
+        "--clean-up",
+        action="store_true",
+        help="remove what lispd has left in the kernel, and exit; not while lispd runs",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="instead of the file's")
     return parser

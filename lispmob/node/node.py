@@ -28,7 +28,7 @@ from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
 from lispmob.control.lookups.lookup import Lookup
 from lispmob.control.lookups.resolver import Resolver
-from lispmob.control.map_cache import MapCache, Source
+from lispmob.control.map_cache import MapCache, MapCacheEntry, Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
 from lispmob.control.node_config import NodeConfig
@@ -79,7 +79,7 @@ from lispmob.protocol.effect import (
     WaysInDoubt,
     WitnessWanted,
 )
-from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.locator_set import NEVER, LocalLocator, LocatorSet
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
@@ -309,12 +309,13 @@ class Node:
             nonces.turn(now)
         registering = self._registrations.on_timer(now)
         effects: list[_Inner] = [*registering, *self.traversal.on_timer(now)]
-        effects += self.names.on_company(now) if registering else []
+        effects += self.names.on_registers_sent(now) if registering else []
         for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names, self._subscriptions):
             effects += machine.on_timer(now)
         if self._targets.due(now):
-            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
+            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now, self._is_dead)
             effects += self._prober.on_targets(found, now)
+            effects += self._probe_last_resorts(found, now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
@@ -571,6 +572,24 @@ class Node:
         is_configured = address in self.config.mapping_system or address in self.config.proxy_itrs
         return is_configured or address in self.plan.rtrs or self._prober.is_target(address)
 
+    def _is_dead(self, entry: MapCacheEntry) -> bool:
+        """True for a mapping by which nothing gets through: no locator answers, or none has the family of an uplink
+        that works.
+        """
+        families = {uplink.locator.address.version for uplink in self.plan.uplinks if uplink.is_usable}
+        used = (one for one in entry.locators if one.is_reachable and one.priority != NEVER)
+        has_way = any(address.version in families for one in used for address in one.ips)
+        return self._mappings.is_dead(entry) or (bool(families) and bool(entry.locators) and not has_way)
+
+    def _probe_last_resorts(self, targets: Mapping[IpAddress, EidPrefix], now: float) -> list[MachineEffect]:
+        """Probe at once what is left of mappings of which no locator answers."""
+        effects: list[MachineEffect] = []
+        for remote, prefix in targets.items():
+            entry = self.map_cache.get(prefix)
+            if entry is not None and self._is_dead(entry) and self._prober.is_reachable(remote):
+                effects += self._prober.on_hint(remote, "no other locator answers", now)
+        return effects
+
     def _smr_targets(self, now: float) -> list[SmrTarget]:
         # After a time without uplinks, the last minute counts from when the last uplink went.
         lately = now if self._lost_all_at is None else self._lost_all_at
@@ -627,7 +646,7 @@ class Node:
 
     def _weigh(self, now: float) -> list[NodeEffect]:
         """Weigh all evidence about which local RLOCs work. Announce a change, and apply it to our own sending."""
-        self.reachability.on_peers(self._prober.heard, self._prober.silent)
+        self.reachability.on_peers(self._prober.heard, self._prober.silent, self._prober.deaf)
         weighed = self.reachability.weigh(locator.place for locator in self._attached)
         if weighed is None:
             return []
@@ -675,6 +694,7 @@ class Node:
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets move to the other locators now, and those may have died with this one
                         waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
+                        self._targets.on_loss(now)
                 case UplinkChanged():
                     pass  # weighed below, with all other evidence
                 case WayAnswered(local, ifindex, rtt_s):

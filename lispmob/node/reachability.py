@@ -8,6 +8,8 @@ locator that gets no answer while another one does is silent. The answered one i
 itself works. Without a witness no locator is called silent, because then the hub is down, or everything. A silent
 locator asks again now and then, and the first answer clears it.
 
+A peer is a witness, too: where no Map-Resolver answers a locator, and no peer, while peers answer another one.
+
 A locator whose family has no Map-Resolver also counts as silent if another locator has one. So does a private address
 beside a public one that was answered: peers would send to it, and nothing shows that it works. An answer from a peer
 clears either.
@@ -89,6 +91,7 @@ class Reachability:
         self._peers_heard: frozenset[IpAddress] = frozenset()  # our locators that a peer answers
         # our locators that no peer answers, while others are answered
         self._peers_silent: frozenset[IpAddress] = frozenset()
+        self._peers_deaf: frozenset[IpAddress] = frozenset()  # our locators that no peer answers
         self._round_at: float | None = None
         self._verdict_at: float | None = None
         self._ended_at = float("-inf")  # end of the last round that a doubt began
@@ -206,16 +209,25 @@ class Reachability:
         if self._round_at is not None and not self._unheard(self._round_at):
             self._judge(now)
 
-    def on_peers(self, heard: frozenset[IpAddress], silent: frozenset[IpAddress]) -> None:
-        """Peers answer probes from the first of these local locators, and none from the second."""
-        self._peers_heard, self._peers_silent = heard, silent - heard
+    def on_peers(
+        self,
+        heard: frozenset[IpAddress],
+        silent: frozenset[IpAddress],
+        deaf: frozenset[IpAddress] = frozenset(),
+    ) -> None:
+        """Peers answer probes from `heard`, and from no locator in `deaf`; from `silent` not where others are answered.
+
+        They may be asked from `deaf` alone at other locators, of the other family: that shows less than `silent`.
+        """
+        self._peers_heard, self._peers_silent, self._peers_deaf = heard, silent - heard, deaf - heard
 
     def on_doubt(self, now: float, *, is_urgent: bool = False) -> list[MachineEffect]:
-        """An answer is missing. With a single locator there is no choice, so no round begins.
+        """An answer is missing.
 
-        `is_urgent`: a peer's locator was found dead, which random loss does not explain.
+        `is_urgent`: a peer's locator was found dead, which random loss does not explain. With a single locator there is
+        no choice; then only such a doubt begins a round, to find out whether it is the peer or our own network.
         """
-        if len(self._ways) + len(self._behind) < 2 or not self._ways:
+        if not self._ways or (len(self._ways) + len(self._behind) < 2 and not is_urgent):
             return []
         if self._verdict_at is not None:  # a round that asks only from the new locators is followed by one for all
             self._doubt_at = None if self._is_doubted else self._verdict_at
@@ -322,7 +334,9 @@ class Reachability:
         self._round_at = self._verdict_at = self._doubt_at = None
 
     def _has_witness(self, way: Way, since: float = float("-inf")) -> bool:
-        """True when another locator was heard, at `since` or later."""
+        """True when another locator was heard, at `since` or later; or by a peer, while none hears this one."""
+        if way.locator.address in self._peers_deaf and self._peers_heard:
+            return True
         others = [
             other.heard_at for other in self._ways.values() if other is not way and other.evidence is Evidence.HEARD
         ]

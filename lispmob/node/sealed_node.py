@@ -23,6 +23,7 @@ from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_entries import SealedPeer
+from lispmob.control.sealing.spare_mappings import SpareMappings
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
@@ -33,8 +34,10 @@ from lispmob.protocol.effect import (
     MappingLearned,
     RemoveMapping,
     SendControl,
+    SendSealed,
     UseMapVersion,
 )
+from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
@@ -76,6 +79,7 @@ class SealedNode(Node):
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._announcer = Announcer(next_nonce=seal.next_timestamp, new_nonce=self._asked)
         self.key_lookups = KeyLookups(self.security, self._asked)
+        self._spares = SpareMappings()
         self._answerer.on_key_record(config.key_record)
         self._unsaid += self.sealing.on_start()
 
@@ -103,7 +107,7 @@ class SealedNode(Node):
         tried = self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
         told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
-        return [*super().on_timer(now), *self._route([*own, *told], now)]
+        return [*super().on_timer(now), *self._route([*own, *told, *self._renew(now)], now)]
 
     def on_miss(
         self, source: IpAddress, destination: IpAddress, instance_id: int, now: float, nonce: int = 0
@@ -230,7 +234,22 @@ class SealedNode(Node):
             self._map_version = self.plan.map_version
             version.append(UseMapVersion(self._map_version))
         # A peer that sends to us waits for nothing else; the others can wait for the registers.
-        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:], *self._use_spares(now)]
+
+    def _use_spares(self, now: float) -> list[_Inner]:
+        """Use the mappings of peers while uplinks work, but no RTR, and none of them has a Map-Resolver to ask."""
+        if self.plan.defaults:
+            return [*self._mappings.on_relayed_again(self._spares.give_up())]
+        families = {uplink.locator.address.version for uplink in self.plan.uplinks if uplink.is_usable}
+        if not families or any(resolver.version in families for resolver in self.config.map_resolvers):
+            return []
+        effects: list[_Inner] = []
+        for prefix, record in self._spares.take(now):
+            learned = MappingLearned(prefix, (record,), "refresh", 0.0, is_genuine=True)
+            effects += self._mappings.on_learned(learned, now)
+            self.map_cache.touch([prefix], now)
+            self._targets.on_loss(now)
+        return effects
 
     def _announce(self, now: float) -> list[MachineEffect]:
         """Announce our locators to the peers that have a session, active peers first."""
@@ -242,6 +261,29 @@ class SealedNode(Node):
         peers = sorted(self.sealing.entries.peers, key=self._last_used, reverse=True)
         return self._announcer.on_mappings(records, peers, now)
 
+    def _renew(self, now: float) -> list[MachineEffect]:
+        """Announce our locators again while no Map-Server knows them."""
+        if not self.config.announcements:
+            return []
+        is_confirmed = self.traversal.outside is not None or any(one.is_confirmed for one in self.registrations)
+        ttl_min = self.config.record_ttl_min
+        return self._announcer.on_registered(
+            self.sealing.entries.peers, now, is_confirmed=is_confirmed, ttl_min=ttl_min
+        )
+
+    def _last_resort(self, number: int) -> IpAddress | None:
+        """Where a peer hears of our locators if none answers that its packets may go to: one of priority 255 that does.
+
+        It gets this message and no data, until the peer announces it with another priority.
+        """
+        peer = self.sealing.entries.by_number(number)
+        entries = (self.map_cache.get(prefix) for prefix in (peer.entries if peer is not None else ()))
+        for entry in entries:
+            if entry is not None and self._is_dead(entry):
+                unused = (address for one in entry.locators if one.priority == NEVER for address in one.ips)
+                return next((address for address in unused if self._prober.is_answered(address)), None)
+        return None
+
     def _last_used(self, peer: SealedPeer) -> float:
         entry = self.map_cache.get(peer.known.prefix)
         return float("-inf") if entry is None else entry.last_used
@@ -250,19 +292,35 @@ class SealedNode(Node):
         """A peer announces the locators of its own EID-Prefix. Use them at once, and ask the mapping system.
 
         A node that cannot ask sends through an RTR, which knows where the peer is. It drops its old mapping, and needs
-        no new one, which nothing would ever confirm.
+        no new one, which nothing would ever confirm; unless the peer is where the RTR cannot send to.
         """
         prefix = record.eid_prefix
         assert prefix is not None, record
         if not self.plan.asks_mapping_system:
-            return self._mappings.on_moved_away(prefix, record.locators)
+            if not self._is_past_rtrs(record):
+                return self._mappings.on_moved_away(prefix, record.locators)
+            effects = self._mappings.on_announced_past_rtr(record, now)
+            self._targets.on_traffic(now)
+            return effects + self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
+        before = self.map_cache.get(prefix)
         effects = self._mappings.on_announced(record, now)
+        places = {address for locator in record.locators for address in locator.ips}
+        if before is not None and places == {address for locator in before.locators for address in locator.ips}:
+            # The peer has not moved, but found out that some of them work, or do not: ours may have changed, too.
+            effects += self._prober.on_suspicion(places, False, now)
         effects += self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         own, host = self.config.source_for(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
         if own is not None:
             effects += self._resolver.on_smr(host, prefix, own, now)
         self._targets.on_traffic(now)
         return effects
+
+    def _is_past_rtrs(self, record: MappingRecord) -> bool:
+        """Whether we can send to a peer, and no RTR of ours can: all its locators are of a family that they lack."""
+        used = (one for one in record.locators if one.is_reachable and one.priority != NEVER)
+        families = {address.version for one in used for address in one.ips}
+        relayed = {relay.address.version for relay in self.plan.defaults}
+        return bool(families and relayed) and not families & relayed and families <= self._direct.families
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         if self._is_routing:
@@ -283,6 +341,8 @@ class SealedNode(Node):
                     out.append(self.dialects.with_key(effect))
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
+                case SendSealed(number, remote=None):
+                    out.append(replace(effect, remote=self._last_resort(number)))
                 case _:
                     out.append(effect)
         begun = self.sealing.on_mapping_back(now)
@@ -319,6 +379,7 @@ class SealedNode(Node):
                     else:
                         effects += self.sealing.on_vouched(one.prefix, one.keys, now)
                         effects += self._subscribe_behind(one.prefix, now)
+                        self._spares.on_answer(one.prefix, one.record, now)
                 return effects
         return None
 
@@ -390,6 +451,9 @@ class SealedNode(Node):
             records.append(bare)
             prefix = bare.eid_prefix
             if learned.is_genuine and record.locators and prefix is not None:
+                known = self.sealing.keys.of(prefix)
+                if keys is not None and known is not None and (keys.is_revoked or known.key not in keys.keys):
+                    self._mappings.announced.release(prefix)  # it was the announcement of another node
                 effects += self.sealing.on_vouched(prefix, keys, now)
         if learned.reason == "published" and not self.plan.asks_mapping_system:
             # An RTR has the mapping: here it says which direct paths lead nowhere any more.

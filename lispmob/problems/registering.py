@@ -76,13 +76,13 @@ def _not_found(one: NameEvidence, evidence: Evidence) -> Problem:
 def _refused(one: RegistrationEvidence, severity: Severity) -> Problem:
     assert one.refusal is not None
     if "Map-Notify refused" in one.refusal:
-        return _wrong_key(one, severity, "its Map-Notify does not prove that it has our key")
+        return _wrong_key(one, severity, "its Map-Notify is not authenticated with our key")
     return Problem(
         "register-refused",
         severity,
         f"Map-Server {one.server} refuses {one.eid}",
         one.refusal,
-        "ask its operator",
+        "ask its operator for the reason",
         f"{one.eid} at {one.server}",
     )
 
@@ -117,7 +117,7 @@ def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
             "site-removed",
             severity,
             f"Map-Server {one.server} has removed the site of {one.eid}",
-            "it confirmed this EID before, and has no site for it now",
+            "it confirmed this EID before, but has no site for it now",
             f"ask its operator; {_INVITED}",
             f"{one.eid} at {one.server}",
         )
@@ -126,11 +126,13 @@ def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
             "no-such-site",
             severity,
             f"Map-Server {one.server} has no site for {one.eid}",
-            "it answers requests, and has no registration of this EID",
+            "it answers Map-Requests, but knows no site with this EID",
             "correct the EID in eids, or have its operator add the EID to your site",
             f"{one.eid} at {one.server}",
         )
-    return _wrong_key(one, severity, "it answers questions and has a site for this EID, yet confirms no Map-Register")
+    return _wrong_key(
+        one, severity, "it answers Map-Requests and has a site for this EID, but confirms no Map-Register"
+    )
 
 
 def _wrong_key(one: RegistrationEvidence, severity: Severity, cause: str) -> Problem:
@@ -147,7 +149,7 @@ def _wrong_key(one: RegistrationEvidence, severity: Severity, cause: str) -> Pro
 def _unanswered(one: RegistrationEvidence, severity: Severity) -> Problem:
     what, cause, remedy = _sentences(one)
     if one.stands:
-        cause += ", since it confirmed the last time"
+        cause += ", since its last confirmation"
         severity = Severity.DEGRADED
     return Problem(_ABOUT_SERVER[one.finding], severity, what, cause, remedy, one.server)
 
@@ -164,24 +166,24 @@ def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
     if one.finding is Finding.UNREACHABLE:
         return (
             f"{server} is not reached",
-            "the network says that there is no way to this address (ICMP unreachable)",
-            f"{check}, and see whether its machine and network are up",
+            "the network reports that it has no route to this address (ICMP unreachable)",
+            f"{check}, and that its machine and network are up",
         )
     if one.finding is Finding.PROHIBITED:
         return (
             f"{server} is not reached",
-            "a firewall on the way forbids it (ICMP prohibited)",
+            "a firewall on the path forbids it (ICMP prohibited)",
             "have UDP port 4342 opened, or use another network",
         )
     if one.finding is Finding.REFUSED_HERE:
         return (
-            f"this host's firewall stops what goes to {server}",
+            f"this host's firewall stops packets to {server}",
             "the kernel refuses to send to UDP port 4342 (EPERM)",
             "allow outgoing UDP to ports 4341 and 4342; see: nft list ruleset",
         )
-    behind = "; through a NAT, some Map-Servers are as silent about a wrong key" if one.is_private else ""
+    behind = "; behind a NAT, some Map-Servers do not answer if the key is wrong, either" if one.is_private else ""
     return (
         f"no answer from Map-Server {one.server}",
-        f"it answers neither Map-Registers nor a question that needs no key{behind}",
-        f"{check}, whether it is up, and whether UDP port 4342 is open on the way",
+        f"it answers neither Map-Registers nor Map-Requests, which need no key{behind}",
+        f"{check}, that it is up, and that firewalls on the path pass UDP port 4342",
     )

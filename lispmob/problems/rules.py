@@ -49,7 +49,7 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
         yield Problem(
             "disk-full",
             Severity.NOTICE,
-            "lispd cannot keep its identifier",
+            "lispd cannot save its identifier",
             evidence.state_refusal,
             "free some space there, or correct its owner and mode",
         )
@@ -58,9 +58,9 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
         yield Problem(
             "unusable-mark",
             Severity.DEGRADED,
-            f"{evidence.dropped_by_mark} {plural} dropped because of the mark",
+            f"{evidence.dropped_by_mark} {plural} dropped because of their mark",
             "the mark names no usable uplink, and steering: unusable-mark says drop",
-            "see lispctl uplinks and the steering rules; 'unusable-mark: fallback' sends them by another uplink",
+            "compare lispctl uplinks with the steering rules; 'unusable-mark: fallback' sends them by another uplink",
         )
 
 
@@ -79,9 +79,9 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
         yield Problem(
             "portal",
             Severity.NOTICE if evidence.families else Severity.BROKEN,
-            f"{interface.name} wants its login page filled in",
+            f"{interface.name} requires a login on its portal page",
             interface.note,
-            f"open a browser and log in; to use {interface.name} all the same: network-manager: portal: use",
+            f"open a browser and log in; to use {interface.name} without a login, set network-manager: portal: use",
             interface.name,
         )
     for refused in evidence.refused:
@@ -90,7 +90,7 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             Severity.NOTICE if evidence.families else Severity.BROKEN,
             f"this host refuses what leaves by {refused.interface} over IPv{refused.family}",
             f"{refused.by} comes before its default route, as a VPN's kill switch does",
-            "switch it off in the program that made it, or delete it; lispd uses the uplink at once",
+            "switch it off in the program that made it, or delete it; lispd then uses the uplink at once",
             f"{refused.interface} IPv{refused.family}",
         )
     nothing_works = not any(_works(known) for known in evidence.addresses)
@@ -130,7 +130,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             severity,
             f"the RTR {one.failed_rtr} does not answer {place}",
             "behind a NAT, everything comes and goes through it",
-            "see whether its machine is up, and whether UDP ports 4341 and 4342 are open on the way",
+            "check that its machine is up, and that firewalls on the path pass UDP ports 4341 and 4342",
             f"{one.interface} {one.address}",
         )
     if one.deaf_rtr is not None:
@@ -138,8 +138,8 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             "rtr-deaf",
             severity,
             f"the RTR {one.deaf_rtr} passes nothing on to {place}",
-            "it confirms the registration, and data goes elsewhere: it may not take the new place behind the NAT",
-            "another name was tried there: if data does not come by now, name another RTR in natt: rtrs",
+            "it confirms the registration, but sends data elsewhere: it may still use an old binding of the NAT",
+            "lispd has registered there by another name; if data still does not arrive, name another RTR in natt: rtrs",
             f"{one.interface} {one.address}",
         )
     if one.translated_to is not None:
@@ -156,7 +156,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             "not-heard",
             severity,
             f"no data from {place} gets through",
-            f"{', '.join(one.unheard_by)} answer probes from it, on UDP port 4342, and get no data, on UDP port 4341",
+            f"probes to {', '.join(one.unheard_by)} are answered (UDP port 4342), but data is lost (UDP port 4341)",
             "allow UDP port 4341 in the firewall of this host and of its network; or use another uplink",
             f"{one.interface} {one.address}",
         )
@@ -165,15 +165,15 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             "cannot-ask",
             Severity.NOTICE if is_spared else Severity.DEGRADED,
             f"{place} reaches no Map-Resolver",
-            "no question from it is answered, while questions from elsewhere on this host are",
-            "lispd does not use it until it is answered again",
+            "no Map-Request from it is answered, but those from other addresses of this host are",
+            "check the network of this uplink; lispd uses it again as soon as an answer comes",
             f"{one.interface} {one.address}",
         )
 
 
 def _no_answer_at_all(evidence: Evidence) -> Problem:
     cause = f"neither the mapping system nor a peer answers {', '.join(evidence.in_vain)}"
-    remedy = "see whether this network leads anywhere, or use another one"
+    remedy = "check that this network reaches the Internet, or use another network"
     if evidence.unasked:
         cause += (
             f"; {', '.join(evidence.unasked)} cannot be used alone, since no Map-Server has an address of its family"
@@ -192,7 +192,7 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             Severity.DEGRADED,
             f"{peer.eid} does not answer",
             f"no probe to {where} is answered",
-            "see whether that machine is on; lispd goes on asking",
+            "check that its machine is up; lispd continues to probe it",
             peer.eid,
         )
     for narrow in evidence.narrow:
@@ -201,8 +201,8 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "path-mtu",
             Severity.NOTICE,
             f"packets of more than {narrow.mtu_bytes} octets from {narrow.address} vanish",
-            f"probes of that size are lost on the way to {remotes}, and no ICMP says so",
-            "lispd sends smaller ones there; what drops ICMP on the way is better mended",
+            f"probes of that size are lost on the path to {remotes}, and no ICMP error reports it",
+            "lispd sends smaller packets there; better have the firewall on the path pass ICMP errors 'too big'",
             narrow.address,
         )
     for inside in evidence.inside:
@@ -210,7 +210,7 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "own-prefix",
             Severity.NOTICE,
             f"{inside.eid} lies inside our own EID-Prefix {inside.own}",
-            "whatever lies there is taken for an address of this host's own, so that peer is not reached",
+            "packets to such addresses stay on this host, so that peer is not reached",
             "list in eids only what this host has, or give that peer an EID outside of it",
             inside.eid,
         )
@@ -227,7 +227,7 @@ def _filtered(one: FilteredEvidence) -> Problem:
         "data-filtered",
         Severity.DEGRADED,
         f"data {'to' if one.is_out else 'from'} {one.locator} is lost, though it answers probes",
-        f"UDP port 4342 passes, and UDP port 4341 does not on the way from {from_} to {towards}",
-        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the way",
+        f"UDP port 4342 passes and UDP port 4341 does not, on the path from {from_} to {towards}",
+        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the path",
         one.eid,
     )

@@ -1,4 +1,4 @@
-"""Whether to believe a Map-Reply: what a record must satisfy beyond the nonce (RFC 9301, 5.4 and 5.5).
+"""Whether to accept a Map-Reply: what a record must satisfy beyond the nonce (RFC 9301, 5.4 and 5.5).
 
 A Map-Reply is not signed (except with LISP-SEC), and any ETR may be hostile. So a reply may locate the EID that was
 asked for, but must not take anything from other EIDs: mappings in use stay (`mappings.py`), our own EIDs and RLOCs are

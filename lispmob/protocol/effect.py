@@ -295,10 +295,14 @@ class SendKeepalive(msgspec.Struct, frozen=True):
 
 
 class SendSealed(msgspec.Struct, frozen=True):
-    """Send a control message to this peer in a sealed packet, from EID to EID; does nothing without a session."""
+    """Send a control message to this peer in a sealed packet, from EID to EID; does nothing without a session.
+
+    `remote`: the locator that it goes to; None: by the path of the peer's packets.
+    """
 
     peer: int
     payload: bytes
+    remote: IpAddress | None = None
 
 
 SealEffect: TypeAlias = (

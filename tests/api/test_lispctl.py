@@ -64,7 +64,7 @@ Problems
     do:  compare key, key-id and algorithm in map-servers, and the EID, with
          your site there; a machine that has joined needs another invitation,
          and `lispctl join --force`
-  - nothing but answers goes into the overlay (for 2h)
+  - only replies go into the overlay (for 2h)
 
 EID 192.0.2.7/32
 """
@@ -206,9 +206,7 @@ def test_problems_stand_first_each_with_its_cause_and_its_remedy(
             )
             for problem in key
         ),
-        Problem(
-            key="no-overlay-prefixes", severity="notice", what="nothing but answers goes into the overlay", since_s=7200
-        ),
+        Problem(key="no-overlay-prefixes", severity="notice", what="only replies go into the overlay", since_s=7200),
     ]
 
     assert main(["--socket", str(daemon.path), "status"]) == 5

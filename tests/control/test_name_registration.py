@@ -164,14 +164,14 @@ def test_silent_uplinks_are_tried_in_turn() -> None:
     assert sources in ([WIFI.address, LTE.address] * 2, [LTE.address, WIFI.address] * 2)
 
 
-def test_a_name_is_refreshed_in_the_company_of_the_eids_when_its_own_refresh_is_near() -> None:
+def test_a_name_is_refreshed_with_the_eids_when_its_own_refresh_is_near() -> None:
     machine = registration()
     effects = machine.on_locators(LocatorSet.of(1, [WIFI]), 0.0)
-    while_unconfirmed = machine.on_company(0.9)
+    while_unconfirmed = machine.on_registers_sent(0.9)
     machine.on_map_notify(*notify(effects), 0.02)
 
-    too_early = machine.on_company(40.0)
-    near = machine.on_company(50.0)
-    just_done = machine.on_company(50.1)
+    too_early = machine.on_registers_sent(40.0)
+    near = machine.on_registers_sent(50.0)
+    just_done = machine.on_registers_sent(50.1)
 
     assert [len(only(told, SendControl)) for told in (while_unconfirmed, too_early, near, just_done)] == [0, 0, 1, 0]

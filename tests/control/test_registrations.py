@@ -85,7 +85,7 @@ def test_a_node_of_two_eids_wakes_once_for_the_refresh_of_both_whatever_the_jitt
     assert len(pauses) > 3  # nodes still spread over the minute
 
 
-def test_what_has_just_been_refreshed_is_not_refreshed_in_company() -> None:
+def test_what_has_just_been_refreshed_is_not_refreshed_with_the_others() -> None:
     config = replace(CONFIG, eids=(EID, EID6))
     registrations = Registrations(config, jitter=lambda: 0.5)
     confirmed(registrations, registrations.on_locators(locators(WIFI), 0.0), 0.02)

@@ -174,7 +174,7 @@ def probes(effects: list[object] | object) -> list[MapRequest]:
     return [request for request in requests if isinstance(request, MapRequest) and request.is_probe]
 
 
-def test_a_node_asks_the_locator_whose_bit_falls_only_when_one_of_its_company_says_so() -> None:
+def test_a_node_asks_the_locator_whose_bit_falls_only_when_one_of_its_group_says_so() -> None:
     machine = node(replace(CONFIG, probing=ProbeConfig(), status_bits="listen"))
     assert only(machine.on_locators([WIFI], 0.0), UseStatusBits) == [UseStatusBits(accepts=True, bits=None)]
     known(machine)

@@ -14,12 +14,14 @@ from lispmob.control.sealing.seal_config import SealTools
 from lispmob.node.node import NodeEffect
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import InstallSession, SendControl, SendKeepalive, SendSealed, UseMapVersion
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from tests.control.sealing.sealed_pair import Memory, drawing
 from tests.crypto.support import KEY_WRAP, ciphers
 from tests.internet.world import Lab, NodeHost, Packet, Weather, build, locator
 
+REKEY_S = 120.0  # after that the datapath wants new keys with the next packet
 CLOCK = count(1_700_000_000_000_000_000)  # of all nodes
 
 
@@ -28,6 +30,7 @@ class SealedHost(NodeHost):
     """A node with a static key. What it seals travels as data with a payload."""
 
     sessions: dict[int, InstallSession] = field(default_factory=dict)  # the latest one of each peer
+    installed: dict[int, float] = field(default_factory=dict)  # when that was
     words: list[tuple[float, Packet]] = field(default_factory=list)  # sealed control messages that arrived
     map_version: int = 0  # in its sealed packets
     order: list[NodeEffect] = field(default_factory=list)  # the effects of the last call of the node
@@ -54,8 +57,9 @@ class SealedHost(NodeHost):
 
     def talk_to(self, other: NodeHost) -> None:
         found = self.table.lookup(other.eid)
-        if found is not None and found[1].peer and found[1].peer not in self.sessions:
-            self.perform(self.node.on_seal_wanted(found[1].peer, self.world.now))
+        peer = 0 if found is None else found[1].peer
+        if peer and self.world.now > self.installed.get(peer, float("-inf")) + REKEY_S:
+            self.perform(self.node.on_seal_wanted(peer, self.world.now))
         super().talk_to(other)
 
     def on_packet(self, packet: Packet) -> None:
@@ -82,28 +86,36 @@ class SealedHost(NodeHost):
             match effect:
                 case InstallSession(peer=peer):
                     self.sessions[peer] = effect
+                    self.installed[peer] = self.world.now
                 case UseMapVersion(number):
                     self.map_version = number
                 case SendKeepalive(peer):
                     self.seal(peer, b"\0")
-                case SendSealed(peer, payload):
-                    self.seal(peer, payload)
+                case SendSealed(peer, payload, remote):
+                    self.seal(peer, payload, remote)
                 case _:
                     super().perform([effect])
 
-    def seal(self, peer: int, payload: bytes) -> None:
-        """Seal as the datapath does, and send by the path of the peer's packets."""
+    def seal(self, peer: int, payload: bytes, remote: IpAddress | None = None) -> None:
+        """Seal as the datapath does, and send to `remote` or by the path of the peer's packets."""
         for _, entry in self.table:
             if entry.peer == peer and entry.locators and peer in self.sessions:
-                uplink = self.node.locators.best(entry.locators[0].address.version)
+                to = remote or entry.locators[0].address
+                uplink = self.node.locators.best(to.version)
                 if uplink is not None:
                     data = self.eid, entry.prefix.address
-                    self.world.internet.send(Packet(uplink.address, entry.locators[0].address, payload, data=data))
+                    self.world.internet.send(Packet(uplink.address, to, payload, data=data))
                 return
 
 
-def sealed(weather: Weather | None = None, seed: int = 0, nodes: int = 2, **options: object) -> Lab:
-    """A lab of nodes that have exchanged packets, and have sessions."""
+def sealed(
+    weather: Weather | None = None,
+    seed: int = 0,
+    nodes: int = 2,
+    attached: Sequence[Sequence[LocalLocator]] = (),
+    **options: object,
+) -> Lab:
+    """A lab of nodes that have exchanged packets, and have sessions. `attached`: the uplinks of each node."""
     lab = build(nodes=nodes, seed=seed, wrap=KEY_WRAP)
     made: list[NodeHost] = []
     for node in lab.nodes:
@@ -114,7 +126,7 @@ def sealed(weather: Weather | None = None, seed: int = 0, nodes: int = 2, **opti
         made.append(SealedHost(lab.world, config, lisp_sec=node.lisp_sec))
         made[-1].node._registrations.nonces = node.node._registrations.nonces
     for number, node in enumerate(made, start=1):
-        node.attach(locator(f"198.51.100.{number}"))
+        node.attach(*(attached[number - 1] if attached else (locator(f"198.51.100.{number}"),)))
     lab.world.run(1.0)
     lab.world.internet.weather = weather or Weather()
     done = Lab(lab.world, lab.hubs, tuple(made))

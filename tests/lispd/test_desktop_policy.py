@@ -37,7 +37,7 @@ def ranking(file: NodeFile, nm_state: ManagerState) -> list[tuple[str, int]]:
     return [(up.name, up.priority) for up in STATE.uplinks(assembly.uplink_policy(file, nm_state))]
 
 
-def test_a_login_page_that_is_outlasted_keeps_only_the_uplink_from_being_used_that_has_company() -> None:
+def test_a_login_page_that_is_outlasted_keeps_only_an_uplink_beside_others_from_being_used() -> None:
     outlasted = frozenset({"wlan0", "wwan0"})
     alone = NetworkState.of([WLAN], list(STATE.addresses[:1]), list(STATE.default_routes[-1:]))
 

@@ -80,6 +80,55 @@ def test_a_host_with_one_locator_asks_nothing_and_wakes_for_nothing() -> None:
     assert world.silent(WIFI) == [False]
 
 
+def test_a_host_with_one_locator_finds_out_whether_a_peer_or_its_own_network_is_dead() -> None:
+    world = World()
+    world.attach(WIFI)
+    world.alive = lambda _: False
+
+    world.doubt(is_urgent=True)
+    world.run(2.0)
+    lost = world.machine.in_vain
+    world.machine.on_answered(WIFI.place, RTT_S, world.now)
+
+    assert [source for _, source in world.asked] == [WIFI.address] * CHECKS
+    assert (lost, world.machine.in_vain) == ((WIFI.address,), ())
+    assert world.silent(WIFI) == [False]
+
+
+def test_a_host_with_one_locator_that_is_answered_says_nothing_of_its_network() -> None:
+    world = World()
+    world.attach(WIFI)
+
+    world.doubt(is_urgent=True)
+    world.run(60.0)
+
+    assert world.machine.in_vain == ()
+    assert len(world.asked) == 1
+
+
+def test_a_peer_that_answers_by_the_other_family_shows_that_a_locator_nobody_answers_is_dead() -> None:
+    world = World(RESOLVER)
+    world.attach(WIFI, WIFI6)
+    world.alive = lambda _: False
+    world.machine.on_peers(frozenset((WIFI6.address,)), frozenset(), frozenset((WIFI.address,)))
+
+    world.doubt(is_urgent=True)
+    world.run(2.0)
+
+    assert world.silent(WIFI, WIFI6) == [True, False]
+
+
+def test_a_locator_that_a_map_resolver_answers_is_not_silent_because_its_peers_are() -> None:
+    world = World(RESOLVER)
+    world.attach(WIFI, WIFI6)
+    world.machine.on_peers(frozenset((WIFI6.address,)), frozenset(), frozenset((WIFI.address,)))
+
+    world.doubt(is_urgent=True)
+    world.run(2.0)
+
+    assert world.silent(WIFI, WIFI6) == [False, False]
+
+
 def test_a_new_locator_that_was_heard_by_its_register_is_not_asked_from() -> None:
     world = World()
     world.attach(WIFI, LTE)

@@ -6,7 +6,7 @@ from lispmob.problems.journal import BEGINS_AN_HOUR, HOUR_S, ProblemJournal
 from lispmob.problems.problem import Problem, Severity
 
 DEAD = Problem("no-answer", Severity.BROKEN, "no answer from Map-Server 192.0.2.1", "cause", "remedy", "192.0.2.1")
-ODD = Problem("no-overlay-prefixes", Severity.NOTICE, "nothing but answers goes into the overlay")
+ODD = Problem("no-overlay-prefixes", Severity.NOTICE, "only replies go into the overlay")
 
 
 def texts(journal: ProblemJournal, *problems: Problem, now: float) -> list[str]:

@@ -17,7 +17,7 @@ from lispmob.problems.problem import (
 
 DEAD = Problem("rtr-dead", Severity.BROKEN, "the RTR 192.0.2.9 does not answer", "silent for 25 s", "restart it")
 CLOSED = Problem("peer-unreachable", Severity.DEGRADED, "10.0.0.2 does not answer", subject="10.0.0.2/32")
-ODD = Problem("no-overlay-prefixes", Severity.NOTICE, "nothing but answers goes into the overlay")
+ODD = Problem("no-overlay-prefixes", Severity.NOTICE, "only replies go into the overlay")
 
 
 def test_without_a_problem_it_works() -> None:

@@ -51,7 +51,7 @@ def test_a_node_that_is_registered_has_no_problem() -> None:
         (Finding.PORT_CLOSED, "nobody-listens", "198.51.100.1 runs no Map-Server"),
         (Finding.UNREACHABLE, "unreachable", "Map-Server 198.51.100.1 is not reached"),
         (Finding.PROHIBITED, "unreachable", "Map-Server 198.51.100.1 is not reached"),
-        (Finding.REFUSED_HERE, "sending-refused", "this host's firewall stops what goes to Map-Server 198.51.100.1"),
+        (Finding.REFUSED_HERE, "sending-refused", "this host's firewall stops packets to Map-Server 198.51.100.1"),
         (Finding.SILENT, "no-answer", "no answer from Map-Server 198.51.100.1"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_login_page_on_the_only_uplink_is_the_reason_and_beside_another_uplink
     alone = of(OPEN, families=frozenset(), addresses=(), unused=(cafe,))
     beside = of(STANDS, unused=(cafe,))
 
-    assert headline(alone) == "not working: wlan0 wants its login page filled in"
+    assert headline(alone) == "not working: wlan0 requires a login on its portal page"
     assert (keys(beside), verdict(beside)) == (["portal"], "working")
 
 

@@ -142,6 +142,11 @@ class Path:
         return self.state is State.DOWN
 
     @property
+    def is_answered(self) -> bool:
+        """True while the last verdict is that probes are answered."""
+        return self.state is State.UP or (self.state is State.VERIFYING and self.answered_at is not None)
+
+    @property
     def is_asking(self) -> bool:
         """True while an echo is awaited."""
         return self._echo_asked_at is not None

@@ -94,8 +94,18 @@ class Prober:
 
     @property
     def heard(self) -> frozenset[IpAddress]:
-        """The local RLOCs that get answers."""
-        return frozenset(path.pair.local for path in self._paths.values() if path.state is State.UP)
+        """The local RLOCs that get answers. A doubt takes this away from none: only its verdict does."""
+        return frozenset(path.pair.local for path in self._paths.values() if path.is_answered)
+
+    @property
+    def deaf(self) -> frozenset[IpAddress]:
+        """The local RLOCs that are probed from and get no answer from any peer."""
+        down = {path.pair.local for path in self._paths.values() if path.is_down}
+        return frozenset(down - {path.pair.local for path in self._paths.values() if not path.is_down})
+
+    def is_answered(self, remote: IpAddress) -> bool:
+        """True when a pair with this locator is known to work."""
+        return any(path.is_answered for path in self._of(remote))
 
     def is_target(self, remote: IpAddress) -> bool:
         """True for a locator in a mapping in use."""

@@ -5,7 +5,8 @@ How it works.
    our EID-Prefixes and their locators. Its nonce grows. It is repeated up to three times until a Map-Notify-Ack comes.
 2. A peer's announcement counts only for EID-Prefixes that its static key is known for, and only if its nonce has
    grown. It is used at once, and the mapping system is asked; its next answer takes precedence.
-3. A new locator is on trial: a Map-Request with P=1 for the peer's EID is sent there. Until an ETR has answered
+3. While no Map-Server confirms what we announced, it is announced again before its TTL ends (`announced_moves.py`).
+4. A new locator is on trial: a Map-Request with P=1 for the peer's EID is sent there. Until an ETR has answered
    authoritatively, the datapath sends a bounded number of packets there. So a peer cannot direct traffic at a victim:
    a host there answers only for its own EIDs, and RTRs do not answer authoritatively.
 
@@ -21,6 +22,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from lispmob.control.announced_moves import HOLD_MIN
 from lispmob.control.sealing.sealed_entries import SealedPeer
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.acceptance import Guard
@@ -41,6 +43,7 @@ ANNOUNCED_MAX: Final = 256  # ours: peers that are sent an announcement
 RECORDS_MAX: Final = 8  # ours: EID-Prefixes in one announcement
 HEARD_S: Final = 1.0  # ours: announcements of a peer; a second and a third move may follow at once
 HEARD_BURST: Final = 4
+RENEW_SHARE: Final = 0.5  # ours, of the TTL: when an announcement that no Map-Server knows is repeated
 NONCES_MAX: Final = 1024  # ours: static keys whose last nonce is kept
 PROBE_AGAIN_S: Final = (0.5, 1.0, 2.0)  # ours: until the next probe of a locator on trial
 PROBES_MAX: Final = 256  # ours: open probes
@@ -88,10 +91,12 @@ class Announcer:
         self._tried: dict[IpAddress, tuple[EidPrefix, int]] = {}
         self._trials: Agenda[IpAddress] = Agenda()
         self._rate = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
+        self._renew_at: float | None = None
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None if nothing is due."""
-        return min((at for at in (self._agenda.first(), self._trials.first()) if at is not None), default=None)
+        times = (self._agenda.first(), self._trials.first(), self._renew_at)
+        return min((at for at in times if at is not None), default=None)
 
     def on_mappings(
         self, records: Iterable[MappingRecord], peers: Iterable[SealedPeer], now: float
@@ -109,6 +114,22 @@ class Announcer:
             nonce = self._next_nonce()
             self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, announced).encode(), nonce)
             effects += self._send(peer.number, now)
+        return effects
+
+    def on_registered(
+        self, peers: Iterable[SealedPeer], now: float, *, is_confirmed: bool, ttl_min: int
+    ) -> list[MachineEffect]:
+        """Whether a Map-Server confirms what we announced. If none does, peers are told again at half of its TTL."""
+        sealed = [] if is_confirmed or not self._told else [peer for peer in peers if peer.is_sealed(now)]
+        if not sealed:
+            self._renew_at = None
+            return []
+        is_due = self._renew_at is not None and self._renew_at <= now
+        if is_due or self._renew_at is None:
+            self._renew_at = now + min(ttl_min, HOLD_MIN) * 60.0 * RENEW_SHARE
+        effects: list[MachineEffect] = []
+        for peer in sealed[:ANNOUNCED_MAX] if is_due else ():
+            effects += self.on_behind(peer, now)
         return effects
 
     def on_behind(self, peer: SealedPeer, now: float) -> list[MachineEffect]:

@@ -3,7 +3,8 @@
 How it works. Behind a NAT all packets go to an RTR by a default mapping, and the RTR asks the mapping system, which
 proves nothing to us. So the datapath reports now and then which EIDs match only a default entry. For each we send a
 Map-Request with LISP-SEC (RFC 9303); the Map-Reply reaches us at the address and port that the NAT gives our control
-port. Only the key in it is used; packets still go through the RTR, sealed for the owner of that key.
+port. Packets still go through the RTR, sealed for the owner of the key in it. The locators in it are used only when no
+RTR answers any more (`spare_mappings.py`).
 
 `ItrSecurity` decides how to ask a Map-Resolver that has not shown LISP-SEC; without a genuine answer there is no key.
 An EID with traffic is looked up again after a minute, and at growing intervals if it has no key.
@@ -28,6 +29,7 @@ from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import MappingRecord
 
 ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3
@@ -53,10 +55,11 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The key in a genuine answer; None: the EID-Prefix has none."""
+    """The key in a genuine answer; None: the EID-Prefix has none. `record`: the mapping without it."""
 
     prefix: EidPrefix
     keys: KeyRecord | None
+    record: MappingRecord
 
 
 class _Question(msgspec.Struct):
@@ -145,7 +148,7 @@ class KeyLookups:
                 effects.append(Count(malformed.counter))
                 continue
             if prefix is not None and prefix.covers(question.eid) and (bare.locators or keys is not None):
-                found.append(Found(prefix, keys))
+                found.append(Found(prefix, keys, bare))
         has_key = any(one.keys is not None for one in found)
         self._rest(question, AGAIN_S if has_key else min(2 * question.rest_s, REST_MAX_S), now)
         return found, effects

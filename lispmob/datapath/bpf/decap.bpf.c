@@ -202,17 +202,17 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
     if (!remote)
         return false;
-    struct lm_silence *company = company_of(remote);
+    struct lm_silence *group = group_of(remote);
     if ((remote->silence.is_reported && asks(&remote->silence, now)) ||
-        (company && company->is_reported && asks(company, now)))
+        (group && group->is_reported && asks(group, now)))
         return true;
     if (remote->silence.quick) {
         remote->silence.heard = now;
         remote->silence.since = 0;
     }
-    if (company && company->quick) {
-        company->heard = now;
-        company->since = 0;
+    if (group && group->quick) {
+        group->heard = now;
+        group->since = 0;
     }
     return false;
 }

@@ -201,9 +201,9 @@ struct lm_remote_state {
     LM_SHARED(uint64_t) large_at;    /* when large packets must be reported again: nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint64_t) large_seen;  /* when a program left the report of a large packet to the threads; 0: never */
     LM_SHARED(uint32_t) large_paths; /* the paths of large packets since the last report, as bits */
-    LM_SHARED(uint32_t) head;  /* the group leader, whose `company` counts for it, by its place; LM_NO_REMOTE: none */
+    LM_SHARED(uint32_t) head;  /* the group leader, whose `group` counts for it, by its place; LM_NO_REMOTE: none */
     struct lm_silence silence; /* of the locator itself */
-    struct lm_silence company; /* of all locators of a peer together, which may answer from another one */
+    struct lm_silence group;   /* of all locators of a peer together, which may answer from another one */
     struct lm_echo echo;
     LM_SHARED(uint64_t) sent, sent_octets; /* inner packets sent to it, and their octets */
     /* Inner packets from it that were delivered here, and their octets. */

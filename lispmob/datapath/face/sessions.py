@@ -95,9 +95,13 @@ class Sessions:
             count = lib.lm_engine_sessions(self._handle.c, found, room)
         return [marshal.session_use(found[i]) for i in range(count)]
 
-    def say(self, peer: int, payload: bytes) -> bool:
-        """Send a sealed control message to a peer, by the path of its packets; False if it could not be sent."""
-        return bool(lib.lm_engine_say(self._handle.c, peer, payload, len(payload)))
+    def say(self, peer: int, payload: bytes, remote: IpAddress | None = None) -> bool:
+        """Send a sealed control message to a peer; False if it could not be sent.
+
+        It goes to the locator `remote`, or by the path of the peer's packets.
+        """
+        to = ffi.NULL if remote is None else marshal.one_address(remote)
+        return bool(lib.lm_engine_say(self._handle.c, peer, to, payload, len(payload)))
 
     def send_keepalive(self, peer: int) -> bool:
         """Send an empty sealed packet to a peer, by the path of its packets; False if it could not be sent."""

@@ -18,16 +18,22 @@ SILENT_MAX: Final = 4  # ours: this many hops without an answer end a trace
 
 def add_ping_arguments(parser: ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("peer", metavar="NAME|EID", help="whom to ask")
-    parser.add_argument("-c", "--count", type=int, default=4, metavar="N", help="how many times (default: 4)")
-    parser.add_argument("-i", "--interval", type=float, default=1.0, metavar="S", help="seconds between (default: 1)")
-    parser.add_argument("-W", "--timeout", type=float, default=2.0, metavar="S", help="patience (default: 2 seconds)")
+    parser.add_argument("peer", metavar="NAME|EID", help="the peer")
+    parser.add_argument("-c", "--count", type=int, default=4, metavar="N", help="number of requests (default: 4)")
+    parser.add_argument(
+        "-i", "--interval", type=float, default=1.0, metavar="S", help="seconds between requests (default: 1)"
+    )
+    parser.add_argument(
+        "-W", "--timeout", type=float, default=2.0, metavar="S", help="time to wait for an answer (default: 2 seconds)"
+    )
 
 
 def add_trace_arguments(parser: ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("peer", metavar="NAME|EID", help="whom to find the way to")
-    parser.add_argument("-W", "--timeout", type=float, default=1.0, metavar="S", help="patience (default: 1 second)")
+    parser.add_argument("peer", metavar="NAME|EID", help="the peer")
+    parser.add_argument(
+        "-W", "--timeout", type=float, default=1.0, metavar="S", help="time to wait for an answer (default: 1 second)"
+    )
 
 
 def check_ping(arguments: Namespace) -> None:
@@ -162,8 +168,8 @@ def _ms(one: dict[str, Any]) -> str:
 
 
 PING = Command(
-    "ping", "round trips to a peer inside and outside of the overlay", run_ping, add_ping_arguments, check_ping
+    "ping", "measure round trips to a peer, inside and outside of the overlay", run_ping, add_ping_arguments, check_ping
 )
 TRACE = Command(
-    "trace", "the way to a peer, hop by hop outside of the overlay", run_trace, add_trace_arguments, check_trace
+    "trace", "show the path to a peer hop by hop, outside of the overlay", run_trace, add_trace_arguments, check_trace
 )

@@ -15,8 +15,10 @@ _SOURCES = {"conntrack": "connection tracking", "sockets": "the open sockets (th
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("--lose", metavar="UPLINK", action="append", default=[], help="as if it were gone")
-    parser.add_argument("--gain", metavar="INTERFACE", action="append", default=[], help="as if it became an uplink")
+    parser.add_argument("--lose", metavar="UPLINK", action="append", default=[], help="assume that this uplink is gone")
+    parser.add_argument(
+        "--gain", metavar="INTERFACE", action="append", default=[], help="assume that this interface becomes an uplink"
+    )
     parser.add_argument("--all", action="store_true", help="show the flows that stay, too")
 
 
@@ -60,4 +62,4 @@ def _coloured(line: str, change: str) -> str:
     return paint(line, _COLOURS[change]) if change in _COLOURS else line
 
 
-COMMAND = Command("rehearse", "say which flows would move or break, changing nothing", run, add_arguments)
+COMMAND = Command("rehearse", "show which flows would move or break; change nothing", run, add_arguments)

@@ -33,9 +33,9 @@ class CannotRun(LispError):
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of this command."""
     parser.epilog = "example: lispctl run --via 'wwan*' -- rsync -a photos/ backup:photos/"
-    via_help = "an uplink or a pattern; more than one: the first that is there"
+    via_help = "uplink or pattern; repeatable: the first that exists is used"
     parser.add_argument("--via", metavar="UPLINK", action="append", required=True, help=via_help)
-    drop_help = "when none of them is there, send nothing; without it, priority and weight decide then"
+    drop_help = "send nothing if none of them exists (default: priority and weight decide)"
     parser.add_argument("--or-drop", action="store_true", help=drop_help)
     parser.add_argument("argv", nargs=REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
 

@@ -48,16 +48,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     flow_help = "protocol (tcp, udp, icmp or ping, a number), then address or address:port"
     parser.add_argument("flow", nargs="+", metavar="FLOW", help=flow_help)
-    parser.add_argument("--from", dest="source", metavar="ADDRESS[:PORT]", help="its source; a port alone is :40000")
-    parser.add_argument("--user", metavar="NAME", help="of the process that sends; without it: you")
-    parser.add_argument("--group", metavar="NAME", help="of the process that sends")
-    parser.add_argument("--cgroup", metavar="PATH", help="control group of the process that sends")
-    parser.add_argument("--mark", metavar="NUMBER", help="a mark that the packet has already (SO_MARK)")
+    parser.add_argument("--from", dest="source", metavar="ADDRESS[:PORT]", help="source; for a port alone write :40000")
+    parser.add_argument("--user", metavar="NAME", help="user of the sending process (default: you)")
+    parser.add_argument("--group", metavar="NAME", help="group of the sending process")
+    parser.add_argument("--cgroup", metavar="PATH", help="control group of the sending process")
+    parser.add_argument("--mark", metavar="NUMBER", help="mark that the packet already has (SO_MARK)")
     parser.add_argument("--dscp", metavar="VALUE", help="a number or a name such as ef")
-    parser.add_argument("--in", dest="from_interface", metavar="INTERFACE", help="forwarded: it comes in there")
-    parser.add_argument("--flow", dest="flow_name", metavar="NAME", help="it is a flow to this name, see lispflow")
+    parser.add_argument(
+        "--in",
+        dest="from_interface",
+        metavar="INTERFACE",
+        help="the packet is forwarded, and arrives at this interface",
+    )
+    parser.add_argument("--flow", dest="flow_name", metavar="NAME", help="the flow is to this name (see lispflow)")
     parser.add_argument("--class", dest="flow_class", metavar="CLASS", help="the class of that flow, such as voice")
-    parser.add_argument("--came-in-by", metavar="UPLINK", help="it answers a flow that came in by this uplink")
+    parser.add_argument("--came-in-by", metavar="UPLINK", help="the flow answers one that came in by this uplink")
 
 
 def run(client: Client, arguments: Namespace) -> int:

@@ -102,8 +102,8 @@ def _leads_to(one: dict[str, Any]) -> str:
 
 NAMES = Command(
     "names",
-    "the domain of the overlay, who is asked for it, and the names that are known",
+    "show the domain of the overlay, its servers, and the known names",
     run_names,
     add_names_arguments,
 )
-NAME = Command("name", "show where a name leads, or which names an EID has", run_name, add_arguments)
+NAME = Command("name", "show the EID of a name, or the names of an EID", run_name, add_arguments)

@@ -67,4 +67,4 @@ def _seen(one: dict[str, Any]) -> list[str]:
     return [paint(line, colour) for line in fold(text, first="  ", rest="    ")]
 
 
-COMMAND = Command("believed", "ask what others believe about us, and compare it with what is so", run, add_arguments)
+COMMAND = Command("believed", "compare the mappings that others have of us with our own", run, add_arguments)

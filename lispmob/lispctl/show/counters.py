@@ -34,4 +34,4 @@ def counter_lines(groups: dict[str, dict[str, Any]], *, with_zeros: bool) -> lis
     return lines or ["every counter stands at 0"]
 
 
-COMMAND = Command("counters", "show what was counted, dropped packets by reason included", run, add_arguments)
+COMMAND = Command("counters", "show the counters, with dropped packets by reason", run, add_arguments)

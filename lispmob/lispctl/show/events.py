@@ -13,7 +13,7 @@ from lispmob.terminal.text import clean, fold, moment, paint
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with new events until interrupted")
+    parser.add_argument("-f", "--follow", action="store_true", help="continue with new events until interrupted")
     parser.add_argument(
         "--kinds",
         default="",

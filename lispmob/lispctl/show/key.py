@@ -83,10 +83,14 @@ def seal_lines(seal: dict[str, Any]) -> list[str]:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--replace", action="store_true", help="draw another static key for this node; all are told")
-    parser.add_argument("--forget", metavar="PREFIX", help="no key of this EID-Prefix any more: it may speak in clear")
+    parser.add_argument(
+        "--replace", action="store_true", help="make a new static key for this node, and inform all peers"
+    )
+    parser.add_argument("--forget", metavar="PREFIX", help="forget the key of this EID-Prefix: it may send in clear")
     parser.add_argument("--rekey", action="store_true", help="make new keys for all sessions now")
-    parser.add_argument("--accept", metavar="PREFIX", help="use the new key of this EID-Prefix, which waits for a yes")
+    parser.add_argument(
+        "--accept", metavar="PREFIX", help="accept the new key of this EID-Prefix, which waits for your decision"
+    )
 
 
 COMMAND = Command(

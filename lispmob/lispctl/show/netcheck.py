@@ -91,4 +91,4 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} s"
 
 
-COMMAND = Command("netcheck", "show NATs and firewalls on the way of each uplink, and what is done about them", run)
+COMMAND = Command("netcheck", "show NATs and firewalls on the path of each uplink, and how lispd copes", run)

@@ -23,7 +23,7 @@ _WAYS: Final = {"direct": "direct", "rtr": "RTR", "past-rtr": "past the RTR", "n
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("peer", nargs="?", metavar="NAME|EID", help="one of them, with everything that is known")
+    parser.add_argument("peer", nargs="?", metavar="NAME|EID", help="show only this peer, with all details")
 
 
 def run(client: Client, arguments: Namespace) -> int:
@@ -145,4 +145,4 @@ def _seal(peer: dict[str, Any]) -> str:
     return clean(peer["seal"]["state"]) if peer.get("seal") is not None else "-"
 
 
-COMMAND = Command("peers", "whom packets go to, by which way, and how well", run, add_arguments)
+COMMAND = Command("peers", "list the peers, their paths and how well they work", run, add_arguments)

@@ -82,4 +82,4 @@ def stat_lines(stat: dict[str, Any]) -> list[str]:
     ]
 
 
-COMMAND = Command("stat", "show what became of packets, as OpenLISP's mapstat -s -p lisp does", run)
+COMMAND = Command("stat", "show packet counters, as OpenLISP's mapstat -s -p lisp does", run)

@@ -41,4 +41,4 @@ def _use(uplink: dict[str, Any]) -> str:
     return "used, metered" if uplink.get("is_metered") else "used"
 
 
-COMMAND = Command("uplinks", "list the interfaces that reach the world, and why one is not used", run)
+COMMAND = Command("uplinks", "list the uplinks, and why an interface is not used as one", run)

@@ -21,11 +21,13 @@ class TimeOver(LispError):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
-    parser.add_argument("state", choices=("registered", "working"), help="registered everywhere, or nothing amiss")
     parser.add_argument(
-        "--timeout", type=seconds, default=30.0, metavar="S", help="give up after so many seconds (default: 30)"
+        "state", choices=("registered", "working"), help="registered: with all Map-Servers; working: without a problem"
     )
-    parser.epilog = "Waits for lispd to start, too. Exit code 6: the time is over."
+    parser.add_argument(
+        "--timeout", type=seconds, default=30.0, metavar="S", help="give up after this many seconds (default: 30)"
+    )
+    parser.epilog = "It waits for lispd to start, too. Exit code 6: timeout."
 
 
 def seconds(text: str) -> float:
@@ -72,4 +74,4 @@ def _how(status: dict[str, Any]) -> str:
     return f"{status['state']}, {status.get('headline', '')}".rstrip(", ")
 
 
-COMMAND = Command("wait", "end when the node is registered, or works", run, add_arguments, check)
+COMMAND = Command("wait", "wait until the node is registered, or works", run, add_arguments, check)

@@ -136,4 +136,4 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-COMMAND = Command("bugreport", "write one archive with all that a report needs, and no secrets", run, add_arguments)
+COMMAND = Command("bugreport", "write an archive for a bug report, without secrets", run, add_arguments)

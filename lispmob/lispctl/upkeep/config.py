@@ -34,7 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME=ADDRESS",
         help="what a host name in the file stands for (default: what DNS says now)",
     )
-    check = actions.add_parser("check", parents=common, help="say every mistake of a file, ours or an old one")
+    check = actions.add_parser(
+        "check", parents=common, help="list all mistakes of a file, in the present or an old format"
+    )
     show = actions.add_parser("show", parents=common, help="print it as it takes effect, with defaults, without keys")
     for action in (check, show):
         action.add_argument("file", nargs="?", default=_DEFAULT, metavar="FILE", help=f"default: {_DEFAULT}")

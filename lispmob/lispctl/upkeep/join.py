@@ -40,12 +40,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument("line", nargs="+", metavar="LINE", help="what `lisphub invite NAME` printed on the hub")
     parser.add_argument("-c", "--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"default: {DEFAULT_CONFIG}")
+    parser.add_argument("--force", action="store_true", help="replace an existing configuration; the old one is kept")
+    parser.add_argument("--no-service", action="store_true", help="write the configuration, but start nothing")
     parser.add_argument(
-        "--force", action="store_true", help="replace a configuration that is there; the old one is kept"
-    )
-    parser.add_argument("--no-service", action="store_true", help="write the configuration, and start nothing")
-    parser.add_argument(
-        "--timeout", type=seconds, default=30.0, metavar="S", help="wait so many seconds until it works (default: 30)"
+        "--timeout", type=seconds, default=30.0, metavar="S", help="wait this many seconds until it works (default: 30)"
     )
     parser.epilog = (
         "Exit codes: 0 joined, and working; 1 not done; 3 joined, and lispd does not run; 4 joined, working in part; 5 "
@@ -242,4 +240,4 @@ def wait_until_working(socket: str, timeout_s: float) -> int:
     return code
 
 
-COMMAND = Command("join", "join a hub by the line of an invitation; as root", no_run, add_arguments, alone=run)
+COMMAND = Command("join", "join a hub with an invitation; needs root", no_run, add_arguments, alone=run)

@@ -13,7 +13,9 @@ LEVELS = ("debug", "info", "warning", "error")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("level", nargs="?", choices=LEVELS, help="log this and what is graver, until the next reload")
+    parser.add_argument(
+        "level", nargs="?", choices=LEVELS, help="log messages of this level and above, until the next reload"
+    )
 
 
 def run(client: Client, arguments: Namespace) -> int:

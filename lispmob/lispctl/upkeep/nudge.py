@@ -19,6 +19,4 @@ def nudge_lines(done: dict[str, Any]) -> list[str]:
     return ["lispd looked at the network" if done["is_now"] else "lispd looks at the network within a second"]
 
 
-COMMAND = Command(
-    "nudge", "make lispd look at the network again, as scripts do where nothing else reports changes", run
-)
+COMMAND = Command("nudge", "make lispd check the network now; for scripts, where nothing else reports changes", run)

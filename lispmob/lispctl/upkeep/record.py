@@ -43,4 +43,4 @@ def run(client: Client, arguments: Namespace) -> int:
     return 0
 
 
-COMMAND = Command("record", "write what lispd's core was fed since its start into a file", run, add_arguments)
+COMMAND = Command("record", "write the inputs of lispd's core since its start into a file", run, add_arguments)

@@ -71,4 +71,6 @@ def _reload(socket: str, path: str) -> int:
     return 0
 
 
-COMMAND = Command("refresh", "take over what the hub has changed since join; as root", no_run, add_arguments, alone=run)
+COMMAND = Command(
+    "refresh", "take over what the hub has changed since the join; needs root", no_run, add_arguments, alone=run
+)

@@ -23,10 +23,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument("file", type=Path, help="a file of `lispctl record`")
     parser.add_argument(
-        "--speed", type=_speed, metavar="N", help="N times as fast as it was, such as 1 or 60 (default: at once)"
+        "--speed",
+        type=_speed,
+        metavar="N",
+        help="N times the original speed, such as 1 or 60 (default: without pauses)",
     )
     parser.add_argument("-a", "--all", action="store_true", help="show inputs without events, too")
-    parser.epilog = "Exit code 7: the core does something else now than it did then, or raises an error."
+    parser.epilog = "Exit code 7: the core does something else than in the recording, or raises an error."
 
 
 def _speed(text: str) -> float:
@@ -107,5 +110,5 @@ def run(_client: Client, arguments: Namespace) -> int:
 
 
 COMMAND = Command(
-    "replay", "feed a recording to a core of its own, and show what happens", run, add_arguments, alone=run_alone
+    "replay", "replay a recording in a core of its own, and show what it does", run, add_arguments, alone=run_alone
 )

@@ -41,4 +41,4 @@ def safe(words: list[Any]) -> list[str]:
     return list(dict.fromkeys(fitting))[:MOST]
 
 
-COMMAND = Command("words", "print uplinks or peers for the completion of shells", run, add_arguments)
+COMMAND = Command("words", "print uplinks or peers, for shell completion", run, add_arguments)

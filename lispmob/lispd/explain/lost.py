@@ -12,12 +12,12 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action
 
 _PLAIN: Final = {
-    FlowVerdict.GUARDED: "it belongs to the way to the mapping system, which never goes into the overlay",
+    FlowVerdict.GUARDED: "it belongs to LISP itself, or to the mapping system, which never go into the overlay",
     FlowVerdict.SOURCE: "its source is not one of our EIDs",
     FlowVerdict.NATIVE: "the mapping says that there is no LISP, but the kernel sent it into the overlay",
     FlowVerdict.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
     FlowVerdict.DOUBT: "no locator of the mapping answers; packets are still sent, and their sender gets an ICMP error",
-    FlowVerdict.NO_KEY: "nothing may leave for it in clear, and there is no key to seal with yet",
+    FlowVerdict.NO_KEY: "packets to it must be sealed, and there is no key yet",
     FlowVerdict.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
 }
 _ACTIONS: Final = {
@@ -47,11 +47,11 @@ def why_refused(destination: IpAddress, instance_id: int, node: Node, now: float
 def _no_unicast(destination: IpAddress, node: Node) -> str:
     own = node.config.owner_of(destination, 0)
     if own is not None:
-        return f"it lies in our own EID-Prefix {own}: its host is behind this one, and not in the overlay"
+        return f"it is in our own EID-Prefix {own}: its host is behind this one, not in the overlay"
     if destination.is_multicast:
-        return "it is a group, and LISP here is for unicast"
+        return "it is a multicast group, and lispd forwards only unicast"
     if destination.is_link_local:
-        return "it is a link-local address, which ends at the link"
+        return "it is a link-local address, which is not forwarded"
     return "it is no address of one host elsewhere: loopback, broadcast or unspecified"
 
 
@@ -82,7 +82,7 @@ def _without_locator(entry: MapCacheEntry, node: Node) -> str:
         return f"every locator of {entry.prefix} has priority 255, so none takes packets"
     if not any(locator.is_reachable for locator in entry.locators):
         return f"the mapping of {entry.prefix} says itself that all its locators are down"
-    return f"no locator of {entry.prefix} can be sent to from here"
+    return f"no locator of {entry.prefix} can be reached from this host"
 
 
 def _families(versions: frozenset[int]) -> str:

@@ -287,7 +287,10 @@ class _Explanation:
         if answer.verdict is FlowVerdict.MISS:
             refused = why_refused(flow.destination, 0, self._parts.node, self._parts.now())
             reason = "" if refused is None else f"; {refused}"
-            self._say("mapping", f"nothing is known about {flow.destination}: the first packet asks, and waits{reason}")
+            self._say(
+                "mapping",
+                f"there is no mapping of {flow.destination} yet: the first packet waits for it{reason}",
+            )
         elif answer.verdict is FlowVerdict.NO_UPLINK:
             self._say("uplink", "there is no uplink: packets wait for one, for 3 seconds")
         else:
@@ -310,7 +313,7 @@ class _Explanation:
                 self._say("uplink", copy)
             return
         if lanes[0] != DEFAULT:
-            self._say("uplink", "the uplink of the mark cannot send it: priority and weight decide")
+            self._say("uplink", "the uplink of its mark cannot send it: priority and weight decide")
         sending = self._parts.engine.uplinks
         for step in self._parts.node.preference_steps if self._parts.node.uplink_ranks else ():
             self._say("uplink", f"prefer: {self._parts.file.multihoming.prefer}: {step}")

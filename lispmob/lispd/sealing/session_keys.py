@@ -43,8 +43,8 @@ def perform(engine: Engine, effect: SealEffect) -> None:
             engine.sessions.set_clear_refused(prefixes)
         case SendKeepalive(peer):
             engine.sessions.send_keepalive(peer)
-        case SendSealed(peer, payload):
-            engine.sessions.say(peer, payload)
+        case SendSealed(peer, payload, remote):
+            engine.sessions.say(peer, payload, remote)
         case UseMapVersion(number):
             engine.sessions.use_map_version(number)
         case UseDialect():

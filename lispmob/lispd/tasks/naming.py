@@ -71,11 +71,13 @@ class Naming:
         """What prevents programs of this host from finding names."""
         domain = "" if self._file is None else self._file.names.domain
         if self.refusal is not None:
-            what, remedy = f"lispd cannot answer DNS for {domain}", "see `lispctl names` once that is mended"
+            what, remedy = f"lispd cannot answer DNS for {domain}", "correct that, then check with `lispctl names`"
             return (Problem("no-names", Severity.NOTICE, what, self.refusal, remedy, domain),)
         if self.resolved.refusal is not None and domain:
             what = f"systemd-resolved does not ask lispd for {domain}"
-            remedy = "the package has a rule for polkit that lets the user lispmob tell it (50-lispmob-names.rules)"
+            remedy = (
+                "install the polkit rule 50-lispmob-names.rules of the package, which allows it to the user lispmob"
+            )
             return (Problem("no-resolver", Severity.NOTICE, what, printable(self.resolved.refusal), remedy, domain),)
         return ()
 

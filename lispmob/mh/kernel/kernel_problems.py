@@ -37,7 +37,7 @@ def foreign_rule(rule: Rule, desired: KernelState) -> Problem:
         Severity.BROKEN if len({eid.family for eid in desired.eids}) == 1 else Severity.DEGRADED,
         f"a routing rule takes IPv{rule.family} packets before they enter the overlay",
         f"`ip{' -6' if rule.family == 6 else ''} rule` has {rule}, and lispd finds no room in front of it",
-        "give it a higher priority, or choose the place of lispd's rules with `routing: {rule-priority: ...}`",
+        "give that rule a higher number, or choose the place of lispd's rules with `routing: {rule-priority: ...}`",
         f"IPv{rule.family} rule {rule}",
     )
 
@@ -51,7 +51,7 @@ def mark_in_use(rules: Sequence[Rule], mask: int) -> tuple[Problem, ...]:
         Problem(
             "mark-in-use",
             Severity.NOTICE,
-            "steering by marks and a routing rule of another program get in each other's way",
+            "steering by marks and a routing rule of another program use the same bits of the mark",
             f"lispd's marks are the bits {mask:#x}, and `ip rule` has {rule}{more}",
             "restart lispd, which then takes free bits, or choose some with `steering: {mask: ...}`",
         ),
@@ -73,11 +73,11 @@ def _refused(family: int, refused: list[Refusal], severity: Severity, desired: K
         name = f"net.ipv6.conf.{desired.tun}.disable_ipv6"
         cause, again = f"IPv6 is switched off on {desired.tun} ({name} = 1)", f"to use it: sysctl {name}=0; {again}"
     eids = ", ".join(str(eid) for eid in desired.eids if family in (0, eid.family))
-    what = f"{eids or 'this node'} is not fully in the kernel" if severity > Severity.NOTICE else _SMALL
+    what = f"{eids or 'this node'} is not completely configured in the kernel" if severity > Severity.NOTICE else _SMALL
     return Problem("kernel-refused", severity, what, cause, again, f"IPv{family}" if family else "")
 
 
-_SMALL: Final = "the kernel does not hold all of what makes moves smooth"
+_SMALL: Final = "the kernel lacks some settings that make moves smooth"
 
 
 def _is_ipv6_off(device: str) -> bool:

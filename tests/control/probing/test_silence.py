@@ -178,7 +178,7 @@ def test_the_locators_of_a_peer_are_watched_together_and_one_that_died_stands_fo
     assert heads(world) == alive
 
 
-def test_a_locator_without_company_and_those_of_different_peers_are_watched_alone() -> None:
+def test_a_locator_without_a_group_and_those_of_different_peers_are_watched_alone() -> None:
     world = World()
     world.take(world.prober.on_locators(LocatorSet.of(1, (WIFI,)), 0.0))
     world.take(world.prober.on_targets({PEER: EID, OTHER: SOME_EID}, 0.0))

@@ -144,9 +144,9 @@ def test_one_locator_of_a_peer_that_falls_silent_while_the_others_answer_is_told
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
-@pytest.mark.parametrize("has_company", [True, False])
+@pytest.mark.parametrize("has_group", [True, False])
 def test_packets_take_the_short_way_while_silence_is_watched_for(
-    is_answered: bool, has_company: bool, in_tier: str
+    is_answered: bool, has_group: bool, in_tier: str
 ) -> None:
     if in_tier == "tun":
         pytest.skip("it has no shorter way")
@@ -154,7 +154,7 @@ def test_packets_take_the_short_way_while_silence_is_watched_for(
         install_both(both, 4)
         open_sockets(both)
         peer = both.links[0].rloc("b", 4)
-        both.a("patience", locator=peer, seconds=0.2, one_sided=60.0, head=peer if has_company else None)
+        both.a("patience", locator=peer, seconds=0.2, one_sided=60.0, head=peer if has_group else None)
         talk(both)
 
         for _ in range(100):

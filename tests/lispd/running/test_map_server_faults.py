@@ -153,7 +153,7 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
 
         node.wait_until(is_reported, "the key found wrong")
 
-    assert "its Map-Notify does not prove that it has our key" in str(registration(node, server)["problem"])
+    assert "its Map-Notify is not authenticated with our key" in str(registration(node, server)["problem"])
     assert registration(node, server)["state"] == "registering"
     assert [event["kind"] for event in node.ctl_lines("events", "--kinds", "auth-failed")] == ["auth-failed"]
     assert node.counters("control")["rx_auth"] >= 1

@@ -136,11 +136,11 @@ struct {
 } addresses SEC(".maps");
 
 /* NULL: the locator has no group. */
-static __always_inline struct lm_silence *company_of(struct lm_remote_state *remote)
+static __always_inline struct lm_silence *group_of(struct lm_remote_state *remote)
 {
     __u32 place = remote->head;
     struct lm_remote_state *head = bpf_map_lookup_elem(&remotes, &place);
-    return head ? &head->company : NULL;
+    return head ? &head->group : NULL;
 }
 
 static __always_inline __u64 first_half(bool is_v4, __u64 high)

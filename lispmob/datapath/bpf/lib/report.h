@@ -91,14 +91,14 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
         return true;
     if (is_large && s->reports_large && is_large_news(s, remote, path, now))
         return true;
-    struct lm_silence *own = &remote->silence, *company = company_of(remote);
-    enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);
+    struct lm_silence *own = &remote->silence, *group = group_of(remote);
+    enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, group, now);
     if (for_own == MEANS_A_REPORT || for_all == MEANS_A_REPORT)
         return true;
     if (for_own == MEANS_WAITING)
         count_waiting(own, now, length);
-    if (company && for_all == MEANS_WAITING)
-        count_waiting(company, now, length);
+    if (group && for_all == MEANS_WAITING)
+        count_waiting(group, now, length);
     return false;
 }
 

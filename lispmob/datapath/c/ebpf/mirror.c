@@ -205,7 +205,7 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->large_paths, atomic_load(&from->large_paths));
     atomic_store(&into->head, atomic_load(&from->head));
     copy_silence(&into->silence, &from->silence);
-    copy_silence(&into->company, &from->company);
+    copy_silence(&into->group, &from->group);
     atomic_store(&into->echo.until, atomic_load(&from->echo.until));
     atomic_store(&into->echo.owed, atomic_load(&from->echo.owed));
     atomic_store(&into->echo.copies, atomic_load(&from->echo.copies));

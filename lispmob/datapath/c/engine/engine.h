@@ -463,8 +463,12 @@ void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 /* Sends an empty sealed packet by the path of the peer's packets; false: no key, no path, or the uplink refused it. */
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
-/* Sends a sealed control message to a peer, from EID to EID; false: no key, no path, or the uplinks refused it. */
-bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length);
+/*
+ * Sends a sealed control message to a peer, from EID to EID: to the locator `remote`, or by the path of the peer's
+ * packets (NULL). False: no key, no path, or the uplinks refused it.
+ */
+bool lm_engine_say(struct lm_engine *e, uint32_t peer, const struct lm_addr *remote, const uint8_t *payload,
+                   size_t length);
 struct lm_session_use {
     uint32_t peer, local_index;
     uint8_t slot;                           /* enum lm_session_slot */

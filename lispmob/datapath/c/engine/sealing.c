@@ -64,9 +64,18 @@ static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_sessio
     return NULL;
 }
 
-bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, size_t length)
+/* A set of this locator alone, for one packet. */
+static struct lm_locator_set *only(struct lm_engine *e, const struct lm_addr *remote, struct lm_seal_wish wish)
+{
+    struct lm_locator_spec spec = {.address = *remote, .port = LM_PORT_DATA, .priority = 1, .weight = 1, .fd = -1};
+    return lm_locator_set_take_sealed(e->locators, &spec, 1, wish);
+}
+
+bool lm_engine_say(struct lm_engine *e, uint32_t peer, const struct lm_addr *remote, const uint8_t *payload,
+                   size_t length)
 {
     bool is_sent = false;
+    struct lm_locator_set *taken = NULL;
     if (length > LM_PUNT_PAYLOAD)
         return false;
     lm_engine_lock(e);
@@ -75,6 +84,8 @@ bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, s
     job.packet = e->scratch + LM_FRAME_HEADROOM;
     job.seal = lm_peers_sender(e->peers, peer, job.now);
     job.set = job.seal ? way_to(e, job.seal, &job.inner.destination) : NULL;
+    if (job.set && remote)
+        job.set = taken = only(e, remote, job.set->wish);
     if (job.set) {
         job.instance_id = job.seal->instance_id;
         job.inner.version = job.inner.destination.family;
@@ -92,13 +103,15 @@ bool lm_engine_say(struct lm_engine *e, uint32_t peer, const uint8_t *payload, s
         lm_outbound_choose(e, &job);
         is_sent = job.path && lm_send_empty(e, &job);
     }
+    if (taken)
+        lm_locator_set_drop(e->locators, taken);
     lm_engine_unlock(e);
     return is_sent;
 }
 
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer)
 {
-    return lm_engine_say(e, peer, NULL, 0);
+    return lm_engine_say(e, peer, NULL, NULL, 0);
 }
 
 static void describe(const struct lm_session *s, uint64_t now, struct lm_session_use *use)

@@ -99,9 +99,9 @@ static void hush(struct lm_silence *s)
         (void)atomic_compare_exchange_strong(&s->since, &since, LM_SILENCE_REPORTED);
 }
 
-static struct lm_silence *company_of(const struct lm_remote *remote)
+static struct lm_silence *group_of(const struct lm_remote *remote)
 {
-    return remote->head ? &remote->head->state->company : NULL;
+    return remote->head ? &remote->head->state->group : NULL;
 }
 
 /*
@@ -117,18 +117,18 @@ static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s,
 
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets)
 {
-    struct lm_silence *own = &job->remote->state->silence, *company = company_of(job->remote);
+    struct lm_silence *own = &job->remote->state->silence, *group = group_of(job->remote);
     if (get(&own->quick) == 0)
         return;
     enum lm_silence_kind kind = lm_silence_sent(own, job->now, (uint32_t)octets), all = LM_SILENCE_NONE;
-    if (company)
-        all = lm_silence_sent(company, job->now, (uint32_t)octets);
+    if (group)
+        all = lm_silence_sent(group, job->now, (uint32_t)octets);
     if (all == LM_SILENCE_FLOWING)
         hush(own);
-    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : kind, company && all != LM_SILENCE_FLOWING);
+    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : kind, group && all != LM_SILENCE_FLOWING);
     look_at(e, next_look(e, own, job->now));
-    if (company)
-        look_at(e, next_look(e, company, job->now));
+    if (group)
+        look_at(e, next_look(e, group, job->now));
 }
 
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
@@ -136,10 +136,10 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
     if (!lm_locators_watched(e->locators))
         return;
     struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
-    struct lm_silence *company = remote ? company_of(remote) : NULL;
+    struct lm_silence *group = remote ? group_of(remote) : NULL;
     bool was_reported = remote && lm_silence_arrived(&remote->state->silence, outer->now);
-    if (company)
-        was_reported = lm_silence_arrived(company, outer->now) || was_reported;
+    if (group)
+        was_reported = lm_silence_arrived(group, outer->now) || was_reported;
     if (!was_reported)
         return;
     struct lm_punt report = {.kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
@@ -164,22 +164,22 @@ void lm_silence_check(struct lm_engine *e)
     if (is_due)
         put(&e->shared->silence_at, 0);
     for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
-        struct lm_silence *own = &r->state->silence, *company = company_of(r);
+        struct lm_silence *own = &r->state->silence, *group = group_of(r);
         bool is_waiting = get(&own->since) != 0;
         enum lm_silence_kind kind = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
-        if (company && is_waiting && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
+        if (group && is_waiting && (all = lm_silence_tick(group, now)) != LM_SILENCE_NONE)
             hush(own);
-        report(e, r, all != LM_SILENCE_NONE ? all : kind, company && all == LM_SILENCE_NONE);
+        report(e, r, all != LM_SILENCE_NONE ? all : kind, group && all == LM_SILENCE_NONE);
         lm_path_mtu_report_seen(e, r, now);
         look_at(e, next_look(e, own, now));
-        if (company)
-            look_at(e, next_look(e, company, now));
+        if (group)
+            look_at(e, next_look(e, group, now));
     }
     lm_unshare(&e->lock);
 }
 
 /* A group uses the shortest timeout of its members. It never reports a one-way silence. */
-static void watch_company(struct lm_engine *e, struct lm_remote *head)
+static void watch_group(struct lm_engine *e, struct lm_remote *head)
 {
     uint64_t least = 0;
     for (struct lm_remote *r = lm_locators_watched(e->locators); head && r; r = r->next_watched) {
@@ -188,7 +188,7 @@ static void watch_company(struct lm_engine *e, struct lm_remote *head)
             least = quick;
     }
     if (head)
-        lm_silence_watch(&head->state->company, least, NEVER_NS);
+        lm_silence_watch(&head->state->group, least, NEVER_NS);
 }
 
 void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
@@ -203,7 +203,7 @@ void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address,
         lm_locator_watch_remote(e->locators, remote, quick != 0);
         lm_silence_watch(&remote->state->silence, quick, slow);
         lm_locator_join_remotes(remote, leader);
-        watch_company(e, leader);
+        watch_group(e, leader);
         lm_give_back(&e->lock);
     }
     pthread_mutex_unlock(&e->writer);

@@ -1,11 +1,8 @@
 /*
- * The two ciphers of sealed packets: AES-128-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439).
+ * The two ciphers of sealed packets, from libcrypto: AES-128-GCM (NIST SP 800-38D) and ChaCha20-Poly1305 (RFC 8439).
  *
- * They come from libcrypto. For AES-128-GCM, Intel's libipsec-mb does the same where it is installed, agrees with
- * libcrypto octet for octet, and is faster on this processor (seal/aead_ipsec_mb.h).
- *
- * A context holds one key for one direction and serves one thread: only the nonce changes from packet to packet. A
- * build without libcrypto's headers has these functions too, but they make no context.
+ * A context holds one key for one direction and serves one thread. Only the nonce changes from packet to packet. A
+ * build without the headers of libcrypto has these functions too, but they make no context.
  */
 #ifndef LM_AEAD_H
 #define LM_AEAD_H
@@ -24,7 +21,7 @@ enum lm_aead { LM_AEAD_AES_128_GCM = 1, LM_AEAD_CHACHA20_POLY1305 = 2 };
 struct lm_aead_context;
 struct lm_aead_library;
 
-/* False: this build has no cipher, and no context can be made. */
+/* True when this build has ciphers; false: no context can be made. */
 bool lm_aead_is_built(void);
 /* The libraries that work here, by number from 0 (libcrypto); NULL: there are no more. */
 const struct lm_aead_library *lm_aead_library(size_t number);
@@ -37,7 +34,7 @@ const struct lm_aead_library *lm_aead_chosen(int aead);
 /* NULL: out of memory, or the library refuses the cipher. */
 struct lm_aead_context *lm_aead_new(int aead, const uint8_t *key, bool seals);
 struct lm_aead_context *lm_aead_new_by(const struct lm_aead_library *library, int aead, const uint8_t *key, bool seals);
-/* Overwrites its key. */
+/* Overwrites the key and frees the context. */
 void lm_aead_free(struct lm_aead_context *context);
 /* Writes the encrypted parts, followed by the tag. `out` overlaps no part, or is the only one. */
 bool lm_aead_seal(struct lm_aead_context *context, const uint8_t *nonce, const uint8_t *data, size_t data_octets,

@@ -10,7 +10,7 @@
 #define PAD 0x20u
 #define CBC_IV 16u
 #define ICV_KEY 20u                       /* four zero octets, then the integrity key */
-#define FIRST_COUNTER (UINT64_C(1) << 32) /* of the first IV that is seen: some before it may come later */
+#define FIRST_COUNTER (UINT64_C(1) << 32) /* of the first IV that arrives: earlier ones may come later */
 #define HIGHEST (UINT64_C(1) << 62)
 
 struct lm_dialects *lm_dialects_new(const struct lm_key *key)
@@ -89,7 +89,7 @@ int lm_dialect_install(struct lm_engine *e, const struct lm_dialect_spec *spec)
         if (before && !spec->seals && made->dialect != LM_DIALECT_RFC8061) {
             lm_session_free(before->former);
             before->former = NULL;
-            made->former = before; /* packets by it are on the way */
+            made->former = before; /* packets of the former key are in flight */
         } else {
             free_session(before);
         }
@@ -167,7 +167,7 @@ static size_t iv_octets(const struct lm_session *session)
     return session->dialect == LM_DIALECT_LISPERS_2 ? CBC_IV : LM_AEAD_NONCE;
 }
 
-/* One number of 128 bits in the octets that the suite has for it, each part little-endian. */
+/* Writes one number of 128 bits in the octets that the suite has for it, each part little-endian. */
 static void put_little(uint8_t *out, uint64_t value, size_t octets)
 {
     for (size_t i = 0; i < octets; i++)
@@ -230,7 +230,10 @@ size_t lm_dialect_seal(struct lm_session *session, unsigned thread, uint64_t cou
     return seal_lispers(session, thread, counter, parts, count, out);
 }
 
-/* How far an IV is ahead of the first one that opened, as a counter of the window; false: too far to be of this key. */
+/*
+ * Computes how far an IV is ahead of the first one that opened, as a counter of the window; false: too far to belong to
+ * this key.
+ */
 static bool counter_of(const struct lm_session *session, const uint8_t *iv, uint64_t *counter, uint64_t *high,
                        uint64_t *low)
 {

@@ -24,7 +24,7 @@ void lm_map_version_put(const struct lm_engine *e, const struct lm_job *job, uin
         lm_lisp_header_put_versions(header, own, job->set->wish.map_version);
 }
 
-/* Who sent, and both numbers: the same again needs no second look. */
+/* Combines sender and both numbers in one value: an equal value needs no second check. */
 static uint64_t mark_of(const struct lm_data *data)
 {
     const uint8_t *octets = data->inner.source.octets;
@@ -32,7 +32,10 @@ static uint64_t mark_of(const struct lm_data *data)
     return JUDGED | (source >> 40) << 24 | data->nonce;
 }
 
-/* Of the mapping that we send to this inner source by; 0: there is none of this peer, or it has no number. */
+/*
+ * Returns the version of the mapping that we use to send to this inner source; 0: this peer has none, or it has no
+ * number.
+ */
 static uint16_t known_of(const struct lm_engine *e, const struct lm_data *data, const struct lm_session *session)
 {
     const struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.source);

@@ -1,11 +1,13 @@
 /*
- * Map-Versioning (RFC 9302) inside sealed packets: they say by which mappings they were sent, the sender's own and the
- * receiver's. So a peer that sends by an old one is noticed with its first packet, and so is one that has moved.
+ * Map-Versioning (RFC 9302) in sealed packets. A packet names the versions of the mappings that it was sent by, those
+ * of the sender and of the receiver. So the first packet shows that its sender has an old mapping of ours, or has
+ * moved.
  *
- * In a clear header any host could write the numbers. There they are neither written nor used (RFC 9302, 9). The tag
- * covers them here; still they only trigger a lookup, and never change a mapping.
+ * In a clear header any host could write the numbers, so there they are neither written nor used (RFC 9302, 9). In a
+ * sealed packet the tag covers them. Still, they only cause a lookup, and never change a mapping.
  *
- * A packet by an old mapping has found us, and is delivered. One that names a number that our mapping never had is lost.
+ * A packet that was sent by an old mapping has reached us, and is delivered. A packet with a number that our mapping
+ * never had is dropped.
  */
 #ifndef LM_MAP_VERSION_H
 #define LM_MAP_VERSION_H
@@ -21,15 +23,15 @@ struct lm_job;
 struct lm_outer;
 struct lm_peers;
 
-/* RFC 9302, 6: of two numbers that are not 0, by the shorter way around the circle. */
+/* Compares two numbers that are not 0, by the shorter way around the circle (RFC 9302, 6). */
 bool lm_map_version_is_newer(uint16_t one, uint16_t other);
-/* Ours are of this version from now on; 0: none is said, and none heeded. */
+/* Sets the version of our own mappings; 0: numbers are neither sent nor used. */
 void lm_map_version_use(struct lm_engine *e, uint16_t version);
-/* Adds the numbers to the header of a packet that is sealed, where both mappings have one. */
+/* Adds the numbers to the header of a packet that is sealed, if both mappings have one. */
 void lm_map_version_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
-/* What an opened packet says, of which reports follow; false: counted, it is not to be delivered. */
+/* Checks the numbers of an opened packet and reports what follows; false: it was counted, and must not be delivered. */
 bool lm_map_version_admits(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
-/* We know another mapping of this peer now: what was found to be in order is looked at again. */
+/* We have another mapping of this peer now: its numbers are checked again. */
 void lm_map_version_forget_peer(const struct lm_peers *peers, uint32_t number);
 
 #endif

@@ -10,7 +10,7 @@
 #define V6_MTU_MIN 1280u                                                  /* RFC 8200 section 5 */
 #define MOST_AROUND (V6_HEADER + UDP_HEADER + LM_SEAL_HEAD + LM_AEAD_TAG) /* octets around the packet that is sealed */
 
-/* The MTU in an ICMP error; 0: the packet is no "too big". */
+/* Returns the MTU in an ICMP error; 0: the packet is no "too big". */
 static uint32_t named_mtu(const uint8_t *icmp, const struct lm_inner *inner)
 {
     if (inner->is_fragment || inner->length < inner->header + ICMP_HEADER)
@@ -22,7 +22,7 @@ static uint32_t named_mtu(const uint8_t *icmp, const struct lm_inner *inner)
     return 0;
 }
 
-/* The LISP header of a sealed datagram between EIDs in the quote; NULL: it is something else, or too short. */
+/* Returns the LISP header of a sealed datagram between EIDs in the quote; NULL: it is something else, or too short. */
 static const uint8_t *sealed_in(const uint8_t *quote, size_t length)
 {
     uint8_t version = length ? quote[0] >> 4 : 0;
@@ -52,7 +52,7 @@ enum lm_nested_mtu_verdict lm_nested_mtu_take(const struct lm_peers *peers, cons
         return LM_NESTED_OTHER;
     const struct lm_session *session = lm_peers_sent_by(peers, lm_session_index(sealed), lm_session_counter(sealed));
     struct lm_peer *peer = session ? lm_peers_find(peers, session->peer) : NULL;
-    if (!peer) /* for a relay to forward, or forged */
+    if (!peer) /* forged, or for a relay to forward */
         return LM_NESTED_OTHER;
     if (mtu < LM_NESTED_MTU_MIN)
         return LM_NESTED_IGNORED;

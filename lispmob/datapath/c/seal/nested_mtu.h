@@ -1,8 +1,8 @@
 /*
- * A relay's "too big" errors about sealed packets from EID to EID. The relay cannot see the inner packet, and the host
- * does not know the outer one. So the error ends here: it lowers the limit for packets of that peer, and the next
- * packet that does not fit causes an error to the host (engine/send.c). The error comes in clear and can be forged. It
- * counts only if it quotes a packet that was sealed here recently.
+ * Handles "too big" errors of a relay about sealed packets from EID to EID. The relay cannot see the inner packet, and
+ * the host does not know the outer one. So the error ends here: it lowers the limit for packets of that peer, and the
+ * next packet that does not fit causes an error to the host (engine/send.c). The error comes in clear and can be
+ * forged, so it counts only if it quotes a packet that was sealed here recently.
  */
 #ifndef LM_NESTED_MTU_H
 #define LM_NESTED_MTU_H
@@ -15,14 +15,17 @@
 
 enum lm_nested_mtu_verdict { LM_NESTED_OTHER, LM_NESTED_LEARNED, LM_NESTED_IGNORED };
 /*
- * What a relay must get through although its way takes less. The sender cannot make it smaller: there may be an IPv6
- * packet of 1280 octets in it, which every IPv6 path takes.
+ * True for a packet that a relay must forward although its path MTU is smaller. Its sender cannot make it smaller: it
+ * may hold an IPv6 packet of 1280 octets, which every IPv6 path takes.
  */
 bool lm_nested_mtu_must_pass(const uint8_t *packet, size_t length);
-/* OTHER: the inner packet is no such error. Otherwise it must not reach the host. */
+/* Handles an inner packet that may be such an error. OTHER: it is none. Otherwise it must not reach the host. */
 enum lm_nested_mtu_verdict lm_nested_mtu_take(const struct lm_peers *peers, const uint8_t *packet,
                                               const struct lm_inner *inner, uint64_t now);
-/* The largest packet from EID to EID that a relay of the session's peer forwards; UINT32_MAX: unknown. */
+/*
+ * Returns the largest packet from EID to EID that a relay of the peer of the session forwards, in octets; UINT32_MAX:
+ * unknown.
+ */
 uint32_t lm_nested_mtu_of(const struct lm_session *session, uint64_t now);
 
 #endif

@@ -85,7 +85,7 @@ static void grow(struct lm_peers *peers)
     struct lm_session **by_index = calloc(before * 4, sizeof(struct lm_session *));
     struct lm_session **by_remote = calloc(before * 4, sizeof(struct lm_session *));
     struct lm_peer **by_number = calloc(before * 4, sizeof(struct lm_peer *));
-    if (!by_index || !by_remote || !by_number) { /* then the chains just stay longer */
+    if (!by_index || !by_remote || !by_number) { /* without memory the chains stay longer */
         free(by_index);
         free(by_remote);
         free(by_number);
@@ -134,7 +134,7 @@ static struct lm_session *session_at(const struct lm_peer *peer, enum lm_session
     return atomic_load_explicit(&peer->slots[slot], memory_order_acquire);
 }
 
-/* True when another session of the same peer has this source too. */
+/* True when another session of the same peer has this source, too. */
 static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone, const struct lm_prefix *prefix)
 {
     const struct lm_peer *peer = lm_peers_find(peers, gone->peer);
@@ -148,7 +148,7 @@ static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone,
     return false;
 }
 
-/* Removes its sources from its peer, except for those that another session of the peer has too. */
+/* Removes the sources of a session from its peer, except for those that another session of the peer has, too. */
 static void unkey(struct lm_peers *peers, const struct lm_session *session)
 {
     for (size_t i = 0; i < session->source_count; i++) {

@@ -1,11 +1,12 @@
 /*
- * All sessions: by their index for arriving packets, by peer for sending. A peer has four places: older and previous
- * (receive only), current, and next (until the peer has sent something with it). There are two that only receive,
- * because if both sides begin a handshake at once, each may send with another one of the two sessions, and then one of
- * them begins again.
+ * Holds all sessions: by index for arriving packets, by peer for sending.
  *
- * Threads that hold the engine's lock shared find, use and confirm; its exclusive holder adds and removes. So no
- * session is freed while a packet uses it.
+ * A peer has four places: older and previous (receive only), current, and next (until the peer has sent something with
+ * it). Two places only receive, because if both sides begin a handshake at once, each may send with another one of the
+ * two sessions, and then one side begins again.
+ *
+ * Threads that hold the lock of the engine shared find, use and confirm sessions. The exclusive holder adds and
+ * removes. So no session is freed while a packet uses it.
  */
 #ifndef LM_PEERS_H
 #define LM_PEERS_H
@@ -13,7 +14,7 @@
 #include "seal/session.h"
 
 #define LM_PEERS_RECENT (UINT64_C(1) << 20) /* packets that an error may quote */
-#define LM_PEERS_REPORTS 4096u /* places for reports made once a second for a peer; two that collide share one */
+#define LM_PEERS_REPORTS 4096u /* places for reports, one a second for a peer; a collision shares the place */
 #define LM_PEERS_REPORT_NS UINT64_C(1000000000)
 
 struct lm_peer {
@@ -21,8 +22,8 @@ struct lm_peer {
     uint32_t number;
     struct lm_session *_Atomic slots[LM_SLOTS]; /* by enum lm_session_slot */
     /*
-     * The last two sources of opened packets, family 0: none; the inbound thread's. Two, because copies of a packet
-     * take two paths, and either may arrive first.
+     * The last two outer sources of opened packets, family 0: none; the inbound thread alone. There are two, because
+     * copies of a packet take two paths, and either may arrive first.
      */
     struct lm_addr outer[2];
     uint16_t outer_port[2];
@@ -33,41 +34,44 @@ struct lm_peers {
     struct lm_peer **by_number;
     size_t buckets, session_count, peer_count;
     struct lm_session *_Atomic retired; /* in no place any more; freed when no thread holds the lock */
-    struct lm_table *keyed;             /* inner sources that have their own session: value is the peer's number */
+    struct lm_table *keyed;             /* inner sources that have a session; value: the number of the peer */
     struct lm_table *refused;           /* inner sources that must not come in clear */
     atomic_uint_fast64_t wanted_at[LM_PEERS_REPORTS], moved_at[LM_PEERS_REPORTS], clear_at[LM_PEERS_REPORTS];
     atomic_uint_fast64_t behind_at[LM_PEERS_REPORTS], ahead_at[LM_PEERS_REPORTS]; /* seal/map_version.h */
 };
 
-/* NULL: out of memory. */
+/* Makes an empty set of sessions; NULL: out of memory. */
 struct lm_peers *lm_peers_new(const struct lm_key *key);
 void lm_peers_free(struct lm_peers *peers);
 
-/* Only with the engine's lock exclusive: */
-/* 0, -ENOMEM, -EEXIST if the index is in use, or -ENOTSUP without a cipher. */
+/* The following need the lock of the engine exclusive. */
+/* Installs a session; 0, -ENOMEM, -EEXIST if the index is in use, or -ENOTSUP without a cipher. */
 int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now);
 bool lm_peers_forget(struct lm_peers *peers, uint32_t local_index);
-/* Adds inner sources that the session's peer may send; false: no such session, or no memory. */
+/* Adds inner sources that the peer of the session may send; false: no such session, or no memory. */
 bool lm_peers_set_sources(struct lm_peers *peers, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 
-/* With the lock shared: */
-/* The session of an index, if it is in a place; else NULL. */
+/* The following need the lock shared. */
+/* Returns the session of an index if it is in a place, else NULL. */
 struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
 struct lm_peer *lm_peers_find(const struct lm_peers *peers, uint32_t number);
-/* The session that may have recently sealed a packet with this index and counter: who quotes them has seen it. */
+/*
+ * Returns the session that may have sealed a packet with this index and counter recently. A host that quotes them has
+ * seen the packet.
+ */
 const struct lm_session *lm_peers_sent_by(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
-/* True when there is one. */
+/* True when there is such a session. */
 bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
-/* The session to send with now; NULL: none. */
+/* Returns the session to send with now; NULL: none. */
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
-/* A packet was opened: `next` becomes `current`; true if this call did that. */
+/* A packet was opened: makes `next` the `current` session; true if this call did that. */
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
-/* This inner source has a session of another peer, or its clear text is refused. */
+/* True when this inner source has a session of another peer, or its clear text is refused. */
 bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
-/* The session's peer may send this inner source. */
+/* True when the peer of the session may send this inner source. */
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
-/* True once a second for a peer, in one of the two lists of times. */
+/* Rate limit: true once a second for a peer, in one of the two lists of times. */
 bool lm_peers_may_report(atomic_uint_fast64_t *times, uint32_t number, uint64_t now);
 
 #endif

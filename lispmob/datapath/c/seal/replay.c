@@ -40,7 +40,7 @@ bool lm_replay_may(struct lm_replay *window, uint64_t counter)
     return may;
 }
 
-/* Advances to the counter: the words in between are empty. */
+/* Advances the window to the counter. The words in between are empty. */
 static void advance(struct lm_replay *w, uint64_t counter)
 {
     uint64_t last = w->next ? (w->next - 1) / 64 : 0, steps = counter / 64 - last;

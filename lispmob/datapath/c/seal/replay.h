@@ -19,7 +19,10 @@ struct lm_replay {
 };
 
 void lm_replay_init(struct lm_replay *window);
-/* False: it was received before, or is too old. Changes nothing, because the tag is not verified yet. */
+/*
+ * True when the counter is new; false: it was received before, or is too old. It changes nothing, because the tag is
+ * not verified yet.
+ */
 bool lm_replay_may(struct lm_replay *window, uint64_t counter);
 /* Records a counter whose tag is valid; false: another thread was faster, or the window has moved on. */
 bool lm_replay_mark(struct lm_replay *window, uint64_t counter);

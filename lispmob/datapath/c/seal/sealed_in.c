@@ -17,7 +17,7 @@ static void confirm(struct lm_engine *e, struct lm_session *session)
     lm_sealed_out_wake(e);
 }
 
-/* The outer source is only a hint: a new one may be where the peer is now. */
+/* Records the outer source. It proves nothing, but a new one may be the new locator of the peer. */
 static void note_outer(struct lm_engine *e, const struct lm_session *session, const struct lm_outer *outer)
 {
     struct lm_peer *peer = lm_peers_find(e->peers, session->peer);
@@ -28,7 +28,7 @@ static void note_outer(struct lm_engine *e, const struct lm_session *session, co
         return;
     bool is_other = peer->outer[0].family != 0;
     if (is_other && !lm_peers_may_report(e->peers->moved_at, peer->number, outer->now))
-        return; /* detected again with the next packet */
+        return; /* the next packet shows it again */
     peer->outer[1] = peer->outer[0];
     peer->outer_port[1] = peer->outer_port[0];
     peer->outer[0] = outer->source;

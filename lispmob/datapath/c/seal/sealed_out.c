@@ -43,7 +43,7 @@ static size_t packets_of(const struct lm_job *job)
     return job->segments.count ? job->segments.count : 1;
 }
 
-/* A packet that its sender sealed for a node behind us: an RTR forwards it unchanged. */
+/* True for a packet that its sender sealed for a node behind us: an RTR forwards it unchanged. */
 static bool is_sealed_already(const struct lm_engine *e, const struct lm_inner *inner)
 {
     return e->config.is_proxy && inner->protocol == IPPROTO_UDP && inner->has_ports &&
@@ -84,13 +84,13 @@ static bool is_relay(const struct lm_locator_set *set, const struct lm_remote *r
 
 bool lm_sealed_out_nests(const struct lm_job *job, const struct lm_remote *mapped)
 {
-    if (!job->seal || !job->seal->source_count) /* a hub that opens for all hosts is no EID behind a relay */
+    if (!job->seal || !job->seal->source_count) /* a hub that opens packets for all hosts has no EID behind a relay */
         return false;
     return is_relay(job->set, mapped) ||
            (job->remote != mapped && !lm_addr_equal(&job->remote->address, &mapped->address));
 }
 
-/* LISP header, IP header and UDP header before that of the sealed packet. */
+/* Returns the octets of LISP, IP and UDP header before the header of the sealed packet. */
 static size_t nest_of(const struct lm_job *job)
 {
     return job->is_nested ? lm_rules_outer_octets(job->inner.version == 4) : 0;
@@ -125,7 +125,7 @@ size_t lm_sealed_out_put_udp(uint8_t *out, const struct lm_inner *inner, uint16_
         memcpy(out + 8, inner->source.octets, 16);
         memcpy(out + 24, inner->destination.octets, 16);
     }
-    uint8_t *udp = out + header; /* its checksum is 0, as in RFC 9300 for LISP data: the tag is stronger */
+    uint8_t *udp = out + header; /* the checksum is 0, as RFC 9300 has it for LISP data: the tag is stronger */
     lm_put16(udp, port);
     lm_put16(udp + 2, port);
     lm_put16(udp + 4, (uint32_t)octets);

@@ -37,7 +37,7 @@ struct lm_remote {
     struct lm_remote_state *state; /* `own`, or the one that the BPF programs see too */
     struct lm_remote_state own;
     uint32_t number; /* the place of `state` in the map; LM_NO_REMOTE: `state` is `own` */
-    /* The group leader, perhaps this remote itself: its `company` counts for the group (silence.h). NULL: no group. */
+    /* The group leader, perhaps this remote itself: its `group` counts for the group (silence.h). NULL: no group. */
     struct lm_remote *head;
     uint32_t members; /* size of the group that it leads; all members are watched */
     bool is_watched;  /* true: in the list of remotes that are watched for silence */
