@@ -27,8 +27,9 @@ def sources() -> list[str]:
 
 
 NUMBERS = """
-    IFNAMSIZ LM_ASKING_OCTETS LM_HEARD_MAX LM_LOCATORS_MAX LM_PORT_CONTROL LM_PORT_DATA LM_PRIORITY_NEVER LM_QUERIES_MAX
-    LM_RELAYS_MAX LM_SHARED_ENTRIES LM_SHARED_SETS
+    IFNAMSIZ LM_ASKING_OCTETS LM_HEARD_MAX LM_INTERVAL_MAX_NS LM_INTERVAL_MIN_NS LM_LOCATORS_MAX LM_PACED_FLOWS
+    LM_PACING_WINDOW LM_PORT_CONTROL LM_PORT_DATA LM_PRIORITY_NEVER LM_QUERIES_MAX LM_RELAYS_MAX LM_SHARED_ENTRIES
+    LM_SHARED_SETS
 """
 
 ENUMS = """
@@ -56,6 +57,8 @@ struct lm_remote { struct lm_addr address; uint16_t port; ...; };
 struct lm_entry { void *value; uint8_t kind; uint8_t length; struct lm_addr address; ...; };
 struct lm_query { uint32_t instance_id; const struct lm_addr *address; struct lm_entry *entry; ...; };
 struct lm_silence { ...; };
+struct lm_pacing { uint32_t interval_ns; ...; };
+struct lm_paced_flow { uint32_t flow, next; };
 struct lm_replay { ...; };
 """
 
@@ -95,7 +98,8 @@ PURE = """
     lm_segment_complete_vnet lm_segments_read lm_segment_write lm_coalesce_start lm_coalesce_join
     lm_coalesce_finish lm_locators_new lm_locators_free
     lm_locator_set_take lm_locator_choose lm_silence_sent lm_silence_tick lm_silence_due lm_silence_arrived
-    lm_silence_watch lm_table_new lm_table_free lm_table_count lm_table_find lm_table_insert lm_table_remove
+    lm_silence_watch lm_pacing_count lm_pacing_read lm_pacing_wait_ns
+    lm_table_new lm_table_free lm_table_count lm_table_find lm_table_insert lm_table_remove
     lm_table_lookup lm_table_lookup_many lm_table_settle lm_table_memory lm_table_next lm_table_has_instance
 """
 

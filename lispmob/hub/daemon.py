@@ -89,6 +89,11 @@ _FOR_WHO_ASKED: Final = frozenset({MessageType.MAP_NOTIFY_ACK, MessageType.MAP_R
 _WARNED: Final = frozenset({"duplicate"})
 
 
+def _turn(effect: PlaneEffect) -> int:
+    """Forwarding is installed before the acknowledgement, since the node may get packets right after it; logs wait."""
+    return 0 if isinstance(effect, RegistrationChanged) else 2 if isinstance(effect, Event) else 1
+
+
 class Hub:
     """One running hub."""
 
@@ -317,8 +322,7 @@ class Hub:
         self._feed(self.plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
 
     def _feed(self, effects: Iterable[PlaneEffect]) -> None:
-        # Install forwarding before the acknowledgement: the node may get packets right after it.
-        for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
+        for effect in sorted(effects, key=_turn):
             if isinstance(effect, SendControl):
                 self._socket.send(self._public.to_send(effect))
             elif isinstance(effect, Event):

@@ -238,7 +238,10 @@ class ControlPlane:
         return self.traversal.on_data_control(packet, now)
 
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:
-        """Report registrations to the RTR in this process first, and to askers last."""
+        """Report registrations to the RTR in this process first, then to subscribers, and to askers last.
+
+        A subscriber loses packets until it knows the new locators; who has registered waits for nothing.
+        """
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
         relays = [effect for change in news for effect in self.traversal.on_registration(change, now)]
@@ -255,8 +258,8 @@ class ControlPlane:
         ]
         return [
             *relays,
-            *told,
             *(sent for change in changed for sent in self.publisher.on_changed(change.prefix, now)),
+            *told,
             *(sent for change in unannounced for sent in self.askers.on_changed(change.prefix, change.record, now)),
             *self._tell_names(now),
         ]

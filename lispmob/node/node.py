@@ -683,7 +683,8 @@ class Node:
                     out.append(deleted)
                     waiting.extend(self._subscriptions.on_forgotten(prefix, why, now))
                 case MappingLearned() as learned:
-                    waiting.extend(self._learn(learned, now))
+                    # Before what its machine lists after it: packets are lost until the mapping is in use.
+                    waiting.extendleft(reversed(list(self._learn(learned, now))))
                 case LookupFailed() as failed:
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
                 case RefreshNeeded(prefix):

@@ -209,6 +209,24 @@ def published(lab: Lab) -> list[Packet]:
     return seen
 
 
+def test_a_publication_is_in_use_before_it_is_acknowledged() -> None:
+    lab = talking()
+    mover, peer = lab.nodes
+    ways: list[list[str]] = []
+    send = lab.world.internet.send
+
+    def on_sent(packet: Packet) -> None:
+        if packet.payload and packet.payload[0] >> 4 == 5:
+            ways.append(way(peer, mover))
+        send(packet)
+
+    lab.world.internet.send = on_sent  # type: ignore[method-assign]
+    mover.attach(locator(str(NEW), ifindex=3))
+    lab.world.run(0.5)
+
+    assert ways[0] == [str(NEW)]
+
+
 def test_an_older_publication_that_is_played_again_is_dropped_and_not_acknowledged() -> None:
     lab = talking()
     mover, peer = lab.nodes

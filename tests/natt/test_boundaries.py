@@ -256,3 +256,19 @@ def test_a_lifetime_of_an_uplink_whose_nat_has_no_address_yet_or_that_is_gone_is
 
     assert node.state == "relayed"
     assert node.traversal.machines[0].lifetime == Lifetime()
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_an_uplink_counts_as_unserved_once_no_server_has_answered_and_no_sooner(has_server: bool) -> None:
+    world = World()
+    if has_server:
+        MapServerHost(world)
+        RtrHost(world)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    (machine,) = node.traversal.machines
+    assert not machine.is_unserved
+
+    world.run(60.0)
+
+    assert machine.is_unserved is not has_server

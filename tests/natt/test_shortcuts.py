@@ -319,6 +319,18 @@ def test_many_destinations_cost_no_more_than_a_few_lookups() -> None:
     assert len(node.traversal.shortcuts._ways) <= LIMIT
 
 
+def test_at_most_64_destinations_are_tried_and_those_that_rest_make_room() -> None:
+    world, _, _, node = scene()
+    world.run(1.0)
+    for number in range(150):
+        node.say(EidPrefix.host(ip("172.30.9.0") + number), b"anybody there?")
+        world.run(0.5)
+        assert len(node.traversal.shortcuts._ways) <= 64
+
+    assert len(node.traversal.shortcuts._ways) == 64
+    assert EidPrefix.host(ip("172.30.9.149")) in node.traversal.shortcuts._ways
+
+
 @pytest.mark.parametrize("strangers", ["198.18.0.0", "2001:db8:66::"])
 def test_strangers_who_probe_cost_a_peer_of_a_direct_path_none_of_its_answers(strangers: str) -> None:
     world, rtr, _, node = scene()

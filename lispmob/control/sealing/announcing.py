@@ -119,8 +119,8 @@ class Announcer:
     def on_registered(
         self, peers: Iterable[SealedPeer], now: float, *, is_confirmed: bool, ttl_min: int
     ) -> list[MachineEffect]:
-        """Whether a Map-Server confirms what we announced. If none does, peers are told again at half of its TTL."""
-        sealed = [] if is_confirmed or not self._told else [peer for peer in peers if peer.is_sealed(now)]
+        """Whether a Map-Server confirms our mappings. If none does, they are sent to peers again at half of its TTL."""
+        sealed = [] if is_confirmed or not self._announced else [peer for peer in peers if peer.is_sealed(now)]
         if not sealed:
             self._renew_at = None
             return []

@@ -70,7 +70,7 @@ def test_a_genuine_answer_says_whose_key_it_is() -> None:
     asker = Asker()
     (sent,) = asker.ask()
 
-    assert asker.hear(genuine(sent, (KEYED,))) == ([Found(SITE, KEY)], [])
+    assert asker.hear(genuine(sent, (KEYED,))) == ([Found(SITE, KEY, BARE)], [])
     assert asker.machine.wake_at() is None
     assert not asker.machine.expects(request_in(sent).nonce)
 
@@ -95,9 +95,9 @@ def test_what_is_not_genuine_says_nothing_and_leaves_the_question_open(change: s
 @pytest.mark.parametrize(
     ("record", "found"),
     [
-        (KEYED, [Found(SITE, KEY)]),
-        (BARE, [Found(SITE, None)]),  # the mapping has no key: there is none to wait for
-        (MappingRecord.of(SITE, (KEY.to_locator(),)), [Found(SITE, KEY)]),
+        (KEYED, [Found(SITE, KEY, BARE)]),
+        (BARE, [Found(SITE, None, BARE)]),  # the mapping has no key: there is none to wait for
+        (MappingRecord.of(SITE, (KEY.to_locator(),)), [Found(SITE, KEY, MappingRecord.of(SITE))]),
         (MappingRecord.of(SITE), []),  # a hole says nothing about keys
     ],
 )

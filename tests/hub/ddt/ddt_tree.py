@@ -40,7 +40,7 @@ class Tree:
         self.asked: list[IpAddress] = []
         self.outside: list[tuple[IpAddress, bytes]] = []
         self.now = 0.0
-        self._nonces = count(0x5EED0000)
+        self._nonces = count(0x5EED << 48)  # nonces of 64 bits
 
     def add(self, address: IpAddress, *sites: Site, **policy: object) -> ControlPlane:
         ddt = DdtPolicy(**policy)  # type: ignore[arg-type]

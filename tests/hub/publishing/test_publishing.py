@@ -54,6 +54,22 @@ def test_a_move_is_published_at_once_with_a_greater_nonce() -> None:
     assert (notify.nonce, rlocs(notify)) == (one.nonce + 1, ["198.51.100.99"])
 
 
+def test_a_subscriber_hears_of_a_move_before_the_mover_has_its_answer() -> None:
+    plane, one = subscribed()
+
+    destinations = [str(out.destination) for out in sent(plane.on_datagram(mover("198.51.100.99"), 2.0))]
+
+    assert destinations == [one.address, "198.51.100.99"]
+
+
+def test_a_subscriber_hears_of_a_withdrawal_before_the_one_who_withdrew_has_its_answer() -> None:
+    plane, one = subscribed()
+
+    destinations = [str(out.destination) for out in sent(plane.on_datagram(mover("203.0.113.5", ttl_min=0), 2.0))]
+
+    assert destinations == [one.address, "203.0.113.5"]
+
+
 def test_a_refresh_is_no_news() -> None:
     plane, one = subscribed()
 

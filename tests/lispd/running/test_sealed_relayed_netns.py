@@ -11,7 +11,7 @@ import pytest
 
 from lispmob.lab import behind_nats
 from lispmob.lab import move as moves
-from lispmob.lab.behind_nats import FAR_NODE, HOTEL, ROAMER
+from lispmob.lab.behind_nats import FAR, FAR_NODE, HOTEL, ROAMER
 from lispmob.lab.demo.nat_stage import NatStage
 from lispmob.lab.move import Kind, Move
 from tests.crypto.support import needs_libcrypto
@@ -67,15 +67,32 @@ def test_an_rtr_passes_on_handshakes_and_sealed_packets_and_reads_neither(nats: 
     assert not [packet for packet in passed if MARK in packet]
 
 
-def test_a_node_behind_a_nat_hears_from_the_map_server_when_its_peer_has_moved(nats: NatStage) -> None:
-    def counted(name: str) -> int:
-        answer = nats.nodes[FAR_NODE].lispctl("counters")
-        return 0 if answer is None else int(answer["control"].get(name, 0))
+def counted(nats: NatStage, name: str) -> int:
+    answer = nats.nodes[FAR_NODE].lispctl("counters")
+    return 0 if answer is None else int(answer["control"].get(name, 0))
 
-    wait_for(lambda: pings(nats, FAR_NODE, ROAMER) and counted("tx_subscription") > 0, "it subscribes")
-    before = counted("rx_publication")
+
+def test_a_node_behind_a_nat_hears_from_the_map_server_when_its_peer_has_moved(nats: NatStage) -> None:
+    wait_for(lambda: pings(nats, FAR_NODE, ROAMER) and counted(nats, "tx_subscription") > 0, "it subscribes")
+    before = counted(nats, "rx_publication")
 
     moves.perform(nats.lab, Move(Kind.RESTORED, ROAMER, "lte0", HOTEL.name))  # another uplink, behind other NATs
 
-    wait_for(lambda: counted("rx_publication") > before, "the Map-Server tells of it")
+    wait_for(lambda: counted(nats, "rx_publication") > before, "the Map-Server tells of it")
     assert pings(nats, FAR_NODE, ROAMER)
+
+
+def test_where_the_map_server_cannot_reach_the_node_the_rtr_carries_its_publications(nats: NatStage) -> None:
+    """The RTR is another machine; the NAT has forgotten the node's binding to the Map-Server."""
+    before, gateway = counted(nats, "rx_publication"), nats.lab[f"gw-{FAR.name}"]
+    map_server = nats.lab.topology.address("hub", "eth0")
+    hook = "type filter hook prerouting priority -300;"
+    gateway.run("nft", f"add table ip lapsed; add chain ip lapsed in {{ {hook} }}")
+    gateway.run("nft", f"add rule ip lapsed in ip saddr {map_server} counter drop")
+    try:
+        moves.perform(nats.lab, Move(Kind.LINK_DOWN, ROAMER, "lte0"))
+
+        wait_for(lambda: counted(nats, "rx_publication") > before, "the RTR carries it")
+        assert pings(nats, FAR_NODE, ROAMER)
+    finally:
+        gateway.run("nft", "delete table ip lapsed")

@@ -83,6 +83,19 @@ static size_t size_of(const struct lm_job *job)
     return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
 }
 
+/* Returns how many messages leave at once, from `done` on: receivers of single packets get them in portions. */
+static size_t portion_of(const struct batch *batch, size_t done)
+{
+    const struct lm_job *job = batch->content[done].jobs[0];
+    size_t left = batch->messages - done, count = 1;
+    if (lm_job_copes(job))
+        return left;
+    while (count < left && count < LM_PORTION && batch->content[done + count].jobs[0]->remote == job->remote)
+        count++;
+    lm_pacing_pause(job, count);
+    return count;
+}
+
 static void flush(struct lm_engine *e, struct batch *batch, int fd)
 {
     bool is_second_try = false;
@@ -91,7 +104,7 @@ static void flush(struct lm_engine *e, struct batch *batch, int fd)
             hold(e, &batch->content[done++], fd, true);
             continue;
         }
-        int n = lm_send_many(fd, batch->message + done, batch->messages - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int n = lm_send_many(fd, batch->message + done, portion_of(batch, done), MSG_DONTWAIT | MSG_NOSIGNAL);
         int error = errno;
         if (n <= 0) {
             const struct content *content = &batch->content[done];
@@ -270,6 +283,9 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
             jobs[left++] = jobs[i];
     }
     lm_send_unsum_outer(e, group[0], fd);
+    for (size_t i = 0; !copes && i < size; i++)
+        if (!group[i]->is_relayed)
+            lm_pacing_note(e, group[i]);
     for (size_t i = 0; i < size;) {
         if (group[i]->segments.count)
             add_segments(e, &batch, fd, &group[i++]);

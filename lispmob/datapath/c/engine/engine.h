@@ -20,6 +20,7 @@
 #include "engine/punt.h"
 #include "engine/source.h"
 #include "liveness/last_packet.h"
+#include "liveness/pacing.h"
 #include "liveness/peer_check.h"
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
@@ -189,6 +190,7 @@ struct lm_engine {
     struct lm_backpressure backpressure;  /* packets, and paused lanes; the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (shared) or the control side (exclusive) */
     bool has_stalled;                     /* a packet was added to `stalled`; same rule */
+    struct lm_paced_flow paced_flows[LM_PACED_FLOWS]; /* same rule */
 
     struct lm_token_bucket icmp_bucket;           /* outbound thread, or control side with the lock exclusive */
     struct lm_reported reported[LM_REPORTED_MAX]; /* liveness/destination_report.c; same rule */

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "base/address.h"
+#include "liveness/pacing.h"
 #include "liveness/silence.h"
 #include "table/rendezvous.h"
 
@@ -42,6 +43,7 @@ struct lm_remote {
     uint32_t members; /* size of the group that it leads; all members are watched */
     bool is_watched;  /* true: in the list of remotes that are watched for silence */
     struct lm_remote *next_watched;
+    struct lm_pacing pacing;
 };
 
 struct lm_locator_spec {

@@ -239,7 +239,7 @@ def test_threads_seal_with_contexts_of_their_own(library: Any, aead: int) -> Non
 
 CHOSEN: Final = """
 from lispmob.datapath import sealing
-from tests.datapath.test_aead import *
+from tests.datapath.seal.test_aead import *
 print(sealing.libraries()["aes-128-gcm"])
 print(len(list(libraries())))
 assert lib.lm_aead_chosen(CHACHA) == lib.lm_aead_library(0)
@@ -250,7 +250,7 @@ assert Cipher(lib.lm_aead_chosen(GCM), GCM, GCM_KEY).seal(GCM_TEXT, nonce=GCM_NO
 def chosen_beside(folder: Path) -> tuple[str, int]:
     """The library that a process chooses where this folder has those that are loaded, and how many it found."""
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", CHOSEN]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
