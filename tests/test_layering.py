@@ -23,6 +23,7 @@ PURE_FOLDERS = (
     "control",
     "control/probing",
     "control/path_mtu",
+    "control/lookups",
     "control/sealing",
     "natt",
     "node",

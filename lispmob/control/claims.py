@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lispmob.control.lookups.resolver import Resolver
 from lispmob.control.mappings import Mappings
-from lispmob.control.resolver import Resolver
 from lispmob.control.smr import solicited
 from lispmob.protocol.effect import Count, Event, MachineEffect, SendControl
 from lispmob.wire.address import EidPrefix, IpAddress

@@ -46,10 +46,18 @@ class NonceBook:
 
     def __call__(self) -> int:
         nonce = self._new_nonce()
+        self.expect(nonce)
+        return nonce
+
+    def draw(self) -> int:
+        """A nonce that no answer may carry before `expect`."""
+        return self._new_nonce()
+
+    def expect(self, nonce: int) -> None:
+        """An answer may carry this nonce from now on."""
         if len(self._young) >= self._half:
             self._young, self._old = set(), self._young
         self._young.add(nonce.to_bytes(8, "big"))
-        return nonce
 
     def turn(self, now: float) -> None:
         """Forget the nonces that no answer can bear any more. `now`: monotonic seconds; call it now and then."""

@@ -187,6 +187,14 @@ class ItrSecurity:
         self._trials[resolver] = now + pause, min(2 * pause, TRIAL_MAX_S)
         return _BOTH
 
+    def is_protected_first(self, resolver: IpAddress) -> bool | None:
+        """Whether the first Map-Request to this Map-Resolver is protected (`ways`); None: it must not be asked."""
+        if self._mode == "off" or (resolver not in self._secrets and not self.is_required):
+            return False
+        if resolver not in self._secrets:
+            return None
+        return self.is_required or self.has_shown(resolver)
+
     def protect(self, nonce: int, resolver: IpAddress) -> tuple[bytes, bytes]:
         """A new ITR-OTK for a Map-Request, and the AD of its ECM. Call it only if `ways` includes protection."""
         assert self._tools is not None, resolver

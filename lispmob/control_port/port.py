@@ -215,10 +215,14 @@ class ControlPort:
             level = logging.DEBUG if error.errno in _NOT_WORTH_A_LINE else logging.WARNING
             log.log(level, "send failed to=%s from=%s why=%s", effect.destination, effect.source, error.strerror)
             return False
+        self.note_sent(effect)
+        return True
+
+    def note_sent(self, effect: SendControl) -> None:
+        """One datagram was sent, by us or by another user of the socket."""
         self.counters["sent"] += 1
         if self._on_sent is not None:
             self._on_sent(effect)
-        return True
 
     def _sendmsg(self, one: socket.socket, effect: SendControl, ancillary: list[tuple[int, int, bytes]]) -> None:
         usual = effect.has_checksum and effect.is_whole == self._carries_data

@@ -27,8 +27,9 @@ def sources() -> list[str]:
 
 
 NUMBERS = """
-    IFNAMSIZ LM_HEARD_MAX LM_INTERVAL_MAX_NS LM_INTERVAL_MIN_NS LM_LOCATORS_MAX LM_PACED_FLOWS LM_PACING_WINDOW
-    LM_PORT_CONTROL LM_PORT_DATA LM_PRIORITY_NEVER LM_QUERIES_MAX LM_RELAYS_MAX LM_SHARED_ENTRIES LM_SHARED_SETS
+    IFNAMSIZ LM_ASKING_OCTETS LM_HEARD_MAX LM_INTERVAL_MAX_NS LM_INTERVAL_MIN_NS LM_LOCATORS_MAX LM_PACED_FLOWS
+    LM_PACING_WINDOW LM_PORT_CONTROL LM_PORT_DATA LM_PRIORITY_NEVER LM_QUERIES_MAX LM_RELAYS_MAX LM_SHARED_ENTRIES
+    LM_SHARED_SETS
 """
 
 ENUMS = """
@@ -41,7 +42,7 @@ ENUMS = """
 STRUCTS = """
     lm_addr lm_prefix lm_key lm_locator_spec lm_uplink_spec lm_punt lm_mtu lm_traffic_with lm_config lm_seal_wish
     lm_install lm_heard lm_near_spec lm_lane lm_copying lm_question lm_answer lm_steer lm_session_spec lm_session_use
-    lm_dialect_spec lm_dialect_use
+    lm_dialect_spec lm_dialect_use lm_asking_spec
     lm_inner lm_data lm_contender
 """
 
@@ -65,7 +66,8 @@ ENGINE = """
     lm_engine_new lm_engine_offload lm_engine_open lm_engine_start lm_engine_stop lm_engine_free
     lm_engine_set_uplinks lm_data_port_send_control lm_data_port_socket lm_engine_mark_move lm_engine_repeat_last
     lm_engine_set_eids lm_engine_set_guard lm_engine_install_sealed lm_engine_install_many lm_engine_remove
-    lm_engine_drop_pending lm_engine_wake_fd lm_engine_drain lm_engine_counters lm_engine_used
+    lm_engine_drop_pending lm_asking_add lm_asking_clear lm_asking_send lm_engine_wake_fd lm_engine_has_reports
+    lm_engine_drain lm_engine_counters lm_engine_used
     lm_source_set_near lm_source_set_check lm_engine_heard lm_path_mtu_report_large lm_path_mtu_set
     lm_engine_mtus lm_engine_traffic lm_counters_name lm_silence_set_patience lm_status_bits_use
     lm_echo_nonce_use lm_echo_nonce_ask lm_lane_set_all lm_explain lm_mark_steering_load

@@ -12,6 +12,7 @@ from lispmob.datapath.ask import DryRun
 from lispmob.datapath.device.lanes import CopyingLane, Lane, Lanes, MarksWay, open_lanes
 from lispmob.datapath.device.tun import Tun, open_tun
 from lispmob.datapath.face.addresses import Addresses
+from lispmob.datapath.face.asking import Asking
 from lispmob.datapath.face.data_port import DataPort
 from lispmob.datapath.face.liveness import Liveness
 from lispmob.datapath.face.sessions import Sessions
@@ -67,7 +68,8 @@ class Engine:
     """Moves packets between one TUN device and the uplinks. All methods are thread-safe, while packets move.
 
     Life: Engine(config), open(), start(), any number of updates, stop(). Its parts control what it does: `table`,
-    `addresses`, `sessions`, `liveness`, `data_port` and `tiers`; `dry_run` answers what would happen to a packet.
+    `asking`, `addresses`, `sessions`, `liveness`, `data_port` and `tiers`; `dry_run` answers what would happen to a
+    packet.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -80,6 +82,7 @@ class Engine:
         self.ifindex = 0
         self._handle = Handle(config)
         self.table = Table(self._handle)
+        self.asking = Asking(self._handle)
         self.addresses = Addresses(self._handle, config.eids)
         self.sessions = Sessions(self._handle)
         self.liveness = Liveness(self._handle)
@@ -204,6 +207,10 @@ class Engine:
     def fileno(self) -> int:
         """Readable while there is something to drain."""
         return int(lib.lm_engine_wake_fd(self._handle.c))
+
+    def has_reports(self) -> bool:
+        """True while there is something to drain."""
+        return bool(lib.lm_engine_has_reports(self._handle.c))
 
     def drain(self) -> list[Punt]:
         """Reports of the datapath that need a decision, oldest first, at most 64; readable while there are more."""

@@ -315,7 +315,7 @@ def _announced(c: Any) -> Punt:
 
 
 PUNTS: Final[dict[int, Callable[[Any], Punt]]] = {
-    lib.LM_PUNT_MISS: lambda c: Miss(address(c.source), address(c.destination), c.instance_id),
+    lib.LM_PUNT_MISS: lambda c: Miss(address(c.source), address(c.destination), c.instance_id, int(c.nonce)),
     lib.LM_PUNT_CONTROL: _control,
     lib.LM_PUNT_MTU: _mtu,
     lib.LM_PUNT_RESUMED: _resumed,

@@ -202,12 +202,13 @@ class Miss(msgspec.Struct, frozen=True):
     """Packets for an EID without mapping; reported once while they wait.
 
     Packets of an ENCAPSULATE_AND_REPORT entry do not wait. They are reported again after 10 s, and at most 20 times
-    a second in all.
+    a second in all. `nonce`: that of the prepared Map-Request that was sent; 0: none was.
     """
 
     source: IpAddress
     destination: IpAddress
     instance_id: int
+    nonce: int = 0
 
 
 class ControlPacket(msgspec.Struct, frozen=True):

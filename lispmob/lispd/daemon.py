@@ -52,6 +52,7 @@ from lispmob.lispd.marks import with_mask
 from lispmob.lispd.native_routes import NativeRoutes
 from lispmob.lispd.near import near
 from lispmob.lispd.node_maker import make_node
+from lispmob.lispd.preparing import prepared
 from lispmob.lispd.punts import hand_over
 from lispmob.lispd.register_nonces import RegisterNonces
 from lispmob.lispd.report.control_cost import ControlCost
@@ -91,11 +92,13 @@ from lispmob.protocol.effect import (
     MappingChanged,
     MappingWanted,
     NameResolved,
+    PreparedSent,
     RemoveMapping,
     SendControl,
     UplinkChanged,
     UplinksRanked,
     UsePathMtu,
+    UsePrepared,
     UseStatusBits,
     WatchForSilence,
 )
@@ -392,6 +395,9 @@ class Daemon:
     def _is_noise(self, payload: bytes) -> bool:
         """Unsolicited answers, and messages for others: ignored, at little cost."""
         why = self.node.gate.is_noise(payload)
+        if why is not None and self.engine.has_reports():
+            self._on_punt()  # the report of the Map-Request that this may answer
+            why = self.node.gate.is_noise(payload)
         asked = self.measuring.nonces, self.problems.nonces, self.believing.nonces
         if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
             return False
@@ -474,6 +480,12 @@ class Daemon:
                     self.engine.data_port.send_control(
                         payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
                     )
+                case UsePrepared():
+                    if effect.replaces:
+                        self.engine.asking.clear()
+                    self.engine.asking.add(prepared(effect, self.control.fileno_for))
+                case PreparedSent(message):
+                    self.control.note_sent(message)
                 case PlanChanged():
                     self._use_uplinks()
                     self._kernel.touch()

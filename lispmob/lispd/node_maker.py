@@ -28,11 +28,20 @@ def make_node(
     jitter = SystemRandom().random
     if not is_recorded and seal is not None:
         made = SealedNode(
-            config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec, seal=seal
+            config,
+            new_nonce=_new_nonce,
+            jitter=jitter,
+            next_nonce=next_nonce,
+            lisp_sec=lisp_sec,
+            seal=seal,
+            prepares=True,
         )
         return made, None
     if not is_recorded:
-        return Node(config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec), None
+        made_plain = Node(
+            config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec, prepares=True
+        )
+        return made_plain, None
     from lispmob.package_version import package_version
     from lispmob.recording.recorder import RecordedNode, Tape
 

@@ -13,8 +13,8 @@ from lispmob.node.sealed_node import SealedNode
 def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
     """The effects of one report. Reports for the journal of handovers are not handled here."""
     match punt:
-        case model.Miss(source, destination, instance_id):
-            return node.on_miss(source, destination, instance_id, now)
+        case model.Miss(source, destination, instance_id, nonce):
+            return node.on_miss(source, destination, instance_id, now, nonce)
         case model.ControlPacket():
             return node.on_data_control(assembly.data_control(punt), now)
         case model.Stalled(address):

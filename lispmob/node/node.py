@@ -26,7 +26,8 @@ from lispmob.control.etr_security import EtrSecurity
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
-from lispmob.control.lookup import Lookup
+from lispmob.control.lookups.lookup import Lookup
+from lispmob.control.lookups.resolver import Resolver
 from lispmob.control.map_cache import MapCache, MapCacheEntry, Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
@@ -41,7 +42,6 @@ from lispmob.control.probing.probing import Path, ProbeConfig, Prober
 from lispmob.control.received import unwrap
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
-from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.control.subscriptions import Subscription, Subscriptions
@@ -108,7 +108,9 @@ class Node:
         next_nonce: Growing = None,
         lisp_sec: LispSecTools | None = None,
         next_map_version: NewNonce | None = None,
+        prepares: bool = False,
     ) -> None:
+        """`prepares`: the datapath may send Map-Requests that are made in advance (control/lookups/prepared.py)."""
         self.config = config
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
@@ -131,6 +133,7 @@ class Node:
             security=self.security,
             eids=config.eids,
             has_program=config.has_mapping_program,
+            draw=asked.draw if prepares else None,
         )
         self.names = Names(config, new_nonce=asked, next_nonce=growing, jitter=jitter)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
@@ -206,9 +209,15 @@ class Node:
         """NAT traversal learned something about an uplink; `effects` are what it returned."""
         return self._route(effects, now)
 
-    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
-        """A packet matched no forwarding entry, or a "miss" entry. The first Map-Request is returned by this call."""
+    def on_miss(
+        self, source: IpAddress, destination: IpAddress, instance_id: int, now: float, nonce: int = 0
+    ) -> list[NodeEffect]:
+        """A packet matched no forwarding entry, or a "miss" entry. The first Map-Request is returned by this call.
+
+        `nonce`: that of the prepared Map-Request that the datapath has sent at once; 0: it has sent none.
+        """
         asked = EidPrefix.host(destination, instance_id)
+        sent = self._resolver.take_prepared(nonce, now)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is not one of our EIDs")], now)
         if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):
@@ -219,7 +228,9 @@ class Node:
         known = self._mappings.installed.get(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
             return self._route([known], now)  # the reply arrived before the packet
-        return self._route(self._resolver.on_miss(source, asked, now), now)
+        if sent is not None:
+            self._asked.expect(nonce)
+        return self._route(self._resolver.on_miss(source, asked, now, sent), now)
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries have carried traffic since the last call."""

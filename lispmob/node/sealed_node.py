@@ -61,6 +61,7 @@ class SealedNode(Node):
         seal: SealTools,
         next_nonce: Growing = None,
         lisp_sec: LispSecTools | None = None,
+        prepares: bool = False,
     ) -> None:
         self._is_routing = False
         super().__init__(
@@ -70,6 +71,7 @@ class SealedNode(Node):
             next_nonce=next_nonce,
             lisp_sec=lisp_sec,
             next_map_version=seal.next_map_version,
+            prepares=prepares,
         )
         self._map_version = 0  # that the datapath says
         self.dialects = Dialects(config.dialects, ciphers=seal.ciphers, draw=seal.draw, new_nonce=self._asked)
@@ -107,9 +109,11 @@ class SealedNode(Node):
         told = [*tried, *self._announcer.on_timer(self._direct, now), *self.dialects.on_timer(self._direct, now)]
         return [*super().on_timer(now), *self._route([*own, *told, *self._renew(now)], now)]
 
-    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+    def on_miss(
+        self, source: IpAddress, destination: IpAddress, instance_id: int, now: float, nonce: int = 0
+    ) -> list[NodeEffect]:
         """A packet matched no forwarding entry, or a default one. The RTR knows the destination; we ask for its key."""
-        told = super().on_miss(source, destination, instance_id, now)
+        told = super().on_miss(source, destination, instance_id, now, nonce)
         is_own = self.config.owner_of(source, instance_id) is not None
         if self.plan.asks_mapping_system or not is_own or self.sealing.mode == "off":
             return told

@@ -41,6 +41,34 @@ class SendControl(msgspec.Struct, frozen=True):
     is_whole: bool = False
 
 
+class PreparedRequest(msgspec.Struct, frozen=True):
+    """A Map-Request without its two EIDs: zeros are in their place, and it ends with the one that is asked for.
+
+    `family` and `instance_id` are those of the EIDs. `inner`: where the inner IP header begins; `source_at`: the source
+    EID's address in the Map-Request.
+    """
+
+    nonce: int
+    instance_id: int
+    family: int
+    message: SendControl
+    inner: int
+    source_at: int
+
+
+class UsePrepared(msgspec.Struct, frozen=True):
+    """The datapath may send these when it has no mapping for a packet; each once. `replaces`: and no others."""
+
+    requests: tuple[PreparedRequest, ...]
+    replaces: bool
+
+
+class PreparedSent(msgspec.Struct, frozen=True):
+    """The datapath has sent this message, with the EIDs filled in."""
+
+    message: SendControl
+
+
 @dataclass(frozen=True, slots=True)
 class UsableLocator:
     """A locator that can be used: reachable, priority below 255, an ordinary address of a family that we have."""
@@ -304,6 +332,8 @@ Effect: TypeAlias = (
     | AskForEcho
     | UsePathMtu
     | NameResolved
+    | UsePrepared
+    | PreparedSent
     | MappingWanted
     | MappingChanged
     | SealEffect

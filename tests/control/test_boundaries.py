@@ -9,6 +9,7 @@ import pytest
 
 from lispmob.control.announced_moves import AnnouncedMoves
 from lispmob.control.gate import REQUEST_OCTETS, Gate, NonceBook
+from lispmob.control.lookups.resolver import MAX_CLAIMS, MAX_LOOKUPS, MAX_STRANGE, NONCE_LIFETIME_S, Resolver
 from lispmob.control.map_cache import MapCache, MapCacheEntry
 from lispmob.control.path_mtu.paths import PathMtus
 from lispmob.control.path_mtu.search import Way
@@ -16,7 +17,6 @@ from lispmob.control.path_mtu.size_probe import ControlProbe
 from lispmob.control.probing.path import Due, Pair, Path, ProbeConfig
 from lispmob.control.probing.path import State as ProbeState
 from lispmob.control.registration import State
-from lispmob.control.resolver import MAX_CLAIMS, MAX_LOOKUPS, MAX_STRANGE, NONCE_LIFETIME_S, Resolver
 from lispmob.control.sealing.key_trial import AGAIN_S, KeyTrial
 from lispmob.control.smr import FOLLOW_UPS_S, SmrSender, SmrTarget
 from lispmob.control.status_bits import HeardStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from lispmob.control.resolver import MAX_CLAIMS
+from lispmob.control.lookups.resolver import MAX_CLAIMS
 from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress

@@ -14,7 +14,7 @@ from lispmob.control.itr_security import (
     LispSecTools,
     RefusalReason,
 )
-from lispmob.control.resolver import NONCE_LIFETIME_S, Resolver
+from lispmob.control.lookups.resolver import NONCE_LIFETIME_S, Resolver
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.effect import Count, Event, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.protocol.servers import LispSecMode, ResolverSecret

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from lispmob.control import lookup, map_cache, registration, smr
+from lispmob.control import map_cache, registration, smr
+from lispmob.control.lookups import lookup
 from lispmob.control.path_mtu import search as path_mtu
 from lispmob.control.probing import path
 from tests.control.support import reachable

@@ -12,6 +12,7 @@ import pytest
 from lispmob.datapath import _lispdp
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.face.addresses import Addresses
+from lispmob.datapath.face.asking import Asking
 from lispmob.datapath.face.data_port import DataPort
 from lispmob.datapath.face.liveness import Liveness
 from lispmob.datapath.face.sessions import Sessions
@@ -20,7 +21,7 @@ from lispmob.datapath.face.tiers import Tiers
 
 ROOT: Final = Path(__file__).parents[2]
 MOST: Final = 12
-PARTS: Final = (Table, Addresses, Sessions, Liveness, DataPort, Tiers)
+PARTS: Final = (Table, Asking, Addresses, Sessions, Liveness, DataPort, Tiers)
 
 
 def public_methods(kind: type) -> list[str]:

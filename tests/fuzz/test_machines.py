@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from lispmob.control.lookups.resolver import MAX_CLAIMS, MAX_LOOKUPS
 from lispmob.control.probing.path import ProbeConfig
-from lispmob.control.resolver import MAX_CLAIMS, MAX_LOOKUPS
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.natt.arrival import DataControl
 from lispmob.node.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig
-from lispmob.protocol.effect import SendControl
+from lispmob.protocol.effect import SendControl, UsePrepared
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
@@ -59,13 +59,18 @@ class AnyNode(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         config = NodeConfig((EID,), (MapServerPeer(SERVER, KEY),), (SERVER,), probing=ProbeConfig(), map_cache_limit=50)
-        self.node = Node(config, new_nonce=count(1).__next__, jitter=lambda: 0.5)
+        self.node = Node(config, new_nonce=count(1).__next__, jitter=lambda: 0.5, prepares=True)
         self.now = 0.0
         self.sent: list[SendControl] = []
+        self.prepared: list[int] = []  # the nonces of the Map-Requests that the datapath may send
         self._take(self.node.on_locators([WIFI], 0.0))
 
     def _take(self, effects: Sequence[object]) -> None:
         self.sent = [*self.sent, *(effect for effect in effects if isinstance(effect, SendControl))][-20:]
+        for use in effects:
+            if isinstance(use, UsePrepared):
+                kept = [] if use.replaces else self.prepared
+                self.prepared = [*kept, *(request.nonce for request in use.requests)]
 
     @rule(payload=payloads(), source=addresses)
     def arrive(self, payload: bytes, source: IpAddress) -> None:
@@ -80,6 +85,11 @@ class AnyNode(RuleBasedStateMachine):
     @rule(eid=eids)
     def miss(self, eid: IpAddress) -> None:
         self._take([*self.node.on_miss(EID.address, eid, 0, self.now)])
+
+    @rule(eid=eids)
+    def miss_that_the_datapath_asks_about(self, eid: IpAddress) -> None:
+        nonce = self.prepared.pop(0) if self.prepared else 0
+        self._take([*self.node.on_miss(EID.address, eid, 0, self.now, nonce)])
 
     @rule(source=eids)
     def doubt(self, source: IpAddress) -> None:

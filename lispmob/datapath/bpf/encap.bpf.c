@@ -10,7 +10,8 @@
  *     must be EIDs, the mark names an uplink, the flow hash chooses uplink and locator. put_head() writes the headers.
  *  4. A packet that the tun tier has to see goes there: it is too large for the path, a report is due, or an answer is
  *     overdue (lib/report.h).
- *  5. finish_head() fills in lengths, TTL and ECN. The packet gets its outer header, and leaves by the uplink.
+ *  5. finish_head() fills in lengths, TTL and ECN. The packet gets its outer header, and leaves by the uplink: once a
+ *     millisecond by the kernel's route and neighbour, else with the link header that they had (find_link).
  *
  * A flow without a clear decision (`is_passed`) stays on the TUN's queue, and so in the tun tier.
  */
@@ -116,8 +117,35 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
     __builtin_memcpy(flow->words, words, sizeof flow->words);
     flow->mark = mark;
     flow->report_at = 0;
+    flow->led_until = 0;
+    flow->is_led = 0;
     decide_anew(s, flow);
     return flow;
+}
+
+#ifndef BPF_FIB_LOOKUP_MARK /* Linux 6.10 */
+#define BPF_FIB_LOOKUP_MARK (1u << 5)
+#endif
+
+/*
+ * Looks up the next hop of a flow over IPv4, for the packets of the next millisecond: those leave with its link header,
+ * and without a lookup of route and neighbour each. This packet still leaves by the kernel's neighbour, which keeps
+ * that alive, as before. The route must be the one that bpf_redirect_neigh would take, so the question has no ports
+ * either. None is found where the kernel does not answer (datapath/device/tun.py, answer_programs).
+ */
+static __noinline int find_link(struct __sk_buff *skb, struct lm_shared_state *s, struct out_flow *flow, __u64 now)
+{
+    struct bpf_fib_lookup route;
+    if (!s || !flow)
+        return 0;
+    put_route(&route, skb->ifindex, true, flow->head);
+    __builtin_memcpy(route.smac, &s->mark, sizeof s->mark); /* `mark`, for kernels that heed it */
+    flow->led_until = now + LED_FOR_NS;
+    flow->is_led = bpf_fib_lookup(skb, &route, sizeof route, s->mark ? BPF_FIB_LOOKUP_MARK : 0) ==
+                       BPF_FIB_LKUP_RET_SUCCESS &&
+                   route.ifindex == flow->ifindex;
+    put_link(flow->link, &route);
+    return 0;
 }
 
 SEC("tc")
@@ -155,21 +183,26 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
 
     __u8 tos = lm_rules_outer_tos(inner.tos, s->copy_dscp);
-    __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
+    __u8 frame[16 + LM_OUTER_V6] __attribute__((aligned(8))), *head = frame + 16, *link = frame + 2;
     __u32 is_v4 = flow->is_v4, ifindex = flow->ifindex;
-    __builtin_memcpy(head, flow->head, sizeof head);
+    bool is_due = now >= flow->led_until, has_link = !is_due && flow->is_led;
+    if (is_due && is_v4)
+        find_link(skb, s, flow, now);
+    __builtin_memcpy(link, flow->link, sizeof flow->link);
+    *(__u16 *)(void *)(link + 12) = is_v4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+    __builtin_memcpy(head, flow->head, LM_OUTER_V6);
     finish_head(head, flow, length, tos, inner.ttl);
     if (inner.protocol == IPPROTO_TCP)
         keep_last(skb, flow, segments > 1 ? size : length, now);
-    /* redirect_neigh removes a link header, which a TUN packet does not have. */
+    /* Room for the link header, which a packet of the TUN does not have; redirect_neigh removes it. */
     if (bpf_skb_change_head(skb, ETH_HLEN, 0))
         return FALL_THROUGH;
     __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
                   (is_v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
     long error = bpf_skb_adjust_room(skb, is_v4 ? LM_OUTER_V4 : LM_OUTER_V6, BPF_ADJ_ROOM_MAC, flags);
     if (!error) /* not by direct access, which would copy data that a TCP socket keeps for retransmission */
-        error = is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V4, 0)
-                      : bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V6, 0);
+        error = is_v4 ? bpf_skb_store_bytes(skb, 0, link, ETH_HLEN + LM_OUTER_V4, 0)
+                      : bpf_skb_store_bytes(skb, 0, link, ETH_HLEN + LM_OUTER_V6, 0);
     if (error) {
         count->lost++;
         return 2; /* TCX_DROP, TC_ACT_SHOT: no memory, and the packet is changed already */
@@ -184,5 +217,5 @@ int lm_encap(struct __sk_buff *skb)
     count->out_packets += segments;
     count->out_octets += octets;
     s->traffic[0].last = now;
-    return (int)bpf_redirect_neigh(ifindex, NULL, 0, 0);
+    return (int)(has_link ? bpf_redirect(ifindex, 0) : bpf_redirect_neigh(ifindex, NULL, 0, 0));
 }

@@ -38,6 +38,7 @@ class QueuedTun:
     def bring_up(self, mtu_bytes: int) -> tun.Tun:
         """Bring it up; returns its properties. Raises KernelRefused."""
         tun.silence(self.device)
+        tun.answer_programs(self.device)
         tun.set_mtu(self.device, mtu_bytes)
         tun.bring_up(self.device)
         ifindex = socket.if_nametoindex(self.device)

@@ -32,8 +32,10 @@ TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01
 # <linux/if_link.h>
 IFLA_AF_SPEC = 26
 IFLA_GSO_MAX_SIZE = 41
+IFLA_INET_CONF = 1
 IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
+IPV4_DEVCONF_FORWARDING = 1  # <linux/ip.h>
 
 _TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 _OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM)  # best first; USO is Linux 6.2
@@ -82,6 +84,7 @@ def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
             raise refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
         features = turn_on_offloads(fd) if offload else 0
         silence(name)
+        answer_programs(name)
         set_mtu(name, mtu_bytes)
         ifindex = socket.if_nametoindex(name)
         if features:
@@ -118,6 +121,19 @@ def _limit_super_packets(ifindex: int, mtu_bytes: int) -> None:
         open_netlink() as kernel,
     ):  # this only affects speed: a longer one leaves in two runs
         command(kernel, RTM_NEWLINK, 0, body)
+
+
+def answer_programs(name: str) -> None:
+    """Have the kernel tell BPF programs at this device where IPv4 packets lead: it does where a device forwards.
+
+    The datapath delivers packets to our own EIDs only, so there is nothing else to forward.
+    """
+    forwards = put(IFLA_INET_CONF, put_u32(IPV4_DEVCONF_FORWARDING, 1))
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
+    body += put(IFLA_AF_SPEC, put(socket.AF_INET, forwards))
+    # Refused: the programs find no link header, and the kernel looks route and neighbour up for each packet.
+    with contextlib.suppress(OSError), open_netlink() as kernel:
+        command(kernel, RTM_SETLINK, 0, body)
 
 
 def silence(name: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from lispmob.control.itr_security import ItrSecurity
-from lispmob.control.resolver import Resolver
+from lispmob.control.lookups.resolver import Resolver
 from lispmob.hub.rtr.rtr_effect import Learned
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.agenda import Agenda

@@ -36,15 +36,14 @@ _AFTER_S: Final = 1.5
 class Overlay(Closing):
     """The hub, and two nodes that start again for each sample.
 
-    The lines have no delay, so the figures are ours alone. `has_cables`: there are none, for traffic that the relay of
-    the lines could not carry.
+    They are joined by cables in the kernel, so the figures are ours alone.
     """
 
-    def __init__(self, directory: Path, tier: str, *, has_cables: bool = False) -> None:
+    def __init__(self, directory: Path, tier: str) -> None:
         self._directory = directory
         self._tier = tier
         self._open = contextlib.ExitStack()
-        self._lab = self._open.enter_context(Lab(roaming(0.0, has_cables=has_cables), f"{tier}-"))
+        self._lab = self._open.enter_context(Lab(roaming(0.0, has_cables=True), f"{tier}-"))
         self._place = 0
         try:
             self._watch = self._open.enter_context(ControlWatch({"a": self._lab["a"]}))

@@ -217,9 +217,7 @@ class Run:
                 for tier in self._tiers():
                     with self._skipping(tier):
                         if tier not in overlays:
-                            overlays[tier] = stack.enter_context(
-                                Overlay(self._directory / f"{tier}-flood", tier, has_cables=True)
-                            )
+                            overlays[tier] = stack.enter_context(Overlay(self._directory / f"{tier}-flood", tier))
                         self._say("flood", number, f"{tier}: quiet, junk, the worst question")
                         self._note(tier, flood.sample(overlays[tier], program, number))
 

@@ -21,8 +21,39 @@ struct out_flow {
     __u32 lane;       /* the lane of its mark */
     __u32 hash;       /* the lower half */
     __u32 is_whole;   /* the device completes partial checksums */
+    __u64 led_until;  /* when to look the next hop up again; 0: at the next packet */
+    __u32 is_led;     /* `link` leads there: its Ethernet addresses, destination first */
+    __u8 link[12];
     __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
 };
+
+#define LED_FOR_NS 1000000u /* ours: how long a changed route may still be used, as by a socket that is just sending */
+#define AF_INET 2
+#define AF_INET6 10
+
+/* A question to bpf_fib_lookup: where packets with this outer header lead that come in at `ifindex`. */
+static __always_inline void put_route(struct bpf_fib_lookup *route, __u32 ifindex, bool is_v4, const __u8 *head)
+{
+    __builtin_memset(route, 0, sizeof *route);
+    route->ifindex = ifindex;
+    route->l4_protocol = IPPROTO_UDP;
+    if (is_v4) {
+        route->family = AF_INET;
+        __builtin_memcpy(&route->ipv4_src, head + 12, 4);
+        __builtin_memcpy(&route->ipv4_dst, head + 16, 4);
+    } else {
+        route->family = AF_INET6;
+        __builtin_memcpy(route->ipv6_src, head + 8, 16);
+        __builtin_memcpy(route->ipv6_dst, head + 24, 16);
+    }
+}
+
+/* Ethernet addresses as they stand in a frame. */
+static __always_inline void put_link(__u8 link[12], const struct bpf_fib_lookup *route)
+{
+    __builtin_memcpy(link, route->dmac, 6);
+    __builtin_memcpy(link + 6, route->smac, 6);
+}
 
 static __always_inline void put_head(struct out_flow *flow, const __u8 source[16],
                                      const struct lm_shared_locator *locator, __u32 instance_id, __u16 port, __u64 hash,

@@ -6,10 +6,7 @@
 #include "lib/out_flow.h"
 
 #define RELAY_FLOWS 1024
-#define LED_FOR_NS 1000000u /* ours: how long a changed route may still be used, as by a socket that is sending */
 #define HEADERS_MOST (ETH_HLEN + LM_OUTER_V6 + 48u)
-#define AF_INET 2
-#define AF_INET6 10
 
 /* A flow between two addresses through one tunnel, after it was accepted, and how it leaves. */
 struct relay_flow {
@@ -239,20 +236,11 @@ static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_
         *has_link = true;
         return flow->led_to;
     }
-    __builtin_memset(route, 0, sizeof *route);
-    route->ifindex = skb->ifindex;
-    route->l4_protocol = IPPROTO_UDP;
-    if (is_v4) {
-        route->family = AF_INET;
-        __builtin_memcpy(&route->ipv4_src, head + 12, 4);
-        __builtin_memcpy(&route->ipv4_dst, head + 16, 4);
+    put_route(route, skb->ifindex, is_v4, head);
+    if (is_v4)
         __builtin_memcpy(&route->sport, head + 20, 4);
-    } else {
-        route->family = AF_INET6;
-        __builtin_memcpy(route->ipv6_src, head + 8, 16);
-        __builtin_memcpy(route->ipv6_dst, head + 24, 16);
+    else
         __builtin_memcpy(&route->sport, head + 40, 4);
-    }
     long found = bpf_fib_lookup(skb, route, sizeof *route, 0);
     if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
         return 0;
@@ -263,8 +251,7 @@ static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_
     }
     *has_link = found == BPF_FIB_LKUP_RET_SUCCESS;
     flow->led_at = *has_link ? now : 0;
-    __builtin_memcpy(flow->link, route->dmac, 6);
-    __builtin_memcpy(flow->link + 6, route->smac, 6);
+    put_link(flow->link, route);
     return route->ifindex;
 }
 

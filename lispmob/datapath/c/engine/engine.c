@@ -270,6 +270,11 @@ int lm_engine_wake_fd(const struct lm_engine *e)
     return e->punts.wake;
 }
 
+bool lm_engine_has_reports(struct lm_engine *e)
+{
+    return lm_punt_has(&e->punts);
+}
+
 size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most)
 {
     return lm_punt_drain(&e->punts, into, most);

@@ -12,6 +12,7 @@
 #include "ebpf/mirror.h"
 #include "ebpf/neighbours.h"
 #include "ebpf/route_check.h"
+#include "engine/asking.h"
 #include "engine/backpressure.h"
 #include "engine/explain.h"
 #include "engine/lane.h"
@@ -151,6 +152,7 @@ struct lm_engine {
     struct lm_key key;
     struct lm_counters counters;
     struct lm_punt_ring punts;
+    struct lm_asking asking;
     struct lm_shared_state own; /* the state that the BPF programs also see. */
     struct lm_shared_state
         *shared; /* `own`, or in the kernel if the programs are in use. Needs the lock, or is for the control side */
@@ -427,6 +429,8 @@ int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t cou
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
+/* True while there is something to drain. */
+bool lm_engine_has_reports(struct lm_engine *e);
 size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
 void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 /*

@@ -118,7 +118,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->key = (struct lm_key){config->key0, config->key1};
     atomic_store(&e->watch, -1);
     e->tun = e->receive[0] = e->receive[1] = e->stop = e->poll_in = e->poll_out = e->key_wake = -1;
-    int punts = lm_punt_open(&e->punts, &e->counters);
+    int punts = lm_punt_open(&e->punts, &e->counters), asking = lm_asking_open(&e->asking);
     e->table = lm_table_new(&e->key);
     e->eids = lm_table_new(&e->key);
     e->guard = lm_table_new(&e->key);
@@ -147,8 +147,8 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     bool has_locks = locks_make(e);
     bool has_rooms = has_sealed && e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
                      e->relayed_fragment && (e->relay || !config->is_rtr);
-    if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && e->backpressure.packets && e->last_packets && has_rooms && has_frames && has_locks)
+    if (punts == 0 && asking == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks &&
+        e->pending && e->stalled && e->backpressure.packets && e->last_packets && has_rooms && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -337,6 +337,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_table_free(e->instances);
     lm_locators_free(e->locators);
     lm_punt_close(&e->punts);
+    lm_asking_close(&e->asking);
     lm_lock_destroy(&e->lock);
     pthread_mutex_destroy(&e->writer);
     pthread_mutex_destroy(&e->heard_lock);

@@ -83,6 +83,7 @@ void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job)
                              .instance_id = job->instance_id,
                              .source = inner->source,
                              .destination = inner->destination};
+    report.nonce = lm_asking_send(e, job->instance_id, &inner->source, &inner->destination, job->now);
     if (lm_punt_put(&e->punts, &report, NULL, 0))
         lm_count(&e->counters, LM_out_miss);
 }

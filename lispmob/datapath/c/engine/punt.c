@@ -62,6 +62,14 @@ bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const ui
     return has_room;
 }
 
+bool lm_punt_has(struct lm_punt_ring *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    bool has_reports = ring->count > 0;
+    pthread_mutex_unlock(&ring->lock);
+    return has_reports;
+}
+
 size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t most)
 {
     size_t taken = 0;

@@ -41,6 +41,7 @@ enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id; /* miss */
+    uint64_t nonce;       /* miss: of the Map-Request that was sent at once (asking.h); 0: none was */
     /*
      * Miss, control, status, refuted: inner addresses. MTU, large: our locator and theirs. Silent: their locator is the
      * destination. Heard: outer addresses.
@@ -82,6 +83,7 @@ void lm_punt_close(struct lm_punt_ring *ring);
  * others can cause get half of the ring, so that a miss or a silence always has room.
  */
 bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length);
+bool lm_punt_has(struct lm_punt_ring *ring);
 /* Takes up to `most` reports, oldest first, and returns their number. Resets the eventfd when none is left. */
 size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t most);
 

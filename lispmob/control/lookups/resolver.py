@@ -15,10 +15,12 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from lispmob.control.itr_security import ItrSecurity
-from lispmob.control.lookup import AGAIN_S, Lookup, Reason, State
+from lispmob.control.lookups.askable import Askable
+from lispmob.control.lookups.lookup import AGAIN_S, Lookup, Reason, State
+from lispmob.control.lookups.lookup_limits import RETRY_S, LookupLimits
+from lispmob.control.lookups.prepared import Prepared, Ready, Terms
 from lispmob.protocol.acceptance import Guard, accept_records
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import (
@@ -30,12 +32,13 @@ from lispmob.protocol.effect import (
     MachineEffect,
     MappingLearned,
     MappingWanted,
+    PreparedSent,
     SendControl,
     WayAnswered,
     WaysInDoubt,
 )
-from lispmob.protocol.locator_set import NEVER, LocalLocator, LocatorSet, Place
-from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet, Place
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -44,21 +47,12 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import MappingRecord
 
-RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix; those for claims count separately
 MAX_TRIES = 10  # RFC 9301, 5.3: then give up for a while
 NONCE_LIFETIME_S = 30.0  # ours: how late a reply may come
 MAX_NONCES = 1024  # ours: see the limits in the error catalogue
 MAX_LOOKUPS = 1024  # ours: a lookup costs about a kilobyte
-GLOBAL_INTERVAL_S = 0.05  # ours: 20 Map-Requests per second for misses, and as many for mappings in use
-GLOBAL_BURST = 20
-SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s per EID-Prefix
-SMR_BURST = 3  # ours: a peer that moves twice in a row is still found at once
 MAX_CLAIMS = 64  # ours: open lookups for claims; misses and refreshes have the rest of the table
 MAX_STRANGE = 48  # ours: of those, for data and for SMRs from unknown senders; peers have the rest
-CLAIM_INTERVAL_S = 0.1  # ours: 10 Map-Requests per second for them, and as many for claims of peers
-CLAIM_BURST = 20
-STRANGE_INTERVAL_S = 3.0  # ours: SMRs from a sender that the mapping does not name, as a peer that has moved is
-STRANGE_BURST = 4
 DOUBT_TRIES = 3  # ours: nothing waits for the answer
 LIMITED_EVENT_S = 10.0  # ours
 
@@ -87,27 +81,23 @@ class Resolver:
         security: ItrSecurity | None = None,
         eids: Sequence[EidPrefix] = (),
         has_program: bool = False,
+        draw: Callable[[], int] | None = None,
     ) -> None:
-        """`eids`: our own; one of them identifies the asker where LISP-SEC needs that."""
-        self._map_resolvers = tuple(map_resolvers)
+        """`eids`: our own; one of them identifies the asker where LISP-SEC needs that.
+
+        `draw`: nonces of Map-Requests that the datapath may send; None: it sends none.
+        """
+        self._askable = Askable(map_resolvers)
         self._has_program = has_program
         self._new_nonce = new_nonce
         self._security = security or ItrSecurity("off", {})
+        self._prepared = None if draw is None else Prepared(draw, self._security.protect)
         self._eids = tuple(eids)
-        self._locators = LocatorSet()
-        self._heard: frozenset[Place] = frozenset()
         self._lookups: dict[EidPrefix, Lookup] = {}
         self._claims: dict[EidPrefix, Lookup] = {}  # the open lookups that claims caused, by the cached prefix
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
-        self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
-        self._per_prefix: tuple[KeyedBuckets[EidPrefix], ...] = KeyedBuckets(RETRY_S), KeyedBuckets(RETRY_S)
-        self._per_smr: KeyedBuckets[EidPrefix] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
-        self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
-        self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
-        self._for_claims = TokenBucket(CLAIM_INTERVAL_S, CLAIM_BURST)
-        self._for_peers = TokenBucket(CLAIM_INTERVAL_S, CLAIM_BURST)
-        self._strange: KeyedBuckets[int] = KeyedBuckets(STRANGE_INTERVAL_S, STRANGE_BURST)
+        self._limits = LookupLimits()
         self._limited_events = TokenBucket(LIMITED_EVENT_S)
 
     @property
@@ -116,8 +106,9 @@ class Resolver:
         return tuple(self._lookups.values())
 
     def wake_at(self) -> float | None:
-        """When to call on_timer, in monotonic seconds; None without open lookups."""
-        return self._agenda.first()
+        """When to call on_timer, in monotonic seconds; None: nothing is open, and nothing to be prepared."""
+        times = self._agenda.first(), None if self._prepared is None else self._prepared.wake_at()
+        return min((at for at in times if at is not None), default=None)
 
     def expects(self, nonce: int) -> bool:
         """Whether a Map-Reply with this nonce answers a request of ours."""
@@ -131,9 +122,11 @@ class Resolver:
         self, map_resolvers: Sequence[IpAddress], eids: Sequence[EidPrefix] = (), *, has_program: bool = False
     ) -> None:
         """The configured Map-Resolvers, or our EIDs, have changed."""
-        self._map_resolvers = tuple(map_resolvers)
+        self._askable.map_resolvers = tuple(map_resolvers)
         self._eids = tuple(eids)
         self._has_program = has_program
+        if self._prepared is not None:
+            self._prepared.void()
 
     def on_mapping_given(self, prefix: EidPrefix) -> None:
         """A client gave the mapping for this prefix, so no lookup is needed."""
@@ -144,29 +137,45 @@ class Resolver:
 
     def on_heard(self, places: frozenset[Place]) -> None:
         """Requests from these local RLOCs were answered: prefer them."""
-        self._heard = places
+        self._askable.heard = places
+        self._touch()
 
     def on_locators(self, locators: LocatorSet) -> list[MachineEffect]:
         """Our RLOCs have changed. Open lookups continue from the new ones; without any RLOC they fail."""
-        self._locators = locators
+        self._askable.locators = locators
+        self._touch()
         if locators:
             return []
         return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator", None)]
 
-    def on_miss(self, source: IpAddress, destination: EidPrefix, now: float) -> list[MachineEffect]:
-        """A packet from `source` has no mapping; `destination` is its destination as a /32 or /128."""
+    def take_prepared(self, nonce: int, now: float) -> Ready | None:
+        """The datapath has sent a prepared Map-Request; None if its answer would not be accepted any more."""
+        sent = None if self._prepared is None or not nonce else self._prepared.take(nonce, now)
+        if sent is None:
+            return None
+        resolver, uplink, _, is_protected = sent.terms
+        is_valid = self._askable.holds(resolver, uplink)
+        return sent if is_valid and self._security.is_protected_first(resolver) is is_protected else None
+
+    def on_miss(
+        self, source: IpAddress, destination: EidPrefix, now: float, sent: Ready | None = None
+    ) -> list[MachineEffect]:
+        """A packet from `source` has no mapping; `destination` is its destination as a /32 or /128.
+
+        `sent`: the prepared Map-Request for it that the datapath has sent.
+        """
         known = self._lookups.get(destination)
         if known is not None:
             self._release(known)
             known.reason = Reason.MISS
-            return [] if known.tries else self._ask(known, now)  # the limit for claims had delayed it
-        if self._is_full or self._for_misses.available_at(now) > now:
+            return [] if known.tries else self._ask(known, now, sent)  # the limit for claims had delayed it
+        if self._is_full or not (sent or self._limits.allow_miss(now)):
             effects: list[MachineEffect] = [Count("tx_rate"), DropPending(destination, "rate-limited")]
             if self._limited_events.take(now):
                 effects.append(Event("rate-limited", {"eid": str(destination), "what": "map-request"}))
             return effects
         event = Event("miss", {"eid": str(destination), "source": str(source)})
-        return [event, *self._ask(Lookup(destination, Reason.MISS, source, now, destination), now)]
+        return [event, *self._ask(Lookup(destination, Reason.MISS, source, now, destination), now, sent)]
 
     def on_aging(self, prefix: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
         """A mapping in use needs a refresh. `source`: our EID that talks to it."""
@@ -203,7 +212,7 @@ class Resolver:
         is_named = strange is None
         if not self._has_room(is_named=is_named):
             return [Count("rx_rate")]
-        if strange is not None and not self._strange.take(owner_of(strange), now):
+        if strange is not None and not self._limits.take_strange(strange, now):
             return [Count("rx_rate")]
         return self._claim(Lookup(eid, Reason.SMR, source, now, cached, repeats=repeats, is_named=is_named), now)
 
@@ -228,15 +237,17 @@ class Resolver:
             self._lookups[again.asked] = self._claims[cached] = again
             self._wait(again, now + wait_s)
         if not is_same and Reason(learned.reason).is_claim:
-            self._per_smr.give_back(cached)
+            self._limits.give_back_claim(cached)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Repeat requests without an answer; give up after the tenth try."""
-        effects: list[MachineEffect] = []
+        effects: list[MachineEffect] = (
+            [] if self._prepared is None else [*self._prepared.renew(self._terms(), self._eids, now)]
+        )
         for asked in self._agenda.due(now):
             lookup = self._lookups[asked]
             tries = DOUBT_TRIES if lookup.reason is Reason.DOUBT else MAX_TRIES
-            effects += [WaysInDoubt()] if lookup.tries and self._map_resolvers else []
+            effects += [WaysInDoubt()] if lookup.tries and self._askable.map_resolvers else []
             effects += self._fail(lookup, "unanswered", now) if lookup.tries >= tries else self._ask(lookup, now)
         return effects
 
@@ -270,9 +281,12 @@ class Resolver:
     ) -> list[MachineEffect]:
         """A forged reply leaves the nonce open. Otherwise an observer of it could end the lookup (RFC 9303, 6.9)."""
         lookup, asked = sent.lookup, sent.lookup.asked
+        had_shown = self._security.has_shown(sent.resolver)
         eids, effects = self._security.verify(reply, raw, otk, asked, sent.resolver, now)
         if eids is None:
             return effects
+        if not had_shown:
+            self._touch()
         del self._transmissions[reply.nonce]
         lookup.nonces.discard(reply.nonce)
         vouched, discarded = self._security.vouched(reply.records, eids, asked, sent.resolver, now)
@@ -301,7 +315,10 @@ class Resolver:
         self._close(lookup, keeps_protected=not is_genuine)
         if lookup.state is State.ASKING:
             lookup.to(State.ANSWERED)
-        self._preferred, rtt_ms = sent.resolver, round((now - sent.sent_at) * 1000, 3)
+        if self._askable.preferred != sent.resolver:
+            self._askable.preferred = sent.resolver
+            self._touch()
+        rtt_ms = round((now - sent.sent_at) * 1000, 3)
         answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
         why = lookup.reason.value
         return [
@@ -318,21 +335,19 @@ class Resolver:
             ),
         ]
 
-    def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
-        """Send one Map-Request, or delay it until the limits allow it."""
+    def _ask(self, lookup: Lookup, now: float, sent: Ready | None = None) -> list[MachineEffect]:
+        """Send one Map-Request, or delay it until the limits allow it. `sent`: the datapath has sent it already."""
         self._lookups[lookup.asked] = lookup
-        ways = self._ways()
-        if not ways and not (self._has_program and self._locators):
-            return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver", now)
-        if (allowed_at := self._allowed_at(lookup, now)) > now:
+        ways = self._askable.ways()
+        if not ways and not (self._has_program and self._askable.locators):
+            return self._fail(lookup, "no-locator" if self._askable.map_resolvers else "no-map-resolver", now)
+        if sent is None and (allowed_at := self._limits.allowed_at(lookup, now)) > now:
             self._wait(lookup, allowed_at)
             return []
-        self._total(lookup).take(now)
-        if not lookup.is_paid:
-            self._per_prefix[lookup.reason.is_claim].take(lookup.asked, now)
-        if lookup.reason.is_claim and not lookup.is_paid:
-            self._per_smr.take(lookup.limited_as, now)
+        self._limits.take(lookup, now)
         way = ways[lookup.tries % len(ways)] if ways else None
+        if sent is not None:
+            way = sent.terms.resolver, sent.terms.uplink
         lookup.tries += 1
         self._wait(lookup, now + RETRY_S)
         effects: list[MachineEffect] = [
@@ -344,27 +359,17 @@ class Resolver:
         asked_in = self._security.ways(resolver, now)
         lookup.protected_by = resolver if asked_in == (True,) else None
         for number, is_protected in enumerate(asked_in):
-            effects.append(self._send(lookup, resolver, uplink, now, is_protected=is_protected))
+            if sent is not None and not number:
+                effects.append(self._adopt(lookup, sent, now))
+            else:
+                effects.append(self._send(lookup, resolver, uplink, now, is_protected=is_protected))
             effects.append(Count("tx_lisp_sec_trial" if number else "tx_map_request"))
         return effects
-
-    def _allowed_at(self, lookup: Lookup, now: float) -> float:
-        """When all limits allow the next Map-Request for this."""
-        is_claim = lookup.reason.is_claim
-        if lookup.is_paid:
-            return self._total(lookup).available_at(now)
-        limits = [self._total(lookup).available_at(now), self._per_prefix[is_claim].available_at(lookup.asked, now)]
-        return max(limits + [self._per_smr.available_at(lookup.limited_as, now)] * is_claim)
-
-    def _total(self, lookup: Lookup) -> TokenBucket:
-        if lookup.reason.is_claim:
-            return self._for_peers if lookup.is_named else self._for_claims
-        return self._for_misses if lookup.reason is Reason.MISS else self._for_known
 
     def _ask_again(self, refresh: Lookup, cached: EidPrefix, now: float) -> list[MachineEffect]:
         """The answer may be older than the move: ask again, once for each refresh, if the limits allow it now."""
         refresh.reason, refresh.limited_as = Reason.SMR, cached
-        if not refresh.tries or self._allowed_at(refresh, now) > now:
+        if not refresh.tries or self._limits.allowed_at(refresh, now) > now:
             return []
         for nonce in refresh.nonces:
             self._transmissions.pop(nonce, None)
@@ -377,7 +382,7 @@ class Resolver:
     ) -> SendControl:
         nonce = self._new_nonce()
         lookup.nonces.add(nonce)
-        itr_rlocs = self._locators.itr_rlocs_from(uplink)
+        itr_rlocs = self._askable.locators.itr_rlocs_from(uplink)
         otk, authentication = self._security.protect(nonce, resolver) if is_protected else (None, None)
         self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver, uplink, otk)
         self._trim(now)
@@ -390,7 +395,7 @@ class Resolver:
             is_smr_invoked=lookup.reason is Reason.SMR,
         )
         ecm = EncapsulatedControl(
-            source=lookup.source or self._inner_source(asked.family),
+            source=lookup.source or self._askable.inner_source(asked.family),
             source_port=CONTROL_PORT,
             destination=asked.address,
             destination_port=CONTROL_PORT,
@@ -398,6 +403,29 @@ class Resolver:
             authentication=authentication,
         )
         return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _adopt(self, lookup: Lookup, sent: Ready, now: float) -> PreparedSent:
+        """The datapath has sent this Map-Request of the lookup."""
+        lookup.nonces.add(sent.nonce)
+        resolver, uplink, itr_rlocs, _ = sent.terms
+        self._transmissions[sent.nonce] = _Transmission(lookup, now, itr_rlocs, resolver, uplink, sent.otk)
+        self._trim(now)
+        return PreparedSent(sent.message)
+
+    def _terms(self) -> Terms | None:
+        """How the first Map-Request of a lookup would be sent now; None if it could not."""
+        ways = self._askable.ways()
+        if not ways:
+            return None
+        resolver, uplink = ways[0]
+        is_protected = self._security.is_protected_first(resolver)
+        if is_protected is None:
+            return None
+        return Terms(resolver, uplink, self._askable.locators.itr_rlocs_from(uplink), is_protected)
+
+    def _touch(self) -> None:
+        if self._prepared is not None:
+            self._prepared.touch()
 
     def _source_eid(self, lookup: Lookup, *, is_protected: bool) -> WireAddress:
         """A refresh names no source: the node asks, not a packet (RFC 9301, 5.2).
@@ -409,31 +437,6 @@ class Resolver:
         if not is_protected or not self._eids:
             return None
         return from_prefix(EidPrefix.host(self._eids[0].address, self._eids[0].instance_id))
-
-    def _inner_source(self, family: int) -> IpAddress:
-        """An inner source of the requested family if no EID has it: an RLOC, or nothing."""
-        uplink = self._locators.best(family)
-        return uplink.address if uplink is not None else ip_address("0.0.0.0" if family == 4 else "::")
-
-    def _ways(self) -> list[tuple[IpAddress, LocalLocator]]:
-        """Map-Resolvers and locators to ask from, in the order of trying.
-
-        All resolvers from the best locator, then from the next. Locators that were answered come first, silent ones
-        last.
-        """
-        found: list[tuple[tuple[bool, bool, int], IpAddress, LocalLocator]] = []
-        for resolver in self._by_preference():
-            for place, uplink in enumerate(self._locators.for_family(resolver.version)):
-                is_heard = uplink.place in self._heard
-                found.append(((uplink.priority == NEVER, not is_heard, place), resolver, uplink))
-        return [(resolver, uplink) for _, resolver, uplink in sorted(found, key=lambda one: one[0])]
-
-    def _by_preference(self) -> list[IpAddress]:
-        """The configured Map-Resolvers in turn, beginning with the one that answered last."""
-        if self._preferred not in self._map_resolvers:
-            return list(self._map_resolvers)
-        start = self._map_resolvers.index(self._preferred)
-        return [*self._map_resolvers[start:], *self._map_resolvers[:start]]
 
     def _fail(self, lookup: Lookup, why: str, now: float | None) -> list[MachineEffect]:
         """End a lookup without an answer. Its nonces stay valid: a late answer is still accepted."""

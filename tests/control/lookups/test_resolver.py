@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lispmob.control.resolver import MAX_TRIES, NONCE_LIFETIME_S, Resolver
+from lispmob.control.lookups.resolver import MAX_TRIES, NONCE_LIFETIME_S, Resolver
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.effect import (
     Count,

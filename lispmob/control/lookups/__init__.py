@@ -1,0 +1,1 @@
+"""Looking EIDs up in the mapping system."""
