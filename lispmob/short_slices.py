@@ -1,4 +1,4 @@
-"""Short time slices, so that the kernel runs this process soon after it wakes, whoever has the processor (adapter).
+"""Short time slices, so that the kernel runs this process soon after it wakes, though another one runs (adapter).
 
 A process that computes is interrupted for another one only when its slice is over, 3 ms mostly, or when the other one's
 is shorter (EEVDF, Linux 6.12 and later). A move consists of a dozen such wake-ups at three hosts, and a flood keeps a

@@ -53,13 +53,13 @@ PROGRAMS: Final = (
         8,
         "lispmob.hub.cli.main",
         "LISP Map-Server, Map-Resolver and proxy",
-        "The other side of lispd, for a machine that is always on and has a public address.\n.PP\n"
-        "Without a command it is the hub itself that runs, as systemd starts it. The commands ask the hub that runs, "
-        "and are for root and the members of the group lispmob.\n.PP\n"
+        "The hub of mobile nodes, for a machine that is always on and has a public address.\n.PP\n"
+        "Without a command it runs the hub, as systemd starts it. The commands query the running hub. They are for "
+        "root and the members of the group lispmob.\n.PP\n"
         "SIGHUP reads the configuration again; SIGUSR1 logs the counters.\n"
-        ".SH EXIT STATUS\n0 stopped, or done; 1 failed, or the hub said no; 2 wrong usage; 3 lisphub is not running; "
-        "4 status: something is wrong; 77 a permission is missing; 78 the configuration has errors; 130 interrupted. "
-        "With \\fB--json\\fR \\fBstatus\\fR ends with 0, and the answer says it.\n"
+        ".SH EXIT STATUS\n0 stopped, or done; 1 failed, or the hub refused; 2 wrong usage; 3 lisphub is not running; "
+        "4 status: there is a problem; 77 a permission is missing; 78 the configuration has errors; 130 interrupted. "
+        "With \\fB--json\\fR \\fBstatus\\fR always ends with 0, since the output says it.\n"
         ".SH FILES\n.I /etc/lispmob/hub.conf\n.br\n.I /etc/lispmob/sites.d/*.conf\n.br\n"
         ".I /var/lib/lispmob/hub.sqlite\n.br\n.I /var/lib/lispmob/hub\\-sites.sqlite\n.br\n"
         ".I /run/lisphub/lisphub.sock",
@@ -70,17 +70,17 @@ PROGRAMS: Final = (
         "lispctl",
         1,
         "lispmob.lispctl.main",
-        "look into a running lispd, and steer it",
-        "Everyone may look; root and the members of the group lispmob may change things.\n"
-        ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
-        ".PP\n\\fBstatus\\fR tells by its exit status how things are: 0 working; 4 degraded, a part does not work; "
-        "5 not working. With \\fB--json\\fR it is 0, and the answer says it. \\fBwait\\fR ends with 6 when the "
-        "time is over, \\fBreplay\\fR with 7 when the core does something else than it did, "
+        "show and control a running lispd",
+        "Every user may read the state; root and the members of the group lispmob may change it.\n"
+        ".SH EXIT STATUS\n0 done; 1 the daemon refused; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
+        ".PP\n\\fBstatus\\fR: 0 working; 4 degraded, a part does not work; "
+        "5 not working; with \\fB--json\\fR always 0, since the output says it. \\fBwait\\fR ends with 6 at its "
+        "timeout, \\fBreplay\\fR with 7 when the core does something else than in the recording, "
         "\\fBbelieved\\fR with 8 when a Map-Resolver or a correspondent has another mapping of ours.\n"
-        ".PP\n\\fBrun\\fR becomes its command and ends as that does; 126: it is not executable, 127: there is none.\n"
-        ".PP\n\\fBconfig\\fR needs no lispd: 0 done; 1 it could not be done; 4 converted, and something is left to do; "
-        "78 the file has mistakes.\n"
-        ".PP\n\\fBjoin\\fR needs no lispd either, and says below what it ends with.\n"
+        ".PP\n\\fBrun\\fR ends with the exit status of its command; 126: not executable; 127: it does not exist.\n"
+        ".PP\n\\fBconfig\\fR needs no lispd: 0 done; 1 it could not be done; 4 converted, but some settings need your "
+        "attention; 78 the file has mistakes.\n"
+        ".PP\n\\fBjoin\\fR needs no lispd either; its exit codes are listed below.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock",
         "lispd(8), lispflow(1), lig(1), lisp\\-echo(1)",
         has_subcommands=True,
@@ -92,7 +92,7 @@ PROGRAMS: Final = (
         "flows to names: UDP sockets between EIDs, by name",
         "A flow goes on when either machine moves to another network. lispd has to run on both machines, with\n"
         ".B flows: {enabled: yes}\nin its configuration.\n"
-        ".SH EXIT STATUS\n0 done; 1 no flow, and a sentence why; 2 wrong usage; 3 lispd takes no flows here; "
+        ".SH EXIT STATUS\n0 done; 1 no flow, with the reason; 2 wrong usage; 3 lispd does not serve flows here; "
         "130 interrupted; with a command, the command's own.\n"
         ".SH FILES\n.I /run/lispmob/flow.sock",
         "lispd(8), lispd.conf(5)",
@@ -103,11 +103,11 @@ PROGRAMS: Final = (
         1,
         "lispmob.tools.lig",
         "ask the mapping system where an EID is",
-        "It needs neither lispd nor root: the answer comes to the UDP port that the question left from. Every resolver "
-        "is asked at once. Where none answers, it says what came instead.\n"
-        ".SH EXIT STATUS\n0 every EID has a mapping with locators; 1 an EID stayed without an answer; 2 wrong usage; "
-        "3 what to ask or whom is not known: there is no lispd, and no lispd.conf that you may read; 4 answered, and "
-        "an EID has no locators; 130 interrupted.\n"
+        "It needs neither lispd nor root: the answer comes to the UDP port that the request left from. All resolvers "
+        "are asked at once. If none answers, it says what came instead.\n"
+        ".SH EXIT STATUS\n0 every EID has a mapping with locators; 1 no answer for an EID; 2 wrong usage; "
+        "3 no EID or Map-Resolver to ask: lispd does not run, and you may not read lispd.conf; 4 answered, but an EID "
+        "has no locators; 130 interrupted.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock\n.br\n.I /etc/lispmob/lispd.conf",
         "lispctl(1), lisp\\-echo(1), lispd(8)",
     ),
@@ -117,8 +117,8 @@ PROGRAMS: Final = (
         "lispmob.tools.echo_cli",
         "measure what gets through between two EIDs",
         "On one machine \\fBlisp\\-echo server\\fR; on the other \\fBlisp\\-echo client\\fR and the EID of the first.\n"
-        ".SH EXIT STATUS\n0 everything was answered; 1 nothing was, or it could not begin; 2 wrong usage; 4 a part was "
-        "lost; 130 interrupted before anything was sent. The server ends with 0 when it is told to.\n"
+        ".SH EXIT STATUS\n0 everything was answered; 1 nothing was answered, or it could not start; 2 wrong usage; 4 a "
+        "part was lost; 130 interrupted before anything was sent. The server ends with 0 when it is told to.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock\n.br\n.I /etc/lispmob/lispd.conf",
         "lig(1), lispctl(1), lispd(8)",
         has_subcommands=True,
@@ -127,9 +127,9 @@ PROGRAMS: Final = (
         "lispmob-indicator",
         1,
         "lispmob.desktop.main",
-        "show in a desktop's panel how lispd is",
-        "An icon and a menu: whether this machine is in the overlay, by which uplink, whom it talks to, the last move "
-        "and what it cost, and what is wrong, with the remedy. It leaves the overlay and comes back as \\fBlispctl "
+        "show the state of lispd in the panel of a desktop",
+        "An icon and a menu with the state of the overlay, the uplink, the peers, the last move and its cost, and "
+        "problems with their remedies. It leaves the overlay and comes back as \\fBlispctl "
         "down\\fR and \\fBlispctl up\\fR do. Notifications of moves and problems can be switched off in the menu.\n"
         ".SH EXIT STATUS\n0 quit; 2 wrong usage; 69 there is no session bus.\n"
         ".SH FILES\n.I ~/.config/lispmob/indicator.json\n.br\n.I ~/.config/autostart/lispmob\\-indicator.desktop",

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "changes"
-FRAGMENTS = sorted(path for path in FOLDER.iterdir() if path.name != "README.md")
+FRAGMENTS = sorted(path for path in FOLDER.rglob("*.md") if path.name != "README.md")
 KINDS = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
 
 
@@ -29,6 +29,13 @@ def test_a_fragment_is_one_paragraph_of_a_known_kind(path: Path) -> None:
 
 def test_the_page_names_the_kinds_that_towncrier_knows() -> None:
     assert re.findall(r'^directory = "(\w+)"\nname', (ROOT / "pyproject.toml").read_text(), re.MULTILINE) == KINDS
+
+
+def test_the_page_names_the_parts_that_towncrier_knows() -> None:
+    parts = re.findall(r"^\| `(\w+)/` \|", (FOLDER / "README.md").read_text(), re.MULTILINE)
+
+    assert re.findall(r'^path = "(\w+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE) == parts
+    assert {path.name for path in FOLDER.iterdir() if path.is_dir()} <= set(parts)
 
 
 def test_every_fragment_is_in_the_next_part_of_the_changelog() -> None:

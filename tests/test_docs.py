@@ -56,7 +56,7 @@ FIRST_WORDS = (
     ("which uplink a flow takes", "lispmob/datapath/c/table/uplink.h", "which of them a flow takes"),
     ("which uplink a flow takes", "lispmob/mh/policy.py", "which uplink a flow takes"),
     ("what happens when an address goes", "lispmob/lispd/handover.py", "What happens when an address"),
-    ("who believes a Map-Reply", "lispmob/protocol/acceptance.py", "Whether to accept a Map-Reply"),
+    ("who accepts a Map-Reply", "lispmob/protocol/acceptance.py", "Whether to accept a Map-Reply"),
     ("what the kernel must hold", "lispmob/mh/plan.py", "What the kernel must hold"),
 )
 

@@ -117,7 +117,7 @@ class Client(Closing):
         try:
             octets = self._reader.read1(_CHUNK)
         except TimeoutError:
-            raise ReplyError("protocol", "the daemon does not answer; its log may say why") from None
+            raise ReplyError("protocol", "the daemon does not answer; see its log: journalctl -u lispd") from None
         except ConnectionResetError:
             octets = b""
         if not octets:
@@ -168,7 +168,7 @@ class Client(Closing):
         try:
             line = self._reader.readline()
         except TimeoutError:
-            raise ReplyError("protocol", "the daemon does not answer; its log may say why") from None
+            raise ReplyError("protocol", "the daemon does not answer; see its log: journalctl -u lispd") from None
         except ConnectionResetError:
             return None
         if not line.endswith(b"\n"):

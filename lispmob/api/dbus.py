@@ -1,6 +1,6 @@
 """net.lispmob.Daemon1 on the system bus: the desktop's face of the same Backend that serves the control socket.
 
-Everyone may look. What changes something asks polkit, and without polkit only root may. `INTROSPECTION` is what
+Every user may look. What changes something asks polkit, and without polkit only root may. `INTROSPECTION` is what
 `gdbus introspect` shows, and the documentation.
 """
 
@@ -109,7 +109,7 @@ INTROSPECTION: Final = """<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Objec
 </node>
 """
 
-# What each method takes: D-Bus signature; and the polkit action that it needs, None when everyone may.
+# What each method takes: D-Bus signature; and the polkit action that it needs, None when every user may.
 _METHODS: Final[dict[str, tuple[str, str | None]]] = {
     "GetStatus": ("", None),
     "GetHandovers": ("", None),

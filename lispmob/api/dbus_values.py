@@ -12,7 +12,7 @@ from lispmob.api.schema import Handover, Status
 ToVariant: TypeAlias = Callable[[str, Any], Any]
 
 # These change all the time: a client that needs them requests the status.
-_RESTLESS: Final = frozenset({"next_in_s", "last_notify", "rtt_ms", "since_s"})
+_VOLATILE: Final = frozenset({"next_in_s", "last_notify", "rtt_ms", "since_s"})
 
 SIGNATURES: Final[Mapping[str, str]] = {
     "Version": "s",
@@ -61,7 +61,7 @@ def handover(move: Handover) -> dict[str, Any]:
 def plain(one: msgspec.Struct) -> dict[str, Any]:
     """A struct's fields; those that are not known, and those that never rest, are left out."""
     fields = msgspec.to_builtins(one)
-    return {key: value for key, value in fields.items() if value is not None and key not in _RESTLESS}
+    return {key: value for key, value in fields.items() if value is not None and key not in _VOLATILE}
 
 
 def marshal(signature: str, value: Any, variant: ToVariant) -> Any:

@@ -49,7 +49,7 @@ def watchdog() -> bool:
     return notify("WATCHDOG=1")
 
 
-async def beat(every_s: float) -> None:
+async def keep_alive(every_s: float) -> None:
     """Notify the watchdog periodically that the loop runs. Run it only if the unit asks for it."""
     while True:
         watchdog()

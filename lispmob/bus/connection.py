@@ -295,7 +295,7 @@ class Connection:
 
     def _send(self, message: Any) -> None:
         if self._bus.connected:
-            # A connection that breaks under a message has no one to tell: what was subscribed is gone with it.
+            # A connection that breaks under a message cannot be told: the subscriptions are gone with it.
             self._bus.send(message).add_done_callback(lambda sent: sent.cancelled() or sent.exception())
 
     def _close_socket(self) -> None:

@@ -62,7 +62,7 @@ from lispmob.wire.auth import Algorithm
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
 SERVICE_GROUP: Final = "lispmob"  # of the packaged unit
-EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
+EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: it is no secret
 
 log = logging.getLogger(__name__)
 

@@ -360,7 +360,7 @@ class ControlPort:
             return
         self._sample(one, watch)
         if watch.sampled and self._warnings.take(now):
-            log.warning("more datagrams than can be looked at: of those of %s one in %d is", source, ONE_IN)
+            log.warning("too many datagrams to process: of those from %s only one in %d is processed", source, ONE_IN)
 
     def _sample(self, one: socket.socket, watch: FloodWatch) -> None:
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from lispmob.hub.config import HubFile
 from lispmob.wire.address import IpAddress
 
 _PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
-_SOMEBODY: Final[IpAddress] = ip_address("192.0.2.1")  # stands for the answer of DNS: a check does not resolve names
+_ANY_HOST: Final[IpAddress] = ip_address("192.0.2.1")  # stands for the answer of DNS: a check does not resolve names
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def _old(path: Path, raw: bytes) -> Checked:
     """What cannot be read in an old file, and what is unsafe. A setting without a counterpart is no mistake."""
 
     def anywhere(_: str) -> list[IpAddress]:
-        return [_SOMEBODY]
+        return [_ANY_HOST]
 
     def nowhere(_: IpAddress) -> str | None:
         return None

@@ -1,6 +1,6 @@
 /* ChaCha20-Poly1305 (RFC 8439), by libcrypto: key 32 octets, nonce 12, tag 16 behind the ciphertext. */
-#ifndef LISPMOB_CHACHA_H
-#define LISPMOB_CHACHA_H
+#ifndef LM_CHACHA_H
+#define LM_CHACHA_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* AES key wrap (RFC 3394) of one 128-bit key with another, by libcrypto. */
-#ifndef LISPMOB_KEY_WRAP_H
-#define LISPMOB_KEY_WRAP_H
+#ifndef LM_KEY_WRAP_H
+#define LM_KEY_WRAP_H
 
 #include <stdint.h>
 

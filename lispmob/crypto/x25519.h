@@ -1,6 +1,6 @@
 /* Diffie-Hellman on Curve25519 (RFC 7748), by libcrypto. Keys are 32 octets. */
-#ifndef LISPMOB_X25519_H
-#define LISPMOB_X25519_H
+#ifndef LM_X25519_H
+#define LM_X25519_H
 
 #include <stdint.h>
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lispmob.flow import direct, opening, packets, sockets
-from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, connect
+from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Rejoining, connect
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.opening import OpenFlow, awaited_with
 
@@ -190,7 +190,7 @@ class Flow(OpenFlow):
     ) -> None:
         super().__init__(fields, one)
         self._connection, self._owns = connection, owns
-        self._life = Afterlife(fields, path)
+        self._rejoining = Rejoining(fields, path)
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         self.socket.setblocking(False)
@@ -233,22 +233,22 @@ class Flow(OpenFlow):
     @property
     def _is_orphan(self) -> bool:
         is_lost = self._ended.done() and self._ended.result() == _LISPD_GONE
-        return is_lost and self._is_open and self._life.may_go_on
+        return is_lost and self._is_open and self._rejoining.may_go_on
 
     async def _rejoin(self) -> None:
         """Ask the next lispd to adopt the flow.
 
         Raises NoFlowDaemon after the flow's lifetime, FlowError when it refuses.
         """
-        until = self._loop.time() + self._life.patience_s
+        until = self._loop.time() + self._rejoining.patience_s
         while self._is_open and self._loop.time() < until:
             try:
-                connection = Connection(connect(self._life.path))
+                connection = Connection(connect(self._rejoining.path))
             except NoFlowDaemon:
                 await asyncio.sleep(REJOIN_S)
                 continue
             try:
-                fields, _ = await connection.request("adopt", self._life.shown, given=self.socket)
+                fields, _ = await connection.request("adopt", self._rejoining.shown, given=self.socket)
             except (NoFlowDaemon, TimedOut):
                 connection.close()
                 await asyncio.sleep(REJOIN_S)

@@ -142,7 +142,7 @@ class Flow(OpenFlow, Closing):
     ) -> None:
         super().__init__(fields, one)
         self.connection, self._owns = connection, owns
-        self._life = Afterlife(fields, path)
+        self._rejoining = Rejoining(fields, path)
         self._is_open = True
         self.socket.setblocking(True)
 
@@ -201,7 +201,7 @@ class Flow(OpenFlow, Closing):
     @property
     def is_orphan(self) -> bool:
         """True while lispd is away. `connection` is unusable then; call `look` every `pause_s`."""
-        return self._life.lost_at is not None
+        return self._rejoining.lost_at is not None
 
     @property
     def pause_s(self) -> float | None:
@@ -215,9 +215,9 @@ class Flow(OpenFlow, Closing):
                 self.connection.look(0)
                 return
             except NoFlowDaemon:
-                if not self._life.may_go_on:
+                if not self._rejoining.may_go_on:
                     raise
-        found = self._life.rejoin(self)
+        found = self._rejoining.rejoin(self)
         if found is not None:
             if self._owns:
                 self.connection.close()
@@ -249,7 +249,7 @@ class Flow(OpenFlow, Closing):
                 self.connection.request("close", {"flow": self.number})
 
 
-class Afterlife:
+class Rejoining:
     """What a flow needs after its lispd has ended. `lost_at`: when that happened, monotonic seconds."""
 
     def __init__(self, fields: dict[str, Any], path: Path) -> None:

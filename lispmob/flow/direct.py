@@ -36,7 +36,7 @@ from lispmob.flow.name import InvalidName, check_name
 
 FLOW: Final = 1  # the only flow of such a connection
 DRAIN_LIMIT: Final = 64
-FAREWELL_S: Final = 3.0  # the machine gives up earlier
+CLOSE_S: Final = 3.0  # the machine gives up earlier
 
 
 def literal_eid(name: str) -> tuple[str, IpAddress] | None:
@@ -133,7 +133,7 @@ class DirectConnection:
             return
         with contextlib.suppress(OSError):
             self._perform(self._call.close(time.monotonic()))
-            until = time.monotonic() + FAREWELL_S
+            until = time.monotonic() + CLOSE_S
             while self._call.state is CallState.CLOSING and time.monotonic() < until:
                 self._wait([self._control])
         self._control.close()

@@ -36,7 +36,7 @@ class HubSocket:
         try:
             listener = listen_at(self._path, mode=0o660, program="lisphub", setting="control-socket")
         except SocketRefusedError as refused:
-            log.warning("no control socket, so lisphub status, invite and the others cannot ask: %s", refused)
+            log.warning("no control socket, so lisphub status, invite and other commands do not work: %s", refused)
             return
         self._identity = file_identity(self._path)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)

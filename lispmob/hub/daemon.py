@@ -141,7 +141,7 @@ class Hub:
         self._taking_sites = asyncio.Lock()
         self._site_directory = SiteDirectory(path.parent / SITES_DIRECTORY, self._on_hangup)
         self._control = HubSocket(file.control_socket, Operator(self).answer)
-        self._beat: asyncio.Task[None] | None = None
+        self._watchdog: asyncio.Task[None] | None = None
         self._garbage = GarbageRules()
 
     async def run(self) -> None:
@@ -203,7 +203,7 @@ class Hub:
             if self._worker is None:
                 sd_notify.ready(f"{len(self.file.sites)} sites")
             if self._worker is None and (every_s := sd_notify.watchdog_interval_s()) is not None:
-                self._beat = loop.create_task(sd_notify.beat(every_s))
+                self._watchdog = loop.create_task(sd_notify.keep_alive(every_s))
             await self._stopped.wait()
             log.info("stopping")
             sd_notify.stopping()
@@ -213,8 +213,8 @@ class Hub:
     async def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         self._garbage.stop()
         if self._workers is not None:
             await self._workers.stop()
@@ -438,7 +438,7 @@ class Hub:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)
             except LispError as error:
-                log.error("the proxy's routes are not as configured: %s", error)
+                log.error("the routes of the proxy could not be set: %s", error)
         if _set_at_start(old) != _set_at_start(file):
             log.warning(
                 "changes of listen, public-address, own-eids, state-file, registry, workers, sites-file, proxy, "

@@ -329,7 +329,7 @@ class Forwarding:
         self._engine.addresses.set_guard(known)
         self._perform(self._policy.on_addresses(known))
         await self._settle_rest()
-        log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
+        log.info("proxy uses interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
 
     async def _look_again(self) -> None:
         while True:

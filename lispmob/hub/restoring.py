@@ -73,7 +73,7 @@ class Restoring:
                 self._feed(self._plane.restore(rows, loop.time()))
                 await asyncio.sleep(PAUSE_S)
         except LispError as error:
-            log.warning("not all registrations could be taken back: %s", error)
+            log.warning("not all registrations could be withdrawn: %s", error)
         finally:
             server.on_restored(loop.time())
             self._feed(self._plane.on_publications(loop.time()))

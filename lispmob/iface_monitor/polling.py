@@ -83,7 +83,7 @@ class PollingMonitor(Monitor):
             asyncio.get_running_loop().add_reader(self._nudges.fileno(), self._on_nudged)
         self._look()
         log.warning(
-            "netlink cannot be bound: looking every %g to %g s instead source=%s told-of-changes=%s",
+            "netlink cannot be bound: polling every %g to %g s instead source=%s told-of-changes=%s",
             LIVELY_S, NUDGED_S if self._nudges else CALM_S, self.source, "yes" if self._nudges else "no",
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ _LISTINGS: Final = (
 )
 
 # Parts that change by themselves: lifetimes, counters, and the time that iptables-save prints.
-_RESTLESS: Final = (
+_VOLATILE: Final = (
     (re.compile(r"\b(valid_lft|preferred_lft|expires) \d+sec"), r"\1"),
     (re.compile(r"\[\d+:\d+\]"), "[counters]"),
     (re.compile(r"packets \d+ bytes \d+"), "counters"),
@@ -44,7 +44,7 @@ def listing() -> str:
 
 def settled(text: str) -> str:
     """A listing without the parts that change by themselves."""
-    for pattern, constant in _RESTLESS:
+    for pattern, constant in _VOLATILE:
         text = pattern.sub(constant, text)
     return text
 

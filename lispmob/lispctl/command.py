@@ -55,7 +55,7 @@ def interval_s(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.1 <= value <= 3600:
-        raise ArgumentTypeError(f"{text!r} is not 0.1 to 3600 seconds")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
     return value
 
 

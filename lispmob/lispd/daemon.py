@@ -278,7 +278,7 @@ class Daemon:
         self._chains.start()
         stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
-            stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
+            stack.callback(self._loop.create_task(sd_notify.keep_alive(every_s)).cancel)
 
     async def _withdraw(self) -> None:
         """Withdraw from the mapping system; best effort, for a short time."""

@@ -64,7 +64,7 @@ class RegisterNonces:
         except OSError as error:
             if not self._is_failing:
                 log.warning(
-                    "cannot keep the nonce in %s (%s); a clock that is set back could lock this node out of %s",
+                    "cannot save the nonce in %s (%s); a clock that is set back could lock this node out of %s",
                     self._path,
                     error.strerror,
                     self._what_for,

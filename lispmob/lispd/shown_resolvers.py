@@ -47,4 +47,6 @@ class ShownResolvers:
             fresh.write_text(text, "ascii")
             os.replace(fresh, self._path)  # atomic, also at a loss of power
         except OSError as error:
-            log.warning("cannot keep in %s who knows LISP-SEC (%s): the next start finds it out again", fresh, error)
+            log.warning(
+                "cannot save in %s which Map-Resolvers know LISP-SEC (%s): the next start finds out again", fresh, error
+            )

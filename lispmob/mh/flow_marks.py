@@ -24,7 +24,7 @@ _PREFERENCES: Final = {
     "interactive": Prefer.LATENCY,
     "background": Prefer.COST,
 }
-_AVERSE_TO_LOSS: Final = frozenset({"voice"})
+_LOSS_SENSITIVE: Final = frozenset({"voice"})
 STEERED_CLASSES: Final = frozenset(_PREFERENCES)
 
 
@@ -93,7 +93,7 @@ class FlowMarks:
             rivals = [rival for rival in rivals if rival.rtt_ms is not None]
             if len(rivals) < 2:
                 return None
-            if flow_class in _AVERSE_TO_LOSS:
+            if flow_class in _LOSS_SENSITIVE:
                 rivals = _with_little_loss(rivals)
         elif len({rival.cost for rival in rivals}) < 2:
             return None

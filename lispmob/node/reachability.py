@@ -157,8 +157,8 @@ class Reachability:
         """These will be our locators soon: those without a Map-Resolver of their family need not be announced first."""
         present = frozenset(places)
         if any(self._has_server(address) for address, _ in present):
-            mute = {place for place in present - self._ways.keys() if not self._has_server(place[0])}
-            self.silent = (self.silent & present) | {place for place in mute if place[0] not in self._peers_heard}
+            unasked = {place for place in present - self._ways.keys() if not self._has_server(place[0])}
+            self.silent = (self.silent & present) | {place for place in unasked if place[0] not in self._peers_heard}
 
     def asks(self, locator: LocalLocator) -> bool:
         """True when a Map-Resolver has answered this locator, and nothing since then contradicts it."""

@@ -97,7 +97,7 @@ class SealedNode(Node):
         if isinstance(message, Count):
             return self._route([message], now)
         try:
-            taken = self._shake_hands(message, datagram, now)
+            taken = self._handshake(message, datagram, now)
         except MalformedMessage as malformed:
             taken = [Count(malformed.counter)]
         return self._route([Count("rx_policy")] if taken is None else taken, now)
@@ -352,10 +352,10 @@ class SealedNode(Node):
         return [*out, *super()._route(begun, now)] if begun else out
 
     def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
-        taken = self._shake_hands(message, datagram, now)
+        taken = self._handshake(message, datagram, now)
         return super()._receive(message, datagram, now) if taken is None else taken
 
-    def _shake_hands(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect] | None:
+    def _handshake(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect] | None:
         """The effects of a handshake, sent or received; None for any other message. Raises MalformedMessage."""
         match message:
             case MapRequest(is_probe=True) if (first := take_first(message)) is not None:

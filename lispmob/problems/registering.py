@@ -149,7 +149,7 @@ def _wrong_key(one: RegistrationEvidence, severity: Severity, cause: str) -> Pro
 def _unanswered(one: RegistrationEvidence, severity: Severity) -> Problem:
     what, cause, remedy = _sentences(one)
     if one.stands:
-        cause += ", since its last confirmation"
+        cause = f"since its last confirmation {cause}"
         severity = Severity.DEGRADED
     return Problem(_ABOUT_SERVER[one.finding], severity, what, cause, remedy, one.server)
 

@@ -232,7 +232,7 @@ def test_the_kernel_tells_who_is_at_the_other_end() -> None:
     assert peer.groups >= {os.getegid(), *os.getgroups()}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_another_user_may_read_and_not_change(daemon: Served) -> None:
     daemon.path.parent.chmod(0o755)
     program = (

@@ -59,7 +59,7 @@ lispd 0.1.0: partly-registered, up 2h 2m
 
 Problems
   ! Map-Server 198.51.100.1 has another key for 192.0.2.7/32 (for 1m 5s)
-    why: it answers questions and has a site for this EID, yet confirms no
+    why: it answers Map-Requests and has a site for this EID, but confirms no
          Map-Register
     do:  compare key, key-id and algorithm in map-servers, and the EID, with
          your site there; a machine that has joined needs another invitation,

@@ -33,7 +33,7 @@ def test_an_ordinary_file_has_nothing_odd() -> None:
     assert doubts(read(BASE)) == ()
 
 
-def test_the_key_of_the_example_is_everyones() -> None:
+def test_the_key_of_the_example_is_known_to_all_its_readers() -> None:
     (problem,) = doubts(read(BASE.replace("s3cret", "CHANGE-ME")))
 
     assert problem.key == "key-example"

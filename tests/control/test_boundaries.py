@@ -64,7 +64,7 @@ def test_a_question_has_1400_octets_at_most_beside_the_zeros_of_a_path_mtu_probe
 
 @pytest.mark.parametrize("kind", [MessageType.MAP_REGISTER, MessageType.MAP_REFERRAL, 0, 9, 15])
 @pytest.mark.parametrize(("octets", "why"), [(3, None), (4, "rx_type"), (40, "rx_type")])
-def test_what_nobody_may_send_us_is_refused_by_its_type_once_it_has_four_octets(
+def test_what_no_node_may_send_us_is_refused_by_its_type_once_it_has_four_octets(
     kind: int, octets: int, why: str | None
 ) -> None:
     assert Gate().is_noise(bytes((kind << 4,)) + bytes(octets - 1)) == why

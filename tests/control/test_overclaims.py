@@ -1,4 +1,4 @@
-"""Answers that say more than was asked: anyone can run an ETR, and nobody signs what it says."""
+"""Answers that say more than was asked: every node can be an ETR, and its answers are not signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who floods a socket loses its own datagrams, and nobody else does; without a flood nothing is dropped."""
+"""A sender that floods a socket loses datagrams, and other senders lose none; without a flood nothing is dropped."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from lispmob.datapath.build_ffi import C_DIRECTORY, ROOMS
 
 ROOT = Path(__file__).resolve().parents[2] / C_DIRECTORY
 SOURCES = sorted(ROOT.glob("*/*.c"))
+HEADERS = sorted([*ROOT.rglob("*.h"), *(ROOT.parent / "bpf").rglob("*.h")])
 EXPORTED = re.compile(r"^(?!static\b)(?:\w+[ *]+)+\*?lm_(\w+)\(", re.MULTILINE)
 
 
@@ -34,3 +35,16 @@ def test_the_functions_of_a_header_are_those_of_files_that_exist(path: Path) -> 
     declared = re.findall(r"^(?!static\b|typedef\b)(?:\w+[ *]+)+\*?lm_(\w+)\([^;{]*\);", path.read_text(), re.MULTILINE)
 
     assert [name for name in declared if name not in defined] == []
+
+
+def test_the_guard_of_a_header_is_named_after_it_and_belongs_to_it_alone() -> None:
+    """Two headers with one guard exclude each other without an error."""
+    guards = {path: re.findall(r"^#ifndef (\w+)$", path.read_text(), re.MULTILINE)[0] for path in HEADERS}
+    misnamed = {
+        path.name: guard
+        for path, guard in guards.items()
+        if not re.fullmatch(rf"LM_(BPF_)?{path.stem.upper()}_H", guard)
+    }
+
+    assert misnamed == {}
+    assert len(set(guards.values())) == len(guards)

@@ -31,4 +31,4 @@ def test_where_netlink_cannot_be_bound_it_polls_registers_and_moves(tmp_path: Pa
         time.sleep(0.3)
 
         assert stream.finish().is_alive
-        assert "netlink cannot be bound: looking every" in desk.log()
+        assert "netlink cannot be bound: polling every" in desk.log()

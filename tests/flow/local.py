@@ -40,6 +40,6 @@ class LocalFlows:
 
     def stop(self) -> None:
         """Stop as lispd does."""
-        self.service.farewell()
+        self.service.close_flows()
         self.server.close()
         self.service.stop()

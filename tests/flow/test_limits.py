@@ -89,7 +89,7 @@ print("all answered")
 
 
 @pytest.mark.ordinary_user
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_a_user_who_asks_more_often_than_that_gets_all_answers_all_the_same(tmp_path: Path) -> None:
     let_everybody_in(tmp_path)
     path = tmp_path / "flow.sock"

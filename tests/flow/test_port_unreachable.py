@@ -1,4 +1,4 @@
-"""A program's flow when ICMP says that the peer's port is closed: anybody can forge that, so it ends nothing."""
+"""A program's flow when ICMP says that the peer's port is closed: any host can forge that, so it ends nothing."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _signatures(octets: bytes) -> None:
 
 
 def _site_name(octets: bytes) -> None:
-    """A question about a name that anybody may send."""
+    """A question about a name, as any host may send it."""
     name = octets[:255]
     if may_be_asked(name, name_mask_len(name)):
         MapReply(1, (Names(SITES).answer(DistinguishedName(name)),)).encode()

@@ -75,7 +75,7 @@ def _genuine(octets: bytes) -> None:
 
 
 def _handshake(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes], None]:
-    """A target: octets with a valid mac1, which anybody can make, so that the rest is read."""
+    """A target: octets with a valid mac1, which every node can make, so that the rest is read."""
 
     def check(octets: bytes) -> None:
         key = hashlib.sha256(b"lispmob mac1" + bytes(32)).digest()

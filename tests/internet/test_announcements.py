@@ -347,7 +347,7 @@ def test_the_probe_of_a_trial_asks_for_the_peers_eid_and_an_rtrs_answer_is_none(
 
 
 def test_a_node_without_a_map_resolver_leaves_a_peer_that_has_moved_to_its_rtr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would ever confirm the new locator, so it would stay on trial until its packets are used up."""
+    """No hub would ever confirm the new locator, so it would stay on trial until its packets are used up."""
     lab = sealed()
     mover, peer = pair(lab)
     plan = replace(peer.node.plan, asks_mapping_system=False)

@@ -146,7 +146,7 @@ def test_a_node_with_another_key_takes_the_eid_back_by_its_registration() -> Non
     assert entry.locators[0].ip == ip("203.0.113.9")
 
 
-def test_without_announcements_nobody_learns_of_it_and_no_packet_goes_to_a_locator_that_is_not_offered() -> None:
+def test_without_announcements_no_peer_learns_of_it_and_no_packet_goes_to_a_locator_that_is_not_offered() -> None:
     lab = homes(announces=False)
     start = lab.world.now
 

@@ -34,7 +34,7 @@ class Clock:
 
 
 def quiet(_: str) -> None:
-    """Nobody listens."""
+    """Takes what is told, and drops it."""
 
 
 def played(made: Plan, slower: float = 1.0) -> tuple[dict[str, int], float]:

@@ -130,7 +130,7 @@ def test_a_directory_that_cannot_be_written_is_reported_once_and_stops_no_regist
         given = [nonces() for _ in range(3 * BLOCK // STEP_MAX)]
 
     assert all(before < after for before, after in pairwise(given))
-    assert caplog.text.count("cannot keep the nonce") == 1
+    assert caplog.text.count("cannot save the nonce") == 1
 
 
 def test_a_crash_between_the_two_halves_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ def marked(mark: int, mask: int) -> Rule:
 
 MWAN3 = marked(0x100, 0x3F00)
 TAILSCALE = marked(0x80000, 0xFF0000)
+CILIUM = [marked(0x200, 0xF00), marked(0xA00, 0xF00)]  # Kubernetes: its proxy and its encryption
+KUBE_ROUTER = [marked(0x4000, 0x4000), marked(0x8000, 0x8000)]  # the bits of kube-proxy, looked up by rules as well
 WIREGUARD = marked(0xCA6C, 0xFFFFFFFF)
 
 
@@ -30,6 +32,10 @@ WIREGUARD = marked(0xCA6C, 0xFFFFFFFF)
         ([MWAN3], 40, 0xFF),
         ([MWAN3], 200, 0xFFFFC000),
         ([MWAN3, TAILSCALE], 200, 0xFF),
+        (CILIUM, 40, 0xFF),
+        (CILIUM, 300, 0xFFFFF000),
+        (KUBE_ROUTER, 300, 0x3FFF),
+        ([*CILIUM, *KUBE_ROUTER, TAILSCALE, WIREGUARD], 200, 0xFF),
         ([marked(1, 1)], 40, 0xFFFFFFFE),
         ([marked(0x80, 0xFFFF00F0)], 40, 0xFF00),
         ([marked(0x5555, 0x55555555)], 40, 0xFFFF),

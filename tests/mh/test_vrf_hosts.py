@@ -206,5 +206,5 @@ def test_the_rule_that_the_kernel_makes_with_the_first_vrf_is_respected_wherever
     assert route(Packet(in_vrf, None, RED), rules, known) == "red0"
     assert route(Packet(plain.inside, None, BLUE), rules, known) == "refused"
     assert route(Packet(plain.inside, plain.eid), rules, known) == "lmn0"
-    assert route(Packet(in_vrf, plain.eid), rules, known) == "lmn0"  # a VRF's networks are nobody else's
+    assert route(Packet(in_vrf, plain.eid), rules, known) == "lmn0"  # a VRF's networks belong to that VRF alone
     assert route(Packet(plain.far, plain.native), rules, known) == "eth0"

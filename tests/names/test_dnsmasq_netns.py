@@ -149,7 +149,7 @@ def test_networkmanagers_dnsmasq_is_told_by_one_command_and_given_back_by_anothe
     mounts = (
         f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; mkdir -p /etc/NetworkManager/dnsmasq.d; "
         "mount -t tmpfs none /etc/NetworkManager/dnsmasq.d; "
-        "echo user=root > /etc/NetworkManager/dnsmasq.d/lab.conf"  # the user nobody may not reach the bus of the test
+        "echo user=root > /etc/NetworkManager/dnsmasq.d/lab.conf"  # the user `nobody` may not reach the bus of the test
     )
     with real_network_manager(tmp_path, dns="dnsmasq", mounts=mounts) as manager, NamespaceSet("u") as others:
         here, router = manager.namespace, others.make("r")

@@ -106,7 +106,7 @@ def test_a_host_with_one_locator_that_is_answered_says_nothing_of_its_network() 
     assert len(world.asked) == 1
 
 
-def test_a_peer_that_answers_by_the_other_family_shows_that_a_locator_nobody_answers_is_dead() -> None:
+def test_a_peer_that_answers_by_the_other_family_shows_that_a_locator_without_answers_is_dead() -> None:
     world = World(RESOLVER)
     world.attach(WIFI, WIFI6)
     world.alive = lambda _: False

@@ -137,7 +137,7 @@ class PathMtu:
         if self.state is not State.IDLE or now < self._quiet_until:
             return ()
         if self.is_reduced and now >= self._raise_at:
-            between = self._rungs(self.mtu_bytes, self.link_bytes)
+            between = self._sizes_between(self.mtu_bytes, self.link_bytes)
             return self._search(self.link_bytes, (*between, self.mtu_bytes), now)
         return self._check(now) if now >= self._checked_at + CHECK_EVERY_S else ()
 
@@ -248,7 +248,7 @@ class PathMtu:
             return self._fire(now)
         self._sets += 1
         is_exact = self._low == self._from_icmp or high - self._low <= STEP_OCTETS or self._sets >= SETS_MAX
-        self._candidates = () if is_exact else self._rungs(self._low, high)
+        self._candidates = () if is_exact else self._sizes_between(self._low, high)
         if self._candidates:
             return self._fire(now)
         self._finish(self._low, now)
@@ -286,7 +286,7 @@ class PathMtu:
         """The smallest size that is known to be lost."""
         return min((size for size, count in self._lost.items() if count >= LOSSES), default=self._target + 1)
 
-    def _rungs(self, low: int, high: int) -> tuple[int, ...]:
+    def _sizes_between(self, low: int, high: int) -> tuple[int, ...]:
         """Some sizes in between: common ones first, else evenly spaced; descending."""
         common = [size for size in COMMON_SIZES if low < size < high]
         if not common:

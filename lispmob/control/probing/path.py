@@ -106,7 +106,7 @@ class Path:
         self.since = first_at
         self.why = "new"
         self.answered_at: float | None = None
-        self.proof: int | None = None  # nonce of the last answered probe: hardly anyone but the peer knows it
+        self.proof: int | None = None  # nonce of the last answered probe: known to the peer, and seldom to others
         self.proven_by: IpAddress | None = None  # the foreign address that has repeated it since
         self.proven_at: dict[IpAddress, float] = {}  # when each sender first repeated it
         self.wake_at = first_at
@@ -303,7 +303,7 @@ class Path:
         """The next probe of a volley, the next volley, or the verdict."""
         if self._volley_left == 0 and now >= self._round_ends_at:
             if self._tries_left == 0:
-                self._die(config, now)
+                self._declare_dead(config, now)
                 return False
             self._tries_left -= 1
             self._volley_left = VOLLEY
@@ -316,7 +316,7 @@ class Path:
         self.wake_at = now + self._volley_pause_s if self._volley_left else self._round_ends_at
         return True
 
-    def _die(self, config: ProbeConfig, now: float) -> None:
+    def _declare_dead(self, config: ProbeConfig, now: float) -> None:
         lately = [at for at in self._deaths if now - at < UNSTABLE_S]
         self._deaths = [*lately[-ANSWERS_MAX:], now]
         self._answers, self._was_answered = 0, False

@@ -152,7 +152,7 @@ class SealedEntries:
         self._by_number: dict[int, SealedPeer] = {}
         self._next_number = 1
         self._installed: PrefixTable[InstallMapping] = PrefixTable()
-        self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that differ in the datapath
+        self._changed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that differ in the datapath
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
         self._returned: list[SealedPeer] = []
@@ -196,7 +196,7 @@ class SealedEntries:
             return [mapping]  # it has been through here
         self._installed.insert(mapping.prefix, mapping)
         self._narrow.pop(mapping.prefix, None)
-        dressed = self._dress(mapping)
+        changed = self._for_datapath(mapping)
         peer = self._peer_by_entry.get(mapping.prefix)
         if peer is not None:
             if peer.remotes != peer.asked_at:
@@ -204,7 +204,7 @@ class SealedEntries:
             if peer.is_gone:
                 peer.is_gone = False
                 self._returned.append(peer)
-        return [dressed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
+        return [changed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
 
     def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
         """A forwarding entry was removed; returns what replaces it. Sessions stay as long as they may be used."""
@@ -212,7 +212,7 @@ class SealedEntries:
         self._narrow.pop(prefix, None)
         if (peer := self._peer_by_entry.get(prefix)) is not None:
             peer.is_gone = True
-        self._undress(prefix)
+        self._forget_entry(prefix)
         effects: list[InstallMapping | RemoveMapping] = [RemoveMapping(prefix)]
         if not prefix.mask_len:
             gone = [eid_prefix for eid_prefix in self._narrow if eid_prefix[:2] == prefix[:2]]
@@ -248,7 +248,7 @@ class SealedEntries:
             narrow = replace(default, prefix=prefix, locators=_relays(default))
             self._narrow[prefix] = narrow
             self._installed.insert(prefix, narrow)
-            made.append(self._dress(narrow))
+            made.append(self._for_datapath(narrow))
         return made
 
     def peer(self, known: PeerKey) -> SealedPeer:
@@ -272,29 +272,29 @@ class SealedEntries:
         self._peers.pop(peer.known.prefix, None)
         self._by_number.pop(peer.number, None)
 
-    def _dress(self, mapping: InstallMapping) -> InstallMapping:
+    def _for_datapath(self, mapping: InstallMapping) -> InstallMapping:
         """The forwarding entry as the datapath gets it."""
         prefix = mapping.prefix
-        self._undress(prefix)
+        self._forget_entry(prefix)
         if self._config.mode == "off" or mapping.disposition not in CARRIES:
             return mapping
         is_required = self._config.mode == "require"
         known = self._keys.of(prefix)
         hub = self._config.hub_at(locator.address for locator in mapping.locators) if known is None else None
         if known is None and hub is None:
-            dressed = replace(mapping, must_seal=is_required)
+            changed = replace(mapping, must_seal=is_required)
         else:
             peer = self._hub(hub, prefix) if known is None else self.peer(known)
             self._peer_by_entry[prefix] = peer
             peer.known = known or peer.known
             peer.entries[prefix] = mapping
             must_seal = is_required or peer.known.has_been_sealed
-            dressed = replace(mapping, peer=peer.number, must_seal=must_seal)
+            changed = replace(mapping, peer=peer.number, must_seal=must_seal)
             if peer.is_behind:
-                dressed = replace(dressed, locators=_relays(mapping))
-        if dressed != mapping:
-            self._dressed[prefix] = dressed
-        return dressed
+                changed = replace(changed, locators=_relays(mapping))
+        if changed != mapping:
+            self._changed[prefix] = changed
+        return changed
 
     def on_way(self, peer: SealedPeer, *, is_behind: bool) -> list[MachineEffect]:
         """A handshake showed whether a peer's locators are its own, or those of RTRs in front of it."""
@@ -302,7 +302,7 @@ class SealedEntries:
         if peer.is_behind == is_behind:
             return []
         peer.is_behind = is_behind
-        return [self._dress(mapping) for mapping in [*peer.entries.values()]]
+        return [self._for_datapath(mapping) for mapping in [*peer.entries.values()]]
 
     def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
         """A node may have several EIDs. The owner of this one has become known: update the sources of its sessions."""
@@ -318,8 +318,8 @@ class SealedEntries:
                 peer.sources = sources
         return effects
 
-    def _undress(self, prefix: EidPrefix) -> None:
-        self._dressed.pop(prefix, None)
+    def _forget_entry(self, prefix: EidPrefix) -> None:
+        self._changed.pop(prefix, None)
         if (peer := self._peer_by_entry.pop(prefix, None)) is not None:
             peer.entries.pop(prefix, None)
 
@@ -342,9 +342,9 @@ class SealedEntries:
                     effects.append(ForgetPeer(peer.number))
                 self.drop(peer)
         for mapping in self._within(within):
-            before = self._dressed.get(mapping.prefix, mapping)
-            if (dressed := self._dress(mapping)) != before:
-                effects.append(dressed)
+            before = self._changed.get(mapping.prefix, mapping)
+            if (changed := self._for_datapath(mapping)) != before:
+                effects.append(changed)
         for prefix in self._keys.prefixes if within is None else (within,):
             if prefix not in self._installed and (default := self._default_of(prefix)) is not None:
                 effects += self._narrowed(default, [prefix])

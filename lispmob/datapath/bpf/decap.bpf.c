@@ -43,11 +43,11 @@ static __always_inline bool holds(__u32 number, const struct lm_shared_address *
     if (!set)
         return false;
     for (__u32 i = 0; i < LM_SHARED_LOCATORS; i++) {
-        struct lm_shared_locator *one = &set->locators[i];
+        struct lm_shared_locator *locator = &set->locators[i];
         if (i >= set->count)
             break;
-        const __u64 *a = (const __u64 *)one->address;
-        if (one->contender.family == sender->family && a[0] == wanted[0] && a[1] == wanted[1])
+        const __u64 *a = (const __u64 *)locator->address;
+        if (locator->contender.family == sender->family && a[0] == wanted[0] && a[1] == wanted[1])
             is_there = true;
     }
     return is_there;

@@ -212,7 +212,7 @@ def _seconds(text: str) -> float:
         raise WrongUsage(f"{text!r} is no time such as 30m, 12h or 7d")
     seconds = float(found[1]) * _UNITS_S[found[2]]
     if not VALID_S[0] <= seconds <= VALID_S[1]:
-        raise WrongUsage(f"{text}: an invitation counts for a minute at least, and for a year at most")
+        raise WrongUsage(f"{text}: an invitation can be valid for one minute to one year")
     return seconds
 
 

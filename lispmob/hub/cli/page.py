@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace, read: Callable[[], dict[str, Any]]) -> in
     address, port = place_of(arguments.listen)
     names = frozenset(arguments.name)
     if ip_address(address).is_unspecified and not names:
-        raise LispError(f"{address}: say by which name browsers reach it, with --name HOST:{port}")
+        raise LispError(f"{address}: give the name by which browsers reach it, with --name HOST:{port}")
     if not ip_address(address).is_loopback:
-        sys.stderr.write("the page and its token go over the network in clear: better put a proxy with TLS before it\n")
+        sys.stderr.write("the page and its token cross the network in clear: put a proxy with TLS in front of it\n")
     token = secrets.token_urlsafe(TOKEN_OCTETS) if arguments.token_file is None else _token(arguments.token_file)
     read()  # a missing hub, or a lack of permission, is reported here and not in the browser
 

@@ -26,7 +26,7 @@ from lispmob.wire.address import IpAddress, IpNetwork
 UNIT: Final = "lisphub.service"
 DOMAIN: Final = "lisp.home.arpa"  # RFC 8375: for names in private networks
 STARTED_S: Final = 15.0
-_SOMEBODY: Final = {4: "192.0.2.1", 6: "2001:db8::1"}  # nothing is sent there: the kernel only chooses a source
+_ANY_HOST: Final = {4: "192.0.2.1", 6: "2001:db8::1"}  # nothing is sent there: the kernel only chooses a source
 Asker = Callable[[str, str], str]
 
 
@@ -77,7 +77,7 @@ def _check(written: Path, path: Path) -> None:
 def own_addresses() -> tuple[IpAddress, ...]:
     """The source address of this machine for each family with a route."""
     found: list[IpAddress] = []
-    for version, destination in _SOMEBODY.items():
+    for version, destination in _ANY_HOST.items():
         with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as one:
             try:
                 one.connect((destination, 9))

@@ -69,7 +69,7 @@ class InvitationDesk:
                 self._has_key = True
         except LispError as error:
             self.problem = str(error)
-            log.error("those who were invited are not known: %s", error)
+            log.error("the invited nodes cannot be read: %s", error)
         self._complain_of_displaced()
 
     def read_again(self, configured: Iterable[Site]) -> None:
@@ -145,7 +145,7 @@ class InvitationDesk:
         if not isinstance(name, str):
             raise InvitationRefused("a name is needed")
         if valid_s is not None and not (isinstance(valid_s, int | float) and VALID_S[0] <= valid_s <= VALID_S[1]):
-            raise InvitationRefused("an invitation counts for a minute at least, and for a year at most")
+            raise InvitationRefused("an invitation can be valid for one minute to one year")
         async with self._changing:
             await self._need_hub_key()
             site, invitation = self._invitations.invite(
@@ -212,6 +212,4 @@ class InvitationDesk:
 
     def _complain_of_displaced(self) -> None:
         for name in self._invitations.displaced():
-            log.warning(
-                "site %s was invited, and has its name or an EID in common with one of hub.conf: not used", name
-            )
+            log.warning("site %s was invited, but has the name or an EID of a site in hub.conf: ignored", name)

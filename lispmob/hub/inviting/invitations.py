@@ -164,9 +164,9 @@ class Invitations:
             )
         former = self._former(label, wall, is_again=is_again)
         if former is None and _NUMBER.fullmatch(label):
-            raise InvitationRefused(f"programs take {label} for an address: let the name have a letter")
+            raise InvitationRefused(f"programs take {label} for an address: choose a name with a letter")
         if former is None and label in RESERVED:
-            raise InvitationRefused(f"programs use the name {label} for something else: take another one")
+            raise InvitationRefused(f"programs use the name {label} for something else: choose another one")
         expires_min = int((wall + (offer.valid_s if valid_s is None else valid_s)) // 60) + 1
         made = InvitedSite(
             name=label,

@@ -40,16 +40,18 @@ class InvitationsSection(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for index, pool in enumerate(self.pools):
             if pool.width - pool.mask_len < 2:
-                raise FieldError(f"pools[{index}]", f"{pool} has no room: a /30 (IPv4) or a /126 (IPv6) at least")
+                raise FieldError(
+                    f"pools[{index}]", f"{pool} is too small for a pool: use a /30 (IPv4) or a /126 (IPv6) at least"
+                )
             if any(pool.covers(other) or other.covers(pool) for other in self.pools[:index]):
                 raise FieldError(f"pools[{index}]", f"{pool} overlaps a pool before it")
             if pool.width == 32 and pool.mask_len < WIDEST_IPV4:
-                raise FieldError(f"pools[{index}]", f"{pool} is too wide for a pool: a /{WIDEST_IPV4} at most")
+                raise FieldError(f"pools[{index}]", f"{pool} is too large for a pool: use a /{WIDEST_IPV4} at most")
             (first,) = next_eids((pool,), ())
             if (why := why_no_eid(first.network)) is not None:
-                raise FieldError(f"pools[{index}]", f"{pool} begins with {why} addresses, which are no EIDs")
+                raise FieldError(f"pools[{index}]", f"{pool} begins with {why} addresses, which cannot be EIDs")
             if pool.mask_len < pool.width - 64 and pool.width - pool.mask_len > LARGEST_BITS:
-                raise FieldError(f"pools[{index}]", f"{pool} is too wide for a pool: a /64 at most")
+                raise FieldError(f"pools[{index}]", f"{pool} is too large for a pool: use a /64 at most")
 
     def to_offer(self, known_by: tuple[IpAddress, ...], lisp_sec: str) -> Offer:
         """The settings for the machine. `known_by` is used if the section names no address."""

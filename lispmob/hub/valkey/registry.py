@@ -490,7 +490,7 @@ class SharedRegistry:
         if problem is not None:
             log.warning("registry: %s", problem)
         else:
-            log.info("registry: all of it is served")
+            log.info("registry: all parts are served again")
         self._reported = problem
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

@@ -49,7 +49,7 @@ def configure(arguments: Namespace) -> int:
     if wanted is None:
         raise LispError(f"{arguments.config} names no domain: `names: {{domain: lisp.home.arpa}}`")
     done = HostResolver().configure(wanted)
-    print("\n".join(fold(clean(done.text or f"{done.kind.value}: asks lispd for {wanted.domain} already"))))
+    print("\n".join(fold(clean(done.text or f"{done.kind.value}: it asks lispd for {wanted.domain} already"))))
     return 0 if done.is_configured else 1
 
 

@@ -106,7 +106,7 @@ def _refuse_to_replace(path: Path, *, is_forced: bool) -> None:
 
     text = read_config(path)
     if text is not None and not is_forced and not is_example(text):
-        raise LispError(f"{path} is a configuration already; --force replaces it, and keeps it under another name")
+        raise LispError(f"{path} exists already; --force replaces it, and keeps it under another name")
 
 
 def read_config(path: Path) -> str | None:
@@ -147,7 +147,7 @@ def exchanged(
     try:
         ciphers = NoiseCiphers()
     except KeyWrapMissingError:
-        raise LispError("this build cannot ask: libcrypto's headers (libssl-dev) were missing") from None
+        raise LispError("this build cannot join: libcrypto's headers (libssl-dev) were missing") from None
     try:
         return redeem(made(secrets.token_bytes(KEY_OCTETS), ciphers), tuple(addresses))
     except BadInvitation as bad:

@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
     path = Path(arguments.config)
     text = read_config(path)
     if text is None:
-        raise LispError(f"{path} is not there: lispctl join writes it")
+        raise LispError(f"{path} does not exist: lispctl join writes it")
     try:
         addresses, key = hub_of(path)
     except ConfigError as error:
@@ -49,9 +49,9 @@ def run(arguments: Namespace) -> int:
         joined = exchanged(lambda private, ciphers: SettingsQuestion(key, private, ciphers), addresses)
         changed = with_settings(text, joined.settings)
         if changed is None:
-            raise LispError(f"{path} is not one that lispctl join wrote, so it is left as it is")
+            raise LispError(f"{path} was not written by lispctl join, so it is not changed")
         if changed == text:
-            print("the hub says what it said before")
+            print("the hub has no changes for this node")
             tell_names(path)  # another program may have overwritten the resolver's files
             return 0
         file.put(changed, check, ".before-refresh")

@@ -38,7 +38,7 @@ def _speed(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.001 <= value <= 1e6:
-        raise ArgumentTypeError(f"{text!r} is no speed, 0.001 to 1000000")
+        raise ArgumentTypeError(f"{text!r} is not a speed from 0.001 to 1000000")
     return value
 
 

@@ -85,7 +85,7 @@ class Flows:
         if self._flow_steering is not None:
             self._flow_steering.stop()
         if self._service is not None and self._server is not None:
-            self._service.farewell()
+            self._service.close_flows()
             self._server.close()
             self._service.stop()
             self._service = self._server = None

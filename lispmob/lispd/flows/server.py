@@ -272,7 +272,7 @@ class _Client:
         )  # fmt: skip
         self._service.hold(held, self)
         self._names[fold(name)] = name
-        log.info("%s takes calls for %s", self.user, ascii(name)[1:-1])
+        log.info("user %s accepts flows to %s", self.user, ascii(name)[1:-1])
         return {"name": name}
 
     def _check_may_hold(self, name: str) -> None:
@@ -438,7 +438,7 @@ class _Client:
             return
         self._unsent.append((packet, one))
         if len(self._unsent) > MAX_UNREAD:
-            log.warning("a program of %s does not read: sent away", self.user)
+            log.warning("a program of user %s does not read its socket: connection closed", self.user)
             self.end()
             return
         self._flush()

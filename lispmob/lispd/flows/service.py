@@ -93,7 +93,7 @@ class _Open(msgspec.Struct):
 
 
 class FlowService:
-    """Flows of this host: `allocate`, `hold` and `close` at any time; `farewell` and `stop`.
+    """Flows of this host: `allocate`, `hold` and `close` at any time; `close_flows` and `stop`.
 
     `mark_of` returns the mark that leads a flow to its uplink now, 0 for none. `is_absent`: no host has this EID.
     `is_overlay_interface` says by ifindex whether a datagram came through the overlay, or from this host.
@@ -169,7 +169,7 @@ class FlowService:
             sockets.set_quality(flow.own, flow.quality, wanted, flow.mark)
             flow.mark = wanted
 
-    def farewell(self) -> None:
+    def close_flows(self) -> None:
         """lispd stops. Inform peers and programs that their flows have ended, unless it will be back soon."""
         if self.flows.when_stopped == "keep":
             self._is_leaving = True
@@ -179,7 +179,7 @@ class FlowService:
         self._perform(self.endpoint.close_all(self._loop.time()))
 
     def stop(self) -> None:
-        """Close everything, after `farewell`."""
+        """Close everything, after `close_flows`."""
         if self._timer is not None:
             self._timer.cancel()
         self._port.close()

@@ -129,9 +129,9 @@ class KernelTask:
         try:
             count = await asyncio.to_thread(conntrack.forget_unanswered, eids, fresh)
         except KernelRefused as refused:
-            log.info("flows that have begun stay untranslated: %s", refused)
+            log.info("existing flows stay untranslated: %s", refused)
         else:
-            log.debug("flows start again natively count=%d", count)
+            log.debug("flows begin again natively count=%d", count)
 
     async def _keep_chains(self) -> None:
         assert self._router is not None, "start() comes first"

@@ -201,7 +201,7 @@ def test_the_key_is_left_out_at_once_when_another_program_has_become_the_map_ser
     answered(trial, 0.0, is_keyed=False)
     answered(trial, 0.1, is_keyed=True)
 
-    assert answered(trial, 60.0, is_keyed=True, is_offered=False)  # it took the key, and may show it to anybody
+    assert answered(trial, 60.0, is_keyed=True, is_offered=False)  # it took the key, and may show it to any node
     assert not trial.is_taken
     assert not trial.says_key(1)
     assert not answered(trial, 60.1, is_keyed=False, is_offered=False)

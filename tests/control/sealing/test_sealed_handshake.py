@@ -107,7 +107,7 @@ def test_both_sides_have_the_same_session_mirrored(offered: int, ours: int, chos
 
 
 def test_no_octet_of_the_first_message_can_be_changed_but_the_index() -> None:
-    """The index is not hashed; mac1 covers it, and anybody who knows the receiver can compute that."""
+    """The index is not hashed; mac1 covers it, and every node that knows the receiver can compute that."""
     first = octets("first")
     for place in range(len(first)):
         changed = first[:place] + bytes((first[place] ^ 1,)) + first[place + 1 :]

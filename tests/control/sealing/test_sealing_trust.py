@@ -1,4 +1,4 @@
-"""The machine of sealed data: which keys it trusts, and what it does with messages that nobody vouches for."""
+"""The machine of sealed data: which keys it trusts, and what it does with messages that are not vouched for."""
 
 from __future__ import annotations
 

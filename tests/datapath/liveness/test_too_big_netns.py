@@ -1,4 +1,4 @@
-"""ICMP errors about the size of packets, which anybody can send: which are accepted, and which are not."""
+"""ICMP errors about the size of packets, which any host can send: which are accepted, and which are not."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_parts_are_sealed_like_the_whole(library: Any, aead: int) -> None:
 @each_kind
 @pytest.mark.parametrize("octets", [0, 1, 16, 52, 255, 1400])
 def test_nothing_beyond_a_packet_is_read_or_written(library: Any, aead: int, octets: int) -> None:
-    """The packet ends where memory that nobody may touch begins; before it is memory of others."""
+    """The packet ends where memory that may not be touched begins; before it is memory of others."""
     cipher, page = Cipher(library, aead), mmap.PAGESIZE
     with_guard = mmap.mmap(-1, 2 * page)
     place = ctypes.addressof(ctypes.c_char.from_buffer(with_guard))

@@ -83,7 +83,7 @@ def test_an_answer_lists_24_locators_of_more_specific_prefixes_and_with_more_of_
 @pytest.mark.parametrize(
     ("asked", "ttl_min"),
     [
-        ("10.1.0.7/32", 1),  # a site has it, and nobody has registered it (RFC 9301, 8.3)
+        ("10.1.0.7/32", 1),  # a site has it, and no node has registered it (RFC 9301, 8.3)
         ("10.2.0.7/32", 15),  # no site has it
     ],
 )

@@ -26,7 +26,7 @@ from lispmob.wire.reader import Reader
 from lispmob.wire.record import Action, MappingRecord, take_record
 from tests.hub.exchange import CLOCK, HUB, KEY, events, notify_in, plane, reply_in, site, xtr
 
-OTHER = Key(b"the key of somebody else")
+OTHER = Key(b"the key of another site")
 NAS = "10.99.0.2"
 
 

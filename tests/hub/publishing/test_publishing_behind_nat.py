@@ -140,7 +140,7 @@ def test_it_ends_when_no_packet_has_gone_there_for_an_hour_and_lives_on_while_so
     assert len(node.machine.subscriptions) == goes_on
 
 
-def test_a_request_that_nobody_answers_is_tried_after_1_2_and_4_seconds_and_then_after_30_120_and_600() -> None:
+def test_an_unanswered_request_is_tried_after_1_2_and_4_seconds_and_then_after_30_120_and_600() -> None:
     node = Node()
     node.machine.on_outside(OUTSIDE, 0.0)
     asked = [(0.0, out) for out in sent(node.machine.on_wanted(eid(MOVER), 0.0))]

@@ -45,7 +45,7 @@ def test_an_island_takes_registers_in_and_brings_them_home(own_server: ValkeySer
         assert taken is not None
         assert newcomer is not None
         assert answered == ["203.0.113.7"]
-        assert unknown is None, "somebody else may know it"
+        assert unknown is None, "another hub may know it"
         assert await other.places(LAPTOP) == ["203.0.113.7"]
         assert await other.places("10.1.1.1/32") == ["203.0.113.5"]
         await hub.stop()

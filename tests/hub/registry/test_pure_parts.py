@@ -59,7 +59,7 @@ def test_a_damaged_value_raises_one_error(value: bytes) -> None:
 
 @pytest.mark.parametrize("octets", [b"", b"1", bytes(20), struct.pack(">QdcQH", 1, 0.0, b"m", 1, 4) + b"ab"])
 def test_octets_that_are_no_message_raise_one_error(octets: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - its text is for nobody
+    with pytest.raises(ValueError):  # noqa: PT011 - its text is never shown
         keys.read_change(octets)
 
 

@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_told_of_and_the_hub_serves(
     one.restoring._store.registrations_after = fail  # type: ignore[method-assign,assignment]
     asyncio.run(one.finish())
 
-    assert "not all registrations could be taken back: the disk is gone" in caplog.text
+    assert "not all registrations could be withdrawn: the disk is gone" in caplog.text
     assert one.hub.map_server.is_complete
 
 

@@ -56,7 +56,7 @@ def test_a_static_mapping_without_locators_is_named() -> None:
     ("destination", "words"),
     [
         ("10.99.0.7", "it is in our own EID-Prefix 10.99.0.0/24"),
-        ("224.0.0.5", "it is a group"),
+        ("224.0.0.5", "it is a multicast group"),
         ("fe80::1", "it is a link-local address"),
         ("255.255.255.255", "loopback, broadcast or unspecified"),
     ],

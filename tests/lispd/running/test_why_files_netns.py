@@ -69,7 +69,8 @@ def test_why_passes_few_files(way: Way) -> None:
 
     Both halves count: all of the process `lispctl why DESTINATION`, and what lispd enters for this client, in threads
     as well. Not counted are the bodies of modules and classes, what an import calls, and the folders that all others
-    use, which nobody opens to follow a question (addresses and records, tables, netlink messages, how commands print).
+    use, which a reader does not open to follow a question (addresses and records, tables, netlink messages, how
+    commands print).
     """
     stations = without_words([*way.asking, *way.answering])
 

@@ -248,7 +248,7 @@ def check(
     """The error, or None if the answer is right."""
     is_same = (after.kind, after.device) == (before.kind, before.device)
     if packet.source == plain.native or length is None or before.kind == 2:
-        return None if is_same else "somebody else's packet goes another way"
+        return None if is_same else "a packet of another program goes another way"
     if before.device is not None and before.prefix_len > length:
         return None if is_same else "what was nearer is no longer reached"
     is_local_at_last = after.kind == 2 and packet.destination in (plain.native, plain.eid)

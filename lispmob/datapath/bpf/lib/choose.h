@@ -21,27 +21,29 @@ static __always_inline __u32 family_bit(__u8 family)
 }
 
 /* First pass: which contenders take part, and how many. */
-static __always_inline long gather(struct lm_shared_contender *one, __u32 i, struct walk *w)
+static __always_inline long gather(struct lm_shared_contender *contender, __u32 i, struct walk *w)
 {
-    if (!(family_bit(one->family) & w->families) || one->priority > w->best || one->priority == LM_PRIORITY_NEVER)
+    if (!(family_bit(contender->family) & w->families) || contender->priority > w->best ||
+        contender->priority == LM_PRIORITY_NEVER)
         return 0;
-    if (one->priority < w->best) {
-        w->best = one->priority;
+    if (contender->priority < w->best) {
+        w->best = contender->priority;
         w->members = w->has_weights = w->found = 0;
     }
     w->winner = i;
     w->members++;
-    w->has_weights |= one->weight;
-    w->found |= family_bit(one->family);
+    w->has_weights |= contender->weight;
+    w->found |= family_bit(contender->family);
     return 0;
 }
 
 /* Second pass: the best draw. `found`: there is a winner. */
-static __always_inline long draw(struct lm_shared_contender *one, __u32 i, struct walk *w)
+static __always_inline long draw(struct lm_shared_contender *contender, __u32 i, struct walk *w)
 {
-    if (!(family_bit(one->family) & w->families) || one->priority != w->best || (w->has_weights && !one->weight))
+    if (!(family_bit(contender->family) & w->families) || contender->priority != w->best ||
+        (w->has_weights && !contender->weight))
         return 0;
-    __u64 cost = lm_draw_cost(w->flow, one->identity), weight = w->has_weights ? one->weight : 1;
+    __u64 cost = lm_draw_cost(w->flow, contender->identity), weight = w->has_weights ? contender->weight : 1;
     if (!w->found || lm_draw_beats(cost, weight, w->cost, w->weight)) {
         w->winner = i;
         w->cost = cost;

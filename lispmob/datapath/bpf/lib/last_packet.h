@@ -1,6 +1,6 @@
 /* Keeps the last TCP packet of a flow, as liveness/last_packet.c does for those that the threads send. */
-#ifndef LM_KEEP_LAST_H
-#define LM_KEEP_LAST_H
+#ifndef LM_BPF_LAST_PACKET_H
+#define LM_BPF_LAST_PACKET_H
 
 #include "lib/out_flow.h"
 

@@ -183,8 +183,8 @@ static void detach(struct lm_bpf_object *t, struct attachment *from, bool is_egr
 static void sweep(struct libbpf *b)
 {
     struct if_nameindex *all = if_nameindex();
-    for (struct if_nameindex *one = all; one && one->if_index; one++)
-        filter_remove(b, (int)one->if_index, false);
+    for (struct if_nameindex *interface = all; interface && interface->if_index; interface++)
+        filter_remove(b, (int)interface->if_index, false);
     if_freenameindex(all);
 }
 
@@ -351,11 +351,11 @@ static bool is_attached(const struct attachment *to)
     return info.xdp.ifindex == (uint32_t)to->ifindex; /* tcx has it in the same place; headers before 6.6 have no tcx */
 }
 
-static bool is_other(const struct attachment *one, const int *ifindexes, size_t count)
+static bool is_other(const struct attachment *attached, const int *ifindexes, size_t count)
 {
-    bool is_wanted = one->ifindex == 0;
+    bool is_wanted = attached->ifindex == 0;
     for (size_t i = 0; i < count; i++)
-        is_wanted = is_wanted || ifindexes[i] == one->ifindex;
+        is_wanted = is_wanted || ifindexes[i] == attached->ifindex;
     return !is_wanted;
 }
 

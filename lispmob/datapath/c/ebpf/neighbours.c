@@ -73,14 +73,14 @@ static size_t note(struct deletion *wanted, size_t count, const struct nlmsghdr 
          RTA_OK(a, left); a = RTA_NEXT(a, left)) {
         if (a->rta_type != NDA_DST || RTA_PAYLOAD(a) != size)
             continue;
-        struct deletion *one = &wanted[count++];
-        *one =
-            (struct deletion){.head = {.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof one->neighbour) + RTA_LENGTH(size)),
-                                       .nlmsg_type = RTM_DELNEIGH,
-                                       .nlmsg_flags = NLM_F_REQUEST},
-                              .neighbour = {.ndm_family = neighbour->ndm_family, .ndm_ifindex = ifindex},
-                              .attribute = {.rta_len = (unsigned short)RTA_LENGTH(size), .rta_type = NDA_DST}};
-        memcpy(one->address, RTA_DATA(a), size);
+        struct deletion *deletion = &wanted[count++];
+        *deletion = (struct deletion){
+            .head = {.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof deletion->neighbour) + RTA_LENGTH(size)),
+                     .nlmsg_type = RTM_DELNEIGH,
+                     .nlmsg_flags = NLM_F_REQUEST},
+            .neighbour = {.ndm_family = neighbour->ndm_family, .ndm_ifindex = ifindex},
+            .attribute = {.rta_len = (unsigned short)RTA_LENGTH(size), .rta_type = NDA_DST}};
+        memcpy(deletion->address, RTA_DATA(a), size);
         break;
     }
     return count;
@@ -129,9 +129,9 @@ static void delete_unresolved(int netlink, int ifindex, uint8_t family)
         ;
 }
 
-static uint64_t due_at(const struct known *one)
+static uint64_t due_at(const struct known *uplink)
 {
-    return one->pass < PASSES ? one->lost_at + passes_ns[one->pass] : NEVER;
+    return uplink->pass < PASSES ? uplink->lost_at + passes_ns[uplink->pass] : NEVER;
 }
 
 static struct known *next_due(struct lm_neighbours *n)
@@ -148,20 +148,20 @@ static void *run(void *argument)
     struct lm_neighbours *n = argument;
     pthread_mutex_lock(&n->lock);
     while (!n->is_ending) {
-        struct known *one = next_due(n);
-        if (!one) {
+        struct known *uplink = next_due(n);
+        if (!uplink) {
             (void)pthread_cond_wait(&n->changed, &n->lock);
             continue;
         }
-        uint64_t at = due_at(one);
+        uint64_t at = due_at(uplink);
         if (clock_ns() < at) {
             struct timespec until = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
             (void)pthread_cond_timedwait(&n->changed, &n->lock, &until);
             continue;
         }
-        int ifindex = one->ifindex;
-        uint8_t family = one->family;
-        one->pass++;
+        int ifindex = uplink->ifindex;
+        uint8_t family = uplink->family;
+        uplink->pass++;
         pthread_mutex_unlock(&n->lock);
         delete_unresolved(n->netlink, ifindex, family);
         pthread_mutex_lock(&n->lock);

@@ -42,8 +42,8 @@ static void hold(struct lm_engine *e, const struct content *content, int fd, boo
         return;
     }
     for (size_t i = 0; i < content->count; i++) {
-        struct lm_job one = job->segments.count ? lm_send_segments(e, job, content->first + i) : *content->jobs[i];
-        lm_backpressure_add(e, &one, fd, has_event);
+        struct lm_job segment = job->segments.count ? lm_send_segments(e, job, content->first + i) : *content->jobs[i];
+        lm_backpressure_add(e, &segment, fd, has_event);
     }
 }
 
@@ -55,8 +55,8 @@ static void refused(struct lm_engine *e, const struct content *content)
             lm_send(e, content->jobs[i]);
             continue;
         }
-        struct lm_job one = lm_send_segments(e, job, content->first + i);
-        lm_send(e, &one);
+        struct lm_job segment = lm_send_segments(e, job, content->first + i);
+        lm_send(e, &segment);
     }
 }
 

@@ -332,7 +332,7 @@ struct lm_relay *lm_rtr_new(void);
 void lm_rtr_free(struct lm_relay *relay);
 /* Checks the origin of a packet, and reports a source that is not registered there or has another port. */
 void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
-/* Takes a packet that is for a table entry; the next lm_rtr_flush sends it. False: it is for this host. */
+/* Takes a packet that is for a table entry; the next lm_rtr_flush sends it. False: the kernel must route it. */
 bool lm_rtr_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
 void lm_rtr_flush(struct lm_engine *e);
 
@@ -342,9 +342,7 @@ size_t lm_data_port_put_pktinfo(uint8_t *room, const struct lm_addr *source, int
 /* True when the outer source may send to us: behind a NAT only the RTRs may, unless the path admits others. */
 bool lm_data_port_admits(const struct lm_engine *e, const struct lm_outer *outer);
 void lm_data_port_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
-/*
- * Data was sent by a path with relays, or came in by one. If no answer comes within LM_STALL_NS, it is reported once.
- */
+/* Data was sent by a path with relays, or came in by one. No answer within LM_STALL_NS is reported once. */
 void lm_data_port_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
 void lm_data_port_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
 int lm_data_port_stall_timeout(struct lm_engine *e);
@@ -394,10 +392,7 @@ int lm_engine_replace(struct lm_engine *e, struct lm_table **table, enum lm_spac
 
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);
-/*
- * The TUN device that open() gets uses struct virtio_net_hdr, and accepts UDP super-packets. Without this call it does
- * neither.
- */
+/* The TUN device of open() has struct virtio_net_hdr, and accepts UDP super-packets; without this call neither. */
 void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
 int lm_engine_open(struct lm_engine *e, int tun);
 int lm_engine_start(struct lm_engine *e);
@@ -406,15 +401,9 @@ void lm_engine_free(struct lm_engine *e);
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
 /* Returns the socket on the data port, for locators that data is sent to from there; -1: no such family. */
 int lm_data_port_socket(const struct lm_engine *e, int family);
-/*
- * Declares the next set_uplinks a move. The first packet of each direction after it is reported, with the gap before
- * it.
- */
+/* The next set_uplinks is a move: reports the first packet of each direction after it, with the gap before it. */
 void lm_engine_mark_move(struct lm_engine *e);
-/*
- * Sends last packets again whose flow takes another path now. Call it when the uplinks have changed and the peers have
- * been informed.
- */
+/* Sends last packets again whose path is another one now. Call it after the peers have been informed of a move. */
 void lm_engine_repeat_last(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);

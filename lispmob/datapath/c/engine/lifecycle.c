@@ -254,7 +254,7 @@ int lm_engine_open(struct lm_engine *e, int tun)
  */
 static void pin(const struct lm_engine *e)
 {
-    cpu_set_t allowed, one;
+    cpu_set_t allowed, only;
     pthread_t threads[] = {e->out_thread, e->in_thread};
     size_t pinned = 0;
     if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) < 2)
@@ -262,9 +262,9 @@ static void pin(const struct lm_engine *e)
     for (size_t cpu = CPU_SETSIZE; cpu-- > 0 && pinned < 2;) {
         if (!CPU_ISSET(cpu, &allowed))
             continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        (void)pthread_setaffinity_np(threads[pinned++], sizeof one, &one);
+        CPU_ZERO(&only);
+        CPU_SET(cpu, &only);
+        (void)pthread_setaffinity_np(threads[pinned++], sizeof only, &only);
     }
 }
 

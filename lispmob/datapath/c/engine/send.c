@@ -470,8 +470,8 @@ void lm_send(struct lm_engine *e, struct lm_job *job)
         count = 1;
     }
     for (size_t i = 0; i < count; i++) {
-        struct lm_job one = lm_send_segments(e, job, i);
-        send_one(e, &one);
+        struct lm_job segment = lm_send_segments(e, job, i);
+        send_one(e, &segment);
     }
 }
 

@@ -205,23 +205,26 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
 }
 
 /* Forwards a kept packet of an RTR, as it would have been forwarded at once. */
-static void relay(struct lm_engine *e, const struct kept *one, uint8_t *packet)
+static void relay(struct lm_engine *e, const struct kept *waiting, uint8_t *packet)
 {
-    struct lm_data data = {.instance_id = one->instance_id};
-    struct lm_outer outer = {
-        .source = one->outer, .ifindex = one->ifindex, .ttl = one->ttl, .tos = one->tos, .now = lm_clock_now()};
-    if (!lm_packet_parse(packet, one->length, &data.inner) || !lm_rtr_take(e, packet, &data, &outer))
+    struct lm_data data = {.instance_id = waiting->instance_id};
+    struct lm_outer outer = {.source = waiting->outer,
+                             .ifindex = waiting->ifindex,
+                             .ttl = waiting->ttl,
+                             .tos = waiting->tos,
+                             .now = lm_clock_now()};
+    if (!lm_packet_parse(packet, waiting->length, &data.inner) || !lm_rtr_take(e, packet, &data, &outer))
         return;
     lm_rtr_flush(e);
     lm_count(&e->counters, LM_data_moved);
 }
 
-static void deliver(struct lm_engine *e, const struct kept *one, uint8_t *packet)
+static void deliver(struct lm_engine *e, const struct kept *waiting, uint8_t *packet)
 {
     struct lm_inner inner;
-    if (!lm_packet_parse(packet, one->length, &inner))
+    if (!lm_packet_parse(packet, waiting->length, &inner))
         return;
-    enum lm_strip_verdict verdict = lm_packet_strip(packet, &inner, one->ttl, one->tos, e->config.copy_dscp);
+    enum lm_strip_verdict verdict = lm_packet_strip(packet, &inner, waiting->ttl, waiting->tos, e->config.copy_dscp);
     lm_vnet open;
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL)
         return;
@@ -229,27 +232,27 @@ static void deliver(struct lm_engine *e, const struct kept *one, uint8_t *packet
         open.gso_type = VIRTIO_NET_HDR_GSO_NONE;
         (void)lm_segment_complete_vnet(&open, packet, inner.length);
     }
-    if (!lm_device_write(e, lm_lane_into(e, one->ifindex), packet, inner.length))
+    if (!lm_device_write(e, lm_lane_into(e, waiting->ifindex), packet, inner.length))
         return;
     lm_count(&e->counters, LM_data_moved);
     lm_count(&e->counters, LM_data_packets);
     lm_count_many(&e->counters, LM_data_octets, inner.length);
 }
 
-static bool covers(const struct lm_entry *entry, const struct kept *one)
+static bool covers(const struct lm_entry *entry, const struct kept *waiting)
 {
-    struct lm_addr head = one->source;
+    struct lm_addr head = waiting->source;
     lm_address_mask(&head, entry->length);
-    return one->source.family == entry->address.family && one->instance_id == entry->instance_id &&
+    return waiting->source.family == entry->address.family && waiting->instance_id == entry->instance_id &&
            lm_addr_equal(&head, &entry->address);
 }
 
-static bool is_true_of(const struct lm_engine *e, const struct lm_entry *entry, const struct kept *one)
+static bool is_true_of(const struct lm_engine *e, const struct lm_entry *entry, const struct kept *waiting)
 {
-    if (!one->was_sealed)
-        return entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &one->outer);
-    const struct lm_session *session = lm_peers_find_session(e->peers, one->opened_by);
-    return session && lm_peers_may_send(e->peers, session, &one->source);
+    if (!waiting->was_sealed)
+        return entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &waiting->outer);
+    const struct lm_session *session = lm_peers_find_session(e->peers, waiting->opened_by);
+    return session && lm_peers_may_send(e->peers, session, &waiting->source);
 }
 
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
@@ -257,14 +260,14 @@ void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
     struct lm_sources *s = e->sources;
     uint64_t now = s->kept_count ? lm_clock_now() : 0;
     for (size_t i = 0; s->kept_count && i < KEPT; i++) {
-        struct kept *one = &s->kept[(s->next + i) % KEPT]; /* oldest first */
-        if (!one->source.family || !covers(entry, one))
+        struct kept *waiting = &s->kept[(s->next + i) % KEPT]; /* oldest first */
+        if (!waiting->source.family || !covers(entry, waiting))
             continue;
-        bool is_true = is_true_of(e, entry, one);
-        if (is_true && now < one->at + KEPT_NS)
-            (e->config.is_rtr ? relay : deliver)(e, one, s->octets[one - s->kept] + KEPT_HEAD);
-        if (is_true || now >= one->at + KEPT_NS) {
-            one->source.family = 0;
+        bool is_true = is_true_of(e, entry, waiting);
+        if (is_true && now < waiting->at + KEPT_NS)
+            (e->config.is_rtr ? relay : deliver)(e, waiting, s->octets[waiting - s->kept] + KEPT_HEAD);
+        if (is_true || now >= waiting->at + KEPT_NS) {
+            waiting->source.family = 0;
             s->kept_count--;
         }
     }

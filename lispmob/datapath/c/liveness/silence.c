@@ -92,7 +92,7 @@ static void look_at(struct lm_engine *e, uint64_t due)
 }
 
 /* After a report about a group, its members report nothing, until the control plane watches them again. */
-static void hush(struct lm_silence *s)
+static void set_reported(struct lm_silence *s)
 {
     uint64_t since = get(&s->since);
     if (since)
@@ -124,7 +124,7 @@ void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t oc
     if (group)
         all = lm_silence_sent(group, job->now, (uint32_t)octets);
     if (all == LM_SILENCE_FLOWING)
-        hush(own);
+        set_reported(own);
     report(e, job->remote, all == LM_SILENCE_FLOWING ? all : kind, group && all != LM_SILENCE_FLOWING);
     look_at(e, next_look(e, own, job->now));
     if (group)
@@ -168,7 +168,7 @@ void lm_silence_check(struct lm_engine *e)
         bool is_waiting = get(&own->since) != 0;
         enum lm_silence_kind kind = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
         if (group && is_waiting && (all = lm_silence_tick(group, now)) != LM_SILENCE_NONE)
-            hush(own);
+            set_reported(own);
         report(e, r, all != LM_SILENCE_NONE ? all : kind, group && all == LM_SILENCE_NONE);
         lm_path_mtu_report_seen(e, r, now);
         look_at(e, next_look(e, own, now));

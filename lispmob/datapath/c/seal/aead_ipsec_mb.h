@@ -5,7 +5,7 @@
  * and one call seals a packet, without lookups by name.
  *
  * Only its direct functions are used. Its manager (IMB_MGR) would add 3.7 MB of resident memory, nearly all of it for
- * a self-test of algorithms that nobody asked for; seal/aead.c tests what is used.
+ * a self-test of algorithms that we do not use; seal/aead.c tests what is used.
  */
 #ifndef LM_AEAD_IPSEC_MB_H
 #define LM_AEAD_IPSEC_MB_H

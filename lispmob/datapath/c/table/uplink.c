@@ -196,10 +196,10 @@ static void enter(struct lm_uplinks *uplinks)
 {
     for (size_t i = 0; i < uplinks->path_count; i++) {
         const struct lm_path *path = &uplinks->paths[i];
-        const struct lm_contender one = {identity(path), path->priority, path->weight};
+        const struct lm_contender contender = {identity(path), path->priority, path->weight};
         for (unsigned families = 1; families <= 3; families++) {
             bool takes_part = (lm_family_bit(path->address.family) & families) != 0;
-            uplinks->contenders[families - 1][i] = one;
+            uplinks->contenders[families - 1][i] = contender;
             uplinks->contenders[families - 1][i].priority = takes_part ? path->priority : LM_PRIORITY_NEVER;
         }
         if (path->priority != LM_PRIORITY_NEVER)

@@ -41,10 +41,10 @@ def play(stage: Stage) -> None:
 def _send_one(sender: Namespace, receiver: Namespace) -> float | None:
     """Send a datagram from EID to EID; returns the seconds until it arrived, None if it did not."""
     kind = socket.AF_INET, socket.SOCK_DGRAM
-    with receiver.socket(*kind) as ear, sender.socket(*kind) as mouth:
-        ear.bind((str(B.eid4), _PORT))
-        mouth.bind((str(A.eid4), _PORT))
+    with receiver.socket(*kind) as receiving, sender.socket(*kind) as sending:
+        receiving.bind((str(B.eid4), _PORT))
+        sending.bind((str(A.eid4), _PORT))
         sent_at = time.monotonic()
-        mouth.sendto(b"hello, stranger", (str(B.eid4), _PORT))
-        ready, _, _ = select.select([ear], [], [], _PATIENCE_S)
+        sending.sendto(b"hello, stranger", (str(B.eid4), _PORT))
+        ready, _, _ = select.select([receiving], [], [], _PATIENCE_S)
         return time.monotonic() - sent_at if ready else None

@@ -86,15 +86,15 @@ def _split(stage: Stage, watch: UplinkWatch) -> None:
     """Each flow sends twice; a flow that is seen on two uplinks counts against the claim."""
     began_at = time.monotonic()
     for first in range(_FIRST_PORT, _FIRST_PORT + _FLOWS, 500):  # in groups, because of the limit of open sockets
-        mouths = [flow_socket(stage, port) for port in range(first, first + 500)]
+        senders = [flow_socket(stage, port) for port in range(first, first + 500)]
         for _ in range(2):
-            for number, mouth in enumerate(mouths):
-                mouth.sendto(b"hello", (str(B.eid4), PORT))
+            for number, sending in enumerate(senders):
+                sending.sendto(b"hello", (str(B.eid4), PORT))
                 if number % 50 == 0:
                     time.sleep(0.001)
             time.sleep(0.005)
-        for mouth in mouths:
-            mouth.close()
+        for sending in senders:
+            sending.close()
     places: defaultdict[int, set[str]] = defaultdict(set)
     for sent in watch.since(began_at):
         if sent.port >= _FIRST_PORT + _FLOWS:
@@ -112,14 +112,14 @@ def _mark(stage: Stage, watch: UplinkWatch) -> None:
     """A socket changes its mark with every packet."""
     wanted = []
     began_at = time.monotonic()
-    with flow_socket(stage) as mouth:
+    with flow_socket(stage) as sending:
         for number in range(100):
             interface = UPLINKS[number % 2]
-            mouth.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _ifindex(stage, interface))
-            mouth.sendto(number.to_bytes(4, "big"), (str(B.eid4), PORT))
+            sending.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _ifindex(stage, interface))
+            sending.sendto(number.to_bytes(4, "big"), (str(B.eid4), PORT))
             wanted.append(interface)
             time.sleep(0.002)
-        port = mouth.getsockname()[1]
+        port = sending.getsockname()[1]
     seen = [sent.interface for sent in watch.since(began_at) if sent.port == port]
     by_place = {name: seen.count(name) for name in UPLINKS}
     strays = sum(abs(wanted.count(name) - by_place[name]) for name in UPLINKS)
@@ -136,8 +136,8 @@ def _rule(stage: Stage, watch: UplinkWatch) -> None:
     try:
         began_at = time.monotonic()
         for _ in range(50):
-            with flow_socket(stage) as mouth:
-                mouth.sendto(b"hello", (str(B.eid4), PORT))
+            with flow_socket(stage) as sending:
+                sending.sendto(b"hello", (str(B.eid4), PORT))
         seen = [sent.interface for sent in watch.since(began_at)]
     finally:
         host.run("iptables", "-t", "mangle", "-D", *rule)

@@ -49,23 +49,23 @@ def play_losses(stage: Stage, say: Say) -> list[Sent]:
 
 def flow_socket(stage: Stage, port: int = 0) -> socket.socket:
     """A UDP socket at the EID of node a; its port identifies the flow."""
-    mouth = stage.lab["a"].socket(socket.AF_INET, socket.SOCK_DGRAM)
-    mouth.bind((str(A.eid4), port))
-    return mouth
+    sending = stage.lab["a"].socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sending.bind((str(A.eid4), port))
+    return sending
 
 
 class _Sink:
     """Counts what the other node receives, by source port and number."""
 
-    def __init__(self, ear: socket.socket) -> None:
-        self._ear = ear
+    def __init__(self, receiving: socket.socket) -> None:
+        self._socket = receiving
         self._is_over = threading.Event()
         self.got: defaultdict[int, set[int]] = defaultdict(set)
 
     def run(self) -> None:
         while not self._is_over.is_set():
             with contextlib.suppress(TimeoutError):
-                payload, sender = self._ear.recvfrom(2048)
+                payload, sender = self._socket.recvfrom(2048)
                 self.got[sender[1]].add(int.from_bytes(payload[:4], "big"))
 
     def end(self) -> None:
@@ -74,10 +74,10 @@ class _Sink:
 
 @contextlib.contextmanager
 def _sink(stage: Stage) -> Iterator[_Sink]:
-    with stage.lab["b"].socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
-        ear.bind((str(B.eid4), PORT))
-        ear.settimeout(0.05)
-        sink = _Sink(ear)
+    with stage.lab["b"].socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
+        receiving.bind((str(B.eid4), PORT))
+        receiving.settimeout(0.05)
+        sink = _Sink(receiving)
         thread = threading.Thread(target=sink.run, daemon=True)
         thread.start()
         try:
@@ -91,23 +91,23 @@ def _unmoved(stage: Stage, watch: UplinkWatch, sink: _Sink, say: Say) -> None:
     """Flows of wlan0 while lte0 is lost and restored."""
     sink.got.clear()
     began_at = time.monotonic()
-    mouths = [flow_socket(stage) for _ in range(_STREAMS)]
+    senders = [flow_socket(stage) for _ in range(_STREAMS)]
     last = 0
     try:
         for last in range(int(3 * _STREAM_RATE_HZ)):
-            for mouth in mouths:
-                mouth.sendto(last.to_bytes(4, "big"), (str(B.eid4), PORT))
+            for sending in senders:
+                sending.sendto(last.to_bytes(4, "big"), (str(B.eid4), PORT))
             if last == int(_STREAM_RATE_HZ):
                 moves.perform(stage.lab, Move(Kind.ROUTE_REMOVED, "a", "lte0"))
             if last == int(2 * _STREAM_RATE_HZ):
                 moves.perform(stage.lab, Move(Kind.RESTORED, "a", "lte0"))
             stage.rest(1 / _STREAM_RATE_HZ)
-        ports = [mouth.getsockname()[1] for mouth in mouths]
+        ports = [sending.getsockname()[1] for sending in senders]
         sent = watch.since(began_at)
         stage.rest(0.2)
     finally:
-        for mouth in mouths:
-            mouth.close()
+        for sending in senders:
+            sending.close()
     unmoved = [
         port for port in ports if all(sending.interface == UPLINKS[0] for sending in sent if sending.port == port)
     ]
