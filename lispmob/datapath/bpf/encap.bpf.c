@@ -141,9 +141,9 @@ static __noinline int find_link(struct __sk_buff *skb, struct lm_shared_state *s
     put_route(&route, skb->ifindex, true, flow->head);
     __builtin_memcpy(route.smac, &s->mark, sizeof s->mark); /* `mark`, for kernels that heed it */
     flow->led_until = now + LED_FOR_NS;
-    flow->is_led = bpf_fib_lookup(skb, &route, sizeof route, s->mark ? BPF_FIB_LOOKUP_MARK : 0) ==
-                       BPF_FIB_LKUP_RET_SUCCESS &&
-                   route.ifindex == flow->ifindex;
+    flow->is_led =
+        bpf_fib_lookup(skb, &route, sizeof route, s->mark ? BPF_FIB_LOOKUP_MARK : 0) == BPF_FIB_LKUP_RET_SUCCESS &&
+        route.ifindex == flow->ifindex;
     put_link(flow->link, &route);
     return 0;
 }
