@@ -63,7 +63,7 @@ def test_the_pages_about_joining_explain_each_command_and_what_it_ends_with(page
     hub, node = ((pages / name).read_text().replace("\\-", "-") for name in ("lisphub.8", "lispctl.1"))
 
     assert all(f".SS {word}\n" in hub for word in COMMANDS)
-    assert "3 lisphub is not running; 4 status: something is wrong" in hub
+    assert "3 lisphub is not running; 4 status: there is a problem" in hub
     assert ".SS join\n" in node
     assert "9 the hub refuses the invitation" in " ".join(node.split())
 

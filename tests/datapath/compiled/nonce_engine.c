@@ -187,7 +187,7 @@ static void change(struct lm_engine *e, int tun, uint16_t port, uint8_t aead, ui
     case 6:
         use_uplinks(e, 2);
         (void)lm_engine_send_keepalive(e, 1);
-        (void)lm_engine_say(e, 1, word, sizeof word);
+        (void)lm_engine_say(e, 1, NULL, word, sizeof word);
         break;
     default:
         if (n / 8 % 11 == 0)

@@ -355,7 +355,7 @@ def test_status_bits_that_say_nothing_new_keep_no_packet_off_the_short_way() -> 
     with lab(tier="ebpf") as both:
         install_both(both, 4)
         _, b = open_udp(both)
-        both.a("status_bits", told=0b11)
+        both.a("status_bits", bits=0b11)
         settle(both)
 
         both.a("udp_send", name="x", to=b, port=5000, count=100)
