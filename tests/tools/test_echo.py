@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import subprocess
@@ -421,10 +422,19 @@ def test_a_connection_that_ends_early_is_told_with_what_was_lost() -> None:
     assert "the other end closed the connection" in problems[0] or "the connection broke" in problems[0]
 
 
+def port_without_a_server() -> int:
+    """A port of 127.0.0.1 that neither UDP nor TCP uses."""
+    for _ in range(100):
+        with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            port: int = tcp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("no port of 127.0.0.1 is free for UDP and TCP")
+
+
 def test_the_program_serves_measures_and_ends_when_told() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(port_without_a_server())
     command = [sys.executable, "-m", "lispmob.tools.echo_cli"]
     with subprocess.Popen(
         [*command, "server", "-b", "127.0.0.1", "-p", port], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
