@@ -12,21 +12,19 @@ import select
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.closing import Closing
 from lispmob.lab.handover import Message
+from lispmob.lab.kernel_time import SO_TIMESTAMPNS_NEW, stamped_at
 from lispmob.lab.namespace import Namespace
 
 _CONTROL_PORT: Final = 4342
 _ETH_P_ALL: Final = 3
 _PACKET_OUTGOING: Final = 4
 _SO_ATTACH_FILTER: Final = 26
-_SO_TIMESTAMPNS_NEW: Final = 64
-_TIMESPEC: Final = struct.Struct("=qq")
 _UDP: Final = 17
 _UDP_HEADER_BYTES: Final = 8
 _ECM_HEADER_BYTES: Final = 4
@@ -122,13 +120,9 @@ class ControlWatch(Closing):
 
     def _note(self, source: socket.socket) -> None:
         packet, ancillary, _, address = source.recvmsg(_LARGEST_PACKET_BYTES, 64)
-        at = time.monotonic()
-        for level, kind, stamp in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
-                seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-                at += seconds + nanoseconds / 1e9 - time.time()
+        at = stamped_at(ancillary)
         is_out = address[2] == _PACKET_OUTGOING
-        if name := classify(packet):
+        if at is not None and (name := classify(packet)):
             self._messages.append(Message(at, self._sockets[source], name, is_out, _peer(packet, is_out=is_out)))
 
 
@@ -187,7 +181,7 @@ def _listen(namespace: Namespace) -> socket.socket:
     """A socket that receives the control messages of every interface of the namespace, in both directions."""
     tap = namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ALL))
     _attach(tap, _FILTER)
-    tap.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+    tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
     return tap
 
 

@@ -22,14 +22,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lispmob.closing import Closing
+from lispmob.lab.kernel_time import SO_TIMESTAMPNS_NEW, stamped_at
 from lispmob.lab.link import IpAddress
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.packet_log import PacketLog
 from lispmob.lab.process import Tool
 
 _PROBE: Final = struct.Struct("!QQ")
-_SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h
-_TIMESPEC: Final = struct.Struct("=qq")
 _CATCH_UP: Final = 5  # ours: after a stall of the machine at most so many late packets are sent in a burst
 _LAST_ARRIVALS_S: Final = 1.0  # ours: how long a stream waits for arrivals after its last packet
 
@@ -50,7 +49,7 @@ class End:
     def __init__(self, plan: EndPlan) -> None:
         family = socket.AF_INET6 if ":" in plan.local else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
         self._socket.bind((plan.local, plan.port))
         self._remote = (plan.remote, plan.port)
         self._interval_s = 1 / plan.rate_hz
@@ -100,12 +99,8 @@ class End:
                 return
             except OSError:  # an ICMP error about an earlier packet
                 continue
-            arrived_at = time.monotonic()
-            for level, kind, stamp in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
-                    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-                    arrived_at += seconds + nanoseconds / 1e9 - time.time()
-            if len(data) == _PROBE.size:
+            arrived_at = stamped_at(ancillary)
+            if len(data) == _PROBE.size and arrived_at is not None:
                 self._received.append((_PROBE.unpack(data)[0], arrived_at))
 
 

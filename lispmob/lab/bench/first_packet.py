@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from dataclasses import dataclass
 from typing import Final
 
 from lispmob.lab.control_watch import ControlWatch
+from lispmob.lab.kernel_time import SO_TIMESTAMPNS_NEW, stamped_at
 from lispmob.lab.probe import Party
 
 _PORT: Final = 5202
-_SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h
-_TIMESPEC: Final = struct.Struct("=qq")
 _NOTED_S: Final = 0.2  # ours: until the watch has recorded the messages
 
 
@@ -62,7 +60,7 @@ def _bound(party: Party, timeout_s: float) -> socket.socket:
     made = party.namespace.socket(family, socket.SOCK_DGRAM)
     try:
         made.settimeout(timeout_s)
-        made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+        made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
         made.bind((str(party.address), _PORT))
     except OSError:
         made.close()
@@ -73,9 +71,5 @@ def _bound(party: Party, timeout_s: float) -> socket.socket:
 def _arrival(receiver: socket.socket) -> tuple[float, tuple[str, int]]:
     """When the next datagram reached the host, by the kernel's timestamp, on the monotonic clock; and its sender."""
     _, ancillary, _, origin = receiver.recvmsg(64, 64)
-    at = time.monotonic()
-    for level, kind, stamp in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
-            seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-            at += seconds + nanoseconds / 1e9 - time.time()
-    return at, origin
+    at = stamped_at(ancillary)
+    return time.monotonic() if at is None else at, origin

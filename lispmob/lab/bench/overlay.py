@@ -127,6 +127,8 @@ class Overlay(Closing):
             except OSError:  # registered, but the device has no address yet
                 time.sleep(0.005)
                 continue
+            except ValueError as error:
+                raise ProcessFailed(str(error)) from error
             if first is not None:
                 return first
         raise ProcessFailed(f"the first packet did not come back\n{node.daemon.log_tail()}")
