@@ -84,7 +84,8 @@ def test_what_we_send_through_a_nat_has_no_malformed_frame(nats: NatStage, tmp_p
         return done.stdout.splitlines()
 
     assert frames("lisp-data or lisp")
-    assert frames("_ws.malformed") == []
+    # The ciphertext of a sealed packet (KK bits, which tshark calls reserved) may look like an inner header to it.
+    assert frames("_ws.malformed and not lisp-data.flags.res > 0") == []
 
 
 def test_data_that_a_stranger_sends_to_the_rtr_in_the_name_of_a_node_goes_nowhere(nats: NatStage) -> None:
