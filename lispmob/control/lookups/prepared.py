@@ -11,7 +11,7 @@ datapath sent meanwhile is not adopted, and the resolver asks again.
 
 The count of those that the datapath still has can be too high: the report of a miss is lost when there are too many
 at once, and no socket sends from an address that has just gone. A packet for which it sent none, although it should
-have some, is the sign of that: all are replaced, at most once in RECOUNT_S (`on_unsent`).
+have some, is the sign of that: all are replaced, at most once in RECOUNT_S (`_on_unsent`).
 """
 
 from __future__ import annotations
@@ -106,8 +106,14 @@ class Prepared:
         self._is_void = True
         self.touch()
 
-    def take(self, nonce: int, now: float) -> Ready | None:
-        """The datapath has sent the one with this nonce; None if it is not known any more."""
+    def take(self, nonce: int, asked: EidPrefix, now: float) -> Ready | None:
+        """The datapath has sent the one with this nonce for a packet to `asked`; None if it is not known any more.
+
+        Nonce 0: it has sent none.
+        """
+        if not nonce:
+            self._on_unsent(asked, now)
+            return None
         ready = self._ready.pop(nonce, None)
         if ready is None or ready.terms != self._terms:
             return None
@@ -116,7 +122,7 @@ class Prepared:
         self._due_at = at if self._due_at is None else min(self._due_at, at)
         return ready
 
-    def on_unsent(self, asked: EidPrefix, now: float) -> None:
+    def _on_unsent(self, asked: EidPrefix, now: float) -> None:
         """The datapath has sent none for a packet to this EID."""
         if self._left[Group.of(asked)] > 0 and now - self._recounted_at >= RECOUNT_S:
             self._recounted_at = now

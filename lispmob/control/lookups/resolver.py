@@ -149,16 +149,8 @@ class Resolver:
         return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator", None)]
 
     def take_prepared(self, nonce: int, asked: EidPrefix, now: float) -> Ready | None:
-        """The datapath has sent a prepared Map-Request; None if its answer would not be accepted any more.
-
-        `nonce`: 0 when it has sent none. `asked`: the destination of the packet, as a /32 or /128.
-        """
-        if self._prepared is None:
-            return None
-        if not nonce:
-            self._prepared.on_unsent(asked, now)
-            return None
-        sent = self._prepared.take(nonce, now)
+        """The datapath has sent a prepared Map-Request (`nonce` 0: none); None if its answer would not be accepted."""
+        sent = None if self._prepared is None else self._prepared.take(nonce, asked, now)
         if sent is None:
             return None
         resolver, uplink, _, is_protected = sent.terms
