@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lispmob.natt.checksum_probe import ChecksumProbe
+from lispmob.natt.data_way import DataWay
 from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, Reach, RelayConfirmed, UplinkEffect
@@ -68,6 +69,7 @@ class UplinkMachine:
         self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
         self.lifetime = Lifetime()
         self.deafness = Deafness()
+        self.data_way = DataWay(locator, new_nonce=new_nonce)
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
@@ -161,7 +163,8 @@ class UplinkMachine:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        machines = (self._exchange, self.relays, self.punches, self._trust, self._checksums, self.deafness)
+        probes = (self._trust, self._checksums, self.deafness, self.data_way)
+        machines = (self._exchange, self.relays, self.punches, *probes)
         times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
@@ -182,6 +185,7 @@ class UplinkMachine:
         self.relays.stop()
         self.punches.stop()
         self._checksums.stop()
+        self.data_way.stop()
         self._ask_at = self._patience_ends_at = None
         self._trust.forget()
         self.deafness.forget()
@@ -200,12 +204,17 @@ class UplinkMachine:
             return effects + self.fail_over(now)
         if self._trust.is_due(now):
             effects += self.on_stalled(now)
+        effects += self.data_way.on_timer(now)
+        if self.data_way.wants_register and self.relays.rtr is not None:
+            effects += self.relays.again(now)
         return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
         """An Info-Reply came to this uplink; None when it answers no request of ours."""
         if self.punches.on_info_reply(reply, source, now):
             return []
+        if (found := self.data_way.on_info_reply(reply, source, now)) is not None:
+            return [*found]
         seen = self._exchange.on_info_reply(reply, raw, now)
         if isinstance(seen, Count):
             return None if seen.name == "rx_nonce" else [seen]
@@ -219,6 +228,7 @@ class UplinkMachine:
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 self.deafness.on_confirmed()
                 self.has_failed = False
+                effects += self.data_way.on_confirmed(effect.rtr, now)
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
                     effects += self._watch_checksums(effect.rtr, now)
@@ -255,22 +265,27 @@ class UplinkMachine:
         self.relays.on_interval(self.keepalive_s or ASK_AGAIN_S)
         return self.relays.start(rtr, locators, eid_records, self.choice.rtt_s(rtr), now)
 
-    def on_poked(self, now: float) -> list[UplinkEffect]:
-        """The RTR no longer knows us, or sees packets from another address."""
+    def on_poked(self, now: float, *, is_about_data: bool = False) -> list[UplinkEffect]:
+        """The RTR no longer knows us, or (`is_about_data`) not where it gets our data from."""
         if not self.rtrs or not self._pokes.take(now):
             return []
         # An RTR that restarts answers the register after this at once; the next try may be a second away.
-        return [*self.relays.repeat(now), *self._again(now)]
+        return [*self.relays.repeat(now), *self._again(now), *(self.data_way.on_poked(now) if is_about_data else ())]
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
         self.deafness.on_silence(now)
-        return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
+        if not self.rtrs:
+            return []
+        return [*(self._again(now) if self._trust.on_silence(now) else ()), *self.data_way.on_doubt(now)]
 
-    def on_heard(self, now: float) -> bool:
-        """Data came through the RTR; True if an event had reported that none does."""
+    def on_heard(self, now: float) -> list[UplinkEffect]:
+        """Data came through the RTR."""
         self._trust.on_heard()
-        return self.deafness.on_heard(now)
+        heard = self.data_way.on_heard(now)
+        if not self.deafness.on_heard(now):
+            return [*heard]
+        return [*heard, Event("rtr-heard", {"rloc": str(self.locator.address)})]
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
@@ -359,9 +374,11 @@ class UplinkMachine:
             self.relays.stop()
             self.punches.stop()
             self._checksums.stop()
+            self.data_way.stop()
             return effects + self._to(State.DIRECT)
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()
+            self.data_way.stop()
             effects += self.punches.start(seen.rtrs, self._punch_interval_s(), now)
             return [*effects, *self._to(State.RELAYED), *self._watch_checksums(self.rtrs[0], now)]
         self.punches.stop()
@@ -381,6 +398,7 @@ class UplinkMachine:
         self.relays.stop()
         self.punches.stop()
         self._checksums.stop()
+        self.data_way.stop()
         self._ask_at = now + ASK_AGAIN_S
         effects = self._to(State.STRANDED)
         why = "the Map-Server names no RTR that can be used from here"

@@ -180,7 +180,8 @@ class Traversal:
         if isinstance(message, MapNotify):
             return self._route(self._on_data_map_notify(machine, message, arrival, now), now)
         if isinstance(message, MapRequest) and message.is_smr and not message.is_probe:
-            return self._route(self._on_poke(machine, message, now), now)
+            is_about_data = arrival.outer_source_port == DATA_PORT
+            return self._route(self._on_poke(machine, message, now, is_about_data=is_about_data), now)
         return None
 
     def on_published(self, record: MappingRecord, now: float) -> list[NattEffect]:
@@ -201,8 +202,8 @@ class Traversal:
         self.shortcuts.on_heard(source for _, source in heard)
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
-            if sources.intersection(machine.rtrs) and machine.on_heard(now):
-                effects.append(Event("rtr-heard", {"rloc": str(machine.locator.address)}))
+            if sources.intersection(machine.rtrs):
+                effects += machine.on_heard(now)
         return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
@@ -335,7 +336,9 @@ class Traversal:
         )
         return machine.on_map_notify(notify, arrival.payload, now) if is_right else self._refuse(arrival, now)
 
-    def _on_poke(self, machine: UplinkMachine, request: MapRequest, now: float) -> list[UplinkEffect]:
+    def _on_poke(
+        self, machine: UplinkMachine, request: MapRequest, now: float, *, is_about_data: bool
+    ) -> list[UplinkEffect]:
         """The RTR received packets from us and does not know us, or not by this address: it requests a register."""
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
@@ -343,7 +346,7 @@ class Traversal:
         # It asked one uplink, but may have lost another one.
         others = [uplink for uplink in self.machines if uplink is not machine and uplink.state is State.RELAYED]
         doubted = [effect for other in others for effect in other.on_witness_wanted(now)] if asked else []
-        return [Count("rx_rtr_poke"), *machine.on_poked(now), *doubted]
+        return [Count("rx_rtr_poke"), *machine.on_poked(now, is_about_data=is_about_data), *doubted]
 
     def _on_probed(
         self, machine: UplinkMachine | None, request: MapRequest, arrival: DataControl, now: float

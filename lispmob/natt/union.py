@@ -20,7 +20,6 @@ from lispmob.natt.plan import DataPortName, NattPlan, Relay, UplinkPlan
 from lispmob.natt.state import State
 from lispmob.protocol.locator_set import NEVER, EidRecords, LocalLocator
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
-from lispmob.wire.header import DATA_PORT
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.lcaf_types import AfiList, WireAddress
 from lispmob.wire.named_locator import RTR_NAME, RTR_PRIORITY, RTR_WEIGHT, place_name
@@ -103,7 +102,7 @@ def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
     fitting = [(rtr, at) for rtr in one.rtrs if (at := locator.reach(rtr)) is not None]
     relays = tuple(
-        Relay(at, DATA_PORT, priority=rank, weight=100, rtr=rtr if rtr != at else None)
+        Relay(at, one.data_way.port_to(rtr), priority=rank, weight=100, rtr=rtr if rtr != at else None)
         for rank, (rtr, at) in enumerate(fitting, start=1)
     )
     is_usable = one.is_direct or one.state is State.RELAYED
