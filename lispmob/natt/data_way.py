@@ -7,11 +7,11 @@ Neither shows in a confirmed register. Therefore the RTR is asked where it sees 
     node : 4341 -> NAT -> RTR : 4341     Info-Request in data (Instance-ID 0xFFFFFF)     -> Info-Reply in data
     node : 4341 -> NAT -> RTR : 4342     the same                                        -> the same, from port 4342
 
-| answered on     | outside addresses | data                                            |
-| 4341            | equal             | goes to 4341                                    |
-| 4342 alone      |                   | goes to 4342, in the flow of the registers      |
-| both            | different         | the same                                        |
-| neither         |                   | does not get there, if this RTR has answered before and still confirms registers |
+| answered on     | outside addresses | data                                                            |
+| 4341            | equal             | goes to 4341                                                    |
+| 4342 alone      |                   | goes to 4342, in the flow of the registers                      |
+| both            | different         | the same                                                        |
+| neither         |                   | is lost, if this RTR has answered before and confirms registers |
 
 An RTR of another implementation answers neither. It never did, so nothing follows from that. On port 4342 a data packet
 is recognised by its first four bits, which are zero; our hub passes it to its datapath (control_port/steering.py).
@@ -22,7 +22,7 @@ for a while, which says nothing about the other direction. An idle uplink asks n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -40,7 +40,7 @@ ANSWER_S: Final = 0.5  # ours: then the questions are repeated; late answers cou
 TRIES: Final = 3  # ours: after these an answer on 4342 alone suffices, and an unknown RTR is left alone
 TRIES_IN_ALL: Final = 6  # ours: with a tenth lost each way, all of them are lost once in 20,000 rounds
 REST_S: Final = 1.0  # ours: between two rounds
-LOOK_S: Final = 4.0  # ours: between two rounds while data comes in
+LOOK_S: Final = 3.0  # ours: between two rounds while data comes in
 POKES: Final = 3  # ours: a NAT that has changed its address once causes one or two
 POKED_S: Final = 10.0  # ours: within this time
 SHUT_S: Final = 600.0  # ours: after this time an RTR that answers no question, and did not know us, is tried again
@@ -67,6 +67,7 @@ class DataWay:
         self.fault: Fault | None = None
         self.is_shut = False  # data reaches the RTR by neither port
         self._answering: set[IpAddress] = set()  # RTRs that have answered such a question, ever
+        self._tried: dict[int, IpAddress] = {}  # nonce -> the spare RTR that was asked
         self._asked: dict[int, int] = {}  # nonce -> port, of this round
         self._places: dict[int, IpAddress | None] = {}  # port -> our outside address there, of this round
         self._tries = 0
@@ -98,17 +99,22 @@ class DataWay:
         times = (self._wake_at, self._wanted_at)
         return min((at for at in times if at is not None), default=None)
 
-    def on_confirmed(self, rtr: IpAddress, now: float) -> list[SendFromDataPort | Count | Event]:
+    def on_confirmed(
+        self, rtr: IpAddress, now: float, spares: Iterable[IpAddress] = ()
+    ) -> list[SendFromDataPort | Count | Event]:
         """A register through this RTR is confirmed. The first one begins a round; so does each while data is shut out,
         since no data can show that it gets through again.
+
+        `spares`: RTRs that may be used later. They are asked once, to know whether they answer such questions.
         """
-        is_other, self._is_confirmed, self._was_confirmed = rtr != self._rtr, True, True
+        is_other = rtr != self._rtr
         if is_other:
             self.stop()
-            self._rtr, self._is_confirmed = rtr, True
-        if is_other or self.is_shut:
-            return self._begin(now) if self._wake_at is None else []
-        return []
+            self._rtr = rtr
+        self._is_confirmed = self._was_confirmed = True
+        if not is_other:
+            return self._begin(now) if self.is_shut and self._is_rested(now, LOOK_S) else []
+        return [*self._begin(now), *(effect for spare in spares for effect in self._try(spare))]
 
     def on_doubt(self, now: float) -> list[SendFromDataPort | Count | Event]:
         """Our data is unanswered."""
@@ -138,6 +144,9 @@ class DataWay:
 
     def on_info_reply(self, reply: InfoReply, source: IpAddress, now: float) -> list[Event] | None:
         """The RTR's answer; None when it answers no question of ours."""
+        if self._tried.get(reply.nonce) == source:
+            self._answering.add(source)
+            return []
         port = self._asked.get(reply.nonce)
         if port is None or source != self._rtr:
             return None
@@ -165,6 +174,7 @@ class DataWay:
         """The uplink uses no RTR, or another one. What a former one answered is remembered."""
         self._rtr, self._port, self.fault, self.is_shut = None, DATA_PORT, None, False
         self._wake_at = self._wanted_at = None
+        self._tried.clear()
         self._asked.clear()
         self._places.clear()
         self._pokes.clear()
@@ -191,6 +201,14 @@ class DataWay:
                 self._asked[nonce] = port
                 effects += [self._question(self._rtr, port, nonce), Count("tx_data_way")]
         return effects
+
+    def _try(self, spare: IpAddress) -> list[SendFromDataPort | Count | Event]:
+        """Ask a spare RTR, unless it has answered before."""
+        if spare in self._answering:
+            return []
+        nonce = self._new_nonce()
+        self._tried[nonce] = spare
+        return [self._question(spare, DATA_PORT, nonce), Count("tx_data_way")]
 
     def _question(self, rtr: IpAddress, port: int, nonce: int) -> SendFromDataPort:
         own, message = self._locator, InfoRequest(nonce, None, 0).encode()

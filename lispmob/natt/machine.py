@@ -77,6 +77,7 @@ class UplinkMachine:
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
+        self._left_rtrs: set[IpAddress] = set()  # since data last got through
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
 
@@ -135,6 +136,13 @@ class UplinkMachine:
         if self.dialect is Dialect.LISPERS:
             return self.punches.alive
         return (self.choice.current,) if self.choice.current is not None else ()
+
+    @property
+    def is_shut(self) -> bool:
+        """True when the registration works, and data does not get to any RTR that would take it."""
+        if self.state is not State.RELAYED:
+            return False
+        return self.punches.is_silent if self.dialect is Dialect.LISPERS else self.data_way.is_shut
 
     @property
     def passes_zero(self) -> bool | None:
@@ -214,6 +222,8 @@ class UplinkMachine:
         if self.punches.on_info_reply(reply, source, now):
             return []
         if (found := self.data_way.on_info_reply(reply, source, now)) is not None:
+            if not self.data_way.is_shut:
+                self._left_rtrs.clear()
             return [*found]
         seen = self._exchange.on_info_reply(reply, raw, now)
         if isinstance(seen, Count):
@@ -228,7 +238,7 @@ class UplinkMachine:
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 self.deafness.on_confirmed()
                 self.has_failed = False
-                effects += self.data_way.on_confirmed(effect.rtr, now)
+                effects += self.data_way.on_confirmed(effect.rtr, now, self._reserve())
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
                     effects += self._watch_checksums(effect.rtr, now)
@@ -422,6 +432,15 @@ class UplinkMachine:
         Open Overlay Router's RTR finds that place by xTR-ID and private address, and never changes it.
         """
         self.relays.rename()
+
+    def on_shut(self, now: float) -> list[UplinkEffect]:
+        """No other uplink can take the data that does not get to the RTR in use: another RTR may, each of them once."""
+        rtr = self.choice.current
+        self._left_rtrs &= set(self.choice.offered)
+        if rtr is None or not set(self.choice.offered) - self._left_rtrs - {rtr}:
+            return []
+        self._left_rtrs.add(rtr)
+        return self.fail_over(now)
 
     def fail_over(self, now: float) -> list[UplinkEffect]:
         """The RTR in use does not work: use the next one."""

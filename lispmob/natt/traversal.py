@@ -34,7 +34,7 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.state import State
 from lispmob.natt.translation import Translation
-from lispmob.natt.union import plan, record_for
+from lispmob.natt.union import left, plan, record_for
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, Event, EventValue, WayAnswered
 from lispmob.protocol.locator_set import NEVER, LocalLocator, Place
@@ -194,6 +194,8 @@ class Traversal:
         for machine in self.machines:
             if machine.deafness.is_due(now) and machine.state is State.RELAYED:
                 effects += self._on_deaf(machine, now)
+            if machine.is_shut and machine not in left(self.machines):
+                effects += machine.on_shut(now)
         return self._route([*effects, *self.shortcuts.on_timer(now)], now)
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NattEffect]:

@@ -150,6 +150,7 @@ class RtrHost:
         self.is_up = True
         self.is_deaf = False  # it confirms registers, and forwards no data
         self.is_old = False  # as other implementations': it tells no places, and takes data at its data port alone
+        self.has_one_port = False  # it takes data at its data port alone
         self.has_filter = False  # a firewall in front of it drops port 4341
         self.is_stubborn = False  # as Open Overlay Router's: it keeps the first outside address of a private one
         self.places: dict[IpAddress, tuple[IpAddress, int]] = {}  # the first outside address of each private address
@@ -174,7 +175,8 @@ class RtrHost:
             return
         if packet.destination_port == DATA_PORT and self.has_filter:
             return
-        if packet.destination_port == DATA_PORT or (packet.payload[0] >> 4 == 0 and not self.is_old):
+        takes_all = not (self.is_old or self.has_one_port)
+        if packet.destination_port == DATA_PORT or (packet.payload[0] >> 4 == 0 and takes_all):
             self._on_data(packet)
             return
         if packet.payload[0] >> 4 == 0:
