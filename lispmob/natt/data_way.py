@@ -16,6 +16,9 @@ Neither shows in a confirmed register. Therefore the RTR is asked where it sees 
 An RTR of another implementation answers neither. It never did, so nothing follows from that. On port 4342 a data packet
 is recognised by its first four bits, which are zero; our hub passes it to its datapath (control_port/steering.py).
 
+An uplink in the open that gets no data to its peers asks an RTR that it is offered. An answer on 4342 alone shows that
+the network drops the data, and then the uplink uses that RTR (machine.py).
+
 A round of questions belongs to a doubt: data is unanswered, the RTR says that it does not know us, or data has come in
 for a while, which says nothing about the other direction. An idle uplink asks nothing.
 """
@@ -74,6 +77,7 @@ class DataWay:
         self._wake_at: float | None = None
         self._ended_at = float("-inf")
         self._wanted_at: float | None = None  # a doubt that waits for its round
+        self._look_at: float | None = None  # when to see whether data comes in
         self._is_confirmed = False  # a register, since the round began
         self._pokes: list[float] = []  # when the RTR did not know us although a register was confirmed before
         self._was_confirmed = False  # since the last of these
@@ -96,7 +100,7 @@ class DataWay:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        times = (self._wake_at, self._wanted_at)
+        times = (self._wake_at, self._wanted_at, self._look_at)
         return min((at for at in times if at is not None), default=None)
 
     def on_confirmed(
@@ -107,14 +111,21 @@ class DataWay:
 
         `spares`: RTRs that may be used later. They are asked once, to know whether they answer such questions.
         """
-        is_other = rtr != self._rtr
-        if is_other:
-            self.stop()
-            self._rtr = rtr
+        is_other = self._choose(rtr)
         self._is_confirmed = self._was_confirmed = True
         if not is_other:
             return self._begin(now) if self.is_shut and self._is_rested(now, LOOK_S) else []
         return [*self._begin(now), *(effect for spare in spares for effect in self._try(spare))]
+
+    def on_open(self, rtr: IpAddress, now: float) -> list[SendFromDataPort | Count | Event]:
+        """Data of an uplink without an RTR is unanswered. Whether this RTR would get it shows what the network does."""
+        self._choose(rtr)
+        return self.on_doubt(now)
+
+    def on_heard_in_the_open(self, rtr: IpAddress, now: float) -> list[SendFromDataPort | Count | Event]:
+        """Data came in at an uplink without an RTR."""
+        self._choose(rtr)
+        return self.on_heard(now)
 
     def on_doubt(self, now: float) -> list[SendFromDataPort | Count | Event]:
         """Our data is unanswered."""
@@ -126,9 +137,13 @@ class DataWay:
         return self._begin(now)
 
     def on_heard(self, now: float) -> list[SendFromDataPort | Count | Event]:
-        """Data came in. What we send may be lost all the same."""
-        if self._rtr is None or not self._is_rested(now, LOOK_S):
+        """Data came in. What we send may be lost all the same, so that the RTR is asked now and then while it comes."""
+        if self._rtr is None:
             return []
+        if not self._is_rested(now, LOOK_S):
+            self._look_at = self._look_at or max(now, self._ended_at) + LOOK_S
+            return []
+        self._look_at = now + LOOK_S  # the daemon tells what was heard before it calls on_timer
         return self._begin(now, PORTS if self.fault is not None else PORTS[:1])
 
     def on_poked(self, now: float) -> list[SendFromDataPort | Count | Event]:
@@ -161,6 +176,8 @@ class DataWay:
 
     def on_timer(self, now: float) -> list[SendFromDataPort | Count | Event]:
         """A deadline may have passed."""
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at = None
         if self._wanted_at is not None and now >= self._wanted_at and self._wake_at is None:
             return self._begin(now)
         if self._wake_at is None or now < self._wake_at:
@@ -173,13 +190,21 @@ class DataWay:
     def stop(self) -> None:
         """The uplink uses no RTR, or another one. What a former one answered is remembered."""
         self._rtr, self._port, self.fault, self.is_shut = None, DATA_PORT, None, False
-        self._wake_at = self._wanted_at = None
+        self._wake_at = self._wanted_at = self._look_at = None
         self._tried.clear()
         self._asked.clear()
         self._places.clear()
         self._pokes.clear()
         self._is_confirmed = self._was_confirmed = False
         self._ended_at = float("-inf")
+
+    def _choose(self, rtr: IpAddress) -> bool:
+        """True if it is another RTR than before."""
+        if rtr == self._rtr:
+            return False
+        self.stop()
+        self._rtr = rtr
+        return True
 
     def _is_rested(self, now: float, rest_s: float) -> bool:
         return self._wake_at is None and now >= self._ended_at + rest_s

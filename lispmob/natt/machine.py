@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Final
 
 from lispmob.natt.checksum_probe import ChecksumProbe
-from lispmob.natt.data_way import DataWay
+from lispmob.natt.data_way import DataWay, Fault
 from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
-from lispmob.natt.effect import AskFailed, DataPort, Reach, RelayConfirmed, UplinkEffect
+from lispmob.natt.effect import AskFailed, DataPort, DataSuspect, Reach, RelayConfirmed, UplinkEffect
 from lispmob.natt.info_exchange import InfoExchange, Seen
 from lispmob.natt.keepalive import Lifetime, interval_for
 from lispmob.natt.natt_config import NattConfig, is_private
@@ -43,6 +43,8 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request without 
 ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
+UNHEARD_S: Final = 10.0  # ours: how long it counts that a peer gets no data from here
+SUSPECT_S: Final = 5.0  # ours: how often peers are asked
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 
 
@@ -62,6 +64,7 @@ class UplinkMachine:
         self.state = State.IDLE
         self.seen: Seen | None = None
         self.is_filtered = False  # only answers come in: an RTR is needed although there is no NAT
+        self.is_cut = False  # the network drops data to peers and passes port 4342 of an RTR, which is needed therefore
         self.is_unserved = False  # no server answered: registered in the ordinary way, as the best guess
         self.has_failed = False  # no RTR has answered since one fell silent: packets to this uplink are lost
         self.choice = RtrChoice()
@@ -77,6 +80,8 @@ class UplinkMachine:
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
+        self._unheard_at = float("-inf")  # when a peer that answers probes was found to get no data from here
+        self._suspect_at = float("-inf")  # when peers were asked last
         self._left_rtrs: set[IpAddress] = set()  # since data last got through
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
@@ -212,7 +217,7 @@ class UplinkMachine:
             return effects + self.fail_over(now)
         if self._trust.is_due(now):
             effects += self.on_stalled(now)
-        effects += self.data_way.on_timer(now)
+        effects += [*self.data_way.on_timer(now), *self._weigh_cut(now)]
         if self.data_way.wants_register and self.relays.rtr is not None:
             effects += self.relays.again(now)
         return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
@@ -224,7 +229,7 @@ class UplinkMachine:
         if (found := self.data_way.on_info_reply(reply, source, now)) is not None:
             if not self.data_way.is_shut:
                 self._left_rtrs.clear()
-            return [*found]
+            return [*found, *self._weigh_cut(now)]
         seen = self._exchange.on_info_reply(reply, raw, now)
         if isinstance(seen, Count):
             return None if seen.name == "rx_nonce" else [seen]
@@ -296,6 +301,45 @@ class UplinkMachine:
         if not self.deafness.on_heard(now):
             return [*heard]
         return [*heard, Event("rtr-heard", {"rloc": str(self.locator.address)})]
+
+    @property
+    def may_relay(self) -> bool:
+        """True in the open, where an RTR is offered that could take the data of this uplink."""
+        return (
+            self.state is State.DIRECT
+            and self.dialect is Dialect.E19
+            and self.seen is not None
+            and bool(self.seen.rtrs)
+        )
+
+    def on_doubted_in_the_open(self, now: float, *, is_heard: bool = False) -> list[UplinkEffect]:
+        """Data to a peer is unanswered; or (`is_heard`) data came from one, which says nothing about what we send."""
+        if self.seen is None or not self.may_relay:
+            return []
+        rtr = self.seen.rtrs[0]
+        return [*(self.data_way.on_heard_in_the_open if is_heard else self.data_way.on_open)(rtr, now)]
+
+    @property
+    def is_suspect(self) -> bool:
+        """True in the open, where an RTR does not get our data at port 4341: peers may not, either."""
+        return self.may_relay and self.data_way.fault is Fault.FILTERED and not self.data_way.is_shut
+
+    def on_unheard(self, now: float) -> list[UplinkEffect]:
+        """A peer answers probes from here, and gets no data."""
+        self._unheard_at = now
+        return self._weigh_cut(now)
+
+    def _weigh_cut(self, now: float) -> list[UplinkEffect]:
+        """Both a peer and an RTR do not get our data at port 4341: use the RTR, until it gets it there."""
+        if self.is_suspect and now >= max(self._suspect_at + SUSPECT_S, self._unheard_at + UNHEARD_S):
+            self._suspect_at = now
+            return [DataSuspect(self.locator.address)]
+        is_unheard = self.is_suspect and now < self._unheard_at + UNHEARD_S
+        is_over = self.state is State.RELAYED and self.data_way.fault is None
+        if self.seen is None or not (is_unheard if not self.is_cut else is_over):
+            return []
+        self.is_cut = not self.is_cut
+        return self._judge(self.seen, now)
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
@@ -369,7 +413,7 @@ class UplinkMachine:
     def _judge(self, seen: Seen, now: float) -> list[UplinkEffect]:
         before, self.seen, self.is_unserved = self.seen, seen, False
         self._patience_ends_at = None
-        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self._config.prefers_rtr
+        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self.is_cut or self._config.prefers_rtr
         is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
             wants_relay = wants_relay or is_hidden
@@ -384,7 +428,8 @@ class UplinkMachine:
             self.relays.stop()
             self.punches.stop()
             self._checksums.stop()
-            self.data_way.stop()
+            if self.state is not State.DIRECT:
+                self.data_way.stop()
             return effects + self._to(State.DIRECT)
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()

@@ -206,6 +206,8 @@ class Traversal:
             sources = {source for local, source in heard if local == machine.locator.address}
             if sources.intersection(machine.rtrs):
                 effects += machine.on_heard(now)
+            elif sources:
+                effects += machine.on_doubted_in_the_open(now, is_heard=True)
         return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
@@ -239,6 +241,21 @@ class Traversal:
         machine = self._machine_at(address, ifindex)
         stalled = machine.on_stalled(now) if machine is not None else []
         return self._route([*self.shortcuts.on_stalled(address, now), *stalled], now)
+
+    def may_relay(self, address: IpAddress) -> bool:
+        """True for an address in the open that an RTR could take data from."""
+        machine = self._machine_at(address, 0)
+        return machine is not None and machine.may_relay
+
+    def on_doubted_in_the_open(self, address: IpAddress, now: float) -> list[NattEffect]:
+        """Data from this address, which has no RTR, is unanswered."""
+        machine = self._machine_at(address, 0)
+        return self._route(machine.on_doubted_in_the_open(now) if machine is not None else [], now)
+
+    def on_unheard(self, address: IpAddress, now: float) -> list[NattEffect]:
+        """A peer answers probes from this address, and gets no data from it."""
+        machine = self._machine_at(address, 0)
+        return self._route(machine.on_unheard(now) if machine is not None else [], now)
 
     def on_lifetime(self, place: Place, lifetime: Lifetime, now: float) -> list[NattEffect]:
         """The binding lifetime behind this uplink was measured; the NAT is recognised by its public address."""

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from lispmob.natt.data_way import ANSWER_S, LOOK_S, SHUT_S, TRIES_IN_ALL, DataWay, Fault
-from lispmob.natt.effect import SendFromDataPort
+from lispmob.natt.effect import DataSuspect, SendFromDataPort
 from lispmob.natt.union import left
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import IpAddress
@@ -17,7 +17,7 @@ from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.ip_udp import parse_ip_udp
 from lispmob.wire.lcaf_types import NatTraversal
 from tests.internet.nat import Kind, NatBox
-from tests.internet.network import Weather, World, ip
+from tests.internet.network import Packet, Receiver, Weather, World, ip
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 OTHER_XTR = bytes(reversed(range(16)))
@@ -317,6 +317,98 @@ def test_an_rtr_that_tells_no_places_is_left_when_it_does_not_know_where_our_dat
     assert scene.gap(10.0) <= 10.0
     assert scene.talks_for(20.0) == 0
     assert set(scene.faults) <= {"other-address"}
+
+
+# --- in the open
+
+
+class Egress:
+    """A network of public addresses that drops what goes to some ports outside."""
+
+    def __init__(self, world: World) -> None:
+        self._outer = world.internet
+        self.blocked_ports: set[int] = set()
+
+    def plug(self, address: IpAddress, receiver: Receiver) -> None:
+        self._outer.plug(address, receiver)
+
+    def unplug(self, address: IpAddress) -> None:
+        self._outer.unplug(address)
+
+    def send(self, packet: Packet) -> None:
+        if packet.destination_port not in self.blocked_ports:
+            self._outer.send(packet)
+
+
+PUBLIC = ip("192.0.2.10")
+
+
+def in_the_open(*, rtr_has_filter: bool = False) -> tuple[Scene, Egress]:
+    scene = Scene()
+    egress = Egress(scene.world)
+    scene.rtr.has_filter = rtr_has_filter
+    scene.rtr.public[EID.address] = PUBLIC
+    scene.node.attach((locator(str(PUBLIC)), egress))
+    scene.peer.attach((locator("192.168.7.7"), NatBox(scene.world, "203.0.113.77")))
+    scene.world.run(4.0)
+    return scene, egress
+
+
+def doubt(scene: Scene, *, is_unheard: bool) -> None:
+    """What the node says when data to a peer is unanswered, and when the peer has not got probes in data, either."""
+    scene.node.perform(scene.node.traversal.on_doubted_in_the_open(PUBLIC, scene.world.now))
+    scene.world.run(2.0)
+    if is_unheard:
+        scene.node.perform(scene.node.traversal.on_unheard(PUBLIC, scene.world.now))
+    scene.world.run(0.5)
+
+
+def test_an_open_uplink_whose_network_drops_data_uses_an_rtr_until_it_does_not() -> None:
+    scene, egress = in_the_open()
+    assert scene.node.state == "direct"
+    egress.blocked_ports.add(DATA_PORT)
+
+    doubt(scene, is_unheard=True)
+
+    assert scene.node.state == "relayed"
+    assert scene.port == CONTROL_PORT
+    assert scene.gap() <= WITHIN_S
+    assert scene.talks_for(10.0) == 0
+
+    egress.blocked_ports.clear()
+    scene.talks_for(2 * LOOK_S)
+
+    assert scene.node.state == "direct"
+
+
+def test_a_firewall_in_front_of_the_rtr_alone_takes_no_uplink_out_of_the_open() -> None:
+    scene, _ = in_the_open(rtr_has_filter=True)
+
+    doubt(scene, is_unheard=False)
+
+    assert scene.node.state == "direct"
+    assert any(isinstance(effect, DataSuspect) for effect in scene.node.suspected)
+
+
+def test_a_peer_that_gets_no_data_takes_no_uplink_out_of_the_open_whose_data_the_rtr_gets() -> None:
+    scene, _ = in_the_open()
+
+    doubt(scene, is_unheard=True)
+
+    assert scene.node.state == "direct"
+
+
+def test_an_open_uplink_in_use_asks_now_and_then_and_an_idle_one_does_not() -> None:
+    scene, _ = in_the_open()
+    before = scene.node.counted["tx_data_way"]
+    scene.world.run(3600.0)
+    assert scene.node.counted["tx_data_way"] == before
+
+    for _ in range(100):
+        scene.peer.say(EID, b"there")
+        scene.world.run(0.2)
+
+    assert 1 <= scene.node.counted["tx_data_way"] - before <= 20.0 / LOOK_S + 1
 
 
 # --- one machine

@@ -19,7 +19,7 @@ from lispmob.hub.rtr.rtr import MapServerLink, Rtr, RtrPlaneEffect
 from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, UnregisteredData
 from lispmob.hub.rtr.rtr_lispers import NatCache, tell_place
 from lispmob.natt.arrival import DataControl
-from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import DataSuspect, LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import UplinkPlan
 from lispmob.natt.traversal import Traversal
@@ -264,6 +264,7 @@ class NodeHost:
         self.sent: list[tuple[float, SendControl | SendFromDataPort]] = []
         self.received: list[tuple[float, bytes]] = []
         self.ways: dict[IpAddress, UsableLocator] = {}  # direct paths, by EID
+        self.suspected: list[DataSuspect] = []
         self.counted: Counter[str] = Counter()
         self._ifindex = 0  # of the packet in progress
         self._stalling: Place | None = None
@@ -365,6 +366,8 @@ class NodeHost:
                     self.counted[name] += 1
                 case Event():
                     self.events.append((self.world.now, effect))
+                case DataSuspect():
+                    self.suspected.append(effect)
                 case PlanChanged() | LifeSignWanted():
                     self.register()
 
