@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from lispmob.natt.effect import DataPort, SendFromDataPort
 from lispmob.protocol.effect import Count, Event
@@ -40,6 +40,8 @@ from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.ip_udp import build_ip_udp
 
 ANSWER_S: Final = 0.5  # ours: then the questions are repeated; late answers count
+SHORTEST_S: Final = 0.3  # ours: the same where the round trip is short
+RTT_FACTOR: Final = 3.0
 TRIES: Final = 3  # ours: after these an answer on 4342 alone suffices, and an unknown RTR is left alone
 TRIES_IN_ALL: Final = 6  # ours: with a tenth lost each way, all of them are lost once in 20,000 rounds
 REST_S: Final = 1.0  # ours: between two rounds
@@ -59,6 +61,11 @@ class Fault(Enum):
     OTHER_ADDRESS = "other-address"  # it gets there from another outside address than the registers
 
 
+class _Asked(NamedTuple):
+    port: int
+    at: float
+
+
 class DataWay:
     """The evidence for one uplink and the RTR that it uses."""
 
@@ -71,7 +78,8 @@ class DataWay:
         self.is_shut = False  # data reaches the RTR by neither port
         self._answering: set[IpAddress] = set()  # RTRs that have answered such a question, ever
         self._tried: dict[int, IpAddress] = {}  # nonce -> the spare RTR that was asked
-        self._asked: dict[int, int] = {}  # nonce -> port, of this round
+        self._asked: dict[int, _Asked] = {}  # by nonce, of this round
+        self._rtt_s: float | None = None  # of the last answer
         self._places: dict[int, IpAddress | None] = {}  # port -> our outside address there, of this round
         self._tries = 0
         self._wake_at: float | None = None
@@ -162,13 +170,14 @@ class DataWay:
         if self._tried.get(reply.nonce) == source:
             self._answering.add(source)
             return []
-        port = self._asked.get(reply.nonce)
-        if port is None or source != self._rtr:
+        asked = self._asked.get(reply.nonce)
+        if asked is None or source != self._rtr:
             return None
+        port, self._rtt_s = asked.port, now - asked.at
         self._answering.add(source)
         outside = reply.nat.global_etr_rloc
         self._places[port] = outside if isinstance(outside, IPv4Address | IPv6Address) else None
-        if self._places.keys() == set(self._asked.values()):
+        if self._places.keys() == {asked.port for asked in self._asked.values()}:
             return self._end(now)
         if self._wake_at is None:  # it is late
             return self._conclude(now)
@@ -218,14 +227,18 @@ class DataWay:
     def _ask(self, now: float, ports: tuple[int, ...] = PORTS) -> list[SendFromDataPort | Count | Event]:
         assert self._rtr is not None
         self._tries += 1
-        self._wake_at = now + ANSWER_S
+        self._wake_at = now + (ANSWER_S if self._rtt_s is None else self._patience_s(self._rtt_s))
         effects: list[SendFromDataPort | Count | Event] = []
         for port in ports:
             if port not in self._places:
                 nonce = self._new_nonce()
-                self._asked[nonce] = port
+                self._asked[nonce] = _Asked(port, now)
                 effects += [self._question(self._rtr, port, nonce), Count("tx_data_way")]
         return effects
+
+    @staticmethod
+    def _patience_s(rtt_s: float) -> float:
+        return min(ANSWER_S, max(SHORTEST_S, RTT_FACTOR * rtt_s))
 
     def _try(self, spare: IpAddress) -> list[SendFromDataPort | Count | Event]:
         """Ask a spare RTR, unless it has answered before."""
