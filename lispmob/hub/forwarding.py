@@ -126,8 +126,7 @@ class Forwarding:
             EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
         )
         engine.open()
-        for descriptor in self._data_sockets:
-            engine.data_port.listen(descriptor)
+        self._listen(engine)
         engine.liveness.report_large(True)
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
@@ -191,6 +190,15 @@ class Forwarding:
                 self._engine.table.drop_pending(effect.prefix)
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
+
+    def _listen(self, engine: Engine) -> None:
+        """Receive data at the control port too. Without it only nodes whose network spoils port 4341 are worse off."""
+        for descriptor in self._data_sockets:
+            try:
+                engine.data_port.listen(descriptor)
+            except OSError as error:
+                log.warning("data sent to UDP port %d is not received at some addresses: %s", CONTROL_PORT, error)
+                return
 
     def _send_in_data(self, engine: Engine, sent: SendFromRelayPort) -> None:
         if sent.is_from_control_port:
