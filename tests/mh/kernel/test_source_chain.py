@@ -75,12 +75,7 @@ def keep(host: Namespace, nat: NatChain, *, is_repair: bool = False) -> list[str
 
 
 def by_nft(host: Namespace, priority: int) -> None:
-    script = Path(f"/tmp/{host.name}.nft")
-    script.write_text(BY_NFT.format(priority=priority))
-    try:
-        host.run("nft", "-f", str(script))
-    finally:
-        script.unlink()
+    host.run("nft", BY_NFT.format(priority=priority))
 
 
 def assert_kept(pair: tuple[Namespace, Namespace]) -> None:
