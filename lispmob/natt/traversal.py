@@ -192,7 +192,8 @@ class Traversal:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects = [effect for uplink in self.machines for effect in uplink.on_timer(now)]
         for machine in self.machines:
-            if machine.deafness.is_due(now) and machine.state is State.RELAYED:
+            is_explained = machine.data_way.fault is not None  # nothing comes back because nothing gets there
+            if machine.deafness.is_due(now) and machine.state is State.RELAYED and not is_explained:
                 effects += self._on_deaf(machine, now)
             if machine.is_shut and machine not in left(self.machines):
                 effects += machine.on_shut(now)

@@ -193,6 +193,7 @@ def test_a_network_that_spoils_every_rtr_is_said_and_does_not_make_the_node_wand
 
     assert scene.is_shut()
     assert scene.node.kinds().count("rtr-failed") <= 2
+    assert "rtr-deaf" not in scene.node.kinds()
 
     scene.hotel.blocked_ports.clear()
     scene.talks_for(2 * LOOK_S)

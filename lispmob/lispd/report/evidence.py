@@ -176,7 +176,9 @@ def _address(
         translated_to=translated_to(machine.seen, parts.uplinks),
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
-        deaf_rtr=str(machine.choice.current) if machine.deafness.is_reported else None,
+        deaf_rtr=str(machine.choice.current)
+        if machine.deafness.is_reported and machine.data_way.fault is None
+        else None,
         spoiled=_spoiled(machine, parts),
         failed_rtr=complaints.failed_rtr(str(one.address))
         if machine.state is NattState.REGISTERING and not leads_nowhere
@@ -187,13 +189,13 @@ def _address(
 
 
 def _spoiled(machine: UplinkMachine, parts: Parts) -> SpoiledEvidence | None:
-    way = machine.data_way
-    rtr, is_lispers = (machine.rtrs[0] if machine.rtrs else None), machine.dialect is Dialect.LISPERS
-    if rtr is None or (way.fault is None and not machine.is_shut):
+    """What is wrong with data to the RTR in use. An RTR of lispers.net's dialect may be down instead."""
+    way, rtr = machine.data_way, machine.rtrs[0] if machine.rtrs else None
+    if rtr is None or way.fault is None or machine.dialect is Dialect.LISPERS:
         return None
-    is_by_nat = not is_lispers and way.fault is Fault.OTHER_ADDRESS
     is_spared = machine in left(parts.node.traversal.machines)
-    return SpoiledEvidence(str(rtr), is_by_nat=is_by_nat, goes_on=not machine.is_shut, is_spared=is_spared)
+    is_by_nat = way.fault is Fault.OTHER_ADDRESS
+    return SpoiledEvidence(str(rtr), is_by_nat=is_by_nat, goes_on=not way.is_shut, is_spared=is_spared)
 
 
 def _is_native(machine: UplinkMachine) -> bool:
