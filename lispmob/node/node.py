@@ -122,7 +122,12 @@ class Node:
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
         self.traversal = Traversal(
-            NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks, next_version=next_map_version
+            NattConfig.of(config),
+            new_nonce=asked,
+            next_nonce=growing,
+            asks=asks,
+            next_version=next_map_version,
+            peers_answer=self.reachability.peers_answer,
         )
         self._direct = LocatorSet()  # uplinks that need no RTR
         self._sending = LocatorSet()  # uplinks that may send, with the locators of our records

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from ipaddress import IPv6Network
+
 import pytest
 from msgspec.structs import replace
 
@@ -11,6 +14,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.natt.plan import Relay
 from lispmob.protocol.effect import MappingLearned
 from lispmob.protocol.locator_set import NEVER, LocalLocator
+from lispmob.protocol.natt_settings import NattSettings
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.record import Locator, MappingRecord
@@ -24,15 +28,27 @@ pytestmark = needs_libcrypto
 PROBING = ProbeConfig(interval_s=5.0, timeout_s=0.5)
 A4, A6 = locator("198.51.100.1"), locator("2001:db8:1::2")
 B4, B6 = locator("198.51.100.2"), locator("2001:db8:b::2")
+RTR = ip("192.0.2.99")
+WELL_KNOWN = IPv6Network("64:ff9b::/96")
+MODEM4 = locator("198.51.100.1", priority=2, ifindex=3)
+WIFI6, OTHER_WIFI6 = (
+    dataclasses.replace(locator(text, ifindex=number), nat64=WELL_KNOWN)
+    for text, number in (("2001:db8:1::2", 4), ("2001:db8:2::2", 5))
+)
 WITHIN_S = 5.0
 STEP_S = 0.1
 
 
 def homes(
-    own: tuple[LocalLocator, ...] = (A4, A6), peer: tuple[LocalLocator, ...] = (B4, B6), *, announces: bool = True
+    own: tuple[LocalLocator, ...] = (A4, A6),
+    peer: tuple[LocalLocator, ...] = (B4, B6),
+    *,
+    announces: bool = True,
+    rtrs: tuple[IpAddress, ...] | None = None,
 ) -> Lab:
-    """Two nodes that exchange packets by IPv4."""
-    lab = sealed(attached=(own, peer), probing=PROBING, map_versions=True)
+    """Two nodes that exchange packets by IPv4. `rtrs`: those that the hub names; None: nobody looks for NATs."""
+    natt = NattSettings("off" if rtrs is None else "auto")
+    lab = sealed(attached=(own, peer), rtrs=rtrs or (), probing=PROBING, map_versions=True, natt=natt)
     for host in pair(lab) if not announces else ():
         host.perform(host.node.on_config(replace(host.config, announcements=False), lab.world.now))
     lab.chat(20.0)
@@ -72,6 +88,38 @@ def test_packets_flow_both_ways_within_seconds_of_the_loss(noticed_by: tuple[int
 
     assert flows(lab) == (True, True)
     assert [address for address, _ in way(*reversed(pair(lab)))][:1] == [A6.address] or noticed_by == (0,)
+
+
+@pytest.mark.parametrize("rtrs", [(RTR,), ()], ids=["an RTR was named", "no RTR was named"])
+@pytest.mark.parametrize(
+    "own",
+    [(MODEM4, WIFI6), (MODEM4, WIFI6, OTHER_WIFI6), (A4, WIFI6)],
+    ids=["Wi-Fi first", "two with IPv6", "equal ranks"],
+)
+def test_a_translator_that_does_not_exist_takes_ipv6_from_nobody(
+    own: tuple[LocalLocator, ...], rtrs: tuple[IpAddress, ...]
+) -> None:
+    """Where an uplink has IPv6 alone, the well-known prefix of NAT64 is tried."""
+    lab = homes(own, rtrs=rtrs)
+
+    lose_ipv4(lab, 0, 1)
+    lab.chat(WITHIN_S - 0.5, STEP_S)
+
+    assert flows(lab) == (True, True)
+
+
+def test_an_uplink_that_is_left_alone_with_ipv6_serves_although_no_translator_answers() -> None:
+    lab = homes((MODEM4, WIFI6), rtrs=(RTR,))
+    node, peer = pair(lab)
+
+    node.attach(WIFI6)
+    lab.chat(0.5, STEP_S)
+    for host, other in ((node, peer), (peer, node)):
+        for target in list(addresses(host, other)):
+            host.perform(host.node.on_unanswered(target, True, lab.world.now))
+    lab.chat(WITHIN_S - 0.5, STEP_S)
+
+    assert flows(lab) == (True, True)
 
 
 def test_nothing_is_sent_for_it_before_the_loss() -> None:
