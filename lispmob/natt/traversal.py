@@ -65,8 +65,9 @@ class Traversal:
         next_version: Callable[[], int] | None = None,
         peers_answer: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
-        """`asks`: whether this locator, without an RTR, has had answers from the mapping system. `peers_answer`: whether
-        this address has had answers from peers.
+        """`asks`: whether this locator, without an RTR, has had answers from the mapping system.
+
+        `peers_answer`: whether this address, without an RTR, has had answers from peers.
         """
         self.config = config
         self.plan = NattPlan()
@@ -230,6 +231,12 @@ class Traversal:
         """Uplinks without an RTR are silent: check whether the others still reach theirs."""
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
+
+    def on_refused_here(self, rtr: IpAddress, now: float) -> None:
+        """This host's own firewall stopped what was meant for this RTR."""
+        for machine in self._machines.values():
+            if machine.relays.rtr == rtr:
+                machine.relays.on_refused_here(now)
 
     def on_evidence(self, now: float) -> list[NattEffect]:
         """The result of `asks` has changed."""

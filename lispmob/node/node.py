@@ -327,6 +327,12 @@ class Node:
             effects += self._mappings.on_ranks(self._preference.remotes, now)
         return self._route(effects, now)
 
+    def on_refused_here(self, server: IpAddress, now: float) -> list[NodeEffect]:
+        """This host itself stopped a control message to this server: only the next try shows when that ends."""
+        self._registrations.on_refused_here(server, now)
+        self.traversal.on_refused_here(server, now)
+        return []
+
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw the registrations. No later input registers again."""
         names = self.names.on_shutdown()

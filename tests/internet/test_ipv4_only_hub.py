@@ -147,6 +147,33 @@ def test_it_lasts_for_longer_than_the_registration_and_every_ttl_and_ends_well()
     assert (flows(lab), entry.told_by) == ((True, True), "")
 
 
+@pytest.mark.parametrize(
+    "announced",
+    [
+        (Locator(A6.address),),
+        (Locator(A4.address, priority=NEVER), Locator(A6.address)),
+        (Locator(A4.address, is_reachable=False), Locator(A6.address)),
+        (Locator(A4.address, priority=NEVER), Locator(ip("2001:db8:77::1")), Locator(A6.address)),
+    ],
+    ids=["one family", "one is given up", "one is behind a NAT", "three"],
+)
+def test_an_announcement_of_places_that_we_cannot_send_to_leaves_what_the_hub_said(
+    announced: tuple[Locator, ...],
+) -> None:
+    """The hub may name itself there, as a relay between the families; the peer does not know that."""
+    lab = homes(peer=(B4,))
+    node, peer = pair(lab)
+    prefix = node.config.eids[0]
+    before, asked = way(peer, node), peer.node.counters["tx_map_request"]
+
+    peer.perform(
+        peer.node._route(peer.node._believe(MappingRecord.of(prefix, announced), lab.world.now), lab.world.now)
+    )
+
+    assert way(peer, node) == before != []
+    assert peer.node.counters["tx_map_request"] > asked
+
+
 def test_a_site_that_the_hub_removes_is_left_although_its_node_announces_itself() -> None:
     lab = homes()
     lose_ipv4(lab, 0, 1)
