@@ -39,6 +39,7 @@ from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing.probing import Path, ProbeConfig, Prober
+from lispmob.control.probing.zero_checksums import ZeroChecksums
 from lispmob.control.received import unwrap
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
@@ -150,6 +151,7 @@ class Node:
         probing, is_probing = config.probing or ProbeConfig(), config.probing is not None
         self._prober = Prober(probing, new_nonce=asked, jitter=jitter, enabled=is_probing)
         self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
+        self.zero_checksums = ZeroChecksums(self._prober.path, new_nonce=asked)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(accepts=config.accepts_status_bits, sends=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
@@ -162,7 +164,7 @@ class Node:
         """The next deadline of on_timer, in monotonic seconds; None if there is none."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self.names)
         paths = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
-        others = (*paths, self._subscriptions)
+        others = (*paths, self._subscriptions, self.zero_checksums)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -174,6 +176,7 @@ class Node:
             locator for locator in locators if not any(eid.contains(locator.address) for eid in eids)
         )
         self.reachability.presume(locator.place for locator in self._attached)
+        self.zero_checksums.on_locators(self._attached)
         links = {locator.address: locator.mtu_bytes for locator in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
@@ -267,7 +270,8 @@ class Node:
         """Packets to this locator have gone unanswered for the time of WatchForSilence. Its siblings may be dead."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
-        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote), WaysInDoubt()], now)
+        summed = self.zero_checksums.on_unanswered(remote, self._direct.locators, now)
+        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote), *summed, WaysInDoubt()], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
         """The nonce that data to `remote` carried has come back in data to `local`."""
@@ -322,6 +326,7 @@ class Node:
             effects += self._prober.on_targets(found, now)
             effects += self._probe_last_resorts(found, now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
+        effects += self.zero_checksums.on_timer(now)
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
             effects += self._mappings.on_ranks(self._preference.remotes, now)
@@ -547,6 +552,8 @@ class Node:
                 heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
                 sign = () if (asker := solicited(message)) is None else self._on_activity_of(asker, now)
                 return [*unsummed, *answers, *heard, *sign]
+            case MapReply(is_probe=True) if (summed := self.zero_checksums.on_map_reply(message, now)) is not None:
+                return [*summed]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
