@@ -16,7 +16,7 @@ the nodes that have asked for the EID lately (`askers.py`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -112,6 +112,11 @@ class ControlPlane:
         if self._front is not None:
             public_key = self._front.public_key
         self.map_resolver.own_keys = own_records(public_key, self._own) if public_key else {}
+
+    def on_senders(self, senders: Mapping[IpAddress, IpAddress]) -> None:
+        """Which of this hub's addresses data leaves from, where a node knows this one or another beside it."""
+        self.traversal.info.on_senders(senders)
+        self.map_resolver.on_senders(senders)
 
     def on_front(self, front: Front) -> None:
         """Another process of this hub carries the data: this one answers with the data of that process."""

@@ -102,6 +102,7 @@ class MapResolver:
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
+        self._senders: Mapping[IpAddress, IpAddress] = {}
         self.own_keys: Mapping[EidPrefix, MappingRecord] = {}  # sent for our own addresses, with LISP-SEC only
         self._admitted: dict[Arrival, None] = {}  # within their limits, and waiting for a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters, self._may_pass_on)
@@ -144,6 +145,13 @@ class MapResolver:
     def on_relays(self, own: Iterable[IpAddress]) -> None:
         """Take our addresses that relay data between registered EIDs; none when this hub is no RTR."""
         self._relays = tuple(own)
+
+    def on_senders(self, senders: Mapping[IpAddress, IpAddress]) -> None:
+        """By our addresses, those that data leaves from."""
+        self._senders = senders
+
+    def _sender(self, asked_at: IpAddress) -> IpAddress:
+        return self._senders.get(asked_at, asked_at)
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Take the other Map-Servers of the configuration."""
@@ -317,7 +325,8 @@ class MapResolver:
                     effects += taken
         if said:
             records = tuple(
-                bridged(mapping, self._relays, families_of(request), arrival.destination) for mapping in said.values()
+                bridged(mapping, self._relays, families_of(request), self._sender(arrival.destination))
+                for mapping in said.values()
             )
             effects += self._reply(question, records, now, has_e_bit=is_unsigned)
             self._remember(request, records, arrival, now)
@@ -346,7 +355,9 @@ class MapResolver:
         binding = Place(arrival.source, arrival.source_port, is_binding=True) if is_bound else None
         families = families_of(request)
         places = places_of(itr_rlocs(request, arrival, self._families), binding)
-        told_now = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
+        told_now = tuple(
+            bridged(mapping, self._relays, families, self._sender(arrival.destination)) for mapping in found
+        )
         wish = Wish(request, asked, question.protection, arrival, told_now, places, families)
         taken = self._publisher.on_request(wish, now)
         if not isinstance(taken, list):
@@ -357,7 +368,7 @@ class MapResolver:
         """The records for a subscriber of a registered prefix that has changed."""
         record = told(self._map_server.sites, self._map_server.registrations, changed, subscription.prefix)
         shown = shown_to(record, subscription.places[0].address)
-        return (bridged(shown, self._relays, subscription.families, subscription.own),)
+        return (bridged(shown, self._relays, subscription.families, self._sender(subscription.own)),)
 
     def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
         """Answer a request without LISP-SEC, where it is required, with that fact only."""
