@@ -172,7 +172,7 @@ class Registration:
         return effects + self._register(now)
 
     def on_refused_here(self, now: float) -> None:
-        """This host's own firewall stopped a register: try again soon, because that loads nobody."""
+        """This host's own firewall stopped a register: try again soon, because that reaches no network."""
         if self._wake_at is not None and self.state is not State.REGISTERED:
             self._wait_s = REFUSED_WAIT_S / 2
             self._wake_at = min(self._wake_at, now + REFUSED_WAIT_S)

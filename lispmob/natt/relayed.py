@@ -177,7 +177,7 @@ class RelayedRegistrations:
         return effects
 
     def on_refused_here(self, now: float) -> None:
-        """This host's own firewall stopped a register: try again soon, because that loads nobody."""
+        """This host's own firewall stopped a register: try again soon, because that reaches no network."""
         for relayed in self.ones:
             if relayed.tries and relayed.retry_at is not None:
                 relayed.wait_s = REFUSED_WAIT_S / 2

@@ -22,7 +22,7 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
 
 def _is_explained(problem: Problem, evidence: Evidence) -> bool:
     """True where this host may not ask, or gets no answer at all: that explains unanswered questions with LISP-SEC."""
-    return (bool(evidence.in_vain) or evidence.is_gagged) and problem.key == UNANSWERED
+    return (bool(evidence.in_vain) or evidence.refuses_control) and problem.key == UNANSWERED
 
 
 def _daemon(evidence: Evidence) -> Iterator[Problem]:
@@ -172,7 +172,7 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
 
 
 def _no_answer_at_all(evidence: Evidence) -> Problem:
-    if evidence.is_gagged:
+    if evidence.refuses_control:
         return Problem(
             "sending-refused",
             Severity.BROKEN,

@@ -18,7 +18,7 @@ def test_the_first_message_that_leaves_again_starts_the_node_over() -> None:
     assert not firewall.on_sent(SERVER, 21.0)
 
 
-def test_a_message_to_somebody_else_says_nothing_about_the_one_that_is_refused() -> None:
+def test_a_message_to_another_server_says_nothing_about_the_one_that_is_refused() -> None:
     firewall = OwnFirewall()
     firewall.on_refused(SERVER, 0.0)
 

@@ -8,6 +8,7 @@ import pytest
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import InfoResponder
+from lispmob.hub.map_server.itr_places import Relays
 from lispmob.hub.map_server.site import Site, SiteTable
 from lispmob.hub.routes import Carrier, preferring, senders_of
 from lispmob.natt.info_exchange import InfoExchange
@@ -17,6 +18,7 @@ from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.info import InfoReply
+from lispmob.wire.record import Locator, MappingRecord
 from tests.internet.network import ip
 from tests.natt.world import EID, KEY
 
@@ -78,3 +80,18 @@ def test_an_rtr_names_the_address_that_its_data_leaves_from(asked_at: str, offer
 
     assert InfoReply.decode(answer.payload).nat.rtr_rlocs == (ip(offered),)
     assert answer.source == ip(asked_at)
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "relay"), [("198.51.100.2", "198.51.100.1"), ("198.51.100.1", "198.51.100.1")], ids=["second", "first"]
+)
+def test_a_relay_between_the_families_is_named_by_the_address_that_its_data_leaves_from(
+    asked_at: str, relay: str
+) -> None:
+    found = carrier("198.51.100.1", "198.51.100.2", "2001:db8::1")
+    relays = Relays(found.addresses, senders_of([found]))
+    record = MappingRecord.of(EID, (Locator(ip("2001:db8:7::1")),))
+
+    bridged = relays.bridge(record, {4}, ip(asked_at))
+
+    assert [locator.ip for locator in bridged.locators] == [ip("2001:db8:7::1"), ip(relay)]

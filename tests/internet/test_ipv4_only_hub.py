@@ -46,7 +46,7 @@ def homes(
     announces: bool = True,
     rtrs: tuple[IpAddress, ...] | None = None,
 ) -> Lab:
-    """Two nodes that exchange packets by IPv4. `rtrs`: those that the hub names; None: nobody looks for NATs."""
+    """Two nodes that exchange packets by IPv4. `rtrs`: those that the hub names; None: the nodes look for no NAT."""
     natt = NattSettings("off" if rtrs is None else "auto")
     lab = sealed(attached=(own, peer), rtrs=rtrs or (), probing=PROBING, map_versions=True, natt=natt)
     for host in pair(lab) if not announces else ():
@@ -96,7 +96,7 @@ def test_packets_flow_both_ways_within_seconds_of_the_loss(noticed_by: tuple[int
     [(MODEM4, WIFI6), (MODEM4, WIFI6, OTHER_WIFI6), (A4, WIFI6)],
     ids=["Wi-Fi first", "two with IPv6", "equal ranks"],
 )
-def test_a_translator_that_does_not_exist_takes_ipv6_from_nobody(
+def test_a_translator_that_does_not_exist_takes_ipv6_from_no_uplink(
     own: tuple[LocalLocator, ...], rtrs: tuple[IpAddress, ...]
 ) -> None:
     """Where an uplink has IPv6 alone, the well-known prefix of NAT64 is tried."""

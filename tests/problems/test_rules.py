@@ -471,6 +471,6 @@ def test_a_family_that_the_map_server_lacks_is_no_outage_while_peers_answer() ->
 def test_where_this_hosts_firewall_stops_us_it_is_blamed_and_not_the_network(peers: tuple[PeerEvidence, ...]) -> None:
     unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "there is no mapping for 10.99.0.2/32")
 
-    found = of(STANDS, in_vain=("192.0.2.7",), is_gagged=True, peers=peers, reported=(unanswered,))
+    found = of(STANDS, in_vain=("192.0.2.7",), refuses_control=True, peers=peers, reported=(unanswered,))
 
     assert (keys(found), found[0].severity) == (["sending-refused"], Severity.BROKEN)

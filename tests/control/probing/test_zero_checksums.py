@@ -146,7 +146,7 @@ def test_many_silent_peers_are_asked_a_few_at_a_time() -> None:
     assert sum(isinstance(effect, SendControl) for effect in sent) == QUESTIONS_MAX
 
 
-def test_an_answer_to_somebody_else_is_left_alone_and_a_verdict_is_told_once() -> None:
+def test_an_unknown_answer_is_left_alone_and_a_verdict_is_reported_once() -> None:
     network = Network(path(OWN, PEER), path(OWN, OTHER))
 
     assert network.machine.on_map_reply(MapReply(77, (), is_probe=True), 0.0) is None
