@@ -549,7 +549,11 @@ class Node:
                 asked = Asked.of(message, datagram, port, is_encapsulated=is_wrapped, is_known=is_known, signer=signer)
                 # In data, an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
-                heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
+                heard: list[MachineEffect] = []
+                if message.is_probe:
+                    probed = [own for own in self._direct.locators if own.address == at]
+                    heard += self._prober.on_probed(source, at, now)
+                    heard += self.zero_checksums.on_probed(source, probed, now)
                 sign = () if (asker := solicited(message)) is None else self._on_activity_of(asker, now)
                 return [*unsummed, *answers, *heard, *sign]
             case MapReply(is_probe=True) if (summed := self.zero_checksums.on_map_reply(message, now)) is not None:

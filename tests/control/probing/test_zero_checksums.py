@@ -8,10 +8,19 @@ from itertools import count
 import pytest
 
 from lispmob.control.probing.path import Pair, Path, State
-from lispmob.control.probing.zero_checksums import ANSWER_S, PAUSE_S, QUESTIONS_MAX, RECHECK_S, REST_S, ZeroChecksums
+from lispmob.control.probing.zero_checksums import (
+    ANSWER_S,
+    PAUSE_S,
+    QUESTIONS_MAX,
+    RECHECK_S,
+    REST_S,
+    ZeroChecksums,
+)
 from lispmob.protocol.effect import Event, SendControl, UplinksRanked
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.data_header import split_data_packet
+from lispmob.wire.ip_udp import parse_ip_udp
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from tests.internet.network import ip
@@ -91,7 +100,7 @@ def test_a_network_that_died_meanwhile_proves_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("own", "remote", "state"),
-    [(OWN, PEER, State.DOWN), (OWN, PEER, State.UNKNOWN), (OWN6, PEER6, State.UP), (SECOND, PEER, State.UP)],
+    [(OWN, PEER, State.DOWN), (OWN, PEER, State.UNKNOWN), (OWN6, PEER6, State.DOWN), (SECOND, PEER, State.UP)],
     ids=["dead", "never answered", "IPv6", "no such path"],
 )
 def test_nothing_is_asked_where_no_probe_is_answered_or_no_answer_could_come(
@@ -166,3 +175,45 @@ def test_the_event_says_what_happens() -> None:
 
     (event,) = [one for one in told if isinstance(one, Event)]
     assert (event.kind, event.fields["rloc"]) == ("checksums-needed", str(OWN.address))
+
+
+def six(*, understands: bool, passes: bool) -> tuple[frozenset[IpAddress], list[SendControl]]:
+    """What is decided, and sent, where data over IPv6 is unanswered."""
+    network = Network(path(OWN6, PEER6))
+    sent: list[SendControl] = []
+    effects = network.machine.on_unanswered(PEER6, (OWN6,), 100.0)
+    while True:
+        for probe in [effect for effect in effects if isinstance(effect, SendControl)]:
+            sent.append(probe)
+            _, inner = split_data_packet(probe.payload)
+            nonce = MapRequest.decode(parse_ip_udp(inner).payload).nonce
+            if understands and (passes or probe.has_checksum):
+                network.machine.on_map_reply(MapReply(nonce, (), is_probe=True), 100.1)
+        if (at := network.machine.wake_at()) is None:
+            return network.machine.needed_from, sent
+        effects = network.machine.on_timer(at)
+
+
+@pytest.mark.parametrize(
+    ("understands", "passes", "is_needed"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+    ids=["a firewall drops them", "nothing does", "a peer that knows no such probe"],
+)
+def test_over_ipv6_probes_in_data_find_out(understands: bool, passes: bool, is_needed: bool) -> None:
+    needed, sent = six(understands=understands, passes=passes)
+
+    assert needed == (frozenset({OWN6.address}) if is_needed else frozenset())
+    assert {probe.port for probe in sent} == {4341}
+
+
+@pytest.mark.parametrize(
+    ("probed_at", "asks"), [((100.0, 130.0, 160.0), 0), ((100.0, 100.2), 1), ((100.0, 100.1, 100.2, 100.3), 1)]
+)
+def test_a_volley_of_the_peers_probes_makes_us_ask_and_its_routine_does_not(
+    probed_at: tuple[float, ...], asks: int
+) -> None:
+    network = Network(path(OWN, PEER))
+
+    sent = [effect for at in probed_at for effect in network.machine.on_probed(PEER, (OWN,), at)]
+
+    assert sum(isinstance(effect, SendControl) for effect in sent) == asks
