@@ -34,6 +34,7 @@ TRIES: Final = 3
 PAUSE_S: Final = 0.2  # ours: between two of them
 ANSWER_S: Final = 0.5  # ours: after the last
 REST_S: Final = 60.0  # ours: after an answer, until the pair is asked again
+SHORT_REST_S: Final = 5.0  # ours: after a question that proved nothing
 RECHECK_S: Final = 600.0  # ours: a firewall may be replaced, and checksums cost speed
 VOLLEY_S: Final = 1.0  # ours: two probes of a peer within this time are no routine
 QUESTIONS_MAX: Final = 32  # ours
@@ -110,9 +111,7 @@ class ZeroChecksums:
                 return []
             if reply.nonce in question.nonces:
                 del self._open[pair]
-                if len(self._rests) >= QUESTIONS_MAX:
-                    self._rests = {known: until for known, until in self._rests.items() if until > now}
-                self._rests[pair] = now + REST_S
+                self._rest(pair, REST_S, now)
                 return self._set(pair[0], now, is_needed=False)
         return None
 
@@ -128,7 +127,14 @@ class ZeroChecksums:
             del self._open[pair]
             if question.is_understood or self._is_answered(question):
                 effects += self._set(pair[0], now, is_needed=True)
+            else:  # the peer does not understand the question, or is about to be found dead
+                self._rest(pair, REST_S if question.remote.version == 6 else SHORT_REST_S, now)
         return effects
+
+    def _rest(self, pair: tuple[IpAddress, IpAddress], for_s: float, now: float) -> None:
+        if len(self._rests) >= QUESTIONS_MAX:
+            self._rests = {known: until for known, until in self._rests.items() if until > now}
+        self._rests[pair] = now + for_s
 
     def _is_answered(self, question: _Question) -> bool:
         """Over IPv4: an ordinary RLOC-probe was, since the question began."""

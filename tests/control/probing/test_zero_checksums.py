@@ -217,3 +217,16 @@ def test_a_volley_of_the_peers_probes_makes_us_ask_and_its_routine_does_not(
     sent = [effect for at in probed_at for effect in network.machine.on_probed(PEER, (OWN,), at)]
 
     assert sum(isinstance(effect, SendControl) for effect in sent) == asks
+
+
+def test_a_peer_that_does_not_understand_is_asked_once_a_minute() -> None:
+    network = Network(path(OWN6, PEER6))
+    sent = []
+    for second in range(120):
+        at = 100.0 + second
+        effects = network.machine.on_unanswered(PEER6, (OWN6,), at)
+        while (due := network.machine.wake_at()) is not None and due < at + 1:
+            effects += network.machine.on_timer(due)
+        sent += [effect for effect in effects if isinstance(effect, SendControl)]
+
+    assert len(sent) <= 2 * 2 * 3
