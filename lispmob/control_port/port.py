@@ -67,6 +67,8 @@ _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
 _SO_ATTACH_FILTER: Final = 26
 _SO_NO_CHECK: Final = 11
+_UDP_NO_CHECK6_TX: Final = 101
+_NO_CHECKSUM: Final = {4: (socket.SOL_SOCKET, _SO_NO_CHECK), 6: (socket.IPPROTO_UDP, _UDP_NO_CHECK6_TX)}
 
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
@@ -259,8 +261,9 @@ class ControlPort:
     def _options(self, one: socket.socket, effect: SendControl) -> Iterator[None]:
         """The socket options of this datagram, for a moment."""
         family = socket.AF_INET if effect.destination.version == 4 else socket.AF_INET6
+        no_checksum = _NO_CHECKSUM[effect.destination.version]
         if not effect.has_checksum:
-            one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+            one.setsockopt(*no_checksum, 1)
         if effect.is_whole != self._carries_data:
             _cut(one, family, is_whole=effect.is_whole)
         try:
@@ -269,7 +272,7 @@ class ControlPort:
             if effect.is_whole != self._carries_data:
                 _cut(one, family, is_whole=self._carries_data)
             if not effect.has_checksum:
-                one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
+                one.setsockopt(*no_checksum, 0)
 
     def _socket_for(self, effect: SendControl) -> socket.socket | None:
         """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""

@@ -176,6 +176,7 @@ def put_traversal(spec: Any, traversal: Traversal) -> None:
         spec.priority = PRIORITY_NEVER
     spec.data_port = DATA_PORTS[traversal.data_port]
     spec.admits_others, spec.passes_zero = traversal.admits_others, traversal.passes_zero
+    spec.needs_sums = traversal.needs_sums
     spec.relay_count = min(len(traversal.relays), lib.LM_RELAYS_MAX)
     for relay, locator in zip(spec.relays, traversal.relays, strict=False):
         put_locator(relay, locator)

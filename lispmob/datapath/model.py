@@ -77,6 +77,7 @@ class Traversal(msgspec.Struct, frozen=True):
     is_usable: bool = True  # False: no useful packet can be sent yet; packets wait
     admits_others: bool = False  # data may also come from others than the relays
     passes_zero: bool = False  # the RTRs also receive packets with a zero UDP checksum
+    needs_sums: bool = False  # a firewall drops packets with a zero UDP checksum
 
 
 class Uplink(msgspec.Struct, frozen=True):

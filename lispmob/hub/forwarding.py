@@ -30,7 +30,16 @@ from lispmob.hub.config import ProxySection
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
-from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.routes import (
+    Carrier,
+    add_addresses,
+    carriers,
+    missing_forwarding,
+    own_networks,
+    preferring,
+    senders_of,
+    set_routes,
+)
 from lispmob.hub.rtr.relay_sizes import RelaySizes
 from lispmob.hub.rtr.rtr_effect import (
     InData,
@@ -85,6 +94,7 @@ class Forwarding:
         on_data_control: Callable[[InData], None] = lambda _: None,
         public: PublicAddresses | None = None,
         own_eids: Iterable[EidPrefix] = (),
+        prefers: Sequence[IpAddress] = (),
         on_doubt: Callable[[AskWay], None] = lambda _: None,
         peer_of: Callable[[EidPrefix], int] = lambda _: 0,
     ) -> None:
@@ -92,8 +102,9 @@ class Forwarding:
         receive the data that an RTR's nodes send to its control port.
 
         `tier` is the RTR's tier, `on_doubt` gets paths of nodes without return traffic. `peer_of`: the peer whose
-        session seals for an EID-Prefix.
+        session seals for an EID-Prefix. `prefers`: the addresses to send from, where an interface has others besides.
         """
+        self._prefers = tuple(prefers)
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
         self._section = section
@@ -119,6 +130,12 @@ class Forwarding:
         self._loading: asyncio.Task[None] | None = None
         self._counting: asyncio.TimerHandle | None = None
         self._is_reading = False
+
+    @property
+    def senders(self) -> dict[IpAddress, IpAddress]:
+        """By each of our addresses, as others know them, the one that data leaves from by the same interface."""
+        known = self._public.known
+        return {known(address): known(sender) for address, sender in senders_of(self._carriers).items()}
 
     async def start(self) -> None:
         """Create the device, its routes and the forwarding threads. Raises KernelRefused."""
@@ -322,7 +339,7 @@ class Forwarding:
     async def _look(self) -> None:
         if self._section.denies_own:
             self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
-        found = await carriers(self._section.interfaces, self._section.tun)
+        found = preferring(self._prefers, await carriers(self._section.interfaces, self._section.tun))
         if found == self._carriers or self._engine is None:
             return
         own = [address for carrier in found for address in carrier.addresses]

@@ -57,8 +57,11 @@ class UplinkMachine:
         *,
         new_nonce: Callable[[], int],
         next_nonce: Callable[[], int],
+        peers_answer: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
+        """`peers_answer`: whether peers answer probes from this address, without an RTR."""
         self.locator = locator
+        self._peers_answer = peers_answer
         self.state = State.IDLE
         self.seen: Seen | None = None
         self.is_filtered = False  # only answers come in: an RTR is needed although there is no NAT
@@ -113,7 +116,8 @@ class UplinkMachine:
 
         While nothing is known that is so for a public address: waiting would cost it a round trip at every move. A
         private one would be registered for nothing, and over what may still work; so would one that reaches Map-Servers
-        by a translator alone. Where that leads to no RTR, it is an address like another to peers of its own family.
+        by a translator alone. Where that leads to no RTR, or peers answer it, it is an address like another to peers of
+        its own family.
         """
         if self.state is State.STRANDED and self.is_translated:
             return True
@@ -121,7 +125,9 @@ class UplinkMachine:
             return self.dialect is Dialect.LISPERS and self.state is State.RELAYED
         if self.state in (State.DIRECT, State.IDLE):  # idle: NAT traversal is off
             return True
-        return self.is_unserved or not (is_private(self.locator.address) or self._needs_translator)
+        if self._needs_translator:
+            return self.is_unserved or self._peers_answer(self.locator.address)
+        return self.is_unserved or not is_private(self.locator.address)
 
     @property
     def _needs_translator(self) -> bool:
@@ -180,6 +186,8 @@ class UplinkMachine:
         if remembered is not None and self._may_guess(remembered):
             self.choice.on_offered(remembered.rtrs)
             effects += self._to(State.REGISTERING)
+            # A NAT was seen from elsewhere, a translator only presumed.
+            self._patience_ends_at = now + PATIENCE_S if self._needs_translator else None
         else:
             self._patience_ends_at = now + PATIENCE_S
             effects += self._to(State.PROBING)
@@ -199,6 +207,7 @@ class UplinkMachine:
         effects = self._asked(self._exchange.on_timer(now), now)
         if self._patience_ends_at is not None and now >= self._patience_ends_at:
             self._patience_ends_at = None
+            effects += self._give_up_guess()
             self.is_unserved = self.state is State.PROBING
         if self._ask_at is not None and now >= self._ask_at:
             self._ask_at = None
@@ -366,8 +375,16 @@ class UplinkMachine:
         if remembered.dialect is not Dialect.E19 or not remembered.rtrs:
             return False
         if self._is_beyond(remembered):
-            return self._needs_translator and self.locator.reach(remembered.server.address) is not None
+            is_tried = self._needs_translator and not self._peers_answer(self.locator.address)
+            return is_tried and self.locator.reach(remembered.server.address) is not None
         return is_private(self.locator.address)
+
+    def _give_up_guess(self) -> list[UplinkEffect]:
+        """No RTR has answered through the presumed translator: there may be none."""
+        if self.state is not State.REGISTERING or self.seen is not None:
+            return []
+        self.relays.stop()
+        return self._to(State.PROBING)
 
     def _is_beyond(self, seen: Seen) -> bool:
         return seen.server.address.version != self._family

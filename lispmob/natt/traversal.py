@@ -63,13 +63,18 @@ class Traversal:
         next_nonce: Callable[[], int],
         asks: Callable[[LocalLocator], bool] = lambda _: True,
         next_version: Callable[[], int] | None = None,
+        peers_answer: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
-        """`asks`: whether this locator, without an RTR, has had answers from the mapping system."""
+        """`asks`: whether this locator, without an RTR, has had answers from the mapping system.
+
+        `peers_answer`: whether this address, without an RTR, has had answers from peers.
+        """
         self.config = config
         self.plan = NattPlan()
         self._new_nonce = new_nonce
         self._next_nonce = next_nonce
         self._asks = asks
+        self._peers_answer = peers_answer
         self._version = OwnMapVersion(next_version)
         self._knowledge = ServerKnowledge(config.mode)
         self._machines: dict[Place, UplinkMachine] = {}
@@ -233,6 +238,12 @@ class Traversal:
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
 
+    def on_refused_here(self, rtr: IpAddress, now: float) -> None:
+        """This host's own firewall stopped what was meant for this RTR."""
+        for machine in self._machines.values():
+            if machine.relays.rtr == rtr:
+                machine.relays.on_refused_here(now)
+
     def on_evidence(self, now: float) -> list[NattEffect]:
         """The result of `asks` has changed."""
         return self._route([], now)
@@ -306,7 +317,12 @@ class Traversal:
 
     def _make(self, locator: LocalLocator) -> UplinkMachine:
         return UplinkMachine(
-            locator, self.config, self._knowledge, new_nonce=self._new_nonce, next_nonce=self._next_nonce
+            locator,
+            self.config,
+            self._knowledge,
+            new_nonce=self._new_nonce,
+            next_nonce=self._next_nonce,
+            peers_answer=self._peers_answer,
         )
 
     def _machine_at(self, address: IpAddress, ifindex: int) -> UplinkMachine | None:

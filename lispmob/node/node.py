@@ -41,6 +41,7 @@ from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing.data_doubt import DataDoubts, Question, Route, Verdict
 from lispmob.control.probing.probing import Path, ProbeConfig, Prober
+from lispmob.control.probing.zero_checksums import ZeroChecksums
 from lispmob.control.received import unwrap
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
@@ -129,7 +130,12 @@ class Node:
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
         self.traversal = Traversal(
-            NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks, next_version=next_map_version
+            NattConfig.of(config),
+            new_nonce=asked,
+            next_nonce=growing,
+            asks=asks,
+            next_version=next_map_version,
+            peers_answer=self.reachability.peers_answer,
         )
         self._direct = LocatorSet()  # uplinks that need no RTR
         self._sending = LocatorSet()  # uplinks that may send, with the locators of our records
@@ -155,6 +161,7 @@ class Node:
             self._data_route, new_nonce=asked, silences=1, lasts_s=0.0, again_s=DATA_AGAIN_S, answer_s=DATA_ANSWER_S
         )
         self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
+        self.zero_checksums = ZeroChecksums(self._prober.path, new_nonce=asked)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(accepts=config.accepts_status_bits, sends=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
@@ -167,7 +174,7 @@ class Node:
         """The next deadline of on_timer, in monotonic seconds; None if there is none."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self.names)
         paths = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
-        others = (*paths, self._subscriptions, self._data_doubts)
+        others = (*paths, self._subscriptions, self._data_doubts, self.zero_checksums)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -179,6 +186,7 @@ class Node:
             locator for locator in locators if not any(eid.contains(locator.address) for eid in eids)
         )
         self.reachability.presume(locator.place for locator in self._attached)
+        self.zero_checksums.on_locators(self._attached)
         links = {locator.address: locator.mtu_bytes for locator in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
@@ -272,7 +280,8 @@ class Node:
         """Packets to this locator have gone unanswered for the time of WatchForSilence. Its siblings may be dead."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
-        silent = [*told, *near, *self.path_mtus.on_silence(now, remote=remote), WaysInDoubt()]
+        summed = self.zero_checksums.on_unanswered(remote, self._direct.locators, now)
+        silent = [*told, *near, *self.path_mtus.on_silence(now, remote=remote), *summed, WaysInDoubt()]
         return self._route([*silent, *self._on_data_lost(remote, now)], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
@@ -329,10 +338,17 @@ class Node:
             effects += self._probe_last_resorts(found, now)
         effects += self._perform_doubts(lambda: self._data_doubts.on_timer(now), now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
+        effects += self.zero_checksums.on_timer(now)
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
             effects += self._mappings.on_ranks(self._preference.remotes, now)
         return self._route(effects, now)
+
+    def on_refused_here(self, server: IpAddress, now: float) -> list[NodeEffect]:
+        """This host itself stopped a control message to this server: only the next try shows when that ends."""
+        self._registrations.on_refused_here(server, now)
+        self.traversal.on_refused_here(server, now)
+        return []
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw the registrations. No later input registers again."""
@@ -583,9 +599,15 @@ class Node:
                 asked = Asked.of(message, datagram, port, is_encapsulated=is_wrapped, is_known=is_known, signer=signer)
                 # In data, an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
-                heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
+                heard: list[MachineEffect] = []
+                if message.is_probe:
+                    probed = [own for own in self._direct.locators if own.address == at]
+                    heard += self._prober.on_probed(source, at, now)
+                    heard += self.zero_checksums.on_probed(source, probed, now)
                 sign = () if (asker := solicited(message)) is None else self._on_activity_of(asker, now)
                 return [*unsummed, *answers, *heard, *sign]
+            case MapReply(is_probe=True) if (summed := self.zero_checksums.on_map_reply(message, now)) is not None:
+                return [*summed]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)

@@ -139,8 +139,9 @@ class Evidence(msgspec.Struct, frozen=True):
     `families`: those of the uplinks' addresses, of 4 and 6. `seeks_translator`: uplinks have IPv6 only, and whether
     their network translates is being found out. `dropped_by_mark`: packets lately dropped because their mark names no
     usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `is_forbidden`: the
-    kernel refuses to send data (EPERM). `in_vain`: addresses that asked the Map-Resolvers, after a peer fell silent,
-    and got no answer anywhere. `unasked`: addresses in whose family there is no Map-Resolver.
+    kernel refuses to send data (EPERM). `refuses_control`: or control messages. `in_vain`: addresses that asked the
+    Map-Resolvers, after a peer fell silent, and got no answer anywhere. `unasked`: addresses in whose family there is
+    no Map-Resolver. `peers_answer`: peers answer probes, so packets to them pass whatever the mapping system does.
     """
 
     is_starting: bool = False
@@ -163,6 +164,8 @@ class Evidence(msgspec.Struct, frozen=True):
     state_refusal: str | None = None
     dropped_by_mark: int = 0
     is_forbidden: bool = False
+    refuses_control: bool = False
     in_vain: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()
+    peers_answer: bool = False
     reported: tuple[Problem, ...] = ()

@@ -21,8 +21,8 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
 
 
 def _is_explained(problem: Problem, evidence: Evidence) -> bool:
-    """True where this host gets no answer at all: that is why questions with LISP-SEC stay unanswered."""
-    return bool(evidence.in_vain) and problem.key == UNANSWERED
+    """True where this host may not ask, or gets no answer at all: that explains unanswered questions with LISP-SEC."""
+    return (bool(evidence.in_vain) or evidence.refuses_control) and problem.key == UNANSWERED
 
 
 def _daemon(evidence: Evidence) -> Iterator[Problem]:
@@ -199,6 +199,15 @@ def _spoiled(one: AddressEvidence, spoiled: SpoiledEvidence, severity: Severity)
 
 
 def _no_answer_at_all(evidence: Evidence) -> Problem:
+    if evidence.refuses_control:
+        return Problem(
+            "sending-refused",
+            Severity.BROKEN,
+            "this host's firewall stops what lispd sends",
+            "the kernel refuses to send to UDP port 4342 (EPERM)",
+            "allow outgoing UDP to ports 4341 and 4342; see: nft list ruleset",
+            "control",
+        )
     cause = f"neither the mapping system nor a peer answers {', '.join(evidence.in_vain)}"
     remedy = "check that this network reaches the Internet, or use another network"
     if evidence.unasked:

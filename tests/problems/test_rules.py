@@ -463,3 +463,33 @@ def test_a_firewall_of_this_host_that_stops_data_is_named() -> None:
 
     assert (problem.key, problem.severity) == ("sending-refused", Severity.BROKEN)
     assert "UDP port 4341 (EPERM)" in problem.cause
+
+
+@pytest.mark.parametrize(
+    "registration",
+    [OPEN, replace(OPEN, finding=Finding.PORT_CLOSED), replace(OPEN, finding=Finding.UNREACHABLE, ever=True)],
+    ids=["silence", "closed port", "no route"],
+)
+def test_a_node_whose_peers_answer_is_degraded_and_not_dead_without_its_map_server(
+    registration: RegistrationEvidence,
+) -> None:
+    (alone,), (with_peers,) = of(registration), of(registration, peers_answer=True)
+
+    assert (alone.severity, with_peers.severity) == (Severity.BROKEN, Severity.DEGRADED)
+
+
+def test_a_family_that_the_map_server_lacks_is_no_outage_while_peers_answer() -> None:
+    resting = RegistrationEvidence(EID, SERVER, is_resting=True)
+
+    (problem,) = of(resting, families=frozenset({6}), peers_answer=True)
+
+    assert (problem.key, problem.severity) == ("no-address-of-family", Severity.DEGRADED)
+
+
+@pytest.mark.parametrize("peers", [(PeerEvidence("10.99.0.2/32", (OTHER,)),), ()], ids=["a silent peer", "a question"])
+def test_where_this_hosts_firewall_stops_us_it_is_blamed_and_not_the_network(peers: tuple[PeerEvidence, ...]) -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "there is no mapping for 10.99.0.2/32")
+
+    found = of(STANDS, in_vain=("192.0.2.7",), refuses_control=True, peers=peers, reported=(unanswered,))
+
+    assert (keys(found), found[0].severity) == (["sending-refused"], Severity.BROKEN)

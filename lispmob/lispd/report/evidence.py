@@ -104,6 +104,7 @@ def gather(
         unasked=tuple(
             str(way.locator.address) for way in parts.node.reachability.ways if way.evidence is Reached.NO_RESOLVER
         ),
+        peers_answer=parts.node.reachability.has_peers,
         reported=(*odd_choices, *parts.host_problems),
     )
 
