@@ -278,6 +278,7 @@ def _control(c: Any) -> Punt:
         outer_source_port=c.outer_source_port,
         outer_destination=address(c.outer_destination),
         ifindex=c.ifindex,
+        is_at_control_port=c.is_at_control_port,
     )
 
 
@@ -299,6 +300,7 @@ def _unregistered(c: Any) -> Punt:
         c.outer_source_port,
         address(c.outer_destination),
         c.is_registered,
+        c.is_at_control_port,
     )
 
 

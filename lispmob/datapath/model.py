@@ -224,6 +224,8 @@ class ControlPacket(msgspec.Struct, frozen=True):
     outer_source_port: int
     outer_destination: IpAddress
     ifindex: int
+    is_at_control_port: bool = False
+    """It came to an RTR's control port, and is answered from there."""
 
 
 class MtuLearned(msgspec.Struct, frozen=True):
@@ -351,6 +353,7 @@ class UnregisteredSource(msgspec.Struct, frozen=True):
     outer_source_port: int
     outer_destination: IpAddress
     is_registered: bool
+    is_at_control_port: bool = False
 
 
 class SourceDoubted(msgspec.Struct, frozen=True):

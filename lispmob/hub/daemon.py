@@ -131,6 +131,7 @@ class Hub:
             carries_data=carries_data,
             processes=file.workers,
             is_first=worker is None,
+            shares_with_datapath=file.rtr.enabled,
         )
         self.registry: Registry | None = None
         self._forwarding: Forwarding | None = None
@@ -167,6 +168,7 @@ class Hub:
                     tier=self.file.rtr.tier,
                     asks_elsewhere=self.file.rtr.enabled and bool(self.file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
+                    data_sockets=self._socket.data_sockets,
                     send=self._socket.send,
                     on_addresses=self._on_addresses,
                     on_unregistered=self._on_unregistered,

@@ -28,14 +28,27 @@ class RegistrationEvidence(msgspec.Struct, frozen=True):
     ever: bool = False
 
 
+class SpoiledEvidence(msgspec.Struct, frozen=True):
+    """Data to port 4341 of an RTR is lost, or (`is_by_nat`) comes from another outside address than registers.
+
+    `goes_on`: port 4342 of the RTR takes the data instead. `is_spared`: another uplink does.
+    """
+
+    rtr: str
+    is_by_nat: bool
+    goes_on: bool
+    is_spared: bool = False
+
+
 class AddressEvidence(msgspec.Struct, frozen=True):
     """One address of an uplink.
 
     `is_silent`: no peer is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
     get no data from it, where no peer gets any. `stranded`: it is behind a NAT, and why there is no RTR. `failed_rtr`:
     the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms its registers and passes nothing
-    on to it. `translated_to`: the IPv4 address that the Map-Server sees in place of this IPv6 one. `nat64`: the prefix
-    of the translator to IPv4 that is tried; `nat64_answers`: whether a Map-Server answers by it, None: not known yet.
+    on to it. `spoiled`: what is wrong with data to its RTR. `translated_to`: the IPv4 address that the Map-Server sees
+    in place of this IPv6 one. `nat64`: the prefix of the translator to IPv4 that is tried; `nat64_answers`: whether a
+    Map-Server answers by it, None: not known yet.
     """
 
     interface: str
@@ -46,6 +59,7 @@ class AddressEvidence(msgspec.Struct, frozen=True):
     stranded: str | None = None
     failed_rtr: str | None = None
     deaf_rtr: str | None = None
+    spoiled: SpoiledEvidence | None = None
     nat64: str | None = None
     nat64_answers: bool | None = None
 
