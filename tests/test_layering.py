@@ -284,7 +284,6 @@ def test_the_datapath_shows_what_a_newcomer_reads_in_one_look() -> None:
 LONG_FOR_A_REASON = {
     "config/node.py": "lispd.conf as a whole: its sections, and what holds between them",
     "lispd/daemon.py": "the composition root: every part is named once, in the order of start and stop",
-    "natt/machine.py": "one method for each thing that can happen to an uplink; its parts are files of their own",
     "node/node.py": "one method for each thing that can happen to a node; a second file would hide half of them",
     "natt/machine.py": "one method for each thing that can happen to an uplink, and all changes of its state",
     "hub/daemon.py": "the composition root of the hub, as lispd/daemon.py is the node's",
