@@ -110,11 +110,11 @@ log = logging.getLogger("lispd")
 
 
 class Daemon:
-    """One running node. `await run()` returns after stop()."""
+    """One running node. `await run()` returns after stop(). Its configuration has a mask (marks.py)."""
 
     def __init__(self, path: Path, file: NodeFile) -> None:
         self.path = path
-        self.file = file = with_mask(file)
+        self.file = file
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
@@ -170,7 +170,7 @@ class Daemon:
         faces = (self.server.publish, self.desktop.publish, refreshing.on_event)
         self._publisher = Publisher(self.journal, self.problems, faces)
         self._kernel = KernelTask(self._kernel_state, self._on_problems, self._on_device_gone)
-        self._chains = ChainWatch(self._repair)
+        self._chains = ChainWatch(self._repair, self._kernel.on_marks, lambda: self._kernel.has_mark_conflict)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self._gateways = GatewayAddresses(self._on_gateways)
@@ -545,7 +545,7 @@ class Daemon:
         sd_notify.reloading()
         try:
             old = self.local_mappings.without(self.file)
-            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
+            file = await with_mask(await self._reader.read(self.path), self.file.steering.mask)
             for key, wish in (("lisp-sec", file.security.lisp_sec), ("seal", file.security.seal)):
                 if self.tape is not None and wish == "require":
                     raise ConfigError(f"{self.path}: security.{key}: 'require' needs a restart while lispd records")

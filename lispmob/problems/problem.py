@@ -39,7 +39,7 @@ KEYS: Final[dict[str, str]] = {
     "chain-incomplete": "steering rules do without an extension that the kernel or the tool lacks",
     "no-translation": "what leaves natively from an EID is not translated",
     "foreign-rule": "a routing rule of another program takes our packets",
-    "mark-in-use": "routing rules of another program use bits of the mark that are ours",
+    "mark-in-use": "another program has rules about bits of the mark that are ours",
     "unusable-mark": "packets were dropped because their mark names no usable uplink",
     "disk-full": "the state directory cannot be written",
     # the uplinks
