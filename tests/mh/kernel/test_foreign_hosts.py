@@ -70,11 +70,32 @@ class Theirs:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What rules select by, besides addresses."""
+
+    mark: int = 0
+    uid: int = 0
+    protocol: int = 0
+    port: int = 0  # of the destination
+    tos: int = 0
+
+
+PLAIN: Final = Kind()
+KINDS: Final = {
+    "fwmark": Kind(mark=0x100),
+    "uidrange": Kind(uid=7000),
+    "ipproto": Kind(protocol=socket.IPPROTO_UDP, port=53),
+    "dport": Kind(protocol=socket.IPPROTO_TCP, port=443),
+    "tos": Kind(tos=0x10),
+}
+"""A kind of packet by the word of the rules that single it out."""
+
+
+@dataclass(frozen=True)
 class Packet:
     destination: str
     source: str | None = None
-    mark: int = 0
-    uid: int = 0
+    kind: Kind = PLAIN
 
 
 @dataclass(frozen=True)
@@ -91,14 +112,19 @@ def answer(packet: Packet, family: int) -> Found:
     destination = ip_address(packet.destination)
     length = destination.max_prefixlen
     wanted = (
-        put(1, destination.packed) + put(25, struct.pack("=I", packet.uid)) + put(16, struct.pack("=I", packet.mark))
+        put(1, destination.packed)
+        + put(25, struct.pack("=I", packet.kind.uid))
+        + put(16, struct.pack("=I", packet.kind.mark))
     )
+    if packet.kind.protocol:  # RTA_IP_PROTO, RTA_DPORT
+        wanted += put(27, bytes([packet.kind.protocol])) + put(29, struct.pack("!H", packet.kind.port))
     if packet.source is not None:
         wanted += put(2, ip_address(packet.source).packed)
     number = socket.AF_INET if family == 4 else socket.AF_INET6
     found = []
     for flags in (0, 0x2000):  # the destination's route; RTM_F_FIB_MATCH: the entry that matched
-        header = struct.pack("=BBBBBBBBI", number, length, length if packet.source else 0, 0, 0, 0, 0, 0, flags)
+        source_length = length if packet.source else 0
+        header = struct.pack("=BBBBBBBBI", number, length, source_length, packet.kind.tos, 0, 0, 0, 0, flags)
         try:
             with open_netlink(0) as kernel:
                 found.append(next(ask(kernel, RTM_GETROUTE, 0, header, wanted)))
@@ -117,14 +143,15 @@ class Host:
     def __init__(self) -> None:
         self.router = KernelRouter()
 
-    def reset(self, lines: dict[int, list[str]]) -> None:
+    def reset(self, lines: dict[int, list[str]], main_at: int = 32766) -> None:
         asyncio.run(KernelRouter().clean_up_routes())
         for family in (4, 6):
             run(f"ip -{family} rule flush || true; while ip -{family} rule del priority 0 2>/dev/null; do :; done")
             default = ["rule add priority 32767 lookup default"] if family == 4 else []
-            base = ["rule add priority 0 lookup local", "rule add priority 32766 lookup main", *default]
-            for table in (52, 77, 88):
+            base = ["rule add priority 0 lookup local", f"rule add priority {main_at} lookup main", *default]
+            for table in TABLES:
                 run(f"ip -{family} route flush table {table} 2>/dev/null || true")
+            run(f"ip nexthop del id {family} 2>/dev/null || true")
             batch(family, [*base, *lines.get(family, [])])
 
     def apply(self, state: KernelState) -> tuple[Problem, ...]:
@@ -155,6 +182,7 @@ def host() -> Iterator[Host]:
                 run(f"ip addr add {address}/{24 if family == 4 else 64} dev eth{number} {'nodad' * (family == 6)}")
         run("ip link add mesh0 type veth peer name mesh1; ip link set mesh0 up; ip link set mesh1 up")
         run("ip addr add 100.64.0.5/32 dev mesh0; ip -6 addr add fd7a::5/128 dev mesh0 nodad")
+        run("ip link set eth1 group 7")
         for plain in HOSTS.values():
             run(f"ip -{plain.family} route add default via {plain.gateway} dev eth0")
             run(f"ip -{plain.family} route add {plain.sub} via {plain.gateway2} dev eth1")
@@ -178,18 +206,36 @@ def state_of(family: int, mode: str, prefixes: tuple[str, ...]) -> KernelState:
     return KernelState("lmn0", eids(family), "full" if mode == "full" else "split", tuple(map(ip_network, prefixes)))
 
 
-def packets(plain: Plain) -> Iterator[Packet]:
+def packets(plain: Plain, rules: list[Theirs]) -> Iterator[Packet]:
+    kinds = [PLAIN, *(kind for word, kind in KINDS.items() if any(word in rule.selector for rule in rules))]
     sub, site = (str(ip_network(prefix)[9]) for prefix in (plain.sub, plain.site))
     overlay, inner, mesh = (str(ip_network(prefix)[9]) for prefix in (plain.overlay, plain.inner, plain.mesh))
     destinations = (overlay, inner, sub, mesh, site, plain.far, plain.near, plain.native, plain.eid)
     for destination in destinations:
         for source in (None, plain.native, plain.eid):
-            for mark, uid in ((0, 0), (0x100, 0), (0, 7000)):
-                yield Packet(destination, source, mark, uid)
+            for kind in kinds:
+                yield Packet(destination, source, kind)
 
 
-def tables(plain: Plain) -> list[str]:
+TABLES: Final = (44, 52, 55, 66, 77, 88, 99)
+
+
+def tables(plain: Plain, refusal: str) -> list[str]:
+    ways = (f"via {plain.gateway} dev eth0", f"via {plain.gateway2} dev eth1")
+    subnet = ip_network(f"{plain.second}/{24 if plain.family == 4 else 64}", strict=False)
     return [
+        f"nexthop add id {plain.family} {ways[1]}",
+        f"route add default nhid {plain.family} table 55",
+        f"route add {plain.site} nhid {plain.family} table 55",
+        f"route add {refusal} default table 66 metric 9",
+        f"route add {plain.inner} {ways[1]} table 66",
+        f"route add default table 99 nexthop {ways[0]} nexthop {ways[1]}",
+        f"route add {refusal} {plain.site} table 99",
+        *(
+            [f"route add default from {subnet} {ways[1]} table 44", f"route add default {ways[0]} metric 5 table 77"]
+            if plain.family == 6
+            else [f"route add default {ways[1]} src {plain.second} table 44"]
+        ),
         f"route add {plain.mesh} dev mesh0 table 52",
         f"route add default via {plain.gateway2} dev eth1 table 77",
         f"route add {plain.site} via {plain.gateway2} dev eth1 table 77",
@@ -200,7 +246,8 @@ def tables(plain: Plain) -> list[str]:
 def selectors(plain: Plain) -> list[str]:
     return [
         "", "", "", "fwmark 0x100/0x3f00", "fwmark 0x80000/0xff0000", "not fwmark 0xca6c", "uidrange 7000-7001",
-        f"from {plain.native}", f"from {plain.eid}", "iif lo", f"not to {plain.mesh}",
+        f"from {plain.native}", f"from {plain.eid}", "iif lo", f"not to {plain.mesh}", "ipproto udp",
+        "ipproto tcp dport 400-500", "tos 0x10",
     ]  # fmt: skip
 
 
@@ -210,7 +257,9 @@ def wide_selectors(plain: Plain) -> list[str]:
 
 ACTIONS: Final = (
     "lookup 52", "lookup 77", "lookup 77", "lookup 88", "lookup main", "lookup main suppress_prefixlength 0",
-    "lookup 77 suppress_prefixlength 1", "blackhole", "unreachable",
+    "lookup 77 suppress_prefixlength 1", "blackhole", "unreachable", "prohibit", "lookup 44", "lookup 55", "lookup 66",
+    "lookup 99", "lookup 77 suppress_ifgroup 7", "lookup main suppress_ifgroup 7", "nop", "goto 20000", "goto 32766",
+    "goto 4999",
 )  # fmt: skip
 PRIORITIES: Final = (100, 999, 1000, 2001, 4280, 4300, 4336, 4340, 4345, 5270, 20000, 32000, 32765, 32770, 50000)
 
@@ -223,9 +272,10 @@ def foreign(draw: st.DrawFn, family: int) -> list[Theirs]:
         st.lists(
             st.builds(Theirs, st.sampled_from(PRIORITIES), selector, st.sampled_from(ACTIONS)),
             max_size=5,
-            unique_by=lambda rule: rule.priority,
+            unique_by=lambda rule: rule.line(),
         )
     )
+    rules = [rule for rule in rules if not rule.action.startswith("goto") or int(rule.action[5:]) > rule.priority]
     return sorted(rules, key=lambda rule: rule.priority)
 
 
@@ -258,7 +308,7 @@ def check(
         is_fine = is_same or after.device is not None or may_end or is_local_at_last
         return None if is_fine else "it goes nowhere"
     is_denied = any("uidrange" in rule.selector and "lookup" not in rule.action for rule in rules)
-    if packet.uid and is_denied and after.device is None:
+    if packet.kind.uid and is_denied and after.device is None:
         return None  # a user without a network
     far_in_front = [rule for rule in rules if rule.priority <= FULL_PRIORITY - ROOM and rule.selector]
     if length == 0 and is_same and far_in_front:
@@ -277,16 +327,25 @@ def check(
     return None if is_local_at_last or after.device in {"lmn0", *nearer} else "it does not enter the overlay"
 
 
-def compare(host: Host, family: int, rules: list[Theirs], moved_local: int | None, mode: str, is_nested: bool) -> None:
+def compare(
+    host: Host,
+    family: int,
+    rules: list[Theirs],
+    moved_local: int | None,
+    mode: str,
+    is_nested: bool,
+    main_at: int = 32766,
+    refusal: str = "throw",
+) -> None:
     plain = HOSTS[family]
-    lines = [*tables(plain), *(rule.line() for rule in rules)]
+    lines = [*tables(plain, refusal), *(rule.line() for rule in rules)]
     if moved_local is not None:
         lines += [f"rule add priority {moved_local} lookup local", "rule del priority 0"]
-    host.reset({family: lines})
+    host.reset({family: lines}, main_at)
     prefixes = () if mode == "full" else (plain.overlay, plain.inner) if is_nested else (plain.overlay,)
     assert host.apply(KernelState("lmn0", eids(family))) == ()
     wait_for_addresses(plain)
-    before = {packet: answer(packet, family) for packet in packets(plain)}
+    before = {packet: answer(packet, family) for packet in packets(plain, rules)}
     problems = host.apply(state_of(family, mode, prefixes))
     wrong = [
         (why, packet, before[packet], after)
@@ -313,8 +372,17 @@ def test_the_kernel_sends_as_before_what_is_not_ours_and_the_overlay_to_us(
     host: Host, family: int, data: st.DataObject
 ) -> None:
     rules = data.draw(foreign(family))
-    moved_local = data.draw(st.sampled_from([None, None, 90, 32000]))
-    compare(host, family, rules, moved_local, data.draw(st.sampled_from(["split", "full"])), data.draw(st.booleans()))
+    moved_local = data.draw(st.sampled_from([None, None, 90, 32000, 45000]))
+    compare(
+        host,
+        family,
+        rules,
+        moved_local,
+        data.draw(st.sampled_from(["split", "full"])),
+        data.draw(st.booleans()),
+        main_at=data.draw(st.sampled_from([32766, 32766, 95, 4341, 40000])),
+        refusal=data.draw(st.sampled_from(["throw", "blackhole", "unreachable", "prohibit"])),
+    )
 
 
 @pytest.mark.parametrize("mode", ["split", "full"])
