@@ -285,8 +285,12 @@ def kernel_state(
     plan: NattPlan = NO_PLAN,
     marks: MarkRouting | None = None,
     nameservers: Iterable[IpAddress] = (),
+    spare_ports: frozenset[tuple[IpAddress, int]] = frozenset(),
 ) -> KernelState:
-    """What the kernel must hold for these uplinks. `nameservers`: must be reachable outside of the overlay."""
+    """What the kernel must hold for these uplinks. `nameservers`: must be reachable outside of the overlay.
+
+    `spare_ports`: where answers to measurements are expected.
+    """
     present, gone = tuple(uplinks), tuple(lost)
     overlay = natives.overlay(file.routing.overlay_prefixes)
     policy = file.steering.to_policy()
@@ -312,6 +316,7 @@ def kernel_state(
         sends_from_data_port=frozenset(
             uplink.locator.address for uplink in plan.uplinks if uplink.data_port != "pool" or not uplink.is_usable
         ).union(lost_address.address for lost_address in gone if is_private(lost_address.address)),
+        spare_ports=spare_ports,
         translates_native=leaves_natively(file) or bool(overlay.native) or policy.has_native,
         mark_mask=policy.mask.bits,
         native_mark=policy.mask.native if policy.has_native else 0,

@@ -174,7 +174,7 @@ class Daemon:
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self._gateways = GatewayAddresses(self._on_gateways)
-        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
+        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured, self._kernel.touch)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
         self._near: model.Near | None = None
@@ -606,7 +606,8 @@ class Daemon:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
-        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked)
+        spare = self.measuring.ports
+        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked, spare)
 
     def _on_device_gone(self) -> None:
         """Nothing goes into the overlay without the device; only a new start makes another."""

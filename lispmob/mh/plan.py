@@ -117,10 +117,11 @@ class KernelState(msgspec.Struct, frozen=True):
 
     `native_prefixes` are routed as without lispd (answered Natively-Forward). LISP data is delivered at the addresses
     of the `uplinks` and at `lost` ones, whether the kernel still has them or not, without claiming them on the link.
-    `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively with an EID as its
-    source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None: marks do not affect
-    the route. `mark_mask`: the bits that steering sets. Our tables are numbered from `first_table` on. Our rules take
-    `last_priority` and the priorities before it, as far as other rules allow.
+    `spare_ports`: RLOCs and ports where other answers are expected. `mtu_bytes` None leaves the MTU alone.
+    `translates_native` masquerades what leaves natively with an EID as its source. `sends_from_data_port`: RLOCs
+    behind a NAT, which do send from port 4341. `marks` None: marks do not affect the route. `mark_mask`: the bits
+    that steering sets. Our tables are numbered from `first_table` on. Our rules take `last_priority` and the
+    priorities before it, as far as other rules allow.
     """
 
     tun: str
@@ -132,6 +133,7 @@ class KernelState(msgspec.Struct, frozen=True):
     lost: tuple[LostAddress, ...] = ()
     mtu_bytes: int | None = None
     sends_from_data_port: frozenset[IpAddress] = frozenset()
+    spare_ports: frozenset[tuple[IpAddress, int]] = frozenset()
     translates_native: bool = False
     marks: MarkRouting | None = None
     mark_mask: int = 0
@@ -239,8 +241,13 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
         routes.add(Route(LINGER_TABLE, "local", network, ("lo",)))
         rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, udp_ports=DATA_PORTS))
         if address.version == 4:
-            hides = address in desired.sends_from_data_port
-            rules |= _past_the_filter(network, device, is_present=address in present, sends_data=hides)
+            if address in present:
+                rules |= _past_the_filter(network, (DATA_PORT, CONTROL_PORT), device)
+            elif address not in desired.sends_from_data_port:
+                rules |= _past_the_filter(network, DATA_PORTS)
+    for address, port in desired.spare_ports:
+        if address in present and address.version == 4:
+            rules |= _past_the_filter(ip_network(address), (port, port), rlocs[address])
     ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
     if ways_back:
         routes.add(Route(LINGER_TABLE, "unicast", _everything(4), ways_back))
@@ -251,20 +258,17 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
     return routes, rules
 
 
-def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_data: bool) -> set[Rule]:
-    """IPv4: lets packets to an RLOC pass the reverse path filter, wherever the route back leads.
+def _past_the_filter(rloc: IpNetwork, ports: tuple[int, int], device: str = "") -> set[Rule]:
+    """IPv4: lets packets to an RLOC and our ports pass the reverse path filter, wherever the route back leads.
 
     rp_filter, which many distributions set, drops packets that arrive on an interface that is not the route back (1),
-    or while the host has no route back (2). It looks up a route from the RLOC and our port without a device; control
-    messages that we send from there are bound to a device. Data is sent from other ports, except for uplinks behind a
-    NAT and answers to those.
+    or while the host has no route back (2). It looks up a route from the RLOC and our port without a device. What we
+    send from there names a device: control messages, and the data of uplinks behind a NAT. `device`: that of an RLOC
+    which is present.
     """
-    if sends_data and not is_present:
-        return set()
-    ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
     # The filter looks up without a mark. A packet of ours that gets a mark is routed again, then without a device.
     rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports, mask=EVERY_BIT)}
-    if is_present:
+    if device:
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
             rules.add(Rule(priority, 4, table, source=rloc, udp_ports=ports, device=device))
     return rules

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from lispmob.mh.plan import FULL_TABLE, GATEWAY_TABLE, NOTHING, OVERLAY_TABLE, KernelState, KernelUplink, plan
+from lispmob.mh.plan import (
+    FULL_TABLE,
+    GATEWAY_TABLE,
+    LINGER_TABLE,
+    NOTHING,
+    OVERLAY_TABLE,
+    KernelState,
+    KernelUplink,
+    LostAddress,
+    plan,
+)
 from lispmob.wire.address import EidPrefix
 
 EID = EidPrefix.parse("10.1.0.1/32")
@@ -78,3 +88,37 @@ def test_each_uplink_stands_by_with_its_first_gateway_in_the_order_of_the_uplink
     )
     assert standby == [(1, "0.0.0.0/0", ("eth0",), here), (2, "0.0.0.0/0", ("wwan0",), there)]
     assert {rule.device for rule in wanted.rules if rule.table == GATEWAY_TABLE} == {"eth0", "wwan0"}
+
+
+RLOC, MODEM = ip_address("198.51.100.2"), ip_address("192.168.8.100")
+
+
+def admitted(state: KernelState) -> set[tuple[str, int, int]]:
+    """The addresses and ports that pass a reverse path filter on any uplink: (address, first port, last port)."""
+    return {
+        (str(rule.source.network_address), *rule.udp_ports)
+        for rule in plan(state).rules
+        if rule.table == LINGER_TABLE and rule.source is not None and rule.udp_ports is not None
+    }
+
+
+def test_data_and_control_messages_pass_a_reverse_path_filter_on_every_uplink_also_behind_a_nat() -> None:
+    uplinks = (KernelUplink("eth1", (RLOC,)), KernelUplink("eth2", (MODEM,)))
+    state = KernelState("lmn0", uplinks=uplinks, sends_from_data_port=frozenset({MODEM}))
+
+    assert admitted(state) == {(str(RLOC), 4341, 4342), (str(MODEM), 4341, 4342)}
+
+
+def test_a_lost_address_receives_data_unless_its_port_sends_data_as_well() -> None:
+    lost = (LostAddress(RLOC, "eth1"), LostAddress(MODEM, "eth2"))
+    state = KernelState("lmn0", lost=lost, sends_from_data_port=frozenset({MODEM}))
+
+    assert admitted(state) == {(str(RLOC), 4341, 4341)}
+
+
+def test_the_answers_to_measurements_pass_a_reverse_path_filter_at_ipv4_addresses_that_are_present() -> None:
+    spare = frozenset({(RLOC, 40001), (MODEM, 40002), (ip_address("2001:db8::1"), 40003)})
+    state = KernelState("lmn0", uplinks=(KernelUplink("eth1", (RLOC,)),), spare_ports=spare)
+
+    assert admitted(state) == {(str(RLOC), 4341, 4342), (str(RLOC), 40001, 40001)}
+    assert {rule.device for rule in plan(state).rules if rule.udp_ports == (40001, 40001)} == {"", "eth1"}
