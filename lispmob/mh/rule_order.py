@@ -101,11 +101,16 @@ class Others(msgspec.Struct, frozen=True):
     refusing: tuple[RefusingTable, ...] = ()
 
     def of(self, family: int) -> tuple[Rule, ...]:
-        """The rules of one family that can matter."""
+        """The rules of one family that can matter.
+
+        The kernel passes over a goto to a priority that no rule has.
+        """
+        listed = [rule for rule in self.rules if rule.family == family]
+        priorities = {rule.priority for rule in listed}
         return tuple(
             rule
-            for rule in self.rules
-            if rule.family == family
+            for rule in listed
+            if (rule.action != "goto" or rule.target in priorities)
             and (self.has_default_table or rule.table != DEFAULT_TABLE or rule.action != "lookup" or rule.destination)
         )
 

@@ -86,7 +86,7 @@ def test_a_default_route_in_front_does_not_take_the_overlay() -> None:
         their(1000, source=ip_network("10.0.0.0/8")),
         their(1000, destination=ip_network("10.0.0.0/8")),
         their(1000, 0, action="unreachable"),
-        their(1000, 0, action="goto", target=9000),
+        their(1000, 0, action="goto", target=32766),
     ],
     ids=str,
 )
@@ -188,6 +188,15 @@ def test_nested_overlay_prefixes_are_asked_by_the_longest_that_fits() -> None:
     )
     assert [destination for _, destination in doors] == ["10.1.4.0/24"] * 2 + ["10.1.0.0/16"] * 2
     assert doors[1][0] < doors[2][0]
+
+
+@pytest.mark.parametrize("target", [6500, 9000, 40000])
+@pytest.mark.parametrize("state", [SPLIT, FULL])
+def test_a_goto_to_a_priority_that_no_rule_has_is_passed_over_as_by_the_kernel(state: KernelState, target: int) -> None:
+    lost = their(5000, 0, action="goto", target=target)
+    rest = (their(6000, 60), their(7000, 70))
+
+    assert arranged(state, lost, *rest) == arranged(state, *rest)
 
 
 def test_a_goto_leads_to_the_copy_of_what_it_led_to() -> None:

@@ -293,9 +293,9 @@ def overlay_length(packet: Packet, mode: str, prefixes: tuple[str, ...]) -> int 
 
 
 def check(
-    before: Found, after: Found, packet: Packet, length: int | None, rules: list[Theirs], plain: Plain
+    before: Found, after: Found, packet: Packet, length: int | None, rules: list[Theirs], plain: Plain, refusal: str
 ) -> str | None:
-    """The error, or None if the answer is right."""
+    """The error, or None if the answer is right. `refusal`: of the route to the site in table 99."""
     is_same = (after.kind, after.device) == (before.kind, before.device)
     if packet.source == plain.native or length is None or before.kind == 2:
         return None if is_same else "a packet of another program goes another way"
@@ -313,6 +313,9 @@ def check(
     far_in_front = [rule for rule in rules if rule.priority <= FULL_PRIORITY - ROOM and rule.selector]
     if length == 0 and is_same and far_in_front:
         return None  # put there on purpose
+    is_refused = refusal != "throw" and any(rule.action == "lookup 99" for rule in rules)
+    if is_refused and ip_address(packet.destination) in ip_network(plain.site) and after.device is None:
+        return None  # a nearer route that refuses
     later = (  # the entries of tables that the host's rules would have reached later
         (plain.mesh, "mesh0"),
         (plain.site, "eth1"),
@@ -351,7 +354,7 @@ def compare(
         (why, packet, before[packet], after)
         for packet in before
         for after in (answer(packet, family),)
-        if (why := check(before[packet], after, packet, overlay_length(packet, mode, prefixes), rules, plain))
+        if (why := check(before[packet], after, packet, overlay_length(packet, mode, prefixes), rules, plain, refusal))
     ]
     assert not wrong, f"{wrong[:3]}\n{run(f'ip -{family} rule')}"
     assert problems == ()
