@@ -27,6 +27,7 @@ from lispmob.datapath.model import (
 )
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
+from lispmob.iface_monitor.containers import container_networks
 from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.device_mtu import device_mtu
@@ -303,6 +304,7 @@ def kernel_state(
         eids=file.eids,
         mode="full" if file.routing.mode == "full" else "split",
         overlay_prefixes=overlay.tunnelled,
+        container_networks=container_networks(network) if file.routing.containers else (),
         native_prefixes=tuple(dict.fromkeys((*overlay.native, *map(ip_network, outside)))),
         uplinks=tuple(
             KernelUplink(

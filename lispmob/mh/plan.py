@@ -12,6 +12,7 @@ same routes as without lispd, and nothing changes in a move.
     4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and they pass the reverse path filter
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
+    4342  from CONTAINERS           lookup 4341     their engine translates what leaves by lmn0 to our EID
     4343  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
    32801  oif UPLINK                 lookup 4343    (IPv4) device-bound packets, when the default route has just gone
@@ -115,13 +116,14 @@ RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
 class KernelState(msgspec.Struct, frozen=True):
     """What is wanted. `eids` that are host prefixes become addresses of the TUN.
 
-    `native_prefixes` are routed as without lispd (answered Natively-Forward). LISP data is delivered at the addresses
-    of the `uplinks` and at `lost` ones, whether the kernel still has them or not, without claiming them on the link.
-    `spare_ports`: RLOCs and ports where other answers are expected. `mtu_bytes` None leaves the MTU alone.
-    `translates_native` masquerades what leaves natively with an EID as its source. `sends_from_data_port`: RLOCs
-    behind a NAT, which do send from port 4341. `marks` None: marks do not affect the route. `mark_mask`: the bits
-    that steering sets. Our tables are numbered from `first_table` on. Our rules take `last_priority` and the
-    priorities before it, as far as other rules allow.
+    Packets from `container_networks` for the overlay enter it. `native_prefixes` are routed as without lispd
+    (answered Natively-Forward). LISP data is delivered at the addresses of the `uplinks` and at `lost` ones,
+    whether the kernel still has them or not, without claiming them on the link. `spare_ports`: RLOCs and ports
+    where other answers are expected. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what
+    leaves natively with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port
+    4341. `marks` None: marks do not affect the route. `mark_mask`: the bits that steering sets. Our tables are
+    numbered from `first_table` on. Our rules take `last_priority` and the priorities before it, as far as other
+    rules allow.
     """
 
     tun: str
@@ -134,6 +136,7 @@ class KernelState(msgspec.Struct, frozen=True):
     mtu_bytes: int | None = None
     sends_from_data_port: frozenset[IpAddress] = frozenset()
     spare_ports: frozenset[tuple[IpAddress, int]] = frozenset()
+    container_networks: tuple[IpNetwork, ...] = ()
     translates_native: bool = False
     marks: MarkRouting | None = None
     mark_mask: int = 0
@@ -193,7 +196,10 @@ def plan(desired: KernelState) -> Plan:
             )
             rules.add(near)
         if overlay:
-            rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=network) for network in sources)
+            containers = [network for network in desired.container_networks if network.version == family]
+            rules.update(
+                Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=network) for network in (*sources, *containers)
+            )
             inside = [
                 network
                 for network in native
@@ -205,7 +211,7 @@ def plan(desired: KernelState) -> Plan:
             mark, mask = desired.native_mark, desired.mark_mask
             rules.add(Rule(LINGER_PRIORITY, family, MAIN_TABLE, mark=mark, mask=mask))
         if desired.guards_overlay:
-            rules |= _guard([eid.network for eid in desired.eids], overlay, native)
+            rules |= _guard([*(eid.network for eid in desired.eids), *desired.container_networks], overlay, native)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", network) for network in {*native, *_OF_THE_LINK[family]})
@@ -297,13 +303,13 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
     return found_routes, found_rules
 
 
-def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
+def _guard(senders: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
     """An overlay prefix that contains a configured native prefix has no guard. See guard.py."""
     rules: set[Rule] = set()
     for prefix in overlay:
         if any(network.overlaps(prefix) for network in native):
             continue
-        own = [eid for eid in eids if eid.version == prefix.version]
+        own = [sender for sender in senders if sender.version == prefix.version]
         for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:
             rules.add(Rule(GUARD_PRIORITY, prefix.version, source=source, destination=prefix, action="unreachable"))
     return rules

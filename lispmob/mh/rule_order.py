@@ -137,6 +137,7 @@ class _Family:
         self._guard = self._at(GUARD_PRIORITY)
         self._end = last_priority + 1 + bool(self._guard)
         self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
+        self._full_sources = _longest_first(rule.source for rule in self._at(FULL_PRIORITY))
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
         first = max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)])
@@ -164,23 +165,17 @@ class _Family:
     # --- which other rules would take our packets
 
     def _overlay_must_lead(self, rule: Rule) -> bool:
-        return self._concerns_us(rule) and any(
+        return _concerns(rule, self._sources) and any(
             _takes(rule, prefix.prefixlen)
             and (rule.destination is None or rule.is_inverted or rule.destination.overlaps(prefix))
             for prefix in self._prefixes
         )
 
     def _full_must_lead(self, rule: Rule) -> bool:
-        if not self._has_full or not _takes(rule, 0) or not self._concerns_us(rule):
+        if not self._has_full or not _takes(rule, 0) or not _concerns(rule, self._full_sources):
             return False
         is_close = rule.priority > self._end - 1 - ROOM
         return is_close or _is_met_by_all(rule) or (rule.family, rule.priority) in self._met_by_all
-
-    def _concerns_us(self, rule: Rule) -> bool:
-        """False for a rule about sources that no packet of ours has."""
-        if rule.source is None or rule.is_inverted:
-            return True
-        return any(source.overlaps(rule.source) for source in self._sources)
 
     # --- the parts before other rules, as slots
 
@@ -193,9 +188,9 @@ class _Family:
         if not self._prefixes or not self._sources or _is_plain(behind):
             return [*moves, self._nearer(NEAR_OVERLAY_PRIORITY), *ours]
         for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
-            near = self._back.section(self._concerning(behind), length, ours)
+            near = self._back.section(_concerning(behind, self._sources), length, ours)
             prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
-            moves.append(self._entrances(near, prefixes))
+            moves.append(self._entrances(near, prefixes, self._sources))
         return moves
 
     def _full_front(self, end: int) -> list[Slot]:
@@ -203,15 +198,15 @@ class _Family:
         behind = self._behind(end)
         if not self._has_full or _is_plain(behind):
             return [self._nearer(NEAR_PRIORITY), marked, rest]
-        near = self._back.section(self._concerning(behind), 0, [marked, rest])
-        return [self._entrances(near, [None])]
+        near = self._back.section(_concerning(behind, self._full_sources), 0, [marked, rest])
+        return [self._entrances(near, [None], self._full_sources)]
 
-    def _entrances(self, target: int, prefixes: Sequence[IpNetwork | None]) -> Slot:
+    def _entrances(self, target: int, prefixes: Sequence[IpNetwork | None], sources: Sequence[IpNetwork]) -> Slot:
         family = self._ours[0].family
         return [
             Rule(0, family, source=source, destination=prefix, action="goto", target=target)
             for prefix in prefixes
-            for source in self._sources
+            for source in sources
         ]
 
     def _fronted(self, end: int, front: Callable[[int], list[Slot]]) -> list[Rule]:
@@ -232,9 +227,6 @@ class _Family:
 
     def _behind(self, end: int) -> list[Rule]:
         return [rule for rule in self._theirs if rule.priority >= end]
-
-    def _concerning(self, behind: Iterable[Rule]) -> list[Rule]:
-        return [rule for rule in behind if self._concerns_us(rule)]
 
     def _nearer(self, priority: int) -> Slot:
         return [part for rule in self._at(priority) for part in _parts(rule, self._refusing)]
@@ -383,6 +375,17 @@ def _copy(rule: Rule, length: int) -> Rule | None:
         case "blackhole" | "unreachable" | "prohibit" if is_nearer or _is_about_users(rule) or _is_about_bound(rule):
             return kept
     return None
+
+
+def _concerning(behind: Iterable[Rule], sources: Sequence[IpNetwork]) -> list[Rule]:
+    return [rule for rule in behind if _concerns(rule, sources)]
+
+
+def _concerns(rule: Rule, sources: Sequence[IpNetwork]) -> bool:
+    """False for a rule about other sources than these."""
+    if rule.source is None or rule.is_inverted:
+        return True
+    return any(source.overlaps(rule.source) for source in sources)
 
 
 def _takes(rule: Rule, length: int) -> bool:

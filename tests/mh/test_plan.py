@@ -122,3 +122,31 @@ def test_the_answers_to_measurements_pass_a_reverse_path_filter_at_ipv4_addresse
 
     assert admitted(state) == {(str(RLOC), 4341, 4342), (str(RLOC), 40001, 40001)}
     assert {rule.device for rule in plan(state).rules if rule.udp_ports == (40001, 40001)} == {"", "eth1"}
+
+
+GUESTS = ip_network("172.17.0.0/16")
+
+
+def sources(state: KernelState, table: int) -> set[str]:
+    return {str(rule.source) for rule in plan(state).rules if rule.table == table}
+
+
+def test_packets_of_containers_enter_the_overlay_and_nothing_else_of_ours() -> None:
+    state = KernelState("lmn0", (EID,), "full", (OVERLAY,), container_networks=(GUESTS,))
+
+    assert sources(state, OVERLAY_TABLE) == {"10.1.0.1/32", "0.0.0.0/32", "172.17.0.0/16"}
+    assert sources(state, FULL_TABLE) == {"10.1.0.1/32", "0.0.0.0/32"}
+
+
+def test_containers_of_a_family_without_an_eid_are_left_alone() -> None:
+    guests = (GUESTS, ip_network("fd17::/64"))
+    state = KernelState("lmn0", (EID,), "split", (OVERLAY,), container_networks=guests)
+
+    assert sources(state, OVERLAY_TABLE) == {"10.1.0.1/32", "0.0.0.0/32", "172.17.0.0/16"}
+
+
+def test_packets_of_containers_for_the_overlay_are_refused_with_the_hosts_own_while_the_device_is_gone() -> None:
+    state = KernelState("lmn0", (EID,), "split", (OVERLAY,), container_networks=(GUESTS,), guards_overlay=True)
+
+    refused = {str(rule.source) for rule in plan(state).rules if rule.action == "unreachable"}
+    assert refused == {"10.1.0.1/32", "0.0.0.0/32", "172.17.0.0/16"}

@@ -190,6 +190,24 @@ def test_nested_overlay_prefixes_are_asked_by_the_longest_that_fits() -> None:
     assert doors[1][0] < doors[2][0]
 
 
+def test_containers_jump_into_the_overlay_part_and_not_into_that_for_everything() -> None:
+    guests = ip_network("172.17.0.0/16")
+    found = arranged(replace(BOTH, container_networks=(guests,)), their(1000), their(5270, 52))
+
+    entered = [rule.destination for rule in found.rules if rule.source == guests and rule.action == "goto"]
+    assert entered == [OVERLAY]
+
+
+def test_a_rule_about_containers_alone_stays_in_front_of_the_part_for_everything() -> None:
+    guests = ip_network("172.17.0.0/16")
+    state = replace(BOTH, container_networks=(guests,))
+    found = arranged(state, their(4340, source=guests))
+
+    doors = {rule.destination: rule.priority for rule in found.rules if rule.action == "goto" and rule.source}
+    assert doors[OVERLAY] < 4340
+    assert all(rule.priority > 4340 for rule in found.rules if rule.source == EID.network and rule.table == 4342)
+
+
 @pytest.mark.parametrize("target", [6500, 9000, 40000])
 @pytest.mark.parametrize("state", [SPLIT, FULL])
 def test_a_goto_to_a_priority_that_no_rule_has_is_passed_over_as_by_the_kernel(state: KernelState, target: int) -> None:

@@ -46,15 +46,23 @@ class Plain:
     site: str  # a network behind the second gateway
     second: str
     gateway2: str
+    container: str  # a guest behind docker0
 
 
 HOSTS: Final = {
     4: Plain(4, "10.1.0.1", "10.1.0.0/16", "10.1.4.0/24", "10.1.128.0/20", "100.64.0.0/10", "8.8.8.8", "192.0.2.2",
-             "192.0.2.77", "192.0.2.1", "10.50.0.0/16", "198.51.100.2", "198.51.100.1"),
+             "192.0.2.77", "192.0.2.1", "10.50.0.0/16", "198.51.100.2", "198.51.100.1", "172.17.0.9"),
     6: Plain(6, "2001:db8:e::1", "2001:db8:e::/48", "2001:db8:e:4::/64", "2001:db8:e:8000::/52", "fd7a::/48",
              "2600::1", "2001:db8:1::2", "2001:db8:1::77", "2001:db8:1::1", "2001:db8:50::/48", "2001:db8:2::2",
-             "2001:db8:2::1"),
+             "2001:db8:2::1", "fd17::9"),
 }  # fmt: skip
+
+
+GUESTS: Final = frozenset(ip_address(plain.container) for plain in HOSTS.values())
+
+
+def network_of(guest: str) -> str:
+    return str(ip_network(f"{guest}/{16 if '.' in guest else 64}", strict=False))
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,8 @@ def answer(packet: Packet, family: int) -> Found:
         + put(25, struct.pack("=I", packet.kind.uid))
         + put(16, struct.pack("=I", packet.kind.mark))
     )
+    if ip_address(packet.source or "::") in GUESTS:  # RTA_IIF
+        wanted += put(3, struct.pack("=I", socket.if_nametoindex("docker0")))
     if packet.kind.protocol:  # RTA_IP_PROTO, RTA_DPORT
         wanted += put(27, bytes([packet.kind.protocol])) + put(29, struct.pack("!H", packet.kind.port))
     if packet.source is not None:
@@ -182,7 +192,12 @@ def host() -> Iterator[Host]:
                 run(f"ip addr add {address}/{24 if family == 4 else 64} dev eth{number} {'nodad' * (family == 6)}")
         run("ip link add mesh0 type veth peer name mesh1; ip link set mesh0 up; ip link set mesh1 up")
         run("ip addr add 100.64.0.5/32 dev mesh0; ip -6 addr add fd7a::5/128 dev mesh0 nodad")
-        run("ip link set eth1 group 7")
+        run("ip link set eth1 group 7; ip link add docker0 type bridge; ip link set docker0 up")
+        for plain in HOSTS.values():
+            guests = ip_network(network_of(plain.container))
+            run(f"ip addr add {guests[1]}/{guests.prefixlen} dev docker0")
+        for forwarding in ("ipv4.ip_forward", "ipv6.conf.all.forwarding"):
+            run(f"sysctl -qw net.{forwarding}=1")
         for plain in HOSTS.values():
             run(f"ip -{plain.family} route add default via {plain.gateway} dev eth0")
             run(f"ip -{plain.family} route add {plain.sub} via {plain.gateway2} dev eth1")
@@ -203,7 +218,9 @@ def eids(family: int) -> tuple[EidPrefix, ...]:
 
 
 def state_of(family: int, mode: str, prefixes: tuple[str, ...]) -> KernelState:
-    return KernelState("lmn0", eids(family), "full" if mode == "full" else "split", tuple(map(ip_network, prefixes)))
+    guests = (ip_network(network_of(HOSTS[family].container)),)
+    wanted = tuple(map(ip_network, prefixes))
+    return KernelState("lmn0", eids(family), "full" if mode == "full" else "split", wanted, container_networks=guests)
 
 
 def packets(plain: Plain, rules: list[Theirs]) -> Iterator[Packet]:
@@ -212,7 +229,7 @@ def packets(plain: Plain, rules: list[Theirs]) -> Iterator[Packet]:
     overlay, inner, mesh = (str(ip_network(prefix)[9]) for prefix in (plain.overlay, plain.inner, plain.mesh))
     destinations = (overlay, inner, sub, mesh, site, plain.far, plain.near, plain.native, plain.eid)
     for destination in destinations:
-        for source in (None, plain.native, plain.eid):
+        for source in (None, plain.native, plain.eid, plain.container):
             for kind in kinds:
                 yield Packet(destination, source, kind)
 
@@ -272,7 +289,7 @@ def foreign(draw: st.DrawFn, family: int) -> list[Theirs]:
         st.lists(
             st.builds(Theirs, st.sampled_from(PRIORITIES), selector, st.sampled_from(ACTIONS)),
             max_size=5,
-            unique_by=lambda rule: rule.line(),
+            unique_by=lambda rule: (rule.priority, rule.action),  # the kernel takes a wider one for the same rule
         )
     )
     rules = [rule for rule in rules if not rule.action.startswith("goto") or int(rule.action[5:]) > rule.priority]
@@ -295,8 +312,10 @@ def overlay_length(packet: Packet, mode: str, prefixes: tuple[str, ...]) -> int 
 def check(
     before: Found, after: Found, packet: Packet, length: int | None, rules: list[Theirs], plain: Plain, refusal: str
 ) -> str | None:
-    """The error, or None if the answer is right. `refusal`: of the route to the site in table 99."""
+    """The error, or None if the answer is right. `refusal`: the kind of the routes in table 66 and 99 that refuse."""
     is_same = (after.kind, after.device) == (before.kind, before.device)
+    if packet.source == plain.container and not length:
+        length = None  # with everything in the overlay, what containers send elsewhere is none of it
     if packet.source == plain.native or length is None or before.kind == 2:
         return None if is_same else "a packet of another program goes another way"
     if before.device is not None and before.prefix_len > length:
@@ -305,6 +324,7 @@ def check(
     nearer_rules = [rule for rule in rules if is_nearer_by_destination(rule, packet, length)]
     if nearer_rules:
         may_end = any("lookup" not in rule.action for rule in nearer_rules)
+        may_end |= refusal != "throw" and any(rule.action == "lookup 66" for rule in nearer_rules)
         is_fine = is_same or after.device is not None or may_end or is_local_at_last
         return None if is_fine else "it goes nowhere"
     is_denied = any("uidrange" in rule.selector and "lookup" not in rule.action for rule in rules)
