@@ -65,6 +65,7 @@ from lispmob.lispd.resolving import Resolving
 from lispmob.lispd.sealing import session_keys
 from lispmob.lispd.sealing.seal_state import has_static_key, replace_static_key, seal_tools
 from lispmob.lispd.sending import sending_uplinks
+from lispmob.lispd.tasks.desired_kernel import kernel_state, mark_routing
 from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask
 from lispmob.lispd.tasks.measuring import Measuring
@@ -607,10 +608,10 @@ class Daemon:
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
-        marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
+        marks = mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
         spare = self.measuring.ports
-        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked, spare)
+        return kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked, spare)
 
     def _on_device_gone(self) -> None:
         """Nothing goes into the overlay without the device; only a new start makes another."""

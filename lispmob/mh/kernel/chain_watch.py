@@ -1,4 +1,4 @@
-"""Detects, in nftables and iptables-nft, the removal of our chains and new rules of others about marks.
+"""Detects, in nftables and iptables-nft, the removal of our chains, NAT chains of others, and their rules about marks.
 
 A firewall that starts or reloads may flush the rules of others. The kernel reports every change (NFNLGRP_NFTABLES);
 iptables-legacy reports none, so there other events cause a check.
@@ -18,6 +18,7 @@ from lispmob.netlink.connection import events, subscribe
 from lispmob.netlink.message import NETLINK_NETFILTER, Raw
 
 NFNLGRP_NFTABLES: Final = 7  # linux/netfilter/nfnetlink.h
+NFT_MSG_NEWCHAIN: Final = 10 << 8 | 3
 NFT_MSG_DELTABLE: Final = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h
 NFT_MSG_DELCHAIN: Final = 10 << 8 | 5
 NFT_MSG_NEWRULE: Final = 10 << 8 | 6
@@ -28,11 +29,13 @@ _TABLES: Final = (
     b"\0mangle\0",
     b"\0lispmob_nat\0",
     b"\0lispmob_mangle\0",
+    b"\0lispmob_source\0",
 )  # the tables of our chains: a name as a netlink attribute, after its length
 _IS_MARK: Final = struct.pack("=HH", 8, 2) + struct.pack(">I", 3)
 """NFTA_META_KEY = NFT_META_MARK; the same octets are NFTA_CT_KEY = NFT_CT_MARK."""
 _OF_XTABLES: Final = (b"\0MARK\0", b"\0CONNMARK\0", b"\0TPROXY\0", b"\0connmark\0", b"\0mark\0")
 """The targets and matches of iptables-nft that are about marks, as netlink attributes."""
+_NAT_TYPE: Final = struct.pack("=HH", 8, 7) + b"nat\0"  # NFTA_CHAIN_TYPE
 _DATAGRAMS_PER_TURN: Final = 64  # ours: one check covers the rest
 SETTLE_S: Final = 0.2  # ours: a reload removes and restores; check afterwards
 APART_S: Final = 2.0  # ours: a check runs four processes, and container engines change rules all day
@@ -41,9 +44,16 @@ MARKS_APART_S: Final = 20.0  # ours: reading all rules of a host costs more, and
 log = logging.getLogger(__name__)
 
 
-def is_loss(message: Raw, own: Collection[int] = ()) -> bool:
-    """True for a deletion in a table that holds our chains, by another process than `own` (pids)."""
-    return message.type in _DELETIONS and message.port not in own and any(name in message.body for name in _TABLES)
+def concerns_us(message: Raw, own: Collection[int] = ()) -> bool:
+    """True for a deletion in a table that holds our chains, or a new NAT chain, by another process than `own` (pids).
+
+    A NAT chain can replace the source of our packets (source_chain.py).
+    """
+    if message.port in own:
+        return False
+    if message.type == NFT_MSG_NEWCHAIN:
+        return _NAT_TYPE in message.body
+    return message.type in _DELETIONS and any(name in message.body for name in _TABLES)
 
 
 def is_about_marks(message: Raw, own: Collection[int] = ()) -> bool:
@@ -101,7 +111,7 @@ class ChainWatch:
                 continue
             if told is None:
                 return
-            if any(is_loss(message, TOOL_PIDS) for message in told):
+            if any(concerns_us(message, TOOL_PIDS) for message in told):
                 self._losses.suspect()
             if any(self._concerns_marks(message) for message in told):
                 self._marks.suspect()
