@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from itertools import accumulate
 from typing import Final, TypeAlias
 
 import msgspec
@@ -306,6 +307,7 @@ class _Back:
 
 
 _END: Final = -1
+_BRANCH: Final = 3  # priorities
 _ENDS: Final = ("blackhole", "unreachable", "prohibit")
 
 
@@ -315,21 +317,46 @@ _NONE: Final[Mapping[int, tuple[IpNetwork, ...]]] = {}
 def _laid_out(
     copies: Sequence[tuple[Rule, Rule]], start: int, refusing: Mapping[int, tuple[IpNetwork, ...]] = _NONE
 ) -> list[Slot]:
-    """A slot for each copy, from the priority `start` on; a goto leads to the copy of its target, or to the end."""
+    """Slots for each copy, from the priority `start` on; a goto leads to the copy of its target, or to the end."""
+    widths = [_BRANCH if copy.is_inverted and _is_refused(copy, refusing) else 1 for _, copy in copies]
+    firsts = list(accumulate(widths, initial=start))
     slots: list[Slot] = []
     for place, (rule, copy) in enumerate(copies):
+        if widths[place] == _BRANCH:
+            slots += _branch(copy, refusing, firsts[place])
+            continue
         if copy.action == "goto":
             beyond = (n for n, (other, _) in enumerate(copies) if n > place and other.priority >= rule.target)
-            copy = replace(copy, target=start + next(beyond, len(copies)))
+            copy = replace(copy, target=firsts[next(beyond, len(copies))])
         # A slot is never empty: a goto may lead to it.
         slots.append(_parts(copy, refusing) or [Rule(0, copy.family, action="nop")])
     return slots
 
 
+def _branch(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]], first: int) -> list[Slot]:
+    """The slots of an inverted rule whose table refuses by default: the inversion would apply to a destination too.
+
+    `first`: the priority of the first of them, which jumps over the second.
+    """
+    kept = tuple(one for one in rule.selectors if one[0] != SUPPRESS_IFGROUP)
+    jump = replace(
+        rule, table=0, action="goto", target=first + 2, suppressed_prefix_len=None, selectors=kept, is_copy=True
+    )
+    about_groups = tuple(one for one in rule.selectors if one[0] == SUPPRESS_IFGROUP)
+    found = replace(rule, flags=0, source=None, destination=None, tos=0, selectors=about_groups)
+    none = [Rule(0, rule.family, action="nop")]
+    return [[jump], [Rule(0, rule.family, action="goto", target=first + _BRANCH)], _parts(found, refusing) or none]
+
+
+def _is_refused(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]]) -> bool:
+    """True when a search for more specific routes would end at the default route of the rule's table."""
+    return rule.action == "lookup" and rule.suppressed_prefix_len is not None and rule.table in refusing
+
+
 def _parts(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]]) -> Slot:
     """The rules that find more specific routes; one for each of these where the table's default route refuses."""
     limit, within = rule.suppressed_prefix_len, rule.destination
-    if rule.action != "lookup" or limit is None or rule.table not in refusing or rule.is_inverted:
+    if limit is None or not _is_refused(rule, refusing):
         return _halves(rule)
     nearer = [network for network in refusing[rule.table] if network.prefixlen > limit]
     wanted = {within if within is not None and _is_in(within, one) else one for one in nearer if _meets(one, within)}
