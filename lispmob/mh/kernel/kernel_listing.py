@@ -10,7 +10,7 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
-from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, whole_routes
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, WholeRoute, whole_routes
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
@@ -165,21 +165,23 @@ async def _by_nft(family: int) -> tuple[tuple[int, int], ...]:
 
 
 def _has_default_route(family: int, table: int) -> bool:
-    if family == 4:
-        return any(route.refusal != THROW for route in rtnetlink.peek_ipv4_default_routes(table))
-    return any(raw.is_default_route for raw in rtnetlink.dump_table(_FAMILIES[family], table))
+    return any(route.each.refusal != THROW for route in _default_routes(family, table))
 
 
 def _refuses(family: int, table: int) -> bool:
     """True when the default route that the kernel takes is one that refuses."""
+    best = min(_default_routes(family, table), key=lambda route: route.rank, default=None)
+    return best is not None and best.each.refusal not in ("", THROW)
+
+
+def _default_routes(family: int, table: int) -> list[WholeRoute]:
+    """Those for packets from anywhere."""
     if family == 4:
         listed = rtnetlink.peek_ipv4_default_routes(table)
     else:
         raws = rtnetlink.dump_table(_FAMILIES[family], table)
         listed = [route for raw in raws if raw.is_default_route for route in rtnetlink.candidates(raw)]
-    routes = [route for route in whole_routes(listed) if route.each.source is None]
-    best = min(routes, key=lambda route: route.rank, default=None)
-    return best is not None and best.each.refusal not in ("", THROW)
+    return [route for route in whole_routes(listed) if route.each.source is None]
 
 
 def _destinations(family: int, table: int) -> Iterator[IpNetwork]:
