@@ -15,7 +15,7 @@ from lispmob.mh.kernel import mark_listing, rule_message
 from lispmob.mh.mark_uses import MarkUse
 from lispmob.mh.policy import DEFAULT_MASK, MarkMask
 
-READ_S: Final = 1.0  # ours: a start waits so long for iptables and nft, which take 20 ms; status names what was missed
+READ_S: Final = 2.0  # ours: iptables and nft take 20 ms, with thousands of rules 1 s; status names what was missed
 
 log = logging.getLogger(__name__)
 
