@@ -35,7 +35,6 @@ from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
 from lispmob.errors import ConfigError, LispError
 from lispmob.garbage import GarbageRules
-from lispmob.iface_monitor.containers import container_networks
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import ManagerState
@@ -293,9 +292,7 @@ class Daemon:
 
     def _on_change(self, state: NetworkState, delta: NetworkDelta, since: float) -> None:
         self.desktop.check_clocks()
-        former, self.network = self.network, state
-        if container_networks(former) != container_networks(state):
-            self._kernel.touch()
+        self.network = state
         self._gateways.look(state, is_wanted=names_gateways(self.file))
         is_first, self._has_looked = not self._has_looked, True
         for step in handover.steps_of(delta, is_first=is_first):
