@@ -6,6 +6,7 @@ source address (a reply to a connection from outside, a forwarded packet of a co
 same routes as without lispd, and nothing changes in a move.
 
     4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) packets from there are bound to a device
+    4337  from RLOC to GATEWAY           lookup 4344 to 4349  (IPv4) two uplinks in one subnet: each answers ARP
     4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route has just gone
     4339  mark of native packets             lookup main    (by a steering rule)
     4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
@@ -46,6 +47,7 @@ LINGER_TABLE: Final = 4340
 OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
 GATEWAY_TABLE: Final = 4343
+ROUTER_TABLES: Final = range(4344, 4350)  # one for each of the first uplinks
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
 PLACES_MAX: Final = 21  # devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
@@ -76,12 +78,14 @@ _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
 class KernelUplink(msgspec.Struct, frozen=True):
     """An uplink as the kernel's tables see it; `gateways` are those of its IPv4 default routes.
 
-    None among them is a default route without a gateway (point to point).
+    None among them is a default route without a gateway (point to point). `shares_subnet`: another interface has an
+    address in the IPv4 subnet of this one.
     """
 
     name: str
     addresses: tuple[IpAddress, ...] = ()
     gateways: tuple[IpAddress | None, ...] = ()
+    shares_subnet: bool = False
 
 
 class LostAddress(msgspec.Struct, frozen=True):
@@ -257,6 +261,13 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
     ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
     if ways_back:
         routes.add(Route(LINGER_TABLE, "unicast", _everything(4), ways_back))
+    for uplink, table in zip(desired.uplinks, ROUTER_TABLES, strict=False):
+        for gateway in uplink.gateways[:1] if uplink.shares_subnet else ():
+            if gateway is not None and gateway.version == 4:
+                router = ip_network(gateway)
+                # The metric makes it no vital route (kernel_changes.py).
+                routes.add(Route(table, "unicast", router, (uplink.name,), metric=1))
+                rules |= _by_its_own_interface(uplink, router, table)
     for place, uplink in enumerate(desired.uplinks, start=1):
         for gateway in uplink.gateways[:1]:
             routes.add(Route(GATEWAY_TABLE, "unicast", _everything(4), (uplink.name,), None, gateway, place))
@@ -278,6 +289,16 @@ def _past_the_filter(rloc: IpNetwork, ports: tuple[int, int], device: str = "") 
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
             rules.add(Rule(priority, 4, table, source=rloc, udp_ports=ports, device=device))
     return rules
+
+
+def _by_its_own_interface(uplink: KernelUplink, router: IpNetwork, table: int) -> set[Rule]:
+    """IPv4: packets from an RLOC to the router leave by the RLOC's interface, though another one has the subnet, too.
+
+    The kernel answers the router's ARP requests by such a route: with arp_filter or a strict rp_filter it would answer
+    them on the other interface alone, and nothing would come in by this one.
+    """
+    own = [address for address in uplink.addresses if address.version == 4]
+    return {Rule(SENDING_PRIORITY, 4, table, source=ip_network(address), destination=router) for address in own}
 
 
 def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkRouting) -> tuple[set[Route], set[Rule]]:

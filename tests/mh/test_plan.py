@@ -10,6 +10,7 @@ from lispmob.mh.plan import (
     LINGER_TABLE,
     NOTHING,
     OVERLAY_TABLE,
+    ROUTER_TABLES,
     KernelState,
     KernelUplink,
     LostAddress,
@@ -150,3 +151,48 @@ def test_packets_of_containers_for_the_overlay_are_refused_with_the_hosts_own_wh
 
     refused = {str(rule.source) for rule in plan(state).rules if rule.action == "unreachable"}
     assert refused == {"10.1.0.1/32", "0.0.0.0/32", "172.17.0.0/16"}
+
+
+def by_router(state: KernelState) -> set[tuple[str, str, int]]:
+    return {
+        (str(rule.source), str(rule.destination), rule.table)
+        for rule in plan(state).rules
+        if rule.source is not None and rule.destination is not None and rule.table in ROUTER_TABLES
+    }
+
+
+def test_of_two_uplinks_in_one_subnet_each_answers_the_routers_arp_requests() -> None:
+    router, other = ip_address("198.51.100.1"), ip_address("198.51.100.3")
+    uplinks = (
+        KernelUplink("eth1", (RLOC,), (router,), shares_subnet=True),
+        KernelUplink("eth2", (other,), (router,), shares_subnet=True),
+        KernelUplink("eth3", (MODEM,), (ip_address("192.168.8.1"),)),
+    )
+    wanted = KernelState("lmn0", (EID,), uplinks=uplinks)
+
+    assert by_router(wanted) == {
+        (f"{RLOC}/32", f"{router}/32", ROUTER_TABLES[0]),
+        (f"{other}/32", f"{router}/32", ROUTER_TABLES[1]),
+    }
+    routes = {(route.table, route.devices) for route in plan(wanted).routes if route.table in ROUTER_TABLES}
+    assert routes == {(ROUTER_TABLES[0], ("eth1",)), (ROUTER_TABLES[1], ("eth2",))}
+
+
+def test_an_uplink_without_a_router_or_with_one_of_the_other_family_needs_no_such_route() -> None:
+    uplinks = (
+        KernelUplink("ppp0", (RLOC,), (None,), shares_subnet=True),
+        KernelUplink("eth1", (MODEM,), (ip_address("fe80::1"),), shares_subnet=True),
+        KernelUplink("eth2", (ip_address("2001:db8::2"),), (), shares_subnet=True),
+    )
+
+    assert by_router(KernelState("lmn0", (EID,), uplinks=uplinks)) == set()
+
+
+def test_more_uplinks_in_one_subnet_than_there_are_tables_leave_the_last_ones_as_they_are() -> None:
+    router = ip_address("10.9.0.1")
+    uplinks = tuple(
+        KernelUplink(f"eth{number}", (ip_address(f"10.9.0.{number + 2}"),), (router,), shares_subnet=True)
+        for number in range(8)
+    )
+
+    assert {table for _, _, table in by_router(KernelState("lmn0", (EID,), uplinks=uplinks))} == set(ROUTER_TABLES)

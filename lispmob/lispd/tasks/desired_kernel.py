@@ -58,7 +58,10 @@ def kernel_state(
         native_prefixes=tuple(dict.fromkeys((*overlay.native, *map(ip_network, outside)))),
         uplinks=tuple(
             KernelUplink(
-                uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
+                uplink.name,
+                uplink.addresses,
+                tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4)),
+                _shares_subnet(uplink, network),
             )
             for uplink in present
         ),
@@ -77,6 +80,17 @@ def kernel_state(
         marks=marks,
         guards_overlay=file.routing.fallback != "native",
     )
+
+
+def _shares_subnet(uplink: Uplink, network: NetworkState) -> bool:
+    """True when another interface has another address in an IPv4 subnet of this one.
+
+    Two modems with one address are told apart by nothing that a routing rule selects by.
+    """
+    known = [local for local in network.addresses if local.address.version == 4]
+    subnets = [local.subnet for local in known if local.ifindex == uplink.ifindex]
+    others = {local.address for local in known if local.ifindex != uplink.ifindex}
+    return not others & set(uplink.addresses) and any(address in subnet for subnet in subnets for address in others)
 
 
 def _is_inside(address: IpAddress, file: NodeFile) -> bool:

@@ -28,6 +28,7 @@ from lispmob.mh.plan import (
     GATEWAY_TABLE,
     LINGER_TABLE,
     NOTHING,
+    ROUTER_TABLES,
     KernelState,
     KernelUplink,
     LostAddress,
@@ -234,7 +235,8 @@ def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int
         if not route.devices:
             yield route
             continue
-        may_be_down = route.table - first_table not in (0, GATEWAY_TABLE - LINGER_TABLE)
+        table = route.table - first_table + LINGER_TABLE
+        may_be_down = table not in (LINGER_TABLE, GATEWAY_TABLE, *ROUTER_TABLES)
         found = [link for device in route.devices if (link := links.get(device)) is not None]
         devices = tuple(link.name for link in found if link.is_up or may_be_down)
         if devices:

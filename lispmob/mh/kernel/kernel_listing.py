@@ -15,7 +15,7 @@ from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
 from lispmob.mh.kernel import mark_listing
-from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
+from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, ROUTER_TABLES, Route, RouteKind
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
 from lispmob.mh.rule_order import RefusingTable
 from lispmob.netlink.decoders import decode
@@ -36,7 +36,7 @@ class KernelListing:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._decoded: dict[bytes, Route | None] = {}
-        self._tables: set[int] = {*OUR_TABLES, *MARK_TABLES}
+        self._tables: set[int] = {*OUR_TABLES, *ROUTER_TABLES, *MARK_TABLES}
 
     def links(self) -> dict[str, Link]:
         """Interfaces by name. Raises OSError."""
