@@ -49,6 +49,7 @@ from lispmob.protocol.effect import (
     SendKeepalive,
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
@@ -58,6 +59,8 @@ ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: how late an answer may come
 REKEY_APART_S: Final = 1.0  # ours: longer than a packet is in flight
 ASK_TRIES: Final = 3  # ours: unanswered handshakes before the peer's key is looked up again
+FORGERY_INTERVAL_S: Final = 1 / 128  # ours: forged answers that are computed, at an eighth of a millisecond each
+FORGERY_BURST: Final = 32
 SWEEP_S: Final = 1.0  # ours: between sweeps over all peers for expired state
 SILENCE_S: Final = 5.0  # ours: between handshakes caused by unanswered data
 
@@ -75,6 +78,7 @@ class Sealing:
         self._asking: dict[int, Asking] = {}
         self._held = HeldHandshakes()
         self._limits = AnswerLimits()
+        self._forgeries = TokenBucket(FORGERY_INTERVAL_S, FORGERY_BURST)
         self._questions: list[EidPrefix] = []
         self._agenda: Agenda[int] = Agenda()  # of peers, by their numbers
         self._swept_at = float("-inf")
@@ -222,7 +226,10 @@ class Sealing:
         return self._answer(first, datagram, nonce, now, is_known=is_known)
 
     def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
-        """A Map-Reply to a probe came; None if it answers no handshake of ours."""
+        """A Map-Reply to a probe came; None if it answers no handshake of ours.
+
+        A host that reads our probes can forge answers. None of them ends the handshake: the genuine one still counts.
+        """
         asking = self._asking.get(reply.nonce)
         if asking is None:
             return None
@@ -230,20 +237,24 @@ class Sealing:
             second = take_second(reply)
             if second is None:
                 peer = asking.peer
+                if peer.next_at is None:
+                    return []
                 peer.why_unsealed = "it answers probes, and no handshake"
-                del self._asking[reply.nonce]
-                if peer.next_at is None or peer.tries % 2 == 0:
+                if peer.tries % 2 == 0:
                     return []
                 # It is probably an RTR: send the handshake as data, at once.
                 return [*self.entries.on_way(peer, is_behind=True), *self._try(peer, now)]
-            SecondMessage.decode(second, self._tools.static.public)  # a failure here leaves the handshake open
+            SecondMessage.decode(second, self._tools.static.public)
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
-        del self._asking[reply.nonce]
+        if self._forgeries.available_at(now) > now:
+            return [Count("rx_rate")]
         try:
             session = asking.handshake.finish(second)
         except MalformedMessage as malformed:
+            self._forgeries.take(now)
             return [Count(malformed.counter)]
+        del self._asking[reply.nonce]
         peer = asking.peer
         if peer.known.key != session.peer or self.entries.by_number(peer.number) is not peer:
             return [Count("rx_policy")]  # its key has changed since the first message

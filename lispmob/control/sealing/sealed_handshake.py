@@ -99,10 +99,7 @@ class OpenHandshake:
         return FirstMessage(self.index, key, static, offer).encode(self._peer)
 
     def finish(self, answer: bytes) -> Session:
-        """The session, from the second message. Raises MalformedMessage.
-
-        A forged answer with a valid mac1 ends the handshake, as a loss does: begin another one.
-        """
+        """The session, from the second message. Raises MalformedMessage, and the genuine answer may still come."""
         message = SecondMessage.decode(answer, self._static.public)
         if message.receiver != self.index:
             raise MalformedMessage("rx_auth", f"an answer to handshake {message.receiver:#x}, not to {self.index:#x}")
