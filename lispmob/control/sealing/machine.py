@@ -28,7 +28,6 @@ from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealing.sealed_entries import (
     GIVE_UP_S,
     PARTING_S,
-    SESSIONS_MAX,
     SETTLED_S,
     Asking,
     InstalledSession,
@@ -145,7 +144,7 @@ class Sealing:
         return self._begin_all(now, age_s=REKEY_APART_S)
 
     def _begin_all(self, now: float, *, age_s: float) -> list[MachineEffect]:
-        """The datapath has room for four sessions of a peer: with a fifth, packets in flight would be lost."""
+        """The datapath has room for three sessions in use of a peer: with a fourth, packets in flight would be lost."""
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
             if peer.sessions and peer.entries and now - peer.sessions[-1].at >= age_s:
@@ -272,6 +271,7 @@ class Sealing:
         if peer is None or standing is None or standing.is_confirmed:
             return []
         standing.is_confirmed = True
+        peer.sessions = [*(session for session in peer.sessions if session is not standing), standing]
         peer.rest()
         return self._confirmed(peer, now)
 
@@ -478,9 +478,7 @@ class Sealing:
         installed = session.to_install(
             peer.number, peer.known.prefix.instance_id, peer.sources, is_confirmed=is_initiator
         )
-        spare = peer.sessions[:-SESSIONS_MAX]
-        del peer.sessions[:-SESSIONS_MAX]
-        return [*(ForgetSession(standing.local_index) for standing in spare), installed]
+        return [*(ForgetSession(standing.local_index) for standing in peer.take_spare()), installed]
 
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.why_unsealed = ""

@@ -47,7 +47,8 @@ SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives with a
 FORGET_S: Final = 540.0  # ours: then its keys are overwritten
 SETTLED_S: Final = 3.0  # ours: after the very first session, how long clear packets may be in flight
 PARTING_S: Final = 3.0  # ours: packets sealed with a replaced key may still be in flight
-SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
+CONFIRMED_MAX: Final = 3  # sessions of one peer: as many as the datapath has places for
+UNCONFIRMED_MAX: Final = 2  # and of those that it answered, and has sent nothing with yet
 
 
 class InstalledSession(msgspec.Struct):
@@ -76,6 +77,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     known: PeerKey
     entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
     sessions: list[InstalledSession] = msgspec.field(default_factory=list)
+    """Of those that both sides have, the one confirmed last is the last one."""
     sources: tuple[EidPrefix, ...] = ()
     """The permitted sources of its sessions, as last installed in the datapath."""
     tries: int = 0
@@ -119,6 +121,16 @@ class SealedPeer(msgspec.Struct, eq=False):
         """True while there is a session to send with."""
         standing = self.confirmed
         return standing is not None and now - standing.at < SESSION_S
+
+    def take_spare(self) -> list[InstalledSession]:
+        """Remove and return the sessions beyond the datapath's places. A new one that the peer may never have heard of
+        takes no place of one that it sends with.
+        """
+        confirmed = [session for session in self.sessions if session.is_confirmed]
+        others = [session for session in self.sessions if not session.is_confirmed]
+        spare = [*confirmed[:-CONFIRMED_MAX], *others[:-UNCONFIRMED_MAX]]
+        self.sessions = [session for session in self.sessions if session not in spare]
+        return spare
 
     def take_old(self, now: float) -> list[InstalledSession]:
         """Remove and return the sessions whose keys must be overwritten."""
