@@ -17,11 +17,12 @@ nothing here wakes an idle node. Sessions are found by index in the datapath, so
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from lispmob.control.sealing.callers import AnswerLimits, HeldHandshakes
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.sealing.hub_keys import HubKeys
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
@@ -47,7 +48,7 @@ from lispmob.protocol.effect import (
     SendControl,
     SendKeepalive,
 )
-from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
@@ -68,11 +69,12 @@ class Sealing:
     """The sealing state of all peers of a node."""
 
     def __init__(self, config: SealConfig, tools: SealTools, new_nonce: Callable[[], int]) -> None:
-        self._config = config
         self._tools = tools
         self._new_nonce = new_nonce
         self.keys = PeerKeys(config.pinned, tools.memory, is_strict=config.is_strict)
-        self.entries = SealedEntries(config, self.keys)
+        self._hub_keys = HubKeys(config, tools.hub_memory)
+        self._config = self._hub_keys.config()
+        self.entries = SealedEntries(self._config, self.keys)
         self._own = LocatorSet()
         self._asking: dict[int, Asking] = {}
         self._held = HeldHandshakes()
@@ -103,30 +105,42 @@ class Sealing:
 
     def on_hub_vouched(self, address: IpAddress, record: KeyRecord | None) -> list[MachineEffect]:
         """A Map-Resolver vouches, under LISP-SEC, for the key of this proxy. A configured key takes precedence."""
-        key = None if record is None or record.is_revoked else record.keys[0]
-        former, self._config = self._config, self._config.with_vouched_hub(address, key)
-        return self.entries.on_config(self._config) if self._config != former else []
+        return [*self._hub_keys.on_vouched(address, record), *self._use_hubs()]
 
     def knows_hub(self, address: IpAddress) -> bool:
-        """True when the key of the proxy at this address is known."""
-        return any(hub.address == address for hub in self._config.hubs)
+        """True when the key of the proxy at this address is configured, or vouched for since the start."""
+        return any(hub.address == address and hub.grade != "remembered" for hub in self._config.hubs)
+
+    @property
+    def waiting(self) -> Mapping[EidPrefix, bytes]:
+        """Keys that wait for a client's acceptance."""
+        return {**self.keys.waiting, **self._hub_keys.waiting}
+
+    def _use_hubs(self) -> list[MachineEffect]:
+        """Something about the keys of hubs may have changed."""
+        former, self._config = self._config, self._hub_keys.config()
+        return self.entries.on_config(self._config) if self._config != former else []
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
         """The configuration was reloaded. An unchanged one is free: there may be 100,000 mappings."""
-        config = config.with_hubs_of(self._config)
-        if config == self._config:
+        if not self._hub_keys.on_config(config):
             return []
-        self._config = config
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
-        return self.entries.on_config(config)
+        self._config = self._hub_keys.config()
+        return self.entries.on_config(self._config)
 
     def forget_key(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """A client says that this EID-Prefix need not be sealed. ValueError if no key of it is stored."""
+        """A client says that this EID-Prefix, or hub, need not be sealed. ValueError if no key of it is stored."""
+        if self._hub_keys.knows(prefix):
+            self._hub_keys.forget(prefix)
+            return self._use_hubs()
         self.keys.forget(prefix)
         return self.entries.reconsider(prefix)
 
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """A client accepts the new key of this EID-Prefix. ValueError if none is waiting."""
+        """A client accepts the new key of this EID-Prefix, or hub. ValueError if none is waiting."""
+        if prefix in self._hub_keys.waiting:
+            return [*self._hub_keys.accept(prefix), *self._use_hubs()]
         return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self.entries.say_sources(prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
@@ -291,7 +305,7 @@ class Sealing:
         effects: list[MachineEffect] = []
         if peer.settled_at is not None and now >= peer.settled_at:
             peer.settled_at = None
-            effects += self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
+            effects += self._settle(peer)
         if peer.next_at is None or now < peer.next_at:
             return effects
         if now - peer.begun_at >= GIVE_UP_S and peer.wanted_at < peer.last_try_at:
@@ -299,6 +313,12 @@ class Sealing:
             peer.rest()
             return effects
         return [*effects, *self._try(peer, now)]
+
+    def _settle(self, peer: SealedPeer) -> list[MachineEffect]:
+        """Store that there was a session with this peer: from now on nothing leaves for it in clear."""
+        if peer.is_hub:
+            return self._use_hubs() if self._hub_keys.on_session(peer.known) else []
+        return self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
 
     def _sweep(self, now: float) -> list[MachineEffect]:
         """Remove expired state of all peers."""
@@ -353,7 +373,7 @@ class Sealing:
         if (eid is None and not peer.is_hub) or own is None:
             peer.why_unsealed = "no mapping to begin a handshake with"
             return []
-        way = self._way(peer)
+        way = peer.way(self._own)
         tools = self._tools
         pair = Pair(own.instance_id, own.address, None if eid is None else eid.address)
         ephemeral, index = tools.draw(32), self._new_index()
@@ -381,23 +401,6 @@ class Sealing:
             payload = put_first(nonce, first, uplink.address)
             sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_handshake")]
-
-    def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
-        """Each locator of the peer in turn, from our best one, then from the next; None: send it as data.
-
-        Every second try is sent as data; at once if a locator has answered without a handshake, as RTRs do.
-        """
-        if peer.tries % 2 == 0 and not peer.is_hub:
-            return None
-        remotes = peer.remotes
-        places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
-        ways = [
-            (remote, own[place])
-            for place in range(places)
-            for remote in remotes
-            if place < len(own := self._own.for_family(remote.version))
-        ]
-        return ways[peer.tries // 2 % len(ways)] if ways else None
 
     def _new_index(self) -> int:
         """Random, not 0, and not in use."""
@@ -483,7 +486,7 @@ class Sealing:
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.why_unsealed = ""
         effects: list[MachineEffect] = []
-        if not peer.is_hub and not peer.known.has_been_sealed and peer.settled_at is None:
+        if not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
         self._note(peer)
         if not peer.is_reported:

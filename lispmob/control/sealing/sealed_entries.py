@@ -34,6 +34,7 @@ from lispmob.protocol.effect import (
     SetSessionSources,
     UsableLocator,
 )
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -116,6 +117,24 @@ class SealedPeer(msgspec.Struct, eq=False):
         """An EID of the peer, to name in a handshake; None without a mapping."""
         prefix = next(iter(self.entries), None)
         return None if prefix is None or self.is_hub else EidPrefix.host(prefix.address, prefix.instance_id)
+
+    def way(self, own: LocatorSet) -> tuple[IpAddress, LocalLocator] | None:
+        """Where this try of a handshake goes, and from where; None: send it as data.
+
+        Each locator of the peer takes its turn, from our best one, then from the next. Every second try is sent as
+        data; at once if a locator has answered without a handshake, as RTRs do.
+        """
+        if self.tries % 2 == 0 and not self.is_hub:
+            return None
+        remotes = self.remotes
+        places = max((len(own.for_family(remote.version)) for remote in remotes), default=0)
+        ways = [
+            (remote, uplinks[place])
+            for place in range(places)
+            for remote in remotes
+            if place < len(uplinks := own.for_family(remote.version))
+        ]
+        return ways[self.tries // 2 % len(ways)] if ways else None
 
     def is_sealed(self, now: float) -> bool:
         """True while there is a session to send with."""
@@ -275,8 +294,9 @@ class SealedEntries:
     def _hub(self, hub: HubKey | None, prefix: EidPrefix) -> SealedPeer:
         """The peer for a hub, in the Instance-ID of an entry that leads there."""
         assert hub is not None
-        peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade))
-        peer.is_hub = True
+        known = PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade, hub.has_been_sealed)
+        peer = self.peer(known)
+        peer.known, peer.is_hub = known, True
         return peer
 
     def drop(self, peer: SealedPeer) -> None:
@@ -363,11 +383,13 @@ class SealedEntries:
         return [*effects, *self.say_refused()]
 
     def _known_of(self, peer: SealedPeer) -> PeerKey | None:
-        """The present key of a peer; for a hub, the configured one."""
+        """The present key of a peer."""
         if not peer.is_hub:
             return self._keys.of(peer.known.prefix)
         hub = self._config.hub_at((peer.known.prefix.address,))
-        return replace(peer.known, key=hub.key, grade=hub.grade) if hub is not None else None
+        if hub is None:
+            return None
+        return replace(peer.known, key=hub.key, grade=hub.grade, has_been_sealed=hub.has_been_sealed)
 
     def _within(self, prefix: EidPrefix | None) -> list[InstallMapping]:
         if prefix is None:

@@ -58,7 +58,7 @@ class SealViews:
             peers=[KnownPeer(prefix=str(peer.known.prefix), seal=_of_peer(parts, peer)) for peer in known],
             waiting=[
                 WaitingKey(prefix=str(prefix), fingerprint=fingerprint(key), public_key=key.hex())
-                for prefix, key in node.sealing.keys.waiting.items()
+                for prefix, key in node.sealing.waiting.items()
             ],
         )
 

@@ -64,6 +64,7 @@ class Side:
         mode: SealMode = "prefer",
         pinned: tuple[PinnedKey, ...] = (),
         memory: Memory | None = None,
+        hub_memory: Memory | None = None,
         is_strict: bool = False,
         wall: int = 1_700_000_000_000_000_000,
     ) -> None:
@@ -72,7 +73,14 @@ class Side:
         self.clock = count(wall)
         self.static = KeyPair.of(private, ciphers())
         self.seed = private[0]
-        tools = SealTools(ciphers(), self.static, self.memory, drawing(self.seed), lambda: next(self.clock))
+        tools = SealTools(
+            ciphers(),
+            self.static,
+            self.memory,
+            drawing(self.seed),
+            lambda: next(self.clock),
+            hub_memory=hub_memory or Memory(),
+        )
         self.config = SealConfig(mode, pinned, is_strict, (eid,))
         self.machine = Sealing(self.config, tools, count(self.seed << 8 | 1).__next__)
         self.machine.on_locators(LocatorSet.of(1, [LocalLocator(rloc, 2, "wlan0")]))
