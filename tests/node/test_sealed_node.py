@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
+import pytest
 from msgspec.structs import replace
 
 from lispmob.control.node_config import NodeConfig
@@ -25,9 +26,11 @@ from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import sign
+from lispmob.wire.header import MessageType
 from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
@@ -41,7 +44,7 @@ from tests.control.sealing.sealed_pair import (
     Memory,
     drawing,
 )
-from tests.control.support import KEY, SERVER, only, prefix
+from tests.control.support import KEY, SERVER, only, prefix, request_in
 from tests.crypto.support import ciphers, needs_libcrypto
 
 pytestmark = needs_libcrypto
@@ -198,3 +201,30 @@ def test_a_map_server_that_does_not_answer_keys_is_registered_with_without() -> 
 def test_a_pinned_prefix_of_another_instance_is_not_mixed_up() -> None:
     one = made(ALICE_KEY, ALICE_EID, ALICE_RLOC, pinned_keys=(PinnedKey(prefix("[7]10.2.0.7/32"), bytes(32)),))
     assert one.sealing.keys.of(BOB_EID) is None
+
+
+def asked(node: SealedNode, effects: Sequence[object]) -> int:
+    """The nonce of the only Map-Request in an ECM."""
+    (sent,) = [sent for sent in only(effects, SendControl) if sent.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL]
+    return request_in(sent).nonce
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+@pytest.mark.parametrize("is_local", [False, True])
+def test_a_key_in_a_mapping_that_nothing_proves_is_none(is_later: bool, is_local: bool) -> None:
+    node = made(ALICE_KEY, ALICE_EID, ALICE_RLOC, map_resolvers=(SERVER,))
+    key = KeyRecord((KeyPair.of(BOB_KEY, ciphers()).public,)).to_locator()
+    keyed = MappingRecord.of(BOB_EID, (Locator(BOB_RLOC, is_local=is_local), key), is_authoritative=is_local)
+    first = MappingRecord.of(BOB_EID, (Locator(BOB_RLOC),)) if is_later else keyed
+    nonce = asked(node, node.on_miss(ALICE_EID.address, BOB_EID.address, 0, 1.0))
+    effects = node.on_datagram(Datagram(MapReply(nonce, (first,)).encode(), SERVER, 4342, ALICE_RLOC, 2), 1.1)
+    if is_later:
+        smr = MapRequest(7, BOB_EID.address, (BOB_RLOC,), (EidRecord.of(ALICE_EID),), is_smr=True).encode()
+        nonce = asked(node, node.on_datagram(Datagram(smr, BOB_RLOC, 4342, ALICE_RLOC, 2), 9.0))
+        effects = node.on_datagram(Datagram(MapReply(nonce, (keyed,)).encode(), SERVER, 4342, ALICE_RLOC, 2), 9.1)
+
+    installed = only(effects, InstallMapping)
+    assert [entry.peer for entry in installed] == [0] * len(installed)
+    assert is_later or installed
+    assert node.sealing.keys.of(BOB_EID) is None
+    assert node.map_cache.get(BOB_EID) is not None
