@@ -28,6 +28,7 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import sign
 from lispmob.wire.header import MessageType
 from lispmob.wire.key_record import KeyRecord, take_key_record
+from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
@@ -43,6 +44,7 @@ from tests.control.sealing.sealed_pair import (
     BOB_RLOC,
     Memory,
     drawing,
+    request_of,
 )
 from tests.control.support import KEY, SERVER, only, prefix, request_in
 from tests.crypto.support import ciphers, needs_libcrypto
@@ -228,3 +230,21 @@ def test_a_key_in_a_mapping_that_nothing_proves_is_none(is_later: bool, is_local
     assert is_later or installed
     assert node.sealing.keys.of(BOB_EID) is None
     assert node.map_cache.get(BOB_EID) is not None
+
+
+@pytest.mark.parametrize("seals", [False, True])
+def test_a_peer_that_seals_is_never_asked_for_the_key_of_a_dialect(seals: bool) -> None:
+    keys = (PinnedKey(BOB_EID, KeyPair.of(BOB_KEY, ciphers()).public),) if seals else ()
+    node = made(
+        ALICE_KEY,
+        ALICE_EID,
+        ALICE_RLOC,
+        static_mappings=(static(BOB_EID, BOB_RLOC),),
+        pinned_keys=keys,
+        dialects=("lispers-net", "rfc8061"),
+    )
+
+    sent = only(node.on_used([BOB_EID], 1.0), SendControl)
+
+    asked = [rloc for probe in sent for rloc in request_of(probe).itr_rlocs if isinstance(rloc, SecurityKey)]
+    assert bool(asked) is not seals

@@ -404,7 +404,7 @@ class Sealing:
 
     def _new_index(self) -> int:
         """Random, not 0, and not in use."""
-        taken = {session.local_index for peer in self.entries.peers for session in peer.sessions}
+        taken = self.entries.indices
         taken.update(asking.handshake.index for asking in self._asking.values())
         while True:
             index = int.from_bytes(self._tools.draw(4))

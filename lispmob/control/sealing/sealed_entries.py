@@ -187,7 +187,8 @@ class SealedEntries:
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
         self._returned: list[SealedPeer] = []
-        self._parting: dict[int, float] = {}  # peers whose key was replaced, and until when their sessions receive
+        # Peers whose key was replaced: until when their sessions receive, and the indices of these.
+        self._parting: dict[int, tuple[float, frozenset[int]]] = {}
         self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, derived from a default mapping
 
     @property
@@ -198,14 +199,20 @@ class SealedEntries:
     @property
     def parting_at(self) -> list[float]:
         """When sessions of replaced keys end, in monotonic seconds."""
-        return [*self._parting.values()]
+        return [until for until, _ in self._parting.values()]
 
     def part(self, now: float = float("inf")) -> list[MachineEffect]:
         """End the sessions of replaced keys that are due."""
-        over = [number for number, until in self._parting.items() if now >= until]
+        over = [number for number, (until, _) in self._parting.items() if now >= until]
         for number in over:
             del self._parting[number]
         return [ForgetPeer(number) for number in over]
+
+    @property
+    def indices(self) -> set[int]:
+        """The index of every session that the datapath may have."""
+        taken = {session.local_index for peer in self.peers for session in peer.sessions}
+        return taken.union(*(indices for _, indices in self._parting.values()))
 
     def by_number(self, number: int) -> SealedPeer | None:
         """The peer with this number in the datapath."""
@@ -369,7 +376,8 @@ class SealedEntries:
                 peer.known = known
             else:
                 if peer.sessions and until is not None:
-                    self._parting[peer.number] = until
+                    indices = frozenset(session.local_index for session in peer.sessions)
+                    self._parting[peer.number] = until, indices
                 else:
                     effects.append(ForgetPeer(peer.number))
                 self.drop(peer)
@@ -398,13 +406,17 @@ class SealedEntries:
         return [*([] if exact is None else [exact]), *(one for _, one in self._installed.covered(prefix))]
 
     def say_refused(self) -> list[MachineEffect]:
-        """The prefixes whose clear text is refused; all of them with `require`."""
+        """The prefixes whose clear text is refused; all of them with `require`.
+
+        No hub speaks for those that are named, also while they have no session.
+        """
         found: tuple[EidPrefix, ...] = ()
         if self._config.mode == "prefer":
             found = self._keys.refused_clear
         elif self._config.mode == "require":
             spaces = dict.fromkeys((eid.instance_id, _ZEROS[eid.family]) for eid in self._config.eids)
-            found = tuple(EidPrefix.make(zeros, 0, instance_id) for instance_id, zeros in spaces)
+            whole = (EidPrefix.make(zeros, 0, instance_id) for instance_id, zeros in spaces)
+            found = tuple(dict.fromkeys((*whole, *self._keys.prefixes)))
         if found == self._refused_clear:
             return []
         self._refused_clear = found

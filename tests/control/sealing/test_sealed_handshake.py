@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +143,29 @@ def test_no_octet_of_the_second_message_can_be_changed_but_the_responder_s_index
     ):
         alice, _ = begun()
         assert refusal(alice.finish, wrong.encode(pair_of(ALICE).public)) == "rx_auth"
+
+
+def with_mac(head: bytes, receiver: bytes) -> bytes:
+    """The message with the mac1 that every node can compute."""
+    key = hashlib.sha256(b"lispmob mac1" + receiver).digest()
+    return head + hmac.digest(key, head, "sha256")[:16]
+
+
+@pytest.mark.parametrize("start", [b"\x01\x00", b"\x01\x02", b"\x01\xff", b"\x00\x01", b"\x02\x01", b"\x03\x01"])
+def test_a_first_message_of_another_type_or_version_is_refused_whatever_its_mac(start: bytes) -> None:
+    head = octets("first")[:-16]
+    assert with_mac(head, pair_of(BOB).public) == octets("first")
+
+    assert refusal(answered, with_mac(start + head[2:], pair_of(BOB).public)) == "rx_auth"
+
+
+@pytest.mark.parametrize("start", [b"\x02\x00", b"\x02\x02", b"\x02\xff", b"\x00\x01", b"\x01\x01", b"\x03\x01"])
+def test_a_second_message_of_another_type_or_version_is_refused_whatever_its_mac(start: bytes) -> None:
+    head = octets("second")[:-16]
+    alice, _ = begun()
+
+    assert refusal(alice.finish, with_mac(start + head[2:], pair_of(ALICE).public)) == "rx_auth"
+    assert alice.finish(octets("second")).transcript == octets("transcript")
 
 
 @pytest.mark.parametrize(("name", "read"), [("first", answered), ("second", lambda data: begun()[0].finish(data))])

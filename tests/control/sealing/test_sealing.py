@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from lispmob.control.sealing.handshake_carriage import take_first
+from lispmob.control.sealing.sealed_entries import PARTING_S
 from lispmob.protocol.effect import (
     Event,
     ForgetPeer,
@@ -12,12 +16,15 @@ from lispmob.protocol.effect import (
     SendControl,
     SendKeepalive,
 )
+from lispmob.wire.key_record import KeyRecord
 from tests.control.sealing.sealed_pair import (
     ALICE_EID,
     ALICE_RLOC,
     BOB_EID,
     BOB_RLOC,
+    Side,
     a_pair,
+    alice,
     bob,
     deliver_first,
     deliver_second,
@@ -228,3 +235,53 @@ def test_after_a_suspend_no_session_of_before_is_used() -> None:
 
     assert one.machine.on_slept() == [ForgetPeer(ours.peer)]
     assert only(one.machine.on_seal_wanted(ours.peer, 10.0), SendControl)
+
+
+def draw_indices(side: Side, *indices: int) -> None:
+    """The next indices that are drawn, before the usual ones."""
+    usual, wanted = side.machine._tools.draw, list(indices)
+
+    def draw(octets: int) -> bytes:
+        return wanted.pop(0).to_bytes(4) if octets == 4 and wanted else usual(octets)
+
+    side.machine._tools = dataclasses.replace(side.machine._tools, draw=draw)
+
+
+def index_of(sent: SendControl) -> int:
+    first = take_first(request_of(sent))
+    assert first is not None
+    return int.from_bytes(first.message[4:8])
+
+
+def test_no_index_of_a_session_in_use_is_given_again() -> None:
+    one, other = a_pair()
+    draw_indices(one, 77)
+    assert shake_hands(one, other, 0.0)[0].local_index == 77
+    draw_indices(one, 77, 0, 77, 78)
+
+    assert index_of(first_of(one, other, 120.0)) == 78
+
+
+def test_no_index_of_an_open_handshake_is_given_again() -> None:
+    one, other = a_pair()
+    draw_indices(one, 77)
+    assert index_of(first_of(one, other)) == 77
+    draw_indices(one, 77, 78)
+
+    (again,) = only(one.machine.on_timer(1.0), SendControl)
+    assert index_of(again) == 78
+
+
+def test_no_index_of_a_replaced_key_is_given_again_while_its_sessions_receive() -> None:
+    one, other = alice(), bob(pinned=pinned(alice()))
+    one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 0.0)
+    draw_indices(one, 77)
+    assert shake_hands(one, other, 0.0)[0].local_index == 77
+    one.machine.on_vouched(BOB_EID, KeyRecord((bytes([3]) * 32,)), 1.0)
+    draw_indices(one, 77, 78)
+    assert index_of(first_of(one, other, 1.5)) == 78
+
+    one.machine.on_timer(1.0 + PARTING_S)
+    draw_indices(one, 77)
+    (again,) = only(one.machine.on_timer(1.0 + 2 * PARTING_S), SendControl)
+    assert index_of(again) == 77

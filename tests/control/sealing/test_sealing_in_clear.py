@@ -94,6 +94,15 @@ def test_with_require_nothing_leaves_in_clear_and_none_is_taken() -> None:
     assert one.machine.on_start() == [RefuseClear((prefix("0.0.0.0/0"),))]
 
 
+def test_with_require_those_with_a_known_key_are_named_so_that_no_hub_speaks_for_them() -> None:
+    one = alice(mode="require", pinned=pinned(bob()))
+    assert one.machine.on_start() == [RefuseClear((prefix("0.0.0.0/0"), BOB_EID))]
+
+    told = one.machine.on_vouched(prefix("10.3.0.0/24"), KeyRecord((bytes([3]) * 32,)), 1.0)
+
+    assert only(told, RefuseClear) == [RefuseClear((prefix("0.0.0.0/0"), BOB_EID, prefix("10.3.0.0/24")))]
+
+
 def test_a_peer_without_a_key_is_spoken_to_in_clear() -> None:
     one, other = alice(), bob()
 

@@ -370,6 +370,29 @@ def test_a_peer_sends_its_own_eids_and_a_hub_those_of_no_other_node() -> None:
     assert [peers.may_send(3, source) for source in (own, others, outside)] == [True, False, True]
 
 
+def test_no_hub_speaks_for_a_node_that_seals_while_that_has_no_session() -> None:
+    seals, outside = IPv4Address("10.3.0.1"), IPv4Address("192.0.2.1")
+    peers = Peers()
+    peers.install(numbered(3, peer=3, is_confirmed=True, sources=()))
+    assert peers.may_send(3, seals)
+
+    peers.refuse(EidPrefix.parse("10.3.0.0/16"), EidPrefix.parse("[7]192.0.2.0/24"))
+
+    assert [peers.may_send(3, source) for source in (seals, outside)] == [False, True]
+    peers.install(numbered(4, peer=4, is_confirmed=True, sources=(EidPrefix.parse("10.3.0.0/16"),)))
+    assert [peers.may_send(number, seals) for number in (3, 4)] == [False, True]
+    peers.forget_peer(4)
+    assert not peers.may_send(3, seals)
+
+
+def test_where_all_must_be_sealed_a_hub_speaks_for_hosts_without_a_key_alone() -> None:
+    peers = Peers()
+    peers.install(numbered(3, peer=3, is_confirmed=True, sources=()))
+    peers.refuse(EidPrefix.parse("0.0.0.0/0"), EidPrefix.parse("10.3.0.1/32"))
+
+    assert [peers.may_send(3, IPv4Address(source)) for source in ("10.3.0.1", "192.0.2.1")] == [False, True]
+
+
 def test_an_eid_keeps_its_session_over_a_rekey() -> None:
     peers = Peers()
     peers.install(numbered(9, peer=3, is_confirmed=True, sources=()))

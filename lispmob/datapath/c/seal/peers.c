@@ -348,12 +348,21 @@ bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *s
            (!own && lm_table_lookup(peers->refused, session->instance_id, source));
 }
 
+/* True for a source that seals, also while it has no session. A whole family has no length: all of it must be sealed. */
+static bool is_refused_by_name(const struct lm_peers *peers, uint32_t instance_id, const struct lm_addr *source)
+{
+    const struct lm_entry *refused = lm_table_lookup(peers->refused, instance_id, source);
+    return refused && refused->length;
+}
+
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source)
 {
     if (session->source_count)
         return lm_session_covers(session, source);
     const struct lm_entry *own = lm_table_lookup(peers->keyed, session->instance_id, source);
-    return !own || (uint32_t)(uintptr_t)own->value == session->peer;
+    if (own)
+        return (uint32_t)(uintptr_t)own->value == session->peer;
+    return !is_refused_by_name(peers, session->instance_id, source);
 }
 
 bool lm_peers_may_report(atomic_uint_fast64_t *times, uint32_t number, uint64_t now)
