@@ -22,7 +22,7 @@ from lispmob.control.sealing.callers import AnswerLimits
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_entries import FORGET_S
-from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
+from lispmob.control.sealing.sealed_handshake import Pair, Session, answer, new_index
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.protocol.effect import ForgetSession, InstallSession, SendControl
@@ -183,8 +183,4 @@ class HubSealing:
         return [ForgetSession(index) for index in gone]
 
     def _new_index(self) -> int:
-        """Random, not 0, and unused."""
-        while True:
-            index = int.from_bytes(self._tools.draw(4))
-            if index and index not in self._indices:
-                return index
+        return new_index(self._tools.draw, self._indices)

@@ -185,6 +185,8 @@ class SealedNode(Node):
         effects: list[MachineEffect] = []
         for record in heard.records:
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
+        for prefix, keys in heard.keys:
+            effects += self.sealing.on_announced_key(peer, prefix, keys)
         return self._route([*effects, *heard.effects], now)  # the answer goes to the peer's new locators
 
     def on_peer_behind(self, number: int, now: float) -> list[NodeEffect]:
@@ -211,7 +213,10 @@ class SealedNode(Node):
 
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
         """The static key has changed. The configuration that registers it with the Map-Servers has come before."""
-        return self._route(self.sealing.on_static_key(static, now), now)
+        said: list[MachineEffect] = []
+        if self.config.announcements and self.config.key_record is not None:
+            said = self._announcer.on_new_key(self.config.key_record, self.sealing.entries.peers, now)
+        return self._route([*said, *self.sealing.on_static_key(static, now)], now)
 
     def on_rekey(self, now: float) -> list[NodeEffect]:
         """A client wants new keys for all sessions."""

@@ -21,6 +21,7 @@ from lispmob.protocol.effect import (
     RefuseClear,
     SendControl,
     SendKeepalive,
+    SendSealed,
 )
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
@@ -248,3 +249,43 @@ def test_a_peer_that_seals_is_never_asked_for_the_key_of_a_dialect(seals: bool) 
 
     asked = [rloc for probe in sent for rloc in request_of(probe).itr_rlocs if isinstance(rloc, SecurityKey)]
     assert bool(asked) is not seals
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_a_node_that_replaces_its_key_says_so_in_its_sessions_and_strict_peers_ask_nobody(is_heard: bool) -> None:
+    one = made(
+        ALICE_KEY,
+        ALICE_EID,
+        ALICE_RLOC,
+        static_mappings=(static(BOB_EID, BOB_RLOC),),
+        strict_keys=True,
+        announcements=True,
+    )
+    other = made(
+        BOB_KEY,
+        BOB_EID,
+        BOB_RLOC,
+        static_mappings=(static(ALICE_EID, ALICE_RLOC),),
+        pinned_keys=(PinnedKey(ALICE_EID, KeyPair.of(ALICE_KEY, ciphers()).public),),
+        announcements=True,
+    )
+    one.sealing.on_vouched(BOB_EID, KeyRecord((KeyPair.of(BOB_KEY, ciphers()).public,)), 0.5)
+    (number,) = (peer.number for peer in other.sealing.entries.peers)
+    (sent,) = only(other.on_seal_wanted(number, 1.0), SendControl)
+    (answered,) = only(carry(sent, BOB_RLOC, one, 1.1), SendControl)
+    carry(answered, ALICE_RLOC, other, 1.2)
+    (bob,) = one.sealing.entries.peers
+    one.on_seal_confirmed(bob.number, bob.sessions[0].local_index, 1.3)
+    fresh = KeyPair.of(bytes([77]) * 32, ciphers())
+
+    other.on_config(replace(other.config, key_record=KeyRecord((fresh.public,))), 5.0)
+    said = only(other.on_static_key(fresh, 5.0), SendSealed)
+    assert [effect.peer for effect in said] == [number]
+    if is_heard:
+        one.on_sealed_announcement(bob.number, 0, said[0].payload, 5.1)
+    one.sealing.on_vouched(BOB_EID, KeyRecord((fresh.public,)), 5.2)
+
+    assert one.sealing.waiting == ({} if is_heard else {BOB_EID: fresh.public})
+    known = one.sealing.keys.of(BOB_EID)
+    assert known is not None
+    assert (known.key == fresh.public) is is_heard

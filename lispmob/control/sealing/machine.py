@@ -35,7 +35,7 @@ from lispmob.control.sealing.sealed_entries import (
     SealedEntries,
     SealedPeer,
 )
-from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
+from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer, new_index
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram
@@ -49,7 +49,6 @@ from lispmob.protocol.effect import (
     SendKeepalive,
 )
 from lispmob.protocol.locator_set import LocatorSet
-from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
@@ -59,8 +58,6 @@ ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: how late an answer may come
 REKEY_APART_S: Final = 1.0  # ours: longer than a packet is in flight
 ASK_TRIES: Final = 3  # ours: unanswered handshakes before the peer's key is looked up again
-FORGERY_INTERVAL_S: Final = 1 / 128  # ours: forged answers that are computed, at an eighth of a millisecond each
-FORGERY_BURST: Final = 32
 SWEEP_S: Final = 1.0  # ours: between sweeps over all peers for expired state
 SILENCE_S: Final = 5.0  # ours: between handshakes caused by unanswered data
 
@@ -79,7 +76,6 @@ class Sealing:
         self._asking: dict[int, Asking] = {}
         self._held = HeldHandshakes()
         self._limits = AnswerLimits()
-        self._forgeries = TokenBucket(FORGERY_INTERVAL_S, FORGERY_BURST)
         self._questions: list[EidPrefix] = []
         self._agenda: Agenda[int] = Agenda()  # of peers, by their numbers
         self._swept_at = float("-inf")
@@ -141,7 +137,19 @@ class Sealing:
         """A client accepts the new key of this EID-Prefix, or hub. ValueError if none is waiting."""
         if prefix in self._hub_keys.waiting:
             return [*self._hub_keys.accept(prefix), *self._use_hubs()]
-        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self.entries.say_sources(prefix)]
+        return [*self.keys.accept(prefix), *self._use_keys(prefix)]
+
+    def _use_keys(self, prefix: EidPrefix, until: float | None = None) -> list[MachineEffect]:
+        """The key of this EID-Prefix has changed."""
+        return [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
+
+    def on_announced_key(self, peer: SealedPeer, prefix: EidPrefix, record: KeyRecord) -> list[MachineEffect]:
+        """A peer announces, in a session of its present key, the key that this EID-Prefix of it will have."""
+        known, before = self.keys.of(prefix), self.keys.version
+        if known is None or known.key != peer.known.key or record.is_revoked:
+            return []
+        effects = self.keys.on_announced(known, record.keys[0])
+        return effects if self.keys.version == before else [*effects, *self._use_keys(known.prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
         """The RLOCs at which others reach us without an RTR have changed."""
@@ -172,7 +180,7 @@ class Sealing:
         if self.keys.version != before:
             # Packets in flight that were sealed with a replaced key still count; with a revoked key they do not.
             until = None if record is not None and record.is_revoked else now + PARTING_S
-            effects += [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
+            effects += self._use_keys(prefix, until)
         for held in self._held.take_within(prefix) if self.keys.of(prefix) is not None else ():
             effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
         return effects
@@ -260,12 +268,12 @@ class Sealing:
             SecondMessage.decode(second, self._tools.static.public)
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
-        if self._forgeries.available_at(now) > now:
+        if not self._limits.may_verify(now):
             return [Count("rx_rate")]
         try:
             session = asking.handshake.finish(second)
         except MalformedMessage as malformed:
-            self._forgeries.take(now)
+            self._limits.on_forged(now)
             return [Count(malformed.counter)]
         del self._asking[reply.nonce]
         peer = asking.peer
@@ -403,13 +411,8 @@ class Sealing:
         return [sent, Count("tx_handshake")]
 
     def _new_index(self) -> int:
-        """Random, not 0, and not in use."""
-        taken = self.entries.indices
-        taken.update(asking.handshake.index for asking in self._asking.values())
-        while True:
-            index = int.from_bytes(self._tools.draw(4))
-            if index and index not in taken:
-                return index
+        asked = {asking.handshake.index for asking in self._asking.values()}
+        return new_index(self._tools.draw, self.entries.indices | asked)
 
     # --- handshakes that peers begin
 

@@ -7,7 +7,8 @@
 | remembered | was vouched for once: still used, so that an attacker gains nothing by leaving it out    |
 
 Other keys are not used. A vouched key that differs from the one before is accepted, with an event, because the
-Map-Server vouches for it; with strict keys it waits until a client accepts it. Vouched keys, whether they had a
+Map-Server vouches for it; with strict keys it waits until a client accepts it, unless the owner of the former key has
+announced it in a session. Vouched keys, whether they had a
 session, and the last timestamp of each key are kept over restarts. Pure.
 """
 
@@ -30,6 +31,7 @@ KeyGrade: TypeAlias = Literal["pinned", "vouched", "remembered"]
 REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the oldest is evicted first, those that have sealed last
 TIMES_MAX: Final = 4096  # ours: static keys
 _LABEL: Final = b"lispmob fingerprint"
+_ANNOUNCED: Final = "the new one is used: the owner of the old one announced it in a session"
 
 
 class PinnedKey(msgspec.Struct, frozen=True):
@@ -110,6 +112,7 @@ class PeerKeys:
         self._times: OrderedDict[bytes, int] = OrderedDict(memory.load_times())
         self._vouched: set[EidPrefix] = set()  # of the stored keys: by the last genuine answer
         self._waiting: dict[EidPrefix, bytes] = {}  # vouched for, but not accepted yet
+        self._announced: dict[EidPrefix, bytes] = {}  # by a session of the stored key, but not vouched for yet
         self._table: PrefixTable[KeptKey] = PrefixTable()
         for prefix, kept in self._kept.items():
             self._table.insert(prefix, kept)
@@ -174,11 +177,22 @@ class PeerKeys:
             raise ValueError(f"no new key of {prefix} waits")
         return self._keep(prefix, self._waiting.pop(prefix))
 
+    def on_announced(self, known: PeerKey, key: bytes) -> list[MachineEffect]:
+        """The owner of this stored key announces, in a session of it, that it will have another one."""
+        kept = self._kept.get(known.prefix)
+        if kept is None or kept.key != known.key or key == kept.key:
+            return []
+        self._announced[known.prefix] = key
+        if self._waiting.get(known.prefix) != key:
+            return []
+        return [_changed(known.prefix, kept.key, key, _ANNOUNCED), *self.accept(known.prefix)]
+
     def forget(self, prefix: EidPrefix) -> None:
         """A client says that this EID-Prefix no longer has a key. ValueError if none is stored."""
         if self._kept.pop(prefix, None) is None:
             raise ValueError(f"no key of {prefix} is kept")
         self._waiting.pop(prefix, None)
+        self._announced.pop(prefix, None)
         self._vouched.discard(prefix)
         self._table.remove(prefix)
         self._save()
@@ -228,6 +242,8 @@ class PeerKeys:
             return [_changed(prefix, pinned[1], key, "the pinned one is used")]
         if kept is None:
             return self._keep(prefix, key)
+        if self._is_strict and self._announced.get(prefix) == key:
+            return [_changed(prefix, kept.key, key, _ANNOUNCED), *self._keep(prefix, key)]
         if self._is_strict:
             is_news = self._waiting.get(prefix) != key
             self._waiting[prefix] = key
@@ -242,6 +258,9 @@ class PeerKeys:
         return []
 
     def _put(self, prefix: EidPrefix, kept: KeptKey) -> None:
+        if (before := self._kept.get(prefix)) is not None and before.key != kept.key:
+            self._announced.pop(prefix, None)
+            self._waiting.pop(prefix, None)
         self._kept[prefix] = kept
         self._kept.move_to_end(prefix)
         self._table.insert(prefix, kept)
@@ -249,6 +268,7 @@ class PeerKeys:
             oldest = self._oldest()
             del self._kept[oldest]
             self._vouched.discard(oldest)
+            self._announced.pop(oldest, None)
             self._table.remove(oldest)
         self._save()
 

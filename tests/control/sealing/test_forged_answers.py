@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from lispmob.control.sealing.callers import FORGERY_BURST
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
-from lispmob.control.sealing.machine import FORGERY_BURST
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.protocol.effect import InstallSession, MachineEffect, SendControl
 from lispmob.wire.map_reply import MapReply
