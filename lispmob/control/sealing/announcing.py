@@ -189,7 +189,7 @@ class Announcer:
             self._heard.popitem(last=False)
         # An EID of the other family may belong to the peer too, but its key is not known for it.
         others = [Count("rx_announcement_unknown")] * (len(message.records) - len(own))
-        effects = acknowledgement, Count("rx_announcement"), *others
+        effects: tuple[MachineEffect, ...] = (acknowledgement, Count("rx_announcement"), *others)
         return Heard(tuple(map(_plain, own)), effects, tuple(_keys_in(own)))
 
     def on_trials(

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lispmob.control.sealing.noise import KeyPair
+from lispmob.control.sealing.noise import KeyPair, Responder
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import MalformedMessage
-from lispmob.wire.sealed_handshake import AES_128_GCM, CHACHA20_POLY1305, FirstMessage, SecondMessage
+from lispmob.wire.sealed_handshake import AES_128_GCM, CHACHA20_POLY1305, FirstMessage, SecondMessage, put_choice
 from tests.control.support import ip
 from tests.crypto.support import ciphers, needs_libcrypto
 
@@ -225,6 +225,20 @@ def test_an_aead_that_was_not_offered_is_not_used() -> None:
     told = answered(both)  # chooses AES-128-GCM, by another transcript: Alice refuses it before she reads the choice
 
     assert refusal(alice.finish, told.message) == "rx_auth"
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(2, 1), (1, 2), (3, 0), (3, 3), (3, 4), (1, 255)])
+def test_a_genuine_responder_that_chooses_what_was_not_offered_gets_no_session(offered: int, chosen: int) -> None:
+    alice, first = begun(aeads=offered)
+    message, noise = (
+        FirstMessage.decode(first, pair_of(BOB).public),
+        Responder(ciphers(), PAIR.prologue(), pair_of(BOB)),
+    )
+    noise.read(message.ephemeral_key, message.sealed_static_key, message.sealed_offer)
+    sealed, _ = noise.answer(pair_of(BOB_EPHEMERAL), put_choice(chosen))
+    second = SecondMessage(0x22222222, message.sender, pair_of(BOB_EPHEMERAL).public, sealed)
+
+    assert refusal(alice.finish, second.encode(pair_of(ALICE).public)) == "rx_policy"
 
 
 def test_nothing_is_drawn_for_a_message_that_is_not_genuine() -> None:
