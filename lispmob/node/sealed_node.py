@@ -122,7 +122,7 @@ class SealedNode(Node):
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries have carried traffic. What left in clear may be encrypted as others do it."""
-        used = list(prefixes)
+        used = [self.sealing.entries.origin_of(prefix) for prefix in prefixes]
         told = super().on_used(used, now)
         asked: list[MachineEffect] = []
         for prefix in used if self.dialects.wanted else ():
@@ -176,10 +176,10 @@ class SealedNode(Node):
         peer = self.sealing.entries.by_number(number)
         if peer is None or not self.config.announcements:
             return self._route([Count("rx_policy")], now)
-        sources = self.sealing.keys.sources(peer.known)
 
         def covers(prefix: EidPrefix) -> bool:
-            return prefix.instance_id == instance_id and any(source.covers(prefix) for source in sources)
+            is_of = self.sealing.keys.is_of
+            return not peer.is_hub and prefix.instance_id == instance_id and is_of(prefix, peer.known.key)
 
         heard = self._announcer.on_announcement(peer, covers, payload, now)
         effects: list[MachineEffect] = []

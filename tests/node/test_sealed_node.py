@@ -252,7 +252,7 @@ def test_a_peer_that_seals_is_never_asked_for_the_key_of_a_dialect(seals: bool) 
 
 
 @pytest.mark.parametrize("is_heard", [False, True])
-def test_a_node_that_replaces_its_key_says_so_in_its_sessions_and_strict_peers_ask_nobody(is_heard: bool) -> None:
+def test_a_node_that_replaces_its_key_says_so_in_its_sessions_and_strict_peers_do_not_wait(is_heard: bool) -> None:
     one = made(
         ALICE_KEY,
         ALICE_EID,

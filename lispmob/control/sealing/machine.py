@@ -123,7 +123,7 @@ class Sealing:
             return []
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         self._config = self._hub_keys.config()
-        return self.entries.on_config(self._config)
+        return [*self.entries.on_config(self._config), *self.entries.say_sources()]
 
     def forget_key(self, prefix: EidPrefix) -> list[MachineEffect]:
         """A client says that this EID-Prefix, or hub, need not be sealed. ValueError if no key of it is stored."""

@@ -30,6 +30,8 @@ V = TypeVar("V")
 KeyGrade: TypeAlias = Literal["pinned", "vouched", "remembered"]
 REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the oldest is evicted first, those that have sealed last
 TIMES_MAX: Final = 4096  # ours: static keys
+NOWHERE: Final = 0xFFFFFF  # the Instance-ID of control messages in data: no EID is in it
+PARTS_MAX: Final = 256  # ours: of an EID-Prefix that others have keys inside of; a session lists each
 _LABEL: Final = b"lispmob fingerprint"
 _ANNOUNCED: Final = "the new one is used: the owner of the old one announced it in a session"
 
@@ -156,13 +158,34 @@ class PeerKeys:
         """The key of one EID."""
         return self.of(EidPrefix.host(address, instance_id))
 
+    def within(self, prefix: EidPrefix) -> tuple[EidPrefix, ...]:
+        """Every EID-Prefix inside of this one that has a key of its own."""
+        tables = self._pinned.covered(prefix), self._table.covered(prefix)
+        return tuple(dict.fromkeys(at for found in tables for at, _ in found))
+
+    def is_of(self, prefix: EidPrefix, key: bytes) -> bool:
+        """Whether this EID-Prefix has this key."""
+        known = self.of(prefix)
+        return known is not None and known.key == key
+
     def sources(self, known: PeerKey) -> tuple[EidPrefix, ...]:
-        """Every EID-Prefix of its Instance-ID that has this key."""
+        """Every EID-Prefix of its Instance-ID that has this key, without the parts of it that have another one."""
         found = [prefix for prefix, key in self._pinned if key == known.key]
         found += [prefix for prefix, kept in self._kept.items() if kept.key == known.key]
         fitting = (prefix for prefix in found if prefix.instance_id == known.prefix.instance_id)
-        own = (prefix for prefix in fitting if (key := self.of(prefix)) is not None and key.key == known.key)
-        return tuple(dict.fromkeys((known.prefix, *own)))
+        own = dict.fromkeys((known.prefix, *(prefix for prefix in fitting if self.is_of(prefix, known.key))))
+        parts = tuple(dict.fromkeys(part for prefix in own for part in self._without_others(prefix, known.key)))
+        return parts or (EidPrefix.host(known.prefix.address, NOWHERE),)  # none would stand for a hub's session
+
+    def _without_others(self, prefix: EidPrefix, key: bytes) -> list[EidPrefix]:
+        """The parts of a prefix whose key is not another one; not all of them if there are too many."""
+        others = [inside for inside in self.within(prefix) if not self.is_of(inside, key)]
+        parts = [prefix]
+        for other in others:
+            parts = [piece for part in parts for piece in (_beside(part, other) if part.covers(other) else [part])]
+            if len(parts) > PARTS_MAX:
+                return [part for part in parts if not any(part.covers(one) for one in others)][:PARTS_MAX]
+        return parts
 
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None) -> list[MachineEffect]:
         """A genuine mapping of this EID-Prefix has these keys, or none."""
@@ -280,6 +303,19 @@ class PeerKeys:
     def _save(self) -> None:
         self.version += 1
         self._memory.save_keys(self._kept)
+
+
+def _beside(prefix: EidPrefix, hole: EidPrefix) -> list[EidPrefix]:
+    """The prefix without this part of it."""
+    if prefix == hole or hole.covers(prefix):
+        return []
+    mask_len = prefix.mask_len + 1
+    upper = prefix.number | 1 << prefix.width - mask_len
+    found: list[EidPrefix] = []
+    for number in (prefix.number, upper):
+        half = EidPrefix.make(type(prefix.address)(number), mask_len, prefix.instance_id)
+        found += _beside(half, hole) if half.covers(hole) else [half]
+    return found
 
 
 def _covering(table: PrefixTable[V], prefix: EidPrefix) -> tuple[EidPrefix, V] | None:

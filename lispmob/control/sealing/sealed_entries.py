@@ -15,7 +15,6 @@ A peer has a key, perhaps an open handshake, and its sessions. The table says wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -189,7 +188,7 @@ class SealedEntries:
         self._returned: list[SealedPeer] = []
         # Peers whose key was replaced: until when their sessions receive, and the indices of these.
         self._parting: dict[int, tuple[float, frozenset[int]]] = {}
-        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, derived from a default mapping
+        self._narrow: PrefixTable[InstallMapping] = PrefixTable()  # entries of peers that a wider mapping holds for
 
     @property
     def peers(self) -> tuple[SealedPeer, ...]:
@@ -228,12 +227,12 @@ class SealedEntries:
         self._config = config
         return self.reconsider()
 
-    def on_installed(self, mapping: InstallMapping) -> list[InstallMapping]:
-        """A forwarding entry was made: returns it with its peer; and further ones if it is a default mapping."""
+    def on_installed(self, mapping: InstallMapping) -> list[InstallMapping | RemoveMapping]:
+        """A forwarding entry was made: returns it with its peer, and changes for peers inside of its prefix."""
         if mapping.peer or mapping.must_seal:
             return [mapping]  # it has been through here
         self._installed.insert(mapping.prefix, mapping)
-        self._narrow.pop(mapping.prefix, None)
+        self._narrow.remove(mapping.prefix)
         changed = self._for_datapath(mapping)
         peer = self._peer_by_entry.get(mapping.prefix)
         if peer is not None:
@@ -242,23 +241,21 @@ class SealedEntries:
             if peer.is_gone:
                 peer.is_gone = False
                 self._returned.append(peer)
-        return [changed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
+        effects: list[InstallMapping | RemoveMapping] = [changed]
+        for inside in self._narrow_within(mapping.prefix):
+            effects += self._renew(inside)
+        return effects
 
     def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
         """A forwarding entry was removed; returns what replaces it. Sessions stay as long as they may be used."""
         self._installed.remove(prefix)
-        self._narrow.pop(prefix, None)
+        self._narrow.remove(prefix)
         if (peer := self._peer_by_entry.get(prefix)) is not None:
             peer.is_gone = True
         self._forget_entry(prefix)
         effects: list[InstallMapping | RemoveMapping] = [RemoveMapping(prefix)]
-        if not prefix.mask_len:
-            gone = [eid_prefix for eid_prefix in self._narrow if eid_prefix[:2] == prefix[:2]]
-            for eid_prefix in gone:
-                effects += self.on_removed(eid_prefix)
-            return effects
-        if (default := self._default_of(prefix)) is not None:
-            effects += self._narrowed(default, [prefix])
+        for inside in (*self._narrow_within(prefix), prefix):
+            effects += self._renew(inside)
         return effects
 
     def take_returned(self) -> list[SealedPeer]:
@@ -266,28 +263,52 @@ class SealedEntries:
         taken, self._returned = self._returned, []
         return taken
 
-    def _default_of(self, prefix: EidPrefix) -> InstallMapping | None:
-        return self._installed.get(EidPrefix.make(_ZEROS[prefix.family], 0, prefix.instance_id))
+    def origin_of(self, prefix: EidPrefix) -> EidPrefix:
+        """The EID-Prefix of the mapping that a forwarding entry was made of."""
+        mapping = self._wider(prefix) if prefix in self._narrow else None
+        return prefix if mapping is None else mapping.prefix
 
-    def _narrowed(self, default: InstallMapping, prefixes: Iterable[EidPrefix]) -> list[InstallMapping]:
-        """Behind a NAT a default mapping sends all to the RTR: peers with known keys get entries of their own.
+    def _wider(self, prefix: EidPrefix) -> InstallMapping | None:
+        """The mapping that would hold for a prefix without one of its own."""
+        covering = self._installed.covering(prefix)
+        return next((mapping for at, mapping in covering if at != prefix and at not in self._narrow), None)
 
-        They have the locators of the default; packets sealed for the peer pass the RTR unchanged.
+    def _narrow_within(self, prefix: EidPrefix) -> tuple[EidPrefix, ...]:
+        """The prefixes inside of this one that may need an entry of their own."""
+        found = (*self._keys.within(prefix), *(at for at, _ in self._narrow.covered(prefix)))
+        return tuple(dict.fromkeys(found))
+
+    def _renew(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
+        """Give a prefix with a key an entry of its own where a wider mapping holds for it; returns what has changed.
+
+        Otherwise the key of the wider mapping, or none, would be used: a hub could answer with a wider prefix, and so
+        get around a key that is pinned, or that waits for a yes. Behind a NAT the wider one is a default mapping, which
+        leads to the RTR; packets sealed for the peer pass it unchanged.
         """
-        if self._config.mode == "off" or default.disposition not in CARRIES:
+        if prefix in self._installed and prefix not in self._narrow:
             return []
-        made: list[InstallMapping] = []
-        for prefix in prefixes:
-            is_own = any(eid.covers(prefix) for eid in self._config.eids)
-            is_there = prefix in self._installed and prefix not in self._narrow
-            is_wanted = prefix.mask_len and default.prefix.covers(prefix) and self._keys.of(prefix) is not None
-            if not is_wanted or is_there or is_own:
-                continue
-            narrow = replace(default, prefix=prefix, locators=_relays(default))
-            self._narrow[prefix] = narrow
-            self._installed.insert(prefix, narrow)
-            made.append(self._for_datapath(narrow))
-        return made
+        mapping, before = self._wider(prefix), self._changed.get(prefix)
+        if mapping is None or not self._needs_entry(prefix, mapping):
+            if self._narrow.remove(prefix) is None:
+                return []
+            self._installed.remove(prefix)
+            if (peer := self._peer_by_entry.get(prefix)) is not None:
+                peer.is_gone = True
+            self._forget_entry(prefix)
+            return [RemoveMapping(prefix)]
+        locators = mapping.locators if mapping.prefix.mask_len else _relays(mapping)
+        narrow = replace(mapping, prefix=prefix, locators=locators)
+        self._narrow.insert(prefix, narrow)
+        self._installed.insert(prefix, narrow)
+        changed = self._for_datapath(narrow)
+        return [changed] if changed != before else []
+
+    def _needs_entry(self, prefix: EidPrefix, mapping: InstallMapping) -> bool:
+        known, wider = self._keys.of(prefix), self._keys.of(mapping.prefix)
+        is_own = any(eid.covers(prefix) for eid in self._config.eids)
+        if self._config.mode == "off" or mapping.disposition not in CARRIES or is_own or known is None:
+            return False
+        return wider is None or (wider.key, wider.has_been_sealed) != (known.key, known.has_been_sealed)
 
     def peer(self, known: PeerKey) -> SealedPeer:
         """The peer with this key, created if necessary."""
@@ -343,14 +364,15 @@ class SealedEntries:
         peer.is_behind = is_behind
         return [self._for_datapath(mapping) for mapping in [*peer.entries.values()]]
 
-    def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
-        """A node may have several EIDs. The owner of this one has become known: update the sources of its sessions."""
-        known = self._keys.of(changed)
+    def say_sources(self, changed: EidPrefix | None = None) -> list[MachineEffect]:
+        """A node may have several EIDs. The owner of this one, or of any, has become known: update its sessions."""
         effects: list[MachineEffect] = []
         for peer in self.peers:
             if peer.is_hub:
                 continue  # a hub sends for all hosts without a key
-            is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
+            is_concerned = changed is None or self._keys.is_of(changed, peer.known.key)
+            if changed is not None and not is_concerned:
+                is_concerned = any(one.covers(changed) or changed.covers(one) for one in peer.sources)
             sources = self._keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
             if sources != peer.sources:
                 effects += [SetSessionSources(session.local_index, sources) for session in peer.sessions]
@@ -368,8 +390,6 @@ class SealedEntries:
         `until`: sessions of keys that are no longer known may receive until then; None: they end at once.
         """
         effects: list[MachineEffect] = []
-        if self._config.mode == "off":
-            effects += [RemoveMapping(prefix) for prefix in self._narrow]
         for prefix, peer in [*self._peers.items()]:
             known = self._known_of(peer)
             if known is not None and known.prefix == prefix and known.key == peer.known.key:
@@ -382,12 +402,14 @@ class SealedEntries:
                     effects.append(ForgetPeer(peer.number))
                 self.drop(peer)
         for mapping in self._within(within):
+            if mapping.prefix in self._narrow:
+                continue
             before = self._changed.get(mapping.prefix, mapping)
             if (changed := self._for_datapath(mapping)) != before:
                 effects.append(changed)
-        for prefix in self._keys.prefixes if within is None else (within,):
-            if prefix not in self._installed and (default := self._default_of(prefix)) is not None:
-                effects += self._narrowed(default, [prefix])
+        concerned = (*self._keys.prefixes, *(at for at, _ in self._narrow)) if within is None else (within,)
+        for prefix in dict.fromkeys((*concerned, *(() if within is None else self._narrow_within(within)))):
+            effects += self._renew(prefix)
         return [*effects, *self.say_refused()]
 
     def _known_of(self, peer: SealedPeer) -> PeerKey | None:

@@ -91,7 +91,7 @@ class Side:
 
     def knows(self, other: Side) -> InstallMapping:
         """Install a mapping of the other node; returns the forwarding entry that the machine makes of it."""
-        return self.machine.entries.on_installed(mapping_of(other))[0]
+        return only(self.machine.entries.on_installed(mapping_of(other)), InstallMapping)[0]
 
 
 def mapping_of(side: Side) -> InstallMapping:

@@ -143,7 +143,7 @@ def strict() -> tuple[PeerKeys, PeerKey]:
 
 
 @pytest.mark.parametrize("is_announced_first", [True, False])
-def test_with_strict_keys_another_key_waits_for_nobody_where_the_owner_of_the_former_one_announced_it(
+def test_with_strict_keys_another_key_does_not_wait_where_the_owner_of_the_former_one_announced_it(
     is_announced_first: bool,
 ) -> None:
     known, former = strict()

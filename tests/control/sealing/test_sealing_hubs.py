@@ -47,7 +47,7 @@ def side(*hubs: HubKey, mode: str = "prefer") -> Side:
 
 
 def installed(one: Side, *places: IpAddress) -> InstallMapping:
-    return one.machine.entries.on_installed(entry(*places))[0]
+    return only(one.machine.entries.on_installed(entry(*places)), InstallMapping)[0]
 
 
 @pytest.mark.parametrize(

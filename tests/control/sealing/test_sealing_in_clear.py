@@ -178,7 +178,7 @@ def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_en
     one, other = alice(pinned=pinned(bob())), bob()
     rtr = UsableLocator(ip("192.0.2.9"), 1, 100)
     default = InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (rtr,))
-    plain, narrow = one.machine.entries.on_installed(default)
+    plain, narrow = only(one.machine.entries.on_installed(default), InstallMapping)
 
     assert plain == default
     assert (narrow.prefix, narrow.locators, narrow.disposition) == (BOB_EID, (rtr,), "ENCAPSULATE_AND_REPORT")
@@ -201,7 +201,7 @@ def test_an_entry_made_of_the_default_one_goes_when_sealing_is_turned_off() -> N
 def test_an_entry_that_comes_by_again_is_left_as_it_is() -> None:
     one = alice(pinned=pinned(bob()))
     default = InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (UsableLocator(ip("192.0.2.9"), 1, 100),))
-    _, narrow = one.machine.entries.on_installed(default)
+    _, narrow = only(one.machine.entries.on_installed(default), InstallMapping)
     assert one.machine.entries.on_installed(narrow) == [narrow]
 
     assert RemoveMapping(BOB_EID) in one.machine.entries.on_removed(default.prefix)
