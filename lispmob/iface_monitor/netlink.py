@@ -258,11 +258,19 @@ class NetlinkMonitor(Monitor):
         return [route for table in tables for route in rtnetlink.peek_ipv4_default_routes(table)]
 
     def _publish_seen(self, since: float) -> None:
+        # With an address the kernel removes the routes that prefer it as source, and says nothing of them (IPv4).
+        self._has_lost_routes |= self._own(self._state) != self._own(self._seen)
         self._publish(self._seen, since)
         if self._has_new_rules or self._has_lost_routes:
             self._has_new_rules = self._has_lost_routes = False
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
+
+    def _own(self, state: NetworkState) -> tuple[tuple[Link, ...], tuple[LocalAddress, ...]]:
+        """Our own interfaces and their addresses, which another program may change."""
+        links = tuple(link for link in state.links if not link.is_loopback and not self._policy.is_watched(link))
+        numbers = {link.ifindex for link in links}
+        return links, tuple(local for local in state.addresses if local.ifindex in numbers)
 
     def _judge(self) -> tuple[str, ...]:
         """Make new uplinks wait for their gateways, until a gateway has answered."""
