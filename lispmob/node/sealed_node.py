@@ -89,6 +89,11 @@ class SealedNode(Node):
         times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
+    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
+        """The forwarding entry of a prefix, as the datapath has it."""
+        mapping = super().disposition(prefix)
+        return None if mapping is None else self.sealing.entries.as_installed(mapping)
+
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram has arrived. Only handshakes, and answers to ours, travel from EID to EID as data does."""
         if not any(eid.contains(datagram.destination) for eid in self.config.eids):

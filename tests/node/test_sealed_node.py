@@ -233,6 +233,16 @@ def test_a_key_in_a_mapping_that_nothing_proves_is_none(is_later: bool, is_local
     assert node.map_cache.get(BOB_EID) is not None
 
 
+def test_what_is_shown_of_an_entry_is_what_the_datapath_has() -> None:
+    one, _ = two_nodes()
+
+    shown = one.disposition(BOB_EID)
+
+    assert shown is not None
+    assert (shown.peer, shown.must_seal) == (one.sealing.entries.peers[0].number, False)
+    assert one.disposition(prefix("10.9.0.0/16")) is None
+
+
 @pytest.mark.parametrize("seals", [False, True])
 def test_a_peer_that_seals_is_never_asked_for_the_key_of_a_dialect(seals: bool) -> None:
     keys = (PinnedKey(BOB_EID, KeyPair.of(BOB_KEY, ciphers()).public),) if seals else ()

@@ -10,6 +10,8 @@ A peer has a key, perhaps an open handshake, and its sessions. The table says wh
 | prefer         | yes       | yes           | sealed; packets wait while there is none     | dropped               |
 | require        | no        |               | nothing                                      | dropped               |
 | require        | yes       |               | sealed; packets wait while there is none     | dropped               |
+
+Where a mapping says "natively forward", packets are refused in the rows that allow no clear text.
 """
 
 from __future__ import annotations
@@ -263,6 +265,10 @@ class SealedEntries:
         taken, self._returned = self._returned, []
         return taken
 
+    def as_installed(self, mapping: InstallMapping) -> InstallMapping:
+        """A forwarding entry as the datapath has it."""
+        return self._changed.get(mapping.prefix, mapping)
+
     def origin_of(self, prefix: EidPrefix) -> EidPrefix:
         """The EID-Prefix of the mapping that a forwarding entry was made of."""
         mapping = self._wider(prefix) if prefix in self._narrow else None
@@ -306,8 +312,10 @@ class SealedEntries:
     def _needs_entry(self, prefix: EidPrefix, mapping: InstallMapping) -> bool:
         known, wider = self._keys.of(prefix), self._keys.of(mapping.prefix)
         is_own = any(eid.covers(prefix) for eid in self._config.eids)
-        if self._config.mode == "off" or mapping.disposition not in CARRIES or is_own or known is None:
+        if self._config.mode == "off" or is_own or known is None:
             return False
+        if mapping.disposition not in CARRIES:
+            return mapping.disposition == "NATIVE" and known.has_been_sealed
         return wider is None or (wider.key, wider.has_been_sealed) != (known.key, known.has_been_sealed)
 
     def peer(self, known: PeerKey) -> SealedPeer:
@@ -336,10 +344,15 @@ class SealedEntries:
         """The forwarding entry as the datapath gets it."""
         prefix = mapping.prefix
         self._forget_entry(prefix)
-        if self._config.mode == "off" or mapping.disposition not in CARRIES:
+        if self._config.mode == "off" or mapping.disposition not in (*CARRIES, "NATIVE"):
             return mapping
         is_required = self._config.mode == "require"
         known = self._keys.of(prefix)
+        if mapping.disposition == "NATIVE":
+            if not is_required and not (known is not None and known.has_been_sealed):
+                return mapping
+            self._changed[prefix] = refused = replace(mapping, disposition="PROHIBIT")
+            return refused
         hub = self._config.hub_at(locator.address for locator in mapping.locators) if known is None else None
         if known is None and hub is None:
             changed = replace(mapping, must_seal=is_required)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import First, put_first
@@ -16,6 +17,7 @@ from lispmob.protocol.effect import (
     SendControl,
     UsableLocator,
 )
+from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
@@ -25,6 +27,7 @@ from tests.control.sealing.sealed_pair import (
     BOB_EID,
     BOB_RLOC,
     Memory,
+    Side,
     a_pair,
     alice,
     bob,
@@ -249,3 +252,43 @@ def test_what_is_remembered_is_kept_by_the_memory_that_was_given() -> None:
 
     assert memory.keys[BOB_EID].has_been_sealed
     assert put_first(1, First(bytes(132), ALICE_EID, BOB_EID), ALICE_RLOC)
+
+
+NATIVE = InstallMapping(prefix("10.2.0.0/16"), "NATIVE")
+
+
+def sealed_before(memory: Memory) -> Side:
+    """Alice, who has had a session with bob, after a restart."""
+    one, other = alice(memory=memory), bob(pinned=pinned(alice()))
+    one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 0.0)
+    shake_hands(one, other, 0.0)
+    settle(one)
+    return alice(memory=memory)
+
+
+def test_with_require_nothing_leaves_without_lisp_either() -> None:
+    one = alice(mode="require")
+
+    assert one.machine.entries.on_installed(NATIVE) == [replace(NATIVE, disposition="PROHIBIT")]
+    relaxed = one.machine.on_config(replace(one.config, mode="prefer"))
+    assert only(relaxed, InstallMapping) == [NATIVE]
+
+
+@pytest.mark.parametrize("at", [prefix("10.2.0.0/16"), prefix("0.0.0.0/0"), prefix("10.2.0.6/31")])
+def test_no_mapping_has_packets_for_a_peer_that_has_sealed_leave_without_lisp(at: EidPrefix) -> None:
+    one = sealed_before(Memory())
+    wide = replace(NATIVE, prefix=at)
+
+    refused = replace(wide, prefix=BOB_EID, disposition="PROHIBIT")
+    assert one.machine.entries.on_installed(wide) == [wide, replace(refused, locators=())]
+    assert one.machine.entries.on_installed(replace(wide, prefix=BOB_EID)) == [refused]
+
+
+def test_what_has_no_key_or_has_never_sealed_may_leave_without_lisp() -> None:
+    never = alice(pinned=pinned(bob()))
+    without, forgotten = alice(), sealed_before(Memory())
+    forgotten.machine.forget_key(BOB_EID)
+
+    for one in (never, without, forgotten):
+        assert one.machine.entries.on_installed(NATIVE) == [NATIVE]
+        assert one.machine.entries.on_installed(replace(NATIVE, prefix=BOB_EID)) == [replace(NATIVE, prefix=BOB_EID)]
