@@ -38,6 +38,7 @@ KEYS: Final[dict[str, str]] = {
     "no-chain": "steering rules are not in the kernel: neither iptables nor nft could be used",
     "chain-incomplete": "steering rules do without an extension that the kernel or the tool lacks",
     "no-translation": "what leaves natively from an EID is not translated",
+    "translated-source": "another program's NAT may replace the source of packets for the overlay",
     "foreign-rule": "a routing rule of another program takes our packets",
     "mark-in-use": "routing rules of another program use bits of the mark that are ours",
     "unusable-mark": "packets were dropped because their mark names no usable uplink",
