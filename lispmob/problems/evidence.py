@@ -119,7 +119,8 @@ class Evidence(msgspec.Struct, frozen=True):
     their network translates is being found out. `dropped_by_mark`: packets lately dropped because their mark names no
     usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `is_forbidden`: the
     kernel refuses to send data (EPERM). `in_vain`: addresses that asked the Map-Resolvers, after a peer fell silent,
-    and got no answer anywhere. `unasked`: addresses in whose family there is no Map-Resolver.
+    and got no answer anywhere. `unasked`: addresses in whose family there is no Map-Resolver. `closed`: servers whose
+    hosts answered lately that no Map-Server listens there.
     """
 
     is_starting: bool = False
@@ -143,4 +144,5 @@ class Evidence(msgspec.Struct, frozen=True):
     is_forbidden: bool = False
     in_vain: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     reported: tuple[Problem, ...] = ()

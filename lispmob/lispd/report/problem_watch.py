@@ -33,6 +33,7 @@ from lispmob.wire.address import IpAddress
 
 SETTLE_S: Final = 0.1  # ours: a move has more urgent work, and causes many events at once
 LATELY_S: Final = 300.0  # ours: how long a drop counts as current
+CLOSED_HOLDS_S: Final = 60.0  # ours: routers limit their ICMP errors
 
 _FINDINGS: Final[dict[Reason, Finding]] = {
     "port": Finding.PORT_CLOSED,
@@ -61,6 +62,7 @@ class ProblemWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._mark_drops: tuple[int, int, float] = (0, 0, float("-inf"))  # seen, recently, when
         self._forbidden: tuple[int, int, float] = (0, 0, float("-inf"))  # refused, sent, when the former grew
+        self._closed: dict[IpAddress, float] = {}  # servers where no process listens, and when ICMP said so
 
     @property
     def headline(self) -> str:
@@ -81,7 +83,9 @@ class ProblemWatch:
         dropped = self._dropped_by_mark(now)
         filtered = self._data.verdicts(now)
         gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped, filtered)
-        new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now)))
+        self._closed = {server: at for server, at in self._closed.items() if now - at <= CLOSED_HOLDS_S}
+        closed = tuple(map(str, self._closed))
+        new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now), closed=closed))
         is_news = new != self._current
         self._current = new
         for line in self._journal.on_problems(new, now):
@@ -149,7 +153,10 @@ class ProblemWatch:
     def on_unreachable(self, error: Unreachable) -> None:
         """ICMP, or this host's firewall, answered a message that we sent."""
         if error.port == CONTROL_PORT:
-            self._diagnosis.on_unreachable(error.destination, _FINDINGS[error.reason], self._parts.now())
+            now = self._parts.now()
+            if error.reason == "port" and error.destination in self._parts.file.resolvers:
+                self._closed[error.destination] = now
+            self._diagnosis.on_unreachable(error.destination, _FINDINGS[error.reason], now)
             self._settle()
 
     def _on_registration(self, kind: str, eid: str, map_server: str) -> None:
@@ -163,6 +170,7 @@ class ProblemWatch:
                 self._ask(failed)
             else:
                 self._diagnosis.on_confirmed(failed.eid, failed.server.address)
+                self._closed.pop(failed.server.address, None)
         self._arm()
 
     def _arm(self) -> None:
