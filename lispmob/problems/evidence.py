@@ -120,7 +120,8 @@ class Evidence(msgspec.Struct, frozen=True):
     usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `is_forbidden`: the
     kernel refuses to send data (EPERM). `in_vain`: addresses that asked the Map-Resolvers, after a peer fell silent,
     and got no answer anywhere. `unasked`: addresses in whose family there is no Map-Resolver. `closed`: servers whose
-    hosts answered lately that no Map-Server listens there.
+    hosts answered lately that no Map-Server listens there. `unheard`: Map-Servers that left Map-Requests with LISP-SEC
+    unanswered, and have answered nothing else since.
     """
 
     is_starting: bool = False
@@ -145,4 +146,5 @@ class Evidence(msgspec.Struct, frozen=True):
     in_vain: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
+    unheard: frozenset[str] = frozenset()
     reported: tuple[Problem, ...] = ()

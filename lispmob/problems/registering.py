@@ -14,6 +14,7 @@ TRIES_WITHOUT_FINDING: Final = 3  # ours: the question that tells why is answere
 TRIES_WITH_NONCES: Final = 5  # ours: before, old nonces may be the reason, and not the key (control/nonce_doubt.py)
 
 _INVITED: Final = "a machine that has joined needs another invitation, and `lispctl join --force`"
+_ANSWERS: Final = (Finding.KNOWS_EID, Finding.NO_SITE)
 _ABOUT_SERVER: Final = {
     Finding.PORT_CLOSED: "nobody-listens",
     Finding.UNREACHABLE: "unreachable",
@@ -51,11 +52,9 @@ def is_first(evidence: Evidence) -> bool:
 
 def is_unanswered(server: str, evidence: Evidence) -> bool:
     """True when this server does not answer anything at present, so that no particular request is to blame."""
-    silent = evidence.closed if evidence.in_vain else ()
-    return server in silent or any(
-        one.server == server and one.tries and one.finding not in (Finding.KNOWS_EID, Finding.NO_SITE)
-        for one in evidence.registrations
-    )
+    if server in evidence.unheard or (evidence.in_vain and server in evidence.closed):
+        return True
+    return any(one.server == server and one.tries and one.finding not in _ANSWERS for one in evidence.registrations)
 
 
 def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) -> Problem | None:
@@ -75,11 +74,13 @@ def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) ->
         # Another server of this EID, which can be reached, is the graver matter.
         is_alone = all(other.is_resting for other in evidence.registrations if other.eid == one.eid)
         return _resting(one, evidence, severity if is_alone else Severity.DEGRADED)
+    if one.finding not in _ANSWERS and one.finding is not None and one.server in evidence.unheard:
+        return _unanswered(one, severity)  # asked after a lookup, before the next Map-Register
     if one.tries < ENOUGH_TRIES or (one.finding is None and one.tries < TRIES_WITHOUT_FINDING):
         return None
     if one.finding is Finding.KNOWS_EID and one.stands and one.tries < TRIES_WITH_NONCES:
         return None
-    if one.finding in (Finding.KNOWS_EID, Finding.NO_SITE):
+    if one.finding in _ANSWERS:
         return _not_taken(one, severity)
     return _unanswered(one, severity)
 

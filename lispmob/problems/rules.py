@@ -135,7 +135,8 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             severity,
             f"the RTR {one.failed_rtr} does not answer {place}",
             "behind a NAT, everything comes and goes through it",
-            "check that its machine is up, and that firewalls on the path pass UDP ports 4341 and 4342",
+            "check that its machine is up, that firewalls on the path pass UDP ports 4341 and 4342, "
+            "and that this is its address (public-address in its hub.conf)",
             f"{one.interface} {one.address}",
         )
     if one.deaf_rtr is not None:

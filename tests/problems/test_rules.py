@@ -500,6 +500,16 @@ def test_a_map_server_that_answers_nothing_is_not_blamed_for_lisp_sec(evidence: 
     assert "lisp-sec-unanswered" not in keys(found)
 
 
+def test_a_map_server_that_answers_nothing_since_a_lookup_is_named_before_the_next_register() -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "no mapping for 10.99.0.2/32", subject=SERVER)
+    unheard = {"reported": (unanswered,), "unheard": frozenset({SERVER})}
+
+    assert of(STANDS, **unheard) == ()  # it is being asked
+    assert keys(of(replace(STANDS, finding=Finding.SILENT), **unheard)) == ["no-answer"]
+    assert keys(of(replace(STANDS, finding=Finding.PORT_CLOSED), **unheard)) == ["nobody-listens"]
+    assert keys(of(replace(STANDS, finding=Finding.SILENT))) == []  # heard again
+
+
 def test_a_map_server_that_answers_all_but_lisp_sec_is_named() -> None:
     unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "no mapping for 10.99.0.2/32", subject=SERVER)
     elsewhere = RegistrationEvidence(EID, OTHER, tries=5, finding=Finding.SILENT)
