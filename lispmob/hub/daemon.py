@@ -168,6 +168,7 @@ class Hub:
                     asks_elsewhere=self.file.rtr.enabled and bool(self.file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
                     send=self._socket.send,
+                    listen=self.file.listen,
                     on_addresses=self._on_addresses,
                     on_unregistered=self._on_unregistered,
                     on_miss=self._on_miss,

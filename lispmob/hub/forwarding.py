@@ -30,7 +30,15 @@ from lispmob.hub.config import ProxySection
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
-from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.routes import (
+    Carrier,
+    add_addresses,
+    carriers,
+    listening_first,
+    missing_forwarding,
+    own_networks,
+    set_routes,
+)
 from lispmob.hub.rtr.relay_sizes import RelaySizes
 from lispmob.hub.rtr.rtr_effect import (
     InData,
@@ -78,6 +86,7 @@ class Forwarding:
         asks_elsewhere: bool = False,
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
         send: Callable[[SendControl], bool] = lambda _: False,
+        listen: Sequence[IpAddress] = (),
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_unregistered: Callable[[UnregisteredData], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
@@ -90,8 +99,9 @@ class Forwarding:
         """`socket_for` returns the descriptor of the control socket for a local address, `send` sends.
 
         `tier` is the RTR's tier, `on_doubt` gets paths of nodes without return traffic. `peer_of`: the peer whose
-        session seals for an EID-Prefix.
+        session seals for an EID-Prefix. `listen`: addresses of the configuration, which are sent from first.
         """
+        self._listen = tuple(listen)
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
         self._section = section
@@ -303,7 +313,7 @@ class Forwarding:
     async def _look(self) -> None:
         if self._section.denies_own:
             self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
-        found = await carriers(self._section.interfaces, self._section.tun)
+        found = listening_first(await carriers(self._section.interfaces, self._section.tun), self._listen)
         if found == self._carriers or self._engine is None:
             return
         own = [address for carrier in found for address in carrier.addresses]

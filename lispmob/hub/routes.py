@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from lispmob.errors import KernelRefused
 from lispmob.netlink.iproute import AsyncIPRoute, NetlinkError
@@ -100,6 +101,15 @@ async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]
     if wanted:
         return tuple(carrier for carrier in usable if carrier.interface in wanted)
     return tuple(carrier for carrier in usable if carrier.ifindex in defaults) or tuple(usable)
+
+
+def listening_first(found: Iterable[Carrier], listen: Sequence[IpAddress]) -> tuple[Carrier, ...]:
+    """The same, with the addresses of `listen` first, in its order: data leaves from the first one of a family."""
+    places = {address: place for place, address in enumerate(listen)}
+    return tuple(
+        replace(one, addresses=tuple(sorted(one.addresses, key=lambda own: places.get(own, len(places)))))
+        for one in found
+    )
 
 
 async def own_networks(own_device: str) -> tuple[EidPrefix, ...]:

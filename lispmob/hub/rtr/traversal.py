@@ -121,8 +121,10 @@ class Traversal:
         self._spread()
 
     def on_addresses(self, own: Iterable[IpAddress]) -> None:
-        """This hub's addresses have changed."""
-        self._own = frozenset(own)
+        """This hub's addresses have changed; data leaves from the first of a family."""
+        known = tuple(own)
+        self._own = frozenset(known)
+        self.info.on_addresses(known)
         self._spread()
 
     def _spread(self) -> None:
