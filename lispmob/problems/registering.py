@@ -31,7 +31,7 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
         return  # offline, which is another problem and explains this one
     for name in evidence.names:
         yield _not_found(name, evidence)
-    is_lost = not any(registration.stands for registration in evidence.registrations)
+    is_lost = not (evidence.peers_answer or any(registration.stands for registration in evidence.registrations))
     seen: set[tuple[str, str]] = set()
     for registration in evidence.registrations:
         problem = _problem(registration, evidence, is_lost=is_lost)
@@ -45,9 +45,9 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
 
 
 def is_first(evidence: Evidence) -> bool:
-    """True when a registration is open, and none has stood since lispd started."""
-    registrations = evidence.registrations
-    return bool(registrations) and not any(one.stands or one.ever for one in registrations)
+    """True when a registration is open, none has stood since lispd started, and no peer is reached either."""
+    is_known = evidence.peers_answer or any(one.stands or one.ever for one in evidence.registrations)
+    return bool(evidence.registrations) and not is_known
 
 
 def is_unanswered(server: str, evidence: Evidence) -> bool:

@@ -204,7 +204,7 @@ def test_a_node_that_has_withdrawn_does_not_register_again_whatever_comes_in(wha
 
 @pytest.mark.parametrize("askers", [(0,), (1,), (0, 1)], ids=["one asks", "the other one", "both ask"])
 def test_a_hub_that_has_lost_its_memory_parts_no_nodes_that_talk(askers: tuple[int, ...]) -> None:
-    """Whoever asks it hears that the peer is not registered; no SMR of the hub can tell the nodes about it."""
+    """A node that asks it hears that the peer is not registered; no SMR of the hub can correct that."""
     lab = lab_that_talks()
     eids = [host.config.eids[0] for host in lab.nodes]
     lab.hubs[0].plane = ControlPlane([Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids])

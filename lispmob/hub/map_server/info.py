@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.map_server.asker_limits import AskerLimits, Rate
 from lispmob.hub.map_server.effect import Arrival, HubEffect
-from lispmob.hub.map_server.host_address import is_private, is_sendable
+from lispmob.hub.map_server.host_address import is_sendable
 from lispmob.hub.map_server.site import SiteTable
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.rate_limit import KeyedBuckets
@@ -54,7 +54,7 @@ class InfoResponder:
         self.counters: Counter[str] = Counter()
         self._ttl_min = ttl_min
         self._is_registered = is_registered
-        self._own: tuple[IpAddress, ...] = ()
+        self._senders: Mapping[IpAddress, IpAddress] = {}
         self._repeats: KeyedBuckets[bytes] = KeyedBuckets(REPEAT_S, REPEAT_BURST, limit=16384)
         self._proved: KeyedBuckets[str] = KeyedBuckets(1 / PROVED_S, PROVED_BURST)
         self._unproved = AskerLimits(UNPROVED_EACH, UNPROVED_STRANGERS, UNPROVED_REGISTERED)
@@ -71,16 +71,16 @@ class InfoResponder:
         answers_lispers: bool = False,
         offers_itself: bool = False,
     ) -> None:
-        """Sites or RTRs have changed. `offers_itself`: without RTRs, this hub is one."""
+        """Sites or RTRs have changed. `offers_itself`: without RTRs, the address that was asked is one."""
         self._sites = sites
         self._offers_itself = offers_itself
         self._rtrs = tuple(rtrs)
         self._answers_e19 = answers_e19
         self._answers_lispers = answers_lispers
 
-    def on_addresses(self, own: Iterable[IpAddress]) -> None:
-        """This hub's addresses; data leaves from the first of a family."""
-        self._own = tuple(own)
+    def on_senders(self, senders: Mapping[IpAddress, IpAddress]) -> None:
+        """By our addresses, those that data leaves from: nodes take data from the RTR's locator alone."""
+        self._senders = senders
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """An Info-Request arrived. It is answered to its source, or not at all."""
@@ -129,7 +129,7 @@ class InfoResponder:
     def _reply(self, request: InfoRequest, arrival: Arrival) -> InfoReply:
         rtrs = tuple(rtr for rtr in self._rtrs if rtr.version == arrival.source.version)
         if not self._rtrs and self._offers_itself:
-            rtrs = (self._sends_from(arrival.destination),)
+            rtrs = (self._senders.get(arrival.destination, arrival.destination),)
         nat = NatTraversal(
             ms_port=CONTROL_PORT,
             etr_port=arrival.source_port,
@@ -139,14 +139,6 @@ class InfoResponder:
             rtr_rlocs=rtrs,
         )
         return InfoReply(request.nonce, request.eid, request.mask_len, nat, ttl_min=self._ttl_min)
-
-    def _sends_from(self, asked: IpAddress) -> IpAddress:
-        """The address that our data comes from: peers accept it from the RTR that a mapping names, and no other.
-
-        That is the one that was asked, or an earlier one of its kind: a node in our own network may reach no other.
-        """
-        kind = asked.version, is_private(asked)
-        return next((own for own in self._own if (own.version, is_private(own)) == kind), asked)
 
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1

@@ -88,9 +88,13 @@ class ProblemWatch:
         filtered = self._data.verdicts(now)
         gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, detours, dropped, filtered)
         self._closed = {server: at for server, at in self._closed.items() if now - at <= CLOSED_HOLDS_S}
-        closed = tuple(map(str, self._closed))
-        unheard = frozenset(map(str, self._unheard(now)))
-        found = replace(gathered, is_forbidden=self._is_forbidden(now), closed=closed, unheard=unheard)
+        found = replace(
+            gathered,
+            is_forbidden=self._is_forbidden(now),
+            refuses_control=self._parts.own_firewall.is_refusing(now),
+            closed=tuple(map(str, self._closed)),
+            unheard=frozenset(map(str, self._unheard(now))),
+        )
         new = problems_of(found)
         is_news = new != self._current
         self._current = new

@@ -12,7 +12,7 @@ from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import PROVED_BURST, REPEAT_BURST, InfoResponder
 from lispmob.hub.map_server.site import SiteTable
 from lispmob.protocol.effect import SendControl
-from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.address import DistinguishedName
 from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.info import InfoReply, InfoRequest
 from tests.hub.exchange import HUB, KEY, site
@@ -41,34 +41,6 @@ def test_the_answer_says_what_was_seen_and_goes_back_there() -> None:
     reply = InfoReply.decode(sent.payload)
     assert (reply.nonce, reply.eid, reply.mask_len) == (7, ASKED.eid, 32)
     assert (reply.nat.global_etr_rloc, reply.nat.etr_port, reply.nat.ms_rloc) == (NODE, 20001, HUB)
-
-
-SECOND, HUB6, INSIDE = (ip_address(text) for text in ("198.51.100.66", "2001:db8:51::1", "10.0.0.4"))
-
-
-@pytest.mark.parametrize(
-    ("own", "named"),
-    [
-        ((SECOND, HUB), SECOND),
-        ((HUB, SECOND), HUB),
-        ((HUB6, SECOND, HUB), SECOND),
-        ((INSIDE, SECOND, HUB), SECOND),  # an address of its own network is of another kind
-        ((INSIDE, HUB6, HUB), HUB),
-        ((), HUB),
-    ],
-    ids=["the second was asked", "the first", "beside IPv6", "beside a private one", "alone of its kind", "not known"],
-)
-def test_a_hub_with_several_addresses_names_the_one_that_its_data_comes_from(
-    own: tuple[IpAddress, ...], named: IpAddress
-) -> None:
-    one = InfoResponder(SiteTable([site("10.1.0.0/16")]), offers_itself=True)
-    one.on_addresses(own)
-
-    sent = ask(one, sign(ASKED, KEY))
-
-    assert sent is not None
-    assert sent.source == HUB
-    assert InfoReply.decode(sent.payload).nat.rtr_rlocs == (named,)
 
 
 def test_only_rtrs_of_the_askers_family_are_named() -> None:
