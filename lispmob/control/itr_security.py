@@ -226,6 +226,9 @@ class ItrSecurity:
             self._trials.pop(resolver, None)
             self._keep()
         self._settle(asked)
+        for known in [one for one in self._refused.values() if one.reason is RefusalReason.SILENT]:
+            if known.resolver == resolver:
+                del self._refused[known.asked]  # it was away
         return eids, []
 
     def vouched(

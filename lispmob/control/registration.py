@@ -202,7 +202,7 @@ class Registration:
             # The other node may leave at any moment: try again soon, at a steady pace.
             self._wait_s = TAKEN_WAIT_S / 2
             self._wake_at = now + TAKEN_WAIT_S
-            return [Count("rx_policy"), self._event("eid-shared", text=shared.text, is_refused=True)]
+            return [Count("rx_policy"), self._event("eid-shared", text=self._said(shared), is_refused=True)]
         if why := _refusal(record):
             return [Count("rx_policy"), self._event("register-refused", text=why)]
         sent_at, uplink, is_keyed = sent
@@ -210,6 +210,9 @@ class Registration:
         if self._trial.on_answer(now, is_keyed=is_keyed, is_offered=notify.keeps_keys, tries=self.tries):
             confirmed += self._refresh(now)  # the Map-Server answers: register again at once, with our key or without
         return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *confirmed]
+
+    def _said(self, shared: Sharing) -> str:
+        return shared.text_at(locator.address for locator in self._locators.locators)
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:
         """The node stops: withdraw the mapping with TTL 0, best effort."""

@@ -18,12 +18,13 @@ from lispmob.control.node_config import NodeConfig
 from lispmob.control.registration import Registration, RegistrationPolicy
 from lispmob.protocol.effect import Count, MachineEffect
 from lispmob.protocol.locator_set import LocatorSet
-from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 
 SOLICITED_S = 3.0  # RFC 9301, 6.1: what an SMR may cause, once in 3 s
+UNREGISTERED_S = 10.0  # ours: a Map-Server has lost all registrations at once, and peers that stop cost few registers
 
 _Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
 """The parameters of a registration. If any of them changes, it is another registration."""
@@ -41,6 +42,7 @@ class Registrations:
         self.nonces = NonceBook(next_nonce or count(config.first_nonce).__next__)
         self._locators = LocatorSet()
         self._solicited: KeyedBuckets[EidPrefix] = KeyedBuckets(SOLICITED_S)
+        self._unregistered = TokenBucket(UNREGISTERED_S)
         self._machines = {identity: self._make(identity) for identity in _identities(config)}
 
     @property
@@ -73,6 +75,15 @@ class Registrations:
         if not self._solicited.take(eid, now):
             return [Count("rx_rate")]
         return [effect for machine in self.machines if machine.eid == eid for effect in machine.on_doubt(now)]
+
+    def on_peer_unregistered(self, now: float) -> list[MachineEffect]:
+        """A peer's mapping has become a negative one.
+
+        It has stopped, or the Map-Server has lost its memory, and says the same about us: register again.
+        """
+        if not self._unregistered.take(now):
+            return []
+        return [effect for machine in self.machines for effect in machine.on_doubt(now)]
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is due soon is refreshed at the same time, so that the host wakes once."""

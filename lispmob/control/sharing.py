@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from lispmob.protocol.locator_set import NEVER
+from lispmob.wire.address import IpAddress
 from lispmob.wire.key_record import is_key_record
 from lispmob.wire.record import Action, Locator, MappingRecord
 
@@ -29,6 +30,16 @@ class Sharing(msgspec.Struct, frozen=True):
         if self.is_refused:
             return f"the node{where} has it, and keeps it"
         return f"the node{where} wants it too, and is refused"
+
+    def text_at(self, own: Iterable[IpAddress]) -> str:
+        """The same for a host with these public addresses: the other node may be this host, installed again."""
+        is_here = bool(self.places) and set(self.places) <= set(map(str, own))
+        if not (self.is_refused and is_here):
+            return self.text
+        return (
+            f"a node at {', '.join(self.places)}, this host's address, has it; if that was this host "
+            "before it lost its state directory, it is forgotten within two minutes"
+        )
 
 
 def sharing(record: MappingRecord, ours: Iterable[Locator]) -> Sharing | None:

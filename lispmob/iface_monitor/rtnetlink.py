@@ -241,6 +241,7 @@ def _link(raw: Raw) -> Link:
         has_carrier=bool(flags & _IFF_LOWER_UP and flags & _IFF_RUNNING),
         is_loopback=bool(flags & _IFF_LOOPBACK),
         mtu_bytes=int(message.get("mtu") or 0),
+        group=int(message.get("group") or 0),
         type=link_type(kind, hardware, SILENT if kind else sysfs.driver_words(name, ifindex)),
     )
 

@@ -51,7 +51,10 @@ _PRIVATE: Final[tuple[IpNetwork, ...]] = (  # RFC 1918, RFC 6598, RFC 4193
 
 
 class Link(msgspec.Struct, frozen=True):
-    """One interface. `kind` is rtnetlink's ("vlan", "bridge", "tun", "ppp"); empty for hardware. `type` is ours."""
+    """One interface. `kind` is rtnetlink's ("vlan", "bridge", "tun", "ppp"); empty for hardware. `type` is ours.
+
+    `group` is the kernel's interface group, by which rules may select.
+    """
 
     ifindex: int
     name: str
@@ -61,6 +64,7 @@ class Link(msgspec.Struct, frozen=True):
     is_loopback: bool
     mtu_bytes: int
     type: str = OTHER
+    group: int = 0
 
     @property
     def is_tunnel(self) -> bool:

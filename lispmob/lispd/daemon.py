@@ -29,6 +29,7 @@ from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.nonce_doubt import NonceDoubt
 from lispmob.control_port.icmp_errors import Unreachable
 from lispmob.control_port.own_firewall import OwnFirewall
 from lispmob.control_port.port import ControlPort, Received
@@ -147,7 +148,8 @@ class Daemon:
             raise ConfigError(
                 f"{path}: security.seal: 'require' cannot be kept: the datapath of this build cannot seal"
             )
-        nonces = RegisterNonces(file.state_dir)
+        nonces = self._nonces = RegisterNonces(file.state_dir)
+        self._nonce_doubt = NonceDoubt()
         self.node, self.tape = make_node(
             self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec, seal=self._seal
         )
@@ -560,6 +562,8 @@ class Daemon:
         self.names.on_event(event)
         if self._identity.on_event(event, is_registered=self._is_registered):
             self._loop.call_soon(lambda: self._use(self.file))
+        if self._nonce_doubt.on_event(event, self._loop.time()):
+            self._nonces.catch_up()
         if event.kind == "natt-state":
             self.measuring.look(self._loop.time())
 

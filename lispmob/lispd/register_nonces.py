@@ -6,7 +6,7 @@
 4. Each nonce is a random step above the last one, so that an observer cannot predict the next.
 
 A count that is an hour behind the clock begins a new block there. So a machine that is restored from a snapshot, with
-an older count in its memory than it has used since, is accepted again.
+an older count in its memory than it has used since, is accepted again. `catch_up` does that at once.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ class RegisterNonces:
             self._reserve()
         self._last += 1 + self._draw(STEP_MAX)
         return self._last
+
+    def catch_up(self) -> None:
+        """Begin again at the clock: a copy of this machine may have used larger nonces (control/nonce_doubt.py)."""
+        self._reserve()
 
     def _reserve(self) -> None:
         self._last = max(self._last, self._reserved(), self._wall_ns())

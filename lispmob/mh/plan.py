@@ -14,6 +14,7 @@ same routes as without lispd, and nothing changes in a move.
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4342  from CONTAINERS           lookup 4341     their engine translates what leaves by lmn0 to our EID
+    4346  the guard: where lmn0 is missing, packets for the overlay are refused (guard.py)
     4343  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
    32801  oif UPLINK                 lookup 4343    (IPv4) device-bound packets, when the default route has just gone
@@ -32,6 +33,7 @@ path.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal, TypeAlias
@@ -39,7 +41,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from lispmob.mh.rule import MAIN_TABLE, Rule
+from lispmob.mh.rule import IN_INTERFACE, MAIN_TABLE, SUPPRESS_IFGROUP, Rule
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 
@@ -47,8 +49,9 @@ LINGER_TABLE: Final = 4340
 OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
 GATEWAY_TABLE: Final = 4343
-ROUTER_TABLES: Final = range(4344, 4350)  # one for each of the first uplinks
-OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
+GUARD_TABLE: Final = 4344
+ROUTER_TABLES: Final = range(4345, 4350)  # one for each of the first uplinks
+OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE, GUARD_TABLE)
 PLACES_MAX: Final = 21  # devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
 TABLES_MAX: Final = MARK_TABLES.stop - LINGER_TABLE
@@ -67,12 +70,18 @@ DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
 ROOM: Final = 64  # ours: no rule stands so close before ours on purpose; each VPN takes two priorities
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
+DEVICE_GROUP: Final = 4341  # ours: the interface group of our devices, by which a rule recognises their routes
 
 # Never encapsulated, whatever the default route is: multicast and broadcast of the link (mDNS, DHCP), link-local.
 _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
     4: (IPv4Network("169.254.0.0/16"), IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32")),
     6: (IPv6Network("fe80::/10"), IPv6Network("ff00::/8")),
 }
+
+_OF_THIS_HOST: Final = (
+    (IN_INTERFACE, b"lo\0"),  # packets that this host sends itself
+    (SUPPRESS_IFGROUP, struct.pack("=I", DEVICE_GROUP)),  # not by a route to our devices
+)
 
 
 class KernelUplink(msgspec.Struct, frozen=True):
@@ -114,7 +123,7 @@ class MarkRouting(msgspec.Struct, frozen=True):
     devices: tuple[MarkedDevice, ...]
 
 
-RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
+RouteKind: TypeAlias = Literal["unicast", "throw", "unreachable", "local"]
 
 
 class KernelState(msgspec.Struct, frozen=True):
@@ -158,7 +167,7 @@ class KernelState(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One route of ours; `devices` is empty for a throw route, which ends the search in its table."""
+    """One route of ours. `devices` is empty for one that ends the search (throw) or refuses (unreachable)."""
 
     table: int
     kind: RouteKind
@@ -193,6 +202,7 @@ def plan(desired: KernelState) -> Plan:
         sources = [*eids, UNSPECIFIED_IPV4] if family == 4 else eids
         overlay = [prefix for prefix in desired.overlay_prefixes if prefix.version == family]
         native = [prefix for prefix in desired.native_prefixes if prefix.version == family]
+        containers = [network for network in desired.container_networks if network.version == family]
         for prefix in overlay:
             routes.add(Route(OVERLAY_TABLE, "unicast", prefix, (desired.tun,), source))
             near = Rule(
@@ -200,7 +210,6 @@ def plan(desired: KernelState) -> Plan:
             )
             rules.add(near)
         if overlay:
-            containers = [network for network in desired.container_networks if network.version == family]
             rules.update(
                 Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=network) for network in (*sources, *containers)
             )
@@ -215,7 +224,11 @@ def plan(desired: KernelState) -> Plan:
             mark, mask = desired.native_mark, desired.mark_mask
             rules.add(Rule(LINGER_PRIORITY, family, MAIN_TABLE, mark=mark, mask=mask))
         if desired.guards_overlay:
-            rules |= _guard([*(eid.network for eid in desired.eids), *desired.container_networks], overlay, native)
+            guarded = [prefix for prefix in overlay if not any(network.overlaps(prefix) for network in native)]
+            rules |= _guard([*sources, *containers], guarded)
+            if family == 6 and guarded:
+                routes.add(Route(GUARD_TABLE, "unreachable", _everything(6)))
+                routes.update(Route(GUARD_TABLE, "unicast", prefix, (desired.tun,)) for prefix in guarded)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", network) for network in {*native, *_OF_THE_LINK[family]})
@@ -324,15 +337,16 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
     return found_routes, found_rules
 
 
-def _guard(senders: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
-    """An overlay prefix that contains a configured native prefix has no guard. See guard.py."""
+def _guard(sources: Iterable[IpNetwork], guarded: Iterable[IpNetwork]) -> set[Rule]:
+    """The guard of these overlay prefixes, which are all of one family. See guard.py."""
     rules: set[Rule] = set()
-    for prefix in overlay:
-        if any(network.overlaps(prefix) for network in native):
-            continue
-        own = [sender for sender in senders if sender.version == prefix.version]
-        for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:
-            rules.add(Rule(GUARD_PRIORITY, prefix.version, source=source, destination=prefix, action="unreachable"))
+    for prefix in guarded:
+        rules.update(
+            Rule(GUARD_PRIORITY, prefix.version, source=source, destination=prefix, action="unreachable")
+            for source in sources
+        )
+        if prefix.version == 6:
+            rules.add(Rule(GUARD_PRIORITY, 6, GUARD_TABLE, destination=prefix, selectors=_OF_THIS_HOST))
     return rules
 
 

@@ -182,17 +182,18 @@ class _Family:
 
     def _overlay_front(self, end: int) -> list[Slot]:
         moves = [self._at(priority) for priority in range(SENDING_PRIORITY, LINGER_PRIORITY + 1)]
-        # The guard stands right after the rules that lead to our device (guard.py).
-        guard = [self._guard] if self._guard else []
-        ours = [self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY), *guard]
+        ours = [self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY)]
         behind = self._behind(end)
+        # The guard stands right after the rules that lead to our device (guard.py).
         if not self._prefixes or not self._sources or _is_plain(behind):
-            return [*moves, self._nearer(NEAR_OVERLAY_PRIORITY), *ours]
+            return [*moves, self._nearer(NEAR_OVERLAY_PRIORITY), *ours, *_filled(self._guard)]
+        ours += _filled(rule for rule in self._guard if rule.source)
         for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
             near = self._back.section(_concerning(behind, self._sources), length, ours)
             prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
             moves.append(self._entrances(near, prefixes, self._sources))
-        return moves
+        # Packets of native addresses do not enter the sections.
+        return [*moves, *_filled(rule for rule in self._guard if not rule.source)]
 
     def _full_front(self, end: int) -> list[Slot]:
         marked, rest = self._at(FULL_PRIORITY - 1), self._at(FULL_PRIORITY)
@@ -304,6 +305,12 @@ class _Back:
                 elif is_bare:
                     served.append(frozenset(rule.selectors))
         return found
+
+
+def _filled(rules: Iterable[Rule]) -> list[Slot]:
+    """A slot with these rules; none without any."""
+    slot = list(rules)
+    return [slot] if slot else []
 
 
 _END: Final = -1

@@ -803,4 +803,18 @@ class Node:
             return [*effects]
         self._resolver.on_known(learned, before.prefix, now, is_same=(is_same := before.locators == after.locators))
         moved = [] if is_same else self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
+        if before.locators and not after.locators:
+            moved += self._on_peer_unregistered(before, asked, now)
         return [*effects, *moved]
+
+    def _on_peer_unregistered(self, before: MapCacheEntry, asked: EidPrefix, now: float) -> list[MachineEffect]:
+        """A peer that could be reached is not registered, the mapping system says.
+
+        Either it has stopped, or the Map-Server has lost its memory. So both of us make sure that we are registered.
+        An SMR about its own EID tells a peer to do that.
+        """
+        theirs = EidPrefix.host(asked.address, asked.instance_id)
+        targets = [
+            SmrTarget(target.rloc, theirs, target.peer) for target in entry_targets(before, self.config, self.locators)
+        ]
+        return [*self._registrations.on_peer_unregistered(now), *self._smr.on_peers(targets, now)]

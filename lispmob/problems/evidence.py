@@ -141,7 +141,9 @@ class Evidence(msgspec.Struct, frozen=True):
     usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `is_forbidden`: the
     kernel refuses to send data (EPERM). `refuses_control`: or control messages. `in_vain`: addresses that asked the
     Map-Resolvers, after a peer fell silent, and got no answer anywhere. `unasked`: addresses in whose family there is
-    no Map-Resolver. `peers_answer`: peers answer probes, so packets to them pass whatever the mapping system does.
+    no Map-Resolver. `closed`: servers whose hosts answered lately that no Map-Server listens there. `unheard`:
+    Map-Servers that left Map-Requests with LISP-SEC unanswered, and have answered nothing else since. `peers_answer`:
+    peers answer probes, so packets to them pass whatever the mapping system does.
     """
 
     is_starting: bool = False
@@ -167,5 +169,7 @@ class Evidence(msgspec.Struct, frozen=True):
     refuses_control: bool = False
     in_vain: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    unheard: frozenset[str] = frozenset()
     peers_answer: bool = False
     reported: tuple[Problem, ...] = ()

@@ -32,7 +32,7 @@ class Severity(IntEnum):
 
 KEYS: Final[dict[str, str]] = {
     # the daemon
-    "starting": "lispd has not finished its start",
+    "starting": "lispd has not finished its start, or no Map-Server has confirmed a registration yet",
     "stopping": "lispd is stopping",
     "kernel-refused": "the kernel does not hold an address, a route or a rule that is needed",
     "no-chain": "steering rules are not in the kernel: neither iptables nor nft could be used",

@@ -11,8 +11,10 @@ from lispmob.problems.problem import Problem, Severity
 
 ENOUGH_TRIES: Final = 2  # ours: one lost datagram is the weather, two in a row are worth a word
 TRIES_WITHOUT_FINDING: Final = 3  # ours: the question that tells why is answered, or given up, before
+TRIES_WITH_NONCES: Final = 5  # ours: before, old nonces may be the reason, and not the key (control/nonce_doubt.py)
 
 _INVITED: Final = "a machine that has joined needs another invitation, and `lispctl join --force`"
+_ANSWERS: Final = (Finding.KNOWS_EID, Finding.NO_SITE)
 _ABOUT_SERVER: Final = {
     Finding.PORT_CLOSED: "nobody-listens",
     Finding.UNREACHABLE: "unreachable",
@@ -36,6 +38,23 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
         if problem is not None and problem.identity not in seen:
             seen.add(problem.identity)
             yield problem
+    for server in evidence.closed if evidence.in_vain else ():
+        if ("nobody-listens", server) not in seen:
+            severity = Severity.BROKEN if is_lost else Severity.DEGRADED
+            yield Problem("nobody-listens", severity, *_closed(server), server)
+
+
+def is_first(evidence: Evidence) -> bool:
+    """True when a registration is open, none has stood since lispd started, and no peer is reached either."""
+    is_known = evidence.peers_answer or any(one.stands or one.ever for one in evidence.registrations)
+    return bool(evidence.registrations) and not is_known
+
+
+def is_unanswered(server: str, evidence: Evidence) -> bool:
+    """True when this server does not answer anything at present, so that no particular request is to blame."""
+    if server in evidence.unheard or (evidence.in_vain and server in evidence.closed):
+        return True
+    return any(one.server == server and one.tries and one.finding not in _ANSWERS for one in evidence.registrations)
 
 
 def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) -> Problem | None:
@@ -52,10 +71,16 @@ def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) ->
     if one.refusal is not None and not one.stands:
         return _refused(one, severity)
     if one.is_resting:
-        return _resting(one, evidence, severity)
+        # Another server of this EID, which can be reached, is the graver matter.
+        is_alone = all(other.is_resting for other in evidence.registrations if other.eid == one.eid)
+        return _resting(one, evidence, severity if is_alone else Severity.DEGRADED)
+    if one.finding not in _ANSWERS and one.finding is not None and one.server in evidence.unheard:
+        return _unanswered(one, severity)  # asked after a lookup, before the next Map-Register
     if one.tries < ENOUGH_TRIES or (one.finding is None and one.tries < TRIES_WITHOUT_FINDING):
         return None
-    if one.finding in (Finding.KNOWS_EID, Finding.NO_SITE):
+    if one.finding is Finding.KNOWS_EID and one.stands and one.tries < TRIES_WITH_NONCES:
+        return None
+    if one.finding in _ANSWERS:
         return _not_taken(one, severity)
     return _unanswered(one, severity)
 
@@ -158,11 +183,7 @@ def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
     server = f"Map-Server {one.server}"
     check = "check the address in map-servers"
     if one.finding is Finding.PORT_CLOSED:
-        return (
-            f"{one.server} runs no Map-Server",
-            "the host reports that its UDP port 4342 is closed (ICMP port unreachable)",
-            f"start the Map-Server there, or {check}",
-        )
+        return _closed(one.server)
     if one.finding is Finding.UNREACHABLE:
         return (
             f"{server} is not reached",
@@ -186,4 +207,12 @@ def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
         f"no answer from Map-Server {one.server}",
         f"it answers neither Map-Registers nor Map-Requests, which need no key{behind}",
         f"{check}, that it is up, and that firewalls on the path pass UDP port 4342",
+    )
+
+
+def _closed(server: str) -> tuple[str, str, str]:
+    return (
+        f"{server} runs no Map-Server",
+        "the host reports that its UDP port 4342 is closed (ICMP port unreachable)",
+        "start the Map-Server there, or check the address in map-servers",
     )

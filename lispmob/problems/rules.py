@@ -17,12 +17,17 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
     if evidence.is_stopping:
         return (Problem("stopping", Severity.BROKEN, "lispd is stopping"),)
     found = [*_daemon(evidence), *_uplinks(evidence), *registering.problems(evidence), *_peers(evidence)]
-    return worst_first([*found, *(problem for problem in evidence.reported if not _is_explained(problem, evidence))])
+    found += (problem for problem in evidence.reported if not _is_explained(problem, evidence))
+    if registering.is_first(evidence) and not any(problem.severity is Severity.BROKEN for problem in found):
+        cause = "no Map-Server has confirmed a registration yet"
+        found.append(Problem("starting", Severity.BROKEN, "lispd is registering", cause))
+    return worst_first(found)
 
 
 def _is_explained(problem: Problem, evidence: Evidence) -> bool:
-    """True where this host may not ask, or gets no answer at all: that explains unanswered questions with LISP-SEC."""
-    return (bool(evidence.in_vain) or evidence.refuses_control) and problem.key == UNANSWERED
+    """True where nothing is answered, or this host may not ask: that is why questions with LISP-SEC stay unanswered."""
+    is_silent = bool(evidence.in_vain) or evidence.refuses_control
+    return (is_silent or registering.is_unanswered(problem.subject, evidence)) and problem.key == UNANSWERED
 
 
 def _daemon(evidence: Evidence) -> Iterator[Problem]:
@@ -131,7 +136,8 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             severity,
             f"the RTR {one.failed_rtr} does not answer {place}",
             "behind a NAT, everything comes and goes through it",
-            "check that its machine is up, and that firewalls on the path pass UDP ports 4341 and 4342",
+            "check that its machine is up, that firewalls on the path pass UDP ports 4341 and 4342, "
+            "and that this is its address (public-address in its hub.conf)",
             f"{one.interface} {one.address}",
         )
     if one.deaf_rtr is not None:
@@ -219,9 +225,10 @@ def _no_answer_at_all(evidence: Evidence) -> Problem:
 
 
 def _peers(evidence: Evidence) -> Iterator[Problem]:
-    if evidence.in_vain and (evidence.peers or any(problem.key == UNANSWERED for problem in evidence.reported)):
+    is_cut_off = bool(evidence.in_vain) and not evidence.closed  # an ICMP error of a server is an answer
+    if is_cut_off and (evidence.peers or any(problem.key == UNANSWERED for problem in evidence.reported)):
         yield _no_answer_at_all(evidence)
-    for peer in () if evidence.in_vain else evidence.peers:
+    for peer in () if is_cut_off else evidence.peers:
         where = ", ".join(peer.locators)
         yield Problem(
             "peer-unreachable",

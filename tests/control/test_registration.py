@@ -374,3 +374,17 @@ def test_an_eid_that_another_node_holds_is_tried_every_ten_seconds_and_then_as_a
     assert counted(effects) == ["rx_policy"]
     assert [event.kind for event in only(effects, Event)] == ["eid-shared"]
     assert [round(at, 6) for at, _ in run_until(machine, 100.0)] == [10.1, 20.1, 40.1, 80.1]
+
+
+@pytest.mark.parametrize(
+    ("holder", "is_ours"), [(WIFI, True), (LTE, False)], ids=["at our address", "at another address"]
+)
+def test_who_was_installed_again_reads_that_the_other_node_may_be_itself(holder: LocalLocator, is_ours: bool) -> None:
+    machine = registration()
+    register = register_in(machine.on_locators(locators(WIFI), 0.0))
+    held = MappingRecord.of(EID, (Locator(holder.address),), action=Action.DROP_POLICY_DENIED)
+
+    (event,) = only(answer(machine, replace(notify(register), records=(held,)), 0.1), Event)
+
+    assert str(holder.address) in str(event.fields["text"])
+    assert ("before it lost its state directory" in str(event.fields["text"])) is is_ours

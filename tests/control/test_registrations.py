@@ -105,3 +105,23 @@ def test_an_unanswered_register_takes_no_other_with_it() -> None:
     woken = run_until(registrations, deadline=30.0)
 
     assert [(at, len(only(effects, SendControl))) for at, effects in woken] == [(1, 1), (3, 1), (7, 1), (15, 1)]
+
+
+def test_peers_that_stop_one_after_the_other_cost_one_register_each_ten_seconds() -> None:
+    registrations = Registrations(CONFIG, jitter=lambda: 0.5)
+    confirm(registrations, registrations.on_locators(locators(WIFI), 0.0), 0.1)
+    registered = []
+
+    for now in (1.0, 4.0, 8.0, 16.0, 17.0, 27.0):
+        effects = registrations.on_peer_unregistered(now)
+        if only(effects, SendControl):
+            registered.append(now)
+            confirm(registrations, effects, now + 0.1)
+
+    assert registered == [1.0, 16.0, 27.0]
+
+
+def confirm(registrations: Registrations, effects: Iterable[MachineEffect], now: float) -> None:
+    register = register_in(list(effects))
+    raw = sign(MapNotify(register.nonce, register.records), KEY)
+    registrations.on_map_notify(MapNotify.decode(raw), raw, now)

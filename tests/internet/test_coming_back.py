@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.control.probing.path import ProbeConfig
+from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.site import Site
 from lispmob.node.node import MapServerPeer, Node
 from lispmob.wire.address import EidPrefix
@@ -199,3 +200,22 @@ def test_a_node_that_has_withdrawn_does_not_register_again_whatever_comes_in(wha
     found = a.table.lookup(b.eid)
     assert found is not None
     assert found[1].disposition == "DROP"
+
+
+@pytest.mark.parametrize("askers", [(0,), (1,), (0, 1)], ids=["one asks", "the other one", "both ask"])
+def test_a_hub_that_has_lost_its_memory_parts_no_nodes_that_talk(askers: tuple[int, ...]) -> None:
+    """A node that asks it hears that the peer is not registered; no SMR of the hub can correct that."""
+    lab = lab_that_talks()
+    eids = [host.config.eids[0] for host in lab.nodes]
+    lab.hubs[0].plane = ControlPlane([Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids])
+
+    for number in askers:
+        asker, peer = lab.nodes[number], lab.nodes[1 - number]
+        (here,), (there,) = asker.addresses, peer.addresses
+        smr = MapRequest(9, from_prefix(peer.config.eids[0]), (there,), (EidRecord.of(asker.config.eids[0]),),
+                         is_smr=True, dont_map_reply=True)  # fmt: skip
+        lab.world.internet.send(Packet(there, here, smr.encode()))
+    lab.chat(SOON_S)
+
+    assert any("mapping-negative" in lab.nodes[number].kinds() for number in askers)
+    assert lab.is_connected()

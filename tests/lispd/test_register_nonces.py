@@ -100,6 +100,29 @@ def test_a_count_from_an_old_snapshot_catches_up_with_the_clock(tmp_path: Path) 
     assert restored() > after_the_snapshot
 
 
+def test_a_count_catches_up_with_the_clock_at_once_when_it_is_asked_to(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    nonces = host.start()
+    nonces()
+    host.wall_ns += 60_000_000_000
+
+    nonces.catch_up()
+
+    assert nonces() > host.wall_ns
+    assert int((tmp_path / FILE_NAME).read_text()) > host.wall_ns
+
+
+def test_a_count_that_is_ahead_of_the_clock_does_not_go_back_to_it(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    nonces = host.start()
+    used = nonces()
+    host.wall_ns -= DAY_NS
+
+    nonces.catch_up()
+
+    assert nonces() > used
+
+
 def test_who_saw_one_nonce_cannot_name_the_next(tmp_path: Path) -> None:
     nonces = RegisterNonces(tmp_path)
     steps = [after - before for before, after in pairwise([nonces() for _ in range(50)])]

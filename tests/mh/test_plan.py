@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+from lispmob.mh.guard import left_behind
 from lispmob.mh.plan import (
     FULL_TABLE,
     GATEWAY_TABLE,
+    GUARD_PRIORITY,
+    GUARD_TABLE,
     LINGER_TABLE,
     NOTHING,
     OVERLAY_TABLE,
@@ -16,6 +19,7 @@ from lispmob.mh.plan import (
     LostAddress,
     plan,
 )
+from lispmob.mh.rule import IN_INTERFACE, SUPPRESS_IFGROUP
 from lispmob.wire.address import EidPrefix
 
 EID = EidPrefix.parse("10.1.0.1/32")
@@ -196,3 +200,51 @@ def test_more_uplinks_in_one_subnet_than_there_are_tables_leave_the_last_ones_as
     )
 
     assert {table for _, _, table in by_router(KernelState("lmn0", (EID,), uplinks=uplinks))} == set(ROUTER_TABLES)
+
+
+OVERLAY6 = ip_network("2001:db8:e::/48")
+GUARDED = KernelState("lmn0", (EID, EID6), overlay_prefixes=(OVERLAY, OVERLAY6), guards_overlay=True)
+
+
+def test_the_guard_of_ipv6_finds_our_device_first_and_a_refusal_behind_it() -> None:
+    guarding = {
+        (route.kind, str(route.destination), route.devices)
+        for route in plan(GUARDED).routes
+        if route.table == GUARD_TABLE
+    }
+
+    assert guarding == {("unicast", "2001:db8:e::/48", ("lmn0",)), ("unreachable", "::/0", ())}
+
+
+def test_the_guard_of_ipv6_is_about_every_packet_that_this_host_sends_and_none_that_it_forwards() -> None:
+    (rule,) = (rule for rule in plan(GUARDED).rules if rule.priority == GUARD_PRIORITY and rule.source is None)
+
+    assert (rule.family, rule.destination, rule.table) == (6, OVERLAY6, GUARD_TABLE)
+    assert rule.selector(IN_INTERFACE) == b"lo\0"
+    assert rule.selector(SUPPRESS_IFGROUP)
+
+
+def test_a_guard_that_is_left_behind_needs_no_table() -> None:
+    left = left_behind(GUARDED)
+
+    guards = {rule for rule in left.rules if rule.priority == GUARD_PRIORITY}
+    assert left.routes == frozenset()
+    assert {(rule.action, rule.table) for rule in guards} == {("unreachable", 0)}
+    assert {rule.destination for rule in guards if rule.selector(IN_INTERFACE)} == {OVERLAY6}
+    assert not any(rule.selector(SUPPRESS_IFGROUP) for rule in guards)
+
+
+def test_a_prefix_with_something_native_in_it_has_no_guard_in_either_family() -> None:
+    native = (ip_network("10.1.9.0/24"), ip_network("2001:db8:e:9::/64"))
+
+    wanted = plan(KernelState("lmn0", (EID, EID6), "split", (OVERLAY, OVERLAY6), native, guards_overlay=True))
+
+    assert not any(rule.priority == GUARD_PRIORITY for rule in wanted.rules)
+    assert not any(route.table == GUARD_TABLE for route in wanted.routes)
+
+
+def test_with_other_tables_the_guard_looks_up_its_own() -> None:
+    wanted = plan(KernelState("lmn0", (EID6,), overlay_prefixes=(OVERLAY6,), guards_overlay=True, first_table=9000))
+
+    tables = {route.table for route in wanted.routes if route.kind == "unreachable"}
+    assert tables == {rule.table for rule in wanted.rules if rule.selector(SUPPRESS_IFGROUP)} == {9004}

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from lispmob.mh.plan import FULL_PRIORITY, GATEWAY_PRIORITY, ROOM, KernelState, KernelUplink, plan
-from lispmob.mh.rule import IN_INTERFACE, INVERT, MARK, MARK_MASK, USERS, VRF, Rule
+from lispmob.mh.rule import IN_INTERFACE, INVERT, MARK, MARK_MASK, SUPPRESS_IFGROUP, USERS, VRF, Rule
 from lispmob.mh.rule_order import Arrangement, Others, RefusingTable, arrange
 from lispmob.wire.address import EidPrefix
 
@@ -270,3 +270,16 @@ def test_our_tables_can_be_numbered_otherwise() -> None:
 
     assert {route.table for route in wanted.routes} == {901, 902}
     assert {rule.table for rule in wanted.rules} == {901, 902, 254}
+
+
+def test_beside_other_tables_the_guard_meets_ipv6_packets_that_do_not_look_like_ours() -> None:
+    """They do not enter our section behind all rules of others, so it stands in front of these."""
+    eid, overlay = EidPrefix.parse("2001:db8:e::1/128"), ip_network("2001:db8:e::/48")
+    state = KernelState("lmn0", (eid,), "split", (overlay,), guards_overlay=True)
+    theirs = (Rule(0, 6, 255, is_copy=True), Rule(5270, 6, 52, is_copy=True), Rule(32766, 6, 254, is_copy=True))
+
+    found = arrange(plan(state).rules, Others(theirs))
+
+    (guard,) = (rule for rule in found.rules if rule.selector(SUPPRESS_IFGROUP) and not rule.is_copy)
+    assert any(rule.action == "goto" and rule.source is not None for rule in found.rules)
+    assert guard.priority < 5270

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lispmob.control.registration import State
+from lispmob.control.smr import solicited
 from lispmob.natt.arrival import DataControl
 from lispmob.node.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.protocol.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_notify import MapNotify
@@ -18,7 +20,7 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
-from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import (
     EID,
     EID6,
@@ -378,3 +380,54 @@ def test_where_else_a_peer_may_send_from_is_told_with_its_mapping() -> None:
     (install,) = only(effects, InstallMapping)
     assert [locator.address for locator in install.locators] == [PEER_RLOC]
     assert install.sources == (ip("203.0.113.6"), ip("203.0.113.7"), ip("2001:db8:7::1"))
+
+
+def say_unregistered(machine: Node, eid: str, now: float, ttl_min: int = 1) -> list[NodeEffect]:
+    """A Map-Server's SMR about a peer, and its answer that no xTR has registered it."""
+    smr = MapRequest(0, PEER, (PEER_RLOC,), (EidRecord.of(prefix(eid)),), is_smr=True)
+    asked = request_in(only(machine.on_datagram(datagram(smr.encode(), source=PEER_RLOC), now), SendControl)[0])
+    record = MappingRecord.of(prefix(eid), ttl_min=ttl_min, action=Action.NATIVELY_FORWARD)
+    own = asked.itr_rlocs[0]
+    assert isinstance(own, IpAddress)
+    return machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode(), destination=own), now + 0.1)
+
+
+@pytest.mark.parametrize("ttl_min", [1, 15], ids=["not registered", "in no site"])
+def test_who_hears_that_a_peer_is_not_registered_makes_sure_that_itself_is(ttl_min: int) -> None:
+    machine = node()
+    confirm(machine, machine.on_locators([WIFI], 0.0), 0.1)
+    resolve(machine, 1.0)
+
+    effects = say_unregistered(machine, "10.2.0.0/24", 5.0, ttl_min)
+
+    assert f"MapRegister {SERVER}" in sent(effects)
+
+
+def test_a_peer_that_could_be_reached_is_told_that_it_is_not_registered() -> None:
+    """It registers then, as after an SMR of the Map-Server about its own EID."""
+    machine = node()
+    confirm(machine, machine.on_locators([WIFI], 0.0), 0.1)
+    resolve(machine, 1.0)
+
+    effects = say_unregistered(machine, "10.2.0.0/24", 5.0)
+
+    (smr,) = (
+        message
+        for send in only(effects, SendControl)
+        if send.destination == PEER_RLOC and isinstance(message := decode_control(send.payload), MapRequest)
+    )
+    assert smr.is_smr
+    assert solicited(smr) == EidPrefix.host(PEER)
+
+
+def test_an_eid_that_was_never_reached_is_no_reason_to_register_again() -> None:
+    machine = node()
+    confirm(machine, machine.on_locators([WIFI], 0.0), 0.1)
+    asked = request_in(only(machine.on_miss(EID.address, PEER, 0, 1.0), SendControl)[0])
+    record = MappingRecord.of(prefix("10.2.0.0/24"), ttl_min=1, action=Action.NATIVELY_FORWARD)
+    own = asked.itr_rlocs[0]
+    assert isinstance(own, IpAddress)
+
+    effects = machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode(), destination=own), 1.1)
+
+    assert not any(one.startswith("MapRegister") for one in sent(effects))

@@ -68,12 +68,56 @@ def test_each_finding_is_one_cause_and_never_a_list_of_guesses(finding: Finding,
 
 @pytest.mark.parametrize("tries", [0, 1])
 def test_one_lost_answer_is_no_problem(tries: int) -> None:
-    assert of(replace(OPEN, tries=tries, finding=Finding.SILENT)) == ()
+    assert of(replace(OPEN, tries=tries, ever=True, finding=Finding.SILENT)) == ()
 
 
-def test_while_the_reason_is_being_found_out_nothing_is_said_for_a_few_seconds() -> None:
-    assert of(replace(OPEN, tries=2)) == ()
+def test_while_the_reason_is_being_found_out_none_is_said_for_a_few_seconds() -> None:
+    assert keys(of(replace(OPEN, tries=2))) == ["starting"]
     assert keys(of(replace(OPEN, tries=3))) == ["no-answer"]
+    assert of(replace(STANDS, tries=2)) == ()
+
+
+@pytest.mark.parametrize("tries", [0, 1, 2])
+def test_before_the_first_confirmation_nothing_is_called_working(tries: int) -> None:
+    found = of(replace(OPEN, tries=tries), replace(OPEN, eid=OTHER_EID, tries=tries))
+
+    assert headline(found) == "not working: lispd is registering"
+
+
+def test_one_confirmation_is_enough_to_be_working_and_an_earlier_one_too() -> None:
+    first = replace(OPEN, tries=1)
+
+    assert of(STANDS, replace(first, eid=OTHER_EID)) == ()
+    assert of(replace(first, ever=True)) == ()
+
+
+def test_a_reason_takes_the_place_of_the_word_that_lispd_is_registering() -> None:
+    assert keys(of(replace(OPEN, tries=1), addresses=(replace(WIFI, stranded="no RTR"),))) == ["no-rtr"]
+    assert keys(of(OPEN, families=frozenset(), addresses=())) == ["offline"]
+    assert keys(of(replace(OPEN, tries=1), is_starting=True)) == ["starting"]
+
+
+def test_without_a_map_server_there_is_nothing_to_wait_for() -> None:
+    assert of() == ()
+
+
+@pytest.mark.parametrize("finding", [Finding.PORT_CLOSED, Finding.SILENT, Finding.KNOWS_EID])
+def test_a_family_that_is_missing_comes_after_the_map_server_that_could_be_reached(finding: Finding) -> None:
+    resting = RegistrationEvidence(EID, "2001:db8::1", is_resting=True)
+
+    found = of(resting, replace(OPEN, tries=9, finding=finding))
+
+    assert len(found) == 2
+    assert found[1].key == "no-address-of-family"
+    assert keys(of(resting, replace(OPEN, tries=1)))[0] == "starting"
+
+
+def test_old_nonces_are_not_called_a_wrong_key_while_the_registration_stands() -> None:
+    refreshing = replace(STANDS, ever=True, finding=Finding.KNOWS_EID)
+
+    assert of(replace(refreshing, tries=4)) == ()
+    assert keys(of(replace(refreshing, tries=5))) == ["wrong-key"]
+    assert keys(of(replace(refreshing, tries=2, stands=False))) == ["wrong-key"]
 
 
 def test_a_map_server_that_was_there_and_is_gone_degrades_while_it_still_has_us() -> None:
@@ -136,7 +180,8 @@ LTE = AddressEvidence("wwan0", "2001:db8::7", nat64="64:ff9b::/96")
     ids=["DNS is asked", "the Map-Server is asked", "it answers", "it answers by another one"],
 )
 def test_while_a_translator_may_lead_to_the_map_server_no_family_is_missed(evidence: dict[str, Any]) -> None:
-    assert of(RESTING, families=frozenset({6}), **evidence) == ()
+    assert keys(of(RESTING, families=frozenset({6}), **evidence)) == ["starting"]
+    assert of(replace(RESTING, ever=True), families=frozenset({6}), **evidence) == ()
 
 
 def test_a_translator_that_leads_nowhere_is_named_with_what_to_do() -> None:
@@ -449,6 +494,57 @@ def test_a_kill_switch_is_named_and_no_network_is_asked_for(families: set[int], 
     assert (problem.key, problem.severity) == ("refused-route", severity)
     assert problem.what == "this host refuses what leaves by wlan0 over IPv4"
     assert problem.cause.startswith("the route `blackhole default metric 50` comes before its default route")
+
+
+def test_a_host_whose_map_server_is_stopped_is_not_cut_off_from_its_network() -> None:
+    found = of(STANDS, in_vain=("192.0.2.7",), closed=(SERVER,), peers=(PEER,))
+
+    assert keys(found) == ["nobody-listens", "peer-unreachable"]
+    assert headline(found) == "degraded: 198.51.100.1 runs no Map-Server (and 1 more)"
+
+
+def test_a_stopped_map_server_is_named_once_however_it_is_found_out() -> None:
+    found = of(replace(OPEN, finding=Finding.PORT_CLOSED), in_vain=("192.0.2.7",), closed=(SERVER,))
+
+    assert keys(found) == ["nobody-listens"]
+
+
+def test_a_map_server_that_was_stopped_and_is_heard_again_is_no_problem() -> None:
+    assert of(STANDS, closed=(SERVER,)) == ()
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"registrations": (replace(STANDS, tries=2),)},
+        {"registrations": (replace(STANDS, tries=3, finding=Finding.SILENT),)},
+        {"registrations": (STANDS,), "in_vain": ("192.0.2.7",), "closed": (SERVER,)},
+    ],
+    ids=["unanswered lately", "silent", "stopped"],
+)
+def test_a_map_server_that_answers_nothing_is_not_blamed_for_lisp_sec(evidence: dict[str, Any]) -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "no mapping for 10.99.0.2/32", subject=SERVER)
+
+    found = problems_of(replace(FINE, reported=(unanswered,), **evidence))
+
+    assert "lisp-sec-unanswered" not in keys(found)
+
+
+def test_a_map_server_that_answers_nothing_since_a_lookup_is_named_before_the_next_register() -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "no mapping for 10.99.0.2/32", subject=SERVER)
+    unheard = {"reported": (unanswered,), "unheard": frozenset({SERVER})}
+
+    assert of(STANDS, **unheard) == ()  # it is being asked
+    assert keys(of(replace(STANDS, finding=Finding.SILENT), **unheard)) == ["no-answer"]
+    assert keys(of(replace(STANDS, finding=Finding.PORT_CLOSED), **unheard)) == ["nobody-listens"]
+    assert keys(of(replace(STANDS, finding=Finding.SILENT))) == []  # heard again
+
+
+def test_a_map_server_that_answers_all_but_lisp_sec_is_named() -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "no mapping for 10.99.0.2/32", subject=SERVER)
+    elsewhere = RegistrationEvidence(EID, OTHER, tries=5, finding=Finding.SILENT)
+
+    assert "lisp-sec-unanswered" in keys(of(STANDS, elsewhere, reported=(unanswered,)))
 
 
 def test_where_no_server_answers_lisp_sec_is_not_to_blame() -> None:

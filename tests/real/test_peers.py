@@ -34,7 +34,7 @@ def test_with_lispd_stopped_the_overlay_is_refused_when_that_is_wanted_and_clean
     tmp_path: Path,
 ) -> None:
     with World(tmp_path, tier="tun") as world:
-        world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
+        world.attach("a", "eth0", peers.A_ADDRESSES, metric=100)
         world.start_hub()
         node = world.start_node(A)
         world.wait_registered()

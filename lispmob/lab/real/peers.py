@@ -25,6 +25,7 @@ WATCH_S: Final = 5.0
 SOON_S: Final = 1.0  # a refused connection fails at once; on a busy machine within this time
 DEAD_S: Final = 15.0  # for a peer that did not announce its end
 _REFUSED: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ECONNREFUSED})
+A_ADDRESSES: Final = ("198.51.100.2/24", "2001:db8:a::2/64")
 _NOBODY: Final = (ip_address("10.1.0.77"), ip_address("2001:db8:e::77"))
 """EIDs that no site has."""
 
@@ -77,7 +78,7 @@ def _reopened(log: PacketLog, back_at: float, ended: float) -> float | None:
 
 def nothing_leaks(check: str, world: World) -> Check:
     """Packets for an absent, stopped or killed peer, and without lispd, are refused and never leave in clear."""
-    two_in_the_open(world)
+    two_in_the_open(world, A_ADDRESSES)
     with leaks(world) as leaked:
         refused = [*refusals(world, _NOBODY)]
         _ = world.lost_both_ways(1.0)
@@ -167,8 +168,9 @@ def _eids(identity: Identity) -> tuple[IpAddress, IpAddress]:
     return identity.eid4, identity.eid6
 
 
-def two_in_the_open(world: World) -> None:
-    world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
+def two_in_the_open(world: World, addresses: Sequence[str] = A_ADDRESSES[:1]) -> None:
+    """Start the hub and both nodes; a has these addresses."""
+    world.attach("a", "eth0", addresses, metric=100)
     world.start_hub()
     world.start_node(A)
     world.start_node(B)

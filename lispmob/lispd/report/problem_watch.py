@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.gate import NonceBook
+from lispmob.control.itr_security import RefusalReason
 from lispmob.control.probing.data_doubt import DataDoubts, Question
 from lispmob.control.registration import Registration
 from lispmob.control_port.icmp_errors import Reason, Unreachable
@@ -34,6 +35,7 @@ from lispmob.wire.address import IpAddress
 
 SETTLE_S: Final = 0.1  # ours: a move has more urgent work, and causes many events at once
 LATELY_S: Final = 300.0  # ours: how long a drop counts as current
+CLOSED_HOLDS_S: Final = 60.0  # ours: routers limit their ICMP errors
 
 _FINDINGS: Final[dict[Reason, Finding]] = {
     "port": Finding.PORT_CLOSED,
@@ -63,6 +65,8 @@ class ProblemWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._mark_drops: tuple[int, int, float] = (0, 0, float("-inf"))  # seen, recently, when
         self._forbidden: tuple[int, int, float] = (0, 0, float("-inf"))  # refused, sent, when the former grew
+        self._answered: dict[IpAddress, float] = {}  # Map-Servers, and when a Map-Notify or a question of ours said so
+        self._closed: dict[IpAddress, float] = {}  # servers where no process listens, and when ICMP said so
 
     @property
     def headline(self) -> str:
@@ -83,8 +87,15 @@ class ProblemWatch:
         dropped = self._dropped_by_mark(now)
         filtered = self._data.verdicts(now)
         gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, detours, dropped, filtered)
-        refuses_control = self._parts.own_firewall.is_refusing(now)
-        new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now), refuses_control=refuses_control))
+        self._closed = {server: at for server, at in self._closed.items() if now - at <= CLOSED_HOLDS_S}
+        found = replace(
+            gathered,
+            is_forbidden=self._is_forbidden(now),
+            refuses_control=self._parts.own_firewall.is_refusing(now),
+            closed=tuple(map(str, self._closed)),
+            unheard=frozenset(map(str, self._unheard(now))),
+        )
+        new = problems_of(found)
         is_news = new != self._current
         self._current = new
         for line in self._journal.on_problems(new, now):
@@ -128,6 +139,7 @@ class ProblemWatch:
         is_answer = self._diagnosis.on_datagram(payload) or self._diagnosis.on_map_request(payload)
         is_answer = is_answer or self._data.on_map_reply(payload, in_data=False, now=self._parts.now())
         if is_answer:
+            self._note_answers()
             self._settle()
         return is_answer
 
@@ -152,7 +164,10 @@ class ProblemWatch:
     def on_unreachable(self, error: Unreachable) -> None:
         """ICMP, or this host's firewall, answered a message that we sent."""
         if error.port == CONTROL_PORT:
-            self._diagnosis.on_unreachable(error.destination, _FINDINGS[error.reason], self._parts.now())
+            now = self._parts.now()
+            if error.reason == "port" and error.destination in self._parts.file.resolvers:
+                self._closed[error.destination] = now
+            self._diagnosis.on_unreachable(error.destination, _FINDINGS[error.reason], now)
             self._settle()
 
     def _on_registration(self, kind: str, eid: str, map_server: str) -> None:
@@ -165,7 +180,9 @@ class ProblemWatch:
             if kind == "register-timeout":
                 self._ask(failed)
             else:
+                self._answered[failed.server.address] = self._parts.now()
                 self._diagnosis.on_confirmed(failed.eid, failed.server.address)
+                self._closed.pop(failed.server.address, None)
         self._arm()
 
     def _arm(self) -> None:
@@ -205,6 +222,31 @@ class ProblemWatch:
         self._timer = None
         self.look()
         self._on_news()  # other views may have changed too
+
+    def _unheard(self, now: float) -> set[IpAddress]:
+        """Map-Servers that have answered nothing since a lookup with LISP-SEC failed there; they are asked without."""
+        silent = {
+            refusal.resolver
+            for refusal in self._parts.node.security.refused(now)
+            if refusal.reason is RefusalReason.SILENT
+            and self._answered.get(refusal.resolver, float("-inf")) < refusal.at
+        }
+        found: set[IpAddress] = set()
+        for registration in self._parts.node.registrations:
+            server = registration.server.address
+            if server in silent:
+                found.add(server)
+                if self._diagnosis.finding(registration.eid, server) is None:
+                    self._ask(registration)
+        if found:
+            self._arm()
+        return found
+
+    def _note_answers(self) -> None:
+        for registration in self._parts.node.registrations:
+            server = registration.server.address
+            if self._diagnosis.finding(registration.eid, server) in (Finding.KNOWS_EID, Finding.NO_SITE):
+                self._answered[server] = self._parts.now()
 
     def _is_forbidden(self, now: float) -> bool:
         """True while this host's firewall refuses data: it did lately, and none has left since."""

@@ -19,7 +19,7 @@ from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import mark_bits, mark_uses
 from lispmob.mh.guard import left_behind
 from lispmob.mh.kernel import mark_listing, rule_message
-from lispmob.mh.kernel.kernel_changes import KernelChanges, refused
+from lispmob.mh.kernel.kernel_changes import KernelChanges, is_ready, refused
 from lispmob.mh.kernel.kernel_listing import CommonMarks, KernelListing
 from lispmob.mh.kernel.kernel_problems import foreign_rule, mark_in_use, refusals
 from lispmob.mh.kernel.nat_chain import NatChain
@@ -178,7 +178,7 @@ class KernelRouter:
             links[name]
             for name in devices
             if name in needed and name in links
-            if not (links[name].is_up and desired.mtu_bytes in (None, links[name].mtu_bytes))
+            if not is_ready(links[name], desired.mtu_bytes)
         ]
         ahead = (
             *(foreign_rule(rule, desired) for rule in arrangement.ahead),
@@ -193,11 +193,11 @@ class KernelRouter:
                     await changes.set_up(link, desired.mtu_bytes)
                 for device, address in sorted(addresses - present, key=_by_family):
                     await changes.add_address(address, device)
-                # One destination has one route in a table: in IPv6 the old one must be removed before the new one fits.
-                fresh = wanted_routes - routes
-                taken = {_place(route) for route in fresh if route.destination.version == 4}
-                for route in routes - wanted_routes:
-                    if _place(route) not in taken:
+                # One destination has one route in a table. IPv4 replaces it; in IPv6 the old one must go first.
+                fresh, stale = wanted_routes - routes, routes - wanted_routes
+                taken = {_place(route) for route in fresh}
+                for route in stale:
+                    if route.destination.version == 6 and _place(route) in taken:
                         await changes.remove_route(route)
                 # Exceptions before the routes that they are excepted from; an interface may have gone meanwhile.
                 for route in sorted(fresh, key=lambda each: (each.kind == "unicast", str(each))):
@@ -207,6 +207,9 @@ class KernelRouter:
                     changes.add_rule(rule)
                 for rule in sorted(ours - rules, key=rule_message.priority_of):
                     changes.remove_rule(rule)
+                for route in stale:
+                    if _place(route) not in taken:
+                        await changes.remove_route(route)
                 for device, address in present - addresses:
                     await changes.remove_address(address, device)
         log.debug("kernel routing changed devices=%s changes=%d", ",".join(devices), changes.count)

@@ -16,7 +16,7 @@ from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh.kernel import rule_message
 from lispmob.mh.kernel.kernel_problems import Refusal
 from lispmob.mh.kernel.rule_message import Form
-from lispmob.mh.plan import GATEWAY_PRIORITY, Route
+from lispmob.mh.plan import DEVICE_GROUP, GATEWAY_PRIORITY, Route
 from lispmob.netlink.iproute import AsyncIPRoute, NetlinkError
 from lispmob.wire.address import IpAddress
 
@@ -51,10 +51,13 @@ class KernelChanges:
         self.refusals: list[Refusal] = []
 
     async def set_up(self, tun: Link, mtu_bytes: int | None) -> None:
-        """Set a TUN up, and its MTU, unless already so."""
+        """Set a TUN up, its MTU and its group, unless already so."""
         if mtu_bytes not in (None, tun.mtu_bytes):
             request = partial(self._kernel.link, "set", index=tun.ifindex, mtu=mtu_bytes)
             await self._do(0, f"{tun.name}: setting the MTU {mtu_bytes}", request, is_vital=False)
+        if tun.group != DEVICE_GROUP:
+            request = partial(self._kernel.link, "set", index=tun.ifindex, group=DEVICE_GROUP)
+            await self._do(0, f"{tun.name}: setting its group {DEVICE_GROUP}", request, is_vital=False)
         if not tun.is_up:
             # A link-local address would send router solicitations into the tunnel. Without IPv6 there is none.
             with contextlib.suppress(NetlinkError):
@@ -91,7 +94,7 @@ class KernelChanges:
             is_other = route.gateway.version != route.destination.version  # IPv4 through an IPv6 router (RFC 8950)
             via = {"via": {"family": _FAMILIES[route.gateway.version], "addr": gateway}}
             fields |= {"flags": _RTNH_F_ONLINK, **(via if is_other else {"gateway": gateway})}
-        elif route.kind != "throw" and route.destination.version == 4:
+        elif route.kind in ("unicast", "local") and route.destination.version == 4:
             fields["scope"] = _SCOPE_HOST if route.kind == "local" else _SCOPE_LINK
         command: Literal["replace", "add"] = "replace" if route.destination.version == 4 else "add"
         request = partial(self._kernel.route, command, **fields)
@@ -172,6 +175,11 @@ def _route(route: Route) -> dict[str, int | str]:
 def _text(route: Route) -> str:
     devices = "".join(f" dev {device}" for device in route.devices)
     return f"{route.kind} {route.destination}{devices} table {route.table}"
+
+
+def is_ready(tun: Link, mtu_bytes: int | None) -> bool:
+    """True when `set_up` has nothing to do."""
+    return tun.is_up and tun.group == DEVICE_GROUP and mtu_bytes in (None, tun.mtu_bytes)
 
 
 def refused(what: str, code: int) -> KernelRefused:

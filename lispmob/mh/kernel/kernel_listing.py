@@ -25,7 +25,12 @@ from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 log = logging.getLogger(__name__)
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
-_KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
+_KINDS: Final[dict[int, RouteKind]] = {
+    1: "unicast",
+    2: "local",
+    7: "unreachable",
+    9: "throw",
+}  # linux/rtnetlink.h, RTN_*
 _NO_DEFAULTS: Final = frozenset({0, LOCAL_TABLE, DEFAULT_TABLE})
 _ANYWHERE: Final = {4: "0.0.0.0", 6: "::"}
 
@@ -109,8 +114,10 @@ class KernelListing:
             table=int(message.get("table")),
             kind=kind,
             destination=_network(message.get("dst"), message["dst_len"], version),
-            # IPv6 lists a throw route as one of lo.
-            devices=() if kind == "throw" else tuple(sorted(self._names.get(hop, "?") for hop in hops)),
+            # IPv6 lists routes that lead nowhere as those of lo.
+            devices=()
+            if kind in ("throw", "unreachable")
+            else tuple(sorted(self._names.get(hop, "?") for hop in hops)),
             source=parse_ip(source) if source else None,
             gateway=parse_ip(gateway) if gateway else None,
             metric=int(message.get("priority") or 0) if version == 4 else 0,
