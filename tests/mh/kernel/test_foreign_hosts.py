@@ -325,6 +325,9 @@ def check(
         return None if is_same else "a packet of another program goes another way"
     if before.device is not None and before.prefix_len > length:
         return None if is_same else "what was nearer is no longer reached"
+    is_denied = any("uidrange" in rule.selector and "lookup" not in rule.action for rule in rules)
+    if packet.kind.uid and is_denied and after.device is None:
+        return None  # a user without a network
     is_local_at_last = after.kind == 2 and packet.destination in (plain.native, plain.eid)
     nearer_rules = [rule for rule in rules if is_nearer_by_destination(rule, packet, length)]
     if nearer_rules:
@@ -332,9 +335,6 @@ def check(
         may_end |= refusal != "throw" and any(rule.action == "lookup 66" for rule in nearer_rules)
         is_fine = is_same or after.device is not None or may_end or is_local_at_last
         return None if is_fine else "it goes nowhere"
-    is_denied = any("uidrange" in rule.selector and "lookup" not in rule.action for rule in rules)
-    if packet.kind.uid and is_denied and after.device is None:
-        return None  # a user without a network
     far_in_front = [rule for rule in rules if rule.priority <= FULL_PRIORITY - ROOM and rule.selector]
     if length == 0 and is_same and far_in_front:
         return None  # put there on purpose
