@@ -29,6 +29,7 @@ from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
 from lispmob.protocol.effect import Count, Event
 from lispmob.protocol.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.outage import longest_wait_s
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
@@ -73,7 +74,9 @@ class UplinkMachine:
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
         self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce, next_nonce=next_nonce)
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
+        self._is_cut_off = False  # every RTR has failed, and an event has reported it
         self._ask_at: float | None = None
+        self._unanswered_since: float | None = None  # of our Info-Requests
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
@@ -182,7 +185,8 @@ class UplinkMachine:
         self.relays.stop()
         self.punches.stop()
         self._checksums.stop()
-        self._ask_at = self._patience_ends_at = None
+        self._ask_at = self._patience_ends_at = self._unanswered_since = None
+        self._is_cut_off = False
         self._trust.forget()
         self.deafness.forget()
         self._to(State.IDLE)
@@ -218,7 +222,7 @@ class UplinkMachine:
             if isinstance(effect, RelayConfirmed):
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 self.deafness.on_confirmed()
-                self.has_failed = False
+                effects += self._on_return(now)
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
                     effects += self._watch_checksums(effect.rtr, now)
@@ -260,7 +264,7 @@ class UplinkMachine:
         if not self.rtrs or not self._pokes.take(now):
             return []
         # An RTR that restarts answers the register after this at once; the next try may be a second away.
-        return [*self.relays.repeat(now), *self._again(now)]
+        return [*self.relays.repeat(now), *self._again(now), *self._look_again(now)]
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
@@ -271,6 +275,10 @@ class UplinkMachine:
         """Data came through the RTR; True if an event had reported that none does."""
         self._trust.on_heard()
         return self.deafness.on_heard(now)
+
+    def on_life_sign(self, now: float) -> list[UplinkEffect]:
+        """Something came from where nothing has come from lately: an RTR that had fallen silent may work again."""
+        return self.relays.hurry(now) if self.has_failed and self._pokes.take(now) else []
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
@@ -343,7 +351,7 @@ class UplinkMachine:
 
     def _judge(self, seen: Seen, now: float) -> list[UplinkEffect]:
         before, self.seen, self.is_unserved = self.seen, seen, False
-        self._patience_ends_at = None
+        self._patience_ends_at = self._unanswered_since = None
         wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self._config.prefers_rtr
         is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
@@ -367,7 +375,7 @@ class UplinkMachine:
         self.punches.stop()
         self.choice.on_offered(seen.rtrs)
         if self.state is not State.RELAYED or self.relays.rtr != self.choice.current:
-            effects += self._to(State.REGISTERING)
+            effects += [*self._to(State.REGISTERING), *self.on_life_sign(now)]
         elif before is not None and (before.address, before.port) != (seen.address, seen.port):
             effects += self._again(now)
         return effects
@@ -395,8 +403,24 @@ class UplinkMachine:
         if any(isinstance(effect, AskFailed) for effect in effects):
             # A working uplink stays as it is: only one without any result falls back.
             self.is_unserved = self.seen is None and self.state is State.PROBING
-            self._ask_at = now + (ASK_BEYOND_S if self._needs_translator else ASK_AGAIN_S)
+            self._ask_at = now + self._ask_pause_s(now)
         return effects
+
+    def _ask_pause_s(self, now: float) -> float:
+        if self.state is not State.PROBING or not self._exchange.is_silent:
+            return ASK_AGAIN_S  # registers ask, or the server answers those
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        return longest_wait_s(now - self._unanswered_since, ASK_BEYOND_S if self._needs_translator else ASK_AGAIN_S)
+
+    def _on_return(self, now: float) -> list[UplinkEffect]:
+        """The RTR answers. After an outage what is between us and the Internet may be something else."""
+        was_failed, self.has_failed, self._is_cut_off = self.has_failed, False, False
+        return self._look_again(now) if was_failed else []
+
+    def _look_again(self, now: float) -> list[UplinkEffect]:
+        """Ask how the Map-Server sees us now."""
+        return [] if self._exchange.is_asking else self._asked(self._exchange.start(now), now)
 
     def rename(self) -> None:
         """The RTR in use sends to an outside place that we have lost: under another name it learns the current one.
@@ -411,15 +435,16 @@ class UplinkMachine:
         failed, self.has_failed = self.choice.current, True
         after = self.choice.on_failed()
         fields = {**self._fields(), "rtr": str(failed), "next": str(after) if after is not None else None}
-        effects: list[UplinkEffect] = [Event("rtr-failed", fields)]
+        effects: list[UplinkEffect] = [] if self._is_cut_off else [Event("rtr-failed", fields)]
         if after is not None:
             return effects + self._to(State.REGISTERING)  # registered as soon as the record names the new one
         # All have failed, so the network may be the cause. A new list may name others; the old ones get another chance.
         self.choice.on_offered(self.choice.offered)
         effects += self.relays.on_timer(now)
         effects += self._to(State.REGISTERING)
-        if not self._exchange.is_asking:
-            effects += self._asked(self._exchange.start(now), now)
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            effects += self._look_again(now)
         return effects
 
     def _fields(self) -> dict[str, str | int | float | bool | list[str] | None]:

@@ -23,6 +23,7 @@ from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.round_trips import RoundTrips
 from lispmob.protocol.effect import Count, Event, EventValue
 from lispmob.protocol.locator_set import EidRecords, LocalLocator, further_name
+from lispmob.protocol.outage import longest_wait_s
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
@@ -48,6 +49,8 @@ class Relayed(msgspec.Struct):
     server: MapServerPeer
     tries: int = 0  # since the last confirmation; 0: none is open
     confirmed_at: float | None = None
+    sent_at: float = float("-inf")
+    unanswered_since: float = float("-inf")  # of the open tries: when the first one was sent
     retry_at: float | None = None
     wait_s: float = FIRST_WAIT_S
     trial: KeyTrial = msgspec.field(default_factory=lambda: KeyTrial(is_wanted=False))  # whether it accepts our key
@@ -176,6 +179,15 @@ class RelayedRegistrations:
                 effects += [self._packet(relayed, self._record(relayed), now), Count("tx_map_register")]
         return effects
 
+    def hurry(self, now: float) -> list[UplinkEffect]:
+        """The network seems to work again: repeat unanswered registers now, and in short intervals from now on."""
+        effects: list[UplinkEffect] = []
+        for relayed in self.ones:
+            if relayed.tries and now >= relayed.sent_at + SHORTEST_WAIT_S:
+                relayed.wait_s = self._first_wait_s()
+                effects += self._send(relayed, now)
+        return effects
+
     def stop(self) -> None:
         """This uplink uses no RTR any more."""
         self.rtr = None
@@ -191,7 +203,8 @@ class RelayedRegistrations:
         for one in self.ones:
             if one.retry_at is not None and now >= one.retry_at:
                 # Tries also keep the binding: at least as often as keepalives.
-                one.wait_s = min(2 * one.wait_s, max(self._interval_s, FIRST_WAIT_S))
+                longest_s = longest_wait_s(now - one.unanswered_since, self._interval_s)
+                one.wait_s = min(2 * one.wait_s, max(longest_s, FIRST_WAIT_S))
                 effects += self._send(one, now)
         slot = self._slot_at()
         if slot is not None and now >= slot:
@@ -257,9 +270,11 @@ class RelayedRegistrations:
         return FIRST_WAIT_S if quickest_s is None else min(max(RTT_FACTOR * quickest_s, SHORTEST_WAIT_S), FIRST_WAIT_S)
 
     def _send(self, one: Relayed, now: float) -> list[UplinkEffect]:
+        if not one.tries:
+            one.unanswered_since = now
         one.tries += 1
         one.retry_at = now + one.wait_s
-        self._sent_at = now
+        self._sent_at = one.sent_at = now
         fields: dict[str, EventValue] = {
             "eid": str(one.eid),
             "map_server": str(one.server.address),

@@ -14,6 +14,7 @@ import msgspec
 
 from lispmob.natt.dialect import Dialect, candidates
 from lispmob.protocol.natt_settings import NattMode
+from lispmob.protocol.outage import longest_wait_s
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
 
@@ -28,7 +29,9 @@ LEFT_ALONE_MAX_S: Final = 86400.0
 class _Record(msgspec.Struct):
     dialect: Dialect | None = None
     asks: int = 0
+    ignored: int = 0  # of them, those after which it answered something else
     asked_at: float | None = None
+    silent_since: float = float("-inf")  # when the first of the questions since its last life sign was sent
     is_alive_since: bool = True
     silent_wait_s: float = RETRY_SILENT_S
     absent_wait_s: float = LEFT_ALONE_S
@@ -53,8 +56,13 @@ class ServerKnowledge:
         until = self._of(server).absent_until
         return until is not None and now < until
 
-    def may_ask_at(self, server: MapServerPeer, now: float) -> float:
-        """When the next Info-Request may be sent: now, or later."""
+    def is_alive(self, server: MapServerPeer) -> bool:
+        """True when it has answered something since it was last asked."""
+        record = self._of(server)
+        return record.asked_at is not None and record.is_alive_since
+
+    def may_ask_at(self, server: MapServerPeer, now: float, *, is_harmless: bool = False) -> float:
+        """When the next Info-Request may be sent: now, or later. `is_harmless`: it cannot crash this server."""
         record = self._of(server)
         if record.dialect is not None or self._is_safe:
             return now
@@ -62,7 +70,12 @@ class ServerKnowledge:
             return max(now, record.absent_until)
         if record.asked_at is None:
             return now
-        wait_s = RETRY_ALIVE_S if record.is_alive_since else record.silent_wait_s
+        if record.is_alive_since:
+            wait_s = RETRY_ALIVE_S
+        elif is_harmless:  # its silence may be the network's
+            wait_s = longest_wait_s(record.asked_at - record.silent_since, RETRY_SILENT_S)
+        else:
+            wait_s = record.silent_wait_s
         return max(now, record.asked_at + wait_s)
 
     def takes_whole_question(self, server: MapServerPeer) -> bool:
@@ -114,21 +127,26 @@ class ServerKnowledge:
             record.silent_wait_s = min(2 * record.silent_wait_s, LEFT_ALONE_S)
         record.absent_until = None
         record.asks += 1
+        record.silent_since = now if record.is_alive_since else record.silent_since
         record.asked_at = now
         record.is_alive_since = False
 
-    def on_alive(self, server: MapServerPeer, now: float) -> bool:
-        """It answered another message; True when this completes the proof that it has no NAT service."""
+    def on_alive(self, server: MapServerPeer, now: float, *, is_clear: bool) -> bool:
+        """It answered another message; True when this completes the proof that it has no NAT service.
+
+        `is_clear`: at once. Otherwise the network loses packets, and may have lost the Info-Request, too.
+        """
         record = self._of(server)
         if record.dialect is not None or record.absent_until is not None or self._is_safe:
             return False
         is_news = not record.is_alive_since
         record.is_alive_since = True
-        if not is_news or record.asks < ASKS_PER_DIALECT * len(candidates(self._mode, server.key)):
+        record.ignored += is_news and is_clear
+        if not is_news or record.ignored < ASKS_PER_DIALECT * len(candidates(self._mode, server.key)):
             return False
         record.absent_until = now + record.absent_wait_s
         record.absent_wait_s = min(2 * record.absent_wait_s, LEFT_ALONE_MAX_S)
-        record.asks = 0
+        record.asks = record.ignored = 0
         record.asked_at = None
         return True
 

@@ -201,21 +201,24 @@ class Traversal:
         self.shortcuts.on_heard(source for _, source in heard)
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
-            if sources.intersection(machine.rtrs) and machine.on_heard(now):
+            if not sources.intersection(machine.rtrs):
+                continue
+            if machine.on_heard(now):
                 effects.append(Event("rtr-heard", {"rloc": str(machine.locator.address)}))
+            effects += machine.on_life_sign(now)
         return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
         """Packets to this host go through an RTR: look for a direct path."""
         return self._route(self.shortcuts.on_destination(source, eid, now), now)
 
-    def on_map_server_alive(self, address: IpAddress, now: float) -> list[NattEffect]:
-        """A Map-Server confirmed an ordinary registration."""
+    def on_map_server_alive(self, address: IpAddress, now: float, *, tries: int = 1) -> list[NattEffect]:
+        """A Map-Server confirmed an ordinary registration, at this try."""
         effects: list[UplinkEffect] = []
         for server in self.config.map_servers:
             if server.address != address:
                 continue
-            if self._knowledge.on_alive(server, now):
+            if self._knowledge.on_alive(server, now, is_clear=tries == 1):
                 text = "this Map-Server knows no NAT traversal: registered in the ordinary way"
                 effects.append(Event("natt-absent", {"map_server": str(address), "text": text}))
             for machine in self._machines.values():

@@ -676,7 +676,7 @@ class Node:
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):
-                    waiting.extend(self.traversal.on_map_server_alive(server, now))
+                    waiting.extend(self.traversal.on_map_server_alive(server, now, tries=tries))
                     if is_change and tries > 1:
                         waiting.extend(self._smr.on_registered_late(now))
                 case MappingChanged("delete", prefix, why=why) as deleted:
