@@ -310,7 +310,8 @@ class Traversal:
             if effects is None:
                 continue
             if uplink.seen is not None and not any(isinstance(effect, Count) for effect in effects):
-                answered = WayAnswered(uplink.locator.address, uplink.locator.ifindex, uplink.seen.rtt_s)
+                one, seen = uplink.locator, uplink.seen
+                answered = WayAnswered(one.address, one.ifindex, seen.rtt_s, seen.server.address)
                 effects = [answered, *self._learn(uplink, uplink.seen, now, is_first=not was_known), *effects]
             return effects
         return [Count("rx_nonce")]

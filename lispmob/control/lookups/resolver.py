@@ -97,6 +97,7 @@ class Resolver:
         self._claims: dict[EidPrefix, Lookup] = {}  # the open lookups that claims caused, by the cached prefix
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
+        self._heard_at: dict[IpAddress, float] = {}  # when each Map-Resolver last answered anything
         self._limits = LookupLimits()
         self._limited_events = TokenBucket(LIMITED_EVENT_S)
 
@@ -239,6 +240,16 @@ class Resolver:
         if not is_same and Reason(learned.reason).is_claim:
             self._limits.give_back_claim(cached)
 
+    def on_server_heard(self, server: IpAddress, now: float) -> None:
+        """This host of the mapping system has answered something."""
+        if server in self._askable.map_resolvers:
+            self._heard_at[server] = now
+
+    def _has_heard(self, resolver: IpAddress, lookup: Lookup) -> bool:
+        """True when it has answered anything since the lookup began: otherwise its silence may be the network's."""
+        sent = (self._transmissions[nonce].sent_at for nonce in lookup.nonces if nonce in self._transmissions)
+        return self._heard_at.get(resolver, float("-inf")) >= min(sent, default=float("inf"))
+
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Repeat requests without an answer; give up after the tenth try."""
         effects: list[MachineEffect] = (
@@ -319,7 +330,7 @@ class Resolver:
             self._askable.preferred = sent.resolver
             self._touch()
         rtt_ms = round((now - sent.sent_at) * 1000, 3)
-        answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
+        answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at, sent.resolver)
         why = lookup.reason.value
         return [
             answered,
@@ -443,7 +454,7 @@ class Resolver:
         lookup.to(State.FAILED)
         self._forget(lookup)
         effects: list[MachineEffect] = []
-        if lookup.protected_by is not None and now is not None:
+        if lookup.protected_by is not None and now is not None and self._has_heard(lookup.protected_by, lookup):
             effects += self._security.on_unanswered(lookup.asked, lookup.protected_by, now)
         return [*effects, LookupFailed(lookup.asked, lookup.reason.value, why)]
 
