@@ -71,7 +71,8 @@ class ServerKnowledge:
         if record.asked_at is None:
             return now
         if record.is_alive_since:
-            wait_s = RETRY_ALIVE_S
+            # What it confirms is a private address, which peers must not learn if there is an RTR.
+            wait_s = 0.0 if is_harmless else RETRY_ALIVE_S
         elif is_harmless:  # its silence may be the network's
             wait_s = longest_wait_s(record.asked_at - record.silent_since, RETRY_SILENT_S)
         else:

@@ -72,6 +72,19 @@ def test_a_node_that_starts_behind_a_login_page_works_within_seconds_of_the_logi
     assert talks(home.world, home.node, home.peer)
 
 
+def test_the_private_address_that_an_ordinary_register_has_left_is_replaced_by_the_rtr_at_once() -> None:
+    home = Home(is_cut=True)
+    home.world.run(33.0)
+    home.heal()
+    home.world.run_until(lambda: home.server.record() is not None, SOON_S)
+
+    home.world.run(0.3)
+
+    record = home.server.record()
+    assert record is not None
+    assert home.rtr.address in [candidate.address for candidate in record.locators if candidate.is_reachable]
+
+
 def end_of_outage(home: Home) -> None:
     home.heal()
 
