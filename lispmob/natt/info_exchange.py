@@ -169,9 +169,10 @@ class InfoExchange:
         """A Map-Notify for a register of the trial arrived."""
         return self._on_tried(self.trial.on_map_notify(notify, raw, now), now)
 
-    def on_alive(self, server: MapServerPeer, now: float) -> None:
-        """The server answered something else: the request may be repeated sooner."""
+    def on_alive(self, server: MapServerPeer, now: float, *, has_returned: bool) -> None:
+        """The server answered something else: the request may be repeated sooner. `has_returned`: after an outage."""
         if self._wake_at is not None and server == self.server:
+            self._tries = 0 if has_returned else self._tries
             self._wake_at = min(self._wake_at, self._may_ask_at(server, now))
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:

@@ -294,9 +294,11 @@ class UplinkMachine:
         """The last Info-Reply is unauthenticated or may be stale: ask again, and use it meanwhile."""
         return self._asked(self._exchange.start(now), now)
 
-    def on_alive(self, server: MapServerPeer, now: float) -> None:
-        """A Map-Server answered something other than an Info-Request."""
-        self._exchange.on_alive(server, now)
+    def on_alive(self, server: MapServerPeer, now: float, *, has_returned: bool) -> None:
+        """A Map-Server answered something other than an Info-Request. `has_returned`: after an outage."""
+        self._exchange.on_alive(server, now, has_returned=has_returned)
+        if has_returned and self._unanswered_since is not None and self._ask_at is not None:
+            self._unanswered_since, self._ask_at = None, now
 
     def on_filtered(self, is_filtered: bool, now: float) -> list[UplinkEffect]:
         """A firewall that admits only answers was found, or found absent."""

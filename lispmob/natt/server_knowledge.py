@@ -21,6 +21,7 @@ from lispmob.wire.address import IpAddress
 RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered another message, so the Info-Request was lost
 RETRY_SILENT_S: Final = 60.0  # NAT-traversal draft; doubles
 ASKS_PER_DIALECT: Final = 2  # ours: then it has no NAT service
+SILENT_ASKS: Final = 4  # ours: so many without any life sign count like one, since the network may be down
 ASKS_FOR_PROOF: Final = 3  # ours: unanswered E19 requests after which a server speaks only lispers.net's dialect
 LEFT_ALONE_S: Final = 3600.0  # ours; doubles
 LEFT_ALONE_MAX_S: Final = 86400.0
@@ -33,6 +34,7 @@ class _Record(msgspec.Struct):
     asked_at: float | None = None
     silent_since: float = float("-inf")  # when the first of the questions since its last life sign was sent
     is_alive_since: bool = True
+    silent_asks: int = 0  # in a row, without a life sign before each
     silent_wait_s: float = RETRY_SILENT_S
     absent_wait_s: float = LEFT_ALONE_S
     absent_until: float | None = None
@@ -106,6 +108,9 @@ class ServerKnowledge:
         """
         record = self._of(server)
         choices = candidates(self._mode, server.key)
+        if record.dialect is None and not record.is_alive_since:  # it may have heard none of them
+            asks = record.asks + record.silent_asks // SILENT_ASKS
+            return choices[asks // ASKS_PER_DIALECT % len(choices)]
         if record.dialect is Dialect.E19 or len(choices) == 1:
             return record.dialect or choices[0]
         if record.dialect is Dialect.LISPERS:
@@ -127,10 +132,17 @@ class ServerKnowledge:
         if record.asked_at is not None and not record.is_alive_since:
             record.silent_wait_s = min(2 * record.silent_wait_s, LEFT_ALONE_S)
         record.absent_until = None
-        record.asks += 1
-        record.silent_since = now if record.is_alive_since else record.silent_since
+        if record.is_alive_since:
+            record.asks, record.silent_asks, record.silent_since = record.asks + 1, 0, now
+        else:
+            record.silent_asks += 1
         record.asked_at = now
         record.is_alive_since = False
+
+    def was_long_silent(self, server: MapServerPeer) -> bool:
+        """True when it has not answered several questions in a row, or anything else."""
+        record = self._of(server)
+        return not record.is_alive_since and record.silent_asks > 0
 
     def on_alive(self, server: MapServerPeer, now: float, *, is_clear: bool) -> bool:
         """It answered another message; True when this completes the proof that it has no NAT service.

@@ -218,11 +218,12 @@ class Traversal:
         for server in self.config.map_servers:
             if server.address != address:
                 continue
+            has_returned = self._knowledge.was_long_silent(server)
             if self._knowledge.on_alive(server, now, is_clear=tries == 1):
                 text = "this Map-Server knows no NAT traversal: registered in the ordinary way"
                 effects.append(Event("natt-absent", {"map_server": str(address), "text": text}))
             for machine in self._machines.values():
-                machine.on_alive(server, now)
+                machine.on_alive(server, now, has_returned=has_returned)
         return self._route(effects, now)
 
     def on_witness_wanted(self, now: float) -> list[NattEffect]:

@@ -72,9 +72,10 @@ def test_a_node_that_starts_behind_a_login_page_works_within_seconds_of_the_logi
     assert talks(home.world, home.node, home.peer)
 
 
-def test_the_private_address_that_an_ordinary_register_has_left_is_replaced_by_the_rtr_at_once() -> None:
+@pytest.mark.parametrize("outage_s", [6.0, 9.5, 15.0, 23.0, 31.0, 39.0])
+def test_the_private_address_that_an_ordinary_register_has_left_is_replaced_by_the_rtr_at_once(outage_s: float) -> None:
     home = Home(is_cut=True)
-    home.world.run(33.0)
+    home.world.run(outage_s)
     home.heal()
     home.world.run_until(lambda: home.server.record() is not None, SOON_S)
 
