@@ -268,7 +268,8 @@ class UplinkMachine:
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
-        self.deafness.on_silence(now)
+        if not self.relays.is_at_hub:  # the data of a hub comes as its confirmations do, so the peers are silent
+            self.deafness.on_silence(now)
         return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
 
     def on_heard(self, now: float) -> bool:

@@ -49,6 +49,7 @@ class Relayed(msgspec.Struct):
     server: MapServerPeer
     tries: int = 0  # since the last confirmation; 0: none is open
     confirmed_at: float | None = None
+    is_at_hub: bool = False  # the Map-Server is a lisphub: no other says that it keeps keys
     sent_at: float = float("-inf")
     unanswered_since: float = float("-inf")  # of the open tries: when the first one was sent
     retry_at: float | None = None
@@ -102,6 +103,11 @@ class RelayedRegistrations:
             relayed.server for relayed in self.ones if relayed.confirmed_at is None
         }
         return bool(confirmed)
+
+    @property
+    def is_at_hub(self) -> bool:
+        """True when the RTR is the Map-Server itself, a lisphub: it sends data to where the last register came from."""
+        return any(one.is_at_hub and one.server.address == self.rtr for one in self.ones)
 
     def holds(self, eid: EidPrefix, server: IpAddress) -> bool:
         """True when this Map-Server has confirmed this registration through the current RTR."""
@@ -239,7 +245,7 @@ class RelayedRegistrations:
                 "is_refused": True,
             }
             return [Count("rx_policy"), Event("eid-shared", told)]
-        one.tries, one.retry_at, one.confirmed_at = 0, None, now
+        one.tries, one.retry_at, one.confirmed_at, one.is_at_hub = 0, None, now, notify.keeps_keys
         self._round_trips.add(now - sent_at)
         problem = shared.text if shared is not None else ""
         confirmed = one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator
