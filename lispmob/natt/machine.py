@@ -152,7 +152,7 @@ class UplinkMachine:
         """The source port of data."""
         if self._exchange.asks_from_data_port or (self.rtrs and self.dialect is Dialect.LISPERS):
             return DataPort.EPHEMERAL
-        return DataPort.FIXED if self.rtrs else DataPort.POOL
+        return self.relays.data_port if self.rtrs else DataPort.POOL
 
     @property
     def keepalive_s(self) -> float | None:
@@ -443,6 +443,9 @@ class UplinkMachine:
             return effects + self._to(State.REGISTERING)  # registered as soon as the record names the new one
         # All have failed, so the network may be the cause. A new list may name others; the old ones get another chance.
         self.choice.on_offered(self.choice.offered)
+        # A NAT may translate this very flow to an address that is gone, for as long as we send: try another flow.
+        other = DataPort.EPHEMERAL if self.relays.data_port is DataPort.FIXED else DataPort.FIXED
+        self.relays.data_port = other
         effects += self.relays.on_timer(now)
         effects += self._to(State.REGISTERING)
         if not self._is_cut_off:

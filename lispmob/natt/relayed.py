@@ -66,6 +66,7 @@ class RelayedRegistrations:
         self.locator = locator
         self.rtr: IpAddress | None = None
         self.map_version = 0  # of the records, from now on
+        self.data_port = DataPort.FIXED  # what registers leave from, and so data
         self._names = 0  # that it has had towards RTRs, beside its own
         self._config = config
         self._next_nonce = next_nonce
@@ -322,5 +323,5 @@ class RelayedRegistrations:
             self.name, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
         )
         return SendFromDataPort(
-            ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=DataPort.FIXED
+            ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=self.data_port
         )

@@ -19,6 +19,7 @@ from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import (
     AskAgain,
     AskFailed,
+    DataPort,
     NattEffect,
     PlanChanged,
     RelayConfirmed,
@@ -379,6 +380,8 @@ class Traversal:
         ]
         best = [machine for machine in working if machine.locator.priority == working[0].locator.priority]
         if len(best) != 1 or best[0].dialect is not Dialect.E19 or best[0].is_translated:
+            return None
+        if best[0].data_port is not DataPort.FIXED:  # peers are asked from port 4341
             return None
         one, seen = best[0], best[0].seen
         return Ground(one.locator, seen, one.rtrs) if seen is not None and seen.address is not None else None

@@ -11,7 +11,7 @@ from lispmob.wire.header import MessageType
 from tests.internet.nat import Kind, NatBox
 from tests.internet.network import World
 from tests.natt.test_every_nat import second_node, talks
-from tests.natt.world import KEY, OOR_KEY, MapServerHost, NodeHost, RtrHost, locator
+from tests.natt.world import KEY, OOR_KEY, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 HOME = locator("192.168.8.100", 3)
 SOON_S = 5.0
@@ -55,6 +55,7 @@ def test_an_idle_node_is_reached_within_seconds_of_the_end_of_an_outage(outage_s
     home.world.run(outage_s)
     home.heal()
     took = home.world.run_until(lambda: home.node.state == "relayed", SOON_S + 3.0)
+    home.world.run(0.2)  # a second register says that the uplink works
 
     assert took <= SOON_S + (outage_s > 60.0) * 3.0  # an old outage: a twentieth of its age
     assert talks(home.world, home.node, home.peer)
@@ -178,3 +179,40 @@ def test_a_server_that_may_not_survive_the_question_is_asked_no_more_often_durin
         asked.append(sum(one.payload[0] >> 4 == MessageType.INFO for _, one in node.sent))
 
     assert asked[1] <= 2 < asked[0]
+
+
+@pytest.mark.parametrize("is_idle", [False, True], ids=["sending", "idle"])
+@pytest.mark.parametrize("kind", Kind)
+def test_a_nat_that_translates_known_flows_to_an_address_that_is_gone_is_escaped_by_another_port(
+    kind: Kind, is_idle: bool
+) -> None:
+    """A home router with two providers: the first one fails, and what is known stays with it as long as it is used."""
+    home = Home(kind=kind)
+
+    home.nat.renumber("203.0.113.99", keeps_mappings=True)
+    if is_idle:
+        home.world.run(25.0)  # until the next keepalive, and its tries
+    for _ in range(round(SOON_S / 0.1)):
+        home.node.say(home.peer.eid, b"anybody?")
+        home.world.run(0.1)
+
+    assert home.node.state == "relayed"
+    assert talks(home.world, home.node, home.peer)
+
+
+def test_two_rtrs_behind_such_a_nat_are_both_tried_before_the_port_is_given_up() -> None:
+    world = World()
+    MapServerHost(world, (RTR, RTR2))
+    RtrHost(world, RTR)
+    RtrHost(world, RTR2)
+    nat = NatBox(world, "203.0.113.20")
+    node = NodeHost(world)
+    node.attach((HOME, nat))
+    world.run(2.0)
+
+    nat.renumber("203.0.113.99", keeps_mappings=True)
+    took = world.run_until(lambda: node.state == "registering", 30.0)
+    world.run_until(lambda: node.state == "relayed", 20.0)
+
+    assert took < 30.0
+    assert node.state == "relayed"

@@ -286,7 +286,11 @@ class NodeHost:
                 self._register_at = now + REGISTER_S
                 tries, self._tries = self._tries, 0
                 self.perform(self.traversal.on_map_server_alive(packet.source, now, tries=tries))
-        elif packet.source_port == CONTROL_PORT and packet.destination_port == EPHEMERAL:
+        elif (
+            packet.source_port == CONTROL_PORT
+            and packet.destination_port == EPHEMERAL
+            and packet.payload[0] >> 4 == MessageType.INFO
+        ):
             self._on_control(packet, packet.payload, packet.source, CONTROL_PORT, packet.destination, EPHEMERAL)
         elif packet.destination_port in (DATA_PORT, EPHEMERAL):
             header, inner = split_data_packet(packet.payload)
