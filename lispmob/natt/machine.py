@@ -43,6 +43,7 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request without 
 ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
+DOUBT_INTERVAL_S: Final = 30.0  # ours: how often a missing answer may cause an Info-Request
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 
 
@@ -79,6 +80,7 @@ class UplinkMachine:
         self._unanswered_since: float | None = None  # of our Info-Requests
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
+        self._doubts = TokenBucket(DOUBT_INTERVAL_S)
         self._trust = BindingTrust()
 
     @property
@@ -284,6 +286,10 @@ class UplinkMachine:
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
         return self._again(now) if self.rtrs else []
+
+    def on_outside_doubted(self, now: float) -> list[UplinkEffect]:
+        """Something that should come to our outside control port is missing."""
+        return self._look_again(now) if self._doubts.take(now) else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server has answered an Info-Request: hold back no longer."""

@@ -232,6 +232,11 @@ class Traversal:
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
 
+    def on_outside_doubted(self, now: float) -> list[NattEffect]:
+        """An answer to our outside control port is missing: the NAT may have given it another place."""
+        relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
+        return self._route([effect for machine in relayed for effect in machine.on_outside_doubted(now)], now)
+
     def on_evidence(self, now: float) -> list[NattEffect]:
         """The result of `asks` has changed."""
         return self._route([], now)

@@ -562,8 +562,12 @@ class Node:
     def _is_way_check(self, nonce: int, now: float) -> bool:
         server = self.reachability.on_map_reply(nonce, now)
         if server is not None:
-            self._resolver.on_server_heard(server, now)
+            self._on_server_heard(server, now)
         return server is not None
+
+    def _on_server_heard(self, server: IpAddress, now: float) -> None:
+        """A Map-Server or Map-Resolver has answered something."""
+        self._resolver.on_server_heard(server, now)
 
     def _guard(self) -> Guard:
         c = self.config
@@ -709,11 +713,12 @@ class Node:
                 case WayAnswered(local, ifindex, rtt_s, server):
                     self.reachability.on_answered((local, ifindex), rtt_s, now)
                     if server is not None:
-                        self._resolver.on_server_heard(server, now)
+                        self._on_server_heard(server, now)
                 case WaysInDoubt(is_of_peer):
                     waiting.extend(self.reachability.on_doubt(now))
                     if not is_of_peer:
                         self.reachability.on_unanswered(now)
+                        waiting.extend(self.traversal.on_outside_doubted(now))
                 case WitnessWanted():
                     waiting.extend(self.traversal.on_witness_wanted(now))
                 case PathChanged(is_up=is_up):

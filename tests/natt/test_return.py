@@ -216,3 +216,18 @@ def test_two_rtrs_behind_such_a_nat_are_both_tried_before_the_port_is_given_up()
 
     assert took < 30.0
     assert node.state == "relayed"
+
+
+def test_a_missing_answer_makes_the_node_ask_how_it_is_seen_and_many_of_them_no_more_than_that() -> None:
+    home = Home()
+    home.nat.renumber("203.0.113.99")
+    before = home.server.asked
+
+    for _ in range(20):
+        home.node.perform(home.node.traversal.on_outside_doubted(home.world.now))
+        home.world.run(0.5)
+
+    seen = home.node.traversal.machines[0].seen
+    assert seen is not None
+    assert str(seen.address) == "203.0.113.99"
+    assert home.server.asked - before <= 2  # one for each doubt in half a minute, one for the address that is new
