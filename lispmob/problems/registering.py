@@ -163,6 +163,12 @@ def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
             "the host reports that its UDP port 4342 is closed (ICMP port unreachable)",
             f"start the Map-Server there, or {check}",
         )
+    if one.on_link is not None and one.finding is Finding.UNREACHABLE:
+        return (
+            f"{server} is not reached",
+            f"its address lies inside {one.on_link}, so it is looked for on the link, where nobody has it",
+            f"use another network, or {check}",
+        )
     if one.finding is Finding.UNREACHABLE:
         return (
             f"{server} is not reached",
