@@ -70,7 +70,7 @@ def verify(gateway: Gateway) -> bool:
 def forget_unconfirmed(gateway: Gateway) -> bool:
     """Forget a gateway that has not confirmed its address since `verify`: the next packet asks the whole link.
 
-    False if it has, or if somebody else has said where it is by now. Raises OSError if the kernel refuses.
+    False if it has, or if the link has shown where it is by now. Raises OSError if the kernel refuses.
     """
     if _state_of(gateway) != _PROBE:
         return False

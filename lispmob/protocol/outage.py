@@ -1,6 +1,6 @@
 """How long to wait for the next try while nothing answers; pure.
 
-A network may come back without any sign on this host: somebody logs in at the portal of a hotel, a provider repairs its
+A network may come back without any sign on this host: a user logs in at the portal of a hotel, a provider repairs its
 line, a router has started again. Only a message that is answered shows it. So tries go on at a steady pace while an
 outage is young, and become rarer with its age: what lasts for hours must not keep a radio awake.
 """

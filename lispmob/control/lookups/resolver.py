@@ -97,7 +97,6 @@ class Resolver:
         self._claims: dict[EidPrefix, Lookup] = {}  # the open lookups that claims caused, by the cached prefix
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
-        self._heard_at: dict[IpAddress, float] = {}  # when each Map-Resolver last answered anything
         self._limits = LookupLimits()
         self._limited_events = TokenBucket(LIMITED_EVENT_S)
 
@@ -242,13 +241,7 @@ class Resolver:
 
     def on_server_heard(self, server: IpAddress, now: float) -> None:
         """This host of the mapping system has answered something."""
-        if server in self._askable.map_resolvers:
-            self._heard_at[server] = now
-
-    def _has_heard(self, resolver: IpAddress, lookup: Lookup) -> bool:
-        """True when it has answered anything since the lookup began: otherwise its silence may be the network's."""
-        sent = (self._transmissions[nonce].sent_at for nonce in lookup.nonces if nonce in self._transmissions)
-        return self._heard_at.get(resolver, float("-inf")) >= min(sent, default=float("inf"))
+        self._askable.on_answered(server, now)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Repeat requests without an answer; give up after the tenth try."""
@@ -454,8 +447,10 @@ class Resolver:
         lookup.to(State.FAILED)
         self._forget(lookup)
         effects: list[MachineEffect] = []
-        if lookup.protected_by is not None and now is not None and self._has_heard(lookup.protected_by, lookup):
-            effects += self._security.on_unanswered(lookup.asked, lookup.protected_by, now)
+        sent = (self._transmissions[nonce].sent_at for nonce in lookup.nonces if nonce in self._transmissions)
+        resolver, began = lookup.protected_by, min(sent, default=float("inf"))
+        if resolver is not None and now is not None and self._askable.has_answered(resolver, began):
+            effects += self._security.on_unanswered(lookup.asked, resolver, now)
         return [*effects, LookupFailed(lookup.asked, lookup.reason.value, why)]
 
     def _close(self, lookup: Lookup, *, keeps_protected: bool = False) -> None:
