@@ -1,10 +1,10 @@
 """What is known of the Map-Servers' NAT service, for all uplinks together, so that none is asked too often.
 
-An unknown server is asked once, and again only after a sign of life, or in the pace of an outage (`protocol/outage.py`).
-A server that an Info-Request may crash (`NattConfig.is_at_risk`) gets one whose digest is cut to 96
-bits. A lispmob hub answers that, and Open Overlay Router drops it unread. A full one follows once the server is known
-to have RTRs (`server_trial.py`), and never again if it fell silent after that; one that stays silent is left alone for
-hours.
+An unknown server is asked once, and again only after a sign of life, or at the pace of an outage
+(`protocol/outage.py`). A server that an Info-Request may crash (`NattConfig.is_at_risk`) gets one whose digest is cut
+to 96 bits. A lispmob hub answers that, and Open Overlay Router drops it unread. A full one follows once the server is
+known to have RTRs (`server_trial.py`), and never again if it fell silent after that. One of this kind that stays silent
+is left alone for hours.
 """
 
 from __future__ import annotations
