@@ -6,6 +6,7 @@ import abc
 import asyncio
 from collections.abc import Callable, Sequence
 
+from lispmob.iface_monitor.containers import container_networks
 from lispmob.iface_monitor.delta import OnChange, diff
 from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
 
@@ -73,7 +74,7 @@ class Monitor(abc.ABC):
         """Report what has changed since `old` and since the uplinks were last selected."""
         former, news = self._judged_by, self._judge()
         delta = diff(old, self._state, self._judged_by, former, (*why, *news))
-        if delta.reasons or delta.has_changed:
+        if delta.reasons or delta.has_changed or container_networks(old) != container_networks(self._state):
             self._on_change(self._state, delta, since)
 
     def _judge(self) -> tuple[str, ...]:
