@@ -156,6 +156,13 @@ class Registration:
         """Check whether the Map-Server still answers, by a refresh. An open try already does that, at its own pace."""
         return self._refresh(now) if self.state is State.REGISTERED else []
 
+    def on_return(self, now: float) -> list[MachineEffect]:
+        """The mapping system answers again after an outage: try now, and in short intervals from now on."""
+        if not self.tries or self._wake_at is None or self.state is State.REGISTERED:
+            return []
+        self._wait_s = FIRST_WAIT_S
+        return self._register(now)
+
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed: refresh, or try again and double the wait."""
         if self._wake_at is None or now < self._wake_at:
@@ -209,7 +216,7 @@ class Registration:
         confirmed = self._confirm(sent_at, shared, now)
         if self._trial.on_answer(now, is_keyed=is_keyed, is_offered=notify.keeps_keys, tries=self.tries):
             confirmed += self._refresh(now)  # the Map-Server answers: register again at once, with our key or without
-        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *confirmed]
+        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at, self.server.address), *confirmed]
 
     def _said(self, shared: Sharing) -> str:
         return shared.text_at(locator.address for locator in self._locators.locators)

@@ -90,6 +90,10 @@ class Registrations:
         due = [effect for machine in self.machines for effect in machine.on_timer(now)]
         return due and [*due, *(effect for machine in self.machines for effect in machine.on_registers_sent(now))]
 
+    def on_return(self, now: float) -> list[MachineEffect]:
+        """The mapping system answers again after an outage."""
+        return [effect for machine in self.machines for effect in machine.on_return(now)]
+
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended."""
         return [effect for machine in self.machines for effect in machine.on_slept(now)]

@@ -1,6 +1,6 @@
-"""The kernel's neighbour tables: whether a gateway's link-layer address is known, and resolving it.
+"""The kernel's neighbour tables: whether a gateway's link-layer address is known, resolving and verifying it.
 
-Two requests of fixed shape; pyroute2's asynchronous ones would take turns of the loop, in the middle of a move.
+Requests of fixed shape; pyroute2's asynchronous ones would take turns of the loop, in the middle of a move.
 """
 
 from __future__ import annotations
@@ -10,13 +10,24 @@ from typing import Final
 
 from lispmob.iface_monitor.gateway_trials import Gateway
 from lispmob.netlink.connection import ask, command, open_netlink
-from lispmob.netlink.message import CREATE, FAMILIES, RTM_GETNEIGH, RTM_NEWNEIGH, attributes, put
+from lispmob.netlink.message import (
+    CREATE,
+    FAMILIES,
+    REPLACE,
+    RTM_DELNEIGH,
+    RTM_GETNEIGH,
+    RTM_NEWNEIGH,
+    attributes,
+    put,
+)
 
 # linux/neighbour.h
 _NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
 _NTF_USE: Final = 0x1
-_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT
+_REACHABLE, _STALE, _DELAY, _PROBE, _NO_ARP, _PERMANENT = 0x02, 0x04, 0x08, 0x10, 0x40, 0x80
+_LEARNED: Final = _REACHABLE | _STALE | _DELAY | _PROBE  # by the kernel, from an answer
+_KNOWN: Final = _LEARNED | _NO_ARP | _PERMANENT
 _NDMSG: Final = struct.Struct("=BBHiHBB")
 
 
@@ -44,9 +55,38 @@ def link_address(gateway: Gateway) -> str | None:
     return octets.hex(":") if octets else None
 
 
+def verify(gateway: Gateway) -> bool:
+    """Ask the gateway itself whether it still has its link-layer address; packets go there meanwhile.
+
+    False if there is nothing to ask: the address is unknown, or an administrator has set it. Raises OSError.
+    """
+    if not _state_of(gateway) & _LEARNED:
+        return False
+    with open_netlink() as kernel:
+        command(kernel, RTM_NEWNEIGH, REPLACE, _about(gateway, 0, _PROBE))
+    return True
+
+
+def forget_unconfirmed(gateway: Gateway) -> bool:
+    """Forget a gateway that has not confirmed its address since `verify`: the next packet asks the whole link.
+
+    False if it has, or if the link has shown where it is by now. Raises OSError if the kernel refuses.
+    """
+    if _state_of(gateway) != _PROBE:
+        return False
+    with open_netlink() as kernel:
+        command(kernel, RTM_DELNEIGH, 0, _about(gateway, 0))
+    return True
+
+
 def _is_valid(gateway: Gateway) -> bool:
+    return bool(_state_of(gateway) & _KNOWN)
+
+
+def _state_of(gateway: Gateway) -> int:
+    """The state (NUD_*) of the kernel's entry; 0: there is none."""
     entry = _entry_of(gateway)
-    return entry is not None and bool(_NDMSG.unpack_from(entry)[4] & _KNOWN)
+    return 0 if entry is None else int(_NDMSG.unpack_from(entry)[4])
 
 
 def _entry_of(gateway: Gateway) -> bytes | None:
@@ -58,6 +98,7 @@ def _entry_of(gateway: Gateway) -> bytes | None:
             return None
 
 
-def _about(gateway: Gateway, flags: int) -> bytes:
+def _about(gateway: Gateway, flags: int, state: int = 0) -> bytes:
     address = gateway.address
-    return _NDMSG.pack(FAMILIES[address.version], 0, 0, gateway.ifindex, 0, flags, 0) + put(_NDA_DST, address.packed)
+    header = _NDMSG.pack(FAMILIES[address.version], 0, 0, gateway.ifindex, state, flags, 0)
+    return header + put(_NDA_DST, address.packed)

@@ -39,6 +39,7 @@ from lispmob.datapath.sealing import can_seal
 from lispmob.errors import ConfigError, LispError
 from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.gateway_trials import Gateway, gateways_of
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
@@ -69,6 +70,7 @@ from lispmob.lispd.sealing.seal_state import has_static_key, replace_static_key,
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.tasks.desired_kernel import kernel_state, mark_routing
 from lispmob.lispd.tasks.desktop import Desktop, start_monitor
+from lispmob.lispd.tasks.gateway_checks import GatewayChecks
 from lispmob.lispd.tasks.kernel_task import KernelTask
 from lispmob.lispd.tasks.measuring import Measuring
 from lispmob.lispd.tasks.naming import Naming
@@ -175,7 +177,8 @@ class Daemon:
         server = self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._mapping_feed = MappingFeed(self, server.publish_mapping, lambda: server.has_mapping_readers)
         refreshing = Refreshing(file.control.socket.parent, self._loop.time)
-        faces = (self.server.publish, self.desktop.publish, refreshing.on_event)
+        self._gateway_checks = GatewayChecks(self._present_gateways)
+        faces = (self.server.publish, self.desktop.publish, refreshing.on_event, self._gateway_checks.on_event)
         self._publisher = Publisher(self.journal, self.problems, faces)
         self._kernel = KernelTask(self._kernel_state, self._on_problems, self._on_device_gone)
         self._chains = ChainWatch(self._repair, self._kernel.on_marks, lambda: self._kernel.has_mark_conflict)
@@ -270,6 +273,7 @@ class Daemon:
         # rules may have changed ours too: `touch` checks, and repairs.
         self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
         stack.callback(self._gateways.stop)
+        stack.callback(self._gateway_checks.stop)
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
@@ -346,6 +350,9 @@ class Daemon:
                 self._publisher.say(reason)
         self._update_locators()  # a metered uplink has another cost
         self._steer()
+
+    def _present_gateways(self) -> frozenset[Gateway]:
+        return frozenset().union(*gateways_of(self.network, self.uplinks).values())
 
     def _on_gateways(self) -> None:
         """A gateway has changed: interfaces may be in another network."""

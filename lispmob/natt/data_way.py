@@ -76,6 +76,7 @@ class DataWay:
         self._new_nonce = new_nonce
         self._rtr: IpAddress | None = None
         self._port = DATA_PORT
+        self.data_port = DataPort.FIXED  # what registers and data leave from
         self.fault: Fault | None = None
         self.is_shut = False  # data reaches the RTR by neither port
         self._answering: set[IpAddress] = set()  # RTRs that have answered such a question, ever
@@ -254,7 +255,7 @@ class DataWay:
         own, message = self._locator, InfoRequest(nonce, None, 0).encode()
         known_as = own.name_towards(rtr)
         inner = build_ip_udp(known_as, CONTROL_PORT, rtr, CONTROL_PORT, message)
-        return SendFromDataPort(_HEADER + inner, rtr, port, own.address, own.ifindex, DataPort.FIXED)
+        return SendFromDataPort(_HEADER + inner, rtr, port, own.address, own.ifindex, self.data_port)
 
     def _end(self, now: float) -> list[Event]:
         self._wake_at, self._ended_at = None, now

@@ -126,6 +126,11 @@ class InfoExchange:
         """True while an answer may still come to the ephemeral data port of such a dialect."""
         return self.is_asking and any(TRAITS[asked.dialect].info_from_data_port for asked in self._outstanding.values())
 
+    @property
+    def is_silent(self) -> bool:
+        """True when no server has answered anything since it was asked: the network may be the cause."""
+        return not any(self._knowledge.is_alive(server) for server in self._servers)
+
     def wake_at(self) -> float | None:
         """When to call on_timer."""
         own = () if self._wake_at is None else (self._wake_at, self._check_at)
@@ -164,9 +169,10 @@ class InfoExchange:
         """A Map-Notify for a register of the trial arrived."""
         return self._on_tried(self.trial.on_map_notify(notify, raw, now), now)
 
-    def on_alive(self, server: MapServerPeer, now: float) -> None:
-        """The server answered something else: the request may be repeated sooner."""
+    def on_alive(self, server: MapServerPeer, now: float, *, has_returned: bool) -> None:
+        """The server answered something else: the request may be repeated sooner. `has_returned`: after an outage."""
         if self._wake_at is not None and server == self.server:
+            self._tries = 0 if has_returned else self._tries
             self._wake_at = min(self._wake_at, self._may_ask_at(server, now))
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:
@@ -231,9 +237,10 @@ class InfoExchange:
 
     def _may_ask_at(self, server: MapServerPeer, now: float) -> float:
         """One beyond a translator gives no other sign of life. What a question does no harm may be asked again."""
-        if self._is_beyond(server) and not self._config.is_at_risk(server):
+        is_harmless = not self._config.is_at_risk(server)
+        if self._is_beyond(server) and is_harmless:
             return now
-        return self._knowledge.may_ask_at(server, now)
+        return self._knowledge.may_ask_at(server, now, is_harmless=is_harmless)
 
     def _soonest(self, now: float) -> MapServerPeer:
         """The Map-Server that may be asked before all others."""

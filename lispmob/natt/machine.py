@@ -30,6 +30,7 @@ from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
 from lispmob.protocol.effect import Count, Event
 from lispmob.protocol.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.outage import longest_wait_s
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
@@ -43,6 +44,7 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request without 
 ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
+DOUBT_INTERVAL_S: Final = 30.0  # ours: how often a missing answer may cause an Info-Request
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 
 
@@ -79,10 +81,13 @@ class UplinkMachine:
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
         self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce, next_nonce=next_nonce)
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
+        self._is_cut_off = False  # every RTR has failed, and an event has reported it
         self._ask_at: float | None = None
+        self._unanswered_since: float | None = None  # of our Info-Requests
         self._patience_ends_at: float | None = None
         self._left_rtrs: set[IpAddress] = set()  # since data last got through
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
+        self._doubts = TokenBucket(DOUBT_INTERVAL_S)
         self._trust = BindingTrust()
 
     @property
@@ -165,7 +170,7 @@ class UplinkMachine:
         """The source port of data."""
         if self._exchange.asks_from_data_port or (self.rtrs and self.dialect is Dialect.LISPERS):
             return DataPort.EPHEMERAL
-        return DataPort.FIXED if self.rtrs else DataPort.POOL
+        return self.relays.data_port if self.rtrs else DataPort.POOL
 
     @property
     def keepalive_s(self) -> float | None:
@@ -197,7 +202,8 @@ class UplinkMachine:
         """The address is gone. The RTR forgets it when the others register without it."""
         self._exchange.stop()
         self._leave_rtrs()
-        self._ask_at = self._patience_ends_at = None
+        self._ask_at = self._patience_ends_at = self._unanswered_since = None
+        self._is_cut_off = False
         self._trust.forget()
         self.deafness.forget()
         self._to(State.IDLE)
@@ -241,7 +247,7 @@ class UplinkMachine:
             if isinstance(effect, RelayConfirmed):
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 self.deafness.on_confirmed()
-                self.has_failed = False
+                effects += self._on_return(now)
                 effects += self.data_way.on_confirmed(effect.rtr, now, self._reserve())
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
@@ -284,11 +290,13 @@ class UplinkMachine:
         if not self.rtrs or not self._pokes.take(now):
             return []
         # An RTR that restarts answers the register after this at once; the next try may be a second away.
-        return [*self.relays.repeat(now), *self._again(now), *(self.data_way.on_poked(now) if is_about_data else ())]
+        data_way = self.data_way.on_poked(now) if is_about_data else ()
+        return [*self.relays.repeat(now), *self._again(now), *self._look_again(now), *data_way]
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
-        self.deafness.on_silence(now)
+        if not self.relays.is_at_hub:  # the data of a hub comes as its confirmations do, so the peers are silent
+            self.deafness.on_silence(now)
         again = self._again(now) if self.rtrs and self._trust.on_silence(now) else []
         return [*again, *(self.data_way.on_doubt(now) if self.rtrs else ())]
 
@@ -323,9 +331,17 @@ class UplinkMachine:
             return [DataSuspect(self.locator.address)]
         return self._judge(self.seen, now) if step is Step.CHANGED and self.seen is not None else []
 
+    def on_life_sign(self, now: float) -> list[UplinkEffect]:
+        """Something came from where nothing has come from lately: an RTR that had fallen silent may work again."""
+        return self.relays.hurry(now) if self.has_failed and self._pokes.take(now) else []
+
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
         return self._again(now) if self.rtrs else []
+
+    def on_outside_doubted(self, now: float) -> list[UplinkEffect]:
+        """Something that should come to our outside control port is missing."""
+        return self._look_again(now) if self._doubts.take(now) else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server has answered an Info-Request: hold back no longer."""
@@ -337,9 +353,11 @@ class UplinkMachine:
         """The last Info-Reply is unauthenticated or may be stale: ask again, and use it meanwhile."""
         return self._asked(self._exchange.start(now), now)
 
-    def on_alive(self, server: MapServerPeer, now: float) -> None:
-        """A Map-Server answered something other than an Info-Request."""
-        self._exchange.on_alive(server, now)
+    def on_alive(self, server: MapServerPeer, now: float, *, has_returned: bool) -> None:
+        """A Map-Server answered something other than an Info-Request. `has_returned`: after an outage."""
+        self._exchange.on_alive(server, now, has_returned=has_returned)
+        if has_returned and self._unanswered_since is not None and self._ask_at is not None:
+            self._unanswered_since, self._ask_at = None, now
 
     def on_filtered(self, is_filtered: bool, now: float) -> list[UplinkEffect]:
         """A firewall that admits only answers was found, or found absent."""
@@ -402,7 +420,7 @@ class UplinkMachine:
 
     def _judge(self, seen: Seen, now: float) -> list[UplinkEffect]:
         before, self.seen, self.is_unserved = self.seen, seen, False
-        self._patience_ends_at = None
+        self._patience_ends_at = self._unanswered_since = None
         wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self.cut.is_on or self._config.prefers_rtr
         is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
@@ -426,7 +444,7 @@ class UplinkMachine:
         self.punches.stop()
         self.choice.on_offered(seen.rtrs)
         if self.state is not State.RELAYED or self.relays.rtr != self.choice.current:
-            effects += self._to(State.REGISTERING)
+            effects += [*self._to(State.REGISTERING), *self.on_life_sign(now)]
         elif before is not None and (before.address, before.port) != (seen.address, seen.port):
             effects += self._again(now)
         return effects
@@ -458,8 +476,24 @@ class UplinkMachine:
         if any(isinstance(effect, AskFailed) for effect in effects):
             # A working uplink stays as it is: only one without any result falls back.
             self.is_unserved = self.seen is None and self.state is State.PROBING
-            self._ask_at = now + (ASK_BEYOND_S if self._needs_translator else ASK_AGAIN_S)
+            self._ask_at = now + self._ask_pause_s(now)
         return effects
+
+    def _ask_pause_s(self, now: float) -> float:
+        if self.state is not State.PROBING or not self._exchange.is_silent:
+            return ASK_AGAIN_S  # registers ask, or the server answers those
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+        return longest_wait_s(now - self._unanswered_since, ASK_BEYOND_S if self._needs_translator else ASK_AGAIN_S)
+
+    def _on_return(self, now: float) -> list[UplinkEffect]:
+        """The RTR answers. After an outage what is between us and the Internet may be something else."""
+        was_failed, self.has_failed, self._is_cut_off = self.has_failed, False, False
+        return self._look_again(now) if was_failed else []
+
+    def _look_again(self, now: float) -> list[UplinkEffect]:
+        """Ask how the Map-Server sees us now."""
+        return [] if self._exchange.is_asking else self._asked(self._exchange.start(now), now)
 
     def rename(self) -> None:
         """The RTR in use sends to an outside place that we have lost: under another name it learns the current one.
@@ -482,15 +516,19 @@ class UplinkMachine:
         failed, self.has_failed = self.choice.current, True
         after = self.choice.on_failed()
         fields = {**self._fields(), "rtr": str(failed), "next": str(after) if after is not None else None}
-        effects: list[UplinkEffect] = [Event("rtr-failed", fields)]
+        effects: list[UplinkEffect] = [] if self._is_cut_off else [Event("rtr-failed", fields)]
         if after is not None:
             return effects + self._to(State.REGISTERING)  # registered as soon as the record names the new one
         # All have failed, so the network may be the cause. A new list may name others; the old ones get another chance.
         self.choice.on_offered(self.choice.offered)
+        # A NAT may translate this very flow to an address that is gone, for as long as we send: try another flow.
+        other = DataPort.EPHEMERAL if self.relays.data_port is DataPort.FIXED else DataPort.FIXED
+        self.relays.data_port = self.data_way.data_port = other
         effects += self.relays.on_timer(now)
         effects += self._to(State.REGISTERING)
-        if not self._exchange.is_asking:
-            effects += self._asked(self._exchange.start(now), now)
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            effects += self._look_again(now)
         return effects
 
     def _fields(self) -> dict[str, str | int | float | bool | list[str] | None]:

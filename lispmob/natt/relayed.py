@@ -23,6 +23,7 @@ from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.round_trips import RoundTrips
 from lispmob.protocol.effect import Count, Event, EventValue
 from lispmob.protocol.locator_set import EidRecords, LocalLocator, further_name
+from lispmob.protocol.outage import longest_wait_s
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
@@ -48,6 +49,9 @@ class Relayed(msgspec.Struct):
     server: MapServerPeer
     tries: int = 0  # since the last confirmation; 0: none is open
     confirmed_at: float | None = None
+    is_at_hub: bool = False  # the Map-Server is a lisphub: no other says that it keeps keys
+    sent_at: float = float("-inf")
+    unanswered_since: float = float("-inf")  # of the open tries: when the first one was sent
     retry_at: float | None = None
     wait_s: float = FIRST_WAIT_S
     trial: KeyTrial = msgspec.field(default_factory=lambda: KeyTrial(is_wanted=False))  # whether it accepts our key
@@ -62,6 +66,7 @@ class RelayedRegistrations:
         self.locator = locator
         self.rtr: IpAddress | None = None
         self.map_version = 0  # of the records, from now on
+        self.data_port = DataPort.FIXED  # what registers leave from, and so data
         self._names = 0  # that it has had towards RTRs, beside its own
         self._config = config
         self._next_nonce = next_nonce
@@ -99,6 +104,11 @@ class RelayedRegistrations:
             relayed.server for relayed in self.ones if relayed.confirmed_at is None
         }
         return bool(confirmed)
+
+    @property
+    def is_at_hub(self) -> bool:
+        """True when the RTR is the Map-Server itself, a lisphub: it sends data to where the last register came from."""
+        return any(one.is_at_hub and one.server.address == self.rtr for one in self.ones)
 
     def holds(self, eid: EidPrefix, server: IpAddress) -> bool:
         """True when this Map-Server has confirmed this registration through the current RTR."""
@@ -176,6 +186,15 @@ class RelayedRegistrations:
                 effects += [self._packet(relayed, self._record(relayed), now), Count("tx_map_register")]
         return effects
 
+    def hurry(self, now: float) -> list[UplinkEffect]:
+        """The network seems to work again: repeat unanswered registers now, and in short intervals from now on."""
+        effects: list[UplinkEffect] = []
+        for relayed in self.ones:
+            if relayed.tries and now >= relayed.sent_at + SHORTEST_WAIT_S:
+                relayed.wait_s = self._first_wait_s()
+                effects += self._send(relayed, now)
+        return effects
+
     def on_refused_here(self, now: float) -> None:
         """This host's own firewall stopped a register: try again soon, because that reaches no network."""
         for relayed in self.ones:
@@ -198,7 +217,8 @@ class RelayedRegistrations:
         for one in self.ones:
             if one.retry_at is not None and now >= one.retry_at:
                 # Tries also keep the binding: at least as often as keepalives.
-                one.wait_s = min(2 * one.wait_s, max(self._interval_s, FIRST_WAIT_S))
+                longest_s = longest_wait_s(now - one.unanswered_since, self._interval_s)
+                one.wait_s = min(2 * one.wait_s, max(longest_s, FIRST_WAIT_S))
                 effects += self._send(one, now)
         slot = self._slot_at()
         if slot is not None and now >= slot:
@@ -233,7 +253,7 @@ class RelayedRegistrations:
                 "is_refused": True,
             }
             return [Count("rx_policy"), Event("eid-shared", told)]
-        one.tries, one.retry_at, one.confirmed_at = 0, None, now
+        one.tries, one.retry_at, one.confirmed_at, one.is_at_hub = 0, None, now, notify.keeps_keys
         self._round_trips.add(now - sent_at)
         problem = shared.text if shared is not None else ""
         confirmed = one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator
@@ -264,9 +284,11 @@ class RelayedRegistrations:
         return FIRST_WAIT_S if quickest_s is None else min(max(RTT_FACTOR * quickest_s, SHORTEST_WAIT_S), FIRST_WAIT_S)
 
     def _send(self, one: Relayed, now: float) -> list[UplinkEffect]:
+        if not one.tries:
+            one.unanswered_since = now
         one.tries += 1
         one.retry_at = now + one.wait_s
-        self._sent_at = now
+        self._sent_at = one.sent_at = now
         fields: dict[str, EventValue] = {
             "eid": str(one.eid),
             "map_server": str(one.server.address),
@@ -308,5 +330,5 @@ class RelayedRegistrations:
             self.name, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
         )
         return SendFromDataPort(
-            ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=DataPort.FIXED
+            ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=self.data_port
         )

@@ -19,6 +19,7 @@ from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import (
     AskAgain,
     AskFailed,
+    DataPort,
     NattEffect,
     PlanChanged,
     RelayConfirmed,
@@ -211,7 +212,7 @@ class Traversal:
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
             if sources.intersection(machine.rtrs):
-                effects += machine.on_heard(now)
+                effects += [*machine.on_heard(now), *machine.on_life_sign(now)]
             elif sources:
                 effects += machine.on_doubted_in_the_open(now, is_heard=True)
         return self._route(effects, now)
@@ -220,23 +221,29 @@ class Traversal:
         """Packets to this host go through an RTR: look for a direct path."""
         return self._route(self.shortcuts.on_destination(source, eid, now), now)
 
-    def on_map_server_alive(self, address: IpAddress, now: float) -> list[NattEffect]:
-        """A Map-Server confirmed an ordinary registration."""
+    def on_map_server_alive(self, address: IpAddress, now: float, *, tries: int = 1) -> list[NattEffect]:
+        """A Map-Server confirmed an ordinary registration, at this try."""
         effects: list[UplinkEffect] = []
         for server in self.config.map_servers:
             if server.address != address:
                 continue
-            if self._knowledge.on_alive(server, now):
+            has_returned = self._knowledge.was_long_silent(server)
+            if self._knowledge.on_alive(server, now, is_clear=tries == 1):
                 text = "this Map-Server knows no NAT traversal: registered in the ordinary way"
                 effects.append(Event("natt-absent", {"map_server": str(address), "text": text}))
             for machine in self._machines.values():
-                machine.on_alive(server, now)
+                machine.on_alive(server, now, has_returned=has_returned)
         return self._route(effects, now)
 
     def on_witness_wanted(self, now: float) -> list[NattEffect]:
         """Uplinks without an RTR are silent: check whether the others still reach theirs."""
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
+
+    def on_outside_doubted(self, now: float) -> list[NattEffect]:
+        """An answer to our outside control port is missing: the NAT may have given it another place."""
+        relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
+        return self._route([effect for machine in relayed for effect in machine.on_outside_doubted(now)], now)
 
     def on_refused_here(self, rtr: IpAddress, now: float) -> None:
         """This host's own firewall stopped what was meant for this RTR."""
@@ -344,7 +351,8 @@ class Traversal:
             if effects is None:
                 continue
             if uplink.seen is not None and not any(isinstance(effect, Count) for effect in effects):
-                answered = WayAnswered(uplink.locator.address, uplink.locator.ifindex, uplink.seen.rtt_s)
+                one, seen = uplink.locator, uplink.seen
+                answered = WayAnswered(one.address, one.ifindex, seen.rtt_s, seen.server.address)
                 effects = [answered, *self._learn(uplink, uplink.seen, now, is_first=not was_known), *effects]
             return effects
         return [Count("rx_nonce")]
@@ -413,6 +421,8 @@ class Traversal:
         ]
         best = [machine for machine in working if machine.locator.priority == working[0].locator.priority]
         if len(best) != 1 or best[0].dialect is not Dialect.E19 or best[0].is_translated:
+            return None
+        if best[0].data_port is not DataPort.FIXED:  # peers are asked from port 4341
             return None
         one, seen = best[0], best[0].seen
         return Ground(one.locator, seen, one.rtrs) if seen is not None and seen.address is not None else None

@@ -117,7 +117,7 @@ def _uplink(one: UplinkMachine, config: NattConfig, *, is_left: bool) -> UplinkP
         for rank, (rtr, at) in enumerate(fitting, start=1)
     )
     is_usable = (one.is_direct or one.state is State.RELAYED) and not is_left
-    admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
+    admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19 and one.data_port is DataPort.FIXED
     # Without relays of its family a fixed port is useless; an ephemeral one may have sent the Info-Request.
     needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
     port: DataPortName = one.data_port.value if needs_port else "pool"

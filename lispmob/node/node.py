@@ -281,7 +281,8 @@ class Node:
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
         summed = self.zero_checksums.on_unanswered(remote, self._direct.locators, now)
-        silent = [*told, *near, *self.path_mtus.on_silence(now, remote=remote), *summed, WaysInDoubt()]
+        in_doubt = WaysInDoubt(is_of_peer=True)
+        silent = [*told, *near, *self.path_mtus.on_silence(now, remote=remote), *summed, in_doubt]
         return self._route([*silent, *self._on_data_lost(remote, now)], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
@@ -588,7 +589,7 @@ class Node:
                     return [*unsummed, Count("rx_smr_relayed")]  # the RTR updates its own mappings
                 return [*unsummed, *self._on_smr(message, datagram.source, now)]
             case MapRequest():
-                if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
+                if got.is_encapsulated and self._is_way_check(message.nonce, now):
                     return []  # our own Map-Request, sent on to us because we are the ETR
                 (source, at), is_known = (datagram.source, datagram.destination), self._is_known(datagram.source)
                 try:
@@ -612,7 +613,7 @@ class Node:
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
-            case MapReply() if self.reachability.on_map_reply(message.nonce, now):
+            case MapReply() if self._is_way_check(message.nonce, now):
                 return []
             case MapReply() if (
                 refused := self._subscriptions.on_map_reply(message, datagram.payload, now)
@@ -628,6 +629,16 @@ class Node:
                     return published
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
+
+    def _is_way_check(self, nonce: int, now: float) -> bool:
+        server = self.reachability.on_map_reply(nonce, now)
+        if server is not None:
+            self._on_server_heard(server, now)
+        return server is not None
+
+    def _on_server_heard(self, server: IpAddress, now: float) -> None:
+        """A Map-Server or Map-Resolver has answered something."""
+        self._resolver.on_server_heard(server, now)
 
     def _guard(self) -> Guard:
         c = self.config
@@ -750,7 +761,7 @@ class Node:
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):
-                    waiting.extend(self.traversal.on_map_server_alive(server, now))
+                    waiting.extend(self.traversal.on_map_server_alive(server, now, tries=tries))
                     if is_change and tries > 1:
                         waiting.extend(self._smr.on_registered_late(now))
                 case MappingChanged("delete", prefix, why=why) as deleted:
@@ -772,10 +783,15 @@ class Node:
                         self._targets.on_loss(now)
                 case UplinkChanged():
                     pass  # weighed below, with all other evidence
-                case WayAnswered(local, ifindex, rtt_s):
+                case WayAnswered(local, ifindex, rtt_s, server):
                     self.reachability.on_answered((local, ifindex), rtt_s, now)
-                case WaysInDoubt():
+                    if server is not None:
+                        self._on_server_heard(server, now)
+                case WaysInDoubt(is_of_peer):
                     waiting.extend(self.reachability.on_doubt(now))
+                    if not is_of_peer:
+                        self.reachability.on_unanswered(now)
+                        waiting.extend(self.traversal.on_outside_doubted(now))
                 case WitnessWanted():
                     waiting.extend(self.traversal.on_witness_wanted(now))
                 case PathChanged(is_up=is_up):
@@ -786,6 +802,8 @@ class Node:
                     waiting.extend([*self._smr.on_peers(self._smr_targets(now), now), *self._mappings.in_use(now)])
                 case effect:  # for the daemon; the type checker confirms that no other effect is left
                     out.append(effect)
+        if self.reachability.take_return():
+            out += self._route(self._registrations.on_return(now), now)
         return self.traversal.translation.outward([*out, *self._weigh(now)])
 
     def _learn(self, learned: MappingLearned, now: float) -> list[_Inner]:

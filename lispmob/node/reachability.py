@@ -27,6 +27,7 @@ from lispmob.natt.natt_config import is_private
 from lispmob.natt.question import question
 from lispmob.protocol.effect import Count, MachineEffect, UplinkChanged, WitnessWanted
 from lispmob.protocol.locator_set import LocalLocator, Place
+from lispmob.protocol.outage import RETURN_S, longest_wait_s
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
@@ -43,6 +44,7 @@ ROUND_REST_MAX_S: Final = 30.0
 CALM_S: Final = 60.0  # ours: after this time a doubt counts like the first one
 RECHECK_S: Final = 5.0  # ours: of a silent locator; doubles
 RECHECK_MAX_S: Final = 120.0
+RETURN_MAX_S: Final = 60.0  # ours: as registers
 OUTSTANDING_MAX: Final = 64
 ANSWER_LATEST_S: Final = 30.0
 
@@ -70,6 +72,7 @@ class Way(msgspec.Struct, eq=False):
 
 class _Asked(msgspec.Struct, frozen=True):
     way: Way
+    server: IpAddress
     at: float
 
 
@@ -99,6 +102,10 @@ class Reachability:
         self._doubt_at: float | None = None  # a doubt that waits for its round
         self._is_doubted = False  # the round was begun by a doubt, not by a new locator
         self._in_vain: frozenset[Place] = frozenset()  # asked in the last round, without any answer
+        self._unanswered_since: float | None = None  # nothing of the mapping system has been heard since
+        self._return_at: float | None = None  # when to ask whether it can be heard again
+        self._return_checks = 0
+        self._has_returned = False
 
     @property
     def in_vain(self) -> tuple[IpAddress, ...]:
@@ -116,7 +123,7 @@ class Reachability:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        times = [self._verdict_at, self._doubt_at, *(way.check_at for way in self._ways.values())]
+        times = [self._verdict_at, self._doubt_at, self._return_at, *(way.check_at for way in self._ways.values())]
         return min((at for at in times if at is not None), default=None)
 
     def is_heard(self, place: Place) -> bool:
@@ -208,6 +215,8 @@ class Reachability:
     def on_answered(self, place: Place, rtt_s: float | None, now: float) -> None:
         """A request that left by this locator was answered."""
         self._in_vain = frozenset()
+        self._has_returned |= self._return_checks > 1  # the first one, at least, was not answered
+        self._end_watch()
         way = self._ways.get(place)
         if way is None:
             self._elsewhere[place] = now
@@ -230,6 +239,19 @@ class Reachability:
         """
         self._peers_heard, self._peers_silent, self._peers_deaf = heard, silent - heard, deaf - heard
 
+    def on_unanswered(self, now: float) -> None:
+        """The mapping system owes an answer. Until something comes, ask now and then whether it can be heard again.
+
+        Registers back off to a minute (RFC 9301, 8.2), and a network may come back without any event.
+        """
+        if self._unanswered_since is None and self._ways:
+            self._unanswered_since, self._return_at = now, now + RETURN_S
+
+    def take_return(self) -> bool:
+        """True, once, when the mapping system was heard again after an outage."""
+        has_returned, self._has_returned = self._has_returned, False
+        return has_returned
+
     def on_doubt(self, now: float, *, is_urgent: bool = False) -> list[MachineEffect]:
         """An answer is missing.
 
@@ -251,14 +273,14 @@ class Reachability:
         self._is_doubted = True
         return [WitnessWanted(), *self.on_timer(now)]
 
-    def on_map_reply(self, nonce: int, now: float) -> bool:
-        """A Map-Reply with this nonce came, or the Map-Request itself came back. True when the request was ours."""
+    def on_map_reply(self, nonce: int, now: float) -> IpAddress | None:
+        """A Map-Reply with this nonce came, or the Map-Request itself came back. The Map-Resolver that we had asked."""
         asked = self._asked.pop(nonce, None)
         if asked is None:
-            return False
+            return None
         if self._ways.get(asked.way.locator.place) is asked.way and now - asked.at <= ANSWER_LATEST_S:
             self.on_answered(asked.way.locator.place, now - asked.at, now)
-        return True
+        return asked.server
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended: earlier answers are no evidence any more."""
@@ -267,6 +289,7 @@ class Reachability:
         self._elsewhere.clear()
         self._in_vain = frozenset()
         self._end()
+        self._end_watch()
         self._rest_s, self._ended_at = ROUND_REST_S, float("-inf")
         fresh = [way for way in self._ways.values() if way.evidence is Evidence.UNKNOWN]
         if len(self._ways) > 1:
@@ -282,6 +305,8 @@ class Reachability:
         for way in self._ways.values():
             if way.check_at is not None and now >= way.check_at:
                 effects += self._check(way, now)
+        if self._return_at is not None and now >= self._return_at:
+            effects += self._check_return(now)
         if self._verdict_at is not None and now >= self._verdict_at:
             self._judge(now)
         return effects
@@ -309,8 +334,23 @@ class Reachability:
             way.recheck_s = min(2 * way.recheck_s, RECHECK_MAX_S)
         else:
             way.check_at = now + CHECK_PAUSE_S if way.checks < max(CHECKS, len(servers)) else None
+        return self._ask(way, server, now)
+
+    def _check_return(self, now: float) -> list[MachineEffect]:
+        """Send one request from every locator that can ask."""
+        assert self._unanswered_since is not None
+        self._return_at = now + longest_wait_s(now - self._unanswered_since, RETURN_MAX_S)
+        effects: list[MachineEffect] = []
+        for way in self._ways.values():
+            servers = [resolver for resolver in self._resolvers if resolver.version == way.locator.address.version]
+            if servers and self._eids:
+                effects += self._ask(way, servers[self._return_checks % len(servers)], now)
+        self._return_checks += 1
+        return effects
+
+    def _ask(self, way: Way, server: IpAddress, now: float) -> list[MachineEffect]:
         nonce = self._new_nonce()
-        self._asked[nonce] = _Asked(way, now)
+        self._asked[nonce] = _Asked(way, server, now)
         while len(self._asked) > OUTSTANDING_MAX:
             del self._asked[next(iter(self._asked))]
         one = way.locator
@@ -338,6 +378,10 @@ class Reachability:
         """The locators that have a Map-Resolver, and have not been heard since."""
         asked = (way for way in self._ways.values() if way.evidence is not Evidence.NO_RESOLVER)
         return [way for way in asked if way.heard_at is None or way.heard_at < since]
+
+    def _end_watch(self) -> None:
+        self._unanswered_since = self._return_at = None
+        self._return_checks = 0
 
     def _end(self) -> None:
         self._round_at = self._verdict_at = self._doubt_at = None

@@ -399,6 +399,10 @@ class SealedNode(Node):
                 return effects
         return None
 
+    def _on_server_heard(self, server: IpAddress, now: float) -> None:
+        super()._on_server_heard(server, now)
+        self.key_lookups.on_server_heard(server, now)
+
     def _ask_for_keys(self, now: float) -> list[MachineEffect]:
         """Look up the initiators of handshakes. The rate is limited, as it is for all lookups that others cause."""
         effects: list[MachineEffect] = []

@@ -14,6 +14,7 @@ class RegistrationEvidence(msgspec.Struct, frozen=True):
     `tries`: Map-Registers since the last Map-Notify. `is_resting`: none is sent, for want of an uplink that could send
     it. `is_private`: the address that it is sent from is one that a NAT has to translate. `refusal`: what a Map-Notify
     said against it. `shared`: what one said of another node with this EID. `ever`: it stood once since lispd started.
+    `on_link`: the network of an uplink in which the Map-Server's address lies, as text.
     """
 
     eid: str
@@ -26,6 +27,7 @@ class RegistrationEvidence(msgspec.Struct, frozen=True):
     refusal: str | None = None
     shared: str | None = None
     ever: bool = False
+    on_link: str | None = None
 
 
 class SpoiledEvidence(msgspec.Struct, frozen=True):

@@ -184,6 +184,12 @@ def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
     check = "check the address in map-servers"
     if one.finding is Finding.PORT_CLOSED:
         return _closed(one.server)
+    if one.on_link is not None and one.finding is Finding.UNREACHABLE:
+        return (
+            f"{server} is not reached",
+            f"its address lies inside {one.on_link}, so it is looked for on the link, where nobody has it",
+            f"use another network, or {check}",
+        )
     if one.finding is Finding.UNREACHABLE:
         return (
             f"{server} is not reached",

@@ -411,10 +411,13 @@ class WayAnswered(msgspec.Struct, frozen=True):
     local: IpAddress
     ifindex: int
     rtt_s: float
+    server: IpAddress | None = None  # None: an RTR
 
 
 class WaysInDoubt(msgspec.Struct, frozen=True):
     """An expected answer is missing: check which uplinks still work."""
+
+    is_of_peer: bool = False  # a peer's answer; otherwise the mapping system's
 
 
 class WitnessWanted(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.effect import Count, Event, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire import lisp_sec_auth
+from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.lisp_sec import AuthorizedEid, EcmSecurity, EidAuthentication, MapReplySecurity
@@ -333,14 +334,30 @@ def test_a_key_is_forgotten_with_its_nonce() -> None:
     assert counted(itr.hear(genuine(sent), NONCE_LIFETIME_S + 0.1)) == ["rx_nonce"]
 
 
-def test_required_and_unanswered_says_that_lisp_sec_may_be_why() -> None:
+def test_required_and_unanswered_says_that_lisp_sec_may_be_why_if_the_map_resolver_answers_something_else() -> None:
     itr = Itr("require")
     itr.ask()
+    itr.machine.on_server_heard(RESOLVER, 0.5)
 
     happened = [effect for _, effects in run_until(itr.machine, 60.0) for effect in effects]
 
     assert [effect.why for effect in only(happened, LookupFailed)] == ["unanswered"]
     assert [refusal.reason for refusal in itr.security.refused(60.0)] == [RefusalReason.SILENT]
+
+
+@pytest.mark.parametrize("heard", [None, (RESOLVER, -1.0), (ip("198.51.100.99"), 0.5)])
+def test_a_map_resolver_from_which_nothing_comes_is_not_accused_of_knowing_no_lisp_sec(
+    heard: tuple[IpAddress, float] | None,
+) -> None:
+    itr = Itr("require")
+    if heard is not None:
+        itr.machine.on_server_heard(*heard)
+    itr.ask()
+
+    happened = [effect for _, effects in run_until(itr.machine, 60.0) for effect in effects]
+
+    assert [effect.why for effect in only(happened, LookupFailed)] == ["unanswered"]
+    assert itr.security.refused(60.0) == ()
 
 
 def test_what_came_instead_of_an_answer_says_more_than_that_none_came() -> None:

@@ -88,12 +88,17 @@ class NatBox:
         self._mappings.clear()
         self._by_port.clear()
 
-    def renumber(self, public: str) -> None:
-        """Use another public address; no mapping survives that."""
+    def renumber(self, public: str, *, keeps_mappings: bool = False) -> None:
+        """Use another public address; no mapping survives that.
+
+        `keeps_mappings`: a router that moves to another provider and translates known flows to the former address for
+        as long as packets come.
+        """
         self.outer.unplug(self.public)
         self.public = ip(public)
         self.outer.plug(self.public, self._from_outside)
-        self.reboot()
+        if not keeps_mappings:
+            self.reboot()
 
     def send(self, packet: Packet) -> None:
         """From an inside host."""

@@ -6,12 +6,15 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
+from lispmob.hub.rtr.relayed import decode_relayed
 from lispmob.natt.deafness import PATIENCE_S, REST_MAX_S, REST_S, Deafness
 from lispmob.protocol.locator_set import further_name
+from lispmob.wire.header import DATA_PORT, MessageType
 from tests.internet.nat import NatBox
-from tests.internet.network import World
-from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
+from tests.internet.network import Packet, World
+from tests.natt.world import EID, MAP_SERVER, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 
 def talking(rtrs: tuple[object, ...]) -> tuple[World, dict[object, RtrHost], NodeHost, NodeHost]:
@@ -167,3 +170,43 @@ def test_a_silence_soon_after_a_verdict_is_judged_later_though_it_is_told_once()
 
     assert not deafness.is_due(20.0 + PATIENCE_S)
     assert deafness.is_due(1.0 + PATIENCE_S + REST_S + PATIENCE_S)
+
+
+def at_a_hub(*, keeps_keys: bool = True) -> tuple[World, RtrHost, NodeHost, NodeHost]:
+    """Two nodes behind NATs that have exchanged packets by their Map-Server, which is their RTR, too."""
+    world = World()
+    server, rtr = MapServerHost(world, (MAP_SERVER,)), RtrHost(world, MAP_SERVER)
+
+    def on_packet(packet: Packet) -> None:
+        is_between = packet.source == MAP_SERVER and decode_relayed(packet.payload) is not None
+        is_info = packet.payload[0] >> 4 in (MessageType.INFO, MessageType.MAP_REGISTER)
+        is_for_rtr = packet.destination_port == DATA_PORT or not (is_between or is_info)
+        (rtr if is_for_rtr else server).on_packet(packet)
+
+    world.internet.plug(MAP_SERVER, on_packet)
+    node, peer = NodeHost(world), NodeHost(world, PEER, bytes(15) + b"p")
+    for host in (node, peer):
+        peers = tuple(structs.replace(one, has_lisp_sec=keeps_keys) for one in host.config.map_servers)
+        host.perform(host.traversal.on_config(structs.replace(host.config, map_servers=peers), world.now))
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    peer.attach((locator("192.168.7.2"), NatBox(world, "203.0.113.201")))
+    world.run(1.0)
+    talk(world, node, peer, 2.0)
+    assert node.received
+    return world, rtr, node, peer
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["sends on", "sends no more"])
+@pytest.mark.parametrize("keeps_keys", [True, False], ids=["a hub", "another Map-Server"])
+def test_a_peer_that_falls_silent_is_not_taken_for_a_hub_that_passes_nothing_on(
+    keeps_keys: bool, goes_on: bool
+) -> None:
+    world, _, node, _ = at_a_hub(keeps_keys=keeps_keys)
+
+    for _ in range(200):
+        if goes_on:
+            node.say(PEER, b"are you there?")
+        world.run(0.1)
+
+    assert node.traversal.machines[0].deafness.is_reported is (goes_on and not keeps_keys)
+    assert node.state == "relayed"

@@ -269,6 +269,7 @@ class NodeHost:
         self._ifindex = 0  # of the packet in progress
         self._stalling: Place | None = None
         self._register_at: float | None = None
+        self._tries = 0  # registers since the last confirmation
         self._stalled_at: float | None = None
         world.hosts.append(self)
 
@@ -308,8 +309,13 @@ class NodeHost:
                 self.perform(effects)
             elif packet.payload[0] >> 4 == MessageType.MAP_NOTIFY:
                 self._register_at = now + REGISTER_S
-                self.perform(self.traversal.on_map_server_alive(packet.source, now))
-        elif packet.source_port == CONTROL_PORT and packet.destination_port == EPHEMERAL:
+                tries, self._tries = self._tries, 0
+                self.perform(self.traversal.on_map_server_alive(packet.source, now, tries=tries))
+        elif (
+            packet.source_port == CONTROL_PORT
+            and packet.destination_port == EPHEMERAL
+            and packet.payload[0] >> 4 == MessageType.INFO
+        ):
             self._on_control(packet, packet.payload, packet.source, CONTROL_PORT, packet.destination, EPHEMERAL)
         elif packet.destination_port in (DATA_PORT, EPHEMERAL):
             header, inner = split_data_packet(packet.payload)
@@ -369,6 +375,7 @@ class NodeHost:
                 case DataSuspect():
                     self.suspected.append(effect)
                 case PlanChanged() | LifeSignWanted():
+                    self._tries = 0
                     self.register()
 
     def _has_ephemeral(self, address: IpAddress) -> bool:
@@ -385,6 +392,7 @@ class NodeHost:
         record = MappingRecord.of(self.eid, plan.record_locators, ttl_min=10, is_authoritative=True)
         message = MapRegister(next(self._nonces), (record,), proxy_map_reply=True, want_map_notify=True)
         payload = authenticate(message, self.key).encode()
+        self._tries += 1
         one = plan.direct[0]
         self._send(one.address, CONTROL_PORT, MAP_SERVER, CONTROL_PORT, payload, ifindex=one.ifindex)
 

@@ -66,6 +66,20 @@ def test_each_finding_is_one_cause_and_never_a_list_of_guesses(finding: Finding,
     assert headline((problem,)) == f"not working: {what}"
 
 
+def test_a_map_server_inside_of_the_network_of_an_uplink_is_looked_for_there() -> None:
+    around = "198.51.0.0/16, the network of eth1"
+
+    (problem,) = of(replace(OPEN, finding=Finding.UNREACHABLE, on_link=around))
+
+    assert problem.what == "Map-Server 198.51.100.1 is not reached"
+    assert around in problem.cause
+
+
+@pytest.mark.parametrize("finding", [finding for finding in Finding if finding is not Finding.UNREACHABLE])
+def test_a_map_server_on_the_link_about_which_the_kernel_says_nothing_is_told_of_as_any_other(finding: Finding) -> None:
+    assert of(replace(OPEN, finding=finding, on_link="a network")) == of(replace(OPEN, finding=finding))
+
+
 @pytest.mark.parametrize("tries", [0, 1])
 def test_one_lost_answer_is_no_problem(tries: int) -> None:
     assert of(replace(OPEN, tries=tries, ever=True, finding=Finding.SILENT)) == ()

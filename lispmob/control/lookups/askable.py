@@ -20,6 +20,7 @@ class Askable:
         self.locators = LocatorSet()
         self.heard: frozenset[Place] = frozenset()
         self.preferred: IpAddress | None = None
+        self._answered_at: dict[IpAddress, float] = {}
 
     def ways(self) -> list[tuple[IpAddress, LocalLocator]]:
         """Map-Resolvers and locators to ask from, in the order of trying.
@@ -33,6 +34,15 @@ class Askable:
                 is_heard = uplink.place in self.heard
                 found.append(((uplink.priority == NEVER, not is_heard, place), resolver, uplink))
         return [(resolver, uplink) for _, resolver, uplink in sorted(found, key=lambda one: one[0])]
+
+    def on_answered(self, server: IpAddress, now: float) -> None:
+        """This host of the mapping system has answered something."""
+        if server in self.map_resolvers:
+            self._answered_at[server] = now
+
+    def has_answered(self, resolver: IpAddress, since: float) -> bool:
+        """Whether it has answered anything since then: otherwise its silence may be the network's."""
+        return self._answered_at.get(resolver, float("-inf")) >= since
 
     def holds(self, resolver: IpAddress, uplink: LocalLocator) -> bool:
         """Whether this Map-Resolver and this locator are still ours to use."""

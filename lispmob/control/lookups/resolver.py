@@ -239,6 +239,10 @@ class Resolver:
         if not is_same and Reason(learned.reason).is_claim:
             self._limits.give_back_claim(cached)
 
+    def on_server_heard(self, server: IpAddress, now: float) -> None:
+        """This host of the mapping system has answered something."""
+        self._askable.on_answered(server, now)
+
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Repeat requests without an answer; give up after the tenth try."""
         effects: list[MachineEffect] = (
@@ -319,7 +323,7 @@ class Resolver:
             self._askable.preferred = sent.resolver
             self._touch()
         rtt_ms = round((now - sent.sent_at) * 1000, 3)
-        answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
+        answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at, sent.resolver)
         why = lookup.reason.value
         return [
             answered,
@@ -443,8 +447,10 @@ class Resolver:
         lookup.to(State.FAILED)
         self._forget(lookup)
         effects: list[MachineEffect] = []
-        if lookup.protected_by is not None and now is not None:
-            effects += self._security.on_unanswered(lookup.asked, lookup.protected_by, now)
+        sent = (self._transmissions[nonce].sent_at for nonce in lookup.nonces if nonce in self._transmissions)
+        resolver, began = lookup.protected_by, min(sent, default=float("inf"))
+        if resolver is not None and now is not None and self._askable.has_answered(resolver, began):
+            effects += self._security.on_unanswered(lookup.asked, resolver, now)
         return [*effects, LookupFailed(lookup.asked, lookup.reason.value, why)]
 
     def _close(self, lookup: Lookup, *, keeps_protected: bool = False) -> None:

@@ -20,7 +20,7 @@ import msgspec
 
 from lispmob.control.itr_security import ItrSecurity
 from lispmob.errors import MalformedMessage
-from lispmob.protocol.effect import Count, MachineEffect, SendControl
+from lispmob.protocol.effect import Count, MachineEffect, SendControl, WaysInDoubt
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -72,6 +72,7 @@ class _Question(msgspec.Struct):
     """When the next try is due; None: idle."""
     rests_until: float = 0.0
     rest_s: float = AGAIN_S
+    asked_at: float = 0.0  # when the first of these tries was sent
     nonces: dict[int, tuple[bytes, IpAddress]] = msgspec.field(default_factory=dict)
     """An open request: its One-Time-Key, and the Map-Resolver."""
 
@@ -87,6 +88,7 @@ class KeyLookups:
         self._questions: OrderedDict[EidPrefix, _Question] = OrderedDict()
         self._bucket = TokenBucket(INTERVAL_S, BURST)
         self._strange_bucket = TokenBucket(STRANGE_INTERVAL_S, STRANGE_BURST)
+        self._heard_at: dict[IpAddress, float] = {}  # when each Map-Resolver last answered anything else
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
@@ -126,6 +128,11 @@ class KeyLookups:
         while len(self._questions) > QUESTIONS_MAX:
             self._questions.popitem(last=False)
 
+    def on_server_heard(self, server: IpAddress, now: float) -> None:
+        """This host of the mapping system has answered something."""
+        if server in self._resolvers:
+            self._heard_at[server] = now
+
     def expects(self, nonce: int) -> bool:
         """True when a Map-Reply with this nonce would answer a request of ours."""
         return any(nonce in question.nonces for question in self._questions.values())
@@ -161,10 +168,13 @@ class KeyLookups:
                 continue
             resolver = None if self._outside is None else self._resolver(self._outside)
             if question.tries >= TRIES or self._outside is None or resolver is None:
-                if resolver is not None and question.nonces:
+                # Without any other answer the NAT may have given our control port another place.
+                is_heard = resolver is not None and self._heard_at.get(resolver, float("-inf")) >= question.asked_at
+                if resolver is not None and question.nonces and is_heard:
                     effects += self._security.on_unanswered(question.eid, resolver, now)
                 self._rest(question, AGAIN_S, now)
             else:
+                effects += [WaysInDoubt()] if question.nonces else []
                 effects += self._try(question, self._outside, resolver, now)
         return effects
 
@@ -189,6 +199,7 @@ class KeyLookups:
         question.wake_at = now + ANSWER_S
         if not (self._strange_bucket if question.is_strange else self._bucket).take(now):
             return []  # with the next try
+        question.asked_at = question.asked_at if question.tries else now
         question.tries += 1
         nonce = self._new_nonce()
         otk, authentication = self._security.protect(nonce, resolver)

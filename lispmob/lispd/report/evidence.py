@@ -158,7 +158,13 @@ def _registration(
         refusal=complaints.refusal(eid, server),
         shared=complaints.shared(eid, server),
         ever=one.confirmed_at is not None,
+        on_link=_on_link(one.server.address, parts),
     )
+
+
+def _on_link(address: IpAddress, parts: Parts) -> str | None:
+    around = (net for net in _networks(parts).items() if net[0].version == address.version and address in net[0])
+    return next((f"{network}, the network of {interface}" for network, interface in around), None)
 
 
 def _address(

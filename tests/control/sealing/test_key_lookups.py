@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.itr_security import ItrSecurity, LispSecTools
+from lispmob.control.itr_security import ItrSecurity, LispSecTools, RefusalReason
 from lispmob.control.sealing.key_lookups import (
     AGAIN_S,
     QUESTIONS_MAX,
@@ -17,8 +17,9 @@ from lispmob.control.sealing.key_lookups import (
     KeyLookups,
     Outside,
 )
-from lispmob.protocol.effect import SendControl
+from lispmob.protocol.effect import SendControl, WaysInDoubt
 from lispmob.protocol.servers import LispSecMode
+from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
@@ -247,3 +248,30 @@ def test_a_map_resolver_that_never_shows_lisp_sec_is_let_be() -> None:
 
     assert sent == []
     assert asker.machine.wake_at() is None
+
+
+@pytest.mark.parametrize(
+    ("heard", "reasons"),
+    [(None, []), ((RESOLVER, -1.0), []), ((ip("198.51.100.7"), 0.5), []), ((RESOLVER, 0.5), [RefusalReason.SILENT])],
+)
+def test_an_answer_that_does_not_come_is_the_map_resolvers_fault_only_if_others_do_come(
+    heard: tuple[IpAddress, float] | None, reasons: list[RefusalReason]
+) -> None:
+    """The NAT may have given our control port another place than the one that the question names."""
+    asker = Asker()
+    asker.ask()
+    if heard is not None:
+        asker.machine.on_server_heard(*heard)
+
+    run_until(asker.machine, 60.0)
+
+    assert [refusal.reason for refusal in asker.security.refused(60.0)] == reasons
+
+
+def test_a_missing_answer_raises_a_doubt_about_the_place_that_the_question_names() -> None:
+    asker = Asker()
+    asker.ask()
+
+    happened = [effect for _, effects in run_until(asker.machine, 60.0) for effect in effects]
+
+    assert len(only(happened, WaysInDoubt)) == TRIES - 1

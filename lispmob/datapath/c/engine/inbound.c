@@ -338,12 +338,21 @@ static void arrive_nested(struct lm_engine *e, uint8_t *packet, const struct lm_
     outer->tos = tos;
 }
 
+/*
+ * True for an Info-Reply without a data header. RTRs send data from the control port, too; no data header begins like
+ * this, since L and V exclude each other (RFC 9300, 5.3).
+ */
+static bool is_bare_info(const uint8_t *datagram, size_t length, const struct lm_outer *outer)
+{
+    return outer->source_port == LM_PORT_CONTROL && outer->is_ephemeral && length && datagram[0] >> 4 == LM_TYPE_INFO;
+}
+
 static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer)
 {
     static const enum lm_counter refusals[] = {
         [LM_DATA_SHORT] = LM_data_short, [LM_DATA_KEY] = LM_data_key, [LM_DATA_INNER] = LM_data_inner};
     struct lm_data data;
-    if (outer->source_port == LM_PORT_CONTROL && outer->is_ephemeral) {
+    if (is_bare_info(datagram, length, outer)) {
         lm_data_port_pass_bare(e, datagram, length, outer);
         return;
     }
