@@ -30,6 +30,7 @@ from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.route_message import REFUSALS, candidates
 from lispmob.iface_monitor.router_options import Translators, pref64_in
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
 from lispmob.iface_monitor.table_lookups import dump_tables
@@ -159,7 +160,7 @@ class NetlinkMonitor(Monitor):
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
             self._has_lost_routes = True
             return
-        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in rtnetlink.REFUSALS:
+        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in REFUSALS:
             self._has_lost_routes = True  # our rules make way for it
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
@@ -178,9 +179,9 @@ class NetlinkMonitor(Monitor):
                 self._translators.on_said(*said, asyncio.get_running_loop().time())
         elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
             is_replacing = bool(message.flags & REPLACE)
-            self._ipv6_routes.on_added(rtnetlink.candidates(message), is_replacing)
+            self._ipv6_routes.on_added(candidates(message), is_replacing)
         elif message.family == socket.AF_INET6 and message.type == RTM_DELROUTE:
-            self._ipv6_routes.on_removed(rtnetlink.candidates(message))
+            self._ipv6_routes.on_removed(candidates(message))
 
     def _resync(self, since: float) -> None:
         """Events were lost: subscribe again, list everything, and publish the differences."""

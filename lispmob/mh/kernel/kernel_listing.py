@@ -12,6 +12,7 @@ from typing import Final
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, whole_routes
+from lispmob.iface_monitor.route_message import candidates
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
@@ -178,7 +179,7 @@ def _refuses(family: int, table: int) -> bool:
         listed = rtnetlink.peek_ipv4_default_routes(table)
     else:
         raws = rtnetlink.dump_table(_FAMILIES[family], table)
-        listed = [route for raw in raws if raw.is_default_route for route in rtnetlink.candidates(raw)]
+        listed = [route for raw in raws if raw.is_default_route for route in candidates(raw)]
     routes = [route for route in whole_routes(listed) if route.each.source is None]
     best = min(routes, key=lambda route: route.rank, default=None)
     return best is not None and best.each.refusal not in ("", THROW)
