@@ -4,7 +4,8 @@ A move begins here:
 
 1. `_on_readable` reads all pending events. An event about links or addresses only says that these have to be read
    again; IPv6 default routes are kept by their events.
-2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes.
+2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes. If more
+   events have come meanwhile, both are repeated: a network that is changed step by step is one move, not several.
 3. `_publish_seen` compares it with the last state (`delta.py`), and publishes one difference with its reasons. The
    daemon turns it into the steps of a handover (`lispd/handover.py`).
 
@@ -32,7 +33,7 @@ from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.route_message import REFUSALS, candidates
 from lispmob.iface_monitor.router_options import Translators, pref64_in
-from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
 from lispmob.iface_monitor.table_lookups import dump_tables
 from lispmob.netlink.connection import events, subscribe
 from lispmob.netlink.message import (
@@ -60,6 +61,7 @@ GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
 _NEXTHOP: Final = 32  # unknown before Linux 5.3, which does not mind in bind()
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
+_LOOKS_PER_TURN: Final = 4  # ours: a network that changes without a pause must not keep a move back
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
 _AT_KIND: Final = 23
@@ -133,13 +135,10 @@ class NetlinkMonitor(Monitor):
     def _on_readable(self) -> None:
         since = asyncio.get_running_loop().time()
         try:
-            self._read_events()
-            if self._has_new_rules:
-                self._tables = dump_tables()
-            if self._has_new_nexthops and self._ipv6_routes.has_nexthops:
-                self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
-            self._has_new_nexthops = False
-            self._look()
+            for _ in range(_LOOKS_PER_TURN):
+                if not self._read_events():
+                    break
+                self._look_after_events()
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 log.warning("netlink failed, starting over why=%s", _name(error))
@@ -147,14 +146,26 @@ class NetlinkMonitor(Monitor):
             return
         self._publish_seen(since)
 
-    def _read_events(self) -> None:
-        """Read the available events. Raises OSError: ENOBUFS when the kernel had to drop events."""
+    def _read_events(self) -> bool:
+        """Read the available events; False: there were none.
+
+        Raises OSError: ENOBUFS when the kernel had to drop events.
+        """
         assert self._socket is not None
-        for _ in range(_EVENTS_PER_TURN):
+        for count in range(_EVENTS_PER_TURN):
             if (told := events(self._socket)) is None:
-                return
+                return count > 0
             for message in told:
                 self._on_event(message)
+        return True
+
+    def _look_after_events(self) -> None:
+        if self._has_new_rules:
+            self._tables = dump_tables()
+        if self._has_new_nexthops and self._ipv6_routes.has_nexthops:
+            self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
+        self._has_new_nexthops = False
+        self._look()
 
     def _on_event(self, message: Raw) -> None:
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
@@ -228,16 +239,19 @@ class NetlinkMonitor(Monitor):
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
 
-    def _judge(self) -> tuple[str, ...]:
+    def _judge(self) -> tuple[tuple[str, ...], tuple[Uplink, ...]]:
         """Make new uplinks wait for their gateways, until a gateway has answered."""
-        loop = asyncio.get_running_loop()
-        unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
+        loop, uplinks = asyncio.get_running_loop(), self._state.uplinks(self._policy)
+        unproven = self._trials.on_uplinks(gateways_of(self._state, uplinks))
         news = self._trials.on_known([gateway for gateway in unproven if _answers(gateway)], loop.time())
-        self._judged_by = replace(self._policy, held_back=self._policy.held_back | self._trials.waiting)
+        self._judged_by = self._policy
+        if waiting := self._trials.waiting:
+            self._judged_by = replace(self._policy, held_back=self._policy.held_back | waiting)
+            uplinks = self._state.uplinks(self._judged_by)
         self._disarm()
         if (at := self._trials.wake_at()) is not None:
             self._trial = loop.call_at(at, self._on_trial)
-        return news
+        return news, uplinks
 
     def _on_trial(self) -> None:
         self._trial = None

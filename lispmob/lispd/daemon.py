@@ -178,6 +178,10 @@ class Daemon:
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
         self._near: model.Near | None = None
+        # Of the move under way: the uplinks before it, what could not be sent so far, when packets left by the new ones
+        self._left: tuple[str, ...] = ()
+        self._unsent = 0
+        self._moved_at = 0.0
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -299,12 +303,10 @@ class Daemon:
 
     def _take(self, step: handover.Step, since: float) -> None:
         match step:
-            case handover.ReportChange(text):
-                self._publisher.say(text)
-            case handover.BeginMove(reasons):
-                self.journal.on_change(
-                    list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.drops("out_")
-                )
+            case handover.ReportChanges(texts):
+                self._publisher.say_first(texts)
+            case handover.BeginMove():
+                self._left, self._unsent = handover.ways(self.uplinks), self.engine.drops("out_")
                 self.engine.liveness.mark_move()
             case handover.UseUplinks(uplinks):
                 self.uplinks = uplinks
@@ -313,11 +315,15 @@ class Daemon:
                 self._use_uplinks()
                 self._update_locators()
             case handover.EndMove():
-                self.journal.on_moved(self.now(), handover.ways(self.uplinks))
+                self._moved_at = self.now()
             case handover.UpdateNode():
                 self._report_traffic()
                 self._update_locators()
                 self.engine.liveness.repeat_last()
+            case handover.NoteMove(reasons):
+                began_wall = time.time() - (self.now() - since)
+                self.journal.on_change(reasons, since, began_wall, self._left, self._unsent)
+                self.journal.on_moved(self._moved_at, handover.ways(self.uplinks))
             case handover.Steer():
                 self._steer()
             case handover.Linger(former):
