@@ -24,7 +24,10 @@ _DST, _SRC, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _MULTIPATH, _TABLE, _VIA, _NH_I
 _UNICAST: Final = 1
 REFUSALS: Final = {6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}  # RTN_*
 KIND_OF: Final = {refusal: kind for kind, refusal in REFUSALS.items()}
-_ADDRESS: Final = {int(socket.AF_INET): IPv4Address, int(socket.AF_INET6): IPv6Address}
+_ADDRESS: Final[Mapping[int, type[IPv4Address] | type[IPv6Address]]] = {
+    int(socket.AF_INET): IPv4Address,
+    int(socket.AF_INET6): IPv6Address,
+}
 _RTNEXTHOP: Final = struct.Struct("=HBBi")
 _FAMILY: Final = struct.Struct("=H")  # struct rtvia begins with it
 

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +102,8 @@ from lispmob.protocol.effect import (
     UseStatusBits,
     WatchForSilence,
 )
+from lispmob.protocol.locator_set import LocalLocator
+from lispmob.wire.address import EidPrefix, IpAddress
 
 REST_S: Final = 5.0  # ours: between checks whether buffers are needed, whenever another event wakes us
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
@@ -317,8 +319,7 @@ class Daemon:
             case handover.EndMove():
                 self._moved_at = self.now()
             case handover.UpdateNode():
-                self._report_traffic()
-                self._update_locators()
+                self._move()
                 self.engine.liveness.repeat_last()
             case handover.NoteMove(reasons):
                 began_wall = time.time() - (self.now() - since)
@@ -369,10 +370,20 @@ class Daemon:
 
     def _update_locators(self) -> None:
         self.problems.touch()
+        self._perform(self.node.on_locators(self._locators(), self.now()))
+
+    def _move(self) -> None:
+        """The same for a move: what others wait for leaves before the traffic so far is reported, which SMRs need."""
+        self._perform(self.node.on_move(self._locators(), self.now()))
+        self.problems.touch()
+        used, heard = self.engine.table.used(), self.engine.liveness.heard()
+        pairs = [(pair.local, pair.source) for pair in heard]
+        self._perform(self.node.on_move_told(used, pairs, self.now(), _strangers(heard)))
+        self._on_traffic(used, heard)
+
+    def _locators(self) -> tuple[LocalLocator, ...]:
         self.translators.look(self.file, self.network, self.uplinks)
-        ways = self.translators.prefixes
-        locators = assembly.local_locators(self.uplinks, self.file, self.nm_state, ways)
-        self._perform(self.node.on_locators(locators, self.now()))
+        return assembly.local_locators(self.uplinks, self.file, self.nm_state, self.translators.prefixes)
 
     def nudge(self) -> bool:
         """For the control socket: read the network again, now (True) or shortly."""
@@ -464,13 +475,14 @@ class Daemon:
 
     def _report_traffic(self) -> None:
         """Report to the core which mappings carry traffic: read only when it matters, so that an idle node sleeps."""
+        self._on_traffic(self.engine.table.used(), self.engine.liveness.heard())
+
+    def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[model.Heard]) -> None:
         now = self._loop.time()
-        self._perform(self.node.on_used(self.engine.table.used(), now))
-        heard = self.engine.liveness.heard()
+        self._perform(self.node.on_used(used, now))
         pairs = [(pair.local, pair.source) for pair in heard]
         self.problems.on_heard(pairs)
-        proven = {pair.source for pair in heard if pair.is_proven}
-        self._perform(self.node.on_heard(pairs, now, {pair.source for pair in heard} - proven))
+        self._perform(self.node.on_heard(pairs, now, _strangers(heard)))
 
     # --- outputs
 
@@ -626,3 +638,8 @@ class Daemon:
     def summary(self) -> str:
         """One line for `systemctl status`."""
         return self.problems.summary
+
+
+def _strangers(heard: Sequence[model.Heard]) -> set[IpAddress]:
+    """The outer sources of which no delivery was proven."""
+    return {pair.source for pair in heard} - {pair.source for pair in heard if pair.is_proven}

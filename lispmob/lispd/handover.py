@@ -41,7 +41,7 @@ class EndMove(msgspec.Struct, frozen=True):
 
 
 class UpdateNode(msgspec.Struct, frozen=True):
-    """Report the traffic so far, and then the new locators, to the core: Map-Registers and SMRs leave in this step.
+    """Report the new locators to the core: announcements and Map-Registers leave; then, with the traffic so far, SMRs.
 
     Then the last packets of flows are repeated: a peer takes packets from a new locator once it has the SMR.
     """

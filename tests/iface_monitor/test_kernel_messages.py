@@ -20,6 +20,11 @@ UNICAST, BLACKHOLE, UNREACHABLE, LOCAL, THROW = 1, 6, 7, 2, 9
 MAIN = 254
 
 
+def written(kind: Any) -> Any:
+    """An empty message of this class of pyroute2."""
+    return kind()
+
+
 def raw_of(message: Any, kind: int) -> Raw:
     message["header"]["type"] = kind
     message.encode()
@@ -27,7 +32,7 @@ def raw_of(message: Any, kind: int) -> Raw:
 
 
 def route(family: int = 4, kind: int = UNICAST, *, fields: dict[str, int] | None = None, **attrs: object) -> Raw:
-    message = rtmsg()
+    message = written(rtmsg)
     message["family"] = socket.AF_INET if family == 4 else socket.AF_INET6
     message["type"], message["table"], message["proto"] = kind, MAIN, 4
     for name, value in (fields or {}).items():
@@ -107,7 +112,7 @@ def test_next_hops_that_are_cut_short_are_left_out(cut: int) -> None:
 def test_an_interface_is_read_with_its_kind_and_what_it_can_do(
     name: str, kind: str, flags: int, type_number: int, expected: tuple[bool, bool, bool]
 ) -> None:
-    message = ifinfmsg()
+    message = written(ifinfmsg)
     message["index"], message["flags"], message["ifi_type"] = 7, flags, type_number
     message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_MTU", 1400)]
     if kind:
@@ -132,7 +137,7 @@ def test_an_interface_is_read_with_its_kind_and_what_it_can_do(
     ],
 )
 def test_an_address_is_read_with_its_flags(attrs: dict[str, object], flags: int, address: str, words: set[str]) -> None:
-    message = ifaddrmsg()
+    message = written(ifaddrmsg)
     message["family"] = socket.AF_INET if "." in address else socket.AF_INET6
     message["prefixlen"], message["flags"], message["scope"], message["index"] = 24, flags & 0xFF, 253, 7
     message["attrs"] = [(f"IFA_{name}", value) for name, value in attrs.items()]
