@@ -144,7 +144,7 @@ class Daemon:
             raise ConfigError(
                 f"{path}: security.seal: 'require' cannot be kept: the datapath of this build cannot seal"
             )
-        nonces = RegisterNonces(file.state_dir)
+        nonces = self._nonces = RegisterNonces(file.state_dir)
         self.node, self.tape = make_node(
             self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec, seal=self._seal
         )
@@ -469,6 +469,9 @@ class Daemon:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
+        self._nonces.keep_ahead()
+        if self._seal is not None:
+            self._seal.reserve()
         if self._loop.time() >= self._rests_at:
             self._rests_at = self._loop.time() + REST_S
             self.engine.rest()

@@ -72,6 +72,7 @@ class SealTools:
 
     `draw` returns that many unpredictable octets; `next_timestamp` nanoseconds since 1970, never the same twice;
     `next_map_version` the next Map-Version Number, over restarts too (RFC 9302); None: our mappings have none.
+    `reserve` stores ahead what the next of both need, so that no move waits for the disk.
     """
 
     ciphers: Ciphers = dataclasses.field(repr=False)
@@ -81,3 +82,4 @@ class SealTools:
     next_timestamp: Callable[[], int] = dataclasses.field(repr=False)
     aeads: int = ALL_AEADS
     next_map_version: Callable[[], int] | None = dataclasses.field(default=None, repr=False)
+    reserve: Callable[[], None] = dataclasses.field(default=lambda: None, repr=False)
