@@ -3,7 +3,8 @@
 A move begins here:
 
 1. `_on_readable` reads all pending events. An event about links or addresses only says that these have to be read
-   again; IPv6 default routes are kept by their events.
+   again; IPv6 default routes are kept by their events. Interfaces without a default route, such as those of
+   containers, may come and go all day: events about them alone are looked at once in CHURN_S.
 2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes. If more
    events have come meanwhile, both are repeated: a network that is changed step by step is one move, not several.
 3. `_publish_seen` compares it with the last state (`delta.py`), and publishes one difference with its reasons. The
@@ -61,10 +62,12 @@ GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
 _NEXTHOP: Final = 32  # unknown before Linux 5.3, which does not mind in bind()
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
-_LOOKS_PER_TURN: Final = 4  # ours: a network that changes without a pause must not keep a move back
+_MORE_LOOKS: Final = 3  # ours: a network that changes without a pause must not keep a move back
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
 _AT_KIND: Final = 23
+_AT_IFINDEX: Final = 20  # octets of a message about a link or an address
+CHURN_S: Final = 0.2  # ours: a look costs some milliseconds, and containers may start by the dozen
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected
 
 
@@ -88,6 +91,8 @@ class NetlinkMonitor(Monitor):
         self._tables: set[TableLookup] = set()
         self._socket: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._looked_at = float("-inf")
         self.resyncs = 0
 
     async def start(self) -> None:
@@ -107,9 +112,10 @@ class NetlinkMonitor(Monitor):
         """Stop watching; calling it again does nothing."""
         self._close()
         self._disarm()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        for timer in (self._retry, self._later):
+            if timer is not None:
+                timer.cancel()
+        self._retry = self._later = None
 
     @property
     def waiting(self) -> frozenset[str]:
@@ -133,39 +139,71 @@ class NetlinkMonitor(Monitor):
             self._socket = None
 
     def _on_readable(self) -> None:
-        since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         try:
-            for _ in range(_LOOKS_PER_TURN):
+            is_about_uplinks = self._read_events()
+        except OSError as error:
+            self._start_over(error, since)
+            return
+        if is_about_uplinks or since - self._looked_at >= CHURN_S:
+            self._look_after_events(since)
+        elif self._later is None:
+            self._later = loop.call_at(self._looked_at + CHURN_S, self._look_after_events, since)
+
+    def _look_after_events(self, since: float) -> None:
+        try:
+            self._look_at_changes()
+            for _ in range(_MORE_LOOKS):
                 if not self._read_events():
                     break
-                self._look_after_events()
+                self._look_at_changes()
         except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                log.warning("netlink failed, starting over why=%s", _name(error))
-            self._resync(since)
+            self._start_over(error, since)
             return
+        if self._later is None and (self._links is None or self._addresses is None):
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_at(loop.time() + CHURN_S, self._look_after_events, since)
         self._publish_seen(since)
 
-    def _read_events(self) -> bool:
-        """Read the available events; False: there were none.
-
-        Raises OSError: ENOBUFS when the kernel had to drop events.
-        """
-        assert self._socket is not None
-        for count in range(_EVENTS_PER_TURN):
-            if (told := events(self._socket)) is None:
-                return count > 0
-            for message in told:
-                self._on_event(message)
-        return True
-
-    def _look_after_events(self) -> None:
+    def _look_at_changes(self) -> None:
         if self._has_new_rules:
             self._tables = dump_tables()
         if self._has_new_nexthops and self._ipv6_routes.has_nexthops:
             self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
         self._has_new_nexthops = False
         self._look()
+
+    def _start_over(self, error: OSError, since: float) -> None:
+        if error.errno != errno.ENOBUFS:
+            log.warning("netlink failed, starting over why=%s", _name(error))
+        self._resync(since)
+
+    def _read_events(self) -> bool:
+        """Read the available events; True when some may be about an uplink.
+
+        Raises OSError: ENOBUFS when the kernel had to drop events.
+        """
+        assert self._socket is not None
+        is_about_uplinks = False
+        for _ in range(_EVENTS_PER_TURN):
+            if (told := events(self._socket)) is None:
+                break
+            for message in told:
+                self._on_event(message)
+                is_about_uplinks |= self._is_about_uplinks(message)
+        return is_about_uplinks
+
+    def _is_about_uplinks(self, message: Raw) -> bool:
+        """False for links and addresses of interfaces that have no default route, and had none before this turn."""
+        if message.type not in (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR):
+            return True
+        (ifindex,) = struct.unpack_from("=i", message.data, _AT_IFINDEX)
+        return any(
+            route.ifindex == ifindex
+            for state in (self._seen, self._state)
+            for route in (*state.default_routes, *state.refused_routes)
+        )
 
     def _on_event(self, message: Raw) -> None:
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
@@ -177,7 +215,7 @@ class NetlinkMonitor(Monitor):
             self._addresses = None
         elif message.type in (RTM_NEWLINK, RTM_DELLINK):
             self._links = self._addresses = None
-            ifindex, flags = struct.unpack_from("=iI", message.data, 20)
+            ifindex, flags = struct.unpack_from("=iI", message.data, _AT_IFINDEX)
             if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
                 self._ipv6_routes.on_link_down(ifindex)
                 self._translators.on_link_down(ifindex)
@@ -219,6 +257,10 @@ class NetlinkMonitor(Monitor):
 
     def _look(self) -> None:
         """List what an event was about, and what changes without one. In a move each listing delays the registers."""
+        self._looked_at = asyncio.get_running_loop().time()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if self._links is None:
             self._links = rtnetlink.dump_links()
         if self._addresses is None:

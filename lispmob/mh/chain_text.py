@@ -99,6 +99,7 @@ class ChainText(msgspec.Struct, frozen=True):
     jumps: tuple[str, ...]
     skipped: tuple[str, ...] = ()  # names of rules that cannot be put into the kernel now
     lost: tuple[str, ...] = ()  # what is left out because an extension is missing, in words
+    ahead: tuple[str, ...] = ()  # jumps that stand before the rules of others
 
     @property
     def extensions(self) -> frozenset[str]:

@@ -24,8 +24,9 @@ _HOOKS: Final[Mapping[tuple[str, str], str]] = {
     ("mangle", "FORWARD"): "type filter hook forward priority -149;",
     ("mangle", "OUTPUT"): "type route hook output priority -149;",
     ("nat", "POSTROUTING"): "type nat hook postrouting priority 101;",
+    ("source", "POSTROUTING"): "type nat hook postrouting priority 50;",
 }
-"""One after the priorities of iptables (NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_SRC)."""
+"""One after the priorities of iptables (NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_SRC); `source` before all that translate."""
 
 _PLAIN: Final[Mapping[str, str]] = {
     "--sport": "th sport",
@@ -114,6 +115,12 @@ def _said(word: str, value: str, negation: str, family: int) -> Iterator[str]:
         case "--set-xmark":
             number, _, mask = value.partition("/")
             yield f"& {~int(mask, 0) & 0xFFFFFFFF:#x} | {number}"
+        case "--to-source":
+            yield f"snat to {value}"
+        case "--to":
+            yield f"snat prefix to {value}"
+        case "-j" if value in ("SNAT", "NETMAP"):  # the address follows
+            return
         case "-j" | "-g":
             yield _VERDICTS.get(value, f"{'goto' if word == '-g' else 'jump'} {value}")
         case _:

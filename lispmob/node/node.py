@@ -242,7 +242,7 @@ class Node:
         `nonce`: that of the prepared Map-Request that the datapath has sent at once; 0: it has sent none.
         """
         asked = EidPrefix.host(destination, instance_id)
-        sent = self._resolver.take_prepared(nonce, now)
+        sent = self._resolver.take_prepared(nonce, asked, now)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is not one of our EIDs")], now)
         if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):

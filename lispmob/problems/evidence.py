@@ -96,6 +96,13 @@ class PeerEvidence(msgspec.Struct, frozen=True):
     locators: tuple[str, ...]
 
 
+class DetourEvidence(msgspec.Struct, frozen=True):
+    """A peer whose packets this host routes by another interface, past the overlay."""
+
+    eid: str
+    interface: str
+
+
 class FilteredEvidence(msgspec.Struct, frozen=True):
     """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
 
@@ -134,6 +141,7 @@ class Evidence(msgspec.Struct, frozen=True):
     names: tuple[NameEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
     inside: tuple[InsideEvidence, ...] = ()
+    detours: tuple[DetourEvidence, ...] = ()
     filtered: tuple[FilteredEvidence, ...] = ()
     narrow: tuple[NarrowEvidence, ...] = ()
     chain_refusal: str | None = None

@@ -214,6 +214,15 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "list in eids only what this host has, or give that peer an EID outside of it",
             inside.eid,
         )
+    for detour in evidence.detours:
+        yield Problem(
+            "nearer-route",
+            Severity.DEGRADED,
+            f"packets to {detour.eid} leave by {detour.interface}, past the overlay",
+            "a route of this host is nearer than the overlay prefix",
+            f"delete that route if it is not meant; see: ip route get {detour.eid.partition('/')[0]}",
+            detour.eid,
+        )
     unheard = {remote for address in evidence.addresses for remote in address.unheard_by}
     for blocked in evidence.filtered:
         if not blocked.is_out or blocked.locator not in unheard:

@@ -8,13 +8,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from lispmob.iface_monitor import netlink as netlink_module
-from lispmob.iface_monitor.netlink import NetlinkMonitor
-from lispmob.iface_monitor.snapshot import UplinkPolicy, UplinkRule
+from lispmob.iface_monitor import rtnetlink
+from lispmob.iface_monitor.netlink import CHURN_S, NetlinkMonitor
+from lispmob.iface_monitor.snapshot import Link, UplinkPolicy, UplinkRule
 from lispmob.netlink import connection
 from lispmob.netlink.iproute import AsyncIPRoute
 from lispmob.netlink.message import Raw, messages
@@ -318,6 +320,72 @@ def test_lost_events_are_made_up_for_by_looking_at_everything(inside: None, monk
         attach()
         await watch.until(lambda: watch.uplinks() == {"eth0": ["192.0.2.2"]} and watch.monitor.resyncs > 0)
         assert len(watch.monitor.state.links) == 123
+
+    run(body)
+
+
+COME_AND_GO = [
+    command
+    for number in range(40)
+    for command in (
+        f"link add v{number} type veth peer name w{number}",
+        f"link set v{number} up",
+        f"addr add 172.16.{number}.1/24 dev v{number}",
+        f"link del v{number}",
+    )
+]
+
+
+def test_interfaces_of_others_that_come_and_go_are_looked_at_a_few_times(
+    inside: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach()
+    looks: list[float] = []
+    dump = rtnetlink.dump_links
+
+    def counting() -> list[Link]:
+        looks.append(time.monotonic())
+        return dump()
+
+    async def body(watch: Watch) -> None:
+        monkeypatch.setattr(rtnetlink, "dump_links", counting)
+        await asyncio.to_thread(ip, *COME_AND_GO, "link add last type veth peer name least")
+        await watch.until(lambda: any(link.name == "last" for link in watch.monitor.state.links))
+
+        assert all(later - earlier > CHURN_S / 2 for earlier, later in pairwise(looks))
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["addr del 192.0.2.2/24 dev eth0", "link set eth0 down", "route del default", "addr add 192.0.2.3/24 dev eth0"],
+)
+def test_an_uplink_that_changes_in_the_midst_of_them_is_not_kept_waiting(
+    inside: None, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(netlink_module, "CHURN_S", 3600.0)
+    attach()
+
+    async def body(watch: Watch) -> None:
+        before = watch.uplinks()
+        await asyncio.to_thread(ip, *COME_AND_GO, command)
+
+        await watch.until(lambda: watch.uplinks() != before)
+
+    run(body)
+
+
+def test_an_interface_that_becomes_an_uplink_in_the_midst_of_them_is_not_kept_waiting(
+    inside: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netlink_module, "CHURN_S", 3600.0)
+
+    async def body(watch: Watch) -> None:
+        await asyncio.to_thread(ip, *COME_AND_GO)
+        attach()
+
+        await watch.until(lambda: watch.uplinks() == {"eth0": ["192.0.2.2"]})
 
     run(body)
 

@@ -19,6 +19,12 @@ class Scripted(NetlinkMonitor):
         self.reported: list[NetworkState] = []
         super().__init__(UplinkPolicy(), lambda state, _delta, _since: self.reported.append(state))
         self.states = states
+        self.has_others = False  # events about interfaces that are no uplinks come at the end
+
+    @property
+    def is_waiting(self) -> bool:
+        """True when a look is due later."""
+        return self._later is not None
 
     def wake(self) -> None:
         """What the loop calls when there are events."""
@@ -29,9 +35,12 @@ class Scripted(NetlinkMonitor):
         asyncio.run(turn())
 
     def _read_events(self) -> bool:
+        if not self.states and self.has_others:
+            self._addresses = None
         return bool(self.states)
 
     def _look(self) -> None:
+        self._links, self._addresses = [], []
         self._seen = self.states.pop(0)
 
 
@@ -69,9 +78,19 @@ def test_events_without_end_are_reported_after_a_few_looks() -> None:
     assert len(endless) > 90
 
 
-def test_a_wake_up_without_events_reports_nothing() -> None:
-    monitor = Scripted([])
+def test_events_about_other_interfaces_that_come_during_a_look_are_looked_at_later() -> None:
+    monitor = Scripted([ELSEWHERE])
+    monitor.has_others = True
 
     monitor.wake()
 
-    assert monitor.reported == []
+    assert monitor.reported == [ELSEWHERE]
+    assert monitor.is_waiting
+
+
+def test_without_such_events_nothing_is_left_to_look_at() -> None:
+    monitor = Scripted([ELSEWHERE])
+
+    monitor.wake()
+
+    assert not monitor.is_waiting

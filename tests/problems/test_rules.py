@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from lispmob.control.diagnosis import Finding
 from lispmob.problems.evidence import (
     AddressEvidence,
+    DetourEvidence,
     DuplicateAddress,
     Evidence,
     FilteredEvidence,
@@ -374,6 +375,16 @@ def test_a_peer_inside_our_own_prefix_is_named_and_takes_nothing_else_away() -> 
 
     assert problem.what == "10.99.0.9/32 lies inside our own EID-Prefix 10.99.0.0/24"
     assert verdict(found) == "working"
+
+
+@pytest.mark.parametrize("eid", ["10.99.0.9/32", "10.99.0.0/24", "2001:db8:99::9/128"])
+def test_a_peer_that_a_nearer_route_hides_is_named_with_the_interface_and_the_command_that_shows_it(eid: str) -> None:
+    (problem,) = found = of(STANDS, detours=(DetourEvidence(eid, "eth1"),))
+
+    assert problem.what == f"packets to {eid} leave by eth1, past the overlay"
+    assert problem.remedy is not None
+    assert problem.remedy.endswith(f"ip route get {eid.split('/')[0]}")
+    assert verdict(found) == "degraded"
 
 
 def test_a_translator_between_the_families_is_named_with_what_it_takes_away() -> None:

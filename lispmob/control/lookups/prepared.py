@@ -8,6 +8,10 @@ continues the lookup as if it had just sent that Map-Request itself (`take`).
 Each is sent once. What was used is replaced after REFILL_S, so that making new ones does not delay the answer. When the
 Map-Resolver or the locator to ask from change, or whether LISP-SEC is used, all are replaced (`touch`). What the
 datapath sent meanwhile is not adopted, and the resolver asks again.
+
+The count of those that the datapath still has can be too high: the report of a miss is lost when there are too many
+at once, and no socket sends from an address that has just gone. A packet for which it sent none, although it should
+have some, is the sign of that: all are replaced, at most once in RECOUNT_S (`_on_unsent`).
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from lispmob.wire.map_request import EidRecord, MapRequest
 PER_GROUP: Final = 3  # ours: a page whose parts come from a few new hosts
 GROUPS_MAX: Final = 4  # ours: more families and Instance-IDs than most nodes have; the others ask without
 REFILL_S: Final = 0.1  # ours: the answer of most Map-Resolvers has come by then
+RECOUNT_S: Final = 60.0  # ours: the usual cause is a second packet to the same EID, for which nothing has to be mended
 KEPT: Final = 64  # ours: replaced ones, which the datapath may have sent meanwhile
 OCTETS_MAX: Final = 1024  # of a message; the datapath has no room for a longer one
 
@@ -44,6 +49,10 @@ class Group(NamedTuple):
 
     family: int
     instance_id: int
+
+    @classmethod
+    def of(cls, eid: EidPrefix) -> Group:
+        return cls(eid.family, eid.instance_id)
 
 
 class Terms(NamedTuple):
@@ -80,6 +89,7 @@ class Prepared:
         self._ready: OrderedDict[int, Ready] = OrderedDict()  # by nonce, oldest first
         self._left: Counter[Group] = Counter()  # that the datapath has
         self._is_void = False
+        self._recounted_at = -RECOUNT_S
         self._due_at: float | None = 0.0
 
     def wake_at(self) -> float | None:
@@ -96,8 +106,14 @@ class Prepared:
         self._is_void = True
         self.touch()
 
-    def take(self, nonce: int, now: float) -> Ready | None:
-        """The datapath has sent the one with this nonce; None if it is not known any more."""
+    def take(self, nonce: int, asked: EidPrefix, now: float) -> Ready | None:
+        """The datapath has sent the one with this nonce for a packet to `asked`; None if it is not known any more.
+
+        Nonce 0: it has sent none.
+        """
+        if not nonce:
+            self._on_unsent(asked, now)
+            return None
         ready = self._ready.pop(nonce, None)
         if ready is None or ready.terms != self._terms:
             return None
@@ -106,12 +122,18 @@ class Prepared:
         self._due_at = at if self._due_at is None else min(self._due_at, at)
         return ready
 
+    def _on_unsent(self, asked: EidPrefix, now: float) -> None:
+        """The datapath has sent none for a packet to this EID."""
+        if self._left[Group.of(asked)] > 0 and now - self._recounted_at >= RECOUNT_S:
+            self._recounted_at = now
+            self.void()
+
     def renew(self, terms: Terms | None, eids: Iterable[EidPrefix], now: float) -> list[UsePrepared]:
         """Make what is missing. `terms`: how to ask now, None if that is impossible; `eids`: our own."""
         if self._due_at is None or now < self._due_at:
             return []
         self._due_at = None
-        groups = tuple(dict.fromkeys(Group(eid.family, eid.instance_id) for eid in eids))[:GROUPS_MAX]
+        groups = tuple(dict.fromkeys(map(Group.of, eids)))[:GROUPS_MAX]
         replaces = self._is_void or (terms, groups) != (self._terms, self._groups)
         if replaces:
             self._terms, self._groups, self._is_void = terms, groups, False

@@ -148,9 +148,9 @@ class Resolver:
             return []
         return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator", None)]
 
-    def take_prepared(self, nonce: int, now: float) -> Ready | None:
-        """The datapath has sent a prepared Map-Request; None if its answer would not be accepted any more."""
-        sent = None if self._prepared is None or not nonce else self._prepared.take(nonce, now)
+    def take_prepared(self, nonce: int, asked: EidPrefix, now: float) -> Ready | None:
+        """The datapath has sent a prepared Map-Request (`nonce` 0: none); None if its answer would not be accepted."""
+        sent = None if self._prepared is None else self._prepared.take(nonce, asked, now)
         if sent is None:
             return None
         resolver, uplink, _, is_protected = sent.terms

@@ -48,7 +48,8 @@ _REMEDIES = {
     errno.ENOENT: "the tun driver is missing: modprobe tun",
     errno.ENODEV: "the tun driver is missing: modprobe tun",
     errno.EBUSY: "another process has this device: is another lispd running?",
-    errno.EINVAL: "an interface of this name exists and is no TUN device of this kind",
+    errno.EINVAL: "an interface of this name exists and is no TUN device of this kind: remove it, or choose "
+    "another name for ours with `tun: {name: ...}`",
 }
 
 

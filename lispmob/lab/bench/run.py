@@ -173,6 +173,8 @@ class Run:
         }
         waiters = {(tier, case): node.daemon for tier, one in standbys.items() for case, node in one.nodes.items()}
         print(f"counting the wake-ups of {len(idlers) + len(waiters)} nodes for {plan.COUNT_S:g} s", flush=True)
+        for one in standbys.values():
+            one.start_counting()
         counted = idle.counted(idlers | waiters, plan.COUNT_S)
         for tier, number in idlers:
             self._note(tier, counted[tier, number])

@@ -1,6 +1,7 @@
 """The cost of a phone's node that is not in use: wake-ups and messages with ten peers, and behind a NAT.
 
-The node's own figures of an hour (`lispctl energy`) are recorded together with the kernel's counts for its threads.
+The node's own counts of messages (`lispctl energy`) are recorded together with the kernel's counts for its
+threads, over the same time.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Standby(Closing):
                 for name in ("open", "nat")
             )
             self.nodes = {"idle-10-peers": _with_peers(open_world), "standby-nat": _behind_nat(nat_world)}
+            self._before: dict[str, tuple[float, float, float]] = {}
             for node in self.nodes.values():
                 tiers.require(node, tier)
         except BaseException:
@@ -44,16 +46,31 @@ class Standby(Closing):
         """Remove everything. Idempotent."""
         self._open.close()
 
+    def start_counting(self) -> None:
+        """Messages from now on are in `figures`; those of the start are not."""
+        self._before = {case: _messages(node) for case, node in self.nodes.items()}
+
     def figures(self, case: str, counted: Figures) -> Figures:
-        """What idle.py counted of a node, and what the node says of its messages (`lispctl energy`)."""
-        told = (self.nodes[case].lispctl("energy") or {"costs": []})["costs"]
-        messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in told)
-        octets = sum(cost["octets_per_hour"] for cost in told)
+        """What idle.py counted of a node, and what the node says of its messages since `start_counting`, an hour."""
+        elapsed_s, messages, octets = (
+            now - then for now, then in zip(_messages(self.nodes[case]), self._before[case], strict=True)
+        )
+        per_hour = 3600 / elapsed_s
         return {
             f"{case}-wakeups": counted["wakeups-per-minute"],
-            f"{case}-messages": (messages, "1/h"),
-            f"{case}-octets": (octets / 1000, "kB/h"),
+            f"{case}-messages": (messages * per_hour, "1/h"),
+            f"{case}-octets": (octets * per_hour / 1000, "kB/h"),
         }
+
+
+def _messages(node: Node) -> tuple[float, float, float]:
+    """How long a node has counted, in seconds, and its messages and octets in that time (`lispctl energy`)."""
+    answer = node.lispctl("energy")
+    if answer is None:
+        raise ProcessFailed("`lispctl energy` gave no answer")
+    hours, costs = answer["counted_s"] / 3600, answer["costs"]
+    messages = sum(cost["sent_per_hour"] + cost["received_per_hour"] for cost in costs)
+    return answer["counted_s"], messages * hours, sum(cost["octets_per_hour"] for cost in costs) * hours
 
 
 def _made(directory: Path) -> Path:

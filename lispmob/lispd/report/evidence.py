@@ -25,6 +25,7 @@ from lispmob.natt.state import State as NattState
 from lispmob.node.reachability import Evidence as Reached
 from lispmob.problems.evidence import (
     AddressEvidence,
+    DetourEvidence,
     DuplicateAddress,
     Evidence,
     FilteredEvidence,
@@ -67,6 +68,7 @@ def gather(
     diagnosis: Diagnosis,
     complaints: Complaints,
     odd_choices: tuple[Problem, ...],
+    detours: tuple[DetourEvidence, ...],
     dropped_by_mark: int,
     filtered: Mapping[IpAddress, Verdict],
 ) -> Evidence:
@@ -87,6 +89,7 @@ def gather(
         names=parts.names.evidence,
         peers=tuple(_peers(parts)),
         inside=tuple(foreign_in_own_prefix(parts.file.eids, parts.node.map_cache)),
+        detours=detours,
         filtered=tuple(_filtered(parts, filtered)),
         narrow=tuple(_narrow(parts)),
         chain_refusal=parts.steering.refusal,

@@ -24,6 +24,7 @@ from lispmob.lispd.alarm import Alarm
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.report import evidence
 from lispmob.lispd.report.complaints import Complaints
+from lispmob.lispd.report.detours import Detours
 from lispmob.problems.journal import ProblemJournal
 from lispmob.problems.problem import Problem, headline
 from lispmob.problems.rules import problems_of
@@ -52,6 +53,7 @@ class ProblemWatch:
         self._on_news = on_news
         self._complaints = Complaints()
         self._odd_choices = evidence.OddChoices()
+        self._detours = Detours()
         self.nonces = NonceBook(lambda: secrets.randbits(64))
         self._diagnosis = Diagnosis(self.nonces)
         self._data = DataDoubts(lambda remote: evidence.route_to(parts, remote), new_nonce=self.nonces)
@@ -77,10 +79,10 @@ class ProblemWatch:
     def look(self) -> tuple[Problem, ...]:
         """The present list, the most severe first."""
         now = self._parts.now()
-        odd = self._odd_choices.of(self._parts)
+        odd, detours = self._odd_choices.of(self._parts), self._detours.of(self._parts)
         dropped = self._dropped_by_mark(now)
         filtered = self._data.verdicts(now)
-        gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped, filtered)
+        gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, detours, dropped, filtered)
         new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now)))
         is_news = new != self._current
         self._current = new

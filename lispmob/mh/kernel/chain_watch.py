@@ -1,4 +1,4 @@
-"""Detects the removal of our chains from nftables, including iptables-nft.
+"""Detects the removal of our chains from nftables, including iptables-nft, and the first chain of others for NAT.
 
 A firewall that starts or reloads may flush the rules of others. The kernel reports every deletion (NFNLGRP_NFTABLES);
 iptables-legacy reports none, so there other events cause a check.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -17,6 +18,7 @@ from lispmob.netlink.connection import events, subscribe
 from lispmob.netlink.message import NETLINK_NETFILTER, Raw
 
 NFNLGRP_NFTABLES: Final = 7  # linux/netfilter/nfnetlink.h
+NFT_MSG_NEWCHAIN: Final = 10 << 8 | 3
 NFT_MSG_DELTABLE: Final = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h
 NFT_MSG_DELCHAIN: Final = 10 << 8 | 5
 NFT_MSG_DELRULE: Final = 10 << 8 | 8
@@ -26,7 +28,9 @@ _TABLES: Final = (
     b"\0mangle\0",
     b"\0lispmob_nat\0",
     b"\0lispmob_mangle\0",
+    b"\0lispmob_source\0",
 )  # the tables of our chains: a name as a netlink attribute, after its length
+_NAT_TYPE: Final = struct.pack("=HH", 8, 7) + b"nat\0"  # NFTA_CHAIN_TYPE
 _DATAGRAMS_PER_TURN: Final = 64  # ours: one check covers the rest
 SETTLE_S: Final = 0.2  # ours: a reload removes and restores; check afterwards
 APART_S: Final = 2.0  # ours: a check runs four processes, and container engines change rules all day
@@ -34,9 +38,16 @@ APART_S: Final = 2.0  # ours: a check runs four processes, and container engines
 log = logging.getLogger(__name__)
 
 
-def is_loss(message: Raw, own: Collection[int] = ()) -> bool:
-    """True for a deletion in a table that holds our chains, by another process than `own` (pids)."""
-    return message.type in _DELETIONS and message.port not in own and any(name in message.body for name in _TABLES)
+def concerns_us(message: Raw, own: Collection[int] = ()) -> bool:
+    """True for a deletion in a table that holds our chains, or a new NAT chain, by another process than `own` (pids).
+
+    A NAT chain can replace the source of our packets (source_chain.py).
+    """
+    if message.port in own:
+        return False
+    if message.type == NFT_MSG_NEWCHAIN:
+        return _NAT_TYPE in message.body
+    return message.type in _DELETIONS and any(name in message.body for name in _TABLES)
 
 
 class ChainWatch:
@@ -78,7 +89,7 @@ class ChainWatch:
                 continue
             if told is None:
                 return
-            if any(is_loss(message, TOOL_PIDS) for message in told):
+            if any(concerns_us(message, TOOL_PIDS) for message in told):
                 self._suspect()
 
     def _suspect(self) -> None:

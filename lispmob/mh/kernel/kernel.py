@@ -63,7 +63,7 @@ class KernelRouter:
         self._common_marks = CommonMarks()
         self._devices: tuple[str, ...] = ()
         self._held: dict[Form, float] = {}  # copies of rules that are gone, and since when
-        self._translated: frozenset[IpNetwork] | None = None
+        self._translated: tuple[frozenset[IpNetwork], frozenset[IpNetwork]] | None = None
         self.has_lost_device = False
         """The last call did not find the datapath's device."""
 
@@ -88,7 +88,7 @@ class KernelRouter:
     async def translate(self, desired: KernelState, *, is_repair: bool = False) -> tuple[Problem, ...]:
         """The NAT chain. Checking it runs processes: done the first time, on changes, and for `is_repair`."""
         async with self._lock:
-            wanted = plan(desired).masqueraded
+            wanted = plan(desired).masqueraded, frozenset(eid.network for eid in desired.eids)
             if is_repair:
                 self._common_marks.forget()
             if not is_repair and wanted == self._translated:
@@ -97,7 +97,10 @@ class KernelRouter:
             prefix = desired.marks.prefix if desired.marks else None
             # In split mode hardly any packets from an EID leave natively.
             severity = Severity.DEGRADED if desired.mode == "full" else Severity.NOTICE
-            problems = await self._nat.apply(wanted, desired.tun, prefix, is_repair=is_repair, severity=severity)
+            masqueraded, kept = wanted
+            problems = await self._nat.apply(
+                masqueraded, desired.tun, prefix, kept=kept, is_repair=is_repair, severity=severity
+            )
             self._translated = None if problems else wanted
             return problems
 
@@ -119,7 +122,7 @@ class KernelRouter:
         async with self._lock:
             self._translated = None
             await self._nat.clean_up()
-            self._translated = frozenset()
+            self._translated = frozenset(), frozenset()
 
     async def clean_up(self, leaving: KernelState | None = None) -> None:
         """Remove all of it, except for the guard with `leaving`. Raises KernelRefused at the end.

@@ -1,4 +1,4 @@
-"""Source translation for packets with an EID as source that must leave natively: one chain per family.
+"""Source translation: packets with an EID as source that must leave natively get another, those of the overlay none.
 
 A flow that began inside the overlay keeps its addresses, as connection tracking requires; new flows are translated.
 """
@@ -13,12 +13,16 @@ from lispmob.mh.chain_text import ChainText
 from lispmob.mh.kernel.chain import FAMILIES, PROGRAMS
 from lispmob.mh.kernel.chain_keeper import ChainKeeper, Make
 from lispmob.mh.kernel.packet_filter import PacketFilter
+from lispmob.mh.kernel.source_chain import SourceChain, accepting
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.wire.address import IpNetwork
 
 CHAIN: Final = "LISPMOB-NAT"
+KEPT: Final = "LISPMOB-SOURCE"
+"""Without nft, what `source_chain.py` does."""
 TABLE: Final = "nat"
 _JUMP: Final = f"-A POSTROUTING -j {CHAIN}"
+_FIRST_JUMP: Final = f"-A POSTROUTING -j {KEPT}"
 
 
 class NatChain:
@@ -30,6 +34,7 @@ class NatChain:
             family: ChainKeeper(TABLE, [packet_filter for packet_filter in given if packet_filter.family == family])
             for family in FAMILIES
         }
+        self._sources = {family: SourceChain(family) for family in FAMILIES}
         self._in_place: set[int] = set()
 
     async def apply(
@@ -38,35 +43,58 @@ class NatChain:
         tun: str,
         prefix: str | None = None,
         *,
+        kept: Collection[IpNetwork] = (),
         is_repair: bool = False,
         severity: Severity = Severity.DEGRADED,
     ) -> tuple[Problem, ...]:
-        """Translate packets of these EIDs that leave by anything but `tun`; returns refusals, with this severity.
+        """Translate packets of `eids` that leave by anything but `tun`; returns refusals, with this severity.
 
-        `prefix`: of the names of further TUNs.
+        `prefix`: of the names of further TUNs. `kept`: EIDs that no other program may translate at the TUNs.
         """
         problems: list[Problem] = []
-        for family, keeper in self._keepers.items():
-            lines = chain_lines([eid for eid in eids if eid.version == family], tun, prefix)
-            text = ChainText((CHAIN,), tuple(lines), (_JUMP,))
+        devices = [tun, f"{prefix}+"] if prefix else [tun]
+        for family in FAMILIES:
+            keeping = [eid for eid in kept if eid.version == family]
+            translated = chain_lines([eid for eid in eids if eid.version == family], tun, prefix)
+            accepted: list[str] = []
             try:
-                if lines:
-                    await keeper.apply(_always(text), is_repair=is_repair)
-                    self._in_place.add(family)
-                elif family in self._in_place:
-                    await keeper.clean_up()
-                    self._in_place.discard(family)
+                if await self._sources[family].apply(keeping, devices, is_repair=is_repair):
+                    accepted = [f"-A {KEPT} {line}" for device in devices for line in accepting(keeping, device)]
             except KernelRefused as refused:
-                problems.append(_refusal(family, refused, severity))
+                problems.append(_replaced(family, refused))
+            try:
+                await self._keep(family, translated, accepted, is_repair=is_repair)
+            except KernelRefused as refused:
+                problems += [_refusal(family, refused, severity)] if translated else []
+                problems += [_replaced(family, refused)] if accepted else []
         return tuple(problems)
+
+    async def _keep(self, family: int, translated: list[str], accepted: list[str], *, is_repair: bool) -> None:
+        """Make our chains in the table hold these rules. Raises KernelRefused."""
+        parts = [(CHAIN, translated), (KEPT, accepted)]
+        text = ChainText(
+            chains=tuple(chain for chain, rules in parts if rules),
+            rules=(*translated, *accepted),
+            jumps=(_JUMP,) if translated else (),
+            ahead=(_FIRST_JUMP,) if accepted else (),
+        )
+        keeper = self._keepers[family]
+        if text.rules:
+            await keeper.apply(_always(text), is_repair=is_repair)
+            self._in_place.add(family)
+        elif family in self._in_place:
+            await keeper.clean_up()
+            self._in_place.discard(family)
 
     async def clean_up(self) -> None:
         """Remove the chains and all jumps to them. Raises KernelRefused at the end."""
         refusals: list[str] = []
         self._in_place.clear()
-        for keeper in self._keepers.values():
+        removals = [keeper.clean_up for keeper in self._keepers.values()]
+        removals += [source.clean_up for source in self._sources.values()]
+        for remove in removals:
             try:
-                await keeper.clean_up()
+                await remove()
             except KernelRefused as refused:
                 refusals.append(str(refused))
         if refusals:
@@ -94,5 +122,16 @@ def _refusal(family: int, refused: KernelRefused, severity: Severity) -> Problem
         f"IPv{family} destinations outside LISP cannot be reached from an EID",
         f"without source translation no host there can answer to an EID: {printable(str(refused))}",
         "install iptables or nftables, or set `routing: {fallback: proxy}` (or drop); lispd tries again by itself",
+        f"IPv{family}",
+    )
+
+
+def _replaced(family: int, refused: KernelRefused) -> Problem:
+    return Problem(
+        "translated-source",
+        Severity.NOTICE,
+        f"another program's NAT may replace the source of IPv{family} packets for the overlay",
+        f"it has a chain for source translation, and ours before it is refused: {printable(str(refused))}",
+        "install nftables, or add `! -o lmn0` to rules that translate all packets; lispd tries again by itself",
         f"IPv{family}",
     )

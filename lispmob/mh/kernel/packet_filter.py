@@ -66,13 +66,13 @@ class Iptables:
         chains, jumps = _ours(present)
         return (
             sorted(chains) == sorted(text.chains)
-            and sorted(jumps) == sorted(text.jumps)
+            and sorted(jumps) == sorted((*text.ahead, *text.jumps))
             and Counter(map(_chain_of, text.rules)) == Counter(map(_chain_of, _rules_in(chains, present)))
         )
 
     async def remove(self, table: str) -> None:
         """Remove our chains. If the table itself is missing, there is nothing to remove."""
-        if "legacy" in self.name and not _legacy_is_in_use(self.family, table):
+        if "legacy" in self.name and not is_legacy_in_use(self.family, table):
             return  # reading it would load kernel modules
         try:
             present = await self.tool.save(table)
@@ -170,14 +170,16 @@ def restore_lines(present: Iterable[str], text: ChainText) -> list[str]:
     chains, jumps = _ours(present)
     stale = [chain for chain in chains if chain not in text.chains]
     missing = [jump for jump in text.jumps if jump not in jumps]
+    ahead = [jump.replace("-A", "-I", 1) for jump in text.ahead if jump not in jumps]
     superfluous = list(jumps)
-    for jump in text.jumps:
+    for jump in (*text.ahead, *text.jumps):
         with contextlib.suppress(ValueError):
             superfluous.remove(jump)
     return [
         *(f":{chain} - [0:0]" for chain in (*text.chains, *stale)),
         *(jump.replace("-A", "-D", 1) for jump in superfluous),
         *text.rules,
+        *ahead,
         *missing,
         *(f"-X {chain}" for chain in stale),
     ]
@@ -212,7 +214,8 @@ def _chain_of(rule: str) -> str:
     return rule.split()[1]
 
 
-def _legacy_is_in_use(family: int, table: str) -> bool:
+def is_legacy_in_use(family: int, table: str) -> bool:
+    """True when iptables-legacy has made this table; asking it would make the table."""
     try:
         return table in _LEGACY_IN_USE[family].read_text().split()
     except OSError:

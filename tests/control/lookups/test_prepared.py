@@ -6,7 +6,7 @@ import pytest
 
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
 from lispmob.control.lookups.lookup_limits import GLOBAL_BURST
-from lispmob.control.lookups.prepared import KEPT, PER_GROUP, REFILL_S
+from lispmob.control.lookups.prepared import KEPT, PER_GROUP, RECOUNT_S, REFILL_S
 from lispmob.control.lookups.resolver import Resolver
 from lispmob.crypto.key_wrap import AesKeyWrap
 from lispmob.node.node import Node
@@ -69,7 +69,7 @@ def made(effects: list[MachineEffect]) -> list[PreparedRequest]:
 
 def sends(machine: Resolver, request: PreparedRequest, now: float, asked: EidPrefix = PEER) -> list[MachineEffect]:
     """The datapath sends this one for a packet to `asked`."""
-    return machine.on_miss(EID.address, asked, now, machine.take_prepared(request.nonce, now))
+    return machine.on_miss(EID.address, asked, now, machine.take_prepared(request.nonce, asked, now))
 
 
 def test_some_are_made_in_advance_and_the_machine_rests_then() -> None:
@@ -177,10 +177,56 @@ def test_each_is_taken_once() -> None:
     machine = resolver()
     first, *_ = made(machine.on_timer(0.0))
 
-    assert machine.take_prepared(first.nonce, 1.0) is not None
-    assert machine.take_prepared(first.nonce, 1.0) is None
-    assert machine.take_prepared(99, 1.0) is None
-    assert machine.take_prepared(0, 1.0) is None
+    assert machine.take_prepared(first.nonce, PEER, 1.0) is not None
+    assert machine.take_prepared(first.nonce, PEER, 1.0) is None
+    assert machine.take_prepared(99, PEER, 1.0) is None
+    assert machine.take_prepared(0, PEER, 1.0) is None
+
+
+def test_when_the_datapath_sends_none_although_it_should_have_some_all_are_replaced() -> None:
+    machine = resolver()
+    first, *_ = made(machine.on_timer(0.0))
+
+    assert machine.take_prepared(0, PEER, 1.0) is None
+    (use,) = only(machine.on_timer(1.0), UsePrepared)
+
+    assert (len(use.requests), use.replaces) == (PER_GROUP, True)
+    assert machine.take_prepared(first.nonce, PEER, 1.1) is None
+
+
+def test_they_are_replaced_for_that_reason_once_a_minute_at_most() -> None:
+    machine = resolver()
+    machine.on_timer(0.0)
+    machine.take_prepared(0, PEER, 1.0)
+    machine.on_timer(1.0)
+
+    machine.take_prepared(0, PEER, 1.0 + RECOUNT_S - 0.1)
+    early = machine.on_timer(1.0 + RECOUNT_S - 0.1)
+    machine.take_prepared(0, PEER, 1.0 + RECOUNT_S)
+    late = machine.on_timer(1.0 + RECOUNT_S)
+
+    assert (made(early), len(made(late))) == ([], PER_GROUP)
+
+
+@pytest.mark.parametrize("asked", [EID6, EidPrefix.host(PEER.address, 7)])
+def test_none_are_replaced_for_an_eid_that_no_prepared_one_serves(asked: EidPrefix) -> None:
+    machine = resolver()
+    machine.on_timer(0.0)
+
+    machine.take_prepared(0, asked, 1.0)
+
+    assert machine.on_timer(1.0) == []
+
+
+def test_none_are_replaced_before_their_time_when_the_datapath_has_used_all() -> None:
+    machine = resolver()
+    for number, request in enumerate(made(machine.on_timer(0.0))):
+        sends(machine, request, 7.0, prefix(f"10.2.0.{number}/32"))
+
+    machine.take_prepared(0, PEER, 7.0)
+    (use,) = only(machine.on_timer(7.0), UsePrepared)
+
+    assert (len(use.requests), use.replaces) == (PER_GROUP, False)
 
 
 def test_a_second_one_for_an_open_lookup_changes_nothing() -> None:
@@ -219,7 +265,7 @@ def test_after_a_reload_all_are_replaced_although_they_would_be_asked_alike() ->
 
     machine.on_resolvers([RESOLVER, SPARE_RESOLVER], (EID,))
 
-    assert machine.take_prepared(first.nonce, 1.0) is None
+    assert machine.take_prepared(first.nonce, PEER, 1.0) is None
     (use,) = only(machine.on_timer(1.0), UsePrepared)
     assert (len(use.requests), use.replaces) == (PER_GROUP, True)
 
@@ -262,8 +308,8 @@ def test_the_oldest_ones_are_forgotten_when_the_uplinks_flap() -> None:
         machine.on_locators(locators(WIFI if number % 2 else LTE))
         latest = made(machine.on_timer(float(number)))
 
-    assert machine.take_prepared(first.nonce, float(KEPT)) is None
-    assert machine.take_prepared(latest[-1].nonce, float(KEPT)) is not None
+    assert machine.take_prepared(first.nonce, PEER, float(KEPT)) is None
+    assert machine.take_prepared(latest[-1].nonce, PEER, float(KEPT)) is not None
 
 
 @pytest.mark.parametrize(("mode", "is_protected"), [("require", True), ("prefer", False), ("off", False)])

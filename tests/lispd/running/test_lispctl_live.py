@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +165,31 @@ def test_lookup_and_why_agree_with_the_kernel_about_what_is_outside_the_overlay(
     assert "leave without LISP: the kernel routes it by wlan0" in a.say("lookup", "8.8.8.8")
     strange = a.ctl("lookup", "10.1.0.77", "--instance-id", "7")
     assert strange["why"] == "this node has no EID of IPv4 in Instance-ID 7, so nothing is sent there through LISP"
+
+
+@pytest.mark.parametrize("route", ["10.1.0.2/32", "10.1.0.0/27", "2001:db8:e1d::2/128", "2001:db8:e1d::/64"])
+def test_a_nearer_route_that_leads_to_a_peer_past_the_overlay_is_a_problem_until_it_is_gone(
+    world: World, pair: tuple[Node, Node], route: str
+) -> None:
+    a, _ = pair
+    own, peer = (A.eid6, B.eid6) if ":" in route else (A.eid4, B.eid4)
+    assert ping(world["a"], peer, own, count=2, timeout_s=3.0).lost < 2
+    family = f"-{peer.version}"
+
+    world["a"].run("ip", family, "route", "add", route, "dev", "wlan0")
+    a.wait_until(lambda status: nearer(status) == [f"{peer}/{peer.max_prefixlen}"], "a nearer route", 5.0)
+    assert (
+        a.ctl("status")["headline"]
+        == f"degraded: packets to {peer}/{peer.max_prefixlen} leave by wlan0, past the overlay"
+    )
+    world["a"].run("ip", family, "route", "del", route, "dev", "wlan0")
+
+    a.wait_until(lambda status: nearer(status) == [], "no nearer route", 5.0)
+
+
+def nearer(status: dict[str, Any] | None) -> list[str]:
+    """The peers that packets do not reach by the overlay, for a nearer route of the host."""
+    return [problem["subject"] for problem in (status or {}).get("problems", ()) if problem["key"] == "nearer-route"]
 
 
 def test_why_explains_ones_own_eid_and_refuses_names_of_nothing(pair: tuple[Node, Node]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.lab.namespace import Namespace, NamespaceSet, why_unavailable
-from lispmob.mh.kernel.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, ChainWatch, is_loss
+from lispmob.mh.kernel.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_NEWCHAIN, ChainWatch, concerns_us
 from lispmob.mh.kernel.nat_chain import NatChain
 from lispmob.netlink.message import messages
 
@@ -30,7 +30,7 @@ def message(kind: int, table: str, chain: str, sender: int = 0) -> bytes:
 
 
 def has_loss(datagram: bytes, own: Collection[int] = ()) -> bool:
-    return any(is_loss(told, own) for told in messages(datagram))
+    return any(concerns_us(told, own) for told in messages(datagram))
 
 
 def test_a_deletion_in_a_table_of_ours_is_a_loss_wherever_it_stands_in_the_datagram() -> None:
@@ -45,6 +45,22 @@ def test_other_tables_and_our_own_tools_are_no_loss() -> None:
     assert not has_loss(message(NFT_MSG_DELRULE, "filter", "INPUT"))
     assert not has_loss(message(NFT_MSG_DELRULE, "firewalld", "nat_POSTROUTING"))
     assert not has_loss(message(NFT_MSG_DELRULE, "nat", "POSTROUTING", sender=4711), own=[4711])
+
+
+def new_chain(table: str, kind: str) -> bytes:
+    """A notification of a new base chain: NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE."""
+    body = struct.pack("=BBH", 2, 0, 0)
+    for number, text in ((1, table), (3, "post"), (7, kind)):
+        octets = text.encode() + b"\0"
+        body += struct.pack("=HH", 4 + len(octets), number) + octets + bytes(-len(octets) % 4)
+    return struct.pack("=IHHII", 16 + len(body), NFT_MSG_NEWCHAIN, 0, 1, 0) + body
+
+
+def test_a_new_chain_for_nat_concerns_us_in_whatever_table_it_is() -> None:
+    assert has_loss(new_chain("nat", "nat"))
+    assert has_loss(new_chain("firewalld", "nat"))
+    assert not has_loss(new_chain("nat", "filter"))
+    assert not has_loss(new_chain("natty", "route"))
 
 
 @given(st.binary(max_size=200))
