@@ -53,7 +53,7 @@ def test_both_parts_together_are_what_is_done_in_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, (_, after) in MOVES.items() if after])
-def test_the_first_part_registers_and_asks_nobody_to_ask(name: str) -> None:
+def test_the_first_part_registers_and_solicits_no_requests(name: str) -> None:
     before, after = MOVES[name]
     machine = moving(before)
 
