@@ -7,6 +7,7 @@ from typing import Final
 KINDS: Final = frozenset(
     {
         "auth-failed",
+        "data-way",
         "dialect",
         "dropped",
         "eid-shared",

@@ -51,6 +51,7 @@ FIRST_WAIT_S = 1.0  # RFC 9301, 8.2: first retransmission after 1 s, then doubli
 LONGEST_WAIT_S = 60.0  # RFC 9301, 8.2: at most 60 s between tries
 LIFETIME_S = 180.0  # RFC 9301, 8.2: a Map-Server forgets a registration after three minutes
 JITTER_SHARE = 0.1  # ours: refreshes spread over +/- 10 %, so that a whole fleet does not refresh at once
+REFUSED_WAIT_S = 2.0  # ours: the wait after a register that this host itself refused; it reached no network
 TAKEN_WAIT_S = 10.0  # ours: between tries for an EID that another node holds
 UPLINKS_AT_ONCE = 4  # ours: an unanswered register is repeated on so many uplinks, because the best one may not work
 MAX_OUTSTANDING = 16  # ours: nonces that a late Map-Notify may still answer
@@ -169,6 +170,12 @@ class Registration:
             text = "no Map-Notify for 3 minutes: wrong key, UDP port 4342 filtered, or the Map-Server is down"
             effects.append(self._event("registration-lost", text=text))
         return effects + self._register(now)
+
+    def on_refused_here(self, now: float) -> None:
+        """This host's own firewall stopped a register: try again soon, because that reaches no network."""
+        if self._wake_at is not None and self.state is not State.REGISTERED:
+            self._wait_s = REFUSED_WAIT_S / 2
+            self._wake_at = min(self._wake_at, now + REFUSED_WAIT_S)
 
     def on_registers_sent(self, now: float) -> list[MachineEffect]:
         """Another registration of this node sends now: refresh with it what jitter alone has put later."""

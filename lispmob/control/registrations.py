@@ -62,6 +62,12 @@ class Registrations:
         asked = next((machine for machine in self.machines if machine.server.address == server), None)
         return asked.on_doubt(now) if asked is not None else []
 
+    def on_refused_here(self, server: IpAddress, now: float) -> None:
+        """This host's own firewall stopped what was meant for this Map-Server."""
+        for machine in self.machines:
+            if machine.server.address == server:
+                machine.on_refused_here(now)
+
     def on_solicited(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
         """An SMR says that our own mapping has changed: check by a Map-Register. An SMR is not authenticated."""
         if not self._solicited.take(eid, now):

@@ -67,6 +67,8 @@ _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
 _SO_ATTACH_FILTER: Final = 26
 _SO_NO_CHECK: Final = 11
+_UDP_NO_CHECK6_TX: Final = 101
+_NO_CHECKSUM: Final = {4: (socket.SOL_SOCKET, _SO_NO_CHECK), 6: (socket.IPPROTO_UDP, _UDP_NO_CHECK6_TX)}
 
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
@@ -103,6 +105,7 @@ class ControlPort:
     `on_sent` hears what was sent.
     `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
     `processes` share the port, of which the first one steers (`steering.py`); the others open theirs later.
+    `shares_with_datapath`: each address gets a second socket, for the datapath, which receives data sent to this port.
     Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
 
@@ -119,6 +122,7 @@ class ControlPort:
         on_sent: Callable[[SendControl], None] | None = None,
         processes: int = 1,
         is_first: bool = True,
+        shares_with_datapath: bool = False,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._on_unreachable = on_unreachable
@@ -130,7 +134,9 @@ class ControlPort:
         self._mark = mark
         self._carries_data = carries_data
         self._processes, self._is_first = processes, is_first
+        self._shares_with_datapath = shares_with_datapath
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
+        self._data_sockets: list[socket.socket] = []
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: dict[int, FloodWatch] = {}  # by descriptor
@@ -155,6 +161,11 @@ class ControlPort:
         """The UDP port in use in one family; if 0 was configured, each has its own."""
         found = (one for address, one in self._sockets if address.version == family)
         return next((int(sock.getsockname()[1]) for sock in found), 0)
+
+    @property
+    def data_sockets(self) -> tuple[int, ...]:
+        """The descriptors that receive data, for the datapath. They are open until close()."""
+        return tuple(one.fileno() for one in self._data_sockets)
 
     def open(self) -> None:
         """Bind the sockets. LispError, and nothing left open, when a port is taken or an address is not ours.
@@ -188,7 +199,10 @@ class ControlPort:
             if self._loop is not None:
                 self._loop.remove_reader(one.fileno())
             one.close()
+        for data in self._data_sockets:
+            data.close()
         self._sockets.clear()
+        self._data_sockets.clear()
         self._senders.clear()
         self._watches.clear()
 
@@ -247,8 +261,9 @@ class ControlPort:
     def _options(self, one: socket.socket, effect: SendControl) -> Iterator[None]:
         """The socket options of this datagram, for a moment."""
         family = socket.AF_INET if effect.destination.version == 4 else socket.AF_INET6
+        no_checksum = _NO_CHECKSUM[effect.destination.version]
         if not effect.has_checksum:
-            one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+            one.setsockopt(*no_checksum, 1)
         if effect.is_whole != self._carries_data:
             _cut(one, family, is_whole=effect.is_whole)
         try:
@@ -257,7 +272,7 @@ class ControlPort:
             if effect.is_whole != self._carries_data:
                 _cut(one, family, is_whole=self._carries_data)
             if not effect.has_checksum:
-                one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
+                one.setsockopt(*no_checksum, 0)
 
     def _socket_for(self, effect: SendControl) -> socket.socket | None:
         """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""
@@ -292,17 +307,29 @@ class ControlPort:
                 one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
             except OSError:  # without CAP_NET_ADMIN: what the system allows
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
-            if self._processes > 1:
+            is_shared = self._processes > 1 or self._shares_with_datapath
+            if is_shared:
                 if self._is_first:
                     self._refuse_another(one.family, address)
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             one.bind((str(address), self._port))
-            if self._processes > 1 and self._is_first:
-                steer(one, self._processes)
+            if self._shares_with_datapath:
+                self._bind_for_data(one, address)
+            if is_shared and self._is_first:
+                steer(one, self._processes, has_data=self._shares_with_datapath)
         except BaseException:
             one.close()
             raise
         return one
+
+    def _bind_for_data(self, one: socket.socket, address: IpAddress) -> None:
+        """The datapath's socket, right after ours, because the program counts them in this order."""
+        data = socket.socket(one.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._data_sockets.append(data)
+        if one.family == socket.AF_INET6:
+            data.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        data.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        data.bind((str(address), one.getsockname()[1]))
 
     def _refuse_another(self, family: int, address: IpAddress) -> None:
         """OSError when another program has the port: sharing it with us must not hide that."""

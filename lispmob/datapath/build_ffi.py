@@ -63,7 +63,7 @@ struct lm_replay { ...; };
 """
 
 ENGINE = """
-    lm_engine_new lm_engine_offload lm_engine_open lm_engine_start lm_engine_stop lm_engine_free
+    lm_engine_new lm_engine_offload lm_engine_open lm_engine_listen lm_engine_start lm_engine_stop lm_engine_free
     lm_engine_set_uplinks lm_data_port_send_control lm_data_port_socket lm_engine_mark_move lm_engine_repeat_last
     lm_engine_set_eids lm_engine_set_guard lm_engine_install_sealed lm_engine_install_many lm_engine_remove
     lm_engine_drop_pending lm_asking_add lm_asking_clear lm_asking_send lm_engine_wake_fd lm_engine_has_reports

@@ -176,6 +176,7 @@ def put_traversal(spec: Any, traversal: Traversal) -> None:
         spec.priority = PRIORITY_NEVER
     spec.data_port = DATA_PORTS[traversal.data_port]
     spec.admits_others, spec.passes_zero = traversal.admits_others, traversal.passes_zero
+    spec.needs_sums = traversal.needs_sums
     spec.relay_count = min(len(traversal.relays), lib.LM_RELAYS_MAX)
     for relay, locator in zip(spec.relays, traversal.relays, strict=False):
         put_locator(relay, locator)
@@ -277,6 +278,7 @@ def _control(c: Any) -> Punt:
         outer_source_port=c.outer_source_port,
         outer_destination=address(c.outer_destination),
         ifindex=c.ifindex,
+        is_at_control_port=c.is_at_control_port,
     )
 
 
@@ -298,6 +300,7 @@ def _unregistered(c: Any) -> Punt:
         c.outer_source_port,
         address(c.outer_destination),
         c.is_registered,
+        c.is_at_control_port,
     )
 
 

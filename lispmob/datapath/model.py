@@ -77,6 +77,7 @@ class Traversal(msgspec.Struct, frozen=True):
     is_usable: bool = True  # False: no useful packet can be sent yet; packets wait
     admits_others: bool = False  # data may also come from others than the relays
     passes_zero: bool = False  # the RTRs also receive packets with a zero UDP checksum
+    needs_sums: bool = False  # a firewall drops packets with a zero UDP checksum
 
 
 class Uplink(msgspec.Struct, frozen=True):
@@ -223,6 +224,8 @@ class ControlPacket(msgspec.Struct, frozen=True):
     outer_source_port: int
     outer_destination: IpAddress
     ifindex: int
+    is_at_control_port: bool = False
+    """It came to an RTR's control port, and is answered from there."""
 
 
 class MtuLearned(msgspec.Struct, frozen=True):
@@ -350,6 +353,7 @@ class UnregisteredSource(msgspec.Struct, frozen=True):
     outer_source_port: int
     outer_destination: IpAddress
     is_registered: bool
+    is_at_control_port: bool = False
 
 
 class SourceDoubted(msgspec.Struct, frozen=True):

@@ -132,6 +132,7 @@ class Hub:
             carries_data=carries_data,
             processes=file.workers,
             is_first=worker is None,
+            shares_with_datapath=file.rtr.enabled,
         )
         self.registry: Registry | None = None
         self._forwarding: Forwarding | None = None
@@ -168,6 +169,7 @@ class Hub:
                     tier=self.file.rtr.tier,
                     asks_elsewhere=self.file.rtr.enabled and bool(self.file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
+                    data_sockets=self._socket.data_sockets,
                     send=self._socket.send,
                     on_addresses=self._on_addresses,
                     on_unregistered=self._on_unregistered,
@@ -176,6 +178,7 @@ class Hub:
                     on_doubt=self._on_doubt,
                     public=self._public,
                     own_eids=self.file.own_eids,
+                    prefers=self.file.listen,
                     peer_of=lambda prefix: 0 if self.plane.sealing is None else self.plane.sealing.peer_of(prefix),
                 )
                 await self._forwarding.start()
@@ -288,6 +291,8 @@ class Hub:
         """The datapath found our addresses; configured ones take precedence."""
         known = self._public.on_addresses(self.file.listen or own)
         self.plane.on_addresses(known)
+        if self._forwarding is not None:
+            self.plane.on_senders(self._forwarding.senders)
         self._update_workers()
         self._hold_own_eids()
         if self.file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:

@@ -16,7 +16,7 @@ the nodes that have asked for the EID lately (`askers.py`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -26,6 +26,7 @@ from lispmob.hub.map_server.askers import Askers
 from lispmob.hub.map_server.commit import Prepared
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_server.host_address import is_sendable
+from lispmob.hub.map_server.itr_places import Relays
 from lispmob.hub.map_server.lisp_sec import HubSecurity
 from lispmob.hub.map_server.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server.map_server import MapServer
@@ -99,6 +100,7 @@ class ControlPlane:
         self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
+        self._senders: Mapping[IpAddress, IpAddress] = {}
         self._front: Front | None = None
         self._names_version = 0
 
@@ -107,11 +109,17 @@ class ControlPlane:
         self._own = tuple(own)
         self.traversal.on_addresses(own)
         is_relay = self._front.is_relay if self._front is not None else self.traversal.policy.is_rtr
-        self.map_resolver.on_relays(self._own if is_relay else ())
+        self.map_resolver.on_relays(Relays(self._own, self._senders) if is_relay else Relays())
         public_key = self.sealing.public_key if self.sealing is not None else None
         if self._front is not None:
             public_key = self._front.public_key
         self.map_resolver.own_keys = own_records(public_key, self._own) if public_key else {}
+
+    def on_senders(self, senders: Mapping[IpAddress, IpAddress]) -> None:
+        """Which of this hub's addresses data leaves from, where a node knows this one or another beside it."""
+        self._senders = senders
+        self.traversal.info.on_senders(senders)
+        self.on_addresses(self._own)
 
     def on_front(self, front: Front) -> None:
         """Another process of this hub carries the data: this one answers with the data of that process."""

@@ -30,7 +30,16 @@ from lispmob.hub.config import ProxySection
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
-from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.routes import (
+    Carrier,
+    add_addresses,
+    carriers,
+    missing_forwarding,
+    own_networks,
+    preferring,
+    senders_of,
+    set_routes,
+)
 from lispmob.hub.rtr.relay_sizes import RelaySizes
 from lispmob.hub.rtr.rtr_effect import (
     InData,
@@ -77,6 +86,7 @@ class Forwarding:
         tier: str = "auto",
         asks_elsewhere: bool = False,
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
+        data_sockets: Iterable[int] = (),
         send: Callable[[SendControl], bool] = lambda _: False,
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_unregistered: Callable[[UnregisteredData], None] = lambda _: None,
@@ -84,14 +94,17 @@ class Forwarding:
         on_data_control: Callable[[InData], None] = lambda _: None,
         public: PublicAddresses | None = None,
         own_eids: Iterable[EidPrefix] = (),
+        prefers: Sequence[IpAddress] = (),
         on_doubt: Callable[[AskWay], None] = lambda _: None,
         peer_of: Callable[[EidPrefix], int] = lambda _: 0,
     ) -> None:
-        """`socket_for` returns the descriptor of the control socket for a local address, `send` sends.
+        """`socket_for` returns the descriptor of the control socket for a local address, `send` sends. `data_sockets`
+        receive the data that an RTR's nodes send to its control port.
 
         `tier` is the RTR's tier, `on_doubt` gets paths of nodes without return traffic. `peer_of`: the peer whose
-        session seals for an EID-Prefix.
+        session seals for an EID-Prefix. `prefers`: the addresses to send from, where an interface has others besides.
         """
+        self._prefers = tuple(prefers)
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
         self._section = section
@@ -101,6 +114,7 @@ class Forwarding:
         self._is_rtr = is_rtr
         self._tier = tier
         self._socket_for = socket_for
+        self._data_sockets = tuple(data_sockets)
         self._on_addresses = on_addresses
         self._on_unregistered = on_unregistered
         self._on_miss = on_miss
@@ -117,12 +131,19 @@ class Forwarding:
         self._counting: asyncio.TimerHandle | None = None
         self._is_reading = False
 
+    @property
+    def senders(self) -> dict[IpAddress, IpAddress]:
+        """By each of our addresses, as others know them, the one that data leaves from by the same interface."""
+        known = self._public.known
+        return {known(address): known(sender) for address, sender in senders_of(self._carriers).items()}
+
     async def start(self) -> None:
         """Create the device, its routes and the forwarding threads. Raises KernelRefused."""
         self._engine = engine = Engine(
             EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
         )
         engine.open()
+        self._listen(engine)
         engine.liveness.report_large(True)
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
@@ -173,8 +194,7 @@ class Forwarding:
         """The RTR's knowledge about a node behind a NAT has changed; or it has a message for it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
-                sent = self._public.to_send_in_data(effect)
-                self._engine.data_port.send_control(sent.payload, sent.destination, sent.port, sent.source)
+                self._send_in_data(self._engine, self._public.to_send_in_data(effect))
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
         elif isinstance(effect, WayAlive):
@@ -187,6 +207,21 @@ class Forwarding:
                 self._engine.table.drop_pending(effect.prefix)
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
+
+    def _listen(self, engine: Engine) -> None:
+        """Receive data at the control port too. Without it only nodes whose network spoils port 4341 are worse off."""
+        for descriptor in self._data_sockets:
+            try:
+                engine.data_port.listen(descriptor)
+            except OSError as error:
+                log.warning("data sent to UDP port %d is not received at some addresses: %s", CONTROL_PORT, error)
+                return
+
+    def _send_in_data(self, engine: Engine, sent: SendFromRelayPort) -> None:
+        if sent.is_from_control_port:
+            self._send(SendControl(sent.payload, sent.destination, sent.port, source=sent.source))
+        else:
+            engine.data_port.send_control(sent.payload, sent.destination, sent.port, sent.source)
 
     def _watch_traffic(self) -> None:
         """Check the traffic of the nodes' paths, while some have several."""
@@ -286,7 +321,7 @@ class Forwarding:
                 continue
             elif isinstance(punt, ControlPacket) and self._is_rtr:
                 where = punt.outer_source, punt.outer_source_port, punt.outer_destination
-                packet = InData(punt.payload, *where, punt.source, punt.source_port)
+                packet = InData(punt.payload, *where, punt.source, punt.source_port, punt.is_at_control_port)
                 self._on_data_control(self._public.arrived_in_data(packet))
             elif isinstance(punt, UnregisteredSource):
                 seen = UnregisteredData(
@@ -297,13 +332,14 @@ class Forwarding:
                     punt.outer_destination,
                     is_registered=punt.is_registered,
                     inner_destination=punt.destination,
+                    is_at_control_port=punt.is_at_control_port,
                 )
                 self._on_unregistered(self._public.arrived_unregistered(seen))
 
     async def _look(self) -> None:
         if self._section.denies_own:
             self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
-        found = await carriers(self._section.interfaces, self._section.tun)
+        found = preferring(self._prefers, await carriers(self._section.interfaces, self._section.tun))
         if found == self._carriers or self._engine is None:
             return
         own = [address for carrier in found for address in carrier.addresses]

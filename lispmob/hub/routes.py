@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from lispmob.errors import KernelRefused
+from lispmob.hub.public_address import is_private
 from lispmob.netlink.iproute import AsyncIPRoute, NetlinkError
 from lispmob.netlink.message import FAMILIES
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -100,6 +102,25 @@ async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]
     if wanted:
         return tuple(carrier for carrier in usable if carrier.interface in wanted)
     return tuple(carrier for carrier in usable if carrier.ifindex in defaults) or tuple(usable)
+
+
+def preferring(preferred: Sequence[IpAddress], found: Iterable[Carrier]) -> tuple[Carrier, ...]:
+    """The carriers with the addresses to send from first: the preferred ones, in their order, then public ones."""
+    places = {address: place for place, address in enumerate(preferred)}
+
+    def order(address: IpAddress) -> tuple[int, bool]:
+        return places.get(address, len(places)), is_private(address)
+
+    return tuple(replace(one, addresses=tuple(sorted(one.addresses, key=order))) for one in found)
+
+
+def senders_of(found: Iterable[Carrier]) -> dict[IpAddress, IpAddress]:
+    """By each address, the one that data leaves from by the same interface: the first of its family."""
+    senders: dict[IpAddress, IpAddress] = {}
+    for carrier in found:
+        first = {address.version: address for address in reversed(carrier.addresses)}
+        senders |= {address: first[address.version] for address in carrier.addresses}
+    return senders
 
 
 async def own_networks(own_device: str) -> tuple[EidPrefix, ...]:

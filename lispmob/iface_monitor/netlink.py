@@ -142,11 +142,11 @@ class NetlinkMonitor(Monitor):
         loop = asyncio.get_running_loop()
         since = loop.time()
         try:
-            is_about_uplinks = self._read_events()
+            is_urgent = self._read_events()
         except OSError as error:
             self._start_over(error, since)
             return
-        if is_about_uplinks or since - self._looked_at >= CHURN_S:
+        if is_urgent or since - self._looked_at >= CHURN_S:
             self._look_after_events(since)
         elif self._later is None:
             self._later = loop.call_at(self._looked_at + CHURN_S, self._look_after_events, since)
@@ -180,25 +180,30 @@ class NetlinkMonitor(Monitor):
         self._resync(since)
 
     def _read_events(self) -> bool:
-        """Read the available events; True when some may be about an uplink.
+        """Read the available events; True when some may be about an uplink, or about what is ours.
 
         Raises OSError: ENOBUFS when the kernel had to drop events.
         """
         assert self._socket is not None
-        is_about_uplinks = False
+        is_urgent = False
         for _ in range(_EVENTS_PER_TURN):
             if (told := events(self._socket)) is None:
                 break
             for message in told:
                 self._on_event(message)
-                is_about_uplinks |= self._is_about_uplinks(message)
-        return is_about_uplinks
+                is_urgent |= self._is_urgent(message)
+        return is_urgent
 
-    def _is_about_uplinks(self, message: Raw) -> bool:
-        """False for links and addresses of interfaces that have no default route, and had none before this turn."""
+    def _is_urgent(self, message: Raw) -> bool:
+        """False for links and addresses of others' interfaces that have no default route, nor had one before."""
         if message.type not in (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR):
             return True
         (ifindex,) = struct.unpack_from("=i", message.data, _AT_IFINDEX)
+        link = self._seen.link(ifindex)
+        if link is not None and not link.is_loopback and not self._policy.is_watched(link):
+            # Ours. With an address the kernel removes IPv4 routes that prefer it as source, and says nothing of them.
+            self._has_lost_routes = True
+            return True
         return any(
             route.ifindex == ifindex
             for state in (self._seen, self._state)

@@ -29,6 +29,8 @@ from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile
 from lispmob.control.node_config import NodeConfig
+from lispmob.control_port.icmp_errors import Unreachable
+from lispmob.control_port.own_firewall import OwnFirewall
 from lispmob.control_port.port import ControlPort, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
@@ -104,6 +106,7 @@ from lispmob.protocol.effect import (
 )
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import CONTROL_PORT
 
 REST_S: Final = 5.0  # ours: between checks whether buffers are needed, whenever another event wakes us
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
@@ -154,15 +157,16 @@ class Daemon:
         self.flows = Flows(self.steering, self.node, self._ask_name)
         self.naming = Naming(self.node, self.flows.names)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus, clients=(self.naming.resolved,))
+        self.own_firewall = OwnFirewall()
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.believing = Believing()
         self._garbage = GarbageRules()
         self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
         self.control = ControlPort(
             self._on_received,
-            on_unreachable=self.problems.on_unreachable,
+            on_unreachable=self._on_unreachable,
             is_noise=self._is_noise,
-            on_sent=lambda sent: self.cost.on_sent(sent, self._loop.time()),
+            on_sent=self._on_sent,
         )
         self.monitor: Monitor | None = None
         self.local_mappings = LocalMappings()
@@ -409,6 +413,22 @@ class Daemon:
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.nm_state))
         self.flows.on_uplinks()
 
+    def _on_unreachable(self, error: Unreachable) -> None:
+        self.problems.on_unreachable(error)
+        if error.reason == "refused-here" and error.port == CONTROL_PORT:
+            self._on_refused(error.destination)
+
+    def _on_refused(self, server: IpAddress) -> None:
+        """Later, because the machine whose message this was has not finished."""
+        self.own_firewall.on_refused(server, self.now())
+        self._loop.call_soon(lambda: self._perform(self.node.on_refused_here(server, self.now())))
+
+    def _on_sent(self, sent: SendControl | SendFromDataPort) -> None:
+        self.cost.on_sent(sent, self._loop.time())
+        if self.own_firewall.on_sent(sent.destination, self.now()):
+            log.info("this host lets us send to %s again", sent.destination)
+            self._loop.call_soon(lambda: self._perform(self.node.on_slept(self.now())))
+
     def _is_noise(self, payload: bytes) -> bool:
         """Unsolicited answers, and messages for others: ignored, at little cost."""
         why = self.node.gate.is_noise(payload)
@@ -497,10 +517,13 @@ class Daemon:
                 case SendControl():
                     self.control.send(effect)
                 case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
-                    self.cost.on_sent(effect, self._loop.time())
-                    self.engine.data_port.send_control(
+                    is_sent = self.engine.data_port.send_control(
                         payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
                     )
+                    if is_sent:
+                        self._on_sent(effect)
+                    else:
+                        self._on_refused(destination)
                 case UsePrepared():
                     if effect.replaces:
                         self.engine.asking.clear()

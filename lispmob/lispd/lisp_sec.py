@@ -7,10 +7,12 @@ from secrets import token_bytes
 from typing import Final
 
 from lispmob.control.itr_security import LispSecTools, RefusalReason, Refused
+from lispmob.control.registration import State
 from lispmob.crypto.key_wrap import key_wrap, why_no_key_wrap
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.shown_resolvers import ShownResolvers
 from lispmob.problems.problem import Problem, Severity, printable
+from lispmob.problems.registering import ENOUGH_TRIES
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 
 _CHECK_HUB: Final = "'security: {lisp-sec: prefer}' in its hub.conf, and the same key here and there"
@@ -22,6 +24,7 @@ _REMEDIES: Final = {
     RefusalReason.UNSIGNED: "have that node updated, or its Map-Server answer for it (proxy-reply); {way_out}",
     RefusalReason.SILENT: f"have its operator see whether it knows LISP-SEC ({_CHECK_HUB}); {{way_out}}",
 }
+_TRYING: Final = frozenset({State.REGISTERING, State.REFRESHING, State.LOST})
 _WAYS_OUT: Final = {
     "require": "security: lisp-sec: prefer does without where it is not known",
     "prefer": "it once knew LISP-SEC: where it has given it up, security: lisp-sec: off forgets that",
@@ -38,8 +41,19 @@ def lisp_sec_problems(parts: Parts) -> tuple[Problem, ...]:
     """Recent refusals, one for each kind and Map-Resolver; and obstacles to any authentication."""
     found: dict[tuple[object, ...], Problem] = {}
     for refusal in parts.node.security.refused(parts.now()):
+        if refusal.reason is RefusalReason.SILENT and _has_other_cause(refusal, parts):
+            continue
         found.setdefault((refusal.reason, refusal.resolver), _problem(refusal, parts.file.security.lisp_sec))
     return (*found.values(), *_limits(parts))
+
+
+def _has_other_cause(one: Refused, parts: Parts) -> bool:
+    """True when silence says nothing about LISP-SEC: its server answers no register either, or a mapping is in use."""
+    entry = parts.node.map_cache.lookup(one.asked.address, one.asked.instance_id)
+    if not one.is_over and entry is not None and entry.locators:
+        return True
+    at_server = [known for known in parts.node.registrations if known.server.address == one.resolver]
+    return any(known.tries >= ENOUGH_TRIES and known.state in _TRYING for known in at_server)
 
 
 def _problem(one: Refused, mode: str) -> Problem:

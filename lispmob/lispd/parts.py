@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lispmob.api import schema
 from lispmob.config.node import NodeFile
+from lispmob.control_port.own_firewall import OwnFirewall
 from lispmob.control_port.port import ControlPort
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
@@ -54,6 +55,7 @@ class Parts(Protocol):
     tape: Tape | None
     cost: ControlCost
     naming: Naming
+    own_firewall: OwnFirewall
 
     @property
     def policy(self) -> UplinkPolicy: ...

@@ -86,6 +86,12 @@ class AskAgain(msgspec.Struct, frozen=True):
     address: IpAddress
 
 
+class DataSuspect(msgspec.Struct, frozen=True):
+    """An RTR does not get data from this address, which is in the open. Ask peers whether they do."""
+
+    address: IpAddress
+
+
 class DirectPathProven(msgspec.Struct, frozen=True):
     """A host behind a NAT has proven a direct path to us: accept its data from this address too."""
 
@@ -103,6 +109,7 @@ NattEffect: TypeAlias = (
     | InstallMapping
     | RemoveMapping
     | DirectPathProven
+    | DataSuspect
     | WayAnswered
 )
 """The effects that leave `Traversal`."""

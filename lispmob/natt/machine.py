@@ -15,9 +15,10 @@ from collections.abc import Callable
 from typing import Final
 
 from lispmob.natt.checksum_probe import ChecksumProbe
+from lispmob.natt.data_way import DataWay, Fault
 from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
-from lispmob.natt.effect import AskFailed, DataPort, Reach, RelayConfirmed, UplinkEffect
+from lispmob.natt.effect import AskFailed, DataPort, DataSuspect, Reach, RelayConfirmed, UplinkEffect
 from lispmob.natt.info_exchange import InfoExchange, Seen
 from lispmob.natt.keepalive import Lifetime, interval_for
 from lispmob.natt.natt_config import NattConfig, is_private
@@ -42,6 +43,8 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request without 
 ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
+UNHEARD_S: Final = 10.0  # ours: how long it counts that a peer gets no data from here
+SUSPECT_S: Final = 5.0  # ours: how often peers are asked
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 
 
@@ -56,11 +59,15 @@ class UplinkMachine:
         *,
         new_nonce: Callable[[], int],
         next_nonce: Callable[[], int],
+        peers_answer: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
+        """`peers_answer`: whether peers answer probes from this address, without an RTR."""
         self.locator = locator
+        self._peers_answer = peers_answer
         self.state = State.IDLE
         self.seen: Seen | None = None
         self.is_filtered = False  # only answers come in: an RTR is needed although there is no NAT
+        self.is_cut = False  # the network drops data to peers and passes port 4342 of an RTR, which is needed therefore
         self.is_unserved = False  # no server answered: registered in the ordinary way, as the best guess
         self.has_failed = False  # no RTR has answered since one fell silent: packets to this uplink are lost
         self.choice = RtrChoice()
@@ -68,6 +75,7 @@ class UplinkMachine:
         self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
         self.lifetime = Lifetime()
         self.deafness = Deafness()
+        self.data_way = DataWay(locator, new_nonce=new_nonce)
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
@@ -75,6 +83,9 @@ class UplinkMachine:
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
+        self._unheard_at = float("-inf")  # when a peer that answers probes was found to get no data from here
+        self._suspect_at = float("-inf")  # when peers were asked last
+        self._left_rtrs: set[IpAddress] = set()  # since data last got through
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
 
@@ -109,7 +120,8 @@ class UplinkMachine:
 
         While nothing is known that is so for a public address: waiting would cost it a round trip at every move. A
         private one would be registered for nothing, and over what may still work; so would one that reaches Map-Servers
-        by a translator alone. Where that leads to no RTR, it is an address like another to peers of its own family.
+        by a translator alone. Where that leads to no RTR, or peers answer it, it is an address like another to peers of
+        its own family.
         """
         if self.state is State.STRANDED and self.is_translated:
             return True
@@ -117,7 +129,9 @@ class UplinkMachine:
             return self.dialect is Dialect.LISPERS and self.state is State.RELAYED
         if self.state in (State.DIRECT, State.IDLE):  # idle: NAT traversal is off
             return True
-        return self.is_unserved or not (is_private(self.locator.address) or self._needs_translator)
+        if self._needs_translator:
+            return self.is_unserved or self._peers_answer(self.locator.address)
+        return self.is_unserved or not is_private(self.locator.address)
 
     @property
     def _needs_translator(self) -> bool:
@@ -133,6 +147,13 @@ class UplinkMachine:
         if self.dialect is Dialect.LISPERS:
             return self.punches.alive
         return (self.choice.current,) if self.choice.current is not None else ()
+
+    @property
+    def is_shut(self) -> bool:
+        """True when the registration works, and data does not get to any RTR that would take it."""
+        if self.state is not State.RELAYED:
+            return False
+        return self.punches.is_silent if self.dialect is Dialect.LISPERS else self.data_way.is_shut
 
     @property
     def passes_zero(self) -> bool | None:
@@ -161,7 +182,8 @@ class UplinkMachine:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        machines = (self._exchange, self.relays, self.punches, self._trust, self._checksums, self.deafness)
+        probes = (self._trust, self._checksums, self.deafness, self.data_way)
+        machines = (self._exchange, self.relays, self.punches, *probes)
         times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
@@ -171,6 +193,8 @@ class UplinkMachine:
         if remembered is not None and self._may_guess(remembered):
             self.choice.on_offered(remembered.rtrs)
             effects += self._to(State.REGISTERING)
+            # A NAT was seen from elsewhere, a translator only presumed.
+            self._patience_ends_at = now + PATIENCE_S if self._needs_translator else None
         else:
             self._patience_ends_at = now + PATIENCE_S
             effects += self._to(State.PROBING)
@@ -182,6 +206,7 @@ class UplinkMachine:
         self.relays.stop()
         self.punches.stop()
         self._checksums.stop()
+        self.data_way.stop()
         self._ask_at = self._patience_ends_at = None
         self._trust.forget()
         self.deafness.forget()
@@ -192,6 +217,7 @@ class UplinkMachine:
         effects = self._asked(self._exchange.on_timer(now), now)
         if self._patience_ends_at is not None and now >= self._patience_ends_at:
             self._patience_ends_at = None
+            effects += self._give_up_guess()
             self.is_unserved = self.state is State.PROBING
         if self._ask_at is not None and now >= self._ask_at:
             self._ask_at = None
@@ -200,12 +226,19 @@ class UplinkMachine:
             return effects + self.fail_over(now)
         if self._trust.is_due(now):
             effects += self.on_stalled(now)
+        effects += [*self.data_way.on_timer(now), *self._weigh_cut(now)]
+        if self.data_way.wants_register and self.relays.rtr is not None:
+            effects += self.relays.again(now)
         return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
         """An Info-Reply came to this uplink; None when it answers no request of ours."""
         if self.punches.on_info_reply(reply, source, now):
             return []
+        if (found := self.data_way.on_info_reply(reply, source, now)) is not None:
+            if not self.data_way.is_shut:
+                self._left_rtrs.clear()
+            return [*found, *self._weigh_cut(now)]
         seen = self._exchange.on_info_reply(reply, raw, now)
         if isinstance(seen, Count):
             return None if seen.name == "rx_nonce" else [seen]
@@ -219,6 +252,7 @@ class UplinkMachine:
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 self.deafness.on_confirmed()
                 self.has_failed = False
+                effects += self.data_way.on_confirmed(effect.rtr, now, self._reserve())
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
                     effects += self._watch_checksums(effect.rtr, now)
@@ -255,22 +289,66 @@ class UplinkMachine:
         self.relays.on_interval(self.keepalive_s or ASK_AGAIN_S)
         return self.relays.start(rtr, locators, eid_records, self.choice.rtt_s(rtr), now)
 
-    def on_poked(self, now: float) -> list[UplinkEffect]:
-        """The RTR no longer knows us, or sees packets from another address."""
+    def on_poked(self, now: float, *, is_about_data: bool = False) -> list[UplinkEffect]:
+        """The RTR no longer knows us, or (`is_about_data`) not where it gets our data from."""
         if not self.rtrs or not self._pokes.take(now):
             return []
         # An RTR that restarts answers the register after this at once; the next try may be a second away.
-        return [*self.relays.repeat(now), *self._again(now)]
+        return [*self.relays.repeat(now), *self._again(now), *(self.data_way.on_poked(now) if is_about_data else ())]
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
         self.deafness.on_silence(now)
-        return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
+        if not self.rtrs:
+            return []
+        return [*(self._again(now) if self._trust.on_silence(now) else ()), *self.data_way.on_doubt(now)]
 
-    def on_heard(self, now: float) -> bool:
-        """Data came through the RTR; True if an event had reported that none does."""
+    def on_heard(self, now: float) -> list[UplinkEffect]:
+        """Data came through the RTR."""
         self._trust.on_heard()
-        return self.deafness.on_heard(now)
+        heard = self.data_way.on_heard(now)
+        if not self.deafness.on_heard(now):
+            return [*heard]
+        return [*heard, Event("rtr-heard", {"rloc": str(self.locator.address)})]
+
+    @property
+    def may_relay(self) -> bool:
+        """True in the open, where an RTR is offered that could take the data of this uplink."""
+        return (
+            self.state is State.DIRECT
+            and self.dialect is Dialect.E19
+            and self.seen is not None
+            and bool(self.seen.rtrs)
+        )
+
+    def on_doubted_in_the_open(self, now: float, *, is_heard: bool = False) -> list[UplinkEffect]:
+        """Data to a peer is unanswered; or (`is_heard`) data came from one, which says nothing about what we send."""
+        if self.seen is None or not self.may_relay:
+            return []
+        rtr = self.seen.rtrs[0]
+        return [*(self.data_way.on_heard_in_the_open if is_heard else self.data_way.on_open)(rtr, now)]
+
+    @property
+    def is_suspect(self) -> bool:
+        """True in the open, where an RTR does not get our data at port 4341: peers may not, either."""
+        return self.may_relay and self.data_way.fault is Fault.FILTERED and not self.data_way.is_shut
+
+    def on_unheard(self, now: float) -> list[UplinkEffect]:
+        """A peer answers probes from here, and gets no data."""
+        self._unheard_at = now
+        return self._weigh_cut(now)
+
+    def _weigh_cut(self, now: float) -> list[UplinkEffect]:
+        """Both a peer and an RTR do not get our data at port 4341: use the RTR, until it gets it there."""
+        if self.is_suspect and now >= max(self._suspect_at + SUSPECT_S, self._unheard_at + UNHEARD_S):
+            self._suspect_at = now
+            return [DataSuspect(self.locator.address)]
+        is_unheard = self.is_suspect and now < self._unheard_at + UNHEARD_S
+        is_over = self.state is State.RELAYED and self.data_way.fault is None
+        if self.seen is None or not (is_unheard if not self.is_cut else is_over):
+            return []
+        self.is_cut = not self.is_cut
+        return self._judge(self.seen, now)
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
@@ -324,8 +402,16 @@ class UplinkMachine:
         if remembered.dialect is not Dialect.E19 or not remembered.rtrs:
             return False
         if self._is_beyond(remembered):
-            return self._needs_translator and self.locator.reach(remembered.server.address) is not None
+            is_tried = self._needs_translator and not self._peers_answer(self.locator.address)
+            return is_tried and self.locator.reach(remembered.server.address) is not None
         return is_private(self.locator.address)
+
+    def _give_up_guess(self) -> list[UplinkEffect]:
+        """No RTR has answered through the presumed translator: there may be none."""
+        if self.state is not State.REGISTERING or self.seen is not None:
+            return []
+        self.relays.stop()
+        return self._to(State.PROBING)
 
     def _is_beyond(self, seen: Seen) -> bool:
         return seen.server.address.version != self._family
@@ -344,7 +430,7 @@ class UplinkMachine:
     def _judge(self, seen: Seen, now: float) -> list[UplinkEffect]:
         before, self.seen, self.is_unserved = self.seen, seen, False
         self._patience_ends_at = None
-        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self._config.prefers_rtr
+        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self.is_cut or self._config.prefers_rtr
         is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
             wants_relay = wants_relay or is_hidden
@@ -359,9 +445,12 @@ class UplinkMachine:
             self.relays.stop()
             self.punches.stop()
             self._checksums.stop()
+            if self.state is not State.DIRECT:
+                self.data_way.stop()
             return effects + self._to(State.DIRECT)
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()
+            self.data_way.stop()
             effects += self.punches.start(seen.rtrs, self._punch_interval_s(), now)
             return [*effects, *self._to(State.RELAYED), *self._watch_checksums(self.rtrs[0], now)]
         self.punches.stop()
@@ -381,6 +470,7 @@ class UplinkMachine:
         self.relays.stop()
         self.punches.stop()
         self._checksums.stop()
+        self.data_way.stop()
         self._ask_at = now + ASK_AGAIN_S
         effects = self._to(State.STRANDED)
         why = "the Map-Server names no RTR that can be used from here"
@@ -404,6 +494,15 @@ class UplinkMachine:
         Open Overlay Router's RTR finds that place by xTR-ID and private address, and never changes it.
         """
         self.relays.rename()
+
+    def on_shut(self, now: float) -> list[UplinkEffect]:
+        """No other uplink can take the data that does not get to the RTR in use: another RTR may, each of them once."""
+        rtr = self.choice.current
+        self._left_rtrs &= set(self.choice.offered)
+        if rtr is None or not set(self.choice.offered) - self._left_rtrs - {rtr}:
+            return []
+        self._left_rtrs.add(rtr)
+        return self.fail_over(now)
 
     def fail_over(self, now: float) -> list[UplinkEffect]:
         """The RTR in use does not work: use the next one."""

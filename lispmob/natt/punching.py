@@ -64,6 +64,11 @@ class Punches:
         found = tuple(ip for ip, rtr in self._rtrs.items() if not rtr.is_silent)
         return found or tuple(self._rtrs)
 
+    @property
+    def is_silent(self) -> bool:
+        """True when all RTRs are known to be silent, which have answered on the data port before."""
+        return bool(self._rtrs) and all(rtr.is_silent for rtr in self._rtrs.values())
+
     def rtt_s(self, rtr: IpAddress) -> float | None:
         """The round trip to an RTR that answers."""
         known = self._rtrs.get(rtr)

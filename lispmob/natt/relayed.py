@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from lispmob.control.registration import TAKEN_WAIT_S
+from lispmob.control.registration import REFUSED_WAIT_S, TAKEN_WAIT_S
 from lispmob.control.sealing.key_trial import KeyTrial
 from lispmob.control.sharing import sharing
 from lispmob.errors import AuthenticationFailed
@@ -175,6 +175,13 @@ class RelayedRegistrations:
             if 0 < len(relayed.outstanding) < MAX_OUTSTANDING - TRIES_PER_RTR:
                 effects += [self._packet(relayed, self._record(relayed), now), Count("tx_map_register")]
         return effects
+
+    def on_refused_here(self, now: float) -> None:
+        """This host's own firewall stopped a register: try again soon, because that reaches no network."""
+        for relayed in self.ones:
+            if relayed.tries and relayed.retry_at is not None:
+                relayed.wait_s = REFUSED_WAIT_S / 2
+                relayed.retry_at = min(relayed.retry_at, now + REFUSED_WAIT_S)
 
     def stop(self) -> None:
         """This uplink uses no RTR any more."""

@@ -34,7 +34,7 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.state import State
 from lispmob.natt.translation import Translation
-from lispmob.natt.union import plan, record_for
+from lispmob.natt.union import left, plan, record_for
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, Event, EventValue, WayAnswered
 from lispmob.protocol.locator_set import NEVER, LocalLocator, Place
@@ -63,13 +63,18 @@ class Traversal:
         next_nonce: Callable[[], int],
         asks: Callable[[LocalLocator], bool] = lambda _: True,
         next_version: Callable[[], int] | None = None,
+        peers_answer: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
-        """`asks`: whether this locator, without an RTR, has had answers from the mapping system."""
+        """`asks`: whether this locator, without an RTR, has had answers from the mapping system.
+
+        `peers_answer`: whether this address, without an RTR, has had answers from peers.
+        """
         self.config = config
         self.plan = NattPlan()
         self._new_nonce = new_nonce
         self._next_nonce = next_nonce
         self._asks = asks
+        self._peers_answer = peers_answer
         self._version = OwnMapVersion(next_version)
         self._knowledge = ServerKnowledge(config.mode)
         self._machines: dict[Place, UplinkMachine] = {}
@@ -180,7 +185,8 @@ class Traversal:
         if isinstance(message, MapNotify):
             return self._route(self._on_data_map_notify(machine, message, arrival, now), now)
         if isinstance(message, MapRequest) and message.is_smr and not message.is_probe:
-            return self._route(self._on_poke(machine, message, now), now)
+            is_about_data = arrival.outer_source_port == DATA_PORT
+            return self._route(self._on_poke(machine, message, now, is_about_data=is_about_data), now)
         return None
 
     def on_published(self, record: MappingRecord, now: float) -> list[NattEffect]:
@@ -191,8 +197,11 @@ class Traversal:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects = [effect for uplink in self.machines for effect in uplink.on_timer(now)]
         for machine in self.machines:
-            if machine.deafness.is_due(now) and machine.state is State.RELAYED:
+            is_explained = machine.data_way.fault is not None  # nothing comes back because nothing gets there
+            if machine.deafness.is_due(now) and machine.state is State.RELAYED and not is_explained:
                 effects += self._on_deaf(machine, now)
+            if machine.is_shut and machine not in left(self.machines):
+                effects += machine.on_shut(now)
         return self._route([*effects, *self.shortcuts.on_timer(now)], now)
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NattEffect]:
@@ -201,8 +210,10 @@ class Traversal:
         self.shortcuts.on_heard(source for _, source in heard)
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
-            if sources.intersection(machine.rtrs) and machine.on_heard(now):
-                effects.append(Event("rtr-heard", {"rloc": str(machine.locator.address)}))
+            if sources.intersection(machine.rtrs):
+                effects += machine.on_heard(now)
+            elif sources:
+                effects += machine.on_doubted_in_the_open(now, is_heard=True)
         return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
@@ -227,6 +238,12 @@ class Traversal:
         relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for machine in relayed for effect in machine.on_witness_wanted(now)], now)
 
+    def on_refused_here(self, rtr: IpAddress, now: float) -> None:
+        """This host's own firewall stopped what was meant for this RTR."""
+        for machine in self._machines.values():
+            if machine.relays.rtr == rtr:
+                machine.relays.on_refused_here(now)
+
     def on_evidence(self, now: float) -> list[NattEffect]:
         """The result of `asks` has changed."""
         return self._route([], now)
@@ -236,6 +253,21 @@ class Traversal:
         machine = self._machine_at(address, ifindex)
         stalled = machine.on_stalled(now) if machine is not None else []
         return self._route([*self.shortcuts.on_stalled(address, now), *stalled], now)
+
+    def may_relay(self, address: IpAddress) -> bool:
+        """True for an address in the open that an RTR could take data from."""
+        machine = self._machine_at(address, 0)
+        return machine is not None and machine.may_relay
+
+    def on_doubted_in_the_open(self, address: IpAddress, now: float) -> list[NattEffect]:
+        """Data from this address, which has no RTR, is unanswered."""
+        machine = self._machine_at(address, 0)
+        return self._route(machine.on_doubted_in_the_open(now) if machine is not None else [], now)
+
+    def on_unheard(self, address: IpAddress, now: float) -> list[NattEffect]:
+        """A peer answers probes from this address, and gets no data from it."""
+        machine = self._machine_at(address, 0)
+        return self._route(machine.on_unheard(now) if machine is not None else [], now)
 
     def on_lifetime(self, place: Place, lifetime: Lifetime, now: float) -> list[NattEffect]:
         """The binding lifetime behind this uplink was measured; the NAT is recognised by its public address."""
@@ -285,7 +317,12 @@ class Traversal:
 
     def _make(self, locator: LocalLocator) -> UplinkMachine:
         return UplinkMachine(
-            locator, self.config, self._knowledge, new_nonce=self._new_nonce, next_nonce=self._next_nonce
+            locator,
+            self.config,
+            self._knowledge,
+            new_nonce=self._new_nonce,
+            next_nonce=self._next_nonce,
+            peers_answer=self._peers_answer,
         )
 
     def _machine_at(self, address: IpAddress, ifindex: int) -> UplinkMachine | None:
@@ -335,7 +372,9 @@ class Traversal:
         )
         return machine.on_map_notify(notify, arrival.payload, now) if is_right else self._refuse(arrival, now)
 
-    def _on_poke(self, machine: UplinkMachine, request: MapRequest, now: float) -> list[UplinkEffect]:
+    def _on_poke(
+        self, machine: UplinkMachine, request: MapRequest, now: float, *, is_about_data: bool
+    ) -> list[UplinkEffect]:
         """The RTR received packets from us and does not know us, or not by this address: it requests a register."""
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
@@ -343,7 +382,7 @@ class Traversal:
         # It asked one uplink, but may have lost another one.
         others = [uplink for uplink in self.machines if uplink is not machine and uplink.state is State.RELAYED]
         doubted = [effect for other in others for effect in other.on_witness_wanted(now)] if asked else []
-        return [Count("rx_rtr_poke"), *machine.on_poked(now), *doubted]
+        return [Count("rx_rtr_poke"), *machine.on_poked(now, is_about_data=is_about_data), *doubted]
 
     def _on_probed(
         self, machine: UplinkMachine | None, request: MapRequest, arrival: DataControl, now: float

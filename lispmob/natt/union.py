@@ -20,7 +20,6 @@ from lispmob.natt.plan import DataPortName, NattPlan, Relay, UplinkPlan
 from lispmob.natt.state import State
 from lispmob.protocol.locator_set import NEVER, EidRecords, LocalLocator
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
-from lispmob.wire.header import DATA_PORT
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.lcaf_types import AfiList, WireAddress
 from lispmob.wire.named_locator import RTR_NAME, RTR_PRIORITY, RTR_WEIGHT, place_name
@@ -38,7 +37,8 @@ def plan(
     one.
     """
     working = [machine for machine in machines if machine.state is State.RELAYED or machine.is_direct]
-    uplinks = tuple(_uplink(machine, config) for machine in machines)
+    spared = left(machines)
+    uplinks = tuple(_uplink(machine, config, is_left=machine in spared) for machine in machines)
     wanted = [uplink for uplink in uplinks if uplink.locator.priority < NEVER]
     defaults = {relay.address: relay for uplink in wanted if uplink.is_usable for relay in uplink.relays}
     open_ones = [uplink.locator for uplink in wanted if uplink.is_usable and not uplink.relays]
@@ -51,6 +51,14 @@ def plan(
         asks_mapping_system=can_ask,
         eid_records=_eid_records(working, config),
     )
+
+
+def left(machines: Iterable[UplinkMachine]) -> frozenset[UplinkMachine]:
+    """The uplinks that are not used because their data is lost on the way to the RTR. None if no other one works."""
+    present = tuple(machines)
+    shut = frozenset(machine for machine in present if machine.is_shut)
+    others = (machine for machine in present if machine not in shut and machine.locator.priority < NEVER)
+    return shut if any(machine.state is State.RELAYED or machine.is_direct for machine in others) else frozenset()
 
 
 def record_for(
@@ -82,6 +90,7 @@ def record(
 ) -> tuple[Locator, ...]:
     """The locators of an EID's record, each address once, in the order of the RFC. `starting`: with R=0 alone."""
     locators: dict[WireAddress, Locator] = {}
+    spared = left((*machines, *starting))
     rtrs: dict[IpAddress, list[UplinkMachine]] = {}
     for uplink in starting:
         if uplink.rtrs and uplink.dialect is not Dialect.LISPERS:
@@ -91,22 +100,23 @@ def record(
         for rtr in machine.rtrs:
             rtrs.setdefault(rtr, []).append(machine)
         own = _own(machine, config, eid)
-        locators[own.address] = own
+        locators[own.address] = replace(own, priority=NEVER, weight=0) if machine in spared else own
     for rtr, behind in rtrs.items():
-        locator = _rtr(rtr, behind, eid)
-        locators[locator.address] = locator
+        used = [machine for machine in behind if machine not in spared]
+        locator = _rtr(rtr, used or behind, eid)
+        locators[locator.address] = locator if used else replace(locator, priority=NEVER, weight=0)
     return tuple(sorted(locators.values(), key=_wire_order)[:LOCATORS_PER_RECORD_LIMIT])
 
 
-def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
+def _uplink(one: UplinkMachine, config: NattConfig, *, is_left: bool) -> UplinkPlan:
     locator = one.locator
     # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
     fitting = [(rtr, at) for rtr in one.rtrs if (at := locator.reach(rtr)) is not None]
     relays = tuple(
-        Relay(at, DATA_PORT, priority=rank, weight=100, rtr=rtr if rtr != at else None)
+        Relay(at, one.data_way.port_to(rtr), priority=rank, weight=100, rtr=rtr if rtr != at else None)
         for rank, (rtr, at) in enumerate(fitting, start=1)
     )
-    is_usable = one.is_direct or one.state is State.RELAYED
+    is_usable = (one.is_direct or one.state is State.RELAYED) and not is_left
     admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
     # Without relays of its family a fixed port is useless; an ephemeral one may have sent the Info-Request.
     needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from lispmob.control import claims
 from lispmob.control.answering import Answerer, Asked
@@ -39,7 +39,9 @@ from lispmob.control.path_mtu.size_probe import ControlProbe
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
+from lispmob.control.probing.data_doubt import DataDoubts, Question, Route, Verdict
 from lispmob.control.probing.probing import Path, ProbeConfig, Prober
+from lispmob.control.probing.zero_checksums import ZeroChecksums
 from lispmob.control.received import unwrap
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
@@ -49,7 +51,7 @@ from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
-from lispmob.natt.effect import DirectPathProven, LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import DataSuspect, DirectPathProven, LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
@@ -83,6 +85,7 @@ from lispmob.protocol.effect import (
 from lispmob.protocol.locator_set import NEVER, LocalLocator, LocatorSet
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import DATA_PORT
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -91,10 +94,14 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
 
+DATA_AGAIN_S: Final = 5.0  # ours: how soon a peer is asked again whether it gets our data
+DATA_ANSWER_S: Final = 0.5  # ours
+DATA_PEERS: Final = 4  # ours: how many are asked at once
+
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 """The effects that a node returns to the daemon."""
 
-_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | DirectPathProven
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | DirectPathProven | DataSuspect
 
 
 class Node:
@@ -123,7 +130,12 @@ class Node:
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
         self.traversal = Traversal(
-            NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks, next_version=next_map_version
+            NattConfig.of(config),
+            new_nonce=asked,
+            next_nonce=growing,
+            asks=asks,
+            next_version=next_map_version,
+            peers_answer=self.reachability.peers_answer,
         )
         self._direct = LocatorSet()  # uplinks that need no RTR
         self._sending = LocatorSet()  # uplinks that may send, with the locators of our records
@@ -145,7 +157,11 @@ class Node:
         self._preference = Preference(config.preference)
         probing, is_probing = config.probing or ProbeConfig(), config.probing is not None
         self._prober = Prober(probing, new_nonce=asked, jitter=jitter, enabled=is_probing)
+        self._data_doubts = DataDoubts(
+            self._data_route, new_nonce=asked, silences=1, lasts_s=0.0, again_s=DATA_AGAIN_S, answer_s=DATA_ANSWER_S
+        )
         self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
+        self.zero_checksums = ZeroChecksums(self._prober.path, new_nonce=asked)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(accepts=config.accepts_status_bits, sends=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
@@ -159,7 +175,7 @@ class Node:
         """The next deadline of on_timer, in monotonic seconds; None if there is none."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self.names)
         paths = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
-        others = (*paths, self._subscriptions)
+        others = (*paths, self._subscriptions, self._data_doubts, self.zero_checksums)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -175,6 +191,7 @@ class Node:
             locator for locator in locators if not any(eid.contains(locator.address) for eid in eids)
         )
         self.reachability.presume(locator.place for locator in self._attached)
+        self.zero_checksums.on_locators(self._attached)
         self._follows_later = []
         return self._rank(now)
 
@@ -287,7 +304,9 @@ class Node:
         """Packets to this locator have gone unanswered for the time of WatchForSilence. Its siblings may be dead."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
-        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote), WaysInDoubt()], now)
+        summed = self.zero_checksums.on_unanswered(remote, self._direct.locators, now)
+        silent = [*told, *near, *self.path_mtus.on_silence(now, remote=remote), *summed, WaysInDoubt()]
+        return self._route([*silent, *self._on_data_lost(remote, now)], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
         """The nonce that data to `remote` carried has come back in data to `local`."""
@@ -341,11 +360,19 @@ class Node:
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now, self._is_dead)
             effects += self._prober.on_targets(found, now)
             effects += self._probe_last_resorts(found, now)
+        effects += self._perform_doubts(lambda: self._data_doubts.on_timer(now), now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
+        effects += self.zero_checksums.on_timer(now)
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
             effects += self._mappings.on_ranks(self._preference.remotes, now)
         return self._route(effects, now)
+
+    def on_refused_here(self, server: IpAddress, now: float) -> list[NodeEffect]:
+        """This host itself stopped a control message to this server: only the next try shows when that ends."""
+        self._registrations.on_refused_here(server, now)
+        self.traversal.on_refused_here(server, now)
+        return []
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw the registrations. No later input registers again."""
@@ -531,7 +558,45 @@ class Node:
         except MalformedMessage as malformed:
             return Count(malformed.counter)
 
+    def _data_route(self, remote: IpAddress) -> Route | None:
+        """How to probe a locator in data, from an uplink in the open that an RTR could serve."""
+        path = next((path for path in self._prober.paths if path.pair.remote == remote and path.is_answered), None)
+        own = None if path is None else next((o for o in self._direct.locators if o.address == path.pair.local), None)
+        if path is None or own is None or not self.traversal.may_relay(own.address):
+            return None
+        return Route(path.eid, own.address, own.ifindex)
+
+    def _on_data_lost(self, remote: IpAddress, now: float) -> list[_Inner]:
+        """Ask the peer and an RTR whether the network drops our data, which only both together show."""
+        route = self._data_route(remote)
+        if route is None:
+            return []
+        asked = self._perform_doubts(lambda: self._data_doubts.on_silent(remote, now), now)
+        return [*asked, *(self.traversal.on_doubted_in_the_open(route.local, now) if asked else ())]
+
+    def _ask_peers(self, local: IpAddress, now: float) -> list[_Inner]:
+        """Ask some peers that answer probes from this address whether they get data from it, too."""
+        remotes = [path.pair.remote for path in self._prober.paths if path.pair.local == local and path.is_answered]
+        return [
+            effect
+            for remote in remotes[:DATA_PEERS]
+            for effect in self._perform_doubts(partial(self._data_doubts.on_silent, remote, now), now)
+        ]
+
+    def _perform_doubts(self, step: Callable[[], Iterable[Question]], now: float) -> list[_Inner]:
+        """Let the doubts about data take a step: its questions, and what follows from new verdicts."""
+        before = self._data_doubts.verdicts(now)
+        effects: list[_Inner] = [
+            SendFromDataPort(asked.payload, asked.remote, DATA_PORT, asked.local, asked.ifindex) for asked in step()
+        ]
+        for remote, verdict in self._data_doubts.verdicts(now).items():
+            if verdict is Verdict.OUT and before.get(remote) is not verdict and (route := self._data_route(remote)):
+                effects += self.traversal.on_unheard(route.local, now)
+        return effects
+
     def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
+        if self._data_doubts.on_map_reply(datagram.payload, in_data=datagram.in_data, now=now):
+            return []
         if self.path_mtus.is_answer(datagram.payload):
             return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
         named = self.names.on_message(message, datagram.payload, datagram.destination, now)
@@ -565,9 +630,15 @@ class Node:
                 asked = Asked.of(message, datagram, port, is_encapsulated=is_wrapped, is_known=is_known, signer=signer)
                 # In data, an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
-                heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
+                heard: list[MachineEffect] = []
+                if message.is_probe:
+                    probed = [own for own in self._direct.locators if own.address == at]
+                    heard += self._prober.on_probed(source, at, now)
+                    heard += self.zero_checksums.on_probed(source, probed, now)
                 sign = () if (asker := solicited(message)) is None else self._on_activity_of(asker, now)
                 return [*unsummed, *answers, *heard, *sign]
+            case MapReply(is_probe=True) if (summed := self.zero_checksums.on_map_reply(message, now)) is not None:
+                return [*summed]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
@@ -714,6 +785,8 @@ class Node:
                     waiting.extendleft(reversed(self._on_plan(now)))
                 case DirectPathProven(eid, rloc):
                     waiting.extend(self._mappings.on_direct_path(eid, rloc, now))
+                case DataSuspect(address):
+                    waiting.extend(self._ask_peers(address, now))
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):

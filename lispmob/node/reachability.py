@@ -126,6 +126,15 @@ class Reachability:
             return place in self._elsewhere
         return way.evidence is Evidence.HEARD or way.locator.address in self._peers_heard
 
+    @property
+    def has_peers(self) -> bool:
+        """True when a peer answers probes from any of our locators."""
+        return bool(self._peers_heard)
+
+    def peers_answer(self, address: IpAddress) -> bool:
+        """True when a peer answers probes from this address."""
+        return address in self._peers_heard
+
     def is_silent(self, place: Place) -> bool:
         """True when this locator gets no answers while another one does."""
         way = self._ways.get(place)

@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from lispmob.control.forwarding import ForwardingPolicy, usable_locators
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.peers import entry_targets
@@ -296,6 +297,8 @@ class SealedNode(Node):
 
         A node that cannot ask sends through an RTR, which knows where the peer is. It drops its old mapping, and needs
         no new one, which nothing would ever confirm; unless the peer is where the RTR cannot send to.
+
+        Locators of families that we do not have are no use: only the hub names one to relay by, so it is only asked.
         """
         prefix = record.eid_prefix
         assert prefix is not None, record
@@ -306,7 +309,10 @@ class SealedNode(Node):
             self._targets.on_traffic(now)
             return effects + self._announcer.on_trials(self._mappings.announced.on_trial.items(), self._direct, now)
         before = self.map_cache.get(prefix)
-        effects = self._mappings.on_announced(record, now)
+        if usable_locators(record.locators, ForwardingPolicy.of(self.config), self.locators):
+            effects = self._mappings.on_announced(record, now)
+        else:
+            effects = [Count("rx_announcement_unusable")]
         places = {address for locator in record.locators for address in locator.ips}
         if before is not None and places == {address for locator in before.locators for address in locator.ips}:
             # The peer has not moved, but found out that some of them work, or do not: ours may have changed, too.

@@ -28,14 +28,27 @@ class RegistrationEvidence(msgspec.Struct, frozen=True):
     ever: bool = False
 
 
+class SpoiledEvidence(msgspec.Struct, frozen=True):
+    """Data to port 4341 of an RTR is lost, or (`is_by_nat`) comes from another outside address than registers.
+
+    `goes_on`: port 4342 of the RTR takes the data instead. `is_spared`: another uplink does.
+    """
+
+    rtr: str
+    is_by_nat: bool
+    goes_on: bool
+    is_spared: bool = False
+
+
 class AddressEvidence(msgspec.Struct, frozen=True):
     """One address of an uplink.
 
     `is_silent`: no peer is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
     get no data from it, where no peer gets any. `stranded`: it is behind a NAT, and why there is no RTR. `failed_rtr`:
     the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms its registers and passes nothing
-    on to it. `translated_to`: the IPv4 address that the Map-Server sees in place of this IPv6 one. `nat64`: the prefix
-    of the translator to IPv4 that is tried; `nat64_answers`: whether a Map-Server answers by it, None: not known yet.
+    on to it. `spoiled`: what is wrong with data to its RTR. `translated_to`: the IPv4 address that the Map-Server sees
+    in place of this IPv6 one. `nat64`: the prefix of the translator to IPv4 that is tried; `nat64_answers`: whether a
+    Map-Server answers by it, None: not known yet.
     """
 
     interface: str
@@ -46,6 +59,7 @@ class AddressEvidence(msgspec.Struct, frozen=True):
     stranded: str | None = None
     failed_rtr: str | None = None
     deaf_rtr: str | None = None
+    spoiled: SpoiledEvidence | None = None
     nat64: str | None = None
     nat64_answers: bool | None = None
 
@@ -125,8 +139,9 @@ class Evidence(msgspec.Struct, frozen=True):
     `families`: those of the uplinks' addresses, of 4 and 6. `seeks_translator`: uplinks have IPv6 only, and whether
     their network translates is being found out. `dropped_by_mark`: packets lately dropped because their mark names no
     usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules. `is_forbidden`: the
-    kernel refuses to send data (EPERM). `in_vain`: addresses that asked the Map-Resolvers, after a peer fell silent,
-    and got no answer anywhere. `unasked`: addresses in whose family there is no Map-Resolver.
+    kernel refuses to send data (EPERM). `refuses_control`: or control messages. `in_vain`: addresses that asked the
+    Map-Resolvers, after a peer fell silent, and got no answer anywhere. `unasked`: addresses in whose family there is
+    no Map-Resolver. `peers_answer`: peers answer probes, so packets to them pass whatever the mapping system does.
     """
 
     is_starting: bool = False
@@ -149,6 +164,8 @@ class Evidence(msgspec.Struct, frozen=True):
     state_refusal: str | None = None
     dropped_by_mark: int = 0
     is_forbidden: bool = False
+    refuses_control: bool = False
     in_vain: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()
+    peers_answer: bool = False
     reported: tuple[Problem, ...] = ()

@@ -56,6 +56,8 @@ KEYS: Final[dict[str, str]] = {
     "no-rtr": "this uplink is behind a NAT, and no RTR is offered",
     "rtr-dead": "the RTR of this uplink does not answer",
     "rtr-deaf": "the RTR of this uplink confirms its registers, and passes nothing on to it",
+    "port-filtered": "the network drops UDP port 4341, by which data goes to the RTR of this uplink",
+    "odd-nat": "the NAT of this uplink gives data another outside address than registrations",
     "data-filtered": "UDP port 4341 is filtered: probes pass and data do not",
     "path-mtu": "full-sized packets vanish on a path",
     "duplicate-address": "another host uses an address of an uplink",

@@ -29,7 +29,7 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
         return  # offline, which is another problem and explains this one
     for name in evidence.names:
         yield _not_found(name, evidence)
-    is_lost = not any(registration.stands for registration in evidence.registrations)
+    is_lost = not (evidence.peers_answer or any(registration.stands for registration in evidence.registrations))
     seen: set[tuple[str, str]] = set()
     for registration in evidence.registrations:
         problem = _problem(registration, evidence, is_lost=is_lost)

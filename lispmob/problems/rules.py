@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lispmob.problems import registering
-from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence
+from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence, SpoiledEvidence
 from lispmob.problems.problem import Problem, Severity, worst_first
 
 UNANSWERED: Final = "lisp-sec-unanswered"
@@ -21,8 +21,8 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
 
 
 def _is_explained(problem: Problem, evidence: Evidence) -> bool:
-    """True where this host gets no answer at all: that is why questions with LISP-SEC stay unanswered."""
-    return bool(evidence.in_vain) and problem.key == UNANSWERED
+    """True where this host may not ask, or gets no answer at all: that explains unanswered questions with LISP-SEC."""
+    return (bool(evidence.in_vain) or evidence.refuses_control) and problem.key == UNANSWERED
 
 
 def _daemon(evidence: Evidence) -> Iterator[Problem]:
@@ -109,7 +109,8 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
 
 
 def _works(one: AddressEvidence) -> bool:
-    return one.stranded is None and not (one.failed_rtr or one.deaf_rtr or one.unheard_by) and not one.is_silent
+    is_lost = one.spoiled is not None and not one.spoiled.goes_on
+    return one.stranded is None and not (one.failed_rtr or one.deaf_rtr or one.unheard_by or one.is_silent or is_lost)
 
 
 def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> Iterator[Problem]:
@@ -142,6 +143,8 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             "lispd has registered there by another name; if data still does not arrive, name another RTR in natt: rtrs",
             f"{one.interface} {one.address}",
         )
+    if one.spoiled is not None:
+        yield _spoiled(one, one.spoiled, severity)
     if one.translated_to is not None:
         yield Problem(
             "translated-family",
@@ -171,7 +174,40 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
         )
 
 
+def _spoiled(one: AddressEvidence, spoiled: SpoiledEvidence, severity: Severity) -> Problem:
+    place, rtr = f"{one.interface} ({one.address})", spoiled.rtr
+    if spoiled.is_by_nat:
+        cause = (
+            f"its NAT gives data (UDP port 4341) another public address than registrations, against RFC 6888, so {rtr}"
+        )
+        cause += " takes the data for a stranger's"
+        remedy = "ask the network's operator for 'paired' address pooling (RFC 4787)"
+    else:
+        cause = f"something on the path to {rtr} drops UDP port 4341, and lets 4342 pass"
+        remedy = "let UDP port 4341 out in the firewall of this network, and in at the one of the RTR"
+    if spoiled.goes_on:
+        what = f"data from {place} goes to UDP port 4342 of the RTR"
+        remedy = f"nothing has to be done; data would be faster by port 4341: {remedy}"
+        severity = Severity.NOTICE
+    else:
+        what = f"data from {place} does not get to its RTR"
+        remedy += "; an RTR of a newer release would take the data at port 4342"
+        if spoiled.is_spared:
+            remedy += "; another uplink is used until then"
+    key = "odd-nat" if spoiled.is_by_nat else "port-filtered"
+    return Problem(key, severity, what, cause, remedy, f"{one.interface} {one.address}")
+
+
 def _no_answer_at_all(evidence: Evidence) -> Problem:
+    if evidence.refuses_control:
+        return Problem(
+            "sending-refused",
+            Severity.BROKEN,
+            "this host's firewall stops what lispd sends",
+            "the kernel refuses to send to UDP port 4342 (EPERM)",
+            "allow outgoing UDP to ports 4341 and 4342; see: nft list ruleset",
+            "control",
+        )
     cause = f"neither the mapping system nor a peer answers {', '.join(evidence.in_vain)}"
     remedy = "check that this network reaches the Internet, or use another network"
     if evidence.unasked:

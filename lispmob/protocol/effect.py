@@ -28,7 +28,7 @@ EventValue: TypeAlias = str | int | float | bool | list[str] | None
 class SendControl(msgspec.Struct, frozen=True):
     """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel.
 
-    `has_checksum` False: UDP checksum of zero, over IPv4 only. `is_whole`: do not fragment (DF), and ignore the
+    `has_checksum` False: UDP checksum of zero. `is_whole`: do not fragment (DF), and ignore the
     kernel's path MTU.
     """
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,36 @@ def test_an_unanswered_register_backs_off_to_a_minute_and_never_stops() -> None:
     machine.on_locators(locators(WIFI), 0.0)
 
     assert [at for at, _ in run_until(machine, 250.0)] == [1, 3, 7, 15, 31, 63, 123, 183, 243]
+
+
+@pytest.mark.parametrize("for_s", [5.0, 40.0, 400.0])
+def test_a_register_that_this_host_itself_refuses_is_tried_every_two_seconds(for_s: float) -> None:
+    machine, tried = registration(), []
+    machine.on_locators(locators(WIFI), 0.0)
+    machine.on_refused_here(0.0)
+    while (at := machine.wake_at()) is not None and at < for_s:
+        tried.append(at)
+        assert only(machine.on_timer(at), SendControl)
+        machine.on_refused_here(at)
+
+    assert {later - earlier for earlier, later in pairwise(tried)} == {2.0}
+
+
+def test_after_the_last_refusal_the_wait_grows_again() -> None:
+    machine = registration()
+    machine.on_locators(locators(WIFI), 0.0)
+    machine.on_refused_here(0.0)
+
+    assert [at for at, _ in run_until(machine, 40.0)] == [1, 3, 7, 15, 31]
+
+
+def test_a_refusal_leaves_a_registration_that_stands_alone() -> None:
+    machine = registered()
+    before = machine.wake_at()
+
+    machine.on_refused_here(5.0)
+
+    assert machine.wake_at() == before
 
 
 def test_a_doubt_about_the_map_server_refreshes_a_registration_and_leaves_the_pace_of_an_open_one_alone() -> None:

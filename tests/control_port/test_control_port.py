@@ -61,6 +61,29 @@ def test_a_datagram_comes_with_where_it_was_sent_to(own: str) -> None:
     assert (received.source, received.destination) == (ip_address(own), ip_address(own))
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1", "::", "0.0.0.0"])
+def test_data_meets_the_socket_of_the_datapath_and_messages_meet_ours(own: str) -> None:
+    data, message = b"\x08\0\0\0\xff\xff\xff\0" + bytes(40), b"\x20" + bytes(40)
+
+    async def main() -> tuple[bytes, bytes]:
+        received: asyncio.Queue[Received] = asyncio.Queue()
+        control = ControlPort(received.put_nowait, addresses=[ip_address(own)], port=0, shares_with_datapath=True)
+        control.open()
+        control.start(asyncio.get_running_loop())
+        family = socket.AF_INET6 if ":" in own else socket.AF_INET
+        try:
+            (descriptor,) = control.data_sockets
+            datapath = socket.socket(fileno=os.dup(descriptor))
+            with socket.socket(family, socket.SOCK_DGRAM) as peer, datapath:
+                for payload in (data, message):
+                    peer.sendto(payload, ("::1" if family == socket.AF_INET6 else "127.0.0.1", control.port))
+                return datapath.recv(100), (await received.get()).payload
+        finally:
+            control.close()
+
+    assert run(main()) == (data, message)
+
+
 def test_a_socket_on_all_addresses_answers_from_the_one_it_is_told() -> None:
     async def main() -> tuple[bytes, str]:
         async with Bench(IPv4Address(0)) as bench:

@@ -20,19 +20,21 @@ PROCESSES = 4
 class Group:
     """The sockets of so many processes at one address; shows which of them gets a datagram."""
 
-    def __init__(self, stack: contextlib.ExitStack, family: int) -> None:
+    def __init__(
+        self, stack: contextlib.ExitStack, family: int, processes: int = PROCESSES, *, has_data: bool = False
+    ) -> None:
         self._stack, self._family = stack, socket.AF_INET if family == 4 else socket.AF_INET6
         self.here = "127.0.0.1" if family == 4 else "::1"
         self._sockets: list[socket.socket] = []
         port = 0
-        for _ in range(PROCESSES):
+        for _ in range(processes + has_data):
             one = stack.enter_context(socket.socket(self._family, socket.SOCK_DGRAM))
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             one.bind((self.here, port))
             one.settimeout(1.0)
             port = one.getsockname()[1]
             self._sockets.append(one)
-        steer(self._sockets[0], PROCESSES)
+        steer(self._sockets[0], processes, has_data=has_data)
         self._port = port
 
     def who(self, payload: bytes, source: str | None = None) -> int:
@@ -102,9 +104,25 @@ def test_what_is_for_the_rtr_or_of_another_type_meets_the_first(group: Group) ->
     assert {group.who(payload) for payload in others} == {0}
 
 
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("processes", [1, PROCESSES])
+def test_data_meets_the_second_socket_and_no_message_does(family: int, processes: int) -> None:
+    """Clear, with an Instance-ID, sealed, encrypted as in RFC 8061, and a question in Instance-ID 0xFFFFFF."""
+    data = [bytes((first, 0, 0, 0)) + bytes(60) for first in (0x00, 0x08, 0x09, 0x0B, 0x01)]
+    data.append(bytes.fromhex("08000000ffffff00") + bytes(60))
+    with contextlib.ExitStack() as stack:
+        group = Group(stack, family, processes, has_data=True)
+        registers = [xtr("203.0.113.5", xtr_id=b"l" * 16).register(f"10.1.0.{number}/32") for number in range(1, 33)]
+        others = [bytes((kind << 4, 0, 0, 1)) + bytes(60) for kind in range(1, 16)]
+
+        assert {group.who(payload) for payload in data} == {1}
+        assert {group.who(one.payload) for one in registers} == {0, *range(2, processes + 1)}
+        assert 1 not in {group.who(payload) for payload in [*others, b"", b"\x30"]}
+
+
 def _register() -> Arrival:
     return xtr("203.0.113.5", xtr_id=b"l" * 16).register("10.1.0.3/32")
 
 
 def test_the_program_is_as_long_as_the_kernel_allows() -> None:
-    assert all(len(program(64, family)) < 4096 for family in (4, 6))
+    assert all(len(program(64, family, has_data=True)) < 4096 for family in (4, 6))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,11 @@ class HostEngine:
     def tier_now(self) -> list[str]:
         return [self._engine.tiers.now.name, self._engine.tiers.now.why]
 
-    def uplinks(self, *, uplinks: list[list[Any]]) -> list[str]:
+    def uplinks(self, *, uplinks: list[list[Any]], summed: Sequence[str] = ()) -> list[str]:
+        """`summed`: the addresses that need UDP checksums."""
+        sums = {ip_address(address): Traversal(needs_sums=True) for address in summed}
         wanted = [
-            Uplink(socket.if_nametoindex(name), name, tuple(ip_address(a) for a in addresses), priority, 100, mtu)
+            Uplink(socket.if_nametoindex(name), name, tuple(ip_address(a) for a in addresses), priority, 100, mtu, sums)
             for name, addresses, priority, mtu in uplinks
         ]
         return self._use(wanted)

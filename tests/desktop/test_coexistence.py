@@ -137,6 +137,31 @@ def test_routes_that_a_network_service_flushes_are_back_within_a_moment(world: D
     assert reaches_peer(world)
 
 
+def test_what_another_program_does_to_our_interface_is_put_right_within_a_moment(world: DesktopWorld) -> None:
+    desk = start(world)
+
+    def interface() -> list[str]:
+        addresses = world.desk.run("ip", "-o", "addr", "show", "dev", "lmn0")
+        mtu = world.desk.run("cat", "/sys/class/net/lmn0/mtu")
+        routes = world.desk.run("ip", "route", "show", "table", "all", "dev", "lmn0")
+        lines = [*addresses.splitlines(), mtu, *routes.splitlines()]
+        return sorted(line for line in lines if "fe80:" not in line)  # the kernel's own, after a small MTU
+
+    before = interface()
+    assert any("10.1.0.1/32" in line for line in before)
+    for damage in (
+        "addr flush dev lmn0",
+        "-4 addr flush dev lmn0",
+        "addr del 10.1.0.1/32 dev lmn0",
+        "link set lmn0 mtu 576",
+        "link set lmn0 down",
+        "addr add 192.0.2.77/32 dev lmn0",
+    ):
+        world.desk.run("ip", *damage.split())
+        desk.wait_until(lambda _: interface() == before, f"as before, after: {damage}", patience_s=5.0)
+    assert reaches_peer(world)
+
+
 def chains(world: DesktopWorld) -> list[str]:
     """Our chains in iptables: the one that translates, and the one that keeps replies on their path."""
     return sorted(line for line in world.desk.run("iptables-save").splitlines() if "LISPMOB-" in line[3:])

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import SealTools
+from lispmob.hub.rtr.relayed import RtrPeer
+from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.node.node import NodeEffect
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import InstallSession, SendControl, SendKeepalive, SendSealed, UseMapVersion
@@ -113,10 +115,16 @@ def sealed(
     seed: int = 0,
     nodes: int = 2,
     attached: Sequence[Sequence[LocalLocator]] = (),
+    rtrs: Sequence[IpAddress] = (),
     **options: object,
 ) -> Lab:
-    """A lab of nodes that have exchanged packets, and have sessions. `attached`: the uplinks of each node."""
+    """A lab of nodes that have exchanged packets, and have sessions.
+
+    `attached`: the uplinks of each node. `rtrs`: what the hubs name to those that ask.
+    """
     lab = build(nodes=nodes, seed=seed, wrap=KEY_WRAP)
+    for hub in lab.hubs:
+        hub.plane.traversal.on_policy(TraversalPolicy(tuple(RtrPeer(rtr, None) for rtr in rtrs)))
     made: list[NodeHost] = []
     for node in lab.nodes:
         lab.world.hosts.remove(node)

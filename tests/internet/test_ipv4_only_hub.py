@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from ipaddress import IPv6Network
+
 import pytest
 from msgspec.structs import replace
 
@@ -11,6 +14,7 @@ from lispmob.hub.map_server.site import Site
 from lispmob.natt.plan import Relay
 from lispmob.protocol.effect import MappingLearned
 from lispmob.protocol.locator_set import NEVER, LocalLocator
+from lispmob.protocol.natt_settings import NattSettings
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.record import Locator, MappingRecord
@@ -24,15 +28,27 @@ pytestmark = needs_libcrypto
 PROBING = ProbeConfig(interval_s=5.0, timeout_s=0.5)
 A4, A6 = locator("198.51.100.1"), locator("2001:db8:1::2")
 B4, B6 = locator("198.51.100.2"), locator("2001:db8:b::2")
+RTR = ip("192.0.2.99")
+WELL_KNOWN = IPv6Network("64:ff9b::/96")
+MODEM4 = locator("198.51.100.1", priority=2, ifindex=3)
+WIFI6, OTHER_WIFI6 = (
+    dataclasses.replace(locator(text, ifindex=number), nat64=WELL_KNOWN)
+    for text, number in (("2001:db8:1::2", 4), ("2001:db8:2::2", 5))
+)
 WITHIN_S = 5.0
 STEP_S = 0.1
 
 
 def homes(
-    own: tuple[LocalLocator, ...] = (A4, A6), peer: tuple[LocalLocator, ...] = (B4, B6), *, announces: bool = True
+    own: tuple[LocalLocator, ...] = (A4, A6),
+    peer: tuple[LocalLocator, ...] = (B4, B6),
+    *,
+    announces: bool = True,
+    rtrs: tuple[IpAddress, ...] | None = None,
 ) -> Lab:
-    """Two nodes that exchange packets by IPv4."""
-    lab = sealed(attached=(own, peer), probing=PROBING, map_versions=True)
+    """Two nodes that exchange packets by IPv4. `rtrs`: those that the hub names; None: the nodes look for no NAT."""
+    natt = NattSettings("off" if rtrs is None else "auto")
+    lab = sealed(attached=(own, peer), rtrs=rtrs or (), probing=PROBING, map_versions=True, natt=natt)
     for host in pair(lab) if not announces else ():
         host.perform(host.node.on_config(replace(host.config, announcements=False), lab.world.now))
     lab.chat(20.0)
@@ -74,6 +90,38 @@ def test_packets_flow_both_ways_within_seconds_of_the_loss(noticed_by: tuple[int
     assert [address for address, _ in way(*reversed(pair(lab)))][:1] == [A6.address] or noticed_by == (0,)
 
 
+@pytest.mark.parametrize("rtrs", [(RTR,), ()], ids=["an RTR was named", "no RTR was named"])
+@pytest.mark.parametrize(
+    "own",
+    [(MODEM4, WIFI6), (MODEM4, WIFI6, OTHER_WIFI6), (A4, WIFI6)],
+    ids=["Wi-Fi first", "two with IPv6", "equal ranks"],
+)
+def test_a_translator_that_does_not_exist_takes_ipv6_from_no_uplink(
+    own: tuple[LocalLocator, ...], rtrs: tuple[IpAddress, ...]
+) -> None:
+    """Where an uplink has IPv6 alone, the well-known prefix of NAT64 is tried."""
+    lab = homes(own, rtrs=rtrs)
+
+    lose_ipv4(lab, 0, 1)
+    lab.chat(WITHIN_S - 0.5, STEP_S)
+
+    assert flows(lab) == (True, True)
+
+
+def test_an_uplink_that_is_left_alone_with_ipv6_serves_although_no_translator_answers() -> None:
+    lab = homes((MODEM4, WIFI6), rtrs=(RTR,))
+    node, peer = pair(lab)
+
+    node.attach(WIFI6)
+    lab.chat(0.5, STEP_S)
+    for host, other in ((node, peer), (peer, node)):
+        for target in list(addresses(host, other)):
+            host.perform(host.node.on_unanswered(target, True, lab.world.now))
+    lab.chat(WITHIN_S - 0.5, STEP_S)
+
+    assert flows(lab) == (True, True)
+
+
 def test_nothing_is_sent_for_it_before_the_loss() -> None:
     with_ipv6, without = homes(), homes((A4,), (B4,))
 
@@ -97,6 +145,33 @@ def test_it_lasts_for_longer_than_the_registration_and_every_ttl_and_ends_well()
     entry = peer.node.map_cache.get(node.config.eids[0])
     assert entry is not None
     assert (flows(lab), entry.told_by) == ((True, True), "")
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        (Locator(A6.address),),
+        (Locator(A4.address, priority=NEVER), Locator(A6.address)),
+        (Locator(A4.address, is_reachable=False), Locator(A6.address)),
+        (Locator(A4.address, priority=NEVER), Locator(ip("2001:db8:77::1")), Locator(A6.address)),
+    ],
+    ids=["one family", "one is given up", "one is behind a NAT", "three"],
+)
+def test_an_announcement_of_places_that_we_cannot_send_to_leaves_what_the_hub_said(
+    announced: tuple[Locator, ...],
+) -> None:
+    """The hub may name itself there, as a relay between the families; the peer does not know that."""
+    lab = homes(peer=(B4,))
+    node, peer = pair(lab)
+    prefix = node.config.eids[0]
+    before, asked = way(peer, node), peer.node.counters["tx_map_request"]
+
+    peer.perform(
+        peer.node._route(peer.node._believe(MappingRecord.of(prefix, announced), lab.world.now), lab.world.now)
+    )
+
+    assert way(peer, node) == before != []
+    assert peer.node.counters["tx_map_request"] > asked
 
 
 def test_a_site_that_the_hub_removes_is_left_although_its_node_announces_itself() -> None:

@@ -17,9 +17,9 @@ from lispmob.hub.map_server.site import Site
 from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer, decode_relayed
 from lispmob.hub.rtr.rtr import MapServerLink, Rtr, RtrPlaneEffect
 from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, UnregisteredData
-from lispmob.hub.rtr.rtr_lispers import NatCache
+from lispmob.hub.rtr.rtr_lispers import NatCache, tell_place
 from lispmob.natt.arrival import DataControl
-from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import DataSuspect, LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import UplinkPlan
 from lispmob.natt.traversal import Traversal
@@ -149,6 +149,9 @@ class RtrHost:
         self.world, self.address, self.key = world, address, key
         self.is_up = True
         self.is_deaf = False  # it confirms registers, and forwards no data
+        self.is_old = False  # as other implementations': it tells no places, and takes data at its data port alone
+        self.has_one_port = False  # it takes data at its data port alone
+        self.has_filter = False  # a firewall in front of it drops port 4341
         self.is_stubborn = False  # as Open Overlay Router's: it keeps the first outside address of a private one
         self.places: dict[IpAddress, tuple[IpAddress, int]] = {}  # the first outside address of each private address
         self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
@@ -170,8 +173,13 @@ class RtrHost:
     def on_packet(self, packet: Packet) -> None:
         if not self.is_up:
             return
-        if packet.destination_port == DATA_PORT:
+        if packet.destination_port == DATA_PORT and self.has_filter:
+            return
+        takes_all = not (self.is_old or self.has_one_port)
+        if packet.destination_port == DATA_PORT or (packet.payload[0] >> 4 == 0 and takes_all):
             self._on_data(packet)
+            return
+        if packet.payload[0] >> 4 == 0:
             return
         arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
         message = decode_control(packet.payload)
@@ -183,10 +191,15 @@ class RtrHost:
 
     def _on_data(self, packet: Packet) -> None:
         if DataHeader.decode(packet.payload).instance_id == CONTROL_INSTANCE_ID:
-            request = InfoRequest.decode(packet.payload[DATA_HEADER_OCTETS:])
             here, place = packet.destination, (packet.source, packet.source_port)
-            punch = InData(packet.payload[DATA_HEADER_OCTETS:], *place, here, *place)
-            self._perform(self.cache.on_punch(request, punch, self.world.now)[1])
+            bare = packet.payload[DATA_HEADER_OCTETS:]
+            if bare[0] >> 4 == MessageType.INFO:
+                punch = InData(bare, *place, here, *place)
+                self._perform(self.cache.on_punch(InfoRequest.decode(bare), punch, self.world.now)[1])
+            elif not self.is_old:
+                udp = parse_ip_udp(bare)
+                asked = InData(udp.payload, *place, here, udp.source, udp.source_port, self._is_control(packet))
+                self._perform([tell_place(InfoRequest.decode(udp.payload), asked)])
             return
         _, inner = split_data_packet(packet.payload)
         udp = parse_ip_udp(inner)
@@ -195,7 +208,13 @@ class RtrHost:
         last_port = self.data_ports.get((udp.source, packet.source), packet.source_port)
         if udp.source not in self.public and (not is_registered or last_port != packet.source_port):
             stranger = UnregisteredData(
-                udp.source, 0, packet.source, packet.source_port, packet.destination, is_registered=is_registered
+                udp.source,
+                0,
+                packet.source,
+                packet.source_port,
+                packet.destination,
+                is_registered=is_registered,
+                is_at_control_port=self._is_control(packet),
             )
             self._perform(self.rtr.on_unregistered(stranger, self.world.now))
             if not is_registered:
@@ -211,13 +230,18 @@ class RtrHost:
         elif (public := self.public.get(udp.destination)) is not None:
             self.world.internet.send(Packet(self.address, public, packet.payload, 40000, DATA_PORT))
 
+    @staticmethod
+    def _is_control(packet: Packet) -> bool:
+        return packet.destination_port == CONTROL_PORT
+
     def _perform(self, effects: Iterable[RtrPlaneEffect]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
                 packet = Packet(self.address, effect.destination, effect.payload, CONTROL_PORT, effect.port)
                 self.world.internet.send(packet)
             elif isinstance(effect, SendFromRelayPort):
-                packet = Packet(effect.source, effect.destination, effect.payload, DATA_PORT, effect.port)
+                port = CONTROL_PORT if effect.is_from_control_port else DATA_PORT
+                packet = Packet(effect.source, effect.destination, effect.payload, port, effect.port)
                 self.world.internet.send(packet)
 
 
@@ -240,6 +264,7 @@ class NodeHost:
         self.sent: list[tuple[float, SendControl | SendFromDataPort]] = []
         self.received: list[tuple[float, bytes]] = []
         self.ways: dict[IpAddress, UsableLocator] = {}  # direct paths, by EID
+        self.suspected: list[DataSuspect] = []
         self.counted: Counter[str] = Counter()
         self._ifindex = 0  # of the packet in progress
         self._stalling: Place | None = None
@@ -341,6 +366,8 @@ class NodeHost:
                     self.counted[name] += 1
                 case Event():
                     self.events.append((self.world.now, effect))
+                case DataSuspect():
+                    self.suspected.append(effect)
                 case PlanChanged() | LifeSignWanted():
                     self.register()
 

@@ -20,6 +20,7 @@ from lispmob.problems.evidence import (
     PeerEvidence,
     RefusedEvidence,
     RegistrationEvidence,
+    SpoiledEvidence,
     UnusedInterface,
 )
 from lispmob.problems.problem import Problem, Severity, headline, verdict
@@ -189,6 +190,24 @@ def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands
     (problem,) = of(STANDS, addresses=(replace(WIFI, deaf_rtr=SERVER),))
 
     assert headline((problem,)) == "not working: the RTR 198.51.100.1 passes nothing on to wlan0 (192.0.2.7)"
+
+
+@pytest.mark.parametrize("is_by_nat", [False, True])
+@pytest.mark.parametrize("is_spared", [False, True])
+def test_data_that_its_port_does_not_take_is_a_notice_while_another_way_does(is_by_nat: bool, is_spared: bool) -> None:
+    key = "odd-nat" if is_by_nat else "port-filtered"
+    spoiled = SpoiledEvidence(SERVER, is_by_nat=is_by_nat, goes_on=True)
+    (round_it,) = of(STANDS, addresses=(replace(WIFI, spoiled=spoiled),))
+    lost = replace(WIFI, spoiled=replace(spoiled, goes_on=False, is_spared=is_spared))
+    lte = AddressEvidence("lte0", "203.0.113.8")
+    (alone,), (beside,) = of(STANDS, addresses=(lost,)), of(STANDS, addresses=(lost, lte))
+
+    assert (round_it.key, verdict((round_it,))) == (key, "working")
+    assert headline((alone,)) == "not working: data from wlan0 (192.0.2.7) does not get to its RTR"
+    assert (beside.key, verdict((beside,))) == (key, "degraded")
+    assert ("another uplink is used" in beside.remedy) == is_spared
+    assert SERVER in beside.cause
+    assert "4341" in beside.cause
 
 
 @pytest.mark.parametrize(
@@ -444,3 +463,33 @@ def test_a_firewall_of_this_host_that_stops_data_is_named() -> None:
 
     assert (problem.key, problem.severity) == ("sending-refused", Severity.BROKEN)
     assert "UDP port 4341 (EPERM)" in problem.cause
+
+
+@pytest.mark.parametrize(
+    "registration",
+    [OPEN, replace(OPEN, finding=Finding.PORT_CLOSED), replace(OPEN, finding=Finding.UNREACHABLE, ever=True)],
+    ids=["silence", "closed port", "no route"],
+)
+def test_a_node_whose_peers_answer_is_degraded_and_not_dead_without_its_map_server(
+    registration: RegistrationEvidence,
+) -> None:
+    (alone,), (with_peers,) = of(registration), of(registration, peers_answer=True)
+
+    assert (alone.severity, with_peers.severity) == (Severity.BROKEN, Severity.DEGRADED)
+
+
+def test_a_family_that_the_map_server_lacks_is_no_outage_while_peers_answer() -> None:
+    resting = RegistrationEvidence(EID, SERVER, is_resting=True)
+
+    (problem,) = of(resting, families=frozenset({6}), peers_answer=True)
+
+    assert (problem.key, problem.severity) == ("no-address-of-family", Severity.DEGRADED)
+
+
+@pytest.mark.parametrize("peers", [(PeerEvidence("10.99.0.2/32", (OTHER,)),), ()], ids=["a silent peer", "a question"])
+def test_where_this_hosts_firewall_stops_us_it_is_blamed_and_not_the_network(peers: tuple[PeerEvidence, ...]) -> None:
+    unanswered = Problem("lisp-sec-unanswered", Severity.DEGRADED, "there is no mapping for 10.99.0.2/32")
+
+    found = of(STANDS, in_vain=("192.0.2.7",), refuses_control=True, peers=peers, reported=(unanswered,))
+
+    assert (keys(found), found[0].severity) == (["sending-refused"], Severity.BROKEN)

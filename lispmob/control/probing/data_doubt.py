@@ -73,11 +73,26 @@ class _Doubt(msgspec.Struct):
 
 
 class DataDoubts:
-    """All doubts of a node, by remote locator. `route_to` says how to probe (None: not now), `new_nonce` a number."""
+    """All doubts of a node, by remote locator. `route_to` says how to probe (None: not now), `new_nonce` a number.
 
-    def __init__(self, route_to: Callable[[IpAddress], Route | None], *, new_nonce: Callable[[], int]) -> None:
+    `silences`, `lasts_s`: how many reports, over how many seconds, it takes before a locator is probed; `again_s`: the
+    least time before it is probed again; `answer_s`: how long an answer may take before the probes are repeated.
+    """
+
+    def __init__(
+        self,
+        route_to: Callable[[IpAddress], Route | None],
+        *,
+        new_nonce: Callable[[], int],
+        silences: int = SILENCES,
+        lasts_s: float = LASTS_S,
+        again_s: float = AGAIN_S,
+        answer_s: float = ANSWER_S,
+    ) -> None:
         self._route_to = route_to
         self._new_nonce = new_nonce
+        self._silences, self._lasts_s, self._again_s = silences, lasts_s, again_s
+        self._answer_s = answer_s
         self._doubts: dict[IpAddress, _Doubt] = {}
 
     def verdicts(self, now: float) -> dict[IpAddress, Verdict]:
@@ -91,7 +106,8 @@ class DataDoubts:
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
         return min(
-            (doubt.asked_at + ANSWER_S for doubt in self._doubts.values() if doubt.asked_at is not None), default=None
+            (doubt.asked_at + self._answer_s for doubt in self._doubts.values() if doubt.asked_at is not None),
+            default=None,
         )
 
     def on_silent(self, remote: IpAddress, now: float) -> list[Question]:
@@ -100,11 +116,10 @@ class DataDoubts:
         if doubt is None or now > doubt.last_at + FORGET_S:
             if len(self._doubts) >= DOUBTS_MAX and remote not in self._doubts:
                 del self._doubts[min(self._doubts, key=lambda one: self._doubts[one].last_at)]
-            self._doubts[remote] = _Doubt(now, now)
-            return []
+            doubt = self._doubts[remote] = _Doubt(now, now, silences=0)
         doubt.silences, doubt.last_at = doubt.silences + 1, now
-        is_enough = doubt.silences >= SILENCES and now >= doubt.first_at + LASTS_S
-        if not is_enough or doubt.asked_at is not None or now < doubt.judged_at + AGAIN_S:
+        is_enough = doubt.silences >= self._silences and now >= doubt.first_at + self._lasts_s
+        if not is_enough or doubt.asked_at is not None or now < doubt.judged_at + self._again_s:
             return []
         doubt.tries, doubt.got = 0, (False, False)
         doubt.nonces = self._new_nonce(), self._new_nonce()
@@ -132,7 +147,7 @@ class DataDoubts:
         """A deadline may have passed: probe again, or decide."""
         questions: list[Question] = []
         for remote, doubt in list(self._doubts.items()):
-            if doubt.asked_at is None or now < doubt.asked_at + ANSWER_S:
+            if doubt.asked_at is None or now < doubt.asked_at + self._answer_s:
                 continue
             if doubt.tries < TRIES:
                 questions += self._ask(remote, doubt, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
@@ -22,6 +23,14 @@ class DataPort:
     def socket(self, family: int) -> int:
         """The socket that receives data, for locators whose NAT lets in packets from there; -1: none."""
         return int(lib.lm_data_port_socket(self._handle.c, family))
+
+    def listen(self, descriptor: int) -> None:
+        """Receive data from this socket as well, which is an RTR's control port; before start(). Raises OSError.
+
+        The caller closes it, after stop().
+        """
+        if error := lib.lm_engine_listen(self._handle.c, descriptor):
+            raise OSError(-error, os.strerror(-error))
 
     def send_control(
         self,

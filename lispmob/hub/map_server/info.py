@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
@@ -54,6 +54,7 @@ class InfoResponder:
         self.counters: Counter[str] = Counter()
         self._ttl_min = ttl_min
         self._is_registered = is_registered
+        self._senders: Mapping[IpAddress, IpAddress] = {}
         self._repeats: KeyedBuckets[bytes] = KeyedBuckets(REPEAT_S, REPEAT_BURST, limit=16384)
         self._proved: KeyedBuckets[str] = KeyedBuckets(1 / PROVED_S, PROVED_BURST)
         self._unproved = AskerLimits(UNPROVED_EACH, UNPROVED_STRANGERS, UNPROVED_REGISTERED)
@@ -76,6 +77,10 @@ class InfoResponder:
         self._rtrs = tuple(rtrs)
         self._answers_e19 = answers_e19
         self._answers_lispers = answers_lispers
+
+    def on_senders(self, senders: Mapping[IpAddress, IpAddress]) -> None:
+        """By our addresses, those that data leaves from: nodes take data from the RTR's locator alone."""
+        self._senders = senders
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """An Info-Request arrived. It is answered to its source, or not at all."""
@@ -124,7 +129,7 @@ class InfoResponder:
     def _reply(self, request: InfoRequest, arrival: Arrival) -> InfoReply:
         rtrs = tuple(rtr for rtr in self._rtrs if rtr.version == arrival.source.version)
         if not self._rtrs and self._offers_itself:
-            rtrs = (arrival.destination,)
+            rtrs = (self._senders.get(arrival.destination, arrival.destination),)
         nat = NatTraversal(
             ms_port=CONTROL_PORT,
             etr_port=arrival.source_port,

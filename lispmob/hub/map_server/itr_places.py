@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
@@ -68,6 +69,17 @@ def shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
     """The record for this asker: complete, except for nodes of lispers.net's dialect behind NATs."""
     shown = partial(record.locators, (asker,))
     return record if shown == record.locators else replace(record, locators=shown)
+
+
+class Relays(msgspec.Struct, frozen=True):
+    """Our addresses as a relay between the families. `senders`: by address, the one that data leaves from beside it."""
+
+    own: tuple[IpAddress, ...] = ()
+    senders: Mapping[IpAddress, IpAddress] = msgspec.field(default_factory=dict)
+
+    def bridge(self, record: MappingRecord, families: Iterable[int], asked_at: IpAddress) -> MappingRecord:
+        """The record with one of them as its last locator where asker and mapping need it."""
+        return bridged(record, self.own, families, self.senders.get(asked_at, asked_at))
 
 
 def bridged(

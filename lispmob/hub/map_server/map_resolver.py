@@ -21,7 +21,7 @@ from lispmob.hub.map_server.asker_limits import AskerLimits, Network, OctetBudge
 from lispmob.hub.map_server.askers import Askers
 from lispmob.hub.map_server.effect import Arrival, HubEffect
 from lispmob.hub.map_server.itr_places import (
-    bridged,
+    Relays,
     families_of,
     if_same_family,
     is_behind_nat,
@@ -101,7 +101,7 @@ class MapResolver:
         self._excess = OctetBudget(EXCESS_OCTETS_S, EXCESS_BURST)
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
-        self._relays: tuple[IpAddress, ...] = ()
+        self._relays = Relays()
         self.own_keys: Mapping[EidPrefix, MappingRecord] = {}  # sent for our own addresses, with LISP-SEC only
         self._admitted: dict[Arrival, None] = {}  # within their limits, and waiting for a shared registry
         self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters, self._may_pass_on)
@@ -141,9 +141,9 @@ class MapResolver:
             return self._drop(error.counter)
         return self._searched(self._ddt.on_map_referral(referral, arrival.source, now), now)
 
-    def on_relays(self, own: Iterable[IpAddress]) -> None:
+    def on_relays(self, relays: Relays) -> None:
         """Take our addresses that relay data between registered EIDs; none when this hub is no RTR."""
-        self._relays = tuple(own)
+        self._relays = relays
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Take the other Map-Servers of the configuration."""
@@ -317,7 +317,7 @@ class MapResolver:
                     effects += taken
         if said:
             records = tuple(
-                bridged(mapping, self._relays, families_of(request), arrival.destination) for mapping in said.values()
+                self._relays.bridge(mapping, families_of(request), arrival.destination) for mapping in said.values()
             )
             effects += self._reply(question, records, now, has_e_bit=is_unsigned)
             self._remember(request, records, arrival, now)
@@ -346,7 +346,7 @@ class MapResolver:
         binding = Place(arrival.source, arrival.source_port, is_binding=True) if is_bound else None
         families = families_of(request)
         places = places_of(itr_rlocs(request, arrival, self._families), binding)
-        told_now = tuple(bridged(mapping, self._relays, families, arrival.destination) for mapping in found)
+        told_now = tuple(self._relays.bridge(mapping, families, arrival.destination) for mapping in found)
         wish = Wish(request, asked, question.protection, arrival, told_now, places, families)
         taken = self._publisher.on_request(wish, now)
         if not isinstance(taken, list):
@@ -357,7 +357,7 @@ class MapResolver:
         """The records for a subscriber of a registered prefix that has changed."""
         record = told(self._map_server.sites, self._map_server.registrations, changed, subscription.prefix)
         shown = shown_to(record, subscription.places[0].address)
-        return (bridged(shown, self._relays, subscription.families, subscription.own),)
+        return (self._relays.bridge(shown, subscription.families, subscription.own),)
 
     def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
         """Answer a request without LISP-SEC, where it is required, with that fact only."""

@@ -272,7 +272,8 @@ class Rtr:
             return []
         self._pokes.take(key, now)
         poke = self._poke(packet.outer_destination, packet.outer_source, eid)
-        return [SendFromRelayPort(poke, packet.outer_source, packet.outer_source_port, packet.outer_destination)]
+        place = packet.outer_source, packet.outer_source_port
+        return [SendFromRelayPort(poke, *place, packet.outer_destination, packet.is_at_control_port)]
 
     def _on_register(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrPlaneEffect]:
         """A node's register. Only fields at fixed places are read before it is authenticated."""

@@ -36,12 +36,15 @@ class Learned(msgspec.Struct, frozen=True):
 
 
 class SendFromRelayPort(msgspec.Struct, frozen=True):
-    """Send one UDP datagram from port 4341 of this local address: the NAT admits answers only from there."""
+    """Send one UDP datagram from a port of this local address, the one that the NAT admits answers from: 4341, or 4342
+    for a node that sends its data there.
+    """
 
     payload: bytes
     destination: IpAddress
     port: int
     source: IpAddress
+    is_from_control_port: bool = False
 
 
 class InData(msgspec.Struct, frozen=True):
@@ -56,13 +59,14 @@ class InData(msgspec.Struct, frozen=True):
     rtr: IpAddress
     inner_source: IpAddress
     inner_source_port: int
+    is_at_control_port: bool = False
 
     def answer(self, message: bytes) -> SendFromRelayPort:
         """A data packet back on the same path, which the NAT admits."""
         inner_destination = self.inner_source if self.inner_source.version == self.rtr.version else self.address
         inner = build_ip_udp(self.rtr, CONTROL_PORT, inner_destination, self.inner_source_port, message)
         header = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
-        return SendFromRelayPort(header + inner, self.address, self.port, self.rtr)
+        return SendFromRelayPort(header + inner, self.address, self.port, self.rtr, self.is_at_control_port)
 
 
 class UnregisteredData(msgspec.Struct, frozen=True):
@@ -78,6 +82,7 @@ class UnregisteredData(msgspec.Struct, frozen=True):
     outer_destination: IpAddress
     is_registered: bool = False  # the outer address is right
     inner_destination: IpAddress | None = None
+    is_at_control_port: bool = False
 
 
 class WayAlive(msgspec.Struct, frozen=True):

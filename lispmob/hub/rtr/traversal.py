@@ -11,8 +11,9 @@ import msgspec
 from lispmob.control.itr_security import ItrSecurity, LispSecTools, derived_secret
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
-from lispmob.hub.map_server.asker_limits import Network, network_of
+from lispmob.hub.map_server.asker_limits import AskerLimits, Network, Rate, network_of
 from lispmob.hub.map_server.effect import Arrival, HubEffect, RegistrationChanged
+from lispmob.hub.map_server.host_address import is_sendable
 from lispmob.hub.map_server.info import InfoResponder
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer
@@ -24,7 +25,7 @@ from lispmob.hub.rtr.rtr_named import NamedNodes
 from lispmob.hub.sealing import SealEffect
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.prefix_table import PrefixTable
-from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.protocol.servers import LispSecMode
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -40,8 +41,12 @@ PlaneEffect: TypeAlias = HubEffect | RtrEffect | SealEffect
 TO_RTR_BIT: Final = 0x40
 RELAYED_BIT: Final = 0x20
 RELAYED_LIMIT: Final = 4352  # ours: octets of an ECM between a node and its Map-Server, RTR or not
-PLACES_TOLD_S: Final = 2  # ours: to one address that nodes of ours are at
-PLACES_TOLD_BURST: Final = 20
+PLACES_TOLD_S: Final = 2  # ours: to one port of an address that nodes of ours are at
+PLACES_TOLD_BURST: Final = 10
+PLACES_TOLD_LIMIT: Final = 65536  # ours: ports that are told apart
+PLACES_TOLD_IN_ALL_S: Final = 2000  # ours: to all of these addresses
+PLACES_TOLD_EACH: Final = Rate(5, 20)  # ours: to another address, as a NAT gives one to the data of a node
+PLACES_TOLD_STRANGERS: Final = Rate(200, 200)
 PUNCH_LIMIT: Final = 512  # ours: octets of an Info-Request in data
 NEW_PEERS_S: Final = 2  # ours: EIDs from one network whose data comes before they are known
 NEW_PEERS_BURST: Final = 20
@@ -91,7 +96,11 @@ class Traversal:
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr(new_nonce=new_nonce)
         map_server.on_rtr(self.rtr.seen_at)
-        self._places_told: KeyedBuckets[IpAddress] = KeyedBuckets(1 / PLACES_TOLD_S, PLACES_TOLD_BURST)
+        self._places_told: KeyedBuckets[tuple[IpAddress, int]] = KeyedBuckets(
+            1 / PLACES_TOLD_S, PLACES_TOLD_BURST, PLACES_TOLD_LIMIT
+        )
+        self._places_told_in_all = TokenBucket(1 / PLACES_TOLD_IN_ALL_S, PLACES_TOLD_IN_ALL_S)
+        self._strangers_told = AskerLimits(PLACES_TOLD_EACH, PLACES_TOLD_STRANGERS, PLACES_TOLD_EACH)
         self._new_peers: KeyedBuckets[Network] = KeyedBuckets(1 / NEW_PEERS_S, NEW_PEERS_BURST)
         self.named = NamedNodes()
         self.on_policy(policy)
@@ -257,17 +266,32 @@ class Traversal:
         return self._refuse("rx_type")
 
     def _on_punch(self, packet: InData, now: float) -> list[PlaneEffect]:
-        """An Info-Request in data. Nodes of the E19 dialect send it to find the kind of their NAT.
+        """An Info-Request in data. With a host name it keeps a binding of a node of lispers.net's dialect.
 
-        Of those only registered nodes are answered, and no state is kept.
+        Nodes of the E19 dialect send it to find the kind of their NAT, and whether their data gets here from where they
+        registered (natt/data_way.py). No state is kept of that.
         """
         if len(packet.payload) > PUNCH_LIMIT:
             return self._refuse("rx_limit")
-        if self.policy.answers_lispers:
-            return list(self.named.on_punch(InfoRequest.decode(packet.payload), packet, now))
-        if not self.rtr.is_at(packet.address) or not self._places_told.take(packet.address, now):
+        request = InfoRequest.decode(packet.payload)
+        if self.policy.answers_lispers and request.tail is not None:
+            return list(self.named.on_punch(request, packet, now))
+        is_registered = self.rtr.is_at(packet.address)
+        is_strange = not is_registered and request.tail is not None
+        if is_strange or request.eid is not None or request.authentication:
             return self._refuse()
-        return [tell_place(InfoRequest.decode(packet.payload), packet)]
+        if not self._may_tell_place(packet, now, is_registered=is_registered):
+            return self._refuse("rx_rate")
+        return [tell_place(request, packet)]
+
+    def _may_tell_place(self, packet: InData, now: float, *, is_registered: bool) -> bool:
+        """True within the limits: of a node at its registered address, which it may share, or of a stranger."""
+        if not packet.port or not is_sendable(packet.address, packet.rtr):
+            return False
+        if is_registered:
+            place = packet.address, packet.port
+            return self._places_told.take(place, now) and self._places_told_in_all.take(now)
+        return self._strangers_told.take(packet.address, now, is_registered=False)
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[RtrEffect]:
         """A packet met no entry of the forwarding table."""

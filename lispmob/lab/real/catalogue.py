@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.lab.real import dead_providers, in_the_open, ipv6_only, narrow, other_hosts, peers, rented, two_families
+from lispmob.lab.real import (
+    dead_providers,
+    in_the_open,
+    ipv6_only,
+    narrow,
+    other_hosts,
+    peers,
+    rented,
+    spoiled_ports,
+    two_families,
+)
 from lispmob.lab.real.scenario import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
@@ -16,6 +26,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     *other_hosts.SCENARIOS,
     *peers.SCENARIOS,
     *rented.SCENARIOS,
+    *spoiled_ports.SCENARIOS,
 )
 
 

@@ -18,10 +18,13 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.report.complaints import Complaints
 from lispmob.lispd.views import uplink_views
+from lispmob.natt.data_way import Fault
+from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.state import State as NattState
+from lispmob.natt.union import left
 from lispmob.node.reachability import Evidence as Reached
 from lispmob.problems.evidence import (
     AddressEvidence,
@@ -34,6 +37,7 @@ from lispmob.problems.evidence import (
     PeerEvidence,
     RefusedEvidence,
     RegistrationEvidence,
+    SpoiledEvidence,
     UnusedInterface,
 )
 from lispmob.problems.problem import Problem
@@ -100,6 +104,7 @@ def gather(
         unasked=tuple(
             str(way.locator.address) for way in parts.node.reachability.ways if way.evidence is Reached.NO_RESOLVER
         ),
+        peers_answer=parts.node.reachability.has_peers,
         reported=(*odd_choices, *parts.host_problems),
     )
 
@@ -172,13 +177,26 @@ def _address(
         translated_to=translated_to(machine.seen, parts.uplinks),
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
-        deaf_rtr=str(machine.choice.current) if machine.deafness.is_reported else None,
+        deaf_rtr=str(machine.choice.current)
+        if machine.deafness.is_reported and machine.data_way.fault is None
+        else None,
+        spoiled=_spoiled(machine, parts),
         failed_rtr=complaints.failed_rtr(str(one.address))
         if machine.state is NattState.REGISTERING and not leads_nowhere
         else None,
         nat64=nat64,
         nat64_answers=True if machine.is_translated else False if leads_nowhere or machine.is_unserved else None,
     )
+
+
+def _spoiled(machine: UplinkMachine, parts: Parts) -> SpoiledEvidence | None:
+    """What is wrong with data to the RTR in use. An RTR of lispers.net's dialect may be down instead."""
+    way, rtr = machine.data_way, machine.rtrs[0] if machine.rtrs else None
+    if rtr is None or way.fault is None or machine.dialect is Dialect.LISPERS:
+        return None
+    is_spared = machine in left(parts.node.traversal.machines)
+    is_by_nat = way.fault is Fault.OTHER_ADDRESS
+    return SpoiledEvidence(str(rtr), is_by_nat=is_by_nat, goes_on=not way.is_shut, is_spared=is_spared)
 
 
 def _is_native(machine: UplinkMachine) -> bool:

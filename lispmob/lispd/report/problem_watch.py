@@ -83,7 +83,8 @@ class ProblemWatch:
         dropped = self._dropped_by_mark(now)
         filtered = self._data.verdicts(now)
         gathered = evidence.gather(self._parts, self._diagnosis, self._complaints, odd, detours, dropped, filtered)
-        new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now)))
+        refuses_control = self._parts.own_firewall.is_refusing(now)
+        new = problems_of(replace(gathered, is_forbidden=self._is_forbidden(now), refuses_control=refuses_control))
         is_news = new != self._current
         self._current = new
         for line in self._journal.on_problems(new, now):

@@ -244,6 +244,27 @@ def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
         assert all(port >= 49152 for port in used)
 
 
+@pytest.mark.parametrize("outer", [4, 6])
+def test_an_uplink_sends_checksums_as_long_as_it_needs_them_by_the_same_sockets(outer: int) -> None:
+    with lab(offload=False) as both:
+        install_both(both, outer)
+        link = both.links[0]
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        both.b("sniff", name="s", interface="up0")
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        for number, summed in enumerate(([], [link.rloc("a", outer)], [])):
+            both.a("uplinks", uplinks=[link.uplink("a")], summed=summed)
+            both.a("udp_send", name="x", to=EID_B4, port=5000, count=2)
+            both.a("wait_for_counter", name="out_packets", value=2 * number + 2)
+
+        packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=8)]
+
+        header = 20 if outer == 4 else 40
+        data = [one for one in packets if one[header + 12 : header + 15] != b"\xff\xff\xff"]
+        assert [one[header + 6 : header + 8] != b"\0\0" for one in data] == [False, False, True, True, False, False]
+        assert len({one[header : header + 2] for one in data}) == 1
+
+
 def test_a_smaller_path_behind_a_router_is_learned_from_its_icmp() -> None:
     with lab(tun_mtu_bytes=1440) as both, third_host(both.b, "203.0.113.1/24", "203.0.113.2/24", mtu_bytes=1300):
         both.a.ip(f"route add 203.0.113.0/24 via {both.links[0].rloc('b', 4)}")

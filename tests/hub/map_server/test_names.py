@@ -12,6 +12,7 @@ from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.itr_places import Relays
 from lispmob.hub.map_server.name_askers import ASKERS_LIMIT, NameAskers
 from lispmob.hub.map_server.names import overlap
 from lispmob.hub.show import entries
@@ -91,7 +92,7 @@ def test_a_registered_name_leads_to_the_eids_of_its_host() -> None:
 
 def test_no_answer_for_a_name_bids_to_encapsulate_to_the_hub() -> None:
     map_server = hub()
-    map_server.map_resolver.on_relays([HUB, ip_address("2001:db8::53")])
+    map_server.map_resolver.on_relays(Relays((HUB, ip_address("2001:db8::53"))))
     map_server.on_datagram(register("nas", eids=("2001:db8:1::2",)), now=0.0)
 
     assert [str(locator.address) for locator in answered(map_server, b"nas").locators] == ["2001:db8:1::2"]

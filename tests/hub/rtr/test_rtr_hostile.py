@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.rtr.rtr import MapServerLink
-from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, UnregisteredData
+from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, SendFromRelayPort, UnregisteredData
 from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
@@ -337,6 +337,45 @@ def test_only_nodes_of_ours_are_told_their_place_in_the_drafts_dialect_and_no_pl
     assert told(NAT, 1.0) == 1
     assert sum(told(NAT, 1.0 + n / 1000) for n in range(5000)) <= 20 + 5 * 2 + 1
     assert len(plane.traversal.named.cache) == 0
+
+
+def told_without_a_name(plane: ControlPlane, source: IpAddress, port: int, now: float) -> int:
+    question = InfoRequest(7, None, 0).encode()
+    return len(plane.traversal.on_data_control(InData(question, source, port, HUB, WIFI, 4342), now))
+
+
+def test_the_nodes_behind_one_address_are_told_their_places_each_within_a_limit() -> None:
+    plane = hub()
+    plane.on_datagram(register(), 0.0)
+
+    assert all(told_without_a_name(plane, NAT, 20000 + n, 1.0) for n in range(1000))
+    assert sum(told_without_a_name(plane, NAT, 30000, 2.0 + n / 1000) for n in range(5000)) <= 10 + 5 * 2 + 1
+
+
+def test_a_place_that_is_not_registered_is_told_to_its_owner_within_a_limit_for_all_strangers() -> None:
+    plane = hub()
+    plane.on_datagram(register(), 0.0)
+
+    assert told_without_a_name(plane, EVIL, 4341, 1.0) == 1
+    assert sum(told_without_a_name(plane, EVIL, n, 1.0) for n in range(1, 1000)) < 30
+    forged = (ip_address(0x50000000 + 256 * n) for n in range(5000))
+    assert sum(told_without_a_name(plane, source, 4341, 2.0) for source in forged) <= 400
+    assert plane.counters["rx_rate"] > 4000
+    assert told_without_a_name(plane, NAT, 20001, 2.0) == 1
+
+
+def test_an_answer_leaves_by_the_port_that_the_question_came_to() -> None:
+    plane = hub()
+    question = InfoRequest(7, None, 0).encode()
+
+    def ports(*, at_control_port: bool) -> set[object]:
+        packet = InData(question, NAT, 20001, HUB, WIFI, 4342, at_control_port)
+        stranger = UnregisteredData(NODE.address, 0, NAT, 20001, HUB, is_at_control_port=at_control_port)
+        answers = [*plane.traversal.on_data_control(packet, 1.0), *plane.traversal.rtr.on_unregistered(stranger, 1.0)]
+        return {one.is_from_control_port for one in answers if isinstance(one, SendFromRelayPort)}
+
+    assert ports(at_control_port=False) == {False}
+    assert ports(at_control_port=True) == {True}
 
 
 def test_pokes_for_nodes_that_are_registered_are_not_used_up_by_strangers() -> None:

@@ -179,7 +179,6 @@ def test_a_record_with_a_forged_or_absurd_name_names_no_place(name: bytes) -> No
 
 
 BAD = {
-    "no name": request(tail=None),
     "an address for a name": request(tail=NAT),
     "an empty name": request(b""),
     "a name that is too long": request(b"x" * 129),

@@ -102,13 +102,19 @@ def test_a_host_without_a_map_server_and_an_address_without_a_host_are_told_apar
     assert {problem["subject"] for problem in status["problems"] if problem["severity"] != "notice"} == {host, nobody}
 
 
-def test_a_firewall_of_ones_own_is_named(world: World) -> None:
-    world["a"].run("iptables", "-A", "OUTPUT", "-p", "udp", "--dport", "4342", "-j", "DROP")
+def test_a_firewall_of_ones_own_is_named_tried_often_and_its_end_is_noticed(world: World) -> None:
+    rule = ("OUTPUT", "-p", "udp", "--dport", "4342", "-j", "DROP")
+    world.start_hub()
+    world["a"].run("iptables", "-A", *rule)
     node = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
 
     status = node.wait_until(lambda status: bool(keys(status)), "a problem")
 
     assert keys(status) == ["sending-refused"]
+    assert status["eids"][0]["registrations"][0]["next_in_s"] <= 2.0  # without the firewall it would be four
+
+    world["a"].run("iptables", "-D", *rule)
+    assert keys(node.wait_until_registered()) == []
 
 
 def waiting(receiver: socket.socket) -> list[bytes]:

@@ -229,8 +229,8 @@ void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_fir
     remote->number = number;
     copy_state(state_at(m, number), &remote->own);
     remote->state = state_at(m, number);
-    if (remote->port != m->state->data_port || !is_first)
-        return;
+    if ((remote->port != m->state->data_port && remote->port != LM_PORT_CONTROL) || !is_first)
+        return; /* a node behind a NAT: its port is none of the two */
     struct lm_shared_address key = address_of(&remote->address);
     put(m, LM_MAP_ADDRESSES, &key, &remote->number);
 }

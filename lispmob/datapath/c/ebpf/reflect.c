@@ -28,7 +28,7 @@ static bool is_ethernet(const struct lm_path *path)
 static bool sends_without_checksum(const struct lm_engine *e, const struct lm_path *path)
 {
     bool is_relayed = path->relays && path->passes_zero && path->address.family == 4;
-    return !e->config.udp_checksum && (path->data_port == LM_PORT_POOL || is_relayed);
+    return !e->config.udp_checksum && !path->needs_sums && (path->data_port == LM_PORT_POOL || is_relayed);
 }
 
 /* Returns why only the tun tier sends by a path. */

@@ -38,6 +38,7 @@
 #define LM_HEARD_MAX 1024u
 #define LM_HEARD_PROVEN 768u /* of these, places for proven senders only */
 #define LM_REPORTED_MAX 256u
+#define LM_FURTHER_MAX 32u /* receiving sockets beside those of the data port */
 #define LM_ASKS_MAX 64u
 #define LM_ROUTES_REPORTED_MAX 256u
 
@@ -137,6 +138,7 @@ struct lm_outer {
     size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
     uint64_t now;
     bool is_ephemeral;                    /* it came to the data port of a single path */
+    bool is_at_control_port;              /* it came to an RTR's control port (lm_engine_listen) */
     bool has_delivered;                   /* one of its packets was delivered */
     bool has_proven;                      /* and the mapping of its inner source names its outer source */
     size_t delivered, delivered_octets;   /* delivered packets, and their inner octets */
@@ -214,7 +216,9 @@ struct lm_engine {
     struct lm_relay *relay;     /* nat/rtr.c; the inbound thread's */
     struct lm_sources *sources; /* source.c; the inbound thread's (shared), or the control side's (exclusive) */
 
-    int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
+    int tun, receive[2];         /* v4, v6; -1: the kernel has no such family */
+    int further[LM_FURTHER_MAX]; /* sockets of others that receive data, too; set before the threads start */
+    size_t further_count;
     bool has_vnet;       /* the TUN device uses struct virtio_net_hdr */
     int stop, poll_out, poll_in;
     int key_wake; /* wakes the outbound thread for `has_key` */
@@ -395,6 +399,11 @@ struct lm_engine *lm_engine_new(const struct lm_config *config);
 /* The TUN device of open() has struct virtio_net_hdr, and accepts UDP super-packets; without this call neither. */
 void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
 int lm_engine_open(struct lm_engine *e, int tun);
+/*
+ * Receives data from this UDP socket as well, which is bound to an RTR's control port and stays the caller's: some
+ * networks pass that port only. Between open and start. 0 or a negative errno.
+ */
+int lm_engine_listen(struct lm_engine *e, int fd);
 int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
 void lm_engine_free(struct lm_engine *e);

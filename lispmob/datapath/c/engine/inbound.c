@@ -186,6 +186,7 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
                              .outer_source = outer->source,
                              .outer_source_port = outer->source_port,
                              .outer_destination = outer->destination,
+                             .is_at_control_port = outer->is_at_control_port,
                              .ifindex = outer->ifindex};
     const uint8_t *udp = packet + inner->header;
     if (!lm_source_admits_control(e, outer))
@@ -383,6 +384,8 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
 static void count_received(struct lm_engine *e, const struct lm_outer *outer)
 {
     struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
+    if (!remote) /* an RTR may get our data there */
+        remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_CONTROL);
     if (!remote)
         return;
     atomic_fetch_add_explicit(&remote->state->received, outer->delivered, memory_order_relaxed);
@@ -412,6 +415,14 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         lm_silence_on_heard(e, outer);
 }
 
+static bool is_further(const struct lm_engine *e, int fd)
+{
+    for (size_t i = 0; i < e->further_count; i++)
+        if (e->further[i] == fd)
+            return true;
+    return false;
+}
+
 static void receive(struct lm_engine *e, int fd)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
@@ -430,7 +441,8 @@ static void receive(struct lm_engine *e, int fd)
     /* Under the lock, because a descriptor that is no longer ours may be closed and reused. */
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
-    bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
+    bool is_at_control_port = is_further(e, fd);
+    bool is_ours = is_ephemeral || is_at_control_port || fd == e->receive[0] || fd == e->receive[1];
     int count = is_ours ? recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL) : 0;
     if (count <= 0) {
         lm_unshare(&e->lock);
@@ -449,6 +461,7 @@ static void receive(struct lm_engine *e, int fd)
         read_outer(m, &outer);
         outer.now = now;
         outer.is_ephemeral = is_ephemeral;
+        outer.is_at_control_port = is_at_control_port;
         arrive_all(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer);
     }
     flush(e, &e->merge);

@@ -159,34 +159,49 @@ static int option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) ? -errno : 0;
 }
 
-static int receive_v4(int fd, uint16_t port)
+static int set_v4(int fd)
 {
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
     if (!error) /* behind a NAT this socket sends data; its errors are read only then (too_big.c) */
         error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
-    if (!error)
-        error = option(fd, IPPROTO_IP, IP_RECVTOS, 1);
-    return error ? error : bind(fd, (struct sockaddr *)&any, sizeof any) ? -errno : 0;
+    return error ? error : option(fd, IPPROTO_IP, IP_RECVTOS, 1);
 }
 
-static int receive_v6(int fd, uint16_t port)
+static int set_v6(int fd)
 {
-    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    int error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    if (!error)
-        error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    int error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
-    if (!error) /* RFC 6935: LISP data may come without a checksum */
-        error = option(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
-    return error ? error : bind(fd, (struct sockaddr *)&any, sizeof any) ? -errno : 0;
+    /* RFC 6935: LISP data may come without a checksum */
+    return error ? error : option(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
+}
+
+/* Has a UDP socket deliver what the inbound thread needs to know of each datagram. */
+static int set_receive(int fd, int family)
+{
+    if (option(fd, SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BUFFER))
+        (void)option(fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER);
+    if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
+        (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
+    (void)option(fd, IPPROTO_UDP, UDP_GRO,
+                 1); /* runs of datagrams arrive in one piece; older kernels deliver them one by one */
+    return family == AF_INET ? set_v4(fd) : set_v6(fd);
+}
+
+static int bind_to_all(int fd, int family, uint16_t port)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    if (family == AF_INET)
+        return bind(fd, (struct sockaddr *)&v4, sizeof v4) ? -errno : 0;
+    int error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    return error ? error : bind(fd, (struct sockaddr *)&v6, sizeof v6) ? -errno : 0;
 }
 
 /* Returns a socket, or a negative errno. */
@@ -195,13 +210,9 @@ static int open_receive(int family, uint16_t port)
     int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
     if (fd < 0)
         return -errno;
-    if (option(fd, SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BUFFER))
-        (void)option(fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER);
-    if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
-        (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
-    (void)option(fd, IPPROTO_UDP, UDP_GRO,
-                 1); /* runs of datagrams arrive in one piece; older kernels deliver them one by one */
-    int error = family == AF_INET ? receive_v4(fd, port) : receive_v6(fd, port);
+    int error = set_receive(fd, family);
+    if (!error)
+        error = bind_to_all(fd, family, port);
     if (!error)
         return fd;
     close(fd);
@@ -245,6 +256,22 @@ int lm_engine_open(struct lm_engine *e, int tun)
         e->receive[i] = fd;
         error = watch(e->poll_in, fd, EPOLLIN);
     }
+    return error;
+}
+
+int lm_engine_listen(struct lm_engine *e, int fd)
+{
+    int family = 0;
+    socklen_t size = sizeof family;
+    if (e->is_running || e->further_count == LM_FURTHER_MAX)
+        return -ENOSPC;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size))
+        return -errno;
+    int error = set_receive(fd, family);
+    if (!error)
+        error = watch(e->poll_in, fd, EPOLLIN);
+    if (!error)
+        e->further[e->further_count++] = fd;
     return error;
 }
 

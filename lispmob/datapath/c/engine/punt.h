@@ -51,7 +51,8 @@ struct lm_punt {
     struct lm_addr outer_source; /* control, status, sealed from */
     uint16_t outer_source_port;
     struct lm_addr outer_destination;
-    bool is_registered; /* unregistered: only the port is different */
+    bool is_registered;      /* unregistered: only the port is different */
+    bool is_at_control_port; /* control, unregistered: it came to our control port */
     int ifindex;
     uint32_t mtu;       /* MTU, octets of the outer packet */
     uint8_t mtu_source; /* enum lm_mtu_source */

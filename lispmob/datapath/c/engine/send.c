@@ -100,7 +100,7 @@ void lm_send_unsum_outer(const struct lm_engine *e, const struct lm_job *job, in
 {
     struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
     uint64_t sums = atomic_load_explicit(&path->sums, memory_order_relaxed);
-    if (sums == 0 || e->config.udp_checksum || lm_job_copes(job) || !(sums & bit_of(path, fd)))
+    if (sums == 0 || e->config.udp_checksum || path->needs_sums || lm_job_copes(job) || !(sums & bit_of(path, fd)))
         return;
     if (set_sums(job, fd, false))
         atomic_fetch_and(&path->sums, ~bit_of(path, fd));
@@ -478,6 +478,8 @@ void lm_send(struct lm_engine *e, struct lm_job *job)
 void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header)
 {
     lm_lisp_header_write(header, job->instance_id);
+    if (job->remote->port == LM_PORT_CONTROL) /* there, only these headers differ from control messages */
+        return;
     lm_send_put_status(e, header);
     struct lm_echo *echo = &job->remote->state->echo;
     if (atomic_load_explicit(&echo->copies, memory_order_relaxed) ||

@@ -53,6 +53,7 @@ void lm_data_port_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t 
                              .outer_source = outer->source,
                              .outer_source_port = outer->source_port,
                              .outer_destination = outer->destination,
+                             .is_at_control_port = outer->is_at_control_port,
                              .ifindex = outer->ifindex};
     if (lm_punt_put(&e->punts, &report, payload, length))
         lm_count(&e->counters, LM_data_control);

@@ -94,6 +94,7 @@ void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct l
                              .outer_source_port = outer->source_port,
                              .outer_destination = outer->destination,
                              .is_registered = is_registered,
+                             .is_at_control_port = outer->is_at_control_port,
                              .ifindex = outer->ifindex};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }

@@ -20,7 +20,8 @@ void lm_map_version_use(struct lm_engine *e, uint16_t version)
 void lm_map_version_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header)
 {
     uint16_t own = atomic_load_explicit(&e->map_version, memory_order_relaxed);
-    if (own && job->set && job->set->wish.map_version)
+    bool is_control_port = job->remote && job->remote->port == LM_PORT_CONTROL; /* N, L, E and V stay 0 there */
+    if (own && !is_control_port && job->set && job->set->wish.map_version)
         lm_lisp_header_put_versions(header, own, job->set->wish.map_version);
 }
 

@@ -161,6 +161,18 @@ static int set_traversal(struct lm_path *path, const struct lm_uplink_spec *spec
     return 0;
 }
 
+/* Computes UDP checksums for all that leaves by the pool, or for none of it, unless the configuration wants them. */
+static void set_sums(struct lm_path *path, bool needs_sums, const struct lm_uplink_options *options)
+{
+    bool is_v4 = path->address.family == 4;
+    int spares = !needs_sums && !options->udp_checksum;
+    for (size_t i = 0; path->needs_sums != needs_sums && i <= path->pool; i++)
+        (void)set(path->sockets[i], is_v4 ? SOL_SOCKET : IPPROTO_UDP, is_v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, spares);
+    if (path->needs_sums != needs_sums)
+        atomic_store(&path->sums, 0);
+    path->needs_sums = needs_sums;
+}
+
 static const struct lm_path *find_path(const struct lm_uplinks *uplinks, const struct lm_uplink_spec *spec)
 {
     for (size_t i = 0; uplinks && i < uplinks->path_count; i++) {
@@ -179,6 +191,7 @@ static void keep(struct lm_path *path, const struct lm_path *kept)
     path->data_port = kept->data_port;
     path->data_fd = kept->data_fd;
     path->is_whole = kept->is_whole;
+    path->needs_sums = kept->needs_sums;
     atomic_store(&path->sums, atomic_load(&kept->sums));
     memcpy(path->sockets, kept->sockets, sizeof path->sockets);
     atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
@@ -257,6 +270,7 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         path->ifindex = spec->ifindex;
         memcpy(path->interface, spec->interface, IFNAMSIZ);
         path->address = spec->address;
+        set_sums(path, spec->needs_sums, options);
         if (!kept)
             path->data_fd = -1;
         if ((spec->error = set_traversal(path, spec, options))) {

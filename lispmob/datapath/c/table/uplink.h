@@ -37,6 +37,7 @@ struct lm_uplink_spec {
     struct lm_locator_spec relays[LM_RELAYS_MAX];
     bool admits_others; /* accepts data from other sources than the relays */
     bool passes_zero;   /* the RTRs also receive packets with a zero UDP checksum */
+    bool needs_sums;    /* a firewall drops packets with a zero UDP checksum */
     int error;          /* result: negative errno when the kernel refused its sockets, else 0 */
 };
 
@@ -56,7 +57,7 @@ struct lm_path {
     enum lm_data_port data_port;
     int data_fd;                   /* -1: the pool sends. A fixed port is shared by paths, an ephemeral one is not */
     struct lm_locator_set *relays; /* NULL: data goes directly to the locators of the mapping */
-    bool admits_others, passes_zero;
+    bool admits_others, passes_zero, needs_sums;
 };
 
 /* A snapshot of the uplinks; it does not change once it is in use. */
