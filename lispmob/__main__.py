@@ -19,6 +19,7 @@ with quick_imports():
     from lispmob.config.node import NodeFile, load_node
     from lispmob.errors import ConfigError, KernelRefused, LispError
     from lispmob.lispd.daemon import Daemon
+    from lispmob.lispd.marks import with_mask
     from lispmob.lispd.options import build_parser
     from lispmob.lispd.privileges import require_net_admin
     from lispmob.session_priority import use_niceness_among_sessions
@@ -41,7 +42,7 @@ async def _clean_up() -> None:
 
 
 async def _serve(path: Path, file: NodeFile) -> None:
-    daemon = Daemon(path, file)
+    daemon = Daemon(path, await with_mask(file))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)

@@ -285,6 +285,7 @@ LONG_FOR_A_REASON = {
     "config/node.py": "lispd.conf as a whole: its sections, and what holds between them",
     "lispd/daemon.py": "the composition root: every part is named once, in the order of start and stop",
     "node/node.py": "one method for each thing that can happen to a node; a second file would hide half of them",
+    "natt/machine.py": "one method for each thing that can happen to an uplink, and all changes of its state",
     "hub/daemon.py": "the composition root of the hub, as lispd/daemon.py is the node's",
     "hub/map_server/map_server.py": "the life of a registration from its Map-Register to its end",
     "control/mappings.py": "the life of a mapping from its Map-Reply to its end, and of its forwarding entry",

@@ -233,13 +233,15 @@ class RoutingSection(Section, frozen=True, kw_only=True):
     """What goes into the overlay.
 
     `fallback` auto: a destination without LISP is unreachable inside the overlay prefixes, and native outside of them.
-    `when_stopped`: how packets for the overlay prefixes are treated while lispd does not run.
+    `when_stopped`: how packets for the overlay prefixes are treated while lispd does not run. `containers`: packets of
+    this host's containers and virtual machines for the overlay prefixes enter it.
     """
 
     mode: Annotated[str, one_of("split", "full")] = "split"
     overlay_prefixes: tuple[Network, ...] = ()
     fallback: Annotated[str, one_of("auto", "native", "proxy", "drop")] = "auto"
     when_stopped: Annotated[str, one_of("native", "unreachable")] = "native"
+    containers: YesNo = True
     rule_priority: Annotated[int, whole(64, 32000)] = 4345
     first_table: Annotated[int, whole(256, 4_000_000_000)] = 4340
 

@@ -82,7 +82,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     @property
     def sealing(self) -> SealConfig:
         """The configuration of the sealing machine."""
-        return SealConfig(self.seal, self.pinned_keys, self.strict_keys, self.eids, self.hub_keys)
+        proxies = tuple(address for proxy in self.proxy_etrs for address in proxy.ips)
+        return SealConfig(self.seal, self.pinned_keys, self.strict_keys, self.eids, self.hub_keys, proxies)
 
     @property
     def subscribes(self) -> bool:

@@ -60,6 +60,7 @@ struct lm_silence { ...; };
 struct lm_pacing { uint32_t interval_ns; ...; };
 struct lm_paced_flow { uint32_t flow, next; };
 struct lm_replay { ...; };
+struct lm_peers { struct lm_table *refused; ...; };
 """
 
 ENGINE = """

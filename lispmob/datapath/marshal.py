@@ -78,6 +78,7 @@ _SLOTS: Final[dict[int, SessionSlot]] = {
     lib.LM_SLOT_CURRENT: "current",
     lib.LM_SLOT_NEXT: "next",
     lib.LM_SLOT_OLDER: "older",
+    lib.LM_SLOT_EARLIER: "earlier",
 }
 _MTU_SOURCES: Final[dict[int, MtuSourceName]] = {
     lib.LM_MTU_ICMP: "icmp",

@@ -117,7 +117,7 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
 
 
 AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
-SessionSlot: TypeAlias = Literal["older", "previous", "current", "next"]
+SessionSlot: TypeAlias = Literal["older", "previous", "current", "earlier", "next"]
 SESSION_KEY_OCTETS: Final = 32
 _INDEX_MAX: Final = 0xFFFFFFFF
 

@@ -21,8 +21,8 @@ import msgspec
 from lispmob.control.sealing.callers import AnswerLimits
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
 from lispmob.control.sealing.seal_config import SealTools
-from lispmob.control.sealing.sealed_entries import FORGET_S, SESSIONS_MAX
-from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
+from lispmob.control.sealing.sealed_entries import FORGET_S
+from lispmob.control.sealing.sealed_handshake import Pair, Session, answer, new_index
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.protocol.effect import ForgetSession, InstallSession, SendControl
@@ -34,6 +34,7 @@ from lispmob.wire.record import Locator, MappingRecord
 from lispmob.wire.sealed_handshake import FirstMessage
 
 KEY_TTL_MIN: Final = 15  # ours
+SESSIONS_MAX: Final = 24  # ours, of a node: more than it begins in the life of a key; the datapath keeps fewer
 TIMES_MAX: Final = 65536  # ours: static keys whose last timestamp is remembered
 
 SealEffect: TypeAlias = InstallSession | ForgetSession
@@ -156,7 +157,10 @@ class HubSealing:
         return [*self._install_session(peer, told.session, now), sent]
 
     def _install_session(self, peer: _Peer, session: Session, now: float) -> list[SealEffect]:
-        """Use the completed session; those without packets, and those beyond the datapath's number, are dropped."""
+        """Use the completed session, and drop those that are over.
+
+        Only the datapath knows which of the others the node sends with, so it chooses those that stay.
+        """
         old = [(index, at) for index, at in peer.sessions if now - at >= FORGET_S]
         kept = [(index, at) for index, at in peer.sessions if now - at < FORGET_S]
         old += kept[: max(0, len(kept) + 1 - SESSIONS_MAX)]
@@ -179,8 +183,4 @@ class HubSealing:
         return [ForgetSession(index) for index in gone]
 
     def _new_index(self) -> int:
-        """Random, not 0, and unused."""
-        while True:
-            index = int.from_bytes(self._tools.draw(4))
-            if index and index not in self._indices:
-                return index
+        return new_index(self._tools.draw, self._indices)

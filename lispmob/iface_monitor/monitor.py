@@ -6,6 +6,7 @@ import abc
 import asyncio
 from collections.abc import Callable, Sequence
 
+from lispmob.iface_monitor.containers import container_networks
 from lispmob.iface_monitor.delta import OnChange, diff
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 
@@ -83,7 +84,7 @@ class Monitor(abc.ABC):
             uplinks=self._uplinks,
             former_uplinks=former_uplinks,
         )
-        if delta.has_changed or delta.reasons:
+        if delta.has_changed or delta.reasons or container_networks(old) != container_networks(self._state):
             self._on_change(self._state, delta, since)
 
     def _judge(self) -> tuple[tuple[str, ...], tuple[Uplink, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv6Network, ip_network
+from ipaddress import IPv6Network
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
@@ -15,7 +15,7 @@ from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.dialect_keys import DialectName
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import HubKey, SealMode
-from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
+from lispmob.datapath.device.lanes import device_prefix
 from lispmob.datapath.model import (
     ControlPacket,
     Disposition,
@@ -29,10 +29,7 @@ from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.lispd.device_mtu import device_mtu
-from lispmob.lispd.native_routes import NativeRoutes
-from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
-from lispmob.mh.policy import MarkMask
+from lispmob.mh.plan import LostAddress
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.natt_config import is_private
@@ -270,63 +267,6 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal, version)
 
 
-def leaves_natively(file: NodeFile) -> bool:
-    """True when packets with an EID as source may leave without LISP, which needs source translation."""
-    routing = file.routing
-    return routing.fallback == "native" or (routing.fallback == "auto" and routing.mode == "full")
-
-
-def kernel_state(
-    file: NodeFile,
-    uplinks: Iterable[Uplink],
-    network: NetworkState,
-    lost: Iterable[LostAddress],
-    natives: NativeRoutes,
-    plan: NattPlan = NO_PLAN,
-    marks: MarkRouting | None = None,
-    nameservers: Iterable[IpAddress] = (),
-) -> KernelState:
-    """What the kernel must hold for these uplinks. `nameservers`: must be reachable outside of the overlay."""
-    present, gone = tuple(uplinks), tuple(lost)
-    overlay = natives.overlay(file.routing.overlay_prefixes)
-    policy = file.steering.to_policy()
-    # DNS queries have no fixed source; with everything in the overlay, a query would wait for its own answer.
-    outside = [
-        nameserver for nameserver in nameservers if file.routing.mode == "full" and not _is_inside(nameserver, file)
-    ]
-    return KernelState(
-        tun=file.tun.name,
-        eids=file.eids,
-        mode="full" if file.routing.mode == "full" else "split",
-        overlay_prefixes=overlay.tunnelled,
-        native_prefixes=tuple(dict.fromkeys((*overlay.native, *map(ip_network, outside)))),
-        uplinks=tuple(
-            KernelUplink(
-                uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
-            )
-            for uplink in present
-        ),
-        lost=gone,
-        mtu_bytes=device_mtu(file, present, plan),
-        # A lost private address was behind a NAT, and when it returns its first packet is a register.
-        sends_from_data_port=frozenset(
-            uplink.locator.address for uplink in plan.uplinks if uplink.data_port != "pool" or not uplink.is_usable
-        ).union(lost_address.address for lost_address in gone if is_private(lost_address.address)),
-        translates_native=leaves_natively(file) or bool(overlay.native) or policy.has_native,
-        mark_mask=policy.mask.bits,
-        native_mark=policy.mask.native if policy.has_native else 0,
-        first_table=file.routing.first_table,
-        last_priority=file.routing.rule_priority,
-        marks=marks,
-        guards_overlay=file.routing.fallback != "native",
-    )
-
-
-def _is_inside(address: IpAddress, file: NodeFile) -> bool:
-    """In an overlay prefix, where packets leave natively only on request."""
-    return any(prefix.version == address.version and address in prefix for prefix in file.routing.overlay_prefixes)
-
-
 def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:
     """The secret shared with each Map-Resolver: its key, or one derived from that of the Map-Server at its address."""
     found: dict[IpAddress, ResolverSecret] = {}
@@ -337,18 +277,6 @@ def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], 
         if resolver.secret is not None:
             found[resolver.address] = ResolverSecret(resolver.secret.octets, resolver.key_id)
     return tuple((address, found[address]) for address in file.resolvers if address in found)
-
-
-def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:
-    """The devices that the kernel has to route marks to; None if the datapath sorts by mark itself."""
-    if way.name != "devices":
-        return None
-    devices = tuple(
-        MarkedDevice(lane.device, mask.mark(lane.ifindex) or None, lane.queue)
-        for lane in lanes
-        if lane.ifindex != DEFAULT
-    )
-    return MarkRouting(mask.bits, device_prefix(file.tun.name), devices)
 
 
 def guarded(file: NodeFile) -> tuple[IpAddress, ...]:

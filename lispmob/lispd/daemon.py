@@ -66,6 +66,7 @@ from lispmob.lispd.resolving import Resolving
 from lispmob.lispd.sealing import session_keys
 from lispmob.lispd.sealing.seal_state import has_static_key, replace_static_key, seal_tools
 from lispmob.lispd.sending import sending_uplinks
+from lispmob.lispd.tasks.desired_kernel import kernel_state, mark_routing
 from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask
 from lispmob.lispd.tasks.measuring import Measuring
@@ -115,11 +116,11 @@ log = logging.getLogger("lispd")
 
 
 class Daemon:
-    """One running node. `await run()` returns after stop()."""
+    """One running node. `await run()` returns after stop(). Its configuration has a mask (marks.py)."""
 
     def __init__(self, path: Path, file: NodeFile) -> None:
         self.path = path
-        self.file = file = with_mask(file)
+        self.file = file
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
@@ -176,11 +177,11 @@ class Daemon:
         faces = (self.server.publish, self.desktop.publish, refreshing.on_event)
         self._publisher = Publisher(self.journal, self.problems, faces)
         self._kernel = KernelTask(self._kernel_state, self._on_problems, self._on_device_gone)
-        self._chains = ChainWatch(self._repair)
+        self._chains = ChainWatch(self._repair, self._kernel.on_marks, lambda: self._kernel.has_mark_conflict)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self._gateways = GatewayAddresses(self._on_gateways)
-        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
+        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured, self._kernel.touch)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
         self._near: model.Near | None = None
@@ -589,7 +590,7 @@ class Daemon:
         sd_notify.reloading()
         try:
             old = self.local_mappings.without(self.file)
-            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
+            file = await with_mask(await self._reader.read(self.path), self.file.steering.mask)
             for key, wish in (("lisp-sec", file.security.lisp_sec), ("seal", file.security.seal)):
                 if self.tape is not None and wish == "require":
                     raise ConfigError(f"{self.path}: security.{key}: 'require' needs a restart while lispd records")
@@ -648,9 +649,10 @@ class Daemon:
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
-        marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
+        marks = mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
-        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked)
+        spare = self.measuring.ports
+        return kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked, spare)
 
     def _on_device_gone(self) -> None:
         """Nothing goes into the overlay without the device; only a new start makes another."""

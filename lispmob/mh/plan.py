@@ -6,12 +6,14 @@ source address (a reply to a connection from outside, a forwarded packet of a co
 same routes as without lispd, and nothing changes in a move.
 
     4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) packets from there are bound to a device
+    4337  from RLOC to GATEWAY           lookup 4344 to 4349  (IPv4) two uplinks in one subnet: each answers ARP
     4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route has just gone
     4339  mark of native packets             lookup main    (by a steering rule)
     4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
     4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and they pass the reverse path filter
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
+    4342  from CONTAINERS           lookup 4341     their engine translates what leaves by lmn0 to our EID
     4343  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
    32801  oif UPLINK                 lookup 4343    (IPv4) device-bound packets, when the default route has just gone
@@ -45,6 +47,7 @@ LINGER_TABLE: Final = 4340
 OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
 GATEWAY_TABLE: Final = 4343
+ROUTER_TABLES: Final = range(4344, 4350)  # one for each of the first uplinks
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
 PLACES_MAX: Final = 21  # devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
@@ -75,12 +78,14 @@ _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
 class KernelUplink(msgspec.Struct, frozen=True):
     """An uplink as the kernel's tables see it; `gateways` are those of its IPv4 default routes.
 
-    None among them is a default route without a gateway (point to point).
+    None among them is a default route without a gateway (point to point). `shares_subnet`: another interface has an
+    address in the IPv4 subnet of this one.
     """
 
     name: str
     addresses: tuple[IpAddress, ...] = ()
     gateways: tuple[IpAddress | None, ...] = ()
+    shares_subnet: bool = False
 
 
 class LostAddress(msgspec.Struct, frozen=True):
@@ -115,12 +120,14 @@ RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
 class KernelState(msgspec.Struct, frozen=True):
     """What is wanted. `eids` that are host prefixes become addresses of the TUN.
 
-    `native_prefixes` are routed as without lispd (answered Natively-Forward). LISP data is delivered at the addresses
-    of the `uplinks` and at `lost` ones, whether the kernel still has them or not, without claiming them on the link.
-    `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively with an EID as its
-    source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None: marks do not affect
-    the route. `mark_mask`: the bits that steering sets. Our tables are numbered from `first_table` on. Our rules take
-    `last_priority` and the priorities before it, as far as other rules allow.
+    Packets from `container_networks` for the overlay enter it. `native_prefixes` are routed as without lispd
+    (answered Natively-Forward). LISP data is delivered at the addresses of the `uplinks` and at `lost` ones,
+    whether the kernel still has them or not, without claiming them on the link. `spare_ports`: RLOCs and ports
+    where other answers are expected. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what
+    leaves natively with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port
+    4341. `marks` None: marks do not affect the route. `mark_mask`: the bits that steering sets. Our tables are
+    numbered from `first_table` on. Our rules take `last_priority` and the priorities before it, as far as other
+    rules allow.
     """
 
     tun: str
@@ -132,6 +139,8 @@ class KernelState(msgspec.Struct, frozen=True):
     lost: tuple[LostAddress, ...] = ()
     mtu_bytes: int | None = None
     sends_from_data_port: frozenset[IpAddress] = frozenset()
+    spare_ports: frozenset[tuple[IpAddress, int]] = frozenset()
+    container_networks: tuple[IpNetwork, ...] = ()
     translates_native: bool = False
     marks: MarkRouting | None = None
     mark_mask: int = 0
@@ -191,7 +200,10 @@ def plan(desired: KernelState) -> Plan:
             )
             rules.add(near)
         if overlay:
-            rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=network) for network in sources)
+            containers = [network for network in desired.container_networks if network.version == family]
+            rules.update(
+                Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=network) for network in (*sources, *containers)
+            )
             inside = [
                 network
                 for network in native
@@ -203,7 +215,7 @@ def plan(desired: KernelState) -> Plan:
             mark, mask = desired.native_mark, desired.mark_mask
             rules.add(Rule(LINGER_PRIORITY, family, MAIN_TABLE, mark=mark, mask=mask))
         if desired.guards_overlay:
-            rules |= _guard([eid.network for eid in desired.eids], overlay, native)
+            rules |= _guard([*(eid.network for eid in desired.eids), *desired.container_networks], overlay, native)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", network) for network in {*native, *_OF_THE_LINK[family]})
@@ -239,11 +251,23 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
         routes.add(Route(LINGER_TABLE, "local", network, ("lo",)))
         rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, udp_ports=DATA_PORTS))
         if address.version == 4:
-            hides = address in desired.sends_from_data_port
-            rules |= _past_the_filter(network, device, is_present=address in present, sends_data=hides)
+            if address in present:
+                rules |= _past_the_filter(network, (DATA_PORT, CONTROL_PORT), device)
+            elif address not in desired.sends_from_data_port:
+                rules |= _past_the_filter(network, DATA_PORTS)
+    for address, port in desired.spare_ports:
+        if address in present and address.version == 4:
+            rules |= _past_the_filter(ip_network(address), (port, port), rlocs[address])
     ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
     if ways_back:
         routes.add(Route(LINGER_TABLE, "unicast", _everything(4), ways_back))
+    for uplink, table in zip(desired.uplinks, ROUTER_TABLES, strict=False):
+        for gateway in uplink.gateways[:1] if uplink.shares_subnet else ():
+            if gateway is not None and gateway.version == 4:
+                router = ip_network(gateway)
+                # The metric makes it no vital route (kernel_changes.py).
+                routes.add(Route(table, "unicast", router, (uplink.name,), metric=1))
+                rules |= _by_its_own_interface(uplink, router, table)
     for place, uplink in enumerate(desired.uplinks, start=1):
         for gateway in uplink.gateways[:1]:
             routes.add(Route(GATEWAY_TABLE, "unicast", _everything(4), (uplink.name,), None, gateway, place))
@@ -251,23 +275,30 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
     return routes, rules
 
 
-def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_data: bool) -> set[Rule]:
-    """IPv4: lets packets to an RLOC pass the reverse path filter, wherever the route back leads.
+def _past_the_filter(rloc: IpNetwork, ports: tuple[int, int], device: str = "") -> set[Rule]:
+    """IPv4: lets packets to an RLOC and our ports pass the reverse path filter, wherever the route back leads.
 
     rp_filter, which many distributions set, drops packets that arrive on an interface that is not the route back (1),
-    or while the host has no route back (2). It looks up a route from the RLOC and our port without a device; control
-    messages that we send from there are bound to a device. Data is sent from other ports, except for uplinks behind a
-    NAT and answers to those.
+    or while the host has no route back (2). It looks up a route from the RLOC and our port without a device. What we
+    send from there names a device: control messages, and the data of uplinks behind a NAT. `device`: that of an RLOC
+    which is present.
     """
-    if sends_data and not is_present:
-        return set()
-    ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
     # The filter looks up without a mark. A packet of ours that gets a mark is routed again, then without a device.
     rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports, mask=EVERY_BIT)}
-    if is_present:
+    if device:
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
             rules.add(Rule(priority, 4, table, source=rloc, udp_ports=ports, device=device))
     return rules
+
+
+def _by_its_own_interface(uplink: KernelUplink, router: IpNetwork, table: int) -> set[Rule]:
+    """IPv4: packets from an RLOC to the router leave by the RLOC's interface, though another one has the subnet, too.
+
+    The kernel answers the router's ARP requests by such a route: with arp_filter or a strict rp_filter it would answer
+    them on the other interface alone, and nothing would come in by this one.
+    """
+    own = [address for address in uplink.addresses if address.version == 4]
+    return {Rule(SENDING_PRIORITY, 4, table, source=ip_network(address), destination=router) for address in own}
 
 
 def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkRouting) -> tuple[set[Route], set[Rule]]:
@@ -293,13 +324,13 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
     return found_routes, found_rules
 
 
-def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
+def _guard(senders: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
     """An overlay prefix that contains a configured native prefix has no guard. See guard.py."""
     rules: set[Rule] = set()
     for prefix in overlay:
         if any(network.overlaps(prefix) for network in native):
             continue
-        own = [eid for eid in eids if eid.version == prefix.version]
+        own = [sender for sender in senders if sender.version == prefix.version]
         for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:
             rules.add(Rule(GUARD_PRIORITY, prefix.version, source=source, destination=prefix, action="unreachable"))
     return rules

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from itertools import accumulate
 from typing import Final, TypeAlias
 
 import msgspec
@@ -101,11 +102,16 @@ class Others(msgspec.Struct, frozen=True):
     refusing: tuple[RefusingTable, ...] = ()
 
     def of(self, family: int) -> tuple[Rule, ...]:
-        """The rules of one family that can matter."""
+        """The rules of one family that can matter.
+
+        The kernel passes over a goto to a priority that no rule has.
+        """
+        listed = [rule for rule in self.rules if rule.family == family]
+        priorities = {rule.priority for rule in listed}
         return tuple(
             rule
-            for rule in self.rules
-            if rule.family == family
+            for rule in listed
+            if (rule.action != "goto" or rule.target in priorities)
             and (self.has_default_table or rule.table != DEFAULT_TABLE or rule.action != "lookup" or rule.destination)
         )
 
@@ -132,6 +138,7 @@ class _Family:
         self._guard = self._at(GUARD_PRIORITY)
         self._end = last_priority + 1 + bool(self._guard)
         self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
+        self._full_sources = _longest_first(rule.source for rule in self._at(FULL_PRIORITY))
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
         first = max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)])
@@ -159,23 +166,17 @@ class _Family:
     # --- which other rules would take our packets
 
     def _overlay_must_lead(self, rule: Rule) -> bool:
-        return self._concerns_us(rule) and any(
+        return _concerns(rule, self._sources) and any(
             _takes(rule, prefix.prefixlen)
             and (rule.destination is None or rule.is_inverted or rule.destination.overlaps(prefix))
             for prefix in self._prefixes
         )
 
     def _full_must_lead(self, rule: Rule) -> bool:
-        if not self._has_full or not _takes(rule, 0) or not self._concerns_us(rule):
+        if not self._has_full or not _takes(rule, 0) or not _concerns(rule, self._full_sources):
             return False
         is_close = rule.priority > self._end - 1 - ROOM
         return is_close or _is_met_by_all(rule) or (rule.family, rule.priority) in self._met_by_all
-
-    def _concerns_us(self, rule: Rule) -> bool:
-        """False for a rule about sources that no packet of ours has."""
-        if rule.source is None or rule.is_inverted:
-            return True
-        return any(source.overlaps(rule.source) for source in self._sources)
 
     # --- the parts before other rules, as slots
 
@@ -188,9 +189,9 @@ class _Family:
         if not self._prefixes or not self._sources or _is_plain(behind):
             return [*moves, self._nearer(NEAR_OVERLAY_PRIORITY), *ours]
         for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
-            near = self._back.section(self._concerning(behind), length, ours)
+            near = self._back.section(_concerning(behind, self._sources), length, ours)
             prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
-            moves.append(self._entrances(near, prefixes))
+            moves.append(self._entrances(near, prefixes, self._sources))
         return moves
 
     def _full_front(self, end: int) -> list[Slot]:
@@ -198,15 +199,15 @@ class _Family:
         behind = self._behind(end)
         if not self._has_full or _is_plain(behind):
             return [self._nearer(NEAR_PRIORITY), marked, rest]
-        near = self._back.section(self._concerning(behind), 0, [marked, rest])
-        return [self._entrances(near, [None])]
+        near = self._back.section(_concerning(behind, self._full_sources), 0, [marked, rest])
+        return [self._entrances(near, [None], self._full_sources)]
 
-    def _entrances(self, target: int, prefixes: Sequence[IpNetwork | None]) -> Slot:
+    def _entrances(self, target: int, prefixes: Sequence[IpNetwork | None], sources: Sequence[IpNetwork]) -> Slot:
         family = self._ours[0].family
         return [
             Rule(0, family, source=source, destination=prefix, action="goto", target=target)
             for prefix in prefixes
-            for source in self._sources
+            for source in sources
         ]
 
     def _fronted(self, end: int, front: Callable[[int], list[Slot]]) -> list[Rule]:
@@ -227,9 +228,6 @@ class _Family:
 
     def _behind(self, end: int) -> list[Rule]:
         return [rule for rule in self._theirs if rule.priority >= end]
-
-    def _concerning(self, behind: Iterable[Rule]) -> list[Rule]:
-        return [rule for rule in behind if self._concerns_us(rule)]
 
     def _nearer(self, priority: int) -> Slot:
         return [part for rule in self._at(priority) for part in _parts(rule, self._refusing)]
@@ -309,6 +307,7 @@ class _Back:
 
 
 _END: Final = -1
+_BRANCH: Final = 3  # priorities
 _ENDS: Final = ("blackhole", "unreachable", "prohibit")
 
 
@@ -318,21 +317,46 @@ _NONE: Final[Mapping[int, tuple[IpNetwork, ...]]] = {}
 def _laid_out(
     copies: Sequence[tuple[Rule, Rule]], start: int, refusing: Mapping[int, tuple[IpNetwork, ...]] = _NONE
 ) -> list[Slot]:
-    """A slot for each copy, from the priority `start` on; a goto leads to the copy of its target, or to the end."""
+    """Slots for each copy, from the priority `start` on; a goto leads to the copy of its target, or to the end."""
+    widths = [_BRANCH if copy.is_inverted and _is_refused(copy, refusing) else 1 for _, copy in copies]
+    firsts = list(accumulate(widths, initial=start))
     slots: list[Slot] = []
     for place, (rule, copy) in enumerate(copies):
+        if widths[place] == _BRANCH:
+            slots += _branch(copy, refusing, firsts[place])
+            continue
         if copy.action == "goto":
             beyond = (n for n, (other, _) in enumerate(copies) if n > place and other.priority >= rule.target)
-            copy = replace(copy, target=start + next(beyond, len(copies)))
+            copy = replace(copy, target=firsts[next(beyond, len(copies))])
         # A slot is never empty: a goto may lead to it.
         slots.append(_parts(copy, refusing) or [Rule(0, copy.family, action="nop")])
     return slots
 
 
+def _branch(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]], first: int) -> list[Slot]:
+    """The slots of an inverted rule whose table refuses by default: the inversion would apply to a destination too.
+
+    `first`: the priority of the first of them, which jumps over the second.
+    """
+    kept = tuple(one for one in rule.selectors if one[0] != SUPPRESS_IFGROUP)
+    jump = replace(
+        rule, table=0, action="goto", target=first + 2, suppressed_prefix_len=None, selectors=kept, is_copy=True
+    )
+    about_groups = tuple(one for one in rule.selectors if one[0] == SUPPRESS_IFGROUP)
+    found = replace(rule, flags=0, source=None, destination=None, tos=0, selectors=about_groups)
+    none = [Rule(0, rule.family, action="nop")]
+    return [[jump], [Rule(0, rule.family, action="goto", target=first + _BRANCH)], _parts(found, refusing) or none]
+
+
+def _is_refused(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]]) -> bool:
+    """True when a search for more specific routes would end at the default route of the rule's table."""
+    return rule.action == "lookup" and rule.suppressed_prefix_len is not None and rule.table in refusing
+
+
 def _parts(rule: Rule, refusing: Mapping[int, tuple[IpNetwork, ...]]) -> Slot:
     """The rules that find more specific routes; one for each of these where the table's default route refuses."""
     limit, within = rule.suppressed_prefix_len, rule.destination
-    if rule.action != "lookup" or limit is None or rule.table not in refusing or rule.is_inverted:
+    if limit is None or not _is_refused(rule, refusing):
         return _halves(rule)
     nearer = [network for network in refusing[rule.table] if network.prefixlen > limit]
     wanted = {within if within is not None and _is_in(within, one) else one for one in nearer if _meets(one, within)}
@@ -378,6 +402,17 @@ def _copy(rule: Rule, length: int) -> Rule | None:
         case "blackhole" | "unreachable" | "prohibit" if is_nearer or _is_about_users(rule) or _is_about_bound(rule):
             return kept
     return None
+
+
+def _concerning(behind: Iterable[Rule], sources: Sequence[IpNetwork]) -> list[Rule]:
+    return [rule for rule in behind if _concerns(rule, sources)]
+
+
+def _concerns(rule: Rule, sources: Sequence[IpNetwork]) -> bool:
+    """False for a rule about other sources than these."""
+    if rule.source is None or rule.is_inverted:
+        return True
+    return any(source.overlaps(rule.source) for source in sources)
 
 
 def _takes(rule: Rule, length: int) -> bool:

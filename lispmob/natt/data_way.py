@@ -17,7 +17,7 @@ An RTR of another implementation answers neither. It never did, so nothing follo
 is recognised by its first four bits, which are zero; our hub passes it to its datapath (control_port/steering.py).
 
 An uplink in the open that gets no data to its peers asks an RTR that it is offered. An answer on 4342 alone shows that
-the network drops the data, and then the uplink uses that RTR (machine.py).
+the network drops the data; if peers do not get it, either, the uplink uses that RTR.
 
 A round of questions belongs to a doubt: data is unanswered, the RTR says that it does not know us, or data has come in
 for a while, which says nothing about the other direction. An idle uplink asks nothing.
@@ -48,6 +48,8 @@ REST_S: Final = 1.0  # ours: between two rounds
 LOOK_S: Final = 3.0  # ours: between two rounds while data comes in
 POKES: Final = 3  # ours: a NAT that has changed its address once causes one or two
 POKED_S: Final = 10.0  # ours: within this time
+UNHEARD_S: Final = 10.0  # ours: how long it counts that a peer gets no data from here
+SUSPECT_S: Final = 5.0  # ours: how often peers are asked
 SHUT_S: Final = 600.0  # ours: after this time an RTR that answers no question, and did not know us, is tried again
 
 _HEADER: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
@@ -292,3 +294,46 @@ class DataWay:
                 },
             )
         ]
+
+
+class Step(Enum):
+    """What to do now."""
+
+    NOTHING = "nothing"
+    ASK_PEERS = "ask peers"
+    CHANGED = "changed"  # `is_on` has changed
+
+
+class Cut:
+    """Whether an uplink in the open needs an RTR, because its network drops data and lets an RTR's control port pass.
+
+    Neither witness suffices. An RTR that does not get our data at port 4341 may have a firewall of its own, and a peer
+    that does not may be silent. So peers are asked while the RTR shows it, and both have to agree.
+    """
+
+    def __init__(self) -> None:
+        self.is_on = False  # an RTR is needed
+        self._unheard_at = self._asked_at = float("-inf")
+
+    def on_unheard(self, now: float) -> None:
+        """A peer that answers probes was found to get no data from here."""
+        self._unheard_at = now
+
+    def weigh(self, now: float, *, is_suspect: bool, is_refuted: bool) -> Step:
+        """`is_suspect`: in the open, and an RTR gets our data at its control port alone. `is_refuted`: the RTR in use
+        gets it at port 4341.
+        """
+        if self.is_on:
+            return self._turn() if is_refuted else Step.NOTHING
+        if not is_suspect:
+            return Step.NOTHING
+        if now < self._unheard_at + UNHEARD_S:
+            return self._turn()
+        if now < self._asked_at + SUSPECT_S:
+            return Step.NOTHING
+        self._asked_at = now
+        return Step.ASK_PEERS
+
+    def _turn(self) -> Step:
+        self.is_on = not self.is_on
+        return Step.CHANGED

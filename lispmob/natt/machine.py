@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lispmob.natt.checksum_probe import ChecksumProbe
-from lispmob.natt.data_way import DataWay, Fault
+from lispmob.natt.data_way import Cut, DataWay, Fault, Step
 from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, DataSuspect, Reach, RelayConfirmed, UplinkEffect
@@ -43,8 +43,6 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request without 
 ASK_BEYOND_S: Final = 20.0  # ours: the same through a translator (NAT64), where nothing else tells that it works by now
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
-UNHEARD_S: Final = 10.0  # ours: how long it counts that a peer gets no data from here
-SUSPECT_S: Final = 5.0  # ours: how often peers are asked
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 
 
@@ -67,7 +65,7 @@ class UplinkMachine:
         self.state = State.IDLE
         self.seen: Seen | None = None
         self.is_filtered = False  # only answers come in: an RTR is needed although there is no NAT
-        self.is_cut = False  # the network drops data to peers and passes port 4342 of an RTR, which is needed therefore
+        self.cut = Cut()
         self.is_unserved = False  # no server answered: registered in the ordinary way, as the best guess
         self.has_failed = False  # no RTR has answered since one fell silent: packets to this uplink are lost
         self.choice = RtrChoice()
@@ -83,8 +81,6 @@ class UplinkMachine:
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
-        self._unheard_at = float("-inf")  # when a peer that answers probes was found to get no data from here
-        self._suspect_at = float("-inf")  # when peers were asked last
         self._left_rtrs: set[IpAddress] = set()  # since data last got through
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust = BindingTrust()
@@ -151,9 +147,8 @@ class UplinkMachine:
     @property
     def is_shut(self) -> bool:
         """True when the registration works, and data does not get to any RTR that would take it."""
-        if self.state is not State.RELAYED:
-            return False
-        return self.punches.is_silent if self.dialect is Dialect.LISPERS else self.data_way.is_shut
+        is_lost = self.punches.is_silent if self.dialect is Dialect.LISPERS else self.data_way.is_shut
+        return self.state is State.RELAYED and is_lost
 
     @property
     def passes_zero(self) -> bool | None:
@@ -175,10 +170,8 @@ class UplinkMachine:
     @property
     def keepalive_s(self) -> float | None:
         """Seconds between packets that keep the binding; None: there is none to keep."""
-        if not self.rtrs:
-            return None
-        dialect = self.dialect or Dialect.E19
-        return interval_for(self.lifetime, self._config.keepalive_s, TRAITS[dialect].longest_keepalive_s)
+        longest_s = TRAITS[self.dialect or Dialect.E19].longest_keepalive_s
+        return interval_for(self.lifetime, self._config.keepalive_s, longest_s) if self.rtrs else None
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
@@ -203,10 +196,7 @@ class UplinkMachine:
     def on_down(self) -> None:
         """The address is gone. The RTR forgets it when the others register without it."""
         self._exchange.stop()
-        self.relays.stop()
-        self.punches.stop()
-        self._checksums.stop()
-        self.data_way.stop()
+        self._leave_rtrs()
         self._ask_at = self._patience_ends_at = None
         self._trust.forget()
         self.deafness.forget()
@@ -299,56 +289,39 @@ class UplinkMachine:
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
         self.deafness.on_silence(now)
-        if not self.rtrs:
-            return []
-        return [*(self._again(now) if self._trust.on_silence(now) else ()), *self.data_way.on_doubt(now)]
+        again = self._again(now) if self.rtrs and self._trust.on_silence(now) else []
+        return [*again, *(self.data_way.on_doubt(now) if self.rtrs else ())]
 
     def on_heard(self, now: float) -> list[UplinkEffect]:
         """Data came through the RTR."""
         self._trust.on_heard()
-        heard = self.data_way.on_heard(now)
-        if not self.deafness.on_heard(now):
-            return [*heard]
-        return [*heard, Event("rtr-heard", {"rloc": str(self.locator.address)})]
+        was_deaf = self.deafness.on_heard(now)
+        event = [Event("rtr-heard", {"rloc": str(self.locator.address)})] if was_deaf else []
+        return [*self.data_way.on_heard(now), *event]
 
     @property
-    def may_relay(self) -> bool:
-        """True in the open, where an RTR is offered that could take the data of this uplink."""
-        return (
-            self.state is State.DIRECT
-            and self.dialect is Dialect.E19
-            and self.seen is not None
-            and bool(self.seen.rtrs)
-        )
+    def spare_rtrs(self) -> tuple[IpAddress, ...]:
+        """In the open: the RTRs that are offered, and could take the data of this uplink."""
+        is_open = self.state is State.DIRECT and self.dialect is Dialect.E19
+        return self.seen.rtrs if is_open and self.seen is not None else ()
 
     def on_doubted_in_the_open(self, now: float, *, is_heard: bool = False) -> list[UplinkEffect]:
         """Data to a peer is unanswered; or (`is_heard`) data came from one, which says nothing about what we send."""
-        if self.seen is None or not self.may_relay:
-            return []
-        rtr = self.seen.rtrs[0]
-        return [*(self.data_way.on_heard_in_the_open if is_heard else self.data_way.on_open)(rtr, now)]
-
-    @property
-    def is_suspect(self) -> bool:
-        """True in the open, where an RTR does not get our data at port 4341: peers may not, either."""
-        return self.may_relay and self.data_way.fault is Fault.FILTERED and not self.data_way.is_shut
+        ask = self.data_way.on_heard_in_the_open if is_heard else self.data_way.on_open
+        return [*ask(self.spare_rtrs[0], now)] if self.spare_rtrs else []
 
     def on_unheard(self, now: float) -> list[UplinkEffect]:
         """A peer answers probes from here, and gets no data."""
-        self._unheard_at = now
+        self.cut.on_unheard(now)
         return self._weigh_cut(now)
 
     def _weigh_cut(self, now: float) -> list[UplinkEffect]:
-        """Both a peer and an RTR do not get our data at port 4341: use the RTR, until it gets it there."""
-        if self.is_suspect and now >= max(self._suspect_at + SUSPECT_S, self._unheard_at + UNHEARD_S):
-            self._suspect_at = now
+        way = self.data_way
+        is_suspect = bool(self.spare_rtrs) and way.fault is Fault.FILTERED and not way.is_shut
+        step = self.cut.weigh(now, is_suspect=is_suspect, is_refuted=self.state is State.RELAYED and way.fault is None)
+        if step is Step.ASK_PEERS:
             return [DataSuspect(self.locator.address)]
-        is_unheard = self.is_suspect and now < self._unheard_at + UNHEARD_S
-        is_over = self.state is State.RELAYED and self.data_way.fault is None
-        if self.seen is None or not (is_unheard if not self.is_cut else is_over):
-            return []
-        self.is_cut = not self.is_cut
-        return self._judge(self.seen, now)
+        return self._judge(self.seen, now) if step is Step.CHANGED and self.seen is not None else []
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Check whether the RTR still answers, which shows that the network works."""
@@ -430,7 +403,7 @@ class UplinkMachine:
     def _judge(self, seen: Seen, now: float) -> list[UplinkEffect]:
         before, self.seen, self.is_unserved = self.seen, seen, False
         self._patience_ends_at = None
-        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self.is_cut or self._config.prefers_rtr
+        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self.cut.is_on or self._config.prefers_rtr
         is_hidden = is_private(self.locator.address) or self.is_translated
         if self.reach is Reach.UNKNOWN:
             wants_relay = wants_relay or is_hidden
@@ -442,11 +415,8 @@ class UplinkMachine:
             return effects + self._strand(now)
         wants_relay = wants_relay and bool(seen.rtrs)
         if not wants_relay:
-            self.relays.stop()
-            self.punches.stop()
-            self._checksums.stop()
             if self.state is not State.DIRECT:
-                self.data_way.stop()
+                self._leave_rtrs()
             return effects + self._to(State.DIRECT)
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()
@@ -461,16 +431,19 @@ class UplinkMachine:
             effects += self._again(now)
         return effects
 
+    def _leave_rtrs(self) -> None:
+        self.relays.stop()
+        self.punches.stop()
+        self._checksums.stop()
+        self.data_way.stop()
+
     def _punch_interval_s(self) -> float:
         longest = TRAITS[Dialect.LISPERS].longest_keepalive_s
         return interval_for(self.lifetime, self._config.keepalive_s, longest)
 
     def _strand(self, now: float) -> list[UplinkEffect]:
         assert self.seen is not None
-        self.relays.stop()
-        self.punches.stop()
-        self._checksums.stop()
-        self.data_way.stop()
+        self._leave_rtrs()
         self._ask_at = now + ASK_AGAIN_S
         effects = self._to(State.STRANDED)
         why = "the Map-Server names no RTR that can be used from here"
@@ -497,9 +470,8 @@ class UplinkMachine:
 
     def on_shut(self, now: float) -> list[UplinkEffect]:
         """No other uplink can take the data that does not get to the RTR in use: another RTR may, each of them once."""
-        rtr = self.choice.current
-        self._left_rtrs &= set(self.choice.offered)
-        if rtr is None or not set(self.choice.offered) - self._left_rtrs - {rtr}:
+        rtr, untried = self.choice.current, set(self.choice.offered) - self._left_rtrs - {self.choice.current}
+        if rtr is None or not untried:
             return []
         self._left_rtrs.add(rtr)
         return self.fail_over(now)
@@ -537,11 +509,6 @@ class UplinkMachine:
             return []
         assert new in TRANSITIONS[self.state], (self.state, new)
         old, self.state = self.state, new
-        rtr = self.choice.current
-        fields = {
-            "rloc": str(self.locator.address),
-            "from": old.value,
-            "to": new.value,
-            "rtr": str(rtr) if rtr is not None else None,
-        }
+        rtr = None if self.choice.current is None else str(self.choice.current)
+        fields = {"rloc": str(self.locator.address), "from": old.value, "to": new.value, "rtr": rtr}
         return [Event("natt-state", fields)]

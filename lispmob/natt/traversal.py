@@ -257,7 +257,7 @@ class Traversal:
     def may_relay(self, address: IpAddress) -> bool:
         """True for an address in the open that an RTR could take data from."""
         machine = self._machine_at(address, 0)
-        return machine is not None and machine.may_relay
+        return machine is not None and bool(machine.spare_rtrs)
 
     def on_doubted_in_the_open(self, address: IpAddress, now: float) -> list[NattEffect]:
         """Data from this address, which has no RTR, is unanswered."""

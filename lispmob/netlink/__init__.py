@@ -16,6 +16,7 @@ Everywhere else pyroute2 does not serve. Place by place:
 - `mh/kernel/conntrack.py`, `mh/kernel/flow_table.py`: its NFCTSocket decodes every flow of a table in which one is
   looked for, and takes 20 ms to import beyond what is loaded.
 - `mh/kernel/open_sockets.py`: the same holds for DiagSocket. It is asked in a thread, beside the loop its calls need.
-- `mh/kernel/chain_watch.py`: it decodes rules of nftables that we only compare with three numbers and a name.
+- `mh/kernel/chain_watch.py`: it decodes rules of nftables that we only compare with some numbers and names.
+- `mh/kernel/mark_listing.py`: it asks whether nftables has any table, before the loop has anything else to do.
 - `datapath/device/tun.py`: two requests when the device is made, 90 ms before its requests could be imported.
 """

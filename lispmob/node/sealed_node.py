@@ -90,6 +90,11 @@ class SealedNode(Node):
         times = (super().wake_at(), *own)
         return min((at for at in times if at is not None), default=None)
 
+    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
+        """The forwarding entry of a prefix, as the datapath has it."""
+        mapping = super().disposition(prefix)
+        return None if mapping is None else self.sealing.entries.as_installed(mapping)
+
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram has arrived. Only handshakes, and answers to ours, travel from EID to EID as data does."""
         if not any(eid.contains(datagram.destination) for eid in self.config.eids):
@@ -123,7 +128,7 @@ class SealedNode(Node):
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries have carried traffic. What left in clear may be encrypted as others do it."""
-        used = list(prefixes)
+        used = [self.sealing.entries.origin_of(prefix) for prefix in prefixes]
         told = super().on_used(used, now)
         asked: list[MachineEffect] = []
         for prefix in used if self.dialects.wanted else ():
@@ -177,15 +182,17 @@ class SealedNode(Node):
         peer = self.sealing.entries.by_number(number)
         if peer is None or not self.config.announcements:
             return self._route([Count("rx_policy")], now)
-        sources = self.sealing.keys.sources(peer.known)
 
         def covers(prefix: EidPrefix) -> bool:
-            return prefix.instance_id == instance_id and any(source.covers(prefix) for source in sources)
+            is_of = self.sealing.keys.is_of
+            return not peer.is_hub and prefix.instance_id == instance_id and is_of(prefix, peer.known.key)
 
         heard = self._announcer.on_announcement(peer, covers, payload, now)
         effects: list[MachineEffect] = []
         for record in heard.records:
             effects += self._believe(record, now) if is_acceptable(record, self._guard()) else [Count("rx_policy")]
+        for prefix, keys in heard.keys:
+            effects += self.sealing.on_announced_key(peer, prefix, keys)
         return self._route([*effects, *heard.effects], now)  # the answer goes to the peer's new locators
 
     def on_peer_behind(self, number: int, now: float) -> list[NodeEffect]:
@@ -212,7 +219,10 @@ class SealedNode(Node):
 
     def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
         """The static key has changed. The configuration that registers it with the Map-Servers has come before."""
-        return self._route(self.sealing.on_static_key(static, now), now)
+        said: list[MachineEffect] = []
+        if self.config.announcements and self.config.key_record is not None:
+            said = self._announcer.on_new_key(self.config.key_record, self.sealing.entries.peers, now)
+        return self._route([*said, *self.sealing.on_static_key(static, now)], now)
 
     def on_rekey(self, now: float) -> list[NodeEffect]:
         """A client wants new keys for all sessions."""

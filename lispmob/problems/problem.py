@@ -41,7 +41,7 @@ KEYS: Final[dict[str, str]] = {
     "translated-source": "another program's NAT may replace the source of packets for the overlay",
     "foreign-rule": "a routing rule of another program takes our packets",
     "nearer-route": "a route of this host leads packets for a peer past the overlay",
-    "mark-in-use": "routing rules of another program use bits of the mark that are ours",
+    "mark-in-use": "another program has rules about bits of the mark that are ours",
     "unusable-mark": "packets were dropped because their mark names no usable uplink",
     "disk-full": "the state directory cannot be written",
     # the uplinks

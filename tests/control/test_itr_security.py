@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count, pairwise
 
+import msgspec
 import pytest
 
 from lispmob.control.itr_security import (
@@ -21,7 +22,7 @@ from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
-from lispmob.wire.lisp_sec import AuthorizedEid, EcmSecurity, EidAuthentication
+from lispmob.wire.lisp_sec import AuthorizedEid, EcmSecurity, EidAuthentication, MapReplySecurity
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Action, Locator, MappingRecord
@@ -219,6 +220,34 @@ def test_what_an_etr_says_beyond_the_prefix_it_may_speak_for_is_discarded() -> N
     assert itr.security.why_refused(PEER, 0.2) == (
         "its ETR answers for more than the Map-Server lets it: it says 10.2.0.0/16, it may say 10.2.0.0/24"
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eids": (AuthorizedEid(ip("10.0.0.0"), 8),)},
+        {"eids": (AuthorizedEid(ip("10.2.0.0"), 24), AuthorizedEid(ip("10.3.0.0"), 16))},
+        {"eids": (AuthorizedEid(ip("10.3.0.0"), 24),)},
+        {"has_e_bit": True},
+        {"hmac": bytes(16)},
+    ],
+)
+def test_an_etr_that_changes_what_the_map_server_vouches_for_is_not_believed_though_it_signs_the_rest(
+    changes: dict[str, object],
+) -> None:
+    """An ETR has the key of the PKT HMAC, and not that of the EID HMAC."""
+    itr = Itr("require")
+    (sent,) = itr.ask()
+    otk, honest = otk_of(sent), MapReply.decode(genuine(sent))
+    assert honest.security is not None
+    eids = msgspec.structs.replace(MapReplySecurity.decode(honest.security).eid, **changes)
+    record = MappingRecord.of(prefix("10.0.0.0/8"), (Locator(ip("203.0.113.66")),))
+    forged = MapReply(honest.nonce, (record,))
+
+    effects = itr.hear(lisp_sec_auth.sign_reply(forged, eids.encode(), 2, lisp_sec_auth.ms_otk(otk, 2)), 0.1)
+
+    assert (counted(effects), learned(effects)) == (["sec_hmac"], [])
+    assert learned(itr.hear(genuine(sent), 0.2)) == [True]
 
 
 def test_of_an_answer_that_overclaims_in_part_the_rest_is_learned() -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from lispmob.control.sealing.callers import HELD_MAX
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.machine import ASKING_MAX
-from lispmob.control.sealing.sealed_entries import SESSIONS_MAX
+from lispmob.control.sealing.sealed_entries import CONFIRMED_MAX, UNCONFIRMED_MAX
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, SendControl
@@ -119,7 +119,8 @@ class AnyPair(RuleBasedStateMachine):
         for side in self.sides:
             assert len(side.machine._asking) <= ASKING_MAX
             assert len(side.machine._held) <= HELD_MAX
-            assert all(len(peer.sessions) <= SESSIONS_MAX for peer in side.machine.entries.peers)
+            most = CONFIRMED_MAX + UNCONFIRMED_MAX
+            assert all(len(peer.sessions) <= most for peer in side.machine.entries.peers)
 
 
 def test_two_peers_keep_their_invariants_whatever_happens_to_their_messages() -> None:

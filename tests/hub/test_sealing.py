@@ -12,7 +12,7 @@ from lispmob.control.sealing.peer_keys import NoKeyMemory
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_handshake import OpenHandshake, Pair
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
-from lispmob.hub.sealing import HandshakeEffect, HubSealing
+from lispmob.hub.sealing import SESSIONS_MAX, HandshakeEffect, HubSealing
 from lispmob.protocol.effect import ForgetSession, InstallSession, SendControl
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord
@@ -135,7 +135,8 @@ def test_all_eids_of_a_node_are_sealed_by_its_one_session_and_old_sessions_are_f
     world = World()
     second = prefix("2001:db8:e1d::1/128")
     world.register(NODE, second)
-    told = [effect for number in range(6) for effect in world.hear(world.begin()[1], 10.0 * number) or []]
+    times = [10.0 * number for number in range(SESSIONS_MAX + 2)]
+    told = [effect for at in times for effect in world.hear(world.begin()[1], at) or []]
 
     assert world.hub.peer_of(NODE) == world.hub.peer_of(second) != 0
     assert {installed.sources for installed in only(told, InstallSession)} == {(NODE, second)}

@@ -15,6 +15,7 @@ import pytest
 
 from lispmob.iface_monitor import netlink as netlink_module
 from lispmob.iface_monitor import rtnetlink
+from lispmob.iface_monitor.containers import container_networks
 from lispmob.iface_monitor.netlink import CHURN_S, NetlinkMonitor
 from lispmob.iface_monitor.snapshot import Link, UplinkPolicy, UplinkRule
 from lispmob.netlink import connection
@@ -191,6 +192,21 @@ def test_a_foreign_change_of_the_routing_rules_is_told(inside: None) -> None:
         await monitor.stop()
 
     asyncio.run(main())
+
+
+def test_a_network_of_containers_is_told_when_its_bridge_gets_its_address_and_when_it_loses_it(inside: None) -> None:
+    async def change(watch: Watch, *lines: str) -> int:
+        before = len(watch.deltas)
+        ip(*lines)
+        await watch.until(lambda: len(watch.deltas) > before)
+        return len(container_networks(watch.monitor.state))
+
+    async def body(watch: Watch) -> None:
+        assert await change(watch, "link add docker0 type bridge", "link set docker0 up") == 0
+        assert await change(watch, "addr add 172.17.0.1/16 dev docker0") == 1
+        assert await change(watch, "addr del 172.17.0.1/16 dev docker0") == 0
+
+    run(body)
 
 
 def test_a_renamed_interface_keeps_its_index_and_changes_its_name(inside: None) -> None:

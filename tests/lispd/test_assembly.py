@@ -15,6 +15,7 @@ from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Upl
 from lispmob.lispd import assembly
 from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.native_routes import NativeRoutes
+from lispmob.lispd.tasks.desired_kernel import kernel_state
 from lispmob.mh.plan import LostAddress
 from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
 from lispmob.protocol.locator_set import EidRank, LocalLocator
@@ -147,7 +148,7 @@ def routed_natively(routing: str) -> list[str]:
     """The prefixes that a host with these DNS servers routes natively."""
     text = f"eids: [10.1.0.1/32]\nmap-servers: [{{address: hub.example.net, key: a}}]\nrouting: {routing}\n"
     file = read_bytes(text.encode(), "lispd.conf", NodeFile, directory=Path())
-    state = assembly.kernel_state(file, (), NetworkState(), (), NativeRoutes(), nameservers=NAMESERVERS)
+    state = kernel_state(file, (), NetworkState(), (), NativeRoutes(), nameservers=NAMESERVERS)
     return [str(prefix) for prefix in state.native_prefixes]
 
 

@@ -18,6 +18,7 @@ from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.iface_monitor.snapshot import NetworkState
 from lispmob.lispd import assembly
 from lispmob.lispd.native_routes import NativeRoutes
+from lispmob.lispd.tasks.desired_kernel import kernel_state, leaves_natively
 from lispmob.mh.plan import Plan, Route, plan
 from lispmob.mh.rule import MAIN_TABLE
 from lispmob.protocol.effect import InstallMapping, MachineEffect, MappingLearned, RemoveMapping
@@ -96,7 +97,7 @@ class Both:
         self._take(self.mappings.on_locators(LocatorSet.of(1, OWN), 0.0))
 
     def wanted(self) -> Plan:
-        return plan(assembly.kernel_state(self.file, (), NetworkState(), (), self.natives))
+        return plan(kernel_state(self.file, (), NetworkState(), (), self.natives))
 
     def play(self, step: Step) -> None:
         self.now += 1.0
@@ -242,4 +243,4 @@ def test_a_hole_as_wide_as_an_overlay_prefix_is_the_hosts_own_business_when_aske
 
 def test_the_default_is_shown_in_the_file_and_asks_for_nothing_native() -> None:
     assert RoutingSection().fallback == "auto"
-    assert not assembly.leaves_natively(load("eids: [10.99.0.1/32]\nmap-servers: [{address: 192.0.2.1, key: k}]\n"))
+    assert not leaves_natively(load("eids: [10.99.0.1/32]\nmap-servers: [{address: 192.0.2.1, key: k}]\n"))

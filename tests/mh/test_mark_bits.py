@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.mh.mark_bits import choose, partial_mask, used_by
+from lispmob.mh.mark_bits import choose, used_by
+from lispmob.mh.mark_uses import MarkUse, of_rules, partial_mask
 from lispmob.mh.rule import MARK, MARK_MASK, Rule
 
 
@@ -42,17 +43,48 @@ WIREGUARD = marked(0xCA6C, 0xFFFFFFFF)
     ],
 )
 def test_the_usual_mask_makes_way_for_rules_of_others(rules: list[Rule], highest: int, mask: int) -> None:
-    assert choose(rules, highest).bits == mask
+    assert choose(of_rules(rules), highest).bits == mask
 
 
 def test_a_rule_that_compares_the_whole_mark_is_no_conflict_and_one_that_shares_a_bit_is_named() -> None:
-    assert used_by([WIREGUARD, MWAN3, TAILSCALE], 0xFFFF) == [MWAN3]
+    assert used_by(of_rules([WIREGUARD, MWAN3, TAILSCALE]), 0xFFFF) == list(of_rules([MWAN3]))
+
+
+def filters(*masks: int) -> tuple[MarkUse, ...]:
+    return tuple(MarkUse(mask, f"a chain uses {mask:#x}") for mask in masks)
+
+
+@pytest.mark.parametrize(
+    ("masks", "highest", "mask"),
+    [
+        ([0x4000, 0x8000], 40, 0x3FFF),  # kube-proxy
+        ([0x2000], 40, 0x1FFF),  # podman, CNI plugins
+        ([0x2000], 6000, 0xFFFFC000),
+        ([0xFFFF0000], 40, 0xFFFF),  # Calico
+        ([0xFFFF0000, 0x4000, 0x2000], 200, 0x1FFF),
+        ([0x7E0000, 0xFF0000], 40, 0xFFFF),  # UniFi, Tailscale
+        ([0xFFFF], 40, 0xFFFF),  # a person steers with our mask
+    ],
+)
+def test_the_usual_mask_makes_way_for_packet_filters_of_others(masks: list[int], highest: int, mask: int) -> None:
+    assert choose(filters(*masks), highest).bits == mask
+
+
+def test_where_all_bits_are_taken_those_of_routing_rules_stay_free() -> None:
+    uses = (*of_rules([MWAN3]), *filters(0xFFFF0000, 0xFFF))
+
+    assert choose(uses, 40).bits == 0xFF
+    assert used_by(uses, 0xFF) == list(filters(0xFFF))
+
+
+def test_a_packet_filter_that_sets_exactly_our_bits_steers_by_our_marks() -> None:
+    assert used_by(filters(0xFF00, 0xFFFF, 0x100), 0xFF00) == list(filters(0xFFFF, 0x100))
 
 
 @given(st.lists(st.integers(1, 0xFFFFFFFE), max_size=4), st.integers(1, 5000))
 def test_a_mask_is_free_or_the_usual_one_and_has_room_for_every_interface(masks: list[int], highest: int) -> None:
     rules = [marked(mask & -mask, mask) for mask in masks]
-    chosen = choose(rules, highest)
+    chosen = choose(of_rules(rules), highest)
 
     used = 0
     for rule in rules:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from lispmob.mh.plan import FULL_PRIORITY, GATEWAY_PRIORITY, ROOM, KernelState, KernelUplink, plan
 from lispmob.mh.rule import IN_INTERFACE, INVERT, MARK, MARK_MASK, USERS, VRF, Rule
-from lispmob.mh.rule_order import Arrangement, Others, arrange
+from lispmob.mh.rule_order import Arrangement, Others, RefusingTable, arrange
 from lispmob.wire.address import EidPrefix
 
 EID = EidPrefix.parse("10.1.0.1/32")
@@ -86,7 +86,7 @@ def test_a_default_route_in_front_does_not_take_the_overlay() -> None:
         their(1000, source=ip_network("10.0.0.0/8")),
         their(1000, destination=ip_network("10.0.0.0/8")),
         their(1000, 0, action="unreachable"),
-        their(1000, 0, action="goto", target=9000),
+        their(1000, 0, action="goto", target=32766),
     ],
     ids=str,
 )
@@ -188,6 +188,57 @@ def test_nested_overlay_prefixes_are_asked_by_the_longest_that_fits() -> None:
     )
     assert [destination for _, destination in doors] == ["10.1.4.0/24"] * 2 + ["10.1.0.0/16"] * 2
     assert doors[1][0] < doors[2][0]
+
+
+def test_an_inverted_rule_to_a_table_that_refuses_leads_to_its_nearer_routes_alone() -> None:
+    kill_switch = their(100, flags=INVERT, selectors=((MARK, struct.pack("=I", 0xCA6C)),))
+    nearer = (ip_network("10.1.7.0/24"), ip_network("10.0.0.0/8"))
+    refusing = (RefusingTable(4, 77, nearer),)
+    found = arrange(plan(SPLIT).rules, Others((LOCAL, kill_switch, MAIN, DEFAULT), refusing=refusing))
+
+    copies = [rule for rule in found.rules if rule.table == 77]
+    [jump] = [rule for rule in found.rules if rule.is_inverted and rule.action == "goto"]
+    [near] = [rule for rule in copies if not rule.is_inverted]
+    assert (jump.selectors, jump.target) == (kill_switch.selectors, near.priority)
+    assert (near.destination, near.selectors, near.suppressed_prefix_len) == (nearer[0], (), None)
+    [past] = [rule for rule in found.rules if rule.priority == jump.priority + 1]
+    assert (past.action, past.target, past.selectors) == ("goto", near.priority + 1, ())
+
+
+def test_a_goto_leads_past_a_rule_that_needs_several_priorities() -> None:
+    kill_switch = their(200, 66, flags=INVERT, selectors=((MARK, struct.pack("=I", 0xCA6C)),))
+    theirs = (LOCAL, marked(100, 1, 1, 0, action="goto", target=300), kill_switch, their(300, 70), MAIN, DEFAULT)
+    found = arrange(plan(SPLIT).rules, Others(theirs, refusing=(RefusingTable(4, 66),)))
+
+    gotos = [rule for rule in found.rules if rule.action == "goto" and rule.selector(MARK_MASK)]
+    assert [rule.table for goto in gotos for rule in found.rules if rule.priority == goto.target] == [70, 70]
+
+
+def test_containers_jump_into_the_overlay_part_and_not_into_that_for_everything() -> None:
+    guests = ip_network("172.17.0.0/16")
+    found = arranged(replace(BOTH, container_networks=(guests,)), their(1000), their(5270, 52))
+
+    entered = [rule.destination for rule in found.rules if rule.source == guests and rule.action == "goto"]
+    assert entered == [OVERLAY]
+
+
+def test_a_rule_about_containers_alone_stays_in_front_of_the_part_for_everything() -> None:
+    guests = ip_network("172.17.0.0/16")
+    state = replace(BOTH, container_networks=(guests,))
+    found = arranged(state, their(4340, source=guests))
+
+    doors = {rule.destination: rule.priority for rule in found.rules if rule.action == "goto" and rule.source}
+    assert doors[OVERLAY] < 4340
+    assert all(rule.priority > 4340 for rule in found.rules if rule.source == EID.network and rule.table == 4342)
+
+
+@pytest.mark.parametrize("target", [6500, 9000, 40000])
+@pytest.mark.parametrize("state", [SPLIT, FULL])
+def test_a_goto_to_a_priority_that_no_rule_has_is_passed_over_as_by_the_kernel(state: KernelState, target: int) -> None:
+    lost = their(5000, 0, action="goto", target=target)
+    rest = (their(6000, 60), their(7000, 70))
+
+    assert arranged(state, lost, *rest) == arranged(state, *rest)
 
 
 def test_a_goto_leads_to_the_copy_of_what_it_led_to() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
+import pytest
 from msgspec.structs import replace
 
 from lispmob.control.node_config import NodeConfig
@@ -20,14 +21,18 @@ from lispmob.protocol.effect import (
     RefuseClear,
     SendControl,
     SendKeepalive,
+    SendSealed,
 )
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import sign
+from lispmob.wire.header import MessageType
 from lispmob.wire.key_record import KeyRecord, take_key_record
+from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
@@ -40,8 +45,9 @@ from tests.control.sealing.sealed_pair import (
     BOB_RLOC,
     Memory,
     drawing,
+    request_of,
 )
-from tests.control.support import KEY, SERVER, only, prefix
+from tests.control.support import KEY, SERVER, only, prefix, request_in
 from tests.crypto.support import ciphers, needs_libcrypto
 
 pytestmark = needs_libcrypto
@@ -198,3 +204,98 @@ def test_a_map_server_that_does_not_answer_keys_is_registered_with_without() -> 
 def test_a_pinned_prefix_of_another_instance_is_not_mixed_up() -> None:
     one = made(ALICE_KEY, ALICE_EID, ALICE_RLOC, pinned_keys=(PinnedKey(prefix("[7]10.2.0.7/32"), bytes(32)),))
     assert one.sealing.keys.of(BOB_EID) is None
+
+
+def asked(node: SealedNode, effects: Sequence[object]) -> int:
+    """The nonce of the only Map-Request in an ECM."""
+    (sent,) = [sent for sent in only(effects, SendControl) if sent.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL]
+    return request_in(sent).nonce
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+@pytest.mark.parametrize("is_local", [False, True])
+def test_a_key_in_a_mapping_that_nothing_proves_is_none(is_later: bool, is_local: bool) -> None:
+    node = made(ALICE_KEY, ALICE_EID, ALICE_RLOC, map_resolvers=(SERVER,))
+    key = KeyRecord((KeyPair.of(BOB_KEY, ciphers()).public,)).to_locator()
+    keyed = MappingRecord.of(BOB_EID, (Locator(BOB_RLOC, is_local=is_local), key), is_authoritative=is_local)
+    first = MappingRecord.of(BOB_EID, (Locator(BOB_RLOC),)) if is_later else keyed
+    nonce = asked(node, node.on_miss(ALICE_EID.address, BOB_EID.address, 0, 1.0))
+    effects = node.on_datagram(Datagram(MapReply(nonce, (first,)).encode(), SERVER, 4342, ALICE_RLOC, 2), 1.1)
+    if is_later:
+        smr = MapRequest(7, BOB_EID.address, (BOB_RLOC,), (EidRecord.of(ALICE_EID),), is_smr=True).encode()
+        nonce = asked(node, node.on_datagram(Datagram(smr, BOB_RLOC, 4342, ALICE_RLOC, 2), 9.0))
+        effects = node.on_datagram(Datagram(MapReply(nonce, (keyed,)).encode(), SERVER, 4342, ALICE_RLOC, 2), 9.1)
+
+    installed = only(effects, InstallMapping)
+    assert [entry.peer for entry in installed] == [0] * len(installed)
+    assert is_later or installed
+    assert node.sealing.keys.of(BOB_EID) is None
+    assert node.map_cache.get(BOB_EID) is not None
+
+
+def test_what_is_shown_of_an_entry_is_what_the_datapath_has() -> None:
+    one, _ = two_nodes()
+
+    shown = one.disposition(BOB_EID)
+
+    assert shown is not None
+    assert (shown.peer, shown.must_seal) == (one.sealing.entries.peers[0].number, False)
+    assert one.disposition(prefix("10.9.0.0/16")) is None
+
+
+@pytest.mark.parametrize("seals", [False, True])
+def test_a_peer_that_seals_is_never_asked_for_the_key_of_a_dialect(seals: bool) -> None:
+    keys = (PinnedKey(BOB_EID, KeyPair.of(BOB_KEY, ciphers()).public),) if seals else ()
+    node = made(
+        ALICE_KEY,
+        ALICE_EID,
+        ALICE_RLOC,
+        static_mappings=(static(BOB_EID, BOB_RLOC),),
+        pinned_keys=keys,
+        dialects=("lispers-net", "rfc8061"),
+    )
+
+    sent = only(node.on_used([BOB_EID], 1.0), SendControl)
+
+    asked = [rloc for probe in sent for rloc in request_of(probe).itr_rlocs if isinstance(rloc, SecurityKey)]
+    assert bool(asked) is not seals
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_a_node_that_replaces_its_key_says_so_in_its_sessions_and_strict_peers_do_not_wait(is_heard: bool) -> None:
+    one = made(
+        ALICE_KEY,
+        ALICE_EID,
+        ALICE_RLOC,
+        static_mappings=(static(BOB_EID, BOB_RLOC),),
+        strict_keys=True,
+        announcements=True,
+    )
+    other = made(
+        BOB_KEY,
+        BOB_EID,
+        BOB_RLOC,
+        static_mappings=(static(ALICE_EID, ALICE_RLOC),),
+        pinned_keys=(PinnedKey(ALICE_EID, KeyPair.of(ALICE_KEY, ciphers()).public),),
+        announcements=True,
+    )
+    one.sealing.on_vouched(BOB_EID, KeyRecord((KeyPair.of(BOB_KEY, ciphers()).public,)), 0.5)
+    (number,) = (peer.number for peer in other.sealing.entries.peers)
+    (sent,) = only(other.on_seal_wanted(number, 1.0), SendControl)
+    (answered,) = only(carry(sent, BOB_RLOC, one, 1.1), SendControl)
+    carry(answered, ALICE_RLOC, other, 1.2)
+    (bob,) = one.sealing.entries.peers
+    one.on_seal_confirmed(bob.number, bob.sessions[0].local_index, 1.3)
+    fresh = KeyPair.of(bytes([77]) * 32, ciphers())
+
+    other.on_config(replace(other.config, key_record=KeyRecord((fresh.public,))), 5.0)
+    said = only(other.on_static_key(fresh, 5.0), SendSealed)
+    assert [effect.peer for effect in said] == [number]
+    if is_heard:
+        one.on_sealed_announcement(bob.number, 0, said[0].payload, 5.1)
+    one.sealing.on_vouched(BOB_EID, KeyRecord((fresh.public,)), 5.2)
+
+    assert one.sealing.waiting == ({} if is_heard else {BOB_EID: fresh.public})
+    known = one.sealing.keys.of(BOB_EID)
+    assert known is not None
+    assert (known.key == fresh.public) is is_heard

@@ -9,6 +9,8 @@ How it works.
 4. A new locator is on trial: a Map-Request with P=1 for the peer's EID is sent there. Until an ETR has answered
    authoritatively, the datapath sends a bounded number of packets there. So a peer cannot direct traffic at a victim:
    a host there answers only for its own EIDs, and RTRs do not answer authoritatively.
+5. Our static key is replaced: the new one is announced in the sessions of the old one, as a key record. A peer with
+   strict keys uses it without asking its user, once its Map-Server vouches for it as well.
 
 Pure.
 """
@@ -16,7 +18,7 @@ Pure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -31,7 +33,7 @@ from lispmob.protocol.effect import Count, MachineEffect, SendControl, SendSeale
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.key_record import is_key_record
+from lispmob.wire.key_record import KeyRecord, is_key_record, take_key_record
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
@@ -69,10 +71,11 @@ class _Trial(msgspec.Struct, frozen=True):
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """The effect of an announcement: mappings to use, and other effects."""
+    """The effect of an announcement: mappings to use, static keys that the peer will have, and other effects."""
 
     records: tuple[MappingRecord, ...] = ()
     effects: tuple[MachineEffect, ...] = ()
+    keys: tuple[tuple[EidPrefix, KeyRecord], ...] = ()
 
 
 class Announcer:
@@ -108,11 +111,18 @@ class Announcer:
         is_first, self._announced = not self._announced, announced
         self._unacknowledged.clear()
         self._agenda.clear()
+        return [] if is_first else self._tell(announced, peers, now)
+
+    def on_new_key(self, key: KeyRecord, peers: Iterable[SealedPeer], now: float) -> list[MachineEffect]:
+        """Our static key will be this one. Called while the sessions of the old one are still in use."""
+        located = (replace(record, locators=(*record.locators, key.to_locator())) for record in self._announced)
+        return self._tell(tuple(located), peers, now) if self._announced else []
+
+    def _tell(self, records: tuple[MappingRecord, ...], peers: Iterable[SealedPeer], now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []
-        sealed = [peer for peer in peers if peer.is_sealed(now)]
-        for peer in [] if is_first else sealed[:ANNOUNCED_MAX]:
+        for peer in [peer for peer in peers if peer.is_sealed(now)][:ANNOUNCED_MAX]:
             nonce = self._next_nonce()
-            self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, announced).encode(), nonce)
+            self._unacknowledged[peer.number] = _Unacknowledged(MapNotify(nonce, records).encode(), nonce)
             effects += self._send(peer.number, now)
         return effects
 
@@ -179,7 +189,8 @@ class Announcer:
             self._heard.popitem(last=False)
         # An EID of the other family may belong to the peer too, but its key is not known for it.
         others = [Count("rx_announcement_unknown")] * (len(message.records) - len(own))
-        return Heard(tuple(map(_plain, own)), (acknowledgement, Count("rx_announcement"), *others))
+        effects: tuple[MachineEffect, ...] = (acknowledgement, Count("rx_announcement"), *others)
+        return Heard(tuple(map(_plain, own)), effects, tuple(_keys_in(own)))
 
     def on_trials(
         self, tried: Iterable[tuple[IpAddress, EidPrefix]], own: LocatorSet, now: float
@@ -266,6 +277,17 @@ def _plain(record: MappingRecord) -> MappingRecord:
         replace(locator, is_local=False, is_probed=False) for locator in record.locators if not is_key_record(locator)
     )
     return replace(record, locators=locators, is_authoritative=False)
+
+
+def _keys_in(records: Iterable[MappingRecord]) -> Iterator[tuple[EidPrefix, KeyRecord]]:
+    """The key records that can be read."""
+    for record in records:
+        try:
+            keys = take_key_record(record)[1]
+        except MalformedMessage:
+            continue
+        if keys is not None and record.eid_prefix is not None:
+            yield record.eid_prefix, keys
 
 
 def _counted(name: str) -> Heard:

@@ -1,4 +1,4 @@
-"""Limits handshakes that others begin, and holds those whose key is not known yet. Pure."""
+"""Limits handshakes that others begin, and answers that they forge; holds those whose key is not known yet. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 of all strangers, at a quarter
 ANSWERS_BURST: Final = 100
 KNOWN_ANSWERS_S: Final = 0.0025  # ours: and 400 of all whose locators are in use, in a tenth of the time
 KNOWN_ANSWERS_BURST: Final = 400
+FORGERY_INTERVAL_S: Final = 1 / 128  # ours: forged answers that are computed, at an eighth of a millisecond each
+FORGERY_BURST: Final = 32
 HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
 HELD_EACH: Final = 8  # ours: of those, from one sender, however many EIDs it names
 HELD_S: Final = 2.0  # ours
@@ -38,11 +40,20 @@ class AnswerLimits:
     def __init__(self) -> None:
         self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
         self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
+        self._forgeries = TokenBucket(FORGERY_INTERVAL_S, FORGERY_BURST)
         # Locators in use can be forged, so all of them together have a limit too.
         self._in_all = {
             False: TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST),
             True: TokenBucket(KNOWN_ANSWERS_S, KNOWN_ANSWERS_BURST),
         }
+
+    def may_verify(self, now: float) -> bool:
+        """Whether another answer to a handshake of ours is computed; genuine ones use up nothing."""
+        return self._forgeries.available_at(now) <= now
+
+    def on_forged(self, now: float) -> None:
+        """An answer was forged."""
+        self._forgeries.take(now)
 
     def take(self, sender: IpAddress, now: float, *, is_known: bool) -> bool:
         """Whether another handshake of this sender is answered."""

@@ -17,25 +17,25 @@ nothing here wakes an idle node. Sessions are found by index in the datapath, so
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from lispmob.control.sealing.callers import AnswerLimits, HeldHandshakes
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.sealing.hub_keys import HubKeys
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealing.sealed_entries import (
     GIVE_UP_S,
     PARTING_S,
-    SESSIONS_MAX,
     SETTLED_S,
     Asking,
     InstalledSession,
     SealedEntries,
     SealedPeer,
 )
-from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
+from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer, new_index
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.datagram import Datagram
@@ -48,7 +48,7 @@ from lispmob.protocol.effect import (
     SendControl,
     SendKeepalive,
 )
-from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
@@ -66,11 +66,12 @@ class Sealing:
     """The sealing state of all peers of a node."""
 
     def __init__(self, config: SealConfig, tools: SealTools, new_nonce: Callable[[], int]) -> None:
-        self._config = config
         self._tools = tools
         self._new_nonce = new_nonce
         self.keys = PeerKeys(config.pinned, tools.memory, is_strict=config.is_strict)
-        self.entries = SealedEntries(config, self.keys)
+        self._hub_keys = HubKeys(config, tools.hub_memory)
+        self._config = self._hub_keys.config()
+        self.entries = SealedEntries(self._config, self.keys)
         self._own = LocatorSet()
         self._asking: dict[int, Asking] = {}
         self._held = HeldHandshakes()
@@ -100,31 +101,55 @@ class Sealing:
 
     def on_hub_vouched(self, address: IpAddress, record: KeyRecord | None) -> list[MachineEffect]:
         """A Map-Resolver vouches, under LISP-SEC, for the key of this proxy. A configured key takes precedence."""
-        key = None if record is None or record.is_revoked else record.keys[0]
-        former, self._config = self._config, self._config.with_vouched_hub(address, key)
-        return self.entries.on_config(self._config) if self._config != former else []
+        return [*self._hub_keys.on_vouched(address, record), *self._use_hubs()]
 
     def knows_hub(self, address: IpAddress) -> bool:
-        """True when the key of the proxy at this address is known."""
-        return any(hub.address == address for hub in self._config.hubs)
+        """True when the key of the proxy at this address is configured, or vouched for since the start."""
+        return any(hub.address == address and hub.grade != "remembered" for hub in self._config.hubs)
+
+    @property
+    def waiting(self) -> Mapping[EidPrefix, bytes]:
+        """Keys that wait for a client's acceptance."""
+        return {**self.keys.waiting, **self._hub_keys.waiting}
+
+    def _use_hubs(self) -> list[MachineEffect]:
+        """Something about the keys of hubs may have changed."""
+        former, self._config = self._config, self._hub_keys.config()
+        return self.entries.on_config(self._config) if self._config != former else []
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
         """The configuration was reloaded. An unchanged one is free: there may be 100,000 mappings."""
-        config = config.with_hubs_of(self._config)
-        if config == self._config:
+        if not self._hub_keys.on_config(config):
             return []
-        self._config = config
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
-        return self.entries.on_config(config)
+        self._config = self._hub_keys.config()
+        return [*self.entries.on_config(self._config), *self.entries.say_sources()]
 
     def forget_key(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """A client says that this EID-Prefix need not be sealed. ValueError if no key of it is stored."""
+        """A client says that this EID-Prefix, or hub, need not be sealed. ValueError if no key of it is stored."""
+        if self._hub_keys.knows(prefix):
+            self._hub_keys.forget(prefix)
+            return self._use_hubs()
         self.keys.forget(prefix)
         return self.entries.reconsider(prefix)
 
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
-        """A client accepts the new key of this EID-Prefix. ValueError if none is waiting."""
-        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self.entries.say_sources(prefix)]
+        """A client accepts the new key of this EID-Prefix, or hub. ValueError if none is waiting."""
+        if prefix in self._hub_keys.waiting:
+            return [*self._hub_keys.accept(prefix), *self._use_hubs()]
+        return [*self.keys.accept(prefix), *self._use_keys(prefix)]
+
+    def _use_keys(self, prefix: EidPrefix, until: float | None = None) -> list[MachineEffect]:
+        """The key of this EID-Prefix has changed."""
+        return [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
+
+    def on_announced_key(self, peer: SealedPeer, prefix: EidPrefix, record: KeyRecord) -> list[MachineEffect]:
+        """A peer announces, in a session of its present key, the key that this EID-Prefix of it will have."""
+        known, before = self.keys.of(prefix), self.keys.version
+        if known is None or known.key != peer.known.key or record.is_revoked:
+            return []
+        effects = self.keys.on_announced(known, record.keys[0])
+        return effects if self.keys.version == before else [*effects, *self._use_keys(known.prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
         """The RLOCs at which others reach us without an RTR have changed."""
@@ -141,7 +166,7 @@ class Sealing:
         return self._begin_all(now, age_s=REKEY_APART_S)
 
     def _begin_all(self, now: float, *, age_s: float) -> list[MachineEffect]:
-        """The datapath has room for four sessions of a peer: with a fifth, packets in flight would be lost."""
+        """The datapath has room for three sessions in use of a peer: with a fourth, packets in flight would be lost."""
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
             if peer.sessions and peer.entries and now - peer.sessions[-1].at >= age_s:
@@ -155,7 +180,7 @@ class Sealing:
         if self.keys.version != before:
             # Packets in flight that were sealed with a replaced key still count; with a revoked key they do not.
             until = None if record is not None and record.is_revoked else now + PARTING_S
-            effects += [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
+            effects += self._use_keys(prefix, until)
         for held in self._held.take_within(prefix) if self.keys.of(prefix) is not None else ():
             effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
         return effects
@@ -222,7 +247,10 @@ class Sealing:
         return self._answer(first, datagram, nonce, now, is_known=is_known)
 
     def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
-        """A Map-Reply to a probe came; None if it answers no handshake of ours."""
+        """A Map-Reply to a probe came; None if it answers no handshake of ours.
+
+        A host that reads our probes can forge answers. None of them ends the handshake: the genuine one still counts.
+        """
         asking = self._asking.get(reply.nonce)
         if asking is None:
             return None
@@ -230,20 +258,24 @@ class Sealing:
             second = take_second(reply)
             if second is None:
                 peer = asking.peer
+                if peer.next_at is None:
+                    return []
                 peer.why_unsealed = "it answers probes, and no handshake"
-                del self._asking[reply.nonce]
-                if peer.next_at is None or peer.tries % 2 == 0:
+                if peer.tries % 2 == 0:
                     return []
                 # It is probably an RTR: send the handshake as data, at once.
                 return [*self.entries.on_way(peer, is_behind=True), *self._try(peer, now)]
-            SecondMessage.decode(second, self._tools.static.public)  # a failure here leaves the handshake open
+            SecondMessage.decode(second, self._tools.static.public)
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
-        del self._asking[reply.nonce]
+        if not self._limits.may_verify(now):
+            return [Count("rx_rate")]
         try:
             session = asking.handshake.finish(second)
         except MalformedMessage as malformed:
+            self._limits.on_forged(now)
             return [Count(malformed.counter)]
+        del self._asking[reply.nonce]
         peer = asking.peer
         if peer.known.key != session.peer or self.entries.by_number(peer.number) is not peer:
             return [Count("rx_policy")]  # its key has changed since the first message
@@ -261,6 +293,7 @@ class Sealing:
         if peer is None or standing is None or standing.is_confirmed:
             return []
         standing.is_confirmed = True
+        peer.sessions = [*(session for session in peer.sessions if session is not standing), standing]
         peer.rest()
         return self._confirmed(peer, now)
 
@@ -280,7 +313,7 @@ class Sealing:
         effects: list[MachineEffect] = []
         if peer.settled_at is not None and now >= peer.settled_at:
             peer.settled_at = None
-            effects += self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
+            effects += self._settle(peer)
         if peer.next_at is None or now < peer.next_at:
             return effects
         if now - peer.begun_at >= GIVE_UP_S and peer.wanted_at < peer.last_try_at:
@@ -288,6 +321,12 @@ class Sealing:
             peer.rest()
             return effects
         return [*effects, *self._try(peer, now)]
+
+    def _settle(self, peer: SealedPeer) -> list[MachineEffect]:
+        """Store that there was a session with this peer: from now on nothing leaves for it in clear."""
+        if peer.is_hub:
+            return self._use_hubs() if self._hub_keys.on_session(peer.known) else []
+        return self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
 
     def _sweep(self, now: float) -> list[MachineEffect]:
         """Remove expired state of all peers."""
@@ -342,7 +381,7 @@ class Sealing:
         if (eid is None and not peer.is_hub) or own is None:
             peer.why_unsealed = "no mapping to begin a handshake with"
             return []
-        way = self._way(peer)
+        way = peer.way(self._own)
         tools = self._tools
         pair = Pair(own.instance_id, own.address, None if eid is None else eid.address)
         ephemeral, index = tools.draw(32), self._new_index()
@@ -371,31 +410,9 @@ class Sealing:
             sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_handshake")]
 
-    def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
-        """Each locator of the peer in turn, from our best one, then from the next; None: send it as data.
-
-        Every second try is sent as data; at once if a locator has answered without a handshake, as RTRs do.
-        """
-        if peer.tries % 2 == 0 and not peer.is_hub:
-            return None
-        remotes = peer.remotes
-        places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
-        ways = [
-            (remote, own[place])
-            for place in range(places)
-            for remote in remotes
-            if place < len(own := self._own.for_family(remote.version))
-        ]
-        return ways[peer.tries // 2 % len(ways)] if ways else None
-
     def _new_index(self) -> int:
-        """Random, not 0, and not in use."""
-        taken = {session.local_index for peer in self.entries.peers for session in peer.sessions}
-        taken.update(asking.handshake.index for asking in self._asking.values())
-        while True:
-            index = int.from_bytes(self._tools.draw(4))
-            if index and index not in taken:
-                return index
+        asked = {asking.handshake.index for asking in self._asking.values()}
+        return new_index(self._tools.draw, self.entries.indices | asked)
 
     # --- handshakes that peers begin
 
@@ -467,14 +484,12 @@ class Sealing:
         installed = session.to_install(
             peer.number, peer.known.prefix.instance_id, peer.sources, is_confirmed=is_initiator
         )
-        spare = peer.sessions[:-SESSIONS_MAX]
-        del peer.sessions[:-SESSIONS_MAX]
-        return [*(ForgetSession(standing.local_index) for standing in spare), installed]
+        return [*(ForgetSession(standing.local_index) for standing in peer.take_spare()), installed]
 
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.why_unsealed = ""
         effects: list[MachineEffect] = []
-        if not peer.is_hub and not peer.known.has_been_sealed and peer.settled_at is None:
+        if not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
         self._note(peer)
         if not peer.is_reported:

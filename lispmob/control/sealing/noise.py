@@ -11,6 +11,7 @@ private key and the ephemeral key of the same side.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import hmac
 from typing import Final, Protocol
@@ -109,7 +110,7 @@ class _Symmetric:
 
 
 class Initiator:
-    """The side that begins. One object per handshake; call each method once, in this order."""
+    """The side that begins. One object per handshake: call `begin` once, then `finish` with each answer."""
 
     def __init__(
         self, ciphers: Ciphers, prologue: bytes, static: KeyPair, ephemeral: KeyPair, responder: bytes
@@ -130,8 +131,11 @@ class Initiator:
         return self._ephemeral.public, sealed_static, state.seal(payload)
 
     def finish(self, ephemeral: bytes, sealed_payload: bytes) -> tuple[bytes, SessionKeys]:
-        """The responder's payload, and the keys. Raises AuthenticationFailed; the object is unusable then."""
-        state = self._state
+        """The responder's payload, and the keys. Raises AuthenticationFailed, and changes nothing then.
+
+        So another answer may still come: any host that has seen the first message can forge one.
+        """
+        state = copy.copy(self._state)
         state.mix_hash(ephemeral)
         state.mix_secret(self._ephemeral, ephemeral)
         state.mix_secret(self._static, ephemeral)

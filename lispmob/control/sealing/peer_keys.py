@@ -7,7 +7,8 @@
 | remembered | was vouched for once: still used, so that an attacker gains nothing by leaving it out    |
 
 Other keys are not used. A vouched key that differs from the one before is accepted, with an event, because the
-Map-Server vouches for it; with strict keys it waits until a client accepts it. Vouched keys, whether they had a
+Map-Server vouches for it; with strict keys it waits until a client accepts it, unless the owner of the former key has
+announced it in a session. Vouched keys, whether they had a
 session, and the last timestamp of each key are kept over restarts. Pure.
 """
 
@@ -29,7 +30,10 @@ V = TypeVar("V")
 KeyGrade: TypeAlias = Literal["pinned", "vouched", "remembered"]
 REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the oldest is evicted first, those that have sealed last
 TIMES_MAX: Final = 4096  # ours: static keys
+NOWHERE: Final = 0xFFFFFF  # the Instance-ID of control messages in data: no EID is in it
+PARTS_MAX: Final = 256  # ours: of an EID-Prefix that others have keys inside of; a session lists each
 _LABEL: Final = b"lispmob fingerprint"
+_ANNOUNCED: Final = "the new one is used: the owner of the old one announced it in a session"
 
 
 class PinnedKey(msgspec.Struct, frozen=True):
@@ -110,6 +114,7 @@ class PeerKeys:
         self._times: OrderedDict[bytes, int] = OrderedDict(memory.load_times())
         self._vouched: set[EidPrefix] = set()  # of the stored keys: by the last genuine answer
         self._waiting: dict[EidPrefix, bytes] = {}  # vouched for, but not accepted yet
+        self._announced: dict[EidPrefix, bytes] = {}  # by a session of the stored key, but not vouched for yet
         self._table: PrefixTable[KeptKey] = PrefixTable()
         for prefix, kept in self._kept.items():
             self._table.insert(prefix, kept)
@@ -153,13 +158,34 @@ class PeerKeys:
         """The key of one EID."""
         return self.of(EidPrefix.host(address, instance_id))
 
+    def within(self, prefix: EidPrefix) -> tuple[EidPrefix, ...]:
+        """Every EID-Prefix inside of this one that has a key of its own."""
+        tables = self._pinned.covered(prefix), self._table.covered(prefix)
+        return tuple(dict.fromkeys(at for found in tables for at, _ in found))
+
+    def is_of(self, prefix: EidPrefix, key: bytes) -> bool:
+        """Whether this EID-Prefix has this key."""
+        known = self.of(prefix)
+        return known is not None and known.key == key
+
     def sources(self, known: PeerKey) -> tuple[EidPrefix, ...]:
-        """Every EID-Prefix of its Instance-ID that has this key."""
+        """Every EID-Prefix of its Instance-ID that has this key, without the parts of it that have another one."""
         found = [prefix for prefix, key in self._pinned if key == known.key]
         found += [prefix for prefix, kept in self._kept.items() if kept.key == known.key]
         fitting = (prefix for prefix in found if prefix.instance_id == known.prefix.instance_id)
-        own = (prefix for prefix in fitting if (key := self.of(prefix)) is not None and key.key == known.key)
-        return tuple(dict.fromkeys((known.prefix, *own)))
+        own = dict.fromkeys((known.prefix, *(prefix for prefix in fitting if self.is_of(prefix, known.key))))
+        parts = tuple(dict.fromkeys(part for prefix in own for part in self._without_others(prefix, known.key)))
+        return parts or (EidPrefix.host(known.prefix.address, NOWHERE),)  # none would stand for a hub's session
+
+    def _without_others(self, prefix: EidPrefix, key: bytes) -> list[EidPrefix]:
+        """The parts of a prefix whose key is not another one; not all of them if there are too many."""
+        others = [inside for inside in self.within(prefix) if not self.is_of(inside, key)]
+        parts = [prefix]
+        for other in others:
+            parts = [piece for part in parts for piece in (_beside(part, other) if part.covers(other) else [part])]
+            if len(parts) > PARTS_MAX:
+                return [part for part in parts if not any(part.covers(one) for one in others)][:PARTS_MAX]
+        return parts
 
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None) -> list[MachineEffect]:
         """A genuine mapping of this EID-Prefix has these keys, or none."""
@@ -174,11 +200,22 @@ class PeerKeys:
             raise ValueError(f"no new key of {prefix} waits")
         return self._keep(prefix, self._waiting.pop(prefix))
 
+    def on_announced(self, known: PeerKey, key: bytes) -> list[MachineEffect]:
+        """The owner of this stored key announces, in a session of it, that it will have another one."""
+        kept = self._kept.get(known.prefix)
+        if kept is None or kept.key != known.key or key == kept.key:
+            return []
+        self._announced[known.prefix] = key
+        if self._waiting.get(known.prefix) != key:
+            return []
+        return [_changed(known.prefix, kept.key, key, _ANNOUNCED), *self.accept(known.prefix)]
+
     def forget(self, prefix: EidPrefix) -> None:
         """A client says that this EID-Prefix no longer has a key. ValueError if none is stored."""
         if self._kept.pop(prefix, None) is None:
             raise ValueError(f"no key of {prefix} is kept")
         self._waiting.pop(prefix, None)
+        self._announced.pop(prefix, None)
         self._vouched.discard(prefix)
         self._table.remove(prefix)
         self._save()
@@ -228,6 +265,8 @@ class PeerKeys:
             return [_changed(prefix, pinned[1], key, "the pinned one is used")]
         if kept is None:
             return self._keep(prefix, key)
+        if self._is_strict and self._announced.get(prefix) == key:
+            return [_changed(prefix, kept.key, key, _ANNOUNCED), *self._keep(prefix, key)]
         if self._is_strict:
             is_news = self._waiting.get(prefix) != key
             self._waiting[prefix] = key
@@ -242,6 +281,9 @@ class PeerKeys:
         return []
 
     def _put(self, prefix: EidPrefix, kept: KeptKey) -> None:
+        if (before := self._kept.get(prefix)) is not None and before.key != kept.key:
+            self._announced.pop(prefix, None)
+            self._waiting.pop(prefix, None)
         self._kept[prefix] = kept
         self._kept.move_to_end(prefix)
         self._table.insert(prefix, kept)
@@ -249,6 +291,7 @@ class PeerKeys:
             oldest = self._oldest()
             del self._kept[oldest]
             self._vouched.discard(oldest)
+            self._announced.pop(oldest, None)
             self._table.remove(oldest)
         self._save()
 
@@ -260,6 +303,19 @@ class PeerKeys:
     def _save(self) -> None:
         self.version += 1
         self._memory.save_keys(self._kept)
+
+
+def _beside(prefix: EidPrefix, hole: EidPrefix) -> list[EidPrefix]:
+    """The prefix without this part of it."""
+    if prefix == hole or hole.covers(prefix):
+        return []
+    mask_len = prefix.mask_len + 1
+    upper = prefix.number | 1 << prefix.width - mask_len
+    found: list[EidPrefix] = []
+    for number in (prefix.number, upper):
+        half = EidPrefix.make(type(prefix.address)(number), mask_len, prefix.instance_id)
+        found += _beside(half, hole) if half.covers(hole) else [half]
+    return found
 
 
 def _covering(table: PrefixTable[V], prefix: EidPrefix) -> tuple[EidPrefix, V] | None:

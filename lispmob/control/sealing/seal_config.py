@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
 from lispmob.control.sealing.noise import Ciphers, KeyPair
-from lispmob.control.sealing.peer_keys import KeyGrade, KeyMemory, PinnedKey
+from lispmob.control.sealing.peer_keys import KeyGrade, KeyMemory, NoKeyMemory, PinnedKey
 from lispmob.control.sealing.sealed_handshake import ALL_AEADS
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -19,11 +18,12 @@ SealMode: TypeAlias = Literal["off", "prefer", "require"]
 
 
 class HubKey(msgspec.Struct, frozen=True):
-    """The address of a proxy, and its key: configured, or vouched for by its Map-Resolver."""
+    """The address of a proxy, and its key. `has_been_sealed`: there was a session, so nothing goes there in clear."""
 
     address: IpAddress
     key: bytes
     grade: KeyGrade = "pinned"
+    has_been_sealed: bool = False
 
 
 class SealConfig(msgspec.Struct, frozen=True):
@@ -34,6 +34,8 @@ class SealConfig(msgspec.Struct, frozen=True):
     is_strict: bool = False
     eids: tuple[EidPrefix, ...] = ()
     hubs: tuple[HubKey, ...] = ()
+    proxies: tuple[IpAddress, ...] = ()
+    """Where packets to hosts without LISP go: a Map-Resolver may vouch for keys of these, too."""
 
     def hub_at(self, addresses: Iterable[IpAddress]) -> HubKey | None:
         """The hub that has all of these addresses; None: its key is unknown, or not all are a hub's."""
@@ -41,19 +43,6 @@ class SealConfig(msgspec.Struct, frozen=True):
         found = [keys.get(address) for address in addresses]
         is_one = bool(found) and all(hub is not None and hub.key == found[0].key for hub in found if found[0])
         return found[0] if is_one and None not in found else None
-
-    def with_hubs_of(self, former: SealConfig) -> SealConfig:
-        """With the vouched keys of hubs that the new configuration does not name."""
-        written = {hub.address for hub in self.hubs}
-        kept = (hub for hub in former.hubs if hub.grade != "pinned" and hub.address not in written)
-        return replace(self, hubs=(*self.hubs, *kept))
-
-    def with_vouched_hub(self, address: IpAddress, key: bytes | None) -> SealConfig:
-        """With this vouched key of the hub at this address, or none; unchanged if a key of it is configured."""
-        if any(hub.address == address and hub.grade == "pinned" for hub in self.hubs):
-            return self
-        others = tuple(hub for hub in self.hubs if hub.address != address)
-        return replace(self, hubs=others if key is None else (*others, HubKey(address, key, "vouched")))
 
     def own_eid(self, prefix: EidPrefix) -> EidPrefix | None:
         """Our EID towards peers of this family and Instance-ID, as a host."""
@@ -70,6 +59,8 @@ class SealConfig(msgspec.Struct, frozen=True):
 class SealTools:
     """What the machine is given: ciphers, our static key, the stored state, randomness, and an increasing clock.
 
+    `memory` is about peers, `hub_memory` about hubs.
+
     `draw` returns that many unpredictable octets; `next_timestamp` nanoseconds since 1970, never the same twice;
     `next_map_version` the next Map-Version Number, over restarts too (RFC 9302); None: our mappings have none.
     `reserve` stores ahead what the next of both need, so that no move waits for the disk.
@@ -82,4 +73,5 @@ class SealTools:
     next_timestamp: Callable[[], int] = dataclasses.field(repr=False)
     aeads: int = ALL_AEADS
     next_map_version: Callable[[], int] | None = dataclasses.field(default=None, repr=False)
+    hub_memory: KeyMemory = dataclasses.field(default_factory=NoKeyMemory, repr=False)
     reserve: Callable[[], None] = dataclasses.field(default=lambda: None, repr=False)

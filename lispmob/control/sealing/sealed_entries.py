@@ -10,12 +10,13 @@ A peer has a key, perhaps an open handshake, and its sessions. The table says wh
 | prefer         | yes       | yes           | sealed; packets wait while there is none     | dropped               |
 | require        | no        |               | nothing                                      | dropped               |
 | require        | yes       |               | sealed; packets wait while there is none     | dropped               |
+
+Where a mapping says "natively forward", packets are refused in the rows that allow no clear text.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -34,6 +35,7 @@ from lispmob.protocol.effect import (
     SetSessionSources,
     UsableLocator,
 )
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -47,7 +49,8 @@ SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives with a
 FORGET_S: Final = 540.0  # ours: then its keys are overwritten
 SETTLED_S: Final = 3.0  # ours: after the very first session, how long clear packets may be in flight
 PARTING_S: Final = 3.0  # ours: packets sealed with a replaced key may still be in flight
-SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
+CONFIRMED_MAX: Final = 3  # sessions of one peer: as many as the datapath has places for
+UNCONFIRMED_MAX: Final = 2  # and of those that it answered, and has sent nothing with yet
 
 
 class InstalledSession(msgspec.Struct):
@@ -76,6 +79,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     known: PeerKey
     entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
     sessions: list[InstalledSession] = msgspec.field(default_factory=list)
+    """Of those that both sides have, the one confirmed last is the last one."""
     sources: tuple[EidPrefix, ...] = ()
     """The permitted sources of its sessions, as last installed in the datapath."""
     tries: int = 0
@@ -115,10 +119,38 @@ class SealedPeer(msgspec.Struct, eq=False):
         prefix = next(iter(self.entries), None)
         return None if prefix is None or self.is_hub else EidPrefix.host(prefix.address, prefix.instance_id)
 
+    def way(self, own: LocatorSet) -> tuple[IpAddress, LocalLocator] | None:
+        """Where this try of a handshake goes, and from where; None: send it as data.
+
+        Each locator of the peer takes its turn, from our best one, then from the next. Every second try is sent as
+        data; at once if a locator has answered without a handshake, as RTRs do.
+        """
+        if self.tries % 2 == 0 and not self.is_hub:
+            return None
+        remotes = self.remotes
+        places = max((len(own.for_family(remote.version)) for remote in remotes), default=0)
+        ways = [
+            (remote, uplinks[place])
+            for place in range(places)
+            for remote in remotes
+            if place < len(uplinks := own.for_family(remote.version))
+        ]
+        return ways[self.tries // 2 % len(ways)] if ways else None
+
     def is_sealed(self, now: float) -> bool:
         """True while there is a session to send with."""
         standing = self.confirmed
         return standing is not None and now - standing.at < SESSION_S
+
+    def take_spare(self) -> list[InstalledSession]:
+        """Remove and return the sessions beyond the datapath's places. A new one that the peer may never have heard of
+        takes no place of one that it sends with.
+        """
+        confirmed = [session for session in self.sessions if session.is_confirmed]
+        others = [session for session in self.sessions if not session.is_confirmed]
+        spare = [*confirmed[:-CONFIRMED_MAX], *others[:-UNCONFIRMED_MAX]]
+        self.sessions = [session for session in self.sessions if session not in spare]
+        return spare
 
     def take_old(self, now: float) -> list[InstalledSession]:
         """Remove and return the sessions whose keys must be overwritten."""
@@ -156,8 +188,9 @@ class SealedEntries:
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
         self._returned: list[SealedPeer] = []
-        self._parting: dict[int, float] = {}  # peers whose key was replaced, and until when their sessions receive
-        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, derived from a default mapping
+        # Peers whose key was replaced: until when their sessions receive, and the indices of these.
+        self._parting: dict[int, tuple[float, frozenset[int]]] = {}
+        self._narrow: PrefixTable[InstallMapping] = PrefixTable()  # entries of peers that a wider mapping holds for
 
     @property
     def peers(self) -> tuple[SealedPeer, ...]:
@@ -167,14 +200,20 @@ class SealedEntries:
     @property
     def parting_at(self) -> list[float]:
         """When sessions of replaced keys end, in monotonic seconds."""
-        return [*self._parting.values()]
+        return [until for until, _ in self._parting.values()]
 
     def part(self, now: float = float("inf")) -> list[MachineEffect]:
         """End the sessions of replaced keys that are due."""
-        over = [number for number, until in self._parting.items() if now >= until]
+        over = [number for number, (until, _) in self._parting.items() if now >= until]
         for number in over:
             del self._parting[number]
         return [ForgetPeer(number) for number in over]
+
+    @property
+    def indices(self) -> set[int]:
+        """The index of every session that the datapath may have."""
+        taken = {session.local_index for peer in self.peers for session in peer.sessions}
+        return taken.union(*(indices for _, indices in self._parting.values()))
 
     def by_number(self, number: int) -> SealedPeer | None:
         """The peer with this number in the datapath."""
@@ -190,12 +229,12 @@ class SealedEntries:
         self._config = config
         return self.reconsider()
 
-    def on_installed(self, mapping: InstallMapping) -> list[InstallMapping]:
-        """A forwarding entry was made: returns it with its peer; and further ones if it is a default mapping."""
+    def on_installed(self, mapping: InstallMapping) -> list[InstallMapping | RemoveMapping]:
+        """A forwarding entry was made: returns it with its peer, and changes for peers inside of its prefix."""
         if mapping.peer or mapping.must_seal:
             return [mapping]  # it has been through here
         self._installed.insert(mapping.prefix, mapping)
-        self._narrow.pop(mapping.prefix, None)
+        self._narrow.remove(mapping.prefix)
         changed = self._for_datapath(mapping)
         peer = self._peer_by_entry.get(mapping.prefix)
         if peer is not None:
@@ -204,23 +243,21 @@ class SealedEntries:
             if peer.is_gone:
                 peer.is_gone = False
                 self._returned.append(peer)
-        return [changed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
+        effects: list[InstallMapping | RemoveMapping] = [changed]
+        for inside in self._narrow_within(mapping.prefix):
+            effects += self._renew(inside)
+        return effects
 
     def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
         """A forwarding entry was removed; returns what replaces it. Sessions stay as long as they may be used."""
         self._installed.remove(prefix)
-        self._narrow.pop(prefix, None)
+        self._narrow.remove(prefix)
         if (peer := self._peer_by_entry.get(prefix)) is not None:
             peer.is_gone = True
         self._forget_entry(prefix)
         effects: list[InstallMapping | RemoveMapping] = [RemoveMapping(prefix)]
-        if not prefix.mask_len:
-            gone = [eid_prefix for eid_prefix in self._narrow if eid_prefix[:2] == prefix[:2]]
-            for eid_prefix in gone:
-                effects += self.on_removed(eid_prefix)
-            return effects
-        if (default := self._default_of(prefix)) is not None:
-            effects += self._narrowed(default, [prefix])
+        for inside in (*self._narrow_within(prefix), prefix):
+            effects += self._renew(inside)
         return effects
 
     def take_returned(self) -> list[SealedPeer]:
@@ -228,28 +265,58 @@ class SealedEntries:
         taken, self._returned = self._returned, []
         return taken
 
-    def _default_of(self, prefix: EidPrefix) -> InstallMapping | None:
-        return self._installed.get(EidPrefix.make(_ZEROS[prefix.family], 0, prefix.instance_id))
+    def as_installed(self, mapping: InstallMapping) -> InstallMapping:
+        """A forwarding entry as the datapath has it."""
+        return self._changed.get(mapping.prefix, mapping)
 
-    def _narrowed(self, default: InstallMapping, prefixes: Iterable[EidPrefix]) -> list[InstallMapping]:
-        """Behind a NAT a default mapping sends all to the RTR: peers with known keys get entries of their own.
+    def origin_of(self, prefix: EidPrefix) -> EidPrefix:
+        """The EID-Prefix of the mapping that a forwarding entry was made of."""
+        mapping = self._wider(prefix) if prefix in self._narrow else None
+        return prefix if mapping is None else mapping.prefix
 
-        They have the locators of the default; packets sealed for the peer pass the RTR unchanged.
+    def _wider(self, prefix: EidPrefix) -> InstallMapping | None:
+        """The mapping that would hold for a prefix without one of its own."""
+        covering = self._installed.covering(prefix)
+        return next((mapping for at, mapping in covering if at != prefix and at not in self._narrow), None)
+
+    def _narrow_within(self, prefix: EidPrefix) -> tuple[EidPrefix, ...]:
+        """The prefixes inside of this one that may need an entry of their own."""
+        found = (*self._keys.within(prefix), *(at for at, _ in self._narrow.covered(prefix)))
+        return tuple(dict.fromkeys(found))
+
+    def _renew(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
+        """Give a prefix with a key an entry of its own where a wider mapping holds for it; returns what has changed.
+
+        Otherwise the key of the wider mapping, or none, would be used: a hub could answer with a wider prefix, and so
+        get around a key that is pinned, or that waits for a yes. Behind a NAT the wider one is a default mapping, which
+        leads to the RTR; packets sealed for the peer pass it unchanged.
         """
-        if self._config.mode == "off" or default.disposition not in CARRIES:
+        if prefix in self._installed and prefix not in self._narrow:
             return []
-        made: list[InstallMapping] = []
-        for prefix in prefixes:
-            is_own = any(eid.covers(prefix) for eid in self._config.eids)
-            is_there = prefix in self._installed and prefix not in self._narrow
-            is_wanted = prefix.mask_len and default.prefix.covers(prefix) and self._keys.of(prefix) is not None
-            if not is_wanted or is_there or is_own:
-                continue
-            narrow = replace(default, prefix=prefix, locators=_relays(default))
-            self._narrow[prefix] = narrow
-            self._installed.insert(prefix, narrow)
-            made.append(self._for_datapath(narrow))
-        return made
+        mapping, before = self._wider(prefix), self._changed.get(prefix)
+        if mapping is None or not self._needs_entry(prefix, mapping):
+            if self._narrow.remove(prefix) is None:
+                return []
+            self._installed.remove(prefix)
+            if (peer := self._peer_by_entry.get(prefix)) is not None:
+                peer.is_gone = True
+            self._forget_entry(prefix)
+            return [RemoveMapping(prefix)]
+        locators = mapping.locators if mapping.prefix.mask_len else _relays(mapping)
+        narrow = replace(mapping, prefix=prefix, locators=locators)
+        self._narrow.insert(prefix, narrow)
+        self._installed.insert(prefix, narrow)
+        changed = self._for_datapath(narrow)
+        return [changed] if changed != before else []
+
+    def _needs_entry(self, prefix: EidPrefix, mapping: InstallMapping) -> bool:
+        known, wider = self._keys.of(prefix), self._keys.of(mapping.prefix)
+        is_own = any(eid.covers(prefix) for eid in self._config.eids)
+        if self._config.mode == "off" or is_own or known is None:
+            return False
+        if mapping.disposition not in CARRIES:
+            return mapping.disposition == "NATIVE" and known.has_been_sealed
+        return wider is None or (wider.key, wider.has_been_sealed) != (known.key, known.has_been_sealed)
 
     def peer(self, known: PeerKey) -> SealedPeer:
         """The peer with this key, created if necessary."""
@@ -263,8 +330,9 @@ class SealedEntries:
     def _hub(self, hub: HubKey | None, prefix: EidPrefix) -> SealedPeer:
         """The peer for a hub, in the Instance-ID of an entry that leads there."""
         assert hub is not None
-        peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade))
-        peer.is_hub = True
+        known = PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade, hub.has_been_sealed)
+        peer = self.peer(known)
+        peer.known, peer.is_hub = known, True
         return peer
 
     def drop(self, peer: SealedPeer) -> None:
@@ -276,10 +344,15 @@ class SealedEntries:
         """The forwarding entry as the datapath gets it."""
         prefix = mapping.prefix
         self._forget_entry(prefix)
-        if self._config.mode == "off" or mapping.disposition not in CARRIES:
+        if self._config.mode == "off" or mapping.disposition not in (*CARRIES, "NATIVE"):
             return mapping
         is_required = self._config.mode == "require"
         known = self._keys.of(prefix)
+        if mapping.disposition == "NATIVE":
+            if not is_required and not (known is not None and known.has_been_sealed):
+                return mapping
+            self._changed[prefix] = refused = replace(mapping, disposition="PROHIBIT")
+            return refused
         hub = self._config.hub_at(locator.address for locator in mapping.locators) if known is None else None
         if known is None and hub is None:
             changed = replace(mapping, must_seal=is_required)
@@ -304,14 +377,15 @@ class SealedEntries:
         peer.is_behind = is_behind
         return [self._for_datapath(mapping) for mapping in [*peer.entries.values()]]
 
-    def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
-        """A node may have several EIDs. The owner of this one has become known: update the sources of its sessions."""
-        known = self._keys.of(changed)
+    def say_sources(self, changed: EidPrefix | None = None) -> list[MachineEffect]:
+        """A node may have several EIDs. The owner of this one, or of any, has become known: update its sessions."""
         effects: list[MachineEffect] = []
         for peer in self.peers:
             if peer.is_hub:
                 continue  # a hub sends for all hosts without a key
-            is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
+            is_concerned = changed is None or self._keys.is_of(changed, peer.known.key)
+            if changed is not None and not is_concerned:
+                is_concerned = any(one.covers(changed) or changed.covers(one) for one in peer.sources)
             sources = self._keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
             if sources != peer.sources:
                 effects += [SetSessionSources(session.local_index, sources) for session in peer.sessions]
@@ -329,33 +403,36 @@ class SealedEntries:
         `until`: sessions of keys that are no longer known may receive until then; None: they end at once.
         """
         effects: list[MachineEffect] = []
-        if self._config.mode == "off":
-            effects += [RemoveMapping(prefix) for prefix in self._narrow]
         for prefix, peer in [*self._peers.items()]:
             known = self._known_of(peer)
             if known is not None and known.prefix == prefix and known.key == peer.known.key:
                 peer.known = known
             else:
                 if peer.sessions and until is not None:
-                    self._parting[peer.number] = until
+                    indices = frozenset(session.local_index for session in peer.sessions)
+                    self._parting[peer.number] = until, indices
                 else:
                     effects.append(ForgetPeer(peer.number))
                 self.drop(peer)
         for mapping in self._within(within):
+            if mapping.prefix in self._narrow:
+                continue
             before = self._changed.get(mapping.prefix, mapping)
             if (changed := self._for_datapath(mapping)) != before:
                 effects.append(changed)
-        for prefix in self._keys.prefixes if within is None else (within,):
-            if prefix not in self._installed and (default := self._default_of(prefix)) is not None:
-                effects += self._narrowed(default, [prefix])
+        concerned = (*self._keys.prefixes, *(at for at, _ in self._narrow)) if within is None else (within,)
+        for prefix in dict.fromkeys((*concerned, *(() if within is None else self._narrow_within(within)))):
+            effects += self._renew(prefix)
         return [*effects, *self.say_refused()]
 
     def _known_of(self, peer: SealedPeer) -> PeerKey | None:
-        """The present key of a peer; for a hub, the configured one."""
+        """The present key of a peer."""
         if not peer.is_hub:
             return self._keys.of(peer.known.prefix)
         hub = self._config.hub_at((peer.known.prefix.address,))
-        return replace(peer.known, key=hub.key, grade=hub.grade) if hub is not None else None
+        if hub is None:
+            return None
+        return replace(peer.known, key=hub.key, grade=hub.grade, has_been_sealed=hub.has_been_sealed)
 
     def _within(self, prefix: EidPrefix | None) -> list[InstallMapping]:
         if prefix is None:
@@ -364,13 +441,17 @@ class SealedEntries:
         return [*([] if exact is None else [exact]), *(one for _, one in self._installed.covered(prefix))]
 
     def say_refused(self) -> list[MachineEffect]:
-        """The prefixes whose clear text is refused; all of them with `require`."""
+        """The prefixes whose clear text is refused; all of them with `require`.
+
+        No hub speaks for those that are named, also while they have no session.
+        """
         found: tuple[EidPrefix, ...] = ()
         if self._config.mode == "prefer":
             found = self._keys.refused_clear
         elif self._config.mode == "require":
             spaces = dict.fromkeys((eid.instance_id, _ZEROS[eid.family]) for eid in self._config.eids)
-            found = tuple(EidPrefix.make(zeros, 0, instance_id) for instance_id, zeros in spaces)
+            whole = (EidPrefix.make(zeros, 0, instance_id) for instance_id, zeros in spaces)
+            found = tuple(dict.fromkeys((*whole, *self._keys.prefixes)))
         if found == self._refused_clear:
             return []
         self._refused_clear = found

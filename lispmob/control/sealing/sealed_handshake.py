@@ -8,7 +8,7 @@ valid for this pair only. Which static key belongs to which EID, and rate limits
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -99,10 +99,7 @@ class OpenHandshake:
         return FirstMessage(self.index, key, static, offer).encode(self._peer)
 
     def finish(self, answer: bytes) -> Session:
-        """The session, from the second message. Raises MalformedMessage.
-
-        A forged answer with a valid mac1 ends the handshake, as a loss does: begin another one.
-        """
+        """The session, from the second message. Raises MalformedMessage, and the genuine answer may still come."""
         message = SecondMessage.decode(answer, self._static.public)
         if message.receiver != self.index:
             raise MalformedMessage("rx_auth", f"an answer to handshake {message.receiver:#x}, not to {self.index:#x}")
@@ -114,6 +111,14 @@ class OpenHandshake:
         if aead not in (AES_128_GCM, CHACHA20_POLY1305) or not aead & self._aeads:
             raise MalformedMessage("rx_policy", f"AEAD {aead} was chosen of {self._aeads}")
         return _session(keys, self._peer, aead, self.index, message.sender, is_initiator=True)
+
+
+def new_index(draw: Callable[[int], bytes], taken: Collection[int]) -> int:
+    """An index for a session: random, not 0, and not taken. `draw` returns that many unpredictable octets."""
+    while True:
+        index = int.from_bytes(draw(4))
+        if index and index not in taken:
+            return index
 
 
 class Answered(msgspec.Struct, frozen=True):

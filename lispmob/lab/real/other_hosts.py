@@ -74,7 +74,9 @@ def mwan3(check: str, world: World) -> Check:
         world["a"].run("iptables", "-t", "mangle", *command.split())
     world["a"].run("iptables", "-t", "mangle", "-A", "OUTPUT", "-j", "mwan3_hook")
     world.start_hub()
-    node = world.start_node(A, extra="steering: {rules: [{name: all, via: [eth2]}]}\n")
+    # Both ends of a probe stream send from and to the same ports. If b's first packet is earlier, a's packets are
+    # replies to the kernel's connection tracking, and replies leave by the uplink of the request unless switched off.
+    node = world.start_node(A, extra="steering: {replies: no, rules: [{name: all, via: [eth2]}]}\n")
     world.start_node(B)
     world.wait_registered()
     world.wait(lambda: "LISPMOB" in world["a"].run("iptables", "-t", "mangle", "-S"), "the rules are in", RIGHT_S)

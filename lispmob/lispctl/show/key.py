@@ -86,7 +86,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="make a new static key for this node, and inform all peers"
     )
-    parser.add_argument("--forget", metavar="PREFIX", help="forget the key of this EID-Prefix: it may send in clear")
+    parser.add_argument(
+        "--forget",
+        metavar="PREFIX",
+        help="forget the key of this EID-Prefix, or hub: what it is sent may be clear",
+    )
     parser.add_argument("--rekey", action="store_true", help="make new keys for all sessions now")
     parser.add_argument(
         "--accept", metavar="PREFIX", help="accept the new key of this EID-Prefix, which waits for your decision"

@@ -30,7 +30,9 @@ def why_lost(verdict: FlowVerdict, destination: IpAddress, prefix: EidPrefix | N
     """One sentence; `prefix` is the mapping, `now` the time in the node's clock."""
     if verdict is FlowVerdict.NOT_LISP:
         return _no_unicast(destination, node)
-    if verdict in (FlowVerdict.DROP, FlowVerdict.PROHIBIT, FlowVerdict.NO_LOCATOR):
+    if verdict is FlowVerdict.PROHIBIT:
+        return "it would leave in clear, without LISP, and security: seal lets it leave sealed only"
+    if verdict in (FlowVerdict.DROP, FlowVerdict.NO_LOCATOR):
         entry = None if prefix is None else node.map_cache.get(prefix)
         if entry is not None:
             refused = why_refused(destination, entry.prefix.instance_id, node, now)

@@ -25,7 +25,7 @@ from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.lost import why_lost, why_refused
 from lispmob.lispd.parts import Parts
-from lispmob.lispd.views.seal_views import seal_of
+from lispmob.lispd.views.seal_views import mapping_of, seal_of
 from lispmob.mh import foreign_marks
 from lispmob.mh.chain_text import PREFIX, TABLE
 from lispmob.mh.kernel import flow_table
@@ -270,8 +270,9 @@ class _Explanation:
     def _tell_mapping(self, answer: Answer) -> None:
         if answer.entry is None:
             return
-        entry = self._parts.node.map_cache.get(answer.entry)
-        known = self._parts.node.disposition(answer.entry)
+        node = self._parts.node
+        mapped = mapping_of(node, answer.entry)
+        entry, known = node.map_cache.get(mapped), node.disposition(mapped)
         genuine = ", genuine by LISP-SEC" if entry is not None and entry.is_genuine else ""
         source = "" if entry is None else f" ({entry.source}{genuine})"
         used = () if known is None else known.locators
@@ -279,7 +280,7 @@ class _Explanation:
         dead = [] if entry is None else [ip for locator in entry.locators for ip in locator.ips]
         silent = [str(ip) for ip in dead if not self._parts.node.is_reachable(ip)]
         missing = f"; no answer from {', '.join(silent)}" if silent else ""
-        self._say("mapping", f"{answer.entry}{source}: {told or 'no locator'}{missing}")
+        self._say("mapping", f"{mapped}{source}: {told or 'no locator'}{missing}")
         seal = seal_of(self._parts, answer.entry, sessions=())  # the amount sealed is not needed
         self._say("seal", f"{seal.state}: {seal.why}")
 

@@ -4,6 +4,7 @@
 |------------------|----------------------------------------------------------------------------------------|
 | static-key       | the private half of our X25519 key, in hex; made once, readable only by lispd (0600)   |
 | peer-keys        | a line for each EID-Prefix: prefix, public key, "sealed" where there was a session      |
+| hub-keys         | the same for proxies, by their addresses                                               |
 | peer-times       | a line for each static key: public key, the last timestamp of its handshakes            |
 | handshake-time   | our own timestamps, reserved in blocks as the nonces of Map-Registers are               |
 | map-version      | the Map-Version Number of our mappings, reserved in blocks as well                      |
@@ -35,6 +36,7 @@ from lispmob.wire.key_record import KEY_OCTETS
 from lispmob.wire.sealed_handshake import CHACHA20_POLY1305
 
 PEERS_FILE: Final = "peer-keys"
+HUBS_FILE: Final = "hub-keys"
 TIMES_FILE: Final = "peer-times"
 OWN_TIME_FILE: Final = "handshake-time"
 _SEALED: Final = "sealed"
@@ -55,12 +57,13 @@ def seal_tools(directory: Path, complain: Callable[[str], None] = log.warning) -
     )
     aeads = ALL_AEADS if has_aes(_CPU_INFO) else CHACHA20_POLY1305
     versions = MapVersions(directory)
+    hubs = SealMemory(directory, HUBS_FILE)
 
     def reserve() -> None:
         times.keep_ahead()
         versions.keep_ahead()
 
-    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads, versions, reserve)
+    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads, versions, hubs, reserve)
 
 
 def has_aes(cpu_info: Path) -> bool:
@@ -90,16 +93,17 @@ def replace_static_key(directory: Path, tools: SealTools) -> SealTools:
 
 
 class SealMemory:
-    """The keys of other nodes. A failure to store is reported once; the state then lasts until lispd stops."""
+    """The keys of other nodes, or of hubs. A failure to store is reported once; then the state ends with lispd."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keys_file: str = PEERS_FILE) -> None:
         self._directory = directory
+        self._keys_file = keys_file
         self._is_failing = False
 
     def load_keys(self) -> Mapping[EidPrefix, KeptKey]:
         """By EID-Prefix."""
         found: dict[EidPrefix, KeptKey] = {}
-        for words in self._lines(PEERS_FILE):
+        for words in self._lines(self._keys_file):
             try:
                 prefix, key = EidPrefix.parse(words[0]), bytes.fromhex(words[1])
             except (ValueError, IndexError):
@@ -111,7 +115,7 @@ class SealMemory:
     def save_keys(self, keys: Mapping[EidPrefix, KeptKey]) -> None:
         """All of them, in this order."""
         self._save(
-            PEERS_FILE,
+            self._keys_file,
             (f"{prefix} {one.key.hex()}{f' {_SEALED}' * one.has_been_sealed}" for prefix, one in keys.items()),
         )
 

@@ -50,13 +50,15 @@ class KernelTask:
         self._tasks: list[asyncio.Task[None]] = []
         self._native: frozenset[IpNetwork] = frozenset()
         self._is_suspicious = False
+        self._has_new_marks = True
+        self._marks: tuple[Problem, ...] = ()
         self._routes = Retry()
         self._chains = Retry()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What the kernel does not hold, and why."""
-        return (*self._routes.problems, *self._chains.problems)
+        return (*self._routes.problems, *self._chains.problems, *self._marks)
 
     async def start(self) -> None:
         """Remove the remains of a crash, and apply. Failures are retried until they succeed."""
@@ -86,6 +88,16 @@ class KernelTask:
         """State that is slow to read may be gone, for example after a reload of the firewall."""
         self._is_suspicious = True
         self._wanted.set()
+
+    @property
+    def has_mark_conflict(self) -> bool:
+        """A packet filter has rules about bits of our marks."""
+        return bool(self._marks)
+
+    def on_marks(self) -> None:
+        """Another program may have made a rule about marks: read them, and place our rules accordingly."""
+        self._has_new_marks = True
+        self._chains_wanted.set()
 
     async def stop(self, *, leaves_guard: bool = False) -> None:
         """Restore the host; with `leaves_guard` packets for the overlay are refused from now on."""
@@ -151,6 +163,17 @@ class KernelTask:
             if is_repair or is_due or not self._chains.problems:
                 self._say(self._chains, await self._router.translate(desired, is_repair=is_repair or is_due))
             self._chains_done.set()
+            if is_repair or self._has_new_marks:
+                await self._look_at_marks(desired)
+
+    async def _look_at_marks(self, desired: KernelState) -> None:
+        assert self._router is not None, "start() comes first"
+        self._has_new_marks = False
+        former, self._marks = self._marks, await self._router.look_at_marks(desired)
+        if self._marks != former:
+            self._on_problems()
+        if desired.mode == "full":
+            self.touch()  # a mark that all packets get decides where our rules stand (rule_order.py)
 
     def _say(self, retry: Retry, problems: tuple[Problem, ...]) -> None:
         if retry.on_problems(problems, self._now()):

@@ -29,6 +29,7 @@ from lispmob.natt.state import State
 from lispmob.natt.traversal import Traversal
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import Place
+from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply
 
@@ -50,13 +51,14 @@ class _Running(msgspec.Struct):
 
 
 class Measuring:
-    """At most one probe for each address. `perform` gets the effects of the verdicts."""
+    """At most one probe for each address. `perform` gets the effects of the verdicts; `on_ports`: `ports` changed."""
 
     def __init__(
         self,
         traversal: Traversal,
         send: Callable[[SendControl], bool],
         perform: Callable[[Iterable[NattEffect]], None],
+        on_ports: Callable[[], None] = lambda: None,
     ) -> None:
         self.ways: dict[Place, Way] = {}
         self.kinds: dict[Place, KindFound] = {}
@@ -64,9 +66,16 @@ class Measuring:
         self._traversal = traversal
         self._send = send
         self._perform_natt = perform
+        self._on_ports = on_ports
         self._running: dict[Place, _Running] = {}
         self._done: set[tuple[Place, type[_Probe]]] = set()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def ports(self) -> frozenset[tuple[IpAddress, int]]:
+        """The addresses and ports where answers are expected now."""
+        found = ((place[0], running.spare.port_for(place[0].version)) for place, running in self._running.items())
+        return frozenset((address, port) for address, port in found if port)
 
     def look(self, now: float) -> None:
         """The uplinks have changed: start necessary probes, and stop others."""
@@ -132,9 +141,11 @@ class Measuring:
             probe = LifetimeProbe(one, eid, seen, new_nonce=self.nonces, known=machine.lifetime)
             start_at = now + MEASURES_AFTER_S
         self._running[one.place] = _Running(probe, spare, start_at)
+        self._on_ports()  # in time: no probe starts at once
 
     def _end(self, place: Place) -> None:
         self._running.pop(place).spare.close()
+        self._on_ports()
 
     def _on_spare(self, place: Place, received: Received) -> None:
         running = self._running.get(place)

@@ -231,7 +231,7 @@ class _Known:
             is_genuine=entry.is_genuine,
             mapping_from=_said_by(entry),
             map_version=entry.map_version,
-            seal=seal_of(self._parts, entry.prefix, self._sessions),
+            seal=seal_of(self._parts, answer.entry or entry.prefix, self._sessions),
         )
 
     def _used(self, entry: MapCacheEntry) -> float | None:

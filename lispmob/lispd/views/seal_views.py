@@ -18,6 +18,7 @@ from lispmob.lispd.views.shown import Shown
 from lispmob.node.sealed_node import SealedNode
 
 if TYPE_CHECKING:
+    from lispmob.node.node import Node
     from lispmob.wire.address import EidPrefix, IpAddress
 
 _WHOSE: Final = {
@@ -58,7 +59,7 @@ class SealViews:
             peers=[KnownPeer(prefix=str(peer.known.prefix), seal=_of_peer(parts, peer)) for peer in known],
             waiting=[
                 WaitingKey(prefix=str(prefix), fingerprint=fingerprint(key), public_key=key.hex())
-                for prefix, key in node.sealing.keys.waiting.items()
+                for prefix, key in node.sealing.waiting.items()
             ],
         )
 
@@ -111,6 +112,11 @@ def why_nothing(parts: Parts) -> str:
     return "this build has no libcrypto (libssl-dev), or the datapath cannot seal"
 
 
+def mapping_of(node: Node, prefix: EidPrefix) -> EidPrefix:
+    """The EID-Prefix of the mapping behind a forwarding entry: an EID with a key has an entry inside of a wider one."""
+    return node.sealing.entries.origin_of(prefix) if isinstance(node, SealedNode) else prefix
+
+
 def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | None = None) -> Seal:
     """How packets of a forwarding entry are sent. `sessions`: those of the datapath, for calls about many entries."""
     node = parts.node
@@ -122,7 +128,7 @@ def seal_of(parts: Parts, prefix: EidPrefix, sessions: Sequence[SessionUse] | No
         return _of_peer(parts, peer, sessions)
     if node.config.seal == "require":
         return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
-    entry = node.map_cache.get(prefix)
+    entry = node.map_cache.get(mapping_of(node, prefix))
     dialects = () if entry is None else tuple(ip for locator in entry.locators for ip in locator.ips)
     if (seal := next(filter(None, (_of_dialect(parts, node, remote) for remote in dialects)), None)) is not None:
         return seal

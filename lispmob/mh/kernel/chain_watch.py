@@ -1,6 +1,6 @@
-"""Detects the removal of our chains from nftables, including iptables-nft, and the first chain of others for NAT.
+"""Detects, in nftables and iptables-nft, the removal of our chains, NAT chains of others, and their rules about marks.
 
-A firewall that starts or reloads may flush the rules of others. The kernel reports every deletion (NFNLGRP_NFTABLES);
+A firewall that starts or reloads may flush the rules of others. The kernel reports every change (NFNLGRP_NFTABLES);
 iptables-legacy reports none, so there other events cause a check.
 """
 
@@ -21,6 +21,7 @@ NFNLGRP_NFTABLES: Final = 7  # linux/netfilter/nfnetlink.h
 NFT_MSG_NEWCHAIN: Final = 10 << 8 | 3
 NFT_MSG_DELTABLE: Final = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, linux/netfilter/nf_tables.h
 NFT_MSG_DELCHAIN: Final = 10 << 8 | 5
+NFT_MSG_NEWRULE: Final = 10 << 8 | 6
 NFT_MSG_DELRULE: Final = 10 << 8 | 8
 _DELETIONS: Final = (NFT_MSG_DELTABLE, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE)
 _TABLES: Final = (
@@ -30,10 +31,15 @@ _TABLES: Final = (
     b"\0lispmob_mangle\0",
     b"\0lispmob_source\0",
 )  # the tables of our chains: a name as a netlink attribute, after its length
+_IS_MARK: Final = struct.pack("=HH", 8, 2) + struct.pack(">I", 3)
+"""NFTA_META_KEY = NFT_META_MARK; the same octets are NFTA_CT_KEY = NFT_CT_MARK."""
+_OF_XTABLES: Final = (b"\0MARK\0", b"\0CONNMARK\0", b"\0TPROXY\0", b"\0connmark\0", b"\0mark\0")
+"""The targets and matches of iptables-nft that are about marks, as netlink attributes."""
 _NAT_TYPE: Final = struct.pack("=HH", 8, 7) + b"nat\0"  # NFTA_CHAIN_TYPE
 _DATAGRAMS_PER_TURN: Final = 64  # ours: one check covers the rest
 SETTLE_S: Final = 0.2  # ours: a reload removes and restores; check afterwards
 APART_S: Final = 2.0  # ours: a check runs four processes, and container engines change rules all day
+MARKS_APART_S: Final = 20.0  # ours: reading all rules of a host costs more, and nothing waits for it
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +56,30 @@ def concerns_us(message: Raw, own: Collection[int] = ()) -> bool:
     return message.type in _DELETIONS and any(name in message.body for name in _TABLES)
 
 
-class ChainWatch:
-    """Calls `on_loss()` in the loop shortly after a loss, and never more often than every APART_S."""
+def is_about_marks(message: Raw, own: Collection[int] = ()) -> bool:
+    """True for a new rule that compares or sets a mark, by another process than `own` (pids)."""
+    if message.type != NFT_MSG_NEWRULE or message.port in own:
+        return False
+    return _IS_MARK in message.body or any(name in message.body for name in _OF_XTABLES)
 
-    def __init__(self, on_loss: Callable[[], None]) -> None:
-        self._on_loss = on_loss
+
+class ChainWatch:
+    """Calls `on_loss()` in the loop shortly after a loss, and never more often than every APART_S.
+
+    `on_marks()` likewise after new rules about marks, every MARKS_APART_S at most. Deletions do not say what a rule was
+    about; they count too while `has_conflict()` says that some rule is in our way.
+    """
+
+    def __init__(
+        self,
+        on_loss: Callable[[], None],
+        on_marks: Callable[[], None] = lambda: None,
+        has_conflict: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._socket: socket.socket | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._looked_at = float("-inf")
+        self._losses = _Seldom(on_loss, APART_S)
+        self._marks = _Seldom(on_marks, MARKS_APART_S)
+        self._has_conflict = has_conflict
 
     def start(self) -> None:
         """Subscribe. A kernel without nftables has no such events; that is no error."""
@@ -75,9 +97,8 @@ class ChainWatch:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._losses.cancel()
+        self._marks.cancel()
 
     def _on_readable(self) -> None:
         assert self._socket is not None
@@ -85,21 +106,44 @@ class ChainWatch:
             try:
                 told = events(self._socket)
             except OSError:  # ENOBUFS: events were lost, perhaps ours
-                self._suspect()
+                self._losses.suspect()
+                self._marks.suspect()
                 continue
             if told is None:
                 return
             if any(concerns_us(message, TOOL_PIDS) for message in told):
-                self._suspect()
+                self._losses.suspect()
+            if any(self._concerns_marks(message) for message in told):
+                self._marks.suspect()
 
-    def _suspect(self) -> None:
+    def _concerns_marks(self, message: Raw) -> bool:
+        if message.type in _DELETIONS:
+            return message.port not in TOOL_PIDS and self._has_conflict()
+        return is_about_marks(message, TOOL_PIDS)
+
+
+class _Seldom:
+    """A call a moment after an event, with a pause between two of them."""
+
+    def __init__(self, call: Callable[[], None], apart_s: float) -> None:
+        self._call, self._apart_s = call, apart_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._called_at = float("-inf")
+
+    def suspect(self) -> None:
+        """Something happened: call soon, once."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            at = max(loop.time() + SETTLE_S, self._looked_at + APART_S)
-            self._timer = loop.call_at(at, self._look)
+            self._timer = loop.call_at(max(loop.time() + SETTLE_S, self._called_at + self._apart_s), self._due)
 
-    def _look(self) -> None:
+    def cancel(self) -> None:
+        """Forget the event. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self) -> None:
         self._timer = None
-        self._looked_at = asyncio.get_running_loop().time()
-        log.debug("another program changed the packet filter: checking that our chains are still there")
-        self._on_loss()
+        self._called_at = asyncio.get_running_loop().time()
+        log.debug("another program changed the packet filter: what concerns us is read again")
+        self._call()

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import mark_bits
+from lispmob.mh import mark_bits, mark_uses
 from lispmob.mh.guard import left_behind
-from lispmob.mh.kernel import rule_message
+from lispmob.mh.kernel import mark_listing, rule_message
 from lispmob.mh.kernel.kernel_changes import KernelChanges, refused
 from lispmob.mh.kernel.kernel_listing import CommonMarks, KernelListing
 from lispmob.mh.kernel.kernel_problems import foreign_rule, mark_in_use, refusals
@@ -28,6 +28,7 @@ from lispmob.mh.plan import (
     GATEWAY_TABLE,
     LINGER_TABLE,
     NOTHING,
+    ROUTER_TABLES,
     KernelState,
     KernelUplink,
     LostAddress,
@@ -104,6 +105,15 @@ class KernelRouter:
             self._translated = None if problems else wanted
             return problems
 
+    async def look_at_marks(self, desired: KernelState) -> tuple[Problem, ...]:
+        """Rules of other programs' packet filters about bits of our marks. Runs processes, and holds nothing up.
+
+        What such rules give to all packets is read again by the next `route`.
+        """
+        self._common_marks.forget()
+        uses = mark_bits.used_by(await mark_listing.uses(), desired.mark_mask)
+        return mark_in_use(uses, desired.mark_mask)
+
     async def clean_up_routes(self, leaving: KernelState | None = None) -> None:
         """Remove every address, rule and route that is recognisably ours. Raises KernelRefused.
 
@@ -172,7 +182,7 @@ class KernelRouter:
         ]
         ahead = (
             *(foreign_rule(rule, desired) for rule in arrangement.ahead),
-            *mark_in_use(mark_bits.used_by(theirs, desired.mark_mask), desired.mark_mask),
+            *mark_in_use(mark_bits.used_by(mark_uses.of_rules(theirs), desired.mark_mask), desired.mark_mask),
         )
         if not unready and (present, routes, ours) == (addresses, wanted_routes, rules):
             return ahead
@@ -225,7 +235,8 @@ def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int
         if not route.devices:
             yield route
             continue
-        may_be_down = route.table - first_table not in (0, GATEWAY_TABLE - LINGER_TABLE)
+        table = route.table - first_table + LINGER_TABLE
+        may_be_down = table not in (LINGER_TABLE, GATEWAY_TABLE, *ROUTER_TABLES)
         found = [link for device in route.devices if (link := links.get(device)) is not None]
         devices = tuple(link.name for link in found if link.is_up or may_be_down)
         if devices:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 from collections.abc import Collection, Iterable, Iterator
@@ -11,13 +10,13 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
-from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, whole_routes
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, WholeRoute, whole_routes
 from lispmob.iface_monitor.route_message import candidates
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
-from lispmob.mh.kernel.xtables import Tool, run_tool
-from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
+from lispmob.mh.kernel import mark_listing
+from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, ROUTER_TABLES, Route, RouteKind
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
 from lispmob.mh.rule_order import RefusingTable
 from lispmob.netlink.decoders import decode
@@ -26,9 +25,6 @@ from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 log = logging.getLogger(__name__)
 
-LISTING_MAX: Final = 4 << 20  # ours: octets of a ruleset; reading a larger one would block everything else
-
-_TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
 _NO_DEFAULTS: Final = frozenset({0, LOCAL_TABLE, DEFAULT_TABLE})
@@ -41,7 +37,7 @@ class KernelListing:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._decoded: dict[bytes, Route | None] = {}
-        self._tables: set[int] = {*OUR_TABLES, *MARK_TABLES}
+        self._tables: set[int] = {*OUR_TABLES, *ROUTER_TABLES, *MARK_TABLES}
 
     def links(self) -> dict[str, Link]:
         """Interfaces by name. Raises OSError."""
@@ -146,7 +142,7 @@ class CommonMarks:
         if not wanted:
             return []
         marks: list[tuple[int, int]] = []
-        for read in (_by_iptables, _by_nft):
+        for read in (_by_iptables_nft, _by_iptables_legacy, _by_nft):
             try:
                 marks += await read(family)
             except KernelRefused as refused:
@@ -154,35 +150,39 @@ class CommonMarks:
         return [(family, rule.priority) for rule in wanted if common_marks.is_met(rule, marks)]
 
 
-async def _by_iptables(family: int) -> tuple[tuple[int, int], ...]:
-    return common_marks.given_to_all(await _TOOLS[family].save(TABLE))
+async def _by_iptables_nft(family: int) -> tuple[tuple[int, int], ...]:
+    has_some = mark_listing.has_nft_tables()
+    return common_marks.given_to_all(await mark_listing.iptables(family, "nft", TABLE) if has_some else ())
+
+
+async def _by_iptables_legacy(family: int) -> tuple[tuple[int, int], ...]:
+    has_some = mark_listing.has_legacy_tables(family)
+    return common_marks.given_to_all(await mark_listing.iptables(family, "legacy", TABLE) if has_some else ())
 
 
 async def _by_nft(family: int) -> tuple[tuple[int, int], ...]:
-    listing = await run_tool("nft", "-j", "-t", "list", "ruleset")  # -t: sets without their elements
-    try:
-        ruleset = json.loads(listing) if len(listing) <= LISTING_MAX else None
-    except ValueError:
-        return ()
+    ruleset = await mark_listing.nftables() if mark_listing.has_nft_tables() else None
     return nft_marks.given_to_all(ruleset, family, (nft_text.table_name(TABLE),))
 
 
 def _has_default_route(family: int, table: int) -> bool:
-    if family == 4:
-        return any(route.refusal != THROW for route in rtnetlink.peek_ipv4_default_routes(table))
-    return any(raw.is_default_route for raw in rtnetlink.dump_table(_FAMILIES[family], table))
+    return any(route.each.refusal != THROW for route in _default_routes(family, table))
 
 
 def _refuses(family: int, table: int) -> bool:
     """True when the default route that the kernel takes is one that refuses."""
+    best = min(_default_routes(family, table), key=lambda route: route.rank, default=None)
+    return best is not None and best.each.refusal not in ("", THROW)
+
+
+def _default_routes(family: int, table: int) -> list[WholeRoute]:
+    """Those for packets from anywhere."""
     if family == 4:
         listed = rtnetlink.peek_ipv4_default_routes(table)
     else:
         raws = rtnetlink.dump_table(_FAMILIES[family], table)
         listed = [route for raw in raws if raw.is_default_route for route in candidates(raw)]
-    routes = [route for route in whole_routes(listed) if route.each.source is None]
-    best = min(routes, key=lambda route: route.rank, default=None)
-    return best is not None and best.each.refusal not in ("", THROW)
+    return [route for route in whole_routes(listed) if route.each.source is None]
 
 
 def _destinations(family: int, table: int) -> Iterator[IpNetwork]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from lispmob.mh.mark_uses import MarkUse
 from lispmob.mh.plan import KernelState
 from lispmob.mh.rule import Rule
 from lispmob.problems.problem import Problem, Severity, printable
@@ -42,18 +43,23 @@ def foreign_rule(rule: Rule, desired: KernelState) -> Problem:
     )
 
 
-def mark_in_use(rules: Sequence[Rule], mask: int) -> tuple[Problem, ...]:
-    """Other programs' routing rules that select by bits of our marks: each side misreads the other's marks."""
-    if not rules:
+def mark_in_use(uses: Sequence[MarkUse], mask: int) -> tuple[Problem, ...]:
+    """Other programs' rules about bits of our marks: each side misreads the other's marks.
+
+    All are routing rules, or all are rules of a packet filter.
+    """
+    if not uses:
         return ()
-    rule, more = rules[0], f" (and {len(rules) - 1} more)" if len(rules) > 1 else ""
+    use, more = uses[0], f" (and {len(uses) - 1} more)" if len(uses) > 1 else ""
+    kind = "routing rule" if use.is_rule else "packet filter rule"
     return (
         Problem(
             "mark-in-use",
             Severity.NOTICE,
-            "steering by marks and a routing rule of another program use the same bits of the mark",
-            f"lispd's marks are the bits {mask:#x}, and `ip rule` has {rule}{more}",
+            f"steering by marks and a {kind} of another program use the same bits of the mark",
+            f"lispd's marks are the bits {mask:#x}, and {printable(use.where)}{more}",
             "restart lispd, which then takes free bits, or choose some with `steering: {mask: ...}`",
+            "" if use.is_rule else "packet filter",
         ),
     )
 

@@ -64,6 +64,7 @@ class Side:
         mode: SealMode = "prefer",
         pinned: tuple[PinnedKey, ...] = (),
         memory: Memory | None = None,
+        hub_memory: Memory | None = None,
         is_strict: bool = False,
         wall: int = 1_700_000_000_000_000_000,
     ) -> None:
@@ -72,7 +73,14 @@ class Side:
         self.clock = count(wall)
         self.static = KeyPair.of(private, ciphers())
         self.seed = private[0]
-        tools = SealTools(ciphers(), self.static, self.memory, drawing(self.seed), lambda: next(self.clock))
+        tools = SealTools(
+            ciphers(),
+            self.static,
+            self.memory,
+            drawing(self.seed),
+            lambda: next(self.clock),
+            hub_memory=hub_memory or Memory(),
+        )
         self.config = SealConfig(mode, pinned, is_strict, (eid,))
         self.machine = Sealing(self.config, tools, count(self.seed << 8 | 1).__next__)
         self.machine.on_locators(LocatorSet.of(1, [LocalLocator(rloc, 2, "wlan0")]))
@@ -83,7 +91,7 @@ class Side:
 
     def knows(self, other: Side) -> InstallMapping:
         """Install a mapping of the other node; returns the forwarding entry that the machine makes of it."""
-        return self.machine.entries.on_installed(mapping_of(other))[0]
+        return only(self.machine.entries.on_installed(mapping_of(other)), InstallMapping)[0]
 
 
 def mapping_of(side: Side) -> InstallMapping:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from lispmob.control.sealing.key_trial import KeyTrial
-from lispmob.control.sealing.peer_keys import KeptKey, PeerKeys, PinnedKey, fingerprint
+from lispmob.control.sealing.peer_keys import KeptKey, PeerKey, PeerKeys, PinnedKey, fingerprint
 from lispmob.control.sharing import sharing
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.effect import Event
@@ -17,7 +17,7 @@ from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.support import EID, ip, prefix
 
-ONE, TWO = bytes(range(32)), bytes(range(32, 64))
+ONE, TWO, THREE = (bytes(range(first, first + 32)) for first in (0, 32, 64))
 SITE = prefix("10.1.0.0/16")
 
 
@@ -131,6 +131,79 @@ def test_with_strict_keys_another_key_waits_until_the_user_accepts_it() -> None:
     assert grade(known) == (TWO, "vouched")
     with pytest.raises(ValueError, match="waits"):
         known.accept(EID)
+
+
+def strict() -> tuple[PeerKeys, PeerKey]:
+    """One vouched key, and another one would wait."""
+    known = keys(is_strict=True)
+    known.on_vouched(EID, KeyRecord((ONE,)))
+    found = known.of(EID)
+    assert found is not None
+    return known, found
+
+
+@pytest.mark.parametrize("is_announced_first", [True, False])
+def test_with_strict_keys_another_key_does_not_wait_where_the_owner_of_the_former_one_announced_it(
+    is_announced_first: bool,
+) -> None:
+    known, former = strict()
+
+    if is_announced_first:
+        assert known.on_announced(former, TWO) == []
+        assert grade(known) == (ONE, "vouched"), "its Map-Server has not vouched for it"
+        told = known.on_vouched(EID, KeyRecord((TWO,)))
+    else:
+        known.on_vouched(EID, KeyRecord((TWO,)))
+        told = known.on_announced(former, TWO)
+
+    assert kinds(list(told)) == ["key-changed"]
+    assert (grade(known), known.waiting) == ((TWO, "vouched"), {})
+
+
+def test_an_announced_key_is_none_without_a_word_of_the_map_server_and_no_other_one_takes_its_place() -> None:
+    known, former = strict()
+    known.on_announced(former, TWO)
+
+    known.on_vouched(EID, KeyRecord((THREE,)))
+
+    assert (grade(known), known.waiting) == ((ONE, "vouched"), {EID: THREE})
+
+
+def test_only_the_owner_of_the_present_key_announces_another_one() -> None:
+    known, former = strict()
+    known.on_announced(PeerKey(EID, THREE, "vouched"), TWO)
+    known.on_announced(PeerKey(prefix("10.9.0.1/32"), ONE, "vouched"), TWO)
+    known.on_announced(former, ONE)
+    known.on_vouched(EID, KeyRecord((TWO,)))
+    assert known.waiting == {EID: TWO}
+
+    known.accept(EID)
+    assert known.on_announced(former, THREE) == [], "its key is the former one by now"
+    known.on_vouched(EID, KeyRecord((THREE,)))
+
+    assert (grade(known), known.waiting) == ((TWO, "vouched"), {EID: THREE})
+
+
+def test_an_announcement_counts_for_one_change_and_not_for_the_way_back() -> None:
+    known, former = strict()
+    known.on_announced(former, TWO)
+    known.on_vouched(EID, KeyRecord((TWO,)))
+
+    known.on_vouched(EID, KeyRecord((ONE,)))
+
+    assert (grade(known), known.waiting) == ((TWO, "vouched"), {EID: ONE})
+
+
+def test_no_announcement_changes_a_pinned_key() -> None:
+    known = PeerKeys((PinnedKey(EID, ONE),), Memory(), is_strict=True)
+    found = known.of(EID)
+    assert found is not None
+    known.on_session(found)
+
+    known.on_announced(found, TWO)
+    known.on_vouched(EID, KeyRecord((TWO,)))
+
+    assert grade(known) == (ONE, "pinned")
 
 
 def test_a_revoked_key_is_used_no_more() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from lispmob.control.sealing.noise import KeyPair
+from lispmob.control.sealing.noise import KeyPair, Responder
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import MalformedMessage
-from lispmob.wire.sealed_handshake import AES_128_GCM, CHACHA20_POLY1305, FirstMessage, SecondMessage
+from lispmob.wire.sealed_handshake import AES_128_GCM, CHACHA20_POLY1305, FirstMessage, SecondMessage, put_choice
 from tests.control.support import ip
 from tests.crypto.support import ciphers, needs_libcrypto
 
@@ -143,6 +145,29 @@ def test_no_octet_of_the_second_message_can_be_changed_but_the_responder_s_index
         assert refusal(alice.finish, wrong.encode(pair_of(ALICE).public)) == "rx_auth"
 
 
+def with_mac(head: bytes, receiver: bytes) -> bytes:
+    """The message with the mac1 that every node can compute."""
+    key = hashlib.sha256(b"lispmob mac1" + receiver).digest()
+    return head + hmac.digest(key, head, "sha256")[:16]
+
+
+@pytest.mark.parametrize("start", [b"\x01\x00", b"\x01\x02", b"\x01\xff", b"\x00\x01", b"\x02\x01", b"\x03\x01"])
+def test_a_first_message_of_another_type_or_version_is_refused_whatever_its_mac(start: bytes) -> None:
+    head = octets("first")[:-16]
+    assert with_mac(head, pair_of(BOB).public) == octets("first")
+
+    assert refusal(answered, with_mac(start + head[2:], pair_of(BOB).public)) == "rx_auth"
+
+
+@pytest.mark.parametrize("start", [b"\x02\x00", b"\x02\x02", b"\x02\xff", b"\x00\x01", b"\x01\x01", b"\x03\x01"])
+def test_a_second_message_of_another_type_or_version_is_refused_whatever_its_mac(start: bytes) -> None:
+    head = octets("second")[:-16]
+    alice, _ = begun()
+
+    assert refusal(alice.finish, with_mac(start + head[2:], pair_of(ALICE).public)) == "rx_auth"
+    assert alice.finish(octets("second")).transcript == octets("transcript")
+
+
 @pytest.mark.parametrize(("name", "read"), [("first", answered), ("second", lambda data: begun()[0].finish(data))])
 def test_a_message_of_another_length_is_no_handshake(name: str, read: Callable[[bytes], object]) -> None:
     whole = octets(name)
@@ -200,6 +225,20 @@ def test_an_aead_that_was_not_offered_is_not_used() -> None:
     told = answered(both)  # chooses AES-128-GCM, by another transcript: Alice refuses it before she reads the choice
 
     assert refusal(alice.finish, told.message) == "rx_auth"
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(2, 1), (1, 2), (3, 0), (3, 3), (3, 4), (1, 255)])
+def test_a_genuine_responder_that_chooses_what_was_not_offered_gets_no_session(offered: int, chosen: int) -> None:
+    alice, first = begun(aeads=offered)
+    message, noise = (
+        FirstMessage.decode(first, pair_of(BOB).public),
+        Responder(ciphers(), PAIR.prologue(), pair_of(BOB)),
+    )
+    noise.read(message.ephemeral_key, message.sealed_static_key, message.sealed_offer)
+    sealed, _ = noise.answer(pair_of(BOB_EPHEMERAL), put_choice(chosen))
+    second = SecondMessage(0x22222222, message.sender, pair_of(BOB_EPHEMERAL).public, sealed)
+
+    assert refusal(alice.finish, second.encode(pair_of(ALICE).public)) == "rx_policy"
 
 
 def test_nothing_is_drawn_for_a_message_that_is_not_genuine() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from lispmob.control.sealing.handshake_carriage import take_first
+from lispmob.control.sealing.sealed_entries import PARTING_S
 from lispmob.protocol.effect import (
     Event,
     ForgetPeer,
@@ -12,12 +16,15 @@ from lispmob.protocol.effect import (
     SendControl,
     SendKeepalive,
 )
+from lispmob.wire.key_record import KeyRecord
 from tests.control.sealing.sealed_pair import (
     ALICE_EID,
     ALICE_RLOC,
     BOB_EID,
     BOB_RLOC,
+    Side,
     a_pair,
+    alice,
     bob,
     deliver_first,
     deliver_second,
@@ -145,17 +152,48 @@ def test_keys_are_forgotten_after_540_seconds_whatever_woke_the_node(begun_at: f
     assert only(one.machine.on_timer(begun_at + 540.0), ForgetSession) == [ForgetSession(ours.local_index)]
 
 
-def test_a_peer_that_begins_again_and_again_has_no_more_than_four_sessions() -> None:
+def test_a_peer_that_begins_again_and_again_has_three_sessions_in_use_and_two_that_wait() -> None:
     one, other = a_pair()
-    forgotten = []
     for number in range(6):
-        sent = first_of(one, other, float(number))
-        told = deliver_first(sent, ALICE_RLOC, other, float(number))
-        forgotten += only(told, ForgetSession)
-        deliver_second(only(told, SendControl)[0], one, float(number))
+        _, theirs = shake_hands(one, other, float(number))
+        other.machine.on_confirmed(theirs.peer, theirs.local_index, float(number))
+    for number in range(6, 12):
+        shake_hands(one, other, float(number))
 
-    assert len(forgotten) == 2
-    assert len(other.machine.entries.peers[0].sessions) == 4
+    sessions = other.machine.entries.peers[0].sessions
+    assert [session.is_confirmed for session in sessions] == [True, True, True, False, False]
+    assert [session.at for session in sessions] == [3.0, 4.0, 5.0, 10.0, 11.0]
+    assert [session.at for session in one.machine.entries.peers[0].sessions] == [9.0, 10.0, 11.0]
+
+
+def test_handshakes_whose_answers_get_lost_cost_no_session_in_use() -> None:
+    one, other = a_pair()
+    _, theirs = shake_hands(one, other, 0.0)
+    other.machine.on_confirmed(theirs.peer, theirs.local_index, 0.1)
+    (sent,) = only(one.machine.on_seal_wanted(one.knows(other).peer, 120.0), SendControl)
+    forgotten = only(deliver_first(sent, ALICE_RLOC, other, 120.0), ForgetSession)
+    at = 120.0
+    for _ in range(12):
+        at = one.machine.wake_at() or at
+        for again in only(one.machine.on_timer(at), SendControl):
+            forgotten += only(deliver_first(again, ALICE_RLOC, other, at), ForgetSession)
+
+    assert forgotten
+    assert theirs.local_index not in [session.local_index for session in forgotten]
+    assert other.machine.entries.peers[0].is_sealed(at)
+
+
+def test_what_packets_leave_with_is_the_session_that_was_confirmed_last() -> None:
+    one, other = a_pair()
+    _, first = shake_hands(one, other, 0.0)
+    _, second = shake_hands(one, other, 1.0)
+    (peer,) = other.machine.entries.peers
+
+    other.machine.on_confirmed(second.peer, second.local_index, 2.0)
+    other.machine.on_confirmed(first.peer, first.local_index, 3.0)
+
+    assert peer.confirmed is not None
+    assert peer.confirmed.local_index == first.local_index
 
 
 def test_a_peer_that_lost_its_sessions_answers_the_handshake_that_silence_begins() -> None:
@@ -197,3 +235,53 @@ def test_after_a_suspend_no_session_of_before_is_used() -> None:
 
     assert one.machine.on_slept() == [ForgetPeer(ours.peer)]
     assert only(one.machine.on_seal_wanted(ours.peer, 10.0), SendControl)
+
+
+def draw_indices(side: Side, *indices: int) -> None:
+    """The next indices that are drawn, before the usual ones."""
+    usual, wanted = side.machine._tools.draw, list(indices)
+
+    def draw(octets: int) -> bytes:
+        return wanted.pop(0).to_bytes(4) if octets == 4 and wanted else usual(octets)
+
+    side.machine._tools = dataclasses.replace(side.machine._tools, draw=draw)
+
+
+def index_of(sent: SendControl) -> int:
+    first = take_first(request_of(sent))
+    assert first is not None
+    return int.from_bytes(first.message[4:8])
+
+
+def test_no_index_of_a_session_in_use_is_given_again() -> None:
+    one, other = a_pair()
+    draw_indices(one, 77)
+    assert shake_hands(one, other, 0.0)[0].local_index == 77
+    draw_indices(one, 77, 0, 77, 78)
+
+    assert index_of(first_of(one, other, 120.0)) == 78
+
+
+def test_no_index_of_an_open_handshake_is_given_again() -> None:
+    one, other = a_pair()
+    draw_indices(one, 77)
+    assert index_of(first_of(one, other)) == 77
+    draw_indices(one, 77, 78)
+
+    (again,) = only(one.machine.on_timer(1.0), SendControl)
+    assert index_of(again) == 78
+
+
+def test_no_index_of_a_replaced_key_is_given_again_while_its_sessions_receive() -> None:
+    one, other = alice(), bob(pinned=pinned(alice()))
+    one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 0.0)
+    draw_indices(one, 77)
+    assert shake_hands(one, other, 0.0)[0].local_index == 77
+    one.machine.on_vouched(BOB_EID, KeyRecord((bytes([3]) * 32,)), 1.0)
+    draw_indices(one, 77, 78)
+    assert index_of(first_of(one, other, 1.5)) == 78
+
+    one.machine.on_timer(1.0 + PARTING_S)
+    draw_indices(one, 77)
+    (again,) = only(one.machine.on_timer(1.0 + 2 * PARTING_S), SendControl)
+    assert index_of(again) == 77

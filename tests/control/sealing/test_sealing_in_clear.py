@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import First, put_first
@@ -16,6 +17,7 @@ from lispmob.protocol.effect import (
     SendControl,
     UsableLocator,
 )
+from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
@@ -25,6 +27,7 @@ from tests.control.sealing.sealed_pair import (
     BOB_EID,
     BOB_RLOC,
     Memory,
+    Side,
     a_pair,
     alice,
     bob,
@@ -92,6 +95,15 @@ def test_with_require_nothing_leaves_in_clear_and_none_is_taken() -> None:
 
     assert (entry.peer, entry.must_seal) == (0, True)
     assert one.machine.on_start() == [RefuseClear((prefix("0.0.0.0/0"),))]
+
+
+def test_with_require_those_with_a_known_key_are_named_so_that_no_hub_speaks_for_them() -> None:
+    one = alice(mode="require", pinned=pinned(bob()))
+    assert one.machine.on_start() == [RefuseClear((prefix("0.0.0.0/0"), BOB_EID))]
+
+    told = one.machine.on_vouched(prefix("10.3.0.0/24"), KeyRecord((bytes([3]) * 32,)), 1.0)
+
+    assert only(told, RefuseClear) == [RefuseClear((prefix("0.0.0.0/0"), BOB_EID, prefix("10.3.0.0/24")))]
 
 
 def test_a_peer_without_a_key_is_spoken_to_in_clear() -> None:
@@ -169,7 +181,7 @@ def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_en
     one, other = alice(pinned=pinned(bob())), bob()
     rtr = UsableLocator(ip("192.0.2.9"), 1, 100)
     default = InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (rtr,))
-    plain, narrow = one.machine.entries.on_installed(default)
+    plain, narrow = only(one.machine.entries.on_installed(default), InstallMapping)
 
     assert plain == default
     assert (narrow.prefix, narrow.locators, narrow.disposition) == (BOB_EID, (rtr,), "ENCAPSULATE_AND_REPORT")
@@ -192,7 +204,7 @@ def test_an_entry_made_of_the_default_one_goes_when_sealing_is_turned_off() -> N
 def test_an_entry_that_comes_by_again_is_left_as_it_is() -> None:
     one = alice(pinned=pinned(bob()))
     default = InstallMapping(prefix("0.0.0.0/0"), "ENCAPSULATE_AND_REPORT", (UsableLocator(ip("192.0.2.9"), 1, 100),))
-    _, narrow = one.machine.entries.on_installed(default)
+    _, narrow = only(one.machine.entries.on_installed(default), InstallMapping)
     assert one.machine.entries.on_installed(narrow) == [narrow]
 
     assert RemoveMapping(BOB_EID) in one.machine.entries.on_removed(default.prefix)
@@ -240,3 +252,43 @@ def test_what_is_remembered_is_kept_by_the_memory_that_was_given() -> None:
 
     assert memory.keys[BOB_EID].has_been_sealed
     assert put_first(1, First(bytes(132), ALICE_EID, BOB_EID), ALICE_RLOC)
+
+
+NATIVE = InstallMapping(prefix("10.2.0.0/16"), "NATIVE")
+
+
+def sealed_before(memory: Memory) -> Side:
+    """Alice, who has had a session with bob, after a restart."""
+    one, other = alice(memory=memory), bob(pinned=pinned(alice()))
+    one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 0.0)
+    shake_hands(one, other, 0.0)
+    settle(one)
+    return alice(memory=memory)
+
+
+def test_with_require_nothing_leaves_without_lisp_either() -> None:
+    one = alice(mode="require")
+
+    assert one.machine.entries.on_installed(NATIVE) == [replace(NATIVE, disposition="PROHIBIT")]
+    relaxed = one.machine.on_config(replace(one.config, mode="prefer"))
+    assert only(relaxed, InstallMapping) == [NATIVE]
+
+
+@pytest.mark.parametrize("at", [prefix("10.2.0.0/16"), prefix("0.0.0.0/0"), prefix("10.2.0.6/31")])
+def test_no_mapping_has_packets_for_a_peer_that_has_sealed_leave_without_lisp(at: EidPrefix) -> None:
+    one = sealed_before(Memory())
+    wide = replace(NATIVE, prefix=at)
+
+    refused = replace(wide, prefix=BOB_EID, disposition="PROHIBIT")
+    assert one.machine.entries.on_installed(wide) == [wide, replace(refused, locators=())]
+    assert one.machine.entries.on_installed(replace(wide, prefix=BOB_EID)) == [refused]
+
+
+def test_what_has_no_key_or_has_never_sealed_may_leave_without_lisp() -> None:
+    never = alice(pinned=pinned(bob()))
+    without, forgotten = alice(), sealed_before(Memory())
+    forgotten.machine.forget_key(BOB_EID)
+
+    for one in (never, without, forgotten):
+        assert one.machine.entries.on_installed(NATIVE) == [NATIVE]
+        assert one.machine.entries.on_installed(replace(NATIVE, prefix=BOB_EID)) == [replace(NATIVE, prefix=BOB_EID)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
 from lispmob.datapath.model import SealedSession
+from lispmob.wire.address import EidPrefix
 
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
@@ -108,6 +109,12 @@ class Peers:
     def may_send(self, local_index: int, source: Any) -> bool:
         session = lib.lm_peers_find_session(self._c, local_index)
         return bool(lib.lm_peers_may_send(self._c, session, marshal.one_address(source)))
+
+    def refuse(self, *prefixes: EidPrefix) -> None:
+        """Drop clear text with these inner sources."""
+        made, count = marshal.prefixes(prefixes)
+        for number in range(count):
+            assert lib.lm_table_insert(self._c.refused, ffi.addressof(made, number)) != ffi.NULL
 
     def sends_with(self, peer: int, local_index: int, at_s: float = 0.0) -> bool:
         """True when packets for the peer leave with this session."""

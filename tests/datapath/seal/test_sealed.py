@@ -257,12 +257,43 @@ def test_a_peer_with_only_an_unconfirmed_session_is_not_sent_to() -> None:
     assert not peers.can_send(1, at_s=180.0)
 
 
-def test_a_second_unconfirmed_session_takes_the_place_of_the_first() -> None:
+def test_of_unconfirmed_sessions_the_last_two_wait_and_displace_none_that_is_in_use() -> None:
+    peers = Peers()
+    for number in (1, 2, 3):
+        peers.install(numbered(number, is_confirmed=True))
+    for number in range(4, 20):
+        peers.install(numbered(number, is_confirmed=False))
+
+    assert [number for number in range(1, 20) if peers.knows(number)] == [1, 2, 3, 18, 19]
+    assert peers.sends_with(1, 3)
+
+
+@pytest.mark.parametrize("order", [(2, 3), (3, 2), (2,), (3,)])
+def test_whichever_answer_reaches_a_peer_that_asked_twice_its_packets_open(order: tuple[int, ...]) -> None:
+    """On a path slower than its repetition, a peer sends with the first session before it hears of the second."""
+    peers = Peers()
+    peers.install(numbered(1, is_confirmed=True))
+    peers.install(numbered(2, is_confirmed=False))
+    peers.install(numbered(3, is_confirmed=False))
+
+    for number in order:
+        assert peers.open(number, sealed_for(number), 1.0) is Verdict.OPENED
+        assert peers.confirm(number)
+        assert peers.sends_with(1, number)
+
+    assert all(peers.knows(number) for number in (1, 2, 3))
+
+
+def test_a_session_that_waited_and_was_confirmed_is_no_longer_displaced_by_another_handshake() -> None:
     peers = Peers()
     peers.install(numbered(1, is_confirmed=False))
     peers.install(numbered(2, is_confirmed=False))
+    peers.confirm(1)
+    peers.install(numbered(3, is_confirmed=False))
+    peers.install(numbered(4, is_confirmed=False))
 
-    assert [peers.knows(number) for number in (1, 2)] == [False, True]
+    assert [number for number in range(1, 5) if peers.knows(number)] == [1, 3, 4]
+    assert not peers.confirm(1)
 
 
 def test_both_may_ask_at_once_and_no_packet_of_either_key_is_lost() -> None:
@@ -337,6 +368,29 @@ def test_a_peer_sends_its_own_eids_and_a_hub_those_of_no_other_node() -> None:
     assert [peers.may_send(3, source) for source in (own, others, outside)] == [False, False, True]
     peers.forget_peer(1)
     assert [peers.may_send(3, source) for source in (own, others, outside)] == [True, False, True]
+
+
+def test_no_hub_speaks_for_a_node_that_seals_while_that_has_no_session() -> None:
+    seals, outside = IPv4Address("10.3.0.1"), IPv4Address("192.0.2.1")
+    peers = Peers()
+    peers.install(numbered(3, peer=3, is_confirmed=True, sources=()))
+    assert peers.may_send(3, seals)
+
+    peers.refuse(EidPrefix.parse("10.3.0.0/16"), EidPrefix.parse("[7]192.0.2.0/24"))
+
+    assert [peers.may_send(3, source) for source in (seals, outside)] == [False, True]
+    peers.install(numbered(4, peer=4, is_confirmed=True, sources=(EidPrefix.parse("10.3.0.0/16"),)))
+    assert [peers.may_send(number, seals) for number in (3, 4)] == [False, True]
+    peers.forget_peer(4)
+    assert not peers.may_send(3, seals)
+
+
+def test_where_all_must_be_sealed_a_hub_speaks_for_hosts_without_a_key_alone() -> None:
+    peers = Peers()
+    peers.install(numbered(3, peer=3, is_confirmed=True, sources=()))
+    peers.refuse(EidPrefix.parse("0.0.0.0/0"), EidPrefix.parse("10.3.0.1/32"))
+
+    assert [peers.may_send(3, IPv4Address(source)) for source in ("10.3.0.1", "192.0.2.1")] == [False, True]
 
 
 def test_an_eid_keeps_its_session_over_a_rekey() -> None:

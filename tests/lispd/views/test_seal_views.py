@@ -13,7 +13,7 @@ from lispmob.control.node_config import NodeConfig
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PinnedKey, fingerprint
 from lispmob.datapath.model import SessionUse
-from lispmob.lispd.views.seal_views import SealViews, seal_of, seals_by_locator, summary
+from lispmob.lispd.views.seal_views import SealViews, mapping_of, seal_of, seals_by_locator, summary
 from lispmob.node.node import Node
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import SendControl
@@ -161,3 +161,21 @@ def test_where_a_dialect_cannot_work_it_is_said_and_nowhere_else(seal: str) -> N
 
     assert (why in summary(wanting), why in seal_of(wanting, ELSEWHERE).why) == (True, True)
     assert [why in summary(parts) + seal_of(parts, ELSEWHERE).why for parts in others] == [False, False]
+
+
+def test_an_eid_with_a_key_inside_of_a_wider_mapping_is_shown_as_what_leaves_for_it() -> None:
+    wide = prefix("10.2.0.0/24")
+    node = made(
+        ALICE_KEY,
+        ALICE_EID,
+        ALICE_RLOC,
+        static_mappings=(static(wide, BOB_RLOC),),
+        pinned_keys=(PinnedKey(BOB_EID, BOB_PUBLIC),),
+    )
+
+    parts = shown(node)
+
+    assert seal_of(parts, BOB_EID).fingerprint == fingerprint(BOB_PUBLIC)
+    assert (seal_of(parts, wide).state, seal_of(parts, wide).fingerprint) == ("clear", None)
+    assert [mapping_of(node, at) for at in (BOB_EID, wide, ELSEWHERE)] == [wide, wide, ELSEWHERE]
+    assert mapping_of(plain(), BOB_EID) == BOB_EID

@@ -12,11 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.lab.namespace import Namespace, NamespaceSet, why_unavailable
-from lispmob.mh.kernel.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_NEWCHAIN, ChainWatch, concerns_us
+from lispmob.mh.kernel.chain_watch import (
+    NFT_MSG_DELCHAIN,
+    NFT_MSG_DELRULE,
+    NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWRULE,
+    ChainWatch,
+    concerns_us,
+    is_about_marks,
+)
 from lispmob.mh.kernel.nat_chain import NatChain
 from lispmob.netlink.message import messages
 
-NFT_MSG_NEWRULE = 10 << 8 | 6
 EIDS = [ip_network("10.1.0.1/32")]
 
 
@@ -66,6 +73,30 @@ def test_a_new_chain_for_nat_concerns_us_in_whatever_table_it_is() -> None:
 @given(st.binary(max_size=200))
 def test_octets_of_any_kind_are_read_to_their_end(octets: bytes) -> None:
     assert has_loss(octets) in (True, False)
+
+
+def attribute(number: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_about"),
+    [
+        (attribute(2, struct.pack(">I", 3)) + attribute(1, struct.pack(">I", 8)), True),  # meta mark, ct mark
+        (attribute(1, b"MARK\0"), True),
+        (attribute(1, b"connmark\0"), True),
+        (attribute(2, struct.pack(">I", 5)), False),  # meta iif
+        (attribute(1, b"KUBE-MARK-MASQ\0"), False),
+        (attribute(1, b"comment\0"), False),
+    ],
+)
+def test_a_new_rule_about_marks_is_told_from_others(expression: bytes, is_about: bool) -> None:
+    octets = message(NFT_MSG_NEWRULE, "nat", "X", sender=4711)
+    octets = struct.pack("=I", len(octets) + len(expression)) + octets[4:] + expression
+    [told] = messages(octets)
+
+    assert is_about_marks(told) is is_about
+    assert not is_about_marks(told, own=[4711])
 
 
 async def watched(doing: Callable[[], object]) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.mh.kernel.kernel import KernelRouter, KernelState
+from lispmob.mh.kernel.kernel_listing import KernelListing
 from lispmob.wire.address import EidPrefix
 from tests.mh.kernel.test_kernel_router import make_tun, run
 
@@ -90,3 +91,17 @@ def test_the_rules_follow_a_block_that_comes_and_goes(inside: None) -> None:
 
     assert blocked == "lmn0"
     assert run("ip -6 rule") == before
+
+
+def test_a_table_is_wide_by_a_whole_default_route_for_every_source(inside: None) -> None:
+    for table, route in (
+        (71, "-6 route add default via 2001:db8:1::1"),
+        (72, "-6 route add default from 2001:db8:1::/64 via 2001:db8:1::1"),
+        (73, "-6 route add throw default"),
+        (74, "-4 route add 0.0.0.0/1 via 192.0.2.1"),
+        (75, "-4 route add default via 192.0.2.1"),
+    ):
+        run(f"ip {route} {'dev eth0' * ('via' in route)} table {table}")
+
+    tables = [(6, 71), (6, 72), (6, 73), (4, 74), (4, 75)]
+    assert KernelListing.wide_tables(tables) == {(6, 71), (4, 75)}

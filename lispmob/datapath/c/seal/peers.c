@@ -247,10 +247,13 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
         free_session(peers, session);
         return -ENOMEM;
     }
-    if (spec->is_confirmed)
+    if (spec->is_confirmed) {
         make_current(peers, peer, session);
-    else
-        retire(peers, put(peer, LM_SLOT_NEXT, session));
+    } else {
+        struct lm_session *before = put(peer, LM_SLOT_NEXT, session);
+        if (before)
+            retire(peers, put(peer, LM_SLOT_EARLIER, before));
+    }
     free_retired(peers);
     return 0;
 }
@@ -327,11 +330,12 @@ struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number
 
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session)
 {
-    if (atomic_load_explicit(&session->slot, memory_order_relaxed) != LM_SLOT_NEXT)
+    uint8_t slot = atomic_load_explicit(&session->slot, memory_order_relaxed);
+    if (slot != LM_SLOT_NEXT && slot != LM_SLOT_EARLIER)
         return false;
     struct lm_peer *peer = lm_peers_find(peers, session->peer);
     struct lm_session *wanted = session;
-    if (!peer || !atomic_compare_exchange_strong(&peer->slots[LM_SLOT_NEXT], &wanted, NULL))
+    if (!peer || !atomic_compare_exchange_strong(&peer->slots[slot], &wanted, NULL))
         return false;
     make_current(peers, peer, session);
     return true;
@@ -344,12 +348,21 @@ bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *s
            (!own && lm_table_lookup(peers->refused, session->instance_id, source));
 }
 
+/* True for a source that seals, also while it has no session. A whole family has no length: all of it must be sealed. */
+static bool is_refused_by_name(const struct lm_peers *peers, uint32_t instance_id, const struct lm_addr *source)
+{
+    const struct lm_entry *refused = lm_table_lookup(peers->refused, instance_id, source);
+    return refused && refused->length;
+}
+
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source)
 {
     if (session->source_count)
         return lm_session_covers(session, source);
     const struct lm_entry *own = lm_table_lookup(peers->keyed, session->instance_id, source);
-    return !own || (uint32_t)(uintptr_t)own->value == session->peer;
+    if (own)
+        return (uint32_t)(uintptr_t)own->value == session->peer;
+    return !is_refused_by_name(peers, session->instance_id, source);
 }
 
 bool lm_peers_may_report(atomic_uint_fast64_t *times, uint32_t number, uint64_t now)

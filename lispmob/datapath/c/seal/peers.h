@@ -1,9 +1,10 @@
 /*
  * Holds all sessions: by index for arriving packets, by peer for sending.
  *
- * A peer has four places: older and previous (receive only), current, and next (until the peer has sent something with
- * it). Two places only receive, because if both sides begin a handshake at once, each may send with another one of the
- * two sessions, and then one side begins again.
+ * A peer has five places: older and previous (receive only), current, and earlier and next (until the peer has sent
+ * something with them). Two places only receive, because if both sides begin a handshake at once, each may send with
+ * another one of the two sessions, and then one side begins again. Two places wait for a packet, because on a slow path
+ * the peer repeats its handshake before the first answer has arrived, and then sends with either session.
  *
  * Threads that hold the lock of the engine shared find, use and confirm sessions. The exclusive holder adds and
  * removes. So no session is freed while a packet uses it.
@@ -65,7 +66,7 @@ const struct lm_session *lm_peers_sent_by(const struct lm_peers *peers, uint32_t
 bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
 /* Returns the session to send with now; NULL: none. */
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
-/* A packet was opened: makes `next` the `current` session; true if this call did that. */
+/* A packet was opened: makes a session that waited for one the `current` one; true if this call did that. */
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
 /* True when this inner source has a session of another peer, or its clear text is refused. */
 bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);

@@ -49,9 +49,10 @@ enum lm_session_slot {
     LM_SLOT_CURRENT = 1,
     LM_SLOT_NEXT = 2,
     LM_SLOT_OLDER = 3,
-    LM_SLOT_NONE = 4
+    LM_SLOT_EARLIER = 4,
+    LM_SLOT_NONE = 5
 };
-#define LM_SLOTS 4u
+#define LM_SLOTS 5u
 
 struct lm_session {
     struct lm_session *next_by_index, *next_by_remote, *next_retired;
