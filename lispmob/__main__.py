@@ -22,6 +22,7 @@ with quick_imports():
     from lispmob.lispd.marks import with_mask
     from lispmob.lispd.options import build_parser
     from lispmob.lispd.privileges import require_net_admin
+    from lispmob.session_priority import use_niceness_among_sessions
     from lispmob.short_slices import shorten_slices
 
 EX_OK: Final = 0
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             return _check(options.config, file)
         logs.configure(options.log_level or file.log.level)
         require_net_admin()
+        use_niceness_among_sessions()
         shorten_slices()
         asyncio.run(_serve(options.config, file))
     except ConfigError as error:

@@ -52,6 +52,7 @@ from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
 from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
 from lispmob.protocol.servers import LispSecMode
+from lispmob.session_priority import use_niceness_among_sessions
 from lispmob.short_slices import shorten_slices
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
@@ -507,6 +508,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.reload:
             return _ask_to_reload(file)
         configure(file.log.level)
+        use_niceness_among_sessions()
         shorten_slices()
         asyncio.run(_run(arguments.config, file, Worker(arguments.worker) if arguments.worker else None))
     except ConfigError as error:

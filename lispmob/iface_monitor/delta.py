@@ -1,9 +1,13 @@
-"""The difference of two network states, as reasons that a user can read."""
+"""The difference of two network states: other uplinks at once, and the reasons that a user can read when asked for.
+
+A move waits for the uplinks alone. The reasons, which take as long, are found after its messages have left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import TypeAlias
 
 import msgspec
@@ -46,12 +50,21 @@ class Reason(msgspec.Struct, frozen=True):
     text: str
 
 
-class NetworkDelta(msgspec.Struct, frozen=True):
+class NetworkDelta:
     """What one snapshot changed against the one before it. `uplinks` are the new ones."""
 
-    reasons: tuple[Reason, ...]
-    uplinks: tuple[Uplink, ...]
-    former_uplinks: tuple[Uplink, ...]
+    def __init__(
+        self, reasons: Iterable[Reason], uplinks: tuple[Uplink, ...], former_uplinks: tuple[Uplink, ...]
+    ) -> None:
+        """`reasons` is read once, when they are asked for."""
+        self._reasons = reasons
+        self.uplinks = uplinks
+        self.former_uplinks = former_uplinks
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Every change, with its reason."""
+        return tuple(self._reasons)
 
     @property
     def has_changed(self) -> bool:
@@ -71,38 +84,50 @@ def diff(
     policy: UplinkPolicy,
     former_policy: UplinkPolicy | None = None,
     why: Sequence[str] = (),
+    *,
+    uplinks: tuple[Uplink, ...] | None = None,
+    former_uplinks: tuple[Uplink, ...] | None = None,
 ) -> NetworkDelta:
     """Compare two states under one policy, or across a change of policy if `former_policy` is given.
 
-    `why` has the reasons for the policy's change, in sentences, if it was not the configuration.
+    `why` has the reasons for the policy's change, in sentences, if it was not the configuration. `uplinks` and
+    `former_uplinks`: those of the new and of the old state, if they are known already.
 
     Loopback and our own interfaces give no reasons; addresses count once the policy accepts them.
     """
     before = former_policy or policy
-    reasons: list[Reason] = []
+    return NetworkDelta(
+        _reasons(old, new, before, policy, why),
+        new.uplinks(policy) if uplinks is None else uplinks,
+        old.uplinks(before) if former_uplinks is None else former_uplinks,
+    )
+
+
+def _reasons(
+    old: NetworkState, new: NetworkState, before: UplinkPolicy, policy: UplinkPolicy, why: Sequence[str]
+) -> Iterator[Reason]:
     if before != policy:
-        reasons += [Reason(ReasonKind.POLICY_CHANGED, "", None, text) for text in why or (CONFIGURED,)]
+        yield from (Reason(ReasonKind.POLICY_CHANGED, "", None, text) for text in why or (CONFIGURED,))
     old_links = {link.ifindex: link for link in old.links if before.is_watched(link)}
     new_links = {link.ifindex: link for link in new.links if policy.is_watched(link)}
     for ifindex in sorted(old_links.keys() | new_links.keys()):
         was, now = old_links.get(ifindex), new_links.get(ifindex)
-        reasons += _link_reasons(was, now)
+        yield from _link_reasons(was, now)
         name = (now or was or _NOWHERE).name
-        reasons += _duplicate_reasons(name, _duplicates(old, ifindex) if was else set(), _duplicates(new, ifindex))
+        yield from _duplicate_reasons(name, _duplicates(old, ifindex) if was else set(), _duplicates(new, ifindex))
         had = [usable_address.address for usable_address in old.usable_addresses(was, before)] if was else []
         has = [usable_address.address for usable_address in new.usable_addresses(now, policy)] if now else []
         for family in (4, 6):
             gone = [address for address in had if address not in has and address.version == family]
             come = [address for address in has if address not in had and address.version == family]
-            reasons += _address_reasons(name, gone, come)
-            reasons += _route_reasons(
+            yield from _address_reasons(name, gone, come)
+            yield from _route_reasons(
                 name,
                 family,
                 old.routes_of(ifindex, family) if was else (),
                 new.routes_of(ifindex, family) if now else (),
             )
-        reasons += _translator_reasons(name, ifindex, old, new)
-    return NetworkDelta(tuple(reasons), new.uplinks(policy), old.uplinks(before))
+        yield from _translator_reasons(name, ifindex, old, new)
 
 
 _NOWHERE = Link(0, "", "", False, False, False, 0)

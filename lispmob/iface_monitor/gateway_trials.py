@@ -61,8 +61,13 @@ class GatewayTrials:
         return self._wake_at
 
     def on_uplinks(self, uplinks: Mapping[str, frozenset[Gateway]]) -> frozenset[Gateway]:
-        """The present uplinks and their gateways. Returns the gateways that have not answered yet."""
+        """The present uplinks and their gateways. Returns the gateways to ask for: those that have not answered yet.
+
+        None of a single uplink, which is used whether its gateway answers or not.
+        """
         self._uplinks = uplinks
+        if len(uplinks) < 2:
+            return frozenset()
         return frozenset().union(*(ways for ways in uplinks.values() if not self._is_proven(ways)))
 
     def on_known(self, known: Iterable[Gateway], now: float) -> tuple[str, ...]:

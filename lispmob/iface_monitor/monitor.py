@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from lispmob.iface_monitor.containers import container_networks
 from lispmob.iface_monitor.delta import OnChange, diff
-from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 
 
 class Monitor(abc.ABC):
@@ -27,6 +27,7 @@ class Monitor(abc.ABC):
         self._on_rules_changed = on_rules_changed
         self._state = NetworkState()
         self._judged_by = policy  # the policy, without interfaces that `_judge` makes wait
+        self._uplinks: tuple[Uplink, ...] = ()  # of the present state, as last reported
 
     @property
     def state(self) -> NetworkState:
@@ -72,12 +73,21 @@ class Monitor(abc.ABC):
 
     def _tell(self, old: NetworkState, since: float, why: Sequence[str] = ()) -> None:
         """Report what has changed since `old` and since the uplinks were last selected."""
-        former, news = self._judged_by, self._judge()
-        delta = diff(old, self._state, self._judged_by, former, (*why, *news))
-        if delta.reasons or delta.has_changed or container_networks(old) != container_networks(self._state):
+        former, former_uplinks = self._judged_by, self._uplinks
+        news, self._uplinks = self._judge()
+        delta = diff(
+            old,
+            self._state,
+            self._judged_by,
+            former,
+            (*why, *news),
+            uplinks=self._uplinks,
+            former_uplinks=former_uplinks,
+        )
+        if delta.has_changed or delta.reasons or container_networks(old) != container_networks(self._state):
             self._on_change(self._state, delta, since)
 
-    def _judge(self) -> tuple[str, ...]:
-        """Set the policy for the uplinks of the present state. Returns the changes in sentences."""
+    def _judge(self) -> tuple[tuple[str, ...], tuple[Uplink, ...]]:
+        """Set the policy for the uplinks of the present state. Returns the changes in sentences, and the uplinks."""
         self._judged_by = self._policy
-        return ()
+        return (), self._state.uplinks(self._policy)

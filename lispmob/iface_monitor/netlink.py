@@ -5,7 +5,8 @@ A move begins here:
 1. `_on_readable` reads all pending events. An event about links or addresses only says that these have to be read
    again; IPv6 default routes are kept by their events. Interfaces without a default route, such as those of
    containers, may come and go all day: events about them alone are looked at once in CHURN_S.
-2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes.
+2. `_look` reads what has changed, and makes a `NetworkState` (`snapshot.py`) of links, addresses and routes. If more
+   events have come meanwhile, both are repeated: a network that is changed step by step is one move, not several.
 3. `_publish_seen` compares it with the last state (`delta.py`), and publishes one difference with its reasons. The
    daemon turns it into the steps of a handover (`lispd/handover.py`).
 
@@ -31,8 +32,9 @@ from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.route_message import REFUSALS, candidates
 from lispmob.iface_monitor.router_options import Translators, pref64_in
-from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
 from lispmob.iface_monitor.table_lookups import dump_tables
 from lispmob.netlink.connection import events, subscribe
 from lispmob.netlink.message import (
@@ -60,6 +62,7 @@ GROUPS: Final = (1, 5, 7, 8, 9, 11, 19, 20)
 _NEXTHOP: Final = 32  # unknown before Linux 5.3, which does not mind in bind()
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
+_MORE_LOOKS: Final = 3  # ours: a network that changes without a pause must not keep a move back
 _AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
 _AT_PROTOCOL: Final = 21
 _AT_KIND: Final = 23
@@ -150,16 +153,26 @@ class NetlinkMonitor(Monitor):
 
     def _look_after_events(self, since: float) -> None:
         try:
-            if self._has_new_rules:
-                self._tables = dump_tables()
-            if self._has_new_nexthops and self._ipv6_routes.has_nexthops:
-                self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
-            self._has_new_nexthops = False
-            self._look()
+            self._look_at_changes()
+            for _ in range(_MORE_LOOKS):
+                if not self._read_events():
+                    break
+                self._look_at_changes()
         except OSError as error:
             self._start_over(error, since)
             return
+        if self._later is None and (self._links is None or self._addresses is None):
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_at(loop.time() + CHURN_S, self._look_after_events, since)
         self._publish_seen(since)
+
+    def _look_at_changes(self) -> None:
+        if self._has_new_rules:
+            self._tables = dump_tables()
+        if self._has_new_nexthops and self._ipv6_routes.has_nexthops:
+            self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
+        self._has_new_nexthops = False
+        self._look()
 
     def _start_over(self, error: OSError, since: float) -> None:
         if error.errno != errno.ENOBUFS:
@@ -182,7 +195,7 @@ class NetlinkMonitor(Monitor):
         return is_urgent
 
     def _is_urgent(self, message: Raw) -> bool:
-        """False for links and addresses of others' interfaces without a default route, as far as we have seen."""
+        """False for links and addresses of others' interfaces that have no default route, nor had one before."""
         if message.type not in (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR):
             return True
         (ifindex,) = struct.unpack_from("=i", message.data, _AT_IFINDEX)
@@ -191,13 +204,17 @@ class NetlinkMonitor(Monitor):
             # Ours. With an address the kernel removes IPv4 routes that prefer it as source, and says nothing of them.
             self._has_lost_routes = True
             return True
-        return any(route.ifindex == ifindex for route in (*self._seen.default_routes, *self._seen.refused_routes))
+        return any(
+            route.ifindex == ifindex
+            for state in (self._seen, self._state)
+            for route in (*state.default_routes, *state.refused_routes)
+        )
 
     def _on_event(self, message: Raw) -> None:
         if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
             self._has_lost_routes = True
             return
-        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in rtnetlink.REFUSALS:
+        if message.type in (RTM_NEWROUTE, RTM_DELROUTE) and message.data[_AT_KIND] in REFUSALS:
             self._has_lost_routes = True  # our rules make way for it
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
@@ -216,9 +233,9 @@ class NetlinkMonitor(Monitor):
                 self._translators.on_said(*said, asyncio.get_running_loop().time())
         elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
             is_replacing = bool(message.flags & REPLACE)
-            self._ipv6_routes.on_added(rtnetlink.candidates(message), is_replacing)
+            self._ipv6_routes.on_added(candidates(message), is_replacing)
         elif message.family == socket.AF_INET6 and message.type == RTM_DELROUTE:
-            self._ipv6_routes.on_removed(rtnetlink.candidates(message))
+            self._ipv6_routes.on_removed(candidates(message))
 
     def _resync(self, since: float) -> None:
         """Events were lost: subscribe again, list everything, and publish the differences."""
@@ -269,16 +286,19 @@ class NetlinkMonitor(Monitor):
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
 
-    def _judge(self) -> tuple[str, ...]:
+    def _judge(self) -> tuple[tuple[str, ...], tuple[Uplink, ...]]:
         """Make new uplinks wait for their gateways, until a gateway has answered."""
-        loop = asyncio.get_running_loop()
-        unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
+        loop, uplinks = asyncio.get_running_loop(), self._state.uplinks(self._policy)
+        unproven = self._trials.on_uplinks(gateways_of(self._state, uplinks))
         news = self._trials.on_known([gateway for gateway in unproven if _answers(gateway)], loop.time())
-        self._judged_by = replace(self._policy, held_back=self._policy.held_back | self._trials.waiting)
+        self._judged_by = self._policy
+        if waiting := self._trials.waiting:
+            self._judged_by = replace(self._policy, held_back=self._policy.held_back | waiting)
+            uplinks = self._state.uplinks(self._judged_by)
         self._disarm()
         if (at := self._trials.wake_at()) is not None:
             self._trial = loop.call_at(at, self._on_trial)
-        return news
+        return news, uplinks
 
     def _on_trial(self) -> None:
         self._trial = None

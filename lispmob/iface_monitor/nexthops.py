@@ -10,7 +10,6 @@ lists. With 0 it does not, and it reports changes of an object alone.
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
@@ -18,7 +17,7 @@ from typing import Final
 import msgspec
 
 from lispmob.netlink.connection import whole
-from lispmob.netlink.message import RTM_GETNEXTHOP, VERSIONS, Raw, attributes
+from lispmob.netlink.message import RTM_GETNEXTHOP, VERSIONS, Raw, attributes, number_in
 from lispmob.wire.address import IpAddress
 
 # linux/nexthop.h
@@ -53,8 +52,8 @@ def read(raw: Raw) -> Nexthop:
     group, gateway = fields.get(_GROUP, b""), fields.get(_GATEWAY)
     whole_members = len(group) // _MEMBER.size * _MEMBER.size
     return Nexthop(
-        number=_number(fields.get(_ID)),
-        ifindex=_number(fields.get(_OIF)),
+        number=number_in(fields.get(_ID)),
+        ifindex=number_in(fields.get(_OIF)),
         gateway=ip_address(gateway) if gateway and raw.family in VERSIONS else None,
         members=tuple(number for number, *_ in _MEMBER.iter_unpack(group[:whole_members])),
         is_blackhole=_BLACKHOLE in fields,
@@ -70,7 +69,3 @@ def ways_out(number: int, known: dict[int, Nexthop], depth: int = _GROUPS_DEEP) 
         yield found
     for member in found.members:
         yield from ways_out(member, known, depth - 1)
-
-
-def _number(value: bytes | None) -> int:
-    return int.from_bytes(value or b"", sys.byteorder)

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -108,7 +108,8 @@ from lispmob.protocol.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.wire.address import IpAddress
+from lispmob.protocol.locator_set import LocalLocator
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
 REST_S: Final = 5.0  # ours: between checks whether buffers are needed, whenever another event wakes us
@@ -189,6 +190,10 @@ class Daemon:
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
         self._near: model.Near | None = None
+        # Of the move under way: the uplinks before it, what could not be sent so far, when packets left by the new ones
+        self._left: tuple[str, ...] = ()
+        self._unsent = 0
+        self._moved_at = 0.0
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -311,12 +316,10 @@ class Daemon:
 
     def _take(self, step: handover.Step, since: float) -> None:
         match step:
-            case handover.ReportChange(text):
-                self._publisher.say(text)
-            case handover.BeginMove(reasons):
-                self.journal.on_change(
-                    list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.drops("out_")
-                )
+            case handover.ReportChanges(texts):
+                self._publisher.say_first(texts)
+            case handover.BeginMove():
+                self._left, self._unsent = handover.ways(self.uplinks), self.engine.drops("out_")
                 self.engine.liveness.mark_move()
             case handover.UseUplinks(uplinks):
                 self.uplinks = uplinks
@@ -325,11 +328,14 @@ class Daemon:
                 self._use_uplinks()
                 self._update_locators()
             case handover.EndMove():
-                self.journal.on_moved(self.now(), handover.ways(self.uplinks))
+                self._moved_at = self.now()
             case handover.UpdateNode():
-                self._report_traffic()
-                self._update_locators()
+                self._move()
                 self.engine.liveness.repeat_last()
+            case handover.NoteMove(reasons):
+                began_wall = time.time() - (self.now() - since)
+                self.journal.on_change(reasons, since, began_wall, self._left, self._unsent)
+                self.journal.on_moved(self._moved_at, handover.ways(self.uplinks))
             case handover.Steer():
                 self._steer()
             case handover.Linger(former):
@@ -378,10 +384,20 @@ class Daemon:
 
     def _update_locators(self) -> None:
         self.problems.touch()
+        self._perform(self.node.on_locators(self._locators(), self.now()))
+
+    def _move(self) -> None:
+        """The same for a move: what others wait for leaves before the traffic so far is reported, which SMRs need."""
+        self._perform(self.node.on_move(self._locators(), self.now()))
+        self.problems.touch()
+        used, heard = self.engine.table.used(), self.engine.liveness.heard()
+        pairs = [(pair.local, pair.source) for pair in heard]
+        self._perform(self.node.on_move_told(used, pairs, self.now(), _strangers(heard)))
+        self._on_traffic(used, heard)
+
+    def _locators(self) -> tuple[LocalLocator, ...]:
         self.translators.look(self.file, self.network, self.uplinks)
-        ways = self.translators.prefixes
-        locators = assembly.local_locators(self.uplinks, self.file, self.nm_state, ways)
-        self._perform(self.node.on_locators(locators, self.now()))
+        return assembly.local_locators(self.uplinks, self.file, self.nm_state, self.translators.prefixes)
 
     def nudge(self) -> bool:
         """For the control socket: read the network again, now (True) or shortly."""
@@ -483,19 +499,23 @@ class Daemon:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
+        self._nonces.keep_ahead()
+        if self._seal is not None:
+            self._seal.reserve()
         if self._loop.time() >= self._rests_at:
             self._rests_at = self._loop.time() + REST_S
             self.engine.rest()
 
     def _report_traffic(self) -> None:
         """Report to the core which mappings carry traffic: read only when it matters, so that an idle node sleeps."""
+        self._on_traffic(self.engine.table.used(), self.engine.liveness.heard())
+
+    def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[model.Heard]) -> None:
         now = self._loop.time()
-        self._perform(self.node.on_used(self.engine.table.used(), now))
-        heard = self.engine.liveness.heard()
+        self._perform(self.node.on_used(used, now))
         pairs = [(pair.local, pair.source) for pair in heard]
         self.problems.on_heard(pairs)
-        proven = {pair.source for pair in heard if pair.is_proven}
-        self._perform(self.node.on_heard(pairs, now, {pair.source for pair in heard} - proven))
+        self._perform(self.node.on_heard(pairs, now, _strangers(heard)))
 
     # --- outputs
 
@@ -657,3 +677,8 @@ class Daemon:
     def summary(self) -> str:
         """One line for `systemctl status`."""
         return self.problems.summary
+
+
+def _strangers(heard: Sequence[model.Heard]) -> set[IpAddress]:
+    """The outer sources of which no delivery was proven."""
+    return {pair.source for pair in heard} - {pair.source for pair in heard if pair.is_proven}

@@ -1,12 +1,13 @@
 """What happens when an address, a route or a link comes or goes, and in which order. Pure.
 
-The steps are a value, which the daemon carries out. Packets use the new uplinks first. Map-Registers and SMRs follow in
-the same turn of the event loop, before marks and before the kernel's tables: only new connections need those.
+The daemon carries each step out before it takes the next one. Packets use the new uplinks first. Map-Registers and SMRs
+follow in the same turn of the event loop, before the move is put into words for people, and before marks and the
+kernel's tables: only new connections need those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -15,16 +16,14 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.snapshot import Uplink
 
 
-class ReportChange(msgspec.Struct, frozen=True):
-    """Publish this event."""
+class ReportChanges(msgspec.Struct, frozen=True):
+    """Log these sentences, before what the core has reported of the move meanwhile."""
 
-    text: str
+    texts: tuple[str, ...]
 
 
 class BeginMove(msgspec.Struct, frozen=True):
-    """The journal opens a handover; the datapath reports the next packet in each direction."""
-
-    reasons: tuple[str, ...]
+    """The datapath reports the next packet in each direction; what it has not sent so far does not count."""
 
 
 class UseUplinks(msgspec.Struct, frozen=True):
@@ -38,14 +37,20 @@ class RefreshUplinks(msgspec.Struct, frozen=True):
 
 
 class EndMove(msgspec.Struct, frozen=True):
-    """Packets leave by the new uplinks: the journal notes when."""
+    """Packets leave by the new uplinks: note when."""
 
 
 class UpdateNode(msgspec.Struct, frozen=True):
-    """Report the traffic so far, and then the new locators, to the core: Map-Registers and SMRs leave in this step.
+    """Report the new locators to the core: announcements and Map-Registers leave; then, with the traffic so far, SMRs.
 
     Then the last packets of flows are repeated: a peer takes packets from a new locator once it has the SMR.
     """
+
+
+class NoteMove(msgspec.Struct, frozen=True):
+    """The journal gets the handover that has just been made."""
+
+    reasons: tuple[str, ...]
 
 
 class Steer(msgspec.Struct, frozen=True):
@@ -73,12 +78,13 @@ def ways(uplinks: Sequence[Uplink]) -> tuple[str, ...]:
 
 
 Step: TypeAlias = (
-    ReportChange
+    ReportChanges
     | BeginMove
     | UseUplinks
     | RefreshUplinks
     | EndMove
     | UpdateNode
+    | NoteMove
     | Steer
     | Linger
     | KeepKernel
@@ -86,12 +92,20 @@ Step: TypeAlias = (
 )
 
 
-def steps_of(delta: NetworkDelta, *, is_first: bool) -> tuple[Step, ...]:
+def steps_of(delta: NetworkDelta, *, is_first: bool) -> Iterator[Step]:
     """The steps for one difference between two network states. `is_first`: there was no former state."""
-    told = tuple(ReportChange(reason.text) for reason in delta.reasons)
+    if delta.has_changed:
+        if not is_first:
+            yield BeginMove()
+        yield UseUplinks(delta.uplinks)
+        if not is_first:
+            yield EndMove()
+        yield UpdateNode()
+    texts = tuple(reason.text for reason in delta.reasons)
+    yield ReportChanges(texts)
+    if delta.has_changed and not is_first:
+        yield NoteMove(texts)
     if not delta.has_changed:
-        return (*told, RefreshUplinks(), Linger(()), KeepKernel())
-    use: tuple[Step, ...] = (UseUplinks(delta.uplinks),)
-    if not is_first:
-        use = (BeginMove(tuple(reason.text for reason in delta.reasons)), *use, EndMove())
-    return (*told, *use, UpdateNode(), Steer(), Linger(delta.former_uplinks), KeepKernel(), UpdateDesktop())
+        yield from (RefreshUplinks(), Linger(()), KeepKernel())
+        return
+    yield from (Steer(), Linger(delta.former_uplinks), KeepKernel(), UpdateDesktop())

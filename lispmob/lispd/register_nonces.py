@@ -3,7 +3,8 @@
 1. The count starts at the clock: nanoseconds since 1970. So it still grows if the state directory was lost.
 2. It never starts below what was reserved before. So it still grows if the clock was set back.
 3. A block is reserved in the state directory, and flushed to the disk, before the first nonce of it is used.
-4. Each nonce is a random step above the last one, so that an observer cannot predict the next.
+4. The next block is reserved while nothing waits, when half of the last one is used: no move waits for the disk.
+5. Each nonce is a random step above the last one, so that an observer cannot predict the next.
 
 A count that is an hour behind the clock begins a new block there. So a machine that is restored from a snapshot, with
 an older count in its memory than it has used since, is accepted again. `catch_up` does that at once.
@@ -24,6 +25,7 @@ BLOCK: Final = 1 << 34  # ours: about 2,000 Map-Registers, and 17 s of the clock
 STEP_MAX: Final = 1 << 24  # ours: 8 ms of the clock on average, so the count stays behind the clock
 LARGEST: Final = 1 << 63  # ours: the year 2262; a file with a larger value is damaged
 BEHIND_NS: Final = 3_600_000_000_000  # ours: at most one write an hour
+AHEAD_NS: Final = 300_000_000_000  # ours: the write comes so long before it is needed, if nothing waits then
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,12 @@ class RegisterNonces:
     def catch_up(self) -> None:
         """Begin again at the clock: a copy of this machine may have used larger nonces (control/nonce_doubt.py)."""
         self._reserve()
+
+    def keep_ahead(self) -> None:
+        """Nothing is urgent: reserve the next block if this one will soon be used, or is soon too far behind."""
+        is_used = self._end != 0
+        if is_used and (self._last + BLOCK // 2 >= self._end or self._wall_ns() - self._last > BEHIND_NS - AHEAD_NS):
+            self._reserve()
 
     def _reserve(self) -> None:
         self._last = max(self._last, self._reserved(), self._wall_ns())

@@ -29,10 +29,14 @@ class Translation:
 
     def __init__(self) -> None:
         self._locators: dict[Place, LocalLocator] = {}
+        self._former: dict[Place, LocalLocator] = {}  # before the last change: data that came then is reported later
 
     def on_locators(self, locators: Iterable[LocalLocator]) -> None:
         """Our addresses are these now."""
-        self._locators = {locator.place: locator for locator in locators if locator.nat64 is not None}
+        self._former, self._locators = (
+            self._locators,
+            {locator.place: locator for locator in locators if locator.nat64 is not None},
+        )
 
     def outward(self, effects: Iterable[E]) -> list[E]:
         """The same, with datagrams for IPv4 hosts sent to where the translator takes them."""
@@ -65,11 +69,15 @@ class Translation:
         return effect if destination is None else replace(effect, destination=destination)
 
     def _origin(self, source: IpAddress, local: IpAddress, ifindex: int) -> IpAddress:
-        locator = self._at(local, ifindex)
+        locator = self._at(local, ifindex) or _found(self._former, local, ifindex)
         if locator is None or locator.nat64 is None:
             return source
         return extract(locator.nat64, source) or source
 
     def _at(self, address: IpAddress, ifindex: int) -> LocalLocator | None:
-        exact = self._locators.get((address, ifindex))
-        return exact or next((one for one in self._locators.values() if one.address == address), None)
+        return _found(self._locators, address, ifindex)
+
+
+def _found(locators: dict[Place, LocalLocator], address: IpAddress, ifindex: int) -> LocalLocator | None:
+    exact = locators.get((address, ifindex))
+    return exact or next((one for one in locators.values() if one.address == address), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -87,12 +88,18 @@ def request(kind: int, flags: int, body: bytes) -> bytes:
 
 def attributes(octets: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, value) of each attribute; ends at the first that does not fit."""
-    while len(octets) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(octets)
-        if not _ATTRIBUTE.size <= length <= len(octets):
+    at = 0
+    while at + _ATTRIBUTE.size <= len(octets):
+        length, kind = _ATTRIBUTE.unpack_from(octets, at)
+        if not _ATTRIBUTE.size <= length <= len(octets) - at:
             return
-        yield kind & _TYPE_MASK, octets[_ATTRIBUTE.size : length]
-        octets = octets[padded(length) :]
+        yield kind & _TYPE_MASK, octets[at + _ATTRIBUTE.size : at + length]
+        at += padded(length)
+
+
+def number_in(value: bytes | None) -> int:
+    """The number that is the value of an attribute, in the host's order; 0 where there is no such attribute."""
+    return int.from_bytes(value or b"", sys.byteorder)
 
 
 def put(kind: int, value: bytes) -> bytes:

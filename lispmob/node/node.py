@@ -6,9 +6,9 @@ call `on_timer`.
 A control message enters by `on_datagram`. The gate checks type and nonce, and refuses what cannot be an answer. The
 rest is decoded once and goes to NAT traversal or to the machine that it concerns.
 
-A move enters by `on_locators`, which returns the whole handover: NAT traversal makes a new plan, Map-Registers follow
-that plan, SMRs go to the peers that we exchange packets with, and the forwarding table is computed again for the new
-locators.
+A move enters by `on_move`: NAT traversal makes a new plan, and Map-Registers follow it. Others wait for those, so they
+are returned before anything else is done. The rest of the handover is `on_move_told`: SMRs go to the peers that we
+exchange packets with, and the forwarding table is computed again for the new locators. `on_locators` is both.
 
 A packet without a mapping enters by `on_miss`, which returns the first Map-Request. When the Map-Reply has been
 accepted, `InstallMapping` releases the waiting packets.
@@ -166,6 +166,7 @@ class Node:
         self._own_status = OwnStatus(accepts=config.accepts_status_bits, sends=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
         self._lost_all_at: float | None = None
+        self._follows_later: list[Callable[[float], list[_Inner]]] | None = None  # between on_move and on_move_told
         self._is_over = False
         # Static mappings exist from the start; the first input returns their effects.
         self._unsaid = self._apply_policy(0.0)
@@ -180,6 +181,10 @@ class Node:
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
         """The uplinks have changed to these. The whole handover is returned by this call; nothing is deferred."""
+        return [*self.on_move(locators, now), *self.on_move_told((), (), now)]
+
+    def on_move(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
+        """The uplinks have changed to these: what a peer or a Map-Server waits for. `on_move_told` must be next."""
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(
@@ -187,8 +192,27 @@ class Node:
         )
         self.reachability.presume(locator.place for locator in self._attached)
         self.zero_checksums.on_locators(self._attached)
+        self._follows_later = []
+        return self._rank(now)
+
+    def on_move_told(
+        self,
+        used: Iterable[EidPrefix],
+        heard: Iterable[tuple[IpAddress, IpAddress]],
+        now: float,
+        strangers: Iterable[IpAddress] = (),
+    ) -> list[NodeEffect]:
+        """The messages of `on_move` have left: the rest of the handover.
+
+        `used` and `heard` are the traffic before it, as in `on_used` and `on_heard`, which get it afterwards: its peers
+        get SMRs.
+        """
+        self.map_cache.touch(used, now)
+        self._peers.on_heard((source for _, source in self.traversal.translation.heard(heard)), strangers, now)
+        later, self._follows_later = self._follows_later or [], None
+        effects = [effect for follow in later for effect in self._route(follow(now), now)]
         links = {locator.address: locator.mtu_bytes for locator in self._attached}
-        return [*self._rank(now), *self.path_mtus.on_links(links)]
+        return [*effects, *self.path_mtus.on_links(links)]
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram has arrived. It is trusted only as far as it is authenticated."""
@@ -512,8 +536,15 @@ class Node:
         event = Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})
         # The new plan comes first, with its registers and SMRs. Lost uplinks count as present until those are out.
         effects = self._route([event, *self.traversal.on_locators(new.locators, now)], now)
-        effects += self._route([*self._mappings.on_locators(new, now), *self.names.on_locators(new, now)], now)
-        self._lost_all_at = None if new else now
+        if self._follows_later is not None:
+            self._follows_later.append(self._use_locators)
+            return effects
+        return effects + self._route(self._use_locators(now), now)
+
+    def _use_locators(self, now: float) -> list[_Inner]:
+        effects: list[_Inner] = [*self._mappings.on_locators(self.locators, now)]
+        effects += self.names.on_locators(self.locators, now)
+        self._lost_all_at = None if self.locators else now
         return effects
 
     def _apply_policy(self, now: float) -> list[MachineEffect]:
@@ -705,13 +736,22 @@ class Node:
         return self._resolver.on_smr(eid, refuted.prefix, self.config.source_for(eid), now, repeats=False)
 
     def _on_plan(self, now: float) -> list[_Inner]:
-        """Uplinks need RTRs, or no longer do. The whole handover is returned here: registers first, then SMRs."""
+        """Uplinks need RTRs, or no longer do: registers first, then, in a move when those have left, all the rest."""
         plan, old, version = self.plan, self._direct, self.locators.version
         said = plan.record_locators, plan.eid_records, plan.map_version
         self._direct = LocatorSet.of(version, plan.direct, *said)
         usable = [uplink.locator for uplink in plan.uplinks if uplink.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
         self._sending = LocatorSet.of(version, usable, *said)
+        if self._follows_later is not None:
+            self._follows_later.append(partial(self._follow_plan, old))
+            return effects
+        return [*effects, *self._follow_plan(old, now)]
+
+    def _follow_plan(self, old: LocatorSet, now: float) -> list[_Inner]:
+        """Act by the plan after the registers. `old`: the locators without an RTR before it."""
+        plan, effects = self.plan, list[_Inner]()
+        usable = [uplink.locator for uplink in plan.uplinks if uplink.is_usable]
         if not self._direct.announces_like(old) or not usable:
             targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(self._sending, targets, now)
@@ -804,7 +844,8 @@ class Node:
                     out.append(effect)
         if self.reachability.take_return():
             out += self._route(self._registrations.on_return(now), now)
-        return self.traversal.translation.outward([*out, *self._weigh(now)])
+        weighed = self._weigh(now) if self._follows_later is None else ()
+        return self.traversal.translation.outward([*out, *weighed])
 
     def _learn(self, learned: MappingLearned, now: float) -> list[_Inner]:
         """Store an answer. If it shows that a peer has moved, make sure that the peer knows our locators."""

@@ -38,7 +38,7 @@ from lispmob.protocol.effect import (
     SendSealed,
     UseMapVersion,
 )
-from lispmob.protocol.locator_set import NEVER
+from lispmob.protocol.locator_set import NEVER, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
@@ -245,7 +245,10 @@ class SealedNode(Node):
             self._map_version = self.plan.map_version
             version.append(UseMapVersion(self._map_version))
         # A peer that sends to us waits for nothing else; the others can wait for the registers.
-        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:], *self._use_spares(now)]
+        return [*version, *said[:FIRST_TOLD], *effects, *said[FIRST_TOLD:]]
+
+    def _follow_plan(self, old: LocatorSet, now: float) -> list[_Inner]:
+        return [*super()._follow_plan(old, now), *self._use_spares(now)]
 
     def _use_spares(self, now: float) -> list[_Inner]:
         """Use the mappings of peers while uplinks work, but no RTR, and none of them has a Map-Resolver to ask."""

@@ -24,8 +24,8 @@ GZIP: Final = 31  # zlib's wbits
 INPUTS: Final = (
     "on_locators", "on_datagram", "on_data_control", "on_stalled", "on_traversal", "on_miss", "on_used", "on_heard",
     "on_heard_from", "on_unanswered", "on_echoed", "on_status_bits", "on_source_doubted", "on_timer", "on_shutdown",
-    "on_slept", "on_refused_here", "on_config", "on_mapping_added", "on_mapping_deleted", "on_name_wanted", "on_large",
-    "on_too_big",
+    "on_move", "on_move_told", "on_slept", "on_refused_here", "on_config", "on_mapping_added", "on_mapping_deleted",
+    "on_name_wanted", "on_large", "on_too_big",
 )  # fmt: skip
 """The inputs of a node. A test holds the list to the class."""
 TRAVERSAL_INPUTS: Final = ("on_lifetime", "on_filtered")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from itertools import pairwise
 
+import pytest
+
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState, UplinkPolicy
 
@@ -30,6 +32,23 @@ def test_the_only_uplink_never_waits() -> None:
 
     assert trials.waiting == frozenset()
     assert trials.wake_at() is None
+
+
+@pytest.mark.parametrize("uplinks", [{"wlan0": WIFI}, {"lte0": LTE}, {"ppp0": NOBODY}, {}])
+def test_no_gateway_is_asked_for_while_there_is_nothing_to_choose_from(
+    uplinks: dict[str, frozenset[Gateway]],
+) -> None:
+    trials = on_lte()
+
+    assert trials.on_uplinks(uplinks) == NOBODY
+    assert trials.on_known(NOBODY, now=10.0) == ()
+    assert (trials.waiting, trials.wake_at()) == (frozenset(), None)
+
+
+def test_all_gateways_are_asked_for_when_two_uplinks_come_at_once() -> None:
+    trials = GatewayTrials()
+
+    assert trials.on_uplinks({"lte0": LTE, "wlan0": WIFI}) == LTE | WIFI
 
 
 def test_a_second_uplink_waits_until_its_gateway_answers() -> None:

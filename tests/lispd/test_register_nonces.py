@@ -164,3 +164,38 @@ def test_a_crash_between_the_two_halves_of_a_write_leaves_the_old_file(tmp_path:
 
     assert host.start()() > used
     assert sorted(os.listdir(tmp_path)) == [FILE_NAME]
+
+
+@pytest.mark.parametrize("pause_ns", [60_000_000_000, 1_000_000_000, BEHIND_NS // 2, 0])
+def test_a_node_that_has_time_between_its_registers_never_writes_in_one(tmp_path: Path, pause_ns: int) -> None:
+    host, file = Host(tmp_path), tmp_path / FILE_NAME
+    nonces = host.start()
+    last = nonces()
+
+    for _ in range(20 if pause_ns else 3 * BLOCK // STEP_MAX):
+        host.wall_ns += min(pause_ns, BEHIND_NS // 2)
+        nonces.keep_ahead()
+        before = file.read_text()
+        given = nonces()
+        assert last < given <= int(before) == int(file.read_text())
+        last = given
+
+
+def test_what_is_reserved_ahead_is_written_once_an_hour_at_most(tmp_path: Path) -> None:
+    host, file = Host(tmp_path), tmp_path / FILE_NAME
+    nonces, written = host.start(), set()
+    nonces()
+
+    for _ in range(24 * 60):
+        host.wall_ns += 60_000_000_000
+        nonces.keep_ahead()
+        nonces()
+        written.add(file.read_text())
+
+    assert len(written) <= 27
+
+
+def test_a_count_that_was_never_asked_for_is_not_reserved(tmp_path: Path) -> None:
+    Host(tmp_path).start().keep_ahead()
+
+    assert not (tmp_path / FILE_NAME).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
 from itertools import count
 
 import pytest
@@ -12,6 +13,7 @@ from lispmob.hub.map_server.site import Site, SiteTable
 from lispmob.natt.info_exchange import InfoExchange, Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.natt.translation import Translation
 from lispmob.protocol.effect import Count, SendControl
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
@@ -21,6 +23,10 @@ from tests.natt.world import EID, KEY, MAP_SERVER, RTR
 
 OWN4, OWN6, TRANSLATED = ip("192.0.2.7"), ip("2001:db8:a::7"), ip("203.0.113.64")
 SYNTHESIZED, SERVER6 = ip("64:ff9b::c633:6401"), ip("2001:db8:51::1")
+PREFIX = IPv6Network("64:ff9b::/96")
+BEYOND = LocalLocator(OWN6, 3, nat64=PREFIX)
+NATIVE = LocalLocator(OWN4, 4)
+HOST = ip("198.51.100.1")
 
 
 def seen(own: object, server: object, as_seen: object, arrived_at: object) -> Seen:
@@ -54,3 +60,20 @@ def test_without_a_change_of_family_nothing_is_said(
     own: object, server: object, as_seen: object, arrived_at: object
 ) -> None:
     assert seen(own, server, as_seen, arrived_at).as_other_family is None
+
+
+@pytest.mark.parametrize("after", [[NATIVE], [], [BEYOND], [BEYOND, NATIVE]])
+def test_what_came_before_a_move_is_still_known_by_its_sender(after: list[LocalLocator]) -> None:
+    translation = Translation()
+    translation.on_locators([BEYOND])
+    translation.on_locators(after)
+
+    assert list(translation.heard([(BEYOND.address, SYNTHESIZED)])) == [(BEYOND.address, HOST)]
+
+
+def test_two_moves_later_it_is_a_sender_like_any_other() -> None:
+    translation = Translation()
+    for locators in ([BEYOND], [NATIVE], [NATIVE]):
+        translation.on_locators(locators)
+
+    assert list(translation.heard([(BEYOND.address, SYNTHESIZED)])) == [(BEYOND.address, SYNTHESIZED)]

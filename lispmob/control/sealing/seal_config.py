@@ -63,6 +63,7 @@ class SealTools:
 
     `draw` returns that many unpredictable octets; `next_timestamp` nanoseconds since 1970, never the same twice;
     `next_map_version` the next Map-Version Number, over restarts too (RFC 9302); None: our mappings have none.
+    `reserve` stores ahead what the next of both need, so that no move waits for the disk.
     """
 
     ciphers: Ciphers = dataclasses.field(repr=False)
@@ -73,3 +74,4 @@ class SealTools:
     aeads: int = ALL_AEADS
     next_map_version: Callable[[], int] | None = dataclasses.field(default=None, repr=False)
     hub_memory: KeyMemory = dataclasses.field(default_factory=NoKeyMemory, repr=False)
+    reserve: Callable[[], None] = dataclasses.field(default=lambda: None, repr=False)

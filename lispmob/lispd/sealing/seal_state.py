@@ -58,7 +58,12 @@ def seal_tools(directory: Path, complain: Callable[[str], None] = log.warning) -
     aeads = ALL_AEADS if has_aes(_CPU_INFO) else CHACHA20_POLY1305
     versions = MapVersions(directory)
     hubs = SealMemory(directory, HUBS_FILE)
-    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads, versions, hubs)
+
+    def reserve() -> None:
+        times.keep_ahead()
+        versions.keep_ahead()
+
+    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads, versions, hubs, reserve)
 
 
 def has_aes(cpu_info: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, THROW, WholeRoute, whole_routes
+from lispmob.iface_monitor.route_message import candidates
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
@@ -187,7 +188,7 @@ def _default_routes(family: int, table: int) -> list[WholeRoute]:
         listed = rtnetlink.peek_ipv4_default_routes(table)
     else:
         raws = rtnetlink.dump_table(_FAMILIES[family], table)
-        listed = [route for raw in raws if raw.is_default_route for route in rtnetlink.candidates(raw)]
+        listed = [route for raw in raws if raw.is_default_route for route in candidates(raw)]
     return [route for route in whole_routes(listed) if route.each.source is None]
 
 

@@ -62,3 +62,38 @@ def test_a_directory_that_cannot_be_written_is_reported_once_and_the_count_goes_
         assert [versions() for _ in range(20)] == list(range(2, 22))
 
     assert caplog.text.count("cannot keep the Map-Version Number") == 1
+
+
+def test_numbers_are_reserved_between_moves_so_that_no_move_writes(tmp_path: Path) -> None:
+    versions, file = MapVersions(tmp_path, draw=lambda _: 0), tmp_path / FILE_NAME
+    versions()
+    written_in_moves = 0
+
+    for _ in range(5 * BLOCK):
+        versions.keep_ahead()
+        before = file.read_text()
+        assert versions() <= int(before)
+        written_in_moves += file.read_text() != before
+
+    assert written_in_moves == 0
+
+
+def test_nothing_is_reserved_ahead_of_what_was_never_used_or_is_hardly_used(tmp_path: Path) -> None:
+    versions, file = MapVersions(tmp_path, draw=lambda _: 0), tmp_path / FILE_NAME
+    versions.keep_ahead()
+    was_there = file.exists()
+    versions()
+    before = file.read_text()
+    versions.keep_ahead()
+
+    assert (was_there, file.read_text()) == (False, before)
+
+
+@pytest.mark.parametrize("uses", [1, 4, 5, 8, 9, 30])
+def test_a_restart_goes_on_behind_what_was_reserved_ahead(tmp_path: Path, uses: int) -> None:
+    first = MapVersions(tmp_path, draw=lambda _: 0)
+    for _ in range(uses):
+        last = first()
+        first.keep_ahead()
+
+    assert is_newer(MapVersions(tmp_path, draw=lambda _: 0)(), last)
