@@ -7,6 +7,8 @@ from typing import Final
 KINDS: Final = frozenset(
     {
         "auth-failed",
+        "checksums-needed",
+        "checksums-spared",
         "data-way",
         "dialect",
         "dropped",
