@@ -103,6 +103,11 @@ class NatBox:
         if not keeps_mappings:
             self.reboot()
 
+    def end_session(self) -> None:
+        """Redirect all flows to the login page, known ones too."""
+        self.has_login_page = True
+        self._flows.clear()
+
     def send(self, packet: Packet) -> None:
         """From an inside host."""
         if packet.destination in self._inside and self.isolates:
