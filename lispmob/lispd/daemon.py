@@ -603,7 +603,7 @@ class Daemon:
             self._loop.call_soon(lambda: self._use(self.file))
         if self._nonce_doubt.on_event(event, self._loop.time()):
             self._nonces.catch_up()
-        if event.kind == "natt-state":
+        if event.kind in ("natt", "natt-state"):
             self.measuring.look(self._loop.time())
 
     # --- the rest
