@@ -278,7 +278,8 @@ def _overlaps(file: NodeFile, networks: Mapping[IpNetwork, str]) -> Iterator[Pro
                 "overlapping-prefix",
                 Severity.DEGRADED,
                 f"our EID {own} lies inside {network}, the network of {interface}",
-                "hosts of that network look for it on the link, and not through LISP",
+                "peers reach it through LISP; hosts of that network look for it on the link, and one that has the same "
+                "address exchanges no packets with this host",
                 "choose EIDs that are in none of the networks that you visit",
                 f"{own} {interface}",
             )

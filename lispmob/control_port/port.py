@@ -15,7 +15,7 @@ import socket
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
@@ -35,6 +35,7 @@ from lispmob.control_port.flood_watch import (
     type_of,
 )
 from lispmob.control_port.icmp_errors import Unreachable, enable, read_errors
+from lispmob.control_port.packet_info import IP_PKTINFO, put_packet_info, take_packet_info
 from lispmob.control_port.steering import steer
 from lispmob.errors import LispError
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
@@ -48,14 +49,12 @@ DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
 WARNED_S: Final = 60.0
 ADDRESSES_KEPT: Final = 16384  # ours: of the latest senders; making one costs as much as receiving
-OWN_ADDRESSES_KEPT: Final = 256
 SENDERS_LIMIT: Final = 256
 DRAIN_S: Final = 0.005  # ours: the most time in one turn, on all sockets together
 ANCILLARY_OCTETS: Final = 128
 RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of noise, while the loop is busy
 
 # Linux, <linux/in.h>: not in every supported Python's socket module
-_IP_PKTINFO: Final = 8
 _IP_MTU_DISCOVER: Final = 10
 _IP_PMTUDISC_PROBE: Final = 3  # sets DF, and ignores the path MTUs that the kernel remembers
 _IP_PMTUDISC_OMIT: Final = 5  # sets no DF, and ignores them too
@@ -70,9 +69,6 @@ _SO_NO_CHECK: Final = 11
 _UDP_NO_CHECK6_TX: Final = 101
 _NO_CHECKSUM: Final = {4: (socket.SOL_SOCKET, _SO_NO_CHECK), 6: (socket.IPPROTO_UDP, _UDP_NO_CHECK6_TX)}
 
-_PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
-_PKTINFO6: Final = Struct("@16si")  # address, ifindex
-
 _PROGRAM: Final = Struct("@HP")  # struct sock_fprog. <linux/filter.h>
 _MEMINFO: Final = Struct("@9I")
 _MEMINFO_DROPS: Final = 8
@@ -85,13 +81,16 @@ _NOT_WORTH_A_LINE: Final = frozenset(
 
 
 class Received(msgspec.Struct, frozen=True):
-    """One datagram; `destination` and `ifindex` are those of its arrival."""
+    """One datagram; `destination` and `ifindex` are those of its arrival. `other_port`: the port that it came to if
+    that is another than the usual one, else 0.
+    """
 
     payload: bytes
     source: IpAddress
     source_port: int
     destination: IpAddress
     ifindex: int
+    other_port: int = 0
 
 
 class ControlPort:
@@ -105,6 +104,7 @@ class ControlPort:
     `on_sent` hears what was sent.
     `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
     `processes` share the port, of which the first one steers (`steering.py`); the others open theirs later.
+    Messages may leave from other ports, too, and be answered there (`send`, `keep_other_ports`).
     `shares_with_datapath`: each address gets a second socket, for the datapath, which receives data sent to this port.
     Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
@@ -137,6 +137,7 @@ class ControlPort:
         self._shares_with_datapath = shares_with_datapath
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
         self._data_sockets: list[socket.socket] = []
+        self._others: dict[tuple[int, int], socket.socket] = {}  # by port and family
         self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: dict[int, FloodWatch] = {}  # by descriptor
@@ -201,20 +202,33 @@ class ControlPort:
             one.close()
         for data in self._data_sockets:
             data.close()
+        self.keep_other_ports(())
         self._sockets.clear()
         self._data_sockets.clear()
         self._senders.clear()
         self._watches.clear()
 
-    def send(self, effect: SendControl) -> bool:
-        """Send one datagram; False when the network as it is does not take it, which is counted and never raised."""
-        one = self._socket_for(effect)
+    def keep_other_ports(self, ports: Collection[int]) -> None:
+        """Close all other ports but these. What comes to a closed one is lost."""
+        for key in [key for key in self._others if key[0] not in ports]:
+            one = self._others.pop(key)
+            if self._loop is not None:
+                self._loop.remove_reader(one.fileno())
+            self._watches.pop(one.fileno(), None)
+            one.close()
+
+    def send(self, effect: SendControl, *, other_port: int = 0) -> bool:
+        """Send one datagram; False when the network as it is does not take it, which is counted and never raised.
+
+        `other_port`: the port that it leaves from; 0: the usual one.
+        """
+        one = self._other_socket(effect.destination.version, other_port) if other_port else self._socket_for(effect)
         if one is None:
             self.counters["send-failed"] += 1
             return False
         ancillary: list[tuple[int, int, bytes]] = []
         if effect.source is not None or effect.ifindex:
-            ancillary.append(_put_pktinfo(effect.destination.version, effect.source, effect.ifindex))
+            ancillary.append(put_packet_info(effect.destination.version, effect.source, effect.ifindex))
         try:
             try:
                 self._sendmsg(one, effect, ancillary)
@@ -283,18 +297,30 @@ class ControlPort:
             self._senders[key] = self._find_socket(effect)
         return self._senders[key]
 
+    def _other_socket(self, family: int, port: int) -> socket.socket | None:
+        one = self._others.get((port, family))
+        if one is None and family in self.families and self._loop is not None:
+            try:
+                one = self._bind(ANY[family == 6], port)
+            except OSError as error:  # another program has it
+                log.debug("cannot send from port=%d why=%s", port, error.strerror)
+                return None
+            self._others[port, family] = one
+            self._loop.add_reader(one.fileno(), self._drain, family, one, port)
+        return one
+
     def _find_socket(self, effect: SendControl) -> socket.socket | None:
         fitting = [(own, one) for own, one in self._sockets if own.version == effect.destination.version]
         if effect.source is not None:
             fitting = [pair for pair in fitting if pair[0].is_unspecified or pair[0] == effect.source]
         return fitting[0][1] if fitting else None
 
-    def _bind(self, address: IpAddress) -> socket.socket:
+    def _bind(self, address: IpAddress, other_port: int = 0) -> socket.socket:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         one = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             if family == socket.AF_INET:
-                one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+                one.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             else:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -307,6 +333,9 @@ class ControlPort:
                 one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
             except OSError:  # without CAP_NET_ADMIN: what the system allows
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
+            if other_port:
+                one.bind((str(address), other_port))
+                return one
             is_shared = self._processes > 1 or self._shares_with_datapath
             if is_shared:
                 if self._is_first:
@@ -338,7 +367,7 @@ class ControlPort:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((str(address), self._port))
 
-    def _drain(self, family: int, one: socket.socket) -> None:
+    def _drain(self, family: int, one: socket.socket, other_port: int = 0) -> None:
         ends_at = time.monotonic() + DRAIN_S / len(self._sockets)
         for _ in range(DRAIN_LIMIT):
             if time.monotonic() > ends_at:
@@ -361,12 +390,12 @@ class ControlPort:
                 self.counters["noise"] += 1
                 self._watch(one, source, type_of(payload))
                 continue
-            arrived = _take_pktinfo(family, ancillary)
+            arrived = take_packet_info(family, ancillary)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or arrived is None:
                 self.counters["truncated"] += 1
                 continue
             self.counters["received"] += 1
-            is_proved = self._on_datagram(Received(payload, source, sender[1], *arrived))
+            is_proved = self._on_datagram(Received(payload, source, sender[1], *arrived, other_port))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
             if is_proved:
@@ -431,35 +460,10 @@ def _drops(one: socket.socket) -> int:
     return int(_MEMINFO.unpack(octets.ljust(_MEMINFO.size, b"\0"))[_MEMINFO_DROPS])
 
 
-def _put_pktinfo(family: int, source: IpAddress | None, ifindex: int) -> tuple[int, int, bytes]:
-    if family == 4:
-        octets = source.packed if source is not None else bytes(4)
-        return socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(ifindex, octets, bytes(4))
-    octets = source.packed if source is not None else bytes(16)
-    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(octets, ifindex)
-
-
-def _take_pktinfo(family: int, ancillary: list[tuple[int, int, bytes]]) -> tuple[IpAddress, int] | None:
-    for level, kind, octets in ancillary:
-        if family == 4 and (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(octets) >= _PKTINFO4.size:
-            ifindex, _, destination = _PKTINFO4.unpack_from(octets)
-            return _address_in(destination), ifindex
-        if family == 6 and (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(octets) >= 20:
-            address, ifindex = _PKTINFO6.unpack_from(octets)
-            return _address_in(address), ifindex
-    return None
-
-
 @lru_cache(ADDRESSES_KEPT)
 def _address_of(text: str) -> IpAddress:
     """A sender as the kernel writes it."""
     return ip_address(text.partition("%")[0])
-
-
-@lru_cache(OWN_ADDRESSES_KEPT)
-def _address_in(octets: bytes) -> IpAddress:
-    """One of our addresses, which are few."""
-    return ip_address(octets)
 
 
 def _explain(address: IpAddress, port: int, error: OSError) -> LispError:

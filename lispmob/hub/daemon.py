@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -304,12 +303,12 @@ class Hub:
             return
         sealing = self.plane.sealing
         key = None if sealing is None else sealing.public_key
-        self._workers.tell(Carrier(tuple(map(str, self.plane.addresses)), self.file.rtr.enabled, key))
+        senders = {} if self._forwarding is None else self._forwarding.senders
+        self._workers.tell(Carrier.of(Front(tuple(self.plane.addresses), self.file.rtr.enabled, key, senders)))
 
     def _on_carrier(self, carrier: Carrier) -> None:
         """What the first process says of itself."""
-        addresses = tuple(map(ip_address, carrier.addresses))
-        self.plane.on_front(Front(addresses, carrier.is_relay, carrier.public_key))
+        self.plane.on_front(carrier.front)
 
     def _hold_own_eids(self) -> None:
         self._feed(self.plane.on_own_eids(self.file.own_eids, asyncio.get_running_loop().time()))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from lispmob.control.itr_security import LispSecTools
@@ -51,11 +52,15 @@ _IS_FOR_RTR: Final = 0x01
 
 
 class Front(NamedTuple):
-    """What only the hub's data-carrying process knows. `public_key`: the key to which nodes seal their data."""
+    """What only the hub's data-carrying process knows.
+
+    `public_key`: the key to which nodes seal their data. `senders`: by address, the one that data leaves from.
+    """
 
     addresses: tuple[IpAddress, ...]
     is_relay: bool
     public_key: bytes | None
+    senders: Mapping[IpAddress, IpAddress] = MappingProxyType({})
 
 
 class ControlPlane:
@@ -123,8 +128,8 @@ class ControlPlane:
 
     def on_front(self, front: Front) -> None:
         """Another process of this hub carries the data: this one answers with the data of that process."""
-        self._front = front
-        self.on_addresses(front.addresses)
+        self._front, self._own = front, front.addresses
+        self.on_senders(front.senders)
 
     @property
     def addresses(self) -> tuple[IpAddress, ...]:

@@ -3,8 +3,8 @@
 All of them serve the same port (`control_port/steering.py`) and share a registry, so that each can take any register or
 question. The first process is also the proxy and the RTR, and serves invitations and the control socket. It passes on
 answers to messages of the others (Map-Referrals, Map-Notify-Acks), and reports changes of the sites. It also sends its
-addresses and the key that data to it is sealed with, since a node may ask any process. The others send it their
-counters and events. A process that ends is started again; when the first one ends, all do.
+addresses, which of them data leaves from, and the key that data to it is sealed with, since a node may ask any process.
+The others send it their counters and events. A process that ends is started again; when the first one ends, all do.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import msgspec
 
 import lispmob
 from lispmob.control_port.port import Received
+from lispmob.hub.dispatch import Front
 from lispmob.protocol.effect import Event
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,19 @@ class Carrier(msgspec.Struct, frozen=True, tag="carrier"):
     addresses: tuple[str, ...]
     is_relay: bool
     public_key: bytes | None
+    senders: dict[str, str]
+
+    @classmethod
+    def of(cls, front: Front) -> Carrier:
+        """Its data as a message."""
+        senders = {str(address): str(sender) for address, sender in front.senders.items()}
+        return cls(tuple(map(str, front.addresses)), front.is_relay, front.public_key, senders)
+
+    @property
+    def front(self) -> Front:
+        """Its data, as sent."""
+        senders = {ip_address(address): ip_address(sender) for address, sender in self.senders.items()}
+        return Front(tuple(map(ip_address, self.addresses)), self.is_relay, self.public_key, senders)
 
 
 class Reload(msgspec.Struct, frozen=True, tag="reload"):

@@ -457,7 +457,8 @@ class Daemon:
             return
         if self.believing.on_datagram(one.payload, one.destination):
             return
-        datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
+        where = one.source, one.source_port, one.destination, one.ifindex
+        datagram = Datagram(one.payload, *where, other_port=one.other_port)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
 
     def _ask_name(self, name: bytes) -> None:
@@ -525,7 +526,7 @@ class Daemon:
         for effect in effects:
             match effect:
                 case SendControl():
-                    self.control.send(effect)
+                    self._send(effect)
                 case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
                     is_sent = self.engine.data_port.send_control(
                         payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
@@ -537,8 +538,9 @@ class Daemon:
                 case UsePrepared():
                     if effect.replaces:
                         self.engine.asking.clear()
-                    self.engine.asking.add(prepared(effect, self.control.fileno_for))
+                    self.engine.asking.add(prepared(effect, self._socket_for_datapath))
                 case PreparedSent(message):
+                    self.node.source_ports.on_control_port_used(message.source, message.destination, self._loop.time())
                     self.control.note_sent(message)
                 case PlanChanged():
                     self._use_uplinks()
@@ -574,6 +576,16 @@ class Daemon:
             self._report(item)
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
+    def _send(self, message: SendControl) -> None:
+        ports = self.node.source_ports
+        message, port = ports.on_send(message, self._loop.time())
+        self.control.keep_other_ports(ports.open_ports)
+        self.control.send(message, other_port=port)
+
+    def _socket_for_datapath(self, source: IpAddress) -> int | None:
+        """The socket for Map-Requests that the datapath sends; None: we send them, from the port that is answered."""
+        return None if self.node.source_ports.is_away(source) else self.control.fileno_for(source)
+
     def _report(self, item: Event | MappingWanted | MappingChanged) -> None:
         match item:
             case MappingWanted():
@@ -591,7 +603,7 @@ class Daemon:
             self._loop.call_soon(lambda: self._use(self.file))
         if self._nonce_doubt.on_event(event, self._loop.time()):
             self._nonces.catch_up()
-        if event.kind == "natt-state":
+        if event.kind in ("natt", "natt-state"):
             self.measuring.look(self._loop.time())
 
     # --- the rest

@@ -50,6 +50,7 @@ class Seen(msgspec.Struct, frozen=True):
     ttl_s: float
     rtt_s: float
     as_other_family: IpAddress | None = None
+    by_other_port: bool = False  # the request did not leave from 4342; `port` belongs to the port that it left from
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -175,7 +176,7 @@ class InfoExchange:
             self._tries = 0 if has_returned else self._tries
             self._wake_at = min(self._wake_at, self._may_ask_at(server, now))
 
-    def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:
+    def on_info_reply(self, reply: InfoReply, raw: bytes, now: float, *, by_other_port: bool = False) -> Seen | Count:
         """An Info-Reply arrived; `raw` is the message that its MAC covers. Returns the counter if it is refused."""
         asked = self._outstanding.get(reply.nonce)
         if asked is None:
@@ -208,6 +209,7 @@ class InfoExchange:
             min(max(60.0 * reply.ttl_min, TTL_MIN_S), TTL_MAX_S),
             now - asked.at,
             address if isinstance(address, IPv4Address) and asked.server.address.version == 6 else None,
+            by_other_port,
         )
 
     def _ask(self, now: float) -> list[UplinkEffect]:

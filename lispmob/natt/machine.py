@@ -106,7 +106,8 @@ class UplinkMachine:
         if self.seen is None or self.seen.address is None:
             return Reach.UNKNOWN
         # An ephemeral port is not known here; no NAT translates the port alone.
-        port = CONTROL_PORT if self.seen.dialect is Dialect.E19 else self.seen.port
+        is_known = self.seen.dialect is Dialect.E19 and not self.seen.by_other_port
+        port = CONTROL_PORT if is_known else self.seen.port
         is_same = (self.seen.address, self.seen.port) == (self.locator.address, port)
         return Reach.DIRECT if is_same else Reach.TRANSLATED
 
@@ -227,7 +228,9 @@ class UplinkMachine:
             effects += self.relays.again(now)
         return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
 
-    def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
+    def on_info_reply(
+        self, reply: InfoReply, raw: bytes, source: IpAddress, now: float, *, by_other_port: bool = False
+    ) -> list[UplinkEffect] | None:
         """An Info-Reply came to this uplink; None when it answers no request of ours."""
         if self.punches.on_info_reply(reply, source, now):
             return []
@@ -235,7 +238,7 @@ class UplinkMachine:
             if not self.data_way.is_shut:
                 self._left_rtrs.clear()
             return [*found, *self._weigh_cut(now)]
-        seen = self._exchange.on_info_reply(reply, raw, now)
+        seen = self._exchange.on_info_reply(reply, raw, now, by_other_port=by_other_port)
         if isinstance(seen, Count):
             return None if seen.name == "rx_nonce" else [seen]
         return self._judge(seen, now)

@@ -137,8 +137,8 @@ class Traversal:
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now) if kind[0] >> 4 == 7 else None
         if isinstance(message, InfoReply):
-            local = self._machine_at(datagram.destination, datagram.ifindex)
-            return self._route(self._on_info_reply(message, datagram.payload, local, datagram.source, now), now)
+            local, port = self._machine_at(datagram.destination, datagram.ifindex), datagram.other_port
+            return self._route(self._on_info_reply(message, datagram.payload, local, datagram.source, now, port), now)
         if isinstance(message, MapReply) and message.is_probe:
             is_ours = any(machine.on_map_reply(message, now) for machine in self._machines.values())
             return self._route([], now) if is_ours else None
@@ -340,14 +340,14 @@ class Traversal:
         )
 
     def _on_info_reply(
-        self, reply: InfoReply, raw: bytes, first: UplinkMachine | None, source: IpAddress, now: float
+        self, reply: InfoReply, raw: bytes, first: UplinkMachine | None, source: IpAddress, now: float, port: int = 0
     ) -> list[UplinkEffect]:
         """The uplink whose request it answers; by address first, because a host may have its own route back."""
         order = [first] if first is not None else []
         order += [machine for machine in self._machines.values() if machine is not first]
         for uplink in order:
             was_known = uplink.seen is not None
-            effects = uplink.on_info_reply(reply, raw, source, now)
+            effects = uplink.on_info_reply(reply, raw, source, now, by_other_port=port != 0)
             if effects is None:
                 continue
             if uplink.seen is not None and not any(isinstance(effect, Count) for effect in effects):

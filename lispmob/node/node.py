@@ -46,6 +46,7 @@ from lispmob.control.received import unwrap
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
+from lispmob.control.source_ports import SourcePorts
 from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.control.subscriptions import Subscription, Subscriptions
 from lispmob.errors import AuthenticationFailed, MalformedMessage
@@ -122,6 +123,8 @@ class Node:
         self.config = config
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
+        self.source_ports = SourcePorts()
+        self._arrival: Datagram | None = None  # the one in progress
         self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
         asked = self._asked = NonceBook(new_nonce)
         self.security = ItrSecurity(config.lisp_sec, dict(config.resolver_secrets), lisp_sec)
@@ -216,9 +219,12 @@ class Node:
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram has arrived. It is trusted only as far as it is authenticated."""
-        datagram = self.traversal.translation.inward(datagram)
+        self._arrival, datagram = datagram, self.traversal.translation.inward(datagram)
         message = self._read(datagram.payload, datagram.source, now)
-        return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
+        try:
+            return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
+        finally:
+            self._arrival = None
 
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message has arrived on the data port."""
@@ -649,6 +655,7 @@ class Node:
                 self._preference.touch(now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
             case MapReply() if self._is_way_check(message.nonce, now):
+                self._note_port(datagram.destination, datagram.source, now)
                 return []
             case MapReply() if (
                 refused := self._subscriptions.on_map_reply(message, datagram.payload, now)
@@ -670,6 +677,12 @@ class Node:
         if server is not None:
             self._on_server_heard(server, now)
         return server is not None
+
+    def _note_port(self, local: IpAddress, server: IpAddress, now: float) -> None:
+        """What we had sent to this server has been answered by the datagram in progress."""
+        self.source_ports.on_heard(local, server)
+        if (came := self._arrival) is not None:
+            self.source_ports.on_answered(came.destination, came.source, came.other_port, now)
 
     def _on_server_heard(self, server: IpAddress, now: float) -> None:
         """A Map-Server or Map-Resolver has answered something."""
@@ -830,6 +843,7 @@ class Node:
                 case WayAnswered(local, ifindex, rtt_s, server):
                     self.reachability.on_answered((local, ifindex), rtt_s, now)
                     if server is not None:
+                        self._note_port(local, server, now)
                         self._on_server_heard(server, now)
                 case WaysInDoubt(is_of_peer):
                     waiting.extend(self.reachability.on_doubt(now))

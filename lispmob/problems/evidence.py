@@ -73,6 +73,15 @@ class DuplicateAddress(msgspec.Struct, frozen=True):
     address: str
 
 
+class OwnEidEvidence(msgspec.Struct, frozen=True):
+    """An uplink's address, or its gateway's, that lies inside an EID-Prefix of ours."""
+
+    interface: str
+    address: str
+    eid: str
+    is_gateway: bool = False
+
+
 class InsideEvidence(msgspec.Struct, frozen=True):
     """A mapping, of a peer, inside an EID-Prefix of ours."""
 
@@ -81,11 +90,15 @@ class InsideEvidence(msgspec.Struct, frozen=True):
 
 
 class UnusedInterface(msgspec.Struct, frozen=True):
-    """An interface that could be an uplink and is none, with the reason."""
+    """An interface that could be an uplink and is none, with the reason.
+
+    `eid_inside`: an EID of ours that lies inside its network, where it has no default route of that family; else "".
+    """
 
     name: str
     note: str
     wants_login: bool = False
+    eid_inside: str = ""
 
 
 class RefusedEvidence(msgspec.Struct, frozen=True):
@@ -154,6 +167,7 @@ class Evidence(msgspec.Struct, frozen=True):
     seeks_translator: bool = False
     addresses: tuple[AddressEvidence, ...] = ()
     duplicates: tuple[DuplicateAddress, ...] = ()
+    own_eids: tuple[OwnEidEvidence, ...] = ()
     unused: tuple[UnusedInterface, ...] = ()
     refused: tuple[RefusedEvidence, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()

@@ -78,6 +78,7 @@ KEYS: Final[dict[str, str]] = {
     "eid-outside-overlay": "our EID lies in none of overlay-prefixes",
     "map-server-in-overlay": "a Map-Server's address lies inside overlay-prefixes",
     "overlapping-prefix": "an overlay prefix or EID covers the network of an uplink",
+    "eid-in-use": "our EID is the address of an uplink, or of its gateway",
     "own-prefix": "a peer's EID lies inside our own EID-Prefix",
     "eid-without-address": "an EID-Prefix is no single address, so the host has none of it",
     "no-such-uplink": "a rule names an uplink that no interface matches",

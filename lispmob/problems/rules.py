@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from lispmob.problems import registering
-from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence, SpoiledEvidence
+from lispmob.problems.evidence import (
+    AddressEvidence,
+    Evidence,
+    FilteredEvidence,
+    OwnEidEvidence,
+    SpoiledEvidence,
+    UnusedInterface,
+)
 from lispmob.problems.problem import Problem, Severity, worst_first
 
 UNANSWERED: Final = "lisp-sec-unanswered"
@@ -25,7 +32,12 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
 
 
 def _is_explained(problem: Problem, evidence: Evidence) -> bool:
-    """True where nothing is answered, or this host may not ask: that is why questions with LISP-SEC stay unanswered."""
+    """True where nothing is answered, or this host may not ask: that is why questions with LISP-SEC stay unanswered.
+
+    True as well for a network around our EID in which the EID itself is in use.
+    """
+    if problem.key == "overlapping-prefix":
+        return any(problem.subject == f"{used.eid} {used.interface}" for used in evidence.own_eids)
     is_silent = bool(evidence.in_vain) or evidence.refuses_control
     return (is_silent or registering.is_unanswered(problem.subject, evidence)) and problem.key == UNANSWERED
 
@@ -72,14 +84,7 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
 def _uplinks(evidence: Evidence) -> Iterator[Problem]:
     login = [interface for interface in evidence.unused if interface.wants_login]
     if not evidence.families and not login and not evidence.refused:
-        why = "; ".join(f"{interface.name}: {interface.note}" for interface in evidence.unused)
-        yield Problem(
-            "offline",
-            Severity.BROKEN,
-            "there is no uplink",
-            why or "no interface has an address and a default route",
-            "connect to a network",
-        )
+        yield from _offline(evidence)
     for interface in login:
         yield Problem(
             "portal",
@@ -108,9 +113,61 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             "give this host or the other one another address, and connect again",
             f"{taken.interface} {taken.address}",
         )
+    for used in evidence.own_eids:
+        yield _own_eid(used, Severity.DEGRADED if evidence.addresses else Severity.BROKEN)
     for address in evidence.addresses:
         is_spared = any(_works(known) for known in evidence.addresses if known.interface == address.interface)
         yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
+
+
+def _own_eid(used: OwnEidEvidence, severity: Severity) -> Problem:
+    """`severity`: where no uplink has an address that can be a locator, nothing works."""
+    is_same = used.eid.partition("/")[0] == used.address
+    relation, subject = "is" if is_same else "contains", f"{used.eid} {used.interface}"
+    if used.is_gateway:
+        return Problem(
+            "eid-in-use",
+            Severity.DEGRADED,
+            f"our EID {used.eid} {relation} the address of the gateway of {used.interface}",
+            f"this host has {used.address} itself, so the kernel refuses new routes by that gateway: "
+            "once the network is connected again, nothing passes",
+            "give this host another EID, or use another network",
+            subject,
+        )
+    return Problem(
+        "eid-in-use",
+        severity,
+        f"our EID {used.eid} {relation} the address of {used.interface}" + ("" if is_same else f", {used.address}"),
+        "an EID is no locator: packets in the tunnel would go into the tunnel again, so nothing is sent from there",
+        f"give this host another EID, or {used.interface} another address",
+        subject,
+    )
+
+
+def _offline(evidence: Evidence) -> Iterator[Problem]:
+    around = [interface for interface in evidence.unused if interface.eid_inside]
+    yield from map(_no_gateway, around)
+    if around:
+        return
+    why = "; ".join(f"{interface.name}: {interface.note}" for interface in evidence.unused)
+    yield Problem(
+        "offline",
+        Severity.BROKEN,
+        "there is no uplink",
+        why or "no interface has an address and a default route",
+        "connect to a network",
+    )
+
+
+def _no_gateway(interface: UnusedInterface) -> Problem:
+    return Problem(
+        "eid-in-use",
+        Severity.BROKEN,
+        f"{interface.name} has no default route: its gateway may have the address of our EID {interface.eid_inside}",
+        "the EID lies inside this network, and the kernel refuses a route by an address that this host has itself",
+        "if that is so, give this host another EID, or use another network",
+        f"{interface.eid_inside} {interface.name}",
+    )
 
 
 def _works(one: AddressEvidence) -> bool:

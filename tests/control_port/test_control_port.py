@@ -61,6 +61,49 @@ def test_a_datagram_comes_with_where_it_was_sent_to(own: str) -> None:
     assert (received.source, received.destination) == (ip_address(own), ip_address(own))
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1"])
+def test_a_message_leaves_from_another_port_and_is_answered_there_until_the_port_is_given_up(own: str) -> None:
+    async def main() -> tuple[Received, int, int]:
+        async with Bench() as bench:
+            family, other = socket.AF_INET6 if ":" in own else socket.AF_INET, 61000 + os.getpid() % 4000
+            with socket.socket(family, socket.SOCK_DGRAM) as peer:
+                peer.bind((own, 0))
+                peer.settimeout(5.0)
+                question = SendControl(b"?", ip_address(own), peer.getsockname()[1], source=ip_address(own))
+                assert bench.socket.send(question, other_port=other)
+                sender = peer.recvfrom(100)[1]
+                assert sender[:2] == (own, other)
+                peer.sendto(b"!", sender)
+                received = await bench.received.get()
+                bench.socket.keep_other_ports({other})
+                peer.sendto(b"!", sender)
+                assert (await bench.received.get()).other_port == other
+                bench.socket.keep_other_ports(())
+                peer.sendto(b"!", sender)
+                assert bench.socket.send(question)
+                usual = peer.recvfrom(100)[1][1]
+                peer.sendto(b"usual", (own, usual))
+                assert (await bench.received.get()).payload == b"usual"
+                return received, other, usual
+
+    received, other, usual = run(main())
+
+    assert received.other_port == other != usual
+    assert (received.payload, received.destination) == (b"!", ip_address(own))
+
+
+def test_a_port_that_another_program_has_is_a_failed_send_and_no_error() -> None:
+    async def main() -> int:
+        async with Bench() as bench:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
+                program.bind(("0.0.0.0", 0))
+                question = SendControl(b"?", IPv4Address("127.0.0.1"), 9)
+                assert not bench.socket.send(question, other_port=program.getsockname()[1])
+            return bench.socket.counters["send-failed"]
+
+    assert run(main()) == 1
+
+
 @pytest.mark.parametrize("own", ["127.0.0.1", "::1", "::", "0.0.0.0"])
 def test_data_meets_the_socket_of_the_datapath_and_messages_meet_ours(own: str) -> None:
     data, message = b"\x08\0\0\0\xff\xff\xff\0" + bytes(40), b"\x20" + bytes(40)

@@ -13,6 +13,7 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.embedded_ipv4 import embed, extract
 from tests.internet.network import Packet, Receiver, Segment, World, ip
 
+REDIRECTED_S = 30.0  # Linux: nf_conntrack_udp_timeout, of a flow without replies
 LOCAL_S = 0.0001  # inside a home packets arrive at once, and none is lost
 
 
@@ -66,6 +67,8 @@ class NatBox:
         self.isolates = isolates  # a guest network: inside hosts do not reach each other
         self.blocked_ports: set[int] = set()  # of destinations outside
         self.refused = 0
+        self.has_login_page = False  # new flows are redirected to it, and stay so for as long as they last
+        self._flows: dict[tuple[IpAddress, int, IpAddress, int], tuple[bool, float]] = {}  # redirected; used at
         self._inside: dict[IpAddress, Receiver] = {}
         self._mappings: dict[tuple[object, ...], _Mapping] = {}
         self._by_port: dict[tuple[IpAddress, int], tuple[object, ...]] = {}
@@ -100,6 +103,11 @@ class NatBox:
         if not keeps_mappings:
             self.reboot()
 
+    def end_session(self) -> None:
+        """Redirect all flows to the login page, known ones too."""
+        self.has_login_page = True
+        self._flows.clear()
+
     def send(self, packet: Packet) -> None:
         """From an inside host."""
         if packet.destination in self._inside and self.isolates:
@@ -112,12 +120,23 @@ class NatBox:
         if packet.destination_port in self.blocked_ports or (not packet.has_checksum and not self.passes_zero):
             self.refused += 1
             return
+        if self._redirects(packet):
+            self.refused += 1
+            return
         translated = self._translate(packet)
         if translated.destination == self.public and self.translates:
             if self.hairpins:
                 self._from_outside(translated)
             return
         self.outer.send(translated)
+
+    def _redirects(self, packet: Packet) -> bool:
+        flow, now = (packet.source, packet.source_port, packet.destination, packet.destination_port), self.world.now
+        known, used_at = self._flows.get(flow, (self.has_login_page, now))
+        if now - used_at >= REDIRECTED_S:
+            known = self.has_login_page
+        self._flows[flow] = known, now
+        return known
 
     def _translate(self, packet: Packet) -> Packet:
         now = self.world.now

@@ -204,6 +204,26 @@ def test_a_nat_that_translates_known_flows_to_an_address_that_is_gone_is_escaped
     assert talks(home.world, home.node, home.peer)
 
 
+@pytest.mark.parametrize("outage_s", [12.0, 31.0, 70.0])
+@pytest.mark.parametrize("kind", Kind)
+def test_a_session_at_a_login_page_that_ends_and_is_renewed_costs_seconds_although_all_flows_are_redirected(
+    kind: Kind, outage_s: float
+) -> None:
+    home = Home(kind=kind)
+
+    home.nat.end_session()
+    for _ in range(round(outage_s)):
+        home.node.say(home.peer.eid, b"anybody?")
+        home.world.run(1.0)
+    assert home.node.state == "registering"
+    home.nat.has_login_page = False
+    took = home.world.run_until(lambda: home.node.state == "relayed", 30.0)
+    home.world.run(0.2)  # a second register says that the uplink works
+
+    assert took <= 2 * SOON_S  # every second try leaves from a fresh port
+    assert talks(home.world, home.node, home.peer)
+
+
 def test_two_rtrs_behind_such_a_nat_are_both_tried_before_the_port_is_given_up() -> None:
     world = World()
     MapServerHost(world, (RTR, RTR2))

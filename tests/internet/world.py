@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,8 +27,9 @@ from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
+from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.lisp_sec_auth import KeyWrap
-from tests.internet.network import FAIR, Packet, Weather, World, ip
+from tests.internet.network import FAIR, Packet, Segment, Weather, World, ip
 
 __all__ = ["HUB", "KEY", "HubHost", "Lab", "NodeHost", "Packet", "Weather", "World", "build", "ip", "locator"]
 
@@ -72,7 +74,8 @@ class HubHost:
     def _perform(self, effects: Iterable[PlaneEffect]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
-                self.world.internet.send(Packet(effect.source or self.address, effect.destination, effect.payload))
+                packet = Packet(effect.source or self.address, effect.destination, effect.payload)
+                self.world.internet.send(dataclasses.replace(packet, destination_port=effect.port))
 
 
 @dataclass
@@ -89,6 +92,7 @@ class NodeHost:
     addresses: frozenset[IpAddress] = frozenset()
     is_asleep: bool = False
     lisp_sec: LispSecTools | None = None
+    inside: Segment | None = None  # None: it is attached to the Internet
 
     def __post_init__(self) -> None:
         random = self.world.random
@@ -96,6 +100,10 @@ class NodeHost:
             self.config, new_nonce=lambda: random.getrandbits(64), jitter=random.random, lisp_sec=self.lisp_sec
         )
         self.world.hosts.append(self)
+
+    @property
+    def segment(self) -> Segment:
+        return self.inside or self.world.internet
 
     @property
     def eid(self) -> IpAddress:
@@ -113,10 +121,10 @@ class NodeHost:
     def attach(self, *locators: LocalLocator) -> None:
         """Use these uplinks from now on; packets to the old addresses are lost."""
         for address in self.addresses:
-            self.world.internet.unplug(address)
+            self.segment.unplug(address)
         self.addresses = frozenset(locator.address for locator in locators)
         for address in self.addresses:
-            self.world.internet.plug(address, self.on_packet)
+            self.segment.plug(address, self.on_packet)
         self.perform(self.node.on_locators(locators, self.world.now))
 
     def on_packet(self, packet: Packet) -> None:
@@ -124,8 +132,11 @@ class NodeHost:
             return
         now = self.world.now
         if packet.data is None:
-            datagram = Datagram(packet.payload, packet.source, packet.source_port, packet.destination, 2)
-            self.perform(self.node.on_datagram(datagram, now))
+            port = 0 if packet.destination_port == CONTROL_PORT else packet.destination_port
+            if port and port not in self.node.source_ports.open_ports:
+                return
+            where = packet.source, packet.source_port, packet.destination, 2
+            self.perform(self.node.on_datagram(Datagram(packet.payload, *where, other_port=port), now))
         elif packet.data[1] == self.eid:
             self.received.append((now, packet.data[0]))
             self.perform(self.node.on_heard([(packet.destination, packet.source)], now))
@@ -149,8 +160,10 @@ class NodeHost:
             match effect:
                 case SendControl():
                     self.sent.append((self.world.now, effect))
-                    if effect.source in self.addresses:
-                        self.world.internet.send(Packet(effect.source, effect.destination, effect.payload))
+                    sent, port = self.node.source_ports.on_send(effect, self.world.now)
+                    if sent.source in self.addresses:
+                        ports = port or CONTROL_PORT, sent.port
+                        self.segment.send(Packet(sent.source, sent.destination, sent.payload, *ports))
                 case InstallMapping():
                     self.table.insert(effect.prefix, effect)
                 case RemoveMapping():

@@ -266,6 +266,8 @@ class NodeHost:
         self.ways: dict[IpAddress, UsableLocator] = {}  # direct paths, by EID
         self.suspected: list[DataSuspect] = []
         self.counted: Counter[str] = Counter()
+        self._ephemeral = EPHEMERAL  # the kernel chooses another one each time that the plan wants one again
+        self._has_wanted = False
         self._ifindex = 0  # of the packet in progress
         self._stalling: Place | None = None
         self._register_at: float | None = None
@@ -313,11 +315,11 @@ class NodeHost:
                 self.perform(self.traversal.on_map_server_alive(packet.source, now, tries=tries))
         elif (
             packet.source_port == CONTROL_PORT
-            and packet.destination_port == EPHEMERAL
+            and packet.destination_port == self._ephemeral
             and packet.payload[0] >> 4 == MessageType.INFO
         ):
-            self._on_control(packet, packet.payload, packet.source, CONTROL_PORT, packet.destination, EPHEMERAL)
-        elif packet.destination_port in (DATA_PORT, EPHEMERAL):
+            self._on_control(packet, packet.payload, packet.source, CONTROL_PORT, packet.destination, self._ephemeral)
+        elif packet.destination_port in (DATA_PORT, self._ephemeral):
             header, inner = split_data_packet(packet.payload)
             udp = parse_ip_udp(inner)
             if header.instance_id == CONTROL_INSTANCE_ID:
@@ -360,7 +362,7 @@ class NodeHost:
                     self._send(*where, effect.payload, has_checksum=effect.has_checksum, ifindex=effect.ifindex)
                 case SendFromDataPort():
                     self.sent.append((self.world.now, effect))
-                    port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
+                    port = DATA_PORT if effect.data_port.value == "fixed" else self._ephemeral
                     if port == DATA_PORT or self._has_ephemeral(effect.source):
                         where = effect.source, port, effect.destination, effect.port
                         self._send(*where, effect.payload, ifindex=effect.ifindex)
@@ -375,6 +377,9 @@ class NodeHost:
                 case DataSuspect():
                     self.suspected.append(effect)
                 case PlanChanged() | LifeSignWanted():
+                    wants = any(plan.data_port == "ephemeral" for plan in self.traversal.plan.uplinks)
+                    self._ephemeral += wants and not self._has_wanted
+                    self._has_wanted = wants
                     self._tries = 0
                     self.register()
 
@@ -404,11 +409,11 @@ class NodeHost:
         inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)
         payload = DataHeader(instance_id=0).encode() + inner
         if not uplink.relays:  # in the open: the mapping of the peer, which is behind a NAT, names the RTR
-            self._send(uplink.locator.address, EPHEMERAL, RTR, DATA_PORT, payload, ifindex=uplink.locator.ifindex)
+            self._send(uplink.locator.address, self._ephemeral, RTR, DATA_PORT, payload, ifindex=uplink.locator.ifindex)
             return
         if self._stalled_at is None:
             self._stalled_at = self.world.now + STALL_S
-        port = EPHEMERAL if uplink.data_port == "ephemeral" else DATA_PORT
+        port = self._ephemeral if uplink.data_port == "ephemeral" else DATA_PORT
         way = self.ways.get(to.address)
         if way is not None and way.source == uplink.locator.address:
             self.traversal.shortcuts.on_used([to], self.world.now)

@@ -17,6 +17,7 @@ from lispmob.problems.evidence import (
     InsideEvidence,
     NameEvidence,
     NarrowEvidence,
+    OwnEidEvidence,
     PeerEvidence,
     RefusedEvidence,
     RegistrationEvidence,
@@ -603,3 +604,61 @@ def test_where_this_hosts_firewall_stops_us_it_is_blamed_and_not_the_network(pee
     found = of(STANDS, in_vain=("192.0.2.7",), refuses_control=True, peers=peers, reported=(unanswered,))
 
     assert (keys(found), found[0].severity) == (["sending-refused"], Severity.BROKEN)
+
+
+OWN = OwnEidEvidence("wlan0", "10.99.0.1", EID)
+AROUND = Problem("overlapping-prefix", Severity.DEGRADED, "our EID lies inside", "why", "do", f"{EID} wlan0")
+
+
+def test_a_host_whose_only_address_is_its_eid_does_not_work_and_the_first_line_says_why() -> None:
+    waiting = RegistrationEvidence(EID, SERVER)
+
+    problems = of(waiting, addresses=(), own_eids=(OWN,), reported=(AROUND,))
+
+    assert keys(problems) == ["eid-in-use"]
+    assert verdict(problems) == "not-working"
+    assert headline(problems) == "not working: our EID 10.99.0.1/32 is the address of wlan0"
+    assert problems[0].remedy == "give this host another EID, or wlan0 another address"
+
+
+def test_an_uplink_whose_address_is_our_eid_beside_one_that_works_degrades() -> None:
+    problems = of(STANDS, own_eids=(OWN,), reported=(AROUND,))
+
+    assert keys(problems) == ["eid-in-use"]
+    assert verdict(problems) == "degraded"
+
+
+def test_an_address_inside_a_wider_eid_prefix_is_named_with_it() -> None:
+    (problem,) = of(STANDS, own_eids=(OwnEidEvidence("eth0", "10.99.0.5", "10.99.0.0/28"),))
+
+    assert problem.what == "our EID 10.99.0.0/28 contains the address of eth0, 10.99.0.5"
+
+
+def test_a_gateway_with_our_eid_degrades_although_packets_pass_for_now() -> None:
+    problems = of(STANDS, own_eids=(replace(OWN, is_gateway=True),), reported=(AROUND,))
+
+    assert keys(problems) == ["eid-in-use"]
+    assert problems[0].what == "our EID 10.99.0.1/32 is the address of the gateway of wlan0"
+    assert verdict(problems) == "degraded"
+
+
+def test_a_network_around_our_eid_on_another_uplink_is_told_as_well() -> None:
+    elsewhere = replace(AROUND, subject=f"{EID} eth7")
+
+    problems = of(STANDS, own_eids=(OWN,), reported=(AROUND, elsewhere))
+
+    assert sorted(keys(problems)) == ["eid-in-use", "overlapping-prefix"]
+
+
+def test_offline_in_a_network_around_our_eid_the_first_line_names_the_gateway_that_the_kernel_refuses() -> None:
+    unused = UnusedInterface("wlan0", "no default route", eid_inside=EID)
+
+    problems = of(RegistrationEvidence(EID, SERVER), addresses=(), families=frozenset(), unused=(unused,))
+
+    assert keys(problems) == ["eid-in-use"]
+    assert "its gateway may have the address of our EID 10.99.0.1/32" in headline(problems)
+    assert keys(of(addresses=(), families=frozenset(), unused=(replace(unused, eid_inside=""),))) == ["offline"]
+
+
+def test_an_unused_network_around_our_eid_beside_an_uplink_that_works_is_no_problem() -> None:
+    assert of(STANDS, unused=(UnusedInterface("wlan0", "no default route", eid_inside=EID),)) == ()

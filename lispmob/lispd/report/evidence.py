@@ -34,6 +34,7 @@ from lispmob.problems.evidence import (
     FilteredEvidence,
     InsideEvidence,
     NarrowEvidence,
+    OwnEidEvidence,
     PeerEvidence,
     RefusedEvidence,
     RegistrationEvidence,
@@ -85,6 +86,7 @@ def gather(
         seeks_translator=parts.translators.is_searching,
         addresses=tuple(_address(machine, parts, complaints, filtered) for machine in parts.node.traversal.machines),
         duplicates=tuple(duplicates(parts.network, parts.policy)),
+        own_eids=tuple(own_eids_in_use(parts.file.eids, parts.uplinks, parts.network)),
         unused=tuple(_unused(parts)),
         refused=tuple(refused_families(parts.network, parts.policy)),
         registrations=tuple(
@@ -240,6 +242,34 @@ def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[Duplicat
             yield DuplicateAddress(link.name, str(local.address))
 
 
+def own_eids_in_use(
+    eids: Iterable[EidPrefix], uplinks: Iterable[Uplink], network: NetworkState
+) -> Iterator[OwnEidEvidence]:
+    """Addresses of uplinks and of their gateways inside a local EID-Prefix."""
+    ours = tuple(eids)
+    for uplink in uplinks:
+        gateways = [route.gateway for route in network.default_routes if route.ifindex == uplink.ifindex]
+        found = [(address, False) for address in uplink.addresses]
+        found += [(address, True) for address in dict.fromkeys(gateways) if address is not None]
+        for address, is_gateway in found:
+            eid = next((own for own in ours if own.contains(address)), None)
+            if eid is not None:
+                yield OwnEidEvidence(uplink.name, str(address), str(eid.network), is_gateway)
+
+
+def eid_without_route(eids: Iterable[EidPrefix], network: NetworkState, ifindex: int) -> str:
+    """A local EID inside a network of this interface, which has no default route of that family; "": there is none."""
+    around = [
+        local.subnet
+        for local in network.addresses
+        if local.ifindex == ifindex
+        and local.prefix_len < local.address.max_prefixlen
+        and not network.routes_of(ifindex, local.address.version)
+    ]
+    inside = (str(own.network) for own in eids if any(own.address in subnet for subnet in around))
+    return next(inside, "")
+
+
 def refused_families(network: NetworkState, policy: UplinkPolicy) -> Iterator[RefusedEvidence]:
     """Interfaces with an address and a default route that no packet comes to."""
     for link in network.links:
@@ -271,7 +301,9 @@ def _unused(parts: Parts) -> Iterator[UnusedInterface]:
     for uplink in uplink_views.view(parts):
         if not uplink.is_used:
             note = uplink.note or "not used"
-            yield UnusedInterface(uplink.name, note, wants_login=note == waits.get(uplink.name))
+            has_no_route = note == uplink_views.NO_ROUTE
+            eid = eid_without_route(parts.file.eids, parts.network, uplink.ifindex) if has_no_route else ""
+            yield UnusedInterface(uplink.name, note, wants_login=note == waits.get(uplink.name), eid_inside=eid)
 
 
 def _peers(parts: Parts) -> Iterator[PeerEvidence]:

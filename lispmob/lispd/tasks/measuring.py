@@ -114,7 +114,7 @@ class Measuring:
     def _begin(self, machine: UplinkMachine, now: float) -> None:
         seen, one = machine.seen, machine.locator
         eid = next(iter(self._traversal.config.eids), None)
-        if seen is None or eid is None:
+        if seen is None or eid is None or seen.by_other_port:  # what is measured is about the control port
             return
         kind: type[_Probe] | None = next((each for each in _IN_TURN if self._wants(machine, each)), None)
         if kind is None:

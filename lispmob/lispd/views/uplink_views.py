@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from lispmob.api import schema
 from lispmob.config.node import NodeFile
@@ -12,6 +12,8 @@ from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Connectivity, ManagerState
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd import assembly
+
+NO_ROUTE: Final = "no default route"
 
 
 class Attachment(Protocol):
@@ -61,7 +63,7 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
             else "nothing leaves this host by it" if link.leads_nowhere and not parts.policy.allows(link)
             else "not allowed by the configuration" if not parts.policy.allows(link)
             else "no usable address" if not usable
-            else refused or "no default route"
+            else refused or NO_ROUTE
         )  # fmt: skip
         shown.append(
             schema.Uplink(

@@ -13,18 +13,20 @@ from lispmob.control.probing.data_doubt import Verdict
 from lispmob.control.probing.path import Pair, Path
 from lispmob.control.registration import State
 from lispmob.iface_monitor.proc_net import parse_if_inet6
-from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
+from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd.report.evidence import (
     duplicates,
+    eid_without_route,
     foreign_in_own_prefix,
     is_reached_by_other_address,
     is_registered_by_other_address,
+    own_eids_in_use,
     translated_to,
     unheard_by,
 )
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
-from lispmob.problems.evidence import DuplicateAddress, InsideEvidence
+from lispmob.problems.evidence import DuplicateAddress, InsideEvidence, OwnEidEvidence
 from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
@@ -47,6 +49,50 @@ def test_an_address_that_another_host_has_is_evidence_on_an_uplink_alone() -> No
     network = NetworkState.of([ETH, tunnel], [TAKEN, replace(TAKEN, ifindex=3)], [])
 
     assert list(duplicates(network, UplinkPolicy())) == [DuplicateAddress("eth0", "2001:db8::7")]
+
+
+@pytest.mark.parametrize(
+    ("address", "gateway", "eid", "found"),
+    [
+        ("10.1.0.1", "10.1.0.254", "10.1.0.1/32", [("10.1.0.1", False)]),
+        ("10.1.0.5", "10.1.0.1", "10.1.0.1/32", [("10.1.0.1", True)]),
+        ("10.1.0.5", "10.1.0.14", "10.1.0.0/28", [("10.1.0.5", False), ("10.1.0.14", True)]),
+        ("2001:db8:e::1", "fe80::1", "2001:db8:e::1/128", [("2001:db8:e::1", False)]),
+        ("10.1.0.5", "10.1.0.254", "10.1.0.1/32", []),
+        ("2001:db8:e::5", "fe80::1", "10.1.0.1/32", []),
+    ],
+    ids=["the address", "the gateway", "both inside a prefix", "IPv6", "neither", "another family"],
+)
+def test_our_eid_on_an_uplink_or_at_its_gateway_is_evidence(
+    address: str, gateway: str, eid: str, found: list[tuple[str, bool]]
+) -> None:
+    uplink = Uplink("eth0", 2, (ip(address),), 100, 1500, 1, 100)
+    routes = [DefaultRoute(ip(gateway).version, ifindex, ip(gateway), 100) for ifindex in (2, 9)]
+    network = NetworkState.of([ETH], [], routes)
+
+    evidence = list(own_eids_in_use([EidPrefix.parse(eid)], [uplink], network))
+
+    assert evidence == [OwnEidEvidence("eth0", at, eid, is_gateway) for at, is_gateway in found]
+
+
+@pytest.mark.parametrize(
+    ("address", "length", "eid", "has_route", "found"),
+    [
+        ("10.1.0.5", 24, "10.1.0.1/32", False, "10.1.0.1/32"),
+        ("10.1.0.5", 24, "10.1.0.1/32", True, ""),
+        ("10.1.0.5", 32, "10.1.0.1/32", False, ""),
+        ("2001:db8:e::5", 64, "2001:db8:e::1/128", False, "2001:db8:e::1/128"),
+        ("2001:db8:e::5", 64, "10.1.0.1/32", False, ""),
+    ],
+    ids=["no route", "a route", "no network", "IPv6", "another family"],
+)
+def test_a_network_around_our_eid_that_gives_no_default_route_is_evidence(
+    address: str, length: int, eid: str, has_route: bool, found: str
+) -> None:
+    local = LocalAddress(ip(address), length, 2)
+    routes = [DefaultRoute(local.address.version, 2, None, 100)] if has_route else []
+
+    assert eid_without_route([EidPrefix.parse(eid)], NetworkState.of([ETH], [local], routes), 2) == found
 
 
 def test_an_address_that_is_still_being_looked_into_is_not_another_hosts() -> None:
