@@ -120,11 +120,15 @@ class DetourEvidence(msgspec.Struct, frozen=True):
 
 
 class FilteredEvidence(msgspec.Struct, frozen=True):
-    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back.
+
+    `is_spared`: none is sent there any more, because another locator of the peer carries it.
+    """
 
     eid: str
     locator: str
     is_out: bool
+    is_spared: bool = False
 
 
 class NarrowEvidence(msgspec.Struct, frozen=True):

@@ -275,11 +275,14 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
 def _filtered(one: FilteredEvidence) -> Problem:
     there, here = f"{one.locator} ({one.eid})", "this host"
     towards, from_ = (there, here) if one.is_out else (here, there)
+    remedy = f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the path"
+    if one.is_spared:
+        remedy = f"another locator of that peer is used until then; {remedy}"
     return Problem(
         "data-filtered",
-        Severity.DEGRADED,
+        Severity.NOTICE if one.is_spared else Severity.DEGRADED,
         f"data {'to' if one.is_out else 'from'} {one.locator} is lost, though it answers probes",
         f"UDP port 4342 passes and UDP port 4341 does not, on the path from {from_} to {towards}",
-        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the path",
+        remedy,
         one.eid,
     )

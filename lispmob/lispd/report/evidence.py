@@ -288,11 +288,16 @@ def _peers(parts: Parts) -> Iterator[PeerEvidence]:
 
 
 def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[FilteredEvidence]:
-    """Only while probes are answered: otherwise it is another problem."""
-    for path in parts.node.paths:
-        verdict = verdicts.get(path.pair.remote)
-        if verdict is not None and parts.node.is_reachable(path.pair.remote):
-            yield FilteredEvidence(str(path.eid), str(path.pair.remote), is_out=verdict is Verdict.OUT)
+    """Only while probes are answered: otherwise it is another problem. Locators that data has left are tested by the
+    node, the others by the status.
+    """
+    node = parts.node
+    for path in node.paths:
+        remote, entry = path.pair.remote, node.disposition(path.eid)
+        is_spared = remote in node.lost_data and entry is not None and all(o.address != remote for o in entry.locators)
+        verdict = node.lost_data[remote] if is_spared else verdicts.get(remote)
+        if verdict is not None and node.is_reachable(remote):
+            yield FilteredEvidence(str(path.eid), str(remote), verdict is Verdict.OUT, is_spared=is_spared)
 
 
 def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
