@@ -219,7 +219,7 @@ struct lm_engine {
     int tun, receive[2];         /* v4, v6; -1: the kernel has no such family */
     int further[LM_FURTHER_MAX]; /* sockets of others that receive data, too; set before the threads start */
     size_t further_count;
-    bool has_vnet;       /* the TUN device uses struct virtio_net_hdr */
+    bool has_vnet; /* the TUN device uses struct virtio_net_hdr */
     int stop, poll_out, poll_in;
     int key_wake; /* wakes the outbound thread for `has_key` */
     bool is_running;
