@@ -7,6 +7,8 @@ from typing import Final
 KINDS: Final = frozenset(
     {
         "auth-failed",
+        "checksums-needed",
+        "checksums-spared",
         "data-way",
         "dialect",
         "dropped",
@@ -30,7 +32,9 @@ KINDS: Final = frozenset(
         "natt-stranded",
         "natt-unanswered",
         "path-down",
+        "path-lossy",
         "path-mtu",
+        "path-steady",
         "path-up",
         "published",
         "rate-limited",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from lispmob.problems import registering
+from lispmob.problems import lossy, registering
 from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence, SpoiledEvidence
 from lispmob.problems.problem import Problem, Severity, worst_first
 
@@ -17,6 +17,7 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
     if evidence.is_stopping:
         return (Problem("stopping", Severity.BROKEN, "lispd is stopping"),)
     found = [*_daemon(evidence), *_uplinks(evidence), *registering.problems(evidence), *_peers(evidence)]
+    found += lossy.problems(evidence)
     found += (problem for problem in evidence.reported if not _is_explained(problem, evidence))
     if registering.is_first(evidence) and not any(problem.severity is Severity.BROKEN for problem in found):
         cause = "no Map-Server has confirmed a registration yet"
