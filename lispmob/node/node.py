@@ -41,7 +41,7 @@ from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import TARGETS_MAX, ProbeTargets
 from lispmob.control.probing.data_doubt import DataDoubts, Question, Route, Verdict
 from lispmob.control.probing.probing import Path, ProbeConfig, Prober
-from lispmob.control.probing.zero_checksums import VOLLEY_S, ZeroChecksums
+from lispmob.control.probing.zero_checksums import ZeroChecksums
 from lispmob.control.received import unwrap
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Growing, NewNonce, Registrations
@@ -96,6 +96,7 @@ __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "N
 
 DATA_AGAIN_S: Final = 3.0  # ours: a peer is asked again then; with three tries, lost data is known of within 5 s
 DATA_ANSWER_S: Final = 0.5  # ours
+PROBED_AGAIN_S: Final = 3.0  # ours: two probes of a peer within this time are no routine
 DATA_PEERS: Final = 4  # ours: how many are asked at once
 
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
@@ -657,7 +658,7 @@ class Node:
         self._probed_at[source] = now
         while len(self._probed_at) > TARGETS_MAX:
             del self._probed_at[next(iter(self._probed_at))]
-        return self._on_data_lost(source, now) if now - before <= VOLLEY_S else []
+        return self._on_data_lost(source, now) if now - before <= PROBED_AGAIN_S else []
 
     def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
         if self._data_doubts.on_map_reply(datagram.payload, in_data=datagram.in_data, now=now):
