@@ -514,6 +514,10 @@ class Node:
 
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """The forwarding entry of a prefix as last installed."""
+        return self.entry_of(prefix)
+
+    def entry_of(self, prefix: EidPrefix) -> InstallMapping | None:
+        """The forwarding entry that a mapping has, before sealing changes it."""
         return self._mappings.installed.get(prefix)
 
     @property

@@ -35,6 +35,9 @@ HUB_V6: Final = ip_address("2001:db8:99::10")
 HUB: Final = ("198.18.0.10/24", "2001:db8:99::10/64")
 PEER: Final = ("192.0.2.130/25", "2001:db8:b::2/64")
 RATE_HZ: Final = 50.0
+STEADY_S: Final = 3.0  # more than it takes to notice that a path is dead
+_STEP_S: Final = 0.25
+_NEARLY_ALL: Final = 0.98
 _RTR: Final = "rtr: {enabled: yes}\n"
 _POLL_S: Final = 0.05
 _ROUTER: Final = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
@@ -257,12 +260,15 @@ class World(Closing):
         return len(out.between(began, ended)), out.lost(began, ended), back.lost(began, ended)
 
     def gap(self, event: Callable[[], None], *, watch_s: float = 7.0, warm_s: float = 2.0, version: int = 4) -> Gap:
-        """Call `event` during a probe stream; returns when each direction was open again, within `watch_s`."""
+        """Call `event` during a probe stream; returns when each direction was open again, within `watch_s`.
+
+        The watch ends early when both directions have been open for STEADY_S.
+        """
         with self.stream(version) as probes:
             time.sleep(warm_s)
             began = time.monotonic()
             event()
-            time.sleep(watch_s)
+            _watch(probes, watch_s)
             ended = time.monotonic() - 0.3
             logs = probes.finish()
         return Gap(*(_reopened(log, began, ended) for log in logs))
@@ -278,6 +284,19 @@ class World(Closing):
             ended = time.monotonic() - 0.3
             logs = probes.finish()
         return Gap(*(_reopened(log, began, ended) for log in logs))
+
+
+def _watch(probes: ProbeStream, watch_s: float) -> None:
+    """Sleep for so long, or until nearly all packets have arrived in both directions for STEADY_S."""
+    ends_at = time.monotonic() + watch_s
+    steps = int(STEADY_S / _STEP_S)
+    seen = [probes.received()]
+    while time.monotonic() < ends_at:
+        time.sleep(_STEP_S)
+        seen.append(probes.received())
+        then, now = seen[-steps - 1 :][0], seen[-1]
+        if len(seen) > steps and min(now[0] - then[0], now[1] - then[1]) >= _NEARLY_ALL * STEADY_S * RATE_HZ:
+            return
 
 
 def _reopened(log: PacketLog, began: float, ended: float) -> float | None:

@@ -272,7 +272,7 @@ class _Explanation:
             return
         node = self._parts.node
         mapped = mapping_of(node, answer.entry)
-        entry, known = node.map_cache.get(mapped), node.disposition(mapped)
+        entry, known = node.map_cache.get(mapped), node.entry_of(mapped)
         genuine = ", genuine by LISP-SEC" if entry is not None and entry.is_genuine else ""
         source = "" if entry is None else f" ({entry.source}{genuine})"
         used = () if known is None else known.locators
