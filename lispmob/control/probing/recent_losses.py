@@ -4,8 +4,7 @@ Probes come in volleys when an answer is missing, and a volley ends with the fir
 little. Therefore only the first probe of each second counts: it was sent whatever became of the others.
 
 A path begins to be lossy when such probes were lost in several separate seconds. It ends when the share is small, when
-a number of seconds in a row had none, or when none was lost for minutes. A path that dies is another problem, and
-begins anew.
+a number of seconds in a row had none, or when none was lost for minutes. A path that dies is another problem.
 """
 
 from __future__ import annotations
