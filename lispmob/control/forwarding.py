@@ -1,13 +1,15 @@
 """The forwarding entry for a mapping: one pure decision, so that the datapath has none to make.
 
 | mapping                          | fallback proxy           | native     | auto       | drop       |
-| locators, one answers            | encapsulate to them      | same       | same       | same       |
+| locators, one answers            | encapsulate to them [1]  | same       | same       | same       |
 | locators, none answers           | the same, in doubt       | same       | same       | same       |
 | locators, none usable            | encapsulate to the PETRs | drop       | drop       | drop       |
 | Natively-Forward, overlay prefix | encapsulate to the PETRs | native     | drop       | drop       |
 | Natively-Forward elsewhere       | encapsulate to the PETRs | native     | native     | drop       |
 | Send-Map-Request                 | miss                     | miss       | miss       | miss       |
 | any other action, placeholder    | drop                     | drop       | drop       | drop       |
+
+[1] Not to those that lose data, if another one carries it (`DataLosses`).
 
 Without a usable proxy ETR, "encapsulate to the PETRs" becomes "drop": a native packet with an EID as its source is
 dropped by the next ingress filter, or worse, reveals the node's location. "auto" keeps packets for EIDs off the local
@@ -36,6 +38,24 @@ from lispmob.wire.named_locator import is_rtr
 from lispmob.wire.record import Action, Locator
 
 NO_RANKS: Final[Mapping[Group, Mapping[IpAddress, int]]] = {}
+
+
+class DataLosses(msgspec.Struct, frozen=True):
+    """Locators that answer probes and lose data, as tests in data showed; and those that passed the same tests."""
+
+    lost: frozenset[IpAddress] = frozenset()
+    passing: frozenset[IpAddress] = frozenset()
+
+    def spared(self, locators: tuple[UsableLocator, ...]) -> tuple[UsableLocator, ...]:
+        """Without those that lose data; all of them, unless one of the rest is known to carry it.
+
+        A peer without control messages in data passes no test, so it never loses a locator by one.
+        """
+        rest = tuple(locator for locator in locators if locator.address not in self.lost)
+        return rest if any(locator.address in self.passing for locator in rest) else locators
+
+
+NO_LOSSES: Final = DataLosses()
 
 
 class ForwardingPolicy(msgspec.Struct, frozen=True):
@@ -84,6 +104,7 @@ def decide(
     own: LocatorSet,
     unreachable: Container[IpAddress] = (),
     ranks: Mapping[Group, Mapping[IpAddress, int]] = NO_RANKS,
+    losses: DataLosses = NO_LOSSES,
 ) -> InstallMapping:
     """The forwarding entry for a map-cache entry, given our current RLOCs and the locators that do not answer.
 
@@ -92,13 +113,13 @@ def decide(
     """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
-    made = _decide(entry, policy, own, unreachable, ranks)
+    made = _decide(entry, policy, own, unreachable, ranks, losses)
     sources = further_sources(entry.locators, made.locators)
     return replace(made, sources=sources) if sources else made
 
 
 def further_sources(locators: Iterable[Locator], used: Iterable[UsableLocator]) -> tuple[IpAddress, ...]:
-    """Locators of a mapping that we send nothing to (dead, priority 255, R=0), but accept data from."""
+    """Locators of a mapping that we send nothing to (dead, lossy, priority 255, R=0), but accept data from."""
     known = {locator.address for locator in used}
     named = (address for locator in locators for address in locator.ips)
     return tuple(dict.fromkeys(address for address in named if address not in known and may_be_rloc(address)))
@@ -110,6 +131,7 @@ def _decide(
     own: LocatorSet,
     unreachable: Container[IpAddress],
     ranks: Mapping[Group, Mapping[IpAddress, int]],
+    losses: DataLosses,
 ) -> InstallMapping:
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
@@ -118,7 +140,7 @@ def _decide(
             return _by_proxy(entry.prefix, policy, own)
         if not alive:
             return InstallMapping(entry.prefix, "DOUBT", ranked(usable, ranks))
-        usable = ranked(alive, ranks)
+        usable = ranked(losses.spared(alive), ranks)
         is_default = policy.reports_defaults and entry.source == "static" and not entry.prefix.mask_len
         return InstallMapping(entry.prefix, "ENCAPSULATE_AND_REPORT" if is_default else "ENCAPSULATE", usable)
     if entry.action == Action.SEND_MAP_REQUEST:

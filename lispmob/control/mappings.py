@@ -9,8 +9,9 @@ How a Map-Reply becomes a forwarding entry:
    or drop, native or a proxy. The datapath gets it only if it differs from the installed one.
 
 The third step is repeated whenever one of its inputs changes: our locators (`on_locators`, a move), a peer's locator
-that is down or up again (`on_reachability`), the measured order of equal locators (`on_ranks`), or the configuration
-(`on_policy`). A large cache is computed again in batches, so that the Map-Registers of a move are not delayed.
+that is down or up again (`on_reachability`) or loses data (`on_losses`), the measured order of equal locators
+(`on_ranks`), or the configuration (`on_policy`). A large cache is computed again in batches, so that the Map-Registers
+of a move are not delayed.
 
 `on_timer` expires entries, and asks for a refresh of those that are in use.
 """
@@ -23,7 +24,15 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from lispmob.control.announced_moves import AnnouncedMoves, Mover
-from lispmob.control.forwarding import ForwardingPolicy, decide, equals, preferring, usable_locators
+from lispmob.control.forwarding import (
+    NO_LOSSES,
+    DataLosses,
+    ForwardingPolicy,
+    decide,
+    equals,
+    preferring,
+    usable_locators,
+)
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
 from lispmob.control.preference import Group
 from lispmob.protocol.effect import (
@@ -66,6 +75,7 @@ class Mappings:
         self.installed: AnyDict[EidPrefix, InstallMapping] = {}
         """The forwarding entries as last installed, by prefix. Read by others."""
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
+        self._losses = NO_LOSSES
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # used where there is no mapping
         self._configured: frozenset[EidPrefix] = frozenset()
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, added by a client: a reload keeps them
@@ -183,6 +193,18 @@ class Mappings:
         (self._unreachable.discard if is_up else self._unreachable.add)(remote)
         for entry in self.cache:
             if any(remote in locator.ips for locator in entry.locators):
+                self._in_doubt.appendleft(entry)
+        self._in_doubt_since = now
+        return self._reconsider(now)
+
+    def on_losses(self, losses: DataLosses, now: float) -> list[MachineEffect]:
+        """Tests in data have shown which locators lose data: compute the affected entries again, at once."""
+        before, self._losses = self._losses, losses
+        changed = (before.lost ^ losses.lost) | (before.passing ^ losses.passing)
+        if not changed:
+            return []
+        for entry in self.cache:
+            if any(address in changed for locator in entry.locators for address in locator.ips):
                 self._in_doubt.appendleft(entry)
         self._in_doubt_since = now
         return self._reconsider(now)
@@ -493,7 +515,7 @@ class Mappings:
 
     def _decide(self, entry: MapCacheEntry) -> InstallMapping:
         """The forwarding entry, including NAT addresses from which hosts of this mapping have proven a direct path."""
-        made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+        made = decide(entry, self._policy, self._own, self._unreachable, self._ranks, self._losses)
         made = replace(made, map_version=entry.map_version) if entry.map_version else made
         made = replace(made, locators=self.announced.mark(entry.prefix, made.locators))
         is_translated = any(not locator.is_reachable for locator in entry.locators)

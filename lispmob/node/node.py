@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 from lispmob.control import claims
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.etr_security import EtrSecurity
-from lispmob.control.forwarding import ForwardingPolicy
+from lispmob.control.forwarding import NO_LOSSES, DataLosses, ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
 from lispmob.control.lookups.lookup import Lookup
@@ -38,7 +38,7 @@ from lispmob.control.path_mtu.search import Way
 from lispmob.control.path_mtu.size_probe import ControlProbe
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
-from lispmob.control.probe_targets import ProbeTargets
+from lispmob.control.probe_targets import TARGETS_MAX, ProbeTargets
 from lispmob.control.probing.data_doubt import DataDoubts, Question, Route, Verdict
 from lispmob.control.probing.probing import Path, ProbeConfig, Prober
 from lispmob.control.probing.zero_checksums import ZeroChecksums
@@ -95,8 +95,9 @@ from lispmob.wire.record import Action, Locator, MappingRecord
 
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
 
-DATA_AGAIN_S: Final = 5.0  # ours: how soon a peer is asked again whether it gets our data
+DATA_AGAIN_S: Final = 3.0  # ours: a peer is asked again then; with three tries, lost data is known of within 5 s
 DATA_ANSWER_S: Final = 0.5  # ours
+PROBED_AGAIN_S: Final = 3.0  # ours: two probes of a peer within this time are no routine
 DATA_PEERS: Final = 4  # ours: how many are asked at once
 
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
@@ -163,6 +164,9 @@ class Node:
         self._data_doubts = DataDoubts(
             self._data_route, new_nonce=asked, silences=1, lasts_s=0.0, again_s=DATA_AGAIN_S, answer_s=DATA_ANSWER_S
         )
+        self._lost_data: dict[IpAddress, Verdict] = {}
+        self._losses = NO_LOSSES
+        self._probed_at: dict[IpAddress, float] = {}  # when locators of peers in use last probed us
         self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
         self.zero_checksums = ZeroChecksums(self._prober.path, new_nonce=asked)
         self._heard_status = HeardStatus()
@@ -368,6 +372,7 @@ class Node:
             effects += self._prober.on_targets(found, now)
             effects += self._probe_last_resorts(found, now)
         effects += self._perform_doubts(lambda: self._data_doubts.on_timer(now), now)
+        effects += self._test_others(now)
         effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
         effects += self.zero_checksums.on_timer(now)
         if self._preference.due(now):
@@ -394,6 +399,7 @@ class Node:
         effects: list[_Inner] = [*self.reachability.on_slept(now), *self.traversal.on_slept(now)]
         effects += [*self._registrations.on_slept(now), *self._mappings.on_slept(now), *self._prober.on_slept(now)]
         effects += [*self.names.on_slept(now), *self._subscriptions.on_slept(now)]
+        self._data_doubts.on_moved()
         return self._route([*effects, *self.path_mtus.on_slept()], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
@@ -507,6 +513,11 @@ class Node:
         """False when a remote locator answers none of our locators."""
         return self._prober.is_reachable(remote)
 
+    @property
+    def lost_data(self) -> Mapping[IpAddress, Verdict]:
+        """The locators that answer probes and lose data, as far as tests have shown. A peer may not know such tests."""
+        return self._lost_data
+
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """The forwarding entry of a prefix as last installed."""
         return self.entry_of(prefix)
@@ -570,20 +581,36 @@ class Node:
             return Count(malformed.counter)
 
     def _data_route(self, remote: IpAddress) -> Route | None:
-        """How to probe a locator in data, from an uplink in the open that an RTR could serve."""
-        path = next((path for path in self._prober.paths if path.pair.remote == remote and path.is_answered), None)
-        own = None if path is None else next((o for o in self._direct.locators if o.address == path.pair.local), None)
-        if path is None or own is None or not self.traversal.may_relay(own.address):
+        """How to probe a locator in data, from the best uplink in the open whose probes it answers.
+
+        None where nothing follows from the verdict: no RTR could serve the uplink, and the peer has no other locator.
+        """
+        answered = (path for path in self._prober.paths if path.pair.remote == remote and path.is_answered)
+        paths = {path.pair.local: path for path in answered}
+        uplinks = (one for one in self._direct.locators if one.address in paths)
+        own = min(uplinks, key=lambda one: one.priority, default=None)
+        if own is None:
             return None
-        return Route(path.eid, own.address, own.ifindex)
+        eid = paths[own.address].eid
+        has_use = self.traversal.may_relay(own.address) or self._has_other(eid, remote)
+        return Route(eid, own.address, own.ifindex) if has_use else None
+
+    def _has_other(self, eid: EidPrefix, remote: IpAddress) -> bool:
+        """True when the mapping names another locator of a family that we have, though perhaps as a last resort."""
+        entry = self.map_cache.get(eid)
+        named = (address for one in (entry.locators if entry else ()) if one.is_reachable for address in one.ips)
+        return any(address != remote and address.version in self._direct.families for address in named)
 
     def _on_data_lost(self, remote: IpAddress, now: float) -> list[_Inner]:
-        """Ask the peer and an RTR whether the network drops our data, which only both together show."""
+        """Ask the peer whether it gets our data; and, if one could help, an RTR: only both together show that the
+        network drops all of it.
+        """
         route = self._data_route(remote)
         if route is None:
             return []
         asked = self._perform_doubts(lambda: self._data_doubts.on_silent(remote, now), now)
-        return [*asked, *(self.traversal.on_doubted_in_the_open(route.local, now) if asked else ())]
+        is_relayable = bool(asked) and self.traversal.may_relay(route.local)
+        return [*asked, *(self.traversal.on_doubted_in_the_open(route.local, now) if is_relayable else ())]
 
     def _ask_peers(self, local: IpAddress, now: float) -> list[_Inner]:
         """Ask some peers that answer probes from this address whether they get data from it, too."""
@@ -602,12 +629,50 @@ class Node:
         ]
         for remote, verdict in self._data_doubts.verdicts(now).items():
             if verdict is Verdict.OUT and before.get(remote) is not verdict and (route := self._data_route(remote)):
-                effects += self.traversal.on_unheard(route.local, now)
-        return effects
+                effects += self.traversal.on_unheard(route.local, now) if self.traversal.may_relay(route.local) else ()
+        return [*effects, *self._use_verdicts(now)]
+
+    def _use_verdicts(self, now: float) -> list[MachineEffect]:
+        """Send no data where it is lost, if it passes elsewhere. If nothing passes, last resorts are wanted."""
+        self._lost_data = self._data_doubts.verdicts(now)
+        lost = frozenset(self._lost_data)
+        passing = self._data_doubts.passing(now) if lost else frozenset()
+        self._data_doubts.hold(remote for remote in lost | passing if self._prober.is_target(remote))
+        if lost - self._losses.lost:
+            self._targets.on_loss(now)
+        self._losses = DataLosses(lost, passing)
+        return self._mappings.on_losses(self._losses, now)
+
+    def _test_others(self, now: float) -> list[_Inner]:
+        """Where a locator loses data: find out whether the others of its mapping, which answer probes, carry it."""
+        tested = self._losses.lost | self._losses.passing
+        eids = {path.eid for path in self._prober.paths if path.pair.remote in tested} if self._losses.lost else ()
+        entries = [entry for eid in eids if (entry := self.map_cache.get(eid)) is not None]
+        used = (one for entry in entries for one in entry.locators if one.is_reachable and one.priority != NEVER)
+        others = {address for one in used for address in one.ips if address not in tested}
+        return [
+            effect
+            for remote in sorted(others, key=str)
+            if self._prober.is_answered(remote)
+            for effect in self._perform_doubts(partial(self._data_doubts.on_silent, remote, now), now)
+        ]
+
+    def _on_probed_from(self, source: IpAddress, now: float) -> list[_Inner]:
+        """A peer in use probes us. It sends several probes in a row when its data is unanswered: perhaps ours is lost.
+
+        Only we can find that out, and send elsewhere: nothing is missing here while its data comes in.
+        """
+        if not self._prober.is_target(source):
+            return []
+        before = self._probed_at.pop(source, float("-inf"))
+        self._probed_at[source] = now
+        while len(self._probed_at) > TARGETS_MAX:
+            del self._probed_at[next(iter(self._probed_at))]
+        return self._on_data_lost(source, now) if now - before <= PROBED_AGAIN_S else []
 
     def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
         if self._data_doubts.on_map_reply(datagram.payload, in_data=datagram.in_data, now=now):
-            return []
+            return self._route([*self._use_verdicts(now), *self._test_others(now)], now)
         if self.path_mtus.is_answer(datagram.payload):
             return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
         named = self.names.on_message(message, datagram.payload, datagram.destination, now)
@@ -619,7 +684,7 @@ class Node:
         except MalformedMessage as malformed:  # inside an ECM
             return self._route([Count(malformed.counter)], now)
 
-    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
+    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> Sequence[_Inner]:
         got = unwrap(message, datagram, self._is_ours)
         if isinstance(got, Count):
             return [got]
@@ -641,8 +706,9 @@ class Node:
                 asked = Asked.of(message, datagram, port, is_encapsulated=is_wrapped, is_known=is_known, signer=signer)
                 # In data, an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
-                heard: list[MachineEffect] = []
+                heard: list[_Inner] = []
                 if message.is_probe:
+                    heard += self._on_probed_from(source, now)
                     probed = [own for own in self._direct.locators if own.address == at]
                     heard += self._prober.on_probed(source, at, now)
                     heard += self.zero_checksums.on_probed(source, probed, now)
@@ -653,7 +719,7 @@ class Node:
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
-                return [Count("rx_nonce")] if answered is None else [*answered]
+                return [Count("rx_nonce")] if answered is None else [*answered, *self._test_others(now)]
             case MapReply() if self._is_way_check(message.nonce, now):
                 self._note_port(datagram.destination, datagram.source, now)
                 return []
@@ -704,13 +770,17 @@ class Node:
         return is_configured or address in self.plan.rtrs or self._prober.is_target(address)
 
     def _is_dead(self, entry: MapCacheEntry) -> bool:
-        """True for a mapping by which nothing gets through: no locator answers, or none has the family of an uplink
-        that works.
+        """True for a mapping by which nothing gets through: no locator answers, all that answer lose data, or none has
+        the family of an uplink that works.
         """
         families = {uplink.locator.address.version for uplink in self.plan.uplinks if uplink.is_usable}
-        used = (one for one in entry.locators if one.is_reachable and one.priority != NEVER)
+        used = [one for one in entry.locators if one.is_reachable and one.priority != NEVER]
         has_way = any(address.version in families for one in used for address in one.ips)
-        return self._mappings.is_dead(entry) or (bool(families) and bool(entry.locators) and not has_way)
+        if self._mappings.is_dead(entry) or (bool(families) and bool(entry.locators) and not has_way):
+            return True
+        lost = self._losses.lost
+        answering = [a for one in used for a in one.ips if a.version in families and self._prober.is_reachable(a)]
+        return bool(lost) and bool(answering) and lost.issuperset(answering)
 
     def _probe_last_resorts(self, targets: Mapping[IpAddress, EidPrefix], now: float) -> list[MachineEffect]:
         """Probe at once what is left of mappings of which no locator answers."""
@@ -775,6 +845,8 @@ class Node:
         effects += self._resolver.on_locators(self._direct)
         effects += self._subscriptions.on_locators(self._direct, now)  # after the registers, which they depend on
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
+        if self._direct.addresses != old.addresses:
+            self._data_doubts.on_moved()
         effects += self._prober.on_locators(self._direct, now)  # the other locators cannot be answered
         relayed = [uplink.locator for uplink in plan.uplinks if uplink.relays or not uplink.is_usable]
         in_the_open = [uplink.locator for uplink in plan.uplinks if uplink.is_usable and not uplink.relays]
@@ -882,7 +954,7 @@ class Node:
         moved = [] if is_same else self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
         if before.locators and not after.locators:
             moved += self._on_peer_unregistered(before, asked, now)
-        return [*effects, *moved]
+        return [*effects, *moved, *self._test_others(now)]
 
     def _on_peer_unregistered(self, before: MapCacheEntry, asked: EidPrefix, now: float) -> list[MachineEffect]:
         """A peer that could be reached is not registered, the mapping system says.

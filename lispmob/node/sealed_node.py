@@ -6,7 +6,7 @@ records out of mappings. So no other part of a node handles keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -370,7 +370,7 @@ class SealedNode(Node):
                 begun += self._ask_for_hub(address, now)
         return [*out, *super()._route(begun, now)] if begun else out
 
-    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
+    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> Sequence[_Inner]:
         taken = self._handshake(message, datagram, now)
         return super()._receive(message, datagram, now) if taken is None else taken
 

@@ -133,11 +133,15 @@ class DetourEvidence(msgspec.Struct, frozen=True):
 
 
 class FilteredEvidence(msgspec.Struct, frozen=True):
-    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back.
+
+    `is_spared`: none is sent there any more, because another locator of the peer carries it.
+    """
 
     eid: str
     locator: str
     is_out: bool
+    is_spared: bool = False
 
 
 class NarrowEvidence(msgspec.Struct, frozen=True):
@@ -146,6 +150,16 @@ class NarrowEvidence(msgspec.Struct, frozen=True):
     address: str
     mtu_bytes: int
     remotes: tuple[str, ...]
+
+
+class LossEvidence(msgspec.Struct, frozen=True):
+    """A path from one of our addresses to a peer that works and loses a share of the probes, over the last `over_s`."""
+
+    interface: str
+    eid: str
+    remote: str
+    share: float
+    over_s: float
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -158,7 +172,8 @@ class Evidence(msgspec.Struct, frozen=True):
     Map-Resolvers, after a peer fell silent, and got no answer anywhere. `unasked`: addresses in whose family there is
     no Map-Resolver. `closed`: servers whose hosts answered lately that no Map-Server listens there. `unheard`:
     Map-Servers that left Map-Requests with LISP-SEC unanswered, and have answered nothing else since. `peers_answer`:
-    peers answer probes, so packets to them pass whatever the mapping system does.
+    peers answer probes, so packets to them pass whatever the mapping system does. `steady`: interfaces by which a peer
+    is reached that loses no probes. `sending`: all that send. `prefers_loss`: the best of equal ones gets the flows.
     """
 
     is_starting: bool = False
@@ -177,6 +192,10 @@ class Evidence(msgspec.Struct, frozen=True):
     detours: tuple[DetourEvidence, ...] = ()
     filtered: tuple[FilteredEvidence, ...] = ()
     narrow: tuple[NarrowEvidence, ...] = ()
+    lossy: tuple[LossEvidence, ...] = ()
+    steady: frozenset[str] = frozenset()
+    sending: tuple[str, ...] = ()
+    prefers_loss: bool = False
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None

@@ -59,6 +59,7 @@ KEYS: Final[dict[str, str]] = {
     "port-filtered": "the network drops UDP port 4341, by which data goes to the RTR of this uplink",
     "odd-nat": "the NAT of this uplink gives data another outside address than registrations",
     "data-filtered": "UDP port 4341 is filtered: probes pass and data do not",
+    "lossy-path": "packets are lost on a path that works otherwise",
     "path-mtu": "full-sized packets vanish on a path",
     "duplicate-address": "another host uses an address of an uplink",
     # the registration

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from lispmob.problems import registering
+from lispmob.problems import lossy, registering
 from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
@@ -24,6 +24,7 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
     if evidence.is_stopping:
         return (Problem("stopping", Severity.BROKEN, "lispd is stopping"),)
     found = [*_daemon(evidence), *_uplinks(evidence), *registering.problems(evidence), *_peers(evidence)]
+    found += lossy.problems(evidence)
     found += (problem for problem in evidence.reported if not _is_explained(problem, evidence))
     if registering.is_first(evidence) and not any(problem.severity is Severity.BROKEN for problem in found):
         cause = "no Map-Server has confirmed a registration yet"
@@ -332,11 +333,14 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
 def _filtered(one: FilteredEvidence) -> Problem:
     there, here = f"{one.locator} ({one.eid})", "this host"
     towards, from_ = (there, here) if one.is_out else (here, there)
+    remedy = f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the path"
+    if one.is_spared:
+        remedy = f"another locator of that peer is used until then; {remedy}"
     return Problem(
         "data-filtered",
-        Severity.DEGRADED,
+        Severity.NOTICE if one.is_spared else Severity.DEGRADED,
         f"data {'to' if one.is_out else 'from'} {one.locator} is lost, though it answers probes",
         f"UDP port 4342 passes and UDP port 4341 does not, on the path from {from_} to {towards}",
-        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the path",
+        remedy,
         one.eid,
     )

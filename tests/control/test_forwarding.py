@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.forwarding import ForwardingPolicy, decide
+from lispmob.control.forwarding import DataLosses, ForwardingPolicy, decide
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback
 from lispmob.protocol.effect import UsableLocator
-from lispmob.wire.address import DistinguishedName
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.record import Action, Locator
 from tests.control.support import EID, LTE, WIFI, ip, locators, prefix
@@ -35,6 +35,37 @@ def test_locators_come_sorted_by_priority() -> None:
     decision = decide(positive(Locator(ip("203.0.113.5"), 9), Locator(ip("203.0.113.6"), 1)), WITH_PROXY, OWN)
 
     assert [locator.priority for locator in decision.locators] == [1, 9]
+
+
+FIRST, SECOND, THIRD = (ip(f"203.0.113.{number}") for number in (5, 6, 7))
+
+
+@pytest.mark.parametrize(
+    ("lost", "passing", "dead", "used"),
+    [
+        ((FIRST,), (SECOND,), (), (SECOND, THIRD)),
+        ((FIRST, SECOND), (THIRD,), (), (THIRD,)),
+        ((FIRST,), (), (), (FIRST, SECOND, THIRD)),  # nothing is known to be better
+        ((FIRST,), (SECOND,), (SECOND,), (FIRST, THIRD)),  # what is better does not answer any more
+        ((FIRST, SECOND, THIRD), (), (), (FIRST, SECOND, THIRD)),
+        ((), (THIRD,), (), (FIRST, SECOND, THIRD)),
+        ((FIRST,), (ip("192.0.2.99"),), (), (FIRST, SECOND, THIRD)),  # of another mapping
+    ],
+)
+def test_a_locator_that_loses_data_is_left_only_for_one_that_carries_it(
+    lost: tuple[IpAddress, ...],
+    passing: tuple[IpAddress, ...],
+    dead: tuple[IpAddress, ...],
+    used: tuple[IpAddress, ...],
+) -> None:
+    mapping = positive(Locator(FIRST, 1), Locator(SECOND, 2), Locator(THIRD, 3))
+    losses = DataLosses(frozenset(lost), frozenset(passing))
+
+    decision = decide(mapping, WITH_PROXY, OWN, dead, losses=losses)
+
+    assert decision.disposition == "ENCAPSULATE"
+    assert tuple(locator.address for locator in decision.locators) == used
+    assert {FIRST, SECOND, THIRD} - set(used) == set(decision.sources)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import DATA_PORT
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from tests.internet.world import HUB, Lab, NodeHost, build, ip, locator
@@ -41,7 +42,7 @@ def announced(node: NodeHost) -> dict[IpAddress, int]:
 
 def is_lookup(sent: SendControl) -> bool:
     """True for a question about another EID; about its own a node asks to find out whether its locators work."""
-    message = decode_control(sent.payload)
+    message = decode_control(sent.payload) if sent.port != DATA_PORT else None  # that is a probe in data
     if not isinstance(message, EncapsulatedControl):
         return False
     request = decode_control(message.message)

@@ -352,6 +352,13 @@ def test_a_filter_on_the_data_port_is_told_with_its_direction(is_out: bool, what
     assert where in problem.cause
 
 
+def test_a_filter_that_data_goes_around_is_a_notice_with_what_is_done_about_it() -> None:
+    (problem,) = found = of(STANDS, filtered=(FilteredEvidence("10.99.0.2/32", "10.0.3.2", True, is_spared=True),))
+
+    assert (problem.key, verdict(found)) == ("data-filtered", "working")
+    assert problem.remedy.startswith("another locator of that peer is used until then; allow UDP port 4341")
+
+
 @pytest.mark.parametrize(
     ("remotes", "words"), [(("10.0.3.2",), "on the path to 10.0.3.2,"), (("10.0.3.2", "10.0.4.2"), "to 2 locators,")]
 )

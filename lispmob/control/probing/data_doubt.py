@@ -8,6 +8,9 @@ RLOC-probes are sent as data packets (Instance-ID 0xFFFFFF):
 
 A peer that supports no control messages in data answers neither, and looks like the first case. Therefore the verdict
 also needs further unanswered data, and any data from the locator ends it.
+
+Packets may have left a locator because of its verdict. Then no data goes there that could be unanswered, so such a
+locator is held: its probes are repeated until both are answered.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3  # ours: with a tenth lost each way, all of them get lost once in 150 doubts
 AGAIN_S: Final = 60.0  # ours: an opened port shows in the status after a minute at most
 FORGET_S: Final = 60.0  # ours: without further reports nothing is sent there any more
+HELD_AGAIN_S: Final = 30.0  # ours: how soon packets return to a locator that the filter in front of it has left
 DOUBTS_MAX: Final = 64  # ours
 
 _HEADER: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
@@ -41,6 +45,9 @@ class Verdict(Enum):
     OPEN = "passes in both directions"
     OUT = "does not get there"
     BACK = "does not come back"
+
+
+LOSES: Final = (Verdict.OUT, Verdict.BACK)
 
 
 class Route(NamedTuple):
@@ -94,21 +101,37 @@ class DataDoubts:
         self._silences, self._lasts_s, self._again_s = silences, lasts_s, again_s
         self._answer_s = answer_s
         self._doubts: dict[IpAddress, _Doubt] = {}
+        self._held: frozenset[IpAddress] = frozenset()
 
     def verdicts(self, now: float) -> dict[IpAddress, Verdict]:
-        """The current verdicts, by locator."""
+        """The locators that lose data, with the current verdicts."""
         return {
             remote: doubt.verdict
             for remote, doubt in self._doubts.items()
-            if doubt.verdict in (Verdict.OUT, Verdict.BACK) and now < doubt.last_at + FORGET_S
+            if doubt.verdict in LOSES and self._counts(remote, doubt, now)
         }
+
+    def passing(self, now: float) -> frozenset[IpAddress]:
+        """The locators that have answered both probes lately, and nothing since then says otherwise."""
+        return frozenset(
+            remote
+            for remote, doubt in self._doubts.items()
+            if doubt.verdict is Verdict.OPEN and self._counts(remote, doubt, now)
+        )
+
+    def hold(self, remotes: Iterable[IpAddress]) -> None:
+        """Something depends on the verdicts about these: they are not forgotten, and a bad one is tested again."""
+        self._held = frozenset(remotes)
+
+    def on_moved(self) -> None:
+        """Our locators have changed, and with them the paths: test those that are held again, at once."""
+        for remote in self._held & self._doubts.keys():
+            self._doubts[remote].judged_at = float("-inf")
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return min(
-            (doubt.asked_at + self._answer_s for doubt in self._doubts.values() if doubt.asked_at is not None),
-            default=None,
-        )
+        times = (self._due_at(remote, doubt) for remote, doubt in self._doubts.items())
+        return min((at for at in times if at is not None), default=None)
 
     def on_silent(self, remote: IpAddress, now: float) -> list[Question]:
         """Data to this locator went unanswered again."""
@@ -121,9 +144,7 @@ class DataDoubts:
         is_enough = doubt.silences >= self._silences and now >= doubt.first_at + self._lasts_s
         if not is_enough or doubt.asked_at is not None or now < doubt.judged_at + self._again_s:
             return []
-        doubt.tries, doubt.got = 0, (False, False)
-        doubt.nonces = self._new_nonce(), self._new_nonce()
-        return self._ask(remote, doubt, now)
+        return self._begin(remote, doubt, now)
 
     def on_heard(self, remotes: Iterable[IpAddress]) -> None:
         """Data came from these locators, so nothing is filtered."""
@@ -147,13 +168,29 @@ class DataDoubts:
         """A deadline may have passed: probe again, or decide."""
         questions: list[Question] = []
         for remote, doubt in list(self._doubts.items()):
-            if doubt.asked_at is None or now < doubt.asked_at + self._answer_s:
+            due_at = self._due_at(remote, doubt)
+            if due_at is None or now < due_at:
                 continue
-            if doubt.tries < TRIES:
+            if doubt.asked_at is None:
+                questions += self._begin(remote, doubt, now)
+            elif doubt.tries < TRIES:
                 questions += self._ask(remote, doubt, now)
             else:
                 self._judge(doubt, now)
         return questions
+
+    def _counts(self, remote: IpAddress, doubt: _Doubt, now: float) -> bool:
+        return remote in self._held or now < doubt.last_at + FORGET_S
+
+    def _due_at(self, remote: IpAddress, doubt: _Doubt) -> float | None:
+        if doubt.asked_at is not None:
+            return doubt.asked_at + self._answer_s
+        return doubt.judged_at + HELD_AGAIN_S if remote in self._held and doubt.verdict in LOSES else None
+
+    def _begin(self, remote: IpAddress, doubt: _Doubt, now: float) -> list[Question]:
+        doubt.tries, doubt.got = 0, (False, False)
+        doubt.nonces = self._new_nonce(), self._new_nonce()
+        return self._ask(remote, doubt, now)
 
     def _ask(self, remote: IpAddress, doubt: _Doubt, now: float) -> list[Question]:
         route = self._route_to(remote)

@@ -22,6 +22,7 @@ import msgspec
 
 from lispmob.control.probing.path_quality import PathQuality
 from lispmob.control.probing.patience import QUICKEST_S
+from lispmob.control.probing.recent_losses import RecentLosses
 from lispmob.protocol.agenda import Agenda
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -103,6 +104,7 @@ class Path:
         self.eid = eid
         self.state = State.UNKNOWN
         self.quality = PathQuality()
+        self.losses = RecentLosses()
         self.since = first_at
         self.why = "new"
         self.answered_at: float | None = None
@@ -279,6 +281,7 @@ class Path:
         """The host was suspended: the state of the path is unknown."""
         self._awaited_until, self.last_heard, self._deaths, self._is_pressed = None, None, [], False
         self._echo_asked_at = None
+        self.losses.clear()
         self._to(State.UNKNOWN, "slept", now)
         self.wake_at = now
 
@@ -320,6 +323,7 @@ class Path:
         lately = [at for at in self._deaths if now - at < UNSTABLE_S]
         self._deaths = [*lately[-ANSWERS_MAX:], now]
         self._answers, self._was_answered = 0, False
+        self.losses.clear()
         self._backoff_s = min(DOWN_FIRST_S, config.interval_s) / 2
         self._to(State.DOWN, self.why, now)
         self.wake_at = now + self._backoff_s * 2

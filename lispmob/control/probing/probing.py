@@ -157,7 +157,8 @@ class Prober:
         path.proven_at.clear()
         self._proofs[reply.nonce] = path
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
-        return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
+        lossy = self._on_outcome(asked, True, now)
+        return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote), *lossy]
 
     def proven(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None:
         """The locator that was sent this nonce in the last probe that it answered.
@@ -257,8 +258,7 @@ class Prober:
 
     def on_timer(self, now: float) -> list[ProbeEffect]:
         """A deadline may have passed. Early and late calls are harmless."""
-        effects: list[ProbeEffect] = []
-        self._expire(now)
+        effects = self._expire(now)
         self._ask_back(now)
         for remote in self._calm.due(now):
             patience = self._patience[remote]
@@ -349,10 +349,27 @@ class Prober:
         send = SendControl(request.encode(), path.pair.remote, source=own.address, ifindex=own.ifindex)
         return [send, Count("tx_probe")]
 
-    def _expire(self, now: float) -> None:
+    def _expire(self, now: float) -> list[ProbeEffect]:
         """Count what was not answered in time."""
+        effects: list[ProbeEffect] = []
         for asked in self._asked.expire(now):
             asked.path.quality.on_lost()
+            effects += self._on_outcome(asked, False, now)
+        return effects
+
+    def _on_outcome(self, asked: Asked, is_answered: bool, now: float) -> list[ProbeEffect]:
+        """Tell apart a path that loses packets all the time. A dead one is another matter."""
+        path = asked.path
+        if path.is_down or self._paths.get(path.pair) is not path:
+            return []
+        is_late = is_answered and asked.is_lost
+        outcome = (asked.sent_at, now)
+        if not (path.losses.on_late(*outcome) if is_late else path.losses.on_outcome(is_answered, *outcome)):
+            return []
+        kind = "path-lossy" if path.losses.is_lossy else "path-steady"
+        loss = path.losses.loss(now)
+        share = None if loss is None else round(loss.share, 3)
+        return [Event(kind, {"local": str(path.pair.local), "rloc": str(path.pair.remote), "loss": share})]
 
     def _changed(self, path: Path, was_down: bool) -> list[ProbeEffect]:
         if path.is_down == was_down:

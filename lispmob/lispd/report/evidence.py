@@ -15,6 +15,7 @@ from lispmob.control.probing.data_doubt import Route, Verdict
 from lispmob.control.probing.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd.assembly import preference_config
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.report.complaints import Complaints
 from lispmob.lispd.views import uplink_views
@@ -33,6 +34,7 @@ from lispmob.problems.evidence import (
     Evidence,
     FilteredEvidence,
     InsideEvidence,
+    LossEvidence,
     NarrowEvidence,
     OwnEidEvidence,
     PeerEvidence,
@@ -42,6 +44,7 @@ from lispmob.problems.evidence import (
     UnusedInterface,
 )
 from lispmob.problems.problem import Problem
+from lispmob.protocol.scheduler import Prefer
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
 UNHEARD_MIN: Final = 2  # ours: peers; a single one may have a firewall of its own
@@ -98,6 +101,10 @@ def gather(
         detours=detours,
         filtered=tuple(_filtered(parts, filtered)),
         narrow=tuple(_narrow(parts)),
+        lossy=tuple(_lossy(parts)),
+        steady=_steady(parts),
+        sending=tuple(uplink.name for uplink in parts.uplinks),
+        prefers_loss=preference_config(parts.file).prefer is Prefer.LOSS,
         chain_refusal=parts.steering.refusal,
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
@@ -320,11 +327,16 @@ def _peers(parts: Parts) -> Iterator[PeerEvidence]:
 
 
 def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[FilteredEvidence]:
-    """Only while probes are answered: otherwise it is another problem."""
-    for path in parts.node.paths:
-        verdict = verdicts.get(path.pair.remote)
-        if verdict is not None and parts.node.is_reachable(path.pair.remote):
-            yield FilteredEvidence(str(path.eid), str(path.pair.remote), is_out=verdict is Verdict.OUT)
+    """Only while probes are answered: otherwise it is another problem. Locators that data has left are tested by the
+    node, the others by the status.
+    """
+    node = parts.node
+    for path in node.paths:
+        remote, entry = path.pair.remote, node.disposition(path.eid)
+        is_spared = remote in node.lost_data and entry is not None and all(o.address != remote for o in entry.locators)
+        verdict = node.lost_data[remote] if is_spared else verdicts.get(remote)
+        if verdict is not None and node.is_reachable(remote):
+            yield FilteredEvidence(str(path.eid), str(remote), verdict is Verdict.OUT, is_spared=is_spared)
 
 
 def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
@@ -336,6 +348,26 @@ def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
     for local, ways in found.items():
         remotes = tuple(dict.fromkeys(str(remote) for _, remote in ways))
         yield NarrowEvidence(str(local), min(mtu_bytes for mtu_bytes, _ in ways), remotes)
+
+
+def _lossy(parts: Parts) -> Iterator[LossEvidence]:
+    """Only paths that answer: a dead one is another problem."""
+    names, now = _interfaces(parts), parts.now()
+    for path in parts.node.paths:
+        name, loss = names.get(path.pair.local), path.losses.loss(now) if path.is_answered else None
+        if name is not None and loss is not None:
+            yield LossEvidence(name, str(path.eid), str(path.pair.remote), loss.share, loss.over_s)
+
+
+def _steady(parts: Parts) -> frozenset[str]:
+    """The interfaces by which at least one peer has answered probes long enough, without a loss to speak of."""
+    names, now = _interfaces(parts), parts.now()
+    steady = (path for path in parts.node.paths if path.is_answered and path.losses.is_known(now))
+    return frozenset(names.get(path.pair.local, "") for path in steady if not path.losses.is_lossy)
+
+
+def _interfaces(parts: Parts) -> Mapping[IpAddress, str]:
+    return {address: uplink.name for uplink in parts.uplinks for address in uplink.addresses}
 
 
 def route_to(parts: Parts, remote: IpAddress) -> Route | None:

@@ -12,6 +12,7 @@ from lispmob.control.probing.data_doubt import (
     AGAIN_S,
     ANSWER_S,
     FORGET_S,
+    HELD_AGAIN_S,
     LASTS_S,
     TRIES,
     DataDoubts,
@@ -125,6 +126,53 @@ def test_the_verdict_is_checked_again_while_packets_leave_and_forgotten_when_non
     assert len(one.on_silent(PEER, judged + AGAIN_S)) == 2
     assert one.verdicts(judged + AGAIN_S) == {PEER: Verdict.OUT}
     assert one.verdicts(judged + AGAIN_S + FORGET_S) == {}
+
+
+def test_a_locator_that_packets_have_left_is_tested_until_data_passes() -> None:
+    one = doubts()
+    silent(one)
+    give_up(one, LASTS_S)
+    judged = LASTS_S + TRIES * ANSWER_S
+    one.hold([PEER])
+
+    at = judged
+    for _ in range(5):
+        at += HELD_AGAIN_S
+        assert one.wake_at() == at
+        assert len(one.on_timer(at)) == 2
+        give_up(one, at)
+        at += TRIES * ANSWER_S
+        assert one.verdicts(at) == {PEER: Verdict.OUT}
+
+    for question in one.on_timer(at + HELD_AGAIN_S):
+        answered(one, question, at + HELD_AGAIN_S)
+    assert one.verdicts(at + 1000.0) == {}
+    assert one.passing(at + 1000.0) == {PEER}
+    assert one.wake_at() is None
+
+
+def test_a_held_locator_is_tested_at_once_after_a_move() -> None:
+    one = doubts()
+    silent(one)
+    give_up(one, LASTS_S)
+    one.hold([PEER])
+
+    one.on_moved()
+
+    assert len(one.on_timer(LASTS_S + TRIES * ANSWER_S + 0.1)) == 2
+
+
+def test_a_locator_that_is_held_no_more_is_forgotten() -> None:
+    one = doubts()
+    silent(one)
+    give_up(one, LASTS_S)
+    one.hold([PEER])
+    assert one.verdicts(LASTS_S + 10 * FORGET_S) == {PEER: Verdict.OUT}
+
+    one.hold([])
+
+    assert one.verdicts(LASTS_S + 10 * FORGET_S) == {}
+    assert one.wake_at() is None
 
 
 def test_a_stranger_ends_nothing() -> None:
