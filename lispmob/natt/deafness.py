@@ -39,13 +39,14 @@ class Deafness:
         self._heard_at, self._due_at, self._rest_s = now, None, REST_S
         return was_reported
 
-    def on_silence(self, now: float) -> None:
+    def on_silence(self, now: float, *, may_be_sure: bool = True) -> None:
         """Our data is unanswered. If no data ever came, there may be no peer that would send.
 
+        `may_be_sure` False: this RTR sends data to where the last register came from, so the peers may be silent.
         The datapath reports this once: a report soon after a verdict is considered after a pause.
         """
         if self._due_at is None and self._heard_at > float("-inf"):
-            self.is_sure = now <= self._heard_at + LATELY_S
+            self.is_sure = may_be_sure and now <= self._heard_at + LATELY_S
             self._due_at, self._is_confirmed = max(now, self._said_at + self._rest_s) + PATIENCE_S, False
 
     def on_confirmed(self) -> None:

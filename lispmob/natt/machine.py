@@ -298,8 +298,8 @@ class UplinkMachine:
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """Our data is unanswered. The binding may be gone, or the peers are silent; repeated checks become rarer."""
-        if not self.relays.is_at_hub:  # the data of a hub comes as its confirmations do, so the peers are silent
-            self.deafness.on_silence(now)
+        # The data of a hub comes as its confirmations do: the peers are silent, or the binding dies later.
+        self.deafness.on_silence(now, may_be_sure=not self.relays.is_at_hub)
         again = self._again(now) if self.rtrs and self._trust.on_silence(now) else []
         return [*again, *(self.data_way.on_doubt(now) if self.rtrs else ())]
 

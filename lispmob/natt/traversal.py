@@ -403,6 +403,8 @@ class Traversal:
     def _on_deaf(self, one: UplinkMachine, now: float) -> list[UplinkEffect]:
         """Another RTR may work; with this one alone, or without certainty, the uplink takes another name."""
         rtr, has_others = one.choice.current, len(one.choice.offered) > 1
+        if one.relays.is_at_hub:
+            return one.relays.again(now)
         if not one.deafness.is_sure:
             one.rename()
             return []

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from lispmob.hub.rtr.relayed import decode_relayed
 from lispmob.natt.deafness import PATIENCE_S, REST_MAX_S, REST_S, Deafness
+from lispmob.natt.effect import NattEffect, SendFromDataPort
 from lispmob.protocol.locator_set import further_name
 from lispmob.wire.header import DATA_PORT, MessageType
 from tests.internet.nat import NatBox
@@ -210,3 +211,26 @@ def test_a_peer_that_falls_silent_is_not_taken_for_a_hub_that_passes_nothing_on(
 
     assert node.traversal.machines[0].deafness.is_reported is (goes_on and not keeps_keys)
     assert node.state == "relayed"
+
+
+def test_a_silence_at_a_hub_has_the_binding_checked_again_later_because_it_is_told_once() -> None:
+    """The binding may have died right after the first check."""
+    world, _, node, _ = at_a_hub()
+    world.run(10.0)
+    (address, _), now = node.traversal.machines[0].locator.place, world.now
+
+    first = registers(node.traversal.on_stalled(address, now))
+    node.perform(first)
+    world.run(1.0)
+    again = registers(node.traversal.on_timer(now + PATIENCE_S))
+
+    assert (len(first), len(again)) == (1, 1)
+    assert not node.traversal.machines[0].deafness.is_reported
+
+
+def registers(effects: list[NattEffect]) -> list[NattEffect]:
+    return [
+        one
+        for one in effects
+        if isinstance(one, SendFromDataPort) and one.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL
+    ]
