@@ -513,6 +513,10 @@ class Node:
         """False when a remote locator answers none of our locators."""
         return self._prober.is_reachable(remote)
 
+    def passing_data(self, now: float) -> frozenset[IpAddress]:
+        """Remote locators that have lately been found to get data, and to send it."""
+        return self._data_doubts.passing(now)
+
     @property
     def lost_data(self) -> Mapping[IpAddress, Verdict]:
         """The locators that answer probes and lose data, as far as tests have shown. A peer may not know such tests."""

@@ -33,7 +33,8 @@ ANSWER_S: Final = 1.0  # ours
 TRIES: Final = 3  # ours: with a tenth lost each way, all of them get lost once in 150 doubts
 AGAIN_S: Final = 60.0  # ours: an opened port shows in the status after a minute at most
 FORGET_S: Final = 60.0  # ours: without further reports nothing is sent there any more
-HELD_AGAIN_S: Final = 30.0  # ours: how soon packets return to a locator that the filter in front of it has left
+HELD_FIRST_S: Final = 5.0  # ours: how soon a locator is tested again that has just been found to lose data; doubles
+HELD_AGAIN_S: Final = 30.0  # ours: at most, so how soon packets return to a locator whose filter is gone
 DOUBTS_MAX: Final = 64  # ours
 
 _HEADER: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
@@ -77,6 +78,7 @@ class _Doubt(msgspec.Struct):
     got: tuple[bool, bool] = (False, False)
     verdict: Verdict | None = None
     judged_at: float = float("-inf")
+    rest_s: float = HELD_FIRST_S
 
 
 class DataDoubts:
@@ -185,7 +187,7 @@ class DataDoubts:
     def _due_at(self, remote: IpAddress, doubt: _Doubt) -> float | None:
         if doubt.asked_at is not None:
             return doubt.asked_at + self._answer_s
-        return doubt.judged_at + HELD_AGAIN_S if remote in self._held and doubt.verdict in LOSES else None
+        return doubt.judged_at + doubt.rest_s if remote in self._held and doubt.verdict in LOSES else None
 
     def _begin(self, remote: IpAddress, doubt: _Doubt, now: float) -> list[Question]:
         doubt.tries, doubt.got = 0, (False, False)
@@ -208,6 +210,7 @@ class DataDoubts:
     @staticmethod
     def _judge(doubt: _Doubt, now: float) -> None:
         gets_there, comes_back = doubt.got
+        doubt.rest_s = min(2 * doubt.rest_s, HELD_AGAIN_S) if doubt.verdict in LOSES else HELD_FIRST_S
         doubt.verdict = Verdict.OPEN if comes_back else Verdict.BACK if gets_there else Verdict.OUT
         doubt.asked_at, doubt.judged_at = None, now
 

@@ -331,10 +331,12 @@ def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[F
     node, the others by the status.
     """
     node = parts.node
+    passing = node.passing_data(parts.now())
     for path in node.paths:
         remote, entry = path.pair.remote, node.disposition(path.eid)
         is_spared = remote in node.lost_data and entry is not None and all(o.address != remote for o in entry.locators)
-        verdict = node.lost_data[remote] if is_spared else verdicts.get(remote)
+        doubtful = None if remote in passing else verdicts.get(remote)
+        verdict = node.lost_data[remote] if is_spared else doubtful
         if verdict is not None and node.is_reachable(remote):
             yield FilteredEvidence(str(path.eid), str(remote), verdict is Verdict.OUT, is_spared=is_spared)
 

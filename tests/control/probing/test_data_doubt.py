@@ -13,6 +13,7 @@ from lispmob.control.probing.data_doubt import (
     ANSWER_S,
     FORGET_S,
     HELD_AGAIN_S,
+    HELD_FIRST_S,
     LASTS_S,
     TRIES,
     DataDoubts,
@@ -128,7 +129,7 @@ def test_the_verdict_is_checked_again_while_packets_leave_and_forgotten_when_non
     assert one.verdicts(judged + AGAIN_S + FORGET_S) == {}
 
 
-def test_a_locator_that_packets_have_left_is_tested_until_data_passes() -> None:
+def test_a_locator_that_packets_have_left_is_tested_ever_more_seldom_until_data_passes() -> None:
     one = doubts()
     silent(one)
     give_up(one, LASTS_S)
@@ -136,8 +137,8 @@ def test_a_locator_that_packets_have_left_is_tested_until_data_passes() -> None:
     one.hold([PEER])
 
     at = judged
-    for _ in range(5):
-        at += HELD_AGAIN_S
+    for rest_s in (HELD_FIRST_S, 2 * HELD_FIRST_S, 4 * HELD_FIRST_S, HELD_AGAIN_S, HELD_AGAIN_S):
+        at += rest_s
         assert one.wake_at() == at
         assert len(one.on_timer(at)) == 2
         give_up(one, at)

@@ -30,7 +30,8 @@ def test_a_firewall_that_lets_probes_in_and_no_data_is_named_until_data_gets_thr
         for who in (A, B)
     )
     assert ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=4.0).lost == 0
-    world["b"].run("iptables", "-I", *IN_THE_WAY)
+    for program in ("iptables", "ip6tables"):  # with one family open, data would go by that
+        world["b"].run(program, "-I", *IN_THE_WAY)
 
     talk = threading.Thread(target=ping, args=(world["a"], B.eid4, A.eid4), kwargs={"count": 60, "timeout_s": 0.5})
     talk.start()
@@ -38,6 +39,7 @@ def test_a_firewall_that_lets_probes_in_and_no_data_is_named_until_data_gets_thr
     assert "is lost, though it answers probes" in status["headline"]
     assert status["verdict"] == "degraded"
 
-    world["b"].run("iptables", "-D", *IN_THE_WAY)
+    for program in ("iptables", "ip6tables"):
+        world["b"].run(program, "-D", *IN_THE_WAY)
     a.wait_until(lambda status: "data-filtered" not in keys(status), "the filter gone")
     talk.join()
