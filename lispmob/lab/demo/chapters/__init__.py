@@ -49,7 +49,7 @@ CHAPTERS: Final = (
     Chapter(
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
     ),
-    Chapter("told-moves", "A move that the peer need not ask about", told_moves.CLAIMS, told_moves.play, extra_s=25),
+    Chapter("told-moves", "A move that the peer need not ask about", told_moves.CLAIMS, told_moves.play, extra_s=60),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
     Chapter(
         "multihoming",
