@@ -18,7 +18,8 @@ MAX_PRIORITY: Final = 254
 class Binding(msgspec.Struct, frozen=True):
     """One uplink: its address behind the NAT, and the translated address and port that lead to it.
 
-    `rtr` is our address that the NAT admits answers from; `source_port` is our port likewise.
+    `rtr` is our address that the NAT admits answers from; `source_port` is our port likewise. `is_former`: the uplink
+    had failed at this place, and registers from another one, which has not answered yet.
     """
 
     rloc: IpAddress
@@ -29,6 +30,12 @@ class Binding(msgspec.Struct, frozen=True):
     expires_at: float
     priority: int = 1
     weight: int = 100
+    is_former: bool = False
+
+    @property
+    def has_failed(self) -> bool:
+        """True when the node says that nothing may be sent to it (priority 255)."""
+        return self.priority > MAX_PRIORITY
 
 
 class NatEntry(msgspec.Struct):
@@ -63,6 +70,7 @@ class NatEntry(msgspec.Struct):
         return has_changed
 
     def usable(self) -> tuple[Binding, ...]:
-        """The usable uplinks, best priority first."""
-        found = [binding for binding in self.bindings.values() if binding.priority <= MAX_PRIORITY]
-        return tuple(sorted(found, key=lambda one: (one.priority, int(one.rloc))))
+        """The usable uplinks, best priority first. One at a former place is better than none."""
+        found = [binding for binding in self.bindings.values() if not binding.has_failed]
+        present = [binding for binding in found if not binding.is_former]
+        return tuple(sorted(present or found, key=lambda one: (one.priority, int(one.rloc))))

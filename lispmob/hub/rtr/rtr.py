@@ -426,7 +426,8 @@ class Rtr:
             return binding, []
         move = self._moves.on_register(uplink, old, binding, moved, now)
         if not move.is_confirmed:
-            return replace(old, expires_at=binding.expires_at), []
+            # Nothing was sent to a place that had failed: nothing is until the new one answers.
+            return replace(old, expires_at=binding.expires_at, is_former=old.is_former or old.has_failed), []
         return binding, self._put(move, {prefix: one for prefix, one in move.wanted.items() if prefix != entry.prefix})
 
     def _put(self, move: Move, bindings: dict[EidPrefix, Binding]) -> list[RtrEffect]:
@@ -438,9 +439,8 @@ class Rtr:
             present = entry.bindings.get(rloc) if entry is not None and entry.xtr_id == xtr_id else None
             if entry is None or present is None or place_of(present) == place_of(binding):
                 continue
-            entry.bindings[rloc] = replace(
-                present, address=binding.address, port=binding.port, rtr=binding.rtr, source_port=binding.source_port
-            )
+            policy = {"priority": present.priority, "weight": present.weight}
+            entry.bindings[rloc] = replace(binding, expires_at=present.expires_at, **policy)
             effects += self._settle(entry)
         return effects
 

@@ -1,7 +1,8 @@
 """Bindings that move: an uplink that was confirmed at one place registers from another (RTR). Pure.
 
 The MAC of a Map-Register does not cover its source: a copy sent from elsewhere looks like a node whose NAT has changed.
-So the old place stays in use until the new one has answered:
+So the old place stays in use until the new one has answered; if the node had said that the uplink failed there, neither
+is used until then.
 
 1. A verified register comes from another address or port. The RTR asks for another register there (by an SMR).
 2. Another register for the same EID-Prefix from the same place is the answer: the bindings move there.
