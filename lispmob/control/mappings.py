@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from msgspec.structs import replace
 
@@ -191,23 +192,13 @@ class Mappings:
     def on_reachability(self, remote: IpAddress, is_up: bool, now: float) -> list[MachineEffect]:
         """A locator stopped answering, or answers again: compute the entries that name it again, at once."""
         (self._unreachable.discard if is_up else self._unreachable.add)(remote)
-        for entry in self.cache:
-            if any(remote in locator.ips for locator in entry.locators):
-                self._in_doubt.appendleft(entry)
-        self._in_doubt_since = now
-        return self._reconsider(now)
+        return self._reconsider_those_with({remote}, now)
 
     def on_losses(self, losses: DataLosses, now: float) -> list[MachineEffect]:
         """Tests in data have shown which locators lose data: compute the affected entries again, at once."""
         before, self._losses = self._losses, losses
         changed = (before.lost ^ losses.lost) | (before.passing ^ losses.passing)
-        if not changed:
-            return []
-        for entry in self.cache:
-            if any(address in changed for locator in entry.locators for address in locator.ips):
-                self._in_doubt.appendleft(entry)
-        self._in_doubt_since = now
-        return self._reconsider(now)
+        return self._reconsider_those_with(changed, now) if changed else []
 
     def groups(self, now: float) -> set[Group]:
         """The locators of the best priority of each mapping in use: those that a preference may order."""
@@ -538,6 +529,14 @@ class Mappings:
 
     def _reconsider_all(self, now: float) -> list[MachineEffect]:
         self._in_doubt = deque(self.cache)
+        self._in_doubt_since = now
+        return self._reconsider(now)
+
+    def _reconsider_those_with(self, locators: AbstractSet[IpAddress], now: float) -> list[MachineEffect]:
+        """Compute the entries again, before all others, that name one of these locators."""
+        for entry in self.cache:
+            if any(not locators.isdisjoint(locator.ips) for locator in entry.locators):
+                self._in_doubt.appendleft(entry)
         self._in_doubt_since = now
         return self._reconsider(now)
 
